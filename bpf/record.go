@@ -1,0 +1,154 @@
+package bpf
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// Sizes that record.h fixes, in bytes.
+const (
+	commLen       = 16
+	sockaddrSmall = 28
+	sockaddrLarge = 128
+	localLarge    = 112
+	connectSize   = 112
+	processSize   = 152
+)
+
+// Unknown stands in Errno and HookErrno for a result that the backend did not see.
+const Unknown = -1
+
+// Unset is what LoginUID and SessionID hold when no login set them ((u32)-1 in the kernel).
+const Unset = ^uint32(0)
+
+// ErrShortRecord is returned for a ring record that is shorter than its own header says. It means that program and
+// decoder were built from different sources.
+var ErrShortRecord = errors.New("short record")
+
+// Via tells how an attempt was issued.
+type Via uint8
+
+// The values of enum via in record.h.
+const (
+	ViaConnect    Via = iota // connect(2)
+	ViaSocketcall            // socketcall(2) of a 32-bit process
+	ViaIOUring               // IORING_OP_CONNECT, wherever it ran
+	ViaKernel                // a socket of the kernel's own
+	ViaFastopen              // sendto(2) and its kin with MSG_FASTOPEN
+)
+
+// String returns the word that the tape stores.
+func (v Via) String() string {
+	switch v {
+	case ViaConnect:
+		return "connect"
+	case ViaSocketcall:
+		return "socketcall"
+	case ViaIOUring:
+		return "io_uring"
+	case ViaKernel:
+		return "kernel"
+	case ViaFastopen:
+		return "fastopen"
+	}
+	return fmt.Sprintf("via %d", uint8(v))
+}
+
+// ConnectFlags are the bits of enum connect_flags in record.h.
+type ConnectFlags uint8
+
+// The bits of enum connect_flags.
+const (
+	AddressFromUser ConnectFlags = 1 << iota // Remote comes from the caller's memory, not from the kernel's copy
+	Reissue                                  // io_uring issued an earlier attempt again: not one of its own
+	large                                    // the record is a struct connect_large
+	ReturnLost                               // it has returned, or may have, and nobody saw what
+	AddressFault                             // the caller's memory could not be read: Remote is empty
+	KernelWorker                             // a kernel thread ran it for the process named here (io_uring before 5.12)
+)
+
+// ProcessKey names one execution of one program within a boot. The kernel keeps all three, so that no map of ours can
+// be full or stale.
+type ProcessKey struct {
+	Tgid  uint32
+	Start uint64 // task_struct.start_boottime of the group leader, ns CLOCK_BOOTTIME
+	Exec  uint32 // low half of task_struct.self_exec_id: one more at each execve, inherited at fork
+}
+
+// Connect is one attempt.
+type Connect struct {
+	BootTime      uint64 // ns CLOCK_BOOTTIME at the hook
+	Key           ProcessKey
+	CgroupID      uint64 // of the task, cgroup v2
+	Cookie        uint64 // SO_COOKIE; 0 unknown
+	Tid           uint32
+	UID           uint32
+	GID           uint32
+	EUID          uint32
+	LoginUID      uint32 // Unset when no login set it
+	SessionID     uint32 // Unset when no login set it
+	NetNS         uint32 // inode, of the socket
+	FD            int32  // as the caller passed it; -1 none
+	Addrlen       int32  // as the caller passed it
+	HookErrno     int32  // the LSM's verdict: 0, a positive errno or Unknown
+	Errno         int32  // what connect returned: 0, a positive errno or Unknown
+	SocketFamily  uint16
+	Type          uint16 // SOCK_STREAM, …
+	Protocol      uint16
+	Via           Via
+	Flags         ConnectFlags
+	Comm          [commLen]byte // NUL-padded
+	Remote, Local []byte        // raw sockaddr; Local is empty when not bound. Valid until the next read.
+}
+
+// ID names an attempt: a thread makes one at a time, so that its hook time and tid are unique within a boot. The
+// record of an attempt in flight and the one that follows when it returns have the same ID.
+type ID struct {
+	BootTime uint64
+	Tid      uint32
+}
+
+// ID returns the attempt's name.
+func (c *Connect) ID() ID { return ID{c.BootTime, c.Tid} }
+
+// decode fills c from a ring record or an in_flight value. Remote and Local alias b.
+func (c *Connect) decode(b []byte) error {
+	if len(b) < connectSize {
+		return fmt.Errorf("decode connect of %d bytes: %w", len(b), ErrShortRecord)
+	}
+	n := binary.NativeEndian
+	c.BootTime = n.Uint64(b[0:])
+	c.Key = ProcessKey{Start: n.Uint64(b[8:]), Tgid: n.Uint32(b[16:]), Exec: n.Uint32(b[20:])}
+	c.CgroupID = n.Uint64(b[24:])
+	c.Cookie = n.Uint64(b[32:])
+	c.Tid = n.Uint32(b[40:])
+	c.UID = n.Uint32(b[44:])
+	c.GID = n.Uint32(b[48:])
+	c.EUID = n.Uint32(b[52:])
+	c.LoginUID = n.Uint32(b[56:])
+	c.SessionID = n.Uint32(b[60:])
+	c.NetNS = n.Uint32(b[64:])
+	c.FD = int32(n.Uint32(b[68:]))
+	c.Addrlen = int32(n.Uint32(b[72:]))
+	c.HookErrno = int32(n.Uint32(b[76:]))
+	c.Errno = int32(n.Uint32(b[80:]))
+	c.SocketFamily = n.Uint16(b[84:])
+	c.Type = n.Uint16(b[86:])
+	c.Protocol = n.Uint16(b[88:])
+	c.Via = Via(b[90])
+	c.Flags = ConnectFlags(b[91])
+	copy(c.Comm[:], b[96:])
+	remoteLen, localLen := int(n.Uint16(b[92:])), int(n.Uint16(b[94:]))
+	remoteMax, localMax := sockaddrSmall, sockaddrSmall
+	if c.Flags&large != 0 {
+		remoteMax, localMax = sockaddrLarge, localLarge
+	}
+	b = b[connectSize:]
+	if remoteLen > remoteMax || localLen > localMax || len(b) < remoteMax+localMax {
+		return fmt.Errorf("decode connect with addresses of %d and %d bytes in %d: %w", remoteLen, localLen, len(b), ErrShortRecord)
+	}
+	c.Remote = b[:remoteLen:remoteLen]
+	c.Local = b[remoteMax : remoteMax+localLen : remoteMax+localLen]
+	return nil
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * What the programs hand to the recorder, byte for byte: record.go decodes it and layout_test.go holds both to the same
+ * offsets through BTF. All integers are in host byte order; sockaddr bytes are as the kernel holds them.
+ */
+#ifndef CONNTAPE_RECORD_H
+#define CONNTAPE_RECORD_H
+
+#define COMM_LEN 16
+#define SOCKADDR_SMALL 28  /* sizeof(struct sockaddr_in6): most addresses */
+#define SOCKADDR_MAX 128   /* sizeof(struct sockaddr_storage), the most that connect(2) accepts */
+#define LOCAL_MAX 112      /* sizeof(struct sockaddr_un), rounded up to 8 */
+#define UNKNOWN_ERRNO (-1) /* no errno is negative here */
+
+/* How the attempt was issued. */
+enum via {
+	VIA_CONNECT = 0,
+	VIA_SOCKETCALL = 1, /* 32-bit compat socketcall(2), SYS_CONNECT */
+	VIA_IO_URING = 2,
+	VIA_KERNEL = 3,   /* the kernel's own socket, such as a network file system's */
+	VIA_FASTOPEN = 4, /* sendto(2) and its kin with MSG_FASTOPEN */
+};
+
+enum connect_flags {
+	CONNECT_ADDRESS_FROM_USER = 1 << 0, /* the remote address was read from the caller's memory, not the kernel's copy */
+	CONNECT_REISSUE = 1 << 1,           /* io_uring issued the same request again: not an attempt of its own */
+	CONNECT_LARGE = 1 << 2,             /* the record is a connect_large */
+	CONNECT_RETURN_LOST = 1 << 3,       /* it has returned, or may have, and nobody saw what */
+	CONNECT_ADDRESS_FAULT = 1 << 4,     /* the caller's memory could not be read: remote is empty */
+	CONNECT_KERNEL_WORKER = 1 << 5,     /* issued by a kernel thread for the process named here (io_uring before 5.12) */
+};
+
+struct process_key {
+	__u64 start; /* group_leader->start_boottime, ns CLOCK_BOOTTIME */
+	__u32 tgid;
+	__u32 exec; /* low half of self_exec_id: one more at each execve, inherited at fork */
+};
+
+struct connect {
+	__u64 boot_time; /* ns CLOCK_BOOTTIME at the hook */
+	struct process_key process;
+	__u64 cgroup_id; /* of the task, cgroup v2 */
+	__u64 cookie;    /* SO_COOKIE; 0 when the kernel has not made one and the program may not */
+	__u32 tid;
+	__u32 uid;
+	__u32 gid;
+	__u32 euid;
+	__u32 loginuid;   /* (u32)-1: not set */
+	__u32 session_id; /* (u32)-1: not set */
+	__u32 netns;      /* inode, of the socket */
+	__s32 fd;         /* as the caller passed it; -1: none */
+	__s32 addrlen;    /* as the caller passed it */
+	__s32 hook_errno; /* security_socket_connect's verdict: 0 or a positive errno, UNKNOWN_ERRNO */
+	__s32 error;      /* what connect returned: 0 or a positive errno, UNKNOWN_ERRNO */
+	__u16 socket_family;
+	__u16 type;
+	__u16 protocol;
+	__u8 via;
+	__u8 flags;
+	__u16 remote_len; /* bytes of remote in use: the smaller of addrlen and its size */
+	__u16 local_len;  /* 0: not bound */
+	char comm[COMM_LEN];
+};
+
+struct connect_small {
+	struct connect c;
+	__u8 remote[SOCKADDR_SMALL];
+	__u8 local[SOCKADDR_SMALL];
+};
+
+struct connect_large {
+	struct connect c;
+	__u8 remote[SOCKADDR_MAX];
+	__u8 local[LOCAL_MAX];
+};
+
+enum process_kind {
+	PROCESS_EXEC = 0,
+	PROCESS_FORK = 1,
+	PROCESS_EXIT = 2,
+	PROCESS_SNAPSHOT = 3,
+};
+
+enum process_flags {
+	PROCESS_EXE_DELETED = 1 << 0,
+	PROCESS_EXE_MEMFD = 1 << 1,
+	PROCESS_EXE_TRUNCATED = 1 << 2,
+	PROCESS_CWD_TRUNCATED = 1 << 3,
+	PROCESS_CGROUP_TRUNCATED = 1 << 4,
+	PROCESS_ARGV_FAULT = 1 << 5, /* argv could not be read */
+	PROCESS_KERNEL_THREAD = 1 << 6,
+	PROCESS_SCRIPT = 1 << 7, /* exe is the interpreter of filename */
+};
+
+/*
+ * A process, followed by its texts one after another, each of the length named here: exe, cwd, cgroup, filename, argv.
+ * exe, cwd and cgroup are path components from the leaf up, a NUL behind each; filename is as execve got it, without a
+ * NUL; argv is as in the new program's memory, a NUL behind each argument.
+ */
+struct process {
+	__u64 boot_time; /* of the exec, fork, exit or snapshot, ns CLOCK_BOOTTIME */
+	struct process_key key;
+	struct process_key parent; /* who forked it; for exec and snapshot real_parent, which a reaper may have replaced */
+	__u64 cgroup_id;
+	__u64 exe_inode;
+	__u32 exe_device; /* kernel dev_t: major << 20 | minor */
+	__u32 pid_in_ns;  /* tgid in its innermost pid namespace */
+	__u32 uid;
+	__u32 gid;
+	__u32 euid;
+	__u32 loginuid;
+	__u32 session_id;
+	__u32 mntns;
+	__u32 pidns;
+	__u32 netns;
+	__u32 userns;
+	__u32 utsns;
+	__u32 ipcns;
+	__u32 cgroupns;
+	__u16 kind;
+	__u16 flags;
+	__u16 exe_len;
+	__u16 cwd_len;
+	__u16 cgroup_len;
+	__u16 filename_len;
+	__u16 argv_len;   /* bytes that follow */
+	__u16 reserved;
+	__u32 argv_total; /* bytes there were */
+	__u32 reserved2;
+	char comm[COMM_LEN];
+};
+
+/* Where the programs count. One slot a CPU, summed by the recorder. */
+enum counter {
+	COUNT_SEEN,          /* attempts that a hook saw begin, reissues included */
+	COUNT_SENT,          /* records put into the ring, one an attempt */
+	COUNT_LOST,          /* attempts whose record found the ring full */
+	COUNT_REISSUED,      /* io_uring issued the same request again */
+	COUNT_IN_FLIGHT_FULL, /* sent at the hook, without a return value: the in_flight map was full */
+	COUNT_NOT_ATTEMPTED, /* connect(2) that failed before any hook: bad fd, not a socket, bad address pointer or length */
+	COUNT_PROCESS_SEEN,  /* exec, fork and exit */
+	COUNT_PROCESS_SENT,
+	COUNT_PROCESS_LOST, /* the process ring was full */
+	COUNTERS,
+};
+
+#endif
