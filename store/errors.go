@@ -1,0 +1,59 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Error is what the store returns: what it was doing, on which file, why it
+// did not work, and what a person can do about it.
+type Error struct {
+	Op   string // verb and noun, lower case: "open segment"
+	Path string // file or directory, may be ""
+	Err  error
+	Hint string // one sentence, may be ""
+}
+
+// Error returns "op path: cause".
+func (e *Error) Error() string {
+	if e.Path == "" {
+		return fmt.Sprintf("%s: %v", e.Op, e.Err)
+	}
+	return fmt.Sprintf("%s %s: %v", e.Op, e.Path, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Causes that callers tell apart with errors.Is.
+var (
+	// ErrLocked: another recorder holds the tape.
+	ErrLocked = errors.New("the tape is being recorded")
+	// ErrNoTape: there is no tape at that path.
+	ErrNoTape = errors.New("no tape here")
+	// ErrNotSegment: the file is not a segment of conntape.
+	ErrNotSegment = errors.New("not a conntape segment")
+	// ErrIncompatible: the segment needs a newer conntape.
+	ErrIncompatible = errors.New("made by a newer conntape")
+	// ErrDamaged: the segment is corrupt or half written.
+	ErrDamaged = errors.New("damaged segment")
+	// ErrClosed: the writer or the tape was closed.
+	ErrClosed = errors.New("already closed")
+	// ErrVanished: a segment was removed while it was being opened.
+	ErrVanished = errors.New("segment vanished")
+)
+
+// HintOf returns the hint of the first *Error in err's chain that has one.
+func HintOf(err error) string {
+	for err != nil {
+		var e *Error
+		if !errors.As(err, &e) {
+			return ""
+		}
+		if e.Hint != "" {
+			return e.Hint
+		}
+		err = e.Err
+	}
+	return ""
+}
