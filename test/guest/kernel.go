@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// A kernel as test/guest/fetch leaves it.
+type kernel struct {
+	name     string // amd64-6.1
+	arch     string // amd64, arm64: as Go names them
+	dir      string
+	userland string
+	release  string // 6.1.0-56-cloud-amd64
+}
+
+func cacheDir() string {
+	if dir := os.Getenv("CONNTAPE_CACHE"); dir != "" {
+		return dir
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "/root"
+	}
+	return filepath.Join(home, ".cache", "conntape")
+}
+
+// fetchKernels downloads what is missing.
+func fetchKernels(ctx context.Context, names ...string) ([]kernel, error) {
+	mod, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return nil, fmt.Errorf("go env GOMOD: %w", err)
+	}
+	script := filepath.Join(filepath.Dir(strings.TrimSpace(string(mod))), "test/guest/fetch")
+	cmd := exec.CommandContext(ctx, script, names...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("fetch kernels: %w", err)
+	}
+	var kernels []kernel
+	for _, dir := range strings.Fields(string(out)) {
+		k := kernel{name: filepath.Base(dir), dir: dir}
+		k.arch, _, _ = strings.Cut(k.name, "-")
+		k.userland = filepath.Join(cacheDir(), "userland", k.arch)
+		release, err := os.ReadFile(filepath.Join(dir, "release"))
+		if err != nil {
+			return nil, err
+		}
+		k.release = strings.TrimSpace(string(release))
+		kernels = append(kernels, k)
+	}
+	return kernels, nil
+}
