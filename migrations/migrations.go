@@ -1,4 +1,49 @@
-// Package migrations holds the numbered SQL files that make a segment. A
-// segment keeps the schema it was born with; files here are never edited after
-// a release, only added to.
+// Package migrations holds the numbered SQL files that make a segment.
+//
+// A segment keeps the schema it was born with: evidence is not rewritten when
+// conntape is upgraded. So the files do not migrate a tape; they are run one
+// after the other on an empty file to make a segment of a given version, and
+// readers keep the views of every version. A file is never edited after a
+// release, only added to.
 package migrations
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"strconv"
+)
+
+//go:embed *.sql
+var files embed.FS
+
+// Version is the schema version that a new segment gets.
+const Version = 1
+
+// Script returns the SQL that makes an empty database a segment of the given
+// version, 1 to [Version]: the files up to that number, in order.
+func Script(version int) (string, error) {
+	if version < 1 || version > Version {
+		return "", fmt.Errorf("find schema version %d: this program knows 1 to %d", version, Version)
+	}
+	names, err := fs.Glob(files, "*.sql")
+	if err != nil {
+		return "", fmt.Errorf("list migrations: %w", err)
+	}
+	var script string
+	for _, name := range names { // sorted
+		n, err := strconv.Atoi(name[:4])
+		if err != nil {
+			return "", fmt.Errorf("read migration number of %s: %w", name, err)
+		}
+		if n > version {
+			break
+		}
+		text, err := files.ReadFile(name)
+		if err != nil {
+			return "", fmt.Errorf("read migration: %w", err)
+		}
+		script += string(text)
+	}
+	return script, nil
+}

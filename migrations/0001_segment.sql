@@ -1,0 +1,374 @@
+-- Schema version 1: one segment of a tape.
+--
+-- Times are nanoseconds since the Unix epoch on the segment's own clock:
+-- CLOCK_BOOTTIME + segment.offset_ns. That clock never jumps; the table clock
+-- says how far the wall clock was from it, and when.
+-- Text that came from elsewhere is escaped (docs of store.Escape): it is always
+-- printable, and the raw bytes can be had back.
+-- A name after FROM or JOIN is a table and nothing else: readers put the name
+-- of an attached segment in front of it.
+
+-- The segment describes itself. Exactly one row.
+CREATE TABLE segment (
+  id               INTEGER PRIMARY KEY CHECK (id = 1),
+  number           INTEGER NOT NULL,  -- as in the file name
+  tape_id          TEXT    NOT NULL,  -- 128 random bits in hex, the same in every segment of a tape
+  state            TEXT    NOT NULL CHECK (state IN ('active', 'stopped', 'closed')),
+  schema_version   INTEGER NOT NULL,
+  compatible       INTEGER NOT NULL,  -- feature bits: unknown ones may be read, not written
+  incompatible     INTEGER NOT NULL,  -- feature bits: unknown ones may not even be read
+  created_ns       INTEGER NOT NULL,
+  heartbeat_ns     INTEGER NOT NULL,  -- recording was alive at this time
+  closed_ns        INTEGER,           -- when it was closed for good
+  committed_ns     INTEGER NOT NULL,  -- CLOCK_REALTIME at the last commit
+  batches          INTEGER NOT NULL,  -- number of commits
+  offset_ns        INTEGER NOT NULL,  -- this clock minus CLOCK_BOOTTIME
+  host             TEXT    NOT NULL,
+  machine_id       TEXT    NOT NULL,
+  boot_id          TEXT    NOT NULL,
+  kernel           TEXT    NOT NULL,
+  previous_number  INTEGER,           -- segment before this one
+  previous_batches INTEGER,           -- number of its commits that count, NULL all
+  previous_hash    BLOB               -- of its file, once it is sealed
+) STRICT;
+
+-- One start of a recorder on this segment.
+CREATE TABLE run (
+  id          INTEGER PRIMARY KEY,
+  start_ns    INTEGER NOT NULL,
+  pid         INTEGER NOT NULL,
+  version     TEXT    NOT NULL,
+  backend     TEXT    NOT NULL,
+  blind_spots TEXT    NOT NULL        -- one a line
+) STRICT;
+
+-- Counters of a run: absolute since the recorder started. "first" is the value
+-- when the run came to this segment, so value - first happened here.
+CREATE TABLE counter (
+  run   INTEGER NOT NULL,
+  name  TEXT    NOT NULL,
+  first INTEGER NOT NULL,
+  value INTEGER NOT NULL,
+  PRIMARY KEY (run, name)
+) STRICT, WITHOUT ROWID;
+
+-- From this time on, wall clock = segment clock + offset_ns.
+CREATE TABLE clock (
+  id        INTEGER PRIMARY KEY,      -- segment clock
+  offset_ns INTEGER NOT NULL,
+  kind      TEXT    NOT NULL,         -- start, tick, step, resume
+  sync      TEXT                      -- what the kernel said of its discipline
+) STRICT;
+
+-- A time in which we were blind or lost events.
+CREATE TABLE gap (
+  id      INTEGER PRIMARY KEY,
+  from_ns INTEGER,                    -- NULL: since always
+  to_ns   INTEGER,                    -- NULL: still open
+  cause   TEXT    NOT NULL,
+  lost    INTEGER NOT NULL,
+  detail  TEXT
+) STRICT;
+
+-- One execution of one program. The id is made of boot and key, and so is the
+-- same in every segment.
+CREATE TABLE process (
+  id                INTEGER PRIMARY KEY,
+  tgid              INTEGER NOT NULL,
+  start_boot_ns     INTEGER NOT NULL, -- CLOCK_BOOTTIME, not the segment clock
+  exec_number       INTEGER NOT NULL,
+  exec_boot_ns      INTEGER NOT NULL, -- CLOCK_BOOTTIME
+  parent            INTEGER,          -- a process id, NULL unknown or none
+  ppid              INTEGER,
+  pid_in_ns         INTEGER,
+  comm              TEXT,
+  exe               TEXT,
+  script            TEXT,
+  cmdline           TEXT,
+  cmdline_truncated INTEGER NOT NULL,
+  cwd               TEXT,
+  uid               INTEGER,
+  gid               INTEGER,
+  euid              INTEGER,
+  user              TEXT,
+  loginuid          INTEGER,          -- NULL unset
+  session_id        INTEGER,          -- NULL unset
+  cgroup_id         INTEGER,
+  cgroup            TEXT,
+  container         TEXT,
+  unit              TEXT,
+  exe_deleted       INTEGER NOT NULL,
+  exe_memfd         INTEGER NOT NULL,
+  exe_device        INTEGER,          -- major << 20 | minor
+  exe_inode         INTEGER,
+  mntns             INTEGER,
+  pidns             INTEGER,
+  netns             INTEGER,
+  userns            INTEGER,
+  utsns             INTEGER,
+  ipcns             INTEGER,
+  cgroupns          INTEGER,
+  source            TEXT    NOT NULL,
+  ancestry          TEXT    NOT NULL
+) STRICT;
+
+-- State of a thread when it connected. user, cgroup and container are NULL when
+-- they are those of the process, '' when unknown or none.
+CREATE TABLE task (
+  id         INTEGER PRIMARY KEY,
+  process    INTEGER NOT NULL,
+  tid        INTEGER NOT NULL,
+  comm       TEXT    NOT NULL,
+  uid        INTEGER NOT NULL,
+  gid        INTEGER NOT NULL,
+  euid       INTEGER NOT NULL,
+  user       TEXT,
+  loginuid   INTEGER,
+  session_id INTEGER,
+  netns      INTEGER,
+  cgroup_id  INTEGER,
+  cgroup     TEXT,
+  container  TEXT
+) STRICT;
+
+-- A socket address. The one index keeps addresses unique and finds them by text.
+CREATE TABLE endpoint (
+  id      INTEGER PRIMARY KEY,
+  family  INTEGER NOT NULL,
+  address TEXT    NOT NULL,
+  port    INTEGER NOT NULL,           -- -1 none
+  raw     BLOB    NOT NULL,           -- the sockaddr, addrlen bytes
+  UNIQUE (address, port, family, raw)
+) STRICT;
+
+-- What connects have in common.
+CREATE TABLE shape (
+  id             INTEGER PRIMARY KEY,
+  socket_family  INTEGER NOT NULL,
+  type           INTEGER NOT NULL,
+  protocol       INTEGER NOT NULL,
+  via            TEXT    NOT NULL,
+  address_source TEXT    NOT NULL,
+  backend        TEXT    NOT NULL,
+  hook_errno     INTEGER,             -- NULL: cannot be known
+  errno          INTEGER,             -- NULL: not seen
+  addrlen        INTEGER NOT NULL
+) STRICT;
+
+-- One connect. id = time; two in the same nanosecond: the next free one.
+-- No other index while the segment is active.
+CREATE TABLE connection (
+  id     INTEGER PRIMARY KEY,
+  task   INTEGER NOT NULL,
+  remote INTEGER NOT NULL,
+  shape  INTEGER NOT NULL,
+  local  INTEGER,                     -- endpoint, NULL not bound
+  fd     INTEGER,
+  cookie INTEGER                      -- socket cookie, two's complement
+) STRICT;
+
+-- Only for connections that stand for more than one.
+CREATE TABLE repeat (
+  id      INTEGER PRIMARY KEY,        -- of the connection
+  count   INTEGER NOT NULL,
+  last_ns INTEGER NOT NULL
+) STRICT;
+
+-- The public views. They read as text in any SQLite shell, with no function of
+-- ours. The clock row with id 0 makes every time find one.
+
+CREATE VIEW connections AS
+SELECT
+  c.id AS id,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (c.id + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (c.id + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= c.id ORDER BY k.id DESC LIMIT 1) AS time,
+  c.id AS time_ns,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (coalesce(r.last_ns, c.id) + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (coalesce(r.last_ns, c.id) + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= coalesce(r.last_ns, c.id) ORDER BY k.id DESC LIMIT 1) AS last_time,
+  coalesce(r.count, 1) AS count,
+  p.tgid AS pid,
+  t.tid AS tid,
+  p.ppid AS ppid,
+  t.comm AS comm,
+  p.exe AS exe,
+  p.cmdline AS cmdline,
+  p.cwd AS cwd,
+  t.uid AS uid,
+  nullif(coalesce(t.user, p.user), '') AS user,
+  t.gid AS gid,
+  t.euid AS euid,
+  t.loginuid AS loginuid,
+  t.session_id AS session_id,
+  nullif(coalesce(t.container, p.container), '') AS container,
+  nullif(coalesce(t.cgroup, p.cgroup), '') AS cgroup,
+  t.netns AS netns,
+  CASE e.family
+    WHEN 0 THEN 'unspec' WHEN 1 THEN 'unix' WHEN 2 THEN 'ipv4' WHEN 10 THEN 'ipv6'
+    WHEN 16 THEN 'netlink' WHEN 17 THEN 'packet' WHEN 40 THEN 'vsock'
+    WHEN 29 THEN 'can' WHEN 30 THEN 'tipc' WHEN 31 THEN 'bluetooth' WHEN 38 THEN 'alg'
+    WHEN 42 THEN 'qipcrtr' WHEN 43 THEN 'smc' WHEN 44 THEN 'xdp'
+    ELSE 'family ' || e.family END AS family,
+  CASE s.type
+    WHEN 1 THEN 'stream' WHEN 2 THEN 'dgram' WHEN 3 THEN 'raw' WHEN 4 THEN 'rdm'
+    WHEN 5 THEN 'seqpacket' WHEN 6 THEN 'dccp' WHEN 10 THEN 'packet'
+    ELSE 'type ' || s.type END AS type,
+  CASE
+    WHEN s.socket_family NOT IN (2, 10) THEN nullif(s.protocol || '', '0')
+    WHEN s.protocol = 6 THEN 'tcp' WHEN s.protocol = 17 THEN 'udp'
+    WHEN s.protocol = 1 THEN 'icmp' WHEN s.protocol = 58 THEN 'ipv6-icmp'
+    WHEN s.protocol = 132 THEN 'sctp' WHEN s.protocol = 136 THEN 'udplite'
+    WHEN s.protocol = 262 THEN 'mptcp'
+    ELSE s.protocol || '' END AS protocol,
+  c.fd AS fd,
+  s.via AS via,
+  l.address AS local_address,
+  nullif(l.port, -1) AS local_port,
+  e.address AS remote_address,
+  nullif(e.port, -1) AS remote_port,
+  s.address_source AS address_source,
+  s.hook_errno AS hook_errno,
+  s.errno AS errno,
+  CASE
+    WHEN s.hook_errno > 0 THEN 'denied'
+    WHEN s.errno IS NULL THEN 'unknown'
+    WHEN s.errno = 0 THEN CASE
+      WHEN e.family = 0 THEN 'disconnected'
+      WHEN s.type IN (1, 5) THEN 'established'
+      ELSE 'set' END
+    WHEN s.errno = 111 THEN 'refused'
+    WHEN s.errno = 110 THEN 'timed out'
+    WHEN s.errno IN (100, 101, 112, 113) THEN 'unreachable'
+    WHEN s.errno IN (11, 114, 115) THEN 'in progress'
+    WHEN s.errno IN (4, 512) THEN 'interrupted'
+    ELSE 'failed' END AS outcome,
+  s.backend AS backend,
+  p.id AS process_id,
+  p.parent AS parent_id,
+  p.ancestry AS ancestry,
+  CASE s.socket_family
+    WHEN 0 THEN 'unspec' WHEN 1 THEN 'unix' WHEN 2 THEN 'ipv4' WHEN 10 THEN 'ipv6'
+    WHEN 16 THEN 'netlink' WHEN 17 THEN 'packet' WHEN 40 THEN 'vsock'
+    WHEN 29 THEN 'can' WHEN 30 THEN 'tipc' WHEN 31 THEN 'bluetooth' WHEN 38 THEN 'alg'
+    WHEN 42 THEN 'qipcrtr' WHEN 43 THEN 'smc' WHEN 44 THEN 'xdp'
+    ELSE 'family ' || s.socket_family END AS socket_family,
+  s.addrlen AS addrlen,
+  c.cookie AS cookie,
+  lower(hex(e.raw)) AS remote_raw,
+  (SELECT number FROM segment) AS segment
+FROM connection c
+JOIN endpoint e ON e.id = c.remote
+JOIN task t ON t.id = c.task
+JOIN process p ON p.id = t.process
+JOIN shape s ON s.id = c.shape
+LEFT JOIN endpoint l ON l.id = c.local
+LEFT JOIN repeat r ON r.id = c.id;
+
+CREATE VIEW processes AS
+SELECT
+  p.id AS process_id,
+  p.parent AS parent_id,
+  p.tgid AS pid,
+  p.ppid AS ppid,
+  p.pid_in_ns AS pid_in_ns,
+  p.comm AS comm,
+  p.exe AS exe,
+  p.script AS script,
+  p.cmdline AS cmdline,
+  p.cmdline_truncated AS cmdline_truncated,
+  p.cwd AS cwd,
+  p.uid AS uid,
+  nullif(p.user, '') AS user,
+  p.gid AS gid,
+  p.euid AS euid,
+  p.loginuid AS loginuid,
+  p.session_id AS session_id,
+  nullif(p.cgroup, '') AS cgroup,
+  nullif(p.container, '') AS container,
+  nullif(p.unit, '') AS unit,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (p.start_boot_ns + (SELECT offset_ns FROM segment) + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (p.start_boot_ns + (SELECT offset_ns FROM segment) + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= p.start_boot_ns + (SELECT offset_ns FROM segment) ORDER BY k.id DESC LIMIT 1) AS start_time,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (p.exec_boot_ns + (SELECT offset_ns FROM segment) + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (p.exec_boot_ns + (SELECT offset_ns FROM segment) + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= p.exec_boot_ns + (SELECT offset_ns FROM segment) ORDER BY k.id DESC LIMIT 1) AS exec_time,
+  p.exec_number AS exec_number,
+  p.exe_deleted AS exe_deleted,
+  p.exe_memfd AS exe_memfd,
+  p.exe_device AS exe_device,
+  p.exe_inode AS exe_inode,
+  p.mntns AS mntns,
+  p.pidns AS pidns,
+  p.netns AS netns,
+  p.userns AS userns,
+  p.utsns AS utsns,
+  p.ipcns AS ipcns,
+  p.cgroupns AS cgroupns,
+  p.source AS source,
+  p.ancestry AS ancestry,
+  p.cgroup_id AS cgroup_id,
+  (SELECT number FROM segment) AS segment
+FROM process p;
+
+CREATE VIEW endpoints AS
+SELECT
+  e.id AS id,
+  CASE e.family
+    WHEN 0 THEN 'unspec' WHEN 1 THEN 'unix' WHEN 2 THEN 'ipv4' WHEN 10 THEN 'ipv6'
+    WHEN 16 THEN 'netlink' WHEN 17 THEN 'packet' WHEN 40 THEN 'vsock'
+    WHEN 29 THEN 'can' WHEN 30 THEN 'tipc' WHEN 31 THEN 'bluetooth' WHEN 38 THEN 'alg'
+    WHEN 42 THEN 'qipcrtr' WHEN 43 THEN 'smc' WHEN 44 THEN 'xdp'
+    ELSE 'family ' || e.family END AS family,
+  e.address AS address,
+  nullif(e.port, -1) AS port,
+  lower(hex(e.raw)) AS raw,
+  (SELECT number FROM segment) AS segment
+FROM endpoint e;
+
+CREATE VIEW gaps AS
+SELECT
+  g.id AS id,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (g.from_ns + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (g.from_ns + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= g.from_ns ORDER BY k.id DESC LIMIT 1) AS from_time,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (g.to_ns + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (g.to_ns + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= g.to_ns ORDER BY k.id DESC LIMIT 1) AS to_time,
+  g.cause AS cause,
+  g.lost AS lost,
+  g.detail AS detail,
+  g.from_ns AS from_ns,
+  g.to_ns AS to_ns,
+  (SELECT number FROM segment) AS segment
+FROM gap g;
+
+CREATE VIEW segments AS
+SELECT
+  z.number AS segment,
+  z.tape_id AS tape_id,
+  z.state AS state,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (z.created_ns + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (z.created_ns + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= z.created_ns ORDER BY k.id DESC LIMIT 1) AS from_time,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (z.heartbeat_ns + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (z.heartbeat_ns + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= z.heartbeat_ns ORDER BY k.id DESC LIMIT 1) AS to_time,
+  z.host AS host,
+  z.machine_id AS machine_id,
+  z.boot_id AS boot_id,
+  z.kernel AS kernel,
+  (SELECT version FROM run ORDER BY id DESC LIMIT 1) AS version,
+  (SELECT backend FROM run ORDER BY id DESC LIMIT 1) AS backend,
+  (SELECT blind_spots FROM run ORDER BY id DESC LIMIT 1) AS blind_spots,
+  (SELECT coalesce(sum(n.value - n.first), 0) FROM counter n WHERE n.name = 'seen') AS seen,
+  (SELECT coalesce(sum(n.value - n.first), 0) FROM counter n WHERE n.name = 'stored') AS stored,
+  (SELECT coalesce(sum(n.value - n.first), 0) FROM counter n WHERE n.name = 'coalesced') AS coalesced,
+  (SELECT coalesce(sum(n.value - n.first), 0) FROM counter n WHERE n.name = 'lost') AS lost,
+  printf('%08d.db', z.number) AS path,
+  z.schema_version AS schema_version,
+  z.created_ns AS from_ns,
+  z.heartbeat_ns AS to_ns,
+  z.batches AS batches,
+  (SELECT count(*) FROM run) AS runs
+FROM segment z;

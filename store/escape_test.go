@@ -1,0 +1,183 @@
+package store
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+)
+
+func TestEscape(t *testing.T) {
+	for _, c := range []struct{ raw, want string }{
+		{"", ""},
+		{"/usr/bin/curl", "/usr/bin/curl"},
+		{`a\b`, `a\\b`},
+		{"a\nb\x1b[31m\x7f\x00", `a\x0ab\x1b[31m\x7f\x00`},
+		{"é日本🙂", "é日本🙂"},
+		{"\xff\xc3", `\xff\xc3`},
+		{"\xed\xa0\x80", `\xed\xa0\x80`}, // a surrogate is not UTF-8
+		{"\u0085", `\u{85}`},             // C1: next line
+		{"a\u202eb", `a\u{202e}b`},       // right-to-left override
+		{"\u2066\u200b\ufeff", `\u{2066}\u{200b}\u{feff}`},
+		{"\u00a0\u2028\u3000", `\u{a0}\u{2028}\u{3000}`},
+		{"\ue000\U0010ffff", `\u{e000}\u{10ffff}`},
+		{"x\ufe0f\u3164\u2800", `x\u{fe0f}\u{3164}\u{2800}`},
+		{"\ufffd", "\ufffd"}, // a real replacement character is valid
+		{`\x41`, `\\x41`},    // what looks like an escape is not one
+	} {
+		if got := Escape([]byte(c.raw)); got != c.want {
+			t.Errorf("Escape(%q) = %q, want %q", c.raw, got, c.want)
+		}
+		back, err := Unescape(c.want)
+		if err != nil || string(back) != c.raw {
+			t.Errorf("Unescape(%q) = %q, %v, want %q", c.want, back, err, c.raw)
+		}
+	}
+}
+
+func TestUnescapeRefuses(t *testing.T) {
+	for _, bad := range []string{`\`, `\x`, `\x4`, `\xgg`, `\u`, `\u{`, `\u{}`, `\u{110000}`, `\u{d800}`, `\u{+41}`, `\n`, `\u{4_1}`, `\u{fffffffff}`} {
+		if got, err := Unescape(bad); err == nil {
+			t.Errorf("Unescape(%q) = %q, no error", bad, got)
+		}
+	}
+}
+
+// Every rune there is: what comes out is visible ASCII or a visible rune.
+func TestEscapeEveryRune(t *testing.T) {
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if !utf8.ValidRune(r) {
+			continue
+		}
+		raw := []byte(string(r))
+		text := Escape(raw)
+		for _, o := range text {
+			if !unicode.IsPrint(o) || unicode.In(o, unicode.Cf, unicode.Co, unicode.Bidi_Control, unicode.Variation_Selector) {
+				t.Fatalf("Escape(%U) = %q holds %U", r, text, o)
+			}
+		}
+		back, err := Unescape(text)
+		if err != nil || !bytes.Equal(back, raw) {
+			t.Fatalf("%U: %q comes back as %q, %v", r, text, back, err)
+		}
+	}
+}
+
+func TestCmdline(t *testing.T) {
+	for _, c := range []struct {
+		argv []string
+		want string
+	}{
+		{nil, ""},
+		{[]string{""}, `""`},
+		{[]string{"curl", "-s", "http://x/"}, "curl -s http://x/"},
+		{[]string{"sh", "-c", "echo 'a b'"}, `sh -c "echo 'a b'"`},
+		{[]string{"a", "", `"`, `\"`, "\n"}, `a "" "\"" "\\\"" \x0a`},
+		{[]string{" "}, `" "`},
+	} {
+		if got := Cmdline(c.argv); got != c.want {
+			t.Errorf("Cmdline(%q) = %s, want %s", c.argv, got, c.want)
+		}
+		if got, err := SplitCmdline(c.want); err != nil || !slices.Equal(got, c.argv) {
+			t.Errorf("SplitCmdline(%s) = %q, %v, want %q", c.want, got, err, c.argv)
+		}
+	}
+	for _, bad := range []string{` `, `a `, `a  b `, `"a`, `"a"b`, `a\q`, `"\`} {
+		if got, err := SplitCmdline(bad); err == nil {
+			t.Errorf("SplitCmdline(%q) = %q, no error", bad, got)
+		}
+	}
+}
+
+func TestAncestry(t *testing.T) {
+	systemd := &Process{Key: ProcessKey{Tgid: 1}, Comm: "systemd"}
+	sshd := &Process{Key: ProcessKey{Tgid: 812}, Comm: "sshd", PPID: 1, Parent: systemd}
+	curl := &Process{Key: ProcessKey{Tgid: 950}, Comm: "curl", PPID: 812, Parent: sshd}
+	liar := &Process{Key: ProcessKey{Tgid: 7}, Comm: " a(1) > b ", PPID: 1, Parent: systemd}
+	orphan := &Process{Key: ProcessKey{Tgid: 8}, Comm: "?", PPID: 44}
+	nobody := &Process{Key: ProcessKey{Tgid: 9}}
+	for p, want := range map[*Process]string{
+		curl:   "systemd(1) > sshd(812) > curl(950)",
+		liar:   `systemd(1) > \x20a\x281\x29 \x3e b\x20(7)`,
+		orphan: `?(44) > \x3f(8)`,
+		nobody: "?(9)",
+	} {
+		if got := ancestry(p); got != want {
+			t.Errorf("ancestry = %q, want %q", got, want)
+		}
+	}
+	deep := systemd
+	for i := uint32(2); i < 1000; i++ {
+		deep = &Process{Key: ProcessKey{Tgid: i}, Comm: "x", PPID: i - 1, Parent: deep}
+	}
+	if got := ancestry(deep); !strings.HasPrefix(got, "… > x(968) > ") || strings.Count(got, "(") != maxAncestors {
+		t.Errorf("deep ancestry = %q", got)
+	}
+}
+
+func TestProcessID(t *testing.T) {
+	// Written once; must never change, or processes of one boot fall apart
+	// between segments.
+	const boot = "6f1c5c0e-0000-4000-8000-000000000001"
+	if got, want := processID(boot, ProcessKey{Tgid: 950, StartBoot: 123456789, Exec: 2}), int64(7875171304521459); got != want {
+		t.Errorf("processID = %d, want %d", got, want)
+	}
+	seen := map[int64]bool{}
+	for i := uint32(0); i < 1000; i++ {
+		id := processID(boot, ProcessKey{Tgid: i})
+		if id <= 0 || id >= 1<<53 || seen[id] {
+			t.Fatalf("id %d of tgid %d", id, i)
+		}
+		seen[id] = true
+	}
+	if nextProcessID(1<<53-1) != 1 || nextProcessID(5) != 6 {
+		t.Error("nextProcessID does not wrap")
+	}
+}
+
+func FuzzEscape(f *testing.F) {
+	f.Add([]byte("plain"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		text := Escape(raw)
+		for _, r := range text {
+			if r == utf8.RuneError && !bytes.Contains(raw, []byte("\ufffd")) || !unicode.IsPrint(r) {
+				t.Fatalf("Escape(%q) = %q holds %U", raw, text, r)
+			}
+		}
+		back, err := Unescape(text)
+		if err != nil {
+			t.Fatalf("Unescape(%q): %v", text, err)
+		}
+		if !bytes.Equal(back, raw) {
+			t.Fatalf("%q became %q", raw, back)
+		}
+	})
+}
+
+func FuzzUnescape(f *testing.F) {
+	f.Add(`a\x41\u{1f600}\\`)
+	f.Fuzz(func(t *testing.T, text string) {
+		raw, err := Unescape(text)
+		if err != nil {
+			return
+		}
+		// What can be read can be written, and reads the same.
+		again, err := Unescape(Escape(raw))
+		if err != nil || !bytes.Equal(again, raw) {
+			t.Fatalf("%q: %q, %v", text, again, err)
+		}
+	})
+}
+
+func FuzzCmdline(f *testing.F) {
+	f.Add("curl\x00-s\x00\x00a b\"\\")
+	f.Fuzz(func(t *testing.T, joined string) {
+		argv := strings.Split(joined, "\x00")
+		got, err := SplitCmdline(Cmdline(argv))
+		if err != nil || !slices.Equal(got, argv) {
+			t.Fatalf("%q became %q, %v", argv, got, err)
+		}
+	})
+}
