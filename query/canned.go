@@ -1,0 +1,170 @@
+package query
+
+import (
+	"bufio"
+	"embed"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+)
+
+//go:embed canned/*.sql
+var cannedFiles embed.FS
+
+// Canned is a question that comes with the program: one file of SQL over the
+// public views, and what its header says of it. The header is comments of the
+// form "-- key: text" before the SQL:
+//
+//	-- purpose: one sentence
+//	-- arg: name type | what the argument is; arguments are taken in this order
+//	-- param: name type = default | what the flag --name changes
+//	-- column: name | what the column holds
+//	-- note: something to know about the answer; more than one may be given
+//	-- false-positives: what else looks like this
+//	-- example: a line to type
+//
+// Types are integer and text.
+type Canned struct {
+	Name           string
+	Purpose        string
+	Params         []Param // those that are arguments first
+	Columns        []ColumnDoc
+	Notes          []string
+	FalsePositives string
+	Examples       []string
+	Source         string // the whole file
+}
+
+// Param is a parameter of a canned query: :name in its SQL.
+type Param struct {
+	Name, Type, Default, Purpose string
+	Argument                     bool // given by position and not by flag
+}
+
+// ColumnDoc describes one column of an answer.
+type ColumnDoc struct{ Name, Purpose string }
+
+// LimitParam is the parameter that takes the value of --limit, 0 meaning all.
+const LimitParam = "limit"
+
+// Library returns every canned query, sorted by name.
+func Library() ([]*Canned, error) { return readLibrary(cannedFiles, "canned") }
+
+// readLibrary reads every .sql file of a directory.
+func readLibrary(files fs.FS, dir string) ([]*Canned, error) {
+	entries, err := fs.ReadDir(files, dir)
+	if err != nil {
+		return nil, fmt.Errorf("list canned queries: %w", err)
+	}
+	var library []*Canned
+	for _, e := range entries {
+		text, err := fs.ReadFile(files, path.Join(dir, e.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("read canned query: %w", err)
+		}
+		c, err := parseCanned(strings.TrimSuffix(e.Name(), ".sql"), string(text))
+		if err != nil {
+			return nil, fmt.Errorf("parse canned query %s: %w", e.Name(), err)
+		}
+		library = append(library, c)
+	}
+	slices.SortFunc(library, func(a, b *Canned) int { return strings.Compare(a.Name, b.Name) })
+	return library, nil
+}
+
+// parseCanned reads the header of one file.
+func parseCanned(name, source string) (*Canned, error) {
+	c := &Canned{Name: name, Source: source}
+	lines := bufio.NewScanner(strings.NewReader(source))
+	for lines.Scan() {
+		comment, ok := strings.CutPrefix(lines.Text(), "-- ")
+		if !ok {
+			break
+		}
+		key, text, ok := strings.Cut(comment, ": ")
+		if !ok {
+			return nil, fmt.Errorf("header line %q is not key: text", comment)
+		}
+		if err := c.set(key, strings.TrimSpace(text)); err != nil {
+			return nil, err
+		}
+	}
+	if c.Purpose == "" || len(c.Columns) == 0 || len(c.Examples) == 0 {
+		return nil, fmt.Errorf("header lacks a purpose, a column or an example")
+	}
+	slices.SortStableFunc(c.Params, func(a, b Param) int { return boolOrder(b.Argument) - boolOrder(a.Argument) })
+	return c, lines.Err()
+}
+
+// set takes one line of the header.
+func (c *Canned) set(key, text string) error {
+	what, purpose, _ := strings.Cut(text, " | ")
+	switch key {
+	case "purpose":
+		c.Purpose = text
+	case "arg", "param":
+		p, err := parseParamDoc(what, purpose)
+		if err != nil {
+			return err
+		}
+		p.Argument = key == "arg"
+		c.Params = append(c.Params, p)
+	case "column":
+		c.Columns = append(c.Columns, ColumnDoc{what, purpose})
+	case "note":
+		c.Notes = append(c.Notes, text)
+	case "false-positives":
+		c.FalsePositives = text
+	case "example":
+		c.Examples = append(c.Examples, text)
+	default:
+		return fmt.Errorf("unknown header key %q", key)
+	}
+	return nil
+}
+
+func parseParamDoc(what, purpose string) (Param, error) {
+	what, value, _ := strings.Cut(what, " = ")
+	name, kind, _ := strings.Cut(what, " ")
+	if name == "" || kind != "integer" && kind != "text" || purpose == "" {
+		return Param{}, fmt.Errorf("parameter %q is not name type [= default] | purpose", what)
+	}
+	return Param{Name: name, Type: kind, Default: value, Purpose: purpose}, nil
+}
+
+// Bind reads the values given to the parameters, by name, and fills in the
+// defaults of the others.
+func (c *Canned) Bind(given map[string]string) (map[string]Value, error) {
+	values := make(map[string]Value, len(c.Params))
+	for _, p := range c.Params {
+		text, ok := given[p.Name]
+		if !ok {
+			text = p.Default
+		}
+		v := Value{Kind: Text, Bytes: []byte(text)}
+		if p.Type == "integer" {
+			if v = ParseValue(text); v.Kind != Integer {
+				return nil, usagef("give a whole number, such as "+p.Default, "cannot read %s %q", p.Name, text)
+			}
+			if p.Name == LimitParam && v.Int == 0 {
+				v.Int = -1 // how SQLite says no limit
+			}
+		}
+		values[p.Name] = v
+	}
+	return values, nil
+}
+
+// Has reports whether the query has a parameter of that name.
+func (c *Canned) Has(name string) bool {
+	return slices.ContainsFunc(c.Params, func(p Param) bool { return p.Name == name })
+}
+
+func boolOrder(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,197 @@
+package query
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/conntape/conntape/store"
+)
+
+// Coverage is the statement that goes with every answer: what the tape can know
+// of the window that was asked about. It is what keeps "no rows" from being
+// taken for "nothing happened".
+type Coverage struct {
+	From      *time.Time `json:"from"` // first moment recorded; null: nothing was
+	To        *time.Time `json:"to"`   // last moment known to be recorded
+	Since     *time.Time `json:"since"`
+	Until     *time.Time `json:"until"`
+	Recording bool       `json:"recording"`
+
+	Gaps       []Gap    `json:"gaps"` // those that touch the window
+	Lost       uint64   `json:"lost"` // events known to be lost in those gaps
+	Blind      float64  `json:"blind_seconds"`
+	Backends   []string `json:"backends"`
+	BlindSpots []string `json:"blind_spots"`
+	LeftOut    []string `json:"left_out"` // segments that could not be read, with the reason
+
+	zone *time.Location
+}
+
+// Gap is a span of time in which the recorder was blind or lost events.
+type Gap struct {
+	From   *time.Time `json:"from"` // null: unknown
+	To     *time.Time `json:"to"`   // null: still open
+	Cause  string     `json:"cause"`
+	Lost   uint64     `json:"lost"`
+	Detail string     `json:"detail,omitempty"`
+}
+
+// NewCoverage returns the statement for a window of a tape, its times shown in
+// zone.
+func NewCoverage(c store.Coverage, w Window, zone *time.Location) *Coverage {
+	s := &Coverage{
+		From: timeOrNil(c.From), To: timeOrNil(c.To), Since: timeOrNil(w.Since), Until: timeOrNil(w.Until),
+		Recording: c.Recording, Gaps: []Gap{},
+		Backends: orEmpty(c.Backends), BlindSpots: orEmpty(c.BlindSpots), LeftOut: []string{}, zone: zone,
+	}
+	if zone == nil {
+		s.zone = time.UTC
+	}
+	for _, g := range c.Gaps {
+		if !isBlind(g) || !w.overlaps(g.From, g.To) {
+			continue
+		}
+		s.Gaps = append(s.Gaps, Gap{timeOrNil(g.From), timeOrNil(g.To), g.Cause, g.Lost, g.Detail})
+		s.Lost += g.Lost
+		s.Blind += blindFor(g, c, w).Seconds()
+	}
+	for _, l := range c.LeftOut {
+		s.LeftOut = append(s.LeftOut, fmt.Sprintf("%s: %v", l.Path, l.Err))
+	}
+	return s
+}
+
+// isBlind reports whether a gap lies within the life of the tape. What was
+// before its beginning is told by From.
+func isBlind(g store.GapInfo) bool { return g.Cause != store.CauseStart }
+
+// blindFor returns how much of a gap lies in the window. An open gap lasts to
+// the end of what the tape knows.
+func blindFor(g store.GapInfo, c store.Coverage, w Window) time.Duration {
+	if g.From.IsZero() {
+		return 0
+	}
+	to := g.To
+	if to.IsZero() {
+		to = c.To
+	}
+	from, to := w.clip(g.From, to)
+	return max(0, to.Sub(from))
+}
+
+// Lines returns the statement as lines for people, safe to show.
+func (s *Coverage) Lines() []string {
+	if s.From == nil {
+		return append([]string{"coverage: nothing was recorded on this tape"}, s.leftOut()...)
+	}
+	line := fmt.Sprintf("coverage: recorded from %s to %s", stamp(*s.From, s.zone), stamp(deref(s.To), s.zone))
+	if s.Recording {
+		line += " and still recording"
+	}
+	if len(s.Backends) > 0 {
+		line += ", backend " + strings.Join(s.Backends, " and ")
+	}
+	lines := []string{line}
+	if asked := s.asked(); asked != "" {
+		lines = append(lines, "coverage: "+asked)
+	}
+	if len(s.Gaps) > 0 {
+		span := time.Duration(s.Blind * float64(time.Second))
+		lines = append(lines, fmt.Sprintf("coverage: %s, together %s long, %s lost (see: conntape query gaps)",
+			count(uint64(len(s.Gaps)), "gap"), shortSpan(span), count(s.Lost, "connection")))
+	} else {
+		lines = append(lines, "coverage: no gaps, nothing lost")
+	}
+	lines = append(lines, s.leftOut()...)
+	if len(s.BlindSpots) > 0 {
+		lines = append(lines, "coverage: this backend does not see "+strings.Join(s.BlindSpots, "; "))
+	}
+	for i := range lines {
+		lines[i] = Safe(lines[i])
+	}
+	return lines
+}
+
+// asked says what was asked for, and what of it the tape cannot know at all.
+func (s *Coverage) asked() string {
+	if s.Since == nil && s.Until == nil {
+		return ""
+	}
+	since, until := "the beginning", "the end"
+	if s.Since != nil {
+		since = stamp(*s.Since, s.zone)
+	}
+	if s.Until != nil {
+		until = stamp(*s.Until, s.zone)
+	}
+	text := "asked for " + since + " to " + until
+	switch {
+	case s.Until != nil && !s.Until.After(*s.From):
+		return text + ": ALL OF IT BEFORE this tape began"
+	case s.Since != nil && s.To != nil && s.Since.After(*s.To) && !s.Recording:
+		return text + ": ALL OF IT AFTER this tape ended"
+	case s.Since != nil && s.Since.Before(*s.From):
+		return text + ", of which the first " + shortSpan(s.From.Sub(*s.Since)) + " were before this tape began"
+	}
+	return text
+}
+
+func (s *Coverage) leftOut() []string {
+	var lines []string
+	for _, l := range s.LeftOut {
+		lines = append(lines, Safe("coverage: LEFT OUT "+l))
+	}
+	return lines
+}
+
+// count returns a number with its noun, in the plural where it needs one.
+func count(n uint64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// shortSpan shows a span of time to three digits or so.
+func shortSpan(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
+	case d >= time.Minute:
+		text := d.Round(time.Second).String()
+		if strings.HasSuffix(text, "m0s") {
+			text = strings.TrimSuffix(text, "0s")
+		}
+		if strings.HasSuffix(text, "h0m") {
+			text = strings.TrimSuffix(text, "0m")
+		}
+		return text
+	case d >= time.Second:
+		return d.Round(10 * time.Millisecond).String()
+	}
+	return d.Round(time.Microsecond).String()
+}
+
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+func deref(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
+
+// orEmpty returns the list, so that JSON has [] for one without members.
+func orEmpty(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}

@@ -1,0 +1,129 @@
+package query
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// explainSQL turns what SQLite says of SQL that it refuses into a UsageError,
+// with the place and, for a misspelt name, the right one. What is wrong with the
+// tape and not with the SQL stays an error of another kind.
+func explainSQL(conn *sqlite.Conn, sql string, err error) error {
+	code := sqlite.ErrCode(err)
+	switch code.ToPrimary() {
+	case sqlite.ResultAuth:
+		return usagef("a tape can only be read: ask with SELECT on the views connections, processes, endpoints, gaps, segments",
+			"the SQL does what a reader may not: %s", sqliteMessage(err))
+	case sqlite.ResultError, sqlite.ResultTooBig:
+	default:
+		return explain(err)
+	}
+	message := sqliteMessage(err)
+	if offset, ok := sqlite.ErrorOffset(err); ok && offset > 0 && offset < len(sql) {
+		message += fmt.Sprintf(" at %q", shorten(sql[offset:], 24))
+	}
+	return usagef(suggestName(conn, message), "the SQL is wrong: %s", message)
+}
+
+// explain drops from an error of SQLite what only a programmer needs.
+func explain(err error) error {
+	switch sqlite.ErrCode(err).ToPrimary() {
+	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
+		return &hintedError{fmt.Errorf("read tape: %w", errors.New(sqliteMessage(err))),
+			"a segment is damaged; copy the tape before anything else is done with it"}
+	case sqlite.ResultOK:
+		return nil
+	}
+	var already *UsageError
+	if errors.As(err, &already) {
+		return err
+	}
+	return fmt.Errorf("run SQL: %s", sqliteMessage(err))
+}
+
+// hintedError is an error with advice, of the kind that is not the asker's.
+type hintedError struct {
+	error
+	hint string
+}
+
+// Unwrap returns the error beneath.
+func (e *hintedError) Unwrap() error { return e.error }
+
+// HintText returns the advice.
+func (e *hintedError) HintText() string { return e.hint }
+
+// sqliteMessage returns the last, most specific part of SQLite's message.
+func sqliteMessage(err error) string {
+	text := err.Error()
+	for _, code := range []sqlite.ResultCode{sqlite.ErrCode(err), sqlite.ErrCode(err).ToPrimary()} {
+		if _, after, ok := strings.Cut(text, code.Message()+": "); ok {
+			text = after
+			break
+		}
+	}
+	for _, prefix := range []string{"sqlite: prepare: ", "sqlite: step: "} {
+		text = strings.TrimPrefix(text, prefix)
+	}
+	return Safe(text)
+}
+
+// suggestName returns advice for a message about a column or a view that there
+// is not.
+func suggestName(conn *sqlite.Conn, message string) string {
+	var names []string
+	var missing string
+	if _, after, ok := strings.Cut(message, "no such table: "); ok {
+		missing, names = firstWord(after), viewNames()
+	} else if _, after, ok := strings.Cut(message, "no such column: "); ok {
+		missing = firstWord(after)
+		for _, view := range viewNames() {
+			names = append(names, columnsOf(conn, view)...)
+		}
+	} else {
+		return ""
+	}
+	if near := Nearest(missing[strings.LastIndexByte(missing, '.')+1:], names); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return "the views are " + strings.Join(viewNames(), ", ") + "; docs/schema.md lists their columns"
+}
+
+// viewNames returns the views that are the public schema.
+func viewNames() []string {
+	return []string{"connections", "processes", "endpoints", "gaps", "segments"}
+}
+
+// columnsOf returns the columns of a view, or none when it cannot be read.
+func columnsOf(conn *sqlite.Conn, view string) []string {
+	stmt, _, err := conn.PrepareTransient("SELECT * FROM " + view + " LIMIT 0")
+	if err != nil {
+		return nil
+	}
+	defer stmt.Finalize()
+	names := make([]string, stmt.ColumnCount())
+	for i := range names {
+		names[i] = stmt.ColumnName(i)
+	}
+	return names
+}
+
+func firstWord(s string) string {
+	word, _, _ := strings.Cut(s, " ")
+	return word
+}
+
+// shorten returns the first line of s, cut to n bytes at a rune.
+func shorten(s string, n int) string {
+	s, _, _ = strings.Cut(s, "\n")
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && s[n]&0xC0 == 0x80 {
+		n--
+	}
+	return s[:n]
+}

@@ -1,0 +1,74 @@
+package query
+
+import (
+	"io"
+	"strings"
+)
+
+// RowWriter writes an answer in one format. Begin is called once, then Row for
+// each row, then End once; nothing is called after an error. A writer holds a
+// bounded number of rows, so that an answer of any length passes through it.
+type RowWriter interface {
+	// Begin starts the answer with the names of its columns.
+	Begin(columns []string) error
+	// Row writes one row. The values are valid only during the call.
+	Row(values []Value) error
+	// End completes the answer. cut says why rows are missing from its end,
+	// and is "" when none are.
+	End(cut string) error
+}
+
+// FormatOptions are what the formats can be told.
+type FormatOptions struct {
+	Raw      bool      // csv: leave cells that a spreadsheet would run as a formula
+	Width    int       // table: columns of the terminal, 0 for no limit
+	Coverage *Coverage // json: the statement that goes with the answer
+}
+
+// format is one way to write rows.
+type format struct {
+	name, purpose string
+	open          func(io.Writer, FormatOptions) RowWriter
+}
+
+// formats returns every format there is, in the order in which help lists them.
+func formats() []format {
+	return []format{
+		{"table", "aligned columns, fitted to the terminal", func(w io.Writer, o FormatOptions) RowWriter { return newTable(w, o.Width) }},
+		{"csv", "RFC 4180 with a header; formulas neutralised", func(w io.Writer, o FormatOptions) RowWriter { return newCSV(w, o.Raw) }},
+		{"json", "one object with the rows and their coverage", func(w io.Writer, o FormatOptions) RowWriter { return newJSON(w, o.Coverage) }},
+		{"jsonl", "one object a row, a row a line", func(w io.Writer, _ FormatOptions) RowWriter { return newJSONLines(w) }},
+	}
+}
+
+// FormatNames returns the names of the output formats.
+func FormatNames() []string {
+	var names []string
+	for _, f := range formats() {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// NewRowWriter returns a writer of the named format, or a UsageError.
+func NewRowWriter(name string, w io.Writer, o FormatOptions) (RowWriter, error) {
+	if err := CheckFormat(name, FormatNames()...); err != nil {
+		return nil, err
+	}
+	for _, f := range formats() {
+		if f.name == name {
+			return f.open(w, o), nil
+		}
+	}
+	return nil, usagef("", "format %q cannot be written", name)
+}
+
+// CheckFormat returns a UsageError unless name is one of the allowed formats.
+func CheckFormat(name string, allowed ...string) error {
+	for _, a := range allowed {
+		if a == name {
+			return nil
+		}
+	}
+	return usagef("formats are "+strings.Join(allowed, ", "), "unknown format %q", name)
+}

@@ -1,0 +1,173 @@
+package query
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"unicode/utf8"
+)
+
+// jsonWriter writes either one object that holds the whole answer,
+//
+//	{"coverage": {…}, "columns": […], "rows": [{…}, …], "cut": null}
+//
+// or, as jsonl, one object a row. Integers and reals are numbers, NULL is null,
+// a blob is text of the form x'0a0b'. An answer that failed half-way is not
+// closed, and so is no valid JSON.
+type jsonWriter struct {
+	out      *bufio.Writer
+	lines    bool
+	coverage *Coverage
+	keys     [][]byte // "name": of each column
+	scratch  []byte
+	rows     int64
+}
+
+func newJSON(w io.Writer, c *Coverage) *jsonWriter {
+	return &jsonWriter{out: bufio.NewWriterSize(w, 64<<10), coverage: c}
+}
+
+func newJSONLines(w io.Writer) *jsonWriter {
+	return &jsonWriter{out: bufio.NewWriterSize(w, 64<<10), lines: true}
+}
+
+// Begin writes what stands before the rows.
+func (j *jsonWriter) Begin(columns []string) error {
+	columns = uniqueNames(columns)
+	for _, name := range columns {
+		j.keys = append(j.keys, append(appendJSONText(nil, []byte(name)), ':', ' '))
+	}
+	if j.lines {
+		return nil
+	}
+	coverage, err := json.Marshal(j.coverage)
+	if err != nil {
+		return fmt.Errorf("encode coverage: %w", err)
+	}
+	j.scratch = fmt.Appendf(j.scratch[:0], "{\n\"coverage\": %s,\n\"columns\": [", reescapeJSON(coverage))
+	for i, name := range columns {
+		if i > 0 {
+			j.scratch = append(j.scratch, ", "...)
+		}
+		j.scratch = appendJSONText(j.scratch, []byte(name))
+	}
+	j.scratch = append(j.scratch, "],\n\"rows\": ["...)
+	_, err = j.out.Write(j.scratch)
+	return err
+}
+
+// Row writes one object.
+func (j *jsonWriter) Row(values []Value) error {
+	b := j.scratch[:0]
+	if !j.lines {
+		if j.rows > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '\n')
+	}
+	j.rows++
+	b = append(b, '{')
+	for i, v := range values {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = appendJSONValue(append(b, j.keys[i]...), v)
+	}
+	b = append(b, '}')
+	if j.lines {
+		b = append(b, '\n')
+	}
+	j.scratch = b
+	_, err := j.out.Write(b)
+	return err
+}
+
+// End closes the object and flushes.
+func (j *jsonWriter) End(cut string) error {
+	if !j.lines {
+		b := append(j.scratch[:0], "\n],\n\"cut\": "...)
+		if cut == "" {
+			b = append(b, "null"...)
+		} else {
+			b = appendJSONText(b, []byte(cut))
+		}
+		if _, err := j.out.Write(append(b, "\n}\n"...)); err != nil {
+			return err
+		}
+	}
+	return j.out.Flush()
+}
+
+func appendJSONValue(dst []byte, v Value) []byte {
+	switch v.Kind {
+	case Null:
+		return append(dst, "null"...)
+	case Text:
+		return appendJSONText(dst, v.Bytes)
+	case Blob:
+		return append(v.appendPlain(append(dst, '"'), false), '"')
+	}
+	return v.appendPlain(dst, false)
+}
+
+// appendJSONText appends a JSON string. Everything a terminal could act upon is
+// written as \uXXXX, so nothing is changed for whoever decodes it; only a byte
+// that is not UTF-8, which JSON cannot hold, becomes the text \xNN.
+func appendJSONText(dst, text []byte) []byte {
+	dst = append(dst, '"')
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			dst = fmt.Appendf(dst, `\\x%02x`, text[0])
+		case r == '"' || r == '\\':
+			dst = append(dst, '\\', byte(r))
+		case r == '\n':
+			dst = append(dst, `\n`...)
+		case r == '\t':
+			dst = append(dst, `\t`...)
+		case r >= ' ' && r <= '~' || r > '~' && isShowable(r):
+			dst = append(dst, text[:size]...)
+		case r > 0xFFFF:
+			dst = fmt.Appendf(dst, `\u%04x\u%04x`, 0xD800+(r-0x10000)>>10, 0xDC00+(r-0x10000)&0x3FF)
+		default:
+			dst = fmt.Appendf(dst, `\u%04x`, r)
+		}
+		text = text[size:]
+	}
+	return append(dst, '"')
+}
+
+// reescapeJSON makes JSON of the standard encoder as safe to show as ours: what
+// it leaves bare inside a string is written \uXXXX.
+func reescapeJSON(text []byte) []byte {
+	var out []byte
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		if r > '~' && !isShowable(r) {
+			quoted := appendJSONText(nil, text[:size])
+			out = append(out, quoted[1:len(quoted)-1]...)
+		} else {
+			out = append(out, text[:size]...)
+		}
+		text = text[size:]
+	}
+	return out
+}
+
+// uniqueNames returns the column names with a number put after each that was
+// there before, so that no key of an object hides another.
+func uniqueNames(names []string) []string {
+	seen := make(map[string]bool, len(names))
+	unique := make([]string, len(names))
+	for i, name := range names {
+		candidate := name
+		for n := 2; seen[candidate]; n++ {
+			candidate = fmt.Sprintf("%s_%d", name, n)
+		}
+		seen[candidate] = true
+		unique[i] = candidate
+	}
+	return unique
+}

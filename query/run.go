@@ -1,0 +1,240 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// Request is one question in SQL.
+type Request struct {
+	SQL     string
+	Params  map[string]Value // by name without the leading ':', '@' or '$'
+	Limit   int64            // most rows to write, 0 for no limit
+	Timeout time.Duration    // longest time to run, 0 for no limit
+}
+
+// Result says how an answer ended.
+type Result struct {
+	Rows int64
+	Cut  string // why rows are missing from the end, "" when none are
+}
+
+// errTimeLimit is the cause with which a context ends at Request.Timeout.
+var errTimeLimit = errors.New("time limit")
+
+// Run asks conn one question and writes the answer to out. The connection
+// enforces by itself that nothing is written to the tape. When ctx ends, the
+// statement is stopped in the middle and the cause of ctx is returned; when the
+// time limit ends, what there is by then is a proper answer that is cut.
+//
+// An error of writing is returned as it is. What is wrong with the SQL is a
+// [UsageError].
+func Run(ctx context.Context, conn *sqlite.Conn, r Request, out RowWriter) (Result, error) {
+	if r.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, r.Timeout, errTimeLimit)
+		defer cancel()
+	}
+	before := conn.SetInterrupt(ctx.Done())
+	defer conn.SetInterrupt(before)
+
+	stmt, err := prepare(conn, r.SQL)
+	if err != nil {
+		return stopped(ctx, r, Result{}, out, nil, err)
+	}
+	defer stmt.Finalize()
+	if err := bind(stmt, r.Params); err != nil {
+		return Result{}, err
+	}
+	columns := make([]string, stmt.ColumnCount())
+	for i := range columns {
+		columns[i] = stmt.ColumnName(i)
+	}
+	if len(columns) == 0 {
+		return Result{}, usagef("ask with SELECT; the tape is read-only", "the statement gives no rows")
+	}
+	if err := out.Begin(columns); err != nil {
+		return Result{}, err
+	}
+	return step(ctx, stmt, r, columns, out)
+}
+
+// step writes the rows of a statement that is ready to run.
+func step(ctx context.Context, stmt *sqlite.Stmt, r Request, columns []string, out RowWriter) (Result, error) {
+	var result Result
+	row := newRowReader(len(columns))
+	for {
+		more, err := stmt.Step()
+		if err != nil {
+			return stopped(ctx, r, result, out, columns, err)
+		}
+		if !more {
+			break
+		}
+		if r.Limit > 0 && result.Rows == r.Limit {
+			result.Cut = "row limit of " + strconv.FormatInt(r.Limit, 10)
+			break
+		}
+		if err := out.Row(row.read(stmt)); err != nil {
+			return result, err
+		}
+		result.Rows++
+	}
+	return result, out.End(result.Cut)
+}
+
+// stopped completes an answer that an error ended: as a cut one when it was the
+// time limit, and not at all otherwise.
+func stopped(ctx context.Context, r Request, result Result, out RowWriter, columns []string, err error) (Result, error) {
+	cause := context.Cause(ctx)
+	switch {
+	case cause == nil:
+		return result, explain(err)
+	case !errors.Is(cause, errTimeLimit):
+		return result, cause
+	case columns == nil:
+		return result, fmt.Errorf("time limit of %s: nothing was answered in that time", r.Timeout)
+	}
+	result.Cut = "time limit of " + r.Timeout.String()
+	return result, out.End(result.Cut)
+}
+
+// prepare compiles exactly one statement.
+func prepare(conn *sqlite.Conn, sql string) (*sqlite.Stmt, error) {
+	const example = `try: conntape query sql "select time, exe, remote_address from connections limit 5"`
+	if strings.IndexByte(sql, 0) >= 0 {
+		return nil, usagef(example, "the SQL holds a NUL byte")
+	}
+	if skipBlank(sql) == "" {
+		return nil, usagef(example, "the SQL is empty")
+	}
+	stmt, trailing, err := conn.PrepareTransient(sql)
+	if err != nil {
+		return nil, explainSQL(conn, sql, err)
+	}
+	if skipBlank(sql[len(sql)-trailing:]) != "" {
+		stmt.Finalize()
+		return nil, usagef("ask one question at a time", "the SQL is more than one statement")
+	}
+	return stmt, nil
+}
+
+// skipBlank returns what follows the white space, comments and semicolons at the
+// start of sql.
+func skipBlank(sql string) string {
+	for {
+		sql = strings.TrimLeft(sql, " \t\r\n\f;\ufeff")
+		switch {
+		case strings.HasPrefix(sql, "--"):
+			_, sql, _ = strings.Cut(sql, "\n")
+		case strings.HasPrefix(sql, "/*"):
+			_, sql, _ = strings.Cut(sql[2:], "*/")
+		default:
+			return sql
+		}
+	}
+}
+
+// bind gives every parameter of the statement its value, and refuses one
+// without a value and a value without a parameter.
+func bind(stmt *sqlite.Stmt, params map[string]Value) error {
+	used := make(map[string]bool)
+	for i := 1; i <= stmt.BindParamCount(); i++ {
+		name := stmt.BindParamName(i)
+		if name == "" || name[0] == '?' {
+			return usagef("name it, as in :port, and give --param port=443", "the SQL has a parameter without a name")
+		}
+		v, ok := params[name[1:]]
+		if !ok {
+			return usagef(fmt.Sprintf("give it with --param %s=VALUE", name[1:]), "the SQL has a parameter %s without a value", name)
+		}
+		used[name[1:]] = true
+		switch v.Kind {
+		case Null:
+			stmt.BindNull(i)
+		case Integer:
+			stmt.BindInt64(i, v.Int)
+		case Real:
+			stmt.BindFloat(i, v.Real)
+		case Text:
+			stmt.BindText(i, string(v.Bytes))
+		case Blob:
+			stmt.BindBytes(i, v.Bytes)
+		}
+	}
+	for name := range params {
+		if !used[name] {
+			return usagef("", "the SQL has no parameter :%s", name)
+		}
+	}
+	return nil
+}
+
+// ParseParam reads NAME=VALUE. A value that looks like an integer or a real is
+// one, NULL in capitals is NULL, anything else is text.
+func ParseParam(text string) (name string, v Value, err error) {
+	name, value, ok := strings.Cut(text, "=")
+	name = strings.TrimLeft(name, ":@$")
+	if !ok || name == "" {
+		return "", Value{}, usagef("write --param port=443", "cannot read parameter %q", text)
+	}
+	return name, ParseValue(value), nil
+}
+
+// ParseValue reads the text of a parameter: see [ParseParam].
+func ParseValue(text string) Value {
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil && strconv.FormatInt(n, 10) == text {
+		return Value{Kind: Integer, Int: n}
+	}
+	if text == "NULL" {
+		return Value{Kind: Null}
+	}
+	return Value{Kind: Text, Bytes: []byte(text)}
+}
+
+// rowReader copies rows out of a statement into memory that it uses again.
+type rowReader struct {
+	values []Value
+	memory []byte
+}
+
+func newRowReader(columns int) *rowReader { return &rowReader{values: make([]Value, columns)} }
+
+// read returns the current row, valid until the next read.
+func (r *rowReader) read(stmt *sqlite.Stmt) []Value {
+	need := 0
+	for i := range r.values {
+		if t := stmt.ColumnType(i); t == sqlite.TypeText || t == sqlite.TypeBlob {
+			need += stmt.ColumnLen(i)
+		}
+	}
+	if need > cap(r.memory) {
+		r.memory = make([]byte, need+need/2)
+	}
+	free := r.memory[:cap(r.memory)]
+	for i := range r.values {
+		v := &r.values[i]
+		*v = Value{}
+		switch stmt.ColumnType(i) {
+		case sqlite.TypeInteger:
+			v.Kind, v.Int = Integer, stmt.ColumnInt64(i)
+		case sqlite.TypeFloat:
+			v.Kind, v.Real = Real, stmt.ColumnFloat(i)
+		case sqlite.TypeText:
+			v.Kind = Text
+			n := stmt.ColumnBytes(i, free)
+			v.Bytes, free = free[:n:n], free[n:]
+		case sqlite.TypeBlob:
+			v.Kind = Blob
+			n := stmt.ColumnBytes(i, free)
+			v.Bytes, free = free[:n:n], free[n:]
+		}
+	}
+	return r.values
+}

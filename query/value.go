@@ -1,0 +1,61 @@
+package query
+
+import (
+	"encoding/hex"
+	"math"
+	"strconv"
+)
+
+// Kind is the type of a value, as SQLite has it.
+type Kind uint8
+
+// The five types of SQLite.
+const (
+	Null Kind = iota
+	Integer
+	Real
+	Text
+	Blob
+)
+
+// Value is one cell of an answer. Bytes is the content of a text or a blob; it
+// belongs to the runner and is valid until the next row.
+type Value struct {
+	Kind  Kind
+	Int   int64
+	Real  float64
+	Bytes []byte
+}
+
+// IsNumber reports whether the value is an integer or a real.
+func (v Value) IsNumber() bool { return v.Kind == Integer || v.Kind == Real }
+
+// appendPlain appends the value as one line of safe text: nothing for NULL, a
+// blob as x'0a0b'. With layout, text keeps its newlines and tabs.
+func (v Value) appendPlain(dst []byte, layout bool) []byte {
+	switch v.Kind {
+	case Integer:
+		return strconv.AppendInt(dst, v.Int, 10)
+	case Real:
+		return appendReal(dst, v.Real)
+	case Text:
+		return appendSafe(dst, v.Bytes, layout)
+	case Blob:
+		return append(hex.AppendEncode(append(dst, "x'"...), v.Bytes), '\'')
+	}
+	return dst
+}
+
+// appendReal appends a real so that it reads back as the same real, and is one
+// in JSON too: an infinity is a number too large to hold, as SQLite writes it.
+func appendReal(dst []byte, f float64) []byte {
+	switch {
+	case math.IsInf(f, 1):
+		return append(dst, "9e999"...)
+	case math.IsInf(f, -1):
+		return append(dst, "-9e999"...)
+	case f == math.Trunc(f) && math.Abs(f) < 1e15:
+		return strconv.AppendFloat(dst, f, 'f', 1, 64)
+	}
+	return strconv.AppendFloat(dst, f, 'g', -1, 64)
+}

@@ -1,0 +1,59 @@
+package query
+
+import "time"
+
+// Window is the span of time that a question is about: from Since, which is
+// inside it, to Until, which is not. A zero time leaves that end open.
+type Window struct {
+	Since, Until time.Time
+}
+
+// ParseWindow reads the two ends of a window. An empty text leaves an end open.
+func (c Clock) ParseWindow(since, until string) (Window, error) {
+	var w Window
+	var err error
+	if since != "" {
+		if w.Since, err = c.ParseTime(since, Since); err != nil {
+			return Window{}, err
+		}
+	}
+	if until != "" {
+		if w.Until, err = c.ParseTime(until, Until); err != nil {
+			return Window{}, err
+		}
+	}
+	if since != "" && until != "" && !w.Since.Before(w.Until) {
+		return Window{}, usagef("--since is the earlier end and --until the later one, in which nothing is included any more",
+			"nothing lies between since %s and until %s", stamp(w.Since, c.zone()), stamp(w.Until, c.zone()))
+	}
+	return w, nil
+}
+
+// IsOpen reports whether the window leaves both ends open.
+func (w Window) IsOpen() bool { return w.Since.IsZero() && w.Until.IsZero() }
+
+// overlaps reports whether any of the span from..to lies in the window. A zero
+// from or to is an open end.
+func (w Window) overlaps(from, to time.Time) bool {
+	return (w.Until.IsZero() || from.IsZero() || from.Before(w.Until)) &&
+		(w.Since.IsZero() || to.IsZero() || !to.Before(w.Since))
+}
+
+// clip returns the part of from..to that lies in the window.
+func (w Window) clip(from, to time.Time) (time.Time, time.Time) {
+	if !w.Since.IsZero() && from.Before(w.Since) {
+		from = w.Since
+	}
+	if !w.Until.IsZero() && to.After(w.Until) {
+		to = w.Until
+	}
+	return from, to
+}
+
+// stamp shows a time to the second, or finer where it is.
+func stamp(t time.Time, zone *time.Location) string {
+	if t.IsZero() {
+		return "unknown"
+	}
+	return t.In(zone).Format("2006-01-02T15:04:05.999999999Z07:00")
+}
