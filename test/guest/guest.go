@@ -42,6 +42,7 @@ type guestFile struct{ host, guest string }
 // What came of a guest. A guest that did not reach the end of its payload has no result but an error.
 type result struct {
 	wire.Result
+	release   string
 	files     []wire.GuestFile
 	kernelLog string
 	took      time.Duration
@@ -86,7 +87,7 @@ func (g *guest) run(ctx context.Context) (*result, error) {
 	}
 	qemuErr := <-ended
 	if res != nil {
-		res.took = time.Since(start)
+		res.took, res.release = time.Since(start), g.kernel.release
 		return res, nil
 	}
 	switch {

@@ -29,14 +29,22 @@ func cacheDir() string {
 	return filepath.Join(home, ".cache", "conntape")
 }
 
-// fetchKernels downloads what is missing.
-func fetchKernels(ctx context.Context, names ...string) ([]kernel, error) {
+// moduleRoot is the folder of our go.mod.
+func moduleRoot(ctx context.Context) (string, error) {
 	mod, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
 	if err != nil {
-		return nil, fmt.Errorf("go env GOMOD: %w", err)
+		return "", fmt.Errorf("go env GOMOD: %w", err)
 	}
-	script := filepath.Join(filepath.Dir(strings.TrimSpace(string(mod))), "test/guest/fetch")
-	cmd := exec.CommandContext(ctx, script, names...)
+	return filepath.Dir(strings.TrimSpace(string(mod))), nil
+}
+
+// fetchKernels downloads what is missing.
+func fetchKernels(ctx context.Context, names ...string) ([]kernel, error) {
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(root, "test/guest/fetch"), names...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

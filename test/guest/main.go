@@ -2,7 +2,7 @@
 // initramfs of its own, and brings back how the program ended.
 //
 //	go run ./test/guest -kernel amd64-6.1 [flags] -- command [argument...]
-//	go run ./test/guest -matrix
+//	go run ./test/guest -matrix [flags] [cell...]
 //
 // With -kernel, one guest runs one command, and its output and exit status become ours. Files come into the guest with
 // -file: "-file ./conntape" puts it into /bin, "-file ./a.sql:/root/a.sql" anywhere. Kernels are named as
@@ -13,7 +13,7 @@
 //	go run ./test/guest -kernel amd64-5.10 -file /tmp/bpf.test -- bpf.test -test.v
 //	go run ./test/guest -kernel arm64-6.1 -- sh -c 'uname -a; grep -c . /proc/kallsyms'
 //
-// With -matrix, the capture tests run on every kernel and backend: see matrix.go.
+// With -matrix, the capture tests run on every kernel and backend, or on those named like "amd64-6.1" or "fexit".
 package main
 
 import (
@@ -51,6 +51,7 @@ func run(ctx context.Context, args []string) (int, error) {
 	var name, modules, logFile string
 	var files, get list
 	var matrix, console bool
+	var options matrixOptions
 	set := flag.NewFlagSet("guest", flag.ContinueOnError)
 	set.StringVar(&name, "kernel", "", "the `kernel` to boot, such as amd64-6.1")
 	set.Var(&files, "file", "`host[:guest]`: copy a file into the guest (without guest: into /bin); may be repeated")
@@ -64,11 +65,14 @@ func run(ctx context.Context, args []string) (int, error) {
 	set.BoolVar(&console, "console", false, "show the kernel's console on stderr")
 	set.StringVar(&logFile, "dmesg", "", "write the kernel's log to this `file`")
 	set.BoolVar(&matrix, "matrix", false, "run the capture tests on every kernel and backend")
+	set.StringVar(&options.coverage, "coverage", "", "with -matrix: write what was seen, as Markdown, to this `file`")
+	set.StringVar(&options.tally, "tally", "", "with -matrix: write the counts of tests passed, failed and skipped to this `file`")
+	set.StringVar(&options.run, "run", "", "with -matrix: run only the tests that match this `pattern`")
 	if err := set.Parse(args); err != nil {
 		return 2, err
 	}
 	if matrix {
-		return runMatrix(ctx, set.Args())
+		return runMatrix(ctx, options, set.Args())
 	}
 	if name == "" || set.NArg() == 0 {
 		set.Usage()

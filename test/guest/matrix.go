@@ -1,7 +1,221 @@
 package main
 
-import "context"
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
 
+	"github.com/conntape/conntape/test/tally"
+)
+
+// defaultModules make sockets that a kernel does not have by itself: AF_VSOCK and SCTP on the loopback, and devices that
+// swallow packets, so that a connect stays in progress.
 const defaultModules = "vsock_loopback,dummy,veth,sctp,overlay"
 
-func runMatrix(ctx context.Context, only []string) (int, error) { return 1, nil }
+// A cell is one kernel with one backend.
+type cell struct{ kernel, backend string }
+
+// "auto" leaves the choice to conntape: on arm64 before 6.4 fexit loads and does not attach, so that it must find kprobe.
+var cells = []cell{
+	{"amd64-5.10", "fexit"}, {"amd64-5.10", "kprobe"},
+	{"amd64-6.1", "fexit"}, {"amd64-6.1", "kprobe"},
+	{"amd64-6.12", "fexit"}, {"amd64-6.12", "kprobe"}, {"amd64-6.12", "cgroup"},
+	{"amd64-7.3", "fexit"}, {"amd64-7.3", "kprobe"}, {"amd64-7.3", "cgroup"},
+	{"arm64-6.1", "auto"}, {"arm64-6.12", "fexit"},
+}
+
+const (
+	parallel    = 2 // guests at a time
+	cellTimeout = 8 * time.Minute
+)
+
+// An outcome is what came of a cell.
+type outcome struct {
+	cell
+	tally.Tally
+	result *result // nil when the guest did not get to its end
+	err    error
+	report []byte // what go test prints
+	seen   []coverage
+	took   time.Duration
+}
+
+func (o *outcome) ok() bool { return o.err == nil && o.Failed == 0 && o.Passed > 0 }
+
+// runMatrix runs the capture tests in every cell whose name, such as amd64-6.1/fexit, contains one of only. It fails if
+// one guest does not boot or one test fails.
+func runMatrix(ctx context.Context, o matrixOptions, only []string) (int, error) {
+	chosen := slices.DeleteFunc(slices.Clone(cells), func(c cell) bool {
+		return len(only) > 0 && !slices.ContainsFunc(only, func(s string) bool { return strings.Contains(c.kernel+"/"+c.backend, s) })
+	})
+	if len(chosen) == 0 {
+		return 2, fmt.Errorf("no cell of the matrix is named like %s", strings.Join(only, " "))
+	}
+	var names []string
+	for _, c := range chosen {
+		if !slices.Contains(names, c.kernel) {
+			names = append(names, c.kernel)
+		}
+	}
+	kernels, err := fetchKernels(ctx, names...)
+	if err != nil {
+		return 1, err
+	}
+	byName := map[string]kernel{}
+	payloads := map[string][]guestFile{}
+	for _, k := range kernels {
+		byName[k.name] = k
+		if payloads[k.arch] == nil {
+			if payloads[k.arch], err = buildPayload(ctx, k.arch); err != nil {
+				return 1, err
+			}
+		}
+	}
+
+	outcomes := make([]*outcome, len(chosen))
+	var wait sync.WaitGroup
+	var print sync.Mutex
+	slots := make(chan struct{}, parallel)
+	for i, c := range chosen {
+		slots <- struct{}{} // in order, so that the log reads like the table
+		wait.Go(func() {
+			defer func() { <-slots }()
+			k := byName[c.kernel]
+			outcomes[i] = runCell(ctx, c, k, payloads[k.arch], o)
+			print.Lock()
+			defer print.Unlock()
+			outcomes[i].print(os.Stdout)
+		})
+	}
+	wait.Wait()
+
+	printTable(os.Stdout, outcomes)
+	var total tally.Tally
+	failed := false
+	for _, out := range outcomes {
+		total.Add(out.Tally)
+		failed = failed || !out.ok()
+	}
+	if o.coverage != "" {
+		if err := writeCoverage(o.coverage, outcomes); err != nil {
+			return 1, err
+		}
+	}
+	if o.tally != "" {
+		if err := os.WriteFile(o.tally, fmt.Appendln(nil, total.Passed, total.Failed, total.Skipped), 0o644); err != nil {
+			return 1, err
+		}
+	}
+	if failed {
+		return 1, errors.New("the kernel matrix failed")
+	}
+	return 0, nil
+}
+
+type matrixOptions struct {
+	coverage string // file for the coverage table, in Markdown
+	tally    string // file for the counts
+	run      string // only tests that match
+}
+
+// buildPayload compiles what a guest runs: the capture tests, conntape, and the workload.
+func buildPayload(ctx context.Context, arch string) ([]guestFile, error) {
+	dir := filepath.Join(cacheDir(), "payload", arch)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	const module = "github.com/conntape/conntape/"
+	capture, binary := filepath.Join(dir, "capture.test"), filepath.Join(dir, "conntape")
+	if err := goTool(ctx, arch, "test", "-c", "-o", capture, module+"test/capture"); err != nil {
+		return nil, err
+	}
+	if err := goTool(ctx, arch, "build", "-trimpath", "-o", binary, module+"cmd/conntape"); err != nil {
+		return nil, err
+	}
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	bin := filepath.Join(dir, "bin")
+	workload := filepath.Join(bin, "connects-"+arch)
+	compile := exec.CommandContext(ctx, "make", "-s", "-C", filepath.Join(root, "test/connects"), "OUT="+bin, workload)
+	if text, err := compile.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("compile test/connects: %w\n%s", err, text)
+	}
+	return []guestFile{
+		{capture, "/bin/capture.test"}, {binary, "/bin/conntape"}, {workload, "/bin/connects"},
+	}, nil
+}
+
+func runCell(ctx context.Context, c cell, k kernel, payload []guestFile, o matrixOptions) *outcome {
+	out := &outcome{cell: c}
+	start := time.Now()
+	var output bytes.Buffer
+	g := guest{
+		kernel: k, files: payload, cpus: 2, memory: 1536, timeout: cellTimeout, output: &output,
+		modules: strings.Split(defaultModules, ","),
+		env: []string{"CONNTAPE_BACKEND=" + c.backend, "CONNTAPE_GUEST=" + c.kernel,
+			"CONNTAPE_BINARY=/bin/conntape", "CONNECTS_BINARY=/bin/connects", "TMPDIR=/tmp"},
+		args: []string{"capture.test", "-test.v=test2json", "-test.run=" + o.run,
+			"-test.timeout=" + (cellTimeout - 30*time.Second).String()},
+	}
+	out.result, out.err = g.run(ctx)
+	out.took = time.Since(start)
+	var report bytes.Buffer
+	convert := exec.CommandContext(ctx, "go", "tool", "test2json", "-p", "guest/"+c.kernel+"/"+c.backend)
+	convert.Stdin = bytes.NewReader(output.Bytes())
+	events, err := convert.Output()
+	if err == nil {
+		out.Tally, err = tally.Read(bytes.NewReader(events), &report)
+	}
+	out.report = report.Bytes()
+	out.seen = parseCoverage(output.Bytes())
+	switch {
+	case out.err == nil && err != nil:
+		out.err = err
+	case out.err == nil && out.result.Exit != 0 && out.Failed == 0:
+		out.err = fmt.Errorf("exit status %d: %s", out.result.Exit, cmp.Or(out.result.Error, "no test failed"))
+	case out.err == nil && len(complaints(out.result.kernelLog)) > 0:
+		out.err = fmt.Errorf("the kernel complains: %s", strings.Join(complaints(out.result.kernelLog), "; "))
+	case out.err == nil && out.Passed+out.Failed == 0:
+		out.err = errors.New("no test ran")
+	}
+	if out.err != nil {
+		out.Failed++ // the guest itself
+	}
+	return out
+}
+
+func (o *outcome) print(w io.Writer) {
+	fmt.Fprintf(w, "== guest %s, backend %s\n", o.kernel, o.backend)
+	w.Write(o.report)
+	if o.err != nil {
+		fmt.Fprintf(w, "--- FAIL: guest %s/%s: %v\n", o.kernel, o.backend, o.err)
+	}
+}
+
+func printTable(w io.Writer, outcomes []*outcome) {
+	fmt.Fprintf(w, "\n%-12s %-28s %-8s %-6s %6s %6s %7s  %s\n", "kernel", "release", "backend", "", "passed", "failed", "skipped", "boot / all")
+	for _, o := range outcomes {
+		verdict, release, boot := "ok", "", "-"
+		if !o.ok() {
+			verdict = "FAILED"
+		}
+		if o.result != nil {
+			release, boot = o.result.release, fmt.Sprintf("%.1f s", o.result.Uptime)
+		}
+		fmt.Fprintf(w, "%-12s %-28s %-8s %-6s %6d %6d %7d  %s / %.0f s\n", o.kernel, release, o.backend, verdict,
+			o.Passed, o.Failed, o.Skipped, boot, o.took.Seconds())
+	}
+	fmt.Fprintln(w)
+}

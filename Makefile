@@ -1,0 +1,42 @@
+# conntape records who connects to what. `make record` and `make test` are all that a newcomer needs.
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+OUT ?= conntape
+
+.PHONY: build record test setup generate matrix coverage bench clean
+
+# One static binary. No clang: the BPF objects are committed.
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT) ./cmd/conntape
+
+# Records this host into ./tape until Ctrl-C.
+record: build
+	@if [ "$$(id -u)" != 0 ]; then echo 'conntape: error: recording needs root: run sudo ./$(OUT) record --dir tape' >&2; exit 1; fi
+	@./$(OUT) record --dir tape
+
+# Everything: linters, unit tests, fuzzing, capture on this kernel and on those of the matrix (test/guest).
+# Part of it: go run ./test/suite -only unit,native
+test: setup
+	go run ./test/suite
+
+setup:
+	test/setup
+
+# Builds the BPF objects anew, with clang 19.
+generate:
+	go generate ./bpf
+
+# The kernels alone, or some of them: make matrix ONLY=amd64-6.1/fexit
+matrix:
+	go run ./test/guest -matrix $(ONLY)
+
+# Writes docs/coverage.md from what the guests see.
+coverage:
+	go run ./test/guest -matrix -coverage docs/coverage.md
+
+# Writes docs/performance.md.
+bench:
+	test/setup --bench
+	go run ./bench
+
+clean:
+	rm -f $(OUT)

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The matrix is only as good as its way to fail: a guest that says nothing must never pass for one that is content.
+func TestGuest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: boots a guest, and -short was given")
+	}
+	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
+		t.Skip("SKIPPED: no qemu-system-x86_64; test/setup installs it")
+	}
+	kernels, err := fetchKernels(context.Background(), "amd64-5.10")
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot := func(timeout time.Duration, script string) (*result, string, error) {
+		var output bytes.Buffer
+		g := guest{
+			kernel: kernels[0], args: []string{"sh", "-c", script}, env: []string{"WORD=tape"}, get: []string{"/tmp/left"},
+			cpus: 1, memory: 256, timeout: timeout, output: &output,
+		}
+		res, err := g.run(context.Background())
+		return res, output.String(), err
+	}
+
+	t.Run("exit status, output and files come back", func(t *testing.T) {
+		// The child that stays behind holds the pipe open.
+		res, out, err := boot(time.Minute, "sleep 600 & echo said $WORD; echo kept >/tmp/left; exit 7")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.Exit != 7 || out != "said tape\n" || len(res.files) != 1 || string(res.files[0].Data) != "kept\n" {
+			t.Errorf("exit %d, output %q, files %v", res.Exit, out, res.files)
+		}
+	})
+	t.Run("a signal is no success", func(t *testing.T) {
+		res, _, err := boot(time.Minute, "kill -KILL $$")
+		if err != nil || res.Exit != 137 {
+			t.Errorf("got %+v, %v; want exit 137", res, err)
+		}
+	})
+	t.Run("a panic is an error with the console", func(t *testing.T) {
+		res, _, err := boot(time.Minute, "echo c >/proc/sysrq-trigger")
+		if err == nil || !strings.Contains(err.Error(), "sysrq triggered crash") {
+			t.Errorf("got %+v, %v", res, err)
+		}
+	})
+	t.Run("a hang is an error", func(t *testing.T) {
+		res, _, err := boot(10*time.Second, "sleep 600")
+		if err == nil || !strings.Contains(err.Error(), "no result within 10s") {
+			t.Errorf("got %+v, %v", res, err)
+		}
+	})
+}
+
+func TestComplaints(t *testing.T) {
+	log := `<6>[    0.1] Linux version 6.1
+<4>[    1.0] WARNING: CPU: 0 PID: 1 at kernel/bpf/verifier.c:1 check+0x1
+<0>[    2.0] watchdog: BUG: soft lockup - CPU#0 stuck for 22s!
+<1>[    3.0] BUG: kernel NULL pointer dereference, address: 0
+`
+	got := complaints(log)
+	if len(got) != 2 || !strings.Contains(got[0], "verifier.c") || !strings.Contains(got[1], "NULL pointer") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestParseCoverage(t *testing.T) {
+	got := parseCoverage([]byte("=== RUN TestX\nCOVERAGE tcp4 seen\n    x_test.go:3: COVERAGE fastopen blind not a connect\nCOVERAGE tcp4 seen\nCOVERAGE\n"))
+	if len(got) != 2 || got[0] != (coverage{"tcp4", "seen", ""}) || got[1] != (coverage{"fastopen", "blind", "not a connect"}) {
+		t.Errorf("got %q", got)
+	}
+}

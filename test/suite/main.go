@@ -1,0 +1,91 @@
+// Command suite is what make test runs once everything is installed: each check in turn, all of them even when one
+// fails, and at the end the number of tests that passed, failed and were skipped.
+//
+//	go run ./test/suite [-only unit,fuzz] [-list]
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/conntape/conntape/test/tally"
+)
+
+// A step is one line of the summary. Its tests are counted; a step without tests, such as gofmt, counts as one.
+type step struct {
+	name string
+	what string
+	run  func(context.Context) (tally.Tally, error)
+}
+
+var steps = []step{
+	{"gofmt", "every file is formatted", check(gofmt)},
+	{"vet", "go vet", check(vet)},
+	{"staticcheck", "staticcheck, the version in test/tools.mod", check(staticcheck)},
+	{"generate", "the committed BPF objects match their source", check(generated)},
+	{"build", "a static binary for each architecture, without clang", check(builds)},
+	{"unit", "the tests of every package but test/capture", unit},
+	{"fuzz", "every fuzz target for a few seconds", fuzz},
+	{"native", "the capture tests on the kernel that runs now", native},
+	{"matrix", "the capture tests on every kernel and backend", matrix},
+}
+
+func main() {
+	only := flag.String("only", "", "the `steps` to run, separated by commas")
+	list := flag.Bool("list", false, "list the steps")
+	flag.Parse()
+	if *list {
+		for _, s := range steps {
+			fmt.Printf("%-12s %s\n", s.name, s.what)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if !run(ctx, *only) {
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, only string) bool {
+	var total tally.Tally
+	var summary strings.Builder
+	begin := time.Now()
+	for _, s := range steps {
+		if only != "" && !slices.Contains(strings.Split(only, ","), s.name) {
+			fmt.Fprintf(&summary, "%-12s not run: -only %s\n", s.name, only)
+			continue
+		}
+		fmt.Printf("== %s: %s\n", s.name, s.what)
+		start := time.Now()
+		count, err := s.run(ctx)
+		if err != nil {
+			fmt.Printf("--- FAIL: %s: %v\n", s.name, err)
+			if count.Failed == 0 {
+				count.Failed = 1
+			}
+		}
+		total.Add(count)
+		fmt.Fprintf(&summary, "%-12s %v, %.0f s\n", s.name, count, time.Since(start).Seconds())
+	}
+	fmt.Printf("\n%s%-12s %.0f s\n\n%v\n", summary.String(), "all", time.Since(begin).Seconds(), total)
+	return total.Failed == 0 && total.Passed > 0
+}
+
+// check makes a step of something that is right or wrong.
+func check(f func(context.Context) error) func(context.Context) (tally.Tally, error) {
+	return func(ctx context.Context) (tally.Tally, error) {
+		if err := f(ctx); err != nil {
+			return tally.Tally{}, err
+		}
+		return tally.Tally{Passed: 1}, nil
+	}
+}

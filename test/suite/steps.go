@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/conntape/conntape/test/tally"
+)
+
+// command prints what the program prints.
+func command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return cmd
+}
+
+func output(ctx context.Context, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	return strings.TrimSpace(string(out)), err
+}
+
+func gofmt(ctx context.Context) error {
+	files, err := output(ctx, "gofmt", "-l", ".")
+	if err == nil && files != "" {
+		err = fmt.Errorf("not formatted: %s", strings.ReplaceAll(files, "\n", " "))
+	}
+	return err
+}
+
+func vet(ctx context.Context) error {
+	return command(ctx, "go", "vet", "./...").Run()
+}
+
+func staticcheck(ctx context.Context) error {
+	return command(ctx, "go", "tool", "-modfile=test/tools.mod", "staticcheck", "./...").Run()
+}
+
+// generated builds the BPF objects again and compares them with what was there: in a fresh clone, with what is committed.
+// The new ones stay, so that after a failure they can be looked at or committed.
+func generated(ctx context.Context) error {
+	before, err := objects()
+	if err != nil {
+		return err
+	}
+	if err := command(ctx, "make", "-s", "generate").Run(); err != nil {
+		return fmt.Errorf("make generate: %w", err)
+	}
+	after, err := objects()
+	if err != nil {
+		return err
+	}
+	var changed []string
+	for name := range after {
+		if before[name] != after[name] {
+			changed = append(changed, name)
+		}
+	}
+	if len(changed) > 0 || len(after) == 0 {
+		slices.Sort(changed)
+		return fmt.Errorf("not what their source makes: %s (make generate has renewed them)", strings.Join(changed, " "))
+	}
+	return nil
+}
+
+func objects() (map[string][32]byte, error) {
+	sums := map[string][32]byte{}
+	for _, pattern := range []string{"bpf/*_bpfel.o", "bpf/*_bpfel.go"} {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				return nil, err
+			}
+			sums[name] = sha256.Sum256(data)
+		}
+	}
+	return sums, nil
+}
+
+// builds holds the build to what the README says: static, and for both architectures.
+func builds(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "conntape-build-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	for _, arch := range []string{"amd64", "arm64"} {
+		cmd := command(ctx, "make", "-s", "build", "OUT="+filepath.Join(dir, arch))
+		cmd.Env = append(os.Environ(), "GOARCH="+arch)
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("%s: %w", arch, err)
+		}
+		dynamic, err := isDynamic(filepath.Join(dir, arch))
+		if err != nil {
+			return err
+		}
+		if dynamic {
+			return fmt.Errorf("%s: the binary is not static", arch)
+		}
+	}
+	return nil
+}
+
+// goTest runs go test and counts.
+func goTest(ctx context.Context, args ...string) (tally.Tally, error) {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json"}, args...)...)
+	cmd.Stderr = os.Stderr
+	events, err := cmd.StdoutPipe()
+	if err != nil {
+		return tally.Tally{}, err
+	}
+	if err := cmd.Start(); err != nil {
+		return tally.Tally{}, err
+	}
+	count, readErr := tally.Read(events, os.Stdout)
+	return count, errors.Join(readErr, cmd.Wait())
+}
+
+const capturePackage = "github.com/conntape/conntape/test/capture"
+
+func unit(ctx context.Context) (tally.Tally, error) {
+	all, err := output(ctx, "go", "list", "./...")
+	if err != nil {
+		return tally.Tally{}, err
+	}
+	packages := slices.DeleteFunc(strings.Fields(all), func(p string) bool { return p == capturePackage })
+	return goTest(ctx, append([]string{"-timeout=10m"}, packages...)...)
+}
+
+// fuzz runs each target briefly: go test takes one at a time.
+func fuzz(ctx context.Context) (tally.Tally, error) {
+	var total tally.Tally
+	files, err := output(ctx, "git", "grep", "--untracked", "-l", "^func Fuzz", "--", "*_test.go")
+	if err != nil {
+		return total, fmt.Errorf("find fuzz targets: %w", err)
+	}
+	for file := range strings.Lines(files) {
+		dir := "./" + filepath.Dir(strings.TrimSpace(file))
+		names, err := output(ctx, "go", "test", "-list", "^Fuzz", dir)
+		if err != nil {
+			return total, err
+		}
+		for _, name := range strings.Fields(names) {
+			if !strings.HasPrefix(name, "Fuzz") {
+				break // the line "ok package time"
+			}
+			fmt.Printf("fuzzing %s %s\n", dir, name)
+			count, err := goTest(ctx, "-run=^$", "-fuzz=^"+name+"$", "-fuzztime=5s", dir)
+			total.Add(count)
+			if err != nil {
+				return total, fmt.Errorf("%s %s: %w", dir, name, err)
+			}
+		}
+	}
+	return total, nil
+}
+
+func native(ctx context.Context) (tally.Tally, error) {
+	return goTest(ctx, "-count=1", "-timeout=10m", capturePackage)
+}
+
+// matrix runs the guests, and holds docs/coverage.md to what they saw.
+func matrix(ctx context.Context) (tally.Tally, error) {
+	var count tally.Tally
+	dir, err := os.MkdirTemp("", "conntape-matrix-")
+	if err != nil {
+		return count, err
+	}
+	defer os.RemoveAll(dir)
+	counts, coverage := filepath.Join(dir, "counts"), filepath.Join(dir, "coverage.md")
+	runErr := command(ctx, "go", "run", "./test/guest", "-matrix", "-tally", counts, "-coverage", coverage).Run()
+	text, err := os.ReadFile(counts)
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &count.Passed, &count.Failed, &count.Skipped)
+	}
+	if err := errors.Join(runErr, err); err != nil {
+		return count, err
+	}
+	seen, err := os.ReadFile(coverage)
+	if err != nil {
+		return count, err
+	}
+	kept, err := os.ReadFile("docs/coverage.md")
+	if err != nil || !bytes.Equal(table(seen), table(kept)) {
+		os.Stdout.Write(table(seen))
+		return count, errors.New("docs/coverage.md is not what the guests saw (above): make coverage writes it")
+	}
+	return count, nil
+}
+
+// table is the file without the list of kernel releases at its end: a new Debian kernel is no news by itself.
+func table(text []byte) []byte {
+	before, _, _ := bytes.Cut(text, []byte("\nKernels:\n"))
+	return before
+}

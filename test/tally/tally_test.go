@@ -1,0 +1,81 @@
+package tally_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/conntape/conntape/test/tally"
+)
+
+func TestRead(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		events string
+		want   tally.Tally
+		print  []string
+		silent []string
+	}{
+		{
+			name: "a passing test is counted and not printed",
+			events: `{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"chatter\n"}
+{"Action":"pass","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Output":"PASS\n"}
+{"Action":"output","Package":"p","Output":"ok  \tp\t0.1s\n"}
+{"Action":"pass","Package":"p"}`,
+			want: tally.Tally{Passed: 1}, print: []string{"ok  \tp"}, silent: []string{"chatter", "PASS"},
+		},
+		{
+			name: "a skipped test gives its reason",
+			events: `{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:1: needs root\n"}
+{"Action":"skip","Package":"p","Test":"TestA"}
+{"Action":"pass","Package":"p"}`,
+			want: tally.Tally{Skipped: 1}, print: []string{"needs root"},
+		},
+		{
+			name: "a failed test is counted once, not again for its package",
+			events: `{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:1: got 2\n"}
+{"Action":"fail","Package":"p","Test":"TestA"}
+{"Action":"fail","Package":"p"}`,
+			want: tally.Tally{Failed: 1}, print: []string{"got 2"},
+		},
+		{
+			name: "a package that does not build has failed",
+			events: `{"ImportPath":"p","Action":"build-output","Output":"p.go:1: undefined: x\n"}
+{"Action":"output","Package":"p","Output":"FAIL\tp [build failed]\n"}
+{"Action":"fail","Package":"p"}`,
+			want: tally.Tally{Failed: 1}, print: []string{"undefined: x", "build failed"},
+		},
+		{
+			name: "a test that is cut off has failed",
+			events: `{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"half a li"}`,
+			want: tally.Tally{Failed: 1}, print: []string{"half a li", "did not end"},
+		},
+		{
+			name:   "other lines are passed on",
+			events: `go: downloading x`,
+			print:  []string{"go: downloading x"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out strings.Builder
+			got, err := tally.Read(strings.NewReader(c.events), &out)
+			if err != nil || got != c.want {
+				t.Errorf("got %v, %v; want %v", got, err, c.want)
+			}
+			for _, s := range c.print {
+				if !strings.Contains(out.String(), s) {
+					t.Errorf("%q is not in the output %q", s, out.String())
+				}
+			}
+			for _, s := range c.silent {
+				if strings.Contains(out.String(), s) {
+					t.Errorf("%q is in the output", s)
+				}
+			}
+		})
+	}
+}
