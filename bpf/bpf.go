@@ -6,14 +6,22 @@ package bpf
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
-	"time"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/rlimit"
 )
 
 // Backend names what feeds the recorder.
 type Backend string
 
-// The backends, in the order in which they are tried.
+// The backends.
 const (
 	Fexit  Backend = "fexit"  // a trampoline at the end of security_socket_connect
 	Kprobe Backend = "kprobe" // a kprobe and a kretprobe on security_socket_connect
@@ -25,35 +33,168 @@ func Backends() []Backend { return []Backend{Fexit, Kprobe, Cgroup} }
 
 // Options say how to capture. The zero value is good.
 type Options struct {
-	Backend          Backend // "" takes the first that attaches
+	Backend          Backend // "" takes the first that attaches and sees a connect of our own
 	RingBytes        uint32  // size of the connect ring, a power of two and a multiple of the page size; 0 is 16 MiB
 	ProcessRingBytes uint32  // likewise of the process ring; 0 is 8 MiB
 	Logger           *slog.Logger
 }
 
-// Counters are the kernel's own counts since Open, summed over CPUs.
-type Counters struct {
-	Seen         uint64 // attempts that a hook saw begin, reissues included
-	Sent         uint64 // records put into the ring, one an attempt
-	LostRing     uint64 // attempts whose record found the ring full
-	Reissued     uint64 // io_uring issued the same request again: in Seen and Sent, not an attempt of its own
-	InFlightFull uint64 // sent at the hook without a return value, since too many were blocked at once
-	NotAttempted uint64 // connect(2) that failed before any hook: bad fd, not a socket, bad address pointer or length
-	Missed       uint64 // times a program did not run: kretprobe instances or recursion
-	ProcessSeen  uint64 // exec, fork and exit
-	ProcessSent  uint64
-	ProcessLost  uint64 // the process ring was full
+// Errors of Open that a user can do something about.
+var (
+	ErrPrivilege = errors.New("the kernel refuses to load BPF programs")
+	ErrKernel    = errors.New("this kernel cannot record")
+)
+
+// Capture is an attached backend. Its readers may be called from one goroutine each.
+type Capture struct {
+	backend    Backend
+	blindSpots []string
+	collection *ebpf.Collection
+	links      []link.Link
+	connects   *ringbuf.Reader
+	processes  *ringbuf.Reader
+	sample     ringbuf.Record // of connects, reused
+	process    ringbuf.Record // of processes, reused
+	deadline   deadline
 }
 
-// Capture is an attached backend.
-type Capture struct{}
+// Open loads and attaches a backend. Exec, fork and exit are attached before the hooks, so that every process whose
+// connect is seen is known, or in the snapshot.
+//
+// The error wraps ErrPrivilege where the caller may not load programs, and ErrKernel where the kernel lacks what every
+// backend needs (5.8 for the ring buffer, BTF) or no backend attaches.
+func Open(o Options) (*Capture, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := checkKernel(); err != nil {
+		return nil, err
+	}
+	if err := rlimit.RemoveMemlock(); err != nil { // before 5.11 maps count against RLIMIT_MEMLOCK
+		return nil, fmt.Errorf("raise RLIMIT_MEMLOCK: %w: %w", ErrPrivilege, err)
+	}
+	backends := Backends()
+	if o.Backend != "" {
+		backends = []Backend{o.Backend}
+	}
+	var errs []error
+	for _, b := range backends {
+		c, err := open(b, o)
+		if err == nil {
+			return c, nil
+		}
+		o.Logger.Debug("backend does not attach", "backend", b, "error", err)
+		errs = append(errs, fmt.Errorf("%s: %w", b, err))
+	}
+	err := errors.Join(errs...)
+	if os.Geteuid() != 0 && errors.Is(err, os.ErrPermission) {
+		return nil, fmt.Errorf("%w: %w", ErrPrivilege, err)
+	}
+	return nil, fmt.Errorf("%w: no backend attaches: %w", ErrKernel, err)
+}
 
-func Open(o Options) (*Capture, error)                                { return nil, errors.ErrUnsupported }
-func (c *Capture) Backend() Backend                                   { return "" }
-func (c *Capture) BlindSpots() []string                               { return nil }
-func (c *Capture) Snapshot(fn func(*Process)) error                   { return errors.ErrUnsupported }
-func (c *Capture) ReadConnect(deadline time.Time, rec *Connect) error { return errors.ErrUnsupported }
-func (c *Capture) ReadProcess(rec *Process) (bool, error)             { return false, errors.ErrUnsupported }
-func (c *Capture) InFlight(fn func(*Connect)) error                   { return errors.ErrUnsupported }
-func (c *Capture) Counters() (Counters, error)                        { return Counters{}, errors.ErrUnsupported }
-func (c *Capture) Close() error                                       { return nil }
+func open(b Backend, o Options) (_ *Capture, err error) {
+	spec, err := loadConnect()
+	if err != nil {
+		return nil, fmt.Errorf("read compiled programs: %w", err)
+	}
+	plan, err := planFor(b)
+	if err != nil {
+		return nil, err
+	}
+	if err := configure(spec, plan, o); err != nil {
+		return nil, err
+	}
+	c := &Capture{backend: b, blindSpots: plan.blindSpots}
+	defer func() {
+		if err != nil {
+			_ = c.Close()
+		}
+	}()
+	c.collection, err = ebpf.NewCollection(spec)
+	if err != nil {
+		return nil, fmt.Errorf("load programs: %w", err)
+	}
+	if c.connects, err = ringbuf.NewReader(c.collection.Maps["connects"]); err != nil {
+		return nil, fmt.Errorf("map connect ring: %w", err)
+	}
+	if c.processes, err = ringbuf.NewReader(c.collection.Maps["processes"]); err != nil {
+		return nil, fmt.Errorf("map process ring: %w", err)
+	}
+	for _, h := range append(processHooks(), plan.hooks...) {
+		if err := c.attach(h); err != nil {
+			return nil, fmt.Errorf("attach %s: %w", h.program, err)
+		}
+	}
+	if err := c.check(plan.returns); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// configure keeps of spec only what the plan needs and sets sizes and constants.
+func configure(spec *ebpf.CollectionSpec, p plan, o Options) error {
+	keep := map[string]bool{"process_snapshot": true}
+	for _, hooks := range [][]hook{processHooks(), p.hooks, p.returns} {
+		for _, h := range hooks {
+			keep[h.program] = true
+		}
+	}
+	for name := range spec.Programs {
+		if !keep[name] {
+			delete(spec.Programs, name)
+		}
+	}
+	ring := spec.Maps["connects"]
+	if o.RingBytes != 0 {
+		ring.MaxEntries = o.RingBytes
+	}
+	if o.ProcessRingBytes != 0 {
+		spec.Maps["processes"].MaxEntries = o.ProcessRingBytes
+	}
+	set := map[string]any{
+		"wakeup_bytes":   ring.MaxEntries / 4,
+		"tracing_cookie": features.HaveProgramHelper(ebpf.Tracing, helperGetSocketCookie) == nil,
+	}
+	for name, value := range set {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// Backend tells which backend is attached.
+func (c *Capture) Backend() Backend { return c.backend }
+
+// BlindSpots tells in words what this backend cannot see on this kernel.
+func (c *Capture) BlindSpots() []string { return c.blindSpots }
+
+// Close detaches everything and frees the maps. Readers that wait return os.ErrClosed.
+func (c *Capture) Close() error {
+	var errs []error
+	for i := len(c.links) - 1; i >= 0; i-- {
+		errs = append(errs, c.links[i].Close())
+	}
+	for _, r := range []*ringbuf.Reader{c.connects, c.processes} {
+		if r != nil {
+			errs = append(errs, r.Close())
+		}
+	}
+	if c.collection != nil {
+		c.collection.Close()
+	}
+	return errors.Join(errs...)
+}
+
+func checkKernel() error {
+	if err := features.HaveMapType(ebpf.RingBuf); errors.Is(err, ebpf.ErrNotSupported) {
+		return fmt.Errorf("%w: it has no BPF ring buffer, which came with Linux 5.8", ErrKernel)
+	} else if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("%w: %w", ErrPrivilege, err)
+	}
+	if _, err := btf.LoadKernelSpec(); err != nil {
+		return fmt.Errorf("%w: it does not publish its types in /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF): %w", ErrKernel, err)
+	}
+	return nil
+}

@@ -284,11 +284,11 @@ struct linux_binprm {
 	const char *interp;
 };
 
-struct in6_addr___k {
-	__u8 bytes[16];
+struct in6_addr {
+	__u64 in6_u[2];
 };
 
-struct possible_net_t___k {
+struct possible_net {
 	struct net *net;
 };
 
@@ -298,8 +298,8 @@ struct sock_common {
 	__be16 skc_dport;
 	__u16 skc_num; /* host byte order */
 	unsigned short skc_family;
-	struct possible_net_t___k skc_net;
-	struct in6_addr___k skc_v6_rcv_saddr; /* CONFIG_IPV6 */
+	struct possible_net skc_net;
+	struct in6_addr skc_v6_rcv_saddr; /* CONFIG_IPV6 */
 	atomic64_t skc_cookie;
 };
 
@@ -338,19 +338,6 @@ struct unix_address {
 
 struct unix_sock {
 	struct unix_address *addr;
-};
-
-struct io_kiocb___result {
-	int result; /* before 5.18 */
-};
-
-struct io_cqe___k {
-	__s32 res;
-};
-
-struct io_kiocb {
-	struct file *file;
-	struct io_cqe___k cqe;
 };
 
 /* What a cgroup/connect program's context is to the kernel (bpf_cast_to_kern_ctx, 6.2). */

@@ -1,0 +1,109 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// A kretprobe instance is held while its function runs. 4096 is the most that tracefs allows (KRETPROBE_MAXACTIVE_MAX).
+const kretprobeInstances = 4096
+
+func (c *Capture) attach(h hook) error {
+	prog := c.collection.Programs[h.program]
+	var (
+		l   link.Link
+		err error
+	)
+	switch h.how {
+	case tracing:
+		l, err = link.AttachTracing(link.TracingOptions{Program: prog})
+	case kprobe:
+		l, err = link.Kprobe(h.target, prog, nil)
+	case kretprobe:
+		if err = mountTracefs(); err == nil {
+			l, err = link.Kretprobe(h.target, prog, &link.KprobeOptions{RetprobeMaxActive: kretprobeInstances, TraceFSPrefix: "conntape"})
+		}
+	case tracepoint:
+		if err = mountTracefs(); err == nil {
+			l, err = link.Tracepoint(h.group, h.target, prog, nil)
+		}
+	case cgroup:
+		var root *cgroupRoot
+		if root, err = openCgroupRoot(); err == nil {
+			l, err = link.AttachCgroup(link.CgroupOptions{Path: root.path, Attach: h.attach, Program: prog})
+			root.close()
+		}
+	}
+	if err != nil {
+		if h.mayFail {
+			return nil
+		}
+		return err
+	}
+	c.links = append(c.links, l)
+	return nil
+}
+
+var errBlind = errors.New("it attaches, but does not see a connect")
+
+// check makes a connect of our own and looks whether it was seen, and whether its return was: there are kernels on which
+// a hook attaches and never fires, and builds in which the compiler has inlined the function whose return we want. The
+// connect sends nothing: it only sets the peer of a UDP socket, to the discard port of the loopback.
+func (c *Capture) check(returns []hook) error {
+	seen, returned, err := c.tryConnect()
+	if err != nil {
+		return err
+	}
+	if !seen {
+		return errBlind
+	}
+	if returned {
+		return nil
+	}
+	for _, h := range returns {
+		if err := c.attach(h); err != nil {
+			return fmt.Errorf("attach %s: %w", h.program, err)
+		}
+	}
+	if _, returned, err = c.tryConnect(); err != nil {
+		return err
+	}
+	if !returned {
+		return fmt.Errorf("%w return", errBlind)
+	}
+	return nil
+}
+
+// tryConnect tells whether a connect of ours was counted, and whether it is not still waiting for its return. A socket
+// cookie, not a thread id, tells which is ours: in a pid namespace we do not know our own as the kernel does.
+func (c *Capture) tryConnect() (seen, returned bool, err error) {
+	before, err := c.Counters()
+	if err != nil {
+		return false, false, err
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false, false, fmt.Errorf("make a socket: %w", err)
+	}
+	defer unix.Close(fd)
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	if err != nil {
+		return false, false, fmt.Errorf("read a socket's cookie: %w", err)
+	}
+	// Whatever it returns: without a loopback it still is an attempt.
+	_ = unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 9})
+	after, err := c.Counters()
+	if err != nil {
+		return false, false, err
+	}
+	returned = true
+	err = c.InFlight(func(r *Connect) {
+		if r.Cookie == cookie {
+			returned = false
+		}
+	})
+	return after.Seen > before.Seen, returned, err
+}

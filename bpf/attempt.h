@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * One attempt, from the hook to connect's return: begin() says who tries what, park() keeps it in in_flight until
+ * finish() sends it with what connect returned, or send_now() sends it without.
+ */
+#ifndef CONNTAPE_ATTEMPT_H
+#define CONNTAPE_ATTEMPT_H
+
+/* bpf_get_socket_cookie takes a struct sock in tracing programs from 5.12 (c5dbb89fc2ac). The loader asks the kernel. */
+const volatile bool tracing_cookie = false;
+
+#define SOCK_RAW 3
+
+/* The cookie is made at its first reading; this sees only one that somebody has asked for. */
+static __always_inline __u64 made_cookie(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
+}
+
+/* Where the local address lies: behind a small or a large remote one. */
+static __always_inline __u8 *local_of(struct connect_large *r)
+{
+	return r->c.flags & CONNECT_LARGE ? r->local : ((struct connect_small *)r)->local;
+}
+
+/* The bound address of an inet socket, written as the sockaddr that getsockname(2) would give. */
+static __always_inline void read_local_inet(struct connect_large *r, struct sock *sk)
+{
+	/* A raw socket keeps its protocol there (raw_bind, inet_create): it has no port. */
+	__u16 port = r->c.type == SOCK_RAW ? 0 : BPF_CORE_READ(sk, __sk_common.skc_num);
+	__be32 v4 = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+	__u8 *local = local_of(r);
+
+	if (r->c.socket_family == AF_INET) {
+		if (!port && !v4)
+			return;
+		__builtin_memcpy(local + 4, &v4, sizeof(v4));
+		r->c.local_len = 16;
+	} else {
+		__u64 v6[2] = {};
+
+		if (bpf_core_field_exists(struct sock_common, skc_v6_rcv_saddr))
+			bpf_core_read(v6, sizeof(v6), &sk->__sk_common.skc_v6_rcv_saddr);
+		if (!port && !v6[0] && !v6[1])
+			return;
+		__builtin_memcpy(local + 8, v6, sizeof(v6));
+		r->c.local_len = 28;
+	}
+	port = bpf_htons(port);
+	__builtin_memcpy(local, &r->c.socket_family, 2);
+	__builtin_memcpy(local + 2, &port, 2);
+}
+
+static __always_inline void read_local_unix(struct connect_large *r, struct sock *sk)
+{
+	struct unix_address *addr = BPF_CORE_READ((struct unix_sock *)sk, addr);
+	__u32 len;
+
+	if (!addr)
+		return;
+	len = BPF_CORE_READ(addr, len);
+	barrier_var(len);
+	if (len > LOCAL_MAX)
+		return;
+	if (!bpf_probe_read_kernel(r->local, len, (void *)addr + bpf_core_field_offset(struct unix_address, name)))
+		r->c.local_len = len;
+}
+
+/* Who tries. The worker that io_uring borrows counts as itself by tid and comm, and as the ring's owner otherwise. */
+static __always_inline void begin_task(struct connect_large *r, struct task_struct *task)
+{
+	struct task_struct *owner = owner_of(task);
+	const struct cred *cred = BPF_CORE_READ(task, cred); /* a worker runs with the credentials of the request */
+
+	r->c.boot_time = bpf_ktime_get_boot_ns();
+	r->c.process = key_of(owner);
+	r->c.cgroup_id = BPF_CORE_READ(owner, cgroups, dfl_cgrp, kn, id);
+	r->c.tid = BPF_CORE_READ(task, pid);
+	r->c.uid = BPF_CORE_READ(cred, uid.val);
+	r->c.gid = BPF_CORE_READ(cred, gid.val);
+	r->c.euid = BPF_CORE_READ(cred, euid.val);
+	r->c.loginuid = loginuid_of(owner);
+	r->c.session_id = session_of(owner);
+	r->c.hook_errno = UNKNOWN_ERRNO;
+	r->c.error = UNKNOWN_ERRNO;
+	r->c.fd = -1;
+	if (owner != task)
+		r->c.flags |= CONNECT_KERNEL_WORKER;
+	BPF_CORE_READ_INTO(&r->c.comm, task, comm);
+}
+
+/* Which socket, and what it is bound to. Wants flags' CONNECT_LARGE to be settled. */
+static __always_inline void begin_socket(struct connect_large *r, struct sock *sk, short type)
+{
+	r->c.socket_family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	r->c.type = type;
+	r->c.protocol = BPF_CORE_READ(sk, sk_protocol);
+	r->c.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	if (r->c.socket_family == AF_UNIX) {
+		if (r->c.flags & CONNECT_LARGE)
+			read_local_unix(r, sk);
+	} else if (r->c.socket_family == AF_INET || r->c.socket_family == AF_INET6) {
+		read_local_inet(r, sk);
+	}
+}
+
+/*
+ * How it was issued. A socket without a file is the kernel's own. What connects a user's socket outside of a connect
+ * or send syscall is io_uring: in its worker, in its polling thread, in io_uring_enter or in task work on the way out
+ * of any other syscall.
+ */
+static __always_inline void begin_via(struct connect_large *r, struct sock *sk, const struct regs *regs)
+{
+	struct socket *sock = sk ? BPF_CORE_READ(sk, sk_socket) : NULL;
+
+	if (is_connect(regs)) {
+		r->c.via = VIA_CONNECT;
+		r->c.fd = regs->arg[0];
+	} else if (is_socketcall(regs)) {
+		__u32 args[1] = {};
+
+		r->c.via = VIA_SOCKETCALL;
+		if (!bpf_probe_read_user(args, sizeof(args), (void *)regs->arg[1]))
+			r->c.fd = args[0];
+	} else if (sk && (!sock || !BPF_CORE_READ(sock, file))) {
+		r->c.via = VIA_KERNEL;
+	} else if (is_send(regs)) {
+		r->c.via = VIA_FASTOPEN;
+		r->c.fd = regs->arg[0];
+	} else {
+		r->c.via = VIA_IO_URING;
+	}
+}
+
+/*
+ * The address: of len bytes, never one more. By its kernel copy, which nobody can change meanwhile, or where no hook has
+ * seen that, by the caller's memory.
+ */
+static __always_inline void begin_remote(struct connect_large *r, const void *address, int len, bool user)
+{
+	__u32 size = len;
+	long err;
+
+	r->c.addrlen = len;
+	if (len <= 0)
+		return;
+	if (size > SOCKADDR_MAX)
+		size = SOCKADDR_MAX;
+	if (size > SOCKADDR_SMALL)
+		r->c.flags |= CONNECT_LARGE;
+	barrier_var(size); /* or the compiler moves the bound to where the verifier does not see it */
+	if (size > SOCKADDR_MAX)
+		return;
+	err = user ? bpf_probe_read_user(r->remote, size, address) : bpf_probe_read_kernel(r->remote, size, address);
+	if (err)
+		r->c.flags |= CONNECT_ADDRESS_FAULT;
+	else
+		r->c.remote_len = size;
+}
+
+/* Marks the second issue of an io_uring request. Wants via. */
+static __always_inline void begin_reissue(struct attempt *a, struct sock *sk)
+{
+	struct socket *sock = BPF_CORE_READ(sk, sk_socket);
+	struct connect_large *r = &a->record;
+
+	if (r->c.via == VIA_KERNEL)
+		return;
+	a->socket.sock = (__u64)sk;
+	a->socket.inode = BPF_CORE_READ((struct socket_alloc *)sock, vfs_inode.i_ino);
+	if (bpf_map_delete_elem(&uring_pending, &a->socket))
+		return;
+	r->c.via = VIA_IO_URING; /* task work on the way out of connect(2) looks like it */
+	r->c.fd = -1;
+	r->c.flags |= CONNECT_REISSUE;
+	count(COUNT_REISSUED);
+}
+
+static __always_inline void send_now(struct attempt *a)
+{
+	count(COUNT_SEEN);
+	send_connect(&a->record);
+}
+
+static __always_inline void park(struct attempt *a)
+{
+	__u32 tid = a->record.c.tid;
+	struct attempt *stale = bpf_map_lookup_elem(&in_flight, &tid);
+	__u8 one = 1;
+
+	count(COUNT_SEEN);
+	if (stale) { /* its return went unseen */
+		stale->record.c.flags |= CONNECT_RETURN_LOST;
+		send_connect(&stale->record);
+	}
+	if (!bpf_map_update_elem(&in_flight, &tid, a, BPF_ANY))
+		return;
+	count(COUNT_IN_FLIGHT_FULL);
+	a->record.c.flags |= CONNECT_RETURN_LOST;
+	bpf_map_update_elem(&sent_early, &tid, &one, BPF_ANY);
+	send_connect(&a->record);
+}
+
+/* Sends the thread's attempt with what connect returned. False: there is none. */
+static __always_inline bool finish(__u32 tid, long ret)
+{
+	struct attempt *a = bpf_map_lookup_elem(&in_flight, &tid);
+	__u8 one = 1;
+
+	if (!a)
+		return false;
+	a->record.c.error = ret < 0 ? -ret : 0;
+	if (a->record.c.via == VIA_IO_URING && (ret == -EINPROGRESS || ret == -EAGAIN))
+		bpf_map_update_elem(&uring_pending, &a->socket, &one, BPF_ANY);
+	send_connect(&a->record);
+	bpf_map_delete_elem(&in_flight, &tid);
+	return true;
+}
+
+/* The thread ends: what it had in flight has no return to wait for. */
+static __always_inline void abandon(__u32 tid)
+{
+	struct attempt *a = bpf_map_lookup_elem(&in_flight, &tid);
+
+	if (!a)
+		return;
+	a->record.c.flags |= CONNECT_RETURN_LOST;
+	send_connect(&a->record);
+	bpf_map_delete_elem(&in_flight, &tid);
+}
+
+#endif

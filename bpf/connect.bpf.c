@@ -1,0 +1,302 @@
+//go:build ignore
+
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * The hooks of the three backends. The loader takes those of one and drops the rest.
+ *
+ *   fexit   fexit_connect, fexit_return; exit_connect where fexit_return does not fire for connect(2)
+ *   kprobe  kprobe_connect, kretprobe_connect (or kprobe_connect_file), kretprobe_return, exit_connect
+ *   cgroup  cgroup_connect4, cgroup_connect6, cgroup_connect_unix, exit_connect_unseen
+ *
+ * A process's exec, fork and exit are in process.h, for all of them.
+ */
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+
+#include "record.h"
+#include "maps.h"
+#include "task.h"
+#include "attempt.h"
+#include "process.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+#ifndef bpf_ksym_exists /* libbpf 1.2 */
+#define bpf_ksym_exists(sym) (!!(sym))
+#endif
+
+extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym __weak; /* 6.2 */
+
+static __always_inline void begin(struct attempt *a, struct sock *sk, short type, const void *address, int addrlen)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct connect_large *r = &a->record;
+	struct regs regs;
+
+	read_regs(task, &regs);
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_UNIX)
+		r->c.flags |= CONNECT_LARGE;
+	begin_remote(r, address, addrlen, false);
+	begin_task(r, task);
+	begin_socket(r, sk, type);
+	begin_via(r, sk, &regs);
+}
+
+/* ---- fexit: security/security.c, int security_socket_connect(struct socket *, struct sockaddr *, int) ---- */
+
+SEC("fexit/security_socket_connect")
+int fexit_connect(__u64 *ctx)
+{
+	struct socket *sock = (struct socket *)ctx[0];
+	struct sock *sk = sock->sk;
+	struct attempt a = {};
+	int ret = ctx[3];
+
+	begin(&a, sk, sock->type, (void *)ctx[1], ctx[2]);
+	begin_reissue(&a, sk);
+	a.record.c.cookie = tracing_cookie ? bpf_get_socket_cookie(sk) : made_cookie(sk);
+	a.record.c.hook_errno = -ret;
+	if (ret) { /* __sys_connect_file returns the same at once */
+		a.record.c.error = -ret;
+		send_now(&a);
+	} else {
+		park(&a);
+	}
+	return 0;
+}
+
+/* net/socket.c: int __sys_connect_file(struct file *, struct sockaddr_storage *, int addrlen, int file_flags) */
+SEC("fexit/__sys_connect_file")
+int fexit_return(__u64 *ctx)
+{
+	finish(bpf_get_current_pid_tgid(), (int)ctx[4]);
+	return 0;
+}
+
+/* ---- connect(2)'s own return, for fexit (where the above does not fire for it) and kprobe ---- */
+
+SEC("tracepoint/syscalls/sys_exit_connect")
+int exit_connect(struct sys_exit_args *ctx)
+{
+	finish(bpf_get_current_pid_tgid(), ctx->ret);
+	return 0;
+}
+
+/* ---- kprobe ---- */
+
+#if defined(__TARGET_ARCH_x86)
+#define PARM1(regs) ((regs)->di)
+#define PARM2(regs) ((regs)->si)
+#define PARM3(regs) ((regs)->dx)
+#define RETURNED(regs) ((regs)->ax)
+#elif defined(__TARGET_ARCH_arm64)
+#define PARM1(ctx) ((ctx)->regs[0])
+#define PARM2(ctx) ((ctx)->regs[1])
+#define PARM3(ctx) ((ctx)->regs[2])
+#define RETURNED(ctx) ((ctx)->regs[0])
+#endif
+
+static __always_inline void kprobe_begin(struct socket *sock, const void *address, int addrlen)
+{
+	struct sock *sk = BPF_CORE_READ(sock, sk);
+	struct attempt a = {};
+
+	begin(&a, sk, BPF_CORE_READ(sock, type), address, addrlen);
+	begin_reissue(&a, sk);
+	a.record.c.cookie = made_cookie(sk);
+	park(&a);
+}
+
+SEC("kprobe/security_socket_connect")
+int kprobe_connect(struct pt_regs *ctx)
+{
+	kprobe_begin((struct socket *)PARM1(ctx), (void *)PARM2(ctx), PARM3(ctx));
+	return 0;
+}
+
+SEC("kretprobe/security_socket_connect")
+int kretprobe_connect(struct pt_regs *ctx)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct attempt *a = bpf_map_lookup_elem(&in_flight, &tid);
+	int ret = RETURNED(ctx);
+
+	if (!a)
+		return 0;
+	a->record.c.hook_errno = -ret;
+	if (ret) /* __sys_connect_file returns the same at once */
+		finish(tid, ret);
+	return 0;
+}
+
+/* Instead of these two on a kernel without CONFIG_SECURITY_NETWORK, where there is no verdict. */
+SEC("kprobe/__sys_connect_file")
+int kprobe_connect_file(struct pt_regs *ctx)
+{
+	struct file *file = (struct file *)PARM1(ctx);
+
+	kprobe_begin(BPF_CORE_READ(file, private_data), (void *)PARM2(ctx), PARM3(ctx));
+	return 0;
+}
+
+/*
+ * For io_uring and 32-bit processes. A blocked connect holds an instance of this probe; when none is left, exit_connect
+ * still finishes connect(2).
+ */
+SEC("kretprobe/__sys_connect_file")
+int kretprobe_return(struct pt_regs *ctx)
+{
+	finish(bpf_get_current_pid_tgid(), (int)RETURNED(ctx));
+	return 0;
+}
+
+/* ---- cgroup: BPF_CGROUP_RUN_PROG_INET4_CONNECT and its kin (tcp_v4_pre_connect, udp_pre_connect, unix_stream_connect …) ---- */
+
+/* Before bpf_cast_to_kern_ctx the kernel's copy can only be put together from what the context tells of it. */
+static __always_inline void remote_from_ctx(struct connect_large *r, struct bpf_sock_addr *ctx, bool v6)
+{
+	__u16 family = v6 ? AF_INET6 : AF_INET;
+	__be16 port = ctx->user_port;
+	__u32 ip[4];
+	int len = v6 ? 28 : 16;
+
+	__builtin_memcpy(r->remote, &family, 2);
+	__builtin_memcpy(r->remote + 2, &port, 2);
+	if (v6) {
+		ip[0] = ctx->user_ip6[0];
+		ip[1] = ctx->user_ip6[1];
+		ip[2] = ctx->user_ip6[2];
+		ip[3] = ctx->user_ip6[3];
+		__builtin_memcpy(r->remote + 8, ip, 16);
+	} else {
+		ip[0] = ctx->user_ip4;
+		__builtin_memcpy(r->remote + 4, ip, 4);
+	}
+	r->c.remote_len = r->c.addrlen < len ? r->c.addrlen : len;
+}
+
+/* The socket behind a file descriptor of the current task, or NULL. Another thread may have replaced it since. */
+static __always_inline struct socket *socket_of(struct task_struct *task, int fd)
+{
+	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
+	struct file *file = NULL;
+
+	if (fd < 0 || fd >= BPF_CORE_READ(fdt, max_fds))
+		return NULL;
+	bpf_probe_read_kernel(&file, sizeof(file), BPF_CORE_READ(fdt, fd) + fd);
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return NULL;
+	return BPF_CORE_READ(file, private_data);
+}
+
+static __always_inline int cgroup_begin(struct bpf_sock_addr *ctx, int family)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct attempt a = {};
+	struct connect_large *r = &a.record;
+	struct sock *sk = NULL;
+	struct regs regs;
+
+	read_regs(task, &regs);
+	if (family == AF_UNIX)
+		r->c.flags |= CONNECT_LARGE;
+	begin_task(r, task);
+	/* What the caller passed, which the kernel does not say before 6.7. */
+	r->c.addrlen = is_connect(&regs) ? (int)regs.arg[2] : family == AF_INET ? 16 : 28;
+	if (bpf_ksym_exists(bpf_cast_to_kern_ctx)) {
+		struct bpf_sock_addr_kern *kern = bpf_cast_to_kern_ctx(ctx);
+
+		sk = kern->sk;
+		if (!is_connect(&regs) && bpf_core_field_exists(struct bpf_sock_addr_kern, uaddrlen))
+			r->c.addrlen = kern->uaddrlen;
+		begin_remote(r, kern->uaddr, r->c.addrlen, false);
+	} else {
+		remote_from_ctx(r, ctx, family == AF_INET6);
+		if (is_connect(&regs)) {
+			struct socket *sock = socket_of(task, regs.arg[0]);
+
+			sk = sock ? BPF_CORE_READ(sock, sk) : NULL;
+		}
+	}
+	begin_via(r, sk, &regs);
+	if (sk) {
+		begin_socket(r, sk, ctx->type);
+	} else {
+		r->c.socket_family = ctx->family;
+		r->c.type = ctx->type;
+		r->c.protocol = ctx->protocol;
+	}
+	r->c.cookie = bpf_get_socket_cookie(ctx);
+	if (r->c.via == VIA_CONNECT && !regs.compat) {
+		park(&a);
+	} else { /* no tracepoint tells the return */
+		r->c.flags |= CONNECT_RETURN_LOST;
+		send_now(&a);
+	}
+	return 1; /* let it pass */
+}
+
+SEC("cgroup/connect4")
+int cgroup_connect4(struct bpf_sock_addr *ctx)
+{
+	return cgroup_begin(ctx, AF_INET);
+}
+
+SEC("cgroup/connect6")
+int cgroup_connect6(struct bpf_sock_addr *ctx)
+{
+	return cgroup_begin(ctx, AF_INET6);
+}
+
+SEC("cgroup/connect_unix") /* 6.7 */
+int cgroup_connect_unix(struct bpf_sock_addr *ctx)
+{
+	return cgroup_begin(ctx, AF_UNIX);
+}
+
+/* What the hooks above do not see: the address can only come from the caller's memory, which it may have changed. */
+static __always_inline void record_unseen(struct task_struct *task, long ret)
+{
+	struct attempt a = {};
+	struct connect_large *r = &a.record;
+	struct socket *sock;
+	struct regs regs;
+	int len;
+
+	read_regs(task, &regs);
+	len = regs.arg[2];
+	/* net/socket.c, __sys_connect and move_addr_to_kernel: it failed before it reached the socket. */
+	if (ret == -EBADF || ret == -ENOTSOCK || ret == -EFAULT || (ret == -EINVAL && (len < 0 || len > SOCKADDR_MAX))) {
+		count(COUNT_NOT_ATTEMPTED);
+		return;
+	}
+	r->c.flags = CONNECT_ADDRESS_FROM_USER;
+	sock = socket_of(task, regs.arg[0]);
+	if (sock && BPF_CORE_READ(sock, sk, __sk_common.skc_family) == AF_UNIX)
+		r->c.flags |= CONNECT_LARGE;
+	begin_remote(r, (void *)regs.arg[1], len, true);
+	begin_task(r, task);
+	if (sock) {
+		struct sock *sk = BPF_CORE_READ(sock, sk);
+
+		begin_socket(r, sk, BPF_CORE_READ(sock, type));
+		r->c.cookie = made_cookie(sk);
+	}
+	r->c.via = VIA_CONNECT;
+	r->c.fd = regs.arg[0];
+	r->c.error = ret < 0 ? -ret : 0;
+	send_now(&a);
+}
+
+SEC("tracepoint/syscalls/sys_exit_connect")
+int exit_connect_unseen(struct sys_exit_args *ctx)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+
+	if (finish(tid, ctx->ret) || !bpf_map_delete_elem(&sent_early, &tid))
+		return 0;
+	record_unseen((struct task_struct *)bpf_get_current_task(), ctx->ret);
+	return 0;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* The maps, what may happen to each, and how a program counts and hands over. */
+#ifndef CONNTAPE_MAPS_H
+#define CONNTAPE_MAPS_H
+
+/*
+ * Every program writes its finished attempts here and the recorder drains it. Full: the record is dropped and
+ * COUNT_LOST says so. The loader sets the size.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 16 << 20);
+} connects SEC(".maps");
+
+/*
+ * exec, fork and exit. A ring of its own, so that a flood of connects cannot push a description out. Full: the record
+ * is dropped and COUNT_PROCESS_LOST says so. The loader sets the size.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);
+} processes SEC(".maps");
+
+struct socket_key {
+	__u64 sock;  /* address of the struct sock */
+	__u64 inode; /* of the socket, so that a reused address is told apart */
+};
+
+/* The record comes first: the recorder reads no further. */
+struct attempt {
+	struct connect_large record;
+	struct socket_key socket;
+};
+
+/*
+ * Attempts between the hook and connect's return, by tid (a thread makes one at a time). The hook inserts; the return,
+ * the thread's next attempt or its exit deletes. Full (more threads blocked in connect than entries): the attempt is
+ * sent at once, without a return value, and COUNT_IN_FLIGHT_FULL says so. Preallocated: a tracing program may not
+ * allocate. The recorder reads it, so that an attempt that hangs is on the tape before it returns.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct attempt);
+} in_flight SEC(".maps");
+
+/*
+ * Threads whose attempt was sent at the hook because in_flight was full, by tid. The hook inserts, connect's return
+ * deletes. The cgroup backend needs it to tell such a return from that of an attempt which its hook does not see. Full:
+ * the oldest goes, and its attempt may then be recorded a second time, with address_source user.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, __u8);
+} sent_early SEC(".maps");
+
+/*
+ * Sockets whose io_uring connect is in progress: the kernel issues such a request again when the socket is ready. The
+ * first return inserts, the second issue deletes. A socket closed in between stays until it is the oldest. Full: the
+ * oldest goes, and the second issue of its request would be recorded as an attempt.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct socket_key);
+	__type(value, __u8);
+} uring_pending SEC(".maps");
+
+/* Counts, by enum counter. Fixed entries, nothing is inserted or deleted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+/*
+ * Ring fill, in bytes, at which the recorder is woken; below it the recorder polls. A wakeup costs the connecting
+ * thread several microseconds, a poll costs it nothing.
+ */
+const volatile __u32 wakeup_bytes = 4 << 20;
+
+static __always_inline void count(__u32 which)
+{
+	__u64 *n = bpf_map_lookup_elem(&counters, &which);
+
+	if (n)
+		__sync_fetch_and_add(n, 1);
+}
+
+/* Wakes only on the record that crosses the mark: behind it the recorder is awake, or its poll is due. */
+static __always_inline __u64 wakeup_flags(void *ring, __u32 size)
+{
+	__u64 fill = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
+
+	return fill >= wakeup_bytes && fill < wakeup_bytes + size + 8 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+static __always_inline void send_connect(struct connect_large *r)
+{
+	long err;
+
+	if (r->c.flags & CONNECT_LARGE)
+		err = bpf_ringbuf_output(&connects, r, sizeof(struct connect_large),
+					 wakeup_flags(&connects, sizeof(struct connect_large)));
+	else
+		err = bpf_ringbuf_output(&connects, r, sizeof(struct connect_small),
+					 wakeup_flags(&connects, sizeof(struct connect_small)));
+	count(err ? COUNT_LOST : COUNT_SENT);
+}
+
+#endif

@@ -1,0 +1,136 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// deadline remembers what the ring reader was last told, whose setter takes a lock.
+type deadline struct{ at time.Time }
+
+// ReadConnect waits for the next attempt and fills rec, which is valid until the next call and not allocated anew.
+//
+// It returns os.ErrDeadlineExceeded when the deadline has passed and the ring is empty, and os.ErrClosed after Close.
+func (c *Capture) ReadConnect(at time.Time, rec *Connect) error {
+	if !at.Equal(c.deadline.at) {
+		c.connects.SetDeadline(at)
+		c.deadline.at = at
+	}
+	if err := c.connects.ReadInto(&c.sample); err != nil {
+		return err
+	}
+	return rec.decode(c.sample.RawSample)
+}
+
+// ReadProcess takes the next process event without waiting. It returns false when there is none.
+//
+// Whatever a process has to have for its connect to be understood is in this ring before that connect is in the other:
+// read some connects, then everything here, then resolve those connects.
+func (c *Capture) ReadProcess(rec *Process) (bool, error) {
+	if c.processes.AvailableBytes() == 0 {
+		return false, nil
+	}
+	c.processes.SetDeadline(time.Unix(1, 0)) // long past
+	for {
+		err := c.processes.ReadInto(&c.process)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		_, err = rec.decode(c.process.RawSample)
+		return err == nil, err
+	}
+}
+
+// Snapshot calls fn with every process that is alive, in no order that means anything. The record is reused.
+func (c *Capture) Snapshot(fn func(*Process)) error {
+	it, err := link.AttachIter(link.IterOptions{Program: c.collection.Programs["process_snapshot"]})
+	if err != nil {
+		return fmt.Errorf("attach task iterator: %w", err)
+	}
+	defer it.Close()
+	r, err := it.Open()
+	if err != nil {
+		return fmt.Errorf("open task iterator: %w", err)
+	}
+	defer r.Close()
+	all, err := io.ReadAll(r)
+	if err != nil {
+		return fmt.Errorf("read task iterator: %w", err)
+	}
+	var p Process
+	for len(all) > 0 {
+		n, err := p.decode(all)
+		if err != nil {
+			return fmt.Errorf("read task iterator: %w", err)
+		}
+		fn(&p)
+		all = all[n:]
+	}
+	return nil
+}
+
+// InFlight calls fn with every attempt that has entered the hook and not returned, its Errno Unknown. The record is
+// reused. An attempt that returns meanwhile may or may not be among them; its ring record has the same ID.
+func (c *Capture) InFlight(fn func(*Connect)) error {
+	var (
+		tid   uint32
+		value []byte
+		rec   Connect
+	)
+	it := c.collection.Maps["in_flight"].Iterate()
+	for it.Next(&tid, &value) {
+		if err := rec.decode(value); err != nil {
+			return err
+		}
+		fn(&rec)
+	}
+	// A map that changes all the time may make the walk start over until it gives up: the next one will see them.
+	if err := it.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+		return fmt.Errorf("walk in_flight: %w", err)
+	}
+	return nil
+}
+
+// Counters are the kernel's own counts since Open, summed over CPUs.
+type Counters struct {
+	Seen         uint64 // attempts that a hook saw begin, reissues included
+	Sent         uint64 // records put into the ring, one an attempt
+	LostRing     uint64 // attempts whose record found the ring full
+	Reissued     uint64 // io_uring issued the same request again: in Seen and Sent, not an attempt of its own
+	InFlightFull uint64 // sent at the hook without a return value, since too many were blocked at once
+	NotAttempted uint64 // connect(2) that failed before any hook: bad fd, not a socket, bad address pointer or length
+	ProcessSeen  uint64 // exec, fork and exit
+	ProcessSent  uint64
+	ProcessLost  uint64 // the process ring was full
+	Missed       uint64 // times that the kernel did not run one of the programs: probe instances, recursion
+}
+
+// Counters reads them. At rest Seen = Sent + LostRing + attempts in flight.
+func (c *Capture) Counters() (Counters, error) {
+	var n Counters
+	counters := c.collection.Maps["counters"]
+	for i, to := range []*uint64{ // enum counter in record.h
+		&n.Seen, &n.Sent, &n.LostRing, &n.Reissued, &n.InFlightFull, &n.NotAttempted,
+		&n.ProcessSeen, &n.ProcessSent, &n.ProcessLost,
+	} {
+		var perCPU []uint64
+		if err := counters.Lookup(uint32(i), &perCPU); err != nil {
+			return Counters{}, fmt.Errorf("read counters: %w", err)
+		}
+		for _, v := range perCPU {
+			*to += v
+		}
+	}
+	missed, err := c.missed()
+	n.Missed = missed
+	return n, err
+}
