@@ -8,26 +8,33 @@ import (
 	"strings"
 )
 
-// A coverage is one line that the capture tests print:
+// A coverage is one line that the capture tests print, for one attempt to connect:
 //
-//	COVERAGE <case> <seen|blind|n/a> <detail>
-type coverage struct{ name, seen, detail string }
+//	COVERAGE <case> <seen|blind|n/a|failed> <backend> <what the row says>
+type coverage struct{ name, verdict, backend, detail string }
+
+// From good to bad: of several attempts under one name the worst counts.
+var verdicts = []string{"seen", "n/a", "blind", "failed"}
 
 func parseCoverage(output []byte) []coverage {
 	var found []coverage
 	for line := range strings.Lines(string(output)) {
 		// test2json's markers and the log prefix of a test may stand before it.
 		_, rest, ok := strings.Cut(line, "COVERAGE ")
-		if !ok {
-			continue
-		}
 		fields := strings.Fields(rest)
-		if len(fields) < 2 {
+		if !ok || len(fields) < 2 {
 			continue
 		}
-		c := coverage{name: fields[0], seen: fields[1], detail: strings.Join(fields[2:], " ")}
-		if !slices.ContainsFunc(found, func(f coverage) bool { return f.name == c.name }) {
+		c := coverage{name: fields[0], verdict: fields[1]}
+		if len(fields) > 2 {
+			c.backend, c.detail = strings.TrimSuffix(fields[2], ":"), strings.Join(fields[3:], " ")
+		}
+		i := slices.IndexFunc(found, func(f coverage) bool { return f.name == c.name })
+		switch {
+		case i < 0:
 			found = append(found, c)
+		case slices.Index(verdicts, c.verdict) > slices.Index(verdicts, found[i].verdict):
+			found[i] = c
 		}
 	}
 	return found
@@ -35,45 +42,54 @@ func parseCoverage(output []byte) []coverage {
 
 const coverageHead = `# Coverage
 
-Which connect is seen on which kernel by which backend. Written by ` + "`go run ./test/guest -matrix -coverage docs/coverage.md`" + `
-(` + "`make coverage`" + `) from what the capture tests saw; nothing in it is by hand. **seen**: recorded once, with the right process and address.
-**blind**: this backend cannot see it, and says so (` + "`conntape status`" + `). n/a: this kernel has no such connect.
+Which connect is seen on which kernel by which backend. ` + "`make coverage`" + ` writes this file from what the capture tests
+(test/capture) saw in the guests (test/guest); ` + "`make test`" + ` fails when it is out of date. Nothing in it is by hand.
+
+- **seen**: on the tape exactly once, with the right process, address and return value. The last column is what the row says,
+  and a number tells where a kernel or a backend says something else.
+- **blind**: this backend cannot see it, and ` + "`conntape status`" + ` says so.
+- **n/a**: it fails before it is a connect: there is nothing to record.
+- **–**: this kernel has no such connect: the test was skipped there.
 
 `
 
-// writeCoverage writes the table case × kernel and backend, with the details as footnotes.
+// writeCoverage writes the table case × kernel and backend.
 func writeCoverage(file string, outcomes []*outcome) error {
-	var cases []string
+	var names []string
 	for _, o := range outcomes {
 		for _, c := range o.seen {
-			if !slices.Contains(cases, c.name) {
-				cases = append(cases, c.name)
+			if !slices.Contains(names, c.name) {
+				names = append(names, c.name)
 			}
 		}
 	}
+	slices.Sort(names)
 	var b bytes.Buffer
-	b.WriteString(coverageHead)
-	b.WriteString("| case |")
+	b.WriteString(coverageHead + "| case |")
 	for _, o := range outcomes {
-		fmt.Fprintf(&b, " %s %s |", o.kernel, o.backend)
+		fmt.Fprintf(&b, " %s %s |", o.kernel, o.backendName())
 	}
-	b.WriteString("\n| --- |" + strings.Repeat(" --- |", len(outcomes)) + "\n")
+	b.WriteString(" row |\n| --- |" + strings.Repeat(" --- |", len(outcomes)+1) + "\n")
 	var notes []string
-	for _, name := range cases {
+	for _, name := range names {
+		usual := usualDetail(name, outcomes)
 		fmt.Fprintf(&b, "| %s |", name)
 		for _, o := range outcomes {
-			cell := "not run"
-			for _, c := range o.seen {
-				if c.name == name {
-					cell = c.seen + note(&notes, c.detail)
+			text := "–"
+			if c, ok := o.find(name); ok {
+				text = c.verdict
+				if c.verdict == "seen" && c.detail != usual {
+					text += note(&notes, c.detail)
 				}
 			}
-			fmt.Fprintf(&b, " %s |", cell)
+			fmt.Fprintf(&b, " %s |", text)
 		}
-		b.WriteString("\n")
+		fmt.Fprintf(&b, " %s |\n", cell(usual))
 	}
-	b.WriteString("\n")
 	for i, n := range notes {
+		if i == 0 {
+			b.WriteString("\nWhere the row says something else:\n\n")
+		}
 		fmt.Fprintf(&b, "%d. %s\n", i+1, n)
 	}
 	b.WriteString("\nKernels:\n\n")
@@ -85,15 +101,38 @@ func writeCoverage(file string, outcomes []*outcome) error {
 	return os.WriteFile(file, b.Bytes(), 0o644)
 }
 
+func (o *outcome) find(name string) (coverage, bool) {
+	i := slices.IndexFunc(o.seen, func(c coverage) bool { return c.name == name })
+	if i < 0 {
+		return coverage{}, false
+	}
+	return o.seen[i], true
+}
+
+// usualDetail is what most of the cells that saw the case say of it.
+func usualDetail(name string, outcomes []*outcome) string {
+	count := map[string]int{}
+	usual := ""
+	for _, o := range outcomes {
+		if c, ok := o.find(name); ok && c.verdict == "seen" {
+			count[c.detail]++
+			if count[c.detail] > count[usual] {
+				usual = c.detail
+			}
+		}
+	}
+	return usual
+}
+
 // note returns the reference to a detail, each of which is listed once.
 func note(notes *[]string, detail string) string {
-	if detail == "" {
-		return ""
-	}
 	i := slices.Index(*notes, detail)
 	if i < 0 {
 		i = len(*notes)
 		*notes = append(*notes, detail)
 	}
-	return fmt.Sprintf(" <sup>%d</sup>", i+1)
+	return fmt.Sprintf(" (%d)", i+1)
 }
+
+// cell keeps a text inside its cell of the table.
+func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -74,8 +75,18 @@ func TestComplaints(t *testing.T) {
 }
 
 func TestParseCoverage(t *testing.T) {
-	got := parseCoverage([]byte("=== RUN TestX\nCOVERAGE tcp4 seen\n    x_test.go:3: COVERAGE fastopen blind not a connect\nCOVERAGE tcp4 seen\nCOVERAGE\n"))
-	if len(got) != 2 || got[0] != (coverage{"tcp4", "seen", ""}) || got[1] != (coverage{"fastopen", "blind", "not a connect"}) {
-		t.Errorf("got %q", got)
+	got := parseCoverage([]byte(`=== RUN TestX
+COVERAGE tcp4 seen fexit errno=0
+    x_test.go:3: COVERAGE unspec n/a fexit: not a connect
+COVERAGE tcp4 seen fexit errno=0
+COVERAGE raw seen fexit
+COVERAGE raw failed fexit 2 rows
+COVERAGE
+`))
+	want := []coverage{
+		{"tcp4", "seen", "fexit", "errno=0"}, {"unspec", "n/a", "fexit", "not a connect"}, {"raw", "failed", "fexit", "2 rows"},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
