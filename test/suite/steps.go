@@ -143,6 +143,7 @@ func unit(ctx context.Context) (tally.Tally, error) {
 // fuzz runs each target briefly: go test takes one at a time.
 func fuzz(ctx context.Context) (tally.Tally, error) {
 	var total tally.Tally
+	var failed error
 	files, err := output(ctx, "git", "grep", "--untracked", "-l", "^func Fuzz", "--", "*_test.go")
 	if err != nil {
 		return total, fmt.Errorf("find fuzz targets: %w", err)
@@ -161,11 +162,11 @@ func fuzz(ctx context.Context) (tally.Tally, error) {
 			count, err := goTest(ctx, "-run=^$", "-fuzz=^"+name+"$", "-fuzztime=5s", dir)
 			total.Add(count)
 			if err != nil {
-				return total, fmt.Errorf("%s %s: %w", dir, name, err)
+				failed = errors.Join(failed, fmt.Errorf("%s %s: %w", dir, name, err))
 			}
 		}
 	}
-	return total, nil
+	return total, failed
 }
 
 func native(ctx context.Context) (tally.Tally, error) {
