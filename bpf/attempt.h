@@ -6,7 +6,7 @@
 #ifndef CONNTAPE_ATTEMPT_H
 #define CONNTAPE_ATTEMPT_H
 
-/* bpf_get_socket_cookie takes a struct sock in tracing programs from 5.12 (c5dbb89fc2ac). The loader asks the kernel. */
+/* bpf_get_socket_cookie takes a struct sock in tracing programs from 5.12 (c5dbb89fc2ac); there is no probing for it. */
 const volatile bool tracing_cookie = false;
 
 #define SOCK_RAW 3

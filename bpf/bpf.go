@@ -152,9 +152,13 @@ func configure(spec *ebpf.CollectionSpec, p plan, o Options) error {
 	if o.ProcessRingBytes != 0 {
 		spec.Maps["processes"].MaxEntries = o.ProcessRingBytes
 	}
+	version, err := features.LinuxVersionCode()
+	if err != nil {
+		return fmt.Errorf("read kernel version: %w", err)
+	}
 	set := map[string]any{
 		"wakeup_bytes":   ring.MaxEntries / 4,
-		"tracing_cookie": features.HaveProgramHelper(ebpf.Tracing, helperGetSocketCookie) == nil,
+		"tracing_cookie": version >= 5<<16|12<<8,
 	}
 	for name, value := range set {
 		if err := spec.Variables[name].Set(value); err != nil {

@@ -4,11 +4,8 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 )
-
-const helperGetSocketCookie = asm.FnGetSocketCookie
 
 // A hook is a program and where it is attached.
 type hook struct {

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -138,7 +139,11 @@ func (c *Connect) decode(b []byte) error {
 	c.Protocol = n.Uint16(b[88:])
 	c.Via = Via(b[90])
 	c.Flags = ConnectFlags(b[91])
-	copy(c.Comm[:], b[96:])
+	comm := b[96:112]
+	if i := bytes.IndexByte(comm, 0); i >= 0 { // what a longer comm has left behind
+		comm = comm[:i]
+	}
+	clear(c.Comm[copy(c.Comm[:], comm):])
 	remoteLen, localLen := int(n.Uint16(b[92:])), int(n.Uint16(b[94:]))
 	remoteMax, localMax := sockaddrSmall, sockaddrSmall
 	if c.Flags&large != 0 {

@@ -144,4 +144,13 @@ enum counter {
 	COUNTERS,
 };
 
+/* Brings the types that no map and no program's signature names into the object's BTF. Nothing is loaded of it. */
+#define KEEP_TYPE(type, name) type keep_##name SEC(".types")
+KEEP_TYPE(struct connect_small, connect_small);
+KEEP_TYPE(enum via, via);
+KEEP_TYPE(enum connect_flags, connect_flags);
+KEEP_TYPE(enum process_kind, process_kind);
+KEEP_TYPE(enum process_flags, process_flags);
+KEEP_TYPE(enum counter, counter);
+
 #endif

@@ -1,0 +1,263 @@
+package bpf
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"github.com/cilium/ebpf/btf"
+)
+
+// member is a field of a C struct that is not itself a struct, with its offset in bytes from the outermost one.
+type member struct {
+	name   string
+	offset uint32
+	size   int
+}
+
+// members lists the fields of a C record as the compiled object's BTF has them, nested structs dissolved.
+func members(t *testing.T, name string) ([]member, uint32) {
+	t.Helper()
+	spec, err := loadConnect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s *btf.Struct
+	if err := spec.Types.TypeByName(name, &s); err != nil {
+		t.Fatalf("find struct %s in BTF: %v", name, err)
+	}
+	var out []member
+	var walk func(prefix string, at uint32, s *btf.Struct)
+	walk = func(prefix string, at uint32, s *btf.Struct) {
+		for _, m := range s.Members {
+			typ := btf.UnderlyingType(m.Type)
+			offset := at + m.Offset.Bytes()
+			if inner, ok := typ.(*btf.Struct); ok {
+				walk(prefix+m.Name+".", offset, inner)
+				continue
+			}
+			size, err := btf.Sizeof(typ)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, member{prefix + m.Name, offset, size})
+		}
+	}
+	walk("", 0, s)
+	return out, s.Size
+}
+
+// put writes a value into a field that no other field has, and returns it as the field holds it.
+func put(b []byte, m member, i int) uint64 {
+	n := binary.NativeEndian
+	v := uint64(i) + 1
+	switch m.size {
+	case 1:
+		b[m.offset] = byte(v)
+	case 2:
+		n.PutUint16(b[m.offset:], uint16(v))
+	case 4:
+		n.PutUint32(b[m.offset:], uint32(v))
+	case 8:
+		n.PutUint64(b[m.offset:], v)
+	}
+	return v
+}
+
+func TestConnectLayout(t *testing.T) {
+	fields, size := members(t, "connect")
+	if size != connectSize {
+		t.Errorf("struct connect has %d bytes, the decoder takes %d", size, connectSize)
+	}
+	got := map[string]func(*Connect) uint64{
+		"boot_time":     func(c *Connect) uint64 { return c.BootTime },
+		"process.start": func(c *Connect) uint64 { return c.Key.Start },
+		"process.tgid":  func(c *Connect) uint64 { return uint64(c.Key.Tgid) },
+		"process.exec":  func(c *Connect) uint64 { return uint64(c.Key.Exec) },
+		"cgroup_id":     func(c *Connect) uint64 { return c.CgroupID },
+		"cookie":        func(c *Connect) uint64 { return c.Cookie },
+		"tid":           func(c *Connect) uint64 { return uint64(c.Tid) },
+		"uid":           func(c *Connect) uint64 { return uint64(c.UID) },
+		"gid":           func(c *Connect) uint64 { return uint64(c.GID) },
+		"euid":          func(c *Connect) uint64 { return uint64(c.EUID) },
+		"loginuid":      func(c *Connect) uint64 { return uint64(c.LoginUID) },
+		"session_id":    func(c *Connect) uint64 { return uint64(c.SessionID) },
+		"netns":         func(c *Connect) uint64 { return uint64(c.NetNS) },
+		"fd":            func(c *Connect) uint64 { return uint64(c.FD) },
+		"addrlen":       func(c *Connect) uint64 { return uint64(c.Addrlen) },
+		"hook_errno":    func(c *Connect) uint64 { return uint64(c.HookErrno) },
+		"error":         func(c *Connect) uint64 { return uint64(c.Errno) },
+		"socket_family": func(c *Connect) uint64 { return uint64(c.SocketFamily) },
+		"type":          func(c *Connect) uint64 { return uint64(c.Type) },
+		"protocol":      func(c *Connect) uint64 { return uint64(c.Protocol) },
+		"via":           func(c *Connect) uint64 { return uint64(c.Via) },
+		"flags":         func(c *Connect) uint64 { return uint64(c.Flags) },
+		"remote_len":    func(c *Connect) uint64 { return uint64(len(c.Remote)) },
+		"local_len":     func(c *Connect) uint64 { return uint64(len(c.Local)) },
+		"comm":          func(c *Connect) uint64 { return uint64(c.Comm[0]) },
+	}
+	for i, m := range fields {
+		b := make([]byte, connectSize+sockaddrLarge+localLarge)
+		want := put(b, m, i)
+		if m.name == "comm" {
+			b[m.offset], want = 'x', 'x'
+		}
+		var c Connect
+		if err := c.decode(b); err != nil {
+			t.Fatalf("%s: %v", m.name, err)
+		}
+		get := got[m.name]
+		if get == nil {
+			t.Errorf("no Go field is held to struct connect's %s", m.name)
+			continue
+		}
+		if v := get(&c); v != want {
+			t.Errorf("%s at offset %d: decoded %d, want %d", m.name, m.offset, v, want)
+		}
+		delete(got, m.name)
+	}
+	for name := range got {
+		t.Errorf("struct connect has no field %s", name)
+	}
+}
+
+func TestConnectAddressLayout(t *testing.T) {
+	for _, layout := range []struct {
+		name  string
+		flags ConnectFlags
+	}{{"connect_small", 0}, {"connect_large", large}} {
+		fields, size := members(t, layout.name)
+		b := make([]byte, size)
+		offset := map[string]member{}
+		for _, m := range fields {
+			offset[m.name] = m
+		}
+		remote, local := offset["remote"], offset["local"]
+		n := binary.NativeEndian
+		b[offset["c.flags"].offset] = byte(layout.flags)
+		n.PutUint16(b[offset["c.remote_len"].offset:], uint16(remote.size))
+		n.PutUint16(b[offset["c.local_len"].offset:], uint16(local.size))
+		for i := range remote.size {
+			b[remote.offset+uint32(i)] = 'r'
+		}
+		for i := range local.size {
+			b[local.offset+uint32(i)] = 'l'
+		}
+		var c Connect
+		if err := c.decode(b); err != nil {
+			t.Fatalf("%s: %v", layout.name, err)
+		}
+		if !all(c.Remote, 'r', remote.size) || !all(c.Local, 'l', local.size) {
+			t.Errorf("%s: decoded remote %q, local %q", layout.name, c.Remote, c.Local)
+		}
+	}
+}
+
+func all(b []byte, with byte, n int) bool {
+	for _, v := range b {
+		if v != with {
+			return false
+		}
+	}
+	return len(b) == n
+}
+
+func TestProcessLayout(t *testing.T) {
+	fields, size := members(t, "process")
+	if size != processSize {
+		t.Errorf("struct process has %d bytes, the decoder takes %d", size, processSize)
+	}
+	got := map[string]func(*Process) uint64{
+		"boot_time":    func(p *Process) uint64 { return p.BootTime },
+		"key.start":    func(p *Process) uint64 { return p.Key.Start },
+		"key.tgid":     func(p *Process) uint64 { return uint64(p.Key.Tgid) },
+		"key.exec":     func(p *Process) uint64 { return uint64(p.Key.Exec) },
+		"parent.start": func(p *Process) uint64 { return p.Parent.Start },
+		"parent.tgid":  func(p *Process) uint64 { return uint64(p.Parent.Tgid) },
+		"parent.exec":  func(p *Process) uint64 { return uint64(p.Parent.Exec) },
+		"cgroup_id":    func(p *Process) uint64 { return p.CgroupID },
+		"exe_inode":    func(p *Process) uint64 { return p.ExeIno },
+		"exe_device":   func(p *Process) uint64 { return uint64(p.ExeDev) },
+		"pid_in_ns":    func(p *Process) uint64 { return uint64(p.PidInNS) },
+		"uid":          func(p *Process) uint64 { return uint64(p.UID) },
+		"gid":          func(p *Process) uint64 { return uint64(p.GID) },
+		"euid":         func(p *Process) uint64 { return uint64(p.EUID) },
+		"loginuid":     func(p *Process) uint64 { return uint64(p.LoginUID) },
+		"session_id":   func(p *Process) uint64 { return uint64(p.SessionID) },
+		"mntns":        func(p *Process) uint64 { return uint64(p.MntNS) },
+		"pidns":        func(p *Process) uint64 { return uint64(p.PidNS) },
+		"netns":        func(p *Process) uint64 { return uint64(p.NetNS) },
+		"userns":       func(p *Process) uint64 { return uint64(p.UserNS) },
+		"utsns":        func(p *Process) uint64 { return uint64(p.UtsNS) },
+		"ipcns":        func(p *Process) uint64 { return uint64(p.IpcNS) },
+		"cgroupns":     func(p *Process) uint64 { return uint64(p.CgroupNS) },
+		"kind":         func(p *Process) uint64 { return uint64(p.Kind) },
+		"flags":        func(p *Process) uint64 { return uint64(p.Flags) },
+		"exe_len":      func(p *Process) uint64 { return uint64(len(p.Exe) - 1) }, // the slash
+		"cwd_len":      func(p *Process) uint64 { return uint64(len(p.Cwd) - 1) },
+		"cgroup_len":   func(p *Process) uint64 { return uint64(len(p.Cgroup) - 1) },
+		"filename_len": func(p *Process) uint64 { return uint64(len(p.Filename)) },
+		"argv_len":     func(p *Process) uint64 { return uint64(len(p.Argv)) },
+		"argv_total":   func(p *Process) uint64 { return uint64(p.ArgvTotal) },
+		"comm":         func(p *Process) uint64 { return uint64(p.Comm[0]) },
+	}
+	for i, m := range fields {
+		if m.name == "reserved" || m.name == "reserved2" {
+			continue
+		}
+		b := make([]byte, processSize+256)
+		want := put(b, m, i)
+		for i := processSize; i < len(b); i++ {
+			b[i] = 'x'
+		}
+		if m.name == "comm" {
+			b[m.offset], want = 'x', 'x'
+		}
+		var p Process
+		if _, err := p.decode(b); err != nil {
+			t.Fatalf("%s: %v", m.name, err)
+		}
+		get := got[m.name]
+		if get == nil {
+			t.Errorf("no Go field is held to struct process's %s", m.name)
+			continue
+		}
+		if v := get(&p); v != want {
+			t.Errorf("%s at offset %d: decoded %d, want %d", m.name, m.offset, v, want)
+		}
+		delete(got, m.name)
+	}
+	for name := range got {
+		t.Errorf("struct process has no field %s", name)
+	}
+}
+
+// The order of enum counter is the order in which Counters reads them.
+func TestEnums(t *testing.T) {
+	spec, err := loadConnect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]map[string]uint64{
+		"via":           {"VIA_CONNECT": uint64(ViaConnect), "VIA_SOCKETCALL": uint64(ViaSocketcall), "VIA_IO_URING": uint64(ViaIOUring), "VIA_KERNEL": uint64(ViaKernel), "VIA_FASTOPEN": uint64(ViaFastopen)},
+		"connect_flags": {"CONNECT_ADDRESS_FROM_USER": uint64(AddressFromUser), "CONNECT_REISSUE": uint64(Reissue), "CONNECT_LARGE": uint64(large), "CONNECT_RETURN_LOST": uint64(ReturnLost), "CONNECT_ADDRESS_FAULT": uint64(AddressFault), "CONNECT_KERNEL_WORKER": uint64(KernelWorker)},
+		"process_kind":  {"PROCESS_EXEC": uint64(KindExec), "PROCESS_FORK": uint64(KindFork), "PROCESS_EXIT": uint64(KindExit), "PROCESS_SNAPSHOT": uint64(KindSnapshot)},
+		"process_flags": {"PROCESS_EXE_DELETED": uint64(ExeDeleted), "PROCESS_EXE_MEMFD": uint64(ExeMemfd), "PROCESS_EXE_TRUNCATED": uint64(ExeTruncated), "PROCESS_CWD_TRUNCATED": uint64(CwdTruncated), "PROCESS_CGROUP_TRUNCATED": uint64(CgroupTruncated), "PROCESS_ARGV_FAULT": uint64(ArgvFault), "PROCESS_KERNEL_THREAD": uint64(KernelThread), "PROCESS_SCRIPT": uint64(Script)},
+		"counter":       {"COUNT_SEEN": 0, "COUNT_SENT": 1, "COUNT_LOST": 2, "COUNT_REISSUED": 3, "COUNT_IN_FLIGHT_FULL": 4, "COUNT_NOT_ATTEMPTED": 5, "COUNT_PROCESS_SEEN": 6, "COUNT_PROCESS_SENT": 7, "COUNT_PROCESS_LOST": 8, "COUNTERS": 9},
+	}
+	for name, values := range want {
+		var e *btf.Enum
+		if err := spec.Types.TypeByName(name, &e); err != nil {
+			t.Errorf("find enum %s in BTF: %v", name, err)
+			continue
+		}
+		for _, v := range e.Values {
+			if w, ok := values[v.Name]; !ok || w != v.Value {
+				t.Errorf("enum %s: %s is %d, Go has %d (known: %v)", name, v.Name, v.Value, w, ok)
+			}
+			delete(values, v.Name)
+		}
+		for v := range values {
+			t.Errorf("enum %s has no %s", name, v)
+		}
+	}
+}
