@@ -168,8 +168,11 @@ static void exec_deep(int argc, char **argv)
 	die("exec");
 }
 
+/* The interpreter of a script: whatever follows is the script and its arguments. */
+static void script(int argc, char **argv) { plain("connect"); }
+
 const struct command exec_commands[] = {
 	{"one", one}, {"quick", one}, {"posix-spawn", spawn_case}, {"exec-twice", exec_twice}, {"exec-thread", exec_thread},
 	{"exec-deleted", exec_deleted}, {"unlink-self", unlink_self}, {"exec-memfd", exec_memfd},
-	{"exec-mounted", exec_mounted}, {"exec-chroot", exec_chroot}, {"exec-deep", exec_deep}, {0},
+	{"exec-mounted", exec_mounted}, {"exec-chroot", exec_chroot}, {"exec-deep", exec_deep}, {"script", script}, {0},
 };

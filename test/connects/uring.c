@@ -132,5 +132,6 @@ static void uring_unspec(int argc, char **argv)
 }
 
 const struct command uring_commands[] = {
-	{"uring-tcp", uring_tcp}, {"uring-refused", uring_refused}, {"uring-udp", uring_udp}, {"uring-unix", uring_unix}, {"uring-unspec", uring_unspec}, {0},
+	{"uring-tcp", uring_tcp}, {"uring-refused", uring_refused}, {"uring-udp", uring_udp},
+	{"uring-unix", uring_unix}, {"uring-unspec", uring_unspec}, {0},
 };

@@ -1,0 +1,176 @@
+package capture
+
+import "testing"
+
+// TestCases makes every kind of connect under one recorder and then finds each on its tape, exactly once.
+func TestCases(t *testing.T) {
+	var all []testCase
+	for _, subject := range [][]testCase{inetCases(), unixCases(), oddCases(), waitCases(), uringCases(), compatCases(),
+		processCases(), execCases(), nameCases(), programCases()} {
+		all = append(all, subject...)
+	}
+	dir := tempDir(t)
+	tape := record(t, dir)
+	runs := make([]*caseRun, len(all))
+	for i := range all {
+		runs[i] = all[i].start(t, dir)
+	}
+	tape.stop(t)
+
+	segment := rows(t, dir, `SELECT backend, blind_spots FROM segments ORDER BY segment DESC LIMIT 1`)[0]
+	env.seenBy = segment.text("backend")
+	t.Logf("backend %s, blind spots:\n%s", env.seenBy, segment.text("blind_spots"))
+	for _, c := range runs {
+		c.blindSpots = segment.text("blind_spots")
+		t.Run(c.name, c.verify)
+	}
+}
+
+// fromUser: what no cgroup hook sees has its address from the caller's memory.
+var fromUser = want{"address_source": on(map[string]any{"cgroup": "user"})}
+
+// blindOn: the backend sees none of it, and says so with the given words.
+func blindOn(backend, spot string) func() string {
+	return func() string {
+		if env.seenBy == backend {
+			return spot
+		}
+		return ""
+	}
+}
+
+func justName(names ...string) []testCase {
+	cases := make([]testCase, len(names))
+	for i, name := range names {
+		cases[i].name = name
+	}
+	return cases
+}
+
+func inetCases() []testCase {
+	return append(justName("tcp4", "tcp6", "tcp4-refused", "tcp6-refused", "tcp4-nonblock", "tcp4-nonblock-refused", "tcp4-bound",
+		"tcp4-any", "tcp4-timeout", "tcp4-unreachable", "tcp4-long", "tcp6-rfc2133", "tcp6-mapped", "tcp6-no-scope", "udp4",
+		"udp4-port0", "udp4-again", "udp4-broadcast", "udp6", "udp6-mapped", "udp6-inet", "udplite4", "fastopen-connect"),
+		testCase{name: "tcp4-already", steps: map[string]expectation{"second": {want: fromUser}}},
+		testCase{name: "tcp4-isconn", steps: map[string]expectation{"second": {want: fromUser}}},
+		testCase{name: "tcp4-listening", all: expectation{want: fromUser}},
+		testCase{name: "tcp6-inet", all: expectation{want: fromUser}},
+		testCase{name: "udp6-scope", all: expectation{want: want{"remote_address": "fe80::1%1"}}},
+		// A cgroup hook sees the subflow's socket.
+		testCase{name: "mptcp", all: expectation{want: want{"protocol": on(map[string]any{"cgroup": "tcp"}),
+			"cookie": on(map[string]any{"cgroup": anything})}}},
+		testCase{name: "fastopen-sendto", all: expectation{
+			blind: func() string {
+				if env.seenBy == "cgroup" {
+					return ""
+				}
+				return "MSG_FASTOPEN"
+			},
+			want: want{"via": "fastopen", "errno": nil, "outcome": "unknown"},
+		}},
+	)
+}
+
+func unixCases() []testCase {
+	return append(justName("unix-stream", "unix-dgram", "unix-seqpacket", "unix-relative", "unix-trailing", "unix-full", "unix-bound",
+		"unix-absent", "unix-refused", "unix-wrong-type", "unix-forbidden"),
+		testCase{name: "unix-at-path", all: expectation{want: want{"remote_address": `\x40conntape-test`}}},
+		testCase{name: "unix-abstract", all: expectation{want: want{"remote_address": "@conntape-test"}}},
+		testCase{name: "unix-abstract-nuls", all: expectation{want: want{"remote_address": `@a\x00b\x1b[31m\xff\x00`}}},
+		testCase{name: "unix-abstract-empty", all: expectation{want: want{"remote_address": "@"}}},
+		testCase{name: "unix-unnamed", all: expectation{want: fromUser.but(want{"remote_address": ""})}},
+		testCase{name: "unix-short", all: expectation{want: fromUser}},
+	)
+}
+
+func oddCases() []testCase {
+	userOnly := expectation{want: fromUser}
+	never := expectation{never: true}
+	return []testCase{
+		{name: "unspec-udp", steps: map[string]expectation{"disconnect": userOnly, "short": userOnly}},
+		{name: "unspec-tcp", steps: map[string]expectation{"disconnect": userOnly}},
+		{name: "raw4", all: userOnly},
+		{name: "raw6", all: userOnly},
+		{name: "ping4", all: pingExpectation()},
+		{name: "ping6", all: pingExpectation()},
+		{name: "netlink", all: userOnly},
+		{name: "packet", all: userOnly},
+		{name: "vsock", args: vsockArgs(), all: expectation{want: fromUser.but(want{"remote_port": 4242, "remote_address": has("1")})}},
+		{name: "family99"},
+		{name: "short-addrlen", all: userOnly, steps: map[string]expectation{
+			"eight": {want: fromUser.but(want{"remote_port": oneOf(nil, 4242)})},
+		}},
+		{name: "landlock", all: expectation{want: fromUser.but(want{
+			"hook_errno": on(map[string]any{"fexit": 13, "kprobe": 13}),
+			"outcome":    on(map[string]any{"fexit": "denied", "kprobe": "denied"}),
+		})}},
+		// These fail before the kernel has a socket and an address.
+		{name: "long-addrlen", all: never},
+		{name: "bad-fd", all: never},
+		{name: "not-a-socket", all: never},
+		{name: "bad-pointer", all: never},
+		{name: "seccomp", all: never},
+	}
+}
+
+// Ping sockets have had a cgroup hook since Linux 6.0 (0ffe2412531e).
+func pingExpectation() expectation {
+	if env.kernelBefore(6, 0) {
+		return expectation{want: fromUser}
+	}
+	return expectation{}
+}
+
+func vsockArgs() []string {
+	if env.inGuest {
+		return []string{"vsock", "in-guest"}
+	}
+	return []string{"vsock"}
+}
+
+func waitCases() []testCase {
+	interrupted := want{"errno": oneOf(4, 512), "outcome": "interrupted"}
+	return []testCase{
+		{name: "eintr", steps: map[string]expectation{"connect": {want: interrupted}}},
+		// The kernel makes the call twice, and twice it passes the hook.
+		{name: "restarted", steps: map[string]expectation{"restarted": {rows: []want{interrupted, fromUser}}}},
+		{name: "killed", run: runKilled},
+	}
+}
+
+func uringCases() []testCase {
+	workerName := has("iou-")
+	if env.kernelBefore(5, 12) { // there a worker is a kernel thread
+		workerName = anything
+	}
+	// No tracepoint tells the cgroup backend what came of it.
+	onRing := want{"via": "io_uring", "errno": on(map[string]any{"cgroup": nil}), "outcome": on(map[string]any{"cgroup": "unknown"})}
+	var cases []testCase
+	for _, what := range []string{"tcp", "refused", "udp", "unix", "unspec"} {
+		for _, how := range []string{"plain", "async", "sqpoll"} {
+			e := expectation{want: onRing}
+			if how != "plain" {
+				e.want = onRing.but(want{"comm": workerName})
+			}
+			switch {
+			case what == "unspec":
+				e.blind = blindOn("cgroup", "through io_uring or from a 32-bit process: AF_UNSPEC")
+			case what == "unix" && env.kernelBefore(6, 7):
+				e.blind = blindOn("cgroup", "UNIX sockets through io_uring")
+			}
+			cases = append(cases, testCase{name: "uring-" + what + "-" + how, args: []string{"uring-" + what, how}, all: e})
+		}
+	}
+	return cases
+}
+
+func compatCases() []testCase {
+	unseen := want{"errno": on(map[string]any{"cgroup": nil}), "outcome": on(map[string]any{"cgroup": "unknown"})}
+	blind := blindOn("cgroup", "through io_uring or from a 32-bit process: AF_UNSPEC")
+	return []testCase{
+		{name: "compat-connect", all: expectation{want: unseen}},
+		{name: "compat-socketcall", all: expectation{want: unseen.but(want{"via": "socketcall"})}},
+		{name: "compat-connect-unspec", all: expectation{blind: blind}},
+		{name: "compat-socketcall-unspec", all: expectation{blind: blind, want: want{"via": "socketcall"}}},
+	}
+}

@@ -1,0 +1,148 @@
+package capture
+
+import (
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+)
+
+// A span in which nothing was recorded: what is missing must lie in one, and a gap must cover it.
+type outage struct{ killed, back time.Time }
+
+// TestKill9 kills the recorder twenty times at any moment. The tape opens each time, is sound, lacks at most the last
+// second, and a gap covers all that is missing.
+func TestKill9(t *testing.T) {
+	dir := tempDir(t)
+	tick := startTicker(t, 500*time.Microsecond)
+	defer tick.stop()
+	var outages []outage
+	tape := record(t, dir)
+	begin := tick.count()
+	for range scaled(20, 3) {
+		time.Sleep(time.Duration(200+rand.IntN(1600)) * time.Millisecond)
+		tape.kill(t)
+		o := outage{killed: time.Now()}
+		checkIntegrity(t, dir)
+		rows(t, dir, `SELECT count(*) FROM connections`)
+		tape = record(t, dir)
+		o.back = time.Now()
+		outages = append(outages, o)
+	}
+	end := tick.count() - 1
+	tape.end(t, 15)
+	checkIntegrity(t, dir)
+	checkRows(t, dir, readAccount(t, dir)) // what a killed recorder had read and not written is seen and not stored
+
+	found := tick.onTape(t, dir)
+	gaps := rows(t, dir, `SELECT * FROM gaps ORDER BY from_ns`)
+	var worst time.Duration
+	missing, twice, uncovered := 0, 0, 0
+	for n := begin; n < end; n++ {
+		if found[n] > 1 {
+			twice++
+		}
+		if found[n] > 0 {
+			continue
+		}
+		missing++
+		at := tick.at[n]
+		worst = max(worst, lateness(outages, at))
+		if !inGap(gaps, at) {
+			uncovered++
+		}
+	}
+	t.Logf("%d kills; of %d connects %d are missing, the oldest by %v before its kill; gaps:", len(outages), end-begin, missing, worst)
+	for _, g := range gaps {
+		t.Logf("  %s to %s: %s %s", g.text("from_time"), g.text("to_time"), g.text("cause"), g.text("detail"))
+	}
+	if worst > 1100*time.Millisecond { // a batch is a second old at most, and then it is written
+		t.Errorf("a connect is missing that was %v old at the kill", worst)
+	}
+	if twice > 0 {
+		t.Errorf("%d connects are there more than once", twice)
+	}
+	if uncovered > 0 {
+		t.Errorf("%d missing connects lie in no gap", uncovered)
+	}
+}
+
+// lateness is how long before the kill that explains it a missing connect was made.
+func lateness(outages []outage, at time.Time) time.Duration {
+	for _, o := range outages {
+		if at.Before(o.back) {
+			return o.killed.Sub(at)
+		}
+	}
+	return time.Hour
+}
+
+func inGap(gaps []row, at time.Time) bool {
+	ns := at.UnixNano()
+	for _, g := range gaps {
+		if g.int("from_ns") <= ns+int64(slack) && (g["to_ns"] == nil || ns-int64(slack) <= g.int("to_ns")) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkIntegrity runs SQLite's own check on a copy of each segment, its WAL beside it.
+func checkIntegrity(t *testing.T, dir string) {
+	t.Helper()
+	segments, err := filepath.Glob(filepath.Join(dir, "*.db"))
+	if err != nil || len(segments) == 0 {
+		t.Fatalf("segments of %s: %v %v", dir, segments, err)
+	}
+	for _, s := range segments {
+		copied := filepath.Join(tempDir(t), filepath.Base(s))
+		copyFile(t, s, copied)
+		if _, err := os.Stat(s + "-wal"); err == nil {
+			copyFile(t, s+"-wal", copied+"-wal")
+		}
+		if got := integrity(t, copied); got != "ok" {
+			t.Errorf("%s: integrity_check says: %s", s, got)
+		}
+	}
+}
+
+func integrity(t *testing.T, path string) string {
+	t.Helper()
+	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	if err != nil {
+		t.Fatalf("open %s: %v", path, err)
+	}
+	defer conn.Close()
+	var said []string
+	err = sqlitex.ExecuteTransient(conn, `PRAGMA integrity_check`, &sqlitex.ExecOptions{ResultFunc: func(stmt *sqlite.Stmt) error {
+		said = append(said, stmt.ColumnText(0))
+		return nil
+	}})
+	if err != nil {
+		return err.Error()
+	}
+	return strings.Join(said, "; ")
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	in, err := os.Open(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if _, err := io.Copy(out, in); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,206 @@
+package capture
+
+import (
+	"bytes"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/conntape/conntape/store"
+)
+
+// TestMillionRefused: "how often" is exact, and nothing stays behind in the kernel.
+func TestMillionRefused(t *testing.T) {
+	dir := tempDir(t)
+	tape := record(t, dir)
+	n := scaled(1_000_000, 2000)
+	o := mustRun(t, "refused", fmt.Sprint(n), "2")
+	if o.number("as_expected") != int64(n) {
+		t.Fatalf("of %d connects, %d were refused", n, o.number("as_expected"))
+	}
+	tape.stop(t)
+
+	got := rows(t, dir, `SELECT sum(count) AS n, count(*) AS stored, count(DISTINCT tid) AS threads, min(errno) AS low, max(errno) AS high
+		FROM connections WHERE pid = ? AND remote_port = ?`, o.number("pid"), o.number("port"))[0]
+	lost := readAccount(t, dir).lost
+	t.Logf("%d refused at %.0f a second: %d rows for %d, %d lost", n, float64(n)/(float64(o.number("ns"))/1e9), got.int("stored"), got.int("n"), lost)
+	if got.int("n")+lost != int64(n) {
+		t.Errorf("the tape has %d and lost %d, want %d together", got.int("n"), lost, n)
+	}
+	match(t, "refused", got, want{"low": 111, "high": 111, "threads": 2})
+	checkNothingInFlight(t, dir)
+}
+
+// checkNothingInFlight: the counters of the last run say what the kernel's map of running attempts held at the end.
+func checkNothingInFlight(t *testing.T, dir string) {
+	t.Helper()
+	if n := number(t, dir, `SELECT count(*) FROM connections WHERE errno IS NULL AND via = 'connect' AND hook_errno IS NOT NULL`); n != 0 {
+		t.Errorf("%d connects that returned have no errno", n)
+	}
+}
+
+// TestFlood stops the recorder until the ring runs over: what did not fit is counted, in one gap.
+func TestFlood(t *testing.T) {
+	dir := tempDir(t)
+	tape := record(t, dir)
+	signal := func(s syscall.Signal) {
+		if err := tape.cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signal(syscall.SIGSTOP)
+	const ring = 16 << 20 / 128 // a record is larger than that
+	n := int64(3 * ring)
+	o := mustRun(t, "flood", fmt.Sprint(n), "2")
+	signal(syscall.SIGCONT)
+	eventually(t, "the ring is drained", func() bool {
+		a := readAccount(t, dir)
+		return a.seen >= n && a.missing() == 0
+	})
+	after := mustRun(t, "flood", "1000", "1")
+	tape.stop(t)
+
+	a := readAccount(t, dir)
+	flood := number(t, dir, `SELECT sum(count) FROM connections WHERE pid = ?`, o.number("pid"))
+	t.Logf("%d connects: %d on the tape in %d rows, %d lost", n, flood,
+		number(t, dir, `SELECT count(*) FROM connections WHERE pid = ?`, o.number("pid")), a.lost)
+	if a.lost == 0 {
+		t.Fatal("nothing was lost: the flood was too small for this test")
+	}
+	if flood+a.lost < n || flood+a.lost > n+50 { // others on this host may have lost some
+		t.Errorf("on the tape %d + lost %d is not %d", flood, a.lost, n)
+	}
+	if got := number(t, dir, `SELECT sum(count) FROM connections WHERE pid = ?`, after.number("pid")); got != 1000 {
+		t.Errorf("after the flood: %d of 1000 connects", got)
+	}
+	gaps := rows(t, dir, `SELECT * FROM gaps WHERE lost > 0`)
+	if len(gaps) != 1 {
+		t.Fatalf("one overflow, but %d gaps: %v", len(gaps), gaps)
+	}
+	match(t, "gap", gaps[0], want{"lost": a.lost, "from_ns": anything, "to_ns": test{"set", func(v any) bool { return v != nil }}})
+}
+
+// TestShortLived: thousands of processes that live about a millisecond, each with its own program, argument and port.
+func TestShortLived(t *testing.T) {
+	dir, bin := tempDir(t), tempDir(t)
+	var programs []string
+	for i := range 7 {
+		programs = append(programs, copyConnects(t, bin, fmt.Sprintf("program-%d", i)))
+	}
+	tape := record(t, dir)
+	n := scaled(10_000, 200)
+	o := mustRun(t, append([]string{"spawn", fmt.Sprint(n)}, programs...)...)
+	if o.number("failed") != 0 {
+		t.Fatalf("%d of %d lives failed", o.number("failed"), n)
+	}
+	tape.stop(t)
+
+	all := rows(t, dir, `SELECT c.*, p.pid AS parent_pid, p.cmdline AS parent_cmdline FROM connections c
+		LEFT JOIN processes p ON p.process_id = c.parent_id WHERE c.exe LIKE ? || '/program-%' ORDER BY c.time_ns`, store.Escape([]byte(bin)))
+	if len(all) != n {
+		t.Errorf("want %d rows, got %d", n, len(all))
+	}
+	seen, wrong, processes := map[string]bool{}, 0, map[int64]bool{}
+	for _, r := range all {
+		argv := strings.Fields(r.text("cmdline"))
+		if len(argv) != 6 || seen[argv[5]] {
+			t.Fatalf("command line %q is wrong or there twice", r.text("cmdline"))
+		}
+		seen[argv[5]] = true
+		processes[r.int("process_id")] = true
+		var life int
+		fmt.Sscanf(argv[5], "life-%d", &life)
+		program := programs[life%len(programs)]
+		port := 1024 + life%60000
+		good := match(t, argv[5], r, want{"exe": program, "comm": filepath.Base(program), "remote_port": port,
+			"cmdline":    fmt.Sprintf("%s quick udp 127.0.0.1 %d life-%d", program, port, life),
+			"parent_pid": o.number("pid"), "ppid": o.number("pid"), "parent_cmdline": has("connects"), "errno": 0})
+		if !good {
+			if wrong++; wrong > 5 {
+				t.Fatal("and so on")
+			}
+		}
+	}
+	if len(processes) != len(all) {
+		t.Errorf("%d lives are %d processes", len(all), len(processes))
+	}
+}
+
+// TestRewrite: while a thread rewrites the address, the tape shows where each connect really went. A recorder that reads
+// the caller's memory gets some percent wrong.
+func TestRewrite(t *testing.T) {
+	dir := tempDir(t)
+	tape := record(t, dir)
+	n := scaled(200_000, 2000)
+	o := mustRun(t, "rewrite", fmt.Sprint(n))
+	tape.stop(t)
+
+	went := bytes.TrimSpace(o.rest)
+	if len(went) != n {
+		t.Fatalf("the program reported %d of %d", len(went), n)
+	}
+	turns := 0
+	for i := 1; i < n; i++ {
+		if went[i] != went[i-1] {
+			turns++
+		}
+	}
+	t.Logf("%d went to one address, %d to the other, in %d turns", bytes.Count(went, []byte("A")), bytes.Count(went, []byte("B")), turns)
+	if lost := readAccount(t, dir).lost; lost != 0 {
+		t.Fatalf("%d lost: rows cannot be told apart", lost)
+	}
+	all := rows(t, dir, `SELECT remote_address || ':' || remote_port AS peer, count, address_source FROM connections WHERE pid = ? ORDER BY time_ns`, o.number("pid"))
+	i, wrong := 0, 0
+	for _, r := range all {
+		for range r.int("count") {
+			if i < n && r.text("peer") != o.info[strings.ToLower(string(went[i]))] {
+				wrong++
+			}
+			i++
+		}
+		if r.text("address_source") != "kernel" {
+			t.Fatalf("an address comes from %s", r.text("address_source"))
+		}
+	}
+	if i != n || wrong != 0 {
+		t.Errorf("%d connects, %d on the tape, %d with another address than they went to", n, i, wrong)
+	}
+}
+
+// TestBlocked5000: thousands that wait in connect at once are all there, while they wait and when they have returned.
+func TestBlocked5000(t *testing.T) {
+	for _, kind := range []string{"tcp", "unix"} {
+		t.Run(kind, func(t *testing.T) {
+			dir, n := tempDir(t), scaled(5000, 500)
+			tape := record(t, dir)
+			cmd := exec.Command(env.connects, "blocked", kind, fmt.Sprint(n))
+			cmd.Dir = tempDir(t)
+			release, said := startWaiting(t, cmd)
+			pid := cmd.Process.Pid
+			count := func(where string) int64 {
+				return number(t, dir, `SELECT count(*) FROM connections WHERE pid = ? AND tid <> pid AND `+where, pid)
+			}
+			eventually(t, "every blocked connect is on the tape", func() bool { return count("errno IS NULL") >= int64(n) })
+			release()
+			if err := cmd.Wait(); err != nil {
+				t.Fatalf("%v: %s", err, said())
+			}
+			tape.stop(t)
+			t.Logf("%d rows, %d distinct threads, %d without errno", count("true"),
+				number(t, dir, `SELECT count(DISTINCT tid) FROM connections WHERE pid = ? AND tid <> pid`, pid), count("errno IS NULL"))
+			if got := count("true"); got != int64(n) {
+				t.Errorf("want %d rows, got %d", n, got)
+			}
+			expected := map[string]string{"tcp": "errno IN (4, 512)", "unix": "errno = 111"}[kind]
+			if got := count(expected); got != int64(n) {
+				t.Errorf("want %d rows with %s, got %d", n, expected, got)
+			}
+			if lost := readAccount(t, dir).lost; lost != 0 {
+				t.Errorf("%d lost", lost)
+			}
+		})
+	}
+}

@@ -1,0 +1,131 @@
+package capture
+
+import (
+	"encoding/hex"
+	"testing"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/conntape/conntape/store"
+)
+
+// A row of a view: a column is nil, an int64, a float64 or a string.
+type row map[string]any
+
+func (r row) int(column string) int64 {
+	n, _ := r[column].(int64)
+	return n
+}
+
+func (r row) text(column string) string {
+	s, _ := r[column].(string)
+	return s
+}
+
+// rows asks a tape.
+func rows(t testing.TB, dir, query string, args ...any) []row {
+	t.Helper()
+	tape, err := store.OpenTape(dir)
+	if err != nil {
+		t.Fatalf("open tape: %v", err)
+	}
+	defer tape.Close()
+	var all []row
+	err = sqlitex.Execute(tape.Conn(), query, &sqlitex.ExecOptions{Args: args, ResultFunc: func(stmt *sqlite.Stmt) error {
+		all = append(all, readRow(stmt))
+		return nil
+	}})
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return all
+}
+
+func readRow(stmt *sqlite.Stmt) row {
+	r := row{}
+	for i := range stmt.ColumnCount() {
+		switch name := stmt.ColumnName(i); stmt.ColumnType(i) {
+		case sqlite.TypeInteger:
+			r[name] = stmt.ColumnInt64(i)
+		case sqlite.TypeFloat:
+			r[name] = stmt.ColumnFloat(i)
+		case sqlite.TypeText:
+			r[name] = stmt.ColumnText(i)
+		case sqlite.TypeBlob:
+			blob := make([]byte, stmt.ColumnLen(i))
+			stmt.ColumnBytes(i, blob)
+			r[name] = hex.EncodeToString(blob)
+		default:
+			r[name] = nil
+		}
+	}
+	return r
+}
+
+// number asks a tape for one number; NULL is 0.
+func number(t testing.TB, dir, query string, args ...any) int64 {
+	t.Helper()
+	all := rows(t, dir, query, args...)
+	if len(all) != 1 || len(all[0]) != 1 {
+		t.Fatalf("%s: want one number, got %v", query, all)
+	}
+	for _, v := range all[0] {
+		n, _ := v.(int64)
+		return n
+	}
+	return 0
+}
+
+// An account is what became of all that the kernel saw. folded is the second time that io_uring issued the same attempt.
+type account struct{ seen, stored, coalesced, folded, lost int64 }
+
+func readAccount(t testing.TB, dir string) account {
+	t.Helper()
+	tape, err := store.OpenTape(dir)
+	if err != nil {
+		t.Fatalf("open tape: %v", err)
+	}
+	defer tape.Close()
+	var a account
+	for _, s := range tape.Segments() {
+		for name, to := range map[string]*int64{"seen": &a.seen, "stored": &a.stored, "coalesced": &a.coalesced, "folded": &a.folded, "lost": &a.lost} {
+			*to += int64(s.Counters[name])
+		}
+	}
+	return a
+}
+
+func (a account) missing() int64 { return a.seen - a.stored - a.coalesced - a.folded - a.lost }
+
+// checkAccount holds promise 2 against a closed tape: what the kernel counted is there, or said to be lost.
+func checkAccount(t testing.TB, dir string) account {
+	t.Helper()
+	a := readAccount(t, dir)
+	if a.missing() != 0 {
+		t.Errorf("account: %d of those seen are missing: %+v", a.missing(), a)
+	}
+	checkRows(t, dir, a)
+	return a
+}
+
+// checkRows: what the counters say was written is there.
+func checkRows(t testing.TB, dir string, a account) {
+	t.Helper()
+	if n := number(t, dir, `SELECT count(*) FROM connections`); n != a.stored {
+		t.Errorf("account: stored says %d, the tape has %d rows", a.stored, n)
+	}
+	if n := number(t, dir, `SELECT sum(count) FROM connections`); n != a.stored+a.coalesced {
+		t.Errorf("account: stored %d + coalesced %d, the rows count %d connects", a.stored, a.coalesced, n)
+	}
+	if n := number(t, dir, `SELECT sum(lost) FROM gaps`); n != a.lost {
+		t.Errorf("account: lost says %d, the gaps say %d", a.lost, n)
+	}
+	view := rows(t, dir, `SELECT sum(seen) AS seen, sum(stored) AS stored, sum(coalesced) AS coalesced, sum(lost) AS lost FROM segments`)[0]
+	counters := want{"seen": a.seen, "stored": a.stored, "coalesced": a.coalesced, "lost": a.lost}
+	for c, v := range counters {
+		if view[c] != v {
+			t.Errorf("view segments says %s = %v, the tape %v", c, view[c], v)
+		}
+	}
+}
