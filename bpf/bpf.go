@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -174,12 +175,20 @@ func (c *Capture) Backend() Backend { return c.backend }
 // BlindSpots tells in words what this backend cannot see on this kernel.
 func (c *Capture) BlindSpots() []string { return c.blindSpots }
 
+// Detach ends the capture and leaves rings, maps and counters readable, so that the last records and the last counts can
+// agree. Attempts in flight then stay so for good. It may be called again.
+func (c *Capture) Detach() error {
+	var errs []error
+	for _, l := range slices.Backward(c.links) {
+		errs = append(errs, l.Close())
+	}
+	c.links = nil
+	return errors.Join(errs...)
+}
+
 // Close detaches everything and frees the maps. Readers that wait return os.ErrClosed.
 func (c *Capture) Close() error {
-	var errs []error
-	for i := len(c.links) - 1; i >= 0; i-- {
-		errs = append(errs, c.links[i].Close())
-	}
+	errs := []error{c.Detach()}
 	for _, r := range []*ringbuf.Reader{c.connects, c.processes} {
 		if r != nil {
 			errs = append(errs, r.Close())
