@@ -77,7 +77,7 @@ CREATE TABLE process (
   tgid              INTEGER NOT NULL,
   start_boot_ns     INTEGER NOT NULL, -- CLOCK_BOOTTIME, not the segment clock
   exec_number       INTEGER NOT NULL,
-  exec_boot_ns      INTEGER NOT NULL, -- CLOCK_BOOTTIME
+  exec_boot_ns      INTEGER,          -- CLOCK_BOOTTIME, NULL unknown
   parent            INTEGER,          -- a process id, NULL unknown or none
   ppid              INTEGER,
   pid_in_ns         INTEGER,

@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+
+	"zombiezen.com/go/sqlite"
 )
 
 // Error is what the store returns: what it was doing, on which file, why it
@@ -56,4 +58,17 @@ func HintOf(err error) string {
 		err = e.Err
 	}
 	return ""
+}
+
+// storageFault reports whether err says that the file, rather than what was
+// asked of it, is at fault: an I/O error, a full disk, corruption, a lock that
+// somebody took, a file system gone read-only. Such a file is not used again.
+func storageFault(err error) bool {
+	switch sqlite.ErrCode(err).ToPrimary() {
+	case sqlite.ResultIOErr, sqlite.ResultFull, sqlite.ResultCorrupt, sqlite.ResultNotADB,
+		sqlite.ResultReadOnly, sqlite.ResultCantOpen, sqlite.ResultBusy, sqlite.ResultLocked,
+		sqlite.ResultProtocol, sqlite.ResultPerm, sqlite.ResultFormat, sqlite.ResultNotFound:
+		return true
+	}
+	return false
 }

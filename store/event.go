@@ -140,7 +140,6 @@ const (
 	CauseStopped = "stopped" // the recorder was stopped cleanly
 	CauseCrash   = "crash"   // the recorder was killed, or the host lost power
 	CauseStorage = "storage" // a segment was set aside after an error
-	CauseHeld    = "held"    // a segment was left because somebody held it
 )
 
 // Counters are absolute values since the recorder started. The names seen,

@@ -2,24 +2,264 @@ package store
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 )
 
-// Tape is a tape opened for reading. Not safe for concurrent use.
-type Tape struct{}
+// maxAttached is the most databases that the driver attaches to one connection.
+// It is compiled in; a test watches it.
+const maxAttached = 10
 
-// OpenTape opens a tape directory, or one segment file, for reading.
-func OpenTape(path string) (*Tape, error) { return nil, errors.ErrUnsupported }
+// Tape is a tape opened for reading. It is not safe for concurrent use, and must
+// not be opened by the process that records on it: closing another descriptor of
+// a file drops the locks that the process has on it.
+type Tape struct {
+	dir     string // of the tape
+	single  string // file name, when one segment file was opened
+	conn    *sqlite.Conn
+	segs    []*openSegment // oldest first
+	leftOut []LeftOut
+}
 
-// Conn returns the read-only connection with the public views.
-func (t *Tape) Conn() *sqlite.Conn { return nil }
+// openSegment is a segment that a tape has attached.
+type openSegment struct {
+	info    SegmentInfo
+	schema  string // name under which it is attached: s1, s2, …
+	file    string // what is opened: the segment, or a private copy
+	created int64  // segment clock
+
+	batches  int64
+	previous int   // number of the segment before it
+	counts   int64 // commits of that one which count, -1 all
+}
+
+// OpenTape opens a tape directory, or one segment file, for reading. It needs
+// read permission and nothing more; it takes no lock, and leaves nothing behind
+// in the directory. At most the newest 10 segments are read; what is left out,
+// and why, is in [Coverage]. Errors are ErrNoTape, ErrNotSegment, ErrDamaged,
+// ErrIncompatible or of the operating system, each with a hint.
+func OpenTape(path string) (_ *Tape, err error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, &Error{Op: "open tape", Path: path, Err: err}
+	}
+	t := &Tape{}
+	names, err := t.find(abs)
+	if err != nil {
+		return nil, err
+	}
+	copies, err := os.MkdirTemp("", "conntape-")
+	if err != nil {
+		return nil, &Error{Op: "open tape", Path: path, Err: bare(err), Hint: copyHint}
+	}
+	// Once attached the copies are held by their descriptors alone, so that even
+	// a reader that is killed leaves nothing in the temporary directory.
+	defer os.RemoveAll(copies)
+	if err := t.prepare(names, copies); err != nil {
+		return nil, err
+	}
+	if err := t.attach(); err != nil {
+		t.Close()
+		return nil, &Error{Op: "open tape", Path: path, Err: err, Hint: hintFor(err)}
+	}
+	return t, nil
+}
+
+const copyHint = "the segment that is being recorded is read from a copy: set TMPDIR to a directory with room for it"
+
+// find lists the files to read, oldest first.
+func (t *Tape) find(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &Error{Op: "open tape", Path: path, Err: ErrNoTape,
+			Hint: "record one with: conntape record --dir " + path}
+	case err != nil:
+		return nil, &Error{Op: "open tape", Path: path, Err: bare(err), Hint: hintFor(err)}
+	case !info.IsDir():
+		t.dir, t.single = filepath.Split(path)
+		return []string{path}, nil
+	}
+	t.dir = path
+	numbers, _, err := listSegments(path)
+	if err != nil {
+		return nil, &Error{Op: "open tape", Path: path, Err: bare(err), Hint: hintFor(err)}
+	}
+	var names []string
+	for _, n := range numbers {
+		name := filepath.Join(path, segmentName(n))
+		if info, err := os.Lstat(name); err == nil && info.Size() == 0 {
+			continue // just being made
+		}
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		return nil, &Error{Op: "open tape", Path: path, Err: ErrNoTape,
+			Hint: "record one with: conntape record --dir " + path}
+	}
+	return names, nil
+}
+
+// prepare copies, checks and describes segments, newest first, until as many are
+// ready as can be attached. In a directory a segment that cannot be read is left
+// out; when none is left, its error is returned.
+func (t *Tape) prepare(names []string, copies string) error {
+	var next *openSegment
+	for i := len(names) - 1; i >= 0; i-- {
+		if len(t.segs) == maxAttached {
+			t.leftOut = append(t.leftOut, LeftOut{Path: names[i],
+				Err: fmt.Errorf("only the newest %d segments are read", maxAttached)})
+			continue
+		}
+		limit := int64(-1)
+		if n, ok := parseSegmentName(filepath.Base(names[i])); ok && next != nil && next.previous == n {
+			limit = next.counts
+		}
+		seg, err := prepareSegment(names[i], copies, limit)
+		if err != nil {
+			err = &Error{Op: "open segment", Path: names[i], Err: bare(err), Hint: hintFor(err)}
+			t.leftOut = append(t.leftOut, LeftOut{Path: names[i], Err: err})
+			continue
+		}
+		t.segs = append([]*openSegment{seg}, t.segs...)
+		next = seg
+	}
+	if len(t.segs) == 0 {
+		return t.leftOut[0].Err
+	}
+	for i, seg := range t.segs {
+		seg.schema = fmt.Sprintf("s%d", i+1)
+	}
+	return nil
+}
+
+// prepareSegment makes one segment ready to attach. limit is the number of its
+// commits that count, -1 all.
+func prepareSegment(path, copies string, limit int64) (*openSegment, error) {
+	seg := &openSegment{file: path}
+	seg.info.Path = path
+	for _, name := range []string{path, path + "-wal"} {
+		if info, err := os.Lstat(name); err == nil {
+			seg.info.Bytes += info.Size()
+		}
+	}
+	if needsSnapshot(path) {
+		seg.info.Snapshot = true
+		file, err := snapshotUpTo(path, copies, limit)
+		if err != nil {
+			return nil, err
+		}
+		seg.file = file
+	}
+	if err := peekAt(seg.file, seg.describe); err != nil {
+		return nil, err
+	}
+	return seg, nil
+}
+
+// attach opens the connection, with every segment and the public views.
+func (t *Tape) attach() (err error) {
+	t.conn, err = sqlite.OpenConn(":memory:", sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenMemory|sqlite.OpenURI)
+	if err != nil {
+		return fmt.Errorf("open connection: %w", err)
+	}
+	if err := t.conn.SetDefensive(true); err != nil {
+		return err
+	}
+	for _, pragma := range []string{"PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON"} {
+		if err := execOn(t.conn, nil, pragma); err != nil {
+			return err
+		}
+	}
+	var schemas []map[string]string
+	for _, seg := range t.segs {
+		if err := execOn(t.conn, nil, "ATTACH ? AS "+seg.schema, immutableURI(seg.file)); err != nil {
+			return fmt.Errorf("attach %s: %w", filepath.Base(seg.info.Path), err)
+		}
+		schema, err := expectedSchema(seg.info.SchemaVersion)
+		if err != nil {
+			return err
+		}
+		schemas = append(schemas, schema)
+	}
+	for _, name := range publicViews {
+		view, err := tempView(name, schemas, t.segs)
+		if err != nil {
+			return err
+		}
+		if err := execOn(t.conn, nil, view); err != nil {
+			return fmt.Errorf("make view %s: %w", name, err)
+		}
+	}
+	return harden(t.conn)
+}
+
+// Conn returns the connection: the segments are attached as s1 to sN, oldest
+// first, and the TEMP views connections, processes, endpoints, gaps and segments
+// are over all of them. It can only query; see authorizer.go.
+func (t *Tape) Conn() *sqlite.Conn { return t.conn }
 
 // Segments describes the attached segments, oldest first.
-func (t *Tape) Segments() []SegmentInfo { return nil }
+func (t *Tape) Segments() []SegmentInfo {
+	infos := make([]SegmentInfo, len(t.segs))
+	for i, seg := range t.segs {
+		infos[i] = seg.info
+	}
+	return infos
+}
 
-// Coverage says what the tape covers.
-func (t *Tape) Coverage() (Coverage, error) { return Coverage{}, errors.ErrUnsupported }
+// Explain turns an error of a query on Conn into one for people: that the tape
+// is damaged, or that only queries are allowed. Other errors are returned as
+// they are.
+func (t *Tape) Explain(err error) error {
+	path := filepath.Join(t.dir, t.single)
+	switch sqlite.ErrCode(err).ToPrimary() {
+	case sqlite.ResultCorrupt, sqlite.ResultNotADB, sqlite.ResultIOErr:
+		return &Error{Op: "read tape", Path: path, Err: fmt.Errorf("%w: %w", ErrDamaged, err), Hint: hintFor(ErrDamaged)}
+	case sqlite.ResultAuth:
+		return &Error{Op: "query tape", Path: path, Err: err, Hint: "only SELECT is allowed: a tape cannot be changed"}
+	}
+	return err
+}
 
-// Close closes the connection and removes private copies.
-func (t *Tape) Close() error { return nil }
+// Close closes the connection. Private copies are gone already.
+func (t *Tape) Close() error {
+	if t.conn == nil {
+		return nil
+	}
+	err := t.conn.Close()
+	t.conn = nil
+	return err
+}
+
+// hintFor says what to do about an error on opening.
+func hintFor(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "read it as root, or as a member of the group " + groupName
+	case errors.Is(err, ErrIncompatible):
+		return "read it with the conntape that made it, or a newer one"
+	case errors.Is(err, ErrNotSegment):
+		return "name a tape directory or one of its .db files"
+	case errors.Is(err, ErrDamaged):
+		return "the other segments of the tape can still be read one by one"
+	case errors.Is(err, fs.ErrNotExist):
+		return "it was removed meanwhile; try again"
+	case errors.Is(err, errMoved):
+		return "it is written faster than it can be copied; set TMPDIR to a faster disk, or try again"
+	}
+	switch code := sqlite.ErrCode(err).ToPrimary(); {
+	case code == sqlite.ResultFull, strings.Contains(err.Error(), "no space left"):
+		return copyHint
+	}
+	return ""
+}
+
+// wall returns the time on the wall clock of a time on a segment's clock.
+func wall(ns, offset int64) time.Time { return time.Unix(0, ns+offset).UTC() }

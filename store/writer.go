@@ -1,8 +1,16 @@
 package store
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"zombiezen.com/go/sqlite"
 )
 
 // WriterOptions describe the recorder to the tape.
@@ -17,21 +25,211 @@ type WriterOptions struct {
 	MachineID string
 
 	// Now is the clock at the moment from which events are seen (hooks
-	// attached). Zero: the store reads the clocks itself.
+	// attached): the gap that the previous run left ends there. Zero: the store
+	// reads the clocks itself.
 	Now Anchor
 
 	Logger *slog.Logger // nil: discard
 }
 
-// Writer appends to a tape. It is not safe for concurrent use.
-type Writer struct{}
+// Writer appends to a tape. It holds the tape lock and the newest segment. It is
+// not safe for concurrent use.
+type Writer struct {
+	dir  string
+	o    WriterOptions
+	log  *slog.Logger
+	lock *tapeLock
+	seg  *segment // nil after a fault that left no segment to write to
 
-// OpenWriter takes the tape lock, continues or creates the active segment, and
-// closes the gap that the previous run left.
-func OpenWriter(dir string, o WriterOptions) (*Writer, error) { return nil, errors.ErrUnsupported }
+	// Segments set aside after a fault. Their connections stay open until the
+	// process ends: closing one would checkpoint, which is to touch the file.
+	aside []*segment
 
-// Append writes one batch.
-func (w *Writer) Append(batch Batch) error { return errors.ErrUnsupported }
+	tapeID  string
+	counted Counters // as last committed, in whatever segment
+	last    struct { // the segment before the one that is to be created
+		number  int
+		batches int64
+	}
+	closed bool
+}
 
-// Close writes the stop gap.
-func (w *Writer) Close(stop Gap, c Counters) error { return errors.ErrUnsupported }
+// OpenWriter takes the tape lock (an error that is ErrLocked says who holds it
+// and since when), continues the newest segment or creates the next one, and
+// writes the gap since the last run: "stopped" after a clean stop, "crash" after
+// any other end, "start" on a new tape.
+//
+// The newest segment is continued when it is of this boot, this schema, and can
+// be locked at once. Otherwise it is closed, if it can be, or left alone.
+func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now.Boot == 0 {
+		if o.Now, err = ReadAnchor("start"); err != nil {
+			return nil, &Error{Op: "open tape", Path: dir, Err: err}
+		}
+	}
+	o.Now.Kind = "start"
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, &Error{Op: "open tape", Path: dir, Err: err}
+	}
+	if err := makeDir(dir); err != nil {
+		return nil, err
+	}
+	w := &Writer{dir: dir, o: o, log: o.Logger, counted: Counters{}}
+	if w.lock, err = lockTape(dir, time.Now()); err != nil {
+		return nil, err
+	}
+	if err := w.openSegment(); err != nil {
+		w.lock.release()
+		return nil, err
+	}
+	return w, nil
+}
+
+// Segment returns the number and path of the active segment, 0 when there is
+// none.
+func (w *Writer) Segment() (number int, path string) {
+	if w.seg == nil {
+		return 0, ""
+	}
+	return w.seg.number, w.seg.path
+}
+
+// Append writes a batch as one transaction and returns when it is on the disk.
+//
+// When the file is at fault (I/O error, failed sync, full disk, corruption) it
+// is not touched again: the batch goes to a new segment, with a gap row of cause
+// "storage" that says why. Only when that fails too is there an error; the batch
+// is then not written, and the next Append tries a new segment again. An error
+// that is not the file's leaves the segment as it was before the batch.
+func (w *Writer) Append(batch Batch) error { return w.append(&batch, stateActive) }
+
+func (w *Writer) append(batch *Batch, state string) error {
+	if w.closed {
+		return &Error{Op: "append batch", Path: w.dir, Err: ErrClosed}
+	}
+	if w.seg == nil {
+		return w.moveOn(batch, state, errors.New("no segment could be written before"))
+	}
+	err := w.seg.write(batch, state)
+	if err == nil {
+		w.remember()
+		if err := w.seg.checkpoint(); err != nil {
+			w.setAside(err) // the batch is safe; the next one goes elsewhere
+		}
+		return nil
+	}
+	if !storageFault(err) {
+		return &Error{Op: "append batch", Path: w.seg.path, Err: err}
+	}
+	w.setAside(err)
+	return w.moveOn(batch, state, err)
+}
+
+// remember keeps what a new segment must be told about the last commit.
+func (w *Writer) remember() {
+	w.counted = w.seg.counted
+	w.last.number, w.last.batches = w.seg.number, w.seg.batches
+}
+
+// setAside leaves the active segment as it is, for good.
+func (w *Writer) setAside(cause error) {
+	w.log.Error("segment set aside", "path", w.seg.path, "error", cause)
+	w.aside = append(w.aside, w.seg)
+	w.last.number, w.last.batches = w.seg.number, w.seg.batches
+	w.seg = nil
+}
+
+// moveOn writes the batch into a new segment, with a gap row that says why.
+func (w *Writer) moveOn(batch *Batch, state string, cause error) error {
+	now, err := ReadAnchor("start")
+	if err != nil {
+		return &Error{Op: "begin segment", Path: w.dir, Err: err}
+	}
+	if batch.Now > now.Boot { // a caller with a clock of its own
+		now.Boot, now.Real = batch.Now, now.Real+int64(batch.Now-now.Boot)
+	}
+	seg, err := w.create(now, w.counted, func(s *segment) error {
+		return s.putGapAt(now.Real, now.Real, CauseStorage, 0,
+			fmt.Sprintf("%s was set aside: %v", segmentName(w.last.number), cause))
+	})
+	if err != nil {
+		return err
+	}
+	if err := seg.write(batch, state); err != nil {
+		seg.discard()
+		return &Error{Op: "append batch", Path: seg.path, Err: err, Hint: storageHint(err)}
+	}
+	w.seg = seg
+	w.remember()
+	return nil
+}
+
+// storageHint says what to do about a disk that takes nothing.
+func storageHint(err error) string {
+	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull {
+		return "the disk is full: make room, or put the tape elsewhere with --dir"
+	}
+	return "look for disk errors in the kernel log (dmesg)"
+}
+
+// create begins the next segment, and in it the run of this recorder, whose
+// counters are at counted; fill adds what else the first transaction holds.
+func (w *Writer) create(now Anchor, counted Counters, fill func(*segment) error) (*segment, error) {
+	_, highest, err := listSegments(w.dir)
+	if err != nil {
+		return nil, &Error{Op: "begin segment", Path: w.dir, Err: err}
+	}
+	if w.tapeID == "" {
+		var id [16]byte
+		rand.Read(id[:]) // never fails
+		w.tapeID = hex.EncodeToString(id[:])
+	}
+	b := birth{number: highest + 1, tapeID: w.tapeID, now: now, previous: w.last.number, previousBatches: w.last.batches}
+	seg, err := createSegment(filepath.Join(w.dir, segmentName(b.number)), b, &w.o, func(s *segment) error {
+		if err := s.beginRun(now.Real, os.Getpid(), &w.o, counted); err != nil {
+			return err
+		}
+		if err := s.insertAnchor(now); err != nil {
+			return err
+		}
+		return fill(s)
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.log.Info("segment begun", "path", seg.path)
+	return seg, nil
+}
+
+// Close writes the last counters and the gap that begins with this stop, to be
+// closed by the next start; its Cause is always "stopped", its Detail is kept.
+// Then it empties the WAL and lets go of the tape. The writer is closed whatever
+// is returned.
+func (w *Writer) Close(stop Gap, c Counters) error {
+	if w.closed {
+		return &Error{Op: "close tape", Path: w.dir, Err: ErrClosed}
+	}
+	stop.Cause, stop.To = CauseStopped, 0
+	if stop.From == 0 {
+		now, err := ReadAnchor("")
+		if err != nil {
+			w.log.Error("read clock", "error", err)
+		}
+		stop.From = now.Boot
+	}
+	err := w.append(&Batch{Gaps: []Gap{stop}, Counters: c, Now: stop.From}, stateStopped)
+	w.closed = true
+	if w.seg != nil {
+		if cerr := w.seg.close(); err == nil && cerr != nil {
+			err = &Error{Op: "close segment", Path: w.seg.path, Err: cerr}
+		}
+		w.seg = nil
+	}
+	if lerr := w.lock.release(); err == nil && lerr != nil {
+		err = &Error{Op: "release tape lock", Path: w.dir, Err: bare(lerr)}
+	}
+	return err
+}

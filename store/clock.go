@@ -1,0 +1,39 @@
+package store
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// ReadAnchor reads both clocks as close together as it can: boottime between
+// two readings of realtime, whose middle it takes.
+func ReadAnchor(kind string) (Anchor, error) {
+	var before, boot, after unix.Timespec
+	for _, c := range []struct {
+		clock int32
+		ts    *unix.Timespec
+	}{{unix.CLOCK_REALTIME, &before}, {unix.CLOCK_BOOTTIME, &boot}, {unix.CLOCK_REALTIME, &after}} {
+		if err := unix.ClockGettime(c.clock, c.ts); err != nil {
+			return Anchor{}, fmt.Errorf("read clock %d: %w", c.clock, err)
+		}
+	}
+	first, last := before.Nano(), after.Nano()
+	return Anchor{Boot: uint64(boot.Nano()), Real: first + (last-first)/2, Kind: kind}, nil
+}
+
+// insertAnchor adds a row to the table clock: from a.Boot on, the wall clock is
+// the segment clock plus what is stored.
+func (s *segment) insertAnchor(a Anchor) error {
+	at := s.at(a.Boot)
+	kind := a.Kind
+	if kind == "" {
+		kind = "tick"
+	}
+	return s.exec(`INSERT OR REPLACE INTO clock (id, offset_ns, kind, sync) VALUES (?, ?, ?, ?)`,
+		at, a.Real-at, escapeString(kind, nil), textOrNull(a.Sync))
+}
+
+// at returns the time on the segment clock, ns since the Unix epoch, of a time
+// on CLOCK_BOOTTIME.
+func (s *segment) at(boot uint64) int64 { return int64(boot) + s.offset }

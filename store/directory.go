@@ -1,0 +1,129 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Modes of what is in a tape. A closed segment loses the write bits: readers
+// take it by that for a file that is never written again.
+const (
+	dirMode    = 0o750
+	birthMode  = 0o600 // until the recorder has locked it: nobody gets in before
+	fileMode   = 0o640
+	closedMode = 0o440
+	lockName   = "lock"
+	groupName  = "conntape"
+)
+
+// segmentName returns the file name of segment n.
+func segmentName(n int) string { return fmt.Sprintf("%08d.db", n) }
+
+// parseSegmentName returns the number of a segment file name.
+func parseSegmentName(name string) (int, bool) {
+	digits, ok := strings.CutSuffix(name, ".db")
+	if !ok || len(digits) < 8 {
+		return 0, false
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil || n < 1 || segmentName(n) != name {
+		return 0, false
+	}
+	return n, true
+}
+
+// listSegments returns the numbers of the segments in dir in order, and the
+// highest number that any file there uses, a -wal left alone included.
+func listSegments(dir string) (numbers []int, highest int, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, 0, fmt.Errorf("list segments: %w", err)
+	}
+	for _, e := range entries {
+		name, _, _ := strings.Cut(e.Name(), "-") // 00000001.db-wal
+		n, ok := parseSegmentName(name)
+		if !ok {
+			continue
+		}
+		highest = max(highest, n)
+		if name == e.Name() && e.Type().IsRegular() {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, highest, nil
+}
+
+// makeDir makes the tape directory when there is none, and gives it to the
+// reading group.
+func makeDir(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return &Error{Op: "make tape directory", Path: dir, Err: bare(err)}
+	}
+	err := os.Mkdir(dir, dirMode)
+	switch {
+	case err == nil:
+		return giveToGroup(dir, dirMode)
+	case errors.Is(err, fs.ErrExist):
+		info, err := os.Stat(dir)
+		if err != nil {
+			return &Error{Op: "open tape", Path: dir, Err: bare(err)}
+		}
+		if !info.IsDir() {
+			return &Error{Op: "open tape", Path: dir, Err: errors.New("not a directory"),
+				Hint: "name the directory of the tape with --dir"}
+		}
+		return nil
+	default:
+		return &Error{Op: "make tape directory", Path: dir, Err: bare(err),
+			Hint: "the recorder must be able to write there; run it as root or choose another --dir"}
+	}
+}
+
+// giveToGroup sets the mode and, when there is a group conntape and we may, the
+// group of path. It works by name: opening an active segment again, and closing
+// it, would drop the recorder's locks.
+func giveToGroup(path string, mode fs.FileMode) error {
+	if g, err := user.LookupGroup(groupName); err == nil && os.Geteuid() == 0 {
+		gid, err := strconv.Atoi(g.Gid)
+		if err != nil {
+			return fmt.Errorf("parse group id: %w", err)
+		}
+		if err := os.Lchown(path, -1, gid); err != nil {
+			return fmt.Errorf("set group: %w", err)
+		}
+	}
+	if err := os.Chmod(path, mode); err != nil { // after chown, and despite the umask
+		return fmt.Errorf("set mode: %w", err)
+	}
+	return nil
+}
+
+// syncDir makes names created in or removed from dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("open directory: %w", err)
+	}
+	if err := d.Sync(); err != nil {
+		d.Close()
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	return d.Close()
+}
+
+// bare strips the path that package os puts into its errors: Error has it.
+func bare(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}

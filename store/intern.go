@@ -1,0 +1,164 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// interner numbers what repeats. Tasks, processes and endpoints remember their
+// row in themselves (see mark), so that a connection between known parties costs
+// four comparisons and no lookup in a map.
+type interner struct {
+	segment *segment
+	epoch   *epoch
+
+	shapes        map[Shape]int64  // all of the segment
+	shapePointers map[*Shape]int64 // saves hashing three strings
+}
+
+// maxShapePointers bounds the cache by pointer, for a caller that makes a new
+// Shape for each connection.
+const maxShapePointers = 4096
+
+// refs are the rows that a connection refers to.
+type refs struct{ task, remote, local, shape int64 } // local 0: not bound
+
+var errIncomplete = errors.New("connection without task, process, remote or shape")
+
+// resolve returns the rows of what c points to, and writes those that are new.
+func (in *interner) resolve(c *Connection) (r refs, err error) {
+	if c.Task == nil || c.Task.Process == nil || c.Remote == nil || c.Shape == nil {
+		return r, errIncomplete
+	}
+	var ok bool
+	if r.task, ok = c.Task.mark.get(in.epoch); !ok {
+		if r.task, err = in.addTask(c.Task); err != nil {
+			return r, fmt.Errorf("insert task: %w", err)
+		}
+	}
+	if r.remote, ok = c.Remote.mark.get(in.epoch); !ok {
+		if r.remote, err = in.addEndpoint(c.Remote); err != nil {
+			return r, fmt.Errorf("insert endpoint: %w", err)
+		}
+	}
+	if c.Local != nil {
+		if r.local, ok = c.Local.mark.get(in.epoch); !ok {
+			if r.local, err = in.addEndpoint(c.Local); err != nil {
+				return r, fmt.Errorf("insert endpoint: %w", err)
+			}
+		}
+	}
+	if r.shape, ok = in.shapePointers[c.Shape]; !ok {
+		if r.shape, err = in.addShape(c.Shape); err != nil {
+			return r, fmt.Errorf("insert shape: %w", err)
+		}
+	}
+	return r, nil
+}
+
+// addTask writes a task, and its process before it.
+func (in *interner) addTask(t *Task) (int64, error) {
+	p := t.Process
+	process, err := in.addProcess(p)
+	if err != nil {
+		return 0, err
+	}
+	s := in.segment
+	err = s.exec(`INSERT INTO task (process, tid, comm, uid, gid, euid, user, loginuid, session_id,
+		netns, cgroup_id, cgroup, container) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		process, t.Tid, escapeString(t.Comm, nil), t.UID, t.GID, t.EUID, ownText(t.User, p.User),
+		setOrNull(t.LoginUID), setOrNull(t.SessionID), numberOrNull(t.NetNS), numberOrNull(t.CgroupID),
+		ownText(t.Cgroup, p.Cgroup), ownText(t.Container, p.Container))
+	if err != nil {
+		return 0, err
+	}
+	id := s.conn.LastInsertRowID()
+	t.mark.set(in.epoch, id)
+	return id, nil
+}
+
+// ownText returns what a task stores for a text that its process has too: NULL
+// when they are the same.
+func ownText(own, process string) any {
+	if own == process {
+		return nil
+	}
+	return escapeString(own, nil)
+}
+
+// addEndpoint finds or writes an endpoint. It can be there already: written by
+// an earlier run, or handed in as another pointer.
+func (in *interner) addEndpoint(e *Endpoint) (id int64, err error) {
+	s := in.segment
+	raw := e.Raw
+	if raw == nil {
+		raw = []byte{}
+	}
+	err = s.exec(`INSERT OR IGNORE INTO endpoint (family, address, port, raw) VALUES (?, ?, ?, ?)`,
+		int(e.Family), e.Address, int(e.Port), raw)
+	if err != nil {
+		return 0, err
+	}
+	if s.conn.Changes() == 1 {
+		id = s.conn.LastInsertRowID()
+	} else {
+		err = s.query(func(q *sqlite.Stmt) error { id = q.ColumnInt64(0); return nil },
+			`SELECT id FROM endpoint WHERE address = ? AND port = ? AND family = ? AND raw = ?`,
+			e.Address, int(e.Port), int(e.Family), raw)
+		if err != nil {
+			return 0, err
+		}
+	}
+	e.mark.set(in.epoch, id)
+	return id, nil
+}
+
+// addShape finds or writes a shape.
+func (in *interner) addShape(shape *Shape) (int64, error) {
+	id, ok := in.shapes[*shape]
+	if !ok {
+		s := in.segment
+		err := s.exec(`INSERT INTO shape (socket_family, type, protocol, via, address_source, backend,
+			hook_errno, errno, addrlen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			int(shape.SocketFamily), int(shape.Type), int(shape.Protocol),
+			escapeString(shape.Via, nil), escapeString(shape.AddressSource, nil), escapeString(shape.Backend, nil),
+			setOrNull(shape.HookErrno), setOrNull(shape.Errno), int(shape.Addrlen))
+		if err != nil {
+			return 0, err
+		}
+		id = s.conn.LastInsertRowID()
+		in.shapes[*shape] = id
+	}
+	if len(in.shapePointers) >= maxShapePointers {
+		clear(in.shapePointers)
+	}
+	in.shapePointers[shape] = id
+	return id, nil
+}
+
+// loadShapes reads the shapes that the segment has: there are few.
+func (in *interner) loadShapes() error {
+	return in.segment.query(func(q *sqlite.Stmt) error {
+		unknown := func(column int) int32 {
+			if q.ColumnIsNull(column) {
+				return Unknown
+			}
+			return q.ColumnInt32(column)
+		}
+		text := func(column int) string {
+			raw, err := Unescape(q.ColumnText(column))
+			if err != nil {
+				return q.ColumnText(column)
+			}
+			return string(raw)
+		}
+		in.shapes[Shape{
+			SocketFamily: uint16(q.ColumnInt64(1)), Type: uint16(q.ColumnInt64(2)), Protocol: uint16(q.ColumnInt64(3)),
+			Via: text(4), AddressSource: text(5), Backend: text(6),
+			HookErrno: unknown(7), Errno: unknown(8), Addrlen: q.ColumnInt32(9),
+		}] = q.ColumnInt64(0)
+		return nil
+	}, `SELECT id, socket_family, type, protocol, via, address_source, backend, hook_errno, errno, addrlen FROM shape`)
+}

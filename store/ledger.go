@@ -1,0 +1,174 @@
+package store
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// What a segment keeps beside connections: runs, gaps, counters, heartbeat.
+
+// recentGaps is how many of the newest gaps one that replaces another is looked
+// for in: an open gap is among the last few.
+const recentGaps = 64
+
+// putGap writes a gap, or replaces the one with its from and cause.
+func (s *segment) putGap(g Gap) error {
+	var from, to any
+	if g.From != 0 {
+		from = s.at(g.From)
+	}
+	if g.To != 0 {
+		to = s.at(g.To)
+	}
+	return s.putGapAt(from, to, g.Cause, g.Lost, g.Detail)
+}
+
+// putGapAt is putGap with times on the segment clock, nil for NULL.
+func (s *segment) putGapAt(from, to any, cause string, lost uint64, detail string) error {
+	cause = escapeString(cause, nil)
+	err := s.exec(`UPDATE gap SET to_ns = ?, lost = ?, detail = ?
+		WHERE id > (SELECT max(id) FROM gap) - ? AND from_ns IS ? AND cause = ?`,
+		to, lost, textOrNull(detail), recentGaps, from, cause)
+	if err != nil || s.conn.Changes() > 0 {
+		return err
+	}
+	return s.exec(`INSERT INTO gap (from_ns, to_ns, cause, lost, detail) VALUES (?, ?, ?, ?, ?)`,
+		from, to, cause, lost, textOrNull(detail))
+}
+
+// endRun closes what the previous run left open, now that it is known when
+// recording went on: at, on the segment clock. After a clean stop the gap that
+// it opened ends there; after any other end there is a gap from the last
+// heartbeat on.
+func (s *segment) endRun(at int64, detail string) error {
+	at = max(at, s.heartbeat)
+	stopped := s.state == stateStopped
+	if stopped {
+		err := s.exec(`UPDATE gap SET to_ns = max(?, from_ns) WHERE to_ns IS NULL AND cause = ?`, at, CauseStopped)
+		if err != nil {
+			return err
+		}
+		stopped = s.conn.Changes() > 0
+	}
+	err := s.exec(`UPDATE gap SET to_ns = max(?, coalesce(from_ns, 0)) WHERE to_ns IS NULL`, s.heartbeat)
+	if err != nil || stopped {
+		return err
+	}
+	return s.putGapAt(s.heartbeat, at, CauseCrash, 0, detail)
+}
+
+// beginRun writes that a recorder has begun here. counted is what its counters
+// were before: empty for one that has just started.
+func (s *segment) beginRun(at int64, pid int, o *WriterOptions, counted Counters) error {
+	err := s.exec(`INSERT INTO run (start_ns, pid, version, backend, blind_spots) VALUES (?, ?, ?, ?, ?)`,
+		at, pid, escapeString(o.Version, nil), escapeString(o.Backend, nil), escapeLines(o.BlindSpots))
+	if err != nil {
+		return err
+	}
+	s.run = s.conn.LastInsertRowID()
+	s.counted = Counters{}
+	for _, name := range slices.Sorted(maps.Keys(counted)) {
+		if err := s.putCounter(name, counted[name], counted[name]); err != nil {
+			return err
+		}
+		s.counted[name] = counted[name]
+	}
+	return nil
+}
+
+func escapeLines(lines []string) string {
+	var out string
+	for i, line := range lines {
+		if i > 0 {
+			out += "\n"
+		}
+		out += escapeString(line, nil)
+	}
+	return out
+}
+
+func (s *segment) putCounter(name string, first, value uint64) error {
+	return s.exec(`INSERT INTO counter (run, name, first, value) VALUES (?, ?, ?, ?)
+		ON CONFLICT (run, name) DO UPDATE SET value = excluded.value`,
+		s.run, escapeString(name, nil), first, value)
+}
+
+// putCounters writes those that have changed since the last commit.
+func (s *segment) putCounters(c Counters) error {
+	for name, value := range c {
+		if old, ok := s.counted[name]; ok && old == value {
+			continue
+		}
+		if err := s.putCounter(name, 0, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missedUpdatesCounter is the store's own: updates whose row is in another segment.
+const missedUpdatesCounter = "store_updates_missed"
+
+// write puts a batch into the segment: one transaction, on the disk when it
+// returns nil. state is what the segment's state becomes.
+func (s *segment) write(b *Batch, state string) error {
+	missed := s.missedUpdates
+	heartbeat := s.heartbeat
+	if b.Now != 0 {
+		heartbeat = max(heartbeat, s.at(b.Now))
+	}
+	counters := b.Counters
+	err := s.inTransaction(func() error {
+		if err := s.rows.write(b.Connections); err != nil {
+			return err
+		}
+		for _, g := range b.Gaps {
+			if err := s.putGap(g); err != nil {
+				return err
+			}
+		}
+		for _, a := range b.Anchors {
+			if err := s.insertAnchor(a); err != nil {
+				return err
+			}
+		}
+		if s.missedUpdates != missed {
+			counters = maps.Clone(counters)
+			if counters == nil {
+				counters = Counters{}
+			}
+			counters[missedUpdatesCounter] = s.missedUpdates
+		}
+		if err := s.putCounters(counters); err != nil {
+			return err
+		}
+		return s.exec(`UPDATE segment SET state = ?, heartbeat_ns = ?, committed_ns = ?, batches = ?`,
+			state, heartbeat, time.Now().UnixNano(), s.batches+1)
+	})
+	if err != nil {
+		s.missedUpdates = missed
+		return err
+	}
+	s.batches++
+	s.state, s.heartbeat = state, heartbeat
+	maps.Copy(s.counted, counters)
+	return nil
+}
+
+// checkpoint moves the WAL into the database when it has grown enough. The
+// batch is safe whatever comes of it.
+func (s *segment) checkpoint() error {
+	var pages int64
+	read := func(q *sqlite.Stmt) error { pages = q.ColumnInt64(1); return nil }
+	if err := s.query(read, "PRAGMA wal_checkpoint(NOOP)"); err != nil {
+		return err
+	}
+	if pages < checkpointPages || pages < checkpointPagesMax && time.Since(s.checkpointed) < checkpointEvery {
+		return nil
+	}
+	s.checkpointed = time.Now()
+	return s.query(nil, "PRAGMA wal_checkpoint(PASSIVE)")
+}

@@ -1,0 +1,138 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tapeLock is the open lock file of a tape. One recorder holds it.
+type tapeLock struct{ file *os.File }
+
+// lockTape takes the lock of a tape without waiting. The file says who holds it,
+// for the error that a second recorder prints; flock, not the text, decides. It
+// is 0600, so that a reader cannot take the lock to keep a recorder from
+// starting.
+func lockTape(dir string, now time.Time) (*tapeLock, error) {
+	path := filepath.Join(dir, lockName)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, birthMode)
+	if err != nil {
+		return nil, &Error{Op: "open tape lock", Path: path, Err: err,
+			Hint: "the recorder must own the tape; run it as root or choose another --dir"}
+	}
+	file := os.NewFile(uintptr(fd), path)
+	for {
+		if err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != unix.EINTR {
+			break
+		}
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		holder := readHolder(file)
+		file.Close()
+		return nil, &Error{Op: "lock tape", Path: dir, Err: fmt.Errorf("%w by %s", ErrLocked, holder),
+			Hint: "one recorder per tape: stop that one, or give this one another --dir"}
+	}
+	if err != nil {
+		file.Close()
+		return nil, &Error{Op: "lock tape", Path: dir, Err: err,
+			Hint: "the tape must be on a local file system with working locks"}
+	}
+	text := fmt.Sprintf("pid %d since %s\n", os.Getpid(), now.UTC().Format(time.RFC3339))
+	if err := writeHolder(file, text); err != nil {
+		file.Close()
+		return nil, &Error{Op: "write tape lock", Path: path, Err: bare(err)}
+	}
+	return &tapeLock{file: file}, nil
+}
+
+func writeHolder(file *os.File, text string) error {
+	if err := file.Chmod(birthMode); err != nil {
+		return err
+	}
+	if err := file.Truncate(0); err != nil {
+		return err
+	}
+	_, err := file.WriteAt([]byte(text), 0)
+	return err
+}
+
+// readHolder returns the first line of the lock file, made printable.
+func readHolder(file *os.File) string {
+	buf := make([]byte, 128)
+	n, err := file.ReadAt(buf, 0)
+	if err != nil && err != io.EOF {
+		return "another process"
+	}
+	line, _, _ := strings.Cut(string(buf[:n]), "\n")
+	if line == "" {
+		return "another process"
+	}
+	return Escape([]byte(line))
+}
+
+// release empties the lock file and lets go.
+func (l *tapeLock) release() error {
+	if l == nil || l.file == nil {
+		return nil
+	}
+	err := l.file.Truncate(0)
+	if cerr := l.file.Close(); err == nil {
+		err = cerr
+	}
+	l.file = nil
+	return err
+}
+
+// SQLite's locks on the database file, from its os.h: the pending byte, the
+// reserved byte, and 510 shared bytes.
+const (
+	lockBytesStart = 0x40000000
+	lockBytesLen   = 2 + 510
+)
+
+// lockHolder returns the pid of a process that holds a POSIX lock which keeps
+// another from locking the database file at path: for reading, or, with write,
+// for writing. 0: nobody, or one that cannot be told (another pid namespace, an
+// open-file-description lock). It opens and closes the file, so it must never be
+// used on a database that this process has open.
+func lockHolder(path string, write bool) (pid int, held bool, err error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return 0, false, err
+	}
+	defer unix.Close(fd)
+	kind := int16(unix.F_RDLCK)
+	if write {
+		kind = unix.F_WRLCK
+	}
+	lk := unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: lockBytesStart, Len: lockBytesLen}
+	if err := unix.FcntlFlock(uintptr(fd), unix.F_GETLK, &lk); err != nil {
+		return 0, false, err
+	}
+	if lk.Type == unix.F_UNLCK {
+		return 0, false, nil
+	}
+	return max(0, int(lk.Pid)), true, nil
+}
+
+// describeHolder says in words who holds path.
+func describeHolder(path string) string {
+	pid, held, err := lockHolder(path, true)
+	if err != nil || !held {
+		return "held by a process that is gone"
+	}
+	if pid == 0 {
+		return "held by a process that cannot be named"
+	}
+	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil {
+		return fmt.Sprintf("held by pid %d", pid)
+	}
+	return fmt.Sprintf("held by %s (pid %d)", Escape([]byte(strings.TrimSuffix(string(comm), "\n"))), pid)
+}

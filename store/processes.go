@@ -1,0 +1,113 @@
+package store
+
+import "zombiezen.com/go/sqlite"
+
+// addProcess writes a process and those of its ancestors that the segment does
+// not have yet, oldest first. It walks instead of calling itself: a chain of
+// forks can be as long as somebody likes.
+func (in *interner) addProcess(p *Process) (int64, error) {
+	if id, ok := p.mark.get(in.epoch); ok {
+		return id, nil
+	}
+	var chain []*Process
+	onWay := map[*Process]bool{}
+	for q := p; q != nil && !onWay[q]; q = q.Parent { // a ring of parents must not hang us
+		if _, ok := q.mark.get(in.epoch); ok {
+			break
+		}
+		chain = append(chain, q)
+		onWay[q] = true
+	}
+	for i := len(chain) - 1; i >= 0; i-- {
+		if err := in.insertProcess(chain[i]); err != nil {
+			return 0, err
+		}
+	}
+	id, _ := p.mark.get(in.epoch)
+	return id, nil
+}
+
+// parentID returns the id of p's parent, or nil. A parent of which we know the
+// key and nothing else has an id without a row.
+func (in *interner) parentID(p *Process) any {
+	if p.Parent != nil {
+		if id, ok := p.Parent.mark.get(in.epoch); ok {
+			return id
+		}
+		return processID(in.segment.bootID, p.Parent.Key)
+	}
+	if p.ParentKey != (ProcessKey{}) {
+		return processID(in.segment.bootID, p.ParentKey)
+	}
+	return nil
+}
+
+// insertProcess writes one process, whose parent is written, at its id or, when
+// that belongs to another key, at the next free one. A process that is there
+// already is left as it is (its first description is the one nearest to its
+// exec), unless nothing was known of it.
+func (in *interner) insertProcess(p *Process) error {
+	id := processID(in.segment.bootID, p.Key)
+	for {
+		found, same, source, err := in.findProcess(id, p.Key)
+		if err != nil {
+			return err
+		}
+		switch {
+		case !found, same && source == SourceUnknown && p.Source != SourceUnknown:
+			if err := in.writeProcess(id, p); err != nil {
+				return err
+			}
+		case !same:
+			id = nextProcessID(id)
+			continue
+		}
+		p.mark.set(in.epoch, id)
+		return nil
+	}
+}
+
+// findProcess looks whether there is a process with that id, whether it is the
+// one with that key, and where its description comes from.
+func (in *interner) findProcess(id int64, key ProcessKey) (found, same bool, source string, err error) {
+	err = in.segment.query(func(q *sqlite.Stmt) error {
+		found = true
+		same = key == ProcessKey{
+			Tgid: uint32(q.ColumnInt64(0)), StartBoot: uint64(q.ColumnInt64(1)), Exec: uint32(q.ColumnInt64(2))}
+		source = q.ColumnText(3)
+		return nil
+	}, `SELECT tgid, start_boot_ns, exec_number, source FROM process WHERE id = ?`, id)
+	return found, same, source, err
+}
+
+func (in *interner) writeProcess(id int64, p *Process) error {
+	var cmdline, ppid any
+	if p.Argv != nil {
+		cmdline = Cmdline(p.Argv)
+	}
+	if p.PPID != 0 || p.Parent != nil || p.Key.Tgid <= 2 { // 0 is a fact for init and kthreadd alone
+		ppid = p.PPID
+	}
+	source := p.Source
+	var uid, gid, euid, loginUID, sessionID any // 0 would be root
+	if source == "" || source == SourceUnknown {
+		source = SourceUnknown
+	} else {
+		uid, gid, euid = p.UID, p.GID, p.EUID
+		loginUID, sessionID = setOrNull(p.LoginUID), setOrNull(p.SessionID)
+	}
+	return in.segment.exec(`INSERT OR REPLACE INTO process (id, tgid, start_boot_ns, exec_number, exec_boot_ns,
+		parent, ppid, pid_in_ns, comm, exe, script, cmdline, cmdline_truncated, cwd, uid, gid, euid, user, loginuid, session_id,
+		cgroup_id, cgroup, container, unit, exe_deleted, exe_memfd, exe_device, exe_inode,
+		mntns, pidns, netns, userns, utsns, ipcns, cgroupns, source, ancestry)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		id, p.Key.Tgid, p.Key.StartBoot, p.Key.Exec, numberOrNull(p.ExecBoot),
+		in.parentID(p), ppid, numberOrNull(p.PidInNS), textOrNull(p.Comm), textOrNull(p.Exe), textOrNull(p.Script),
+		cmdline, p.ArgvTruncated, textOrNull(p.Cwd), uid, gid, euid, textOrNull(p.User),
+		loginUID, sessionID,
+		numberOrNull(p.CgroupID), textOrNull(p.Cgroup), textOrNull(p.Container), textOrNull(p.Unit),
+		p.ExeDeleted, p.ExeMemfd, numberOrNull(p.ExeDev), numberOrNull(p.ExeIno),
+		numberOrNull(p.MntNS), numberOrNull(p.PidNS), numberOrNull(p.NetNS), numberOrNull(p.UserNS),
+		numberOrNull(p.UtsNS), numberOrNull(p.IpcNS), numberOrNull(p.CgroupNS),
+		escapeString(source, nil), ancestry(p))
+}

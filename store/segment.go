@@ -1,0 +1,319 @@
+package store
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/conntape/conntape/migrations"
+)
+
+// segment is the active file, held by this process and nobody else.
+type segment struct {
+	path   string
+	number int
+	conn   *sqlite.Conn
+
+	tapeID    string
+	bootID    string
+	offset    int64 // segment clock minus CLOCK_BOOTTIME, ns
+	state     string
+	schema    int
+	run       int64 // row of table run that this recorder has
+	heartbeat int64 // segment clock
+	batches   int64 // commits so far
+
+	rows    rowWriter
+	intern  interner
+	counted Counters // as last committed
+
+	checkpointed  time.Time
+	missedUpdates uint64 // updates of rows that are not in this segment
+}
+
+// States of a segment.
+const (
+	stateActive  = "active"  // a recorder has it, or crashed while it had it
+	stateStopped = "stopped" // closed cleanly; may be continued
+	stateClosed  = "closed"  // never written again
+)
+
+// What keeps the WAL small. After a commit that leaves checkpointPages in it, and
+// checkpointEvery after the last time, or with checkpointPagesMax at any time,
+// they are moved into the database, and the next batch begins at its start
+// again. So it never grows beyond checkpointPagesMax plus one batch (32 MiB). A
+// reader copies database and WAL and must begin anew when the WAL began anew
+// meanwhile: that it does not do so more than about once a second, even at a
+// million connections a second, lets the copy of a large segment succeed.
+const (
+	pageSize           = 4096
+	checkpointPages    = 1000
+	checkpointPagesMax = 8192
+	checkpointEvery    = 2 * time.Second
+	walKeepBytes       = checkpointPagesMax * pageSize // a longer file is cut
+)
+
+// writerPragmas are run before anything else touches the file. Exclusive mode
+// comes before WAL, so that no -shm file is made or used and the lock is taken
+// once and held.
+var writerPragmas = []string{
+	"PRAGMA locking_mode = EXCLUSIVE",
+	fmt.Sprintf("PRAGMA page_size = %d", pageSize),
+	"PRAGMA trusted_schema = OFF",
+	"PRAGMA cell_size_check = ON",
+	"PRAGMA temp_store = MEMORY",
+	"PRAGMA cache_size = -16384",
+	"PRAGMA journal_mode = WAL",
+	"PRAGMA synchronous = FULL",
+	"PRAGMA wal_autocheckpoint = 0", // ours reports its errors
+	fmt.Sprintf("PRAGMA journal_size_limit = %d", walKeepBytes),
+}
+
+// openForWriting opens path and takes its lock at once or not at all.
+func openForWriting(path string) (*sqlite.Conn, error) {
+	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	if err != nil {
+		return nil, fmt.Errorf("open segment: %w", err)
+	}
+	conn.SetBusyTimeout(0)
+	if err := conn.SetDefensive(true); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	for _, pragma := range writerPragmas {
+		var answer string
+		err := execOn(conn, func(s *sqlite.Stmt) error { answer = s.ColumnText(0); return nil }, pragma)
+		if err == nil && pragma == "PRAGMA journal_mode = WAL" && answer != "wal" {
+			err = fmt.Errorf("journal mode is %q", answer)
+		}
+		if err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("prepare segment: %w", err)
+		}
+	}
+	return conn, nil
+}
+
+// birth is what a new segment is told about itself.
+type birth struct {
+	number          int
+	tapeID          string
+	now             Anchor
+	previous        int   // number of the segment before, 0 none
+	previousBatches int64 // how many of its commits count, -1 all
+}
+
+// createSegment makes a new active segment with what fill puts into it, in one
+// transaction. It is born 0600 and given to the group only when it is locked.
+// Nothing is left behind on an error.
+func createSegment(path string, b birth, o *WriterOptions, fill func(*segment) error) (_ *segment, err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, birthMode)
+	if err != nil {
+		return nil, &Error{Op: "create segment", Path: path, Err: bare(err)}
+	}
+	if err := file.Close(); err != nil {
+		return nil, &Error{Op: "create segment", Path: path, Err: bare(err)}
+	}
+	var conn *sqlite.Conn
+	defer func() {
+		if err == nil {
+			return
+		}
+		if conn != nil {
+			conn.Close()
+		}
+		removeSegment(path)
+		err = &Error{Op: "create segment", Path: path, Err: err, Hint: storageHint(err)}
+	}()
+	if conn, err = openForWriting(path); err != nil {
+		return nil, err
+	}
+	s := newSegment(path, b.number, conn)
+	s.tapeID, s.bootID, s.schema = b.tapeID, o.BootID, migrations.Version
+	s.offset = b.now.Real - int64(b.now.Boot)
+	s.state, s.heartbeat = stateActive, b.now.Real
+	err = s.inTransaction(func() error {
+		if err := s.writeBirth(b, o); err != nil {
+			return err
+		}
+		return fill(s)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{path, path + "-wal"} {
+		if err = giveToGroup(name, fileMode); err != nil {
+			return nil, err
+		}
+	}
+	if err = syncDir(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// writeBirth fills an empty database.
+func (s *segment) writeBirth(b birth, o *WriterOptions) error {
+	script, err := migrations.Script(migrations.Version)
+	if err != nil {
+		return err
+	}
+	script += fmt.Sprintf("\nPRAGMA application_id = %d;\nPRAGMA user_version = %d;\n", applicationID, migrations.Version)
+	if err := sqlitex.ExecuteScript(s.conn, script, nil); err != nil {
+		return fmt.Errorf("make schema: %w", err)
+	}
+	var previous, previousBatches any
+	if b.previous > 0 {
+		previous = b.previous
+		if b.previousBatches >= 0 {
+			previousBatches = b.previousBatches
+		}
+	}
+	err = s.exec(`INSERT INTO segment (id, number, tape_id, state, schema_version, compatible, incompatible,
+		created_ns, heartbeat_ns, committed_ns, batches, offset_ns, host, machine_id, boot_id, kernel,
+		previous_number, previous_batches) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)`,
+		b.number, b.tapeID, s.state, migrations.Version, knownCompatible, knownIncompatible,
+		b.now.Real, b.now.Real, time.Now().UnixNano(), s.offset,
+		escapeString(o.Host, nil), escapeString(o.MachineID, nil), escapeString(o.BootID, nil), escapeString(o.Kernel, nil),
+		previous, previousBatches)
+	if err != nil {
+		return err
+	}
+	// From always: without it, a time before the first anchor would have no text.
+	return s.exec(`INSERT INTO clock (id, offset_ns, kind) VALUES (0, 0, 'start')`)
+}
+
+// continueSegment opens an existing segment to go on writing it, or, with
+// another boot, to close it. The caller looks at bootID, schema and state.
+func continueSegment(path string, number int) (_ *segment, err error) {
+	conn, err := openForWriting(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			conn.Close()
+		}
+	}()
+	s := newSegment(path, number, conn)
+	if s.schema, err = schemaVersion(conn, "main"); err != nil {
+		return nil, err
+	}
+	if err := checkSchema(conn, "main", s.schema); err != nil {
+		return nil, err
+	}
+	var compatible, incompatible int64
+	rows := 0
+	err = s.query(func(q *sqlite.Stmt) error {
+		rows++
+		s.tapeID, s.bootID, s.state = q.ColumnText(0), q.ColumnText(1), q.ColumnText(2)
+		s.offset, s.heartbeat, s.batches = q.ColumnInt64(3), q.ColumnInt64(4), q.ColumnInt64(5)
+		compatible, incompatible = q.ColumnInt64(6), q.ColumnInt64(7)
+		return nil
+	}, `SELECT tape_id, boot_id, state, offset_ns, heartbeat_ns, batches, compatible, incompatible FROM segment`)
+	switch {
+	case err != nil:
+		return nil, err
+	case rows != 1:
+		return nil, fmt.Errorf("%w: it does not describe itself", ErrDamaged)
+	case compatible&^knownCompatible != 0 || incompatible&^knownIncompatible != 0:
+		return nil, fmt.Errorf("%w: feature bits %x/%x", ErrIncompatible, compatible, incompatible)
+	}
+	if err := s.loadState(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func newSegment(path string, number int, conn *sqlite.Conn) *segment {
+	s := &segment{path: path, number: number, conn: conn, counted: Counters{}}
+	s.rows.segment, s.intern.segment = s, s
+	s.forget()
+	return s
+}
+
+// loadState reads what an already filled segment holds that the writer must
+// know: the last id, and the shapes.
+func (s *segment) loadState() error {
+	s.forget()
+	if err := s.rows.load(); err != nil {
+		return err
+	}
+	return s.intern.loadShapes()
+}
+
+// forget drops every row id that was remembered.
+func (s *segment) forget() {
+	s.intern.epoch = new(epoch)
+	s.intern.shapes, s.intern.shapePointers = map[Shape]int64{}, map[*Shape]int64{}
+}
+
+func (s *segment) exec(query string, args ...any) error {
+	return execOn(s.conn, nil, query, args...)
+}
+
+func (s *segment) query(row func(*sqlite.Stmt) error, query string, args ...any) error {
+	return execOn(s.conn, row, query, args...)
+}
+
+// inTransaction runs fn between BEGIN and COMMIT. When it returns nil the
+// transaction is on the disk. After a fault of the file nothing more is done to
+// it, not even a rollback; after any other error the transaction is rolled back
+// and what was remembered of its rows forgotten.
+func (s *segment) inTransaction(fn func() error) error {
+	if err := s.exec("BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	err := fn()
+	if err == nil {
+		err = s.exec("COMMIT")
+	}
+	if err == nil || storageFault(err) {
+		return err
+	}
+	if !s.conn.AutocommitEnabled() {
+		if rerr := s.exec("ROLLBACK"); rerr != nil {
+			return rerr
+		}
+	}
+	if rerr := s.reload(); rerr != nil {
+		return rerr
+	}
+	return err
+}
+
+// reload is loadState for a segment that may not have its tables yet.
+func (s *segment) reload() error {
+	if s.batches == 0 {
+		s.forget()
+		s.rows.maxID = 0
+		return nil
+	}
+	return s.loadState()
+}
+
+// close empties the WAL, closes the file and so lets go of its lock.
+func (s *segment) close() error {
+	err := s.query(nil, "PRAGMA wal_checkpoint(TRUNCATE)")
+	if err != nil {
+		return err // and leave it open: closing would try again
+	}
+	return s.conn.Close()
+}
+
+// discard removes a segment that never held anything.
+func (s *segment) discard() {
+	s.conn.Close()
+	removeSegment(s.path)
+}
+
+// removeSegment removes the files of a segment whose birth was not completed.
+func removeSegment(path string) {
+	for _, suffix := range []string{"-wal", "-journal", ""} {
+		os.Remove(path + suffix)
+	}
+}

@@ -1,0 +1,261 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
+)
+
+// Readers never open the recorder's file with SQLite: they copy it, and the
+// recorder does not notice. The copy is consistent for this reason:
+//
+//  1. the header of the WAL is read; its salts change whenever the recorder
+//     begins the WAL anew;
+//  2. the database is copied. Checkpoints may write pages meanwhile, so that the
+//     copy holds pages of different ages. But a page that a checkpoint writes was
+//     first, and durably, put into the WAL;
+//  3. the WAL is copied. When its header is still the one of step 1, it was not
+//     begun anew, and holds every page that a checkpoint wrote during step 2.
+//     Replaying it over the copy makes every such page as young as the last
+//     commit in it. Frames that are being written are cut off by their checksum.
+//
+// When the header changed, or the WAL shrank, or came to be, all is done again.
+// A segment without WAL is copied too while its mode says that it may be
+// continued; then the database must not have changed meanwhile.
+
+// How long a reader tries before it gives up on a segment that is written
+// faster than it can be copied.
+const (
+	snapshotPatience = 30 * time.Second
+	snapshotPause    = 20 * time.Millisecond
+)
+
+const walHeaderSize = 32
+
+// errMoved: the file changed in a way that makes the copy useless.
+var errMoved = errors.New("segment changed while it was copied")
+
+// snapshot copies the segment at path to dir and returns the path of the copy,
+// without WAL.
+func snapshot(path, dir string) (string, error) {
+	to := filepath.Join(dir, filepath.Base(path))
+	err := copySegment(path, to)
+	if err != nil {
+		return "", err
+	}
+	if err := settle(to); err != nil {
+		return "", err
+	}
+	return to, nil
+}
+
+// copySegment copies database and WAL, again and again until they match.
+func copySegment(path, to string) error {
+	for start := time.Now(); ; time.Sleep(snapshotPause) {
+		err := copyOnce(path, to)
+		if !errors.Is(err, errMoved) {
+			return err
+		}
+		if time.Since(start) > snapshotPatience {
+			return fmt.Errorf("copy segment for %v: %w", snapshotPatience, err)
+		}
+	}
+}
+
+func copyOnce(path, to string) error {
+	before, err := readWALHeader(path + "-wal")
+	if err != nil {
+		return err
+	}
+	db, err := openForCopy(path)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	was, err := db.Stat()
+	if err != nil {
+		return fmt.Errorf("copy segment: %w", err)
+	}
+	if err := copyFile(db, to); err != nil {
+		return err
+	}
+	os.Remove(to + "-wal") // of an earlier try
+	if before == nil {
+		return unchanged(path, was)
+	}
+	wal, err := openForCopy(path + "-wal")
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return errMoved
+		}
+		return err
+	}
+	defer wal.Close()
+	if err := copyFile(wal, to+"-wal"); err != nil {
+		return err
+	}
+	copied, err := readWALHeader(to + "-wal")
+	if err != nil {
+		return err
+	}
+	after, err := readWALHeader(path + "-wal")
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(before, copied) || !bytes.Equal(before, after) {
+		return errMoved
+	}
+	return nil
+}
+
+// unchanged makes sure that a database without WAL was not written since.
+func unchanged(path string, was fs.FileInfo) error {
+	header, err := readWALHeader(path + "-wal")
+	if err != nil {
+		return err
+	}
+	is, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if header != nil || !os.SameFile(was, is) || !was.ModTime().Equal(is.ModTime()) || was.Size() != is.Size() {
+		return errMoved
+	}
+	return nil
+}
+
+// readWALHeader returns the first 32 bytes of a WAL, nil when there is none or it
+// is shorter: then no frame is in it.
+func readWALHeader(path string) ([]byte, error) {
+	f, err := openForCopy(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	header := make([]byte, walHeaderSize)
+	switch _, err := io.ReadFull(f, header); {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read WAL header: %w", err)
+	}
+	return header, nil
+}
+
+// openForCopy opens a regular file, and nothing else, for reading.
+func openForCopy(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%w: not a regular file", ErrNotSegment)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// copyFile copies from to a new file: by sharing its blocks when the file system
+// can, else in the kernel, else through memory.
+func copyFile(from *os.File, to string) error {
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, birthMode)
+	if err != nil {
+		return fmt.Errorf("copy segment: %w", err)
+	}
+	if unix.IoctlFileClone(int(out.Fd()), int(from.Fd())) != nil {
+		if _, err := io.Copy(out, from); err != nil { // copy_file_range
+			out.Close()
+			return fmt.Errorf("copy segment: %w", err)
+		}
+	}
+	return out.Close()
+}
+
+// settle puts the WAL of a copy into its database and removes it, so that it can
+// be opened immutable.
+func settle(path string) error {
+	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	if err != nil {
+		return fmt.Errorf("open copy: %w", err)
+	}
+	defer conn.Close()
+	if err := conn.SetDefensive(true); err != nil {
+		return err
+	}
+	for _, pragma := range []string{
+		"PRAGMA locking_mode = EXCLUSIVE",
+		"PRAGMA trusted_schema = OFF",
+		"PRAGMA cell_size_check = ON",
+		"PRAGMA synchronous = OFF", // a copy that a crash damages is of no use anyway
+		"PRAGMA wal_checkpoint(TRUNCATE)",
+		"PRAGMA journal_mode = DELETE",
+	} {
+		if err := execOn(conn, nil, pragma); err != nil {
+			return fmt.Errorf("settle copy: %w", err)
+		}
+	}
+	return nil
+}
+
+// immutableURI returns the URI under which SQLite opens a file that nobody
+// writes, without locks and without leaving anything beside it.
+func immutableURI(path string) string {
+	return (&url.URL{Scheme: "file", Path: path}).String() + "?mode=ro&immutable=1"
+}
+
+// peek runs fn on a read-only connection to a segment, or to a copy of it. It
+// must not be used on a file that this process has open.
+func peek(path string, fn func(*sqlite.Conn) error) error {
+	if !needsSnapshot(path) {
+		return peekAt(path, fn)
+	}
+	dir, err := os.MkdirTemp("", "conntape-")
+	if err != nil {
+		return fmt.Errorf("make room for a copy: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	copied, err := snapshot(path, dir)
+	if err != nil {
+		return err
+	}
+	return peekAt(copied, fn)
+}
+
+func peekAt(path string, fn func(*sqlite.Conn) error) error {
+	conn, err := sqlite.OpenConn(immutableURI(path), sqlite.OpenReadOnly|sqlite.OpenURI)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDefensive(true); err != nil {
+		return err
+	}
+	if err := execOn(conn, nil, "PRAGMA trusted_schema = OFF"); err != nil {
+		return err
+	}
+	return fn(conn)
+}
+
+// needsSnapshot reports whether a segment may be written, or has a WAL.
+func needsSnapshot(path string) bool {
+	if _, err := os.Lstat(path + "-wal"); err == nil {
+		return true
+	}
+	return !closedFile(path)
+}

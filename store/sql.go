@@ -1,0 +1,90 @@
+package store
+
+import (
+	"fmt"
+	"math"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// Thin helpers over the driver for statements that are not on the hot path.
+
+// execOn runs one statement with arguments of type nil, int, int64, uint64,
+// bool, string or []byte. Rows go to row, which may be nil.
+func execOn(conn *sqlite.Conn, row func(*sqlite.Stmt) error, query string, args ...any) error {
+	stmt, err := conn.Prepare(query)
+	if err != nil {
+		return err
+	}
+	for i, arg := range args {
+		if err := bindAny(stmt, i+1, arg); err != nil {
+			return err
+		}
+	}
+	for {
+		more, err := stmt.Step()
+		if err != nil {
+			return err // Step has reset it
+		}
+		if !more {
+			return stmt.Reset()
+		}
+		if row != nil {
+			if err := row(stmt); err != nil {
+				stmt.Reset()
+				return err
+			}
+		}
+	}
+}
+
+func bindAny(stmt *sqlite.Stmt, i int, arg any) error {
+	switch v := arg.(type) {
+	case nil:
+		stmt.BindNull(i)
+	case int:
+		stmt.BindInt64(i, int64(v))
+	case int64:
+		stmt.BindInt64(i, v)
+	case uint32:
+		stmt.BindInt64(i, int64(v))
+	case uint64:
+		stmt.BindInt64(i, clampInt64(v))
+	case bool:
+		stmt.BindBool(i, v)
+	case string:
+		stmt.BindText(i, v)
+	case []byte:
+		stmt.BindBytes(i, v)
+	default:
+		return fmt.Errorf("bind argument %d: type %T", i, arg)
+	}
+	return nil
+}
+
+// clampInt64 returns v, or the largest integer that SQLite holds.
+func clampInt64(v uint64) int64 { return int64(min(v, math.MaxInt64)) }
+
+// textOrNull returns s escaped, or NULL for "".
+func textOrNull(s string) any {
+	if s == "" {
+		return nil
+	}
+	return escapeString(s, nil)
+}
+
+// numberOrNull returns v, or NULL for 0.
+func numberOrNull[T uint32 | uint64](v T) any {
+	if v == 0 {
+		return nil
+	}
+	return uint64(v)
+}
+
+// setOrNull returns v, or NULL for a negative one.
+func setOrNull[T int32 | int64](v T) any {
+	if v < 0 {
+		return nil
+	}
+	return int64(v)
+}

@@ -1,0 +1,266 @@
+package store
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/migrations"
+)
+
+// openSegment finds the segment to write to when a recorder starts.
+func (w *Writer) openSegment() error {
+	newest, err := w.newestSegment()
+	if err != nil {
+		return &Error{Op: "open tape", Path: w.dir, Err: err}
+	}
+	w.last.number, w.last.batches = newest, -1
+	if newest == 0 {
+		return w.begin(func(s *segment) error {
+			return s.putGapAt(nil, s.at(w.o.Now.Boot), CauseStart, 0, "recording began")
+		})
+	}
+	path := filepath.Join(w.dir, segmentName(newest))
+	if closedFile(path) {
+		w.tapeID = w.lookAtEnd(path).tapeID
+		return w.begin(nothingMore)
+	}
+	seg, err := continueSegment(path, newest)
+	if err != nil {
+		return w.beginAfter(path, err)
+	}
+	w.tapeID = seg.tapeID
+	if seg.state != stateClosed && seg.bootID == w.o.BootID && seg.schema == migrations.Version {
+		err = w.resume(seg)
+	} else if err = w.retire(seg); err == nil {
+		return w.begin(nothingMore)
+	}
+	if err != nil {
+		w.aside = append(w.aside, seg)
+		return w.beginAfter(path, err)
+	}
+	return nil
+}
+
+// nothingMore fills a segment whose predecessor says what was before it.
+func nothingMore(*segment) error { return nil }
+
+// newestSegment returns the number of the newest segment, 0 when there is none.
+// One whose birth was cut short, and so never held anything, is removed.
+func (w *Writer) newestSegment() (int, error) {
+	numbers, _, err := listSegments(w.dir)
+	if err != nil {
+		return 0, err
+	}
+	for i := len(numbers) - 1; i >= 0; i-- {
+		path := filepath.Join(w.dir, segmentName(numbers[i]))
+		if !stillborn(path) {
+			return numbers[i], nil
+		}
+		w.log.Warn("unfinished segment removed", "path", path)
+		removeSegment(path)
+	}
+	return 0, nil
+}
+
+// stillborn reports whether the recorder was killed while it made this file: it
+// has its first mode and not one table. The lock of the tape is ours, so nobody
+// is making it now.
+func stillborn(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm() != birthMode {
+		return false
+	}
+	if info.Size() == 0 {
+		return true
+	}
+	objects := int64(-1)
+	err = peek(path, func(conn *sqlite.Conn) error {
+		return execOn(conn, func(q *sqlite.Stmt) error { objects = q.ColumnInt64(0); return nil },
+			`SELECT count(*) FROM sqlite_schema`)
+	})
+	return err == nil && objects == 0
+}
+
+// closedFile reports whether the mode says that the segment is closed.
+func closedFile(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o222 == 0
+}
+
+// resume goes on with a segment of this boot.
+func (w *Writer) resume(s *segment) error {
+	now := w.o.Now
+	err := s.inTransaction(func() error {
+		if err := s.endRun(s.at(now.Boot), "the recorder did not stop cleanly: killed, or it crashed"); err != nil {
+			return err
+		}
+		return w.openRun(s, now)
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{s.path, s.path + "-wal"} {
+		if err := giveToGroup(name, fileMode); err != nil {
+			return err
+		}
+	}
+	w.adopt(s)
+	w.log.Info("segment continued", "path", s.path)
+	return nil
+}
+
+// adopt makes s the active segment.
+func (w *Writer) adopt(s *segment) {
+	s.heartbeat = max(s.heartbeat, s.at(w.o.Now.Boot))
+	s.state = stateActive
+	w.seg = s
+	w.remember()
+}
+
+// openRun writes the start of this recorder into s.
+func (w *Writer) openRun(s *segment, now Anchor) error {
+	if err := s.beginRun(s.at(now.Boot), os.Getpid(), &w.o, nil); err != nil {
+		return err
+	}
+	if err := s.insertAnchor(now); err != nil {
+		return err
+	}
+	return s.exec(`UPDATE segment SET state = ?, heartbeat_ns = max(heartbeat_ns, ?)`, stateActive, s.at(now.Boot))
+}
+
+// begin starts a new segment; fill writes what is to be said of the time before.
+func (w *Writer) begin(fill func(*segment) error) error {
+	s, err := w.create(w.o.Now, nil, fill)
+	if err != nil {
+		return err
+	}
+	w.adopt(s)
+	return nil
+}
+
+// retire closes a segment of another boot or schema for good: the gap that
+// follows it is written into it, indexes are left to sealing, and no WAL stays.
+func (w *Writer) retire(s *segment) error {
+	at, detail := s.at(w.o.Now.Boot), "the recorder did not stop cleanly: killed, or it crashed"
+	if s.bootID != w.o.BootID {
+		// Boottime began anew: only the wall clock spans a reboot.
+		var err error
+		if at, err = s.atWall(w.o.Now.Real); err != nil {
+			return err
+		}
+		detail = "the host was restarted, and the recorder had not stopped cleanly"
+	}
+	if s.state != stateClosed { // else a recorder was killed right here
+		err := s.inTransaction(func() error {
+			if err := s.endRun(at, detail); err != nil {
+				return err
+			}
+			return s.exec(`UPDATE segment SET state = ?, closed_ns = max(?, heartbeat_ns)`, stateClosed, at)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := s.query(nil, "PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+		return err
+	}
+	if err := s.query(nil, "PRAGMA journal_mode = DELETE"); err != nil {
+		return err
+	}
+	if err := s.close(); err != nil {
+		return err
+	}
+	if err := giveToGroup(s.path, closedMode); err != nil {
+		return err
+	}
+	if err := syncDir(w.dir); err != nil {
+		return err
+	}
+	w.log.Info("segment closed", "path", s.path)
+	return nil
+}
+
+// atWall returns the time on the segment clock of a time on the wall clock, by
+// the last anchor.
+func (s *segment) atWall(real int64) (int64, error) {
+	offset := int64(0)
+	err := s.query(func(q *sqlite.Stmt) error { offset = q.ColumnInt64(0); return nil },
+		`SELECT offset_ns FROM clock ORDER BY id DESC LIMIT 1`)
+	return real - offset, err
+}
+
+// beginAfter starts a new segment because the newest one cannot be used, and
+// says so in a gap. What the old one knows of its end is read from a copy.
+func (w *Writer) beginAfter(path string, cause error) error {
+	name := filepath.Base(path)
+	detail := fmt.Sprintf("%s was left as it is: %v", name, cause)
+	switch sqlite.ErrCode(cause).ToPrimary() {
+	case sqlite.ResultBusy, sqlite.ResultLocked:
+		if !w.isAside(path) {
+			detail = fmt.Sprintf("%s was left as it is: %s", name, describeHolder(path))
+		}
+	}
+	w.log.Warn("segment left", "path", path, "error", cause, "detail", detail)
+	end := w.lookAtEnd(path)
+	if w.tapeID == "" {
+		w.tapeID = end.tapeID
+	}
+	return w.begin(func(s *segment) error {
+		from := any(nil)
+		if end.at != 0 {
+			from = min(end.at, s.at(w.o.Now.Boot))
+		}
+		gapCause := CauseCrash
+		if end.stopped {
+			gapCause = CauseStopped
+		}
+		return s.putGapAt(from, s.at(w.o.Now.Boot), gapCause, 0, detail+end.note)
+	})
+}
+
+// ending is what could be learnt about the end of a segment that is left.
+type ending struct {
+	at      int64 // wall clock, ns; 0 unknown
+	stopped bool  // it was stopped cleanly
+	tapeID  string
+	note    string
+}
+
+// isAside reports whether the file is one that this process still has open.
+func (w *Writer) isAside(path string) bool {
+	return slices.ContainsFunc(w.aside, func(s *segment) bool { return s.path == path })
+}
+
+// lookAtEnd reads the end of a segment that is not open in this process.
+func (w *Writer) lookAtEnd(path string) ending {
+	for _, aside := range w.aside {
+		if aside.path == path { // ours: no descriptor may touch it
+			return ending{at: aside.heartbeat, stopped: aside.state == stateStopped, tapeID: aside.tapeID}
+		}
+	}
+	var e ending
+	err := peek(path, func(conn *sqlite.Conn) error {
+		return execOn(conn, func(q *sqlite.Stmt) error {
+			e.at = q.ColumnInt64(0)
+			e.stopped = q.ColumnText(1) == stateStopped
+			e.tapeID = q.ColumnText(2)
+			return nil
+		}, `SELECT heartbeat_ns + (SELECT offset_ns FROM clock ORDER BY id DESC LIMIT 1), state, tape_id FROM segment`)
+	})
+	if err == nil && e.at != 0 {
+		return e
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return ending{}
+	}
+	at := info.ModTime()
+	if wal, err := os.Stat(path + "-wal"); err == nil && wal.ModTime().After(at) {
+		at = wal.ModTime()
+	}
+	return ending{at: at.UnixNano(), note: "; it could not be read, its last change is taken as its end"}
+}

@@ -1,0 +1,35 @@
+package store
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Readers do not use the views that are in the files of a tape: they make their
+// own, over the tables of every attached segment, from the same text.
+
+// publicViews are the public schema.
+var publicViews = []string{"connections", "processes", "endpoints", "gaps", "segments"}
+
+// tableName matches a table in the migrations: what follows FROM or JOIN.
+var tableName = regexp.MustCompile(`\b(FROM|JOIN) ([a-z_]+)\b`)
+
+// tempView returns the statement that makes view name over the segments, oldest
+// first. With one segment there is no UNION, and the planner sees plain tables.
+func tempView(name string, schemas []map[string]string, segs []*openSegment) (string, error) {
+	var parts []string
+	for i, seg := range segs {
+		_, body, ok := strings.Cut(schemas[i][name], " AS\n")
+		if !ok {
+			return "", fmt.Errorf("find view %s in schema version %d", name, seg.info.SchemaVersion)
+		}
+		body = tableName.ReplaceAllString(body, "$1 "+seg.schema+".$2")
+		if name == "gaps" && i+1 < len(segs) {
+			// What an earlier segment left open ended when the next one began.
+			body = strings.ReplaceAll(body, "g.to_ns", fmt.Sprintf("coalesce(g.to_ns, %d)", segs[i+1].created))
+		}
+		parts = append(parts, body)
+	}
+	return "CREATE TEMP VIEW " + name + " AS\n" + strings.Join(parts, "\nUNION ALL\n"), nil
+}
