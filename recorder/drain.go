@@ -1,0 +1,284 @@
+package recorder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/conntape/conntape/bpf"
+	"github.com/conntape/conntape/store"
+)
+
+const (
+	// pollActive and pollIdle bound how long a record may lie in a ring that is not filling up. Below the fill level
+	// at which the kernel wakes us nobody does: five and three polls a second.
+	pollActive = 200 * time.Millisecond
+	pollIdle   = 330 * time.Millisecond
+	// idleAfter is how long the ring has to stay empty before pollIdle will do.
+	idleAfter = uint64(3 * time.Second)
+	// passEvery is the number of records after which housekeeping is looked at even if the ring is never empty.
+	passEvery = 256
+	// stopWithin bounds the last drain, should source and counters not agree.
+	stopWithin = 3 * time.Second
+)
+
+// drain reads records until ctx ends or the source does. Nothing here waits for the disk.
+func (r *recorder) drain(ctx context.Context) error {
+	deadline := r.pollUntil(r.boot())
+	for n := 1; ; n++ {
+		err := r.src.ReadConnect(deadline, &r.rec)
+		switch {
+		case err == nil:
+			r.take(&r.rec)
+			if n%passEvery != 0 {
+				continue
+			}
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			r.horizon = max(r.horizon, r.passed) // the ring was empty after that
+		default:
+			return fmt.Errorf("read connect ring: %w", err)
+		}
+		if err := r.pass(); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		deadline = r.pollUntil(r.passed)
+	}
+}
+
+// pollUntil returns when to look into the ring again at the latest.
+func (r *recorder) pollUntil(now uint64) time.Time {
+	wait := pollActive
+	if r.received+idleAfter < now {
+		wait = pollIdle
+	}
+	if r.opened != 0 {
+		due := time.Duration(r.opened+uint64(r.config.batchAge)) - time.Duration(now)
+		wait = min(wait, max(due, time.Millisecond))
+	}
+	return time.Now().Add(min(wait, r.config.tick))
+}
+
+// take puts one record into the queue.
+func (r *recorder) take(c *bpf.Connect) {
+	r.ledger.received++
+	r.horizon = max(r.horizon, c.BootTime)
+	if len(r.flight.written) > 0 {
+		if f := r.flight.written[c.ID()]; f != nil {
+			r.landed(c, f)
+			return
+		}
+	}
+	row := &r.row
+	r.resolver.resolve(c, row)
+	if c.Flags&bpf.Reissue != 0 {
+		if first, ok := r.reissues.first(c, row.Remote); ok {
+			r.ledger.folded++
+			if first.row != (writtenRow{}) {
+				r.update(c, first.row)
+			}
+			return
+		}
+	}
+	switch r.queue.add(row, r.resolver.takeFresh(), true) {
+	case added:
+		r.ledger.rows++
+		r.reissues.remember(c, row, true)
+	case counted:
+		r.ledger.coalesced++
+		r.reissues.remember(c, row, false)
+	case refused:
+		cause := causeMemory
+		if r.writer.failing.Load() {
+			cause = causeStore
+		}
+		r.ledger.refused[cause]++
+	}
+}
+
+// pass does what is due beside reading connects.
+func (r *recorder) pass() error {
+	now := r.boot()
+	if r.ledger.received != r.receivedBefore {
+		r.receivedBefore, r.received = r.ledger.received, now
+	}
+	r.passed = now
+	if err := r.drainProcesses(); err != nil {
+		return err
+	}
+	r.table.forget(r.horizon)
+	if now >= r.nextTick {
+		r.nextTick = now + uint64(r.config.tick)
+		if err := r.tick(now); err != nil {
+			return err
+		}
+	}
+	if err := r.maybePush(now); err != nil {
+		return err
+	}
+	r.publish()
+	return r.err
+}
+
+// tick is what is due once a second.
+func (r *recorder) tick(now uint64) error {
+	counters, err := r.src.Counters()
+	if err != nil {
+		return fmt.Errorf("read counters: %w", err)
+	}
+	if counters.ProcessLost != r.ledger.kernel.ProcessLost {
+		r.relearnAlive = 2 // two walks tell which processes are gone
+	}
+	r.ledger.observe(now, counters)
+	if r.relearnAlive > 0 && r.mayWalk(now) {
+		r.relearnAlive--
+		if err := r.walk(); err != nil {
+			return err
+		}
+	}
+	if err := r.sweep(now, uint64(r.config.flightAge)); err != nil {
+		return err
+	}
+	r.settle(r.horizon)
+	changed, err := r.table.users.refresh()
+	if err != nil {
+		r.log.Warn("users not read", "error", err)
+	}
+	if changed {
+		r.resolver.relearn()
+	}
+	return nil
+}
+
+// drainProcesses applies all that is in the process ring.
+func (r *recorder) drainProcesses() error {
+	for {
+		ok, err := r.src.ReadProcess(&r.process)
+		if err != nil {
+			return fmt.Errorf("read process ring: %w", err)
+		}
+		if !ok {
+			return nil
+		}
+		r.table.apply(&r.process)
+	}
+}
+
+// who finds the process of a connect: in the table, in the process ring, among those alive, and if it is in none of
+// them it is unknown. Never does another execution stand in for it.
+func (r *recorder) who(c *bpf.Connect) *store.Process {
+	if p := r.table.find(c.Key); p != nil && p.Source != store.SourceUnknown {
+		return p
+	}
+	if err := r.drainProcesses(); err != nil {
+		r.err = err
+	}
+	p := r.table.find(c.Key)
+	if p != nil && p.Source != store.SourceUnknown {
+		return p
+	}
+	if r.mayWalk(r.boot()) {
+		if err := r.walk(); err != nil {
+			r.err = err
+		}
+		p = r.table.find(c.Key)
+	}
+	if p == nil {
+		p = r.table.unknown(c)
+	}
+	return p
+}
+
+// mayWalk keeps walks over all processes to a twentieth of the time.
+func (r *recorder) mayWalk(now uint64) bool { return now >= r.nextWalk }
+
+func (r *recorder) walk() error {
+	begin := r.boot()
+	if err := r.learnAlive(store.SourceProc); err != nil {
+		return err
+	}
+	end := r.boot()
+	r.nextWalk = end + max(20*(end-begin), uint64(100*time.Millisecond))
+	return nil
+}
+
+// maybePush hands the open batch to the writer when it is due. While the writer is busy only a full one is handed over:
+// the others can as well grow, and while memory is tight they have to, so that attempts are counted together.
+func (r *recorder) maybePush(now uint64) error {
+	rows := len(r.queue.open.Connections)
+	if rows > 0 && r.opened == 0 {
+		r.opened = now
+	}
+	idle := r.queue.idle()
+	due := rows > 0 && now >= r.opened+uint64(r.config.batchAge)
+	full := rows >= r.config.batchRows
+	quiet := now - r.pushed
+	heartbeat := quiet >= uint64(r.config.heartbeat)
+	news := quiet >= uint64(r.config.batchAge) && (r.ledger.gaps.pending() || r.anchors.pending())
+	if idle && (due || full || heartbeat || news) || full && !r.queue.tight() {
+		return r.push(now)
+	}
+	return nil
+}
+
+// push completes the open batch with what else the tape must know, and hands it over.
+func (r *recorder) push(now uint64) error {
+	counters, err := r.src.Counters()
+	if err != nil {
+		counters = r.ledger.kernel
+		err = fmt.Errorf("read counters: %w", err)
+	}
+	r.ledger.observe(now, counters)
+	carried := r.writer.takeCarried()
+	b := r.queue.open
+	b.Gaps = append(carried.Gaps, r.ledger.gaps.take()...)
+	b.Anchors = append(carried.Anchors, r.anchors.take()...)
+	b.Counters = r.ledger.counters()
+	b.Now = r.horizon
+	r.queue.push()
+	r.opened, r.pushed = 0, now
+	return err
+}
+
+// finish reads what is left when capture has ended, writes what never returned, and hands over the last batch, whatever
+// else fails.
+func (r *recorder) finish() error {
+	var errs []error
+	if err := r.src.Detach(); err != nil {
+		errs = append(errs, fmt.Errorf("detach: %w", err))
+	}
+	errs = append(errs, r.drainRest(time.Now().Add(stopWithin)))
+	now := r.boot()
+	for range 2 { // two absences tell what is gone without a record
+		errs = append(errs, r.sweep(now, 0))
+	}
+	r.settle(now + 1)
+	return errors.Join(append(errs, r.push(now))...)
+}
+
+// drainRest reads until the ring is empty and holds no more than was read, or time is up.
+func (r *recorder) drainRest(until time.Time) error {
+	for time.Now().Before(until) {
+		err := r.src.ReadConnect(time.Now(), &r.rec)
+		if err == nil {
+			r.take(&r.rec)
+			continue
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("read connect ring: %w", err)
+		}
+		counters, err := r.src.Counters()
+		if err != nil {
+			return fmt.Errorf("read counters: %w", err)
+		}
+		if counters.Sent <= r.ledger.received {
+			r.horizon = r.boot()
+			break
+		}
+	}
+	return r.drainProcesses()
+}

@@ -1,0 +1,96 @@
+package recorder
+
+import (
+	"fmt"
+
+	"github.com/conntape/conntape/bpf"
+	"github.com/conntape/conntape/store"
+)
+
+// flying is an attempt that was written before it returned.
+type flying struct {
+	row       writtenRow
+	goneSince uint64 // when it was first missing from the kernel's map; 0 it is there, ns CLOCK_BOOTTIME
+	absences  int    // sweeps in a row that missed it: a walk of a busy map may
+}
+
+// inFlight writes attempts that take long as rows without a result, so that one that hangs is on the tape, and so is
+// one that never returns. Their result follows as an update.
+type inFlight struct {
+	written map[bpf.ID]*flying
+	present map[bpf.ID]struct{}
+}
+
+func newInFlight() *inFlight {
+	return &inFlight{written: map[bpf.ID]*flying{}, present: map[bpf.ID]struct{}{}}
+}
+
+// sweep writes what has been in flight for longer than age (ns) and is not written yet.
+func (r *recorder) sweep(now, age uint64) error {
+	clear(r.flight.present)
+	err := r.src.InFlight(func(c *bpf.Connect) {
+		if c.Flags&bpf.Reissue != 0 {
+			return // its attempt has a row
+		}
+		if _, ok := r.flight.written[c.ID()]; ok {
+			r.flight.present[c.ID()] = struct{}{}
+			return
+		}
+		if c.BootTime+age > now {
+			return
+		}
+		row := &r.row
+		r.resolver.resolve(c, row)
+		if r.queue.add(row, r.resolver.takeFresh(), false) == refused {
+			return // its record is still to come
+		}
+		r.ledger.rows++
+		r.ledger.inFlight++
+		r.flight.written[c.ID()] = &flying{row: rowOf(row)}
+		r.flight.present[c.ID()] = struct{}{}
+	})
+	if err != nil {
+		return fmt.Errorf("read attempts in flight: %w", err)
+	}
+	for id, f := range r.flight.written {
+		if _, ok := r.flight.present[id]; ok {
+			f.goneSince, f.absences = 0, 0
+			continue
+		}
+		f.absences++
+		if f.goneSince == 0 {
+			f.goneSince = now
+		}
+	}
+	return nil
+}
+
+// settle gives up on attempts that are no longer in flight and whose record did not come though everything up to
+// horizon was read: the ring had no room for it. They have their row, so that they are not lost.
+func (r *recorder) settle(horizon uint64) {
+	for id, f := range r.flight.written {
+		if f.absences > 1 && f.goneSince < horizon {
+			delete(r.flight.written, id)
+			r.ledger.recovered++
+		}
+	}
+}
+
+// landed turns the record of an attempt that was written in flight into the update of its row.
+func (r *recorder) landed(c *bpf.Connect, f *flying) {
+	delete(r.flight.written, c.ID())
+	if c.Errno == bpf.Unknown {
+		return // nobody saw it return
+	}
+	r.update(c, f.row)
+}
+
+// update gives a row the shape of c: what is known now that it has returned.
+func (r *recorder) update(c *bpf.Connect, to writtenRow) {
+	row := store.Connection{
+		BootTime: to.boot, Cookie: to.cookie, Task: to.task, Remote: to.remote, Shape: r.resolver.shape(c), FD: c.FD, Update: true,
+	}
+	if r.queue.update(&row) == added {
+		r.ledger.updated++
+	}
+}

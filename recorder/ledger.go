@@ -1,0 +1,206 @@
+package recorder
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/conntape/conntape/bpf"
+	"github.com/conntape/conntape/store"
+)
+
+// Causes of gaps that the recorder writes. The store has its own.
+const (
+	causeRing        = "ring full"         // the kernel had no room for a connect's record
+	causeMemory      = "memory bound"      // the queue had none
+	causeMissed      = "missed probes"     // the kernel did not run a program
+	causeProcessRing = "process ring full" // descriptions were lost, no connects
+	causeStore       = "store error"       // the tape could not be written
+)
+
+// ledger accounts for every attempt. Each is in exactly one of stored (it has a row), coalesced (it is counted in
+// another's row), folded (io_uring's second issue of one that is in another column), and lost; so
+//
+//	seen = stored + coalesced + folded + lost
+//
+// holds once capture has ended and everything is drained. Before, seen is ahead by what is in the ring or in flight.
+type ledger struct {
+	kernel    bpf.Counters // as last read
+	received  uint64       // records read from the ring
+	rows      uint64       // rows handed to the queue
+	coalesced uint64
+	folded    uint64
+	updated   uint64            // rows that got a result later
+	inFlight  uint64            // rows made of attempts that had not returned
+	recovered uint64            // of those, attempts whose record was lost after all
+	refused   map[string]uint64 // attempts that were refused, by cause
+
+	// The writer's part: a batch that could not be written anywhere.
+	dropped     atomic.Uint64 // attempts
+	droppedRows atomic.Uint64
+
+	seenAt   uint64            // when the kernel's counters were last read, ns CLOCK_BOOTTIME
+	observed map[string]uint64 // losses by cause as they were then
+	gaps     gaps
+}
+
+func newLedger(now, quiet uint64) *ledger {
+	return &ledger{
+		seenAt: now, refused: map[string]uint64{}, observed: map[string]uint64{},
+		gaps: gaps{quiet: quiet, latest: map[string]*lastGap{}},
+	}
+}
+
+// lost returns all losses by cause. An attempt that was written while in flight, and whose record was lost then, is not
+// lost: that leaves fewer for the ring.
+func (l *ledger) lost() map[string]uint64 {
+	ring := l.kernel.LostRing - min(l.recovered, l.kernel.LostRing)
+	return map[string]uint64{
+		causeRing:   ring,
+		causeMissed: l.kernel.Missed,
+		causeMemory: l.refused[causeMemory],
+		causeStore:  l.refused[causeStore] + l.dropped.Load(),
+	}
+}
+
+// observe takes the kernel's counters and extends, opens or ends gaps.
+func (l *ledger) observe(now uint64, k bpf.Counters) {
+	described := k.ProcessLost - min(l.kernel.ProcessLost, k.ProcessLost)
+	l.kernel = k
+	for cause, n := range l.lost() {
+		before := l.observed[cause]
+		if n < before { // a record was lost, but its attempt has a row
+			n += l.gaps.correct(cause, before-n)
+			before = n
+		}
+		l.observed[cause] = n
+		l.gaps.extend(cause, l.seenAt, now, n-before, 0)
+	}
+	l.gaps.extend(causeProcessRing, l.seenAt, now, 0, described)
+	l.seenAt = now
+}
+
+// counters are what the tape keeps: absolute since the start.
+func (l *ledger) counters() store.Counters {
+	c := store.Counters{
+		"received":         l.received,
+		"folded":           l.folded,
+		"coalesced":        l.coalesced - min(l.coalesced, l.dropped.Load()-l.droppedRows.Load()),
+		"stored":           l.rows - min(l.rows, l.droppedRows.Load()),
+		"updated":          l.updated,
+		"in_flight_stored": l.inFlight,
+		"in_flight_full":   l.kernel.InFlightFull,
+		"not_attempted":    l.kernel.NotAttempted,
+		"seen":             l.kernel.Seen + l.kernel.Missed,
+		"sent":             l.kernel.Sent,
+		"process_seen":     l.kernel.ProcessSeen,
+		"process_sent":     l.kernel.ProcessSent,
+		"process_lost":     l.kernel.ProcessLost,
+	}
+	var sum uint64
+	for cause, n := range l.lost() {
+		c["lost_"+lostNames[cause]] = n
+		sum += n
+	}
+	c["lost"] = sum
+	if done := c["stored"] + c["coalesced"] + c["folded"] + sum; c["seen"] > done {
+		c["in_flight"] = c["seen"] - done
+	} else {
+		c["in_flight"] = 0
+	}
+	return c
+}
+
+// lostNames are the causes as the names of counters have them.
+var lostNames = map[string]string{
+	causeRing:   "ring",
+	causeMemory: "memory",
+	causeMissed: "missed",
+	causeStore:  "store",
+}
+
+// gaps keeps the latest loss of each cause, so that one that lasts is one row.
+type gaps struct {
+	quiet    uint64 // ns without a loss after which the next is another gap
+	latest   map[string]*lastGap
+	replaced []store.Gap // not handed out yet, and no longer the latest
+}
+
+type lastGap struct {
+	store.Gap
+	described uint64 // process descriptions lost
+	changed   bool
+	ended     bool
+}
+
+// extend adds what was lost between from and to.
+func (g *gaps) extend(cause string, from, to, lost, described uint64) {
+	o := g.latest[cause]
+	if lost == 0 && described == 0 {
+		if o != nil && to-o.To >= g.quiet {
+			o.ended = true
+		}
+		return
+	}
+	if o == nil || o.ended {
+		if o != nil && o.changed {
+			g.replaced = append(g.replaced, o.Gap)
+		}
+		o = &lastGap{Gap: store.Gap{From: from, Cause: cause}}
+		g.latest[cause] = o
+	}
+	o.To, o.changed = to, true
+	o.Lost += lost
+	o.described += described
+	o.Detail = detailOf(cause, o.described)
+}
+
+// correct takes back up to n of what the latest gap said was lost, and returns how many it could not.
+func (g *gaps) correct(cause string, n uint64) uint64 {
+	o := g.latest[cause]
+	if o == nil {
+		return n
+	}
+	back := min(o.Lost, n)
+	o.Lost -= back
+	o.changed = o.changed || back > 0
+	return n - back
+}
+
+// pending tells whether take would return something.
+func (g *gaps) pending() bool {
+	for _, o := range g.latest {
+		if o.changed {
+			return true
+		}
+	}
+	return len(g.replaced) > 0
+}
+
+// take returns the gaps that are new or have changed since the last call.
+func (g *gaps) take() []store.Gap {
+	out := g.replaced
+	g.replaced = nil
+	for _, o := range g.latest {
+		if o.changed {
+			out = append(out, o.Gap)
+			o.changed = false
+		}
+	}
+	return out
+}
+
+func detailOf(cause string, described uint64) string {
+	switch cause {
+	case causeRing:
+		return "connects came faster than they were read"
+	case causeMemory:
+		return "connects came faster than they could be written, and the queue was full"
+	case causeMissed:
+		return "the kernel did not run a probe this many times"
+	case causeProcessRing:
+		return fmt.Sprintf("%d process descriptions; connects are complete", described)
+	case causeStore:
+		return "the tape could not be written"
+	}
+	return ""
+}

@@ -1,0 +1,252 @@
+// Package recorder is the running service: it drains what the kernel recorded, finds out who every connect belongs to,
+// batches the rows and hands them to the tape, and accounts for each attempt.
+//
+// Two goroutines share the work. One drains: it owns process table, caches and ledger, and never waits for the disk.
+// The other writes: it takes whole batches and waits for each to be on disk. Between them is a queue of bounded memory.
+// A third watches the clock, a fourth prints.
+//
+// The package knows bpf and store. It knows nothing of SQL, of command lines, or of how a hook works.
+package recorder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/conntape/conntape/bpf"
+	"github.com/conntape/conntape/store"
+)
+
+// Defaults of Options.
+const (
+	DefaultBatchAge  = time.Second
+	DefaultBatchRows = 100_000
+	DefaultBuffer    = 64 << 20
+)
+
+// MinBuffer is the least memory that a queue can work with.
+const MinBuffer = 1 << 20
+
+// Options say what to record and where to.
+type Options struct {
+	Dir       string        // of the tape
+	Backend   bpf.Backend   // "" takes the first that attaches
+	BatchAge  time.Duration // a row is on disk at most this long after it was read; 0 is DefaultBatchAge
+	BatchRows int           // rows after which a batch is written before its time; 0 is DefaultBatchRows
+	Buffer    int64         // bytes of rows that may wait for the disk; 0 is DefaultBuffer
+	RingBytes uint32        // of the kernel's ring; 0 is its default
+
+	Version  string
+	Status   io.Writer // where to say that recording began, and how it goes; nil is nowhere
+	Terminal bool      // Status is a terminal
+	Logger   *slog.Logger
+}
+
+func (o Options) check() error {
+	switch {
+	case o.Dir == "":
+		return errors.New("no tape directory")
+	case o.BatchAge < 0, o.BatchRows < 0:
+		return errors.New("a batch needs a positive age and size")
+	case o.Buffer != 0 && o.Buffer < MinBuffer:
+		return fmt.Errorf("a buffer of %d bytes is too small: %d is the least", o.Buffer, MinBuffer)
+	}
+	return nil
+}
+
+// Run records until ctx ends, and returns nil then: everything seen until that moment is on the tape. An error means
+// that recording did not begin, or could not go on.
+func Run(ctx context.Context, o Options) (err error) {
+	if err := o.check(); err != nil {
+		return err
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	capture, err := bpf.Open(bpf.Options{Backend: o.Backend, RingBytes: o.RingBytes, Logger: o.Logger})
+	if err != nil {
+		return fmt.Errorf("start capture: %w", err)
+	}
+	defer func() { err = errors.Join(err, capture.Close()) }()
+	w := store.WriterOptions{
+		Version:    o.Version,
+		Backend:    string(capture.Backend()),
+		BlindSpots: capture.BlindSpots(),
+		Now:        takeAnchor(anchorStart),
+		Logger:     o.Logger,
+	}
+	if err := describeHost(&w); err != nil {
+		return err
+	}
+	tape, err := store.OpenWriter(o.Dir, w)
+	if err != nil {
+		return fmt.Errorf("open tape: %w", err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		o.Logger.Warn("mounts not read", "error", err)
+	}
+	return newRecorder(capture, tape, configOf(o), hostFiles{
+		proc: "/proc", passwd: "/etc/passwd", cgroups: cgroupMount(mounts),
+	}).run(ctx, o)
+}
+
+// config is what of Options the loops need, with their intervals.
+type config struct {
+	batchAge    time.Duration
+	batchRows   int
+	buffer      int64
+	tick        time.Duration // of housekeeping
+	flightAge   time.Duration // after which an attempt that has not returned is written
+	heartbeat   time.Duration // longest time without a batch
+	retryDelays []time.Duration
+}
+
+func configOf(o Options) config {
+	c := config{
+		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer,
+		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, retryDelays: defaultRetries(),
+	}
+	if c.batchAge == 0 {
+		c.batchAge = DefaultBatchAge
+	}
+	if c.batchRows == 0 {
+		c.batchRows = DefaultBatchRows
+	}
+	if c.buffer == 0 {
+		c.buffer = DefaultBuffer
+	}
+	return c
+}
+
+// hostFiles are the places on the host that the recorder reads.
+type hostFiles struct {
+	proc    string
+	passwd  string
+	cgroups string // mount of cgroup v2, "" none
+}
+
+// recorder is one run. Everything but queue, writer, anchors and progress belongs to the draining goroutine.
+type recorder struct {
+	src    source
+	sink   sink
+	config config
+	log    *slog.Logger
+	boot   func() uint64 // now, ns CLOCK_BOOTTIME
+	proc   procfs
+
+	table    *table
+	resolver *resolver
+	reissues *reissues
+	flight   *inFlight
+	ledger   *ledger
+	queue    *queue
+	writer   *writer
+	anchors  anchors
+	progress progress
+
+	rec     bpf.Connect // reused
+	process bpf.Process
+	row     store.Connection
+
+	horizon        uint64 // every record of what ended before this has been read, ns CLOCK_BOOTTIME
+	passed         uint64 // when the last pass began
+	received       uint64 // when the last record was noticed
+	receivedBefore uint64 // ledger.received then
+	opened         uint64 // when the open batch got its first row; 0 it has none
+	pushed         uint64 // when the last batch was handed over
+	nextTick       uint64
+	nextWalk       uint64
+	relearnAlive   int   // walks over all processes that are due
+	err            error // of a look at the process ring from where none can be returned
+}
+
+func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
+	r := &recorder{
+		src: src, sink: out, config: c,
+		log:      slog.New(slog.DiscardHandler),
+		boot:     bootNow,
+		proc:     procfs{root: host.proc},
+		table:    newTable(newUsers(host.passwd), newCgroups(host.cgroups)),
+		reissues: newReissues(),
+		flight:   newInFlight(),
+		queue:    newQueue(c.buffer),
+	}
+	r.resolver = newResolver(string(src.Backend()), r.table, r.who)
+	r.writer = &writer{recorder: r, stopping: make(chan struct{})}
+	now := r.boot()
+	r.ledger = newLedger(now, uint64(c.tick))
+	r.passed, r.pushed, r.received = now, now, now
+	return r
+}
+
+// run records until ctx ends, then closes the tape.
+func (r *recorder) run(ctx context.Context, o Options) error {
+	if o.Logger != nil {
+		r.log = o.Logger
+	}
+	if _, err := r.table.users.refresh(); err != nil {
+		r.log.Warn("users not read", "error", err)
+	}
+	var background sync.WaitGroup
+	clock, stopClock := context.WithCancel(context.Background())
+	defer stopClock()
+	background.Go(func() {
+		if err := watchClock(clock, &r.anchors); err != nil {
+			r.log.Warn("clock not watched", "error", err)
+		}
+	})
+	background.Go(r.writer.run)
+	shown := make(chan struct{})
+	if o.Status != nil {
+		announce(o.Status, string(r.src.Backend()), o.Dir, r.src.BlindSpots())
+		go func() { // not waited for before the tape is closed: a stopped terminal blocks it
+			defer close(shown)
+			r.showStatus(clock.Done(), o.Status, o.Terminal)
+		}()
+	}
+
+	err := r.learnAlive(store.SourceSnapshot)
+	if err == nil {
+		err = r.drain(ctx)
+	}
+	reason := "told to stop"
+	if err != nil {
+		reason = err.Error()
+	}
+	err = errors.Join(err, r.finish())
+	stopped := r.boot()
+	close(r.writer.stopping)
+	stopClock()
+	r.queue.close()
+	background.Wait()
+	err = errors.Join(err, r.closeTape(stopped, reason))
+	if o.Status != nil {
+		<-shown
+		r.summarize(o.Status)
+	}
+	return err
+}
+
+// closeTape says when and why recording ended, and what the last batches failed to say.
+func (r *recorder) closeTape(stopped uint64, reason string) error {
+	var errs []error
+	r.ledger.observe(stopped, r.ledger.kernel)
+	left := r.writer.takeCarried()
+	left.Gaps = append(left.Gaps, r.ledger.gaps.take()...)
+	if len(left.Gaps)+len(left.Anchors) > 0 {
+		if err := r.sink.Append(left); err != nil {
+			errs = append(errs, fmt.Errorf("write last gaps: %w", err))
+		}
+	}
+	err := r.sink.Close(store.Gap{From: stopped, Cause: store.CauseStopped, Detail: reason}, r.ledger.counters())
+	if err != nil {
+		errs = append(errs, fmt.Errorf("close tape: %w", err))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,35 @@
+package recorder
+
+import (
+	"time"
+
+	"github.com/conntape/conntape/bpf"
+	"github.com/conntape/conntape/store"
+)
+
+// source is what the recorder needs of a capture. *bpf.Capture is one; tests script another.
+//
+// Order is the contract that everything here rests on: a process record that a connect needs is in the process ring
+// before that connect is in the connect ring.
+type source interface {
+	Backend() bpf.Backend
+	BlindSpots() []string
+	// Snapshot calls fn for every process alive, without argv. The record is good only until fn returns.
+	Snapshot(fn func(*bpf.Process)) error
+	// ReadConnect returns what the ring holds, deadline passed or not; os.ErrDeadlineExceeded means that it is empty.
+	ReadConnect(deadline time.Time, rec *bpf.Connect) error
+	// ReadProcess never blocks; false means that the ring is empty.
+	ReadProcess(rec *bpf.Process) (bool, error)
+	// InFlight calls fn for every attempt that has begun and not returned.
+	InFlight(fn func(*bpf.Connect)) error
+	Counters() (bpf.Counters, error)
+	// Detach ends the capture; rings, in-flight map and counters stay readable, so that the last of each can agree.
+	Detach() error
+	Close() error
+}
+
+// sink is what the recorder needs of a tape. *store.Writer is one.
+type sink interface {
+	Append(store.Batch) error
+	Close(stop store.Gap, c store.Counters) error
+}

@@ -1,0 +1,109 @@
+package recorder
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// progress is what the status line shows: written by the draining goroutine, read by the status goroutine.
+type progress struct {
+	seen, rows, coalesced, lost atomic.Uint64
+	queued                      atomic.Int64 // percent of the bound
+}
+
+// publish tells the status goroutine how things stand.
+func (r *recorder) publish() {
+	l := r.ledger
+	lost := l.dropped.Load()
+	for _, n := range l.observed {
+		lost += n
+	}
+	r.progress.seen.Store(max(l.kernel.Seen+l.kernel.Missed, l.received))
+	r.progress.rows.Store(l.rows)
+	r.progress.coalesced.Store(l.coalesced)
+	r.progress.lost.Store(lost)
+	r.progress.queued.Store(r.queue.used.Load() * 100 / r.queue.bound)
+}
+
+// announce says what is recorded, where to, and what is not seen.
+func announce(w io.Writer, backend, dir string, blindSpots []string) {
+	fmt.Fprintf(w, "conntape: recording to %s with the %s backend; stop with Ctrl-C\n", dir, backend)
+	for _, s := range blindSpots {
+		fmt.Fprintf(w, "conntape: not seen: %s\n", s)
+	}
+}
+
+// Intervals between status lines: on a terminal one line that rewrites itself, else a line for a log.
+const (
+	terminalEvery = time.Second
+	logEvery      = 10 * time.Second
+)
+
+// showStatus prints until stop is closed. It has a goroutine of its own because a terminal that was stopped blocks it.
+func (r *recorder) showStatus(stop <-chan struct{}, w io.Writer, terminal bool) {
+	every := logEvery
+	if terminal {
+		every = terminalEvery
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	var before uint64
+	for {
+		select {
+		case <-stop:
+			if terminal {
+				io.WriteString(w, "\r\x1b[K")
+			}
+			return
+		case <-ticker.C:
+		}
+		seen := r.progress.seen.Load()
+		line := r.statusLine(float64(seen-before) / every.Seconds())
+		if terminal {
+			io.WriteString(w, "\r\x1b[K"+line)
+		} else if seen != before {
+			io.WriteString(w, "conntape: "+line+"\n")
+		}
+		before = seen
+	}
+}
+
+func (r *recorder) statusLine(rate float64) string {
+	p := &r.progress
+	s := fmt.Sprintf("%s connects · %s/s · %s rows on disk · lost %s", grouped(p.seen.Load()), grouped(uint64(rate+0.5)),
+		grouped(r.writer.committed.Load()), grouped(p.lost.Load()))
+	if n := p.coalesced.Load(); n > 0 {
+		s += " · " + grouped(n) + " counted together"
+	}
+	if n := p.queued.Load(); n >= 10 {
+		s += fmt.Sprintf(" · queue %d%%", n)
+	}
+	if r.writer.failing.Load() {
+		s += " · tape not writable"
+	}
+	return s
+}
+
+// summarize says what became of everything.
+func (r *recorder) summarize(w io.Writer) {
+	c := r.ledger.counters()
+	fmt.Fprintf(w, "conntape: stopped: %s connects seen, %s rows, %s counted together, %s lost\n",
+		grouped(c["seen"]), grouped(c["stored"]), grouped(c["coalesced"]), grouped(c["lost"]))
+}
+
+// grouped writes 1234567 as 1,234,567.
+func grouped(n uint64) string {
+	digits := strconv.FormatUint(n, 10)
+	var b strings.Builder
+	for i, c := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			b.WriteByte(',')
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}

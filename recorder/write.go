@@ -1,0 +1,77 @@
+package recorder
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/conntape/conntape/store"
+)
+
+// defaultRetries are the waits before a batch that could not be written is tried again, by now in another segment. When
+// they are used up the batch is lost; the queue fills meanwhile, and draining goes on.
+func defaultRetries() []time.Duration {
+	return []time.Duration{time.Second, 5 * time.Second, 20 * time.Second}
+}
+
+// writer takes batches from the queue and writes them. It belongs to the writing goroutine, but for its atomics.
+type writer struct {
+	*recorder
+	failing   atomic.Bool // the last try did not work
+	committed atomic.Uint64
+	stopping  chan struct{} // closed when waiting is over
+
+	mu      sync.Mutex
+	carried store.Batch // gaps and anchors of batches that were dropped
+}
+
+// run writes until the queue is closed and empty.
+func (w *writer) run() {
+	for b := w.queue.take(); b != nil; b = w.queue.take() {
+		if err := w.write(b); err != nil {
+			w.drop(b, err)
+		}
+		w.queue.done(b)
+	}
+}
+
+// write tries until the batch is on disk or the delays are used up.
+func (w *writer) write(b *batch) error {
+	for try := 0; ; try++ {
+		err := w.sink.Append(b.Batch)
+		w.failing.Store(err != nil)
+		if err == nil {
+			w.committed.Add(b.rows)
+			return nil
+		}
+		if try == len(w.config.retryDelays) {
+			return err
+		}
+		w.log.Warn("batch not written", "rows", b.rows, "try", try+1, "error", err)
+		select {
+		case <-time.After(w.config.retryDelays[try]):
+		case <-w.stopping:
+			try = len(w.config.retryDelays) - 1
+		}
+	}
+}
+
+// drop counts a batch as lost. What it had to tell beside attempts the next one will tell.
+func (w *writer) drop(b *batch, err error) {
+	w.log.Error("batch lost", "connects", b.events, "error", err)
+	w.ledger.droppedRows.Add(b.rows)
+	w.ledger.dropped.Add(b.events)
+	w.mu.Lock()
+	w.carried.Gaps = append(w.carried.Gaps, b.Gaps...)
+	w.carried.Anchors = append(w.carried.Anchors, b.Anchors...)
+	w.mu.Unlock()
+}
+
+// takeCarried returns what dropped batches left.
+func (w *writer) takeCarried() store.Batch {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := w.carried
+	w.carried = store.Batch{}
+	return c
+}
