@@ -24,11 +24,11 @@ static __always_inline __u8 *local_of(struct connect_large *r)
 }
 
 /* The bound address of an inet socket, written as the sockaddr that getsockname(2) would give. */
-static __always_inline void read_local_inet(struct connect_large *r, struct sock *sk)
+static __always_inline void read_local_inet(struct connect_large *r, struct sock *sk, const bool typed)
 {
 	/* A raw socket keeps its protocol there (raw_bind, inet_create): it has no port. */
-	__u16 port = r->c.type == SOCK_RAW ? 0 : BPF_CORE_READ(sk, __sk_common.skc_num);
-	__be32 v4 = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+	__u16 port = r->c.type == SOCK_RAW ? 0 : READ(typed, sk, __sk_common.skc_num);
+	__be32 v4 = READ(typed, sk, __sk_common.skc_rcv_saddr);
 	__u8 *local = local_of(r);
 
 	if (r->c.socket_family == AF_INET) {
@@ -67,40 +67,56 @@ static __always_inline void read_local_unix(struct connect_large *r, struct sock
 }
 
 /* Who tries. The worker that io_uring borrows counts as itself by tid and comm, and as the ring's owner otherwise. */
-static __always_inline void begin_task(struct connect_large *r, struct task_struct *task)
+static __always_inline void begin_task_as(struct connect_large *r, struct task_struct *task, const bool typed)
 {
-	struct task_struct *owner = owner_of(task);
-	const struct cred *cred = BPF_CORE_READ(task, cred); /* a worker runs with the credentials of the request */
+	struct task_struct *owner = owner_of(task, typed);
+	const struct cred *cred = READ(typed, task, cred); /* a worker runs with the credentials of the request */
+
+	r->c.process = key_of(owner, typed);
+	r->c.cgroup_id = READ(typed, owner, cgroups, dfl_cgrp, kn, id);
+	r->c.tid = READ(typed, task, pid);
+	r->c.uid = READ(typed, cred, uid.val);
+	r->c.gid = READ(typed, cred, gid.val);
+	r->c.euid = READ(typed, cred, euid.val);
+	r->c.loginuid = loginuid_of(owner, typed);
+	r->c.session_id = session_of(owner, typed);
+	if (owner != task)
+		r->c.flags |= CONNECT_KERNEL_WORKER;
+}
+
+/* Fills in the current task, and the syscall that it is in. */
+static __always_inline void begin_task(struct connect_large *r, struct regs *regs)
+{
+	struct task_struct *task;
 
 	r->c.boot_time = bpf_ktime_get_boot_ns();
-	r->c.process = key_of(owner);
-	r->c.cgroup_id = BPF_CORE_READ(owner, cgroups, dfl_cgrp, kn, id);
-	r->c.tid = BPF_CORE_READ(task, pid);
-	r->c.uid = BPF_CORE_READ(cred, uid.val);
-	r->c.gid = BPF_CORE_READ(cred, gid.val);
-	r->c.euid = BPF_CORE_READ(cred, euid.val);
-	r->c.loginuid = loginuid_of(owner);
-	r->c.session_id = session_of(owner);
 	r->c.hook_errno = UNKNOWN_ERRNO;
 	r->c.error = UNKNOWN_ERRNO;
 	r->c.fd = -1;
-	if (owner != task)
-		r->c.flags |= CONNECT_KERNEL_WORKER;
-	BPF_CORE_READ_INTO(&r->c.comm, task, comm);
+	bpf_get_current_comm(&r->c.comm, sizeof(r->c.comm));
+	if (typed_task) {
+		task = bpf_get_current_task_btf();
+		begin_task_as(r, task, true);
+		read_regs(task, regs, true);
+	} else {
+		task = (struct task_struct *)bpf_get_current_task();
+		begin_task_as(r, task, false);
+		read_regs(task, regs, false);
+	}
 }
 
 /* Which socket, and what it is bound to. Wants flags' CONNECT_LARGE to be settled. */
-static __always_inline void begin_socket(struct connect_large *r, struct sock *sk, short type)
+static __always_inline void begin_socket(struct connect_large *r, struct sock *sk, short type, const bool typed)
 {
-	r->c.socket_family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	r->c.socket_family = READ(typed, sk, __sk_common.skc_family);
 	r->c.type = type;
-	r->c.protocol = BPF_CORE_READ(sk, sk_protocol);
-	r->c.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	r->c.protocol = READ(typed, sk, sk_protocol);
+	r->c.netns = READ(typed, sk, __sk_common.skc_net.net, ns.inum);
 	if (r->c.socket_family == AF_UNIX) {
 		if (r->c.flags & CONNECT_LARGE)
 			read_local_unix(r, sk);
 	} else if (r->c.socket_family == AF_INET || r->c.socket_family == AF_INET6) {
-		read_local_inet(r, sk);
+		read_local_inet(r, sk, typed);
 	}
 }
 
@@ -111,18 +127,23 @@ static __always_inline void begin_socket(struct connect_large *r, struct sock *s
  */
 static __always_inline void begin_via(struct connect_large *r, struct sock *sk, const struct regs *regs)
 {
-	struct socket *sock = sk ? BPF_CORE_READ(sk, sk_socket) : NULL;
+	struct socket *sock;
 
 	if (is_connect(regs)) {
 		r->c.via = VIA_CONNECT;
 		r->c.fd = regs->arg[0];
-	} else if (is_socketcall(regs)) {
+		return;
+	}
+	if (is_socketcall(regs)) {
 		__u32 args[1] = {};
 
 		r->c.via = VIA_SOCKETCALL;
 		if (!bpf_probe_read_user(args, sizeof(args), (void *)regs->arg[1]))
 			r->c.fd = args[0];
-	} else if (sk && (!sock || !BPF_CORE_READ(sock, file))) {
+		return;
+	}
+	sock = sk ? BPF_CORE_READ(sk, sk_socket) : NULL;
+	if (sk && (!sock || !BPF_CORE_READ(sock, file))) {
 		r->c.via = VIA_KERNEL;
 	} else if (is_send(regs)) {
 		r->c.via = VIA_FASTOPEN;
@@ -161,14 +182,15 @@ static __always_inline void begin_remote(struct connect_large *r, const void *ad
 /* Marks the second issue of an io_uring request. Wants via. */
 static __always_inline void begin_reissue(struct attempt *a, struct sock *sk)
 {
-	struct socket *sock = BPF_CORE_READ(sk, sk_socket);
+	struct socket *sock;
 	struct connect_large *r = &a->record;
 
-	if (r->c.via == VIA_KERNEL)
+	if (r->c.via == VIA_KERNEL || (r->c.via != VIA_IO_URING && !uring_pends))
 		return;
+	sock = BPF_CORE_READ(sk, sk_socket);
 	a->socket.sock = (__u64)sk;
 	a->socket.inode = BPF_CORE_READ((struct socket_alloc *)sock, vfs_inode.i_ino);
-	if (bpf_map_delete_elem(&uring_pending, &a->socket))
+	if (!uring_pends || bpf_map_delete_elem(&uring_pending, &a->socket))
 		return;
 	r->c.via = VIA_IO_URING; /* task work on the way out of connect(2) looks like it */
 	r->c.fd = -1;
@@ -182,51 +204,104 @@ static __always_inline void send_now(struct attempt *a)
 	send_connect(&a->record);
 }
 
-static __always_inline void park(struct attempt *a)
+/* The current thread's attempt in flight, or NULL. */
+static __always_inline struct attempt *in_flight(void)
+{
+	struct attempt *a;
+	__u32 tid;
+
+	if (task_storage) {
+		a = bpf_task_storage_get(&in_flight_storage, bpf_get_current_task_btf(), NULL, 0);
+		return a && a->active ? a : NULL;
+	}
+	tid = bpf_get_current_pid_tgid();
+	return bpf_map_lookup_elem(&in_flight_hash, &tid);
+}
+
+static __always_inline void clear(struct attempt *a)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+
+	if (task_storage)
+		a->active = 0;
+	else
+		bpf_map_delete_elem(&in_flight_hash, &tid);
+}
+
+/* Sends the current thread's attempt, whose return nobody will see. */
+static __always_inline void abandon(void)
+{
+	struct attempt *a = in_flight();
+
+	if (!a)
+		return;
+	a->record.c.flags |= CONNECT_RETURN_LOST;
+	send_connect(&a->record);
+	clear(a);
+}
+
+/*
+ * Where the current thread's attempt is to be put together: in its task storage, or where there is none on the stack.
+ * Of the former only the header is cleared: what is behind its lengths is not read.
+ */
+static __always_inline struct attempt *new_attempt(struct attempt *stack)
+{
+	struct attempt *a;
+
+	if (task_storage) {
+		a = bpf_task_storage_get(&in_flight_storage, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (a) {
+			if (a->active) /* an earlier one whose return went unseen */
+				abandon();
+			__builtin_memset(&a->record.c, 0, sizeof(a->record.c));
+			return a;
+		}
+	}
+	__builtin_memset(stack, 0, sizeof(*stack));
+	return stack;
+}
+
+/* Keeps the current thread's attempt until it returns. */
+static __always_inline void park(struct attempt *a, struct attempt *stack)
 {
 	__u32 tid = a->record.c.tid;
-	struct attempt *stale = bpf_map_lookup_elem(&in_flight, &tid);
 	__u8 one = 1;
 
 	count(COUNT_SEEN);
-	if (stale) { /* its return went unseen */
-		stale->record.c.flags |= CONNECT_RETURN_LOST;
-		send_connect(&stale->record);
-	}
-	if (!bpf_map_update_elem(&in_flight, &tid, a, BPF_ANY))
+	if (a != stack) {
+		barrier(); /* in_flight_snapshot may look at any time */
+		a->active = 1;
 		return;
+	}
+	if (!task_storage) {
+		if (!bpf_map_update_elem(&in_flight_hash, &tid, a, BPF_NOEXIST))
+			return;
+		abandon(); /* an earlier one whose return went unseen */
+		if (!bpf_map_update_elem(&in_flight_hash, &tid, a, BPF_NOEXIST))
+			return;
+	}
 	count(COUNT_IN_FLIGHT_FULL);
 	a->record.c.flags |= CONNECT_RETURN_LOST;
 	bpf_map_update_elem(&sent_early, &tid, &one, BPF_ANY);
 	send_connect(&a->record);
 }
 
-/* Sends the thread's attempt with what connect returned. False: there is none. */
-static __always_inline bool finish(__u32 tid, long ret)
+/* Sends the current thread's attempt with what connect returned. False: there is none. */
+static __always_inline bool finish(long ret)
 {
-	struct attempt *a = bpf_map_lookup_elem(&in_flight, &tid);
+	struct attempt *a = in_flight();
 	__u8 one = 1;
 
 	if (!a)
 		return false;
 	a->record.c.error = ret < 0 ? -ret : 0;
-	if (a->record.c.via == VIA_IO_URING && (ret == -EINPROGRESS || ret == -EAGAIN))
+	if (a->record.c.via == VIA_IO_URING && (ret == -EINPROGRESS || ret == -EAGAIN)) {
 		bpf_map_update_elem(&uring_pending, &a->socket, &one, BPF_ANY);
+		uring_pends = 1;
+	}
 	send_connect(&a->record);
-	bpf_map_delete_elem(&in_flight, &tid);
+	clear(a);
 	return true;
-}
-
-/* The thread ends: what it had in flight has no return to wait for. */
-static __always_inline void abandon(__u32 tid)
-{
-	struct attempt *a = bpf_map_lookup_elem(&in_flight, &tid);
-
-	if (!a)
-		return;
-	a->record.c.flags |= CONNECT_RETURN_LOST;
-	send_connect(&a->record);
-	bpf_map_delete_elem(&in_flight, &tid);
 }
 
 #endif

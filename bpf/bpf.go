@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
@@ -135,7 +136,8 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 
 // configure keeps of spec only what the plan needs and sets sizes and constants.
 func configure(spec *ebpf.CollectionSpec, p plan, o Options) error {
-	keep := map[string]bool{"process_snapshot": true}
+	storage := mayUseTaskStorage(p.storage)
+	keep := map[string]bool{"process_snapshot": true, "in_flight_snapshot": storage}
 	for _, hooks := range [][]hook{processHooks(), p.hooks, p.returns} {
 		for _, h := range hooks {
 			keep[h.program] = true
@@ -145,6 +147,12 @@ func configure(spec *ebpf.CollectionSpec, p plan, o Options) error {
 		if !keep[name] {
 			delete(spec.Programs, name)
 		}
+	}
+	if storage {
+		spec.Maps["in_flight_hash"].MaxEntries = 1
+	} else { // the type is unknown to kernels before 5.11, and the programs still name the map
+		m := spec.Maps["in_flight_storage"]
+		m.Type, m.Flags, m.MaxEntries = ebpf.Hash, 0, 1
 	}
 	ring := spec.Maps["connects"]
 	if o.RingBytes != 0 {
@@ -159,6 +167,8 @@ func configure(spec *ebpf.CollectionSpec, p plan, o Options) error {
 	}
 	set := map[string]any{
 		"wakeup_bytes":   ring.MaxEntries / 4,
+		"task_storage":   storage,
+		"typed_task":     version >= 5<<16|11<<8,
 		"tracing_cookie": version >= 5<<16|12<<8,
 	}
 	for name, value := range set {
@@ -167,6 +177,13 @@ func configure(spec *ebpf.CollectionSpec, p plan, o Options) error {
 		}
 	}
 	return nil
+}
+
+// mayUseTaskStorage asks the kernel for the hooks' program type. Tracing programs cannot be probed; they may use what
+// tracepoint programs may (kernel/trace/bpf_trace.c, bpf_tracing_func_proto).
+func mayUseTaskStorage(t ebpf.ProgramType) bool {
+	return features.HaveProgramHelper(ebpf.TracePoint, asm.FnTaskStorageGet) == nil &&
+		(t == ebpf.Tracing || features.HaveProgramHelper(t, asm.FnTaskStorageGet) == nil)
 }
 
 // Backend tells which backend is attached.

@@ -29,19 +29,19 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym __weak; /* 6.2 */
 
-static __always_inline void begin(struct attempt *a, struct sock *sk, short type, const void *address, int addrlen)
+static __always_inline void begin(struct attempt *a, struct sock *sk, short type, const void *address, int addrlen,
+				  const bool typed)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct connect_large *r = &a->record;
 	struct regs regs;
 
-	read_regs(task, &regs);
-	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_UNIX)
+	if (READ(typed, sk, __sk_common.skc_family) == AF_UNIX)
 		r->c.flags |= CONNECT_LARGE;
 	begin_remote(r, address, addrlen, false);
-	begin_task(r, task);
-	begin_socket(r, sk, type);
+	begin_task(r, &regs);
+	begin_socket(r, sk, type, typed);
 	begin_via(r, sk, &regs);
+	begin_reissue(a, sk);
 }
 
 /* ---- fexit: security/security.c, int security_socket_connect(struct socket *, struct sockaddr *, int) ---- */
@@ -51,18 +51,17 @@ int fexit_connect(__u64 *ctx)
 {
 	struct socket *sock = (struct socket *)ctx[0];
 	struct sock *sk = sock->sk;
-	struct attempt a = {};
+	struct attempt stack, *a = new_attempt(&stack);
 	int ret = ctx[3];
 
-	begin(&a, sk, sock->type, (void *)ctx[1], ctx[2]);
-	begin_reissue(&a, sk);
-	a.record.c.cookie = tracing_cookie ? bpf_get_socket_cookie(sk) : made_cookie(sk);
-	a.record.c.hook_errno = -ret;
+	begin(a, sk, sock->type, (void *)ctx[1], ctx[2], true);
+	a->record.c.cookie = tracing_cookie ? bpf_get_socket_cookie(sk) : made_cookie(sk);
+	a->record.c.hook_errno = -ret;
 	if (ret) { /* __sys_connect_file returns the same at once */
-		a.record.c.error = -ret;
-		send_now(&a);
+		a->record.c.error = -ret;
+		send_now(a);
 	} else {
-		park(&a);
+		park(a, &stack);
 	}
 	return 0;
 }
@@ -71,7 +70,7 @@ int fexit_connect(__u64 *ctx)
 SEC("fexit/__sys_connect_file")
 int fexit_return(__u64 *ctx)
 {
-	finish(bpf_get_current_pid_tgid(), (int)ctx[4]);
+	finish((int)ctx[4]);
 	return 0;
 }
 
@@ -80,7 +79,7 @@ int fexit_return(__u64 *ctx)
 SEC("tracepoint/syscalls/sys_exit_connect")
 int exit_connect(struct sys_exit_args *ctx)
 {
-	finish(bpf_get_current_pid_tgid(), ctx->ret);
+	finish(ctx->ret);
 	return 0;
 }
 
@@ -101,12 +100,11 @@ int exit_connect(struct sys_exit_args *ctx)
 static __always_inline void kprobe_begin(struct socket *sock, const void *address, int addrlen)
 {
 	struct sock *sk = BPF_CORE_READ(sock, sk);
-	struct attempt a = {};
+	struct attempt stack, *a = new_attempt(&stack);
 
-	begin(&a, sk, BPF_CORE_READ(sock, type), address, addrlen);
-	begin_reissue(&a, sk);
-	a.record.c.cookie = made_cookie(sk);
-	park(&a);
+	begin(a, sk, BPF_CORE_READ(sock, type), address, addrlen, false);
+	a->record.c.cookie = made_cookie(sk);
+	park(a, &stack);
 }
 
 SEC("kprobe/security_socket_connect")
@@ -119,15 +117,14 @@ int kprobe_connect(struct pt_regs *ctx)
 SEC("kretprobe/security_socket_connect")
 int kretprobe_connect(struct pt_regs *ctx)
 {
-	__u32 tid = bpf_get_current_pid_tgid();
-	struct attempt *a = bpf_map_lookup_elem(&in_flight, &tid);
+	struct attempt *a = in_flight();
 	int ret = RETURNED(ctx);
 
 	if (!a)
 		return 0;
 	a->record.c.hook_errno = -ret;
 	if (ret) /* __sys_connect_file returns the same at once */
-		finish(tid, ret);
+		finish(ret);
 	return 0;
 }
 
@@ -148,7 +145,7 @@ int kprobe_connect_file(struct pt_regs *ctx)
 SEC("kretprobe/__sys_connect_file")
 int kretprobe_return(struct pt_regs *ctx)
 {
-	finish(bpf_get_current_pid_tgid(), (int)RETURNED(ctx));
+	finish((int)RETURNED(ctx));
 	return 0;
 }
 
@@ -193,47 +190,42 @@ static __always_inline struct socket *socket_of(struct task_struct *task, int fd
 
 static __always_inline int cgroup_begin(struct bpf_sock_addr *ctx, int family)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct attempt a = {};
-	struct connect_large *r = &a.record;
-	struct sock *sk = NULL;
+	struct attempt stack, *a = new_attempt(&stack);
+	struct connect_large *r = &a->record;
 	struct regs regs;
 
-	read_regs(task, &regs);
 	if (family == AF_UNIX)
 		r->c.flags |= CONNECT_LARGE;
-	begin_task(r, task);
+	begin_task(r, &regs);
 	/* What the caller passed, which the kernel does not say before 6.7. */
 	r->c.addrlen = is_connect(&regs) ? (int)regs.arg[2] : family == AF_INET ? 16 : 28;
 	if (bpf_ksym_exists(bpf_cast_to_kern_ctx)) {
 		struct bpf_sock_addr_kern *kern = bpf_cast_to_kern_ctx(ctx);
 
-		sk = kern->sk;
 		if (!is_connect(&regs) && bpf_core_field_exists(struct bpf_sock_addr_kern, uaddrlen))
 			r->c.addrlen = kern->uaddrlen;
 		begin_remote(r, kern->uaddr, r->c.addrlen, false);
+		begin_via(r, kern->sk, &regs);
+		begin_socket(r, kern->sk, ctx->type, true);
 	} else {
-		remote_from_ctx(r, ctx, family == AF_INET6);
-		if (is_connect(&regs)) {
-			struct socket *sock = socket_of(task, regs.arg[0]);
+		struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+		struct socket *sock = is_connect(&regs) ? socket_of(task, regs.arg[0]) : NULL;
+		struct sock *sk = sock ? BPF_CORE_READ(sock, sk) : NULL;
 
-			sk = sock ? BPF_CORE_READ(sock, sk) : NULL;
-		}
-	}
-	begin_via(r, sk, &regs);
-	if (sk) {
-		begin_socket(r, sk, ctx->type);
-	} else {
+		remote_from_ctx(r, ctx, family == AF_INET6);
+		begin_via(r, sk, &regs);
 		r->c.socket_family = ctx->family;
 		r->c.type = ctx->type;
 		r->c.protocol = ctx->protocol;
+		if (sk)
+			begin_socket(r, sk, ctx->type, false);
 	}
 	r->c.cookie = bpf_get_socket_cookie(ctx);
 	if (r->c.via == VIA_CONNECT && !regs.compat) {
-		park(&a);
+		park(a, &stack);
 	} else { /* no tracepoint tells the return */
 		r->c.flags |= CONNECT_RETURN_LOST;
-		send_now(&a);
+		send_now(a);
 	}
 	return 1; /* let it pass */
 }
@@ -257,31 +249,31 @@ int cgroup_connect_unix(struct bpf_sock_addr *ctx)
 }
 
 /* What the hooks above do not see: the address can only come from the caller's memory, which it may have changed. */
-static __always_inline void record_unseen(struct task_struct *task, long ret)
+static __always_inline void record_unseen(long ret)
 {
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct attempt a = {};
 	struct connect_large *r = &a.record;
 	struct socket *sock;
 	struct regs regs;
 	int len;
 
-	read_regs(task, &regs);
+	begin_task(r, &regs);
 	len = regs.arg[2];
 	/* net/socket.c, __sys_connect and move_addr_to_kernel: it failed before it reached the socket. */
 	if (ret == -EBADF || ret == -ENOTSOCK || ret == -EFAULT || (ret == -EINVAL && (len < 0 || len > SOCKADDR_MAX))) {
 		count(COUNT_NOT_ATTEMPTED);
 		return;
 	}
-	r->c.flags = CONNECT_ADDRESS_FROM_USER;
+	r->c.flags |= CONNECT_ADDRESS_FROM_USER;
 	sock = socket_of(task, regs.arg[0]);
 	if (sock && BPF_CORE_READ(sock, sk, __sk_common.skc_family) == AF_UNIX)
 		r->c.flags |= CONNECT_LARGE;
 	begin_remote(r, (void *)regs.arg[1], len, true);
-	begin_task(r, task);
 	if (sock) {
 		struct sock *sk = BPF_CORE_READ(sock, sk);
 
-		begin_socket(r, sk, BPF_CORE_READ(sock, type));
+		begin_socket(r, sk, BPF_CORE_READ(sock, type), false);
 		r->c.cookie = made_cookie(sk);
 	}
 	r->c.via = VIA_CONNECT;
@@ -295,8 +287,8 @@ int exit_connect_unseen(struct sys_exit_args *ctx)
 {
 	__u32 tid = bpf_get_current_pid_tgid();
 
-	if (finish(tid, ctx->ret) || !bpf_map_delete_elem(&sent_early, &tid))
+	if (finish(ctx->ret) || !bpf_map_delete_elem(&sent_early, &tid))
 		return 0;
-	record_unseen((struct task_struct *)bpf_get_current_task(), ctx->ret);
+	record_unseen(ctx->ret);
 	return 0;
 }

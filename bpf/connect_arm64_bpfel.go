@@ -19,7 +19,8 @@ const (
 	connectMapConnects           = "connects"
 	connectMapCounters           = "counters"
 	connectMapDescriptions       = "descriptions"
-	connectMapInFlight           = "in_flight"
+	connectMapInFlightHash       = "in_flight_hash"
+	connectMapInFlightStorage    = "in_flight_storage"
 	connectMapProcesses          = "processes"
 	connectMapSentEarly          = "sent_early"
 	connectMapUringPending       = "uring_pending"
@@ -30,6 +31,7 @@ const (
 	connectProgExitConnectUnseen = "exit_connect_unseen"
 	connectProgFexitConnect      = "fexit_connect"
 	connectProgFexitReturn       = "fexit_return"
+	connectProgInFlightSnapshot  = "in_flight_snapshot"
 	connectProgKprobeConnect     = "kprobe_connect"
 	connectProgKprobeConnectFile = "kprobe_connect_file"
 	connectProgKretprobeConnect  = "kretprobe_connect"
@@ -38,7 +40,10 @@ const (
 	connectProgProcessExit       = "process_exit"
 	connectProgProcessFork       = "process_fork"
 	connectProgProcessSnapshot   = "process_snapshot"
+	connectVarTaskStorage        = "task_storage"
 	connectVarTracingCookie      = "tracing_cookie"
+	connectVarTypedTask          = "typed_task"
+	connectVarUringPends         = "uring_pends"
 	connectVarWakeupBytes        = "wakeup_bytes"
 )
 
@@ -91,6 +96,7 @@ type connectProgramSpecs struct {
 	ExitConnectUnseen *ebpf.ProgramSpec `ebpf:"exit_connect_unseen"`
 	FexitConnect      *ebpf.ProgramSpec `ebpf:"fexit_connect"`
 	FexitReturn       *ebpf.ProgramSpec `ebpf:"fexit_return"`
+	InFlightSnapshot  *ebpf.ProgramSpec `ebpf:"in_flight_snapshot"`
 	KprobeConnect     *ebpf.ProgramSpec `ebpf:"kprobe_connect"`
 	KprobeConnectFile *ebpf.ProgramSpec `ebpf:"kprobe_connect_file"`
 	KretprobeConnect  *ebpf.ProgramSpec `ebpf:"kretprobe_connect"`
@@ -105,20 +111,24 @@ type connectProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connectMapSpecs struct {
-	Connects     *ebpf.MapSpec `ebpf:"connects"`
-	Counters     *ebpf.MapSpec `ebpf:"counters"`
-	Descriptions *ebpf.MapSpec `ebpf:"descriptions"`
-	InFlight     *ebpf.MapSpec `ebpf:"in_flight"`
-	Processes    *ebpf.MapSpec `ebpf:"processes"`
-	SentEarly    *ebpf.MapSpec `ebpf:"sent_early"`
-	UringPending *ebpf.MapSpec `ebpf:"uring_pending"`
+	Connects        *ebpf.MapSpec `ebpf:"connects"`
+	Counters        *ebpf.MapSpec `ebpf:"counters"`
+	Descriptions    *ebpf.MapSpec `ebpf:"descriptions"`
+	InFlightHash    *ebpf.MapSpec `ebpf:"in_flight_hash"`
+	InFlightStorage *ebpf.MapSpec `ebpf:"in_flight_storage"`
+	Processes       *ebpf.MapSpec `ebpf:"processes"`
+	SentEarly       *ebpf.MapSpec `ebpf:"sent_early"`
+	UringPending    *ebpf.MapSpec `ebpf:"uring_pending"`
 }
 
 // connectVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connectVariableSpecs struct {
+	TaskStorage   *ebpf.VariableSpec `ebpf:"task_storage"`
 	TracingCookie *ebpf.VariableSpec `ebpf:"tracing_cookie"`
+	TypedTask     *ebpf.VariableSpec `ebpf:"typed_task"`
+	UringPends    *ebpf.VariableSpec `ebpf:"uring_pends"`
 	WakeupBytes   *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
 }
 
@@ -142,13 +152,14 @@ func (o *connectObjects) Close() error {
 //
 // It can be passed to loadConnectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connectMaps struct {
-	Connects     *ebpf.Map `ebpf:"connects"`
-	Counters     *ebpf.Map `ebpf:"counters"`
-	Descriptions *ebpf.Map `ebpf:"descriptions"`
-	InFlight     *ebpf.Map `ebpf:"in_flight"`
-	Processes    *ebpf.Map `ebpf:"processes"`
-	SentEarly    *ebpf.Map `ebpf:"sent_early"`
-	UringPending *ebpf.Map `ebpf:"uring_pending"`
+	Connects        *ebpf.Map `ebpf:"connects"`
+	Counters        *ebpf.Map `ebpf:"counters"`
+	Descriptions    *ebpf.Map `ebpf:"descriptions"`
+	InFlightHash    *ebpf.Map `ebpf:"in_flight_hash"`
+	InFlightStorage *ebpf.Map `ebpf:"in_flight_storage"`
+	Processes       *ebpf.Map `ebpf:"processes"`
+	SentEarly       *ebpf.Map `ebpf:"sent_early"`
+	UringPending    *ebpf.Map `ebpf:"uring_pending"`
 }
 
 func (m *connectMaps) Close() error {
@@ -156,7 +167,8 @@ func (m *connectMaps) Close() error {
 		m.Connects,
 		m.Counters,
 		m.Descriptions,
-		m.InFlight,
+		m.InFlightHash,
+		m.InFlightStorage,
 		m.Processes,
 		m.SentEarly,
 		m.UringPending,
@@ -167,7 +179,10 @@ func (m *connectMaps) Close() error {
 //
 // It can be passed to loadConnectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connectVariables struct {
+	TaskStorage   *ebpf.Variable `ebpf:"task_storage"`
 	TracingCookie *ebpf.Variable `ebpf:"tracing_cookie"`
+	TypedTask     *ebpf.Variable `ebpf:"typed_task"`
+	UringPends    *ebpf.Variable `ebpf:"uring_pends"`
 	WakeupBytes   *ebpf.Variable `ebpf:"wakeup_bytes"`
 }
 
@@ -182,6 +197,7 @@ type connectPrograms struct {
 	ExitConnectUnseen *ebpf.Program `ebpf:"exit_connect_unseen"`
 	FexitConnect      *ebpf.Program `ebpf:"fexit_connect"`
 	FexitReturn       *ebpf.Program `ebpf:"fexit_return"`
+	InFlightSnapshot  *ebpf.Program `ebpf:"in_flight_snapshot"`
 	KprobeConnect     *ebpf.Program `ebpf:"kprobe_connect"`
 	KprobeConnectFile *ebpf.Program `ebpf:"kprobe_connect_file"`
 	KretprobeConnect  *ebpf.Program `ebpf:"kretprobe_connect"`
@@ -201,6 +217,7 @@ func (p *connectPrograms) Close() error {
 		p.ExitConnectUnseen,
 		p.FexitConnect,
 		p.FexitReturn,
+		p.InFlightSnapshot,
 		p.KprobeConnect,
 		p.KprobeConnectFile,
 		p.KretprobeConnect,

@@ -30,23 +30,40 @@ struct socket_key {
 struct attempt {
 	struct connect_large record;
 	struct socket_key socket;
+	__u64 active; /* in task storage, which stays with the thread: it holds an attempt */
 };
 
 /*
- * Attempts between the hook and connect's return, by tid (a thread makes one at a time). The hook inserts; the return,
- * the thread's next attempt or its exit deletes. Full (more threads blocked in connect than entries): the attempt is
- * sent at once, without a return value, and COUNT_IN_FLIGHT_FULL says so. Preallocated: a tracing program may not
- * allocate. The recorder reads it, so that an attempt that hangs is on the tape before it returns.
+ * Attempts between the hook and connect's return, with the thread that makes them (it makes one at a time). The hook
+ * makes the entry at a thread's first attempt and fills it at each; the return, the next attempt or the thread's exit
+ * clears it; the kernel frees it with the thread. It cannot be full; when the kernel has no memory for one, the attempt
+ * is sent at once, without a return value, and COUNT_IN_FLIGHT_FULL says so. The recorder walks it through
+ * in_flight_snapshot, so that an attempt that hangs is on the tape before it returns.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct attempt);
+} in_flight_storage SEC(".maps");
+
+/*
+ * The same by tid, on kernels where the backend may not use task storage (before 5.12; cgroup programs before 6.18). The
+ * hook inserts; the return, the thread's next attempt or its exit deletes. Full (more threads blocked in connect than
+ * entries): as above. Preallocated: a tracing program may not allocate. The loader shrinks it where it is not used.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
 	__type(key, __u32);
 	__type(value, struct attempt);
-} in_flight SEC(".maps");
+} in_flight_hash SEC(".maps");
+
+/* Which of the two, set by the loader: storage takes no lock, which is half of what a hash costs a connect. */
+const volatile bool task_storage = false;
 
 /*
- * Threads whose attempt was sent at the hook because in_flight was full, by tid. The hook inserts, connect's return
+ * Threads whose attempt was sent at the hook because no in_flight entry was to be had, by tid. The hook inserts, connect's return
  * deletes. The cgroup backend needs it to tell such a return from that of an attempt which its hook does not see. Full:
  * the oldest goes, and its attempt may then be recorded a second time, with address_source user.
  */
@@ -68,6 +85,9 @@ struct {
 	__type(key, struct socket_key);
 	__type(value, __u8);
 } uring_pending SEC(".maps");
+
+/* Set once uring_pending has been used: until then no connect pays for looking there. */
+__u32 uring_pends;
 
 /* Counts, by enum counter. Fixed entries, nothing is inserted or deleted. */
 struct {

@@ -30,7 +30,8 @@ const (
 // A plan is what a backend attaches.
 type plan struct {
 	hooks      []hook
-	returns    []hook // attached as well when the hooks turn out not to see connect(2) return
+	storage    ebpf.ProgramType // of the hooks: whether task storage is allowed depends on it
+	returns    []hook           // attached as well when the hooks turn out not to see connect(2) return
 	blindSpots []string
 }
 
@@ -46,6 +47,7 @@ func planFor(b Backend) (plan, error) {
 	switch b {
 	case Fexit:
 		return plan{
+			storage: ebpf.Tracing,
 			hooks: []hook{
 				{program: "fexit_connect"},
 				{program: "fexit_return"},
@@ -55,6 +57,7 @@ func planFor(b Backend) (plan, error) {
 		}, nil
 	case Kprobe:
 		p := plan{
+			storage: ebpf.Kprobe,
 			hooks: []hook{
 				{program: "exit_connect", how: tracepoint, group: "syscalls", target: "sys_exit_connect"},
 				{program: "kretprobe_return", how: kretprobe, target: "__sys_connect_file", mayFail: true},
@@ -76,6 +79,7 @@ func planFor(b Backend) (plan, error) {
 		return p, nil
 	case Cgroup:
 		p := plan{
+			storage: ebpf.CGroupSockAddr,
 			hooks: []hook{
 				{program: "exit_connect_unseen", how: tracepoint, group: "syscalls", target: "sys_exit_connect"},
 				{program: "cgroup_connect4", how: cgroup, attach: ebpf.AttachCGroupInet4Connect},

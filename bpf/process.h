@@ -23,6 +23,7 @@ struct description {
 enum description_slot {
 	SLOT_EXEC,
 	SLOT_SNAPSHOT,
+	SLOT_IN_FLIGHT,
 	SLOTS,
 };
 
@@ -170,13 +171,13 @@ static __always_inline void describe_ids(struct process *p, struct task_struct *
 	struct upid *upid;
 
 	p->boot_time = bpf_ktime_get_boot_ns();
-	p->key = key_of(task);
+	p->key = key_of(task, false);
 	p->uid = BPF_CORE_READ(cred, uid.val);
 	p->gid = BPF_CORE_READ(cred, gid.val);
 	p->euid = BPF_CORE_READ(cred, euid.val);
 	p->userns = BPF_CORE_READ(cred, user_ns, ns.inum);
-	p->loginuid = loginuid_of(task);
-	p->session_id = session_of(task);
+	p->loginuid = loginuid_of(task, false);
+	p->session_id = session_of(task, false);
 	p->cgroup_id = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
 	upid = (void *)pid + bpf_core_field_offset(struct pid, numbers) + BPF_CORE_READ(pid, level) * bpf_core_type_size(struct upid);
 	p->pid_in_ns = BPF_CORE_READ(upid, nr);
@@ -218,7 +219,7 @@ static __always_inline void describe(struct description *d, __u32 slot, struct t
 	__builtin_memset(p, 0, sizeof(*p));
 	d->used = 0;
 	describe_ids(p, task);
-	p->parent = key_of(BPF_CORE_READ(task, real_parent));
+	p->parent = key_of(BPF_CORE_READ(task, real_parent), false);
 	if (exe) {
 		struct dentry *dentry = BPF_CORE_READ(exe, f_path.dentry);
 		struct inode *inode = BPF_CORE_READ(exe, f_inode);
@@ -316,7 +317,7 @@ int process_fork(__u64 *ctx)
 	describe_ids(&p, child);
 	p.kind = PROCESS_FORK;
 	/* The caller, which with CLONE_PARENT is not what getppid(2) will say, but who did it. */
-	p.parent = key_of(parent);
+	p.parent = key_of(parent, false);
 	send_process(&p, sizeof(p));
 	return 0;
 }
@@ -328,11 +329,11 @@ int process_exit(__u64 *ctx)
 	struct task_struct *task = (struct task_struct *)ctx[0];
 	struct process p = {};
 
-	abandon(BPF_CORE_READ(task, pid));
+	abandon(); /* the current thread is the one that exits */
 	if (BPF_CORE_READ(task, signal, live.counter) > 0)
 		return 0;
 	p.boot_time = bpf_ktime_get_boot_ns();
-	p.key = key_of(task);
+	p.key = key_of(task, false);
 	p.kind = PROCESS_EXIT;
 	send_process(&p, sizeof(p));
 	return 0;
@@ -352,6 +353,28 @@ int process_snapshot(struct bpf_iter__task *ctx)
 	d->p.kind = PROCESS_SNAPSHOT;
 	if (d->used <= TEXT_BYTES)
 		bpf_seq_write(ctx->meta->seq, d, sizeof(d->p) + d->used);
+	return 0;
+}
+
+/* Each attempt in flight that task storage holds, for the recorder: one that hangs must be on the tape. */
+SEC("iter/task")
+int in_flight_snapshot(struct bpf_iter__task *ctx)
+{
+	__u32 slot = SLOT_IN_FLIGHT;
+	struct description *d = bpf_map_lookup_elem(&descriptions, &slot);
+	struct connect_large *copy;
+	struct attempt *a;
+
+	if (!ctx->task || !d)
+		return 0;
+	a = bpf_task_storage_get(&in_flight_storage, ctx->task, NULL, 0);
+	if (!a || !a->active)
+		return 0;
+	copy = (struct connect_large *)d->text;
+	*copy = a->record;
+	barrier();
+	if (a->active && a->record.c.boot_time == copy->c.boot_time) /* or its thread is at its next one already */
+		bpf_seq_write(ctx->meta->seq, copy, sizeof(*copy));
 	return 0;
 }
 

@@ -52,19 +52,9 @@ func (c *Capture) ReadProcess(rec *Process) (bool, error) {
 
 // Snapshot calls fn with every process that is alive, in no order that means anything. The record is reused.
 func (c *Capture) Snapshot(fn func(*Process)) error {
-	it, err := link.AttachIter(link.IterOptions{Program: c.collection.Programs["process_snapshot"]})
+	all, err := iterate(c.collection.Programs["process_snapshot"])
 	if err != nil {
-		return fmt.Errorf("attach task iterator: %w", err)
-	}
-	defer it.Close()
-	r, err := it.Open()
-	if err != nil {
-		return fmt.Errorf("open task iterator: %w", err)
-	}
-	defer r.Close()
-	all, err := io.ReadAll(r)
-	if err != nil {
-		return fmt.Errorf("read task iterator: %w", err)
+		return err
 	}
 	var p Process
 	for len(all) > 0 {
@@ -81,12 +71,25 @@ func (c *Capture) Snapshot(fn func(*Process)) error {
 // InFlight calls fn with every attempt that has entered the hook and not returned, its Errno Unknown. The record is
 // reused. An attempt that returns meanwhile may or may not be among them; its ring record has the same ID.
 func (c *Capture) InFlight(fn func(*Connect)) error {
+	var rec Connect
+	if prog := c.collection.Programs["in_flight_snapshot"]; prog != nil {
+		all, err := iterate(prog)
+		if err != nil {
+			return err
+		}
+		for ; len(all) >= inFlightSize; all = all[inFlightSize:] {
+			if err := rec.decode(all[:inFlightSize]); err != nil {
+				return err
+			}
+			fn(&rec)
+		}
+		return nil
+	}
 	var (
 		tid   uint32
 		value []byte
-		rec   Connect
 	)
-	it := c.collection.Maps["in_flight"].Iterate()
+	it := c.collection.Maps["in_flight_hash"].Iterate()
 	for it.Next(&tid, &value) {
 		if err := rec.decode(value); err != nil {
 			return err
@@ -95,9 +98,28 @@ func (c *Capture) InFlight(fn func(*Connect)) error {
 	}
 	// A map that changes all the time may make the walk start over until it gives up: the next one will see them.
 	if err := it.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
-		return fmt.Errorf("walk in_flight: %w", err)
+		return fmt.Errorf("walk attempts in flight: %w", err)
 	}
 	return nil
+}
+
+// iterate runs a BPF iterator over all tasks and returns what it wrote.
+func iterate(prog *ebpf.Program) ([]byte, error) {
+	it, err := link.AttachIter(link.IterOptions{Program: prog})
+	if err != nil {
+		return nil, fmt.Errorf("attach task iterator: %w", err)
+	}
+	defer it.Close()
+	r, err := it.Open()
+	if err != nil {
+		return nil, fmt.Errorf("open task iterator: %w", err)
+	}
+	defer r.Close()
+	all, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("read task iterator: %w", err)
+	}
+	return all, nil
 }
 
 // Counters are the kernel's own counts since Open, summed over CPUs.

@@ -15,6 +15,7 @@ const (
 	localLarge    = 112
 	connectSize   = 112
 	processSize   = 152
+	inFlightSize  = connectSize + sockaddrLarge + localLarge
 )
 
 // Unknown stands in Errno and HookErrno for a result that the backend did not see.

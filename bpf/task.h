@@ -28,6 +28,15 @@
 
 #define SYS_CONNECT 3 /* include/uapi/linux/net.h: socketcall's first argument */
 
+/*
+ * Whether a pointer is one whose type the verifier knows: then a plain load does (the kernel catches its fault), which
+ * costs a tenth of a call to bpf_probe_read_kernel. For the current task that needs bpf_get_current_task_btf, 5.11.
+ */
+#define READ(typed, src, ...) ((typed) ? ___arrow(src, __VA_ARGS__) : BPF_CORE_READ(src, __VA_ARGS__))
+
+/* Set by the loader. */
+const volatile bool typed_task = false;
+
 /* Where the user's registers lie on a kernel stack, for kernels before bpf_task_pt_regs (5.15). */
 #define KERNEL_STACK 16384
 
@@ -37,92 +46,89 @@ struct regs {
 	__u64 arg[3];
 };
 
-static __always_inline struct process_key key_of(struct task_struct *task)
+static __always_inline struct process_key key_of(struct task_struct *task, const bool typed)
 {
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct task_struct *leader = READ(typed, task, group_leader);
 	struct process_key key = {
-		.start = BPF_CORE_READ(leader, start_boottime),
-		.tgid = BPF_CORE_READ(task, tgid),
-		.exec = BPF_CORE_READ(leader, self_exec_id),
+		.start = READ(typed, leader, start_boottime),
+		.tgid = READ(typed, task, tgid),
+		.exec = READ(typed, leader, self_exec_id),
 	};
 
 	return key;
 }
 
-static __always_inline __u32 loginuid_of(struct task_struct *task)
+static __always_inline __u32 loginuid_of(struct task_struct *task, const bool typed)
 {
 	if (!bpf_core_field_exists(struct task_struct, loginuid))
 		return -1;
-	return BPF_CORE_READ(task, loginuid.val);
+	return READ(typed, task, loginuid.val);
 }
 
-static __always_inline __u32 session_of(struct task_struct *task)
+static __always_inline __u32 session_of(struct task_struct *task, const bool typed)
 {
 	if (!bpf_core_field_exists(struct task_struct, sessionid))
 		return -1;
-	return BPF_CORE_READ(task, sessionid);
+	return READ(typed, task, sessionid);
 }
 
 /*
  * Before 5.12 io_uring ran offloaded requests in kernel threads that borrow the ring owner's mm (kthread_use_mm):
  * its owner is who is asking. Anything else asks for itself.
  */
-static __always_inline struct task_struct *owner_of(struct task_struct *task)
+static __always_inline struct task_struct *owner_of(struct task_struct *task, const bool typed)
 {
 	struct mm_struct *mm;
 	struct task_struct *owner;
 
-	if (!(BPF_CORE_READ(task, flags) & PF_KTHREAD) || !bpf_core_field_exists(struct mm_struct, owner))
+	if (!(READ(typed, task, flags) & PF_KTHREAD) || !bpf_core_field_exists(struct mm_struct, owner))
 		return task;
-	mm = BPF_CORE_READ(task, mm);
+	mm = READ(typed, task, mm);
 	if (!mm)
 		return task;
-	owner = BPF_CORE_READ(mm, owner);
+	owner = READ(typed, mm, owner);
 	return owner ? owner : task;
 }
 
-static __always_inline struct pt_regs *pt_regs_of(struct task_struct *task)
+static __always_inline void read_regs_of(struct pt_regs *regs, struct task_struct *task, struct regs *r, const bool typed)
 {
-	/* bpf_core_type_size is that of the running kernel's struct, which is not that of ours. */
-	const __u64 top = KERNEL_STACK - bpf_core_type_size(struct pt_regs);
-
-	return (struct pt_regs *)(BPF_CORE_READ(task, stack) + top);
-}
-
-/* The syscall that the current user thread is in. A kernel thread or io worker is in none. */
-static __always_inline void read_regs(struct task_struct *task, struct regs *r)
-{
-	struct pt_regs *regs;
-
-	r->compat = false;
-	r->nr = -1;
-	if (BPF_CORE_READ(task, flags) & (PF_KTHREAD | PF_IO_WORKER))
-		return;
-	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
-		regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	else
-		regs = pt_regs_of(task);
 #if defined(__TARGET_ARCH_x86)
-	r->compat = BPF_CORE_READ(task, thread_info.status) & 2; /* TS_COMPAT, arch/x86/include/asm/thread_info.h */
-	r->nr = (int)BPF_CORE_READ(regs, orig_ax);
+	r->compat = READ(typed, task, thread_info.status) & 2; /* TS_COMPAT, arch/x86/include/asm/thread_info.h */
+	r->nr = (int)READ(typed, regs, orig_ax);
 	if (r->compat) { /* the 32-bit entry's argument registers */
-		r->arg[0] = (__u32)BPF_CORE_READ(regs, bx);
-		r->arg[1] = (__u32)BPF_CORE_READ(regs, cx);
-		r->arg[2] = (__u32)BPF_CORE_READ(regs, dx);
+		r->arg[0] = (__u32)READ(typed, regs, bx);
+		r->arg[1] = (__u32)READ(typed, regs, cx);
+		r->arg[2] = (__u32)READ(typed, regs, dx);
 	} else {
 		if (r->nr >= 0)
 			r->nr &= ~X32_SYSCALL_BIT;
-		r->arg[0] = BPF_CORE_READ(regs, di);
-		r->arg[1] = BPF_CORE_READ(regs, si);
-		r->arg[2] = BPF_CORE_READ(regs, dx);
+		r->arg[0] = READ(typed, regs, di);
+		r->arg[1] = READ(typed, regs, si);
+		r->arg[2] = READ(typed, regs, dx);
 	}
 #elif defined(__TARGET_ARCH_arm64)
-	r->compat = BPF_CORE_READ(task, thread_info.flags) & (1 << 22); /* TIF_32BIT, arch/arm64/include/asm/thread_info.h */
-	r->nr = BPF_CORE_READ(regs, syscallno);
-	r->arg[0] = BPF_CORE_READ(regs, orig_x0);
-	r->arg[1] = BPF_CORE_READ(regs, regs[1]);
-	r->arg[2] = BPF_CORE_READ(regs, regs[2]);
+	r->compat = READ(typed, task, thread_info.flags) & (1 << 22); /* TIF_32BIT, arch/arm64/include/asm/thread_info.h */
+	r->nr = READ(typed, regs, syscallno);
+	r->arg[0] = READ(typed, regs, orig_x0);
+	r->arg[1] = READ(typed, regs, regs[1]);
+	r->arg[2] = READ(typed, regs, regs[2]);
 #endif
+}
+
+/* The syscall that the current user thread is in. A kernel thread or io worker is in none. */
+static __always_inline void read_regs(struct task_struct *task, struct regs *r, const bool typed)
+{
+	*r = (struct regs){ .nr = -1 };
+	if (READ(typed, task, flags) & (PF_KTHREAD | PF_IO_WORKER))
+		return;
+	if (typed && bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs)) {
+		read_regs_of((struct pt_regs *)bpf_task_pt_regs(task), task, r, true);
+	} else {
+		/* bpf_core_type_size is that of the running kernel's struct, which is not that of ours. */
+		__u64 top = (__u64)READ(typed, task, stack) + KERNEL_STACK - bpf_core_type_size(struct pt_regs);
+
+		read_regs_of((struct pt_regs *)top, task, r, false);
+	}
 }
 
 static __always_inline bool is_connect(const struct regs *r)
