@@ -17,6 +17,7 @@ type Coverage struct {
 	Since     *time.Time `json:"since"`
 	Until     *time.Time `json:"until"`
 	Recording bool       `json:"recording"`
+	Ended     string     `json:"ended"` // why it is not recorded any more, "" when it is or nobody knows
 
 	Gaps       []Gap    `json:"gaps"` // those that touch the window
 	Lost       uint64   `json:"lost"` // events known to be lost in those gaps
@@ -49,6 +50,10 @@ func NewCoverage(c store.Coverage, w Window, zone *time.Location) *Coverage {
 		s.zone = time.UTC
 	}
 	for _, g := range c.Gaps {
+		if isEnd(g, c) {
+			s.Ended = g.Cause
+			continue
+		}
 		if !isBlind(g) || !w.overlaps(g.From, g.To) {
 			continue
 		}
@@ -65,6 +70,12 @@ func NewCoverage(c store.Coverage, w Window, zone *time.Location) *Coverage {
 // isBlind reports whether a gap lies within the life of the tape. What was
 // before its beginning is told by From.
 func isBlind(g store.GapInfo) bool { return g.Cause != store.CauseStart }
+
+// isEnd reports whether a gap is the silence after the end of the tape, which is
+// told by To.
+func isEnd(g store.GapInfo, c store.Coverage) bool {
+	return g.To.IsZero() && !c.Recording && !g.From.Before(c.To)
+}
 
 // blindFor returns how much of a gap lies in the window. An open gap lasts to
 // the end of what the tape knows.
@@ -86,8 +97,13 @@ func (s *Coverage) Lines() []string {
 		return append([]string{"coverage: nothing was recorded on this tape"}, s.leftOut()...)
 	}
 	line := fmt.Sprintf("coverage: recorded from %s to %s", stamp(*s.From, s.zone), stamp(deref(s.To), s.zone))
-	if s.Recording {
-		line += " and still recording"
+	switch {
+	case s.Recording:
+		line += ", recording now"
+	case s.Ended != "":
+		line += " (then " + s.Ended + ")"
+	default:
+		line += ", not recording now"
 	}
 	if len(s.Backends) > 0 {
 		line += ", backend " + strings.Join(s.Backends, " and ")

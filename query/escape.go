@@ -11,7 +11,7 @@ import (
 // kind of tape, and against text that SQL itself makes: char(27), for one.
 //
 // The escapes are those of the tape: \xNN for a control character or a byte
-// that is not UTF-8, \u{HEX} for any other rune that is left out. Backslashes
+// that is not UTF-8, \u{hex} for any other rune that is left out. Backslashes
 // are not doubled, or honest text would be changed.
 
 // Safe returns text with everything escaped that a terminal obeys, hides or
@@ -46,7 +46,7 @@ func appendSafe(dst, text []byte, layout bool) []byte {
 		case r < 0x80 || isShowable(r):
 			dst = append(dst, text[:size]...)
 		default:
-			dst = fmt.Appendf(dst, `\u{%X}`, r)
+			dst = fmt.Appendf(dst, `\u{%x}`, r)
 		}
 		text = text[size:]
 	}

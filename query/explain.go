@@ -14,9 +14,8 @@ import (
 func explainSQL(conn *sqlite.Conn, sql string, err error) error {
 	code := sqlite.ErrCode(err)
 	switch code.ToPrimary() {
-	case sqlite.ResultAuth:
-		return usagef("a tape can only be read: ask with SELECT on the views connections, processes, endpoints, gaps, segments",
-			"the SQL does what a reader may not: %s", sqliteMessage(err))
+	case sqlite.ResultAuth, sqlite.ResultReadOnly:
+		return usagef(readOnlyHint(), "the SQL does what a reader may not: %s", sqliteMessage(err))
 	case sqlite.ResultError, sqlite.ResultTooBig:
 	default:
 		return explain(err)
@@ -25,7 +24,14 @@ func explainSQL(conn *sqlite.Conn, sql string, err error) error {
 	if offset, ok := sqlite.ErrorOffset(err); ok && offset > 0 && offset < len(sql) {
 		message += fmt.Sprintf(" at %q", shorten(sql[offset:], 24))
 	}
+	if strings.HasPrefix(message, "cannot modify ") {
+		return usagef(readOnlyHint(), "the SQL does what a reader may not: %s", message)
+	}
 	return usagef(suggestName(conn, message), "the SQL is wrong: %s", message)
+}
+
+func readOnlyHint() string {
+	return "a tape can only be read: SELECT from " + strings.Join(viewNames(), ", ")
 }
 
 // explain drops from an error of SQLite what only a programmer needs.

@@ -45,7 +45,7 @@ func (j *jsonWriter) Begin(columns []string) error {
 	if err != nil {
 		return fmt.Errorf("encode coverage: %w", err)
 	}
-	j.scratch = fmt.Appendf(j.scratch[:0], "{\n\"coverage\": %s,\n\"columns\": [", reescapeJSON(coverage))
+	j.scratch = fmt.Appendf(j.scratch[:0], "{\n\"coverage\": %s,\n\"columns\": [", SafeJSON(coverage))
 	for i, name := range columns {
 		if i > 0 {
 			j.scratch = append(j.scratch, ", "...)
@@ -139,13 +139,13 @@ func appendJSONText(dst, text []byte) []byte {
 	return append(dst, '"')
 }
 
-// reescapeJSON makes JSON of the standard encoder as safe to show as ours: what
-// it leaves bare inside a string is written \uXXXX.
-func reescapeJSON(text []byte) []byte {
+// SafeJSON makes the JSON of encoding/json safe to show: what that leaves bare
+// inside a string, and a terminal could act upon, becomes \uXXXX.
+func SafeJSON(text []byte) []byte {
 	var out []byte
 	for len(text) > 0 {
 		r, size := utf8.DecodeRune(text)
-		if r > '~' && !isShowable(r) {
+		if r == 0x7f || r > 0x7f && !isShowable(r) {
 			quoted := appendJSONText(nil, text[:size])
 			out = append(out, quoted[1:len(quoted)-1]...)
 		} else {

@@ -52,10 +52,7 @@ func Run(ctx context.Context, conn *sqlite.Conn, r Request, out RowWriter) (Resu
 	if err := bind(stmt, r.Params); err != nil {
 		return Result{}, err
 	}
-	columns := make([]string, stmt.ColumnCount())
-	for i := range columns {
-		columns[i] = stmt.ColumnName(i)
-	}
+	columns := columnNames(conn, stmt, r.SQL)
 	if len(columns) == 0 {
 		return Result{}, usagef("ask with SELECT; the tape is read-only", "the statement gives no rows")
 	}
@@ -78,7 +75,7 @@ func step(ctx context.Context, stmt *sqlite.Stmt, r Request, columns []string, o
 			break
 		}
 		if r.Limit > 0 && result.Rows == r.Limit {
-			result.Cut = "row limit of " + strconv.FormatInt(r.Limit, 10)
+			result.Cut = "row limit of " + strconv.FormatInt(r.Limit, 10) + ", there are more"
 			break
 		}
 		if err := out.Row(row.read(stmt)); err != nil {
@@ -101,7 +98,7 @@ func stopped(ctx context.Context, r Request, result Result, out RowWriter, colum
 	case columns == nil:
 		return result, fmt.Errorf("time limit of %s: nothing was answered in that time", r.Timeout)
 	}
-	result.Cut = "time limit of " + r.Timeout.String()
+	result.Cut = "time limit of " + r.Timeout.String() + ", there may be more"
 	return result, out.End(result.Cut)
 }
 
@@ -123,6 +120,48 @@ func prepare(conn *sqlite.Conn, sql string) (*sqlite.Stmt, error) {
 		return nil, usagef("ask one question at a time", "the SQL is more than one statement")
 	}
 	return stmt, nil
+}
+
+// columnNames returns the names of the columns of an answer. Of columns that
+// share a name, the driver tells that of the last one only; SQLite tells all of
+// them when the statement is asked as a subquery, numbered from the second on.
+func columnNames(conn *sqlite.Conn, stmt *sqlite.Stmt, sql string) []string {
+	names := make([]string, stmt.ColumnCount())
+	missing := false
+	for i := range names {
+		names[i] = stmt.ColumnName(i)
+		missing = missing || names[i] == ""
+	}
+	if !missing {
+		return names
+	}
+	outer, _, err := conn.PrepareTransient("SELECT * FROM (\n" + strings.TrimRight(sql, " \t\r\n;") + "\n)")
+	if err == nil {
+		defer outer.Finalize()
+	}
+	for i := range names {
+		switch {
+		case names[i] != "":
+		case err == nil && i < outer.ColumnCount():
+			base, number, ok := cutLast(outer.ColumnName(i), ":")
+			if _, err := strconv.Atoi(number); !ok || err != nil {
+				base = outer.ColumnName(i)
+			}
+			names[i] = base
+		default:
+			names[i] = "column" + strconv.Itoa(i+1)
+		}
+	}
+	return names
+}
+
+// cutLast cuts s around the last sep.
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
 }
 
 // skipBlank returns what follows the white space, comments and semicolons at the

@@ -2,28 +2,24 @@
 -- param: limit integer = 50 | how many connections; 0 for all of them
 -- column: time | when the connect was issued
 -- column: pid | process that issued it
--- column: user | name of its uid when it was recorded
--- column: comm | name of the thread
 -- column: remote | address and port, or path, that it connected to
 -- column: outcome | what became of it, as far as connect(2) told
--- column: count | connects counted together in this row
--- column: cmdline | arguments of the program
+-- column: n | connects that are counted together in this row
+-- column: cmdline | arguments of the program, or its name in brackets when there are none
 -- note: connect(2) of a nonblocking socket returns before there is an outcome, and says "in progress".
 -- example: conntape query recent --since 2h
 -- example: conntape query recent --limit 10 --format jsonl
 SELECT
   time,
   pid,
-  user,
-  comm,
   CASE
     WHEN remote_port IS NULL THEN remote_address
     WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
     ELSE remote_address || ':' || remote_port
   END AS remote,
   outcome,
-  count,
-  cmdline
+  count AS n,
+  coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline
 FROM connections
 ORDER BY time_ns DESC
 LIMIT :limit

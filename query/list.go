@@ -1,0 +1,29 @@
+package query
+
+import "strings"
+
+// List writes one row for each canned query: its name, its parameters with
+// their defaults, those that are arguments in capitals, and what it is for.
+func List(library []*Canned, out RowWriter) error {
+	if err := out.Begin([]string{"name", "parameters", "purpose"}); err != nil {
+		return err
+	}
+	for _, c := range library {
+		var params []string
+		for _, p := range c.Params {
+			if p.Argument {
+				params = append(params, strings.ToUpper(p.Name))
+			} else {
+				params = append(params, p.Name+"="+p.Default)
+			}
+		}
+		row := make([]Value, 0, 3)
+		for _, text := range []string{c.Name, strings.Join(params, " "), c.Purpose} {
+			row = append(row, Value{Kind: Text, Bytes: []byte(text)})
+		}
+		if err := out.Row(row); err != nil {
+			return err
+		}
+	}
+	return out.End("")
+}

@@ -1,0 +1,186 @@
+package query
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/conntape/conntape/store"
+)
+
+// Status is what a tape holds and whether it is being recorded.
+type Status struct {
+	Dir      string `json:"dir"`
+	TapeID   string `json:"tape_id"`
+	Segments int    `json:"segments"`
+	Bytes    int64  `json:"bytes"`
+
+	Recording bool       `json:"recording"`
+	PID       int        `json:"pid"`   // of the recorder, 0: none or unknown
+	Since     *time.Time `json:"since"` // when that recorder started
+	From      *time.Time `json:"from"`
+	To        *time.Time `json:"to"`
+	Ended     string     `json:"ended"`     // why it is not recorded any more, "" when it is or nobody knows
+	Committed *time.Time `json:"committed"` // last batch that is safely on the disk
+
+	Host    string `json:"host"`
+	Kernel  string `json:"kernel"`
+	BootID  string `json:"boot_id"`
+	Version string `json:"version"`
+
+	Backends   []string          `json:"backends"`
+	BlindSpots []string          `json:"blind_spots"`
+	Counters   map[string]uint64 `json:"counters"`
+	// Unaccounted is seen less stored, coalesced, lost and in flight. While a
+	// recorder runs it is what waits for the next batch.
+	Unaccounted int64    `json:"unaccounted"`
+	Gaps        []Gap    `json:"gaps"`
+	Lost        uint64   `json:"lost_in_gaps"`
+	LeftOut     []string `json:"left_out"`
+}
+
+// NewStatus gathers the status of an open tape.
+func NewStatus(dir string, c store.Coverage, segments []store.SegmentInfo) *Status {
+	s := &Status{
+		Dir: dir, TapeID: c.TapeID, Segments: len(segments),
+		Recording: c.Recording, PID: c.PID, Since: timeOrNil(c.Since),
+		From: timeOrNil(c.From), To: timeOrNil(c.To), Committed: timeOrNil(c.LastBatch),
+		Backends: orEmpty(c.Backends), BlindSpots: orEmpty(c.BlindSpots),
+		Counters: map[string]uint64{}, Gaps: []Gap{}, Lost: c.Lost, LeftOut: []string{},
+	}
+	for _, g := range segments {
+		s.Bytes += g.Bytes
+		s.Host, s.Kernel, s.BootID, s.Version = g.Host, g.Kernel, g.BootID, g.Version
+	}
+	maps.Copy(s.Counters, c.Counters)
+	s.Unaccounted = int64(s.Counters["seen"]) - int64(s.Counters["stored"]+s.Counters["coalesced"]+s.Counters["lost"]+s.Counters["in_flight"])
+	for _, g := range c.Gaps {
+		switch {
+		case isEnd(g, c):
+			s.Ended = g.Cause
+		case isBlind(g):
+			s.Gaps = append(s.Gaps, Gap{timeOrNil(g.From), timeOrNil(g.To), g.Cause, g.Lost, g.Detail})
+		}
+	}
+	for _, l := range c.LeftOut {
+		s.LeftOut = append(s.LeftOut, fmt.Sprintf("%s: %v", l.Path, l.Err))
+	}
+	return s
+}
+
+// mostGaps is how many gaps the status for people lists.
+const mostGaps = 5
+
+// WriteText writes the status for people, its times in zone, now being the
+// present.
+func (s *Status) WriteText(w io.Writer, zone *time.Location, now time.Time) error {
+	var b strings.Builder
+	line := func(label, format string, args ...any) {
+		fmt.Fprintf(&b, "%-12s %s\n", label, Safe(fmt.Sprintf(format, args...)))
+	}
+	at := func(t *time.Time) string { return stamp(deref(t), zone) }
+
+	line("tape", "%s, %s, %s", s.Dir, count(uint64(s.Segments), "segment"), shortBytes(s.Bytes))
+	switch {
+	case s.Recording && s.PID != 0:
+		line("recording", "yes, by process %d since %s", s.PID, at(s.Since))
+	case s.Recording:
+		line("recording", "yes")
+	case s.Ended != "":
+		line("recording", "NO (%s)", s.Ended)
+	default:
+		line("recording", "NO")
+	}
+	if s.From == nil {
+		line("recorded", "nothing yet")
+	} else {
+		line("recorded", "%s to %s (%s)", at(s.From), at(s.To), shortSpan(deref(s.To).Sub(*s.From)))
+	}
+	if s.Committed != nil {
+		line("last fsync", "%s (%s ago)", at(s.Committed), shortSpan(max(0, now.Sub(*s.Committed))))
+	}
+	line("host", "%s, kernel %s, recorded by conntape %s", s.Host, s.Kernel, s.Version)
+	line("backend", "%s", strings.Join(s.Backends, ", "))
+	for i, spot := range s.BlindSpots {
+		label := ""
+		if i == 0 {
+			label = "blind to"
+		}
+		line(label, "%s", spot)
+	}
+	s.writeCounters(line)
+	s.writeGaps(line, at)
+	for _, l := range s.LeftOut {
+		line("LEFT OUT", "%s", l)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// writeCounters writes the counters that the promise is about, whether they add
+// up, and then all others.
+func (s *Status) writeCounters(line func(label, format string, args ...any)) {
+	main := []string{"seen", "stored", "coalesced", "lost"}
+	for _, name := range main {
+		line(name, "%d", s.Counters[name])
+	}
+	sum := "seen = stored + coalesced + lost"
+	if n := s.Counters["in_flight"]; n > 0 {
+		sum += fmt.Sprintf(" + %d in flight", n)
+	}
+	switch {
+	case s.Unaccounted == 0:
+		line("accounted", "all: %s", sum)
+	case s.Recording:
+		line("accounted", "%d wait for the next batch: %s", s.Unaccounted, sum)
+	default:
+		line("accounted", "NO: %s is off by %d", sum, s.Unaccounted)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Counters)) {
+		if !slices.Contains(main, name) {
+			line("  "+name, "%d", s.Counters[name])
+		}
+	}
+}
+
+// writeGaps writes the newest gaps.
+func (s *Status) writeGaps(line func(label, format string, args ...any), at func(*time.Time) string) {
+	if len(s.Gaps) == 0 {
+		line("gaps", "none")
+		return
+	}
+	line("gaps", "%d, with %s lost", len(s.Gaps), count(s.Lost, "connection"))
+	for _, g := range s.Gaps[max(0, len(s.Gaps)-mostGaps):] {
+		to := "now"
+		if g.To != nil {
+			to = at(g.To)
+		}
+		text := fmt.Sprintf("%s to %s, %s", at(g.From), to, g.Cause)
+		if g.Lost > 0 {
+			text += fmt.Sprintf(", %d lost", g.Lost)
+		}
+		if g.Detail != "" {
+			text += ": " + g.Detail
+		}
+		line("", "%s", text)
+	}
+	if more := len(s.Gaps) - mostGaps; more > 0 {
+		line("", "and %d before them (conntape query gaps)", more)
+	}
+}
+
+// shortBytes shows a size in binary units.
+func shortBytes(n int64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	size, unit := float64(n)/1024, 0
+	for size >= 1024 && unit < len(units)-1 {
+		size, unit = size/1024, unit+1
+	}
+	return fmt.Sprintf("%.1f %ciB", size, units[unit])
+}
