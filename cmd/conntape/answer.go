@@ -1,0 +1,118 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store"
+	"github.com/urfave/cli/v2"
+)
+
+// question is what the flags say of a question beside its SQL.
+type question struct {
+	dir    string
+	format string
+	window query.Window
+	zone   *time.Location
+	quiet  bool
+	width  int
+	raw    bool
+}
+
+// readQuestion reads the flags of answerFlags.
+func (h *host) readQuestion(c *cli.Context) (question, time.Duration, error) {
+	var q question
+	var err error
+	if q.dir, err = h.readDir(c); err != nil {
+		return q, 0, err
+	}
+	if q.zone, err = readZone(c); err != nil {
+		return q, 0, err
+	}
+	if q.window, err = h.readWindow(c, q.zone); err != nil {
+		return q, 0, err
+	}
+	if q.format, q.width, err = h.readFormat(c); err != nil {
+		return q, 0, err
+	}
+	q.quiet, q.raw = c.Bool("quiet"), c.Bool("raw")
+	timeout, err := readTimeout(c)
+	return q, timeout, err
+}
+
+// readFormat reads --format: a table when stdout is a terminal and csv when it
+// is not, unless told otherwise.
+func (h *host) readFormat(c *cli.Context) (format string, width int, err error) {
+	width, terminal := h.width()
+	format = c.String("format")
+	switch {
+	case c.IsSet("format"):
+	case terminal:
+		format = "table"
+	default:
+		format = "csv"
+	}
+	return format, width, query.CheckFormat(format, query.FormatNames()...)
+}
+
+// answer puts a question to the tape and writes the answer to stdout, and what
+// it covers to stderr.
+func (h *host) answer(c *cli.Context, q question, r query.Request) error {
+	tape, err := store.OpenTape(q.dir)
+	if err != nil {
+		return err
+	}
+	defer tape.Close()
+	covered, err := tape.Coverage()
+	if err != nil {
+		return err
+	}
+	if !q.window.IsOpen() {
+		if err := bound(tape, q.window); err != nil {
+			return err
+		}
+	}
+	coverage := query.NewCoverage(covered, q.window, q.zone)
+	out, err := query.NewRowWriter(q.format, h.stdout, query.FormatOptions{Raw: q.raw, Width: q.width, Coverage: coverage})
+	if err != nil {
+		return err
+	}
+	result, err := query.Run(c.Context, tape.Conn(), r, query.InZone(out, q.zone))
+	if err != nil {
+		return err
+	}
+	h.closing(q, coverage, result)
+	return nil
+}
+
+// bound narrows the views of a tape to a window.
+func bound(tape any, w query.Window) error {
+	b, ok := tape.(interface{ Bound(since, until time.Time) error })
+	if !ok {
+		return errors.New("this build of conntape cannot narrow a tape to --since and --until")
+	}
+	return b.Bound(w.Since, w.Until)
+}
+
+// closing says on stderr how the answer ended and what it covers.
+func (h *host) closing(q question, coverage *query.Coverage, result query.Result) {
+	if result.Cut != "" {
+		note(h.stderr, fmt.Sprintf("cut after %d rows: %s", result.Rows, result.Cut))
+	}
+	if q.quiet {
+		return
+	}
+	if result.Rows == 0 && result.Cut == "" {
+		note(h.stderr, "no rows: nothing that was recorded matches")
+	}
+	for _, line := range coverage.Lines() {
+		note(h.stderr, line)
+	}
+}
+
+// note writes a line for people. A stderr that cannot be written to is no
+// reason to fail.
+func note(w io.Writer, line string) { fmt.Fprintln(w, "conntape: "+oneLine(line)) }

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"github.com/conntape/conntape/query"
+	"github.com/urfave/cli/v2"
+)
+
+// newApp returns the whole command line: every command with its flags.
+func (h *host) newApp() (*cli.App, error) {
+	library, err := query.Library()
+	if err != nil {
+		return nil, err
+	}
+	app := &cli.App{
+		Name:  "conntape",
+		Usage: "record every connect on this host, with the process that made it, and ask about it later",
+		Description: "To begin:\n" +
+			"  sudo conntape record --dir ./tape\n" +
+			"  conntape query recent --dir ./tape\n" +
+			"  conntape query sql \"select time, exe, remote_address from connections\" --dir ./tape\n\n" +
+			"stdout carries data only; everything else is on stderr. Exit codes: 0 done, 1 failed,\n" +
+			"2 wrong usage, 3 found (by commands that look for something).",
+		Commands: []*cli.Command{
+			h.recordCommand(),
+			h.queryCommand(library),
+			h.statusCommand(),
+			h.versionCommand(),
+		},
+		Writer:                    h.stdout,
+		ErrWriter:                 h.stderr,
+		HideHelp:                  true,
+		HideVersion:               true,
+		DisableSliceFlagSeparator: true, // or a comma would end the value of --param
+		ExitErrHandler:            func(*cli.Context, error) {},
+	}
+	prepareCommands(app.Commands)
+	return app, nil
+}
+
+// prepareCommands leaves help to us and errors to the caller.
+func prepareCommands(commands []*cli.Command) {
+	for _, command := range commands {
+		command.HideHelp = true
+		command.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usagef("", "%v", err) }
+		prepareCommands(command.Subcommands)
+	}
+}

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/conntape/conntape/query"
+	"github.com/urfave/cli/v2"
+)
+
+// urfave/cli v2 takes everything after the first argument for arguments, and so
+// ignores flags there without a word. Here the command line is read first, flags
+// anywhere, and put in the order that cli needs. What is wrong with it is said
+// here too, so cli only ever sees what it understands.
+
+// call is a command line that was read.
+type call struct {
+	path  []*cli.Command // the command and what it is below
+	flags []flagGiven
+	args  []string
+	help  bool
+}
+
+type flagGiven struct{ name, value string }
+
+// flagForm is what may be a flag. SQL that begins with a comment is none, and a
+// time ago with a minus sign is none.
+var flagForm = regexp.MustCompile(`(?s)^--?([A-Za-z][A-Za-z0-9-]*)(?:=(.*))?$`)
+
+// parseArgs reads a command line. Flags may stand before, between and after the
+// words of the command and its arguments; after "--" all is arguments.
+func parseArgs(commands []*cli.Command, argv []string) (*call, error) {
+	c := &call{}
+	values := flagValues(commands)
+	var unknown string
+	for i := 0; i < len(argv); i++ {
+		word := argv[i]
+		if word == "--" {
+			c.args = append(c.args, argv[i+1:]...)
+			break
+		}
+		flag := flagForm.FindStringSubmatch(word)
+		if flag == nil {
+			if err := c.word(commands, word); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		name := flag[1]
+		takesValue, known := values[name]
+		switch {
+		case name == "help" || name == "h":
+			c.help = true
+			continue
+		case name == "version" && len(c.path) == 0:
+			if err := c.word(commands, name); err != nil {
+				return nil, err
+			}
+			continue
+		case !known:
+			if unknown == "" {
+				unknown = name
+			}
+			continue
+		}
+		value := flag[2]
+		if !strings.Contains(word, "=") {
+			switch {
+			case !takesValue:
+				value = "true"
+			case i+1 == len(argv) || isKnownFlag(argv[i+1], values):
+				return nil, usagef(c.helpHint(), "flag %s needs a value", dashed(name))
+			default:
+				i++
+				value = argv[i]
+			}
+		}
+		c.flags = append(c.flags, flagGiven{name, value})
+	}
+	if unknown != "" {
+		return nil, c.unknownFlag(unknown)
+	}
+	return c, c.check()
+}
+
+// word takes a word that is no flag: the name of a command, or an argument.
+func (c *call) word(commands []*cli.Command, word string) error {
+	if len(c.path) > 0 {
+		commands = c.path[len(c.path)-1].Subcommands
+	}
+	if len(commands) == 0 {
+		c.args = append(c.args, word)
+		return nil
+	}
+	for _, command := range commands {
+		if command.HasName(word) {
+			c.path = append(c.path, command)
+			return nil
+		}
+	}
+	if word == "help" {
+		c.help = true
+		return nil
+	}
+	names := commandNames(commands)
+	if near := query.Nearest(word, names); near != "" {
+		return usagef("did you mean: "+c.name(near)+"?", "unknown command %q", c.below(word))
+	}
+	return usagef("commands are "+strings.Join(names, ", "), "unknown command %q", c.below(word))
+}
+
+// check refuses what the command does not take.
+func (c *call) check() error {
+	if c.help || c.bare() {
+		return nil
+	}
+	if len(c.path) == 0 {
+		return usagef("conntape --help lists the commands", "no command given")
+	}
+	command := c.path[len(c.path)-1]
+	if len(command.Subcommands) > 0 {
+		return usagef("one of "+strings.Join(commandNames(command.Subcommands), ", ")+"; "+c.name("--help")+" explains them",
+			"%s needs to know what", c.name())
+	}
+	for _, given := range c.flags {
+		flag := findFlag(command.Flags, given.name)
+		if flag == nil {
+			return c.unknownFlag(given.name)
+		}
+		if err := checkValue(flag, given); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bare reports whether the program was called with nothing at all.
+func (c *call) bare() bool {
+	return len(c.path) == 0 && len(c.flags) == 0 && len(c.args) == 0 && !c.help
+}
+
+// unknownFlag returns the error for a flag that the command does not have.
+func (c *call) unknownFlag(name string) error {
+	var names []string
+	if len(c.path) > 0 {
+		for _, flag := range c.path[len(c.path)-1].Flags {
+			names = append(names, flag.Names()...)
+		}
+	}
+	hint := c.helpHint()
+	if near := query.Nearest(name, names); near != "" {
+		hint = "did you mean " + dashed(near) + "?"
+	}
+	return usagef(hint, "%s has no flag %s", c.name(), dashed(name))
+}
+
+// ordered returns the words in the order in which cli reads them.
+func (c *call) ordered() []string {
+	var words []string
+	for _, command := range c.path {
+		words = append(words, command.Name)
+	}
+	for _, flag := range c.flags {
+		words = append(words, dashed(flag.name)+"="+flag.value)
+	}
+	return append(append(words, "--"), c.args...)
+}
+
+// name returns the command as it is typed, with more words after it.
+func (c *call) name(more ...string) string {
+	words := []string{"conntape"}
+	for _, command := range c.path {
+		words = append(words, command.Name)
+	}
+	return strings.Join(append(words, more...), " ")
+}
+
+// below returns a word with the commands before it, but without the program.
+func (c *call) below(word string) string { return strings.TrimPrefix(c.name(word), "conntape ") }
+
+func (c *call) helpHint() string { return c.name("--help") + " lists the flags" }
+
+// checkValue refuses a value that is not of the flag's type.
+func checkValue(flag cli.Flag, given flagGiven) error {
+	switch flag.(type) {
+	case *cli.BoolFlag:
+		if _, err := strconv.ParseBool(given.value); err != nil {
+			return usagef("write it without a value", "flag %s is either given or not, and cannot be %q", dashed(given.name), given.value)
+		}
+	case *cli.Int64Flag:
+		n, err := strconv.ParseInt(given.value, 10, 64)
+		switch {
+		case errors.Is(err, strconv.ErrRange):
+			return usagef("", "%s %s is too large", dashed(given.name), given.value)
+		case err != nil || n < 0:
+			return usagef(fmt.Sprintf("try %s 100", dashed(given.name)), "%s takes a whole number, not %q", dashed(given.name), given.value)
+		}
+	}
+	return nil
+}
+
+// flagValues returns every flag of every command and whether it takes a value.
+// A flag means the same wherever it is; a test holds the commands to that.
+func flagValues(commands []*cli.Command) map[string]bool {
+	values := make(map[string]bool)
+	for _, command := range commands {
+		for _, flag := range command.Flags {
+			_, isBool := flag.(*cli.BoolFlag)
+			for _, name := range flag.Names() {
+				values[name] = !isBool
+			}
+		}
+		for name, takes := range flagValues(command.Subcommands) {
+			values[name] = takes
+		}
+	}
+	return values
+}
+
+func isKnownFlag(word string, values map[string]bool) bool {
+	flag := flagForm.FindStringSubmatch(word)
+	if flag == nil {
+		return word == "--"
+	}
+	_, known := values[flag[1]]
+	return known || flag[1] == "help" || flag[1] == "h"
+}
+
+func findFlag(flags []cli.Flag, name string) cli.Flag {
+	i := slices.IndexFunc(flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
+	if i < 0 {
+		return nil
+	}
+	return flags[i]
+}
+
+func commandNames(commands []*cli.Command) []string {
+	var names []string
+	for _, command := range commands {
+		names = append(names, command.Name)
+	}
+	return names
+}
+
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store"
+	"github.com/urfave/cli/v2"
+)
+
+// Every command has a section in docs/usage.md, headed by what is typed, and
+// that section has every flag; and no section documents what there is not.
+func TestUsageIsDocumented(t *testing.T) {
+	sections := sectionsOf(t, "usage.md", "## conntape ")
+	walk(testApp(t).Commands, nil, func(path []string, c *cli.Command) {
+		name := strings.Join(path, " ")
+		text, ok := sections[name]
+		if !ok {
+			t.Errorf("docs/usage.md has no section %q", "conntape "+name)
+			return
+		}
+		delete(sections, name)
+		flags := make(map[string]bool)
+		for _, flag := range c.Flags {
+			flags["--"+flag.Names()[0]] = true
+			if !strings.Contains(text, "`--"+flag.Names()[0]) {
+				t.Errorf("section %q lacks --%s", name, flag.Names()[0])
+			}
+		}
+		for _, row := range regexp.MustCompile("(?m)^\\| `(--[a-z-]+)").FindAllStringSubmatch(text, -1) {
+			if !flags[row[1]] {
+				t.Errorf("section %q documents %s, which it does not have", name, row[1])
+			}
+		}
+	})
+	for name := range sections {
+		t.Errorf("docs/usage.md documents %q, which there is not", name)
+	}
+	for _, format := range query.FormatNames() {
+		if !strings.Contains(readDoc(t, "usage.md"), "| `"+format+"` |") {
+			t.Errorf("docs/usage.md lacks the format %s", format)
+		}
+	}
+}
+
+// Every view has a section in docs/schema.md with every column, in the order of
+// the view, and nothing else.
+func TestSchemaIsDocumented(t *testing.T) {
+	sections := sectionsOf(t, "schema.md", "## ")
+	dir := filepath.Join(t.TempDir(), "tape")
+	if err := writeFixture(dir, "plain"); err != nil {
+		t.Fatal(err)
+	}
+	tape, err := store.OpenTape(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tape.Close()
+	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments"} {
+		stmt, _, err := tape.Conn().PrepareTransient("SELECT * FROM " + view)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var columns, documented []string
+		for i := range stmt.ColumnCount() {
+			columns = append(columns, stmt.ColumnName(i))
+		}
+		if err := stmt.Finalize(); err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(sections[view], -1) {
+			documented = append(documented, row[1])
+		}
+		if got, want := strings.Join(documented, " "), strings.Join(columns, " "); got != want {
+			t.Errorf("docs/schema.md, %s:\n has  %s\n view %s", view, got, want)
+		}
+	}
+}
+
+// Every link from the documents to a file of the repository leads somewhere.
+func TestLinksLead(t *testing.T) {
+	docs, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, doc := range append(docs, "../../README.md") {
+		text, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range regexp.MustCompile(`\]\(([^)#]+)[^)]*\)`).FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(link[1], "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(doc), link[1])); err != nil {
+				t.Errorf("%s: %v", doc, err)
+			}
+		}
+	}
+}
+
+func readDoc(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../../docs", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// sectionsOf returns the text below each heading that begins so, by the rest of
+// the heading.
+func sectionsOf(t *testing.T, doc, heading string) map[string]string {
+	t.Helper()
+	sections := make(map[string]string)
+	name := ""
+	for line := range strings.Lines(readDoc(t, doc)) {
+		if strings.HasPrefix(line, "## ") {
+			name = ""
+			if rest, ok := strings.CutPrefix(line, heading); ok {
+				name = strings.TrimSpace(rest)
+			}
+		}
+		if name != "" {
+			sections[name] += line
+		}
+	}
+	return sections
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store"
+)
+
+// errBare is what the program ends with when it was given no command: its help
+// has been shown, and nothing more is said.
+var errBare = &query.UsageError{}
+
+// usagef returns an error that ends the program with exitUsage.
+func usagef(hint, format string, args ...any) error {
+	return &query.UsageError{Message: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// report writes an error to stderr, in one line and perhaps one more with a
+// hint, and returns the exit code. Nothing is wrong when whoever read the answer
+// has gone away.
+func (h *host) report(err error) int {
+	switch {
+	case err == nil, errors.Is(err, syscall.EPIPE):
+		return exitDone
+	case err == errBare:
+		return exitUsage
+	}
+	fmt.Fprintf(h.stderr, "conntape: error: %s\n", oneLine(err.Error()))
+	if hint := hintOf(err); hint != "" {
+		fmt.Fprintf(h.stderr, "conntape: hint: %s\n", oneLine(hint))
+	}
+	if errors.Is(err, query.ErrUsage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// hintOf returns the advice that comes with an error, "" when there is none.
+func hintOf(err error) string {
+	var hinted interface{ HintText() string }
+	if errors.As(err, &hinted) {
+		return hinted.HintText()
+	}
+	return store.HintOf(err)
+}
+
+// oneLine returns a message as one line that is safe to show, whatever names of
+// files or pieces of SQL are part of it.
+func oneLine(message string) string {
+	return query.Safe(strings.Join(strings.FieldsFunc(message, func(r rune) bool { return r == '\n' || r == '\r' }), " "))
+}
+
+// hintedError is an error with advice, of the kind that ends with exitFailed.
+type hintedError struct {
+	error
+	hint string
+}
+
+// Unwrap returns the error beneath.
+func (e *hintedError) Unwrap() error { return e.error }
+
+// HintText returns the advice.
+func (e *hintedError) HintText() string { return e.hint }

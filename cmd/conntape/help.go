@@ -1,0 +1,102 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+)
+
+// printHelp writes the help of a command, or of the program when path is empty.
+// It is written here, and not by cli, so that it says what is true here: flags
+// anywhere, their real defaults, and examples that work.
+func printHelp(w io.Writer, app *cli.App, path []*cli.Command) error {
+	name, usage, description, arguments := app.Name, app.Usage, app.Description, ""
+	commands, flags := app.Commands, []cli.Flag(nil)
+	for _, command := range path {
+		name += " " + command.Name
+		usage, description, arguments = command.Usage, command.Description, command.ArgsUsage
+		commands, flags = command.Subcommands, command.Flags
+	}
+	b := &strings.Builder{}
+	fmt.Fprintf(b, "%s: %s\n\nUsage: %s", name, usage, name)
+	if len(commands) > 0 {
+		fmt.Fprint(b, " COMMAND")
+	}
+	if arguments != "" {
+		fmt.Fprintf(b, " %s", arguments)
+	}
+	fmt.Fprint(b, " [flags]\n")
+	if description != "" {
+		fmt.Fprintf(b, "\n%s\n", strings.TrimSpace(description))
+	}
+	if err := listCommands(b, commands); err != nil {
+		return err
+	}
+	if err := listFlags(b, flags); err != nil {
+		return err
+	}
+	if len(commands) > 0 {
+		fmt.Fprintf(b, "\n%s COMMAND --help tells more. Flags may stand before or after arguments.\n", name)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// listCommands lists commands under the name of their category.
+func listCommands(w io.Writer, commands []*cli.Command) error {
+	tab := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	category := "\x00"
+	for _, command := range commands {
+		if command.Category != category {
+			category = command.Category
+			title := "Commands"
+			if category != "" {
+				title = category
+			}
+			fmt.Fprintf(tab, "\n%s:\n", title)
+		}
+		fmt.Fprintf(tab, "  %s\t%s\n", command.Name, command.Usage)
+	}
+	return tab.Flush()
+}
+
+// listFlags lists flags with what they take, what they do and their default.
+func listFlags(w io.Writer, flags []cli.Flag) error {
+	if len(flags) == 0 {
+		return nil
+	}
+	tab := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprint(tab, "\nFlags:\n")
+	for _, flag := range flags {
+		spellings := make([]string, 0, 2)
+		for _, name := range flag.Names() {
+			spellings = append(spellings, dashed(name))
+		}
+		doc, ok := flag.(cli.DocGenerationFlag)
+		if !ok {
+			continue
+		}
+		value, usage := placeholder(doc.GetUsage())
+		if value != "" {
+			value = " " + value
+		}
+		if text := doc.GetDefaultText(); doc.TakesValue() && text != "" && text != `""` {
+			usage += " (default " + strings.Trim(text, `"`) + ")"
+		}
+		fmt.Fprintf(tab, "  %s%s\t%s\n", strings.Join(spellings, ", "), value, usage)
+	}
+	return tab.Flush()
+}
+
+// placeholder splits the word in backquotes that a usage text begins with, if it
+// does, off the text.
+func placeholder(usage string) (value, rest string) {
+	if after, ok := strings.CutPrefix(usage, "`"); ok {
+		value, rest, _ = strings.Cut(after, "`")
+		return value, strings.TrimSpace(rest)
+	}
+	return "", usage
+}

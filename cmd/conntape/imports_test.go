@@ -1,0 +1,55 @@
+package main
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/conntape/conntape"
+
+// allowedImports is which package of this module may import which. It is a line
+// that points one way: cmd to recorder and query, those to store, that to
+// migrations, and recorder to bpf. The command opens the tape that it hands to
+// query, so it may import store too.
+func allowedImports() map[string][]string {
+	return map[string][]string{
+		"cmd/conntape": {"recorder", "query", "store"},
+		"recorder":     {"bpf", "store"},
+		"query":        {"store"},
+		"store":        {"migrations"},
+		"migrations":   {},
+		"bpf":          {},
+	}
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	const form = `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`
+	out, err := exec.Command("go", "list", "-f", form, module+"/...").Output()
+	if err != nil {
+		t.Fatalf("list packages: %v", err)
+	}
+	seen := 0
+	for line := range strings.Lines(string(out)) {
+		words := strings.Fields(line)
+		name := strings.TrimPrefix(words[0], module+"/")
+		allowed, ok := allowedImports()[name]
+		if !ok {
+			continue // tests, benches and tools are not the product
+		}
+		seen++
+		for _, imported := range words[1:] {
+			short, ours := strings.CutPrefix(imported, module+"/")
+			if ours && !slices.Contains(allowed, short) {
+				t.Errorf("%s may not import %s", name, short)
+			}
+			if (name == "query" || name == "cmd/conntape") && imported == "modernc.org/sqlite" || name != "store" && name != "query" && strings.HasPrefix(imported, "zombiezen.com/go/sqlite") {
+				t.Errorf("%s may not import %s", name, imported)
+			}
+		}
+	}
+	if seen != len(allowedImports()) {
+		t.Errorf("%d of %d packages found", seen, len(allowedImports()))
+	}
+}

@@ -1,0 +1,113 @@
+// Command conntape records every connect on a host, with the process that made
+// it, and answers questions about them.
+//
+// This package knows flags, files to wire together and exit codes, and holds no
+// logic of recording, storing or querying. There is one file for each command.
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+	_ "time/tzdata" // hosts without a time zone database understand --tz too
+
+	"golang.org/x/term"
+)
+
+// Exit codes. A command whose job is to look for something ends with exitFound
+// when it found it; no command does yet.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+	exitFound  = 3
+)
+
+func main() { os.Exit(runMain()) }
+
+// runMain runs the program as the process that it is: with its arguments, its
+// streams and its signals.
+func runMain() int {
+	// A reader that goes away makes a write fail, so that what was opened is
+	// closed and removed, instead of ending the process on the spot.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		s := <-signals
+		signal.Stop(signals) // a second one ends the process at once
+		cancel(&signalError{s.(syscall.Signal)})
+	}()
+	h := &host{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: time.Now, getenv: os.Getenv, width: stdoutWidth}
+	err := h.run(ctx, os.Args[1:])
+	code := h.report(err)
+	var stopped *signalError
+	if errors.As(err, &stopped) {
+		dieBy(stopped.signal)
+	}
+	return code
+}
+
+// host is what a command has of the world.
+type host struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	now            func() time.Time
+	getenv         func(string) string
+	width          func() (columns int, terminal bool) // of stdout
+}
+
+// run parses the arguments and runs the command that they name.
+func (h *host) run(ctx context.Context, args []string) error {
+	app, err := h.newApp()
+	if err != nil {
+		return err
+	}
+	call, err := parseArgs(app.Commands, args)
+	if err != nil {
+		return err
+	}
+	switch {
+	case call.help:
+		return printHelp(h.stdout, app, call.path)
+	case call.bare():
+		if err := printHelp(h.stderr, app, nil); err != nil {
+			return err
+		}
+		return errBare
+	}
+	return app.RunContext(ctx, append([]string{app.Name}, call.ordered()...))
+}
+
+// stdoutWidth returns the width of the terminal that stdout is.
+func stdoutWidth() (int, bool) {
+	fd := int(os.Stdout.Fd())
+	if !term.IsTerminal(fd) {
+		return 0, false
+	}
+	width, _, err := term.GetSize(fd)
+	if err != nil || width < 1 {
+		return 80, true
+	}
+	return width, true
+}
+
+// signalError is the error of a command that a signal stopped.
+type signalError struct{ signal syscall.Signal }
+
+func (e *signalError) Error() string { return "stopped by a signal (" + e.signal.String() + ")" }
+
+// dieBy ends the process as the signal would have, so that a shell that runs it
+// in a loop or a script stops too. It returns when that did not work.
+func dieBy(s syscall.Signal) {
+	signal.Reset(s)
+	if err := syscall.Kill(os.Getpid(), s); err == nil {
+		time.Sleep(time.Second)
+	}
+}

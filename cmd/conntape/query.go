@@ -1,0 +1,22 @@
+package main
+
+import (
+	"github.com/conntape/conntape/query"
+	"github.com/urfave/cli/v2"
+)
+
+// queryCommand returns "query" with everything below it: the canned queries of
+// the library, and the commands that are no canned query.
+func (h *host) queryCommand(library []*query.Canned) *cli.Command {
+	command := &cli.Command{
+		Name:  "query",
+		Usage: "ask a tape: in SQL, or one of the canned queries",
+		Description: "A tape can be asked while it is being recorded, without root by whoever may read its files, and\n" +
+			"recording never waits for it.",
+		Subcommands: []*cli.Command{h.sqlCommand(), h.listCommand(library), h.showCommand(library)},
+	}
+	for _, canned := range library {
+		command.Subcommands = append(command.Subcommands, h.cannedCommand(canned))
+	}
+	return command
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/conntape/conntape/query"
+	"github.com/urfave/cli/v2"
+)
+
+// cannedCommand returns the command that asks one canned query. Its flags and
+// its help come from the query's file.
+func (h *host) cannedCommand(canned *query.Canned) *cli.Command {
+	limit := limitFlag("`N` rows at most; 0 for all", 0)
+	var own []cli.Flag
+	var arguments []string
+	for _, p := range canned.Params {
+		switch {
+		case p.Argument:
+			arguments = append(arguments, strings.ToUpper(p.Name))
+		case p.Name == query.LimitParam:
+			standard, _ := strconv.ParseInt(p.Default, 10, 64) // a test holds the library to it
+			limit = limitFlag("`N` "+p.Purpose, standard)
+		default:
+			own = append(own, &cli.StringFlag{Name: p.Name, Usage: "`VALUE` " + p.Purpose, Value: p.Default})
+		}
+	}
+	return &cli.Command{
+		Name:        canned.Name,
+		Category:    "Canned queries",
+		Usage:       strings.TrimSuffix(canned.Purpose, "."),
+		ArgsUsage:   strings.Join(arguments, " "),
+		Description: describeCanned(canned),
+		Flags:       append(own, answerFlags(limit)...),
+		Action:      func(c *cli.Context) error { return h.queryCanned(c, canned) },
+	}
+}
+
+// describeCanned returns the help text of a canned query.
+func describeCanned(canned *query.Canned) string {
+	var b strings.Builder
+	for _, p := range canned.Params {
+		if p.Argument {
+			b.WriteString(strings.ToUpper(p.Name) + " is " + p.Purpose + ".\n")
+		}
+	}
+	b.WriteString("Columns:\n")
+	for _, column := range canned.Columns {
+		b.WriteString("  " + column.Name + ": " + column.Purpose + "\n")
+	}
+	for _, note := range canned.Notes {
+		b.WriteString("\n" + note + "\n")
+	}
+	if canned.FalsePositives != "" {
+		b.WriteString("\nFalse positives: " + canned.FalsePositives + "\n")
+	}
+	b.WriteString("\nExamples:\n")
+	for _, example := range canned.Examples {
+		b.WriteString("  " + example + "\n")
+	}
+	return b.String() + "\nconntape query show " + canned.Name + " prints its SQL."
+}
+
+func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
+	q, timeout, err := h.readQuestion(c)
+	if err != nil {
+		return err
+	}
+	given := make(map[string]string)
+	arguments := c.Args().Slice()
+	for _, p := range canned.Params {
+		switch {
+		case p.Argument && len(arguments) == 0:
+			return usagef("try: "+canned.Examples[0], "%s needs to know the %s", c.Command.HelpName, p.Name)
+		case p.Argument:
+			given[p.Name], arguments = arguments[0], arguments[1:]
+		case p.Name == query.LimitParam:
+			given[p.Name] = strconv.FormatInt(c.Int64(p.Name), 10)
+		default:
+			given[p.Name] = c.String(p.Name)
+		}
+	}
+	if len(arguments) > 0 {
+		return usagef("try: "+canned.Examples[0], "%s was given %q, which it has no use for", c.Command.HelpName, arguments[0])
+	}
+	request := query.Request{SQL: canned.Source, Timeout: timeout}
+	if !canned.Has(query.LimitParam) {
+		request.Limit = c.Int64("limit")
+	}
+	if request.Params, err = canned.Bind(given); err != nil {
+		return err
+	}
+	return h.answer(c, q, request)
+}

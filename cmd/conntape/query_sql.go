@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/conntape/conntape/query"
+	"github.com/urfave/cli/v2"
+)
+
+// mostSQL is the longest SQL that is read from a file or from stdin.
+const mostSQL = 1 << 20
+
+func (h *host) sqlCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "sql",
+		Usage:     "ask in SQL, over the views connections, processes, endpoints, gaps and segments",
+		ArgsUsage: `"SELECT …" | - | --file PATH`,
+		Description: `One statement that reads. The tape cannot be written to, whatever the SQL says. With - the SQL is
+read from stdin. --since and --until narrow the views: connections to those that were issued in the
+window, gaps to those that overlap it; processes, endpoints and segments stay whole.
+
+Examples:
+  conntape query sql "select time, exe, remote_address, remote_port from connections where remote_port = 22"
+  conntape query sql "select exe, count(*) n from connections group by exe order by n desc" --since 2h
+  conntape query sql "select * from connections where pid = :pid" --param pid=4711 --format jsonl
+  conntape query sql --file question.sql --format csv > answer.csv`,
+		Flags: append(answerFlags(limitFlag("`N` rows at most; 0 for all", 0)),
+			&cli.StringFlag{Name: "file", Usage: "`PATH` of a file to read the SQL from"},
+			&cli.StringSliceFlag{Name: "param", Usage: "`NAME=VALUE` for a parameter of the SQL; may be repeated"}),
+		Action: h.querySQL,
+	}
+}
+
+func (h *host) querySQL(c *cli.Context) error {
+	q, timeout, err := h.readQuestion(c)
+	if err != nil {
+		return err
+	}
+	request := query.Request{Params: map[string]query.Value{}, Limit: c.Int64("limit"), Timeout: timeout}
+	for _, text := range c.StringSlice("param") {
+		name, value, err := query.ParseParam(text)
+		if err != nil {
+			return err
+		}
+		request.Params[name] = value
+	}
+	if request.SQL, err = h.readSQL(c); err != nil {
+		return err
+	}
+	return h.answer(c, q, request)
+}
+
+// readSQL returns the SQL from the argument, the file or stdin.
+func (h *host) readSQL(c *cli.Context) (string, error) {
+	const example = `try: conntape query sql "select * from connections limit 5"`
+	switch {
+	case c.IsSet("file") && c.NArg() > 0:
+		return "", usagef("leave out one of the two", "the SQL is given both as an argument and with --file")
+	case c.IsSet("file"):
+		file, err := os.Open(c.String("file"))
+		if err != nil {
+			return "", usagef("", "read SQL: %v", err)
+		}
+		defer file.Close()
+		return readAll(file)
+	case c.NArg() == 0:
+		return "", usagef(example, "no SQL was given")
+	case c.NArg() > 1:
+		return "", usagef("put the SQL in quotes, as one argument", "query sql takes one argument, and was given %d", c.NArg())
+	case c.Args().First() == "-":
+		return readAll(h.stdin)
+	}
+	return c.Args().First(), nil
+}
+
+func readAll(r io.Reader) (string, error) {
+	text, err := io.ReadAll(io.LimitReader(r, mostSQL+1))
+	if err != nil {
+		return "", usagef("", "read SQL: %v", err)
+	}
+	if len(text) > mostSQL {
+		return "", usagef("put long lists into a table of another database", "the SQL is longer than %s", fmt.Sprintf("%d bytes", mostSQL))
+	}
+	return string(text), nil
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"math"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/recorder"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// The bounds of the kernel's ring: a power of two, and what the kernel will give.
+const (
+	leastRing = 64 << 10
+	mostRing  = 1 << 30
+)
+
+// backendNames returns what --backend takes.
+func backendNames() []string { return []string{"auto", "fexit", "kprobe", "cgroup"} }
+
+func (h *host) recordCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "record",
+		Usage: "record every connect on this host until a signal ends it",
+		Description: `Needs root. Writes to the tape in --dir, which is created when it is not there; one recorder may
+write to a tape at a time. SIGINT or SIGTERM writes what is in memory to the disk and ends it.
+What the backend cannot see is said at the start, kept in the tape and shown by status.
+
+Examples:
+  sudo conntape record
+  sudo conntape record --dir ./tape --backend cgroup`,
+		Flags: []cli.Flag{
+			dirFlag("the tape, a directory"),
+			&cli.StringFlag{Name: "backend", Usage: "`NAME` of the kernel's hooks to use: " + strings.Join(backendNames(), ", ") + "; auto takes the first that attaches", Value: "auto"},
+			&cli.StringFlag{Name: "batch-age", Usage: "`TIME` after which a connection is safely on the disk at the latest", Value: recorder.DefaultBatchAge.String()},
+			&cli.Int64Flag{Name: "batch-rows", Usage: "`N` connections after which a batch is written before its time", Value: recorder.DefaultBatchRows},
+			&cli.StringFlag{Name: "buffer", Usage: "`SIZE` of memory for connections that wait for a slow disk; beyond it they are counted as lost", Value: "64MiB"},
+			&cli.StringFlag{Name: "ring", Usage: "`SIZE` of the kernel's ring buffer, a power of two", Value: "16MiB"},
+			&cli.BoolFlag{Name: "verbose", Usage: "log what is done, on stderr"},
+			quietFlag(),
+		},
+		Action: h.record,
+	}
+}
+
+func (h *host) record(c *cli.Context) error {
+	options, err := h.readRecordOptions(c)
+	if err != nil {
+		return err
+	}
+	if !mayRecord() {
+		return &hintedError{errors.New("recording needs root"), "type: sudo conntape record --dir " + options.Dir}
+	}
+	level := slog.LevelWarn
+	if c.Bool("verbose") {
+		level = slog.LevelDebug
+	}
+	options.Version = readBuild().Version
+	options.Logger = slog.New(slog.NewTextHandler(h.stderr, &slog.HandlerOptions{Level: level}))
+	if !c.Bool("quiet") {
+		options.Status = h.stderr
+		if file, ok := h.stderr.(*os.File); ok {
+			options.Terminal = term.IsTerminal(int(file.Fd()))
+		}
+	}
+	err = recorder.Run(c.Context, options)
+	switch {
+	case err == nil, errors.Is(err, context.Canceled):
+		return nil
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
+		return &hintedError{err, "recording needs root, or CAP_BPF, CAP_PERFMON, CAP_SYS_RESOURCE and CAP_SYS_PTRACE"}
+	}
+	return err
+}
+
+// readRecordOptions reads and checks the flags of record.
+func (h *host) readRecordOptions(c *cli.Context) (recorder.Options, error) {
+	var o recorder.Options
+	var err error
+	if err = noArguments(c); err != nil {
+		return o, err
+	}
+	if o.Dir, err = h.readDir(c); err != nil {
+		return o, err
+	}
+	switch name := c.String("backend"); name {
+	case "auto":
+	case "fexit":
+		o.Backend = "fexit"
+	case "kprobe":
+		o.Backend = "kprobe"
+	case "cgroup":
+		o.Backend = "cgroup"
+	default:
+		hint := "backends are " + strings.Join(backendNames(), ", ")
+		if near := query.Nearest(name, backendNames()); near != "" {
+			hint = "did you mean " + near + "?"
+		}
+		return o, usagef(hint, "unknown backend %q", name)
+	}
+	if o.BatchAge, err = query.ParseDuration(c.String("batch-age")); err != nil {
+		return o, err
+	}
+	if o.BatchAge <= 0 {
+		return o, usagef("try --batch-age 1s", "--batch-age must be more than nothing")
+	}
+	rows := c.Int64("batch-rows")
+	if rows < 1 || rows > math.MaxInt32 {
+		return o, usagef("try --batch-rows 100000", "--batch-rows must be from 1 to %d", math.MaxInt32)
+	}
+	o.BatchRows = int(rows)
+	if o.Buffer, err = readSize(c, "buffer", recorder.MinBuffer, math.MaxInt64); err != nil {
+		return o, err
+	}
+	ring, err := readSize(c, "ring", leastRing, mostRing)
+	if err != nil {
+		return o, err
+	}
+	if ring&(ring-1) != 0 {
+		return o, usagef("try --ring 16MiB", "--ring %s is not a power of two", c.String("ring"))
+	}
+	o.RingBytes = uint32(ring)
+	return o, nil
+}
+
+// readSize reads a flag that is a size in bytes.
+func readSize(c *cli.Context, name string, least, most int64) (int64, error) {
+	n, err := query.ParseSize(c.String(name))
+	switch {
+	case err != nil:
+		return 0, err
+	case n < least:
+		return 0, usagef("", "--%s %s is too small: %d bytes is the least", name, c.String(name), least)
+	case n > most:
+		return 0, usagef("", "--%s %s is too large: %d bytes is the most", name, c.String(name), most)
+	}
+	return n, nil
+}
+
+// mayRecord reports whether it is worth trying to record: as root, or with any
+// capability at all. The kernel has the last word.
+func mayRecord() bool {
+	if os.Geteuid() == 0 {
+		return true
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return true
+	}
+	return slices.ContainsFunc(data[:], func(d unix.CapUserData) bool { return d.Effective != 0 })
+}

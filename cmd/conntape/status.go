@@ -1,0 +1,66 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store"
+	"github.com/urfave/cli/v2"
+)
+
+func (h *host) statusCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "status",
+		Usage: "tell what is recorded since when, by what, and what is missing",
+		Description: `Whether a recorder runs now, since when there is a recording, when its last batch was safely on the
+disk, what was counted as seen, stored, coalesced and lost, the gaps, and what the backend cannot
+see. A tape that nobody is recording is no failure: the exit code is 0.
+
+Examples:
+  conntape status
+  conntape status --dir ./tape --format json`,
+		Flags:  []cli.Flag{dirFlag("the tape: its directory, or one segment file"), tzFlag(), formatFlag([]string{"text", "json"}, "text")},
+		Action: h.status,
+	}
+}
+
+func (h *host) status(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	dir, err := h.readDir(c)
+	if err != nil {
+		return err
+	}
+	zone, err := readZone(c)
+	if err != nil {
+		return err
+	}
+	format := "text"
+	if c.IsSet("format") {
+		format = c.String("format")
+	}
+	if err := query.CheckFormat(format, "text", "json"); err != nil {
+		return err
+	}
+	tape, err := store.OpenTape(dir)
+	if err != nil {
+		return err
+	}
+	defer tape.Close()
+	covered, err := tape.Coverage()
+	if err != nil {
+		return err
+	}
+	status := query.NewStatus(dir, covered, tape.Segments())
+	if format == "text" {
+		return status.WriteText(h.stdout, zone, h.now())
+	}
+	text, err := json.MarshalIndent(status, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode status: %w", err)
+	}
+	_, err = h.stdout.Write(append(query.SafeJSON(text), '\n'))
+	return err
+}
