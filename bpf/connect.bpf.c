@@ -108,14 +108,14 @@ static __always_inline void kprobe_begin(struct socket *sock, const void *addres
 }
 
 SEC("kprobe/security_socket_connect")
-int kprobe_connect(struct pt_regs *ctx)
+int kprobe_connect(struct kprobe_regs *ctx)
 {
 	kprobe_begin((struct socket *)PARM1(ctx), (void *)PARM2(ctx), PARM3(ctx));
 	return 0;
 }
 
 SEC("kretprobe/security_socket_connect")
-int kretprobe_connect(struct pt_regs *ctx)
+int kretprobe_connect(struct kprobe_regs *ctx)
 {
 	struct attempt *a = in_flight();
 	int ret = RETURNED(ctx);
@@ -130,7 +130,7 @@ int kretprobe_connect(struct pt_regs *ctx)
 
 /* Instead of these two on a kernel without CONFIG_SECURITY_NETWORK, where there is no verdict. */
 SEC("kprobe/__sys_connect_file")
-int kprobe_connect_file(struct pt_regs *ctx)
+int kprobe_connect_file(struct kprobe_regs *ctx)
 {
 	struct file *file = (struct file *)PARM1(ctx);
 
@@ -143,7 +143,7 @@ int kprobe_connect_file(struct pt_regs *ctx)
  * still finishes connect(2).
  */
 SEC("kretprobe/__sys_connect_file")
-int kretprobe_return(struct pt_regs *ctx)
+int kretprobe_return(struct kprobe_regs *ctx)
 {
 	finish((int)RETURNED(ctx));
 	return 0;

@@ -384,6 +384,21 @@ struct pt_regs {
 
 #pragma clang attribute pop
 
+/*
+ * The context of a kprobe: struct pt_regs as the user ABI fixes it (arch/x86/include/uapi/asm/ptrace.h, arm64's struct
+ * user_pt_regs). Plain, since a relocated access may make the compiler add to the context pointer, which the verifier
+ * forbids.
+ */
+#if defined(__TARGET_ARCH_x86)
+struct kprobe_regs {
+	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct kprobe_regs {
+	__u64 regs[31];
+};
+#endif
+
 /* User ABI (include/uapi/linux/bpf.h): its layout is fixed and a program's accesses to it are rewritten by the verifier. */
 struct bpf_sock;
 

@@ -362,12 +362,13 @@ int in_flight_snapshot(struct bpf_iter__task *ctx)
 {
 	__u32 slot = SLOT_IN_FLIGHT;
 	struct description *d = bpf_map_lookup_elem(&descriptions, &slot);
+	struct task_struct *task = ctx->task;
 	struct connect_large *copy;
 	struct attempt *a;
 
-	if (!ctx->task || !d)
+	if (!task || !d)
 		return 0;
-	a = bpf_task_storage_get(&in_flight_storage, ctx->task, NULL, 0);
+	a = bpf_task_storage_get(&in_flight_storage, task, NULL, 0);
 	if (!a || !a->active)
 		return 0;
 	copy = (struct connect_large *)d->text;
