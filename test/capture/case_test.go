@@ -30,11 +30,12 @@ type testCase struct {
 
 // An expectation says how rows differ from what a report leads to expect.
 type expectation struct {
-	want    want                 // columns of connections
-	process want                 // columns of processes, of the row's process
-	rows    []want               // the attempt makes these rows, in place of one
-	blind   func() (spot string) // where it gives a word, no row: the backend's blind_spots must have that word
-	never   bool                 // no backend sees it: it is not a connection
+	want     want                 // columns of connections
+	process  want                 // columns of processes, of the row's process
+	rows     []want               // the attempt makes these rows, in place of one
+	blind    func() (spot string) // where it gives a word, no row: the backend's blind_spots must have that word
+	never    bool                 // no backend sees it: it is not a connection
+	neverBut string               // as never, save on this backend
 }
 
 // caseRun is a testCase that has run.
@@ -118,13 +119,15 @@ func (c *caseRun) expected(step string) expectation {
 
 func (e expectation) count() int {
 	switch {
-	case e.never, e.blindHere() != "":
+	case e.isNever(), e.blindHere() != "":
 		return 0
 	case e.rows != nil:
 		return len(e.rows)
 	}
 	return 1
 }
+
+func (e expectation) isNever() bool { return e.never || e.neverBut != "" && e.neverBut != env.seenBy }
 
 func (e expectation) blindHere() string {
 	if e.blind == nil {
@@ -180,7 +183,7 @@ func (c *caseRun) verifyAttempt(t *testing.T, f found) {
 	e := c.expected(f.report.Step)
 	backend := env.seenBy
 	switch spot := e.blindHere(); {
-	case e.never:
+	case e.isNever():
 		coverage(c.name, f.report.Step, "n/a", backend+": fails before it is a connect; not recorded")
 		return
 	case spot != "":

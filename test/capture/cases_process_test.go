@@ -212,7 +212,7 @@ var cutArgv = expectation{
 		whole := store.Cmdline(c.argv)
 		return test{"the beginning of a long command line", func(v any) bool {
 			s, _ := v.(string)
-			return len(s) > 4000 && len(s) < len(whole) && strings.HasPrefix(whole, s)
+			return len(s) > 4000 && len(s) <= len(whole) && strings.HasPrefix(whole, s)
 		}}
 	})},
 	process: want{"cmdline_truncated": 1},

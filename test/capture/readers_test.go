@@ -29,7 +29,7 @@ func TestHostileReaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The directory hands its group to the files in it, so that the member can read them at once.
-	for _, err := range []error{os.Chown(dir, 0, readGroup), os.Chmod(dir, 0o2750)} {
+	for _, err := range []error{os.Chown(dir, 0, readGroup), os.Chmod(dir, os.ModeSetgid|0o750)} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,8 +53,8 @@ func TestHostileReaders(t *testing.T) {
 	for _, h := range holders {
 		t.Log(h.stop(t))
 	}
-	if !strings.Contains(holders[1].last, "reads ") || strings.Contains(holders[1].last, "reads 0,") {
-		t.Errorf("the member of the group could read nothing, so this test shows nothing: %s", holders[1].last)
+	if strings.Contains(holders[1].last, "locks 0,") {
+		t.Errorf("the member of the group could lock nothing, so this test shows nothing: %s", holders[1].last)
 	}
 	for _, g := range rows(t, dir, `SELECT * FROM gaps ORDER BY from_ns`) {
 		t.Logf("gap %s to %s: %s %s", g.text("from_time"), g.text("to_time"), g.text("cause"), g.text("detail"))
@@ -173,7 +173,7 @@ func (g *grip) lock(name string) {
 	f := os.NewFile(uintptr(fd), name)
 	g.files = append(g.files, f)
 	got := func(err error) {
-		if err == nil {
+		if err == nil && strings.HasSuffix(name, ".db") {
 			g.locks++
 		}
 	}

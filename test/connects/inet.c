@@ -157,6 +157,7 @@ static void tcp6_inet(int argc, char **argv)
 	union address a;
 	listener(AF_INET, &a, 8);
 	attempt("connect", make_socket(AF_INET6, SOCK_STREAM, 0), &a.sa, 28);
+	attempt("short", make_socket(AF_INET6, SOCK_STREAM, 0), &a.sa, sizeof(a.in));
 }
 
 static unsigned lo_with_link_local(void)
