@@ -91,8 +91,10 @@ func blindFor(g store.GapInfo, c store.Coverage, w Window) time.Duration {
 	return max(0, to.Sub(from))
 }
 
-// Lines returns the statement as lines for people, safe to show.
-func (s *Coverage) Lines() []string {
+// Lines returns the statement as lines for people, safe to show. With found, the
+// blind spots of the backend are only counted; when nothing was found, they may
+// be the reason, and are named.
+func (s *Coverage) Lines(found bool) []string {
 	if s.From == nil {
 		return append([]string{"coverage: nothing was recorded on this tape"}, s.leftOut()...)
 	}
@@ -103,7 +105,7 @@ func (s *Coverage) Lines() []string {
 	case s.Ended != "":
 		line += " (then " + s.Ended + ")"
 	default:
-		line += ", not recording now"
+		line += " (then it ended without being stopped)"
 	}
 	if len(s.Backends) > 0 {
 		line += ", backend " + strings.Join(s.Backends, " and ")
@@ -120,8 +122,11 @@ func (s *Coverage) Lines() []string {
 		lines = append(lines, "coverage: no gaps, nothing lost")
 	}
 	lines = append(lines, s.leftOut()...)
-	if len(s.BlindSpots) > 0 {
-		lines = append(lines, "coverage: this backend does not see "+strings.Join(s.BlindSpots, "; "))
+	switch n := uint64(len(s.BlindSpots)); {
+	case n > 0 && found:
+		lines[0] += " with " + count(n, "blind spot") + " (see: conntape status)"
+	case n > 0:
+		lines = append(lines, "coverage: this backend does not see: "+strings.Join(s.BlindSpots, "; "))
 	}
 	for i := range lines {
 		lines[i] = Safe(lines[i])

@@ -92,7 +92,7 @@ func (s *Status) WriteText(w io.Writer, zone *time.Location, now time.Time) erro
 	case s.Ended != "":
 		line("recording", "NO (%s)", s.Ended)
 	default:
-		line("recording", "NO")
+		line("recording", "NO, and it was not stopped: the recorder was killed, or the host went down")
 	}
 	if s.From == nil {
 		line("recorded", "nothing yet")
@@ -121,7 +121,7 @@ func (s *Status) WriteText(w io.Writer, zone *time.Location, now time.Time) erro
 }
 
 // writeCounters writes the counters that the promise is about, whether they add
-// up, and then all others.
+// up, and then all others that are not 0.
 func (s *Status) writeCounters(line func(label, format string, args ...any)) {
 	main := []string{"seen", "stored", "coalesced", "lost"}
 	for _, name := range main {
@@ -139,10 +139,14 @@ func (s *Status) writeCounters(line func(label, format string, args ...any)) {
 	default:
 		line("accounted", "NO: %s is off by %d", sum, s.Unaccounted)
 	}
+	var more []string
 	for _, name := range slices.Sorted(maps.Keys(s.Counters)) {
-		if !slices.Contains(main, name) {
-			line("  "+name, "%d", s.Counters[name])
+		if n := s.Counters[name]; n > 0 && !slices.Contains(main, name) {
+			more = append(more, fmt.Sprintf("%s %d", name, n))
 		}
+	}
+	if len(more) > 0 {
+		line("in detail", "%s", strings.Join(more, ", "))
 	}
 }
 

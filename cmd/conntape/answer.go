@@ -90,7 +90,9 @@ func (h *host) answer(c *cli.Context, q question, r query.Request) error {
 
 // bound narrows the views of a tape to a window.
 func bound(tape any, w query.Window) error {
-	b, ok := tape.(interface{ Bound(since, until time.Time) error })
+	b, ok := tape.(interface {
+		Bound(since, until time.Time) error
+	})
 	if !ok {
 		return errors.New("this build of conntape cannot narrow a tape to --since and --until")
 	}
@@ -108,7 +110,7 @@ func (h *host) closing(q question, coverage *query.Coverage, result query.Result
 	if result.Rows == 0 && result.Cut == "" {
 		note(h.stderr, "no rows: nothing that was recorded matches")
 	}
-	for _, line := range coverage.Lines() {
+	for _, line := range coverage.Lines(result.Rows > 0) {
 		note(h.stderr, line)
 	}
 }

@@ -27,6 +27,9 @@ const (
 	exitFound  = 3
 )
 
+// sameSignal is the time in which a second signal is taken for the first.
+const sameSignal = time.Second
+
 func main() { os.Exit(runMain()) }
 
 // runMain runs the program as the process that it is: with its arguments, its
@@ -41,8 +44,11 @@ func runMain() int {
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
 		s := <-signals
-		signal.Stop(signals) // a second one ends the process at once
 		cancel(&signalError{s.(syscall.Signal)})
+		// timeout(1), and a terminal with sudo, deliver one signal twice. After
+		// this, the next one ends the process at once.
+		time.Sleep(sameSignal)
+		signal.Stop(signals)
 	}()
 	h := &host{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: time.Now, getenv: os.Getenv, width: stdoutWidth}
 	err := h.run(ctx, os.Args[1:])

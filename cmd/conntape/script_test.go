@@ -12,10 +12,10 @@ import (
 // The commands that test scripts have beside those of testscript: the program
 // itself, and one that writes a fixture tape.
 func TestMain(m *testing.M) {
-	os.Exit(testscript.RunMain(m, map[string]func() int{
-		"conntape": runMain,
-		"fixture":  fixtureMain,
-	}))
+	testscript.Main(m, map[string]func(){
+		"conntape": main,
+		"fixture":  func() { os.Exit(fixtureMain()) },
+	})
 }
 
 // fixtureMain is the command "fixture KIND DIR".
