@@ -25,7 +25,7 @@ func (r *recorder) learnAlive(source string) error {
 	fresh := map[lifeKey]*store.Process{}
 	err = r.src.Snapshot(func(rec *bpf.Process) {
 		alive[lifeOf(rec.Key)] = struct{}{}
-		if rec.Exe == "" && rec.Flags&bpf.KernelThread == 0 {
+		if rec.ExeIno == 0 && rec.Flags&bpf.KernelThread == 0 {
 			return // a zombie: it connects no more, and its exit has been
 		}
 		if known := r.table.find(rec.Key); known == nil || known.Source == store.SourceUnknown {
@@ -36,7 +36,7 @@ func (r *recorder) learnAlive(source string) error {
 		return fmt.Errorf("list processes: %w", err)
 	}
 	for k, p := range fresh {
-		if p.Exe != "" {
+		if p.ExeIno != 0 {
 			r.readArgv(k, p)
 		}
 	}

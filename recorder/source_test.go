@@ -310,7 +310,7 @@ func exitOf(k bpf.ProcessKey, boot uint64) bpf.Process {
 
 func aliveOf(k, parent bpf.ProcessKey, exe string) bpf.Process {
 	p := execOf(k, parent, 0, exe, "")
-	p.Kind = bpf.KindSnapshot
+	p.Kind, p.ExeIno = bpf.KindSnapshot, 1
 	return p
 }
 
