@@ -16,13 +16,7 @@ func (seg *openSegment) describe(conn *sqlite.Conn) error {
 	if err == nil {
 		err = seg.read(conn)
 	}
-	switch sqlite.ErrCode(err).ToPrimary() {
-	case sqlite.ResultNotADB:
-		return ErrNotSegment
-	case sqlite.ResultCorrupt:
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	return err
+	return classify(err)
 }
 
 func (seg *openSegment) check(conn *sqlite.Conn) (err error) {

@@ -72,3 +72,15 @@ func storageFault(err error) bool {
 	}
 	return false
 }
+
+// classify adds ErrNotSegment or ErrDamaged to what SQLite says of a file that
+// is none, or a broken one.
+func classify(err error) error {
+	switch sqlite.ErrCode(err).ToPrimary() {
+	case sqlite.ResultNotADB:
+		return fmt.Errorf("%w: %w", ErrNotSegment, err)
+	case sqlite.ResultCorrupt:
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
+}

@@ -153,7 +153,7 @@ func prepareSegment(path, copies string, limit int64) (*openSegment, error) {
 		seg.info.Snapshot = true
 		file, err := snapshotUpTo(path, copies, limit)
 		if err != nil {
-			return nil, err
+			return nil, classify(err)
 		}
 		seg.file = file
 	}
@@ -189,7 +189,7 @@ func (t *Tape) attach() (err error) {
 		schemas = append(schemas, schema)
 	}
 	for _, name := range publicViews {
-		view, err := tempView(name, schemas, t.segs)
+		view, err := tempView(name, schemas, t.segs, "")
 		if err != nil {
 			return err
 		}

@@ -16,8 +16,10 @@ var publicViews = []string{"connections", "processes", "endpoints", "gaps", "seg
 var tableName = regexp.MustCompile(`\b(FROM|JOIN) ([a-z_]+)\b`)
 
 // tempView returns the statement that makes view name over the segments, oldest
-// first. With one segment there is no UNION, and the planner sees plain tables.
-func tempView(name string, schemas []map[string]string, segs []*openSegment) (string, error) {
+// first, of the rows for which where holds ("" of all). The condition is part of
+// each segment's own SELECT, where one on time_ns is a range of rowids. With one
+// segment there is no UNION, and the planner sees plain tables.
+func tempView(name string, schemas []map[string]string, segs []*openSegment, where string) (string, error) {
 	var parts []string
 	for i, seg := range segs {
 		_, body, ok := strings.Cut(schemas[i][name], " AS\n")
@@ -28,6 +30,9 @@ func tempView(name string, schemas []map[string]string, segs []*openSegment) (st
 		if name == "gaps" && i+1 < len(segs) {
 			// What an earlier segment left open ended when the next one began.
 			body = strings.ReplaceAll(body, "g.to_ns", fmt.Sprintf("coalesce(g.to_ns, %d)", segs[i+1].created))
+		}
+		if where != "" {
+			body = "SELECT * FROM (\n" + body + "\n) WHERE " + where
 		}
 		parts = append(parts, body)
 	}

@@ -39,6 +39,7 @@ type Writer struct {
 	o    WriterOptions
 	log  *slog.Logger
 	lock *tapeLock
+	now  func(kind string) (Anchor, error) // ReadAnchor
 	seg  *segment // nil after a fault that left no segment to write to
 
 	// Segments set aside after a fault. Their connections stay open until the
@@ -77,7 +78,7 @@ func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
-	w := &Writer{dir: dir, o: o, log: o.Logger, counted: Counters{}}
+	w := &Writer{dir: dir, o: o, log: o.Logger, now: ReadAnchor, counted: Counters{}}
 	if w.lock, err = lockTape(dir, time.Now()); err != nil {
 		return nil, err
 	}
@@ -144,12 +145,9 @@ func (w *Writer) setAside(cause error) {
 
 // moveOn writes the batch into a new segment, with a gap row that says why.
 func (w *Writer) moveOn(batch *Batch, state string, cause error) error {
-	now, err := ReadAnchor("start")
+	now, err := w.now("start")
 	if err != nil {
 		return &Error{Op: "begin segment", Path: w.dir, Err: err}
-	}
-	if batch.Now > now.Boot { // a caller with a clock of its own
-		now.Boot, now.Real = batch.Now, now.Real+int64(batch.Now-now.Boot)
 	}
 	seg, err := w.create(now, w.counted, func(s *segment) error {
 		return s.putGapAt(now.Real, now.Real, CauseStorage, 0,
@@ -214,7 +212,7 @@ func (w *Writer) Close(stop Gap, c Counters) error {
 	}
 	stop.Cause, stop.To = CauseStopped, 0
 	if stop.From == 0 {
-		now, err := ReadAnchor("")
+		now, err := w.now("stop")
 		if err != nil {
 			w.log.Error("read clock", "error", err)
 		}

@@ -71,7 +71,7 @@ func (h *host) answer(c *cli.Context, q question, r query.Request) error {
 		return err
 	}
 	if !q.window.IsOpen() {
-		if err := bound(tape, q.window); err != nil {
+		if err := tape.Bound(q.window.Since, q.window.Until); err != nil {
 			return err
 		}
 	}
@@ -86,17 +86,6 @@ func (h *host) answer(c *cli.Context, q question, r query.Request) error {
 	}
 	h.closing(q, coverage, result)
 	return nil
-}
-
-// bound narrows the views of a tape to a window.
-func bound(tape any, w query.Window) error {
-	b, ok := tape.(interface {
-		Bound(since, until time.Time) error
-	})
-	if !ok {
-		return errors.New("this build of conntape cannot narrow a tape to --since and --until")
-	}
-	return b.Bound(w.Since, w.Until)
 }
 
 // closing says on stderr how the answer ended and what it covers.
