@@ -44,6 +44,10 @@ func (c matrixCell) backendName() string {
 	return c.backend
 }
 
+// onlyNative are the tests of what does not depend on the kernel: locks, signals, files. They start the recorder many
+// times, which takes seconds where it is emulated, and run natively alone.
+const onlyNative = "^Test(HostileReaders|Kill9|SecondRecorder|Signals|SignalAtStart|StderrGone)$"
+
 const (
 	parallel    = 2 // guests at a time
 	cellTimeout = 8 * time.Minute
@@ -176,7 +180,7 @@ func runCell(ctx context.Context, c matrixCell, k kernel, payload []guestFile, o
 		modules: strings.Split(defaultModules, ","),
 		// Emulation is some twenty times slower: fewer rounds in the tests of load.
 		env: []string{"CONNTAPE_BIN=/bin/conntape", "CONNECTS_BIN=/bin/connects", "CONNTAPE_SCALE=0.05", "IN_GUEST=1"},
-		args: []string{"capture.test", "-test.v=test2json", "-test.run=" + o.run,
+		args: []string{"capture.test", "-test.v=test2json", "-test.run=" + o.run, "-test.skip=" + onlyNative,
 			"-test.timeout=" + (cellTimeout - 30*time.Second).String()},
 	}
 	if !c.auto {
@@ -235,5 +239,5 @@ func printTable(w io.Writer, outcomes []*outcome) {
 		fmt.Fprintf(w, "%-12s %-28s %-14s %-6s %6d %6d %7d  %s / %.0f s\n", o.kernel, release, o.backendName(), verdict,
 			o.Passed, o.Failed, o.Skipped, boot, o.took.Seconds())
 	}
-	fmt.Fprintln(w)
+	fmt.Fprintf(w, "Run natively alone, for they do not depend on the kernel: %s\n\n", onlyNative)
 }
