@@ -40,7 +40,7 @@ type Writer struct {
 	log  *slog.Logger
 	lock *tapeLock
 	now  func(kind string) (Anchor, error) // ReadAnchor
-	seg  *segment // nil after a fault that left no segment to write to
+	seg  *segment                          // nil after a fault that left no segment to write to
 
 	// Segments set aside after a fault. Their connections stay open until the
 	// process ends: closing one would checkpoint, which is to touch the file.

@@ -1,0 +1,341 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// smallTape records n segments, one connection in each, by n boots.
+func smallTape(t testing.TB, n int) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "tape")
+	x := newWorld()
+	for i := range n {
+		o := options(100 * second)
+		o.BootID = fmt.Sprintf("boot-%d", i)
+		o.Now.Real += int64(i) * int64(1000*second)
+		w := mustOpenWriter(t, dir, o)
+		c := x.connection(101 * second)
+		c.Remote = endpoint(2, fmt.Sprintf("192.0.2.%d", i+1), 80)
+		mustAppend(t, w, Batch{Connections: []Connection{c}, Counters: Counters{"seen": 1, "stored": 1}})
+		mustClose(t, w, 110*second)
+	}
+	return dir
+}
+
+// The driver attaches ten databases to a connection, and no more: the most
+// segments of a tape follow from it.
+func TestAttachLimit(t *testing.T) {
+	conn, err := sqlite.OpenConn(":memory:", sqlite.OpenReadWrite|sqlite.OpenCreate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got := conn.Limit(sqlite.LimitAttached, 1000); got != maxAttached {
+		t.Errorf("limit %d, want %d", got, maxAttached)
+	}
+	for i := range maxAttached {
+		if err := execOn(conn, nil, fmt.Sprintf("ATTACH ':memory:' AS a%d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := execOn(conn, nil, "ATTACH ':memory:' AS more"); err == nil {
+		t.Error("an eleventh database was attached")
+	}
+}
+
+func TestManySegments(t *testing.T) {
+	dir := smallTape(t, 12)
+	tape := mustOpenTape(t, dir)
+	got := rows(t, tape.Conn(), "SELECT segment, remote_address FROM connections ORDER BY time_ns DESC LIMIT 2")
+	if want := []string{"12|192.0.2.12", "11|192.0.2.11"}; !slices.Equal(got, want) {
+		t.Errorf("newest: %q", got)
+	}
+	if got := one(t, tape.Conn(), "SELECT count(*), min(segment), max(segment), count(DISTINCT process_id) FROM connections"); got != "10|3|12|10" {
+		t.Errorf("connections: %s", got)
+	}
+	for _, view := range []string{"processes", "endpoints", "gaps", "segments"} {
+		if got := one(t, tape.Conn(), "SELECT count(DISTINCT segment) FROM "+view); got != "10" {
+			t.Errorf("%s of %s segments", view, got)
+		}
+	}
+	cov, err := tape.Coverage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cov.LeftOut) != 2 || filepath.Base(cov.LeftOut[1].Path) != "00000001.db" || cov.Counters["seen"] != 10 || cov.Recording {
+		t.Errorf("coverage: %+v", cov)
+	}
+	// A single file, closed or not, can be read alone.
+	for _, name := range []string{"00000001.db", "00000012.db"} {
+		single := mustOpenTape(t, filepath.Join(dir, name))
+		if got := one(t, single.Conn(), "SELECT count(*) FROM connections"); got != "1" {
+			t.Errorf("%s: %s rows", name, got)
+		}
+	}
+}
+
+// How a query is planned decides whether it takes a millisecond or a minute:
+// newest first and time ranges go by rowid, without sorting, in each segment.
+func TestPlans(t *testing.T) {
+	for _, segments := range []int{1, 3} {
+		tape := mustOpenTape(t, smallTape(t, segments))
+		plan := func(query string) string {
+			var out []string
+			err := execOn(tape.Conn(), func(q *sqlite.Stmt) error {
+				out = append(out, q.ColumnText(3))
+				return nil
+			}, "EXPLAIN QUERY PLAN "+query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return strings.Join(out, "\n")
+		}
+		for query, want := range map[string]string{
+			"SELECT * FROM connections WHERE time_ns > 5 ORDER BY time_ns DESC LIMIT 50": "SEARCH c USING INTEGER PRIMARY KEY (rowid>?)",
+			// Over several segments, only when what is sorted by is among the columns.
+			"SELECT time_ns, exe FROM connections ORDER BY time_ns DESC LIMIT 50": "SCAN c",
+			"SELECT max(time_ns) FROM connections WHERE time_ns BETWEEN 5 AND 9":  "SEARCH c USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+			"SELECT time FROM connections WHERE remote_address = '192.0.2.1'":     "SCAN c",
+			"SELECT time FROM connections WHERE exe = '/usr/bin/curl'":            "SCAN c",
+			"SELECT * FROM endpoints WHERE address = '192.0.2.1'":                 "INDEX sqlite_autoindex_endpoint_1 (address=?)",
+		} {
+			got := plan(query)
+			if strings.Count(got, want) != segments {
+				t.Errorf("%d segments: %s\nwant %d times %q in\n%s", segments, query, segments, want, got)
+			}
+			for _, bad := range []string{"AUTOMATIC", "TEMP B-TREE FOR ORDER BY"} {
+				if strings.Contains(got, bad) {
+					t.Errorf("%d segments: %s\n%s in\n%s", segments, query, bad, got)
+				}
+			}
+		}
+	}
+}
+
+// Nothing but a query gets through, and nothing is changed by one.
+func TestReaderCannotWrite(t *testing.T) {
+	dir := smallTape(t, 2)
+	outside := filepath.Join(t.TempDir(), "new.db")
+	tape := mustOpenTape(t, dir)
+	for _, query := range []string{
+		"ATTACH '" + outside + "' AS x", "ATTACH ':memory:' AS x", "DETACH s1", "VACUUM INTO '" + outside + "'", "VACUUM",
+		"INSERT INTO s1.gap (cause, lost) VALUES ('x', 1)", "UPDATE s1.connection SET fd = 9", "DELETE FROM s2.connection",
+		"CREATE TABLE x (y)", "CREATE TEMP TABLE x (y)", "CREATE VIEW s1.x AS SELECT 1", "CREATE TEMP VIEW x AS SELECT 1",
+		"CREATE VIRTUAL TABLE temp.x USING fts5(y)", "DROP VIEW connections", "DROP TABLE s1.gap", "ALTER TABLE s1.gap ADD x", "REINDEX", "ANALYZE",
+		"BEGIN IMMEDIATE", "SAVEPOINT x",
+		"PRAGMA query_only = OFF", "PRAGMA s1.journal_mode = WAL", "PRAGMA writable_schema = ON", "PRAGMA trusted_schema = ON", "PRAGMA s1.user_version = 9",
+		"PRAGMA temp_store_directory = '/'", "PRAGMA mmap_size = 1000000", "PRAGMA locking_mode = EXCLUSIVE", "PRAGMA wal_checkpoint", "PRAGMA optimize",
+		"SELECT load_extension('x')", "SELECT load_extension('x', 'y')", "SELECT writefile('" + outside + "', 'x')", "SELECT readfile('/etc/passwd')", "SELECT edit('x')",
+		"SELECT * FROM sqlite_dbpage", "SELECT * FROM sqlite_dbpage('s1')", "SELECT * FROM dbstat", "SELECT * FROM pragma_journal_mode",
+		"SELECT * FROM connections, (SELECT * FROM pragma_user_version)",
+		"SELECT fts3_tokenizer('simple')",
+	} {
+		err := execOn(tape.Conn(), nil, query)
+		if err == nil {
+			t.Errorf("%s: no error", query)
+		}
+	}
+	if _, err := os.Stat(outside); err == nil {
+		t.Error("a file was written")
+	}
+	if err := execOn(tape.Conn(), nil, "DELETE FROM s1.gap"); !strings.Contains(HintOf(tape.Explain(err)), "only SELECT") {
+		t.Errorf("no hint: %v", tape.Explain(err))
+	}
+	for _, query := range []string{
+		"WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 9) SELECT sum(i) FROM n",
+		"SELECT group_concat(comm), json_group_array(exe), row_number() OVER () FROM connections GROUP BY comm",
+		"SELECT value FROM json_each('[1]')", "PRAGMA table_info(connections)", "SELECT name FROM pragma_table_info('connections')",
+		"PRAGMA s1.integrity_check", "EXPLAIN QUERY PLAN SELECT * FROM gaps", "SELECT * FROM s1.connection", "VALUES (1)",
+	} {
+		if err := execOn(tape.Conn(), nil, query); err != nil {
+			t.Errorf("%s: %v", query, err)
+		}
+	}
+	if err := execOn(tape.Conn(), nil, "SELECT length(zeroblob(100000000))"); err == nil {
+		t.Error("a value of 100 MB was made")
+	}
+	if names := files(t, dir); !slices.Equal(names, []string{"00000001.db", "00000002.db", "lock"}) {
+		t.Errorf("files: %v", names)
+	}
+}
+
+// Every function that the driver has was looked at: none but load_extension,
+// which is off, reaches beyond the database. A new one must be looked at too.
+func TestFunctionsReviewed(t *testing.T) {
+	list, err := os.ReadFile("testdata/functions.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reviewed := strings.Fields(string(list))
+	tape := mustOpenTape(t, smallTape(t, 1))
+	for _, name := range rows(t, tape.Conn(), "SELECT DISTINCT name FROM pragma_function_list ORDER BY name") {
+		if !slices.Contains(reviewed, name) {
+			t.Errorf("function %s is not in testdata/functions.txt", name)
+		}
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	write := func(name, text string) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	tape := smallTape(t, 1)
+	whole, err := os.ReadFile(filepath.Join(tape, "00000001.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := func(fn func(conn *sqlite.Conn) error) string {
+		path := write("changed.db", string(whole))
+		conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := fn(conn); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	sql := func(statements ...string) func(*sqlite.Conn) error {
+		return func(conn *sqlite.Conn) error {
+			for _, s := range statements {
+				if err := execOn(conn, nil, s); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	for name, c := range map[string]struct {
+		path string
+		want error
+	}{
+		"nothing there":     {filepath.Join(t.TempDir(), "no"), ErrNoTape},
+		"empty directory":   {t.TempDir(), ErrNoTape},
+		"empty file":        {write("x.db", ""), ErrNotSegment},
+		"text":              {write("x.db", strings.Repeat("hello ", 5000)), ErrNotSegment},
+		"device":            {"/dev/zero", ErrNotSegment},
+		"foreign database":  {change(sql("PRAGMA application_id = 5")), ErrNotSegment},
+		"newer schema":      {change(sql("PRAGMA user_version = 99")), ErrIncompatible},
+		"incompatible bit":  {change(sql("UPDATE segment SET incompatible = 4")), ErrIncompatible},
+		"half":              {write("x.db", string(whole[:len(whole)/2])), ErrDamaged},
+		"header only":       {write("x.db", string(whole[:100])), ErrDamaged},
+		"zeroed schema":     {write("x.db", string(whole[:100])+strings.Repeat("\x00", len(whole)-100)), ErrDamaged},
+		"no description":    {change(sql("DELETE FROM segment")), ErrDamaged},
+		"poisoned view":     {change(sql("DROP VIEW gaps", "CREATE VIEW gaps AS SELECT load_extension('x')")), ErrDamaged},
+		"additional view":   {change(sql("CREATE VIEW more AS SELECT 1")), ErrDamaged},
+		"trigger":           {change(sql("CREATE TRIGGER t AFTER INSERT ON gap BEGIN SELECT 1; END")), ErrDamaged},
+		"index on function": {change(sql("CREATE INDEX i ON gap (upper(cause))")), ErrDamaged},
+		"missing table":     {change(sql("DROP TABLE repeat")), ErrDamaged},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tape, err := OpenTape(c.path)
+			if err == nil {
+				tape.Close()
+				t.Fatal("no error")
+			}
+			var e *Error
+			if !errors.As(err, &e) || !errors.Is(err, c.want) {
+				t.Errorf("error %v, want %v", err, c.want)
+			}
+			if HintOf(err) == "" || strings.Contains(err.Error(), "\n") {
+				t.Errorf("error %q, hint %q", err, HintOf(err))
+			}
+		})
+	}
+}
+
+// A page that is damaged is found when it is read, and said in one line.
+func TestDamagedPage(t *testing.T) {
+	dir := t.TempDir()
+	w := mustOpenWriter(t, dir, options(999*second))
+	l := newLoad(20, 50)
+	conns := make([]Connection, 5000)
+	l.fill(conns)
+	mustAppend(t, w, l.batch(conns))
+	mustClose(t, w, l.boot)
+	path := filepath.Join(dir, "00000001.db")
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte(strings.Repeat("\xff", pageSize)), 40*pageSize); err != nil {
+		t.Fatal(err)
+	}
+	tape := mustOpenTape(t, dir)
+	err = execOn(tape.Conn(), nil, "SELECT * FROM connections")
+	if err = tape.Explain(err); !errors.Is(err, ErrDamaged) || HintOf(err) == "" {
+		t.Errorf("error %v", err)
+	}
+}
+
+// A closed segment is text for the stock shell, with no function of ours.
+func TestStockShell(t *testing.T) {
+	shell, err := exec.LookPath("sqlite3")
+	if err != nil {
+		t.Skip("needs sqlite3")
+	}
+	dir := smallTape(t, 2)
+	out, err := exec.Command(shell, "-readonly", "file:"+filepath.Join(dir, "00000001.db")+"?immutable=1",
+		"SELECT time, exe, cmdline, remote_address, remote_port, outcome, ancestry FROM connections; SELECT cause, from_time, to_time FROM gaps; SELECT segment, state, seen FROM segments; SELECT count(*) FROM processes; SELECT address FROM endpoints; PRAGMA integrity_check").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	want := `2026-01-01T00:01:41.000000000Z|/usr/bin/curl|curl "http://a b/" \x1b[2J|192.0.2.1|80|refused|systemd(1) > bash(901) > curl(950)
+start||2026-01-01T00:01:40.000000000Z
+stopped|2026-01-01T00:01:50.000000000Z|2026-01-01T00:18:20.000000000Z
+1|closed|1
+3
+192.0.2.1
+ok
+`
+	if string(out) != want {
+		t.Errorf("got\n%swant\n%s", out, want)
+	}
+}
+
+// The public schema is a promise: columns are only ever added at the end.
+func TestPublicColumns(t *testing.T) {
+	tape := mustOpenTape(t, smallTape(t, 2))
+	for view, want := range map[string]string{
+		"connections": "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns family type protocol fd via local_address local_port remote_address remote_port address_source hook_errno errno outcome backend process_id parent_id ancestry socket_family addrlen cookie remote_raw segment",
+		"processes":   "process_id parent_id pid ppid pid_in_ns comm exe script cmdline cmdline_truncated cwd uid user gid euid loginuid session_id cgroup container unit start_time exec_time exec_number exe_deleted exe_memfd exe_device exe_inode mntns pidns netns userns utsns ipcns cgroupns source ancestry cgroup_id segment",
+		"endpoints":   "id family address port raw segment",
+		"gaps":        "id from_time to_time cause lost detail from_ns to_ns segment",
+		"segments":    "segment tape_id state from_time to_time host machine_id boot_id kernel version backend blind_spots seen stored coalesced lost path schema_version from_ns to_ns batches runs",
+	} {
+		got := strings.Join(rows(t, tape.Conn(), "SELECT name FROM pragma_table_info(?) ORDER BY cid", view), " ")
+		if got != want {
+			t.Errorf("%s:\n%s\nwant\n%s", view, got, want)
+		}
+	}
+}
+
+// A gap left open in a segment that is not the newest ended when the next began.
+func TestOpenGapOfEarlierSegment(t *testing.T) {
+	dir := t.TempDir()
+	w := mustOpenWriter(t, dir, options(100*second))
+	mustAppend(t, w, Batch{Gaps: []Gap{{From: 104 * second, Cause: "ring full", Lost: 5}}})
+	w.now = func(string) (Anchor, error) { return at(108 * second), nil }
+	w.setAside(errors.New("x"))
+	mustAppend(t, w, Batch{Gaps: []Gap{{From: 104 * second, To: 109 * second, Cause: "ring full", Lost: 7}}})
+	tape := mustOpenTape(t, dir)
+	got := rows(t, tape.Conn(), "SELECT segment, to_time, lost FROM gaps WHERE cause = 'ring full' ORDER BY segment")
+	if want := []string{"1|2026-01-01T00:01:48.000000000Z|5", "2|2026-01-01T00:01:49.000000000Z|7"}; !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
