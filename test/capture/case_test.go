@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/conntape/conntape/store"
 )
 
 // A testCase is one way to connect, and how it must look on the tape.
@@ -46,7 +48,7 @@ type caseRun struct {
 	argv       []string
 	err        error
 	found      []found
-	tape       string // directory
+	tape       *store.Tape
 	blindSpots string
 }
 
@@ -68,9 +70,9 @@ func (c *caseRun) of(t *testing.T, step string) row {
 	return nil
 }
 
-func (c *testCase) start(t *testing.T, tape string) *caseRun {
+func (c *testCase) start(t *testing.T) *caseRun {
 	t.Helper()
-	run := &caseRun{testCase: c, dir: tempDir(t), tape: tape}
+	run := &caseRun{testCase: c, dir: tempDir(t)}
 	if c.run != nil {
 		run.outcome, run.err = c.run(t, run.dir)
 		return run
@@ -168,13 +170,13 @@ func (c *caseRun) find(t *testing.T) {
 // slack is how far the tape's clock may be from the wall clock while a test runs: both are read apart, and one is slewed.
 const slack = 50 * time.Millisecond
 
-func rowsOf(t *testing.T, dir string, pid int64, reports []report) []row {
+func rowsOf(t *testing.T, tape *store.Tape, pid int64, reports []report) []row {
 	t.Helper()
 	from, to := reports[0].Real0, reports[0].Real1
 	for _, r := range reports {
 		from, to = min(from, r.Real0), max(to, r.Real1)
 	}
-	return rows(t, dir, `SELECT * FROM connections WHERE pid = ? AND time_ns BETWEEN ? AND ? ORDER BY time_ns`,
+	return ask(t, tape, `SELECT * FROM connections WHERE pid = ? AND time_ns BETWEEN ? AND ? ORDER BY time_ns`,
 		pid, from-int64(slack), to+int64(slack))
 }
 
@@ -214,7 +216,7 @@ func (c *caseRun) verifyAttempt(t *testing.T, f found) {
 
 func (c *caseRun) verifyProcess(t *testing.T, f found, got row, w want) bool {
 	t.Helper()
-	all := rows(t, c.tape, `SELECT * FROM processes WHERE process_id = ?`, got["process_id"])
+	all := ask(t, c.tape, `SELECT * FROM processes WHERE process_id = ?`, got["process_id"])
 	if len(all) != 1 {
 		t.Errorf("%s: want one process %v, got %d", f.report.Step, got["process_id"], len(all))
 		return false

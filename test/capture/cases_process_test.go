@@ -51,7 +51,7 @@ func wantParentRow(t *testing.T, c *caseRun) {
 	t.Helper()
 	for _, f := range c.found {
 		for _, r := range f.rows {
-			parent := rows(t, c.tape, `SELECT * FROM processes WHERE process_id = ?`, r["parent_id"])
+			parent := ask(t, c.tape, `SELECT * FROM processes WHERE process_id = ?`, r["parent_id"])
 			if len(parent) != 1 || parent[0].int("pid") != f.report.PPID {
 				t.Errorf("%s: the parent %d is not on the tape: %v", f.report.Step, f.report.PPID, parent)
 			}
@@ -133,9 +133,9 @@ func cutPath(end string) test {
 
 // checkExecTwice: one pid, three processes, the same parent.
 func checkExecTwice(t *testing.T, c *caseRun) {
-	first := rows(t, c.tape, `SELECT * FROM processes WHERE process_id = ?`, c.of(t, "first")["process_id"])[0]
+	first := ask(t, c.tape, `SELECT * FROM processes WHERE process_id = ?`, c.of(t, "first")["process_id"])[0]
 	for i, step := range []string{"second", "third"} {
-		p := rows(t, c.tape, `SELECT * FROM processes WHERE process_id = ?`, c.of(t, step)["process_id"])[0]
+		p := ask(t, c.tape, `SELECT * FROM processes WHERE process_id = ?`, c.of(t, step)["process_id"])[0]
 		match(t, step, p, want{"parent_id": first["parent_id"], "exec_number": first.int("exec_number") + int64(i) + 1,
 			"start_time": first["start_time"]})
 	}

@@ -23,16 +23,27 @@ func (r row) text(column string) string {
 	return s
 }
 
-// rows asks a tape.
+// rows asks a tape, as it is now.
 func rows(t testing.TB, dir, query string, args ...any) []row {
+	t.Helper()
+	tape := openTape(t, dir)
+	defer tape.Close()
+	return ask(t, tape, query, args...)
+}
+
+func openTape(t testing.TB, dir string) *store.Tape {
 	t.Helper()
 	tape, err := store.OpenTape(dir)
 	if err != nil {
 		t.Fatalf("open tape: %v", err)
 	}
-	defer tape.Close()
+	return tape
+}
+
+func ask(t testing.TB, tape *store.Tape, query string, args ...any) []row {
+	t.Helper()
 	var all []row
-	err = sqlitex.Execute(tape.Conn(), query, &sqlitex.ExecOptions{Args: args, ResultFunc: func(stmt *sqlite.Stmt) error {
+	err := sqlitex.Execute(tape.Conn(), query, &sqlitex.ExecOptions{Args: args, ResultFunc: func(stmt *sqlite.Stmt) error {
 		all = append(all, readRow(stmt))
 		return nil
 	}})
@@ -82,10 +93,7 @@ type account struct{ seen, stored, coalesced, folded, lost int64 }
 
 func readAccount(t testing.TB, dir string) account {
 	t.Helper()
-	tape, err := store.OpenTape(dir)
-	if err != nil {
-		t.Fatalf("open tape: %v", err)
-	}
+	tape := openTape(t, dir)
 	defer tape.Close()
 	var a account
 	for _, s := range tape.Segments() {

@@ -51,10 +51,15 @@ func between(low, high int64) test {
 // from is worked out when the case has run.
 type from func(c *caseRun) any
 
-// resolve works out what is to be worked out.
+// resolve chooses what the backend at hand leads to expect, and works out what is to be worked out.
 func (w want) resolve(c *caseRun) want {
 	done := want{}
 	for k, v := range w {
+		if by, ok := v.(byBackend); ok {
+			if v, ok = by[env.seenBy]; !ok {
+				continue
+			}
+		}
 		if f, ok := v.(from); ok {
 			v = f(c)
 		}
@@ -82,11 +87,6 @@ func (w want) but(other want) want {
 		merged[k] = v
 	}
 	for k, v := range other {
-		if by, ok := v.(byBackend); ok {
-			if v, ok = by[env.seenBy]; !ok {
-				continue
-			}
-		}
 		merged[k] = v
 	}
 	return merged
