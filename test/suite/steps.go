@@ -148,8 +148,12 @@ func fuzz(ctx context.Context) (tally.Tally, error) {
 	if err != nil {
 		return total, fmt.Errorf("find fuzz targets: %w", err)
 	}
-	for file := range strings.Lines(files) {
-		dir := "./" + filepath.Dir(strings.TrimSpace(file))
+	var dirs []string
+	for _, file := range strings.Fields(files) {
+		dirs = append(dirs, "./"+filepath.Dir(file))
+	}
+	slices.Sort(dirs)
+	for _, dir := range slices.Compact(dirs) {
 		names, err := output(ctx, "go", "test", "-list", "^Fuzz", dir)
 		if err != nil {
 			return total, err
