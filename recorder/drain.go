@@ -12,12 +12,15 @@ import (
 )
 
 const (
-	// pollActive and pollIdle bound how long a record may lie in a ring that is not filling up. Below the fill level
-	// at which the kernel wakes us nobody does: five and three polls a second.
+	// pollActive and pollIdle bound how long a record may lie in a ring that is not filling up: below the fill level
+	// nobody wakes us. A batch is due by the time of its first attempt, so that waiting here makes nothing later.
 	pollActive = 200 * time.Millisecond
-	pollIdle   = 330 * time.Millisecond
+	pollIdle   = time.Second
 	// idleAfter is how long the ring has to stay empty before pollIdle will do.
 	idleAfter = uint64(3 * time.Second)
+	// busyProcesses is the number of process records between two looks from which on the host is not idle, whoever
+	// connects or not: a thirtieth of what their ring holds.
+	busyProcesses = 500
 	// passEvery is the number of records after which housekeeping is looked at even if the ring is never empty.
 	passEvery = 256
 	// stopWithin bounds the last drain, should source and counters not agree.
@@ -60,7 +63,7 @@ func (r *recorder) pollUntil(now uint64) time.Time {
 		due := time.Duration(r.opened+uint64(r.config.batchAge)) - time.Duration(now)
 		wait = min(wait, max(due, time.Millisecond))
 	}
-	return time.Now().Add(min(wait, r.config.tick))
+	return time.Now().Add(min(wait, r.config.tick, r.config.batchAge))
 }
 
 // take puts one record into the queue.
@@ -107,8 +110,12 @@ func (r *recorder) pass() error {
 		r.receivedBefore, r.received = r.ledger.received, now
 	}
 	r.passed = now
-	if err := r.drainProcesses(); err != nil {
+	n, err := r.drainProcesses()
+	if err != nil {
 		return err
+	}
+	if n >= busyProcesses {
+		r.received = now
 	}
 	r.table.forget(r.horizon)
 	if now >= r.nextTick {
@@ -140,10 +147,12 @@ func (r *recorder) tick(now uint64) error {
 			return err
 		}
 	}
-	if err := r.sweep(now, uint64(r.config.flightAge)); err != nil {
-		return err
+	if counters.Seen != counters.Sent+counters.LostRing || len(r.flight.written) > 0 {
+		if err := r.sweep(now, uint64(r.config.flightAge)); err != nil {
+			return err
+		}
+		r.settle(r.horizon)
 	}
-	r.settle(r.horizon)
 	changed, err := r.table.users.refresh()
 	if err != nil {
 		r.log.Warn("users not read", "error", err)
@@ -154,15 +163,15 @@ func (r *recorder) tick(now uint64) error {
 	return nil
 }
 
-// drainProcesses applies all that is in the process ring.
-func (r *recorder) drainProcesses() error {
-	for {
+// drainProcesses applies all that is in the process ring, and returns how much that was.
+func (r *recorder) drainProcesses() (n int, err error) {
+	for ; ; n++ {
 		ok, err := r.src.ReadProcess(&r.process)
 		if err != nil {
-			return fmt.Errorf("read process ring: %w", err)
+			return n, fmt.Errorf("read process ring: %w", err)
 		}
 		if !ok {
-			return nil
+			return n, nil
 		}
 		r.table.apply(&r.process)
 	}
@@ -174,7 +183,7 @@ func (r *recorder) who(c *bpf.Connect) *store.Process {
 	if p := r.table.find(c.Key); p != nil && p.Source != store.SourceUnknown {
 		return p
 	}
-	if err := r.drainProcesses(); err != nil {
+	if _, err := r.drainProcesses(); err != nil {
 		r.err = err
 	}
 	p := r.table.find(c.Key)
@@ -211,7 +220,7 @@ func (r *recorder) walk() error {
 func (r *recorder) maybePush(now uint64) error {
 	rows := len(r.queue.open.Connections)
 	if rows > 0 && r.opened == 0 {
-		r.opened = now
+		r.opened = r.firstRead(now)
 	}
 	idle := r.queue.idle()
 	due := rows > 0 && now >= r.opened+uint64(r.config.batchAge)
@@ -223,6 +232,12 @@ func (r *recorder) maybePush(now uint64) error {
 		return r.push(now)
 	}
 	return nil
+}
+
+// firstRead returns the time from which the age of the open batch counts: that of its first attempt, unless that is
+// older than the last look at the ring because it returned late.
+func (r *recorder) firstRead(now uint64) uint64 {
+	return min(now, max(r.queue.open.Connections[0].BootTime, now-min(now, uint64(pollIdle))))
 }
 
 // push completes the open batch with what else the tape must know, and hands it over.
@@ -280,5 +295,6 @@ func (r *recorder) drainRest(until time.Time) error {
 			break
 		}
 	}
-	return r.drainProcesses()
+	_, err := r.drainProcesses()
+	return err
 }

@@ -156,7 +156,7 @@ type recorder struct {
 
 	horizon        uint64 // every record of what ended before this has been read, ns CLOCK_BOOTTIME
 	passed         uint64 // when the last pass began
-	received       uint64 // when the last record was noticed
+	received       uint64 // when the host was last seen busy
 	receivedBefore uint64 // ledger.received then
 	opened         uint64 // when the open batch got its first row; 0 it has none
 	pushed         uint64 // when the last batch was handed over
