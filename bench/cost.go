@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// costs are the samples of each round, by variant and measure. Rounds go A B C A B C, so that what happens on the machine
+// meanwhile happens to all.
+type costs struct {
+	Names   []string                       // of the variants, as they were measured
+	Samples map[string][]map[string]sample // by variant: of each round, by measure
+	Notes   map[string]string              // by variant, of the last round: what it says that it recorded
+	Skipped map[string]string              // by variant: why not
+	Shared  bool                           // other programs were attached to the hooks all the while
+}
+
+// measureCosts runs the worker under each variant in turn.
+func measureCosts(ctx context.Context, r *rig, rounds, scale, cpu int) (*costs, error) {
+	list, skipped := r.variants()
+	c := &costs{Samples: map[string][]map[string]sample{}, Notes: map[string]string{}, Skipped: skipped}
+	for _, v := range list {
+		c.Names = append(c.Names, v.name)
+	}
+	for round := range rounds {
+		for _, v := range list {
+			samples, note, err := c.measureAlone(ctx, v, scale, cpu)
+			if err != nil {
+				return nil, fmt.Errorf("round %d, %s: %w", round+1, v.name, err)
+			}
+			c.Samples[v.name] = append(c.Samples[v.name], samples)
+			c.Notes[v.name] = note
+			progress("round %d of %d: %-15s connect %6.0f ns, flood %6.0f, getppid %4.0f  %s", round+1, rounds, v.name,
+				samples[connectPaced].Median, samples[connectFlood].Median, samples[callGetppid].Median, note)
+		}
+	}
+	return c, nil
+}
+
+// measureAlone measures again when somebody else's programs came to the hooks meanwhile.
+func (c *costs) measureAlone(ctx context.Context, v variant, scale, cpu int) (map[string]sample, string, error) {
+	for range 5 {
+		if err := c.waitForQuiet(ctx); err != nil {
+			return nil, "", err
+		}
+		stop, err := v.start(ctx)
+		if err != nil {
+			return nil, "", err
+		}
+		before, err := attachedHooks()
+		samples, workErr := runWorkerProcess(ctx, scale, cpu)
+		after, hookErr := attachedHooks()
+		note, stopErr := stop()
+		if err := errors.Join(err, workErr, hookErr, stopErr); err != nil {
+			return nil, "", err
+		}
+		if before == after {
+			return samples, note, nil
+		}
+		progress("%s: once more, other programs were attached meanwhile", v.name)
+	}
+	return nil, "", errors.New("other programs come and go on the hooks")
+}
+
+// waitForQuiet waits for the hooks to be ours alone, but not for ever.
+func (c *costs) waitForQuiet(ctx context.Context) error {
+	for end := time.Now().Add(2 * time.Minute); !c.Shared; {
+		n, err := attachedHooks()
+		if err != nil || n == 0 {
+			return err
+		}
+		if time.Now().After(end) {
+			progress("WARNING: %d programs of others are on the hooks: bare is not bare", n)
+			c.Shared = true
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+func runWorkerProcess(ctx context.Context, scale, cpu int) (map[string]sample, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, self, "worker", "-cpu", strconv.Itoa(cpu), "-scale", strconv.Itoa(scale))
+	cmd.Stdout, cmd.Stderr = &out, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
+	var samples map[string]sample
+	return samples, json.Unmarshal(out.Bytes(), &samples)
+}
+
+// median over the rounds of what pick takes from each.
+func (c *costs) median(variant string, pick func(round map[string]sample, i int) float64) float64 {
+	var all []float64
+	for i, round := range c.Samples[variant] {
+		all = append(all, pick(round, i))
+	}
+	return median(all)
+}
+
+// call is what a call costs: the median over the rounds of each round's median.
+func (c *costs) call(variant, measure string) float64 {
+	return c.median(variant, func(round map[string]sample, _ int) float64 { return round[measure].Median })
+}
+
+// added is what the variant adds to a call, each round against the bare one of the same round.
+func (c *costs) added(variant, measure string) float64 {
+	return c.median(variant, func(round map[string]sample, i int) float64 {
+		return round[measure].Median - c.Samples[bare][i][measure].Median
+	})
+}
+
+// least is the smallest that a batch of calls took in any round.
+func (c *costs) least(variant, measure string) float64 {
+	least := c.Samples[variant][0][measure].Min
+	for _, round := range c.Samples[variant] {
+		least = min(least, round[measure].Min)
+	}
+	return least
+}
+
+// ratio is what a call costs as a multiple of bare, each round against its own.
+func (c *costs) ratio(variant, measure string) float64 {
+	return c.median(variant, func(round map[string]sample, i int) float64 {
+		return round[measure].Median / c.Samples[bare][i][measure].Median
+	})
+}
+
+func median(all []float64) float64 {
+	if len(all) == 0 {
+		return 0
+	}
+	all = slices.Sorted(slices.Values(all))
+	if n := len(all); n%2 == 0 {
+		return (all[n/2-1] + all[n/2]) / 2
+	}
+	return all[len(all)/2]
+}

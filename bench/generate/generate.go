@@ -1,0 +1,124 @@
+// Package generate makes up what a host connects to: processes of some images, endpoints of which a few are met all the
+// time and most hardly ever, periodic traffic that means no harm, and, if asked for, an intrusion of which it tells what
+// a query has to find. The same options give the same connections.
+//
+// It knows the rows of a tape and nothing of how they are stored.
+package generate
+
+import (
+	"container/heap"
+	"math/rand/v2"
+	"time"
+
+	"github.com/conntape/conntape/store"
+)
+
+// Options say how much there is of everything.
+type Options struct {
+	Seed        uint64
+	Connections int           // in all
+	Processes   int           // 10 at least
+	Images      int           // different programs that the processes run, 5 at least
+	Endpoints   int           // 50 at least; the intrusion has some beside them
+	Begin       uint64        // first moment, ns of CLOCK_BOOTTIME
+	Span        time.Duration // of which the last connection is near the end
+	Intrusion   bool
+}
+
+// Issue5 is the tape on which the speed of queries is measured.
+func Issue5() Options {
+	return Options{
+		Seed: 5, Connections: 10_000_000, Processes: 2000, Images: 120, Endpoints: 40_000,
+		Begin: uint64(time.Hour), Span: 8 * 24 * time.Hour, Intrusion: true,
+	}
+}
+
+// Stream hands out connections in the order of their time.
+type Stream struct {
+	o       Options
+	random  *rand.Rand
+	host    *host
+	planted []Planted
+	events  events
+	left    int
+	cookie  uint64
+	last    uint64
+	row     store.Connection
+}
+
+// New prepares a host. Nothing of it is random but by the seed.
+func New(o Options) *Stream {
+	s := &Stream{o: o, random: rand.New(rand.NewPCG(o.Seed, 0x636f6e6e74617065)), left: o.Connections}
+	s.host = newHost(o, s.random)
+	planned := s.plantPeriodic()
+	if o.Intrusion {
+		planned += s.plantIntrusion()
+	}
+	s.plantBackground(max(o.Connections-planned, 1))
+	return s
+}
+
+// Planted tells what there is to be found, and what looks like it and is none.
+func (s *Stream) Planted() []Planted { return s.planted }
+
+// Next returns the next connection, valid until the next call, or false after the last.
+func (s *Stream) Next() (*store.Connection, bool) {
+	if s.left == 0 {
+		return nil, false
+	}
+	s.left--
+	e := s.events[0]
+	s.row = e.next(e.at)
+	s.row.BootTime = max(e.at, s.last+1)
+	s.last = s.row.BootTime
+	s.cookie++
+	s.row.Cookie = s.cookie
+	if e.at = e.after(e.at); e.at == never {
+		heap.Pop(&s.events)
+	} else {
+		heap.Fix(&s.events, 0)
+	}
+	return &s.row, true
+}
+
+// Batch appends up to n connections to rows.
+func (s *Stream) Batch(rows []store.Connection, n int) []store.Connection {
+	for range n {
+		c, ok := s.Next()
+		if !ok {
+			break
+		}
+		rows = append(rows, *c)
+	}
+	return rows
+}
+
+// end is when the span is over.
+func (s *Stream) end() uint64 { return s.o.Begin + uint64(s.o.Span) }
+
+// never is later than everything.
+const never = ^uint64(0)
+
+// An event is one source of connections: when its next one is, what it is, and when the one after it will be.
+type event struct {
+	at    uint64
+	next  func(at uint64) store.Connection
+	after func(at uint64) uint64
+}
+
+// add takes a source in.
+func (s *Stream) add(e *event) { heap.Push(&s.events, e) }
+
+// events is a heap by time.
+type events []*event
+
+func (e events) Len() int           { return len(e) }
+func (e events) Less(i, j int) bool { return e[i].at < e[j].at }
+func (e events) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
+func (e *events) Push(x any)        { *e = append(*e, x.(*event)) }
+func (e *events) Pop() any {
+	last := len(*e) - 1
+	x := (*e)[last]
+	*e = (*e)[:last]
+	return x
+}

@@ -1,0 +1,162 @@
+// Command bench measures the budgets of conntape in one run, and writes docs/performance.md:
+//
+//	make bench                 what it needs from Debian, then all of it
+//	go run ./bench             all of it, as root
+//	go run ./bench -only cost  a part of it, on the terminal alone: cost, pipeline, disk, idle, guests
+//
+// Everything that is a time is measured beside what it is compared with, in the same run and in turns, since machines
+// are shared and noisy; ratios are what to look at.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/conntape/conntape/bpf"
+)
+
+// roles are what the program is when it runs itself.
+func roles() map[string]func([]string) error {
+	return map[string]func([]string) error{"worker": runWorker, "burst": runBurst, "record": runRecord, "costs": runCosts}
+}
+
+func main() {
+	args := os.Args[1:]
+	run := runBench
+	if len(args) > 0 && roles()[args[0]] != nil {
+		run, args = roles()[args[0]], args[1:]
+	}
+	err := run(args)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench: error:", err)
+		os.Exit(1)
+	}
+}
+
+func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }
+
+// What can be asked for.
+var sections = []string{"cost", "pipeline", "disk", "idle", "guests"}
+
+func runBench(args []string) error {
+	set := flag.NewFlagSet("bench", flag.ContinueOnError)
+	only := set.String("only", "", "parts to run, separated by commas: "+strings.Join(sections, ", "))
+	rounds := set.Int("rounds", 7, "rounds of the cost of a connect")
+	file := set.String("output", "docs/performance.md", "file to write when everything was measured")
+	if err := set.Parse(args); err != nil {
+		return err
+	}
+	asked := sections
+	if *only != "" {
+		asked = strings.Split(*only, ",")
+	}
+	for _, s := range asked {
+		if !slices.Contains(sections, s) {
+			return fmt.Errorf("no part %q: there are %s", s, strings.Join(sections, ", "))
+		}
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("measuring needs root: sudo make bench")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	dir, err := os.MkdirTemp("/var/tmp", "conntape-bench-") // a disk, where /tmp may be memory
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{ctx: ctx, dir: dir, rounds: *rounds, report: report{Host: readHost(), Command: "make bench"}}
+	if err := b.build(); err != nil {
+		return err
+	}
+	for _, s := range asked {
+		progress("%s", s)
+		if err := b.run(s); err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+	}
+	var text bytes.Buffer
+	if err := b.report.write(&text); err != nil {
+		return err
+	}
+	if *only != "" {
+		_, err := os.Stdout.Write(text.Bytes())
+		return err
+	}
+	return os.WriteFile(*file, text.Bytes(), 0o644)
+}
+
+// bench is one run.
+type bench struct {
+	ctx    context.Context
+	dir    string
+	rounds int
+	rig    rig
+	report report
+}
+
+// build builds the program that is measured, and finds out which backend it takes here.
+func (b *bench) build() error {
+	binary := filepath.Join(b.dir, "conntape")
+	cmd := exec.CommandContext(b.ctx, "make", "-s", "build", "OUT="+binary)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("build conntape: %w", err)
+	}
+	capture, err := bpf.Open(bpf.Options{})
+	if err != nil {
+		return fmt.Errorf("start capture: %w", err)
+	}
+	b.rig = rig{conntape: binary, backend: capture.Backend(), dir: b.dir, cpu: 0}
+	b.report.Backend = string(b.rig.backend)
+	return capture.Close()
+}
+
+func (b *bench) run(section string) (err error) {
+	switch section {
+	case "cost":
+		b.report.Costs, err = measureCosts(b.ctx, &b.rig, b.rounds, 100, workerCPU())
+	case "pipeline":
+		err = b.pipeline()
+	case "disk":
+		err = b.disk()
+	case "idle":
+		b.report.Idle, err = measureIdle(b.ctx, &b.rig, 30*time.Second)
+	case "guests":
+		err = b.guests()
+	}
+	return err
+}
+
+// workerCPU is another than that of the rig, where there is one.
+func workerCPU() int { return min(1, cpus()-1) }
+
+// runCosts measures the first budget alone and prints it: what a guest does.
+func runCosts(args []string) error {
+	set := flag.NewFlagSet("costs", flag.ContinueOnError)
+	binary := set.String("conntape", "/bin/conntape", "program to measure")
+	backend := set.String("backend", "", "which")
+	rounds := set.Int("rounds", 3, "rounds")
+	scale := set.Int("scale", 10, "percent of the calls")
+	if err := set.Parse(args); err != nil {
+		return err
+	}
+	r := &rig{conntape: *binary, backend: bpf.Backend(*backend), dir: "/tmp", cpu: 0}
+	c, err := measureCosts(context.Background(), r, *rounds, *scale, workerCPU())
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(c)
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// A pipelineRun is what came of one full ring.
+type pipelineRun struct {
+	Events int
+	CPU    time.Duration // user and system time of the recorder
+	User   time.Duration
+	Wall   time.Duration // from the first read to the last commit
+	Words  string        // the recorder's own account
+}
+
+// ticksPerSecond is USER_HZ, the unit of /proc/PID/stat.
+const ticksPerSecond = 100
+
+// measurePipeline fills the kernel's ring with real connects while the recorder is stopped (SIGSTOP), lets it go on
+// (SIGCONT), on one processor, and waits until everything is committed. So the recorder does at its own speed all that it
+// does for each event; the connects happen before the clock starts.
+func measurePipeline(ctx context.Context, start func() (*recording, error), f flood) (run pipelineRun, err error) {
+	rec, err := start()
+	if err != nil {
+		return run, err
+	}
+	stopped := false
+	defer func() {
+		if !stopped {
+			err = errors.Join(err, rec.cmd.Process.Signal(syscall.SIGCONT), rec.cmd.Process.Kill())
+			rec.cmd.Wait()
+		}
+		err = errors.Join(err, os.RemoveAll(rec.tape))
+	}()
+	if err := rec.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return run, err
+	}
+	if err := f.run(ctx); err != nil {
+		return run, err
+	}
+	pid := rec.cmd.Process.Pid
+	before, err := cpuTime(pid)
+	if err != nil {
+		return run, err
+	}
+	rec.cmd.Process.Signal(syscall.SIGUSR1) // bench record begins its profile; waits like the next one
+	begin := time.Now()
+	if err := rec.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		return run, err
+	}
+	committed, err := waitForCommits(ctx, rec.tape, begin)
+	if err != nil {
+		return run, err
+	}
+	after, err := cpuTime(pid)
+	if err != nil {
+		return run, err
+	}
+	stopped = true
+	run = pipelineRun{Events: f.total(), CPU: after.user + after.system - before.user - before.system, User: after.user - before.user, Wall: committed.Sub(begin)}
+	run.Words, err = rec.stop()
+	return run, err
+}
+
+// waitForCommits returns when the tape was last written after begin, once nothing has been for two seconds: longer than a
+// batch may wait, shorter than the heartbeat of an idle recorder.
+func waitForCommits(ctx context.Context, tape string, begin time.Time) (time.Time, error) {
+	for {
+		var last time.Time
+		files, err := filepath.Glob(filepath.Join(tape, "*.db*"))
+		if err != nil {
+			return last, err
+		}
+		for _, file := range files {
+			if info, err := os.Stat(file); err == nil && info.ModTime().After(last) {
+				last = info.ModTime()
+			}
+		}
+		if last.After(begin) && time.Since(last) > 2*time.Second {
+			return last, nil
+		}
+		select {
+		case <-ctx.Done():
+			return last, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+type times struct{ user, system time.Duration }
+
+// cpuTime returns the time that a process has used.
+func cpuTime(pid int) (times, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return times{}, err
+	}
+	_, rest, _ := bytes.Cut(stat, []byte(") ")) // behind the name
+	fields := bytes.Fields(rest)
+	if len(fields) < 13 {
+		return times{}, fmt.Errorf("read /proc/%d/stat: %d fields", pid, len(fields))
+	}
+	user, err := strconv.Atoi(string(fields[11]))
+	system, err2 := strconv.Atoi(string(fields[12]))
+	const tick = time.Second / ticksPerSecond
+	return times{time.Duration(user) * tick, time.Duration(system) * tick}, errors.Join(err, err2)
+}

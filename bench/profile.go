@@ -1,0 +1,125 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime/pprof"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/conntape/conntape/bpf"
+	"github.com/conntape/conntape/recorder"
+)
+
+// runRecord is conntape record with a CPU profile from SIGUSR1 on.
+func runRecord(args []string) error {
+	set := flag.NewFlagSet("record", flag.ContinueOnError)
+	dir := set.String("dir", "", "tape")
+	backend := set.String("backend", "", "of the capture")
+	profile := set.String("profile", "", "file to write")
+	ring := set.Uint("ring", 0, "bytes of the kernel's ring")
+	buffer := set.Int64("buffer", 0, "bytes of rows that may wait")
+	if err := set.Parse(args); err != nil {
+		return err
+	}
+	out, err := os.Create(*profile)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	begin := make(chan os.Signal, 1)
+	signal.Notify(begin, syscall.SIGUSR1)
+	go func() {
+		<-begin
+		if err := pprof.StartCPUProfile(out); err != nil {
+			progress("no profile: %v", err)
+		}
+	}()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	defer pprof.StopCPUProfile()
+	return recorder.Run(ctx, recorder.Options{
+		Dir: *dir, Backend: bpf.Backend(*backend), RingBytes: uint32(*ring), Buffer: *buffer, Status: os.Stderr,
+	})
+}
+
+// A share is a part of the CPU time of the recorder.
+type share struct {
+	What string
+	Part float64 // of all
+}
+
+// parts name what a stack of functions is at, looked for from the innermost function outwards; the first to be found
+// names the sample.
+var parts = []struct{ function, what string }{
+	{"runtime.gcBgMarkWorker", "garbage collection"},
+	{"runtime.gcAssistAlloc", "garbage collection"},
+	{"runtime.bgsweep", "garbage collection"},
+	{"bpf.(*Connect).decode", "decode"},
+	{"bpf.(*Capture).ReadConnect", "read the ring"},
+	{"recorder.(*resolver).resolve", "resolve: task, endpoint, shape"},
+	{"recorder.(*queue)", "queue"},
+	{"recorder.(*recorder).drainProcesses", "process records"},
+	{"store.(*interner).resolve", "intern: number what repeats, write what is new"},
+	{"store.bindRow", "insert: bind"},
+	{"store.(*rowWriter).insert", "insert: SQLite"},
+	{"store.(*rowWriter)", "insert: order of time"},
+	{"store.(*segment).checkpoint", "checkpoint of the WAL"},
+	{"store.(*segment).inTransaction", "commit: write the WAL, fsync"},
+	{"recorder.", "the rest of the recorder"},
+}
+
+// whereTimeGoes sums up CPU profiles.
+func whereTimeGoes(ctx context.Context, profiles []string) ([]share, error) {
+	args := append([]string{"tool", "pprof", "-traces"}, profiles...)
+	cmd := exec.CommandContext(ctx, "go", args...)
+	text, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("read profile: %w", err)
+	}
+	return sumTraces(string(text))
+}
+
+// sumTraces reads what pprof -traces prints: stacks from the innermost function outwards, a line of dashes between two,
+// and the time beside the first function of each.
+func sumTraces(text string) ([]share, error) {
+	sums := map[string]time.Duration{}
+	var all time.Duration
+	for _, block := range strings.Split(text, "-----------+")[1:] {
+		_, stack, _ := strings.Cut(block, "\n")
+		first := strings.Fields(stack)
+		if len(first) < 2 {
+			continue
+		}
+		took, err := time.ParseDuration(first[0])
+		if err != nil {
+			return nil, fmt.Errorf("read profile: %w", err)
+		}
+		sums[partOf(stack)] += took
+		all += took
+	}
+	var shares []share
+	for what, took := range sums {
+		shares = append(shares, share{what, float64(took) / float64(all)})
+	}
+	slices.SortFunc(shares, func(a, b share) int { return cmp.Or(cmp.Compare(b.Part, a.Part), cmp.Compare(a.What, b.What)) })
+	return shares, nil
+}
+
+func partOf(stack string) string {
+	for function := range strings.Lines(stack) {
+		for _, p := range parts {
+			if strings.Contains(function, p.function) {
+				return p.what
+			}
+		}
+	}
+	return "Go runtime: scheduling, timers"
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/conntape/conntape/bench/generate"
+)
+
+// What fills the ring: a million connects by a hundred processes to 5,000 addresses, for which it must be larger than it
+// is by default; and so must the queue, or attempts would be counted together.
+var (
+	pipelineFlood  = flood{processes: 100, connects: 10_000, endpoints: 5000}
+	pipelineRing   = 256 << 20
+	pipelineBuffer = 1 << 30
+)
+
+const pipelineRounds = 3
+
+// pipeline takes turns between the program as it is, for the times, and the same code with a profile.
+func (b *bench) pipeline() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	f := pipelineFlood
+	f.cpu = workerCPU()
+	profiled := b.rig
+	profiled.conntape = self
+	var profiles []string
+	for i := range pipelineRounds {
+		run, err := measurePipeline(b.ctx, func() (*recording, error) {
+			return b.rig.record(b.ctx, "--ring", fmt.Sprint(pipelineRing), "--buffer", fmt.Sprint(pipelineBuffer))
+		}, f)
+		if err != nil {
+			return err
+		}
+		progress("%d of %d: %.2f µs of CPU an event, %.0f a second; %s", i+1, pipelineRounds, run.perEvent(), run.rate(), run.Words)
+		b.report.Pipeline = append(b.report.Pipeline, run)
+		profile := filepath.Join(b.dir, fmt.Sprintf("%d.prof", i))
+		profiles = append(profiles, profile)
+		_, err = measurePipeline(b.ctx, func() (*recording, error) {
+			return profiled.record(b.ctx, "--ring", fmt.Sprint(pipelineRing), "--buffer", fmt.Sprint(pipelineBuffer), "--profile", profile)
+		}, f)
+		if err != nil {
+			return err
+		}
+	}
+	b.report.Shares, err = whereTimeGoes(b.ctx, profiles)
+	return err
+}
+
+// perEvent is µs of CPU.
+func (r pipelineRun) perEvent() float64 { return float64(r.CPU.Microseconds()) / float64(r.Events) }
+
+// rate is events a second.
+func (r pipelineRun) rate() float64 { return float64(r.Events) / r.Wall.Seconds() }
+
+func (b *bench) disk() (err error) {
+	b.report.Disk, err = measureDisk(b.dir, generate.Options{
+		Seed: 1, Connections: 1_000_000, Processes: 500, Images: 60, Endpoints: 5000, Begin: uint64(time.Hour), Span: 24 * time.Hour,
+	})
+	return err
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/conntape/conntape/bpf"
+)
+
+// Names of the variants.
+const (
+	bare     = "bare"
+	empty    = "empty programs"
+	conntape = "conntape"
+	bpftrace = "bpftrace"
+	auditd   = "auditd"
+)
+
+// A variant is a way of watching connects, to be switched on and off.
+type variant struct {
+	name  string
+	start func(ctx context.Context) (stop func() (note string, err error), err error)
+}
+
+// A rig is what the variants share.
+type rig struct {
+	conntape string // path of the binary
+	backend  bpf.Backend
+	dir      string // for what they write
+	cpu      int    // on which they run; the measured thread has another
+}
+
+// variants returns those that can run here, and for the others the reason why not.
+func (r *rig) variants() (list []variant, skipped map[string]string) {
+	skipped = map[string]string{}
+	list = []variant{
+		{bare, func(context.Context) (func() (string, error), error) {
+			return func() (string, error) { return "", nil }, nil
+		}},
+		{empty, func(context.Context) (func() (string, error), error) {
+			stop, err := startEmpty(r.backend)
+			if err != nil {
+				return nil, err
+			}
+			return func() (string, error) { return "", stop() }, nil
+		}},
+		{conntape, r.startConntape},
+	}
+	if reason := bpftraceMissing(); reason != "" {
+		skipped[bpftrace] = reason
+	} else {
+		list = append(list, variant{bpftrace, r.startBpftrace})
+	}
+	if reason := auditMissing(); reason != "" {
+		skipped[auditd] = reason
+	} else {
+		list = append(list, variant{auditd, r.startAuditd})
+	}
+	return list, skipped
+}
+
+// pinned is a command that runs on the rig's processor, and of which nothing is left when we end.
+func (r *rig) pinned(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "taskset", append([]string{"-c", strconv.Itoa(r.cpu), name}, args...)...)
+	if _, err := exec.LookPath("taskset"); err != nil { // a guest has none, and one processor
+		cmd = exec.CommandContext(ctx, name, args...)
+	}
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 20 * time.Second
+	return cmd
+}
+
+// A recording is a conntape that runs.
+type recording struct {
+	cmd    *exec.Cmd
+	tape   string
+	stderr *output
+}
+
+// record starts conntape on a new tape and returns when it has begun to record.
+func (r *rig) record(ctx context.Context, flags ...string) (*recording, error) {
+	tape, err := os.MkdirTemp(r.dir, "tape-")
+	if err != nil {
+		return nil, err
+	}
+	args := append([]string{"record", "--dir", tape, "--backend", string(r.backend)}, flags...)
+	rec := &recording{cmd: r.pinned(ctx, r.conntape, args...), tape: tape, stderr: &output{}}
+	rec.cmd.Stderr = rec.stderr
+	if err := rec.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if err := waitFor(func() bool { return rec.stderr.contains("recording to") }); err != nil {
+		return nil, errors.Join(fmt.Errorf("start conntape: %w: %s", err, rec.stderr), rec.cmd.Process.Kill(), rec.cmd.Wait())
+	}
+	return rec, nil
+}
+
+// stop ends the recording and returns its last words.
+func (rec *recording) stop() (string, error) {
+	if err := rec.cmd.Process.Signal(os.Interrupt); err != nil {
+		return "", err
+	}
+	if err := rec.cmd.Wait(); err != nil {
+		return "", fmt.Errorf("conntape: %w: %s", err, rec.stderr)
+	}
+	_, words, ok := strings.Cut(rec.stderr.String(), "conntape: stopped: ")
+	if !ok {
+		return "", fmt.Errorf("conntape does not say how it went: %s", rec.stderr)
+	}
+	return strings.TrimSpace(words), nil
+}
+
+func (r *rig) startConntape(ctx context.Context) (func() (string, error), error) {
+	rec, err := r.record(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func() (string, error) {
+		note, err := rec.stop()
+		return note, errors.Join(err, os.RemoveAll(rec.tape))
+	}, nil
+}
+
+// The nearest to what conntape records that fits into a few lines.
+const bpftraceProgram = `
+tracepoint:syscalls:sys_enter_connect { @fd[tid] = args->fd; @address[tid] = args->uservaddr; }
+tracepoint:syscalls:sys_exit_connect /@address[tid]/ {
+	$to = (struct sockaddr_in *)@address[tid];
+	printf("%llu %d %d %d %s %d %s %d %d\n", nsecs, pid, tid, uid, comm, @fd[tid],
+		ntop(2, $to->sin_addr.s_addr), $to->sin_port, args->ret);
+	delete(@fd[tid]); delete(@address[tid]);
+}`
+
+func bpftraceMissing() string {
+	if _, err := exec.LookPath("bpftrace"); err != nil {
+		return "it is not installed (apt-get install bpftrace)"
+	}
+	return ""
+}
+
+var lostEvents = regexp.MustCompile(`Lost (\d+) events`)
+
+func (r *rig) startBpftrace(ctx context.Context) (func() (string, error), error) {
+	file := filepath.Join(r.dir, "bpftrace.out")
+	cmd := r.pinned(ctx, "bpftrace", "-o", file, "-e", bpftraceProgram)
+	messages := &output{}
+	cmd.Stdout, cmd.Stderr = messages, messages
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	attached := func() bool {
+		text, err := os.ReadFile(file)
+		return err == nil && bytes.Contains(text, []byte("Attaching"))
+	}
+	if err := waitFor(attached); err != nil {
+		return nil, errors.Join(fmt.Errorf("start bpftrace: %w: %s", err, messages), cmd.Process.Kill(), cmd.Wait())
+	}
+	return func() (string, error) {
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			return "", err
+		}
+		err := cmd.Wait()
+		text, readErr := os.ReadFile(file)
+		lost := 0
+		for _, m := range lostEvents.FindAllStringSubmatch(string(text)+messages.String(), -1) {
+			n, _ := strconv.Atoi(m[1])
+			lost += n
+		}
+		return fmt.Sprintf("%d lines, %d lost", bytes.Count(text, []byte("\n")), lost),
+			errors.Join(err, readErr, os.Remove(file))
+	}, nil
+}
+
+// waitFor waits until a program that was just started is ready.
+func waitFor(ready func() bool) error {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if ready() {
+			time.Sleep(300 * time.Millisecond) // and past its first work
+			return nil
+		}
+	}
+	return errors.New("it is not ready after 30 seconds")
+}
+
+// isRunning tells whether a process of that pid is there.
+func isRunning(pid int) bool { return syscall.Kill(pid, 0) == nil }
+
+// countLines counts the lines of a file that contain word.
+func countLines(file, word string) (int, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	n := 0
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if bytes.Contains(lines.Bytes(), []byte(word)) {
+			n++
+		}
+	}
+	return n, lines.Err()
+}

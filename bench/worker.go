@@ -1,0 +1,154 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A sample is what one kind of call took in one process, in ns a call.
+type sample struct {
+	Calls            int
+	Min, Median, P90 float64
+}
+
+// A measure is one kind of call, timed a batch at a time: a batch is long against the clock that times it, and short
+// against the time slices of a busy machine, so that the median is of undisturbed ones.
+type measure struct {
+	name    string
+	batch   int           // calls between two looks at the clock
+	batches int           // at most
+	group   int           // batches between two pauses, 0: no pauses
+	pause   time.Duration // lets whoever records catch up
+	call    func()
+}
+
+// worstTime bounds a measure on which the recording program brakes.
+const worstTime = 1500 * time.Millisecond
+
+// runWorker makes the calls in this process, whose main thread is pinned, and prints the samples. It is a process of its
+// own each time since the kernel decides at fork whether audit looks at a process.
+func runWorker(args []string) error {
+	set := flag.NewFlagSet("worker", flag.ContinueOnError)
+	cpu := set.Int("cpu", 0, "processor to run on")
+	scale := set.Int("scale", 100, "percent of the calls")
+	if err := set.Parse(args); err != nil {
+		return err
+	}
+	debug.SetGCPercent(-1)
+	runtime.LockOSThread()
+	if err := pin(*cpu); err != nil {
+		return err
+	}
+	measures, err := newMeasures()
+	if err != nil {
+		return err
+	}
+	samples := map[string]sample{}
+	for _, m := range measures {
+		m.batches = max(50, m.batches**scale/100)
+		samples[m.name] = m.run()
+	}
+	return json.NewEncoder(os.Stdout).Encode(samples)
+}
+
+// pin binds the calling thread, and what it starts, to a processor.
+func pin(cpu int) error {
+	var only unix.CPUSet
+	only.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &only); err != nil {
+		return fmt.Errorf("run on processor %d: %w", cpu, err)
+	}
+	return nil
+}
+
+// Names of the measures. The last three are calls that nobody records.
+const (
+	connectPaced = "connect, paced"
+	connectFlood = "connect, flood"
+	callGetppid  = "getppid"
+	callRead     = "read of /dev/zero"
+	callNop      = "io_uring NOP"
+)
+
+func newMeasures() ([]measure, error) {
+	connect, err := connectCall()
+	if err != nil {
+		return nil, err
+	}
+	zero, err := unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /dev/zero: %w", err)
+	}
+	buf := make([]byte, 1)
+	measures := []measure{
+		{name: connectPaced, batch: 32, batches: 640, group: 8, pause: 10 * time.Millisecond, call: connect},
+		{name: connectFlood, batch: 32, batches: 6000, call: connect},
+		{name: callGetppid, batch: 64, batches: 2000, call: func() { syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0) }},
+		{name: callRead, batch: 64, batches: 2000, call: func() {
+			syscall.RawSyscall(unix.SYS_READ, uintptr(zero), address(buf), 1)
+		}},
+	}
+	switch nop, err := newNop(); err {
+	case nil:
+		measures = append(measures, measure{name: callNop, batch: 64, batches: 2000, call: nop})
+	case unix.ENOSYS, unix.EPERM: // switched off
+	default:
+		return nil, fmt.Errorf("set up io_uring: %w", err)
+	}
+	return measures, nil
+}
+
+// connectCall returns a connect of a UDP socket to the discard port of the loopback: it sets the peer and sends nothing.
+func connectCall() (func(), error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make a socket: %w", err)
+	}
+	peer := sockaddr([4]byte{127, 0, 0, 1}, 9)
+	call := func() { syscall.RawSyscall(unix.SYS_CONNECT, uintptr(fd), address(peer), uintptr(len(peer))) }
+	if _, _, errno := syscall.RawSyscall(unix.SYS_CONNECT, uintptr(fd), address(peer), uintptr(len(peer))); errno != 0 {
+		return nil, fmt.Errorf("connect to the loopback: %w", errno)
+	}
+	return call, nil
+}
+
+func (m measure) run() sample {
+	took := make([]float64, 0, m.batches)
+	for range 4 { // warm up
+		m.timeBatch()
+	}
+	end := time.Now().Add(worstTime)
+	for n := 0; n < m.batches && time.Now().Before(end); n++ {
+		if m.group > 0 && n%m.group == 0 {
+			time.Sleep(m.pause)
+			m.timeBatch() // the first one after a sleep pays for cold caches
+		}
+		took = append(took, m.timeBatch())
+	}
+	slices.SortFunc(took, cmp.Compare)
+	return sample{
+		Calls:  len(took) * m.batch,
+		Min:    took[0],
+		Median: took[len(took)/2],
+		P90:    took[len(took)*9/10],
+	}
+}
+
+// timeBatch returns ns a call.
+func (m measure) timeBatch() float64 {
+	begin := time.Now()
+	for range m.batch {
+		m.call()
+	}
+	return float64(time.Since(begin)) / float64(m.batch)
+}
