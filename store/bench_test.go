@@ -125,6 +125,47 @@ func BenchmarkRowsPerStatement(b *testing.B) {
 	}
 }
 
+// BenchmarkBare is the floor: the same rows into the same table in the same
+// transactions, with the ids at hand and nothing around them.
+func BenchmarkBare(b *testing.B) {
+	w := mustOpenWriter(b, b.TempDir(), options(999*second))
+	l := newLoad(500, 5000)
+	conns := make([]Connection, 10_000)
+	if err := w.seg.rows.prepare(); err != nil {
+		b.Fatal(err)
+	}
+	var busy time.Duration
+	written := 0
+	b.ResetTimer()
+	for written < b.N {
+		b.StopTimer()
+		l.fill(conns)
+		b.StartTimer()
+		before := cpuTime(b)
+		err := w.seg.inTransaction(func() error {
+			for i := range conns {
+				slot := i % rowsPerStatement
+				bindRow(w.seg.rows.many, slot, epoch2026+int64(conns[i].BootTime), &conns[i], refs{task: int64(conns[i].FD), remote: int64(conns[i].Cookie % 5000), shape: 1})
+				if slot == rowsPerStatement-1 {
+					if err := run(w.seg.rows.many); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+		if err == nil {
+			err = w.seg.checkpoint()
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		busy += cpuTime(b) - before
+		written += len(conns)
+	}
+	b.ReportMetric(float64(written)/busy.Seconds(), "rows/cpu-s")
+}
+
 // The worst case for interning: every connection goes somewhere new.
 func BenchmarkAppendScan(b *testing.B) {
 	benchAppend(b, 10_000, 0, newLoad(500, 2_000_000))

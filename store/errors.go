@@ -41,8 +41,6 @@ var (
 	ErrDamaged = errors.New("damaged segment")
 	// ErrClosed: the writer or the tape was closed.
 	ErrClosed = errors.New("already closed")
-	// ErrVanished: a segment was removed while it was being opened.
-	ErrVanished = errors.New("segment vanished")
 )
 
 // HintOf returns the hint of the first *Error in err's chain that has one.

@@ -281,3 +281,30 @@ func TestStillborn(t *testing.T) {
 		t.Errorf("files: %v", names)
 	}
 }
+
+// The recorder is killed between marking a segment closed and leaving WAL mode:
+// the next one finishes that, and writes no second gap.
+func TestClosingIsFinished(t *testing.T) {
+	dir := t.TempDir()
+	w := mustOpenWriter(t, dir, options(100*second))
+	mustAppend(t, w, Batch{Now: 105 * second})
+	if err := w.seg.exec("UPDATE segment SET state = 'closed', closed_ns = heartbeat_ns"); err != nil {
+		t.Fatal(err)
+	}
+	dir = crash(t, w)
+	for i := range uint64(2) {
+		w = mustOpenWriter(t, dir, options((150+50*i)*second))
+		if n, _ := w.Segment(); n != 2 {
+			t.Errorf("segment %d, want 2", n)
+		}
+		mustClose(t, w, (160+50*i)*second)
+	}
+	if names := files(t, dir); !slices.Equal(names, []string{"00000001.db", "00000002.db", "lock"}) || !closedFile(filepath.Join(dir, "00000001.db")) {
+		t.Errorf("files: %v", names)
+	}
+	tape := mustOpenTape(t, dir)
+	got := rows(t, tape.Conn(), "SELECT segment, cause FROM gaps ORDER BY segment, id")
+	if want := []string{"1|start", "2|stopped", "2|stopped"}; !slices.Equal(got, want) {
+		t.Errorf("gaps %q", got)
+	}
+}

@@ -9,9 +9,10 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// rowsPerStatement is how many connections one INSERT carries. One pays for
-// each step of a statement 30 times what it pays for a bound value; beyond
-// about 50 rows nothing more is gained (BenchmarkRowsPerStatement).
+// rowsPerStatement is how many connections one INSERT carries. Running a
+// statement costs as much as several rows; beyond 25 to 100 rows nothing more is
+// gained (BenchmarkRowsPerStatement), and a batch ends with fewer than this one
+// by one.
 const rowsPerStatement = 50
 
 // columnsPerRow is the number of values bound for each: all of the table.

@@ -2,11 +2,14 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 )
@@ -338,6 +341,38 @@ func TestActiveFiles(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(dir, "00000001.db-wal")); err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("mode of the WAL: %v, %v", info.Mode(), err)
+	}
+	held := func() bool {
+		path := filepath.Join(dir, "00000001.db")
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		locks, err := os.ReadFile("/proc/locks")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf("%d %d", lockBytesStart, lockBytesStart+lockBytesLen-1)
+		for line := range strings.Lines(string(locks)) {
+			if strings.Contains(line, "POSIX  ADVISORY  WRITE "+itoa(int64(os.Getpid()))+" ") && strings.Contains(line, ":"+itoa(int64(info.Sys().(*syscall.Stat_t).Ino))+" ") && strings.HasSuffix(strings.TrimSpace(line), want) {
+				return true
+			}
+		}
+		return false
+	}
+	if !held() {
+		t.Error("the database is not locked for writing")
+	}
+	l := newLoad(20, 50)
+	l.boot = 3 * second
+	conns := make([]Connection, 20_000)
+	for range 10 {
+		l.fill(conns)
+		w.seg.checkpointed = time.Time{} // so that it checkpoints each time
+		mustAppend(t, w, l.batch(conns))
+		if !held() {
+			t.Fatal("the lock was lost: something opened and closed the file")
+		}
 	}
 	for pragma, want := range map[string]string{"locking_mode": "exclusive", "journal_mode": "wal", "synchronous": "2"} {
 		if got := one(t, w.seg.conn, "PRAGMA "+pragma); got != want {
