@@ -1,6 +1,7 @@
 package query
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -27,7 +28,7 @@ func TestLibrary(t *testing.T) {
 				t.Errorf("%s: example %q", c.Name, example)
 			}
 		}
-		if c.Name == "sql" || c.Name == "list" || c.Name == "show" {
+		if slices.Contains([]string{"sql", "list", "show", "schema"}, c.Name) {
 			t.Errorf("the name %s is taken", c.Name)
 		}
 	}

@@ -95,7 +95,7 @@ func suggestName(conn *sqlite.Conn, message string) string {
 	if near := Nearest(missing[strings.LastIndexByte(missing, '.')+1:], names); near != "" {
 		return "did you mean " + near + "?"
 	}
-	return "the views are " + strings.Join(viewNames(), ", ") + "; docs/schema.md lists their columns"
+	return "the views are " + strings.Join(viewNames(), ", ") + "; conntape query schema lists their columns"
 }
 
 // viewNames returns the views that are the public schema.

@@ -17,6 +17,7 @@ type Request struct {
 	Params  map[string]Value // by name without the leading ':', '@' or '$'
 	Limit   int64            // most rows to write, 0 for no limit
 	Timeout time.Duration    // longest time to run, 0 for no limit
+	Clock   Clock            // what the functions ago and ns read times against
 }
 
 // Result says how an answer ended.
@@ -41,8 +42,14 @@ func Run(ctx context.Context, conn *sqlite.Conn, r Request, out RowWriter) (Resu
 		ctx, cancel = context.WithTimeoutCause(ctx, r.Timeout, errTimeLimit)
 		defer cancel()
 	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	before := conn.SetInterrupt(ctx.Done())
 	defer conn.SetInterrupt(before)
+	functions := &sqlFunctions{clock: r.Clock, stop: stop}
+	if err := functions.add(conn); err != nil {
+		return Result{}, err
+	}
 
 	stmt, err := prepare(conn, r.SQL)
 	if err != nil {
@@ -56,18 +63,24 @@ func Run(ctx context.Context, conn *sqlite.Conn, r Request, out RowWriter) (Resu
 	if len(columns) == 0 {
 		return Result{}, usagef("ask with SELECT; the tape is read-only", "the statement gives no rows")
 	}
-	if err := out.Begin(columns); err != nil {
-		return Result{}, err
-	}
-	return step(ctx, stmt, r, columns, out)
+	return step(ctx, stmt, r, columns, functions, out)
 }
 
-// step writes the rows of a statement that is ready to run.
-func step(ctx context.Context, stmt *sqlite.Stmt, r Request, columns []string, out RowWriter) (Result, error) {
+// step writes the rows of a statement that is ready to run. Nothing is written
+// before the first of them is there, so that an error comes alone.
+func step(ctx context.Context, stmt *sqlite.Stmt, r Request, columns []string, functions *sqlFunctions, out RowWriter) (Result, error) {
 	var result Result
 	row := newRowReader(len(columns))
-	for {
+	for begun := false; ; begun = true {
 		more, err := stmt.Step()
+		if functions.failed != nil {
+			return result, functions.failed
+		}
+		if !begun && (err == nil || errors.Is(context.Cause(ctx), errTimeLimit)) {
+			if err := out.Begin(columns); err != nil {
+				return result, err
+			}
+		}
 		if err != nil {
 			return stopped(ctx, r, result, out, columns, err)
 		}

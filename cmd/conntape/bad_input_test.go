@@ -75,6 +75,7 @@ func TestBadInput(t *testing.T) {
 		{"query|show", 2, `takes the name of one query`},
 		{"query|show|nope", 2, `no canned query "nope"`},
 		{"query|gaps|x", 2, `no use for`},
+		{"query|schema|nope", 2, `no view "nope"`},
 		// Flags.
 		{"--nope", 2, `has no flag --nope`},
 		{"query|recent|--lmit|3", 2, `conntape query recent has no flag --lmit`},
@@ -116,6 +117,8 @@ func TestBadInput(t *testing.T) {
 		{sql + "select nope from connections" + on, 2, `no such column: nope`},
 		{sql + "select * from nope" + on, 2, `no such table: nope`},
 		{sql + "select nope(1)" + on, 2, `no such function`},
+		{sql + "select cidr_match('1.2.3.4', 'x')" + on, 2, `"x" is neither an address nor a CIDR`},
+		{sql + "select ns('tomorrow')" + on, 2, `cannot read time "tomorrow"`},
 		{sql + "select :a" + on, 2, `parameter :a without a value`},
 		{sql + "select ?" + on, 2, `parameter without a name`},
 		{sql + "select 1|--param|a=1" + on, 2, `no parameter :a`},

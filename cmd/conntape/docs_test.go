@@ -1,9 +1,13 @@
 package main
 
 import (
+	"context"
+	"encoding/csv"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,6 +83,53 @@ func TestSchemaIsDocumented(t *testing.T) {
 			t.Errorf("docs/schema.md, %s:\n has  %s\n view %s", view, got, want)
 		}
 	}
+}
+
+// Every function that is added has a line in docs/schema.md, and every line there
+// is a function with as many arguments.
+func TestFunctionsAreDocumented(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	if err := writeFixture(dir, "empty"); err != nil {
+		t.Fatal(err)
+	}
+	documented := make(map[string]bool)
+	for _, row := range query.Schema() {
+		name, arguments, ok := strings.Cut(strings.TrimSuffix(row.Name, ")"), "(")
+		if row.In == "functions" && ok {
+			documented[fmt.Sprint(name, ",", strings.Count(arguments, ",")+1)] = true
+		}
+	}
+	h, stdout, stderr := world("")
+	const sql = "select name || ',' || narg from pragma_function_list where type = 's' and not builtin"
+	if code := h.report(h.run(context.Background(), []string{"query", "sql", sql, "--dir", dir})); code != exitDone {
+		t.Fatalf("exit %d: %s", code, stderr)
+	}
+	rows, err := csv.NewReader(stdout).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows[1:] {
+		if name, _, _ := strings.Cut(row[0], ","); slices.Contains(builtin(t), name) {
+			continue
+		}
+		if !documented[row[0]] {
+			t.Errorf("docs/schema.md lacks the function %s", row[0])
+		}
+		delete(documented, row[0])
+	}
+	for name := range documented {
+		t.Errorf("docs/schema.md documents the function %s, which there is not", name)
+	}
+}
+
+// builtin returns the functions that the driver has.
+func builtin(t *testing.T) []string {
+	t.Helper()
+	list, err := os.ReadFile("../../store/testdata/functions.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Fields(string(list))
 }
 
 // Every link from the documents to a file of the repository leads somewhere.

@@ -83,7 +83,7 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 	if len(arguments) > 0 {
 		return usagef("try: "+canned.Examples[0], "%s was given %q, which it has no use for", c.Command.HelpName, arguments[0])
 	}
-	request := query.Request{SQL: canned.Source, Timeout: timeout}
+	request := query.Request{SQL: canned.Source, Timeout: timeout, Clock: query.Clock{Now: h.now(), Zone: q.zone}}
 	if !canned.Has(query.LimitParam) {
 		request.Limit = c.Int64("limit")
 	}

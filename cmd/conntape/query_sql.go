@@ -38,7 +38,7 @@ func (h *host) querySQL(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	request := query.Request{Params: map[string]query.Value{}, Limit: c.Int64("limit"), Timeout: timeout}
+	request := query.Request{Params: map[string]query.Value{}, Limit: c.Int64("limit"), Timeout: timeout, Clock: query.Clock{Now: h.now(), Zone: q.zone}}
 	for _, text := range c.StringSlice("param") {
 		name, value, err := query.ParseParam(text)
 		if err != nil {

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"github.com/conntape/conntape/query"
+	"github.com/urfave/cli/v2"
+)
+
+func (h *host) schemaCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "schema",
+		Usage:     "tell every view, column and SQL function",
+		ArgsUsage: "[VIEW | functions]",
+		Flags:     []cli.Flag{formatFlag(query.FormatNames(), "table on a terminal, csv elsewhere"), rawFlag()},
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 1 {
+				return usagef("try: conntape query schema connections", "query schema takes one view, and was given %d", c.NArg())
+			}
+			format, width, err := h.readFormat(c)
+			if err != nil {
+				return err
+			}
+			out, err := query.NewRowWriter(format, h.stdout, query.FormatOptions{Raw: c.Bool("raw"), Width: width})
+			if err != nil {
+				return err
+			}
+			return query.WriteSchema(c.Args().First(), out)
+		},
+	}
+}

@@ -1,0 +1,202 @@
+package query
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// sqlFunctions are the functions of docs/schema.md beside those of SQLite, for one
+// question. SQLite's own time functions, time(…) among them, are left as they are.
+type sqlFunctions struct {
+	clock  Clock       // stands still: a question has one "now"
+	failed error       // what an argument that the asker wrote wrong is
+	stop   func(error) // ends the question
+}
+
+// add gives the functions to a connection, in place of those of the question
+// before. A function of NULL is NULL. Text that is no address makes them NULL too,
+// so that UNIX paths drop out of every comparison.
+func (f *sqlFunctions) add(conn *sqlite.Conn) error {
+	for name, impl := range map[string]struct {
+		arguments int
+		scalar    func(sqlite.Context, []sqlite.Value) (sqlite.Value, error)
+	}{
+		"cidr_match": {2, cidrMatch},
+		"is_private": {1, isPrivate},
+		"ip_int":     {1, ipInt},
+		"ip_text":    {1, ipText},
+		"port_name":  {2, portName},
+		"ago":        {1, f.ago},
+		"ns":         {1, f.ns},
+	} {
+		call := func(ctx sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+			if args[0].Type() == sqlite.TypeNull {
+				return sqlite.Value{}, nil
+			}
+			v, err := impl.scalar(ctx, args)
+			if err != nil {
+				f.fail(err)
+			}
+			// The driver loses the error of a function and makes its text the
+			// value (v1.4.2), so it goes another way.
+			return v, nil
+		}
+		if err := conn.CreateFunction(name, &sqlite.FunctionImpl{NArgs: impl.arguments, Scalar: call, Deterministic: true}); err != nil {
+			return fmt.Errorf("add function %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// fail keeps the first error, and ends the question with it.
+func (f *sqlFunctions) fail(err error) {
+	if f.failed == nil {
+		f.failed = err
+		f.stop(err)
+	}
+}
+
+// badArgument is the error of a function whose argument the asker wrote wrong.
+func badArgument(format string, args ...any) error {
+	return usagef("conntape query schema functions says what they take", "the SQL is wrong: "+format, args...)
+}
+
+// ParsePrefix reads an address or a CIDR as a range of addresses. An IPv6 form of
+// an IPv4 address is that address; bits beyond the length are ignored.
+func ParsePrefix(text string) (netip.Prefix, bool) {
+	if a, ok := parseAddress(text); ok {
+		return netip.PrefixFrom(a, a.BitLen()), true
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, false
+	}
+	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+	}
+	return p.Masked(), true
+}
+
+// parseAddress reads an address without its scope, a mapped one as IPv4.
+func parseAddress(text string) (netip.Addr, bool) {
+	if text == "" || text[0] == '/' || text[0] == '@' {
+		return netip.Addr{}, false
+	}
+	a, err := netip.ParseAddr(text)
+	return a.Unmap().WithZone(""), err == nil
+}
+
+func boolean(b bool) (sqlite.Value, error) { return sqlite.IntegerValue(int64(boolOrder(b))), nil }
+
+// cidrMatch is cidr_match(addr, cidr): 1 when the address lies in the range.
+func cidrMatch(ctx sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+	if args[1].Type() == sqlite.TypeNull {
+		return sqlite.Value{}, nil
+	}
+	prefix, ok := ctx.AuxData(1).(netip.Prefix) // of the row before, where it is a constant
+	if !ok {
+		if prefix, ok = ParsePrefix(args[1].Text()); !ok {
+			return sqlite.Value{}, badArgument("%q is neither an address nor a CIDR such as 10.0.0.0/8", shorten(args[1].Text(), 60))
+		}
+		ctx.SetAuxData(1, prefix)
+	}
+	a, ok := parseAddress(args[0].Text())
+	if !ok {
+		return sqlite.Value{}, nil
+	}
+	return boolean(prefix.Contains(a))
+}
+
+// privateRanges are the addresses that are not reached over the Internet.
+func privateRanges() []netip.Prefix {
+	return []netip.Prefix{
+		netip.MustParsePrefix("0.0.0.0/8"),      // this host
+		netip.MustParsePrefix("10.0.0.0/8"),     // RFC 1918
+		netip.MustParsePrefix("100.64.0.0/10"),  // shared by carriers, RFC 6598
+		netip.MustParsePrefix("127.0.0.0/8"),    // loopback
+		netip.MustParsePrefix("169.254.0.0/16"), // link-local
+		netip.MustParsePrefix("172.16.0.0/12"),  // RFC 1918
+		netip.MustParsePrefix("192.168.0.0/16"), // RFC 1918
+		netip.MustParsePrefix("::/127"),         // unspecified and loopback
+		netip.MustParsePrefix("fc00::/7"),       // unique local
+		netip.MustParsePrefix("fe80::/10"),      // link-local
+	}
+}
+
+// isPrivate is is_private(addr).
+func isPrivate(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+	a, ok := parseAddress(args[0].Text())
+	if !ok {
+		return sqlite.Value{}, nil
+	}
+	for _, p := range privateRanges() {
+		if p.Contains(a) {
+			return boolean(true)
+		}
+	}
+	return boolean(false)
+}
+
+// ipInt is ip_int(addr): an IPv4 address as an integer, an IPv6 address as a
+// blob of 16 bytes, which SQLite sorts after every integer and bytewise.
+func ipInt(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+	a, ok := parseAddress(args[0].Text())
+	switch {
+	case !ok:
+		return sqlite.Value{}, nil
+	case a.Is4():
+		var n int64
+		for _, b := range a.As4() {
+			n = n<<8 | int64(b)
+		}
+		return sqlite.IntegerValue(n), nil
+	}
+	return sqlite.BlobValue(a.AsSlice()), nil
+}
+
+// ipText is ip_text(value): the reverse of ip_int.
+func ipText(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+	switch v := args[0]; v.Type() {
+	case sqlite.TypeInteger:
+		n := v.Int64()
+		if n < 0 || n > 1<<32-1 {
+			return sqlite.Value{}, badArgument("%d is no IPv4 address", n)
+		}
+		return sqlite.TextValue(netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}).String()), nil
+	case sqlite.TypeBlob:
+		if a, ok := netip.AddrFromSlice(v.Blob()); ok {
+			return sqlite.TextValue(a.String()), nil
+		}
+	}
+	return sqlite.Value{}, nil
+}
+
+// portName is port_name(port, proto): the service that usually listens there.
+func portName(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+	name := serviceName(args[0].Int64(), strings.ToLower(args[1].Text()) == "udp")
+	if name == "" {
+		return sqlite.Value{}, nil
+	}
+	return sqlite.TextValue(name), nil
+}
+
+// ago is ago(span): the time that long ago, in the form of the views.
+func (f *sqlFunctions) ago(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+	d, ok := parseSpan(strings.ToLower(strings.TrimSpace(args[0].Text())))
+	if !ok {
+		return sqlite.Value{}, badArgument("ago takes a span such as '2h' or '7d', not %q", shorten(args[0].Text(), 60))
+	}
+	return sqlite.TextValue(f.clock.Now.Add(-d).UTC().Format(tapeTime)), nil
+}
+
+// ns is ns(time): any time that --since takes, as nanoseconds like time_ns.
+func (f *sqlFunctions) ns(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+	t, err := f.clock.ParseTime(args[0].Text(), Since)
+	if err != nil {
+		return sqlite.Value{}, badArgument("%v", err)
+	}
+	return sqlite.IntegerValue(t.UnixNano()), nil
+}

@@ -1,0 +1,64 @@
+package query
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/conntape/conntape/docs"
+)
+
+// SchemaRow documents one column of a view, or one SQL function.
+type SchemaRow struct{ In, Name, Purpose string }
+
+// schemaLine is a line of a table in docs/schema.md that documents something: its
+// name in backquotes, and what it is.
+var schemaLine = regexp.MustCompile("^\\| `([^`]+)` \\| (.+) \\|$")
+
+// Schema returns what docs/schema.md says of every column of every view and of
+// every function, in its order.
+func Schema() []SchemaRow {
+	var rows []SchemaRow
+	in := ""
+	for line := range strings.Lines(docs.Schema()) {
+		line = strings.TrimRight(line, "\n")
+		if heading, ok := strings.CutPrefix(line, "## "); ok {
+			in = heading
+		}
+		if m := schemaLine.FindStringSubmatch(line); m != nil {
+			purpose := strings.NewReplacer("`", "", `\|`, "|").Replace(m[2])
+			rows = append(rows, SchemaRow{in, m[1], purpose})
+		}
+	}
+	return rows
+}
+
+// WriteSchema writes the schema, or the part of it that is in one view, or in
+// "functions".
+func WriteSchema(in string, out RowWriter) error {
+	rows := Schema()
+	if in != "" {
+		names := append(viewNames(), "functions")
+		if !slices.Contains(names, in) {
+			hint := "there are " + strings.Join(names, ", ")
+			if near := Nearest(in, names); near != "" {
+				hint = "did you mean " + near + "?"
+			}
+			return usagef(hint, "there is no view %q", in)
+		}
+		rows = slices.DeleteFunc(rows, func(r SchemaRow) bool { return r.In != in })
+	}
+	if err := out.Begin([]string{"in", "name", "purpose"}); err != nil {
+		return err
+	}
+	for _, r := range rows {
+		row := make([]Value, 0, 3)
+		for _, text := range []string{r.In, r.Name, r.Purpose} {
+			row = append(row, Value{Kind: Text, Bytes: []byte(text)})
+		}
+		if err := out.Row(row); err != nil {
+			return err
+		}
+	}
+	return out.End("")
+}
