@@ -108,7 +108,9 @@ func TestSyncFails(t *testing.T) {
 			if strings.Contains(string(out), "error: open") {
 				continue // the tape could not be begun: said, and nothing promised
 			}
-			t.Fatalf("sync %d: %q", k, out)
+			if !strings.Contains(string(out), "close segment") { // then all is on the disk, in the WAL
+				t.Fatalf("sync %d: %q", k, out)
+			}
 		}
 		if stored := checkWhole(t, dir); stored != 2400 {
 			t.Errorf("sync %d: %d rows", k, stored)
