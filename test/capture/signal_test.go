@@ -46,7 +46,9 @@ func TestSignals(t *testing.T) {
 
 // TestSignalAtStart: a signal at any moment of the start ends the recorder and leaves a tape that opens, or none.
 func TestSignalAtStart(t *testing.T) {
-	for delay := time.Duration(0); delay < time.Second; delay += 120 * time.Millisecond {
+	rounds := scaled(9, 3)
+	for i := range rounds {
+		delay := time.Duration(i) * time.Second / time.Duration(rounds)
 		dir := tempDir(t)
 		tape := launch(t, dir)
 		time.Sleep(delay)

@@ -89,7 +89,7 @@ func TestAlreadyRunning(t *testing.T) {
 	if len(all) != 1 {
 		t.Fatalf("want one row, got:\n%s", list(all))
 	}
-	match(t, "early", all[0], want{"exe": env.connects, "cmdline": `"an early bird"`, "cwd": early.Dir, "source": oneOf("snapshot", "proc"),
+	match(t, "early", all[0], want{"exe": env.connects, "cmdline": `"an early bird" when-told`, "cwd": early.Dir, "source": oneOf("snapshot", "proc"),
 		"remote_address": "127.0.0.1", "remote_port": 4242})
 	// The cgroup backend sees only that they return: a row from the caller's memory is right.
 	if late := rows(t, dir, `SELECT * FROM connections WHERE pid = ? AND NOT (backend = 'cgroup' AND address_source = 'user')`, blocked.Process.Pid); len(late) != 0 {
