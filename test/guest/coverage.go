@@ -48,8 +48,8 @@ Which connect is seen on which kernel by which backend. ` + "`make coverage`" + 
 - **seen**: on the tape exactly once, with the right process, address and return value. The last column is what the row says,
   and a number tells where a kernel or a backend says something else.
 - **blind**: this backend cannot see it, and ` + "`conntape status`" + ` says so.
-- **n/a**: it fails before it is a connect: there is nothing to record.
-- **–**: this kernel has no such connect: the test was skipped there.
+- **n/a**: there is nothing to record: it fails before it is a connect, or this kernel does not have it.
+- **–**: the test did not run there.
 
 `
 
