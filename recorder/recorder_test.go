@@ -293,6 +293,33 @@ func TestArgvReadTooLateIsDropped(t *testing.T) {
 	}
 }
 
+// The same, and the record of that exec is lost: a second walk tells whose argv can be trusted.
+func TestArgvIsConfirmedWhenRecordsAreLostMeanwhile(t *testing.T) {
+	src, out := newScript(), newMemory()
+	now := bootNow()
+	server, next, quiet := key(100, 1000, 3), key(100, 1000, 4), key(101, 1000, 3)
+	src.setAlive(aliveOf(server, bpf.ProcessKey{}, "/bin/old"), aliveOf(quiet, bpf.ProcessKey{}, "/bin/quiet"))
+	fakeProc(t, procOf(t), 100, 1000, "new\x00")
+	fakeProc(t, procOf(t), 101, 1000, "quiet\x00")
+	src.onWalk = func() {
+		src.onWalk = nil
+		src.loseProcess()
+		src.setAlive(aliveOf(next, bpf.ProcessKey{}, "/bin/new"), aliveOf(quiet, bpf.ProcessKey{}, "/bin/quiet"))
+	}
+	stop := start(t, src, out, quick(), Options{})
+	src.connect(connectBy(server, now), connectBy(quiet, now+1))
+	waitFor(t, "rows", func() bool { return out.count() == 2 })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if p := out.rows[0].Task.Process; p.Exe != "/bin/old" || p.Argv != nil || !p.ArgvTruncated {
+		t.Errorf("%+v", p)
+	}
+	if p := out.rows[1].Task.Process; !slices.Equal(p.Argv, []string{"quiet"}) || p.ArgvTruncated {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestExecRecordWinsOverSnapshot(t *testing.T) {
 	src, out := newScript(), newMemory()
 	now := bootNow()

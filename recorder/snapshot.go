@@ -49,8 +49,8 @@ func (r *recorder) learnAlive(source string) error {
 		return fmt.Errorf("read counters: %w", err)
 	}
 	if after.ProcessLost != before.ProcessLost || after.Missed != before.Missed {
-		for _, p := range fresh {
-			p.Argv, p.ArgvTruncated = nil, true
+		if err := r.confirm(fresh); err != nil { // among what was lost may be an exec
+			return err
 		}
 	}
 	for i := range records {
@@ -69,6 +69,25 @@ func (r *recorder) learnAlive(source string) error {
 		r.resolver.relearn()
 	}
 	r.table.miss(alive, begin)
+	return nil
+}
+
+// confirm walks again: whoever still is the execution that he was had his own argv in between.
+func (r *recorder) confirm(fresh map[lifeKey]*store.Process) error {
+	same := map[lifeKey]struct{}{}
+	err := r.src.Snapshot(func(rec *bpf.Process) {
+		if p := fresh[lifeOf(rec.Key)]; p != nil && p.Key.Exec == rec.Key.Exec {
+			same[lifeOf(rec.Key)] = struct{}{}
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("list processes: %w", err)
+	}
+	for k, p := range fresh {
+		if _, ok := same[k]; !ok {
+			p.Argv, p.ArgvTruncated = nil, true
+		}
+	}
 	return nil
 }
 
