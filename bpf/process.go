@@ -25,9 +25,9 @@ type ProcessFlags uint16
 const (
 	ExeDeleted      ProcessFlags = 1 << iota // the exe had no name left
 	ExeMemfd                                 // the exe lives in a memfd_create(2) file
-	ExeTruncated                             // Exe has only the path's end
-	CwdTruncated                             // Cwd has only the path's end
-	CgroupTruncated                          // Cgroup has only the path's end
+	ExeTruncated                             // Exe has only the path's end, behind a "…"
+	CwdTruncated                             // Cwd has only the path's end, behind a "…"
+	CgroupTruncated                          // Cgroup has only the path's end, behind a "…"
 	ArgvFault                                // argv could not be read
 	KernelThread                             // no user program
 	Script                                   // Exe is the interpreter of Filename
@@ -119,9 +119,9 @@ func (p *Process) decode(b []byte) (int, error) {
 		}
 		texts[i] = t
 	}
-	p.Exe = joinPath(texts[0])
-	p.Cwd = joinPath(texts[1])
-	p.Cgroup = joinPath(texts[2])
+	p.Exe = joinPath(texts[0], p.Flags&ExeTruncated != 0)
+	p.Cwd = joinPath(texts[1], p.Flags&CwdTruncated != 0)
+	p.Cgroup = joinPath(texts[2], p.Flags&CgroupTruncated != 0)
 	p.Filename = string(texts[3])
 	p.Argv = bytes.Clone(texts[4])
 	if p.Flags&ExeMemfd != 0 {
@@ -138,14 +138,18 @@ func cString(b []byte) string {
 	return string(b)
 }
 
-// joinPath makes an absolute path of components that run from the leaf up, a NUL behind each. No component at all is
-// the root; no bytes at all is no path.
-func joinPath(b []byte) string {
+// joinPath makes an absolute path of components that run from the leaf up, a NUL behind each. An empty component alone
+// is the root; no bytes at all is no path. One that was cut lacks its beginning and has "…" there, which no absolute
+// path begins with.
+func joinPath(b []byte, cut bool) string {
 	if len(b) == 0 {
 		return ""
 	}
 	parts := strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 	var s strings.Builder
+	if cut {
+		s.WriteString("…")
+	}
 	for i := len(parts) - 1; i >= 0; i-- {
 		if parts[i] != "" {
 			s.WriteByte('/')

@@ -4,7 +4,7 @@
 #define CONNTAPE_PROCESS_H
 
 #define PATH_BYTES 4096 /* of one path: PATH_MAX */
-#define PATH_STEPS 96   /* of one path: components and mounts together */
+#define PATH_STEPS 128  /* of one path: components and mounts together */
 #define NAME_BYTES 256  /* of one component with its NUL: NAME_MAX + 1 */
 #define ARGV_BYTES 4096
 #define TEXT_BYTES (5 * PATH_BYTES) /* exe, cwd, cgroup, filename, argv */
@@ -93,8 +93,11 @@ __noinline int append_path(__u32 slot, __u64 dentry, __u64 vfsmount)
 			d->mnt = up;
 			continue;
 		}
-		if (at == parent) /* the root of a file system that is mounted no more */
+		if (at == parent) { /* a file outside of any tree: a memfd's */
+			if (!append_name(d, from, BPF_CORE_READ(at, d_name.name)))
+				return 1;
 			break;
+		}
 		if (!append_name(d, from, BPF_CORE_READ(at, d_name.name)))
 			return 1;
 		d->dentry = parent;

@@ -18,9 +18,15 @@ func TestJoinPath(t *testing.T) {
 		"memfd:payload\x00":          "/memfd:payload",
 		"..\x00.\x00" /* hostile */ : "/./..",
 	} {
-		if got := joinPath([]byte(in)); got != want {
+		if got := joinPath([]byte(in), false); got != want {
 			t.Errorf("joinPath(%q) = %q, want %q", in, got, want)
 		}
+	}
+}
+
+func TestJoinPathCut(t *testing.T) {
+	if got := joinPath([]byte("program\x00directory\x00"), true); got != "…/directory/program" {
+		t.Errorf("cut path: %q", got)
 	}
 }
 
