@@ -168,8 +168,8 @@ func uringCases() []testCase {
 		for _, how := range []string{"plain", "async", "sqpoll"} {
 			e := expectation{want: onRing}
 			if what == "refused" {
-				// From Linux 6.4 on io_uring reads the socket's error instead of connecting again: the tape then knows no more
-				// than that it was in progress.
+				// Newer kernels, and 6.1 with its updates, read the socket's error instead of connecting again: the tape
+				// then knows no more than that it was in progress.
 				e.want = e.want.but(want{"errno": ringErrno, "outcome": ringOutcome})
 			}
 			if how != "plain" {
