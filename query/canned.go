@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 )
 
 //go:embed canned/*.sql
@@ -20,16 +21,24 @@ var cannedFiles embed.FS
 //	-- purpose: one sentence
 //	-- arg: name type | what the argument is; arguments are taken in this order
 //	-- param: name type = default | what the flag --name changes
+//	-- window: parameters
 //	-- column: name | what the column holds
 //	-- note: something to know about the answer; more than one may be given
 //	-- false-positives: what else looks like this
 //	-- example: a line to type
 //
-// Types are integer and text.
+// Types are integer, text, time (nanoseconds in the SQL), flag (1 when given,
+// else 0), and words to choose from, as in process|port.
+//
+// With "window: parameters" the views are not narrowed to the window, for the
+// query looks beyond it: it must be given a --since, and has its ends as the
+// parameters :since and :until. An integer or time of a flag that is not given and
+// has no default is NULL.
 type Canned struct {
 	Name           string
 	Purpose        string
 	Params         []Param // those that are arguments first
+	OwnWindow      bool    // the window is in the parameters since and until
 	Columns        []ColumnDoc
 	Notes          []string
 	FalsePositives string
@@ -41,6 +50,17 @@ type Canned struct {
 type Param struct {
 	Name, Type, Default, Purpose string
 	Argument                     bool // given by position and not by flag
+}
+
+// Flag returns the name of the parameter's flag.
+func (p Param) Flag() string { return strings.ReplaceAll(p.Name, "_", "-") }
+
+// Choices returns the words that the parameter may have, nil when any text will do.
+func (p Param) Choices() []string {
+	if strings.Contains(p.Type, "|") {
+		return strings.Split(p.Type, "|")
+	}
+	return nil
 }
 
 // ColumnDoc describes one column of an answer.
@@ -111,6 +131,8 @@ func (c *Canned) set(key, text string) error {
 		}
 		p.Argument = key == "arg"
 		c.Params = append(c.Params, p)
+	case "window":
+		c.OwnWindow = text == "parameters"
 	case "column":
 		c.Columns = append(c.Columns, ColumnDoc{what, purpose})
 	case "note":
@@ -128,33 +150,78 @@ func (c *Canned) set(key, text string) error {
 func parseParamDoc(what, purpose string) (Param, error) {
 	what, value, _ := strings.Cut(what, " = ")
 	name, kind, _ := strings.Cut(what, " ")
-	if name == "" || kind != "integer" && kind != "text" || purpose == "" {
+	p := Param{Name: name, Type: kind, Default: value, Purpose: purpose}
+	known := slices.Contains([]string{"integer", "text", "time", "flag"}, kind) || p.Choices() != nil
+	if name == "" || !known || purpose == "" {
 		return Param{}, fmt.Errorf("parameter %q is not name type [= default] | purpose", what)
 	}
-	return Param{Name: name, Type: kind, Default: value, Purpose: purpose}, nil
+	return p, nil
 }
 
 // Bind reads the values given to the parameters, by name, and fills in the
-// defaults of the others.
-func (c *Canned) Bind(given map[string]string) (map[string]Value, error) {
-	values := make(map[string]Value, len(c.Params))
+// defaults of the others. Times are read against the clock.
+func (c *Canned) Bind(given map[string]string, clock Clock, w Window) (map[string]Value, error) {
+	values := make(map[string]Value, len(c.Params)+2)
 	for _, p := range c.Params {
 		text, ok := given[p.Name]
 		if !ok {
 			text = p.Default
 		}
-		v := Value{Kind: Text, Bytes: []byte(text)}
-		if p.Type == "integer" {
-			if v = ParseValue(text); v.Kind != Integer {
-				return nil, usagef("give a whole number, such as "+p.Default, "cannot read %s %q", p.Name, text)
-			}
-			if p.Name == LimitParam && v.Int == 0 {
-				v.Int = -1 // how SQLite says no limit
-			}
+		v, err := p.read(text, clock)
+		if err != nil {
+			return nil, err
+		}
+		if p.Name == LimitParam && v.Int == 0 {
+			v.Int = -1 // how SQLite says no limit
 		}
 		values[p.Name] = v
 	}
+	if c.OwnWindow {
+		if w.Since.IsZero() {
+			return nil, usagef("try: "+c.Examples[0], "query %s needs --since: it compares the window with what was before", c.Name)
+		}
+		values["since"], values["until"] = timeValue(w.Since), timeValue(w.Until)
+	}
 	return values, nil
+}
+
+// read reads the text of one parameter.
+func (p Param) read(text string, clock Clock) (Value, error) {
+	choices := p.Choices()
+	switch {
+	case choices != nil && !slices.Contains(choices, text):
+		hint := "one of " + strings.Join(choices, ", ")
+		if near := Nearest(text, choices); near != "" {
+			hint = "did you mean " + near + "?"
+		}
+		return Value{}, usagef(hint, "cannot take %q for %s", text, p.Name)
+	case p.Type == "flag":
+		return Value{Kind: Integer, Int: int64(boolOrder(text == "true"))}, nil
+	case text == "" && (p.Type == "time" || p.Type == "integer" && !p.Argument):
+		return Value{Kind: Null}, nil
+	case p.Type == "time":
+		t, err := clock.ParseTime(text, Since)
+		return timeValue(t), err
+	case p.Type == "integer":
+		v := ParseValue(text)
+		if v.Kind != Integer || v.Int < 0 {
+			example := p.Default
+			if example == "" {
+				example = "4711"
+			}
+			return Value{}, usagef("give a whole number, such as "+example, "cannot read %s %q", p.Name, text)
+		}
+		return v, nil
+	}
+	return Value{Kind: Text, Bytes: []byte(text)}, nil
+}
+
+// timeValue returns a time as the views have it in time_ns, NULL for none.
+func timeValue(t time.Time) Value {
+	if t.IsZero() {
+		return Value{Kind: Null}
+	}
+	return Value{Kind: Integer, Int: t.UnixNano()}
 }
 
 // Has reports whether the query has a parameter of that name.

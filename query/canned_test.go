@@ -1,10 +1,12 @@
 package query
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 )
 
 // Every canned query has a whole header, and its parameters are those of its SQL.
@@ -14,7 +16,13 @@ func TestLibrary(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range library {
-		values, err := c.Bind(map[string]string{})
+		given := make(map[string]string)
+		for i, word := range strings.Fields(c.Examples[0])[3:] {
+			if i < len(c.Params) && c.Params[i].Argument && !strings.HasPrefix(word, "--") {
+				given[c.Params[i].Name] = word
+			}
+		}
+		values, err := c.Bind(given, Clock{}, Window{Since: time.Unix(1, 0)})
 		if err != nil {
 			t.Errorf("%s: defaults: %v", c.Name, err)
 		}
@@ -53,11 +61,11 @@ SELECT time FROM connections WHERE remote_address = :address LIMIT :limit
 	if c.Name != "who" || len(c.Notes) != 2 || c.FalsePositives != "None." || !c.Params[0].Argument || c.Params[1].Default != "10" {
 		t.Errorf("got %+v", c)
 	}
-	values, err := c.Bind(map[string]string{"address": "192.0.2.1", "limit": "0"})
+	values, err := c.Bind(map[string]string{"address": "192.0.2.1", "limit": "0"}, Clock{}, Window{})
 	if err != nil || string(values["address"].Bytes) != "192.0.2.1" || values["limit"].Int != -1 {
 		t.Errorf("got %v, %v", values, err)
 	}
-	if _, err := c.Bind(map[string]string{"address": "x", "limit": "few"}); err == nil {
+	if _, err := c.Bind(map[string]string{"address": "x", "limit": "few"}, Clock{}, Window{}); err == nil {
 		t.Error("a limit that is no number is taken")
 	}
 	for name, text := range map[string]string{
@@ -70,5 +78,45 @@ SELECT time FROM connections WHERE remote_address = :address LIMIT :limit
 		if _, err := readLibrary(fstest.MapFS{"q/who.sql": {Data: []byte(text)}}, "q"); err == nil {
 			t.Errorf("%s: it is taken", name)
 		}
+	}
+}
+
+func TestBindTypes(t *testing.T) {
+	const header = `-- purpose: All types.
+-- window: parameters
+-- arg: by one|two = two | which
+-- arg: pid integer | whose
+-- param: port integer | to where
+-- param: base_since time | since when
+-- param: all flag | everything
+-- column: x | y
+-- example: conntape query types one 7 --since 1h
+`
+	library, err := readLibrary(fstest.MapFS{"q/types.sql": {Data: []byte(header)}}, "q")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, clock := library[0], clockAt(t, "2026-07-01T12:00:00Z", "UTC")
+	hour := Window{Since: clock.Now.Add(-time.Hour)}
+	if c.Params[3].Flag() != "base-since" || !c.OwnWindow {
+		t.Errorf("got %+v", c)
+	}
+	values, err := c.Bind(map[string]string{"pid": "7", "base_since": "2h", "all": "true"}, clock, hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"by": "two", "pid": "7", "port": "", "all": "1",
+		"base_since": "1782900000000000000", "since": "1782903600000000000", "until": ""} {
+		if got := string(values[name].appendPlain(nil, false)); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	for _, bad := range []map[string]string{{}, {"pid": "x"}, {"pid": "-1"}, {"pid": "7", "by": "tow"}, {"pid": "7", "base_since": "soon"}} {
+		if _, err := c.Bind(bad, clock, hour); !errors.Is(err, ErrUsage) {
+			t.Errorf("%v: got %v", bad, err)
+		}
+	}
+	if _, err := c.Bind(map[string]string{"pid": "7"}, clock, Window{}); !errors.Is(err, ErrUsage) || !strings.Contains(err.Error(), "needs --since") {
+		t.Errorf("without a window: got %v", err)
 	}
 }

@@ -11,10 +11,13 @@ func List(library []*Canned, out RowWriter) error {
 	for _, c := range library {
 		var params []string
 		for _, p := range c.Params {
-			if p.Argument {
+			switch {
+			case p.Argument:
 				params = append(params, strings.ToUpper(p.Name))
-			} else {
-				params = append(params, p.Name+"="+p.Default)
+			case p.Type == "flag":
+				params = append(params, p.Flag())
+			default:
+				params = append(params, p.Flag()+"="+p.Default)
 			}
 		}
 		row := make([]Value, 0, 3)

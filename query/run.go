@@ -26,6 +26,12 @@ type Result struct {
 	Cut  string // why rows are missing from the end, "" when none are
 }
 
+// depthLimit is how deep SQL may be nested: what SQLite allows unless told
+// otherwise. It counts every use of a view over ten segments as some ninety, also
+// of a common table expression over one, so that with fewer a question that names
+// such an expression three times is refused.
+const depthLimit = 1000
+
 // errTimeLimit is the cause with which a context ends at Request.Timeout.
 var errTimeLimit = errors.New("time limit")
 
@@ -46,6 +52,7 @@ func Run(ctx context.Context, conn *sqlite.Conn, r Request, out RowWriter) (Resu
 	defer stop(nil)
 	before := conn.SetInterrupt(ctx.Done())
 	defer conn.SetInterrupt(before)
+	conn.Limit(sqlite.LimitExprDepth, depthLimit)
 	functions := &sqlFunctions{clock: r.Clock, stop: stop}
 	if err := functions.add(conn); err != nil {
 		return Result{}, err

@@ -15,6 +15,7 @@ type question struct {
 	dir    string
 	format string
 	window query.Window
+	whole  bool // the views are not narrowed to the window
 	zone   *time.Location
 	quiet  bool
 	width  int
@@ -69,7 +70,7 @@ func (h *host) answer(c *cli.Context, q question, r query.Request) error {
 	if err != nil {
 		return err
 	}
-	if !q.window.IsOpen() {
+	if !q.window.IsOpen() && !q.whole {
 		if err := tape.Bound(q.window.Since, q.window.Until); err != nil {
 			return err
 		}

@@ -22,8 +22,12 @@ const hostileName = "=cmd|'/c calc'\x1b[31m\x1b]0;owned\a\u202etxt.exe\xff\nroot
 // writeFixture writes a tape to dir. What it holds is told by kind: "plain" is
 // three connections of an ssh session and one of a hostile process, "gap" the
 // same with a loss in the middle, "empty" nothing at all, "many" 2,000
-// connections.
+// connections, "incident" eight hours with an intrusion,
+// "segments" the same in ten segments, with a reboot between each two.
 func writeFixture(dir, kind string) (err error) {
+	if kind == "segments" {
+		return writeSegments(dir)
+	}
 	noon, err := time.Parse(time.RFC3339, fixtureNoon)
 	if err != nil {
 		return err
@@ -42,6 +46,9 @@ func writeFixture(dir, kind string) (err error) {
 		batch.Connections = plainConnections()
 	case "many":
 		batch.Connections = manyConnections(2000)
+	case "incident":
+		batch.Connections = incidentConnections()
+		batch.Now = fixtureBoot + uint64(8*time.Hour)
 	case "empty":
 	default:
 		return fmt.Errorf("unknown fixture %q", kind)
@@ -54,8 +61,37 @@ func writeFixture(dir, kind string) (err error) {
 	}
 	batch.Counters = counters
 	err = w.Append(batch)
-	stop := store.Gap{From: fixtureBoot + uint64(time.Minute), Cause: store.CauseStopped}
+	stop := store.Gap{From: batch.Now, Cause: store.CauseStopped}
 	return errors.Join(err, w.Close(stop, counters))
+}
+
+// writeSegments writes the incident in as many segments as a reader attaches.
+func writeSegments(dir string) error {
+	const count, span = 10, uint64(8*time.Hour) / 10
+	noon, err := time.Parse(time.RFC3339, fixtureNoon)
+	if err != nil {
+		return err
+	}
+	all := incidentConnections()
+	for i := range uint64(count) {
+		from := fixtureBoot + i*span
+		w, err := store.OpenWriter(dir, store.WriterOptions{
+			Version: "1.2.3", Backend: "fexit", BootID: fmt.Sprintf("00000000-0000-4000-8000-%012d", i+1), Kernel: "6.1.0", Host: "web1",
+			Now: store.Anchor{Boot: from, Real: noon.Add(time.Duration(i * span)).UnixNano(), Kind: "start"},
+		})
+		if err != nil {
+			return err
+		}
+		batch := store.Batch{Now: from + span}
+		for len(all) > 0 && all[0].BootTime < from+span {
+			batch.Connections, all = append(batch.Connections, all[0]), all[1:]
+		}
+		err = w.Append(batch)
+		if err := errors.Join(err, w.Close(store.Gap{From: from + span, Cause: store.CauseStopped}, nil)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // plainConnections are four connects: of curl in an ssh session over IPv4 and

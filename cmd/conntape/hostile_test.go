@@ -9,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/conntape/conntape/query"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 )
@@ -40,14 +41,29 @@ func TestHostileTape(t *testing.T) {
 		t.Fatal(err)
 	}
 	commands := []string{"status|--format|text", "status|--format|json"}
-	for _, format := range []string{"table", "csv", "json", "jsonl"} {
+	library, err := query.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range query.FormatNames() {
+		for _, c := range library {
+			line := c.Examples[0] + " --since 2026-06-30 --format " + format
+			if c.Has("all") {
+				line += " --all"
+			}
+			commands = append(commands, strings.ReplaceAll(strings.TrimPrefix(line, "conntape "), " ", "|"))
+		}
 		for _, what := range []string{"recent", "gaps", "sql|select * from connections", "sql|select * from processes", "sql|select * from endpoints",
 			"sql|select * from gaps", "sql|select * from segments", "sql|select * from connections where 0"} {
 			commands = append(commands, "query|"+what+"|--format|"+format)
 		}
 	}
 	for _, command := range commands {
-		for _, width := range []int{0, 60, 200} {
+		widths := []int{0, 60, 200}
+		if strings.Contains(command, "--since") {
+			widths = widths[1:2] // the canned queries are many
+		}
+		for _, width := range widths {
 			h, stdout, stderr := world("")
 			h.width = func() (int, bool) { return width, width > 0 }
 			if code := h.report(h.run(context.Background(), append(strings.Split(command, "|"), "--dir", tape))); code != exitDone {

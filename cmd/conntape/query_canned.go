@@ -17,12 +17,18 @@ func (h *host) cannedCommand(canned *query.Canned) *cli.Command {
 	for _, p := range canned.Params {
 		switch {
 		case p.Argument:
-			arguments = append(arguments, strings.ToUpper(p.Name))
+			word := strings.ToUpper(p.Name)
+			if p.Default != "" {
+				word = "[" + word + "]"
+			}
+			arguments = append(arguments, word)
 		case p.Name == query.LimitParam:
 			standard, _ := strconv.ParseInt(p.Default, 10, 64) // a test holds the library to it
 			limit = limitFlag("`N` "+p.Purpose, standard)
+		case p.Type == "flag":
+			own = append(own, &cli.BoolFlag{Name: p.Flag(), Usage: p.Purpose})
 		default:
-			own = append(own, &cli.StringFlag{Name: p.Name, Usage: "`VALUE` " + p.Purpose, Value: p.Default})
+			own = append(own, &cli.StringFlag{Name: p.Flag(), Usage: "`" + placeholderOf(p) + "` " + p.Purpose, Value: p.Default})
 		}
 	}
 	return &cli.Command{
@@ -36,12 +42,29 @@ func (h *host) cannedCommand(canned *query.Canned) *cli.Command {
 	}
 }
 
+// placeholderOf returns what help shows for the value of a parameter.
+func placeholderOf(p query.Param) string {
+	switch {
+	case p.Choices() != nil:
+		return "WORD"
+	case p.Type == "time":
+		return "TIME"
+	case p.Type == "integer":
+		return "N"
+	}
+	return "TEXT"
+}
+
 // describeCanned returns the help text of a canned query.
 func describeCanned(canned *query.Canned) string {
 	var b strings.Builder
 	for _, p := range canned.Params {
 		if p.Argument {
-			b.WriteString(strings.ToUpper(p.Name) + " is " + p.Purpose + ".\n")
+			b.WriteString(strings.ToUpper(p.Name) + " is " + p.Purpose)
+			if p.Default != "" {
+				b.WriteString("; without it " + p.Default)
+			}
+			b.WriteString(".\n")
 		}
 	}
 	b.WriteString("Columns:\n")
@@ -70,24 +93,29 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 	arguments := c.Args().Slice()
 	for _, p := range canned.Params {
 		switch {
+		case p.Argument && len(arguments) == 0 && p.Default != "":
+			given[p.Name] = p.Default
 		case p.Argument && len(arguments) == 0:
 			return usagef("try: "+canned.Examples[0], "%s needs to know the %s", c.Command.HelpName, p.Name)
 		case p.Argument:
 			given[p.Name], arguments = arguments[0], arguments[1:]
 		case p.Name == query.LimitParam:
 			given[p.Name] = strconv.FormatInt(c.Int64(p.Name), 10)
+		case p.Type == "flag":
+			given[p.Name] = strconv.FormatBool(c.Bool(p.Flag()))
 		default:
-			given[p.Name] = c.String(p.Name)
+			given[p.Name] = c.String(p.Flag())
 		}
 	}
 	if len(arguments) > 0 {
 		return usagef("try: "+canned.Examples[0], "%s was given %q, which it has no use for", c.Command.HelpName, arguments[0])
 	}
 	request := query.Request{SQL: canned.Source, Timeout: timeout, Clock: query.Clock{Now: h.now(), Zone: q.zone}}
+	q.whole = canned.OwnWindow
 	if !canned.Has(query.LimitParam) {
 		request.Limit = c.Int64("limit")
 	}
-	if request.Params, err = canned.Bind(given); err != nil {
+	if request.Params, err = canned.Bind(given, request.Clock, q.window); err != nil {
 		return err
 	}
 	return h.answer(c, q, request)

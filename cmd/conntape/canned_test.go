@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/conntape/conntape/query"
+)
+
+// askAt runs a command line on a tape at 20:00, when the incident is over.
+func askAt(t *testing.T, tape, line string) (stdout, stderr string) {
+	t.Helper()
+	h, out, messages := world("")
+	h.now = func() time.Time { return time.Date(2026, 7, 1, 20, 0, 0, 0, time.UTC) }
+	words := append(strings.Fields(line)[1:], "--dir", tape)
+	if code := h.report(h.run(context.Background(), words)); code != exitDone {
+		t.Errorf("%s: exit %d: %s", line, code, messages)
+	}
+	return out.String(), messages.String()
+}
+
+// Every example of every canned query, and the same with what is left out of
+// findings: the answers on the incident are in testdata/canned, and have the
+// columns that the header says, and on an empty tape there are none.
+// UPDATE_SCRIPTS=1 rewrites them.
+func TestCannedQueries(t *testing.T) {
+	library, err := query.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tape, empty := filepath.Join(t.TempDir(), "tape"), filepath.Join(t.TempDir(), "empty")
+	for kind, dir := range map[string]string{"incident": tape, "empty": empty} {
+		if err := writeFixture(dir, kind); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range library {
+		t.Run(c.Name, func(t *testing.T) {
+			var got strings.Builder
+			lines := c.Examples
+			if c.Has("all") {
+				lines = append(lines, c.Examples[0]+" --all")
+			}
+			for _, line := range lines {
+				answer, _ := askAt(t, tape, line+" --quiet --format table")
+				fmt.Fprintf(&got, "$ %s\n%s\n", line, answer)
+				checkColumns(t, c, tape, line)
+				if answer, messages := askAt(t, empty, line+" --format csv"); strings.Count(answer, "\n") != 1 && c.Name != "gaps" || !strings.Contains(messages, "coverage: ") {
+					t.Errorf("%s: on an empty tape: %q, %q", line, answer, messages)
+				}
+			}
+			golden := filepath.Join("testdata", "canned", c.Name+".golden")
+			if os.Getenv("UPDATE_SCRIPTS") != "" {
+				if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.String() != string(want) {
+				t.Errorf("differs from %s (UPDATE_SCRIPTS=1)\n%s", golden, &got)
+			}
+		})
+	}
+}
+
+// Every canned query works on a tape of as many segments as there can be, where
+// each view is a UNION of ten, and finds there what it finds in one.
+func TestCannedQueriesOverSegments(t *testing.T) {
+	library, err := query.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, ten := filepath.Join(t.TempDir(), "one"), filepath.Join(t.TempDir(), "ten")
+	for kind, dir := range map[string]string{"incident": one, "segments": ten} {
+		if err := writeFixture(dir, kind); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range library {
+		line := c.Examples[0] + " --quiet --format csv"
+		inOne, _ := askAt(t, one, line)
+		inTen, _ := askAt(t, ten, line)
+		switch c.Name {
+		case "gaps": // there is one between each two segments
+		case "beacons", "timeline", "rare", "recent", "sockets", "metadata", "denied":
+			if c.Name != "timeline" && inOne != inTen || strings.Count(inOne, "\n") != strings.Count(inTen, "\n") {
+				t.Errorf("%s: in ten segments\n%s\nin one\n%s", line, inTen, inOne)
+			}
+		default: // a process that lives on over a reboot is two, which no host has
+			if strings.Count(inTen, "\n") < strings.Count(inOne, "\n") {
+				t.Errorf("%s: in ten segments\n%s\nin one\n%s", line, inTen, inOne)
+			}
+		}
+	}
+}
+
+// checkColumns holds the header of a query to the columns of its answer.
+func checkColumns(t *testing.T, c *query.Canned, tape, line string) {
+	t.Helper()
+	var documented []string
+	for _, column := range c.Columns {
+		documented = append(documented, column.Name)
+	}
+	answer, _ := askAt(t, tape, line+" --quiet --format csv")
+	if header, _, _ := strings.Cut(answer, "\n"); header != strings.Join(documented, ",") {
+		t.Errorf("%s: columns\n %s\nand the header says\n %s", line, header, strings.Join(documented, ","))
+	}
+}

@@ -1,0 +1,44 @@
+-- purpose: Connects to the metadata services of clouds, which hand out credentials.
+-- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- column: first_time | when the first of them was issued
+-- column: last_time | when the last one was
+-- column: n | connects
+-- column: service | whose metadata service has that address
+-- column: remote | address and port, or path
+-- column: outcome | what became of them; name probe for a port-0 UDP probe
+-- column: pid | process
+-- column: user | its user
+-- column: container | its container; NULL: none that is known
+-- column: exe | its program
+-- column: cmdline | its arguments, or its name in brackets when there are none
+-- column: ancestry | its ancestors, and itself last
+-- false-positives: Agents and libraries of the cloud ask for their own credentials all day. A shell, curl, or a web server that asks is a finding.
+-- example: conntape query metadata --since 7d
+WITH metadata(address, service) AS (
+  VALUES ('169.254.169.254', 'AWS, Azure, Google Cloud, OpenStack and others'), ('fd00:ec2::254', 'AWS'),
+    ('fd20:ce::254', 'Google Cloud'), ('169.254.170.2', 'AWS ECS task credentials'), ('169.254.170.23', 'AWS EKS pod identity'),
+    ('fd00:ec2::23', 'AWS EKS pod identity'), ('168.63.129.16', 'Azure host'), ('100.100.100.200', 'Alibaba Cloud'),
+    ('192.0.0.192', 'Oracle Cloud')
+)
+SELECT
+  min(time) AS first_time,
+  max(last_time) AS last_time,
+  sum(count) AS n,
+  service,
+  CASE
+    WHEN remote_port IS NULL THEN remote_address
+    WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
+    ELSE remote_address || ':' || remote_port
+  END AS remote,
+  CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
+  pid,
+  user,
+  container,
+  exe,
+  coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
+  connections.ancestry AS ancestry
+FROM connections
+JOIN metadata ON ip_int(metadata.address) = ip_int(remote_address)
+WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+GROUP BY process_id, user, container, remote, 6
+ORDER BY min(time_ns), remote

@@ -1,0 +1,44 @@
+-- purpose: How many connects there were, bucket by bucket; an empty one is a row too.
+-- param: seconds integer = 3600 | length of a bucket in seconds
+-- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- column: time | beginning of the bucket
+-- column: n | connects
+-- column: processes | executions of programs that connected
+-- column: destinations | addresses and ports, or paths, connected to
+-- column: failed | refused, timed out, unreachable or failed
+-- column: denied | denied by a security module
+-- column: bar | n, as a share of the largest, in 20 steps
+-- note: Buckets are cut in UTC on the clock of the segment, which does not jump when the host's clock is set.
+-- note: An empty bucket may also be one in which nothing was recorded: see conntape query gaps.
+-- false-positives: A peak is often a backup, a package upgrade, or a monitoring system that starts again.
+-- example: conntape query timeline --since 2d
+-- example: conntape query timeline --seconds 60 --since 2h
+WITH RECURSIVE
+bucket AS (
+  SELECT
+    time_ns / 1000000000 / max(:seconds, 1) AS b,
+    sum(count) AS n,
+    count(DISTINCT process_id) AS processes,
+    count(DISTINCT remote_address || ' ' || coalesce(remote_port, '')) AS destinations,
+    sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'failed') THEN count ELSE 0 END) AS failed,
+    sum(CASE WHEN outcome = 'denied' THEN count ELSE 0 END) AS denied
+  FROM connections
+  WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  GROUP BY b
+),
+every(b) AS (
+  SELECT min(b) FROM bucket HAVING min(b) IS NOT NULL
+  UNION ALL
+  SELECT b + 1 FROM every WHERE b < (SELECT max(b) FROM bucket)
+)
+SELECT
+  strftime('%Y-%m-%dT%H:%M:%S', every.b * max(:seconds, 1), 'unixepoch') || '.000000000Z' AS time,
+  coalesce(n, 0) AS n,
+  coalesce(processes, 0) AS processes,
+  coalesce(destinations, 0) AS destinations,
+  coalesce(failed, 0) AS failed,
+  coalesce(denied, 0) AS denied,
+  replace(hex(zeroblob((20 * coalesce(n, 0) + (SELECT max(n) FROM bucket) - 1) / (SELECT max(n) FROM bucket))), '00', '█') AS bar
+FROM every
+LEFT JOIN bucket ON bucket.b = every.b
+ORDER BY every.b

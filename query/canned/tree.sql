@@ -1,0 +1,69 @@
+-- purpose: A process with its ancestors and descendants, and all that they connected to.
+-- arg: process integer | a pid, or a process_id where the pid was used more than once
+-- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- column: relation | ancestor, itself or descendant
+-- column: process | name and pid, indented below its parent
+-- column: start_time | when it was forked
+-- column: user | its user
+-- column: cmdline | its arguments, or its name in brackets when there are none
+-- column: remote | what it connected to, a row each; NULL: nothing
+-- column: outcome | what became of them; name probe for a port-0 UDP probe
+-- column: n | connects
+-- column: first_time | when the first of them was issued
+-- column: process_id | its row in processes
+-- note: Only processes that connected, and their ancestors, are on a tape: a child that never connected is not.
+-- note: The window narrows what they connected to, and not the processes.
+-- false-positives: A pid is used again after a while, and one process may run several programs: each is shown, one after another.
+-- example: conntape query tree 901
+-- example: conntape query tree 901 --since 2h --format jsonl
+WITH RECURSIVE
+known AS MATERIALIZED ( -- a process has a row in each segment
+  SELECT process_id, parent_id, pid, comm, start_time, user, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline
+  FROM processes
+  GROUP BY process_id
+),
+up(origin, process_id, parent_id, level) AS (
+  SELECT process_id, process_id, parent_id, 0 FROM known WHERE pid = :process OR process_id = :process
+  UNION
+  SELECT origin, known.process_id, known.parent_id, level - 1 FROM up JOIN known ON known.process_id = up.parent_id WHERE level > -200
+),
+down(origin, process_id, level, place) AS ( -- place sorts children below their parent, in order of their start
+  SELECT process_id, process_id, 0, '0' FROM known WHERE pid = :process OR process_id = :process
+  UNION
+  SELECT origin, known.process_id, level + 1, place || printf('/%s %020d', start_time, known.process_id)
+  FROM down JOIN known ON known.parent_id = down.process_id WHERE level < 200
+),
+member AS (
+  SELECT origin, process_id, level, '' AS place FROM up WHERE level < 0
+  UNION ALL
+  SELECT origin, process_id, level, place FROM down
+),
+connected AS (
+  SELECT
+    process_id, min(time_ns) AS first_ns, min(time) AS first_time, sum(count) AS n,
+    CASE
+      WHEN remote_port IS NULL THEN remote_address
+      WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
+      ELSE remote_address || ':' || remote_port
+    END AS remote,
+    CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome
+  FROM connections
+  WHERE process_id IN (SELECT process_id FROM member)
+    AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  GROUP BY process_id, remote, 6
+)
+SELECT
+  CASE WHEN level < 0 THEN 'ancestor' WHEN level = 0 THEN 'itself' ELSE 'descendant' END AS relation,
+  replace(hex(zeroblob(level - min(level) OVER (PARTITION BY origin))), '00', '  ') || comm || '(' || pid || ')' AS process,
+  start_time,
+  user,
+  cmdline,
+  remote,
+  outcome,
+  n,
+  first_time,
+  process_id
+FROM member
+JOIN known USING (process_id)
+LEFT JOIN connected USING (process_id)
+ORDER BY origin, place, level, first_ns, remote

@@ -1,0 +1,49 @@
+-- purpose: Every process that touched an address, a range, a port or a path.
+-- arg: indicator text | an address, a CIDR such as 10.0.0.0/8, a port, or the path or @name of a UNIX socket as it is shown
+-- param: port integer | only connects to this port of the address or range
+-- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- column: first_time | when the first of them was issued
+-- column: last_time | when the last one was
+-- column: n | connects
+-- column: pid | process
+-- column: user | its user
+-- column: container | its container; NULL: none that is known
+-- column: remote | address and port, or path
+-- column: outcome | what became of them; name probe for a port-0 UDP probe
+-- column: exe | its program
+-- column: cmdline | its arguments, or its name in brackets when there are none
+-- column: ancestry | its ancestors, and itself last
+-- note: ::ffff:192.0.2.1 is 192.0.2.1, and IPv6 may be written in any form.
+-- note: A path is compared as a whole. A number alone is a port, of any protocol.
+-- false-positives: An address may be shared: by a content network, by a proxy, by everybody behind one translator.
+-- example: conntape query who 203.0.113.0/24
+-- example: conntape query who 203.0.113.10 --port 443 --since 7d
+-- example: conntape query who 22
+-- example: conntape query who /run/docker.sock
+SELECT
+  min(time) AS first_time,
+  max(last_time) AS last_time,
+  sum(count) AS n,
+  pid,
+  user,
+  container,
+  CASE
+    WHEN remote_port IS NULL THEN remote_address
+    WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
+    ELSE remote_address || ':' || remote_port
+  END AS remote,
+  CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
+  exe,
+  coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
+  ancestry
+FROM connections
+WHERE CASE
+    WHEN :indicator NOT GLOB '*[^0-9]*' THEN remote_port = CAST(:indicator AS INTEGER)
+    WHEN :indicator GLOB '[/@]*' THEN family = 'unix' AND remote_address = :indicator
+    ELSE family IN ('ipv4', 'ipv6') AND remote_address IN (
+      SELECT address FROM endpoints WHERE family IN ('ipv4', 'ipv6') AND cidr_match(address, :indicator))
+  END
+  AND (:port IS NULL OR remote_port = :port)
+  AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+GROUP BY process_id, user, container, remote, 8
+ORDER BY min(time_ns), remote
