@@ -44,6 +44,9 @@ func (c *Capture) attach(h hook) error {
 		return err
 	}
 	c.links = append(c.links, l)
+	if h.how == kprobe {
+		c.entries = append(c.entries, l)
+	}
 	return nil
 }
 

@@ -53,6 +53,7 @@ type Capture struct {
 	blindSpots []string
 	collection *ebpf.Collection
 	links      []link.Link
+	entries    []link.Link // of links, the kprobes
 	connects   *ringbuf.Reader
 	processes  *ringbuf.Reader
 	sample     ringbuf.Record // of connects, reused
@@ -199,7 +200,7 @@ func (c *Capture) Detach() error {
 	for _, l := range slices.Backward(c.links) {
 		errs = append(errs, l.Close())
 	}
-	c.links = nil
+	c.links, c.entries = nil, nil
 	return errors.Join(errs...)
 }
 

@@ -11,37 +11,70 @@ import (
 	"strings"
 )
 
-// missed sums the times that the kernel did not run one of the programs: a program met itself on a CPU (from 5.12, read
-// from each program), or a kprobe was hit inside another's handler or a kretprobe had no instance left (read from
-// kprobe_profile; another tool's probe on the same function counts in).
-func (c *Capture) missed() (uint64, error) {
-	var sum uint64
+// misses are the times that the kernel did not run a program, by what that means.
+type misses struct {
+	hook     uint64 // an attempt that nobody saw
+	atReturn uint64 // an attempt of which the verdict or the errno is unknown
+	process  uint64 // a process that is not described
+}
+
+// missed sums them up. A program is not run when it meets itself on a CPU, which happens where programs can be preempted
+// (from 5.12, told by each program); a kprobe when it is hit inside another's handler (from 6.7, told by its link; a
+// kprobe in process context on a function that no handler calls does not meet that); a kretprobe when it has no instance
+// left (told by kprobe_profile, where another tool's probe of that function counts in).
+func (c *Capture) missed() (misses, error) {
+	var m misses
 	for name, p := range c.collection.Programs {
 		stats, err := p.Stats()
 		if err != nil {
-			return 0, fmt.Errorf("read statistics of %s: %w", name, err)
+			return m, fmt.Errorf("read statistics of %s: %w", name, err)
 		}
-		sum += stats.RecursionMisses
+		switch {
+		case strings.HasSuffix(name, "_snapshot"): // runs for us alone, and tells its own errors
+		case strings.HasPrefix(name, "process_"):
+			m.process += stats.RecursionMisses
+		case strings.HasPrefix(name, "kretprobe_"), name == "fexit_return", name == "exit_connect":
+			m.atReturn += stats.RecursionMisses
+		default:
+			m.hook += stats.RecursionMisses
+		}
 	}
 	if c.backend != Kprobe {
-		return sum, nil
+		return m, nil
 	}
+	for _, l := range c.entries {
+		info, err := l.Info()
+		if err != nil { // before 5.15 there is no link to ask
+			continue
+		}
+		if perf := info.PerfEvent(); perf != nil && perf.Kprobe() != nil {
+			m.hook += perf.Kprobe().Missed
+		}
+	}
+	n, err := kretprobeMisses()
+	m.atReturn += n
+	return m, err
+}
+
+// kretprobeMisses reads those of security_socket_connect. The one on __sys_connect_file misses when thousands are
+// blocked, and exit_connect makes up for it.
+func kretprobeMisses() (uint64, error) {
 	at, err := findMount("tracefs")
 	if err != nil || at == "" {
-		return sum, err
+		return 0, err
 	}
 	f, err := os.Open(filepath.Join(at, "kprobe_profile"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return sum, nil
+		return 0, nil
 	}
 	if err != nil {
-		return sum, fmt.Errorf("read probe misses: %w", err)
+		return 0, fmt.Errorf("read probe misses: %w", err)
 	}
 	defer f.Close()
+	var sum uint64
 	lines := bufio.NewScanner(f)
 	for lines.Scan() { // name hits misses (kernel/trace/trace_kprobe.c, probes_profile_seq_show)
 		fields := strings.Fields(lines.Text())
-		// A blocked connect holds an instance of the one on __sys_connect_file, and exit_connect makes up for a miss.
 		if len(fields) != 3 || !strings.Contains(fields[0], "security_socket_connect") {
 			continue
 		}

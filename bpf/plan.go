@@ -53,7 +53,7 @@ func planFor(b Backend) (plan, error) {
 				{program: "fexit_return"},
 			},
 			returns:    []hook{{program: "exit_connect", how: tracepoint, group: "syscalls", target: "sys_exit_connect"}},
-			blindSpots: []string{"sendto(2) with MSG_FASTOPEN", "connects that the kernel makes for itself (network file systems)"},
+			blindSpots: lsmBlindSpots(),
 		}, nil
 	case Kprobe:
 		p := plan{
@@ -62,7 +62,7 @@ func planFor(b Backend) (plan, error) {
 				{program: "exit_connect", how: tracepoint, group: "syscalls", target: "sys_exit_connect"},
 				{program: "kretprobe_return", how: kretprobe, target: "__sys_connect_file", mayFail: true},
 			},
-			blindSpots: []string{"sendto(2) with MSG_FASTOPEN", "connects that the kernel makes for itself (network file systems)", "socket cookies that nobody else has asked for"},
+			blindSpots: append(lsmBlindSpots(), "socket cookies that nobody else has asked for"),
 		}
 		known, err := kernelHasFunc("security_socket_connect")
 		if err != nil {
@@ -89,7 +89,8 @@ func planFor(b Backend) (plan, error) {
 				"the verdict of security modules (a refusal shows by its errno)",
 				"what connect returned, for io_uring, for 32-bit processes and for MSG_FASTOPEN",
 				"through io_uring or from a 32-bit process: AF_UNSPEC, raw, netlink, vsock and other families, a short address, a socket that is connected already",
-				"the kernel's copy of those addresses (address_source user: the caller's memory, read when connect returned)",
+				"the kernel's copy of those addresses (address_source user: the caller's memory, read when connect returned; the local address too is that of then)",
+				"whether seccomp refused such a connect before it was one: it is recorded all the same",
 			},
 		}
 		unix, err := kernelHasEnum("bpf_attach_type", "BPF_CGROUP_UNIX_CONNECT")
@@ -104,6 +105,15 @@ func planFor(b Backend) (plan, error) {
 		return p, nil
 	}
 	return plan{}, fmt.Errorf("unknown backend %q", b)
+}
+
+// lsmBlindSpots are those of a hook in security_socket_connect.
+func lsmBlindSpots() []string {
+	return []string{
+		"sendto(2) with MSG_FASTOPEN",
+		"connects that the kernel makes for itself (network file systems)",
+		"how an io_uring connect that had to wait ended, where the kernel does not issue it again (it stays in progress)",
+	}
 }
 
 func kernelHasFunc(name string) (bool, error) {

@@ -132,8 +132,9 @@ type Counters struct {
 	NotAttempted uint64 // connect(2) that failed before any hook: bad fd, not a socket, bad address pointer or length
 	ProcessSeen  uint64 // exec, fork and exit
 	ProcessSent  uint64
-	ProcessLost  uint64 // the process ring was full
-	Missed       uint64 // times that the kernel did not run one of the programs: probe instances, recursion
+	ProcessLost  uint64 // the process ring was full, or the kernel did not run the program
+	Missed       uint64 // times that the kernel did not run a hook's program: each may be an attempt that nobody saw
+	MissedReturn uint64 // likewise a program at a return: an attempt's verdict or errno is unknown
 }
 
 // Counters reads them. At rest Seen = Sent + LostRing + attempts in flight.
@@ -152,7 +153,9 @@ func (c *Capture) Counters() (Counters, error) {
 			*to += v
 		}
 	}
-	missed, err := c.missed()
-	n.Missed = missed
+	m, err := c.missed()
+	n.Missed, n.MissedReturn = m.hook, m.atReturn
+	n.ProcessSeen += m.process
+	n.ProcessLost += m.process
 	return n, err
 }

@@ -209,6 +209,7 @@ SELECT
     WHEN 16 THEN 'netlink' WHEN 17 THEN 'packet' WHEN 40 THEN 'vsock'
     WHEN 29 THEN 'can' WHEN 30 THEN 'tipc' WHEN 31 THEN 'bluetooth' WHEN 38 THEN 'alg'
     WHEN 42 THEN 'qipcrtr' WHEN 43 THEN 'smc' WHEN 44 THEN 'xdp'
+    WHEN 65535 THEN NULL -- an address too short to have one
     ELSE 'family ' || e.family END AS family,
   CASE s.type
     WHEN 1 THEN 'stream' WHEN 2 THEN 'dgram' WHEN 3 THEN 'raw' WHEN 4 THEN 'rdm'
@@ -319,6 +320,7 @@ SELECT
     WHEN 16 THEN 'netlink' WHEN 17 THEN 'packet' WHEN 40 THEN 'vsock'
     WHEN 29 THEN 'can' WHEN 30 THEN 'tipc' WHEN 31 THEN 'bluetooth' WHEN 38 THEN 'alg'
     WHEN 42 THEN 'qipcrtr' WHEN 43 THEN 'smc' WHEN 44 THEN 'xdp'
+    WHEN 65535 THEN NULL -- an address too short to have one
     ELSE 'family ' || e.family END AS family,
   e.address AS address,
   nullif(e.port, -1) AS port,

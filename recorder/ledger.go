@@ -18,11 +18,11 @@ const (
 )
 
 // ledger accounts for every attempt. Each is in exactly one of stored (it has a row), coalesced (it is counted in
-// another's row), folded (io_uring's second issue of one that is in another column), and lost; so
+// another's row), and lost; so
 //
-//	seen = stored + coalesced + folded + lost
+//	seen = stored + coalesced + lost
 //
-// holds once capture has ended and everything is drained. Before, seen is ahead by what is in the ring or in flight.
+// (seen without folded, which is io_uring's second issue of an attempt that is counted already) holds once capture has ended and everything is drained. Before, seen is ahead by what is in the ring or in flight.
 type ledger struct {
 	kernel    bpf.Counters // as last read
 	received  uint64       // records read from the ring
@@ -89,8 +89,9 @@ func (l *ledger) counters() store.Counters {
 		"updated":          l.updated,
 		"in_flight_stored": l.inFlight,
 		"in_flight_full":   l.kernel.InFlightFull,
+		"missed_return":    l.kernel.MissedReturn,
 		"not_attempted":    l.kernel.NotAttempted,
-		"seen":             l.kernel.Seen + l.kernel.Missed,
+		"seen":             l.kernel.Seen + l.kernel.Missed - l.folded,
 		"sent":             l.kernel.Sent,
 		"process_seen":     l.kernel.ProcessSeen,
 		"process_sent":     l.kernel.ProcessSent,
@@ -102,7 +103,7 @@ func (l *ledger) counters() store.Counters {
 		sum += n
 	}
 	c["lost"] = sum
-	if done := c["stored"] + c["coalesced"] + c["folded"] + sum; c["seen"] > done {
+	if done := c["stored"] + c["coalesced"] + sum; c["seen"] > done {
 		c["in_flight"] = c["seen"] - done
 	} else {
 		c["in_flight"] = 0

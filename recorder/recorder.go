@@ -202,16 +202,16 @@ func (r *recorder) run(ctx context.Context, o Options) error {
 		}
 	})
 	background.Go(r.writer.run)
+	err := r.learnAlive(store.SourceSnapshot)
 	shown := make(chan struct{})
 	if o.Status != nil {
+		// Only now is every process described that connects from here on.
 		announce(o.Status, string(r.src.Backend()), o.Dir, r.src.BlindSpots())
 		go func() { // not waited for before the tape is closed: a stopped terminal blocks it
 			defer close(shown)
 			r.showStatus(clock.Done(), o.Status, o.Terminal)
 		}()
 	}
-
-	err := r.learnAlive(store.SourceSnapshot)
 	if err == nil {
 		err = r.drain(ctx)
 	}

@@ -76,6 +76,25 @@ func TestGapsOfStartStopAndCrash(t *testing.T) {
 }
 
 // A gap grows and is closed under its from and cause.
+// What a killed recorder had counted and not written is lost, and nothing but lost.
+func TestCrashLosesInFlight(t *testing.T) {
+	w := mustOpenWriter(t, t.TempDir(), options(100*second))
+	mustAppend(t, w, Batch{Now: 110 * second, Counters: Counters{"seen": 20, "stored": 12, "lost": 1, "in_flight": 7}})
+	dir := crash(t, w)
+
+	w = mustOpenWriter(t, dir, options(200*second))
+	mustAppend(t, w, Batch{Now: 210 * second, Counters: Counters{"seen": 5, "stored": 3, "lost": 0, "in_flight": 2}})
+	mustClose(t, w, 220*second)
+	tape := mustOpenTape(t, dir)
+	if got := one(t, tape.Conn(), "SELECT lost FROM gaps WHERE cause = 'crash'"); got != "7" {
+		t.Errorf("the gap says %s lost, want 7", got)
+	}
+	c := tape.Segments()[0].Counters
+	if c["seen"] != 25 || c["stored"] != 15 || c["lost"] != 8 || c["lost_crash"] != 7 || c["in_flight"] != 2 {
+		t.Errorf("counters %v", c)
+	}
+}
+
 func TestGapReplaced(t *testing.T) {
 	dir := t.TempDir()
 	w := mustOpenWriter(t, dir, options(100*second))

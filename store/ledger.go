@@ -57,7 +57,34 @@ func (s *segment) endRun(at int64, detail string) error {
 	if err != nil || stopped {
 		return err
 	}
-	return s.putGapAt(s.heartbeat, at, CauseCrash, 0, detail)
+	lost, err := s.loseInFlight()
+	if err != nil {
+		return err
+	}
+	return s.putGapAt(s.heartbeat, at, CauseCrash, lost, detail)
+}
+
+// loseInFlight makes what the last run had seen and not written when it ended
+// without a word part of what was lost, and returns how much it was. What the
+// kernel saw after the last commit nobody knows: the gap is all that tells of it.
+func (s *segment) loseInFlight() (lost uint64, err error) {
+	const last = `run = (SELECT max(id) FROM run)`
+	err = s.query(func(q *sqlite.Stmt) error { lost = uint64(q.ColumnInt64(0)); return nil },
+		`SELECT value - first FROM counter WHERE name = 'in_flight' AND value > first AND `+last)
+	if err != nil || lost == 0 {
+		return 0, err
+	}
+	if err := s.exec(`UPDATE counter SET value = first WHERE name = 'in_flight' AND ` + last); err != nil {
+		return 0, err
+	}
+	for _, name := range []string{"lost", "lost_crash"} {
+		err := s.exec(`INSERT INTO counter (run, name, first, value) SELECT max(id), ?, 0, ? FROM run WHERE true
+			ON CONFLICT (run, name) DO UPDATE SET value = value + excluded.value`, name, lost)
+		if err != nil {
+			return 0, err
+		}
+	}
+	return lost, nil
 }
 
 // beginRun writes that a recorder has begun here. counted is what its counters

@@ -88,8 +88,8 @@ func number(t testing.TB, dir, query string, args ...any) int64 {
 	return 0
 }
 
-// An account is what became of all that the kernel saw. folded is the second time that io_uring issued the same attempt.
-type account struct{ seen, stored, coalesced, folded, lost int64 }
+// An account is what became of all that the kernel saw.
+type account struct{ seen, stored, coalesced, lost int64 }
 
 func readAccount(t testing.TB, dir string) account {
 	t.Helper()
@@ -97,14 +97,14 @@ func readAccount(t testing.TB, dir string) account {
 	defer tape.Close()
 	var a account
 	for _, s := range tape.Segments() {
-		for name, to := range map[string]*int64{"seen": &a.seen, "stored": &a.stored, "coalesced": &a.coalesced, "folded": &a.folded, "lost": &a.lost} {
+		for name, to := range map[string]*int64{"seen": &a.seen, "stored": &a.stored, "coalesced": &a.coalesced, "lost": &a.lost} {
 			*to += int64(s.Counters[name])
 		}
 	}
 	return a
 }
 
-func (a account) missing() int64 { return a.seen - a.stored - a.coalesced - a.folded - a.lost }
+func (a account) missing() int64 { return a.seen - a.stored - a.coalesced - a.lost }
 
 // checkAccount holds promise 2 against a closed tape: what the kernel counted is there, or said to be lost.
 func checkAccount(t testing.TB, dir string) account {
