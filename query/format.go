@@ -20,9 +20,9 @@ type RowWriter interface {
 
 // FormatOptions are what the formats can be told.
 type FormatOptions struct {
-	Raw      bool      // csv: leave cells that a spreadsheet would run as a formula
+	Raw      bool      // csv, tsv: leave cells that a spreadsheet would run as a formula
 	Width    int       // table: columns of the terminal, 0 for no limit
-	Coverage *Coverage // json: the statement that goes with the answer
+	Coverage *Coverage // json, html: the statement that goes with the answer
 }
 
 // format is one way to write rows.
@@ -36,8 +36,11 @@ func formats() []format {
 	return []format{
 		{"table", "aligned columns, fitted to the terminal", func(w io.Writer, o FormatOptions) RowWriter { return newTable(w, o.Width) }},
 		{"csv", "RFC 4180 with a header; formulas neutralised", func(w io.Writer, o FormatOptions) RowWriter { return newCSV(w, o.Raw) }},
+		{"tsv", "cells parted by tabs, one line a row; formulas neutralised", func(w io.Writer, o FormatOptions) RowWriter { return newTSV(w, o.Raw) }},
 		{"json", "one object with the rows and their coverage", func(w io.Writer, o FormatOptions) RowWriter { return newJSON(w, o.Coverage) }},
 		{"jsonl", "one object a row, a row a line", func(w io.Writer, _ FormatOptions) RowWriter { return newJSONLines(w) }},
+		{"markdown", "a table of Markdown", func(w io.Writer, _ FormatOptions) RowWriter { return newMarkdown(w) }},
+		{"html", "one page that needs nothing else, with its coverage", func(w io.Writer, o FormatOptions) RowWriter { return newHTML(w, o.Coverage) }},
 	}
 }
 

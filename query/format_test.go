@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +61,10 @@ func TestGolden(t *testing.T) {
 		{"hostile.raw.csv", "csv", FormatOptions{Raw: true}},
 		{"hostile.json", "json", FormatOptions{Coverage: coverage}},
 		{"hostile.jsonl", "jsonl", FormatOptions{}},
+		{"hostile.tsv", "tsv", FormatOptions{}},
+		{"hostile.raw.tsv", "tsv", FormatOptions{Raw: true}},
+		{"hostile.md", "markdown", FormatOptions{}},
+		{"hostile.html", "html", FormatOptions{Coverage: coverage}},
 		{"hostile.table", "table", FormatOptions{}},
 		{"hostile.80.table", "table", FormatOptions{Width: 80}},
 		{"hostile.20.table", "table", FormatOptions{Width: 20}},
@@ -116,6 +121,63 @@ func TestCSVReadsBack(t *testing.T) {
 			if rows[i+1][1] != want || rows[i+1][0] != fmt.Sprint(-i) {
 				t.Errorf("row %d: got %q", i, rows[i+1])
 			}
+		}
+	}
+}
+
+// Every line of TSV is a row and every tab parts two cells.
+func TestTSVReadsBack(t *testing.T) {
+	lines := strings.Split(strings.TrimSuffix(string(writeHostile(t, "tsv", FormatOptions{})), "\n"), "\n")
+	if len(lines) != len(hostile())+1 {
+		t.Fatalf("%d lines, want %d", len(lines), len(hostile())+1)
+	}
+	for i, s := range hostile() {
+		cells := strings.Split(lines[i+1], "\t")
+		want := Safe(s)
+		if startsFormula([]byte(s)) {
+			want = "'" + want
+		}
+		if len(cells) != 5 || cells[1] != want {
+			t.Errorf("row %d: got %q, want %q", i, cells, want)
+		}
+	}
+}
+
+// A row of Markdown has as many cells as the header, whatever is in it, and text
+// that Markdown would act upon is in a code span.
+func TestMarkdownIsATable(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "|  |", "10.0.0.1:443": "| 10.0.0.1:443 |", "two words": "| two words |", "a|b": "| `a\\|b` |", `a\|b`: "| `a\\\\x7cb` |",
+		"`": "| `` ` `` |", "a``b": "| ```a``b``` |", "![x](http://e)": "| `![x](http://e)` |", "www.e.org": "| `www.e.org` |", "http://e": "| `http://e` |",
+		"<img>": "| `<img>` |", "a_b_": "| `a_b_` |", "line\n| x |": "| `line\\x0a\\| x \\|` |", "a@e.org": "| `a@e.org` |", "&#124;": "| `&#124;` |",
+	} {
+		var out bytes.Buffer
+		w := newMarkdown(&out)
+		for _, err := range []error{w.Begin([]string{"a"}), w.Row([]Value{{Kind: Text, Bytes: []byte(text)}}), w.End("")} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := strings.Split(out.String(), "\n"); len(got) != 4 || got[2] != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}
+
+// Nothing in a page is markup but what the writer wrote.
+func TestHTMLIsText(t *testing.T) {
+	at := time.Date(2026, 7, 1, 12, 0, 0, 5, time.UTC)
+	page := string(writeHostile(t, "html", FormatOptions{Coverage: &Coverage{From: &at, To: &at, LeftOut: []string{"</p><script>"}, zone: time.UTC}}))
+	known := regexp.MustCompile(`</?(?:!DOCTYPE html|html|html lang="en"|head|meta [^<>]*|title|style|body|table|thead|tbody|tr|th|td|td class="n"|p)>`)
+	if rest := known.ReplaceAllString(page, ""); strings.ContainsAny(rest, "<>") {
+		t.Errorf("there is other markup: %s", rest)
+	}
+	if cells := strings.Count(page, "<td"); cells != 5*len(hostile()) {
+		t.Errorf("%d cells, want %d", cells, 5*len(hostile()))
+	}
+	for _, want := range []string{"&lt;/script&gt;&lt;b&gt;", "24 rows, cut: row limit of 3", "LEFT OUT &lt;/p&gt;"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
 		}
 	}
 }

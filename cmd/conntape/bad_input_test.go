@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 	"unicode"
+
+	"github.com/conntape/conntape/query"
 )
 
 // world is a host without a process around it.
@@ -198,7 +200,7 @@ func TestStreamsFail(t *testing.T) {
 	if err := writeFixture(tape, "many"); err != nil {
 		t.Fatal(err)
 	}
-	for _, format := range []string{"csv", "json", "jsonl", "table"} {
+	for _, format := range query.FormatNames() {
 		h, _, stderr := world("")
 		h.stdout = failingWriter{errors.New("no space left on device")}
 		err := h.run(context.Background(), []string{"query", "sql", "select * from connections", "--dir", tape, "--format", format})

@@ -37,7 +37,7 @@ func formatFlag(names []string, standard string) cli.Flag {
 }
 
 func rawFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "raw", Usage: "csv: leave cells as they are that a spreadsheet would run as a formula"}
+	return &cli.BoolFlag{Name: "raw", Usage: "csv, tsv: leave cells as they are that a spreadsheet would run as a formula"}
 }
 
 func quietFlag() cli.Flag {

@@ -1,0 +1,112 @@
+package query
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+)
+
+// markdownWriter writes a table of GitHub's Markdown, to paste into a report.
+// Text that is more than letters, digits and a little punctuation stands in a
+// code span, in which no markup, link or image of an attacker works.
+type markdownWriter struct {
+	out  *bufio.Writer
+	line []byte
+	cell []byte
+}
+
+func newMarkdown(w io.Writer) *markdownWriter {
+	return &markdownWriter{out: bufio.NewWriterSize(w, 64<<10)}
+}
+
+// Begin writes the header.
+func (m *markdownWriter) Begin(columns []string) error {
+	row := make([]Value, len(columns))
+	for i, name := range columns {
+		row[i] = Value{Kind: Text, Bytes: []byte(name)}
+	}
+	if err := m.Row(row); err != nil {
+		return err
+	}
+	m.line = append(append(m.line[:0], '|'), bytes.Repeat([]byte(" --- |"), len(columns))...)
+	if _, err := m.out.Write(append(m.line, '\n')); err != nil {
+		return err
+	}
+	return m.out.Flush()
+}
+
+// Row writes one line.
+func (m *markdownWriter) Row(values []Value) error {
+	m.line = append(m.line[:0], '|')
+	for _, v := range values {
+		m.cell = v.appendPlain(m.cell[:0], false)
+		m.line = append(m.line, ' ')
+		if v.IsNumber() || isPlainMarkdown(m.cell) {
+			m.line = append(m.line, m.cell...)
+		} else {
+			m.line = appendCodeSpan(m.line, m.cell)
+		}
+		m.line = append(m.line, " |"...)
+	}
+	_, err := m.out.Write(append(m.line, '\n'))
+	return err
+}
+
+// End says why rows are missing, below the table.
+func (m *markdownWriter) End(cut string) error {
+	if cut != "" {
+		m.line = appendCodeSpan(append(m.line[:0], "\nCut: "...), appendSafe(nil, []byte(cut), false))
+		if _, err := m.out.Write(append(m.line, '\n')); err != nil {
+			return err
+		}
+	}
+	return m.out.Flush()
+}
+
+// isPlainMarkdown reports whether a cell has nothing that Markdown acts upon: no
+// markup, and nothing that is made a link of by itself.
+func isPlainMarkdown(cell []byte) bool {
+	for _, b := range cell {
+		switch {
+		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b >= 0x80:
+		case bytes.IndexByte([]byte(" -.,:/()"), b) >= 0:
+		default:
+			return false
+		}
+	}
+	lower := bytes.ToLower(cell)
+	return !bytes.Contains(lower, []byte(":/")) && !bytes.Contains(lower, []byte("www."))
+}
+
+// appendCodeSpan appends a text as a code span. A bar ends a cell even there
+// unless it is escaped; after a backslash that would be read otherwise, and the
+// bar is written as the tape writes bytes.
+func appendCodeSpan(dst, text []byte) []byte {
+	longest, run := 0, 0
+	for _, b := range text {
+		if run++; b != '`' {
+			run = 0
+		}
+		longest = max(longest, run)
+	}
+	fence := bytes.Repeat([]byte("`"), longest+1)
+	dst = append(dst, fence...)
+	pad := len(text) > 0 && (text[0] == '`' || text[len(text)-1] == '`' || text[0] == ' ' && text[len(text)-1] == ' ')
+	if pad {
+		dst = append(dst, ' ')
+	}
+	for i, b := range text {
+		switch {
+		case b == '|' && i > 0 && text[i-1] == '\\':
+			dst = append(dst, `\x7c`...)
+		case b == '|':
+			dst = append(dst, `\|`...)
+		default:
+			dst = append(dst, b)
+		}
+	}
+	if pad {
+		dst = append(dst, ' ')
+	}
+	return append(dst, fence...)
+}
