@@ -20,6 +20,7 @@ type question struct {
 	quiet  bool
 	width  int
 	raw    bool
+	output string // file to write to, "" for stdout
 }
 
 // readQuestion reads the flags of answerFlags.
@@ -36,6 +37,9 @@ func (h *host) readQuestion(c *cli.Context) (question, time.Duration, error) {
 		return q, 0, err
 	}
 	if q.format, q.width, err = h.readFormat(c); err != nil {
+		return q, 0, err
+	}
+	if err := h.readOutput(c, &q); err != nil {
 		return q, 0, err
 	}
 	q.quiet, q.raw = c.Bool("quiet"), c.Bool("raw")
@@ -58,8 +62,8 @@ func (h *host) readFormat(c *cli.Context) (format string, width int, err error) 
 	return format, width, query.CheckFormat(format, query.FormatNames()...)
 }
 
-// answer puts a question to the tape and writes the answer to stdout, and what
-// it covers to stderr.
+// answer puts a question to the tape and writes the answer to stdout or a file,
+// and what it covers to stderr.
 func (h *host) answer(c *cli.Context, q question, r query.Request) error {
 	tape, err := store.OpenTape(q.dir)
 	if err != nil {
@@ -76,11 +80,20 @@ func (h *host) answer(c *cli.Context, q question, r query.Request) error {
 		}
 	}
 	coverage := query.NewCoverage(covered, q.window, q.zone)
-	out, err := query.NewRowWriter(q.format, h.stdout, query.FormatOptions{Raw: q.raw, Width: q.width, Coverage: coverage})
-	if err != nil {
+	var result query.Result
+	write := func(to io.Writer) error {
+		out, err := query.NewRowWriter(q.format, to, query.FormatOptions{Raw: q.raw, Width: q.width, Coverage: coverage})
+		if err != nil {
+			return err
+		}
+		result, err = query.Run(c.Context, tape.Conn(), r, query.InZone(out, q.zone))
 		return err
 	}
-	result, err := query.Run(c.Context, tape.Conn(), r, query.InZone(out, q.zone))
+	if q.output == "" {
+		err = write(h.stdout)
+	} else {
+		err = writeWhole(q.output, write)
+	}
 	if err != nil {
 		return err
 	}
@@ -95,6 +108,9 @@ func (h *host) closing(q question, coverage *query.Coverage, result query.Result
 	}
 	if q.quiet {
 		return
+	}
+	if q.output != "" {
+		note(h.stderr, fmt.Sprintf("%s holds the answer as %s, rows: %d", q.output, q.format, result.Rows))
 	}
 	if result.Rows == 0 && result.Cut == "" {
 		note(h.stderr, "no rows: nothing that was recorded matches")

@@ -57,7 +57,7 @@ func limitFlag(usage string, standard int64) cli.Flag {
 func answerFlags(limit cli.Flag) []cli.Flag {
 	return []cli.Flag{
 		dirFlag("the tape: its directory, or one segment file"), sinceFlag(), untilFlag(), tzFlag(),
-		formatFlag(query.FormatNames(), "table on a terminal, csv elsewhere"), rawFlag(), limit, timeoutFlag(), quietFlag(),
+		formatFlag(query.FormatNames(), "table on a terminal, csv elsewhere"), outputFlag(), rawFlag(), limit, timeoutFlag(), quietFlag(),
 	}
 }
 

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/conntape/conntape/query"
+	"github.com/urfave/cli/v2"
+)
+
+func (h *host) exportCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "export",
+		Usage:     "write a window of the tape to a file, in any format",
+		ArgsUsage: "[VIEW] --output FILE",
+		Description: `VIEW is connections unless told otherwise; processes, endpoints, gaps and segments are the others. Every
+column is written, the oldest row first. The format is told by --format, or by the name of the file:
+.csv .tsv .json .jsonl .md .html .txt. The file appears when it is whole, readable by you alone; one
+of that name is replaced. Every question has --output too, so a canned query or SQL is exported so.
+
+Examples:
+  conntape export --since 2h --output window.csv
+  conntape export processes --output processes.jsonl
+  conntape query who 203.0.113.0/24 --output report.html
+  conntape query sql "select exe, count(*) n from connections group by exe" --output programs.md`,
+		Flags:  answerFlags(limitFlag("`N` rows at most; 0 for all", 0)),
+		Action: h.export,
+	}
+}
+
+// exportOrder returns each view that can be exported with its order.
+func exportOrder() map[string]string {
+	return map[string]string{
+		"connections": "time_ns", "processes": "segment, start_time, process_id", "endpoints": "segment, id",
+		"gaps": "from_ns, id", "segments": "segment",
+	}
+}
+
+func (h *host) export(c *cli.Context) error {
+	q, timeout, err := h.readQuestion(c)
+	if err != nil {
+		return err
+	}
+	const example = "try: conntape export --since 2h --output window.csv"
+	if c.NArg() > 1 {
+		return usagef(example, "export takes one view, and was given %d words", c.NArg())
+	}
+	view := "connections"
+	if c.NArg() == 1 {
+		view = c.Args().First()
+	}
+	order, ok := exportOrder()[view]
+	if !ok {
+		hint := "to export an answer: conntape query sql \"SELECT …\" --output FILE"
+		var names []string
+		for name := range exportOrder() {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		if near := query.Nearest(view, names); near != "" {
+			hint = "did you mean " + near + "?"
+		} else if !strings.Contains(view, " ") {
+			hint = "there are " + strings.Join(names, ", ")
+		}
+		return usagef(hint, "there is no view %q", view)
+	}
+	if q.output == "" {
+		return usagef(example, "export needs to know the file: --output")
+	}
+	return h.answer(c, q, query.Request{
+		SQL: "SELECT * FROM " + view + " ORDER BY " + order, Limit: c.Int64("limit"), Timeout: timeout,
+		Clock: query.Clock{Now: h.now(), Zone: q.zone},
+	})
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/conntape/conntape/query"
+	"github.com/urfave/cli/v2"
+)
+
+func outputFlag() cli.Flag {
+	return &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write the answer to instead of stdout; only a whole answer takes its name, readable by you alone"}
+}
+
+// formatOf returns the format that the name of a file asks for, "" when it asks
+// for none.
+func formatOf(name string) string {
+	switch strings.ToLower(filepath.Ext(name)) {
+	case ".csv":
+		return "csv"
+	case ".tsv", ".tab":
+		return "tsv"
+	case ".json":
+		return "json"
+	case ".jsonl", ".ndjson":
+		return "jsonl"
+	case ".md", ".markdown":
+		return "markdown"
+	case ".html", ".htm":
+		return "html"
+	case ".txt":
+		return "table"
+	}
+	return ""
+}
+
+// checkOutput refuses a place where no file should be written: where there is
+// something that is no file, or in the tape itself.
+func checkOutput(name, tape string) error {
+	if name == "" {
+		return usagef("name a file, such as answer.csv", "--output is empty")
+	}
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return usagef("name a file; to write to stdout leave --output out", "--output %s is no regular file", name)
+	}
+	folder, err := os.Stat(filepath.Dir(name))
+	if err != nil {
+		return usagef("make the directory first", "--output %s: there is no directory %s", name, filepath.Dir(name))
+	}
+	if info, err := os.Stat(tape); err == nil && !info.IsDir() {
+		tape = filepath.Dir(tape)
+	}
+	if info, err := os.Stat(tape); err == nil && os.SameFile(info, folder) {
+		return usagef("name a file elsewhere", "--output %s would be among the files of the tape", name)
+	}
+	return nil
+}
+
+// writeWhole makes a file of what write writes, readable by its owner alone. It
+// has another name until all of it is safely on the disk, so that a file of that
+// name is always a whole answer, the one before or this one.
+func writeWhole(name string, write func(io.Writer) error) (err error) {
+	if target, linkErr := filepath.EvalSymlinks(name); linkErr == nil {
+		name = target // replace the file, and not the link to it
+	} else if !errors.Is(linkErr, fs.ErrNotExist) {
+		return fmt.Errorf("write answer: %w", linkErr)
+	}
+	file, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // 0600
+	if err != nil {
+		return fmt.Errorf("write answer: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			file.Close()
+			os.Remove(file.Name())
+		}
+	}()
+	if err := write(file); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return fmt.Errorf("write answer: %w", err)
+	}
+	if err := file.Close(); err != nil {
+		return fmt.Errorf("write answer: %w", err)
+	}
+	if err := os.Rename(file.Name(), name); err != nil {
+		return fmt.Errorf("write answer: %w", err)
+	}
+	return nil
+}
+
+// readOutput reads --output, and --format where a file is written: as told, or by
+// the name of the file, or csv.
+func (h *host) readOutput(c *cli.Context, q *question) error {
+	if !c.IsSet("output") {
+		return nil
+	}
+	q.output = c.String("output")
+	if err := checkOutput(q.output, q.dir); err != nil {
+		return err
+	}
+	q.width = 0
+	if !c.IsSet("format") {
+		if q.format = formatOf(q.output); q.format == "" {
+			q.format = "csv"
+		}
+	}
+	return query.CheckFormat(q.format, query.FormatNames()...)
+}
