@@ -250,6 +250,18 @@ func TestInterrupted(t *testing.T) {
 	if strings.HasSuffix(stdout.String(), "}\n") {
 		t.Errorf("the answer is closed: %s", stdout)
 	}
+
+	folder := t.TempDir()
+	h, _, _ = world("")
+	ctx, cancel = context.WithCancelCause(context.Background())
+	h.now = func() time.Time { cancel(errors.New("enough")); return time.Time{} } // before the question begins
+	err = h.run(ctx, []string{"export", "--dir", tape, "--output", filepath.Join(folder, "x.json")})
+	if err == nil || err.Error() != "enough" {
+		t.Errorf("export: got %v", err)
+	}
+	if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
+		t.Errorf("export left %v, %v", left, err)
+	}
 }
 
 type failingWriter struct{ err error }

@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/csv"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -113,4 +117,64 @@ func checkColumns(t *testing.T, c *query.Canned, tape, line string) {
 	if header, _, _ := strings.Cut(answer, "\n"); header != strings.Join(documented, ",") {
 		t.Errorf("%s: columns\n %s\nand the header says\n %s", line, header, strings.Join(documented, ","))
 	}
+}
+
+// The score of the planted beacon is what its documentation says, worked out
+// here from what was planted; and arrivals by chance are not taken for one.
+func TestBeaconScore(t *testing.T) {
+	tape := filepath.Join(t.TempDir(), "tape")
+	if err := writeFixture(tape, "incident"); err != nil {
+		t.Fatal(err)
+	}
+	answer, _ := askAt(t, tape, "conntape query beacons --score 0 --quiet --format csv")
+	rows, err := csv.NewReader(strings.NewReader(answer)).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	scores := make(map[string][]string)
+	for _, row := range rows[1:] {
+		scores[row[9]] = row // by remote
+	}
+	for remote, address := range map[string]string{"198.51.100.66:443": "198.51.100.66", "192.0.2.123:123": "192.0.2.123", "203.0.113.10:443": "203.0.113.10"} {
+		var gaps []float64
+		last := uint64(0)
+		for _, c := range incidentConnections() {
+			if c.Remote.Address != address || c.Remote.Port == 0 {
+				continue
+			}
+			if last > 0 {
+				gaps = append(gaps, float64(c.BootTime-last))
+			}
+			last = c.BootTime
+		}
+		q1, q2, q3 := nearestRank(gaps, 0.25), nearestRank(gaps, 0.5), nearestRank(gaps, 0.75)
+		away := make([]float64, len(gaps))
+		for i, gap := range gaps {
+			away[i] = math.Abs(gap - q2)
+		}
+		mad := nearestRank(away, 0.5)
+		skew := 1.0
+		if q3 != q1 && q2 != q1 && q2 != q3 {
+			skew = 1 - math.Abs(q1+q3-2*q2)/(q3-q1)
+		}
+		want := fmt.Sprintf("%.1f %.1f", 50*(skew+max(0, 1-mad/q2)), q2/1e9)
+		row := scores[remote]
+		if row == nil {
+			t.Errorf("%s has no score", remote)
+			continue
+		}
+		interval, err := strconv.ParseFloat(row[1], 64)
+		if got := fmt.Sprintf("%s %.1f", row[0], interval); err != nil || got != want {
+			t.Errorf("%s: score and interval %s, want %s", remote, got, want)
+		}
+	}
+	if chance, err := strconv.ParseFloat(scores["203.0.113.10:443"][0], 64); err != nil || chance >= 80 {
+		t.Errorf("arrivals by chance score %v, %v", chance, err)
+	}
+}
+
+// nearestRank returns the value at a share of the sorted values.
+func nearestRank(values []float64, share float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[int(math.Round(float64(len(sorted)-1)*share))]
 }
