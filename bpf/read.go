@@ -37,17 +37,15 @@ func (c *Capture) ReadProcess(rec *Process) (bool, error) {
 		return false, nil
 	}
 	c.processes.SetDeadline(time.Unix(1, 0)) // long past
-	for {
-		err := c.processes.ReadInto(&c.process)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		_, err = rec.decode(c.process.RawSample)
-		return err == nil, err
+	err := c.processes.ReadInto(&c.process)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return false, nil
 	}
+	if err != nil {
+		return false, err
+	}
+	_, err = rec.decode(c.process.RawSample)
+	return err == nil, err
 }
 
 // Snapshot calls fn with every process that is alive, in no order that means anything. The record is reused.
