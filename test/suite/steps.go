@@ -140,7 +140,8 @@ func unit(ctx context.Context) (tally.Tally, error) {
 	return goTest(ctx, append([]string{"-timeout=10m"}, packages...)...)
 }
 
-// fuzz runs each target briefly: go test takes one at a time.
+// fuzz runs each target briefly: go test takes one at a time. A number of inputs, not seconds: when the time is up while a
+// worker is busy, go test may call that a failure (context deadline exceeded).
 func fuzz(ctx context.Context) (tally.Tally, error) {
 	var total tally.Tally
 	var failed error
