@@ -42,6 +42,24 @@ static void eintr(int argc, char **argv) { interrupted("connect", 0); }
 /* The kernel makes the call again after the signal: one call of the program's, two of the kernel's. */
 static void restarted(int argc, char **argv) { interrupted("restarted", SA_RESTART); }
 
+/* Until that process sleeps in connect(2): proc_pid_syscall(5). */
+static void wait_until_connecting(pid_t pid)
+{
+	char path[64];
+	long nr;
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", pid);
+	for (int i = 0; i < 3000; i++, usleep(10000)) {
+		FILE *f = fopen(path, "r");
+		int found = f && fscanf(f, "%ld", &nr) == 1 && nr == SYS_connect;
+		if (f)
+			fclose(f);
+		if (found)
+			return;
+	}
+	die("wait for a process to connect");
+}
+
 static void killed(int argc, char **argv)
 {
 	union address a;
@@ -53,7 +71,7 @@ static void killed(int argc, char **argv)
 	report_end(&r, -512); /* ERESTARTSYS, which only the kernel sees */
 	pid_t parent = getpid();
 	if (!fork()) {
-		usleep(300000);
+		wait_until_connecting(parent);
 		kill(parent, SIGKILL);
 		_exit(0);
 	}
