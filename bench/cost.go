@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"time"
 )
@@ -105,25 +104,24 @@ func runWorkerProcess(ctx context.Context, scale, cpu int) (map[string]sample, e
 	return samples, json.Unmarshal(out.Bytes(), &samples)
 }
 
-// median over the rounds of what pick takes from each.
-func (c *costs) median(variant string, pick func(round map[string]sample, i int) float64) float64 {
-	var all []float64
-	for i, round := range c.Samples[variant] {
-		all = append(all, pick(round, i))
-	}
-	return median(all)
-}
-
-// call is what a call costs: the median over the rounds of each round's median.
+// call is what a call costs when nobody disturbs: the least of the rounds' medians. What else happens on the machine only
+// ever adds.
 func (c *costs) call(variant, measure string) float64 {
-	return c.median(variant, func(round map[string]sample, _ int) float64 { return round[measure].Median })
+	best := c.Samples[variant][0][measure].Median
+	for _, round := range c.Samples[variant] {
+		best = min(best, round[measure].Median)
+	}
+	return best
 }
 
-// added is what the variant adds to a call, each round against the bare one of the same round.
+// added is what the variant adds to a call.
 func (c *costs) added(variant, measure string) float64 {
-	return c.median(variant, func(round map[string]sample, i int) float64 {
-		return round[measure].Median - c.Samples[bare][i][measure].Median
-	})
+	return c.call(variant, measure) - c.call(bare, measure)
+}
+
+// ratio is what a call costs as a multiple of bare.
+func (c *costs) ratio(variant, measure string) float64 {
+	return c.call(variant, measure) / c.call(bare, measure)
 }
 
 // least is the smallest that a batch of calls took in any round.
@@ -133,22 +131,4 @@ func (c *costs) least(variant, measure string) float64 {
 		least = min(least, round[measure].Min)
 	}
 	return least
-}
-
-// ratio is what a call costs as a multiple of bare, each round against its own.
-func (c *costs) ratio(variant, measure string) float64 {
-	return c.median(variant, func(round map[string]sample, i int) float64 {
-		return round[measure].Median / c.Samples[bare][i][measure].Median
-	})
-}
-
-func median(all []float64) float64 {
-	if len(all) == 0 {
-		return 0
-	}
-	all = slices.Sorted(slices.Values(all))
-	if n := len(all); n%2 == 0 {
-		return (all[n/2-1] + all[n/2]) / 2
-	}
-	return all[len(all)/2]
 }

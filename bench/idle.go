@@ -15,7 +15,7 @@ import (
 type idleRun struct {
 	For        time.Duration
 	CPU        float64 // percent of a core
-	RSS        int     // KiB, at the end
+	RSS, PSS   int     // KiB, at the end; the rings are mapped twice in the former
 	Wakeups    float64 // a second: times that a thread was put to sleep and woken
 	Host       string  // the recorder's own account: how idle it was
 	OtherExecs int     // processes that others started meanwhile
@@ -30,7 +30,9 @@ func measureIdle(ctx context.Context, r *rig, length time.Duration) (run idleRun
 		return run, err
 	}
 	defer func() {
-		run.Host, err = func() (string, error) { s, e := rec.stop(); return s, errors.Join(err, e, os.RemoveAll(rec.tape)) }()
+		words, stopErr := rec.stop()
+		run.Host = words
+		err = errors.Join(err, stopErr, os.RemoveAll(rec.tape))
 	}()
 	time.Sleep(idleSettle)
 	pid := rec.cmd.Process.Pid
@@ -56,6 +58,9 @@ func measureIdle(ctx context.Context, r *rig, length time.Duration) (run idleRun
 	run.CPU = 100 * float64(after.cpu-before.cpu) / float64(run.For)
 	run.Wakeups = float64(after.switches-before.switches) / run.For.Seconds()
 	run.RSS = after.rss
+	if run.PSS, err = readPSS(pid); err != nil {
+		return run, err
+	}
 	now, err := forksSinceBoot()
 	run.OtherExecs = now - forks
 	return run, err
@@ -98,6 +103,15 @@ func readThreads(pid int) (threads, error) {
 		}
 	}
 	return sum, nil
+}
+
+// readPSS returns the memory of a process in KiB, each page once.
+func readPSS(pid int) (int, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, err
+	}
+	return field(string(text), "Pss:")
 }
 
 // field returns the number behind a name at the begin of a line.

@@ -10,6 +10,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,7 +30,7 @@ import (
 
 // roles are what the program is when it runs itself.
 func roles() map[string]func([]string) error {
-	return map[string]func([]string) error{"worker": runWorker, "burst": runBurst, "record": runRecord, "costs": runCosts}
+	return map[string]func([]string) error{"worker": runWorker, "burst": runBurst, "record": runRecord, "floor": runFloor, "costs": runCosts}
 }
 
 func main() {
@@ -55,6 +56,7 @@ func runBench(args []string) error {
 	only := set.String("only", "", "parts to run, separated by commas: "+strings.Join(sections, ", "))
 	rounds := set.Int("rounds", 7, "rounds of the cost of a connect")
 	file := set.String("output", "docs/performance.md", "file to write when everything was measured")
+	profiles := set.String("profiles", "", "directory in which to keep the CPU profiles of the pipeline")
 	if err := set.Parse(args); err != nil {
 		return err
 	}
@@ -77,7 +79,7 @@ func runBench(args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{ctx: ctx, dir: dir, rounds: *rounds, report: report{Host: readHost(), Command: "make bench"}}
+	b := &bench{ctx: ctx, dir: dir, rounds: *rounds, profiles: cmp.Or(*profiles, dir), report: report{Host: readHost(), Command: "make bench"}}
 	if err := b.build(); err != nil {
 		return err
 	}
@@ -101,10 +103,12 @@ func runBench(args []string) error {
 // bench is one run.
 type bench struct {
 	ctx    context.Context
-	dir    string
+	dir    string // for everything that is not kept
 	rounds int
 	rig    rig
 	report report
+
+	profiles string // directory
 }
 
 // build builds the program that is measured, and finds out which backend it takes here.

@@ -27,7 +27,7 @@ const ticksPerSecond = 100
 // measurePipeline fills the kernel's ring with real connects while the recorder is stopped (SIGSTOP), lets it go on
 // (SIGCONT), on one processor, and waits until everything is committed. So the recorder does at its own speed all that it
 // does for each event; the connects happen before the clock starts.
-func measurePipeline(ctx context.Context, start func() (*recording, error), f flood) (run pipelineRun, err error) {
+func measurePipeline(ctx context.Context, start func() (*recording, error), f flood, profiled bool) (run pipelineRun, err error) {
 	rec, err := start()
 	if err != nil {
 		return run, err
@@ -51,12 +51,14 @@ func measurePipeline(ctx context.Context, start func() (*recording, error), f fl
 	if err != nil {
 		return run, err
 	}
-	rec.cmd.Process.Signal(syscall.SIGUSR1) // bench record begins its profile; waits like the next one
+	if profiled {
+		rec.cmd.Process.Signal(syscall.SIGUSR1) // runRecord begins its profile, once it goes on
+	}
 	begin := time.Now()
 	if err := rec.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		return run, err
 	}
-	committed, err := waitForCommits(ctx, rec.tape, begin)
+	committed, err := waitForCommits(ctx, rec.tape, pid, begin)
 	if err != nil {
 		return run, err
 	}
@@ -64,27 +66,40 @@ func measurePipeline(ctx context.Context, start func() (*recording, error), f fl
 	if err != nil {
 		return run, err
 	}
+	if profiled {
+		rec.cmd.Process.Signal(syscall.SIGUSR1)
+	}
 	stopped = true
 	run = pipelineRun{Events: f.total(), CPU: after.user + after.system - before.user - before.system, User: after.user - before.user, Wall: committed.Sub(begin)}
 	run.Words, err = rec.stop()
 	return run, err
 }
 
-// waitForCommits returns when the tape was last written after begin, once nothing has been for two seconds: longer than a
-// batch may wait, shorter than the heartbeat of an idle recorder.
-func waitForCommits(ctx context.Context, tape string, begin time.Time) (time.Time, error) {
+// Quiet is what nothing happens for once all is committed: longer than a batch may wait, shorter than the heartbeat of an
+// idle recorder. An idle recorder uses less than idleCPU meanwhile.
+const (
+	quiet   = 2 * time.Second
+	idleCPU = 50 * time.Millisecond
+)
+
+// waitForCommits returns when the tape was last written after begin, once it has not been for a while, nor has the
+// recorder worked.
+func waitForCommits(ctx context.Context, tape string, pid int, begin time.Time) (time.Time, error) {
+	var usedBefore time.Duration
+	since := begin // the recorder has worked no more than an idle one
 	for {
-		var last time.Time
-		files, err := filepath.Glob(filepath.Join(tape, "*.db*"))
+		last, err := lastWritten(tape)
 		if err != nil {
 			return last, err
 		}
-		for _, file := range files {
-			if info, err := os.Stat(file); err == nil && info.ModTime().After(last) {
-				last = info.ModTime()
-			}
+		t, err := cpuTime(pid)
+		if err != nil {
+			return last, err
 		}
-		if last.After(begin) && time.Since(last) > 2*time.Second {
+		if used := t.user + t.system; used > usedBefore+idleCPU {
+			usedBefore, since = used, time.Now()
+		}
+		if last.After(begin) && time.Since(last) > quiet && time.Since(since) > quiet {
 			return last, nil
 		}
 		select {
@@ -93,6 +108,16 @@ func waitForCommits(ctx context.Context, tape string, begin time.Time) (time.Tim
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+func lastWritten(tape string) (last time.Time, err error) {
+	files, err := filepath.Glob(filepath.Join(tape, "*.db*"))
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil && info.ModTime().After(last) {
+			last = info.ModTime()
+		}
+	}
+	return last, err
 }
 
 type times struct{ user, system time.Duration }

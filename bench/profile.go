@@ -18,7 +18,7 @@ import (
 	"github.com/conntape/conntape/recorder"
 )
 
-// runRecord is conntape record with a CPU profile from SIGUSR1 on.
+// runRecord is conntape record with a CPU profile between two SIGUSR1.
 func runRecord(args []string) error {
 	set := flag.NewFlagSet("record", flag.ContinueOnError)
 	dir := set.String("dir", "", "tape")
@@ -34,20 +34,24 @@ func runRecord(args []string) error {
 		return err
 	}
 	defer out.Close()
-	begin := make(chan os.Signal, 1)
+	begin, written := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(begin, syscall.SIGUSR1)
 	go func() {
 		<-begin
 		if err := pprof.StartCPUProfile(out); err != nil {
 			progress("no profile: %v", err)
 		}
+		<-begin
+		pprof.StopCPUProfile()
+		close(written)
 	}()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	defer pprof.StopCPUProfile()
-	return recorder.Run(ctx, recorder.Options{
+	err = recorder.Run(ctx, recorder.Options{
 		Dir: *dir, Backend: bpf.Backend(*backend), RingBytes: uint32(*ring), Buffer: *buffer, Status: os.Stderr,
 	})
+	<-written
+	return err
 }
 
 // A share is a part of the CPU time of the recorder.

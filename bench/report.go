@@ -4,7 +4,9 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"time"
 )
 
 // report is all that was measured; what was not is nil or empty.
@@ -14,6 +16,7 @@ type report struct {
 	Backend  string
 	Costs    *costs
 	Pipeline []pipelineRun
+	Floors   []time.Duration // CPU time of a row, straight into SQLite
 	Shares   []share
 	Disk     diskRun
 	Idle     idleRun
@@ -94,6 +97,7 @@ func (r *report) budgets(p *printer) {
 	if len(r.Pipeline) > 0 {
 		cpu, rate := r.best()
 		p.row("ring to committed rows: CPU an event, one core", "1.2 µs", fmt.Sprintf("%.2f µs", cpu), kept(cpu, 1.2))
+		p.row("the same, against SQLite alone", "–", fmt.Sprintf("%.1f × (of %.2f µs)", cpu/micros(slices.Min(r.Floors)), micros(slices.Min(r.Floors))), "–")
 		p.row("ring to committed rows: events a second, one core", "800,000", thousands(rate), kept(800_000, rate))
 	}
 	if n := float64(r.Disk.Connections); n > 0 {
@@ -103,7 +107,7 @@ func (r *report) budgets(p *printer) {
 	}
 	if i := r.Idle; i.For > 0 {
 		p.row("idle: CPU", "0.1% of a core", fmt.Sprintf("%.3f%%", i.CPU), kept(i.CPU, 0.1))
-		p.row("idle: memory (RSS)", "40 MB", fmt.Sprintf("%.0f MB", float64(i.RSS)/1000), kept(float64(i.RSS)/1000, 40))
+		p.row("idle: memory, each page once (PSS)", "40 MB", fmt.Sprintf("%.0f MB (RSS %.0f)", float64(i.PSS)/1000, float64(i.RSS)/1000), kept(float64(i.PSS)/1000, 40))
 		p.row("idle: wakeups a second", "5", fmt.Sprintf("%.1f", i.Wakeups), kept(i.Wakeups, 5))
 	}
 	p.line("")
@@ -125,8 +129,8 @@ func (r *report) connectCost(p *printer) {
 	p.line("## A connect, in the thread that makes it")
 	p.line("")
 	p.line("A UDP connect to the loopback, which only sets the peer, by a thread pinned to one processor, what records on the")
-	p.line("other. Medians over %d rounds of each round's median; *added* is against bare in the same round. *Paced* is 256 at a", len(c.Samples[bare]))
-	p.line("time, 10 ms apart; *flood* is without a pause, so that recorders drain (or lose, or brake) meanwhile.")
+	p.line("other. The least of %d rounds' medians; *least* is the least of all batches of 32. *Paced* is 256 at a time, 10 ms", len(c.Samples[bare]))
+	p.line("apart; *flood* is without a pause, so that recorders drain (or lose, or brake) meanwhile.")
 	p.line("")
 	p.head("variant", "paced, ns", "added", "× bare", "× empty programs' addition", "least, ns", "flood, ns", "added", "recorded in the last round, by its own account")
 	for _, v := range c.Names {
@@ -199,11 +203,14 @@ func (r *report) pipeline(p *printer) {
 	p.line("%s addresses, then goes on (SIGCONT), and all the way is its own: ring, decoding, processes, interning, rows, commits", thousands(float64(f.endpoints)))
 	p.line("with fsync. The ring is %d MiB to hold them all, and the queue 1 GiB, so that each has its own row.", pipelineRing>>20)
 	p.line("")
-	p.head("round", "CPU an event, µs", "user", "system", "events a second", "account")
+	p.line("*SQLite alone* is a million such rows straight into one table, same engine, pragmas and batches, nothing around it:")
+	p.line("the floor, which shows by how much the machine was slowed at that moment.")
+	p.line("")
+	p.head("round", "CPU an event, µs", "user", "system", "SQLite alone, µs", "events a second", "account")
 	for i, run := range r.Pipeline {
 		n := float64(run.Events)
 		p.row(fmt.Sprint(i+1), fmt.Sprintf("%.2f", run.perEvent()), fmt.Sprintf("%.2f", float64(run.User.Microseconds())/n),
-			fmt.Sprintf("%.2f", float64((run.CPU-run.User).Microseconds())/n), thousands(run.rate()), run.Words)
+			fmt.Sprintf("%.2f", float64((run.CPU-run.User).Microseconds())/n), fmt.Sprintf("%.2f", micros(r.Floors[i])), thousands(run.rate()), run.Words)
 	}
 	p.line("")
 	p.line("Where the time goes, from CPU profiles of as many rounds more:")

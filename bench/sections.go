@@ -31,19 +31,25 @@ func (b *bench) pipeline() error {
 	profiled.conntape = self
 	var profiles []string
 	for i := range pipelineRounds {
-		run, err := measurePipeline(b.ctx, func() (*recording, error) {
-			return b.rig.record(b.ctx, "--ring", fmt.Sprint(pipelineRing), "--buffer", fmt.Sprint(pipelineBuffer))
-		}, f)
+		floor, err := measureFloor(b.ctx, &b.rig, f.total())
 		if err != nil {
 			return err
 		}
-		progress("%d of %d: %.2f µs of CPU an event, %.0f a second; %s", i+1, pipelineRounds, run.perEvent(), run.rate(), run.Words)
+		b.report.Floors = append(b.report.Floors, floor)
+		run, err := measurePipeline(b.ctx, func() (*recording, error) {
+			return b.rig.record(b.ctx, "--ring", fmt.Sprint(pipelineRing), "--buffer", fmt.Sprint(pipelineBuffer))
+		}, f, false)
+		if err != nil {
+			return err
+		}
+		progress("%d of %d: %.2f µs of CPU an event (SQLite alone %.2f), %.0f a second; %s", i+1, pipelineRounds,
+			run.perEvent(), micros(floor), run.rate(), run.Words)
 		b.report.Pipeline = append(b.report.Pipeline, run)
-		profile := filepath.Join(b.dir, fmt.Sprintf("%d.prof", i))
+		profile := filepath.Join(b.profiles, fmt.Sprintf("%d.prof", i))
 		profiles = append(profiles, profile)
 		_, err = measurePipeline(b.ctx, func() (*recording, error) {
 			return profiled.record(b.ctx, "--ring", fmt.Sprint(pipelineRing), "--buffer", fmt.Sprint(pipelineBuffer), "--profile", profile)
-		}, f)
+		}, f, true)
 		if err != nil {
 			return err
 		}
@@ -54,6 +60,8 @@ func (b *bench) pipeline() error {
 
 // perEvent is µs of CPU.
 func (r pipelineRun) perEvent() float64 { return float64(r.CPU.Microseconds()) / float64(r.Events) }
+
+func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
 // rate is events a second.
 func (r pipelineRun) rate() float64 { return float64(r.Events) / r.Wall.Seconds() }
