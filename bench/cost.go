@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -17,7 +20,7 @@ import (
 type costs struct {
 	Names   []string                       // of the variants, as they were measured
 	Samples map[string][]map[string]sample // by variant: of each round, by measure
-	Notes   map[string]string              // by variant, of the last round: what it says that it recorded
+	Notes   map[string][]string            // by variant: of each round, what it says that it recorded
 	Skipped map[string]string              // by variant: why not
 	Shared  bool                           // other programs were attached to the hooks all the while
 }
@@ -25,7 +28,7 @@ type costs struct {
 // measureCosts runs the worker under each variant in turn.
 func measureCosts(ctx context.Context, r *rig, rounds, scale, cpu int) (*costs, error) {
 	list, skipped := r.variants()
-	c := &costs{Samples: map[string][]map[string]sample{}, Notes: map[string]string{}, Skipped: skipped}
+	c := &costs{Samples: map[string][]map[string]sample{}, Notes: map[string][]string{}, Skipped: skipped}
 	for _, v := range list {
 		c.Names = append(c.Names, v.name)
 	}
@@ -36,7 +39,7 @@ func measureCosts(ctx context.Context, r *rig, rounds, scale, cpu int) (*costs, 
 				return nil, fmt.Errorf("round %d, %s: %w", round+1, v.name, err)
 			}
 			c.Samples[v.name] = append(c.Samples[v.name], samples)
-			c.Notes[v.name] = note
+			c.Notes[v.name] = append(c.Notes[v.name], note)
 			progress("round %d of %d: %-15s connect %6.0f ns, flood %6.0f, getppid %4.0f  %s", round+1, rounds, v.name,
 				samples[connectPaced].Median, samples[connectFlood].Median, samples[callGetppid].Median, note)
 		}
@@ -114,6 +117,16 @@ func (c *costs) call(variant, measure string) float64 {
 	return best
 }
 
+// usual is the median of the rounds' medians: for the flood, where a recorder that happens to lose is fast.
+func (c *costs) usual(variant, measure string) float64 {
+	var all []float64
+	for _, round := range c.Samples[variant] {
+		all = append(all, round[measure].Median)
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
 // added is what the variant adds to a call.
 func (c *costs) added(variant, measure string) float64 {
 	return c.call(variant, measure) - c.call(bare, measure)
@@ -131,4 +144,22 @@ func (c *costs) least(variant, measure string) float64 {
 		least = min(least, round[measure].Min)
 	}
 	return least
+}
+
+var lostNumber = regexp.MustCompile(`([\d,]+) (?:records )?lost`)
+
+// lost sums up what a variant says that it lost.
+func (c *costs) lost(variant string) string {
+	sum, said := 0, false
+	for _, note := range c.Notes[variant] {
+		if m := lostNumber.FindStringSubmatch(note); m != nil {
+			n, err := strconv.Atoi(strings.ReplaceAll(m[1], ",", ""))
+			said = err == nil
+			sum += n
+		}
+	}
+	if !said {
+		return "–"
+	}
+	return thousands(float64(sum))
 }

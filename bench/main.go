@@ -3,6 +3,7 @@
 //	make bench                 what it needs from Debian, then all of it
 //	go run ./bench             all of it, as root
 //	go run ./bench -only cost  a part of it, on the terminal alone: cost, pipeline, disk, idle, guests
+//	go run ./bench -results FILE, then -render FILE: the same report again, when only its words have changed
 //
 // Everything that is a time is measured beside what it is compared with, in the same run and in turns, since machines
 // are shared and noisy; ratios are what to look at.
@@ -57,8 +58,13 @@ func runBench(args []string) error {
 	rounds := set.Int("rounds", 7, "rounds of the cost of a connect")
 	file := set.String("output", "docs/performance.md", "file to write when everything was measured")
 	profiles := set.String("profiles", "", "directory in which to keep the CPU profiles of the pipeline")
+	results := set.String("results", "", "JSON `file` to keep the numbers in")
+	render := set.String("render", "", "print the report of such a `file`; measure nothing")
 	if err := set.Parse(args); err != nil {
 		return err
+	}
+	if *render != "" {
+		return renderFile(*render)
 	}
 	asked := sections
 	if *only != "" {
@@ -89,6 +95,15 @@ func runBench(args []string) error {
 			return fmt.Errorf("%s: %w", s, err)
 		}
 	}
+	if *results != "" {
+		data, err := json.Marshal(b.report)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(*results, data, 0o644); err != nil {
+			return err
+		}
+	}
 	var text bytes.Buffer
 	if err := b.report.write(&text); err != nil {
 		return err
@@ -98,6 +113,18 @@ func runBench(args []string) error {
 		return err
 	}
 	return os.WriteFile(*file, text.Bytes(), 0o644)
+}
+
+func renderFile(file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var r report
+	if err := json.Unmarshal(data, &r); err != nil {
+		return fmt.Errorf("read %s: %w", file, err)
+	}
+	return r.write(os.Stdout)
 }
 
 // bench is one run.

@@ -130,16 +130,16 @@ func (r *report) connectCost(p *printer) {
 	p.line("")
 	p.line("A UDP connect to the loopback, which only sets the peer, by a thread pinned to one processor, what records on the")
 	p.line("other. The least of %d rounds' medians; *least* is the least of all batches of 32. *Paced* is 256 at a time, 10 ms", len(c.Samples[bare]))
-	p.line("apart; *flood* is without a pause, so that recorders drain (or lose, or brake) meanwhile.")
+	p.line("apart; *flood*, the median of the rounds, is without a pause: recorders drain, lose or brake meanwhile.")
 	p.line("")
-	p.head("variant", "paced, ns", "added", "× bare", "× empty programs' addition", "least, ns", "flood, ns", "added", "recorded in the last round, by its own account")
+	p.head("variant", "paced, ns", "added", "× bare", "× empty programs' addition", "least, ns", "flood, ns", "added", "lost, of all rounds")
 	for _, v := range c.Names {
 		times := "–"
 		if v != bare {
 			times = fmt.Sprintf("%.1f", c.added(v, connectPaced)/c.added(empty, connectPaced))
 		}
 		p.row(v, ns(c.call(v, connectPaced)), ns(c.added(v, connectPaced)), fmt.Sprintf("%.2f", c.ratio(v, connectPaced)), times,
-			ns(c.least(v, connectPaced)), ns(c.call(v, connectFlood)), ns(c.added(v, connectFlood)), c.Notes[v])
+			ns(c.least(v, connectPaced)), ns(c.usual(v, connectFlood)), ns(c.usual(v, connectFlood)-c.usual(bare, connectFlood)), c.lost(v))
 	}
 	for _, v := range []string{bpftrace, auditd} {
 		if why := c.Skipped[v]; why != "" {
