@@ -167,11 +167,10 @@ func configure(spec *ebpf.CollectionSpec, p plan, o Options) error {
 		return fmt.Errorf("read kernel version: %w", err)
 	}
 	set := map[string]any{
-		"wakeup_bytes":            ring.MaxEntries / 4,
-		"task_storage":            storage,
-		"typed_task":              version >= 5<<16|11<<8,
-		"preemptible_tracepoints": version >= 6<<16|19<<8,
-		"tracing_cookie":          version >= 5<<16|12<<8,
+		"wakeup_bytes":   ring.MaxEntries / 4,
+		"task_storage":   storage,
+		"typed_task":     version >= 5<<16|11<<8,
+		"tracing_cookie": version >= 5<<16|12<<8,
 	}
 	for name, value := range set {
 		if err := spec.Variables[name].Set(value); err != nil {

@@ -23,6 +23,10 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
+#ifndef bpf_ksym_exists /* libbpf 1.2 */
+#define bpf_ksym_exists(sym) (!!(sym))
+#endif
+
 extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym __weak; /* 6.2 */
 
 static __always_inline void begin(struct attempt *a, struct sock *sk, short type, const void *address, int addrlen,
@@ -47,11 +51,9 @@ int fexit_connect(__u64 *ctx)
 {
 	struct socket *sock = (struct socket *)ctx[0];
 	struct sock *sk = sock->sk;
-	struct attempt stack, *a;
+	struct attempt stack, *a = new_attempt(&stack);
 	int ret = ctx[3];
 
-	enter();
-	a = new_attempt(&stack);
 	begin(a, sk, sock->type, (void *)ctx[1], ctx[2], true);
 	a->record.c.cookie = tracing_cookie ? bpf_get_socket_cookie(sk) : made_cookie(sk);
 	a->record.c.hook_errno = -ret;
@@ -61,7 +63,6 @@ int fexit_connect(__u64 *ctx)
 	} else {
 		park(a, &stack);
 	}
-	leave();
 	return 0;
 }
 
@@ -69,9 +70,7 @@ int fexit_connect(__u64 *ctx)
 SEC("fexit/__sys_connect_file")
 int fexit_return(__u64 *ctx)
 {
-	enter();
 	finish((int)ctx[4]);
-	leave();
 	return 0;
 }
 
@@ -80,9 +79,7 @@ int fexit_return(__u64 *ctx)
 SEC("tracepoint/syscalls/sys_exit_connect")
 int exit_connect(struct sys_exit_args *ctx)
 {
-	enter();
 	finish(ctx->ret);
-	leave();
 	return 0;
 }
 
@@ -103,14 +100,11 @@ int exit_connect(struct sys_exit_args *ctx)
 static __always_inline void kprobe_begin(struct socket *sock, const void *address, int addrlen)
 {
 	struct sock *sk = BPF_CORE_READ(sock, sk);
-	struct attempt stack, *a;
+	struct attempt stack, *a = new_attempt(&stack);
 
-	enter();
-	a = new_attempt(&stack);
 	begin(a, sk, BPF_CORE_READ(sock, type), address, addrlen, false);
 	a->record.c.cookie = made_cookie(sk);
 	park(a, &stack);
-	leave();
 }
 
 SEC("kprobe/security_socket_connect")
@@ -123,17 +117,14 @@ int kprobe_connect(struct kprobe_regs *ctx)
 SEC("kretprobe/security_socket_connect")
 int kretprobe_connect(struct kprobe_regs *ctx)
 {
+	struct attempt *a = in_flight();
 	int ret = RETURNED(ctx);
-	struct attempt *a;
 
-	enter();
-	a = in_flight();
-	if (a) {
-		a->record.c.hook_errno = -ret;
-		if (ret) /* __sys_connect_file returns the same at once */
-			finish(ret);
-	}
-	leave();
+	if (!a)
+		return 0;
+	a->record.c.hook_errno = -ret;
+	if (ret) /* __sys_connect_file returns the same at once */
+		finish(ret);
 	return 0;
 }
 
@@ -154,11 +145,7 @@ int kprobe_connect_file(struct kprobe_regs *ctx)
 SEC("kretprobe/__sys_connect_file")
 int kretprobe_return(struct kprobe_regs *ctx)
 {
-	int ret = RETURNED(ctx);
-
-	enter();
-	finish(ret);
-	leave();
+	finish((int)RETURNED(ctx));
 	return 0;
 }
 

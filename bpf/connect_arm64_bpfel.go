@@ -16,36 +16,35 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	connectMapConnects               = "connects"
-	connectMapCounters               = "counters"
-	connectMapDescriptions           = "descriptions"
-	connectMapInFlightHash           = "in_flight_hash"
-	connectMapInFlightStorage        = "in_flight_storage"
-	connectMapProcesses              = "processes"
-	connectMapSentEarly              = "sent_early"
-	connectMapUringPending           = "uring_pending"
-	connectProgCgroupConnect4        = "cgroup_connect4"
-	connectProgCgroupConnect6        = "cgroup_connect6"
-	connectProgCgroupConnectUnix     = "cgroup_connect_unix"
-	connectProgExitConnect           = "exit_connect"
-	connectProgExitConnectUnseen     = "exit_connect_unseen"
-	connectProgFexitConnect          = "fexit_connect"
-	connectProgFexitReturn           = "fexit_return"
-	connectProgInFlightSnapshot      = "in_flight_snapshot"
-	connectProgKprobeConnect         = "kprobe_connect"
-	connectProgKprobeConnectFile     = "kprobe_connect_file"
-	connectProgKretprobeConnect      = "kretprobe_connect"
-	connectProgKretprobeReturn       = "kretprobe_return"
-	connectProgProcessExec           = "process_exec"
-	connectProgProcessExit           = "process_exit"
-	connectProgProcessFork           = "process_fork"
-	connectProgProcessSnapshot       = "process_snapshot"
-	connectVarPreemptibleTracepoints = "preemptible_tracepoints"
-	connectVarTaskStorage            = "task_storage"
-	connectVarTracingCookie          = "tracing_cookie"
-	connectVarTypedTask              = "typed_task"
-	connectVarUringPends             = "uring_pends"
-	connectVarWakeupBytes            = "wakeup_bytes"
+	connectMapConnects           = "connects"
+	connectMapCounters           = "counters"
+	connectMapDescriptions       = "descriptions"
+	connectMapInFlightHash       = "in_flight_hash"
+	connectMapInFlightStorage    = "in_flight_storage"
+	connectMapProcesses          = "processes"
+	connectMapSentEarly          = "sent_early"
+	connectMapUringPending       = "uring_pending"
+	connectProgCgroupConnect4    = "cgroup_connect4"
+	connectProgCgroupConnect6    = "cgroup_connect6"
+	connectProgCgroupConnectUnix = "cgroup_connect_unix"
+	connectProgExitConnect       = "exit_connect"
+	connectProgExitConnectUnseen = "exit_connect_unseen"
+	connectProgFexitConnect      = "fexit_connect"
+	connectProgFexitReturn       = "fexit_return"
+	connectProgInFlightSnapshot  = "in_flight_snapshot"
+	connectProgKprobeConnect     = "kprobe_connect"
+	connectProgKprobeConnectFile = "kprobe_connect_file"
+	connectProgKretprobeConnect  = "kretprobe_connect"
+	connectProgKretprobeReturn   = "kretprobe_return"
+	connectProgProcessExec       = "process_exec"
+	connectProgProcessExit       = "process_exit"
+	connectProgProcessFork       = "process_fork"
+	connectProgProcessSnapshot   = "process_snapshot"
+	connectVarTaskStorage        = "task_storage"
+	connectVarTracingCookie      = "tracing_cookie"
+	connectVarTypedTask          = "typed_task"
+	connectVarUringPends         = "uring_pends"
+	connectVarWakeupBytes        = "wakeup_bytes"
 )
 
 // loadConnect returns the embedded CollectionSpec for connect.
@@ -126,12 +125,11 @@ type connectMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connectVariableSpecs struct {
-	PreemptibleTracepoints *ebpf.VariableSpec `ebpf:"preemptible_tracepoints"`
-	TaskStorage            *ebpf.VariableSpec `ebpf:"task_storage"`
-	TracingCookie          *ebpf.VariableSpec `ebpf:"tracing_cookie"`
-	TypedTask              *ebpf.VariableSpec `ebpf:"typed_task"`
-	UringPends             *ebpf.VariableSpec `ebpf:"uring_pends"`
-	WakeupBytes            *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
+	TaskStorage   *ebpf.VariableSpec `ebpf:"task_storage"`
+	TracingCookie *ebpf.VariableSpec `ebpf:"tracing_cookie"`
+	TypedTask     *ebpf.VariableSpec `ebpf:"typed_task"`
+	UringPends    *ebpf.VariableSpec `ebpf:"uring_pends"`
+	WakeupBytes   *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
 }
 
 // connectObjects contains all objects after they have been loaded into the kernel.
@@ -181,12 +179,11 @@ func (m *connectMaps) Close() error {
 //
 // It can be passed to loadConnectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connectVariables struct {
-	PreemptibleTracepoints *ebpf.Variable `ebpf:"preemptible_tracepoints"`
-	TaskStorage            *ebpf.Variable `ebpf:"task_storage"`
-	TracingCookie          *ebpf.Variable `ebpf:"tracing_cookie"`
-	TypedTask              *ebpf.Variable `ebpf:"typed_task"`
-	UringPends             *ebpf.Variable `ebpf:"uring_pends"`
-	WakeupBytes            *ebpf.Variable `ebpf:"wakeup_bytes"`
+	TaskStorage   *ebpf.Variable `ebpf:"task_storage"`
+	TracingCookie *ebpf.Variable `ebpf:"tracing_cookie"`
+	TypedTask     *ebpf.Variable `ebpf:"typed_task"`
+	UringPends    *ebpf.Variable `ebpf:"uring_pends"`
+	WakeupBytes   *ebpf.Variable `ebpf:"wakeup_bytes"`
 }
 
 // connectPrograms contains all programs after they have been loaded into the kernel.

@@ -103,36 +103,6 @@ struct {
  */
 const volatile __u32 wakeup_bytes = 4 << 20;
 
-#ifndef bpf_ksym_exists /* libbpf 1.2 */
-#define bpf_ksym_exists(sym) (!!(sym))
-#endif
-
-extern void bpf_preempt_disable(void) __ksym __weak; /* 6.10 */
-extern void bpf_preempt_enable(void) __ksym __weak;
-
-/*
- * The kernel does not run a program that meets itself on a CPU, and where a program can be preempted another thread's
- * attempt does just that, and is lost. So a hook's program begins with enter and ends with leave: what is left is the
- * few instructions around them.
- */
-static __always_inline void enter(void)
-{
-	if (bpf_ksym_exists(bpf_preempt_disable))
-		bpf_preempt_disable();
-}
-
-static __always_inline void leave(void)
-{
-	if (bpf_ksym_exists(bpf_preempt_enable))
-		bpf_preempt_enable();
-}
-
-/*
- * Set by the loader where tracepoints can be preempted too: in 7.3, not in 6.18. Elsewhere their programs may not call
- * functions with preemption disabled, and need not.
- */
-const volatile bool preemptible_tracepoints = false;
-
 static __always_inline void count(__u32 which)
 {
 	__u64 *n = bpf_map_lookup_elem(&counters, &which);

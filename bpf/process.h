@@ -293,23 +293,17 @@ SEC("tp_btf/sched_process_exec")
 int process_exec(__u64 *ctx)
 {
 	struct task_struct *task = (struct task_struct *)ctx[0];
-	struct linux_binprm *bprm = (struct linux_binprm *)ctx[2];
 	__u32 slot = SLOT_EXEC;
-	struct description *d;
+	struct description *d = bpf_map_lookup_elem(&descriptions, &slot);
 
-	if (preemptible_tracepoints)
-		enter();
-	d = bpf_map_lookup_elem(&descriptions, &slot);
-	if (d) {
-		describe(d, slot, task);
-		d->p.kind = PROCESS_EXEC;
-		describe_script(d, bprm);
-		describe_argv(d, task);
-		if (d->used <= TEXT_BYTES)
-			send_process(d, sizeof(d->p) + d->used);
-	}
-	if (preemptible_tracepoints)
-		leave();
+	if (!d)
+		return 0;
+	describe(d, slot, task);
+	d->p.kind = PROCESS_EXEC;
+	describe_script(d, (struct linux_binprm *)ctx[2]);
+	describe_argv(d, task);
+	if (d->used <= TEXT_BYTES)
+		send_process(d, sizeof(d->p) + d->used);
 	return 0;
 }
 
@@ -321,17 +315,13 @@ int process_fork(__u64 *ctx)
 	struct task_struct *child = (struct task_struct *)ctx[1];
 	struct process p = {};
 
-	if (preemptible_tracepoints)
-		enter();
-	if (BPF_CORE_READ(child, tgid) == BPF_CORE_READ(child, pid)) { /* else a thread */
-		describe_ids(&p, child);
-		p.kind = PROCESS_FORK;
-		/* The caller, which with CLONE_PARENT is not what getppid(2) will say, but who did it. */
-		p.parent = key_of(parent, false);
-		send_process(&p, sizeof(p));
-	}
-	if (preemptible_tracepoints)
-		leave();
+	if (BPF_CORE_READ(child, tgid) != BPF_CORE_READ(child, pid))
+		return 0; /* a thread */
+	describe_ids(&p, child);
+	p.kind = PROCESS_FORK;
+	/* The caller, which with CLONE_PARENT is not what getppid(2) will say, but who did it. */
+	p.parent = key_of(parent, false);
+	send_process(&p, sizeof(p));
 	return 0;
 }
 
@@ -342,17 +332,13 @@ int process_exit(__u64 *ctx)
 	struct task_struct *task = (struct task_struct *)ctx[0];
 	struct process p = {};
 
-	if (preemptible_tracepoints)
-		enter();
 	abandon(); /* the current thread is the one that exits */
-	if (BPF_CORE_READ(task, signal, live.counter) <= 0) {
-		p.boot_time = bpf_ktime_get_boot_ns();
-		p.key = key_of(task, false);
-		p.kind = PROCESS_EXIT;
-		send_process(&p, sizeof(p));
-	}
-	if (preemptible_tracepoints)
-		leave();
+	if (BPF_CORE_READ(task, signal, live.counter) > 0)
+		return 0;
+	p.boot_time = bpf_ktime_get_boot_ns();
+	p.key = key_of(task, false);
+	p.kind = PROCESS_EXIT;
+	send_process(&p, sizeof(p));
 	return 0;
 }
 
