@@ -113,6 +113,7 @@ func lsmBlindSpots() []string {
 		"sendto(2) with MSG_FASTOPEN",
 		"connects that the kernel makes for itself (network file systems)",
 		"how an io_uring connect that had to wait ended, where the kernel does not issue it again (it stays in progress)",
+		"a connect whose program the kernel skips because another thread was preempted inside it on that CPU (counted as missed, and lost)",
 	}
 }
 
