@@ -57,6 +57,7 @@ func run() error {
 	if err := loopbackUp(); err != nil {
 		return fmt.Errorf("bring lo up: %w", err)
 	}
+	connectOnce()
 	if err := unix.Sethostname([]byte("guest")); err != nil {
 		return fmt.Errorf("set host name: %w", err)
 	}
@@ -135,6 +136,25 @@ func loopbackUp() error {
 	}
 	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
+}
+
+// connectOnce makes the first connects of this boot, before anything else runs. The kernel draws its secrets at the first
+// connect and then patches its own code; emulated processors that run that code at the same moment may see half of the
+// patch (Oops: int3 in inet_init_ehash_secret). It does no harm to be early.
+func connectOnce() {
+	for _, to := range []unix.Sockaddr{&unix.SockaddrInet4{Port: 1, Addr: [4]byte{127, 0, 0, 1}}, &unix.SockaddrInet6{Port: 1, Addr: [16]byte{15: 1}}} {
+		for _, kind := range []int{unix.SOCK_STREAM, unix.SOCK_DGRAM} {
+			family := unix.AF_INET
+			if _, six := to.(*unix.SockaddrInet6); six {
+				family = unix.AF_INET6
+			}
+			if fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0); err == nil {
+				_ = unix.Connect(fd, to) // refused
+				unix.Close(fd)
+			}
+		}
+	}
+	time.Sleep(100 * time.Millisecond) // a worker does the patching
 }
 
 // openPort finds the virtio port by its name; the device appears a moment after its driver.
