@@ -53,7 +53,6 @@ enum bpf_func_id {
 	BPF_FUNC_task_pt_regs = 175,
 };
 
-#define AF_UNSPEC 0
 #define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
@@ -297,9 +296,7 @@ struct possible_net {
 };
 
 struct sock_common {
-	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
-	__be16 skc_dport;
 	__u16 skc_num; /* host byte order */
 	unsigned short skc_family;
 	struct possible_net skc_net;
@@ -311,7 +308,6 @@ struct socket;
 
 struct sock {
 	struct sock_common __sk_common;
-	__u16 sk_type;
 	__u16 sk_protocol;
 	struct socket *sk_socket;
 };
