@@ -19,14 +19,14 @@ func (w *Writer) openSegment() error {
 	}
 	w.last.number, w.last.batches = newest, -1
 	if newest == 0 {
-		return w.begin(func(s *segment) error {
+		return w.begin(ReasonFirst, func(s *segment) error {
 			return s.putGapAt(nil, s.at(w.o.Now.Boot), CauseStart, 0, "recording began")
 		})
 	}
 	path := filepath.Join(w.dir, segmentName(newest))
 	if closedFile(path) {
 		w.tapeID = w.lookAtEnd(path).tapeID
-		return w.begin(nothingMore)
+		return w.begin(ReasonBoot, nothingMore)
 	}
 	seg, err := continueSegment(path, newest)
 	if err != nil {
@@ -36,7 +36,11 @@ func (w *Writer) openSegment() error {
 	if seg.state != stateClosed && seg.bootID == w.o.BootID && seg.schema == migrations.Version {
 		err = w.resume(seg)
 	} else if err = w.retire(seg); err == nil {
-		return w.begin(nothingMore)
+		reason := ReasonBoot
+		if seg.bootID == w.o.BootID {
+			reason = ReasonSchema
+		}
+		return w.begin(reason, nothingMore)
 	}
 	if err != nil {
 		w.aside = append(w.aside, seg)
@@ -133,8 +137,8 @@ func (w *Writer) openRun(s *segment, now Anchor) error {
 }
 
 // begin starts a new segment; fill writes what is to be said of the time before.
-func (w *Writer) begin(fill func(*segment) error) error {
-	s, err := w.create(w.o.Now, nil, fill)
+func (w *Writer) begin(reason string, fill func(*segment) error) error {
+	s, err := w.create(w.o.Now, nil, reason, fill)
 	if err != nil {
 		return err
 	}
@@ -209,7 +213,7 @@ func (w *Writer) beginAfter(path string, cause error) error {
 	if w.tapeID == "" {
 		w.tapeID = end.tapeID
 	}
-	return w.begin(func(s *segment) error {
+	return w.begin(ReasonFault, func(s *segment) error {
 		from := any(nil)
 		if end.at != 0 {
 			from = min(end.at, s.at(w.o.Now.Boot))

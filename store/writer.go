@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -29,6 +31,9 @@ type WriterOptions struct {
 	// reads the clocks itself.
 	Now Anchor
 
+	// Events is told what happens to the tape, see [Event]. It may be nil.
+	Events func(Event)
+
 	Logger *slog.Logger // nil: discard
 }
 
@@ -45,6 +50,8 @@ type Writer struct {
 	// Segments set aside after a fault. Their connections stay open until the
 	// process ends: closing one would checkpoint, which is to touch the file.
 	aside []*segment
+
+	telling sync.Mutex // held while an event is told
 
 	tapeID  string
 	counted Counters // as last committed, in whatever segment
@@ -86,7 +93,18 @@ func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 		w.lock.release()
 		return nil, err
 	}
+	w.tell(RunStarted{TapeID: w.tapeID, Segment: w.seg.number, BootID: o.BootID, At: o.Now})
 	return w, nil
+}
+
+// tell hands an event to who wants to know.
+func (w *Writer) tell(e Event) {
+	if w.o.Events == nil {
+		return
+	}
+	w.telling.Lock()
+	defer w.telling.Unlock()
+	w.o.Events(e)
 }
 
 // Segment returns the number and path of the active segment, 0 when there is
@@ -117,6 +135,7 @@ func (w *Writer) append(batch *Batch, state string) error {
 	err := w.seg.write(batch, state)
 	if err == nil {
 		w.remember()
+		w.tellBatch(batch)
 		if err := w.seg.checkpoint(); err != nil {
 			w.setAside(err) // the batch is safe; the next one goes elsewhere
 		}
@@ -127,6 +146,11 @@ func (w *Writer) append(batch *Batch, state string) error {
 	}
 	w.setAside(err)
 	return w.moveOn(batch, state, err)
+}
+
+// tellBatch says that the batch is on the disk.
+func (w *Writer) tellBatch(batch *Batch) {
+	w.tell(BatchCommitted{Segment: w.seg.number, Number: w.seg.batches, Batch: batch, Now: uint64(w.seg.heartbeat - w.seg.offset)})
 }
 
 // remember keeps what a new segment must be told about the last commit.
@@ -140,6 +164,7 @@ func (w *Writer) setAside(cause error) {
 	w.log.Error("segment set aside", "path", w.seg.path, "error", cause)
 	w.aside = append(w.aside, w.seg)
 	w.last.number, w.last.batches = w.seg.number, w.seg.batches
+	w.tell(SegmentSetAside{Segment: w.seg.number, File: segmentName(w.seg.number), Batches: w.seg.batches, Cause: cause.Error()})
 	w.seg = nil
 }
 
@@ -149,7 +174,7 @@ func (w *Writer) moveOn(batch *Batch, state string, cause error) error {
 	if err != nil {
 		return &Error{Op: "begin segment", Path: w.dir, Err: err}
 	}
-	seg, err := w.create(now, w.counted, func(s *segment) error {
+	seg, err := w.create(now, w.counted, ReasonFault, func(s *segment) error {
 		return s.putGapAt(now.Real, now.Real, CauseStorage, 0,
 			fmt.Sprintf("%s was set aside: %v", segmentName(w.last.number), cause))
 	})
@@ -162,6 +187,7 @@ func (w *Writer) moveOn(batch *Batch, state string, cause error) error {
 	}
 	w.seg = seg
 	w.remember()
+	w.tellBatch(batch)
 	return nil
 }
 
@@ -175,7 +201,7 @@ func storageHint(err error) string {
 
 // create begins the next segment, and in it the run of this recorder, whose
 // counters are at counted; fill adds what else the first transaction holds.
-func (w *Writer) create(now Anchor, counted Counters, fill func(*segment) error) (*segment, error) {
+func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*segment) error) (*segment, error) {
 	_, highest, err := listSegments(w.dir)
 	if err != nil {
 		return nil, &Error{Op: "begin segment", Path: w.dir, Err: err}
@@ -198,7 +224,9 @@ func (w *Writer) create(now Anchor, counted Counters, fill func(*segment) error)
 	if err != nil {
 		return nil, err
 	}
-	w.log.Info("segment begun", "path", seg.path)
+	w.log.Info("segment begun", "path", seg.path, "reason", reason)
+	w.tell(SegmentStarted{TapeID: w.tapeID, Segment: b.number, File: segmentName(b.number), Previous: b.previous,
+		Reason: reason, BootID: w.o.BootID, At: now})
 	return seg, nil
 }
 
@@ -220,6 +248,7 @@ func (w *Writer) Close(stop Gap, c Counters) error {
 	}
 	err := w.append(&Batch{Gaps: []Gap{stop}, Counters: c, Now: stop.From}, stateStopped)
 	w.closed = true
+	w.tell(RunStopped{Segment: w.last.number, Now: stop.From, Counters: maps.Clone(w.counted)})
 	if w.seg != nil {
 		if cerr := w.seg.close(); err == nil && cerr != nil {
 			err = &Error{Op: "close segment", Path: w.seg.path, Err: cerr}

@@ -1,0 +1,130 @@
+package store
+
+// Event is something that happened to a tape and is on the disk: one of the
+// types of this file. It is what a log of the tape is made of.
+//
+// The writer calls WriterOptions.Events for each, one at a time and in order,
+// never from two goroutines at once. [BatchCommitted] and what leads to a batch
+// come from within Append; what is done in the background comes from there. The
+// tape waits for the call, so it should take no longer than an fsync.
+//
+// Two events may come again after a crash, with the same content: a
+// [SegmentSealed] whose receipt was not certain, and a [SegmentExpired], which is
+// told before the file goes, so that no file is ever gone without a word.
+type Event interface{ isEvent() }
+
+// RunStarted says that a recorder has the tape. It is the first event of each,
+// but for those of the segment that it begins or continues.
+type RunStarted struct {
+	TapeID  string
+	Segment int // the active one
+	BootID  string
+	At      Anchor // from when on events are seen
+}
+
+// SegmentStarted says that a new segment takes the batches from here on.
+type SegmentStarted struct {
+	TapeID   string
+	Segment  int
+	File     string // name in the tape
+	Previous int    // segment before it, 0 none
+	Reason   string // one of the Reason constants
+	BootID   string
+	At       Anchor
+}
+
+// Why a segment was begun.
+const (
+	ReasonFirst   = "first"   // the tape is new
+	ReasonSize    = "size"    // the one before was full
+	ReasonAge     = "age"     // the one before was old
+	ReasonBoot    = "boot"    // the host was restarted
+	ReasonSchema  = "schema"  // the one before has another schema
+	ReasonRequest = "request" // somebody asked for it
+	ReasonFault   = "fault"   // the one before had to be set aside
+)
+
+// BatchCommitted says that a batch is on the disk in the active segment.
+type BatchCommitted struct {
+	Segment int
+	Number  int64    // of the commit in the segment, from 1 on
+	Batch   *Batch   // what was written; not to be changed or kept
+	Chain   [32]byte // of the segment up to this batch, see [SegmentSealed]
+	Now     uint64   // heartbeat of the segment, ns of CLOCK_BOOTTIME
+}
+
+// SegmentSetAside says that a segment gave an error and is not touched again.
+type SegmentSetAside struct {
+	Segment int
+	File    string
+	Batches int64 // commits that count
+	Cause   string
+}
+
+// SegmentSealed says that a segment is whole, indexed, and read-only for good.
+type SegmentSealed struct {
+	TapeID      string
+	Segment     int
+	File        string
+	SHA256      [32]byte // of the file
+	Bytes       int64
+	First, Last int64 // segment clock of the first and last connection, ns; 0 none
+	From, To    int64 // wall clock that it covers, ns since the Unix epoch
+	Rows        int64
+	Batches     int64
+	Chain       [32]byte // of the last batch
+	Counters    Counters // what was counted while it was active
+	BootID      string
+	Host        string
+}
+
+// SegmentExpired says that retention removes a segment.
+type SegmentExpired struct {
+	Segment  int
+	File     string
+	Bytes    int64
+	SHA256   [32]byte // zero when it had not been sealed
+	From, To int64    // wall clock that it covers, ns since the Unix epoch; 0 unknown
+	Why      string   // one of the Expired constants
+}
+
+// Why retention removed a segment.
+const (
+	ExpiredAge   = "age"   // older than MaxAge
+	ExpiredSize  = "size"  // the tape would be larger than MaxBytes
+	ExpiredFree  = "free"  // less than KeepFree would be free on the file system
+	ExpiredCount = "count" // there would be more segments than a reader attaches
+	ExpiredFull  = "full"  // the file system took no more
+)
+
+// SegmentHeld says that a segment was set aside for a legal hold.
+type SegmentHeld struct {
+	Hold    string // id
+	Segment int
+	File    string
+	SHA256  [32]byte
+	Reason  string
+}
+
+// HoldReleased says that a hold has ended.
+type HoldReleased struct {
+	Hold   string
+	Reason string
+}
+
+// RunStopped says that the recorder let go of the tape.
+type RunStopped struct {
+	Segment  int
+	Now      uint64 // ns of CLOCK_BOOTTIME
+	Counters Counters
+}
+
+func (RunStarted) isEvent()      {}
+func (SegmentStarted) isEvent()  {}
+func (BatchCommitted) isEvent()  {}
+func (SegmentSetAside) isEvent() {}
+func (SegmentSealed) isEvent()   {}
+func (SegmentExpired) isEvent()  {}
+func (SegmentHeld) isEvent()     {}
+func (HoldReleased) isEvent()    {}
+func (RunStopped) isEvent()      {}
