@@ -20,6 +20,8 @@ func (c *Capture) attach(h hook) error {
 	switch h.how {
 	case tracing:
 		l, err = link.AttachTracing(link.TracingOptions{Program: prog})
+	case lsm:
+		l, err = link.AttachLSM(link.LSMOptions{Program: prog})
 	case kprobe:
 		l, err = link.Kprobe(h.target, prog, nil)
 	case kretprobe:
@@ -70,6 +72,9 @@ func (c *Capture) check(returns []hook) error {
 		if err := c.attach(h); err != nil {
 			return fmt.Errorf("attach %s: %w", h.program, err)
 		}
+	}
+	if c.backend == Fexit {
+		c.first, c.atReturn = "fexit_connect", false
 	}
 	if _, returned, err = c.tryConnect(); err != nil {
 		return err

@@ -204,6 +204,12 @@ static __always_inline void send_now(struct attempt *a)
 	send_connect(&a->record);
 }
 
+/* What the current thread has in task storage, or NULL. */
+static __always_inline struct attempt *stored(bool create)
+{
+	return bpf_task_storage_get(&in_flight_storage, bpf_get_current_task_btf(), NULL, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+}
+
 /* The current thread's attempt in flight, or NULL. */
 static __always_inline struct attempt *in_flight(void)
 {
@@ -211,33 +217,51 @@ static __always_inline struct attempt *in_flight(void)
 	__u32 tid;
 
 	if (task_storage) {
-		a = bpf_task_storage_get(&in_flight_storage, bpf_get_current_task_btf(), NULL, 0);
-		return a && a->active ? a : NULL;
+		a = stored(false);
+		return a && a->state == ATTEMPT_BEGUN ? a : NULL;
 	}
 	tid = bpf_get_current_pid_tgid();
 	return bpf_map_lookup_elem(&in_flight_hash, &tid);
 }
 
-static __always_inline void clear(struct attempt *a)
+/* Of an attempt whose return nobody saw. */
+static __always_inline void send_abandoned(struct attempt *a)
 {
-	__u32 tid = bpf_get_current_pid_tgid();
-
-	if (task_storage)
-		a->active = 0;
-	else
-		bpf_map_delete_elem(&in_flight_hash, &tid);
-}
-
-/* Sends the current thread's attempt, whose return nobody will see. */
-static __always_inline void abandon(void)
-{
-	struct attempt *a = in_flight();
-
-	if (!a)
-		return;
+	count(COUNT_ABANDONED);
 	a->record.c.flags |= CONNECT_RETURN_LOST;
 	send_connect(&a->record);
-	clear(a);
+}
+
+/* Sends what an earlier return left, if no program came to that. */
+static __always_inline void send_left(struct attempt *a)
+{
+	if (a->state == ATTEMPT_BEGUN)
+		send_abandoned(a);
+	else if (a->state == ATTEMPT_RETURNED)
+		send_connect(&a->record);
+	else if (a->state == ATTEMPT_UNSEEN)
+		count(COUNT_UNSEEN_LOST);
+	a->state = ATTEMPT_NONE;
+}
+
+/* The current thread's attempt returns no more, or another begins. */
+static __always_inline void abandon(void)
+{
+	struct attempt *a;
+	__u32 tid;
+
+	if (task_storage) {
+		a = stored(false);
+		if (a)
+			send_left(a);
+		return;
+	}
+	tid = bpf_get_current_pid_tgid();
+	a = bpf_map_lookup_elem(&in_flight_hash, &tid);
+	if (!a)
+		return;
+	send_abandoned(a);
+	bpf_map_delete_elem(&in_flight_hash, &tid);
 }
 
 /*
@@ -249,10 +273,9 @@ static __always_inline struct attempt *new_attempt(struct attempt *stack)
 	struct attempt *a;
 
 	if (task_storage) {
-		a = bpf_task_storage_get(&in_flight_storage, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		a = stored(true);
 		if (a) {
-			if (a->active) /* an earlier one whose return went unseen */
-				abandon();
+			send_left(a);
 			__builtin_memset(&a->record.c, 0, sizeof(a->record.c));
 			return a;
 		}
@@ -270,7 +293,7 @@ static __always_inline void park(struct attempt *a, struct attempt *stack)
 	count(COUNT_SEEN);
 	if (a != stack) {
 		barrier(); /* in_flight_snapshot may look at any time */
-		a->active = 1;
+		a->state = ATTEMPT_BEGUN;
 		return;
 	}
 	if (!task_storage) {
@@ -286,21 +309,58 @@ static __always_inline void park(struct attempt *a, struct attempt *stack)
 	send_connect(&a->record);
 }
 
-/* Sends the current thread's attempt with what connect returned. False: there is none. */
-static __always_inline bool finish(long ret)
+/* What connect returned, into its record. */
+static __always_inline void set_error(struct attempt *a, long ret)
 {
-	struct attempt *a = in_flight();
 	__u8 one = 1;
 
-	if (!a)
-		return false;
 	a->record.c.error = ret < 0 ? -ret : 0;
 	if (a->record.c.via == VIA_IO_URING && (ret == -EINPROGRESS || ret == -EAGAIN)) {
 		bpf_map_update_elem(&uring_pending, &a->socket, &one, BPF_ANY);
 		uring_pends = 1;
 	}
+}
+
+/* Sends the current thread's attempt with what connect returned. False: there is none. */
+static __always_inline bool finish(long ret)
+{
+	struct attempt *a = in_flight();
+	__u32 tid;
+
+	if (!a)
+		return false;
+	set_error(a, ret);
 	send_connect(&a->record);
-	clear(a);
+	if (task_storage) {
+		a->state = ATTEMPT_SENT;
+	} else {
+		tid = bpf_get_current_pid_tgid();
+		bpf_map_delete_elem(&in_flight_hash, &tid);
+	}
+	return true;
+}
+
+/*
+ * From 5.12 on the kernel leaves a program out when it meets itself on a CPU, which it does where a thread was preempted
+ * inside it and another comes by (kernel/bpf/trampoline.c, __bpf_prog_enter_recur; for the tracepoints of system calls
+ * since 7.2, trace_call_bpf_faultable). So where kernel code can be preempted there are three at a return, each guarded by
+ * itself: two that only mark what returned, and are over in an instant, and the one that sends. Whatever finds the mark
+ * missing makes up for it; if the sender is left out, the thread's next attempt, its exit or in_flight_snapshot sends.
+ * The first to run counts nothing: its misses, less what the others made up for, are the returns that nobody saw.
+ */
+enum row {
+	ROW_FIRST,
+	ROW_SECOND,
+	ROW_SENDER,
+};
+
+/* Whether this is the return's first program to run. */
+static __always_inline bool unmarked(struct attempt *a, enum row at)
+{
+	if (at != ROW_FIRST && (a->state == ATTEMPT_RETURNED || a->state == ATTEMPT_UNSEEN))
+		return false;
+	if (at != ROW_FIRST && returns_in_row)
+		count(COUNT_RESCUED);
 	return true;
 }
 

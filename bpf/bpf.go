@@ -54,6 +54,8 @@ type Capture struct {
 	collection *ebpf.Collection
 	links      []link.Link
 	entries    []link.Link // of links, the kprobes
+	first      string      // the program whose misses are attempts that nobody may have seen
+	atReturn   bool        // that one is at the return
 	connects   *ringbuf.Reader
 	processes  *ringbuf.Reader
 	sample     ringbuf.Record // of connects, reused
@@ -101,14 +103,24 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read compiled programs: %w", err)
 	}
-	plan, err := planFor(b)
+	version, err := features.LinuxVersionCode()
+	if err != nil {
+		return nil, fmt.Errorf("read kernel version: %w", err)
+	}
+	plan, err := planFor(b, version)
 	if err != nil {
 		return nil, err
 	}
-	if err := configure(spec, plan, o); err != nil {
+	classic, err := mayBeClassic(version)
+	if err != nil {
+		return nil, err
+	}
+	plan.hooks = append(processHooks(classic), plan.hooks...)
+	if err := configure(spec, plan, version, o); err != nil {
 		return nil, err
 	}
 	c := &Capture{backend: b, blindSpots: plan.blindSpots}
+	c.first, c.atReturn = plan.first()
 	defer func() {
 		if err != nil {
 			_ = c.Close()
@@ -124,7 +136,7 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 	if c.processes, err = ringbuf.NewReader(c.collection.Maps["processes"]); err != nil {
 		return nil, fmt.Errorf("map process ring: %w", err)
 	}
-	for _, h := range append(processHooks(), plan.hooks...) {
+	for _, h := range plan.hooks {
 		if err := c.attach(h); err != nil {
 			return nil, fmt.Errorf("attach %s: %w", h.program, err)
 		}
@@ -136,10 +148,9 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 }
 
 // configure keeps of spec only what the plan needs and sets sizes and constants.
-func configure(spec *ebpf.CollectionSpec, p plan, o Options) error {
-	storage := mayUseTaskStorage(p.storage)
-	keep := map[string]bool{"process_snapshot": true, "in_flight_snapshot": storage}
-	for _, hooks := range [][]hook{processHooks(), p.hooks, p.returns} {
+func configure(spec *ebpf.CollectionSpec, p plan, version uint32, o Options) error {
+	keep := map[string]bool{"process_snapshot": true, "in_flight_snapshot": p.storage}
+	for _, hooks := range [][]hook{p.hooks, p.returns} {
 		for _, h := range hooks {
 			keep[h.program] = true
 		}
@@ -149,12 +160,19 @@ func configure(spec *ebpf.CollectionSpec, p plan, o Options) error {
 			delete(spec.Programs, name)
 		}
 	}
-	if storage {
+	if p.storage {
 		spec.Maps["in_flight_hash"].MaxEntries = 1
 	} else { // the type is unknown to kernels before 5.11, and the programs still name the map
-		m := spec.Maps["in_flight_storage"]
-		m.Type, m.Flags, m.MaxEntries = ebpf.Hash, 0, 1
+		for _, name := range []string{"in_flight_storage", "execs"} {
+			m := spec.Maps[name]
+			m.Type, m.Flags, m.MaxEntries = ebpf.Hash, 0, 1
+		}
 	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("count processors: %w", err)
+	}
+	spec.Maps["counters"].MaxEntries = uint32(cpus)
 	ring := spec.Maps["connects"]
 	if o.RingBytes != 0 {
 		ring.MaxEntries = o.RingBytes
@@ -162,13 +180,11 @@ func configure(spec *ebpf.CollectionSpec, p plan, o Options) error {
 	if o.ProcessRingBytes != 0 {
 		spec.Maps["processes"].MaxEntries = o.ProcessRingBytes
 	}
-	version, err := features.LinuxVersionCode()
-	if err != nil {
-		return fmt.Errorf("read kernel version: %w", err)
-	}
 	set := map[string]any{
 		"wakeup_bytes":   ring.MaxEntries / 4,
-		"task_storage":   storage,
+		"task_storage":   p.storage,
+		"returns_in_row": p.inRow,
+		"after_lsm":      p.afterLSM,
 		"typed_task":     version >= 5<<16|11<<8,
 		"tracing_cookie": version >= 5<<16|12<<8,
 	}

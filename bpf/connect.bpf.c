@@ -4,9 +4,11 @@
 /*
  * The hooks of the three backends. The loader takes those of one and drops the rest.
  *
- *   fexit   fexit_connect, fexit_return; exit_connect where fexit_return does not fire for connect(2)
+ *   fexit   fexit_connect, fexit_return; exit_connect where fexit_return does not fire for connect(2); where programs can
+ *           be preempted also lsm_connect, fexit_mark, fexit_mark_again
  *   kprobe  kprobe_connect, kretprobe_connect (or kprobe_connect_file), kretprobe_return, exit_connect
- *   cgroup  cgroup_connect4, cgroup_connect6, cgroup_connect_unix, exit_connect_unseen
+ *   cgroup  cgroup_connect4, cgroup_connect6, cgroup_connect_unix, exit_connect_unseen; where programs can be preempted
+ *           also exit_mark, exit_mark_again
  *
  * A process's exec, fork and exit are in process.h, for all of them.
  */
@@ -27,6 +29,9 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define bpf_ksym_exists(sym) (!!(sym))
 #endif
 
+/* Set by the loader where lsm_connect runs before fexit_connect. */
+const volatile bool after_lsm = false;
+
 extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym __weak; /* 6.2 */
 
 static __always_inline void begin(struct attempt *a, struct sock *sk, short type, const void *address, int addrlen,
@@ -46,31 +51,112 @@ static __always_inline void begin(struct attempt *a, struct sock *sk, short type
 
 /* ---- fexit: security/security.c, int security_socket_connect(struct socket *, struct sockaddr *, int) ---- */
 
+static __always_inline void fexit_begin(struct attempt *a, struct socket *sock, struct sock *sk, const void *address, int addrlen)
+{
+	begin(a, sk, sock->type, address, addrlen, true);
+	a->record.c.cookie = tracing_cookie ? bpf_get_socket_cookie(sk) : made_cookie(sk);
+}
+
+/*
+ * Runs inside of the hook, as the last of the security modules that have a say in connect, and is never left out as
+ * fexit_connect may be. It has no say: what it returns, it was given. Not called when a module before it refused.
+ */
+SEC("lsm/socket_connect")
+int lsm_connect(__u64 *ctx)
+{
+	struct socket *sock = (struct socket *)ctx[0];
+	struct sock *sk = sock->sk;
+	struct attempt stack, *a;
+
+	if (!sk) /* never; the verifier asks */
+		return 0;
+	a = new_attempt(&stack);
+	fexit_begin(a, sock, sk, (void *)ctx[1], ctx[2]);
+	park(a, &stack);
+	return 0;
+}
+
 SEC("fexit/security_socket_connect")
 int fexit_connect(__u64 *ctx)
 {
 	struct socket *sock = (struct socket *)ctx[0];
-	struct sock *sk = sock->sk;
-	struct attempt stack, *a = new_attempt(&stack);
+	struct attempt stack, *a = in_flight();
+	__u32 tid = bpf_get_current_pid_tgid();
 	int ret = ctx[3];
 
-	begin(a, sk, sock->type, (void *)ctx[1], ctx[2], true);
-	a->record.c.cookie = tracing_cookie ? bpf_get_socket_cookie(sk) : made_cookie(sk);
-	a->record.c.hook_errno = -ret;
-	if (ret) { /* __sys_connect_file returns the same at once */
-		a->record.c.error = -ret;
-		send_now(a);
-	} else {
-		park(a, &stack);
+	if (after_lsm) {
+		if (a && a->record.c.hook_errno == UNKNOWN_ERRNO) {
+			a->record.c.hook_errno = -ret;
+			return 0;
+		}
+		if (!a && bpf_map_lookup_elem(&sent_early, &tid))
+			return 0;
 	}
+	a = new_attempt(&stack);
+	fexit_begin(a, sock, sock->sk, (void *)ctx[1], ctx[2]);
+	a->record.c.hook_errno = -ret;
+	park(a, &stack);
+	if (ret && !task_storage) /* __sys_connect_file returns the same at once */
+		finish(ret);
 	return 0;
 }
 
-/* net/socket.c: int __sys_connect_file(struct file *, struct sockaddr_storage *, int addrlen, int file_flags) */
+/*
+ * net/socket.c: int __sys_connect_file(struct file *, struct sockaddr_storage *, int addrlen, int file_flags). It has the
+ * kernel's copy of the address, too: an attempt that no program at the hook saw begins here.
+ */
+static __always_inline void fexit_returned(__u64 *ctx, enum row at)
+{
+	struct file *file = (struct file *)ctx[0];
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct attempt *a = stored(true);
+	struct socket *sock;
+
+	if (!a || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return;
+	if (unmarked(a, at)) {
+		if (a->state != ATTEMPT_BEGUN) {
+			if (bpf_map_lookup_elem(&sent_early, &tid))
+				return;
+			send_left(a);
+			sock = BPF_CORE_READ(file, private_data);
+			__builtin_memset(&a->record.c, 0, sizeof(a->record.c));
+			begin(a, BPF_CORE_READ(sock, sk), BPF_CORE_READ(sock, type), (void *)ctx[1], ctx[2], false);
+			a->record.c.cookie = made_cookie(BPF_CORE_READ(sock, sk));
+			count(COUNT_SEEN);
+		}
+		if (a->record.c.hook_errno == UNKNOWN_ERRNO)
+			count(COUNT_NO_VERDICT);
+		set_error(a, (int)ctx[4]);
+		a->state = ATTEMPT_RETURNED;
+	}
+	if (at == ROW_SENDER && a->state == ATTEMPT_RETURNED) {
+		send_connect(&a->record);
+		a->state = ATTEMPT_SENT;
+	}
+}
+
+SEC("fexit/__sys_connect_file")
+int fexit_mark(__u64 *ctx)
+{
+	fexit_returned(ctx, ROW_FIRST);
+	return 0;
+}
+
+SEC("fexit/__sys_connect_file")
+int fexit_mark_again(__u64 *ctx)
+{
+	fexit_returned(ctx, ROW_SECOND);
+	return 0;
+}
+
 SEC("fexit/__sys_connect_file")
 int fexit_return(__u64 *ctx)
 {
-	finish((int)ctx[4]);
+	if (returns_in_row)
+		fexit_returned(ctx, ROW_SENDER);
+	else
+		finish((int)ctx[4]);
 	return 0;
 }
 
@@ -282,13 +368,55 @@ static __always_inline void record_unseen(long ret)
 	send_now(&a);
 }
 
+static __always_inline void mark_unseen(struct sys_exit_args *ctx, enum row at)
+{
+	struct attempt *a = stored(true);
+
+	if (!a || !unmarked(a, at))
+		return;
+	if (a->state == ATTEMPT_BEGUN) {
+		set_error(a, ctx->ret);
+		a->state = ATTEMPT_RETURNED;
+	} else {
+		send_left(a);
+		a->state = ATTEMPT_UNSEEN;
+	}
+}
+
+SEC("tracepoint/syscalls/sys_exit_connect")
+int exit_mark(struct sys_exit_args *ctx)
+{
+	mark_unseen(ctx, ROW_FIRST);
+	return 0;
+}
+
+SEC("tracepoint/syscalls/sys_exit_connect")
+int exit_mark_again(struct sys_exit_args *ctx)
+{
+	mark_unseen(ctx, ROW_SECOND);
+	return 0;
+}
+
 SEC("tracepoint/syscalls/sys_exit_connect")
 int exit_connect_unseen(struct sys_exit_args *ctx)
 {
 	__u32 tid = bpf_get_current_pid_tgid();
 
-	if (finish(ctx->ret) || !bpf_map_delete_elem(&sent_early, &tid))
+	if (returns_in_row) {
+		struct attempt *a = stored(true);
+
+		mark_unseen(ctx, ROW_SENDER);
+		if (a && a->state == ATTEMPT_RETURNED) {
+			send_connect(&a->record);
+			a->state = ATTEMPT_SENT;
+			return 0;
+		}
+		if (a)
+			a->state = ATTEMPT_SENT;
+	} else if (finish(ctx->ret)) {
 		return 0;
-	record_unseen(ctx->ret);
+	}
+	if (bpf_map_delete_elem(&sent_early, &tid))
+		record_unseen(ctx->ret);
 	return 0;
 }

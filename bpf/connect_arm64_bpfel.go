@@ -16,35 +16,47 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	connectMapConnects           = "connects"
-	connectMapCounters           = "counters"
-	connectMapDescriptions       = "descriptions"
-	connectMapInFlightHash       = "in_flight_hash"
-	connectMapInFlightStorage    = "in_flight_storage"
-	connectMapProcesses          = "processes"
-	connectMapSentEarly          = "sent_early"
-	connectMapUringPending       = "uring_pending"
-	connectProgCgroupConnect4    = "cgroup_connect4"
-	connectProgCgroupConnect6    = "cgroup_connect6"
-	connectProgCgroupConnectUnix = "cgroup_connect_unix"
-	connectProgExitConnect       = "exit_connect"
-	connectProgExitConnectUnseen = "exit_connect_unseen"
-	connectProgFexitConnect      = "fexit_connect"
-	connectProgFexitReturn       = "fexit_return"
-	connectProgInFlightSnapshot  = "in_flight_snapshot"
-	connectProgKprobeConnect     = "kprobe_connect"
-	connectProgKprobeConnectFile = "kprobe_connect_file"
-	connectProgKretprobeConnect  = "kretprobe_connect"
-	connectProgKretprobeReturn   = "kretprobe_return"
-	connectProgProcessExec       = "process_exec"
-	connectProgProcessExit       = "process_exit"
-	connectProgProcessFork       = "process_fork"
-	connectProgProcessSnapshot   = "process_snapshot"
-	connectVarTaskStorage        = "task_storage"
-	connectVarTracingCookie      = "tracing_cookie"
-	connectVarTypedTask          = "typed_task"
-	connectVarUringPends         = "uring_pends"
-	connectVarWakeupBytes        = "wakeup_bytes"
+	connectMapConnects            = "connects"
+	connectMapCounters            = "counters"
+	connectMapDescriptions        = "descriptions"
+	connectMapExecs               = "execs"
+	connectMapInFlightHash        = "in_flight_hash"
+	connectMapInFlightStorage     = "in_flight_storage"
+	connectMapProcesses           = "processes"
+	connectMapSentEarly           = "sent_early"
+	connectMapUringPending        = "uring_pending"
+	connectProgCgroupConnect4     = "cgroup_connect4"
+	connectProgCgroupConnect6     = "cgroup_connect6"
+	connectProgCgroupConnectUnix  = "cgroup_connect_unix"
+	connectProgExitConnect        = "exit_connect"
+	connectProgExitConnectUnseen  = "exit_connect_unseen"
+	connectProgExitMark           = "exit_mark"
+	connectProgExitMarkAgain      = "exit_mark_again"
+	connectProgFexitConnect       = "fexit_connect"
+	connectProgFexitMark          = "fexit_mark"
+	connectProgFexitMarkAgain     = "fexit_mark_again"
+	connectProgFexitReturn        = "fexit_return"
+	connectProgInFlightSnapshot   = "in_flight_snapshot"
+	connectProgKprobeConnect      = "kprobe_connect"
+	connectProgKprobeConnectFile  = "kprobe_connect_file"
+	connectProgKretprobeConnect   = "kretprobe_connect"
+	connectProgKretprobeReturn    = "kretprobe_return"
+	connectProgLsmConnect         = "lsm_connect"
+	connectProgProcessExec        = "process_exec"
+	connectProgProcessExecBprm    = "process_exec_bprm"
+	connectProgProcessExecClassic = "process_exec_classic"
+	connectProgProcessExit        = "process_exit"
+	connectProgProcessExitClassic = "process_exit_classic"
+	connectProgProcessFork        = "process_fork"
+	connectProgProcessForkClassic = "process_fork_classic"
+	connectProgProcessSnapshot    = "process_snapshot"
+	connectVarAfterLsm            = "after_lsm"
+	connectVarReturnsInRow        = "returns_in_row"
+	connectVarTaskStorage         = "task_storage"
+	connectVarTracingCookie       = "tracing_cookie"
+	connectVarTypedTask           = "typed_task"
+	connectVarUringPends          = "uring_pends"
+	connectVarWakeupBytes         = "wakeup_bytes"
 )
 
 // loadConnect returns the embedded CollectionSpec for connect.
@@ -89,22 +101,31 @@ type connectSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connectProgramSpecs struct {
-	CgroupConnect4    *ebpf.ProgramSpec `ebpf:"cgroup_connect4"`
-	CgroupConnect6    *ebpf.ProgramSpec `ebpf:"cgroup_connect6"`
-	CgroupConnectUnix *ebpf.ProgramSpec `ebpf:"cgroup_connect_unix"`
-	ExitConnect       *ebpf.ProgramSpec `ebpf:"exit_connect"`
-	ExitConnectUnseen *ebpf.ProgramSpec `ebpf:"exit_connect_unseen"`
-	FexitConnect      *ebpf.ProgramSpec `ebpf:"fexit_connect"`
-	FexitReturn       *ebpf.ProgramSpec `ebpf:"fexit_return"`
-	InFlightSnapshot  *ebpf.ProgramSpec `ebpf:"in_flight_snapshot"`
-	KprobeConnect     *ebpf.ProgramSpec `ebpf:"kprobe_connect"`
-	KprobeConnectFile *ebpf.ProgramSpec `ebpf:"kprobe_connect_file"`
-	KretprobeConnect  *ebpf.ProgramSpec `ebpf:"kretprobe_connect"`
-	KretprobeReturn   *ebpf.ProgramSpec `ebpf:"kretprobe_return"`
-	ProcessExec       *ebpf.ProgramSpec `ebpf:"process_exec"`
-	ProcessExit       *ebpf.ProgramSpec `ebpf:"process_exit"`
-	ProcessFork       *ebpf.ProgramSpec `ebpf:"process_fork"`
-	ProcessSnapshot   *ebpf.ProgramSpec `ebpf:"process_snapshot"`
+	CgroupConnect4     *ebpf.ProgramSpec `ebpf:"cgroup_connect4"`
+	CgroupConnect6     *ebpf.ProgramSpec `ebpf:"cgroup_connect6"`
+	CgroupConnectUnix  *ebpf.ProgramSpec `ebpf:"cgroup_connect_unix"`
+	ExitConnect        *ebpf.ProgramSpec `ebpf:"exit_connect"`
+	ExitConnectUnseen  *ebpf.ProgramSpec `ebpf:"exit_connect_unseen"`
+	ExitMark           *ebpf.ProgramSpec `ebpf:"exit_mark"`
+	ExitMarkAgain      *ebpf.ProgramSpec `ebpf:"exit_mark_again"`
+	FexitConnect       *ebpf.ProgramSpec `ebpf:"fexit_connect"`
+	FexitMark          *ebpf.ProgramSpec `ebpf:"fexit_mark"`
+	FexitMarkAgain     *ebpf.ProgramSpec `ebpf:"fexit_mark_again"`
+	FexitReturn        *ebpf.ProgramSpec `ebpf:"fexit_return"`
+	InFlightSnapshot   *ebpf.ProgramSpec `ebpf:"in_flight_snapshot"`
+	KprobeConnect      *ebpf.ProgramSpec `ebpf:"kprobe_connect"`
+	KprobeConnectFile  *ebpf.ProgramSpec `ebpf:"kprobe_connect_file"`
+	KretprobeConnect   *ebpf.ProgramSpec `ebpf:"kretprobe_connect"`
+	KretprobeReturn    *ebpf.ProgramSpec `ebpf:"kretprobe_return"`
+	LsmConnect         *ebpf.ProgramSpec `ebpf:"lsm_connect"`
+	ProcessExec        *ebpf.ProgramSpec `ebpf:"process_exec"`
+	ProcessExecBprm    *ebpf.ProgramSpec `ebpf:"process_exec_bprm"`
+	ProcessExecClassic *ebpf.ProgramSpec `ebpf:"process_exec_classic"`
+	ProcessExit        *ebpf.ProgramSpec `ebpf:"process_exit"`
+	ProcessExitClassic *ebpf.ProgramSpec `ebpf:"process_exit_classic"`
+	ProcessFork        *ebpf.ProgramSpec `ebpf:"process_fork"`
+	ProcessForkClassic *ebpf.ProgramSpec `ebpf:"process_fork_classic"`
+	ProcessSnapshot    *ebpf.ProgramSpec `ebpf:"process_snapshot"`
 }
 
 // connectMapSpecs contains maps before they are loaded into the kernel.
@@ -114,6 +135,7 @@ type connectMapSpecs struct {
 	Connects        *ebpf.MapSpec `ebpf:"connects"`
 	Counters        *ebpf.MapSpec `ebpf:"counters"`
 	Descriptions    *ebpf.MapSpec `ebpf:"descriptions"`
+	Execs           *ebpf.MapSpec `ebpf:"execs"`
 	InFlightHash    *ebpf.MapSpec `ebpf:"in_flight_hash"`
 	InFlightStorage *ebpf.MapSpec `ebpf:"in_flight_storage"`
 	Processes       *ebpf.MapSpec `ebpf:"processes"`
@@ -125,6 +147,8 @@ type connectMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connectVariableSpecs struct {
+	AfterLsm      *ebpf.VariableSpec `ebpf:"after_lsm"`
+	ReturnsInRow  *ebpf.VariableSpec `ebpf:"returns_in_row"`
 	TaskStorage   *ebpf.VariableSpec `ebpf:"task_storage"`
 	TracingCookie *ebpf.VariableSpec `ebpf:"tracing_cookie"`
 	TypedTask     *ebpf.VariableSpec `ebpf:"typed_task"`
@@ -155,6 +179,7 @@ type connectMaps struct {
 	Connects        *ebpf.Map `ebpf:"connects"`
 	Counters        *ebpf.Map `ebpf:"counters"`
 	Descriptions    *ebpf.Map `ebpf:"descriptions"`
+	Execs           *ebpf.Map `ebpf:"execs"`
 	InFlightHash    *ebpf.Map `ebpf:"in_flight_hash"`
 	InFlightStorage *ebpf.Map `ebpf:"in_flight_storage"`
 	Processes       *ebpf.Map `ebpf:"processes"`
@@ -167,6 +192,7 @@ func (m *connectMaps) Close() error {
 		m.Connects,
 		m.Counters,
 		m.Descriptions,
+		m.Execs,
 		m.InFlightHash,
 		m.InFlightStorage,
 		m.Processes,
@@ -179,6 +205,8 @@ func (m *connectMaps) Close() error {
 //
 // It can be passed to loadConnectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connectVariables struct {
+	AfterLsm      *ebpf.Variable `ebpf:"after_lsm"`
+	ReturnsInRow  *ebpf.Variable `ebpf:"returns_in_row"`
 	TaskStorage   *ebpf.Variable `ebpf:"task_storage"`
 	TracingCookie *ebpf.Variable `ebpf:"tracing_cookie"`
 	TypedTask     *ebpf.Variable `ebpf:"typed_task"`
@@ -190,22 +218,31 @@ type connectVariables struct {
 //
 // It can be passed to loadConnectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connectPrograms struct {
-	CgroupConnect4    *ebpf.Program `ebpf:"cgroup_connect4"`
-	CgroupConnect6    *ebpf.Program `ebpf:"cgroup_connect6"`
-	CgroupConnectUnix *ebpf.Program `ebpf:"cgroup_connect_unix"`
-	ExitConnect       *ebpf.Program `ebpf:"exit_connect"`
-	ExitConnectUnseen *ebpf.Program `ebpf:"exit_connect_unseen"`
-	FexitConnect      *ebpf.Program `ebpf:"fexit_connect"`
-	FexitReturn       *ebpf.Program `ebpf:"fexit_return"`
-	InFlightSnapshot  *ebpf.Program `ebpf:"in_flight_snapshot"`
-	KprobeConnect     *ebpf.Program `ebpf:"kprobe_connect"`
-	KprobeConnectFile *ebpf.Program `ebpf:"kprobe_connect_file"`
-	KretprobeConnect  *ebpf.Program `ebpf:"kretprobe_connect"`
-	KretprobeReturn   *ebpf.Program `ebpf:"kretprobe_return"`
-	ProcessExec       *ebpf.Program `ebpf:"process_exec"`
-	ProcessExit       *ebpf.Program `ebpf:"process_exit"`
-	ProcessFork       *ebpf.Program `ebpf:"process_fork"`
-	ProcessSnapshot   *ebpf.Program `ebpf:"process_snapshot"`
+	CgroupConnect4     *ebpf.Program `ebpf:"cgroup_connect4"`
+	CgroupConnect6     *ebpf.Program `ebpf:"cgroup_connect6"`
+	CgroupConnectUnix  *ebpf.Program `ebpf:"cgroup_connect_unix"`
+	ExitConnect        *ebpf.Program `ebpf:"exit_connect"`
+	ExitConnectUnseen  *ebpf.Program `ebpf:"exit_connect_unseen"`
+	ExitMark           *ebpf.Program `ebpf:"exit_mark"`
+	ExitMarkAgain      *ebpf.Program `ebpf:"exit_mark_again"`
+	FexitConnect       *ebpf.Program `ebpf:"fexit_connect"`
+	FexitMark          *ebpf.Program `ebpf:"fexit_mark"`
+	FexitMarkAgain     *ebpf.Program `ebpf:"fexit_mark_again"`
+	FexitReturn        *ebpf.Program `ebpf:"fexit_return"`
+	InFlightSnapshot   *ebpf.Program `ebpf:"in_flight_snapshot"`
+	KprobeConnect      *ebpf.Program `ebpf:"kprobe_connect"`
+	KprobeConnectFile  *ebpf.Program `ebpf:"kprobe_connect_file"`
+	KretprobeConnect   *ebpf.Program `ebpf:"kretprobe_connect"`
+	KretprobeReturn    *ebpf.Program `ebpf:"kretprobe_return"`
+	LsmConnect         *ebpf.Program `ebpf:"lsm_connect"`
+	ProcessExec        *ebpf.Program `ebpf:"process_exec"`
+	ProcessExecBprm    *ebpf.Program `ebpf:"process_exec_bprm"`
+	ProcessExecClassic *ebpf.Program `ebpf:"process_exec_classic"`
+	ProcessExit        *ebpf.Program `ebpf:"process_exit"`
+	ProcessExitClassic *ebpf.Program `ebpf:"process_exit_classic"`
+	ProcessFork        *ebpf.Program `ebpf:"process_fork"`
+	ProcessForkClassic *ebpf.Program `ebpf:"process_fork_classic"`
+	ProcessSnapshot    *ebpf.Program `ebpf:"process_snapshot"`
 }
 
 func (p *connectPrograms) Close() error {
@@ -215,16 +252,25 @@ func (p *connectPrograms) Close() error {
 		p.CgroupConnectUnix,
 		p.ExitConnect,
 		p.ExitConnectUnseen,
+		p.ExitMark,
+		p.ExitMarkAgain,
 		p.FexitConnect,
+		p.FexitMark,
+		p.FexitMarkAgain,
 		p.FexitReturn,
 		p.InFlightSnapshot,
 		p.KprobeConnect,
 		p.KprobeConnectFile,
 		p.KretprobeConnect,
 		p.KretprobeReturn,
+		p.LsmConnect,
 		p.ProcessExec,
+		p.ProcessExecBprm,
+		p.ProcessExecClassic,
 		p.ProcessExit,
+		p.ProcessExitClassic,
 		p.ProcessFork,
+		p.ProcessForkClassic,
 		p.ProcessSnapshot,
 	)
 }

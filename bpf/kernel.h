@@ -39,6 +39,7 @@ enum {
 	BPF_ANY = 0,
 	BPF_NOEXIST = 1,
 	BPF_F_NO_PREALLOC = 1,
+	BPF_F_MMAPABLE = 1 << 10,
 	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
 };
 
@@ -377,6 +378,11 @@ struct pt_regs {
 #else
 #error "conntape records on x86-64 and arm64"
 #endif
+
+/* What a classic tracepoint program of sched_process_fork is given. */
+struct trace_event_raw_sched_process_fork {
+	int child_pid; /* in the initial pid namespace */
+};
 
 #pragma clang attribute pop
 

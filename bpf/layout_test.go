@@ -242,7 +242,7 @@ func TestEnums(t *testing.T) {
 		"connect_flags": {"CONNECT_ADDRESS_FROM_USER": uint64(AddressFromUser), "CONNECT_REISSUE": uint64(Reissue), "CONNECT_LARGE": uint64(large), "CONNECT_RETURN_LOST": uint64(ReturnLost), "CONNECT_ADDRESS_FAULT": uint64(AddressFault), "CONNECT_KERNEL_WORKER": uint64(KernelWorker)},
 		"process_kind":  {"PROCESS_EXEC": uint64(KindExec), "PROCESS_FORK": uint64(KindFork), "PROCESS_EXIT": uint64(KindExit), "PROCESS_SNAPSHOT": uint64(KindSnapshot)},
 		"process_flags": {"PROCESS_EXE_DELETED": uint64(ExeDeleted), "PROCESS_EXE_MEMFD": uint64(ExeMemfd), "PROCESS_EXE_TRUNCATED": uint64(ExeTruncated), "PROCESS_CWD_TRUNCATED": uint64(CwdTruncated), "PROCESS_CGROUP_TRUNCATED": uint64(CgroupTruncated), "PROCESS_ARGV_FAULT": uint64(ArgvFault), "PROCESS_KERNEL_THREAD": uint64(KernelThread), "PROCESS_SCRIPT": uint64(Script)},
-		"counter":       {"COUNT_SEEN": 0, "COUNT_SENT": 1, "COUNT_LOST": 2, "COUNT_REISSUED": 3, "COUNT_IN_FLIGHT_FULL": 4, "COUNT_NOT_ATTEMPTED": 5, "COUNT_PROCESS_SEEN": 6, "COUNT_PROCESS_SENT": 7, "COUNT_PROCESS_LOST": 8, "COUNTERS": 9},
+		"counter":       {"COUNT_SEEN": 0, "COUNT_SENT": 1, "COUNT_LOST": 2, "COUNT_REISSUED": 3, "COUNT_IN_FLIGHT_FULL": 4, "COUNT_NOT_ATTEMPTED": 5, "COUNT_PROCESS_SEEN": 6, "COUNT_PROCESS_SENT": 7, "COUNT_PROCESS_LOST": 8, "COUNT_ABANDONED": 9, "COUNT_NO_VERDICT": 10, "COUNT_RESCUED": 11, "COUNT_UNSEEN_LOST": 12, "COUNTERS": 13},
 	}
 	for name, values := range want {
 		var e *btf.Enum

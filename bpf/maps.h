@@ -26,11 +26,20 @@ struct socket_key {
 	__u64 inode; /* of the socket, so that a reused address is told apart */
 };
 
+/* What a thread's entry in in_flight_storage is. Where it is not BEGUN or RETURNED, only error means something. */
+enum attempt_state {
+	ATTEMPT_NONE,
+	ATTEMPT_BEGUN,    /* in flight */
+	ATTEMPT_RETURNED, /* complete, to be sent */
+	ATTEMPT_UNSEEN,   /* a connect(2) that no hook saw has returned: to be recorded */
+	ATTEMPT_SENT,
+};
+
 /* The record comes first: the recorder reads no further. */
 struct attempt {
 	struct connect_large record;
 	struct socket_key socket;
-	__u64 active; /* in task storage, which stays with the thread: it holds an attempt */
+	__u64 state; /* in task storage */
 };
 
 /*
@@ -62,6 +71,9 @@ struct {
 /* Which of the two, set by the loader: storage takes no lock, which is half of what a hash costs a connect. */
 const volatile bool task_storage = false;
 
+/* Set by the loader where programs at the return come in a row of several (returned(), attempt.h). */
+const volatile bool returns_in_row = false;
+
 /*
  * Threads whose attempt was sent at the hook because no in_flight entry was to be had, by tid. The hook inserts, connect's return
  * deletes. The cgroup backend needs it to tell such a return from that of an attempt which its hook does not see. Full:
@@ -89,12 +101,21 @@ struct {
 /* Set once uring_pending has been used: until then no connect pays for looking there. */
 __u32 uring_pends;
 
-/* Counts, by enum counter. Fixed entries, nothing is inserted or deleted. */
+/*
+ * Counts, by enum counter, a row a CPU (the loader sets how many) and a cache line or two a row. Fixed entries, nothing is
+ * inserted or deleted. The recorder reads them through mmap(2): the bpf(2) calls that read a map keep tracepoint and
+ * kprobe programs off their CPU until they return (bpf_disable_instrumentation, include/linux/bpf.h).
+ */
+struct counts {
+	__u64 n[COUNTER_SLOTS];
+};
+
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, COUNTERS);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
-	__type(value, __u64);
+	__type(value, struct counts);
 } counters SEC(".maps");
 
 /*
@@ -105,10 +126,11 @@ const volatile __u32 wakeup_bytes = 4 << 20;
 
 static __always_inline void count(__u32 which)
 {
-	__u64 *n = bpf_map_lookup_elem(&counters, &which);
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct counts *c = bpf_map_lookup_elem(&counters, &cpu);
 
-	if (n)
-		__sync_fetch_and_add(n, 1);
+	if (c)
+		__sync_fetch_and_add(&c->n[which], 1);
 }
 
 /* Wakes only on the record that crosses the mark: behind it the recorder is awake, or its poll is due. */

@@ -11,32 +11,33 @@ import (
 	"strings"
 )
 
-// misses are the times that the kernel did not run a program, by what that means.
+// misses are the times that the kernel left a program out, as it tells them.
 type misses struct {
-	hook     uint64 // an attempt that nobody saw
-	atReturn uint64 // an attempt of which the verdict or the errno is unknown
-	process  uint64 // a process that is not described
+	hook      uint64 // a program that sees attempts begin; in a row of several at the return, the row's first program
+	process   uint64 // a program of a process's life
+	kretprobe uint64 // no instance was left
 }
 
-// missed sums them up. A program is not run when it meets itself on a CPU, which happens where programs can be preempted
-// (from 5.12, told by each program); a kprobe when it is hit inside another's handler (from 6.7, told by its link; a
-// kprobe in process context on a function that no handler calls does not meet that); a kretprobe when it has no instance
-// left (told by kprobe_profile, where another tool's probe of that function counts in).
-func (c *Capture) missed() (misses, error) {
+// readMisses sums them up. A program is left out when it meets itself on a CPU, which happens where programs can be
+// preempted (trampolines from 5.12, tracepoints from 7.0; told by each program); one of a kprobe or classic tracepoint while
+// a bpf(2) call on that CPU is in the middle of a map (likewise; not told before 6.7); a kprobe when it is hit inside
+// another's handler (from 6.7, told by its link; a kprobe in process context on a function that no handler calls does not
+// meet that); a kretprobe when it has no instance left (told by kprobe_profile, where another tool's probe of that function
+// counts in).
+func (c *Capture) readMisses() (misses, error) {
 	var m misses
 	for name, p := range c.collection.Programs {
 		stats, err := p.Stats()
 		if err != nil {
 			return m, fmt.Errorf("read statistics of %s: %w", name, err)
 		}
-		switch {
-		case strings.HasSuffix(name, "_snapshot"): // runs for us alone, and tells its own errors
-		case strings.HasPrefix(name, "process_"):
-			m.process += stats.RecursionMisses
-		case strings.HasPrefix(name, "kretprobe_"), name == "fexit_return", name == "exit_connect":
-			m.atReturn += stats.RecursionMisses
-		default:
+		switch name {
+		case c.first:
 			m.hook += stats.RecursionMisses
+		default:
+			if strings.HasPrefix(name, "process_") && name != "process_snapshot" { // that runs for us alone, and tells its own errors
+				m.process += stats.RecursionMisses
+			}
 		}
 	}
 	if c.backend != Kprobe {
@@ -51,8 +52,8 @@ func (c *Capture) missed() (misses, error) {
 			m.hook += perf.Kprobe().Missed
 		}
 	}
-	n, err := kretprobeMisses()
-	m.atReturn += n
+	var err error
+	m.kretprobe, err = kretprobeMisses()
 	return m, err
 }
 

@@ -1,7 +1,10 @@
 package bpf
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -21,6 +24,7 @@ type how int
 
 const (
 	tracing how = iota // fexit and tp_btf: the target is in the program
+	lsm                // likewise
 	kprobe
 	kretprobe
 	tracepoint
@@ -29,35 +33,67 @@ const (
 
 // A plan is what a backend attaches.
 type plan struct {
-	hooks      []hook
-	storage    ebpf.ProgramType // of the hooks: whether task storage is allowed depends on it
-	returns    []hook           // attached as well when the hooks turn out not to see connect(2) return
+	hooks      []hook // in the order in which they are attached
+	storage    bool   // attempts in flight are in task storage
+	inRow      bool   // the programs at the return come in a row of several
+	afterLSM   bool   // lsm_connect runs before fexit_connect
+	returns    []hook // attached as well when the hooks turn out not to see connect(2) return
 	blindSpots []string
 }
 
-func processHooks() []hook {
+// processHooks are those of exec, fork and exit.
+func processHooks(classic bool) []hook {
+	if !classic {
+		return []hook{
+			{program: "process_fork"},
+			{program: "process_exec"},
+			{program: "process_exit"},
+		}
+	}
 	return []hook{
-		{program: "process_fork"},
-		{program: "process_exec"},
-		{program: "process_exit"},
+		{program: "process_fork_classic", how: tracepoint, group: "sched", target: "sched_process_fork"},
+		{program: "process_exec_bprm"}, // what is attached first runs first
+		{program: "process_exec_classic", how: tracepoint, group: "sched", target: "sched_process_exec"},
+		{program: "process_exit_classic", how: tracepoint, group: "sched", target: "sched_process_exit"},
 	}
 }
 
-func planFor(b Backend) (plan, error) {
+// mayBeClassic tells whether programs of classic tracepoints can do all that ours have to.
+func mayBeClassic(version uint32) (bool, error) {
+	if version < 6<<16|12<<8 {
+		return false, nil
+	}
+	return kernelHasFunc("bpf_task_from_pid")
+}
+
+func planFor(b Backend, version uint32) (plan, error) {
 	switch b {
 	case Fexit:
-		return plan{
-			storage: ebpf.Tracing,
-			hooks: []hook{
-				{program: "fexit_connect"},
-				{program: "fexit_return"},
-			},
+		p := plan{
+			storage:    mayUseTaskStorage(ebpf.Tracing),
+			hooks:      []hook{{program: "fexit_connect"}, {program: "fexit_return"}},
 			returns:    []hook{{program: "exit_connect", how: tracepoint, group: "syscalls", target: "sys_exit_connect"}},
 			blindSpots: lsmBlindSpots(),
-		}, nil
+		}
+		if version < 5<<16|12<<8 || !p.storage || !mayPreempt() { // before that, programs of trampolines were not preemptible
+			return p, nil
+		}
+		p.inRow = true
+		// A trampoline runs first what was attached last.
+		p.hooks = append(p.hooks, hook{program: "fexit_mark_again"}, hook{program: "fexit_mark"})
+		var err error
+		if p.afterLSM, err = kernelHasFunc("bpf_lsm_socket_connect"); err != nil {
+			return plan{}, err
+		}
+		if p.afterLSM {
+			p.hooks = append(p.hooks, hook{program: "lsm_connect", how: lsm})
+		} else {
+			p.blindSpots = append(p.blindSpots, "until it returns, a connect whose program the kernel left out because another thread was preempted inside it (the kernel has no CONFIG_BPF_LSM)")
+		}
+		return p, nil
 	case Kprobe:
 		p := plan{
-			storage: ebpf.Kprobe,
+			storage: mayUseTaskStorage(ebpf.Kprobe),
 			hooks: []hook{
 				{program: "exit_connect", how: tracepoint, group: "syscalls", target: "sys_exit_connect"},
 				{program: "kretprobe_return", how: kretprobe, target: "__sys_connect_file", mayFail: true},
@@ -79,7 +115,7 @@ func planFor(b Backend) (plan, error) {
 		return p, nil
 	case Cgroup:
 		p := plan{
-			storage: ebpf.CGroupSockAddr,
+			storage: mayUseTaskStorage(ebpf.CGroupSockAddr),
 			hooks: []hook{
 				{program: "exit_connect_unseen", how: tracepoint, group: "syscalls", target: "sys_exit_connect"},
 				{program: "cgroup_connect4", how: cgroup, attach: ebpf.AttachCGroupInet4Connect},
@@ -92,6 +128,16 @@ func planFor(b Backend) (plan, error) {
 				"the kernel's copy of those addresses (address_source user: the caller's memory, read when connect returned; the local address too is that of then)",
 				"whether seccomp refused such a connect before it was one: it is recorded all the same",
 			},
+		}
+		var err error
+		if p.inRow, err = kernelHasFunc("trace_call_bpf_faultable"); err != nil {
+			return plan{}, err
+		}
+		if p.inRow = p.inRow && p.storage; p.inRow { // a tracepoint runs first what was attached first
+			p.hooks = append([]hook{
+				{program: "exit_mark", how: tracepoint, group: "syscalls", target: "sys_exit_connect"},
+				{program: "exit_mark_again", how: tracepoint, group: "syscalls", target: "sys_exit_connect"},
+			}, p.hooks...)
 		}
 		unix, err := kernelHasEnum("bpf_attach_type", "BPF_CGROUP_UNIX_CONNECT")
 		if err != nil {
@@ -113,8 +159,31 @@ func lsmBlindSpots() []string {
 		"sendto(2) with MSG_FASTOPEN",
 		"connects that the kernel makes for itself (network file systems)",
 		"how an io_uring connect that had to wait ended, where the kernel does not issue it again (it stays in progress)",
-		"a connect whose program the kernel skips because another thread was preempted inside it on that CPU (counted as missed, and lost)",
 	}
+}
+
+// first returns the program that tells whether an attempt may have been seen by nobody, and whether that program is at
+// the return: there the first of a row, whose misses the others make up for, or where there is no row the only one.
+func (p plan) first() (program string, atReturn bool) {
+	for _, candidate := range []struct {
+		program  string
+		atReturn bool
+	}{
+		{"fexit_mark", true}, {"fexit_connect", false}, {"kprobe_connect", false}, {"kprobe_connect_file", false},
+		{"exit_mark", true}, {"exit_connect_unseen", true},
+	} {
+		if slices.ContainsFunc(p.hooks, func(h hook) bool { return h.program == candidate.program }) {
+			return candidate.program, candidate.atReturn
+		}
+	}
+	return "", false
+}
+
+// mayPreempt tells whether kernel code may be preempted outside of interrupts, which nobody need have decided for good:
+// without debugfs, where the kernel tells (sched_dynamic_show, kernel/sched/debug.c), it may.
+func mayPreempt() bool {
+	mode, err := os.ReadFile("/sys/kernel/debug/sched/preempt") // such as "none (voluntary) full lazy"
+	return err != nil || !bytes.Contains(mode, []byte("(none)")) && !bytes.Contains(mode, []byte("(voluntary)"))
 }
 
 func kernelHasFunc(name string) (bool, error) {

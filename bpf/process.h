@@ -288,22 +288,54 @@ static __always_inline void send_process(void *p, __u64 size)
 	count(bpf_ringbuf_output(&processes, p, size, BPF_RB_NO_WAKEUP) ? COUNT_PROCESS_LOST : COUNT_PROCESS_SENT);
 }
 
-/* include/trace/events/sched.h: sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm) */
-SEC("tp_btf/sched_process_exec")
-int process_exec(__u64 *ctx)
+static __always_inline void send_exec(struct task_struct *task, struct linux_binprm *bprm)
 {
-	struct task_struct *task = (struct task_struct *)ctx[0];
 	__u32 slot = SLOT_EXEC;
 	struct description *d = bpf_map_lookup_elem(&descriptions, &slot);
 
 	if (!d)
-		return 0;
+		return;
 	describe(d, slot, task);
 	d->p.kind = PROCESS_EXEC;
-	describe_script(d, (struct linux_binprm *)ctx[2]);
+	if (bprm)
+		describe_script(d, bprm);
 	describe_argv(d, task);
 	if (d->used <= TEXT_BYTES)
 		send_process(d, sizeof(d->p) + d->used);
+}
+
+/* parent: the caller, which with CLONE_PARENT is not what getppid(2) will say, but who did it. */
+static __always_inline void send_fork(struct task_struct *parent, struct task_struct *child)
+{
+	struct process p = {};
+
+	if (BPF_CORE_READ(child, tgid) != BPF_CORE_READ(child, pid))
+		return; /* a thread */
+	describe_ids(&p, child);
+	p.kind = PROCESS_FORK;
+	p.parent = key_of(parent, false);
+	send_process(&p, sizeof(p));
+}
+
+/* Of each thread, after it left signal_struct.live (kernel/exit.c, do_exit). */
+static __always_inline void send_exit(struct task_struct *task)
+{
+	struct process p = {};
+
+	abandon(); /* the current thread is the one that exits */
+	if (BPF_CORE_READ(task, signal, live.counter) > 0)
+		return;
+	p.boot_time = bpf_ktime_get_boot_ns();
+	p.key = key_of(task, false);
+	p.kind = PROCESS_EXIT;
+	send_process(&p, sizeof(p));
+}
+
+/* include/trace/events/sched.h: sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm) */
+SEC("tp_btf/sched_process_exec")
+int process_exec(__u64 *ctx)
+{
+	send_exec((struct task_struct *)ctx[0], (struct linux_binprm *)ctx[2]);
 	return 0;
 }
 
@@ -311,34 +343,82 @@ int process_exec(__u64 *ctx)
 SEC("tp_btf/sched_process_fork")
 int process_fork(__u64 *ctx)
 {
-	struct task_struct *parent = (struct task_struct *)ctx[0];
-	struct task_struct *child = (struct task_struct *)ctx[1];
-	struct process p = {};
-
-	if (BPF_CORE_READ(child, tgid) != BPF_CORE_READ(child, pid))
-		return 0; /* a thread */
-	describe_ids(&p, child);
-	p.kind = PROCESS_FORK;
-	/* The caller, which with CLONE_PARENT is not what getppid(2) will say, but who did it. */
-	p.parent = key_of(parent, false);
-	send_process(&p, sizeof(p));
+	send_fork((struct task_struct *)ctx[0], (struct task_struct *)ctx[1]);
 	return 0;
 }
 
-/* sched_process_exit(struct task_struct *p, ...): of each thread, after it left signal_struct.live (kernel/exit.c, do_exit). */
+/* sched_process_exit(struct task_struct *p, ...) */
 SEC("tp_btf/sched_process_exit")
 int process_exit(__u64 *ctx)
 {
-	struct task_struct *task = (struct task_struct *)ctx[0];
-	struct process p = {};
+	send_exit((struct task_struct *)ctx[0]);
+	return 0;
+}
 
-	abandon(); /* the current thread is the one that exits */
-	if (BPF_CORE_READ(task, signal, live.counter) > 0)
+/*
+ * The same three as classic tracepoint programs, which run with preemption disabled on every kernel. Those above do not
+ * since tracepoints are guarded by SRCU (7.0, a46023d5616e), and are then left out where they meet themselves on a CPU
+ * (__bpf_trace_run). The loader takes these from 6.12 on, when such programs got to call kfuncs (bc638d8cb5be).
+ */
+extern struct task_struct *bpf_task_from_pid(__s32 pid) __ksym;
+extern void bpf_task_release(struct task_struct *task) __ksym;
+
+struct exec {
+	__u64 bprm; /* address of the struct linux_binprm */
+	__u64 number; /* self_exec_id */
+};
+
+/*
+ * What a classic tracepoint is not told of an exec. process_exec_bprm inserts at a thread's first exec and fills at each,
+ * process_exec_classic, which is next on that tracepoint, reads; the kernel frees it with the thread. It cannot be full;
+ * without memory for one a script's own path stays unknown.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct exec);
+} execs SEC(".maps");
+
+SEC("tp_btf/sched_process_exec")
+int process_exec_bprm(__u64 *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct exec *e = bpf_task_storage_get(&execs, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!e)
 		return 0;
-	p.boot_time = bpf_ktime_get_boot_ns();
-	p.key = key_of(task, false);
-	p.kind = PROCESS_EXIT;
-	send_process(&p, sizeof(p));
+	e->bprm = ctx[2];
+	e->number = task->self_exec_id;
+	return 0;
+}
+
+SEC("tracepoint/sched/sched_process_exec")
+int process_exec_classic(void *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct exec *e = bpf_task_storage_get(&execs, task, NULL, 0);
+
+	send_exec(task, e && e->number == task->self_exec_id ? (struct linux_binprm *)e->bprm : NULL);
+	return 0;
+}
+
+SEC("tracepoint/sched/sched_process_fork")
+int process_fork_classic(struct trace_event_raw_sched_process_fork *ctx)
+{
+	struct task_struct *child = bpf_task_from_pid(ctx->child_pid);
+
+	if (!child)
+		return 0;
+	send_fork(bpf_get_current_task_btf(), child);
+	bpf_task_release(child);
+	return 0;
+}
+
+SEC("tracepoint/sched/sched_process_exit")
+int process_exit_classic(void *ctx)
+{
+	send_exit(bpf_get_current_task_btf());
 	return 0;
 }
 
@@ -359,7 +439,10 @@ int process_snapshot(struct bpf_iter__task *ctx)
 	return 0;
 }
 
-/* Each attempt in flight that task storage holds, for the recorder: one that hangs must be on the tape. */
+/*
+ * Each attempt in flight that task storage holds, for the recorder: one that hangs must be on the tape. One that has
+ * returned and is still there was left by the program that sends.
+ */
 SEC("iter/task")
 int in_flight_snapshot(struct bpf_iter__task *ctx)
 {
@@ -372,12 +455,13 @@ int in_flight_snapshot(struct bpf_iter__task *ctx)
 	if (!task || !d)
 		return 0;
 	a = bpf_task_storage_get(&in_flight_storage, task, NULL, 0);
-	if (!a || !a->active)
+	if (!a || (a->state != ATTEMPT_BEGUN && a->state != ATTEMPT_RETURNED))
 		return 0;
 	copy = (struct connect_large *)d->text;
 	*copy = a->record;
 	barrier();
-	if (a->active && a->record.c.boot_time == copy->c.boot_time) /* or its thread is at its next one already */
+	if ((a->state == ATTEMPT_BEGUN || a->state == ATTEMPT_RETURNED) &&
+	    a->record.c.boot_time == copy->c.boot_time) /* or its thread is at its next one already */
 		bpf_seq_write(ctx->meta->seq, copy, sizeof(*copy));
 	return 0;
 }

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -131,29 +132,48 @@ type Counters struct {
 	ProcessSeen  uint64 // exec, fork and exit
 	ProcessSent  uint64
 	ProcessLost  uint64 // the process ring was full, or the kernel did not run the program
-	Missed       uint64 // times that the kernel did not run a hook's program: each may be an attempt that nobody saw
-	MissedReturn uint64 // likewise a program at a return: an attempt's verdict or errno is unknown
+	Missed       uint64 // attempts that nobody saw, because the kernel left our programs out; may become less again
+	MissedReturn uint64 // attempts whose verdict or errno nobody saw
 }
+
+// counterSlots is COUNTER_SLOTS in record.h: what a CPU's row of counters has room for.
+const counterSlots = 16
 
 // Counters reads them. At rest Seen = Sent + LostRing + attempts in flight.
 func (c *Capture) Counters() (Counters, error) {
-	var n Counters
-	counters := c.collection.Maps["counters"]
+	missed, err := c.readMisses() // before the counters: what makes up for a miss comes after it
+	if err != nil {
+		return Counters{}, err
+	}
+	memory, err := c.collection.Maps["counters"].Memory()
+	if err != nil {
+		return Counters{}, fmt.Errorf("map counters: %w", err)
+	}
+	rows := make([]byte, memory.Size())
+	if _, err := memory.ReadAt(rows, 0); err != nil {
+		return Counters{}, fmt.Errorf("read counters: %w", err)
+	}
+	var (
+		n                                         Counters
+		abandoned, noVerdict, rescued, unseenLost uint64
+	)
 	for i, to := range []*uint64{ // enum counter in record.h
 		&n.Seen, &n.Sent, &n.LostRing, &n.Reissued, &n.InFlightFull, &n.NotAttempted,
-		&n.ProcessSeen, &n.ProcessSent, &n.ProcessLost,
+		&n.ProcessSeen, &n.ProcessSent, &n.ProcessLost, &abandoned, &noVerdict, &rescued, &unseenLost,
 	} {
-		var perCPU []uint64
-		if err := counters.Lookup(uint32(i), &perCPU); err != nil {
-			return Counters{}, fmt.Errorf("read counters: %w", err)
-		}
-		for _, v := range perCPU {
-			*to += v
+		for at := i * 8; at < len(rows); at += counterSlots * 8 {
+			*to += binary.NativeEndian.Uint64(rows[at:])
 		}
 	}
-	m, err := c.missed()
-	n.Missed, n.MissedReturn = m.hook, m.atReturn
-	n.ProcessSeen += m.process
-	n.ProcessLost += m.process
-	return n, err
+	n.Missed = missed.hook
+	if c.atReturn { // of what returned unseen, that which had begun is abandoned sooner or later, and has a record
+		n.Missed = less(less(missed.hook, rescued), abandoned) + unseenLost
+	}
+	n.MissedReturn = abandoned + noVerdict + missed.kretprobe
+	n.ProcessSeen += missed.process
+	n.ProcessLost += missed.process
+	return n, nil
 }
+
+// less is a - b, and not below 0.
+func less(a, b uint64) uint64 { return a - min(a, b) }

@@ -141,8 +141,14 @@ enum counter {
 	COUNT_PROCESS_SEEN,  /* exec, fork and exit */
 	COUNT_PROCESS_SENT,
 	COUNT_PROCESS_LOST, /* the process ring was full */
+	COUNT_ABANDONED,    /* begun, and its return was seen by no program */
+	COUNT_NO_VERDICT,   /* returned, and its verdict was seen by no program of a hook that tells it */
+	COUNT_RESCUED,      /* returns that the first program in a row did not see, and a later one did */
+	COUNT_UNSEEN_LOST,  /* connect(2) that no hook saw, and that no program was left to record */
 	COUNTERS,
 };
+
+#define COUNTER_SLOTS 16
 
 /* Brings the types that no map and no program's signature names into the object's BTF. Nothing is loaded of it. */
 #define KEEP_TYPE(type, name) type keep_##name SEC(".types")

@@ -63,7 +63,10 @@ func programCases() []testCase {
 				}
 				return runProgram(t, func(addr string) *exec.Cmd {
 					host, port, _ := net.SplitHostPort(addr)
-					return exec.Command(bash, "-c", fmt.Sprintf("exec 3<>/dev/tcp/%s/%s", host, port))
+					cmd := exec.Command(bash, "-c", fmt.Sprintf("exec 3<>/dev/tcp/%s/%s", host, port))
+					// Without these bash looks its user up, which with glibc tries to connect to nscd.
+					cmd.Env = append(os.Environ(), "HOME=/", "SHELL="+bash)
+					return cmd
 				})
 			},
 			all: expectation{want: want{"exe": anything, "cwd": anything, "comm": "bash", "cmdline": has("/dev/tcp/127.0.0.1/"),
