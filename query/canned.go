@@ -224,6 +224,14 @@ func timeValue(t time.Time) Value {
 	return Value{Kind: Integer, Int: t.UnixNano()}
 }
 
+// tapeTimeValue returns a time as the views have it in time, NULL for none.
+func tapeTimeValue(t time.Time) Value {
+	if t.IsZero() {
+		return Value{Kind: Null}
+	}
+	return Value{Kind: Text, Bytes: []byte(t.UTC().Format(tapeTime))}
+}
+
 // Has reports whether the query has a parameter of that name.
 func (c *Canned) Has(name string) bool {
 	return slices.ContainsFunc(c.Params, func(p Param) bool { return p.Name == name })

@@ -36,7 +36,7 @@ func TestLibrary(t *testing.T) {
 				t.Errorf("%s: example %q", c.Name, example)
 			}
 		}
-		if slices.Contains([]string{"sql", "list", "show", "schema"}, c.Name) {
+		if slices.Contains([]string{"sql", "list", "show", "schema", "match", "shell"}, c.Name) {
 			t.Errorf("the name %s is taken", c.Name)
 		}
 	}

@@ -95,7 +95,7 @@ func step(ctx context.Context, stmt *sqlite.Stmt, r Request, columns []string, f
 			break
 		}
 		if r.Limit > 0 && result.Rows == r.Limit {
-			result.Cut = "row limit of " + strconv.FormatInt(r.Limit, 10) + ", there are more"
+			result.Cut = rowLimitText(r.Limit)
 			break
 		}
 		if err := out.Row(row.read(stmt)); err != nil {
@@ -104,6 +104,11 @@ func step(ctx context.Context, stmt *sqlite.Stmt, r Request, columns []string, f
 		result.Rows++
 	}
 	return result, out.End(result.Cut)
+}
+
+// rowLimitText says that an answer was cut at its row limit.
+func rowLimitText(limit int64) string {
+	return "row limit of " + strconv.FormatInt(limit, 10) + ", there are more"
 }
 
 // stopped completes an answer that an error ended: as a cut one when it was the

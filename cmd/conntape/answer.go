@@ -62,31 +62,40 @@ func (h *host) readFormat(c *cli.Context) (format string, width int, err error) 
 	return format, width, query.CheckFormat(format, query.FormatNames()...)
 }
 
-// answer puts a question to the tape and writes the answer to stdout or a file,
-// and what it covers to stderr.
+// answer puts a question in SQL to the tape and writes the answer to stdout or a
+// file, and what it covers to stderr.
 func (h *host) answer(c *cli.Context, q question, r query.Request) error {
+	_, err := h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+		return query.Run(c.Context, tape.Conn(), r, out)
+	})
+	return err
+}
+
+// answerWith does the same with a question of any kind, and returns how the answer
+// ended.
+func (h *host) answerWith(q question, ask func(*store.Tape, query.RowWriter) (query.Result, error)) (query.Result, error) {
+	var result query.Result
 	tape, err := store.OpenTape(q.dir)
 	if err != nil {
-		return err
+		return result, err
 	}
 	defer tape.Close()
 	covered, err := tape.Coverage()
 	if err != nil {
-		return err
+		return result, err
 	}
 	if !q.window.IsOpen() && !q.whole {
 		if err := tape.Bound(q.window.Since, q.window.Until); err != nil {
-			return err
+			return result, err
 		}
 	}
 	coverage := query.NewCoverage(covered, q.window, q.zone)
-	var result query.Result
 	write := func(to io.Writer) error {
 		out, err := query.NewRowWriter(q.format, to, query.FormatOptions{Raw: q.raw, Width: q.width, Coverage: coverage})
 		if err != nil {
 			return err
 		}
-		result, err = query.Run(c.Context, tape.Conn(), r, query.InZone(out, q.zone))
+		result, err = ask(tape, query.InZone(out, q.zone))
 		return err
 	}
 	if q.output == "" {
@@ -95,10 +104,10 @@ func (h *host) answer(c *cli.Context, q question, r query.Request) error {
 		err = writeWhole(q.output, write)
 	}
 	if err != nil {
-		return err
+		return result, err
 	}
 	h.closing(q, coverage, result)
-	return nil
+	return result, nil
 }
 
 // closing says on stderr how the answer ended and what it covers.

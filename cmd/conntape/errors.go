@@ -14,6 +14,10 @@ import (
 // has been shown, and nothing more is said.
 var errBare = &query.UsageError{}
 
+// errFound is what a command ends with when it found what it was to look for. What
+// it found has been written, and nothing more is said.
+var errFound = errors.New("found")
+
 // usagef returns an error that ends the program with exitUsage.
 func usagef(hint, format string, args ...any) error {
 	return &query.UsageError{Message: fmt.Sprintf(format, args...), Hint: hint}
@@ -28,6 +32,8 @@ func (h *host) report(err error) int {
 		return exitDone
 	case err == errBare:
 		return exitUsage
+	case errors.Is(err, errFound):
+		return exitFound
 	}
 	fmt.Fprintf(h.stderr, "conntape: error: %s\n", oneLine(err.Error()))
 	if hint := hintOf(err); hint != "" {

@@ -15,13 +15,14 @@ const module = "github.com/conntape/conntape"
 // query, so it may import store too. SQLite is known to store and query alone.
 func allowedImports() map[string][]string {
 	return map[string][]string{
-		"cmd/conntape": {"recorder", "query", "store"},
-		"recorder":     {"bpf", "store"},
-		"query":        {"docs", "store"},
-		"store":        {"migrations"},
-		"migrations":   {},
-		"docs":         {},
-		"bpf":          {},
+		"cmd/conntape":    {"recorder", "query", "query/indicator", "store"},
+		"recorder":        {"bpf", "store"},
+		"query":           {"docs", "query/indicator", "store"},
+		"query/indicator": {},
+		"store":           {"migrations"},
+		"migrations":      {},
+		"docs":            {},
+		"bpf":             {},
 	}
 }
 

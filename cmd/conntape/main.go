@@ -19,7 +19,7 @@ import (
 )
 
 // Exit codes. A command whose job is to look for something ends with exitFound
-// when it found it; no command does yet.
+// when it found it.
 const (
 	exitDone   = 0
 	exitFailed = 1

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/indicator"
+	"github.com/conntape/conntape/store"
+	"github.com/urfave/cli/v2"
+)
+
+// mostProblems is how many lines that were not understood are told on stderr.
+const mostProblems = 20
+
+func (h *host) matchCommand() *cli.Command {
+	var columns strings.Builder
+	for _, c := range query.MatchColumns() {
+		fmt.Fprintf(&columns, "  %s: %s\n", c.Name, c.Purpose)
+	}
+	return &cli.Command{
+		Name:      "match",
+		Usage:     "look for a list of indicators: addresses, ranges, ports, names, paths",
+		ArgsUsage: "--indicators FILE",
+		Description: `The list is plain (one a line), CSV, a STIX 2.1 bundle or a MISP export, told by its content; - is stdin.
+Indicators that were made harmless, such as hxxp://192.0.2[.]1, are read too. The exit code is 3 when
+something matches, 0 when nothing does. Each line that is not understood is told on stderr.
+
+Addresses, ranges and ports match what was connected to. Names match the file name of a program or script,
+and names of hosts (and of domains they are in) in arguments: which name an address was looked up by is not
+on a tape. Paths match programs, scripts and UNIX sockets. Hashes are counted and match nothing: a tape
+holds none. Columns:
+` + columns.String() + `
+Examples:
+  conntape query match --indicators blocklist.txt
+  conntape query match --indicators bundle.json --since 7d --format csv --output hits.csv
+  conntape query match --indicators feed.csv --check`,
+		Flags: append(answerFlags(limitFlag("`N` rows at most; 0 for all", 0)),
+			&cli.StringFlag{Name: "indicators", Usage: "`FILE` with the list; - for stdin"},
+			&cli.BoolFlag{Name: "check", Usage: "only read the list, and write a row for each line that is not understood"},
+			&cli.BoolFlag{Name: "all", Usage: "with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too"}),
+		Action: h.match,
+	}
+}
+
+func (h *host) match(c *cli.Context) error {
+	const example = "try: conntape query match --indicators blocklist.txt"
+	if c.NArg() > 0 {
+		return usagef(example, "query match takes no argument, and was given %q", c.Args().First())
+	}
+	if c.String("indicators") == "" {
+		return usagef(example, "query match needs to know the list: --indicators")
+	}
+	q, timeout, err := h.readQuestion(c)
+	if err != nil {
+		return err
+	}
+	list, err := h.readIndicators(c.String("indicators"))
+	if err != nil {
+		return err
+	}
+	if c.Bool("check") {
+		return h.checkIndicators(q, list)
+	}
+	h.tellIndicators(list, q.quiet)
+	h.tellProblems(list, q.quiet)
+	if list.Set.Len() == 0 {
+		return &hintedError{errors.New("the list holds no indicator that is understood"), "conntape query match --check tells what is wrong with each line"}
+	}
+	request := query.MatchRequest{
+		Request: query.Request{Limit: c.Int64("limit"), Timeout: timeout, Clock: query.Clock{Now: h.now(), Zone: q.zone}},
+		Window:  q.window, All: c.Bool("all"),
+	}
+	result, err := h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+		return query.Match(c.Context, tape.Conn(), &list.Set, request, out)
+	})
+	if err == nil && result.Rows > 0 {
+		return errFound
+	}
+	return err
+}
+
+// readIndicators reads the list of --indicators.
+func (h *host) readIndicators(name string) (*indicator.Reading, error) {
+	if name == "-" {
+		return indicator.Read(h.stdin)
+	}
+	file, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, usagef("", "there is no file %q", name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read indicators: %w", err)
+	}
+	defer file.Close()
+	return indicator.Read(file)
+}
+
+// tellIndicators says on stderr what was read.
+func (h *host) tellIndicators(list *indicator.Reading, quiet bool) {
+	if !quiet {
+		var kinds []string
+		for _, kind := range indicator.Kinds() {
+			if n := list.Set.Count(kind); n > 0 {
+				kinds = append(kinds, fmt.Sprintf("%s: %d", kind, n))
+			}
+		}
+		line := fmt.Sprintf("indicators: %d, read as %s", list.Set.Len(), list.Format)
+		if len(kinds) > 0 {
+			line += " (" + strings.Join(kinds, ", ") + ")"
+		}
+		if list.Duplicates > 0 {
+			line += fmt.Sprintf("; %d more came twice", list.Duplicates)
+		}
+		note(h.stderr, line)
+		for _, why := range slices.Sorted(maps.Keys(list.LeftOut)) {
+			note(h.stderr, fmt.Sprintf("indicators: %d left out: %s", list.LeftOut[why], why))
+		}
+	}
+	if n := list.Set.Count(indicator.Hash); n > 0 {
+		note(h.stderr, fmt.Sprintf("indicators: %d hashes CANNOT be looked for: a tape holds no hashes of programs", n))
+	}
+	if n := list.Set.Count(indicator.Name); n > 0 && !quiet {
+		note(h.stderr, fmt.Sprintf("indicators: %d names are looked for in programs and their arguments: a tape does not hold what names were looked up", n))
+	}
+}
+
+// tellProblems says on stderr what was not understood.
+func (h *host) tellProblems(list *indicator.Reading, quiet bool) {
+	for i, p := range list.Problems {
+		if quiet || i == mostProblems {
+			break
+		}
+		note(h.stderr, fmt.Sprintf("indicators: %d: %q: %s", p.Line, p.Text, p.Why))
+	}
+	if n := len(list.Problems); n > 0 {
+		line := fmt.Sprintf("indicators: NOT understood: %d", n)
+		if quiet || n > mostProblems {
+			line += " (--check tells each of them)"
+		}
+		note(h.stderr, line)
+	}
+}
+
+// checkIndicators writes a row for each place of a list that was not understood.
+func (h *host) checkIndicators(q question, list *indicator.Reading) error {
+	write := func(to io.Writer) error {
+		out, err := query.NewRowWriter(q.format, to, query.FormatOptions{Raw: q.raw, Width: q.width})
+		if err != nil {
+			return err
+		}
+		if err := out.Begin([]string{"line", "text", "why"}); err != nil {
+			return err
+		}
+		for _, p := range list.Problems {
+			row := []query.Value{{Kind: query.Integer, Int: int64(p.Line)}, {Kind: query.Text, Bytes: []byte(p.Text)}, {Kind: query.Text, Bytes: []byte(p.Why)}}
+			if err := out.Row(row); err != nil {
+				return err
+			}
+		}
+		return out.End("")
+	}
+	h.tellIndicators(list, q.quiet)
+	if q.output != "" {
+		return writeWhole(q.output, write)
+	}
+	return write(h.stdout)
+}

@@ -1,0 +1,182 @@
+package indicator
+
+import (
+	"encoding/hex"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Parse reads one indicator as lists write them: an address, perhaps with a port,
+// a CIDR, a port, a URL, the name of a host or file, a path, or a hash. It takes
+// the ways in which reports make them harmless: hxxp://192.0.2[.]1, evil[.]example.
+func Parse(text string) (*Indicator, bool) {
+	text = refang(strings.TrimSpace(text))
+	if text == "" || len(text) > 4096 || strings.ContainsAny(text, "\x00\n\r") {
+		return nil, false
+	}
+	if i, ok := parseAddress(text); ok {
+		return i, true
+	}
+	if i, ok := ParsePort(text); ok {
+		return i, true
+	}
+	if text[0] == '/' || text[0] == '@' && len(text) > 1 {
+		return &Indicator{Kind: Path, Text: text}, true
+	}
+	if i, ok := parseHash(text); ok {
+		return i, true
+	}
+	if strings.Contains(text, "://") {
+		return parseURL(text)
+	}
+	return parseHost(text)
+}
+
+// refang undoes what makes an indicator harmless.
+func refang(text string) string {
+	if strings.ContainsAny(text, "[({") {
+		text = strings.NewReplacer("[.]", ".", "(.)", ".", "{.}", ".", "[dot]", ".", "(dot)", ".", "[:]", ":", "[://]", "://").Replace(text)
+	}
+	if rest, ok := cutPrefixFold(text, "hxxp"); ok {
+		text = "http" + rest
+	}
+	return text
+}
+
+func cutPrefixFold(text, prefix string) (string, bool) {
+	if len(text) < len(prefix) || !strings.EqualFold(text[:len(prefix)], prefix) {
+		return text, false
+	}
+	return text[len(prefix):], true
+}
+
+// parseAddress reads an address, a CIDR, or an address with a port.
+func parseAddress(text string) (*Indicator, bool) {
+	if a, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
+		return &Indicator{Kind: Address, Text: a.Unmap().WithZone("").String()}, true
+	}
+	if p, ok := parsePrefix(text); ok {
+		return &Indicator{Kind: Range, Text: p.String()}, true
+	}
+	if ap, err := netip.ParseAddrPort(text); err == nil {
+		return &Indicator{Kind: Address, Text: ap.Addr().Unmap().WithZone("").String(), Port: ap.Port()}, true
+	}
+	return nil, false
+}
+
+// parsePrefix reads an address or a CIDR as a range. Bits beyond its length are
+// ignored, and an IPv6 form of an IPv4 range is that range.
+func parsePrefix(text string) (netip.Prefix, bool) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		a = a.Unmap().WithZone("")
+		return netip.PrefixFrom(a, a.BitLen()), true
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, false
+	}
+	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+	}
+	return p.Masked(), true
+}
+
+// ParsePort reads a port: 4444, :4444, tcp/4444, 4444/tcp or "port 4444". The
+// protocol is not kept: a port is one of any protocol.
+func ParsePort(text string) (*Indicator, bool) {
+	word := strings.ToLower(text)
+	for _, prefix := range []string{"port ", "tcp/", "udp/", "tcp:", "udp:", ":"} {
+		word = strings.TrimPrefix(word, prefix)
+	}
+	word = strings.TrimSuffix(strings.TrimSuffix(word, "/tcp"), "/udp")
+	port, ok := parsePortNumber(strings.TrimSpace(word))
+	if !ok {
+		return nil, false
+	}
+	return &Indicator{Kind: Port, Text: portText(port), Port: port}, true
+}
+
+// parsePortNumber reads a number from 1 to 65535.
+func parsePortNumber(text string) (uint16, bool) {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return uint16(n), err == nil && n > 0 && text[0] != '+'
+}
+
+func portText(port uint16) string { return strconv.Itoa(int(port)) }
+
+// parseHash reads a digest in hex: MD5, SHA-1, SHA-224, SHA-256, SHA-384, SHA-512.
+func parseHash(text string) (*Indicator, bool) {
+	switch len(text) {
+	case 32, 40, 56, 64, 96, 128:
+		if _, err := hex.DecodeString(text); err == nil {
+			return &Indicator{Kind: Hash, Text: strings.ToLower(text)}, true
+		}
+	}
+	return nil, false
+}
+
+// parseURL takes the host of a URL, and its port when one is written.
+func parseURL(text string) (*Indicator, bool) {
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" {
+		return nil, false
+	}
+	i, ok := parseHost(u.Hostname())
+	if a, isAddress := parseAddress(u.Hostname()); isAddress {
+		i, ok = a, true
+	}
+	if !ok {
+		return nil, false
+	}
+	if u.Port() != "" {
+		port, ok := parsePortNumber(u.Port())
+		if !ok {
+			return nil, false
+		}
+		i.Port = port
+	}
+	return i, true
+}
+
+// parseHost reads the name of a host or of a file, perhaps with a port, *.domain
+// being that domain.
+func parseHost(text string) (*Indicator, bool) {
+	name, port := text, uint16(0)
+	if host, number, ok := strings.Cut(text, ":"); ok {
+		if port, ok = parsePortNumber(number); !ok {
+			return nil, false
+		}
+		name = host
+	}
+	name = strings.ToLower(strings.TrimPrefix(strings.TrimSuffix(name, "."), "*."))
+	if !isHostName(name) {
+		return nil, false
+	}
+	return &Indicator{Kind: Name, Text: name, Port: port}, true
+}
+
+// isHostName reports whether a name has at least two labels of letters, digits,
+// hyphens and underscores, and does not end like a number.
+func isHostName(name string) bool {
+	if len(name) > 253 {
+		return false
+	}
+	labels := strings.Split(name, ".")
+	if len(labels) < 2 {
+		return false
+	}
+	for _, label := range labels {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for _, r := range label {
+			if !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r > 127) {
+				return false
+			}
+		}
+	}
+	last := labels[len(labels)-1]
+	return len(last) >= 2 && (last[0] < '0' || last[0] > '9')
+}

@@ -1,0 +1,321 @@
+package query
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/conntape/conntape/query/indicator"
+	"zombiezen.com/go/sqlite"
+)
+
+// A tape has few endpoints and processes beside its connections. So a match goes
+// through those, and looks each up in the set, which costs the same however many
+// indicators there are; only then are the connections of those that were hit read.
+
+// MatchRequest is what to match, and how the answer ends.
+type MatchRequest struct {
+	Request        // Limit, Timeout and Clock of it
+	Window  Window // of processes that connected to nothing
+	All     bool   // port-0 UDP probes and AF_UNSPEC disconnects too
+}
+
+// MatchColumns are the columns of a match.
+func MatchColumns() []ColumnDoc {
+	return []ColumnDoc{
+		{"first_time", "when the first of them was issued; of a process that connected to nothing, when it started"},
+		{"last_time", "when the last one was"},
+		{"n", "connects; 0: the process itself matches, and connected to nothing"},
+		{"indicator", "what of the list matches"},
+		{"kind", "what it is of: address, range, port, name or path"},
+		{"label", "what the list says of it"},
+		{"where", "where it was met: remote, program, script or arguments"},
+		{"pid", "process"},
+		{"user", "its user"},
+		{"container", "its container; NULL: none that is known"},
+		{"remote", "address and port, or path"},
+		{"outcome", "what became of them"},
+		{"exe", "its program"},
+		{"cmdline", "its arguments, or its name in brackets when there are none"},
+		{"ancestry", "its ancestors, and itself last"},
+	}
+}
+
+// matchSQL has the columns of a match but for the four that are of the indicator,
+// and before them what to look the indicator up by.
+const matchSQL = `
+SELECT process_id, remote_address, remote_port, 1 AS by_remote,
+  min(time) AS first_time, max(last_time) AS last_time, sum(count) AS n, pid, user, container,
+  CASE
+    WHEN remote_port IS NULL THEN remote_address
+    WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
+    ELSE remote_address || ':' || remote_port
+  END AS remote,
+  CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
+  exe, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry
+FROM connections
+WHERE remote_address IN (SELECT value FROM json_each(:addresses))
+  AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+GROUP BY process_id, user, container, remote, 12
+UNION ALL
+SELECT process_id, remote_address, remote_port, 0,
+  min(time), max(last_time), sum(count), pid, user, container,
+  CASE
+    WHEN remote_port IS NULL THEN remote_address
+    WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
+    ELSE remote_address || ':' || remote_port
+  END AS remote,
+  CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
+  exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
+FROM connections
+WHERE process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes))
+  AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+GROUP BY process_id, user, container, remote, 12
+UNION ALL
+SELECT process_id, NULL, NULL, 0, min(coalesce(exec_time, start_time)), NULL, 0, pid, user, container,
+  NULL, NULL, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
+FROM processes
+WHERE process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes))
+  AND process_id NOT IN (SELECT process_id FROM connections WHERE process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes)))
+  AND coalesce(coalesce(exec_time, start_time) >= :since, 1) AND coalesce(coalesce(exec_time, start_time) < :until, 1)
+GROUP BY process_id
+ORDER BY 5, 1, 11, 4`
+
+// Match writes a row for each indicator of the set that something on the tape
+// matches, and each process, destination and outcome of it.
+func Match(ctx context.Context, conn *sqlite.Conn, set *indicator.Set, r MatchRequest, out RowWriter) (Result, error) {
+	if r.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, r.Timeout, errTimeLimit)
+		defer cancel()
+	}
+	m := &matcher{set: set, addresses: make(map[string]bool), processes: make(map[int64][]processHit), limit: r.Limit, out: out}
+	if err := m.find(ctx, conn); err != nil {
+		if errors.Is(err, errTimeLimit) {
+			return Result{}, fmt.Errorf("time limit of %s: nothing was answered in that time", r.Timeout)
+		}
+		return Result{}, err
+	}
+	request := Request{SQL: matchSQL, Timeout: r.Timeout, Clock: r.Clock, Params: map[string]Value{
+		"all": {Kind: Integer, Int: int64(boolOrder(r.All))}, "since": tapeTimeValue(r.Window.Since), "until": tapeTimeValue(r.Window.Until),
+		"addresses": jsonValue(sortedKeys(m.addresses)), "processes": jsonValue(m.processIDs()),
+	}}
+	result, err := Run(ctx, conn, request, m)
+	if errors.Is(err, errEnough) {
+		result.Cut = rowLimitText(r.Limit)
+		err = out.End(result.Cut)
+	}
+	result.Rows = m.rows
+	return result, err
+}
+
+// errEnough ends a match at its row limit.
+var errEnough = errors.New("row limit")
+
+// matcher finds what matches, and writes it as RowWriter of matchSQL.
+type matcher struct {
+	set       *indicator.Set
+	addresses map[string]bool        // of endpoints that match, as they are on the tape
+	processes map[int64][]processHit // by process_id
+	out       RowWriter
+	limit     int64
+	rows      int64
+	row       []Value
+}
+
+// processHit is an indicator that a process matches by what it is.
+type processHit struct {
+	*indicator.Indicator
+	where string // program, script or arguments
+}
+
+// find looks up every endpoint and every process.
+func (m *matcher) find(ctx context.Context, conn *sqlite.Conn) error {
+	_, err := Run(ctx, conn, Request{SQL: `SELECT DISTINCT family, address, port FROM endpoints`}, eachRow(func(row []Value) error {
+		address := string(row[1].Bytes)
+		if len(m.byRemote(address, row[2])) > 0 {
+			m.addresses[address] = true
+		}
+		return nil
+	}))
+	if err != nil {
+		return err
+	}
+	if m.set.Count(indicator.Name)+m.set.Count(indicator.Path) == 0 {
+		return nil
+	}
+	_, err = Run(ctx, conn, Request{SQL: `SELECT process_id, exe, script, cmdline FROM processes GROUP BY process_id`}, eachRow(func(row []Value) error {
+		if hits := m.byProcess(string(row[1].Bytes), string(row[2].Bytes), string(row[3].Bytes)); len(hits) > 0 {
+			m.processes[row[0].Int] = hits
+		}
+		return nil
+	}))
+	return err
+}
+
+// byRemote returns the indicators that an endpoint matches.
+func (m *matcher) byRemote(address string, port Value) []*indicator.Indicator {
+	if a, ok := parseAddress(address); ok {
+		return m.set.ByAddress(a, uint16(port.Int))
+	}
+	if port.Kind == Integer && port.Int > 0 {
+		return m.set.ByAddress(netip.Addr{}, uint16(port.Int))
+	}
+	return m.set.ByPath(address)
+}
+
+// byProcess returns the indicators that a program, its script or its arguments
+// match.
+func (m *matcher) byProcess(exe, script, cmdline string) []processHit {
+	var hits []processHit
+	add := func(where string, list []*indicator.Indicator) {
+		for _, i := range list {
+			if !slices.ContainsFunc(hits, func(h processHit) bool { return h.Indicator == i }) {
+				hits = append(hits, processHit{i, where})
+			}
+		}
+	}
+	for _, f := range []struct{ where, path string }{{"program", exe}, {"script", script}} {
+		if file := strings.TrimSuffix(f.path, " (deleted)"); file != "" {
+			add(f.where, m.set.ByPath(file))
+			add(f.where, m.set.ByFile(path.Base(file)))
+		}
+	}
+	for word := range hostNames(cmdline) {
+		name, port, _ := strings.Cut(word, ":")
+		var list []*indicator.Indicator
+		for _, i := range m.set.ByHost(name) {
+			if i.Port == 0 || strconv.Itoa(int(i.Port)) == port {
+				list = append(list, i)
+			}
+		}
+		add("arguments", list)
+	}
+	return hits
+}
+
+// hostNames returns what may be the name of a host in a text, with the port that
+// follows it.
+func hostNames(text string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for word := range strings.FieldsFuncSeq(text, func(r rune) bool {
+			return r < 128 && !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_' || r == ':')
+		}) {
+			for _, word := range splitSchemes(word) {
+				if strings.Contains(word, ".") && !yield(word) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// splitSchemes parts a word at the colons that no port follows.
+func splitSchemes(word string) []string {
+	parts := strings.Split(word, ":")
+	var words []string
+	for i := 0; i < len(parts); i++ {
+		one := parts[i]
+		if i+1 < len(parts) && parts[i+1] != "" && strings.Trim(parts[i+1], "0123456789") == "" {
+			one += ":" + parts[i+1]
+			i++
+		}
+		words = append(words, one)
+	}
+	return words
+}
+
+func (m *matcher) processIDs() []string {
+	ids := make([]string, 0, len(m.processes)) // as text: JSON numbers may lose digits
+	for id := range m.processes {
+		ids = append(ids, strconv.FormatInt(id, 10))
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Begin writes the header.
+func (m *matcher) Begin([]string) error {
+	var names []string
+	for _, c := range MatchColumns() {
+		names = append(names, c.Name)
+	}
+	return m.out.Begin(names)
+}
+
+// Row writes a row for each indicator that one of matchSQL matches.
+func (m *matcher) Row(values []Value) error {
+	if values[3].Int == 0 {
+		for _, hit := range m.processes[values[0].Int] {
+			if err := m.write(values[4:], hit.Indicator, hit.where); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, i := range m.byRemote(string(values[1].Bytes), values[2]) {
+		if err := m.write(values[4:], i, "remote"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write writes one row: three columns, those of the indicator, and the others.
+func (m *matcher) write(values []Value, i *indicator.Indicator, where string) error {
+	if m.limit > 0 && m.rows == m.limit {
+		return errEnough
+	}
+	m.rows++
+	text := func(s string) Value {
+		if s == "" {
+			return Value{Kind: Null}
+		}
+		return Value{Kind: Text, Bytes: []byte(s)}
+	}
+	m.row = append(append(m.row[:0], values[:3]...), text(i.String()), text(string(i.Kind)), text(i.Label), text(where))
+	return m.out.Row(append(m.row, values[3:]...))
+}
+
+// End completes the answer.
+func (m *matcher) End(cut string) error { return m.out.End(cut) }
+
+// eachRow is a RowWriter that hands each row to a function.
+type eachRow func([]Value) error
+
+// Begin does nothing.
+func (eachRow) Begin([]string) error { return nil }
+
+// Row calls the function.
+func (f eachRow) Row(values []Value) error { return f(values) }
+
+// End does nothing, but for an answer that is not whole.
+func (eachRow) End(cut string) error {
+	if cut != "" {
+		return errTimeLimit
+	}
+	return nil
+}
+
+func jsonValue(list []string) Value {
+	text, err := json.Marshal(list)
+	if err != nil { // texts always can
+		text = []byte("[]")
+	}
+	return Value{Kind: Text, Bytes: text}
+}
+
+func sortedKeys(set map[string]bool) []string {
+	keys := make([]string, 0, len(set))
+	for k := range set {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
