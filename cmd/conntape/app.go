@@ -23,6 +23,7 @@ func (h *host) newApp() (*cli.App, error) {
 		Commands: []*cli.Command{
 			h.recordCommand(),
 			h.queryCommand(library),
+			h.tailCommand(),
 			h.exportCommand(),
 			h.statusCommand(),
 			h.versionCommand(),

@@ -12,6 +12,13 @@ import (
 // The commands that test scripts have beside those of testscript: the program
 // itself, and one that writes a fixture tape.
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(liveVariable); dir != "" {
+		if err := liveMain(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(exitFailed)
+		}
+		return
+	}
 	testscript.Main(m, map[string]func(){
 		"conntape": main,
 		"fixture":  func() { os.Exit(fixtureMain()) },

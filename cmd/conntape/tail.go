@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store"
+	"github.com/urfave/cli/v2"
+)
+
+// tailShare is how many times as long as it looked a tail waits, at least: looking
+// copies the segment that is being recorded.
+const tailShare = 10
+
+func (h *host) tailCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "tail",
+		Usage: "show connections as they are recorded, one a line",
+		Description: `Shows the newest connections and then each that follows, until Ctrl-C: when (time of day), who, what
+became of it and where to. It goes on when the recorder is restarted, and says on stderr when it stops,
+when it is there again, and what was lost. Into a pipe nothing is cut, and --format jsonl has the same
+as data. What is shown was safely on the disk first, a second or so after it happened.
+
+Examples:
+  conntape tail
+  conntape tail --exe curl --outcome refused
+  conntape tail --where "not is_private(remote_address) and loginuid is null"`,
+		Flags: []cli.Flag{
+			dirFlag("the tape: its directory, or one segment file"), tzFlag(), formatFlag([]string{"line", "jsonl"}, "line"),
+			limitFlag("`N` connections, then end; 0 for no end", 0), quietFlag(),
+			&cli.Int64Flag{Name: "lines", Usage: "`N` connections from before to begin with", Value: 10},
+			&cli.StringFlag{Name: "where", Usage: "`SQL` expression over the columns of connections"},
+			&cli.StringFlag{Name: "exe", Usage: "`NAME` of the program, or its path"},
+			&cli.StringFlag{Name: "to", Usage: "`ADDRESS`, CIDR, or path of a UNIX socket that is connected to"},
+			&cli.Int64Flag{Name: "port", Usage: "`N` remote port"},
+			&cli.Int64Flag{Name: "pid", Usage: "`N` process"},
+			&cli.StringFlag{Name: "user", Usage: "`NAME` of the user"},
+			&cli.StringFlag{Name: "container", Usage: "`TEXT` in the name of the container"},
+			&cli.StringFlag{Name: "outcome", Usage: "`WORD` established, refused, denied …"},
+			&cli.BoolFlag{Name: "all", Usage: "with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too"},
+		},
+		Action: h.tail,
+	}
+}
+
+// tailing is one tail at work.
+type tailing struct {
+	h     *host
+	dir   string
+	clock query.Clock
+	tail  *query.Tail
+	out   query.RowWriter
+	quiet bool
+
+	limit, shown int64
+	recording    bool
+	gaps         map[string]bool // those that were told
+	trouble      string          // the error that was told last
+}
+
+func (h *host) tail(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	t := &tailing{h: h, quiet: c.Bool("quiet"), limit: c.Int64("limit"), gaps: make(map[string]bool)}
+	var err error
+	if t.dir, err = h.readDir(c); err != nil {
+		return err
+	}
+	zone, err := readZone(c)
+	if err != nil {
+		return err
+	}
+	t.clock = query.Clock{Now: h.now(), Zone: zone}
+	width, terminal := h.width()
+	switch format := c.String("format"); {
+	case !c.IsSet("format") || format == "line":
+		t.out = query.NewLineWriter(h.stdout, width, zone, h.palette(terminal))
+	case format == "jsonl":
+		t.out = &lineByLine{open: func() (query.RowWriter, error) {
+			out, err := query.NewRowWriter("jsonl", h.stdout, query.FormatOptions{})
+			return query.InZone(out, zone), err
+		}}
+	default:
+		return query.CheckFormat(format, "line", "jsonl")
+	}
+	t.tail = query.NewTail(query.Filter{
+		Where: c.String("where"), Exe: c.String("exe"), To: c.String("to"), Port: c.Int64("port"), PID: c.Int64("pid"),
+		User: c.String("user"), Container: c.String("container"), Outcome: c.String("outcome"), All: c.Bool("all"),
+	}, h.now().UnixNano())
+	if err := t.begin(c.Context, c.Int64("lines")); err != nil {
+		return err
+	}
+	return t.follow(c.Context)
+}
+
+// begin makes sure that the tape and the filter are right, and says what there is.
+func (t *tailing) begin(ctx context.Context, lines int64) error {
+	tape, err := store.OpenTape(t.dir)
+	if err != nil {
+		return err
+	}
+	defer tape.Close()
+	covered, err := tape.Coverage()
+	if err != nil {
+		return err
+	}
+	if err := t.tail.Check(ctx, tape.Conn(), t.clock); err != nil {
+		return err
+	}
+	if lines > 0 {
+		if err := t.tail.Back(ctx, tape.Conn(), lines, t.clock); err != nil {
+			return err
+		}
+	}
+	for _, g := range covered.Gaps {
+		t.gaps[gapKey(g)] = true
+	}
+	t.recording = covered.Recording
+	if !covered.Recording {
+		t.say("NOT recording: nothing new will be shown until a recorder is started")
+	}
+	return nil
+}
+
+// follow looks whenever the tape has changed, until the context ends.
+func (t *tailing) follow(ctx context.Context) error {
+	const soonest = 500 * time.Millisecond
+	last := ""
+	for {
+		started := time.Now()
+		if now := t.fingerprint(); now != last || now == "" {
+			switch err := t.look(ctx); {
+			case ctx.Err() != nil:
+				return nil // Ctrl-C is how a tail ends
+			case errors.Is(err, errTailWrite):
+				return err
+			default:
+				t.tellTrouble(err)
+				if err == nil {
+					last = now
+				}
+			}
+		}
+		if t.limit > 0 && t.shown >= t.limit {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(max(soonest, tailShare*time.Since(started))):
+		}
+	}
+}
+
+// fingerprint changes whenever a file of the tape does.
+func (t *tailing) fingerprint() string {
+	names, err := filepath.Glob(filepath.Join(t.dir, "*.db*"))
+	if info, statErr := os.Stat(t.dir); err != nil || statErr == nil && !info.IsDir() {
+		names = []string{t.dir, t.dir + "-wal"}
+	}
+	var b strings.Builder
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil {
+			fmt.Fprintln(&b, name, info.Size(), info.ModTime().UnixNano())
+		}
+	}
+	return b.String()
+}
+
+// errTailWrite marks an error of stdout, which ends the tail.
+var errTailWrite = errors.New("write connections")
+
+// look shows what is new.
+func (t *tailing) look(ctx context.Context) error {
+	tape, err := store.OpenTape(t.dir)
+	if err != nil {
+		return err
+	}
+	defer tape.Close()
+	covered, err := tape.Coverage()
+	if err != nil {
+		return err
+	}
+	left := int64(0)
+	if t.limit > 0 {
+		left = t.limit - t.shown
+	}
+	out := &writeErrors{RowWriter: t.out}
+	n, err := t.tail.Look(ctx, tape.Conn(), t.clock, left, out)
+	t.shown += n
+	if out.err != nil {
+		return fmt.Errorf("%w: %w", errTailWrite, out.err)
+	}
+	if err == nil {
+		t.tellCoverage(covered)
+	}
+	return err
+}
+
+// tellCoverage says what has changed of what is recorded at all.
+func (t *tailing) tellCoverage(c store.Coverage) {
+	for _, g := range c.Gaps {
+		if key := gapKey(g); !t.gaps[key] {
+			t.gaps[key] = true
+			if !g.To.IsZero() {
+				t.say(fmt.Sprintf("gap of %v, %d connections lost: %s", g.To.Sub(g.From).Round(time.Millisecond), g.Lost, strings.TrimSpace(g.Cause+" "+g.Detail)))
+			}
+		}
+	}
+	switch {
+	case c.Recording && !t.recording:
+		t.say(fmt.Sprintf("recording again, by process %d", c.PID))
+	case !c.Recording && t.recording:
+		t.say("recording STOPPED: waiting for it to go on")
+	}
+	t.recording = c.Recording
+}
+
+// tellTrouble says once why a look did not work; the next one may.
+func (t *tailing) tellTrouble(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != t.trouble && text != "" {
+		t.say("cannot look, and will try again: " + text)
+	}
+	t.trouble = text
+}
+
+func (t *tailing) say(line string) {
+	if !t.quiet {
+		note(t.h.stderr, line)
+	}
+}
+
+func gapKey(g store.GapInfo) string {
+	return fmt.Sprint(g.Segment, g.Cause, g.From.UnixNano(), g.To.UnixNano(), g.Lost)
+}
+
+// writeErrors remembers an error of writing, to tell it from one of reading.
+type writeErrors struct {
+	query.RowWriter
+	err error
+}
+
+// Row keeps the error.
+func (w *writeErrors) Row(values []query.Value) error {
+	w.err = w.RowWriter.Row(values)
+	return w.err
+}
+
+// End keeps the error.
+func (w *writeErrors) End(cut string) error {
+	w.err = w.RowWriter.End(cut)
+	return w.err
+}
+
+// lineByLine opens a writer for each look, so that what was seen is written at once.
+type lineByLine struct {
+	query.RowWriter
+	open func() (query.RowWriter, error)
+}
+
+// Begin opens the next one.
+func (l *lineByLine) Begin(columns []string) (err error) {
+	if l.RowWriter, err = l.open(); err != nil {
+		return err
+	}
+	return l.RowWriter.Begin(columns)
+}
+
+// palette returns colours when stdout is a terminal that wants them:
+// https://no-color.org
+func (h *host) palette(terminal bool) query.Palette {
+	return query.Palette(terminal && h.getenv("NO_COLOR") == "" && h.getenv("TERM") != "dumb")
+}

@@ -1,0 +1,43 @@
+package query
+
+// Palette says whether text is painted. What is painted is safe before: colours
+// are put around text and are never part of a cell.
+type Palette bool
+
+// Escape sequences of colours: https://www.ecma-international.org/publications-and-standards/standards/ecma-48/
+const (
+	colorNone   = "\x1b[0m"
+	colorBold   = "\x1b[1m"
+	colorFaint  = "\x1b[2m"
+	colorRed    = "\x1b[31m"
+	colorGreen  = "\x1b[32m"
+	colorYellow = "\x1b[33m"
+	colorCyan   = "\x1b[36m"
+)
+
+// paint puts a colour around a text.
+func (p Palette) paint(color, text string) string {
+	if !bool(p) || color == "" || text == "" {
+		return text
+	}
+	return color + text + colorNone
+}
+
+// outcome paints a text that shows an outcome.
+func (p Palette) outcome(outcome, shown string) string { return p.paint(outcomeColor(outcome), shown) }
+
+// outcomeColor returns the colour of an outcome or of the change that diff tells,
+// "" for most.
+func outcomeColor(outcome string) string {
+	switch outcome {
+	case "established":
+		return colorGreen
+	case "denied", "refused", "failed":
+		return colorRed
+	case "timed out", "unreachable", "interrupted":
+		return colorYellow
+	case "name probe", "disconnected", "unknown":
+		return colorFaint
+	}
+	return ""
+}
