@@ -62,6 +62,56 @@ func TestFloodIsCoalescedExactlyWhileTheDiskStalls(t *testing.T) {
 	}
 }
 
+// What the ring still holds when the time for the last drain is up has been seen, and is lost.
+func TestWhatIsLeftInTheRingIsLost(t *testing.T) {
+	for name, left := range map[string]struct {
+		stopWithin time.Duration
+		connects   int // that are in the ring when capture ends
+		never      int // that were sent and do not come
+		lost       uint64
+	}{
+		"all is read":      {time.Minute, 7, 0, 0},
+		"no time":          {0, 7, 0, 7},
+		"it does not come": {time.Minute, 7, 3, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src, out := newScript(), newMemory()
+			c := quick()
+			c.stopWithin = left.stopWithin
+			k := key(1, 1, 1)
+			src.process(execOf(k, bpf.ProcessKey{}, bootNow(), "/bin/late", "late\x00"))
+			src.onDetach = func() {
+				for i := range left.connects {
+					src.connect(connectBy(k, bootNow()+uint64(i)))
+				}
+				src.mu.Lock()
+				src.counters.Seen += uint64(left.never)
+				src.counters.Sent += uint64(left.never)
+				src.mu.Unlock()
+			}
+			if err := start(t, src, out, c, Options{})(); err != nil {
+				t.Fatal(err)
+			}
+			accounted(t, out)
+			if out.counters["lost_unread"] != left.lost || out.counters["lost"] != left.lost {
+				t.Errorf("counters %v, want %d lost", out.counters, left.lost)
+			}
+			var gaps []store.Gap
+			for _, g := range out.gaps {
+				if g.Cause == causeUnread {
+					gaps = append(gaps, g)
+				}
+			}
+			if left.lost == 0 && len(gaps) == 0 {
+				return
+			}
+			if len(gaps) != 1 || gaps[0].Lost != left.lost {
+				t.Errorf("gaps %+v, want one of %d", gaps, left.lost)
+			}
+		})
+	}
+}
+
 func TestFloodOfDifferentAddressesIsLostAndCountedAtTheBound(t *testing.T) {
 	src, out := newScript(), newMemory()
 	out.gate = make(chan struct{})

@@ -16,15 +16,17 @@ const (
 	// nobody wakes us. A batch is due by the time of its first attempt, so that waiting here makes nothing later.
 	pollActive = 200 * time.Millisecond
 	pollIdle   = time.Second
+	// pollBusy is how soon to look again whether the writer is free for a batch that is due.
+	pollBusy = 20 * time.Millisecond
 	// idleAfter is how long the ring has to stay empty before pollIdle will do.
 	idleAfter = uint64(3 * time.Second)
 	// busyProcesses is the number of process records between two looks from which on the host is not idle, whoever
 	// connects or not: a thirtieth of what their ring holds.
 	busyProcesses = 500
 	// passEvery is the number of records after which housekeeping is looked at even if the ring is never empty.
-	passEvery = 256
-	// stopWithin bounds the last drain, should source and counters not agree.
-	stopWithin = 3 * time.Second
+	passEvery = 4096
+	// endsWithin bounds how long a program that was detached may still be about to send.
+	endsWithin = 300 * time.Millisecond
 )
 
 // drain reads records until ctx ends or the source does. Nothing here waits for the disk.
@@ -60,8 +62,12 @@ func (r *recorder) pollUntil(now uint64) time.Time {
 		wait = pollIdle
 	}
 	if r.opened != 0 {
+		soon := time.Millisecond
+		if !r.queue.idle() { // what is due has to wait for the writer
+			soon = pollBusy
+		}
 		due := time.Duration(r.opened+uint64(r.config.batchAge)) - time.Duration(now)
-		wait = min(wait, max(due, time.Millisecond))
+		wait = min(wait, max(due, soon))
 	}
 	return time.Now().Add(min(wait, r.config.tick, r.config.batchAge))
 }
@@ -266,7 +272,7 @@ func (r *recorder) finish() error {
 	if err := r.src.Detach(); err != nil {
 		errs = append(errs, fmt.Errorf("detach: %w", err))
 	}
-	errs = append(errs, r.drainRest(time.Now().Add(stopWithin)))
+	errs = append(errs, r.drainRest(time.Now().Add(r.config.stopWithin)))
 	now := r.boot()
 	for range 2 { // two absences tell what is gone without a record
 		errs = append(errs, r.sweep(now, 0))
@@ -277,10 +283,12 @@ func (r *recorder) finish() error {
 
 // drainRest reads until the ring is empty and holds no more than was read, or time is up.
 func (r *recorder) drainRest(until time.Time) error {
-	for time.Now().Before(until) {
-		err := r.src.ReadConnect(time.Now(), &r.rec)
+	var empty time.Time // since when, though more was sent: a program may still be at it
+	for now := time.Now(); now.Before(until); now = time.Now() {
+		err := r.src.ReadConnect(now, &r.rec)
 		if err == nil {
 			r.take(&r.rec)
+			empty = time.Time{}
 			continue
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -294,7 +302,18 @@ func (r *recorder) drainRest(until time.Time) error {
 			r.horizon = r.boot()
 			break
 		}
+		if empty.IsZero() {
+			empty = now
+		} else if now.Sub(empty) > endsWithin {
+			break
+		}
+		time.Sleep(time.Millisecond)
 	}
-	_, err := r.drainProcesses()
+	counters, err := r.src.Counters()
+	if err != nil {
+		return fmt.Errorf("read counters: %w", err)
+	}
+	r.ledger.unread = counters.Sent - min(counters.Sent, r.ledger.received)
+	_, err = r.drainProcesses()
 	return err
 }

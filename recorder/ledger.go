@@ -15,6 +15,7 @@ const (
 	causeMissed      = "missed probes"     // the kernel did not run a program
 	causeProcessRing = "process ring full" // descriptions were lost, no connects
 	causeStore       = "store error"       // the tape could not be written
+	causeUnread      = "ring not read"     // recording stopped before all of it was read
 )
 
 // ledger accounts for every attempt. Each is in exactly one of stored (it has a row), coalesced (it is counted in
@@ -32,6 +33,7 @@ type ledger struct {
 	updated   uint64            // rows that got a result later
 	inFlight  uint64            // rows made of attempts that had not returned
 	recovered uint64            // of those, attempts whose record was lost after all
+	unread    uint64            // records that were left in the ring at the end
 	refused   map[string]uint64 // attempts that were refused, by cause
 
 	// The writer's part: a batch that could not be written anywhere.
@@ -59,6 +61,7 @@ func (l *ledger) lost() map[string]uint64 {
 		causeMissed: l.kernel.Missed,
 		causeMemory: l.refused[causeMemory],
 		causeStore:  l.refused[causeStore] + l.dropped.Load(),
+		causeUnread: l.unread,
 	}
 }
 
@@ -117,6 +120,7 @@ var lostNames = map[string]string{
 	causeMemory: "memory",
 	causeMissed: "missed",
 	causeStore:  "store",
+	causeUnread: "unread",
 }
 
 // gaps keeps the latest loss of each cause, so that one that lasts is one row.
@@ -200,6 +204,8 @@ func detailOf(cause string, described uint64) string {
 		return "the kernel did not run a probe this many times"
 	case causeProcessRing:
 		return fmt.Sprintf("%d process descriptions; connects are complete", described)
+	case causeUnread:
+		return "recording was stopped before the ring was read to its end"
 	case causeStore:
 		return "the tape could not be written"
 	}

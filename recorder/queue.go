@@ -41,6 +41,7 @@ type queue struct {
 	used  atomic.Int64 // bytes accounted for all that is not written yet
 	open  *batch
 	merge map[mergeKey]int // rows of the open batch that were made past half of the bound
+	last  int              // rows of the batch before the open one: the best guess at how many there will be
 
 	spares chan []store.Connection
 
@@ -131,7 +132,7 @@ func (q *queue) append(row *store.Connection, cost int64) {
 		select {
 		case b.Connections = <-q.spares:
 		default:
-			b.Connections = make([]store.Connection, 0, 1024)
+			b.Connections = make([]store.Connection, 0, min(max(q.last, 1024), spareLimit))
 		}
 	}
 	b.Connections = append(b.Connections, *row)
@@ -155,6 +156,7 @@ func (q *queue) idle() bool {
 func (q *queue) push() {
 	b := q.open
 	q.open = &batch{}
+	q.last = len(b.Connections)
 	clear(q.merge)
 	q.mu.Lock()
 	q.ready = append(q.ready, b)

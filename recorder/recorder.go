@@ -104,13 +104,14 @@ type config struct {
 	tick        time.Duration // of housekeeping
 	flightAge   time.Duration // after which an attempt that has not returned is written
 	heartbeat   time.Duration // longest time without a batch
+	stopWithin  time.Duration // of the last drain: whoever stops a service waits for it. What is left then is lost
 	retryDelays []time.Duration
 }
 
 func configOf(o Options) config {
 	c := config{
 		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer,
-		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, retryDelays: defaultRetries(),
+		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, stopWithin: 10 * time.Second, retryDelays: defaultRetries(),
 	}
 	if c.batchAge == 0 {
 		c.batchAge = DefaultBatchAge

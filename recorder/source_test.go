@@ -27,6 +27,7 @@ type script struct {
 	counters  bpf.Counters
 	reads     int  // calls of ReadConnect that had to wait
 	detached  bool // after which nothing is captured
+	onDetach  func()
 	failure   error
 }
 
@@ -39,6 +40,9 @@ func (s *script) BlindSpots() []string { return []string{"nothing that a test co
 func (s *script) Close() error         { return nil }
 
 func (s *script) Detach() error {
+	if s.onDetach != nil {
+		s.onDetach()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.detached = true
@@ -318,6 +322,6 @@ func aliveOf(k, parent bpf.ProcessKey, exe string) bpf.Process {
 func quick() config {
 	return config{
 		batchAge: 20 * time.Millisecond, batchRows: 1000, buffer: 16 << 20, tick: 10 * time.Millisecond,
-		flightAge: 30 * time.Millisecond, heartbeat: time.Hour, retryDelays: []time.Duration{time.Millisecond, time.Millisecond},
+		flightAge: 30 * time.Millisecond, heartbeat: time.Hour, stopWithin: time.Minute, retryDelays: []time.Duration{time.Millisecond, time.Millisecond},
 	}
 }
