@@ -1,0 +1,192 @@
+package tapelog
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// originPrefix begins the first line of every checkpoint; the id of the log
+// follows.
+const originPrefix = "conntape/"
+
+// Checkpoint is the head of a log at one size.
+type Checkpoint struct {
+	Origin string
+	Size   int64
+	Root   tlog.Hash
+}
+
+// String returns the three lines that are signed (C2SP tlog-checkpoint).
+func (c Checkpoint) String() string {
+	return fmt.Sprintf("%s\n%d\n%s\n", c.Origin, c.Size, c.Root)
+}
+
+// errCheckpoint is what every error of ParseCheckpoint is.
+var errCheckpoint = errors.New("not a checkpoint")
+
+// ParseCheckpoint reads what String wrote, and nothing else.
+func ParseCheckpoint(text string) (Checkpoint, error) {
+	lines := strings.Split(text, "\n")
+	if len(lines) != 4 || lines[3] != "" {
+		return Checkpoint{}, fmt.Errorf("%w: it has not three lines", errCheckpoint)
+	}
+	size, err := strconv.ParseInt(lines[1], 10, 64)
+	if err != nil || size < 0 {
+		return Checkpoint{}, fmt.Errorf("%w: bad size", errCheckpoint)
+	}
+	root, err := tlog.ParseHash(lines[2])
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("%w: bad root", errCheckpoint)
+	}
+	c := Checkpoint{lines[0], size, root}
+	if !validOrigin(c.Origin) || c.String() != text {
+		return Checkpoint{}, fmt.Errorf("%w: not written as it should be", errCheckpoint)
+	}
+	return c, nil
+}
+
+// validOrigin reports whether origin may be the first line of a checkpoint and
+// the name of a key.
+func validOrigin(origin string) bool {
+	id, ok := strings.CutPrefix(origin, originPrefix)
+	if !ok || id == "" || len(id) > 64 {
+		return false
+	}
+	for _, r := range id {
+		if !strings.ContainsRune("0123456789abcdefghijklmnopqrstuvwxyz-", r) {
+			return false
+		}
+	}
+	return true
+}
+
+// ParseHead reads a signed checkpoint as [Log.Head] and "conntape checkpoint"
+// write it. Its signature is returned and not verified: the key that it needs is
+// in the log.
+func ParseHead(text []byte) (c Checkpoint, signature []byte, err error) {
+	if len(text) > maxLine {
+		return c, nil, fmt.Errorf("%w: longer than %d bytes", errCheckpoint, maxLine)
+	}
+	body, rest, ok := strings.Cut(string(text), "\n\n")
+	if !ok {
+		return c, nil, fmt.Errorf("%w: it is not signed", errCheckpoint)
+	}
+	if c, err = ParseCheckpoint(body + "\n"); err != nil {
+		return c, nil, err
+	}
+	line, rest, ok := strings.Cut(rest, "\n")
+	if !ok || rest != "" {
+		return c, nil, fmt.Errorf("%w: it has not one signature", errCheckpoint)
+	}
+	words := strings.Split(line, " ")
+	if len(words) != 3 || words[0] != "—" || words[1] != c.Origin {
+		return c, nil, fmt.Errorf("%w: its signature is of another origin", errCheckpoint)
+	}
+	raw, err := base64.StdEncoding.Strict().DecodeString(words[2])
+	if err != nil || len(raw) != 4+ed25519.SignatureSize {
+		return c, nil, fmt.Errorf("%w: bad signature", errCheckpoint)
+	}
+	return c, raw[4:], nil
+}
+
+// signer signs notes with an Ed25519 key whose bytes can be erased, which those
+// of note.NewSigner cannot.
+type signer struct {
+	name string
+	hash uint32
+	key  ed25519.PrivateKey
+}
+
+func newSigner(name string, seed *[ed25519.SeedSize]byte) (*signer, error) {
+	key := ed25519.NewKeyFromSeed(seed[:])
+	verifier, err := note.NewVerifier(verifierKey(name, publicKey(key)))
+	if err != nil {
+		return nil, fmt.Errorf("make signer: %w", err)
+	}
+	return &signer{name: name, hash: verifier.KeyHash(), key: key}, nil
+}
+
+// Name returns the name of the key: the origin.
+func (s *signer) Name() string { return s.name }
+
+// KeyHash returns what tells this key from others of its name.
+func (s *signer) KeyHash() uint32 { return s.hash }
+
+// Sign signs the text of a note.
+func (s *signer) Sign(text []byte) ([]byte, error) { return ed25519.Sign(s.key, text), nil }
+
+// erase overwrites the key in memory.
+func (s *signer) erase() { clear(s.key) }
+
+func publicKey(key ed25519.PrivateKey) (public [ed25519.PublicKeySize]byte) {
+	copy(public[:], key.Public().(ed25519.PublicKey))
+	return public
+}
+
+// verifierKey returns a public key as people keep it: NAME+HASH+KEY, the
+// encoding of golang.org/x/mod/sumdb/note.
+func verifierKey(name string, key [ed25519.PublicKeySize]byte) string {
+	text, err := note.NewEd25519VerifierKey(name, key[:])
+	if err != nil {
+		return "" // only a key of another length is refused
+	}
+	return text
+}
+
+// ParseKey reads a verifier key as verifierKey wrote it, and returns the origin
+// of the log that it is of.
+func ParseKey(text string) (origin string, key [ed25519.PublicKeySize]byte, err error) {
+	errKey := errors.New("not a verifier key of a log")
+	name, rest, ok := strings.Cut(text, "+")
+	if !ok || !validOrigin(name) {
+		return "", key, errKey
+	}
+	_, data, ok := strings.Cut(rest, "+")
+	raw, err := base64.StdEncoding.Strict().DecodeString(data)
+	if !ok || err != nil || len(raw) != 1+len(key) {
+		return "", key, errKey
+	}
+	copy(key[:], raw[1:])
+	if verifierKey(name, key) != text {
+		return "", key, errKey
+	}
+	return name, key, nil
+}
+
+// formatHead returns the signed checkpoint: the note that people keep.
+func formatHead(c Checkpoint, key [ed25519.PublicKeySize]byte, signature []byte) ([]byte, error) {
+	verifier, err := note.NewVerifier(verifierKey(c.Origin, key))
+	if err != nil {
+		return nil, fmt.Errorf("format checkpoint: %w", err)
+	}
+	text := []byte(c.String())
+	done := finished{name: c.Origin, hash: verifier.KeyHash(), signature: signature}
+	signed, err := note.Sign(&note.Note{Text: string(text)}, &done)
+	if err != nil {
+		return nil, fmt.Errorf("format checkpoint: %w", err)
+	}
+	return signed, nil
+}
+
+// finished is a note.Signer that has signed already.
+type finished struct {
+	name      string
+	hash      uint32
+	signature []byte
+}
+
+// Name returns the name of the key.
+func (f *finished) Name() string { return f.name }
+
+// KeyHash returns what tells the key from others of its name.
+func (f *finished) KeyHash() uint32 { return f.hash }
+
+// Sign returns the signature that there is.
+func (f *finished) Sign([]byte) ([]byte, error) { return f.signature, nil }

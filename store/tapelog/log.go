@@ -1,0 +1,266 @@
+package tapelog
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+)
+
+// Options say how a log is kept.
+type Options struct {
+	// Give hands a new file or directory to those who may read the tape; nil:
+	// its mode alone is set.
+	Give   func(path string, mode fs.FileMode) error
+	Logger *slog.Logger // nil: discard
+}
+
+// Log is a log that is being written. One process at a time may have it open;
+// the tape's lock sees to that. It is safe for concurrent use.
+type Log struct {
+	files   files
+	logger  *slog.Logger
+	perPart int64 // leaves in a part
+
+	mu      sync.Mutex
+	keys    *keyFile
+	state   *state
+	pending *pending // a leaf that is signed and could not be written
+	part    file     // nil: the last one could not be written
+	number  int      // of the last part
+	first   int64    // its first leaf
+	end     int64    // where its next line goes
+	head    []byte   // signed checkpoint of the last leaf that was appended
+	created bool
+	closed  bool
+}
+
+// pending is a leaf on its way to the disk. It is signed once: should it have to
+// be written again, it is so byte for byte, and no key ever signs two leaves.
+type pending struct {
+	line []byte
+	head []byte
+	next *state // as it is when the leaf is written
+}
+
+// ErrClosed is returned by the methods of a log that was closed.
+var ErrClosed = errors.New("the log is closed")
+
+// Open opens the log in the directory dir, or begins one, and mends what a crash
+// left half done: a line that was cut short was never acknowledged and is removed.
+// Where the key does not fit the log, or there is none, a new log is begun in the
+// next part, with a key of its own (Created then returns true); what was there
+// before stays as it is, and [Verify] tells of it.
+func Open(dir string, o Options) (*Log, error) {
+	return open(directory{path: dir, give: o.Give}, o)
+}
+
+func open(fsys files, o Options) (*Log, error) {
+	l := &Log{files: fsys, logger: o.Logger, perPart: partLeaves}
+	if l.logger == nil {
+		l.logger = slog.New(slog.DiscardHandler)
+	}
+	if err := fsys.makeDir(); err != nil {
+		return nil, fmt.Errorf("make log directory: %w", err)
+	}
+	if err := l.load(); err != nil {
+		l.shut()
+		return nil, err
+	}
+	return l, nil
+}
+
+// startPart begins a new part at the leaf that is to be written.
+func (l *Log) startPart() error {
+	l.number++
+	name := partName(l.number)
+	header := (&partHeader{origin: l.state.origin, tree: l.state.tree, key: l.state.public()}).String()
+	f, err := l.files.create(name)
+	if err != nil {
+		return fmt.Errorf("create part: %w", err)
+	}
+	if _, err = f.WriteAt([]byte(header), 0); err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = l.files.syncDir()
+	}
+	if err != nil {
+		f.Close()
+		l.files.remove(name) // else the next Open does
+		return fmt.Errorf("write part: %w", err)
+	}
+	l.part, l.first, l.end = f, l.state.tree.size, int64(len(header))
+	return nil
+}
+
+// Created reports whether Open began this log, or found one without a leaf.
+func (l *Log) Created() bool { return l.created }
+
+// Origin returns the first line of the log's checkpoints.
+func (l *Log) Origin() string { return l.state.origin }
+
+// FirstKey returns the verifier key of the first leaf, to be kept elsewhere. It
+// is "" but for a log that Open has just begun: later it is as good as the log.
+func (l *Log) FirstKey() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.created || l.state.tree.size > 0 {
+		return ""
+	}
+	return verifierKey(l.state.origin, l.state.public())
+}
+
+// Append writes a leaf and returns its signed checkpoint, a note to be kept or
+// shipped. When it returns nil, leaf and signature are on the disk and the key is
+// erased. On an error the leaf is kept, and written before the next one or by
+// Flush, which returns nothing but the error.
+func (l *Log) Append(leaf Leaf) (head []byte, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.flush(); err != nil {
+		return nil, err
+	}
+	if l.pending, err = l.sign(leaf); err != nil {
+		return nil, err
+	}
+	if err := l.flush(); err != nil {
+		return nil, err
+	}
+	return l.head, nil
+}
+
+// Pending reports whether there is a leaf that could not be written yet.
+func (l *Log) Pending() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.pending != nil
+}
+
+// sign makes the next leaf of the log, with its signature.
+func (l *Log) sign(leaf Leaf) (*pending, error) {
+	if !leaf.Kind.known() {
+		return nil, fmt.Errorf("append leaf: unknown kind %q", leaf.Kind)
+	}
+	next := &state{origin: l.state.origin, seed: newSeed()}
+	leaf.Seq, leaf.Next = l.state.tree.size, next.public()
+	text := leaf.String()
+	var err error
+	if next.tree, err = l.state.tree.appended(text); err != nil {
+		return nil, err
+	}
+	root, err := next.tree.root()
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSigner(l.state.origin, &l.state.seed)
+	if err != nil {
+		return nil, err
+	}
+	defer s.erase()
+	c := Checkpoint{l.state.origin, next.tree.size, root}
+	signature, err := s.Sign([]byte(c.String()))
+	if err != nil {
+		return nil, err
+	}
+	p := &pending{line: formatEntry(text, signature), next: next}
+	if len(p.line) > maxLine {
+		return nil, fmt.Errorf("append leaf: %d bytes are too long", len(p.line))
+	}
+	if p.head, err = formatHead(c, l.state.public(), signature); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// flush writes the leaf that is pending.
+func (l *Log) flush() error {
+	if l.closed {
+		return ErrClosed
+	}
+	if l.pending == nil {
+		return nil
+	}
+	p := l.pending
+	if l.part != nil && l.state.tree.size-l.first >= l.perPart {
+		if err := l.part.Close(); err != nil {
+			l.logger.Warn("part not closed", "error", err)
+		}
+		l.part = nil
+	}
+	if err := l.keys.put(p.next, l.state); err != nil {
+		return err
+	}
+	if err := l.write(p.line); err != nil {
+		return err
+	}
+	old := l.state
+	l.state, l.head, l.pending = p.next, p.head, nil
+	defer old.erase()
+	if err := l.keys.erase(old.tree.size, l.state); err != nil {
+		// The leaf is safe. The next one overwrites the slot in any case.
+		l.logger.Error("old key of the log not erased", "leaf", old.tree.size, "error", err)
+	}
+	return nil
+}
+
+// write puts a line at the end of the log and returns when it is on the disk. A
+// part that fails is not touched again: the line goes to a new one.
+func (l *Log) write(line []byte) error {
+	if l.part != nil {
+		err := l.writePart(line)
+		if err == nil {
+			return nil
+		}
+		l.logger.Error("part of the log set aside", "part", partName(l.number), "error", err)
+		l.part.Close()
+		l.part = nil
+	}
+	if err := l.startPart(); err != nil {
+		return err
+	}
+	if err := l.writePart(line); err != nil {
+		l.part.Close()
+		l.part = nil
+		return err
+	}
+	return nil
+}
+
+func (l *Log) writePart(line []byte) error {
+	if _, err := l.part.WriteAt(line, l.end); err != nil {
+		return fmt.Errorf("write log: %w", err)
+	}
+	if err := l.part.Sync(); err != nil {
+		return fmt.Errorf("sync log: %w", err)
+	}
+	l.end += int64(len(line))
+	return nil
+}
+
+// Close tries once more to write a leaf that is pending, and closes the files.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return ErrClosed
+	}
+	err := l.flush()
+	l.closed = true
+	return errors.Join(err, l.shut())
+}
+
+func (l *Log) shut() (err error) {
+	if l.part != nil {
+		err = l.part.Close()
+		l.part = nil
+	}
+	if l.keys != nil {
+		err = errors.Join(err, l.keys.close())
+	}
+	if l.state != nil {
+		l.state.erase()
+	}
+	return err
+}

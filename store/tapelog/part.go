@@ -1,0 +1,224 @@
+package tapelog
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// A log is kept in numbered parts. A part begins with a few lines that say what
+// it is and where in the tree it begins, and then has one line for each leaf:
+// the leaf, a blank, "sig=" and the signature. A new part is begun when the last
+// one is large, and when it could not be written: what failed is written again
+// there, byte for byte.
+
+const (
+	partMagic = "conntape log 1"
+	// partLeaves is the number of leaves after which a new part is begun: a week
+	// of checkpoints, some 18 MB.
+	partLeaves = 1 << 16
+)
+
+// partName returns the file name of part n.
+func partName(n int) string { return fmt.Sprintf("%08d.log", n) }
+
+// parsePartName returns the number of a part's file name.
+func parsePartName(name string) (int, bool) {
+	digits, ok := strings.CutSuffix(name, ".log")
+	n, err := strconv.Atoi(digits)
+	return n, ok && err == nil && n > 0 && partName(n) == name
+}
+
+// partNumbers returns which of names are parts, in order.
+func partNumbers(names []string) []int {
+	var numbers []int
+	for _, name := range names { // sorted, and so are numbers of eight digits
+		if n, ok := parsePartName(name); ok {
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers
+}
+
+// partHeader is how a part begins.
+type partHeader struct {
+	origin string
+	tree   *tree                       // of the leaves before
+	key    [ed25519.PublicKeySize]byte // of the first leaf here
+}
+
+func (h *partHeader) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\norigin %s\nfirst %d\nkey %s\ntree", partMagic, h.origin, h.tree.size, verifierKey(h.origin, h.key))
+	for _, hash := range h.tree.hashes {
+		fmt.Fprintf(&b, " %s", hash)
+	}
+	b.WriteString("\n\n")
+	return b.String()
+}
+
+// errPart: the file does not begin as a part does.
+var errPart = errors.New("not a part of a log")
+
+// parsePartHeader reads what String wrote from the start of text, and returns
+// how many bytes it is long.
+func parsePartHeader(text []byte) (*partHeader, int, error) {
+	end := bytes.Index(text[:min(len(text), maxLine)], []byte("\n\n"))
+	if end < 0 {
+		return nil, 0, errPart
+	}
+	lines := strings.Split(string(text[:end]), "\n")
+	if len(lines) != 5 || lines[0] != partMagic {
+		return nil, 0, errPart
+	}
+	var words [4][]string
+	for i, name := range []string{"origin", "first", "key", "tree"} {
+		all := strings.Split(lines[i+1], " ")
+		if all[0] != name || i < 3 && len(all) != 2 {
+			return nil, 0, errPart
+		}
+		words[i] = all[1:]
+	}
+	first, err := strconv.ParseInt(words[1][0], 10, 64)
+	if err != nil {
+		return nil, 0, errPart
+	}
+	h := &partHeader{origin: words[0][0]}
+	var name string
+	if name, h.key, err = ParseKey(words[2][0]); err != nil || name != h.origin {
+		return nil, 0, errPart
+	}
+	if h.tree, err = parseTree(first, words[3]); err != nil {
+		return nil, 0, errPart
+	}
+	if h.String() != string(text[:end+2]) {
+		return nil, 0, errPart
+	}
+	return h, end + 2, nil
+}
+
+// entry is one line of a part.
+type entry struct {
+	leaf      Leaf
+	text      string // of the leaf, as it is hashed
+	signature []byte
+	end       int64 // offset of the next line
+}
+
+const signatureWord = " sig="
+
+// formatEntry returns the line of a leaf.
+func formatEntry(leaf string, signature []byte) []byte {
+	line := append([]byte(leaf), signatureWord...)
+	line = base64.StdEncoding.AppendEncode(line, signature)
+	return append(line, '\n')
+}
+
+// parseEntry reads a line without its end.
+func parseEntry(line []byte) (e entry, err error) {
+	at := bytes.LastIndex(line, []byte(signatureWord))
+	if at < 0 {
+		return e, fmt.Errorf("%w: no signature", errLeaf)
+	}
+	e.text = string(line[:at])
+	e.signature, err = base64.StdEncoding.Strict().DecodeString(string(line[at+len(signatureWord):]))
+	if err != nil || len(e.signature) != ed25519.SignatureSize {
+		return e, fmt.Errorf("%w: bad signature", errLeaf)
+	}
+	e.leaf, err = ParseLeaf(e.text)
+	return e, err
+}
+
+// partReader reads the lines of a part.
+type partReader struct {
+	header *partHeader
+	in     *bufio.Reader
+	at     int64 // offset of the next line
+}
+
+// errLine is what next returns for a line that is no leaf, finished or not.
+var errLine = errors.New("damaged line")
+
+// readPart reads the header of a part; the error is errPart when it has none.
+func readPart(r io.Reader) (*partReader, error) {
+	p := &partReader{in: bufio.NewReaderSize(r, 2*maxLine)}
+	start, err := p.in.Peek(maxLine)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read log: %w", err)
+	}
+	var n int
+	if p.header, n, err = parsePartHeader(start); err != nil {
+		return nil, err
+	}
+	if _, err := p.in.Discard(n); err != nil {
+		return nil, fmt.Errorf("read log: %w", err)
+	}
+	p.at = int64(n)
+	return p, nil
+}
+
+// next returns the next line. At the end of the file the error is io.EOF; a line
+// that is no leaf is skipped, and the error is errLine.
+func (p *partReader) next() (entry, error) {
+	line, err := p.in.ReadSlice('\n')
+	p.at += int64(len(line))
+	switch {
+	case errors.Is(err, bufio.ErrBufferFull):
+		for errors.Is(err, bufio.ErrBufferFull) {
+			line, err = p.in.ReadSlice('\n')
+			p.at += int64(len(line))
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return entry{}, fmt.Errorf("read log: %w", err)
+		}
+		return entry{}, errLine
+	case errors.Is(err, io.EOF) && len(line) == 0:
+		return entry{}, io.EOF
+	case errors.Is(err, io.EOF):
+		return entry{}, errLine // cut short
+	case err != nil:
+		return entry{}, fmt.Errorf("read log: %w", err)
+	}
+	e, err := parseEntry(line[:len(line)-1])
+	if err != nil {
+		return entry{}, errLine
+	}
+	e.end = p.at
+	return e, nil
+}
+
+// tail is what a part ends with.
+type tail struct {
+	last    *entry // the last line that is a leaf, nil none
+	end     int64  // offset behind it, or behind the header
+	damaged bool   // there are lines before it that are no leaves, or not the next
+}
+
+// readTail reads a part to its end.
+func (p *partReader) readTail() (tail, error) {
+	t := tail{end: p.at}
+	want, bad := p.header.tree.size, false
+	for {
+		e, err := p.next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return t, nil
+		case errors.Is(err, errLine):
+			bad = true
+			continue
+		case err != nil:
+			return tail{}, err
+		}
+		if bad || e.leaf.Seq != want {
+			t.damaged = true
+		}
+		want = e.leaf.Seq + 1
+		t.last, t.end = &e, e.end
+	}
+}
