@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/conntape/conntape/bench/generate"
+	"github.com/conntape/conntape/generate"
 	"github.com/conntape/conntape/store"
 )
 

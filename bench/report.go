@@ -227,7 +227,7 @@ func (r *report) rest(p *printer) {
 	if n := r.Disk.Connections; n > 0 {
 		p.line("## On disk")
 		p.line("")
-		p.line("%s connections of the generator (`bench/generate`: 500 processes of 60 programs, 5,000 endpoints with a heavy", thousands(float64(n)))
+		p.line("%s connections of the generator (`generate`: 500 processes of 60 programs, 5,000 endpoints with a heavy", thousands(float64(n)))
 		p.line("tail, one day) through the recorder's writer, batches of %s. Active: %s bytes, and a WAL file of %s that is", thousands(batchRows), thousands(float64(r.Disk.Active)), thousands(float64(r.Disk.WAL)))
 		p.line("kept for reuse and does not grow with the tape. Closed: %s bytes. Written in %.1f s.", thousands(float64(r.Disk.Closed)), r.Disk.Took.Seconds())
 		p.line("")

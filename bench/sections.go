@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/conntape/conntape/bench/generate"
+	"github.com/conntape/conntape/generate"
 )
 
 // What fills the ring: a million connects by a hundred processes to 5,000 addresses, for which it must be larger than it

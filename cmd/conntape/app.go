@@ -15,6 +15,7 @@ func (h *host) newApp() (*cli.App, error) {
 		Name:  "conntape",
 		Usage: "record every connect on this host, with the process that made it, and ask about it later",
 		Description: "To begin:\n" +
+			"  conntape demo && conntape query beacons --dir conntape-demo\n" +
 			"  sudo conntape record --dir ./tape\n" +
 			"  conntape query recent --dir ./tape\n" +
 			"  conntape query sql \"select time, exe, remote_address from connections\" --dir ./tape\n\n" +
@@ -26,6 +27,7 @@ func (h *host) newApp() (*cli.App, error) {
 			h.tailCommand(),
 			h.exportCommand(),
 			h.statusCommand(),
+			h.demoCommand(),
 			h.versionCommand(),
 		},
 		Writer:                    h.stdout,

@@ -1,6 +1,8 @@
 package generate
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,6 +88,35 @@ func places(p Planted) map[string]int {
 		m[e.Address]++
 	}
 	return m
+}
+
+// The steps of the story are all below one shell that a web server started, and in
+// their order; and it is the same for the same seed.
+func TestStory(t *testing.T) {
+	s := New(Demo(1))
+	var steps []string
+	for c, ok := s.Next(); ok; c, ok = s.Next() {
+		for p := c.Task.Process; p != nil; p = p.Parent {
+			if p.Comm != "sh" {
+				continue
+			}
+			if p.Parent.Comm != "nginx" || p.Parent.Parent.Comm != "nginx" {
+				t.Fatalf("a shell of %s", p.Parent.Exe)
+			}
+			if name := c.Task.Comm; len(steps) == 0 || !slices.Contains(steps, name) {
+				steps = append(steps, name)
+			}
+			break
+		}
+	}
+	if got, want := strings.Join(steps, " "), "sh curl kworker/u8:2 nmap ssh pg_dump rclone"; got != want {
+		t.Errorf("steps %s, want %s", got, want)
+	}
+	for _, p := range s.Planted() {
+		if p.Kind == Beacon && p.Connections < 100 {
+			t.Errorf("a beacon of %d", p.Connections)
+		}
+	}
 }
 
 // Few endpoints have most of the connections, and most of the endpoints are met at all.

@@ -45,7 +45,7 @@ var (
 
 func newHost(o Options, random *rand.Rand) *host {
 	h := &host{random: random, shapes: map[store.Shape]*store.Shape{}, pid: 1}
-	h.init = h.execution("/usr/lib/systemd/systemd", nil, 1)
+	h.init = h.execution("/usr/lib/systemd/systemd", nil, uint64(time.Second))
 	h.endpoints = newEndpoints(o.Endpoints, random)
 	h.popular = rand.NewZipf(random, 1.2, 20, uint64(o.Endpoints-1))
 	for i := range o.Images {
@@ -93,7 +93,7 @@ func (h *host) execution(exe string, parent *store.Process, start uint64) *store
 	h.pid += 1 + uint32(h.random.IntN(9))
 	name := exe[lastSlash(exe)+1:]
 	p := &store.Process{
-		Key:    store.ProcessKey{Tgid: pid, StartBoot: start - uint64(time.Microsecond)*300, Exec: 2},
+		Key:    store.ProcessKey{Tgid: pid, StartBoot: start - min(start, uint64(time.Microsecond)*300), Exec: 2},
 		Parent: parent, PidInNS: pid,
 		Comm: name[:min(15, len(name))], Exe: exe, Cwd: "/", Argv: []string{name, "--config", fmt.Sprintf("/etc/%s.conf", name)},
 		ExeDev: 8<<20 | 1, ExeIno: uint64(h.random.Uint32()),

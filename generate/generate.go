@@ -23,6 +23,7 @@ type Options struct {
 	Begin       uint64        // first moment, ns of CLOCK_BOOTTIME
 	Span        time.Duration // of which the last connection is near the end
 	Intrusion   bool
+	Story       bool // a staged intrusion whose steps lead from one to the next, as in docs/investigation.md
 }
 
 // Issue5 is the tape on which the speed of queries is measured.
@@ -30,6 +31,14 @@ func Issue5() Options {
 	return Options{
 		Seed: 5, Connections: 10_000_000, Processes: 2000, Images: 120, Endpoints: 40_000,
 		Begin: uint64(time.Hour), Span: 8 * 24 * time.Hour, Intrusion: true,
+	}
+}
+
+// Demo is a small tape with a staged intrusion.
+func Demo(seed uint64) Options {
+	return Options{
+		Seed: seed, Connections: 30_000, Processes: 60, Images: 24, Endpoints: 400,
+		Begin: uint64(36 * time.Hour), Span: 24 * time.Hour, Story: true,
 	}
 }
 
@@ -53,6 +62,9 @@ func New(o Options) *Stream {
 	planned := s.plantPeriodic()
 	if o.Intrusion {
 		planned += s.plantIntrusion()
+	}
+	if o.Story {
+		planned += s.plantStory()
 	}
 	s.plantBackground(max(o.Connections-planned, 1))
 	return s
