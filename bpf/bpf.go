@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -36,8 +37,8 @@ func Backends() []Backend { return []Backend{Fexit, Kprobe, Cgroup} }
 // Options say how to capture. The zero value is good.
 type Options struct {
 	Backend          Backend // "" takes the first that attaches and sees a connect of our own
-	RingBytes        uint32  // size of the connect ring, a power of two and a multiple of the page size; 0 is 16 MiB
-	ProcessRingBytes uint32  // likewise of the process ring; 0 is 8 MiB
+	RingBytes        uint32  // size of the connect ring, a power of two and a multiple of the page size; 0 is 8 MiB
+	ProcessRingBytes uint32  // likewise of the process ring; 0 is 4 MiB
 	Logger           *slog.Logger
 }
 
@@ -60,7 +61,7 @@ type Capture struct {
 	processes  *ringbuf.Reader
 	sample     ringbuf.Record // of connects, reused
 	process    ringbuf.Record // of processes, reused
-	deadline   deadline
+	fill       *fill           // of connects
 }
 
 // Open loads and attaches a backend. Exec, fork and exit are attached before the hooks, so that every process whose
@@ -135,6 +136,12 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 	}
 	if c.processes, err = ringbuf.NewReader(c.collection.Maps["processes"]); err != nil {
 		return nil, fmt.Errorf("map process ring: %w", err)
+	}
+	for _, r := range []*ringbuf.Reader{c.connects, c.processes} {
+		r.SetDeadline(time.Unix(1, 0)) // long past: they never wait
+	}
+	if c.fill, err = watchFill(c.collection.Maps["connects"]); err != nil {
+		return nil, fmt.Errorf("watch connect ring: %w", err)
 	}
 	for _, h := range plan.hooks {
 		if err := c.attach(h); err != nil {
@@ -223,6 +230,9 @@ func (c *Capture) Detach() error {
 // Close detaches everything and frees the maps. Readers that wait return os.ErrClosed.
 func (c *Capture) Close() error {
 	errs := []error{c.Detach()}
+	if c.fill != nil {
+		errs = append(errs, c.fill.close())
+	}
 	for _, r := range []*ringbuf.Reader{c.connects, c.processes} {
 		if r != nil {
 			errs = append(errs, r.Close())

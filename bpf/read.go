@@ -12,21 +12,24 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// deadline remembers what the ring reader was last told, whose setter takes a lock.
-type deadline struct{ at time.Time }
-
 // ReadConnect waits for the next attempt and fills rec, which is valid until the next call and not allocated anew.
 //
 // It returns os.ErrDeadlineExceeded when the deadline has passed and the ring is empty, and os.ErrClosed after Close.
 func (c *Capture) ReadConnect(at time.Time, rec *Connect) error {
-	if !at.Equal(c.deadline.at) {
-		c.connects.SetDeadline(at)
-		c.deadline.at = at
+	for last := false; ; {
+		err := c.connects.ReadInto(&c.sample)
+		if err == nil {
+			return rec.decode(c.sample.RawSample)
+		}
+		if last || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		err = c.fill.wait(at)
+		last = errors.Is(err, os.ErrDeadlineExceeded) // what came below the fill level comes now
+		if err != nil && !last {
+			return err
+		}
 	}
-	if err := c.connects.ReadInto(&c.sample); err != nil {
-		return err
-	}
-	return rec.decode(c.sample.RawSample)
 }
 
 // ReadProcess takes the next process event without waiting. It returns false when there is none.
@@ -37,7 +40,6 @@ func (c *Capture) ReadProcess(rec *Process) (bool, error) {
 	if c.processes.AvailableBytes() == 0 {
 		return false, nil
 	}
-	c.processes.SetDeadline(time.Unix(1, 0)) // long past
 	err := c.processes.ReadInto(&c.process)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return false, nil

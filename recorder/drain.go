@@ -21,7 +21,7 @@ const (
 	// idleAfter is how long the ring has to stay empty before pollIdle will do.
 	idleAfter = uint64(3 * time.Second)
 	// busyProcesses is the number of process records between two looks from which on the host is not idle, whoever
-	// connects or not: a thirtieth of what their ring holds.
+	// connects or not: a fifteenth of what their ring holds.
 	busyProcesses = 500
 	// passEvery is the number of records after which housekeeping is looked at even if the ring is never empty.
 	passEvery = 4096

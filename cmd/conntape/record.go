@@ -43,7 +43,7 @@ Examples:
 			&cli.StringFlag{Name: "batch-age", Usage: "`TIME` after which a connection is safely on the disk at the latest", Value: recorder.DefaultBatchAge.String()},
 			&cli.Int64Flag{Name: "batch-rows", Usage: "`N` connections after which a batch is written before its time", Value: recorder.DefaultBatchRows},
 			&cli.StringFlag{Name: "buffer", Usage: "`SIZE` of memory for connections that wait for a slow disk; beyond it they are counted as lost", Value: "64MiB"},
-			&cli.StringFlag{Name: "ring", Usage: "`SIZE` of the kernel's ring buffer, a power of two", Value: "16MiB"},
+			&cli.StringFlag{Name: "ring", Usage: "`SIZE` of the kernel's ring buffer, a power of two", Value: "8MiB"},
 			&cli.BoolFlag{Name: "verbose", Usage: "log what is done, on stderr"},
 			quietFlag(),
 		},
@@ -125,7 +125,7 @@ func (h *host) readRecordOptions(c *cli.Context) (recorder.Options, error) {
 		return o, err
 	}
 	if ring&(ring-1) != 0 {
-		return o, usagef("try --ring 16MiB", "--ring %s is not a power of two", c.String("ring"))
+		return o, usagef("try --ring 8MiB", "--ring %s is not a power of two", c.String("ring"))
 	}
 	o.RingBytes = uint32(ring)
 	return o, nil

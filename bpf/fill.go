@@ -1,0 +1,55 @@
+package bpf
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// fill waits for a ring to reach its fill level, by Go's own poller. A ringbuf.Reader would block a thread in epoll_wait, and
+// the runtime's monitor then looks every 20 us, for up to 10 ms, whether to take that thread's processor away: most of
+// the wakeups of an idle recorder.
+type fill struct {
+	file *os.File
+	conn syscall.RawConn
+}
+
+func watchFill(ring *ebpf.Map) (*fill, error) {
+	fd, err := unix.FcntlInt(uintptr(ring.FD()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("copy descriptor: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // or os would not poll it
+		unix.Close(fd)
+		return nil, fmt.Errorf("set nonblocking: %w", err)
+	}
+	f := &fill{file: os.NewFile(uintptr(fd), "ring")}
+	if f.conn, err = f.file.SyscallConn(); err == nil {
+		err = f.file.SetReadDeadline(time.Time{}) // refuses what cannot be polled
+	}
+	if err != nil {
+		_ = f.file.Close()
+		return nil, fmt.Errorf("poll: %w", err)
+	}
+	return f, nil
+}
+
+// wait returns nil when a program has woken us, or may have. It returns os.ErrDeadlineExceeded when the deadline has passed,
+// and os.ErrClosed after close.
+func (f *fill) wait(deadline time.Time) error {
+	if err := f.file.SetReadDeadline(deadline); err != nil {
+		return err
+	}
+	asked := false
+	return f.conn.Read(func(uintptr) bool {
+		again := asked
+		asked = true
+		return again
+	})
+}
+
+func (f *fill) close() error { return f.file.Close() }
