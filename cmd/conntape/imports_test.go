@@ -11,7 +11,7 @@ const module = "github.com/conntape/conntape"
 
 // allowedImports is which package of this module may import which. It is a line
 // that points one way: cmd to recorder and query, those to store, that to
-// migrations, and recorder to bpf; docs is text alone, and generate makes up what the demonstration writes. The command opens the tape that it hands to
+// migrations and store/tapelog, and recorder to bpf; docs is text alone, and generate makes up what the demonstration writes. The command opens the tape that it hands to
 // query, so it may import store too. SQLite is known to store and query alone.
 func allowedImports() map[string][]string {
 	return map[string][]string{
@@ -20,7 +20,8 @@ func allowedImports() map[string][]string {
 		"query":           {"docs", "query/indicator", "store"},
 		"query/indicator": {},
 		"generate":        {"store"},
-		"store":           {"migrations"},
+		"store":           {"migrations", "store/tapelog"},
+		"store/tapelog":   {},
 		"migrations":      {},
 		"docs":            {},
 		"bpf":             {},

@@ -51,16 +51,20 @@ type Leaf struct {
 
 	Tape, Host, Machine, BootID, Version string // start: who records
 
-	Segment int   // the segment it is about
-	SHA256  Hash  // of the segment's file
-	Size    int64 // of the segment's file, bytes
+	MaxSize int64 // start: the most that the tape may take, bytes
+	MaxAge  int64 // start: how long a segment is kept, ns
+
+	Segment  int   // the segment it is about
+	Previous int   // segment: the one before it
+	SHA256   Hash  // of the segment's file
+	Size     int64 // of the segment's file, bytes
 
 	Batches int64 // commits of the segment so far
 	Chain   Hash  // over those commits
 
 	Seen, Stored, Coalesced, Lost uint64 // counters of the run, or Lost of the gap
 
-	From, To int64  // the span it is about, ns since the Unix epoch on the segment's clock
+	From, To int64  // the span it is about: ns of CLOCK_BOOTTIME for a gap, else since the Unix epoch
 	Cause    string // one word: why
 	Detail   string // for people
 
@@ -93,7 +97,10 @@ func fields() []field {
 		text("machine", func(l *Leaf) *string { return &l.Machine }),
 		text("boot_id", func(l *Leaf) *string { return &l.BootID }),
 		text("version", func(l *Leaf) *string { return &l.Version }),
+		integer("max_size", func(l *Leaf) *int64 { return &l.MaxSize }),
+		integer("max_age", func(l *Leaf) *int64 { return &l.MaxAge }),
 		integer("segment", func(l *Leaf) *int { return &l.Segment }),
+		integer("previous", func(l *Leaf) *int { return &l.Previous }),
 		sum("sha256", func(l *Leaf) *Hash { return &l.SHA256 }),
 		integer("size", func(l *Leaf) *int64 { return &l.Size }),
 		integer("batches", func(l *Leaf) *int64 { return &l.Batches }),

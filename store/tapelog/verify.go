@@ -58,7 +58,7 @@ type Result struct {
 	Findings []Finding
 }
 
-// ErrNoLog: there is no log in the directory.
+// ErrNoLog is returned when there is no log in the directory.
 var ErrNoLog = errors.New("no log here")
 
 // Verify reads a log and checks every hash and signature in it. The error says

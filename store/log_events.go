@@ -1,0 +1,112 @@
+package store
+
+import "github.com/conntape/conntape/store/tapelog"
+
+// Listen takes an event of the tape. It returns when what must not be forgotten
+// is on the disk: that a segment was sealed, that one is to be removed, a hold,
+// the end. All else waits for the next of these, or is written in the background.
+func (k *LogKeeper) Listen(e Event) {
+	if k.take(e) {
+		k.flush()
+	}
+}
+
+// take queues what there is to say of an event, and tells whether it must be on
+// the disk before anything goes on.
+func (k *LogKeeper) take(e Event) (now bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch e := e.(type) {
+	case SegmentStarted:
+		k.tape = e.TapeID
+		k.begin()
+		k.putGaps()
+		k.put(tapelog.Leaf{Kind: tapelog.KindSegment, Segment: e.Segment, Previous: e.Previous, Cause: e.Reason, BootID: e.BootID})
+		k.active = tapelog.Leaf{Segment: e.Segment, Seen: k.active.Seen, Stored: k.active.Stored, Coalesced: k.active.Coalesced, Lost: k.active.Lost}
+		k.later()
+	case RunStarted:
+		k.tape = e.TapeID
+		k.begin()
+		k.active.Segment = e.Segment
+		k.later()
+	case BatchCommitted:
+		k.batch(e)
+	case SegmentSetAside:
+		k.begin()
+		k.put(tapelog.Leaf{Kind: tapelog.KindGap, Segment: e.Segment, Batches: e.Batches, Cause: CauseStorage, Detail: cut(e.Cause)})
+		k.later()
+	case SegmentSealed:
+		k.tape = e.TapeID
+		k.begin()
+		k.put(tapelog.Leaf{Kind: tapelog.KindSeal, Segment: e.Segment, SHA256: e.SHA256, Size: e.Bytes, Batches: e.Batches, Chain: e.Chain,
+			Seen: e.Counters["seen"], Stored: e.Counters["stored"], Coalesced: e.Counters["coalesced"], Lost: e.Counters["lost"],
+			From: e.From, To: e.To, BootID: e.BootID})
+		return true
+	case SegmentExpired:
+		k.begin()
+		k.put(tapelog.Leaf{Kind: tapelog.KindExpiry, Segment: e.Segment, SHA256: e.SHA256, Size: e.Bytes, From: e.From, To: e.To, Cause: e.Why})
+		return true
+	case SegmentHeld:
+		k.begin()
+		k.put(tapelog.Leaf{Kind: tapelog.KindHold, Segment: e.Segment, SHA256: e.SHA256, Cause: cut(e.Hold), Detail: cut(e.Reason)})
+		return true
+	case HoldReleased:
+		k.begin()
+		k.put(tapelog.Leaf{Kind: tapelog.KindRelease, Cause: cut(e.Hold), Detail: cut(e.Reason)})
+		return true
+	case RunStopped:
+		k.begin()
+		k.putGaps()
+		leaf := k.active
+		leaf.Kind, leaf.Segment = tapelog.KindStop, e.Segment
+		countIn(&leaf, e.Counters)
+		k.put(leaf)
+		return true
+	}
+	return false
+}
+
+// batch notes how far the active segment has come.
+func (k *LogKeeper) batch(e BatchCommitted) {
+	k.begin()
+	k.active.Segment, k.active.Batches, k.active.Chain = e.Segment, e.Number, e.Chain
+	countIn(&k.active, e.Batch.Counters)
+	for _, g := range e.Batch.Gaps {
+		k.addGap(e.Segment, g)
+	}
+	for _, a := range e.Batch.Anchors {
+		if a.Kind == "step" { // the clocks are part of every leaf
+			k.putCheckpoint()
+			k.later()
+			return
+		}
+	}
+}
+
+// countIn puts counters into a leaf. Those that a batch does not name have not
+// changed.
+func countIn(l *tapelog.Leaf, c Counters) {
+	for name, at := range map[string]*uint64{"seen": &l.Seen, "stored": &l.Stored, "coalesced": &l.Coalesced, "lost": &l.Lost} {
+		if n, ok := c[name]; ok {
+			*at = n
+		}
+	}
+}
+
+// later has the background write what waits.
+func (k *LogKeeper) later() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// maxLogText bounds a text in the log: a leaf is a short line.
+const maxLogText = 1000
+
+func cut(text string) string {
+	if len(text) > maxLogText {
+		return text[:maxLogText]
+	}
+	return text
+}
