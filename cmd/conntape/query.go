@@ -16,7 +16,11 @@ func (h *host) queryCommand(library []*query.Canned) *cli.Command {
 		Subcommands: []*cli.Command{h.sqlCommand(), h.listCommand(library), h.showCommand(library), h.schemaCommand(), h.matchCommand()},
 	}
 	for _, canned := range library {
-		command.Subcommands = append(command.Subcommands, h.cannedCommand(canned))
+		one := h.cannedCommand(canned)
+		if canned.Name == "diff" {
+			h.addAgainst(one)
+		}
+		command.Subcommands = append(command.Subcommands, one)
 	}
 	return command
 }

@@ -12,6 +12,7 @@
 -- column: first_time | when the first in either was issued
 -- column: last_time | when the last one was
 -- column: pid | a process of the program
+-- note: With --against another tape is compared, whole or in the window of --base-since and --base-until; --since is not needed then.
 -- note: Connects are counted, not rates: give windows of the same length where more and less matter.
 -- false-positives: Addresses of content networks and clouds change by the hour, and nights differ from days. Compare with the same hours of another day.
 -- example: conntape query diff --since 1h

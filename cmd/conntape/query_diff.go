@@ -1,0 +1,65 @@
+package main
+
+import (
+	"strconv"
+
+	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store"
+	"github.com/urfave/cli/v2"
+)
+
+// addAgainst lets a command that compares two windows of one tape compare two tapes
+// as well.
+func (h *host) addAgainst(command *cli.Command) {
+	command.Flags = append([]cli.Flag{&cli.StringFlag{Name: "against", Usage: "`PATH` of another tape that is compared with; --base-since and --base-until are its window"}}, command.Flags...)
+	windows := command.Action
+	command.Action = func(c *cli.Context) error {
+		if !c.IsSet("against") {
+			return windows(c)
+		}
+		return h.diffTapes(c)
+	}
+}
+
+// diffTapes compares a tape with another one.
+func (h *host) diffTapes(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	q, timeout, err := h.readQuestion(c)
+	if err != nil {
+		return err
+	}
+	base, err := query.Clock{Now: h.now(), Zone: q.zone}.ParseWindow(c.String("base-since"), c.String("base-until"))
+	if err != nil {
+		return err
+	}
+	factor, err := strconv.ParseInt(c.String("factor"), 10, 64)
+	if err != nil || factor < 0 {
+		return usagef("give a whole number, such as 10", "cannot read factor %q", c.String("factor"))
+	}
+	other, err := store.OpenTape(c.String("against"))
+	if err != nil {
+		return err
+	}
+	defer other.Close()
+	covered, err := other.Coverage()
+	if err != nil {
+		return err
+	}
+	if !base.IsOpen() {
+		if err := other.Bound(base.Since, base.Until); err != nil {
+			return err
+		}
+	}
+	result, err := h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+		comparison := query.Comparison{Factor: factor, All: c.Bool("all"), Limit: c.Int64("limit"), Timeout: timeout}
+		return query.Compare(c.Context, tape.Conn(), other.Conn(), comparison, out)
+	})
+	if err == nil && !q.quiet {
+		for _, line := range query.NewCoverage(covered, base, q.zone).Lines(result.Rows > 0) {
+			note(h.stderr, "the other tape: "+line)
+		}
+	}
+	return err
+}
