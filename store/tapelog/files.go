@@ -21,8 +21,10 @@ type files interface {
 	list() ([]string, error)
 	// create makes a new file and opens it; fs.ErrExist when there is one.
 	create(name string) (file, error)
-	// open opens a file for reading and writing; fs.ErrNotExist.
+	// open opens a file for reading and writing, read for reading alone;
+	// fs.ErrNotExist.
 	open(name string) (file, error)
+	read(name string) (file, error)
 	// remove and rename change names; syncDir makes that durable, and what was
 	// created before.
 	remove(name string) error
@@ -140,6 +142,14 @@ const (
 
 func (d directory) open(name string) (file, error) {
 	f, err := openRegular(filepath.Join(d.path, name), os.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (d directory) read(name string) (file, error) {
+	f, err := openRegular(filepath.Join(d.path, name), os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}

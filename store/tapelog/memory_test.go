@@ -8,10 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
-	"testing"
 )
 
 // memory is a directory that fails when told to, and of which a crash leaves what
@@ -89,6 +86,8 @@ func (m *memory) open(name string) (file, error) {
 	}
 	return &handle{m, n}, nil
 }
+
+func (m *memory) read(name string) (file, error) { return m.open(name) }
 
 func (m *memory) remove(name string) error {
 	if m.names[name] == nil {
@@ -247,18 +246,6 @@ func (h *handle) Sync() error {
 
 func (h *handle) Close() error         { return nil }
 func (h *handle) size() (int64, error) { return int64(len(h.n.now)), nil }
-
-// dump writes the files to a real directory, to be verified there.
-func (m *memory) dump(t testing.TB) string {
-	t.Helper()
-	dir := t.TempDir()
-	for name, n := range m.names {
-		if err := os.WriteFile(filepath.Join(dir, name), n.now, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
 
 // keysIn returns how many keys can be read in what is on the disk, in any file.
 func (m *memory) keysIn() int {

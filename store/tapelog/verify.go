@@ -5,8 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
+	"io/fs"
 	"runtime"
 	"slices"
 	"sync"
@@ -65,7 +64,11 @@ var ErrNoLog = errors.New("no log here")
 // that the log could not be read; what is wrong with it is in Result.Findings.
 // A recorder may append to it meanwhile.
 func Verify(dir string, o VerifyOptions) (*Result, error) {
-	v := &verifier{dir: dir, o: o, limit: make(chan struct{}, runtime.GOMAXPROCS(0)), lastBoot: -1}
+	return verify(directory{path: dir}, o)
+}
+
+func verify(fsys files, o VerifyOptions) (*Result, error) {
+	v := &verifier{files: fsys, o: o, limit: make(chan struct{}, runtime.GOMAXPROCS(0)), lastBoot: -1}
 	if err := v.prepare(); err != nil {
 		return nil, err
 	}
@@ -85,7 +88,7 @@ func Verify(dir string, o VerifyOptions) (*Result, error) {
 
 // verifier goes through a log from its first leaf to its last.
 type verifier struct {
-	dir     string
+	files   files
 	o       VerifyOptions
 	head    Checkpoint // of o.Head
 	headSig []byte
@@ -150,8 +153,8 @@ func (v *verifier) prepare() error {
 
 // list finds the parts and reads their headers.
 func (v *verifier) list() ([]int, error) {
-	names, err := directory{path: v.dir}.list()
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	names, err := v.files.list()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list log: %w", err)
 	}
 	v.nexts = map[int]*partHeader{}
@@ -180,12 +183,12 @@ func (v *verifier) list() ([]int, error) {
 }
 
 func (v *verifier) readHeader(n int) (header *partHeader, unborn bool, err error) {
-	f, err := openRegular(filepath.Join(v.dir, partName(n)), os.O_RDONLY)
+	f, err := v.files.read(partName(n))
 	if err != nil {
 		return nil, false, fmt.Errorf("open log: %w", err)
 	}
 	defer f.Close()
-	p, err := examineHeader(osFile{f})
+	p, err := examineHeader(f)
 	if err != nil {
 		if p != nil {
 			unborn = p.unborn
@@ -210,12 +213,12 @@ func (v *verifier) since() time.Time {
 // part goes through one part.
 func (v *verifier) part(n int, last bool) error {
 	name := partName(n)
-	f, err := openRegular(filepath.Join(v.dir, name), os.O_RDONLY)
+	f, err := v.files.read(name)
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
 	defer f.Close()
-	p, err := readPart(f)
+	p, err := readPart(&sequential{f: f})
 	if err != nil {
 		return fmt.Errorf("read part %s: %w", name, err)
 	}
