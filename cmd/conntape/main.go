@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 	_ "time/tzdata" // hosts without a time zone database understand --tz too
@@ -40,17 +41,20 @@ func runMain() int {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
+	h := &host{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: time.Now, getenv: os.Getenv, width: stdoutWidth}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
 		s := <-signals
+		for s == syscall.SIGINT && h.interrupted() {
+			s = <-signals
+		}
 		cancel(&signalError{s.(syscall.Signal)})
 		// timeout(1), and a terminal with sudo, deliver one signal twice. After
 		// this, the next one ends the process at once.
 		time.Sleep(sameSignal)
 		signal.Stop(signals)
 	}()
-	h := &host{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: time.Now, getenv: os.Getenv, width: stdoutWidth}
 	err := h.run(ctx, os.Args[1:])
 	code := h.report(err)
 	var stopped *signalError
@@ -67,6 +71,24 @@ type host struct {
 	now            func() time.Time
 	getenv         func(string) string
 	width          func() (columns int, terminal bool) // of stdout
+
+	interrupt atomic.Pointer[func()] // what Ctrl-C does instead of ending the program
+}
+
+// onInterrupt makes Ctrl-C call stop, and nothing else, until undo is called.
+func (h *host) onInterrupt(stop func()) (undo func()) {
+	h.interrupt.Store(&stop)
+	return func() { h.interrupt.Store(nil) }
+}
+
+// interrupted calls what onInterrupt was given, and reports whether there is such.
+func (h *host) interrupted() bool {
+	stop := h.interrupt.Load()
+	if stop == nil {
+		return false
+	}
+	(*stop)()
+	return true
 }
 
 // run parses the arguments and runs the command that they name.

@@ -1,0 +1,112 @@
+package query
+
+import (
+	"slices"
+	"strings"
+)
+
+// IsComplete reports whether SQL that is typed line by line ends with a semicolon
+// that is outside of quotes and comments.
+func IsComplete(sql string) bool {
+	complete := false
+	for sql != "" {
+		switch c := sql[0]; {
+		case strings.HasPrefix(sql, "--"):
+			_, sql, _ = strings.Cut(sql, "\n")
+			continue
+		case strings.HasPrefix(sql, "/*"):
+			var closed bool
+			if _, sql, closed = strings.Cut(sql[2:], "*/"); !closed {
+				return false
+			}
+			continue
+		case c == '\'' || c == '"' || c == '`' || c == '[':
+			end := string(c)
+			if c == '[' {
+				end = "]"
+			}
+			_, rest, closed := strings.Cut(sql[1:], end)
+			if !closed {
+				return false
+			}
+			sql, complete = rest, false
+			continue
+		case c == ';':
+			complete = true
+		case c != ' ' && c != '\t' && c != '\n' && c != '\r':
+			complete = false
+		}
+		sql = sql[1:]
+	}
+	return complete
+}
+
+// Completer completes names as they are typed.
+type Completer struct {
+	words   []string            // views, functions and keywords
+	columns map[string][]string // by view
+}
+
+// NewCompleter knows the documented schema, SQL, and the words given.
+func NewCompleter(words ...string) *Completer {
+	c := &Completer{columns: make(map[string][]string)}
+	c.words = append(c.words, viewNames()...)
+	for _, row := range Schema() {
+		switch {
+		case slices.Contains(viewNames(), row.In):
+			c.columns[row.In] = append(c.columns[row.In], row.Name)
+		case row.In == "functions":
+			name, _, _ := strings.Cut(row.Name, "(")
+			c.words = append(c.words, name+"(")
+		}
+	}
+	c.words = append(c.words, strings.Fields(`select from where group by order limit having distinct as and or not in like glob between is null
+		case when then else end with recursive union all join left on using exists over partition asc desc cast
+		count( sum( min( max( avg( group_concat( coalesce( nullif( length( substr( instr( replace( lower( upper( printf( round( abs(
+		strftime( datetime( date( time( row_number( lag( lead( json_each( total( iif(`)...)
+	c.words = append(c.words, words...)
+	return c
+}
+
+// Complete returns what the line may become at pos, with what stands before and
+// after what is completed. Columns come first: those of the views that the line
+// names, or of all views.
+func (c *Completer) Complete(line string, pos int) (head string, completions []string, tail string) {
+	start := pos
+	for start > 0 && isNameByte(line[start-1]) {
+		start--
+	}
+	if start == 1 && line[0] == '.' {
+		start = 0 // a command of the prompt
+	}
+	head, word, tail := line[:start], line[start:pos], line[pos:]
+	if word == "" {
+		return head, nil, tail
+	}
+	lower := strings.ToLower(word)
+	add := func(names []string) {
+		for _, name := range names {
+			if strings.HasPrefix(strings.ToLower(name), lower) && !slices.Contains(completions, name) {
+				completions = append(completions, name)
+			}
+		}
+	}
+	named := false
+	for _, view := range viewNames() {
+		if strings.Contains(strings.ToLower(head+tail), view) {
+			named = true
+			add(c.columns[view])
+		}
+	}
+	if !named {
+		for _, view := range viewNames() {
+			add(c.columns[view])
+		}
+	}
+	add(c.words)
+	return head, completions, tail
+}
+
+func isNameByte(b byte) bool {
+	return b == '_' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9'
+}
