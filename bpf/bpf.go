@@ -112,11 +112,10 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 	if err != nil {
 		return nil, err
 	}
-	classic, err := mayBeClassic(version)
-	if err != nil {
+	if plan.classic, err = mayBeClassic(version); err != nil {
 		return nil, err
 	}
-	plan.hooks = append(processHooks(classic), plan.hooks...)
+	plan.hooks = append(processHooks(plan.classic), plan.hooks...)
 	if err := configure(spec, plan, version, o); err != nil {
 		return nil, err
 	}
@@ -170,10 +169,10 @@ func configure(spec *ebpf.CollectionSpec, p plan, version uint32, o Options) err
 	if p.storage {
 		spec.Maps["in_flight_hash"].MaxEntries = 1
 	} else { // the type is unknown to kernels before 5.11, and the programs still name the map
-		for _, name := range []string{"in_flight_storage", "execs"} {
-			m := spec.Maps[name]
-			m.Type, m.Flags, m.MaxEntries = ebpf.Hash, 0, 1
-		}
+		avoidStorage(spec.Maps["in_flight_storage"])
+	}
+	if !p.classic {
+		avoidStorage(spec.Maps["execs"])
 	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
@@ -201,6 +200,11 @@ func configure(spec *ebpf.CollectionSpec, p plan, version uint32, o Options) err
 		}
 	}
 	return nil
+}
+
+// avoidStorage makes a map that no program uses one of a type that every kernel knows.
+func avoidStorage(m *ebpf.MapSpec) {
+	m.Type, m.Flags, m.MaxEntries = ebpf.Hash, 0, 1
 }
 
 // mayUseTaskStorage asks the kernel for the hooks' program type. Tracing programs cannot be probed; they may use what

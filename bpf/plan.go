@@ -37,6 +37,7 @@ type plan struct {
 	storage    bool   // attempts in flight are in task storage
 	inRow      bool   // the programs at the return come in a row of several
 	afterLSM   bool   // lsm_connect runs before fexit_connect
+	classic    bool   // exec, fork and exit are programs of classic tracepoints
 	returns    []hook // attached as well when the hooks turn out not to see connect(2) return
 	blindSpots []string
 }

@@ -68,10 +68,10 @@ static void killed(int argc, char **argv)
 	full_listener(&a);
 	int fd = make_socket(AF_INET, SOCK_STREAM, 0);
 	report_begin(&r, "killed", fd, &a, sizeof(a.in));
-	report_end(&r, -512); /* ERESTARTSYS, which only the kernel sees */
 	pid_t parent = getpid();
 	if (!fork()) {
 		wait_until_connecting(parent);
+		report_end(&r, -512); /* ERESTARTSYS, which only the kernel sees */
 		kill(parent, SIGKILL);
 		_exit(0);
 	}
