@@ -14,7 +14,7 @@ import (
 	"strconv"
 )
 
-//go:embed *.sql
+//go:embed *.sql seal/*.sql
 var files embed.FS
 
 // Version is the schema version that a new segment gets.
@@ -46,4 +46,17 @@ func Script(version int) (string, error) {
 		script += string(text)
 	}
 	return script, nil
+}
+
+// SealScript returns the SQL that makes the tables and indexes which sealing adds
+// to a segment of the given version.
+func SealScript(version int) (string, error) {
+	if version < 1 || version > Version {
+		return "", fmt.Errorf("find schema version %d: this program knows 1 to %d", version, Version)
+	}
+	text, err := files.ReadFile(fmt.Sprintf("seal/%04d.sql", version))
+	if err != nil {
+		return "", fmt.Errorf("read what sealing adds: %w", err)
+	}
+	return string(text), nil
 }

@@ -28,6 +28,9 @@ func TestScript(t *testing.T) {
 		if _, err := Script(bad); err == nil {
 			t.Errorf("Script(%d): no error", bad)
 		}
+		if _, err := SealScript(bad); err == nil {
+			t.Errorf("SealScript(%d): no error", bad)
+		}
 	}
 	script, err := Script(Version)
 	if err != nil {
@@ -36,6 +39,19 @@ func TestScript(t *testing.T) {
 	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments"} {
 		if !strings.Contains(script, "CREATE VIEW "+view+" AS") {
 			t.Errorf("no view %s", view)
+		}
+	}
+}
+
+// Every version can be sealed.
+func TestSealScript(t *testing.T) {
+	for version := 1; version <= Version; version++ {
+		script, err := SealScript(version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(script, "CREATE TABLE seal (") {
+			t.Errorf("version %d has no table seal", version)
 		}
 	}
 }

@@ -40,6 +40,8 @@ type Options struct {
 	BatchRows int           // rows after which a batch is written before its time; 0 is DefaultBatchRows
 	Buffer    int64         // bytes of rows that may wait for the disk; 0 is DefaultBuffer
 	RingBytes uint32        // of the kernel's ring; 0 is its default
+	Limits    store.Limits  // of the tape
+	Immutable bool          // set the immutable flag on sealed segments
 
 	Version  string
 	Status   io.Writer // where to say that recording began, and how it goes; nil is nowhere
@@ -77,6 +79,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		Version:    o.Version,
 		Backend:    string(capture.Backend()),
 		BlindSpots: capture.BlindSpots(),
+		Limits:     o.Limits,
+		Immutable:  o.Immutable,
 		Now:        takeAnchor(anchorStart),
 		Logger:     o.Logger,
 	}

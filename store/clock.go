@@ -30,6 +30,7 @@ func (s *segment) insertAnchor(a Anchor) error {
 	if kind == "" {
 		kind = "tick"
 	}
+	s.wallStep = a.Real - at
 	return s.exec(`INSERT OR REPLACE INTO clock (id, offset_ns, kind, sync) VALUES (?, ?, ?, ?)`,
 		at, a.Real-at, escapeString(kind, nil), textOrNull(a.Sync))
 }

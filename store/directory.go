@@ -20,6 +20,7 @@ const (
 	fileMode   = 0o640
 	closedMode = 0o440
 	lockName   = "lock"
+	heldDir    = "held"
 	groupName  = "conntape"
 )
 

@@ -140,6 +140,7 @@ const (
 	CauseStopped = "stopped" // the recorder was stopped cleanly
 	CauseCrash   = "crash"   // the recorder was killed, or the host lost power
 	CauseStorage = "storage" // a segment was set aside after an error
+	CauseFull    = "full"    // a segment was removed before its time: the disk was full
 )
 
 // Counters are absolute values since the recorder started. The names seen,

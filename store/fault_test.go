@@ -188,7 +188,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		stored += len(conns)
 	}
-	if _, path := w.Segment(); path != "" || stored == 100_000 {
+	if stored == 100_000 {
 		t.Fatalf("the disk did not fill: %d rows", stored)
 	}
 	if err := os.Remove(ballast); err != nil {
@@ -197,7 +197,7 @@ func TestFullDisk(t *testing.T) {
 	b := l.batch(conns)
 	b.Counters = Counters{"stored": uint64(stored + len(conns))}
 	mustAppend(t, w, b)
-	if names := files(t, dir); !slices.Equal(names, []string{"00000001.db", "00000001.db-wal", "00000002.db", "00000002.db-wal", "lock"}) {
+	if names := files(t, dir); !slices.Equal(names, []string{"00000001.db", "00000001.db-wal", "lock"}) {
 		t.Errorf("files: %v", names)
 	}
 	mustClose(t, w, l.boot)

@@ -140,8 +140,8 @@ func (s *segment) putCounters(c Counters) error {
 const missedUpdatesCounter = "store_updates_missed"
 
 // write puts a batch into the segment: one transaction, on the disk when it
-// returns nil. state is what the segment's state becomes.
-func (s *segment) write(b *Batch, state string) error {
+// returns nil. state is what the segment's state becomes; more adds to it.
+func (s *segment) write(b *Batch, state string, more func(*segment) error) error {
 	missed := s.missedUpdates
 	heartbeat := s.heartbeat
 	if b.Now != 0 {
@@ -162,6 +162,9 @@ func (s *segment) write(b *Batch, state string) error {
 				return err
 			}
 		}
+		if err := more(s); err != nil {
+			return err
+		}
 		if s.missedUpdates != missed {
 			counters = maps.Clone(counters)
 			if counters == nil {
@@ -172,8 +175,9 @@ func (s *segment) write(b *Batch, state string) error {
 		if err := s.putCounters(counters); err != nil {
 			return err
 		}
-		return s.exec(`UPDATE segment SET state = ?, heartbeat_ns = ?, committed_ns = ?, batches = ?`,
-			state, heartbeat, time.Now().UnixNano(), s.batches+1)
+		return s.exec(`UPDATE segment SET state = ?, heartbeat_ns = ?, committed_ns = ?, batches = ?,
+			previous_hash = coalesce(previous_hash, ?)`,
+			state, heartbeat, time.Now().UnixNano(), s.batches+1, blobOrNull(s.previousHash))
 	})
 	if err != nil {
 		s.missedUpdates = missed
@@ -188,14 +192,17 @@ func (s *segment) write(b *Batch, state string) error {
 // checkpoint moves the WAL into the database when it has grown enough. The
 // batch is safe whatever comes of it.
 func (s *segment) checkpoint() error {
-	var pages int64
-	read := func(q *sqlite.Stmt) error { pages = q.ColumnInt64(1); return nil }
+	read := func(q *sqlite.Stmt) error { s.walPages = q.ColumnInt64(1) - q.ColumnInt64(2); return nil }
 	if err := s.query(read, "PRAGMA wal_checkpoint(NOOP)"); err != nil {
 		return err
 	}
-	if pages < checkpointPages || pages < checkpointPagesMax && time.Since(s.checkpointed) < checkpointEvery {
-		return nil
+	most := s.walKeep / pageSize
+	due := s.walPages >= min(checkpointPages, most) && time.Since(s.checkpointed) >= checkpointEvery
+	if due || s.walPages >= most {
+		s.checkpointed = time.Now()
+		if err := s.query(read, "PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
+			return err
+		}
 	}
-	s.checkpointed = time.Now()
-	return s.query(nil, "PRAGMA wal_checkpoint(PASSIVE)")
+	return s.measure()
 }

@@ -47,10 +47,22 @@ func schemaVersion(conn *sqlite.Conn, db string) (int, error) {
 // checkSchema compares the schema of database db with what the migrations make,
 // statement by statement. A tape comes from a host that may not be trusted: a
 // view, trigger or index that is not ours is never run.
+// What sealing adds is there as a whole or not at all.
 func checkSchema(conn *sqlite.Conn, db string, version int) error {
 	want, err := expectedSchema(version)
 	if err != nil {
 		return err
+	}
+	isSealed := false
+	err = execOn(conn, func(*sqlite.Stmt) error { isSealed = true; return nil },
+		fmt.Sprintf("SELECT 1 FROM %s.sqlite_schema WHERE name = 'seal'", db))
+	if err != nil {
+		return fmt.Errorf("read schema: %w", err)
+	}
+	if isSealed {
+		if want, err = sealedSchema(version); err != nil {
+			return err
+		}
 	}
 	found := 0
 	err = execOn(conn, func(s *sqlite.Stmt) error {
@@ -77,13 +89,31 @@ func checkSchema(conn *sqlite.Conn, db string, version int) error {
 	return nil
 }
 
-// expectedSchema returns name → SQL of every object of a segment of that
-// version, as SQLite writes them down.
+// expectedSchema returns name → SQL of every object of a segment of that version
+// that is not sealed, as SQLite writes them down.
 func expectedSchema(version int) (map[string]string, error) {
 	script, err := migrations.Script(version)
 	if err != nil {
 		return nil, err
 	}
+	return modelSchema(script)
+}
+
+// sealedSchema is expectedSchema of a sealed segment.
+func sealedSchema(version int) (map[string]string, error) {
+	script, err := migrations.Script(version)
+	if err != nil {
+		return nil, err
+	}
+	seal, err := migrations.SealScript(version)
+	if err != nil {
+		return nil, err
+	}
+	return modelSchema(script + seal)
+}
+
+// modelSchema runs a script on an empty database and returns what comes of it.
+func modelSchema(script string) (map[string]string, error) {
 	conn, err := sqlite.OpenConn(":memory:", sqlite.OpenReadWrite|sqlite.OpenCreate)
 	if err != nil {
 		return nil, fmt.Errorf("open model schema: %w", err)

@@ -24,15 +24,24 @@ type segment struct {
 	state     string
 	schema    int
 	run       int64 // row of table run that this recorder has
+	created   int64 // segment clock
 	heartbeat int64 // segment clock
+	wallStep  int64 // wall clock minus segment clock, by the last anchor
 	batches   int64 // commits so far
+	previous  int   // number of the segment before, 0 none
+	counts    int64 // of its commits, -1 all
 
 	rows    rowWriter
 	intern  interner
 	counted Counters // as last committed
 
 	checkpointed  time.Time
+	pages         int64  // of the database, as if all had been checkpointed
+	walPages      int64  // in the WAL since it began anew, 0 when all are in the database
+	walSize       int64  // of the WAL file, bytes
+	walKeep       int64  // size that the WAL file may keep, bytes
 	missedUpdates uint64 // updates of rows that are not in this segment
+	previousHash  []byte // of the segment before, to be written with the next batch
 }
 
 // States of a segment.
@@ -54,7 +63,6 @@ const (
 	checkpointPages    = 1000
 	checkpointPagesMax = 8192
 	checkpointEvery    = 2 * time.Second
-	walKeepBytes       = checkpointPagesMax * pageSize // a longer file is cut
 )
 
 // writerPragmas are run before anything else touches the file. Exclusive mode
@@ -67,10 +75,10 @@ var writerPragmas = []string{
 	"PRAGMA cell_size_check = ON",
 	"PRAGMA temp_store = MEMORY",
 	"PRAGMA cache_size = -16384",
+	"PRAGMA cache_spill = OFF", // or a large batch would write pages twice
 	"PRAGMA journal_mode = WAL",
 	"PRAGMA synchronous = FULL",
 	"PRAGMA wal_autocheckpoint = 0", // ours reports its errors
-	fmt.Sprintf("PRAGMA journal_size_limit = %d", walKeepBytes),
 }
 
 // openForWriting opens path and takes its lock at once or not at all.
@@ -103,8 +111,10 @@ type birth struct {
 	number          int
 	tapeID          string
 	now             Anchor
+	offset          int64 // segment clock minus CLOCK_BOOTTIME, ns
 	previous        int   // number of the segment before, 0 none
 	previousBatches int64 // how many of its commits count, -1 all
+	wallStep        int64 // wall clock minus segment clock before the first anchor
 }
 
 // createSegment makes a new active segment with what fill puts into it, in one
@@ -134,8 +144,10 @@ func createSegment(path string, b birth, o *WriterOptions, fill func(*segment) e
 	}
 	s := newSegment(path, b.number, conn)
 	s.tapeID, s.bootID, s.schema = b.tapeID, o.BootID, migrations.Version
-	s.offset = b.now.Real - int64(b.now.Boot)
-	s.state, s.heartbeat = stateActive, b.now.Real
+	s.previous, s.counts = b.previous, b.previousBatches
+	s.offset = b.offset
+	s.created = s.at(b.now.Boot)
+	s.state, s.heartbeat = stateActive, s.created
 	err = s.inTransaction(func() error {
 		if err := s.writeBirth(b, o); err != nil {
 			return err
@@ -143,6 +155,9 @@ func createSegment(path string, b birth, o *WriterOptions, fill func(*segment) e
 		return fill(s)
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err = s.boundWAL(o.Limits.walBytes()); err != nil {
 		return nil, err
 	}
 	for _, name := range []string{path, path + "-wal"} {
@@ -177,14 +192,14 @@ func (s *segment) writeBirth(b birth, o *WriterOptions) error {
 		created_ns, heartbeat_ns, committed_ns, batches, offset_ns, host, machine_id, boot_id, kernel,
 		previous_number, previous_batches) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)`,
 		b.number, b.tapeID, s.state, migrations.Version, knownCompatible, knownIncompatible,
-		b.now.Real, b.now.Real, time.Now().UnixNano(), s.offset,
+		s.created, s.created, time.Now().UnixNano(), s.offset,
 		escapeString(o.Host, nil), escapeString(o.MachineID, nil), escapeString(o.BootID, nil), escapeString(o.Kernel, nil),
 		previous, previousBatches)
 	if err != nil {
 		return err
 	}
 	// From always: without it, a time before the first anchor would have no text.
-	return s.exec(`INSERT INTO clock (id, offset_ns, kind) VALUES (0, 0, 'start')`)
+	return s.exec(`INSERT INTO clock (id, offset_ns, kind) VALUES (0, ?, 'start')`, b.wallStep)
 }
 
 // continueSegment opens an existing segment to go on writing it, or, with
@@ -213,8 +228,12 @@ func continueSegment(path string, number int) (_ *segment, err error) {
 		s.tapeID, s.bootID, s.state = q.ColumnText(0), q.ColumnText(1), q.ColumnText(2)
 		s.offset, s.heartbeat, s.batches = q.ColumnInt64(3), q.ColumnInt64(4), q.ColumnInt64(5)
 		compatible, incompatible = q.ColumnInt64(6), q.ColumnInt64(7)
+		s.created, s.wallStep = q.ColumnInt64(8), q.ColumnInt64(9)
+		s.previous, s.counts = q.ColumnInt(10), q.ColumnInt64(11)
 		return nil
-	}, `SELECT tape_id, boot_id, state, offset_ns, heartbeat_ns, batches, compatible, incompatible FROM segment`)
+	}, `SELECT tape_id, boot_id, state, offset_ns, heartbeat_ns, batches, compatible, incompatible, created_ns,
+		(SELECT offset_ns FROM clock ORDER BY id DESC LIMIT 1),
+		coalesce(previous_number, 0), coalesce(previous_batches, -1) FROM segment`)
 	switch {
 	case err != nil:
 		return nil, err
@@ -228,6 +247,34 @@ func continueSegment(path string, number int) (_ *segment, err error) {
 	}
 	return s, nil
 }
+
+// boundWAL has the WAL checkpointed at, and its file cut to, that many bytes.
+func (s *segment) boundWAL(bytes int64) error {
+	s.walKeep = bytes
+	if err := s.exec(fmt.Sprintf("PRAGMA journal_size_limit = %d", bytes)); err != nil {
+		return err
+	}
+	return s.measure()
+}
+
+// measure notes how large the files are.
+func (s *segment) measure() error {
+	err := s.query(func(q *sqlite.Stmt) error { s.pages = q.ColumnInt64(0); return nil }, "PRAGMA page_count")
+	if err != nil {
+		return err
+	}
+	s.walSize = 0
+	if info, err := os.Lstat(s.path + "-wal"); err == nil {
+		s.walSize = info.Size()
+	}
+	return nil
+}
+
+// walUsed is how much of the WAL holds what is not in the database yet.
+func (s *segment) walUsed() int64 { return s.walPages * walFrameBytes }
+
+// bytes is what the files take, at the most.
+func (s *segment) bytes() int64 { return s.pages*pageSize + s.walSize }
 
 func newSegment(path string, number int, conn *sqlite.Conn) *segment {
 	s := &segment{path: path, number: number, conn: conn, counted: Counters{}}
@@ -262,8 +309,8 @@ func (s *segment) query(row func(*sqlite.Stmt) error, query string, args ...any)
 
 // inTransaction runs fn between BEGIN and COMMIT. When it returns nil the
 // transaction is on the disk. After a fault of the file nothing more is done to
-// it, not even a rollback; after any other error the transaction is rolled back
-// and what was remembered of its rows forgotten.
+// it, not even a rollback; after any other error, and on a disk that is full, the
+// transaction is rolled back and what was remembered of its rows forgotten.
 func (s *segment) inTransaction(fn func() error) error {
 	if err := s.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
@@ -272,7 +319,7 @@ func (s *segment) inTransaction(fn func() error) error {
 	if err == nil {
 		err = s.exec("COMMIT")
 	}
-	if err == nil || storageFault(err) {
+	if err == nil || storageFault(err) && !isFull(err) {
 		return err
 	}
 	if !s.conn.AutocommitEnabled() {

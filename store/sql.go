@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"zombiezen.com/go/sqlite"
 )
@@ -88,3 +89,14 @@ func setOrNull[T int32 | int64](v T) any {
 	}
 	return int64(v)
 }
+
+// blobOrNull returns b, or NULL for none.
+func blobOrNull(b []byte) any {
+	if b == nil {
+		return nil
+	}
+	return b
+}
+
+// quoted returns text for use between single quotes.
+func quoted(text string) string { return strings.ReplaceAll(text, "'", "''") }

@@ -13,10 +13,11 @@ import (
 
 // openSegment finds the segment to write to when a recorder starts.
 func (w *Writer) openSegment() error {
-	newest, err := w.newestSegment()
+	numbers, newest, err := w.findSegments()
 	if err != nil {
 		return &Error{Op: "open tape", Path: w.dir, Err: err}
 	}
+	w.loadCatalog(numbers, newest)
 	w.last.number, w.last.batches = newest, -1
 	if newest == 0 {
 		return w.begin(ReasonFirst, func(s *segment) error {
@@ -26,13 +27,20 @@ func (w *Writer) openSegment() error {
 	path := filepath.Join(w.dir, segmentName(newest))
 	if closedFile(path) {
 		w.tapeID = w.lookAtEnd(path).tapeID
+		w.addToCatalog(newest)
 		return w.begin(ReasonBoot, nothingMore)
 	}
 	seg, err := continueSegment(path, newest)
 	if err != nil {
+		w.addToCatalog(newest)
+		w.spare(newest)
 		return w.beginAfter(path, err)
 	}
 	w.tapeID = seg.tapeID
+	w.clock.boot, w.clock.offset, w.clock.wallStep = seg.bootID, seg.offset, seg.wallStep
+	if seg.counts >= 0 {
+		w.spare(seg.previous)
+	}
 	if seg.state != stateClosed && seg.bootID == w.o.BootID && seg.schema == migrations.Version {
 		err = w.resume(seg)
 	} else if err = w.retire(seg); err == nil {
@@ -43,7 +51,7 @@ func (w *Writer) openSegment() error {
 		return w.begin(reason, nothingMore)
 	}
 	if err != nil {
-		w.aside = append(w.aside, seg)
+		w.leave(seg)
 		return w.beginAfter(path, err)
 	}
 	return nil
@@ -52,22 +60,40 @@ func (w *Writer) openSegment() error {
 // nothingMore fills a segment whose predecessor says what was before it.
 func nothingMore(*segment) error { return nil }
 
-// newestSegment returns the number of the newest segment, 0 when there is none.
-// One whose birth was cut short, and so never held anything, is removed.
-func (w *Writer) newestSegment() (int, error) {
-	numbers, _, err := listSegments(w.dir)
-	if err != nil {
-		return 0, err
+// findSegments returns the numbers of the segments, and of the newest, 0 when there
+// is none. One whose birth was cut short, and so never held anything, is removed.
+func (w *Writer) findSegments() (numbers []int, newest int, err error) {
+	if numbers, _, err = listSegments(w.dir); err != nil {
+		return nil, 0, err
 	}
-	for i := len(numbers) - 1; i >= 0; i-- {
-		path := filepath.Join(w.dir, segmentName(numbers[i]))
+	for len(numbers) > 0 {
+		newest := numbers[len(numbers)-1]
+		path := filepath.Join(w.dir, segmentName(newest))
 		if !stillborn(path) {
-			return numbers[i], nil
+			return numbers, newest, nil
 		}
 		w.log.Warn("unfinished segment removed", "path", path)
 		removeSegment(path)
+		numbers = numbers[:len(numbers)-1]
 	}
-	return 0, nil
+	return nil, 0, nil
+}
+
+// addToCatalog adds a segment that is not gone on with.
+func (w *Writer) addToCatalog(number int) {
+	s := &stored{number: number, path: filepath.Join(w.dir, segmentName(number))}
+	s.measure()
+	if previous, all := w.lookAt(s); !all {
+		w.spare(previous)
+	}
+	w.catalog.add(s)
+}
+
+// spare marks a segment as one that was set aside.
+func (w *Writer) spare(number int) {
+	if s := w.catalog.find(number); s != nil && s.state == unsealed {
+		s.settle(aside)
+	}
 }
 
 // stillborn reports whether the recorder was killed while it made this file: it
@@ -105,6 +131,9 @@ func (w *Writer) resume(s *segment) error {
 		return w.openRun(s, now)
 	})
 	if err != nil {
+		return err
+	}
+	if err := s.boundWAL(w.o.Limits.walBytes()); err != nil {
 		return err
 	}
 	for _, name := range []string{s.path, s.path + "-wal"} {
@@ -146,8 +175,8 @@ func (w *Writer) begin(reason string, fill func(*segment) error) error {
 	return nil
 }
 
-// retire closes a segment of another boot or schema for good: the gap that
-// follows it is written into it, indexes are left to sealing, and no WAL stays.
+// retire closes a segment of another boot or schema for good: the gap that follows
+// it is written into it, and the rest is left to the keeper.
 func (w *Writer) retire(s *segment) error {
 	at, detail := s.at(w.o.Now.Boot), "the recorder did not stop cleanly: killed, or it crashed"
 	if s.bootID != w.o.BootID {
@@ -169,21 +198,11 @@ func (w *Writer) retire(s *segment) error {
 			return err
 		}
 	}
-	if err := s.query(nil, "PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+	s.state = stateClosed
+	if err := s.boundWAL(w.o.Limits.walBytes()); err != nil {
 		return err
 	}
-	if err := s.query(nil, "PRAGMA journal_mode = DELETE"); err != nil {
-		return err
-	}
-	if err := s.close(); err != nil {
-		return err
-	}
-	if err := giveToGroup(s.path, closedMode); err != nil {
-		return err
-	}
-	if err := syncDir(w.dir); err != nil {
-		return err
-	}
+	w.handOver(s)
 	w.log.Info("segment closed", "path", s.path)
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -31,15 +32,22 @@ type WriterOptions struct {
 	// reads the clocks itself.
 	Now Anchor
 
+	Limits    Limits // of size and age
+	Immutable bool   // set the immutable flag on sealed segments (chattr +i)
+
 	// Events is told what happens to the tape, see [Event]. It may be nil.
 	Events func(Event)
 
 	Logger *slog.Logger // nil: discard
 }
 
-// Writer appends to a tape. It holds the tape lock and the newest segment. It is
-// not safe for concurrent use.
+// Writer appends to a tape. It holds the tape lock and the newest segment, closes
+// it when it is full or old, seals what it closed, and removes what is beyond the
+// limits. Append and Close are for one goroutine; Rotate is for any.
 type Writer struct {
+	writing sync.Mutex // held by who writes to the active segment
+	mu      sync.Mutex // guards catalog and hashed; taken after writing
+
 	dir  string
 	o    WriterOptions
 	log  *slog.Logger
@@ -59,6 +67,24 @@ type Writer struct {
 		number  int
 		batches int64
 	}
+	clock struct { // of the last segment
+		boot             string
+		offset, wallStep int64
+	}
+	synchronized   bool // the kernel says that the wall clock is right
+	estimator      estimator
+	rotationFailed time.Time // when a segment was due and could not be made
+	otherMeasured  time.Time
+
+	removed []*stored // because the disk was full, and not told by a gap yet
+
+	catalog catalog // segments that are not active
+	hashed  hashedSegment
+	hurry   bool          // seal nothing more
+	work    chan struct{} // holds a token when there may be something to seal
+	quit    chan struct{} // closed when the keeper is to end
+	kept    chan struct{} // closed when it has
+
 	closed bool
 }
 
@@ -78,6 +104,9 @@ func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 			return nil, &Error{Op: "open tape", Path: dir, Err: err}
 		}
 	}
+	if err := o.Limits.check(); err != nil {
+		return nil, &Error{Op: "open tape", Path: dir, Err: err}
+	}
 	o.Now.Kind = "start"
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, &Error{Op: "open tape", Path: dir, Err: err}
@@ -85,7 +114,7 @@ func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
-	w := &Writer{dir: dir, o: o, log: o.Logger, now: ReadAnchor, counted: Counters{}}
+	w := &Writer{dir: dir, o: o, log: o.Logger, now: ReadAnchor, counted: Counters{}, synchronized: o.Now.Sync == syncedClock}
 	if w.lock, err = lockTape(dir, time.Now()); err != nil {
 		return nil, err
 	}
@@ -94,8 +123,14 @@ func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 		return nil, err
 	}
 	w.tell(RunStarted{TapeID: w.tapeID, Segment: w.seg.number, BootID: o.BootID, At: o.Now})
+	w.startKeeper()
+	w.makeRoom(&Batch{})
+	w.wakeKeeper()
 	return w, nil
 }
+
+// syncedClock is what an anchor says of a clock that the kernel holds for right.
+const syncedClock = "synchronized"
 
 // tell hands an event to who wants to know.
 func (w *Writer) tell(e Event) {
@@ -118,12 +153,20 @@ func (w *Writer) Segment() (number int, path string) {
 
 // Append writes a batch as one transaction and returns when it is on the disk.
 //
-// When the file is at fault (I/O error, failed sync, full disk, corruption) it
-// is not touched again: the batch goes to a new segment, with a gap row of cause
-// "storage" that says why. Only when that fails too is there an error; the batch
-// is then not written, and the next Append tries a new segment again. An error
-// that is not the file's leaves the segment as it was before the batch.
-func (w *Writer) Append(batch Batch) error { return w.append(&batch, stateActive) }
+// Before, it closes the segment when that is due, and removes the oldest ones so
+// that neither limit nor disk is exceeded. When the disk is full all the same, the
+// oldest segments go until the batch fits, with gap rows of cause "full".
+//
+// When the file is at fault (I/O error, failed sync, corruption) it is not touched
+// again: the batch goes to a new segment, with a gap row of cause "storage" that
+// says why. Only when that fails too is there an error; the batch is then not
+// written, and the next Append tries again. An error that is not the file's leaves
+// the segment as it was before the batch.
+func (w *Writer) Append(batch Batch) error {
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	return w.append(&batch, stateActive)
+}
 
 func (w *Writer) append(batch *Batch, state string) error {
 	if w.closed {
@@ -132,20 +175,48 @@ func (w *Writer) append(batch *Batch, state string) error {
 	if w.seg == nil {
 		return w.moveOn(batch, state, errors.New("no segment could be written before"))
 	}
-	err := w.seg.write(batch, state)
+	w.prepare(batch)
+	err := w.seg.write(batch, state, w.tellRemoved)
+	for isFull(err) && w.expireOldest(ExpiredFull) {
+		err = w.seg.write(batch, state, w.tellRemoved)
+	}
 	if err == nil {
-		w.remember()
-		w.tellBatch(batch)
-		if err := w.seg.checkpoint(); err != nil {
+		w.written(batch)
+		if err := w.seg.checkpoint(); err != nil && !isFull(err) {
 			w.setAside(err) // the batch is safe; the next one goes elsewhere
 		}
 		return nil
 	}
-	if !storageFault(err) {
-		return &Error{Op: "append batch", Path: w.seg.path, Err: err}
+	switch {
+	case isFull(err) && w.expireActive():
+	case isFull(err) || !storageFault(err):
+		return &Error{Op: "append batch", Path: w.seg.path, Err: err, Hint: storageHint(err)}
+	default:
+		w.setAside(err)
 	}
-	w.setAside(err)
 	return w.moveOn(batch, state, err)
+}
+
+// written notes that a batch is on the disk in the active segment.
+func (w *Writer) written(batch *Batch) {
+	w.removed = nil
+	w.remember()
+	w.tellBatch(batch)
+}
+
+// prepare does what is due before a batch is written.
+func (w *Writer) prepare(batch *Batch) {
+	for _, a := range batch.Anchors {
+		w.synchronized = a.Sync == syncedClock
+	}
+	w.rotateIfDue(batch)
+	w.makeRoom(batch)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.seg.previousHash == nil && w.hashed.number != 0 && w.hashed.number == w.seg.previous {
+		w.seg.previousHash = w.hashed.sha[:]
+	}
+	w.wakeKeeper()
 }
 
 // tellBatch says that the batch is on the disk.
@@ -157,38 +228,83 @@ func (w *Writer) tellBatch(batch *Batch) {
 func (w *Writer) remember() {
 	w.counted = w.seg.counted
 	w.last.number, w.last.batches = w.seg.number, w.seg.batches
+	w.clock.boot, w.clock.offset, w.clock.wallStep = w.seg.bootID, w.seg.offset, w.seg.wallStep
 }
 
 // setAside leaves the active segment as it is, for good.
 func (w *Writer) setAside(cause error) {
 	w.log.Error("segment set aside", "path", w.seg.path, "error", cause)
-	w.aside = append(w.aside, w.seg)
+	w.leave(w.seg)
 	w.last.number, w.last.batches = w.seg.number, w.seg.batches
 	w.tell(SegmentSetAside{Segment: w.seg.number, File: segmentName(w.seg.number), Batches: w.seg.batches, Cause: cause.Error()})
 	w.seg = nil
 }
 
+// leave keeps a segment that is not to be touched open until it is removed, or the
+// process ends.
+func (w *Writer) leave(s *segment) {
+	w.aside = append(w.aside, s)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.catalog.add(&stored{number: s.number, path: s.path, bytes: s.bytes(), from: s.created + s.wallStep,
+		to: s.heartbeat + s.wallStep, state: aside, seg: s})
+}
+
 // moveOn writes the batch into a new segment, with a gap row that says why.
 func (w *Writer) moveOn(batch *Batch, state string, cause error) error {
+	for {
+		seg, err := w.createWith(batch, state, cause)
+		if err == nil {
+			w.seg = seg
+			w.written(batch)
+			return nil
+		}
+		if !w.diskIsFull(err) || !w.expireOldest(ExpiredFull) {
+			return err
+		}
+	}
+}
+
+// createWith begins a segment with the batch.
+func (w *Writer) createWith(batch *Batch, state string, cause error) (*segment, error) {
 	now, err := w.now("start")
 	if err != nil {
-		return &Error{Op: "begin segment", Path: w.dir, Err: err}
+		return nil, &Error{Op: "begin segment", Path: w.dir, Err: err}
 	}
 	seg, err := w.create(now, w.counted, ReasonFault, func(s *segment) error {
-		return s.putGapAt(now.Real, now.Real, CauseStorage, 0,
+		return s.putGapAt(s.created, s.created, CauseStorage, 0,
 			fmt.Sprintf("%s was set aside: %v", segmentName(w.last.number), cause))
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := seg.write(batch, state, w.tellRemoved); err != nil {
+		seg.discard()
+		return nil, &Error{Op: "append batch", Path: seg.path, Err: err, Hint: storageHint(err)}
+	}
+	return seg, nil
+}
+
+// diskIsFull reports whether err comes of a full disk or an exhausted quota.
+// SQLite calls the latter an I/O error, so the file system is asked.
+func (w *Writer) diskIsFull(err error) bool {
+	if isFull(err) {
+		return true
+	}
+	return sqlite.ErrCode(err).ToPrimary() == sqlite.ResultIOErr && isFull(probe(w.dir))
+}
+
+// probe writes as much as a small segment takes to a file without a name.
+func probe(dir string) error {
+	f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, birthMode)
+	if err != nil {
 		return err
 	}
-	if err := seg.write(batch, state); err != nil {
-		seg.discard()
-		return &Error{Op: "append batch", Path: seg.path, Err: err, Hint: storageHint(err)}
+	defer f.Close()
+	if _, err := f.Write(make([]byte, sealingFloor)); err != nil {
+		return err
 	}
-	w.seg = seg
-	w.remember()
-	w.tellBatch(batch)
-	return nil
+	return f.Sync()
 }
 
 // storageHint says what to do about a disk that takes nothing.
@@ -202,6 +318,7 @@ func storageHint(err error) string {
 // create begins the next segment, and in it the run of this recorder, whose
 // counters are at counted; fill adds what else the first transaction holds.
 func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*segment) error) (*segment, error) {
+	w.roomForSegments(1)
 	_, highest, err := listSegments(w.dir)
 	if err != nil {
 		return nil, &Error{Op: "begin segment", Path: w.dir, Err: err}
@@ -212,8 +329,9 @@ func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*
 		w.tapeID = hex.EncodeToString(id[:])
 	}
 	b := birth{number: highest + 1, tapeID: w.tapeID, now: now, previous: w.last.number, previousBatches: w.last.batches}
+	b.offset, b.wallStep = w.clockOf(now)
 	seg, err := createSegment(filepath.Join(w.dir, segmentName(b.number)), b, &w.o, func(s *segment) error {
-		if err := s.beginRun(now.Real, os.Getpid(), &w.o, counted); err != nil {
+		if err := s.beginRun(s.created, os.Getpid(), &w.o, counted); err != nil {
 			return err
 		}
 		if err := s.insertAnchor(now); err != nil {
@@ -235,6 +353,8 @@ func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*
 // Then it empties the WAL and lets go of the tape. The writer is closed whatever
 // is returned.
 func (w *Writer) Close(stop Gap, c Counters) error {
+	w.writing.Lock()
+	defer w.writing.Unlock()
 	if w.closed {
 		return &Error{Op: "close tape", Path: w.dir, Err: ErrClosed}
 	}
@@ -255,6 +375,7 @@ func (w *Writer) Close(stop Gap, c Counters) error {
 		}
 		w.seg = nil
 	}
+	w.stopKeeper()
 	if lerr := w.lock.release(); err == nil && lerr != nil {
 		err = &Error{Op: "release tape lock", Path: w.dir, Err: bare(lerr)}
 	}

@@ -8,10 +8,13 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/conntape/conntape/query"
 	"github.com/conntape/conntape/recorder"
+	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -44,6 +47,11 @@ Examples:
 			&cli.Int64Flag{Name: "batch-rows", Usage: "`N` connections after which a batch is written before its time", Value: recorder.DefaultBatchRows},
 			&cli.StringFlag{Name: "buffer", Usage: "`SIZE` of memory for connections that wait for a slow disk; beyond it they are counted as lost", Value: "64MiB"},
 			&cli.StringFlag{Name: "ring", Usage: "`SIZE` of the kernel's ring buffer, a power of two", Value: "8MiB"},
+			&cli.StringFlag{Name: "max-size", Usage: "`SIZE` of the tape, everything included; the oldest segments go before it is passed", Value: "2GiB"},
+			&cli.StringFlag{Name: "max-age", Usage: "`TIME` after which a segment goes", Value: "90d"},
+			&cli.StringFlag{Name: "keep-free", Usage: "`SIZE` or percentage of the file system that is left to others", Value: "5%"},
+			&cli.StringFlag{Name: "max-held", Usage: "`SIZE` of what conntape hold keeps", Value: "2GiB"},
+			&cli.BoolFlag{Name: "immutable", Usage: "make sealed segments immutable (chattr +i)"},
 			&cli.BoolFlag{Name: "verbose", Usage: "log what is done, on stderr"},
 			quietFlag(),
 		},
@@ -120,6 +128,10 @@ func (h *host) readRecordOptions(c *cli.Context) (recorder.Options, error) {
 	if o.Buffer, err = readSize(c, "buffer", recorder.MinBuffer, math.MaxInt64); err != nil {
 		return o, err
 	}
+	if o.Limits, err = readLimits(c); err != nil {
+		return o, err
+	}
+	o.Immutable = c.Bool("immutable")
 	ring, err := readSize(c, "ring", leastRing, mostRing)
 	if err != nil {
 		return o, err
@@ -129,6 +141,32 @@ func (h *host) readRecordOptions(c *cli.Context) (recorder.Options, error) {
 	}
 	o.RingBytes = uint32(ring)
 	return o, nil
+}
+
+// readLimits reads what bounds the tape.
+func readLimits(c *cli.Context) (l store.Limits, err error) {
+	if l.MaxBytes, err = readSize(c, "max-size", store.MinMaxBytes, math.MaxInt64); err != nil {
+		return l, err
+	}
+	if l.MaxAge, err = query.ParseDuration(c.String("max-age")); err != nil {
+		return l, err
+	}
+	if l.MaxAge < time.Hour {
+		return l, usagef("try --max-age 90d", "--max-age must be at least an hour")
+	}
+	if l.MaxHeldBytes, err = readSize(c, "max-held", 0, math.MaxInt64); err != nil {
+		return l, err
+	}
+	percent, ok := strings.CutSuffix(strings.TrimSpace(c.String("keep-free")), "%")
+	if !ok {
+		l.KeepFree, err = readSize(c, "keep-free", 0, math.MaxInt64)
+		return l, err
+	}
+	l.KeepFreePercent, err = strconv.Atoi(strings.TrimSpace(percent))
+	if err != nil || l.KeepFreePercent < 0 || l.KeepFreePercent > 99 {
+		return l, usagef("try --keep-free 5% or --keep-free 10GiB", "--keep-free %s is no percentage from 0 to 99", c.String("keep-free"))
+	}
+	return l, nil
 }
 
 // readSize reads a flag that is a size in bytes.

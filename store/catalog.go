@@ -1,0 +1,213 @@
+package store
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// stored is a segment of the tape that is not the active one.
+type stored struct {
+	number int
+	path   string
+	bytes  int64 // size of its files, or what sealing may make of them
+	extra  int64 // what sealing adds to that, until it is done
+	temp   int64 // what sealing takes beside that while it lasts
+	from   int64 // wall clock that it covers, ns; 0 unknown
+	to     int64
+	sha    [32]byte // zero: not sealed, or not read yet
+	state  storedState
+	built  bool // sealed, but for telling so and for the mode of the file
+	stuck  bool // it could not be removed
+
+	seg       *segment      // still open, handed over by the writer; nil it is not
+	notBefore time.Time     // when to try sealing it again
+	stop      chan struct{} // closed: give up sealing it
+	done      chan struct{} // closed when nobody works on it any more; nil nobody does
+}
+
+// storedState is what became of a segment after it was active.
+type storedState int
+
+const (
+	unsealed storedState = iota // to be sealed
+	sealed
+	aside // not ours to touch: it gave an error, or nobody knows what it is
+)
+
+// catalog lists the stored segments, oldest first. It belongs to whoever holds
+// Writer.mu.
+type catalog struct {
+	list  []*stored
+	other int64 // bytes of what is no segment
+}
+
+func (c *catalog) add(s *stored) {
+	c.list = append(c.list, s)
+	slices.SortFunc(c.list, func(a, b *stored) int { return a.number - b.number })
+}
+
+func (c *catalog) remove(s *stored) {
+	c.list = slices.DeleteFunc(c.list, func(o *stored) bool { return o == s })
+}
+
+// bytes is what all of it takes; reserved is what sealing has yet to write, at the
+// most: one segment is sealed at a time.
+func (c *catalog) bytes() (sum, reserved int64) {
+	temp := int64(0)
+	for _, s := range c.list {
+		sum += s.bytes
+		reserved += s.extra
+		temp = max(temp, s.temp)
+	}
+	return sum + c.other, reserved + temp
+}
+
+// await notes what sealing s will take.
+func (s *stored) await() {
+	s.extra = max(sealingFloor, s.bytes/100*(sealedPercent-100))
+	s.temp = max(sealingFloor, s.bytes/100*sealingPercent)
+}
+
+// settle notes that s will not be sealed, or has been.
+func (s *stored) settle(state storedState) { s.state, s.extra, s.temp = state, 0, 0 }
+
+// oldest is the first of the stored segments that can be removed, nil none.
+func (c *catalog) oldest() *stored {
+	for _, s := range c.list {
+		if !s.stuck {
+			return s
+		}
+	}
+	return nil
+}
+
+// find returns the stored segment of that number, nil none.
+func (c *catalog) find(number int) *stored {
+	for _, s := range c.list {
+		if s.number == number {
+			return s
+		}
+	}
+	return nil
+}
+
+// loadCatalog looks at every segment of the directory but the newest, which
+// recording may go on with. The lock of the tape is ours, and none of them open.
+func (w *Writer) loadCatalog(numbers []int, newest int) {
+	cut := map[int]bool{} // segments of which not all commits count: they were set aside
+	for i := len(numbers) - 1; i >= 0; i-- {
+		if numbers[i] == newest {
+			continue
+		}
+		s := &stored{number: numbers[i], path: filepath.Join(w.dir, segmentName(numbers[i]))}
+		s.measure()
+		if cut[s.number] {
+			s.state = aside
+		} else if previous, all := w.lookAt(s); !all {
+			cut[previous] = true
+		}
+		w.catalog.add(s)
+	}
+}
+
+// lookAt fills in what a segment says of itself. It returns the number of the
+// segment before it and whether all of its commits count.
+func (w *Writer) lookAt(s *stored) (previous int, all bool) {
+	isSealed := false
+	look := peek
+	if !isThere(s.path + "-wal") {
+		look = peekAt // nobody writes it now
+	}
+	err := look(s.path, func(conn *sqlite.Conn) error {
+		err := execOn(conn, func(q *sqlite.Stmt) error {
+			s.from, s.to = q.ColumnInt64(0), q.ColumnInt64(1)
+			previous, all = q.ColumnInt(2), q.ColumnIsNull(3)
+			return nil
+		}, spanSQL)
+		if err != nil {
+			return err
+		}
+		isSealed, err = hasSeal(conn)
+		return err
+	})
+	switch {
+	case err != nil:
+		w.log.Warn("segment not understood", "path", s.path, "error", err)
+		s.state = aside
+		return 0, true
+	case isSealed && closedFile(s.path):
+		s.state = sealed
+	case isSealed:
+		s.built = true
+	}
+	if s.state == unsealed {
+		s.await()
+	}
+	return previous, all
+}
+
+// spanSQL is what a segment covers on the wall clock, and what it says of the one
+// before.
+const spanSQL = `SELECT
+	created_ns + (SELECT offset_ns FROM clock WHERE id <= created_ns ORDER BY id DESC LIMIT 1),
+	heartbeat_ns + (SELECT offset_ns FROM clock ORDER BY id DESC LIMIT 1),
+	coalesce(previous_number, 0), previous_batches FROM segment`
+
+// measure notes how large the files are, and, when it is not known, when they
+// were last written.
+func (s *stored) measure() {
+	s.bytes = 0
+	for _, suffix := range segmentSuffixes {
+		info, err := os.Lstat(s.path + suffix)
+		if err != nil {
+			continue
+		}
+		s.bytes += info.Size()
+		if s.to == 0 {
+			s.to = info.ModTime().UnixNano()
+		}
+	}
+}
+
+// segmentSuffixes are the names of the files that a segment can have, the one
+// without which there is no segment last.
+var segmentSuffixes = []string{"-wal", "-journal", sealingSuffix + "-journal", sealingSuffix, ""}
+
+// measureOther adds up the files of the tape that are no segments: the log, the
+// lock, requests. What is under legal hold has a bound of its own.
+func (w *Writer) measureOther() int64 {
+	var sum int64
+	filepath.WalkDir(w.dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return nil
+		case d.IsDir() && path == filepath.Join(w.dir, heldDir):
+			return filepath.SkipDir
+		case d.IsDir():
+			return nil
+		}
+		name, _, _ := strings.Cut(d.Name(), "-")
+		name = strings.TrimSuffix(name, sealingSuffix)
+		if _, ok := parseSegmentName(name); ok && filepath.Dir(path) == w.dir {
+			return nil
+		}
+		if info, err := d.Info(); err == nil {
+			sum += info.Size()
+		}
+		return nil
+	})
+	return sum
+}
+
+// isThere reports whether a file exists, or cannot be told not to.
+func isThere(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}

@@ -1,0 +1,106 @@
+package store
+
+// growth is what writing a batch may add to the files of a segment, in bytes: to
+// the database once it is checkpointed, and to the WAL before.
+type growth struct{ db, wal int64 }
+
+func (g growth) sum() int64 { return g.db + g.wal }
+
+// Bytes of a row without its text, with what SQLite puts around it, index
+// included. All are upper bounds.
+const (
+	connectionRowBytes = 48
+	repeatRowBytes     = 32
+	taskRowBytes       = 160
+	processRowBytes    = 512
+	endpointRowBytes   = 96
+	otherRowBytes      = 256
+	walFrameBytes      = pageSize + 24
+)
+
+// estimator adds up what a batch will take. It is the writer's, and used again.
+type estimator struct {
+	seen    map[any]struct{} // new tasks, processes and endpoints of this batch
+	bytes   int64
+	touched int64 // pages in the middle of tables and indexes
+}
+
+// estimate returns the growth at the most, for a segment of so many pages.
+func (e *estimator) estimate(s *segment, b *Batch) growth {
+	if e.seen == nil {
+		e.seen = map[any]struct{}{}
+	}
+	clear(e.seen)
+	e.bytes, e.touched = 0, 24
+	for i := range b.Connections {
+		e.connection(s, &b.Connections[i])
+	}
+	for _, g := range b.Gaps {
+		e.bytes += otherRowBytes + int64(len(g.Cause)+len(g.Detail))*4
+	}
+	e.bytes += int64(len(b.Anchors)+len(b.Counters)+8) * otherRowBytes
+	db := e.bytes + e.bytes/4 // pages that split are not full
+	pages := db/pageSize + 8
+	wal := (pages + min(e.touched, s.pages)) * walFrameBytes
+	return growth{db: pages * pageSize, wal: max(0, s.walUsed()+wal-s.walSize)}
+}
+
+func (e *estimator) connection(s *segment, c *Connection) {
+	if c.Update {
+		e.touched++
+	} else {
+		e.bytes += connectionRowBytes
+		if c.Count > 1 {
+			e.bytes += repeatRowBytes
+		}
+		if s.at(c.BootTime) < s.rows.maxID {
+			e.touched++
+		}
+	}
+	if c.Task != nil {
+		if _, ok := c.Task.mark.get(s.intern.epoch); !ok {
+			e.task(s, c.Task)
+		}
+	}
+	for _, p := range [2]*Endpoint{c.Remote, c.Local} {
+		if p == nil {
+			continue
+		}
+		if _, ok := p.mark.get(s.intern.epoch); !ok && e.isNew(p) {
+			e.touched += 2
+			e.bytes += endpointRowBytes + 2*int64(len(p.Address)+len(p.Raw))
+		}
+	}
+}
+
+func (e *estimator) task(s *segment, t *Task) {
+	if !e.isNew(t) {
+		return
+	}
+	e.bytes += taskRowBytes + escapedBytes(t.Comm, t.User, t.Cgroup, t.Container)
+	for p := t.Process; p != nil && e.isNew(p); p = p.Parent {
+		if _, ok := p.mark.get(s.intern.epoch); ok {
+			return
+		}
+		e.touched++
+		e.bytes += processRowBytes + escapedBytes(p.Argv...) +
+			escapedBytes(p.Comm, p.Exe, p.Script, p.Cwd, p.User, p.Cgroup, p.Container, p.Unit) + maxAncestors*24
+	}
+}
+
+// isNew reports whether v is met for the first time in this batch.
+func (e *estimator) isNew(v any) bool {
+	if _, ok := e.seen[v]; ok {
+		return false
+	}
+	e.seen[v] = struct{}{}
+	return true
+}
+
+// escapedBytes is the size of texts as they are stored.
+func escapedBytes(texts ...string) (n int64) {
+	for _, t := range texts {
+		n += int64(len(escapeString(t, nil))) + 4
+	}
+	return n
+}

@@ -1,0 +1,54 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// The immutable flag of ext4, xfs, btrfs and others (chattr +i): while a file has
+// it nobody can write, rename, link or unlink it, not even root, without taking it
+// off first. It is a hurdle and a trace, no proof.
+
+const immutableFlag = 0x10 // FS_IMMUTABLE_FL, linux/fs.h
+
+// setImmutable sets the flag on a file that this process has not open elsewhere.
+func setImmutable(path string) error {
+	return changeFlags(path, func(flags int) int { return flags | immutableFlag })
+}
+
+// clearImmutable takes the flag off. That there is none, or no such file, or no
+// such flag on this file system, is no error.
+func clearImmutable(path string) error {
+	if !closedFile(path) {
+		return nil // it may be open: no descriptor may touch it
+	}
+	err := changeFlags(path, func(flags int) int { return flags &^ immutableFlag })
+	if errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func changeFlags(path string, change func(int) int) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("read flags: %w", err)
+	}
+	defer f.Close()
+	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if err != nil {
+		return fmt.Errorf("read flags: %w", err)
+	}
+	to := change(flags)
+	if to == flags {
+		return nil
+	}
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, to); err != nil {
+		return fmt.Errorf("set flags: %w", err)
+	}
+	return nil
+}

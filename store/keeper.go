@@ -1,0 +1,146 @@
+package store
+
+import (
+	"errors"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
+)
+
+// The keeper is the goroutine that seals what the writer hands over, one segment
+// at a time, oldest first, on a thread of low priority.
+
+const (
+	sealingGrace = 5 * time.Second // that Close gives the keeper to finish
+	sealingRetry = time.Minute     // after a disk that was full
+)
+
+// hashedSegment is the segment that was sealed last.
+type hashedSegment struct {
+	number int
+	sha    [32]byte
+}
+
+// startKeeper begins to seal what the catalog holds.
+func (w *Writer) startKeeper() {
+	w.work = make(chan struct{}, 1)
+	w.quit, w.kept = make(chan struct{}), make(chan struct{})
+	go w.keep()
+}
+
+// wakeKeeper has the keeper look for work.
+func (w *Writer) wakeKeeper() {
+	select {
+	case w.work <- struct{}{}:
+	default:
+	}
+}
+
+// stopKeeper lets the keeper finish what it has, for a while, and ends it. What
+// is not sealed by then is sealed by the next recorder.
+func (w *Writer) stopKeeper() {
+	close(w.quit)
+	select {
+	case <-w.kept:
+		return
+	case <-time.After(sealingGrace):
+	}
+	w.mu.Lock()
+	w.hurry = true
+	for _, s := range w.catalog.list {
+		if s.done != nil {
+			s.giveUp()
+		}
+	}
+	w.mu.Unlock()
+	<-w.kept
+}
+
+func (w *Writer) keep() {
+	defer close(w.kept)
+	lowerPriority()
+	for {
+		s := w.nextUnsealed()
+		if s != nil {
+			w.sealOne(s)
+			continue
+		}
+		select {
+		case <-w.work:
+		case <-w.quit:
+			if w.nextUnsealed() == nil {
+				return
+			}
+		}
+	}
+}
+
+// nextUnsealed returns the oldest segment that is to be sealed.
+func (w *Writer) nextUnsealed() *stored {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.hurry {
+		return nil
+	}
+	for _, s := range w.catalog.list {
+		if s.state == unsealed && time.Now().After(s.notBefore) {
+			s.stop, s.done = make(chan struct{}), make(chan struct{})
+			return s
+		}
+	}
+	return nil
+}
+
+// sealOne seals s, and lets go of it whatever comes of it.
+func (w *Writer) sealOne(s *stored) {
+	err := w.seal(s)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(s.done)
+	s.done = nil
+	switch {
+	case err == nil:
+	case s.givenUp(), errors.Is(err, errGivenUp):
+		s.notBefore = time.Now().Add(sealingRetry)
+	case isFull(err):
+		s.notBefore = time.Now().Add(sealingRetry)
+		w.log.Warn("segment not sealed yet", "path", s.path, "error", err)
+	default:
+		s.settle(aside)
+		s.measure()
+		w.log.Error("segment not sealed", "path", s.path, "error", err)
+	}
+}
+
+// giveUp tells whoever works on s to stop. The caller holds Writer.mu.
+func (s *stored) giveUp() {
+	if !s.givenUp() {
+		close(s.stop)
+	}
+}
+
+func (s *stored) givenUp() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// lowerPriority has the rest of this goroutine run on a thread of its own with
+// the lowest priority for CPU and disk. That it cannot is no harm.
+func lowerPriority() {
+	runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+	tid := unix.Gettid()
+	_ = unix.Setpriority(unix.PRIO_PROCESS, tid, 19)
+	const whoProcess, bestEffortLowest = 1, 2<<13 | 7 // linux/ioprio.h
+	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, uintptr(tid), bestEffortLowest)
+}
+
+// isFull reports whether err says that the disk is full.
+func isFull(err error) bool {
+	return sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}

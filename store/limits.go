@@ -1,0 +1,111 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits bound what a tape takes up and how long it is kept. Zero values set no
+// bound; there are never more than 10 segments.
+type Limits struct {
+	// MaxBytes is the most that all files of the tape take at any instant:
+	// segments, WAL, what sealing needs meanwhile, the log; but not legal holds,
+	// which have a bound of their own.
+	MaxBytes int64
+	// MaxAge is how long a segment is kept after its last event.
+	MaxAge time.Duration
+	// KeepFree is what is to stay free on the file system, in bytes and in
+	// percent of it; the larger of the two counts. Under it the tape shrinks to
+	// one small segment, but no further: recording goes on until the disk is full.
+	KeepFree        int64
+	KeepFreePercent int
+	// MaxHeldBytes is the most that segments under legal holds take.
+	MaxHeldBytes int64
+}
+
+// Defaults for a recorder that was told nothing else.
+const (
+	DefaultMaxBytes        = 2 << 30
+	DefaultMaxAge          = 90 * 24 * time.Hour
+	DefaultKeepFreePercent = 5
+	DefaultMaxHeldBytes    = 2 << 30
+	// MinMaxBytes is the least that rotation can work with.
+	MinMaxBytes = 8 << 20
+)
+
+// A segment is closed when it has grown to an eighth of the size of the tape,
+// with what sealing will add to it, or spans an eighth of its age.
+const segmentsInBudget = 8
+
+// What sealing does to the size of a segment, in percent of what it was: what it
+// adds (29 bytes a connection become 46), and what it takes meanwhile, beside that,
+// which is the copy that it works on and the temporary file in which the index is
+// sorted. What is small has at least sealingFloor.
+const (
+	sealedPercent  = 160
+	sealingPercent = 100 + 90
+	sealingFloor   = 128 << 10
+)
+
+// otherFiles is what everything that is no segment may grow by between two looks
+// at it.
+const otherFiles = 256 << 10
+
+func (l Limits) check() error {
+	switch {
+	case l.MaxBytes < 0, l.MaxAge < 0, l.KeepFree < 0, l.MaxHeldBytes < 0:
+		return errors.New("a limit is negative")
+	case l.MaxBytes != 0 && l.MaxBytes < MinMaxBytes:
+		return fmt.Errorf("a tape of %d bytes is too small: %d is the least", l.MaxBytes, int64(MinMaxBytes))
+	case l.KeepFreePercent < 0 || l.KeepFreePercent > 99:
+		return fmt.Errorf("%d%% of the disk cannot be kept free", l.KeepFreePercent)
+	}
+	return nil
+}
+
+// leastSegment is the size below which an active segment is not closed for its
+// size, bytes.
+const leastSegment = 512 << 10
+
+// segmentBytes is the size at which an active segment is closed, 0 never, when the
+// tape takes usage bytes on d: so that with what sealing adds it is an eighth of
+// what the tape may take, by its limit and by what there is on the disk.
+func (l Limits) segmentBytes(usage int64, d disk) int64 {
+	most := max(0, usage+d.free-l.keepFree(d))
+	if l.MaxBytes > 0 {
+		most = min(most, l.MaxBytes)
+	}
+	return max(leastSegment, most/segmentsInBudget*100/sealedPercent)
+}
+
+// segmentAge is the age at which an active segment is closed, 0 never.
+func (l Limits) segmentAge() time.Duration { return l.MaxAge / segmentsInBudget }
+
+// walBytes is the size that the WAL may keep between two batches.
+func (l Limits) walBytes() int64 {
+	if l.MaxBytes == 0 {
+		return checkpointPagesMax * pageSize
+	}
+	return max(64*pageSize, min(checkpointPagesMax*pageSize, l.MaxBytes/64))
+}
+
+// disk is how things stand on a file system.
+type disk struct{ free, total int64 } // bytes
+
+// readDisk asks for what an unprivileged process could use, since what is
+// reserved for root is not ours to take.
+func readDisk(dir string) (disk, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return disk{}, fmt.Errorf("look at file system: %w", err)
+	}
+	return disk{free: int64(st.Bavail) * st.Bsize, total: int64(st.Blocks) * st.Bsize}, nil
+}
+
+// keepFree is the number of bytes to keep free on d.
+func (l Limits) keepFree(d disk) int64 {
+	return max(l.KeepFree, d.total/100*int64(l.KeepFreePercent))
+}

@@ -1,0 +1,115 @@
+package store
+
+import (
+	"errors"
+	"time"
+)
+
+// rotationPause is how long the writer stays with a segment that it ought to
+// leave after it could not make another.
+const rotationPause = 10 * time.Second
+
+// due says why the active segment should be closed before the batch, "" when it
+// should not.
+func (w *Writer) due(b *Batch) string {
+	s := w.seg
+	switch {
+	case s.batches == 0:
+		return ""
+	case s.pages*pageSize >= leastSegment && w.isFull(s):
+		return ReasonSize
+	case w.o.Limits.MaxAge > 0 && b.Now != 0 && s.at(b.Now)-s.created >= int64(w.o.Limits.segmentAge()):
+		return ReasonAge
+	}
+	return ""
+}
+
+// isFull reports whether s is as large as one segment is to be. Without a limit
+// there is nothing to share out.
+func (w *Writer) isFull(s *segment) bool {
+	l := w.o.Limits
+	if l.MaxBytes == 0 && l.KeepFree == 0 && l.KeepFreePercent == 0 {
+		return false
+	}
+	d, err := readDisk(w.dir)
+	usage, _ := w.usage()
+	return err == nil && s.pages*pageSize >= l.segmentBytes(usage, d)
+}
+
+// rotateIfDue closes the active segment when it is time to. That it did not work
+// is no reason not to record.
+func (w *Writer) rotateIfDue(b *Batch) {
+	reason := w.due(b)
+	if reason == "" || time.Since(w.rotationFailed) < rotationPause {
+		return
+	}
+	if err := w.rotate(reason); err != nil {
+		w.rotationFailed = time.Now()
+		w.log.Error("segment not rotated", "path", w.seg.path, "error", err)
+	}
+}
+
+// Rotate closes the active segment and begins the next. The old one is sealed in
+// the background.
+func (w *Writer) Rotate() error {
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	switch {
+	case w.closed:
+		return &Error{Op: "rotate tape", Path: w.dir, Err: ErrClosed}
+	case w.seg == nil:
+		return &Error{Op: "rotate tape", Path: w.dir, Err: errors.New("there is no segment to close"), Hint: storageHint(nil)}
+	}
+	if err := w.rotate(ReasonRequest); err != nil {
+		return err
+	}
+	w.makeRoom(&Batch{})
+	w.wakeKeeper()
+	return nil
+}
+
+// rotate makes the next segment the active one, and hands the one before to the
+// keeper.
+func (w *Writer) rotate(reason string) error {
+	now, err := w.now("start")
+	if err != nil {
+		return &Error{Op: "begin segment", Path: w.dir, Err: err}
+	}
+	old, last := w.seg, w.last
+	w.last.number, w.last.batches = old.number, -1 // all of its commits count
+	w.roomForSegments(2)                           // the old one and the new one
+	seg, err := w.create(now, w.counted, reason, nothingMore)
+	if err != nil {
+		w.last = last
+		return err
+	}
+	w.seg = seg
+	w.handOver(old)
+	w.remember()
+	return nil
+}
+
+// handOver gives a segment that takes no more batches to the keeper, which is to
+// be woken once there is room for what it does.
+func (w *Writer) handOver(s *segment) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	closed := &stored{number: s.number, path: s.path, bytes: s.bytes(),
+		from: s.created + s.wallStep, to: s.heartbeat + s.wallStep, seg: s}
+	closed.await()
+	w.catalog.add(closed)
+}
+
+// clockOf returns the offset of a new segment's clock from CLOCK_BOOTTIME, and
+// how far the wall clock is from it before the first anchor. Within one boot the
+// offset never falls, so that a clock that is set back cannot put what comes
+// later before what came earlier.
+func (w *Writer) clockOf(now Anchor) (offset, wallStep int64) {
+	offset = now.Real - int64(now.Boot)
+	if w.clock.boot != w.o.BootID {
+		return offset, 0
+	}
+	was := w.clock.offset + w.clock.wallStep // wall clock minus boottime, as last known
+	offset = max(offset, w.clock.offset)
+	return offset, was - offset
+}
