@@ -30,15 +30,15 @@ func askAt(t *testing.T, tape, line string) (stdout, stderr string) {
 
 // Every example of every canned query, and the same with what is left out of
 // findings: the answers on the incident are in testdata/canned, and have the
-// columns that the header says, and on an empty tape there are none.
+// columns that the header says, on an empty tape there are none, and a gap is told.
 // UPDATE_SCRIPTS=1 rewrites them.
 func TestCannedQueries(t *testing.T) {
 	library, err := query.Library()
 	if err != nil {
 		t.Fatal(err)
 	}
-	tape, empty := filepath.Join(t.TempDir(), "tape"), filepath.Join(t.TempDir(), "empty")
-	for kind, dir := range map[string]string{"incident": tape, "empty": empty} {
+	tape, empty, gap := filepath.Join(t.TempDir(), "tape"), filepath.Join(t.TempDir(), "empty"), filepath.Join(t.TempDir(), "gap")
+	for kind, dir := range map[string]string{"incident": tape, "empty": empty, "gap": gap} {
 		if err := writeFixture(dir, kind); err != nil {
 			t.Fatal(err)
 		}
@@ -57,6 +57,10 @@ func TestCannedQueries(t *testing.T) {
 				if answer, messages := askAt(t, empty, line+" --format csv"); strings.Count(answer, "\n") != 1 && c.Name != "gaps" || !strings.Contains(messages, "coverage: ") {
 					t.Errorf("%s: on an empty tape: %q, %q", line, answer, messages)
 				}
+			}
+			_, messages := askAt(t, gap, c.Examples[0]+" --since 2026-07-01T12:00:00Z --format csv")
+			if !strings.Contains(messages, "coverage: 1 gap, together 5s long, 7 connections lost") {
+				t.Errorf("%s: of the gap is said %q", c.Name, messages)
 			}
 			golden := filepath.Join("testdata", "canned", c.Name+".golden")
 			if os.Getenv("UPDATE_SCRIPTS") != "" {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -40,7 +41,11 @@ func TestHostileTape(t *testing.T) {
 	if err := conn.Close(); err != nil {
 		t.Fatal(err)
 	}
-	commands := []string{"status|--format|text", "status|--format|json"}
+	commands := []string{"status|--format|text", "status|--format|json", "tail|--limit|4|--lines|4|--all", "tail|--limit|4|--lines|4|--format|jsonl"}
+	list := filepath.Join(t.TempDir(), "list")
+	if err := os.WriteFile(list, []byte("203.0.113.0/24 "+hostileName+"\n/tmp/"+hostileName+"\n0.0.0.0/0 evil\x1b[2J\u202e\xff\n\x1b]0;title\a nothing\n443\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	library, err := query.Library()
 	if err != nil {
 		t.Fatal(err)
@@ -57,6 +62,7 @@ func TestHostileTape(t *testing.T) {
 			"sql|select * from gaps", "sql|select * from segments", "sql|select * from connections where 0"} {
 			commands = append(commands, "query|"+what+"|--format|"+format)
 		}
+		commands = append(commands, "query|match|--indicators|"+list+"|--format|"+format, "query|match|--check|--indicators|"+list+"|--format|"+format)
 	}
 	for _, command := range commands {
 		widths := []int{0, 60, 200}
@@ -66,7 +72,8 @@ func TestHostileTape(t *testing.T) {
 		for _, width := range widths {
 			h, stdout, stderr := world("")
 			h.width = func() (int, bool) { return width, width > 0 }
-			if code := h.report(h.run(context.Background(), append(strings.Split(command, "|"), "--dir", tape))); code != exitDone {
+			h.getenv = func(name string) string { return map[string]string{"NO_COLOR": "1"}[name] }
+			if code := h.report(h.run(context.Background(), append(strings.Split(command, "|"), "--dir", tape))); code != exitDone && code != exitFound {
 				t.Errorf("%s: exit %d: %s", command, code, stderr)
 			}
 			for name, text := range map[string]string{"stdout": stdout.String(), "stderr": stderr.String()} {
