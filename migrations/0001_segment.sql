@@ -109,7 +109,8 @@ CREATE TABLE process (
   ipcns             INTEGER,
   cgroupns          INTEGER,
   source            TEXT    NOT NULL,
-  ancestry          TEXT    NOT NULL
+  ancestry          TEXT    NOT NULL,
+  batch             INTEGER NOT NULL  -- commit that wrote it
 ) STRICT;
 
 -- State of a thread when it connected. user, cgroup and container are NULL when
@@ -173,6 +174,32 @@ CREATE TABLE repeat (
   count   INTEGER NOT NULL,
   last_ns INTEGER NOT NULL
 ) STRICT;
+
+-- A commit that wrote connections, and what is chained by hash up to it (docs/format.md):
+-- its connections are those above the newest of the commit before, up to its own,
+-- without those in late; and those that late has for it.
+CREATE TABLE batch (
+  id       INTEGER PRIMARY KEY,       -- number of the commit
+  newest   INTEGER NOT NULL,          -- highest id of connection after it
+  task     INTEGER NOT NULL,          -- likewise of task
+  endpoint INTEGER NOT NULL,          -- of endpoint
+  shape    INTEGER NOT NULL,          -- of shape
+  chain    BLOB    NOT NULL           -- SHA-256
+) STRICT;
+
+-- A connection that was written when younger ones were there already.
+CREATE TABLE late (
+  id    INTEGER PRIMARY KEY,          -- of the connection
+  batch INTEGER NOT NULL
+) STRICT;
+
+-- A connection that was given another shape after it was written: it had returned.
+CREATE TABLE changed (
+  id    INTEGER NOT NULL,             -- of the connection
+  batch INTEGER NOT NULL,             -- that changed it
+  shape INTEGER NOT NULL,             -- that it had before
+  PRIMARY KEY (id, batch)
+) STRICT, WITHOUT ROWID;
 
 -- The public views. They read as text in any SQLite shell, with no function of
 -- ours. The clock row with id 0 makes every time find one.

@@ -148,8 +148,14 @@ func (s *segment) write(b *Batch, state string, more func(*segment) error) error
 		heartbeat = max(heartbeat, s.at(b.Now))
 	}
 	counters := b.Counters
-	err := s.inTransaction(func() error {
+	var chain [32]byte
+	var after marks
+	err := s.inTransaction(func() (err error) {
+		s.chainer.begin(s.batches + 1)
 		if err := s.rows.write(b.Connections); err != nil {
+			return err
+		}
+		if chain, after, err = s.chainer.end(s.conn, s.rows.maxID); err != nil {
 			return err
 		}
 		for _, g := range b.Gaps {
@@ -184,6 +190,7 @@ func (s *segment) write(b *Batch, state string, more func(*segment) error) error
 		return err
 	}
 	s.batches++
+	s.chainer.chain, s.chainer.marks = chain, after
 	s.state, s.heartbeat = state, heartbeat
 	maps.Copy(s.counted, counters)
 	return nil

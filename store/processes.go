@@ -88,6 +88,9 @@ func (in *interner) writeProcess(id int64, p *Process) error {
 	if p.PPID != 0 || p.Parent != nil || p.Key.Tgid <= 2 { // 0 is a fact for init and kthreadd alone
 		ppid = p.PPID
 	}
+	if p.Source != "" && p.Source != SourceUnknown {
+		in.segment.chainer.processes[id] = struct{}{}
+	}
 	source := p.Source
 	var uid, gid, euid, loginUID, sessionID any // 0 would be root
 	if source == "" || source == SourceUnknown {
@@ -99,8 +102,8 @@ func (in *interner) writeProcess(id int64, p *Process) error {
 	return in.segment.exec(`INSERT OR REPLACE INTO process (id, tgid, start_boot_ns, exec_number, exec_boot_ns,
 		parent, ppid, pid_in_ns, comm, exe, script, cmdline, cmdline_truncated, cwd, uid, gid, euid, user, loginuid, session_id,
 		cgroup_id, cgroup, container, unit, exe_deleted, exe_memfd, exe_device, exe_inode,
-		mntns, pidns, netns, userns, utsns, ipcns, cgroupns, source, ancestry)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		mntns, pidns, netns, userns, utsns, ipcns, cgroupns, source, ancestry, batch)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		id, p.Key.Tgid, p.Key.StartBoot, p.Key.Exec, numberOrNull(p.ExecBoot),
 		in.parentID(p), ppid, numberOrNull(p.PidInNS), textOrNull(p.Comm), textOrNull(p.Exe), textOrNull(p.Script),
 		cmdline, p.ArgvTruncated, textOrNull(p.Cwd), uid, gid, euid, textOrNull(p.User),
@@ -109,5 +112,5 @@ func (in *interner) writeProcess(id int64, p *Process) error {
 		p.ExeDeleted, p.ExeMemfd, numberOrNull(p.ExeDev), numberOrNull(p.ExeIno),
 		numberOrNull(p.MntNS), numberOrNull(p.PidNS), numberOrNull(p.NetNS), numberOrNull(p.UserNS),
 		numberOrNull(p.UtsNS), numberOrNull(p.IpcNS), numberOrNull(p.CgroupNS),
-		escapeString(source, nil), ancestry(p))
+		escapeString(source, nil), ancestry(p), in.segment.chainer.batch)
 }

@@ -145,6 +145,7 @@ func (w *rowWriter) insertMany(conns []Connection, rows []int32, from int64) (in
 		}
 		id := max(s.at(c.BootTime), from)
 		bindRow(w.many, slot, id, c, refs)
+		w.hash(id, c, refs)
 		w.ids[slot] = id
 		from = id + 1
 		repeats = repeats || c.Count > 1
@@ -178,9 +179,26 @@ func (w *rowWriter) insertOne(c *Connection, from int64) (int64, error) {
 		}
 		if s.conn.Changes() == 1 {
 			w.maxID = max(w.maxID, id)
+			w.hash(id, c, refs)
+			if id <= s.chainer.marks.newest {
+				if err := s.exec(`INSERT INTO late (id, batch) VALUES (?, ?)`, id, s.chainer.batch); err != nil {
+					return 0, err
+				}
+			}
 			return id, w.repeat(id, c)
 		}
 	}
+}
+
+// hash adds a row that is written to the chain.
+func (w *rowWriter) hash(id int64, c *Connection, refs refs) {
+	row := chainRow{id: id, task: refs.task, remote: refs.remote, shape: refs.shape, local: refs.local,
+		fd: int64(max(c.FD, -1)), cookie: int64(c.Cookie), count: int64(max(c.Count, 1))}
+	if c.Count > 1 {
+		row.last = w.segment.at(cmp.Or(c.LastBootTime, c.BootTime))
+	}
+	w.segment.chainer.rows++
+	w.segment.chainer.hasher.connection(&row)
 }
 
 // bindRow binds one row to the slot-th group of parameters.
@@ -221,12 +239,8 @@ func (w *rowWriter) repeat(id int64, c *Connection) error {
 	if c.Count <= 1 {
 		return nil
 	}
-	last := c.LastBootTime
-	if last == 0 {
-		last = c.BootTime
-	}
 	return w.segment.exec(`INSERT INTO repeat (id, count, last_ns) VALUES (?, ?, ?)`,
-		id, int64(c.Count), w.segment.at(last))
+		id, int64(c.Count), w.segment.at(cmp.Or(c.LastBootTime, c.BootTime)))
 }
 
 // update gives the row of an attempt that has returned meanwhile its shape. The
@@ -244,17 +258,27 @@ func (w *rowWriter) update(c *Connection) error {
 		cookie = int64(c.Cookie)
 	}
 	at := s.at(c.BootTime)
-	err = s.exec(`UPDATE connection SET shape = ?1 WHERE id = (
-		SELECT c.id FROM connection c JOIN task t ON t.id = c.task
-		WHERE c.id >= ?2 AND c.id < ?2 + ?3 AND c.cookie IS ?4 AND c.remote = ?5
-		  AND t.tid = (SELECT tid FROM task WHERE id = ?6)
-		ORDER BY c.id LIMIT 1)`,
-		refs.shape, at, updateWindow, cookie, refs.remote, refs.task)
+	id, shape := int64(0), int64(0)
+	err = s.query(func(q *sqlite.Stmt) error { id, shape = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
+		`SELECT c.id, c.shape FROM connection c JOIN task t ON t.id = c.task
+		WHERE c.id >= ?1 AND c.id < ?1 + ?2 AND c.cookie IS ?3 AND c.remote = ?4
+		  AND t.tid = (SELECT tid FROM task WHERE id = ?5)
+		ORDER BY c.id LIMIT 1`,
+		at, updateWindow, cookie, refs.remote, refs.task)
+	switch {
+	case err != nil:
+		return err
+	case id == 0:
+		s.missedUpdates++
+		return nil
+	case shape == refs.shape:
+		return nil
+	}
+	// Its first shape in this batch is what it had before.
+	err = s.exec(`INSERT OR IGNORE INTO changed (id, batch, shape) VALUES (?, ?, ?)`, id, s.chainer.batch, shape)
 	if err != nil {
 		return err
 	}
-	if s.conn.Changes() == 0 {
-		s.missedUpdates++
-	}
-	return nil
+	s.chainer.changes[id] = refs.shape
+	return s.exec(`UPDATE connection SET shape = ? WHERE id = ?`, refs.shape, id)
 }

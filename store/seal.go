@@ -225,8 +225,9 @@ func describeSealed(s *stored) (SegmentSealed, error) {
 		e.From, e.To, e.Batches, e.Counters = info.info.From.UnixNano(), info.info.To.UnixNano(), info.batches, info.info.Counters
 		return execOn(conn, func(q *sqlite.Stmt) error {
 			e.Rows, e.First, e.Last = q.ColumnInt64(0), q.ColumnInt64(1), q.ColumnInt64(2)
+			q.ColumnBytes(3, e.Chain[:])
 			return nil
-		}, `SELECT rows, coalesce(first_ns, 0), coalesce(last_ns, 0) FROM seal`)
+		}, `SELECT rows, coalesce(first_ns, 0), coalesce(last_ns, 0), (SELECT chain FROM batch ORDER BY id DESC LIMIT 1) FROM seal`)
 	})
 	if err != nil {
 		return e, err

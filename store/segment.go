@@ -33,6 +33,7 @@ type segment struct {
 
 	rows    rowWriter
 	intern  interner
+	chainer chainer
 	counted Counters // as last committed
 
 	checkpointed  time.Time
@@ -155,6 +156,9 @@ func createSegment(path string, b birth, o *WriterOptions, fill func(*segment) e
 		return fill(s)
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err = s.chainer.load(conn); err != nil {
 		return nil, err
 	}
 	if err = s.boundWAL(o.Limits.walBytes()); err != nil {
@@ -290,6 +294,9 @@ func (s *segment) loadState() error {
 	if err := s.rows.load(); err != nil {
 		return err
 	}
+	if err := s.chainer.load(s.conn); err != nil {
+		return err
+	}
 	return s.intern.loadShapes()
 }
 
@@ -338,7 +345,7 @@ func (s *segment) reload() error {
 	if s.batches == 0 {
 		s.forget()
 		s.rows.maxID = 0
-		return nil
+		return s.chainer.load(s.conn)
 	}
 	return s.loadState()
 }

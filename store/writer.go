@@ -221,7 +221,7 @@ func (w *Writer) prepare(batch *Batch) {
 
 // tellBatch says that the batch is on the disk.
 func (w *Writer) tellBatch(batch *Batch) {
-	w.tell(BatchCommitted{Segment: w.seg.number, Number: w.seg.batches, Batch: batch, Now: uint64(w.seg.heartbeat - w.seg.offset)})
+	w.tell(BatchCommitted{Segment: w.seg.number, Number: w.seg.batches, Batch: batch, Chain: w.seg.chainer.chain, Now: uint64(w.seg.heartbeat - w.seg.offset)})
 }
 
 // remember keeps what a new segment must be told about the last commit.
