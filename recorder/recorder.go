@@ -43,6 +43,11 @@ type Options struct {
 	Limits    store.Limits  // of the tape
 	Immutable bool          // set the immutable flag on sealed segments
 
+	// LogBegun is told the first verifier key of a tape's log when it is begun, and Checkpoint each signed checkpoint of
+	// it. They may be nil.
+	LogBegun   func(key string)
+	Checkpoint func(head []byte)
+
 	Version  string
 	Status   io.Writer // where to say that recording began, and how it goes; nil is nowhere
 	Terminal bool      // Status is a terminal
@@ -87,6 +92,13 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := describeHost(&w); err != nil {
 		return err
 	}
+	keeper := store.NewLogKeeper(o.Dir, store.LogOptions{
+		Host: w.Host, MachineID: w.MachineID, BootID: w.BootID, Version: w.Version,
+		MaxBytes: o.Limits.MaxBytes, MaxAge: o.Limits.MaxAge,
+		Begun: o.LogBegun, Checkpoint: o.Checkpoint, Logger: o.Logger,
+	})
+	defer func() { err = errors.Join(err, keeper.Close()) }() // after the tape was closed
+	w.Events = keeper.Listen
 	tape, err := store.OpenWriter(o.Dir, w)
 	if err != nil {
 		return fmt.Errorf("open tape: %w", err)

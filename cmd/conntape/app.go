@@ -27,6 +27,8 @@ func (h *host) newApp() (*cli.App, error) {
 			h.tailCommand(),
 			h.exportCommand(),
 			h.statusCommand(),
+			h.verifyCommand(),
+			h.checkpointCommand(),
 			h.demoCommand(),
 			h.versionCommand(),
 		},

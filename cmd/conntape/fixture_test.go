@@ -23,10 +23,18 @@ const hostileName = "=cmd|'/c calc'\x1b[31m\x1b]0;owned\a\u202etxt.exe\xff\nroot
 // three connections of an ssh session and one of a hostile process, "gap" the
 // same with a loss in the middle, "empty" nothing at all, "many" 2,000
 // connections, "incident" eight hours with an intrusion,
-// "segments" the same in ten segments, with a reboot between each two.
+// "segments" the same in ten segments, with a reboot between each two, "logged"
+// two segments with their log. "flip" and "cut" harm the file dir.
 func writeFixture(dir, kind string) (err error) {
-	if kind == "segments" {
+	switch kind {
+	case "segments":
 		return writeSegments(dir)
+	case "logged":
+		return writeLogged(dir)
+	case "flip":
+		return flipByte(dir)
+	case "cut":
+		return cutLine(dir)
 	}
 	noon, err := time.Parse(time.RFC3339, fixtureNoon)
 	if err != nil {

@@ -52,6 +52,7 @@ Examples:
 			&cli.StringFlag{Name: "keep-free", Usage: "`SIZE` or percentage of the file system that is left to others", Value: "5%"},
 			&cli.StringFlag{Name: "max-held", Usage: "`SIZE` of what conntape hold keeps", Value: "2GiB"},
 			&cli.BoolFlag{Name: "immutable", Usage: "make sealed segments immutable (chattr +i)"},
+			&cli.BoolFlag{Name: "syslog", Usage: "send each signed checkpoint of the tape's log to the system's log"},
 			&cli.BoolFlag{Name: "verbose", Usage: "log what is done, on stderr"},
 			quietFlag(),
 		},
@@ -78,6 +79,15 @@ func (h *host) record(c *cli.Context) error {
 		if file, ok := h.stderr.(*os.File); ok {
 			options.Terminal = term.IsTerminal(int(file.Fd()))
 		}
+	}
+	options.LogBegun = h.tellKey
+	if c.Bool("syslog") {
+		ship, err := openSyslog()
+		if err != nil {
+			return &hintedError{err, "is there a system log? leave --syslog out to record without"}
+		}
+		defer ship.Close()
+		options.Checkpoint = ship.send
 	}
 	err = recorder.Run(c.Context, options)
 	switch {

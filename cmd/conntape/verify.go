@@ -1,0 +1,160 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store"
+	"github.com/schollz/progressbar/v3"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+)
+
+func (h *host) verifyCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "verify",
+		Usage:     "prove that a tape is what was recorded, or tell what is not, and since when",
+		ArgsUsage: "[TAPE]",
+		Description: `Checks the log and each signature in it, the hash of each sealed segment, and that rows, indexes,
+summaries, counters and gaps agree with each other and with the log. Exits with 3 when something is
+wrong. A tape that is being recorded can be verified too.
+
+Without --key a log that was made anew from its first line on cannot be told from the real one, and
+without --head nobody can tell that the end is missing. docs/integrity.md says what is proven.
+
+Examples:
+  conntape verify ./tape
+  conntape verify --key conntape/3f0c…+8d2e4c11+AbG… --head head ./tape
+  conntape verify --head /var/log/remote/web1.log --json ./tape`,
+		Flags: []cli.Flag{
+			dirFlag("the tape, a directory"),
+			&cli.StringFlag{Name: "key", Usage: "`KEY` that record printed when it began the tape, or a file with it"},
+			&cli.StringFlag{Name: "head", Usage: "`FILE` with a signed checkpoint that was kept, or a system log with some: the newest counts"},
+			&cli.BoolFlag{Name: "json", Usage: "the same as --format json"},
+			formatFlag([]string{"text", "json"}, "text"), quietFlag(),
+		},
+		Action: h.verify,
+	}
+}
+
+func (h *host) verify(c *cli.Context) error {
+	dir, err := h.readTapeArgument(c)
+	if err != nil {
+		return err
+	}
+	format := "text"
+	if c.IsSet("format") {
+		format = c.String("format")
+	}
+	if err := query.CheckFormat(format, "text", "json"); err != nil {
+		return err
+	}
+	var o store.VerifyOptions
+	if o.Key, err = readKey(c); err != nil {
+		return err
+	}
+	if o.Head, err = readHead(c); err != nil {
+		return err
+	}
+	if !c.Bool("quiet") {
+		o.Progress = h.progressBar()
+	}
+	v, err := store.VerifyTape(c.Context, dir, o)
+	if err != nil {
+		return err
+	}
+	if format == "json" || c.Bool("json") {
+		text, err := json.MarshalIndent(v, "", "  ")
+		if err != nil {
+			return fmt.Errorf("encode answer: %w", err)
+		}
+		_, err = h.stdout.Write(append(query.SafeJSON(text), '\n'))
+		if err != nil {
+			return err
+		}
+	} else if err := writeVerification(h.stdout, v); err != nil {
+		return err
+	}
+	if len(v.Problems) > 0 {
+		return errFound
+	}
+	return nil
+}
+
+// readTapeArgument reads the tape from the argument or from --dir, not both.
+func (h *host) readTapeArgument(c *cli.Context) (string, error) {
+	switch {
+	case c.NArg() == 0:
+		return h.readDir(c)
+	case c.NArg() > 1:
+		return "", usagef("", "%s takes one tape, and was given %d words", c.Command.HelpName, c.NArg())
+	case c.IsSet("dir"):
+		return "", usagef("", "the tape is given twice: %q and --dir %s", c.Args().First(), c.String("dir"))
+	}
+	return c.Args().First(), nil
+}
+
+// readKey reads --key: the key, or the file that has it as its first word that
+// looks like one.
+func readKey(c *cli.Context) (string, error) {
+	key := c.String("key")
+	if !c.IsSet("key") || strings.HasPrefix(key, "conntape/") && strings.Contains(key, "+") {
+		return key, nil
+	}
+	file, err := os.Open(key)
+	if err != nil {
+		return "", usagef("give what record printed when it began the tape, conntape/…+…+…, or a file with it", "--key %q is neither a key nor a file that can be read", key)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, 64<<10))
+	if err != nil {
+		return "", fmt.Errorf("read key: %w", err)
+	}
+	for word := range strings.FieldsSeq(string(text)) {
+		if strings.HasPrefix(word, "conntape/") && strings.Contains(word, "+") {
+			return word, nil
+		}
+	}
+	return "", usagef("give what record printed when it began the tape, conntape/…+…+…, or a file with it", "--key %q: there is no key in that file", key)
+}
+
+// readHead reads --head.
+func readHead(c *cli.Context) ([]byte, error) {
+	if !c.IsSet("head") {
+		return nil, nil
+	}
+	const hint = "give a file with what conntape checkpoint printed, or a system log that record --syslog wrote to"
+	file, err := os.Open(c.String("head"))
+	if err != nil {
+		return nil, usagef(hint, "--head: %v", err)
+	}
+	defer file.Close()
+	head, err := store.FindCheckpoint(file)
+	if err != nil {
+		return nil, usagef(hint, "--head %s: %v", c.String("head"), err)
+	}
+	return head, nil
+}
+
+// progressBar returns a function that draws a bar on stderr, when that is a
+// terminal; nil when it is not.
+func (h *host) progressBar() func(done, total int64) {
+	file, ok := h.stderr.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return nil
+	}
+	var bar *progressbar.ProgressBar
+	return func(done, total int64) {
+		if bar == nil {
+			bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(file), progressbar.OptionShowBytes(true),
+				progressbar.OptionSetDescription("verify"), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+		}
+		// A bar that cannot be drawn is no reason to stop.
+		_ = bar.Set64(done)
+	}
+}

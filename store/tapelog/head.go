@@ -1,0 +1,128 @@
+package tapelog
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Head returns the signed checkpoint of the last leaf of a log, and the leaf. It
+// reads the last part alone and verifies nothing: that is what [Verify] is for.
+// The error is ErrNoLog when there is no leaf.
+func Head(dir string) ([]byte, Leaf, error) { return head(directory{path: dir}) }
+
+func head(fsys files) ([]byte, Leaf, error) {
+	names, err := fsys.list()
+	if err != nil {
+		return nil, Leaf{}, fmt.Errorf("list log: %w", err)
+	}
+	numbers := partNumbers(names)
+	slices.Reverse(numbers)
+	for _, n := range numbers {
+		f, err := fsys.read(partName(n))
+		if err != nil {
+			return nil, Leaf{}, fmt.Errorf("open log: %w", err)
+		}
+		text, leaf, err := headOf(f)
+		f.Close()
+		if err == nil || !errors.Is(err, errPart) {
+			return text, leaf, err
+		}
+	}
+	return nil, Leaf{}, ErrNoLog
+}
+
+// headOf returns the head of a part, errPart when it has no leaf.
+func headOf(f file) ([]byte, Leaf, error) {
+	p, err := readPart(&sequential{f: f})
+	if err != nil {
+		return nil, Leaf{}, err
+	}
+	t, key := p.header.tree, p.header.key
+	var text []byte
+	var last Leaf
+	for {
+		e, err := p.next()
+		if errors.Is(err, io.EOF) || errors.Is(err, errLine) || err == nil && e.leaf.Seq != t.size {
+			break // the end, or what may become a line
+		}
+		if err != nil {
+			return nil, Leaf{}, err
+		}
+		if t, err = t.appended(e.text); err != nil {
+			return nil, Leaf{}, err
+		}
+		root, err := t.root()
+		if err != nil {
+			return nil, Leaf{}, err
+		}
+		if text, err = formatHead(Checkpoint{p.header.origin, t.size, root}, key, e.signature); err != nil {
+			return nil, Leaf{}, err
+		}
+		key, last = e.leaf.Next, e.leaf
+	}
+	if text == nil {
+		return nil, Leaf{}, errPart
+	}
+	return text, last, nil
+}
+
+// HeadLine returns a signed checkpoint as one line, for a log that takes lines.
+func HeadLine(head []byte) string {
+	return strings.Join(strings.Fields(string(head)), " ")
+}
+
+// FindHead reads a signed checkpoint that was kept: a note as it was written, or
+// a file with lines such as HeadLine makes, whatever stands before them, of which
+// the largest counts.
+func FindHead(r io.Reader) ([]byte, error) {
+	in := bufio.NewReaderSize(r, maxLine)
+	start, err := in.Peek(maxLine)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read checkpoint: %w", err)
+	}
+	if _, _, err := ParseHead(start); err == nil {
+		return slices.Clone(start), nil
+	}
+	var best []byte
+	most := int64(-1)
+	for {
+		line, err := in.ReadSlice('\n')
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
+			return nil, fmt.Errorf("read checkpoint: %w", err)
+		}
+		if note := noteOf(string(line)); note != nil {
+			if c, _, perr := ParseHead(note); perr == nil && c.Size > most {
+				best, most = note, c.Size
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+	}
+	if best == nil {
+		return nil, errCheckpoint
+	}
+	return best, nil
+}
+
+// noteOf returns the note in a line, nil when there is none.
+func noteOf(line string) []byte {
+	at := strings.Index(line, originPrefix)
+	if at < 0 {
+		return nil
+	}
+	words := strings.Fields(line[at:])
+	if len(words) < 6 {
+		return nil
+	}
+	if _, err := tlog.ParseHash(words[2]); err != nil {
+		return nil
+	}
+	return fmt.Appendf(nil, "%s\n%s\n%s\n\n%s %s %s\n", words[0], words[1], words[2], words[3], words[4], words[5])
+}

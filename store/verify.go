@@ -1,0 +1,317 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/conntape/conntape/store/tapelog"
+)
+
+// VerifyOptions are what somebody who verifies a tape knows from elsewhere.
+type VerifyOptions struct {
+	Key  string // first verifier key of the log, as record printed it; "" unknown
+	Head []byte // a signed checkpoint that was kept; nil none
+
+	// Progress is told how many bytes of how many have been looked at. It may be
+	// called from several goroutines, one at a time. May be nil.
+	Progress func(done, total int64)
+}
+
+// Problem is one thing that is wrong with a tape.
+type Problem struct {
+	Segment int       `json:"segment,omitempty"` // 0: the log, or the tape as a whole
+	File    string    `json:"file,omitempty"`
+	Since   time.Time `json:"since,omitzero"` // the last time at which it is known to have been right
+	What    string    `json:"problem"`
+}
+
+// VerifiedSegment is one segment that was looked at, or should have been there.
+type VerifiedSegment struct {
+	Number   int       `json:"segment"`
+	File     string    `json:"file"`
+	State    string    `json:"state"` // sealed, active, stopped, closed, expired, missing, unreadable
+	Bytes    int64     `json:"bytes,omitempty"`
+	SHA256   string    `json:"sha256,omitempty"`
+	Rows     int64     `json:"rows,omitempty"`
+	From     time.Time `json:"from,omitzero"`
+	To       time.Time `json:"to,omitzero"`
+	SealedAt time.Time `json:"sealed_at,omitzero"` // wall clock of the seal leaf
+	Chained  int64     `json:"batches_chained"`    // commits whose rows were compared with the log
+	OK       bool      `json:"ok"`
+}
+
+// Expiry is a segment that retention removed, as the log tells it.
+type Expiry struct {
+	Segment int       `json:"segment"`
+	At      time.Time `json:"at"`
+	Why     string    `json:"why"`
+	Bytes   int64     `json:"bytes"`
+	SHA256  string    `json:"sha256,omitempty"`
+	From    time.Time `json:"from,omitzero"`
+	To      time.Time `json:"to,omitzero"`
+}
+
+// Verification is what VerifyTape found out.
+type Verification struct {
+	Tape   string `json:"tape"`
+	TapeID string `json:"tape_id,omitempty"`
+
+	Origin      string    `json:"log,omitempty"`
+	FirstKey    string    `json:"first_key,omitempty"` // as the log itself has it
+	Leaves      int64     `json:"leaves"`
+	Proven      int64     `json:"leaves_proven"` // each signed by the key that the one before names
+	LogFrom     time.Time `json:"log_from,omitzero"`
+	LogTo       time.Time `json:"log_to,omitzero"`
+	Stopped     bool      `json:"stopped"` // the last recorder ended as it should
+	KeyMatched  bool      `json:"key_matched"`
+	HeadMatched bool      `json:"head_matched"`
+	HeadSize    int64     `json:"head_size,omitempty"`
+
+	Segments []VerifiedSegment `json:"segments"`
+	Expired  []Expiry          `json:"expired"`
+	Notes    []string          `json:"notes"`
+	Problems []Problem         `json:"problems"`
+}
+
+// verifyTries is how often a tape that is being recorded is looked at again when
+// it has changed while it was looked at.
+const verifyTries = 3
+
+// VerifyTape checks a tape: its log and every signature in it, the hash of each
+// sealed segment, and that what each segment says of itself, its rows, indexes,
+// summaries, counters and gaps agree with each other and with the log. What is
+// wrong is in Problems; the error says that the tape could not be looked at.
+//
+// It must not be called by the process that records on the tape.
+func VerifyTape(ctx context.Context, dir string, o VerifyOptions) (*Verification, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, &Error{Op: "verify tape", Path: dir, Err: err}
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return nil, &Error{Op: "verify tape", Path: dir, Err: ErrNoTape, Hint: "name the directory of a tape with --dir"}
+	case !info.IsDir():
+		return nil, &Error{Op: "verify tape", Path: dir, Err: errors.New("not a directory"),
+			Hint: "name the directory of the tape: what proves a segment is in the log beside it"}
+	}
+	for try := 1; ; try++ {
+		v := &tapeVerifier{dir: dir, o: o, book: newLogBook()}
+		if err := v.run(ctx); err != nil {
+			return nil, &Error{Op: "verify tape", Path: dir, Err: bare(err), Hint: hintFor(err)}
+		}
+		if len(v.out.Problems) == 0 || try == verifyTries || !v.changed() {
+			return &v.out, nil
+		}
+	}
+}
+
+// tapeVerifier is one look at a tape.
+type tapeVerifier struct {
+	dir  string
+	o    VerifyOptions
+	book *logBook
+	log  *tapelog.Result // nil: there is no log
+
+	mu          sync.Mutex // guards what follows while segments are looked at
+	done, total int64
+	out         Verification
+}
+
+func (v *tapeVerifier) run(ctx context.Context) error {
+	v.out.Tape = v.dir
+	v.out.Segments, v.out.Expired, v.out.Notes, v.out.Problems = []VerifiedSegment{}, []Expiry{}, []string{}, []Problem{}
+	numbers, _, err := listSegments(v.dir)
+	if err != nil {
+		return err
+	}
+	for _, n := range numbers {
+		if info, err := os.Lstat(filepath.Join(v.dir, segmentName(n))); err == nil {
+			v.total += info.Size()
+		}
+	}
+	// The log first: what a segment has is then at least what the log says.
+	if err := v.readLog(); err != nil {
+		return err
+	}
+	if numbers, _, err = listSegments(v.dir); err != nil {
+		return err
+	}
+	if len(numbers) == 0 && v.log == nil {
+		return ErrNoTape
+	}
+	if err := v.segments(ctx, numbers); err != nil {
+		return err
+	}
+	slices.SortStableFunc(v.out.Problems, func(a, b Problem) int { return a.Segment - b.Segment })
+	return nil
+}
+
+// readLog checks the log and keeps what it says of each segment.
+func (v *tapeVerifier) readLog() error {
+	r, err := tapelog.Verify(filepath.Join(v.dir, logDir), tapelog.VerifyOptions{Key: v.o.Key, Head: v.o.Head, Leaf: v.book.take})
+	if errors.Is(err, tapelog.ErrNoLog) {
+		v.problem(Problem{What: "there is no log: nothing of this tape can be proven"})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	v.log = r
+	out := &v.out
+	out.Origin, out.FirstKey, out.Leaves, out.Proven = r.Origin, r.First, r.Leaves, r.Proven
+	out.KeyMatched, out.HeadMatched, out.HeadSize = r.KeyMatched, r.HeadMatched, r.HeadSize
+	out.LogFrom, out.LogTo, out.Stopped = v.book.first, wallTime(r.Last.Real), v.book.stopped
+	for _, f := range r.Findings {
+		p := Problem{File: logDir, Since: f.Since, What: f.Problem, Segment: v.book.segmentAt(f.Leaf)}
+		if f.Part != "" {
+			p.File = filepath.Join(logDir, f.Part)
+		}
+		v.problem(p)
+	}
+	if r.Torn {
+		v.note("the last line of the log is cut short: a recorder was killed while it wrote it, or is writing it now")
+	}
+	if v.o.Key == "" {
+		v.note("no key was given: that this is the log which the recorder began is not proven (--key)")
+	}
+	if v.o.Head == nil {
+		v.note("no head was given: that nothing is missing at the end is not proven (--head)")
+	}
+	for _, p := range v.book.problems {
+		v.problem(p)
+	}
+	out.Expired = append(out.Expired, v.book.expired...)
+	v.silence(r)
+	return nil
+}
+
+// silence looks whether a recorder that runs still writes to the log.
+func (v *tapeVerifier) silence(r *tapelog.Result) {
+	held, err := tapeHeld(v.dir)
+	if err != nil || !held || v.book.bootID != localBootID() {
+		return
+	}
+	now, err := readLogClocks()
+	if err != nil {
+		return
+	}
+	awake := time.Duration(int64(now.boot-now.suspended) - int64(r.Last.Boot-r.Last.Suspended))
+	if awake > time.Minute {
+		v.problem(Problem{File: logDir, Since: wallTime(r.Last.Real),
+			What: fmt.Sprintf("the tape is being recorded, and nothing was written to its log for %v", awake.Round(time.Second))})
+	}
+}
+
+// changed reports whether the log grew since it was read.
+func (v *tapeVerifier) changed() bool {
+	if v.log == nil {
+		return false
+	}
+	r, err := tapelog.Verify(filepath.Join(v.dir, logDir), tapelog.VerifyOptions{})
+	return err == nil && r.Leaves != v.log.Leaves
+}
+
+func (v *tapeVerifier) problem(p Problem) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.out.Problems = append(v.out.Problems, p)
+}
+
+func (v *tapeVerifier) note(text string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.out.Notes = append(v.out.Notes, text)
+}
+
+// progress adds bytes that were looked at.
+func (v *tapeVerifier) progress(bytes int64) {
+	if v.o.Progress == nil {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.done += bytes
+	v.o.Progress(min(v.done, v.total), v.total)
+}
+
+// segments looks at all segments, as many at a time as there are processors, and
+// at what lies between them.
+func (v *tapeVerifier) segments(ctx context.Context, numbers []int) error {
+	results := make([]*segmentVerifier, len(numbers))
+	var work sync.WaitGroup
+	next := make(chan int)
+	for range max(1, min(runtime.GOMAXPROCS(0), len(numbers))) {
+		work.Go(func() {
+			for i := range next {
+				results[i].run(ctx)
+			}
+		})
+	}
+	for i, n := range numbers {
+		results[i] = &segmentVerifier{tape: v, number: n, path: filepath.Join(v.dir, segmentName(n)), book: v.book.segments[n]}
+	}
+	// From the newest on: those that are being recorded and may soon be sealed.
+	for i := len(numbers) - 1; i >= 0 && ctx.Err() == nil; i-- {
+		next <- i
+	}
+	close(next)
+	work.Wait()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for i, s := range results {
+		v.out.Segments = append(v.out.Segments, s.result())
+		v.out.Problems = append(v.out.Problems, s.problems...)
+		if v.out.TapeID == "" {
+			v.out.TapeID = s.seg.info.TapeID
+		}
+		if i > 0 {
+			v.between(results[i-1], s)
+		}
+	}
+	v.missing(numbers)
+	return nil
+}
+
+// missing reports segments that the log knows and the directory does not.
+func (v *tapeVerifier) missing(numbers []int) {
+	for _, b := range v.book.inOrder() {
+		if slices.Contains(numbers, b.number) || b.expired {
+			continue
+		}
+		v.out.Segments = append(v.out.Segments, VerifiedSegment{Number: b.number, File: segmentName(b.number), State: "missing"})
+		v.out.Problems = append(v.out.Problems, Problem{Segment: b.number, File: segmentName(b.number), Since: b.lastSeen,
+			What: "the segment was removed, and the log tells of no expiry"})
+	}
+	slices.SortFunc(v.out.Segments, func(a, b VerifiedSegment) int { return a.Number - b.Number })
+}
+
+// between looks at what lies between two segments that follow each other.
+func (v *tapeVerifier) between(a, b *segmentVerifier) {
+	if a.broken || b.broken || b.seg.previous != a.number || a.seg.info.BootID != b.seg.info.BootID {
+		return
+	}
+	blind := time.Duration((b.seg.created - b.offset) - (a.heartbeat - a.offset))
+	if blind <= 30*time.Second || a.gapAfter || b.gapBefore {
+		return
+	}
+	v.out.Problems = append(v.out.Problems, Problem{Segment: b.number, File: segmentName(b.number), Since: a.seg.info.To,
+		What: fmt.Sprintf("nothing covers the %v between %s and this segment, and there is no gap that says so", blind.Round(time.Second), segmentName(a.number))})
+}
+
+// wallTime returns the time of ns since the Unix epoch, zero for 0.
+func wallTime(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
+}

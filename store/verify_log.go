@@ -1,0 +1,232 @@
+package store
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/conntape/conntape/store/tapelog"
+)
+
+// logBook is what a log says, segment by segment.
+type logBook struct {
+	segments map[int]*loggedSegment
+	starts   []tapelog.Leaf // of recorders
+	expired  []Expiry
+	problems []Problem
+	first    time.Time
+	bootID   string // of the last start
+	stopped  bool   // no recorder was started after the last stop
+
+	turns []segmentTurn // which segment was active, by leaf
+}
+
+// segmentTurn says that from a leaf on a segment was the active one.
+type segmentTurn struct {
+	leaf    int64
+	segment int
+}
+
+// loggedSegment is what the log says of one segment.
+type loggedSegment struct {
+	number   int
+	begun    *tapelog.Leaf // nil: it was not begun while the log was kept
+	start    *tapelog.Leaf // of the recorder that first spoke of it
+	seals    []tapelog.Leaf
+	points   []chainPoint // checkpoints, in order
+	gaps     []tapelog.Leaf
+	aside    bool
+	expired  bool
+	lastSeen time.Time // of the last leaf that is about it
+}
+
+// chainPoint is how far a segment had come at a checkpoint.
+type chainPoint struct {
+	leaf    int64
+	real    int64 // wall clock of it, ns
+	batches int64
+	chain   tapelog.Hash
+}
+
+func newLogBook() *logBook { return &logBook{segments: map[int]*loggedSegment{}} }
+
+// take takes the leaves in order.
+func (b *logBook) take(l tapelog.Leaf) error {
+	if b.first.IsZero() {
+		b.first = wallTime(l.Real)
+	}
+	if l.Kind == tapelog.KindStart {
+		b.starts = append(b.starts, l)
+		b.bootID, b.stopped = l.BootID, false
+	}
+	if l.Kind == tapelog.KindStop {
+		b.stopped = true
+	}
+	if l.Segment == 0 {
+		return nil
+	}
+	s := b.segments[l.Segment]
+	if s == nil {
+		s = &loggedSegment{number: l.Segment}
+		if len(b.starts) > 0 {
+			s.start = &b.starts[len(b.starts)-1]
+		}
+		b.segments[l.Segment] = s
+	}
+	switch l.Kind {
+	case tapelog.KindSegment:
+		if s.begun != nil {
+			b.problem(l, "the log says twice that this segment was begun")
+		}
+		s.begun = &l
+		b.turns = append(b.turns, segmentTurn{l.Seq, l.Segment})
+	case tapelog.KindCheckpoint, tapelog.KindStop:
+		if len(b.turns) == 0 || b.turns[len(b.turns)-1].segment != l.Segment {
+			b.turns = append(b.turns, segmentTurn{l.Seq, l.Segment})
+		}
+		s.reach(l)
+	case tapelog.KindGap:
+		if l.Cause == CauseStorage {
+			s.aside = true
+		} else {
+			s.gaps = append(s.gaps, l)
+		}
+	case tapelog.KindSeal:
+		s.reach(l)
+		b.seal(s, l)
+	case tapelog.KindExpiry:
+		b.expire(s, l)
+	}
+	s.lastSeen = wallTime(l.Real)
+	return nil
+}
+
+// reach notes how far a segment has come, when it has come further.
+func (s *loggedSegment) reach(l tapelog.Leaf) {
+	if l.Batches == 0 || len(s.points) > 0 && s.points[len(s.points)-1].batches == l.Batches {
+		return
+	}
+	s.points = append(s.points, chainPoint{l.Seq, l.Real, l.Batches, l.Chain})
+}
+
+// seal notes a seal. It may be told again, as it was; a segment has one hash.
+func (b *logBook) seal(s *loggedSegment, l tapelog.Leaf) {
+	for _, old := range s.seals {
+		if old.SHA256 != l.SHA256 || old.Size != l.Size {
+			b.problem(l, fmt.Sprintf("it was sealed again with another hash (leaf %d): what is there now is not what was sealed first (leaf %d)", l.Seq, old.Seq))
+			return
+		}
+	}
+	if len(s.seals) == 0 {
+		s.seals = append(s.seals, l)
+	}
+}
+
+// expire notes a removal, and asks whether retention would have made it.
+func (b *logBook) expire(s *loggedSegment, l tapelog.Leaf) {
+	if s.expired { // told again
+		return
+	}
+	s.expired = true
+	e := Expiry{Segment: l.Segment, At: wallTime(l.Real), Why: l.Cause, Bytes: l.Size, From: wallTime(l.From), To: wallTime(l.To)}
+	if l.SHA256 != (tapelog.Hash{}) {
+		e.SHA256 = hex.EncodeToString(l.SHA256[:])
+	}
+	b.expired = append(b.expired, e)
+	for n, other := range b.segments {
+		if n < l.Segment && !other.expired {
+			b.problem(l, fmt.Sprintf("the log claims that retention removed it while the older %s was still there: retention removes the oldest first", segmentName(n)))
+			break
+		}
+	}
+	if len(s.seals) > 0 && l.SHA256 != (tapelog.Hash{}) && l.SHA256 != s.seals[0].SHA256 {
+		b.problem(l, "what was removed is not what was sealed: the hashes differ")
+	}
+	var start tapelog.Leaf
+	if len(b.starts) > 0 {
+		start = b.starts[len(b.starts)-1]
+	}
+	const slack = int64(time.Minute)
+	switch l.Cause {
+	case ExpiredAge:
+		if start.MaxAge > 0 && l.To > 0 && l.Real-l.To < start.MaxAge-slack {
+			b.problem(l, fmt.Sprintf("the log claims that retention removed it for its age of %v, and the limit was %v",
+				time.Duration(l.Real-l.To).Round(time.Second), time.Duration(start.MaxAge)))
+		}
+	case ExpiredSize:
+		if start.Seq == 0 && start.Kind == "" || start.MaxSize > 0 {
+			break
+		}
+		b.problem(l, "the log claims that retention removed it for the size of the tape, and there was no limit")
+	case ExpiredFree, ExpiredCount, ExpiredFull:
+	default:
+		b.problem(l, fmt.Sprintf("the log claims that it was removed for %q, which is none of retention's reasons", Escape([]byte(l.Cause))))
+	}
+}
+
+// problem reports something that leaf l says of its segment. What came before the
+// last leaf on it is not touched.
+func (b *logBook) problem(l tapelog.Leaf, what string) {
+	p := Problem{Segment: l.Segment, File: segmentName(l.Segment), What: what}
+	if s := b.segments[l.Segment]; s != nil {
+		p.Since = s.lastSeen
+	}
+	b.problems = append(b.problems, p)
+}
+
+// segmentAt returns the segment that was active at a leaf, 0 none.
+func (b *logBook) segmentAt(leaf int64) int {
+	if leaf < 0 {
+		return 0
+	}
+	i := sort.Search(len(b.turns), func(i int) bool { return b.turns[i].leaf > leaf })
+	if i == 0 {
+		return 0
+	}
+	return b.turns[i-1].segment
+}
+
+// inOrder returns the segments by number.
+func (b *logBook) inOrder() []*loggedSegment {
+	list := make([]*loggedSegment, 0, len(b.segments))
+	for _, s := range b.segments {
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b *loggedSegment) int { return a.number - b.number })
+	return list
+}
+
+// sealLeaf returns the first seal of the segment, nil none.
+func (s *loggedSegment) sealLeaf() *tapelog.Leaf {
+	if s == nil || len(s.seals) == 0 {
+		return nil
+	}
+	return &s.seals[0]
+}
+
+// ReadCheckpoint returns the signed checkpoint of the last leaf in the log of the
+// tape in dir, to be kept elsewhere. It verifies nothing.
+func ReadCheckpoint(dir string) ([]byte, error) {
+	head, _, err := tapelog.Head(filepath.Join(dir, logDir))
+	switch {
+	case errors.Is(err, tapelog.ErrNoLog), errors.Is(err, fs.ErrNotExist):
+		return nil, &Error{Op: "read checkpoint", Path: dir, Err: errors.New("there is no log here"),
+			Hint: "record a tape with: conntape record --dir " + dir}
+	case err != nil:
+		return nil, &Error{Op: "read checkpoint", Path: dir, Err: bare(err), Hint: hintFor(err)}
+	}
+	return head, nil
+}
+
+// FindCheckpoint reads a signed checkpoint that was kept: as "conntape checkpoint"
+// writes it, or the newest in a system log that record wrote them to.
+func FindCheckpoint(r io.Reader) ([]byte, error) { return tapelog.FindHead(r) }
+
+// CheckpointLine returns a signed checkpoint as one line.
+func CheckpointLine(head []byte) string { return tapelog.HeadLine(head) }

@@ -1,0 +1,177 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/conntape/conntape/migrations"
+)
+
+// checkSummaries makes what sealing added once more and compares: an index that
+// leaves out a row, or a summary that counts other than the rows do, would make
+// every answer wrong while the rows are right.
+func (s *segmentVerifier) checkSummaries(conn *sqlite.Conn) error {
+	sealed, err := hasSeal(conn)
+	if err != nil {
+		return err
+	}
+	if !sealed {
+		if s.book.sealLeaf() != nil {
+			s.fail(s.rightUntil(), "it was sealed, and what sealing adds is not there")
+		}
+		return nil
+	}
+	if s.book != nil && s.book.sealLeaf() == nil && closedFile(s.path) {
+		s.fail(s.book.lastSeen, "it is sealed, and the log does not say so")
+	}
+	return s.compareSummaries()
+}
+
+// compareSummaries makes the summaries in an empty database, over the tables of
+// the segment that is attached to it.
+func (s *segmentVerifier) compareSummaries() error {
+	conn, err := sqlite.OpenConn(":memory:", sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenMemory|sqlite.OpenURI)
+	if err != nil {
+		return fmt.Errorf("open comparison: %w", err)
+	}
+	defer conn.Close()
+	if err := conn.SetDefensive(true); err != nil {
+		return err
+	}
+	for _, pragma := range []string{"PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON"} {
+		if err := execOn(conn, nil, pragma); err != nil {
+			return err
+		}
+	}
+	if err := execOn(conn, nil, "ATTACH ? AS sealed", immutableURI(s.path)); err != nil {
+		return err
+	}
+	script, err := migrations.SealScript(s.seg.info.SchemaVersion)
+	if err != nil {
+		return err
+	}
+	// The tables alone: those that the indexes are on are in the segment, and the
+	// indexes were compared with them by integrity_check.
+	tables, _, _ := strings.Cut(script, "CREATE INDEX")
+	if err := sqlitex.ExecuteScript(conn, tables, nil); err != nil {
+		return err
+	}
+	if err := summarize(conn); err != nil {
+		return err
+	}
+	for _, table := range []string{"seal", "image", "activity", "traffic"} {
+		var extra, missing int64
+		err := execOn(conn, func(q *sqlite.Stmt) error { extra, missing = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
+			fmt.Sprintf(`SELECT (SELECT count(*) FROM (SELECT * FROM sealed.%[1]s EXCEPT SELECT * FROM main.%[1]s)),
+				(SELECT count(*) FROM (SELECT * FROM main.%[1]s EXCEPT SELECT * FROM sealed.%[1]s))`, table))
+		if err != nil {
+			return err
+		}
+		if extra+missing > 0 {
+			s.fail(s.rightUntil(), "its summary %s does not agree with its rows: %d lines that should not be there, %d that should", table, extra, missing)
+		}
+	}
+	return nil
+}
+
+// checkCounters makes sure that seen = stored + coalesced + lost, and that there
+// are as many rows as were stored.
+func (s *segmentVerifier) checkCounters(conn *sqlite.Conn) error {
+	n := map[string]int64{}
+	err := execOn(conn, func(q *sqlite.Stmt) error { n[q.ColumnText(0)] = q.ColumnInt64(1); return nil },
+		`SELECT name, sum(value - first) FROM counter GROUP BY name`)
+	if err != nil {
+		return err
+	}
+	var coalesced int64
+	err = execOn(conn, func(q *sqlite.Stmt) error { s.rows, coalesced = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
+		`SELECT (SELECT count(*) FROM connection), (SELECT coalesce(sum(count - 1), 0) FROM repeat)`)
+	if err != nil {
+		return err
+	}
+	if len(n) == 0 { // nothing was counted: killed before the first batch
+		return nil
+	}
+	if done := n["stored"] + n["coalesced"] + n["lost"] + n["in_flight"]; n["seen"] != done {
+		s.fail(s.rightUntil(), "its counters do not add up: %d seen, and %d stored + %d coalesced + %d lost + %d in flight = %d",
+			n["seen"], n["stored"], n["coalesced"], n["lost"], n["in_flight"], done)
+	}
+	if s.book != nil && s.book.aside { // its last commit may be in the next segment too
+		return nil
+	}
+	if s.rows != n["stored"] {
+		s.fail(s.rightUntil(), "it has %d connections, and %d were stored", s.rows, n["stored"])
+	}
+	if coalesced != n["coalesced"] {
+		s.fail(s.rightUntil(), "its connections stand for %d more than they are, and %d were coalesced", coalesced, n["coalesced"])
+	}
+	return nil
+}
+
+// gapKey is what tells one gap from another.
+type gapKey struct {
+	from  int64 // ns of CLOCK_BOOTTIME
+	cause string
+}
+
+// checkGaps makes sure that every loss that the log tells of is in the segment.
+func (s *segmentVerifier) checkGaps(conn *sqlite.Conn) error {
+	type gap struct{ to, lost int64 }
+	found := map[gapKey]gap{}
+	err := execOn(conn, func(q *sqlite.Stmt) error {
+		k := gapKey{q.ColumnInt64(0) - s.offset, q.ColumnText(2)}
+		to := q.ColumnInt64(1)
+		found[k] = gap{to - s.offset, q.ColumnInt64(3)}
+		s.gapAfter = s.gapAfter || q.ColumnIsNull(1) || to >= s.heartbeat
+		s.gapBefore = s.gapBefore || q.ColumnIsNull(0) || q.ColumnInt64(0) <= s.seg.created
+		return nil
+	}, `SELECT from_ns, to_ns, cause, lost FROM gap`)
+	if err != nil || s.book == nil || s.book.aside {
+		return err
+	}
+	// The last word on each gap counts: one that lasts is told again and again.
+	last := map[gapKey]gap{}
+	var order []gapKey
+	for _, l := range s.book.gaps {
+		k := gapKey{l.From, escapeString(l.Cause, nil)}
+		if _, ok := last[k]; !ok {
+			order = append(order, k)
+		}
+		last[k] = gap{l.To, int64(l.Lost)}
+	}
+	slices.SortFunc(order, func(a, b gapKey) int { return int(a.from - b.from) })
+	for _, k := range order {
+		want, is := last[k], found[k]
+		_, there := found[k]
+		switch {
+		case !there:
+			s.fail(s.rightUntil(), "a gap that the log tells of is not there: %s, %d lost", Escape([]byte(k.cause)), want.lost)
+		case k.cause != CauseStopped && is.lost < want.lost:
+			s.fail(s.rightUntil(), "the gap %s says %d lost, and the log %d", Escape([]byte(k.cause)), is.lost, want.lost)
+		}
+	}
+	return nil
+}
+
+// checkChain looks whether the segment has all the commits that the log saw.
+func (s *segmentVerifier) checkChain(*sqlite.Conn) error {
+	if s.book == nil || len(s.book.points) == 0 {
+		return nil
+	}
+	last := s.book.points[len(s.book.points)-1]
+	if s.seg.batches >= last.batches {
+		return nil
+	}
+	since := s.rightUntil()
+	for _, p := range s.book.points {
+		if p.batches <= s.seg.batches {
+			since = wallTime(p.real)
+		}
+	}
+	s.fail(since, "it has %d commits, and the log saw %d: it was rolled back, or replaced by an older copy", s.seg.batches, last.batches)
+	return nil
+}

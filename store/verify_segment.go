@@ -1,0 +1,231 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// segmentVerifier looks at one segment.
+type segmentVerifier struct {
+	tape   *tapeVerifier
+	number int
+	path   string
+	book   *loggedSegment // nil: the log does not know it
+
+	seg       openSegment
+	offset    int64 // segment clock minus CLOCK_BOOTTIME, ns
+	heartbeat int64 // segment clock
+	rows      int64
+	chained   int64
+	sum       [32]byte
+	hashed    bool
+	sealed    bool // it has what sealing adds
+	broken    bool // it could not be read
+	gapAfter  bool // a gap reaches its end
+	gapBefore bool // a gap reaches its beginning
+
+	problems []Problem
+}
+
+// fail reports a problem of this segment. since is when it was last right.
+func (s *segmentVerifier) fail(since time.Time, format string, args ...any) {
+	s.problems = append(s.problems, Problem{Segment: s.number, File: segmentName(s.number), Since: since, What: fmt.Sprintf(format, args...)})
+}
+
+// run looks at everything.
+func (s *segmentVerifier) run(ctx context.Context) {
+	if info, err := os.Lstat(s.path); err == nil && info.Size() == 0 && s.book == nil {
+		s.broken = true // just being made
+		return
+	}
+	if s.book == nil && s.tape.log != nil {
+		s.fail(time.Time{}, "the log does not know this segment: it was put here from elsewhere, or recorded without a log")
+	}
+	if s.book != nil && s.book.expired {
+		s.tape.note(fmt.Sprintf("%s is still there although the log says that it expired: its removal was cut short", segmentName(s.number)))
+	}
+	if s.book.sealLeaf() != nil {
+		s.checkHash(ctx)
+	}
+	err := s.open(ctx)
+	switch {
+	case err == nil, ctx.Err() != nil:
+	case errors.Is(err, fs.ErrNotExist):
+		s.broken = true // missing() says so, unless it has expired meanwhile
+		s.fail(time.Time{}, "it was removed while the tape was verified")
+	default:
+		s.broken = true
+		s.fail(s.rightUntil(), "it cannot be read: %v", bare(err))
+	}
+}
+
+// rightUntil is when the segment was last known to be right: when it was sealed,
+// or last spoken of.
+func (s *segmentVerifier) rightUntil() time.Time {
+	if seal := s.book.sealLeaf(); seal != nil {
+		return wallTime(seal.Real)
+	}
+	if s.book != nil {
+		return s.book.lastSeen
+	}
+	return time.Time{}
+}
+
+// checkHash compares the file with its seal.
+func (s *segmentVerifier) checkHash(ctx context.Context) {
+	seal := s.book.sealLeaf()
+	sum, size, err := s.hash(ctx)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		s.fail(s.rightUntil(), "it cannot be read: %v", bare(err))
+	case sum == seal.SHA256:
+		s.sum, s.hashed = sum, true
+	case size != seal.Size:
+		s.fail(s.rightUntil(), "it has %d bytes and had %d when it was sealed: it was altered since", size, seal.Size)
+	default:
+		s.fail(s.rightUntil(), "its hash is not the one that the log has: it was altered since it was sealed")
+	}
+}
+
+// hash reads the file once.
+func (s *segmentVerifier) hash(ctx context.Context) (sum [32]byte, size int64, err error) {
+	f, err := openForCopy(s.path)
+	if err != nil {
+		return sum, 0, err
+	}
+	defer f.Close()
+	h, buffer := sha256.New(), make([]byte, 1<<20)
+	for ctx.Err() == nil {
+		n, err := f.Read(buffer)
+		h.Write(buffer[:n])
+		size += int64(n)
+		s.tape.progress(int64(n))
+		if errors.Is(err, io.EOF) {
+			return [32]byte(h.Sum(nil)), size, nil
+		}
+		if err != nil {
+			return sum, size, err
+		}
+	}
+	return sum, size, ctx.Err()
+}
+
+// open reads the segment with SQLite: in place when it is sealed, a copy else.
+func (s *segmentVerifier) open(ctx context.Context) error {
+	look := func(conn *sqlite.Conn) error {
+		conn.SetInterrupt(ctx.Done())
+		return s.look(conn)
+	}
+	if !needsSnapshot(s.path) {
+		return peekAt(s.path, look)
+	}
+	return peek(s.path, look)
+}
+
+// look compares what the segment says with itself and with the log.
+func (s *segmentVerifier) look(conn *sqlite.Conn) error {
+	if err := execOn(conn, nil, "PRAGMA cell_size_check = ON"); err != nil {
+		return err
+	}
+	if err := s.seg.describe(conn); err != nil {
+		return err
+	}
+	err := execOn(conn, func(q *sqlite.Stmt) error {
+		s.offset, s.heartbeat = q.ColumnInt64(0), q.ColumnInt64(1)
+		return nil
+	}, `SELECT offset_ns, heartbeat_ns FROM segment`)
+	if err != nil {
+		return err
+	}
+	s.checkIdentity()
+	for _, check := range []func(*sqlite.Conn) error{s.checkPages, s.checkSummaries, s.checkCounters, s.checkGaps, s.checkChain} {
+		if err := check(conn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkIdentity compares what the segment says that it is.
+func (s *segmentVerifier) checkIdentity() {
+	info := &s.seg.info
+	if info.Number != s.number {
+		s.fail(s.rightUntil(), "it says that it is segment %d: it was renamed, or put here in place of another", info.Number)
+		return
+	}
+	if s.book == nil || s.book.start == nil {
+		return
+	}
+	start := s.book.start
+	for _, c := range []struct{ what, is, want string }{
+		{"tape", info.TapeID, start.Tape}, {"host", info.Host, start.Host}, {"machine", info.MachineID, start.Machine},
+	} {
+		want := escapeString(c.want, nil)
+		if c.want != "" && c.is != want {
+			s.fail(s.rightUntil(), "it is of another %s: %s, and the log says %s", c.what, Escape([]byte(c.is)), want)
+		}
+	}
+	begun := s.book.begun
+	if begun == nil {
+		return
+	}
+	if want := escapeString(begun.BootID, nil); info.BootID != want {
+		s.fail(s.rightUntil(), "it is of another boot: %s, and the log says %s", Escape([]byte(info.BootID)), want)
+	}
+	if s.seg.previous != begun.Previous {
+		s.fail(s.rightUntil(), "it says that it follows segment %d, and the log says %d", s.seg.previous, begun.Previous)
+	}
+}
+
+// checkPages has SQLite read every page and compare each index with its table.
+func (s *segmentVerifier) checkPages(conn *sqlite.Conn) error {
+	var found []string
+	err := execOn(conn, func(q *sqlite.Stmt) error {
+		if text := q.ColumnText(0); text != "ok" {
+			found = append(found, text)
+		}
+		return nil
+	}, "PRAGMA integrity_check(3)")
+	if err != nil {
+		return err
+	}
+	if len(found) > 0 {
+		s.fail(s.rightUntil(), "SQLite finds it damaged: %s", Escape([]byte(strings.Join(found, "; "))))
+	}
+	if s.book.sealLeaf() == nil {
+		if info, err := os.Lstat(s.path); err == nil {
+			s.tape.progress(info.Size())
+		}
+	}
+	return nil
+}
+
+// result says in a line what was found.
+func (s *segmentVerifier) result() VerifiedSegment {
+	r := VerifiedSegment{Number: s.number, File: segmentName(s.number), State: s.seg.info.State, Rows: s.rows, Chained: s.chained,
+		From: s.seg.info.From, To: s.seg.info.To, OK: len(s.problems) == 0}
+	if info, err := os.Lstat(s.path); err == nil {
+		r.Bytes = info.Size()
+	}
+	if s.hashed {
+		r.SHA256 = hex.EncodeToString(s.sum[:])
+	}
+	if seal := s.book.sealLeaf(); seal != nil {
+		r.State, r.SealedAt = "sealed", wallTime(seal.Real)
+	}
+	if s.broken {
+		r.State, r.From, r.To = "unreadable", time.Time{}, time.Time{}
+	}
+	return r
+}
