@@ -8,7 +8,8 @@ package store
 // come from within Append; what is done in the background comes from there. The
 // tape waits for the call, so it should take no longer than an fsync.
 //
-// Two events may come again after a crash, with the same content: a
+// A segment may be announced that is not made after all, on a full disk: the next
+// one has its number. Two events may come again after a crash, with the same content: a
 // [SegmentSealed] whose receipt was not certain, and a [SegmentExpired], which is
 // told before the file goes, so that no file is ever gone without a word.
 type Event interface{ isEvent() }
@@ -57,7 +58,7 @@ type BatchCommitted struct {
 type SegmentSetAside struct {
 	Segment int
 	File    string
-	Batches int64 // commits that count
+	Batches int64 // commits that count, -1 all: it gave the error when it was sealed
 	Cause   string
 }
 

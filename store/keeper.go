@@ -96,21 +96,22 @@ func (w *Writer) nextUnsealed() *stored {
 // sealOne seals s, and lets go of it whatever comes of it.
 func (w *Writer) sealOne(s *stored) {
 	err := w.seal(s)
+	if err != nil && !s.givenUp() && !errors.Is(err, errGivenUp) && !isFull(err) {
+		w.log.Error("segment not sealed", "path", s.path, "error", err)
+		w.tell(SegmentSetAside{Segment: s.number, File: segmentName(s.number), Batches: -1, Cause: err.Error()})
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	close(s.done)
 	s.done = nil
 	switch {
 	case err == nil:
-	case s.givenUp(), errors.Is(err, errGivenUp):
-		s.notBefore = time.Now().Add(sealingRetry)
-	case isFull(err):
+	case s.givenUp(), errors.Is(err, errGivenUp), isFull(err):
 		s.notBefore = time.Now().Add(sealingRetry)
 		w.log.Warn("segment not sealed yet", "path", s.path, "error", err)
 	default:
 		s.settle(aside)
 		s.measure()
-		w.log.Error("segment not sealed", "path", s.path, "error", err)
 	}
 }
 

@@ -342,24 +342,7 @@ func TestActiveFiles(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(dir, "00000001.db-wal")); err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("mode of the WAL: %v, %v", info.Mode(), err)
 	}
-	held := func() bool {
-		path := filepath.Join(dir, "00000001.db")
-		info, err := os.Stat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		locks, err := os.ReadFile("/proc/locks")
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := fmt.Sprintf("%d %d", lockBytesStart, lockBytesStart+lockBytesLen-1)
-		for line := range strings.Lines(string(locks)) {
-			if strings.Contains(line, "POSIX  ADVISORY  WRITE "+itoa(int64(os.Getpid()))+" ") && strings.Contains(line, ":"+itoa(int64(info.Sys().(*syscall.Stat_t).Ino))+" ") && strings.HasSuffix(strings.TrimSpace(line), want) {
-				return true
-			}
-		}
-		return false
-	}
+	held := func() bool { return lockHeld(t, filepath.Join(dir, "00000001.db")) }
 	if !held() {
 		t.Error("the database is not locked for writing")
 	}
@@ -379,4 +362,23 @@ func TestActiveFiles(t *testing.T) {
 			t.Errorf("%s = %s, want %s", pragma, got, want)
 		}
 	}
+}
+
+// lockHeld reports whether this process has SQLite's lock for writing on a file.
+func lockHeld(t testing.TB, path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("%d %d", lockBytesStart, lockBytesStart+lockBytesLen-1)
+	for line := range strings.Lines(string(locks)) {
+		if strings.Contains(line, "POSIX  ADVISORY  WRITE "+itoa(int64(os.Getpid()))+" ") && strings.Contains(line, ":"+itoa(int64(info.Sys().(*syscall.Stat_t).Ino))+" ") && strings.HasSuffix(strings.TrimSpace(line), want) {
+			return true
+		}
+	}
+	return false
 }

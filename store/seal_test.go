@@ -1,0 +1,287 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// rotated records two segments, of which the keeper has not touched the first
+// yet, and returns the writer and where it records.
+func rotated(t testing.TB, events func(Event)) (w *Writer, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	o := options(999 * second)
+	o.Events = events
+	w = mustOpenWriter(t, dir, o)
+	w.mu.Lock()
+	w.hurry = true // the keeper takes nothing
+	w.mu.Unlock()
+	l := newLoad(20, 300)
+	w.now = func(string) (Anchor, error) { return at(l.boot), nil }
+	conns := make([]Connection, 3000)
+	for range 3 {
+		l.fill(conns)
+		mustAppend(t, w, l.batch(conns))
+	}
+	if err := w.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	l.fill(conns)
+	mustAppend(t, w, l.batch(conns))
+	return w, dir
+}
+
+// goOn lets the keeper work again.
+func (w *Writer) goOn() {
+	w.mu.Lock()
+	w.hurry = false
+	w.mu.Unlock()
+	w.wakeKeeper()
+}
+
+// finish starts a recorder on what a crash left, lets it seal, and returns the
+// hash of the first segment and what was told of it.
+func finish(t *testing.T, dir string) (sum string, told int) {
+	t.Helper()
+	o := options(9999 * second)
+	o.Events = func(e Event) {
+		if s, ok := e.(SegmentSealed); ok && s.Segment == 1 {
+			told++
+			sum = fmt.Sprintf("%x", s.SHA256)
+		}
+	}
+	w := mustOpenWriter(t, dir, o)
+	waitSealed(t, w)
+	mustClose(t, w, 10_000*second)
+	path := filepath.Join(dir, "00000001.db")
+	if !closedFile(path) || isThere(path+"-wal") || isThere(path+sealingSuffix) {
+		t.Errorf("not sealed: %q", files(t, dir))
+	}
+	if got := hashOfFile(t, path); told > 0 && got != sum {
+		t.Errorf("told %s, is %s", sum, got)
+	} else {
+		sum = got
+	}
+	return sum, told
+}
+
+// Wherever sealing is interrupted, the next recorder finishes it, with the same
+// bytes, and says so.
+func TestInterruptedSealing(t *testing.T) {
+	w, dir := rotated(t, nil)
+	before := crash(t, w) // killed before the keeper began
+	w.goOn()
+	waitSealed(t, w)
+	mustClose(t, w, 5000*second)
+	want := hashOfFile(t, filepath.Join(dir, "00000001.db"))
+
+	copies := func() string {
+		to := t.TempDir()
+		if err := os.CopyFS(to, os.DirFS(before)); err != nil {
+			t.Fatal(err)
+		}
+		return to
+	}
+	for name, interrupt := range map[string]func(dir string){
+		"before it began": func(string) {},
+		"closed": func(dir string) {
+			seg, err := continueSegment(filepath.Join(dir, "00000001.db"), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := seg.exec("UPDATE segment SET state = 'closed', closed_ns = heartbeat_ns"); err != nil {
+				t.Fatal(err)
+			}
+			if err := seg.conn.Close(); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"copy begun": func(dir string) {
+			for _, name := range []string{sealingSuffix, sealingSuffix + "-journal"} {
+				if err := os.WriteFile(filepath.Join(dir, "00000001.db"+name), []byte("half a copy"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+		"in place, not told": func(dir string) {
+			finish(t, dir)
+			if err := os.Chmod(filepath.Join(dir, "00000001.db"), fileMode); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"stopped half-way, twice": func(dir string) {
+			o := options(8000 * second)
+			for range 2 {
+				w := mustOpenWriter(t, dir, o)
+				w.mu.Lock()
+				if s := w.catalog.find(1); s.done != nil {
+					s.giveUp()
+				}
+				w.hurry = true
+				w.mu.Unlock()
+				mustClose(t, w, 8001*second)
+				o.Now = at(8100 * second)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := copies()
+			interrupt(dir)
+			sum, told := finish(t, dir)
+			if sum != want {
+				t.Errorf("another file: %s, want %s", sum, want)
+			}
+			if told != 1 && name != "stopped half-way, twice" {
+				t.Errorf("told %d times", told)
+			}
+			if sum, told := finish(t, dir); sum != want || told != 0 {
+				t.Errorf("touched again, told %d times", told)
+			}
+		})
+	}
+}
+
+// Summaries and index say what the rows say.
+func TestSummaries(t *testing.T) {
+	w, dir := rotated(t, nil)
+	w.goOn()
+	waitSealed(t, w)
+	mustClose(t, w, 5000*second)
+	tape := mustOpenTape(t, filepath.Join(dir, "00000001.db"))
+	const hour = "/ 3600000000000"
+	for _, c := range [][2]string{
+		{"SELECT rows, connects, first_ns, last_ns FROM s1.seal",
+			"SELECT count(*), sum(count), min(id), max(id) FROM connections"},
+		{"SELECT remote, hour, shape, sum(rows), sum(connects), min(first_ns), max(last_ns) FROM s1.traffic GROUP BY 1, 2, 3",
+			"SELECT c.remote, c.id " + hour + ", c.shape, count(*), sum(coalesce(r.count, 1)), min(c.id), max(c.id) FROM s1.connection c LEFT JOIN s1.repeat r ON r.id = c.id GROUP BY 1, 2, 3"},
+		{"SELECT task, hour, rows, connects, first_ns, last_ns FROM s1.activity ORDER BY 1, 2",
+			"SELECT task, id " + hour + ", count(*), count(*), min(id), max(id) FROM s1.connection GROUP BY 1, 2"},
+		{"SELECT i.exe, i.user, i.container, sum(t.rows) FROM s1.traffic t JOIN s1.image i ON i.id = t.image GROUP BY 1, 2, 3",
+			"SELECT exe, user, container, count(*) FROM connections GROUP BY 1, 2, 3"},
+	} {
+		got, want := rows(t, tape.Conn(), c[0]), rows(t, tape.Conn(), c[1])
+		if !slices.Equal(got, want) || len(got) == 0 {
+			t.Errorf("%s\n%d rows, want %d", c[0], len(got), len(want))
+		}
+	}
+}
+
+// A summary that was flushed in the middle of an hour is added up.
+func TestSummariesOfRepeatedRows(t *testing.T) {
+	dir := t.TempDir()
+	w := mustOpenWriter(t, dir, options(100*second))
+	x := newWorld()
+	c := x.connection(101 * second)
+	c.Count, c.LastBootTime = 7, 102*second
+	mustAppend(t, w, Batch{Connections: []Connection{c, x.connection(103 * second)}})
+	if err := w.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	waitSealed(t, w)
+	mustClose(t, w, 110*second)
+	conn, err := sqlite.OpenConn(immutableURI(filepath.Join(dir, "00000001.db")), sqlite.OpenReadOnly|sqlite.OpenURI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for query, want := range map[string]string{
+		"SELECT rows, connects FROM seal": "2|8", "SELECT rows, connects FROM traffic": "2|8",
+		"SELECT rows, connects, image FROM activity": "2|8|1", "SELECT exe, uid, user, container FROM image": "/usr/bin/curl|1000|ann|docker:abc",
+	} {
+		if got := one(t, conn, query); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+}
+
+// A segment that turns out to be damaged is not sealed, and not touched.
+func TestDamagedSegmentIsNotSealed(t *testing.T) {
+	var aside []string
+	w, dir := rotated(t, nil)
+	path := filepath.Join(dir, "00000001.db")
+	s := w.catalog.find(1)
+	if err := s.seg.close(); err != nil { // as after a clean stop
+		t.Fatal(err)
+	}
+	s.seg = nil
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(make([]byte, pageSize), 40*pageSize); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.o.Events = func(e Event) {
+		if s, ok := e.(SegmentSetAside); ok {
+			aside = append(aside, s.File)
+		}
+	}
+	w.goOn()
+	waitSealed(t, w)
+	mustClose(t, w, 5000*second)
+	if !slices.Equal(aside, []string{"00000001.db"}) || closedFile(path) || isThere(path+sealingSuffix) {
+		t.Errorf("set aside %q, files %q", aside, files(t, dir))
+	}
+}
+
+// Sealing, hashing and reading old segments never opens and closes a file that
+// this process has open: that would drop its locks.
+func TestNoLockIsDropped(t *testing.T) {
+	w, dir := rotated(t, nil)
+	w.goOn()
+	stop := watch(func() {
+		path := filepath.Join(dir, "00000002.db")
+		if !lockHeld(t, path) {
+			t.Errorf("the lock on %s is gone", path)
+		}
+	})
+	waitSealed(t, w)
+	time.Sleep(10 * time.Millisecond)
+	stop()
+	mustClose(t, w, 5000*second)
+}
+
+// The immutable flag is set when asked for, and is no obstacle to retention.
+func TestImmutable(t *testing.T) {
+	dir := t.TempDir()
+	o := options(100 * second)
+	o.Immutable = true
+	w := mustOpenWriter(t, dir, o)
+	mustAppend(t, w, Batch{Now: 101 * second})
+	if err := w.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	waitSealed(t, w)
+	path := filepath.Join(dir, "00000001.db")
+	if err := os.Remove(path); err == nil {
+		t.Skip("no immutable flag on this file system, or not for us")
+	}
+	if !w.expireOldest(ExpiredSize) || isThere(path) {
+		t.Error("it was not removed")
+	}
+	mustClose(t, w, 102*second)
+}
+
+func TestLimitsAreChecked(t *testing.T) {
+	for _, l := range []Limits{{MaxBytes: -1}, {MaxBytes: MinMaxBytes - 1}, {MaxAge: -1}, {KeepFree: -1}, {KeepFreePercent: 100}, {MaxHeldBytes: -1}} {
+		o := options(100 * second)
+		o.Limits = l
+		if _, err := OpenWriter(t.TempDir(), o); err == nil {
+			t.Errorf("%+v: no error", l)
+		}
+	}
+	var e *Error
+	if _, err := OpenWriter("/proc/none/tape", options(second)); !errors.As(err, &e) {
+		t.Errorf("error %v", err)
+	}
+}
