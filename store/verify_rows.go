@@ -156,22 +156,3 @@ func (s *segmentVerifier) checkGaps(conn *sqlite.Conn) error {
 	}
 	return nil
 }
-
-// checkChain looks whether the segment has all the commits that the log saw.
-func (s *segmentVerifier) checkChain(*sqlite.Conn) error {
-	if s.book == nil || len(s.book.points) == 0 {
-		return nil
-	}
-	last := s.book.points[len(s.book.points)-1]
-	if s.seg.batches >= last.batches {
-		return nil
-	}
-	since := s.rightUntil()
-	for _, p := range s.book.points {
-		if p.batches <= s.seg.batches {
-			since = wallTime(p.real)
-		}
-	}
-	s.fail(since, "it has %d commits, and the log saw %d: it was rolled back, or replaced by an older copy", s.seg.batches, last.batches)
-	return nil
-}

@@ -1,0 +1,87 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/tapelog"
+)
+
+// errEnough ends a replay early.
+var errEnough = errors.New("enough")
+
+// checkChain makes the hashes of the segment's commits again, from its rows, and
+// compares them with those that the log has signed: a row that was altered, added
+// or removed shows at the first checkpoint after its commit.
+func (s *segmentVerifier) checkChain(conn *sqlite.Conn) error {
+	var points []chainPoint
+	if s.book != nil {
+		points = s.book.points
+	}
+	if n := len(points); n > 0 && points[n-1].batches > s.seg.batches {
+		since := s.rightUntil()
+		for _, p := range points {
+			if p.batches <= s.seg.batches {
+				since = wallTime(p.real)
+			}
+		}
+		s.fail(since, "it has %d commits, and the log saw %d: it was rolled back, or replaced by an older copy", s.seg.batches, points[n-1].batches)
+	}
+	c := chainCheck{points: points}
+	err := replayChain(conn, "", c.batch)
+	if err == nil {
+		err = c.upTo(s.seg.batches)
+	}
+	s.chained = c.matched
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, errEnough):
+		return err
+	}
+	s.fail(c.since, "%s", c.problem)
+	return nil
+}
+
+// chainCheck compares one batch after the other with the checkpoints.
+type chainCheck struct {
+	points  []chainPoint // not compared yet
+	chain   [32]byte     // up to here
+	matched int64        // batches up to the last checkpoint that agrees
+	since   time.Time    // of that checkpoint
+	problem string
+}
+
+// batch takes the hash after a batch, as its rows have it and as the segment says.
+func (c *chainCheck) batch(n int64, chain, said [32]byte) error {
+	if err := c.upTo(n - 1); err != nil {
+		return err
+	}
+	c.chain = chain
+	if chain != said {
+		if len(c.points) == 0 {
+			c.problem = fmt.Sprintf("the rows of batch %d are not those that were written: after the last checkpoint, rows were altered, added or removed", n)
+			return errEnough
+		}
+		// A checkpoint will not agree either, and says since when.
+	}
+	return nil
+}
+
+// upTo compares the checkpoints that saw no more than n batches.
+func (c *chainCheck) upTo(n int64) error {
+	for len(c.points) > 0 && c.points[0].batches <= n {
+		p := c.points[0]
+		c.points = c.points[1:]
+		if tapelog.Hash(c.chain) != p.chain {
+			c.problem = fmt.Sprintf("its rows up to batch %d are not those that the log saw (leaf %d): since batch %d rows were altered, added or removed",
+				p.batches, p.leaf, c.matched+1)
+			return errEnough
+		}
+		c.matched, c.since = p.batches, wallTime(p.real)
+	}
+	return nil
+}
