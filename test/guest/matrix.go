@@ -22,24 +22,31 @@ import (
 // swallow packets, so that a connect stays in progress.
 const defaultModules = "vsock_loopback,dummy,veth,sctp,overlay"
 
-// A matrixCell is one kernel with one backend. With auto, the choice is conntape's, and must be that backend.
+// A matrixCell is one kernel with one backend. With auto, the choice is conntape's, and must be that backend. boot is more
+// for the kernel's command line.
 type matrixCell struct {
 	kernel, backend string
 	auto            bool
+	boot            string
 }
 
 var cells = []matrixCell{
-	{"amd64-5.10", "fexit", true}, {"amd64-5.10", "kprobe", false},
-	{"amd64-6.1", "fexit", false}, {"amd64-6.1", "kprobe", false},
-	{"amd64-6.12", "fexit", false}, {"amd64-6.12", "kprobe", false}, {"amd64-6.12", "cgroup", false},
-	{"amd64-7.3", "fexit", false}, {"amd64-7.3", "kprobe", false}, {"amd64-7.3", "cgroup", false},
+	{kernel: "amd64-5.10", backend: "fexit", auto: true}, {kernel: "amd64-5.10", backend: "kprobe"},
+	{kernel: "amd64-6.1", backend: "fexit"}, {kernel: "amd64-6.1", backend: "kprobe"},
+	{kernel: "amd64-6.12", backend: "fexit"}, {kernel: "amd64-6.12", backend: "kprobe"}, {kernel: "amd64-6.12", backend: "cgroup"},
+	// Where kernel code is preempted, programs are left out (bpf/attempt.h). 7.3 always may be.
+	{kernel: "amd64-6.12", backend: "fexit", boot: "preempt=full"},
+	{kernel: "amd64-7.3", backend: "fexit"}, {kernel: "amd64-7.3", backend: "kprobe"}, {kernel: "amd64-7.3", backend: "cgroup"},
 	// On arm64 before 6.4, fexit loads and does not attach: conntape must find that out by itself.
-	{"arm64-6.1", "kprobe", true}, {"arm64-6.12", "fexit", false},
+	{kernel: "arm64-6.1", backend: "kprobe", auto: true}, {kernel: "arm64-6.12", backend: "fexit"},
 }
 
 func (c matrixCell) backendName() string {
-	if c.auto {
+	switch {
+	case c.auto:
 		return c.backend + " (auto)"
+	case c.boot != "":
+		return c.backend + " " + c.boot
 	}
 	return c.backend
 }
@@ -71,7 +78,7 @@ func (o *outcome) ok() bool { return o.err == nil && o.Failed == 0 && o.Passed >
 // one guest does not boot or one test fails.
 func runMatrix(ctx context.Context, o matrixOptions, only []string) (int, error) {
 	chosen := slices.DeleteFunc(slices.Clone(cells), func(c matrixCell) bool {
-		return len(only) > 0 && !slices.ContainsFunc(only, func(s string) bool { return strings.Contains(c.kernel+"/"+c.backend, s) })
+		return len(only) > 0 && !slices.ContainsFunc(only, func(s string) bool { return strings.Contains(c.kernel+"/"+c.backendName(), s) })
 	})
 	if len(chosen) == 0 {
 		return 2, fmt.Errorf("no cell of the matrix is named like %s", strings.Join(only, " "))
@@ -184,7 +191,7 @@ func runCell(ctx context.Context, c matrixCell, k kernel, payload []guestFile, o
 	start := time.Now()
 	var output bytes.Buffer
 	g := guest{
-		kernel: k, files: payload, cpus: 2, memory: 1536, timeout: cellTimeout, output: &output,
+		kernel: k, append: c.boot, files: payload, cpus: 2, memory: 1536, timeout: cellTimeout, output: &output,
 		modules: strings.Split(defaultModules, ","),
 		// Emulation is some twenty times slower: fewer rounds in the tests of load.
 		env: []string{"CONNTAPE_BIN=/bin/conntape", "CONNECTS_BIN=/bin/connects", "CONNTAPE_SCALE=0.05", "IN_GUEST=1"},
@@ -248,7 +255,7 @@ func (o *outcome) print(w io.Writer) {
 }
 
 func printTable(w io.Writer, outcomes []*outcome) {
-	fmt.Fprintf(w, "\n%-12s %-28s %-14s %-6s %6s %6s %7s  %s\n", "kernel", "release", "backend", "", "passed", "failed", "skipped", "boot / all")
+	fmt.Fprintf(w, "\n%-12s %-28s %-18s %-6s %6s %6s %7s  %s\n", "kernel", "release", "backend", "", "passed", "failed", "skipped", "boot / all")
 	for _, o := range outcomes {
 		verdict, release, boot := "ok", "", "-"
 		if !o.ok() {
@@ -257,7 +264,7 @@ func printTable(w io.Writer, outcomes []*outcome) {
 		if o.result != nil {
 			release, boot = o.result.release, fmt.Sprintf("%.1f s", o.result.Uptime)
 		}
-		fmt.Fprintf(w, "%-12s %-28s %-14s %-6s %6d %6d %7d  %s / %.0f s\n", o.kernel, release, o.backendName(), verdict,
+		fmt.Fprintf(w, "%-12s %-28s %-18s %-6s %6d %6d %7d  %s / %.0f s\n", o.kernel, release, o.backendName(), verdict,
 			o.Passed, o.Failed, o.Skipped, boot, o.took.Seconds())
 	}
 	fmt.Fprintf(w, "Run natively alone, for they do not depend on the kernel: %s\n\n", onlyNative)
