@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Modes of what is in a tape. A closed segment loses the write bits: readers
@@ -86,6 +87,25 @@ func makeDir(dir string) error {
 		return &Error{Op: "make tape directory", Path: dir, Err: bare(err),
 			Hint: "the recorder must be able to write there; run it as root or choose another --dir"}
 	}
+}
+
+// checkOwn makes sure that path is a directory of ours, without the permissions in
+// without for others: nobody else can have put anything into it.
+func checkOwn(path string, without fs.FileMode) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.IsDir():
+		return errors.New("not a directory")
+	case ok && int(st.Uid) != os.Geteuid() && st.Uid != 0:
+		return fmt.Errorf("it belongs to user %d", st.Uid)
+	case info.Mode().Perm()&without != 0:
+		return fmt.Errorf("others may write to it (mode %o)", info.Mode().Perm())
+	}
+	return nil
 }
 
 // giveToGroup sets the mode and, when there is a group conntape and we may, the

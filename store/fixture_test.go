@@ -3,7 +3,6 @@ package store
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"zombiezen.com/go/sqlite"
@@ -135,7 +134,7 @@ func (w *world) connection(boot uint64) Connection {
 	return Connection{BootTime: boot, Task: w.task, Remote: w.v4, Shape: w.tcpRefused, FD: 5, Cookie: 1000 + boot}
 }
 
-// files lists a directory.
+// files lists a directory, without what is only there for requests.
 func files(t testing.TB, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -144,7 +143,9 @@ func files(t testing.TB, dir string) []string {
 	}
 	names := []string{}
 	for _, e := range entries {
-		names = append(names, filepath.Base(e.Name()))
+		if e.Name() != requestDir {
+			names = append(names, e.Name())
+		}
 	}
 	return names
 }

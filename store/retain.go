@@ -15,6 +15,9 @@ import (
 // MaxAge, beyond MaxBytes, or eating what is to stay free.
 func (w *Writer) makeRoom(b *Batch) {
 	w.expireOld()
+	if w.seg == nil {
+		return
+	}
 	g := w.estimator.estimate(w.seg, b)
 	for {
 		why := w.tooMuch(g)
@@ -186,6 +189,9 @@ func (w *Writer) unlink(s *stored) error {
 		if err := os.Remove(s.path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
+	}
+	if w.o.Immutable {
+		w.guardHeld(s.number)
 	}
 	if s.seg != nil {
 		s.seg.conn.Close() // of files that have no name any more

@@ -52,20 +52,27 @@ func (w *Writer) rotateIfDue(b *Batch) {
 // Rotate closes the active segment and begins the next. The old one is sealed in
 // the background.
 func (w *Writer) Rotate() error {
+	_, err := w.rotateNow()
+	return err
+}
+
+// rotateNow is Rotate, and returns the file name of the old segment.
+func (w *Writer) rotateNow() (file string, err error) {
 	w.writing.Lock()
 	defer w.writing.Unlock()
 	switch {
 	case w.closed:
-		return &Error{Op: "rotate tape", Path: w.dir, Err: ErrClosed}
+		return "", &Error{Op: "rotate tape", Path: w.dir, Err: ErrClosed}
 	case w.seg == nil:
-		return &Error{Op: "rotate tape", Path: w.dir, Err: errors.New("there is no segment to close"), Hint: storageHint(nil)}
+		return "", &Error{Op: "rotate tape", Path: w.dir, Err: errors.New("there is no segment to close"), Hint: storageHint(nil)}
 	}
+	file = segmentName(w.seg.number)
 	if err := w.rotate(ReasonRequest); err != nil {
-		return err
+		return "", err
 	}
 	w.makeRoom(&Batch{})
 	w.wakeKeeper()
-	return nil
+	return file, nil
 }
 
 // rotate makes the next segment the active one, and hands the one before to the

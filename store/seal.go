@@ -58,6 +58,7 @@ func (w *Writer) seal(s *stored) error {
 	s.settle(sealed)
 	w.hashed = hashedSegment{s.number, e.SHA256}
 	w.mu.Unlock()
+	w.holdSealed(s)
 	w.log.Info("segment sealed", "path", s.path, "rows", e.Rows, "bytes", e.Bytes)
 	return nil
 }

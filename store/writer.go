@@ -85,6 +85,10 @@ type Writer struct {
 	quit    chan struct{} // closed when the keeper is to end
 	kept    chan struct{} // closed when it has
 
+	holding  sync.Mutex    // held while holds are changed
+	requests *os.File      // tells of requests; nil none are answered
+	served   chan struct{} // closed when no more are
+
 	closed bool
 }
 
@@ -96,6 +100,24 @@ type Writer struct {
 // The newest segment is continued when it is of this boot, this schema, and can
 // be locked at once. Otherwise it is closed, if it can be, or left alone.
 func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
+	w, err := newWriter(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.openSegment(); err != nil {
+		w.lock.release()
+		return nil, err
+	}
+	w.tell(RunStarted{TapeID: w.tapeID, Segment: w.seg.number, BootID: o.BootID, At: w.o.Now})
+	w.startKeeper()
+	w.makeRoom(&Batch{})
+	w.wakeKeeper()
+	w.startServing()
+	return w, nil
+}
+
+// newWriter makes or finds the directory of a tape, and locks it.
+func newWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -118,14 +140,6 @@ func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	if w.lock, err = lockTape(dir, time.Now()); err != nil {
 		return nil, err
 	}
-	if err := w.openSegment(); err != nil {
-		w.lock.release()
-		return nil, err
-	}
-	w.tell(RunStarted{TapeID: w.tapeID, Segment: w.seg.number, BootID: o.BootID, At: o.Now})
-	w.startKeeper()
-	w.makeRoom(&Batch{})
-	w.wakeKeeper()
 	return w, nil
 }
 
@@ -165,13 +179,13 @@ func (w *Writer) Segment() (number int, path string) {
 func (w *Writer) Append(batch Batch) error {
 	w.writing.Lock()
 	defer w.writing.Unlock()
+	if w.closed {
+		return &Error{Op: "append batch", Path: w.dir, Err: ErrClosed}
+	}
 	return w.append(&batch, stateActive)
 }
 
 func (w *Writer) append(batch *Batch, state string) error {
-	if w.closed {
-		return &Error{Op: "append batch", Path: w.dir, Err: ErrClosed}
-	}
 	if w.seg == nil {
 		return w.moveOn(batch, state, errors.New("no segment could be written before"))
 	}
@@ -354,10 +368,20 @@ func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*
 // is returned.
 func (w *Writer) Close(stop Gap, c Counters) error {
 	w.writing.Lock()
-	defer w.writing.Unlock()
 	if w.closed {
+		w.writing.Unlock()
 		return &Error{Op: "close tape", Path: w.dir, Err: ErrClosed}
 	}
+	w.closed = true // no request can rotate any more
+	w.writing.Unlock()
+	w.stopServing()
+	return w.close(stop, c)
+}
+
+// close is what is left of Close when no request is worked on.
+func (w *Writer) close(stop Gap, c Counters) error {
+	w.writing.Lock()
+	defer w.writing.Unlock()
 	stop.Cause, stop.To = CauseStopped, 0
 	if stop.From == 0 {
 		now, err := w.now("stop")
@@ -367,7 +391,6 @@ func (w *Writer) Close(stop Gap, c Counters) error {
 		stop.From = now.Boot
 	}
 	err := w.append(&Batch{Gaps: []Gap{stop}, Counters: c, Now: stop.From}, stateStopped)
-	w.closed = true
 	w.tell(RunStopped{Segment: w.last.number, Now: stop.From, Counters: maps.Clone(w.counted)})
 	if w.seg != nil {
 		if cerr := w.seg.close(); err == nil && cerr != nil {

@@ -1,0 +1,334 @@
+package store
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What others than the recorder want done to a tape is asked of it through files:
+// NAME.request in the directory requests, which only its owner can enter, is
+// answered by NAME.answer. The recorder sleeps until there is one.
+
+const (
+	requestDir    = "requests"
+	requestSuffix = ".request"
+	answerSuffix  = ".answer"
+	mostRequest   = 64 << 10 // bytes
+)
+
+// Request asks for something to be done to a tape.
+type Request struct {
+	Do     string    `json:"do"`               // rotate, hold, release
+	Since  time.Time `json:"since,omitzero"`   // hold: first moment, zero from the beginning
+	Until  time.Time `json:"until,omitzero"`   // hold: end, zero without one
+	Reason string    `json:"reason,omitempty"` // hold, release
+	Hold   string    `json:"hold,omitempty"`   // release: id
+}
+
+// What a Request can ask for.
+const (
+	DoRotate  = "rotate"
+	DoHold    = "hold"
+	DoRelease = "release"
+)
+
+// Answer says what came of a request.
+type Answer struct {
+	Error string `json:"error,omitempty"`
+	Hint  string `json:"hint,omitempty"`
+	File  string `json:"file,omitempty"` // rotate: the segment that was closed
+	Hold  *Hold  `json:"hold,omitempty"` // hold, release
+}
+
+// answerPatience is how long Ask waits when nothing says that it is worked on.
+const answerPatience = 30 * time.Second
+
+// Ask has the recorder of a tape do something, or does it itself when there is no
+// recorder, as o says. It needs to be the owner of the tape. stop ends the wait.
+func Ask(dir string, r Request, o WriterOptions, stop <-chan struct{}) (Answer, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return Answer{}, &Error{Op: "open tape", Path: dir, Err: err}
+	}
+	if numbers, _, err := listSegments(dir); err != nil || len(numbers) == 0 {
+		return Answer{}, &Error{Op: "open tape", Path: dir, Err: ErrNoTape, Hint: "name the directory of the tape with --dir"}
+	}
+	a, err := maintain(dir, r, o)
+	if errors.Is(err, ErrLocked) {
+		a, err = askRecorder(dir, r, stop)
+	}
+	if err != nil {
+		return Answer{}, err
+	}
+	if a.Error != "" {
+		return a, &Error{Op: r.Do, Path: dir, Err: errors.New(a.Error), Hint: a.Hint}
+	}
+	return a, nil
+}
+
+// askRecorder writes the request and waits for the answer.
+func askRecorder(dir string, r Request, stop <-chan struct{}) (Answer, error) {
+	requests := filepath.Join(dir, requestDir)
+	var id [8]byte
+	rand.Read(id[:]) // never fails
+	name := filepath.Join(requests, hex.EncodeToString(id[:]))
+	text, err := json.Marshal(r)
+	if err != nil {
+		return Answer{}, fmt.Errorf("write request: %w", err)
+	}
+	if err := writeWhole(name+requestSuffix, text, birthMode); err != nil {
+		return Answer{}, &Error{Op: "write request", Path: requests, Err: bare(err), Hint: "only the owner of the tape may: run it as root"}
+	}
+	defer os.Remove(name + answerSuffix)
+	start := time.Now()
+	for {
+		text, err := readSmall(name + answerSuffix)
+		if err == nil {
+			var a Answer
+			if err := json.Unmarshal(text, &a); err != nil {
+				return a, fmt.Errorf("read answer: %w", err)
+			}
+			return a, nil
+		}
+		waiting := isThere(name + requestSuffix) // nobody has taken it
+		switch {
+		case !errors.Is(err, fs.ErrNotExist):
+			return Answer{}, &Error{Op: "read answer", Path: name + answerSuffix, Err: bare(err)}
+		case waiting && time.Since(start) > answerPatience:
+			os.Remove(name + requestSuffix)
+			return Answer{}, &Error{Op: r.Do, Path: dir, Err: errors.New("the recorder does not answer"), Hint: "look whether it runs: conntape status"}
+		}
+		select {
+		case <-stop:
+			os.Remove(name + requestSuffix)
+			return Answer{}, &Error{Op: r.Do, Path: dir, Err: errors.New("stopped before the recorder answered")}
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// readSmall reads a small regular file.
+func readSmall(path string) ([]byte, error) {
+	f, err := openForCopy(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, mostRequest+1))
+	if err == nil && len(text) > mostRequest {
+		err = errors.New("too long")
+	}
+	return text, err
+}
+
+// writeWhole writes a file that appears whole and durable, or not at all.
+func writeWhole(path string, text []byte, mode fs.FileMode) (err error) {
+	temp := path + ".tmp"
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_NOFOLLOW, birthMode)
+	if errors.Is(err, fs.ErrExist) { // of one who was killed
+		if err := os.Remove(temp); err != nil {
+			return err
+		}
+		f, err = os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_NOFOLLOW, birthMode)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(temp)
+		}
+	}()
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	if mode != birthMode {
+		if err := giveToGroup(temp, mode); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// startServing begins to answer requests. That it cannot is no reason not to
+// record.
+func (w *Writer) startServing() {
+	w.served = make(chan struct{})
+	requests := filepath.Join(w.dir, requestDir)
+	err := os.Mkdir(requests, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		err = checkOwn(requests, 0o077)
+	}
+	var watched *os.File
+	if err == nil {
+		watched, err = watchDir(requests)
+	}
+	if err != nil {
+		w.log.Warn("requests are not answered", "path", requests, "error", err)
+		close(w.served)
+		return
+	}
+	w.requests = watched
+	go func() {
+		defer close(w.served)
+		buffer := make([]byte, 4096)
+		for {
+			w.serve(requests)
+			if _, err := watched.Read(buffer); err != nil {
+				return // closed
+			}
+		}
+	}()
+}
+
+// stopServing ends it.
+func (w *Writer) stopServing() {
+	if w.requests != nil {
+		w.requests.Close()
+	}
+	<-w.served
+	os.Remove(filepath.Join(w.dir, requestDir)) // unless somebody waits for an answer in it
+}
+
+// watchDir returns a file that can be read when a file was moved into dir.
+func watchDir(dir string) (*os.File, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("watch directory: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "inotify")
+	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_MOVED_TO); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("watch directory: %w", err)
+	}
+	return f, nil
+}
+
+// serve answers every request that there is.
+func (w *Writer) serve(dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		w.log.Warn("requests not read", "path", dir, "error", err)
+		return
+	}
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), requestSuffix)
+		if !ok {
+			continue
+		}
+		path := filepath.Join(dir, name)
+		text, err := readSmall(path + requestSuffix)
+		if rerr := os.Remove(path + requestSuffix); err != nil || rerr != nil {
+			w.log.Warn("request not read", "path", path, "error", errors.Join(err, rerr))
+			continue
+		}
+		var r Request
+		var a Answer
+		if err := json.Unmarshal(text, &r); err != nil {
+			a.Error = "the request is not understood"
+		} else {
+			a = w.do(r)
+		}
+		text, err = json.Marshal(a)
+		if err == nil {
+			err = writeWhole(path+answerSuffix, text, birthMode)
+		}
+		if err != nil {
+			w.log.Warn("request not answered", "path", path, "error", err)
+		}
+	}
+}
+
+// do does what is asked.
+func (w *Writer) do(r Request) (a Answer) {
+	var err error
+	switch r.Do {
+	case DoRotate:
+		a.File, err = w.rotateNow()
+	case DoHold:
+		a.Hold, err = w.hold(r)
+	case DoRelease:
+		a.Hold, err = w.release(r)
+	default:
+		err = fmt.Errorf("there is no request %q", r.Do)
+	}
+	if err != nil {
+		var e *Error
+		if errors.As(err, &e) {
+			err = fmt.Errorf("%w", e.Err)
+		}
+		a.Error, a.Hint = err.Error(), HintOf(err)
+		if e != nil {
+			a.Hint = e.Hint
+		}
+		w.log.Warn("request refused", "do", r.Do, "error", err)
+	}
+	return a
+}
+
+// maintain does what is asked of a tape that nobody records: as a recorder does,
+// but without a segment to record to.
+func maintain(dir string, r Request, o WriterOptions) (Answer, error) {
+	w, err := newWriter(dir, o)
+	if err != nil {
+		return Answer{}, err
+	}
+	numbers, newest, err := w.findSegments()
+	if err != nil {
+		return Answer{}, errors.Join(err, w.lock.release())
+	}
+	w.loadCatalog(numbers, newest)
+	if newest != 0 && r.Do != DoRelease {
+		w.addToCatalog(newest) // and so it is closed
+	}
+	w.startKeeper()
+	w.makeRoom(&Batch{})
+	w.wakeKeeper()
+	var a Answer
+	if r.Do == DoRotate {
+		a.File = segmentName(newest)
+		w.waitForKeeper(nil)
+	} else {
+		a = w.do(r)
+	}
+	w.stopKeeper()
+	return a, w.lock.release()
+}
+
+// waitForKeeper waits until nothing that among tells of is left to be sealed; nil
+// is everything.
+func (w *Writer) waitForKeeper(among func(*stored) bool) {
+	for ; ; time.Sleep(10 * time.Millisecond) {
+		w.mu.Lock()
+		busy := false
+		for _, s := range w.catalog.list {
+			busy = busy || s.state == unsealed && !s.notBefore.After(time.Now()) && (among == nil || among(s))
+		}
+		hurry := w.hurry
+		w.mu.Unlock()
+		if !busy || hurry {
+			return
+		}
+	}
+}
