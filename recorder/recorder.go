@@ -93,7 +93,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	keeper := store.NewLogKeeper(o.Dir, store.LogOptions{
-		Host: w.Host, MachineID: w.MachineID, BootID: w.BootID, Version: w.Version,
+		Host: w.Host, MachineID: w.MachineID, BootID: w.BootID, Version: w.Version, Backend: w.Backend, BlindSpots: w.BlindSpots,
 		MaxBytes: o.Limits.MaxBytes, MaxAge: o.Limits.MaxAge,
 		Begun: o.LogBegun, Checkpoint: o.Checkpoint, Logger: o.Logger,
 	})

@@ -20,7 +20,8 @@ const checkpointPause = 10 * time.Second
 
 // LogOptions say how the log of a tape is kept.
 type LogOptions struct {
-	Host, MachineID, BootID, Version string // as in WriterOptions
+	Host, MachineID, BootID, Version, Backend string   // as in WriterOptions
+	BlindSpots                                []string // likewise
 
 	MaxBytes int64         // what the tape may take, 0 unbounded
 	MaxAge   time.Duration // how long a segment is kept, 0 for ever
@@ -231,7 +232,7 @@ func (k *LogKeeper) begin() {
 	}
 	k.started = true
 	k.put(tapelog.Leaf{Kind: tapelog.KindStart, Tape: k.tape, Host: k.o.Host, Machine: k.o.MachineID, BootID: k.o.BootID,
-		Version: k.o.Version, MaxSize: k.o.MaxBytes, MaxAge: int64(k.o.MaxAge)})
+		Version: k.o.Version, Backend: k.o.Backend, Detail: cut(escapeLines(k.o.BlindSpots)), MaxSize: k.o.MaxBytes, MaxAge: int64(k.o.MaxAge)})
 }
 
 // putGaps queues the gaps that were told since the last checkpoint.

@@ -16,7 +16,8 @@ import (
 // loggedOptions are options whose events go to a log.
 func loggedOptions(dir string, boot uint64) (WriterOptions, *LogKeeper) {
 	o := options(boot)
-	k := NewLogKeeper(dir, LogOptions{Host: o.Host, MachineID: o.MachineID, BootID: o.BootID, Version: o.Version})
+	k := NewLogKeeper(dir, LogOptions{Host: o.Host, MachineID: o.MachineID, BootID: o.BootID,
+		Version: o.Version, Backend: o.Backend, BlindSpots: o.BlindSpots})
 	o.Events = k.Listen
 	return o, k
 }

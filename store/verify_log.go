@@ -41,6 +41,7 @@ type loggedSegment struct {
 	seals    []tapelog.Leaf
 	points   []chainPoint // checkpoints, in order
 	gaps     []tapelog.Leaf
+	last     *tapelog.Leaf // last checkpoint or stop
 	aside    bool
 	expired  bool
 	lastSeen time.Time // of the last leaf that is about it
@@ -91,6 +92,7 @@ func (b *logBook) take(l tapelog.Leaf) error {
 			b.turns = append(b.turns, segmentTurn{l.Seq, l.Segment})
 		}
 		s.reach(l)
+		s.last = &l
 	case tapelog.KindGap:
 		if l.Cause == CauseStorage {
 			s.aside = true

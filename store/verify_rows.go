@@ -9,6 +9,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/conntape/conntape/migrations"
+	"github.com/conntape/conntape/store/tapelog"
 )
 
 // checkSummaries makes what sealing added once more and compares: an index that
@@ -87,11 +88,17 @@ func (s *segmentVerifier) checkCounters(conn *sqlite.Conn) error {
 	if err != nil {
 		return err
 	}
-	var coalesced int64
-	err = execOn(conn, func(q *sqlite.Stmt) error { s.rows, coalesced = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
-		`SELECT (SELECT count(*) FROM connection), (SELECT coalesce(sum(count - 1), 0) FROM repeat)`)
+	var coalesced, odd int64
+	err = execOn(conn, func(q *sqlite.Stmt) error {
+		s.rows, odd, coalesced = q.ColumnInt64(0), q.ColumnInt64(1)+q.ColumnInt64(3), q.ColumnInt64(2)
+		return nil
+	}, `SELECT count(*), count(*) FILTER (WHERE local = 0 OR cookie = 0 OR fd < 0),
+		(SELECT coalesce(sum(count - 1), 0) FROM repeat), (SELECT count(*) FROM repeat WHERE count < 2) FROM connection NOT INDEXED`)
 	if err != nil {
 		return err
+	}
+	if odd > 0 { // what stands for NULL in the chain of hashes
+		s.fail(s.rightUntil(), "%d rows have values that are never written", odd)
 	}
 	if len(n) == 0 { // nothing was counted: killed before the first batch
 		return nil
@@ -108,6 +115,47 @@ func (s *segmentVerifier) checkCounters(conn *sqlite.Conn) error {
 	}
 	if coalesced != n["coalesced"] {
 		s.fail(s.rightUntil(), "its connections stand for %d more than they are, and %d were coalesced", coalesced, n["coalesced"])
+	}
+	return nil
+}
+
+// checkLedger compares counters and recorders with those that the log knows. Of a
+// sealed segment the hash says more.
+func (s *segmentVerifier) checkLedger(conn *sqlite.Conn) error {
+	if s.book == nil || s.hashed {
+		return nil
+	}
+	starts := s.tape.book.starts
+	err := execOn(conn, func(q *sqlite.Stmt) error {
+		version, backend, blind := q.ColumnText(0), q.ColumnText(1), q.ColumnText(2)
+		known := slices.ContainsFunc(starts, func(l tapelog.Leaf) bool {
+			return escapeString(l.Version, nil) == version && escapeString(l.Backend, nil) == backend && l.Detail == cut(blind)
+		})
+		if !known {
+			s.fail(s.rightUntil(), "a recorder that the log does not know: %s, %s", Escape([]byte(version)), Escape([]byte(backend)))
+		}
+		return nil
+	}, `SELECT version, backend, blind_spots FROM run`)
+	last := s.book.last
+	if err != nil || last == nil || len(starts) > 0 && starts[len(starts)-1].Seq > last.Seq {
+		return err
+	}
+	n := map[string]int64{}
+	err = execOn(conn, func(q *sqlite.Stmt) error { n[q.ColumnText(0)] = q.ColumnInt64(1); return nil },
+		`SELECT name, value FROM counter WHERE run = (SELECT max(id) FROM run)`)
+	if err != nil {
+		return err
+	}
+	for _, c := range []struct {
+		name string
+		was  uint64
+	}{{"seen", last.Seen}, {"stored", last.Stored}, {"coalesced", last.Coalesced}, {"lost", last.Lost}} {
+		is, was := n[c.name], int64(c.was)
+		// What a killed recorder had in flight is counted as lost afterwards.
+		if is < was || s.seg.batches == last.Batches && is != was && c.name != "lost" {
+			s.fail(wallTime(last.Real), "its counter %s is %d, and was %d when the log saw it (leaf %d)", c.name, is, was, last.Seq)
+			return nil
+		}
 	}
 	return nil
 }

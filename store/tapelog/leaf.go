@@ -49,7 +49,7 @@ type Leaf struct {
 
 	Suspended uint64 // ns that the host has slept since it was started: CLOCK_BOOTTIME minus CLOCK_MONOTONIC
 
-	Tape, Host, Machine, BootID, Version string // start: who records
+	Tape, Host, Machine, BootID, Version, Backend string // start: who records
 
 	MaxSize int64 // start: the most that the tape may take, bytes
 	MaxAge  int64 // start: how long a segment is kept, ns
@@ -97,6 +97,7 @@ func fields() []field {
 		text("machine", func(l *Leaf) *string { return &l.Machine }),
 		text("boot_id", func(l *Leaf) *string { return &l.BootID }),
 		text("version", func(l *Leaf) *string { return &l.Version }),
+		text("backend", func(l *Leaf) *string { return &l.Backend }),
 		integer("max_size", func(l *Leaf) *int64 { return &l.MaxSize }),
 		integer("max_age", func(l *Leaf) *int64 { return &l.MaxAge }),
 		integer("segment", func(l *Leaf) *int { return &l.Segment }),
