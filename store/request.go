@@ -299,6 +299,8 @@ func maintain(dir string, r Request, o WriterOptions) (Answer, error) {
 		return Answer{}, errors.Join(err, w.lock.release())
 	}
 	w.loadCatalog(numbers, newest)
+	w.tapeID = w.lookAtEnd(filepath.Join(w.dir, segmentName(newest))).tapeID
+	w.tell(RunStarted{TapeID: w.tapeID, Segment: newest, BootID: o.BootID, At: w.o.Now})
 	if newest != 0 && r.Do != DoRelease {
 		w.addToCatalog(newest) // and so it is closed
 	}
@@ -313,6 +315,7 @@ func maintain(dir string, r Request, o WriterOptions) (Answer, error) {
 		a = w.do(r)
 	}
 	w.stopKeeper()
+	w.tell(RunStopped{Segment: newest, Now: w.o.Now.Boot})
 	return a, w.lock.release()
 }
 

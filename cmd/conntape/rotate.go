@@ -1,0 +1,47 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/conntape/conntape/recorder"
+	"github.com/conntape/conntape/store"
+	"github.com/urfave/cli/v2"
+)
+
+func (h *host) rotateCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "rotate",
+		Usage: "close the segment that is recorded and begin the next",
+		Description: `The closed segment is sealed in the background and can then be copied away: it is never written
+again. Its file name is printed. Without a recorder, what was recorded last is closed and sealed at
+once. Needs to be root, or who records.
+
+Example:
+  sudo conntape rotate`,
+		Flags:  []cli.Flag{dirFlag("the tape, a directory")},
+		Action: h.rotate,
+	}
+}
+
+func (h *host) rotate(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	a, err := h.ask(c, store.Request{Do: store.DoRotate})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(h.stdout, a.File)
+	return err
+}
+
+// ask has a request done to the tape of --dir.
+func (h *host) ask(c *cli.Context, r store.Request) (store.Answer, error) {
+	dir, err := h.readDir(c)
+	if err != nil {
+		return store.Answer{}, err
+	}
+	log := slog.New(slog.NewTextHandler(h.stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	return recorder.Maintain(c.Context, dir, r, readBuild().Version, log)
+}
