@@ -61,7 +61,7 @@ type Capture struct {
 	processes  *ringbuf.Reader
 	sample     ringbuf.Record // of connects, reused
 	process    ringbuf.Record // of processes, reused
-	fill       *fill           // of connects
+	fill       *fill          // of connects
 }
 
 // Open loads and attaches a backend. Exec, fork and exit are attached before the hooks, so that every process whose
