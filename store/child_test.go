@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 		"write":     playWrite,
 		"hostile":   playHostile,
 		"once":      playOnce,
+		"logged":    playLogged,
 		"batches":   playBatches,
 	}[part]
 	if err := play(os.Args[1:]); err != nil {

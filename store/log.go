@@ -68,19 +68,23 @@ const mostQueued = 1024
 
 // NewLogKeeper returns the keeper of the log of the tape in dir. Close ends it.
 func NewLogKeeper(dir string, o LogOptions) *LogKeeper {
+	return newLogKeeper(dir, o, checkpointPause)
+}
+
+func newLogKeeper(dir string, o LogOptions, pause time.Duration) *LogKeeper {
 	k := &LogKeeper{dir: dir, o: o, logger: o.Logger, clocks: readLogClocks,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
 	if k.logger == nil {
 		k.logger = slog.New(slog.DiscardHandler)
 	}
-	go k.tick()
+	go k.tick(pause)
 	return k
 }
 
-// tick writes a checkpoint every 10 s, and whatever waits.
-func (k *LogKeeper) tick() {
+// tick writes a checkpoint after each pause, and whatever waits.
+func (k *LogKeeper) tick(pause time.Duration) {
 	defer close(k.done)
-	timer := time.NewTicker(checkpointPause)
+	timer := time.NewTicker(pause)
 	defer timer.Stop()
 	for {
 		select {

@@ -268,6 +268,7 @@ func (v *tapeVerifier) segments(ctx context.Context, numbers []int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	results = slices.DeleteFunc(results, func(s *segmentVerifier) bool { return s.unborn })
 	for i, s := range results {
 		v.out.Segments = append(v.out.Segments, s.result())
 		v.out.Problems = append(v.out.Problems, s.problems...)

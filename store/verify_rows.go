@@ -40,7 +40,7 @@ func (s *segmentVerifier) compareSummaries() error {
 		return fmt.Errorf("open comparison: %w", err)
 	}
 	defer conn.Close()
-	if err := conn.SetDefensive(true); err != nil {
+	if err := setDefensive(conn); err != nil {
 		return err
 	}
 	for _, pragma := range []string{"PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON"} {
@@ -125,39 +125,81 @@ func (s *segmentVerifier) checkLedger(conn *sqlite.Conn) error {
 	if s.book == nil || s.hashed {
 		return nil
 	}
-	starts := s.tape.book.starts
-	err := execOn(conn, func(q *sqlite.Stmt) error {
-		version, backend, blind := q.ColumnText(0), q.ColumnText(1), q.ColumnText(2)
-		known := slices.ContainsFunc(starts, func(l tapelog.Leaf) bool {
-			return escapeString(l.Version, nil) == version && escapeString(l.Backend, nil) == backend && l.Detail == cut(blind)
-		})
-		if !known {
-			s.fail(s.rightUntil(), "a recorder that the log does not know: %s, %s", Escape([]byte(version)), Escape([]byte(backend)))
-		}
-		return nil
-	}, `SELECT version, backend, blind_spots FROM run`)
-	last := s.book.last
-	if err != nil || last == nil || len(starts) > 0 && starts[len(starts)-1].Seq > last.Seq {
-		return err
-	}
-	n := map[string]int64{}
-	err = execOn(conn, func(q *sqlite.Stmt) error { n[q.ColumnText(0)] = q.ColumnInt64(1); return nil },
-		`SELECT name, value FROM counter WHERE run = (SELECT max(id) FROM run)`)
+	runs, err := readRunLedgers(conn)
 	if err != nil {
 		return err
 	}
+	starts := s.tape.book.starts
+	for _, r := range runs {
+		known := slices.ContainsFunc(starts, func(l tapelog.Leaf) bool {
+			return escapeString(l.Version, nil) == r.version && escapeString(l.Backend, nil) == r.backend && l.Detail == cut(r.blind)
+		})
+		// One that was killed before its first commit may not have said so.
+		if !known && len(r.counters) > 0 {
+			s.fail(s.rightUntil(), "a recorder that the log does not know: %s, %s", Escape([]byte(r.version)), Escape([]byte(r.backend)))
+		}
+	}
+	last := s.book.last
+	if last == nil || len(starts) > 0 && starts[len(starts)-1].Seq > last.Seq {
+		return nil
+	}
+	var differs string
+	for i := len(runs) - 1; i >= 0; i-- {
+		what := runs[i].differs(last, s.seg.batches == last.Batches)
+		if what == "" {
+			return nil
+		}
+		if differs == "" && len(runs[i].counters) > 0 {
+			differs = what
+		}
+	}
+	if differs == "" {
+		differs = "its counters are gone"
+	}
+	s.fail(wallTime(last.Real), "%s (leaf %d)", differs, last.Seq)
+	return nil
+}
+
+// runLedger is what a segment says of one recorder.
+type runLedger struct {
+	version, backend, blind string
+	counters                map[string]int64
+}
+
+func readRunLedgers(conn *sqlite.Conn) ([]runLedger, error) {
+	var runs []runLedger
+	at := map[int64]int{}
+	err := execOn(conn, func(q *sqlite.Stmt) error {
+		at[q.ColumnInt64(0)] = len(runs)
+		runs = append(runs, runLedger{q.ColumnText(1), q.ColumnText(2), q.ColumnText(3), map[string]int64{}})
+		return nil
+	}, `SELECT id, version, backend, blind_spots FROM run ORDER BY id`)
+	if err != nil {
+		return nil, err
+	}
+	err = execOn(conn, func(q *sqlite.Stmt) error {
+		if i, ok := at[q.ColumnInt64(0)]; ok {
+			runs[i].counters[q.ColumnText(1)] = q.ColumnInt64(2)
+		}
+		return nil
+	}, `SELECT run, name, value FROM counter`)
+	return runs, err
+}
+
+// differs says which counter is not what it was when the log saw it, "" none.
+// exact: nothing was committed since.
+func (r *runLedger) differs(l *tapelog.Leaf, exact bool) string {
 	for _, c := range []struct {
 		name string
 		was  uint64
-	}{{"seen", last.Seen}, {"stored", last.Stored}, {"coalesced", last.Coalesced}, {"lost", last.Lost}} {
-		is, was := n[c.name], int64(c.was)
+	}{{"seen", l.Seen}, {"stored", l.Stored}, {"coalesced", l.Coalesced}, {"lost", l.Lost}} {
+		is, was := r.counters[c.name], int64(c.was)
 		// What a killed recorder had in flight is counted as lost afterwards.
-		if is < was || s.seg.batches == last.Batches && is != was && c.name != "lost" {
-			s.fail(wallTime(last.Real), "its counter %s is %d, and was %d when the log saw it (leaf %d)", c.name, is, was, last.Seq)
-			return nil
+		if is < was || exact && is != was && c.name != "lost" {
+			return fmt.Sprintf("its counter %s is %d, and was %d when the log saw it", c.name, is, was)
 		}
 	}
-	return nil
+	return ""
 }
 
 // gapKey is what tells one gap from another.

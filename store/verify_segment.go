@@ -29,8 +29,8 @@ type segmentVerifier struct {
 	chained   int64
 	sum       [32]byte
 	hashed    bool
-	sealed    bool // it has what sealing adds
 	broken    bool // it could not be read
+	unborn    bool // there was never anything in it
 	gapAfter  bool // a gap reaches its end
 	gapBefore bool // a gap reaches its beginning
 
@@ -44,12 +44,10 @@ func (s *segmentVerifier) fail(since time.Time, format string, args ...any) {
 
 // run looks at everything.
 func (s *segmentVerifier) run(ctx context.Context) {
-	if info, err := os.Lstat(s.path); err == nil && info.Size() == 0 && s.book == nil {
-		s.broken = true // just being made
+	if s.book == nil && stillborn(s.path) {
+		s.unborn, s.broken = true, true
+		s.tape.note(segmentName(s.number) + " was never more than begun: a recorder was killed while it made it, or is making it now")
 		return
-	}
-	if s.book == nil && s.tape.log != nil {
-		s.fail(time.Time{}, "the log does not know this segment: it was put here from elsewhere, or recorded without a log")
 	}
 	if s.book != nil && s.book.expired {
 		s.tape.note(fmt.Sprintf("%s is still there although the log says that it expired: its removal was cut short", segmentName(s.number)))
@@ -58,6 +56,13 @@ func (s *segmentVerifier) run(ctx context.Context) {
 		s.checkHash(ctx)
 	}
 	err := s.open(ctx)
+	if s.book == nil && s.tape.log != nil {
+		if err == nil && s.young() {
+			s.tape.note(segmentName(s.number) + " was begun after the last entry of the log, which does not cover it yet")
+		} else {
+			s.fail(time.Time{}, "the log does not know this segment: it was put here from elsewhere, or recorded without a log")
+		}
+	}
 	switch {
 	case err == nil, ctx.Err() != nil:
 	case errors.Is(err, fs.ErrNotExist):
@@ -67,6 +72,27 @@ func (s *segmentVerifier) run(ctx context.Context) {
 		s.broken = true
 		s.fail(s.rightUntil(), "it cannot be read: %v", bare(err))
 	}
+}
+
+// youngest is how long a segment can be recorded before the log has an entry
+// after it was begun: what the disk may take for one, and more.
+const youngest = 30 * time.Second
+
+// young reports whether this is the segment that a recorder had begun when it was
+// killed, before it could say so in the log.
+func (s *segmentVerifier) young() bool {
+	b := s.tape.book
+	if b.stopped || len(b.starts) == 0 {
+		return false
+	}
+	start := b.starts[len(b.starts)-1]
+	for n := range b.segments {
+		if n >= s.number {
+			return false
+		}
+	}
+	return s.seg.info.TapeID == escapeString(start.Tape, nil) && s.seg.info.BootID == escapeString(start.BootID, nil) &&
+		time.Duration(s.heartbeat-s.seg.created) < youngest
 }
 
 // rightUntil is when the segment was last known to be right: when it was sealed,

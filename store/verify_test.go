@@ -129,7 +129,7 @@ func TestVerifyNothing(t *testing.T) {
 		t.Error("no directory")
 	}
 	file := filepath.Join(dir, "00000001.db")
-	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+	if err := os.WriteFile(file, make([]byte, 5000), 0o640); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := VerifyTape(context.Background(), file, VerifyOptions{}); err == nil || HintOf(err) == "" {
