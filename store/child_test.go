@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 		"once":      playOnce,
 		"logged":    playLogged,
 		"batches":   playBatches,
+		"turn":      playTurn,
 	}[part]
 	if err := play(os.Args[1:]); err != nil {
 		fmt.Println("error:", err)

@@ -205,3 +205,50 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("%d rows, want %d", got, stored+len(conns))
 	}
 }
+
+// playTurn records under limits that make it close, seal and remove segments,
+// asks for a rotation and a hold meanwhile, and stops. A batch that is refused is
+// tried again, as the recorder does. It says on stderr, which is no file of the
+// tape, how many connections are safe. Arguments: directory, batches.
+func playTurn(args []string) error {
+	batches, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	o := options(0)
+	o.Now = Anchor{}
+	o.Limits = Limits{MaxBytes: MinMaxBytes}
+	w, err := OpenWriter(args[0], o)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	l := newLoad(10, 40)
+	now, err := ReadAnchor("")
+	if err != nil {
+		return err
+	}
+	l.boot = now.Boot
+	l.n = uint64(now.Boot / 1000) // cookies go on where the last recorder ended, or later
+	first := l.n
+	conns := make([]Connection, 200)
+	for i := range batches {
+		l.fill(conns)
+		b := l.batch(conns)
+		b.Counters = Counters{"seen": l.n - first, "stored": l.n - first}
+		err := w.Append(b)
+		for try := 0; err != nil && try < 3; try++ {
+			err = w.Append(b)
+		}
+		if err != nil {
+			return fmt.Errorf("append: %w", err)
+		}
+		fmt.Fprintln(os.Stderr, first+100_001, l.n+100_000)
+		if i%4 == 3 {
+			w.Rotate() // that it fails is no harm
+		}
+		if i == 6 {
+			w.hold(Request{Reason: "x"})
+		}
+	}
+	return w.Close(Gap{}, nil)
+}

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -93,7 +94,10 @@ func (l Limits) walBytes() int64 {
 }
 
 // disk is how things stand on a file system.
-type disk struct{ free, total int64 } // bytes
+type disk struct {
+	free, total int64 // bytes
+	files       int64 // that can still be made
+}
 
 // readDisk asks for what an unprivileged process could use, since what is
 // reserved for root is not ours to take.
@@ -102,7 +106,11 @@ func readDisk(dir string) (disk, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return disk{}, fmt.Errorf("look at file system: %w", err)
 	}
-	return disk{free: int64(st.Bavail) * st.Bsize, total: int64(st.Blocks) * st.Bsize}, nil
+	d := disk{free: int64(st.Bavail) * st.Bsize, total: int64(st.Blocks) * st.Bsize, files: int64(st.Ffree)}
+	if st.Files == 0 { // as many as there is room for (btrfs)
+		d.files = math.MaxInt64
+	}
+	return d, nil
 }
 
 // keepFree is the number of bytes to keep free on d.

@@ -191,7 +191,7 @@ func (w *Writer) append(batch *Batch, state string) error {
 	}
 	w.prepare(batch)
 	err := w.seg.write(batch, state, w.tellRemoved)
-	for isFull(err) && w.expireOldest(ExpiredFull) {
+	for isFull(err) && w.diskIsFull(err) && w.expireOldest(ExpiredFull) {
 		err = w.seg.write(batch, state, w.tellRemoved)
 	}
 	if err == nil {
@@ -202,7 +202,7 @@ func (w *Writer) append(batch *Batch, state string) error {
 		return nil
 	}
 	switch {
-	case isFull(err) && w.expireActive():
+	case isFull(err) && w.diskIsFull(err) && w.expireActive():
 	case isFull(err) || !storageFault(err):
 		return &Error{Op: "append batch", Path: w.seg.path, Err: err, Hint: storageHint(err)}
 	default:
@@ -299,14 +299,23 @@ func (w *Writer) createWith(batch *Batch, state string, cause error) (*segment, 
 	return seg, nil
 }
 
-// diskIsFull reports whether err comes of a full disk or an exhausted quota.
-// SQLite calls the latter an I/O error, so the file system is asked.
+// diskIsFull reports whether err comes of a disk without room or an exhausted
+// quota, so that removing segments may help. SQLite calls the latter an I/O error,
+// and a thin volume that is exhausted claims to have room: removing everything
+// that was recorded would win nothing there.
 func (w *Writer) diskIsFull(err error) bool {
-	if isFull(err) {
-		return true
+	if !isFull(err) && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultIOErr {
+		return false
 	}
-	return sqlite.ErrCode(err).ToPrimary() == sqlite.ResultIOErr && isFull(probe(w.dir))
+	d, derr := readDisk(w.dir)
+	return derr == nil && (d.free < fullDisk || d.files < fullFiles) || errors.Is(probe(w.dir), unix.EDQUOT)
 }
+
+// A disk with less room than this, in bytes or in files, is full.
+const (
+	fullDisk  = 16 << 20
+	fullFiles = 16
+)
 
 // probe writes as much as a small segment takes to a file without a name.
 func probe(dir string) error {

@@ -1,0 +1,108 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// injected are the system calls by which a tape changes, with how often about
+// playTurn makes each.
+var injected = []struct {
+	name   string
+	times  int
+	sample []int
+}{
+	{"pwrite64", 1200, []int{100, 60, 80, 17}}, {"fsync,fdatasync", 150, []int{20, 12, 16, 9}}, {"unlink,unlinkat", 60, []int{5, 9}},
+	{"renameat,renameat2", 15, []int{1, 2}}, {"ftruncate", 20, []int{4}}, {"copy_file_range", 14, []int{1, 1}}, {"linkat", 7, []int{2}},
+	{"fchmodat", 40, []int{9, 6}}, {"mkdirat", 4, []int{3}}, {"sync_file_range,fallocate", 1, nil},
+}
+
+var failures = []string{"EIO:when=%d", "EIO:when=%d+", "ENOSPC:when=%d+"}
+
+// Every change of the tape fails in turn, once and from then on for good, with an
+// I/O error and with a full disk. Recording goes on if it can. When the disk works
+// again the tape opens clean, and has every batch that was acknowledged, once,
+// without a hole. CONNTAPE_TEST_LONG tries each of the calls, else a few.
+func TestEveryCallFails(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("needs strace")
+	}
+	tried, aside := 0, 0
+	try := func(calls string, k int, how string) {
+		aside += failAndRecover(t, strace, calls, fmt.Sprintf("error=%s", fmt.Sprintf(how, k)))
+		tried++
+	}
+	for _, call := range injected {
+		last := rounds(0, 0, call.times)
+		for k := 1; k <= last; k++ { // strace counts in each thread
+			for _, how := range failures {
+				try(call.name, k, how)
+			}
+		}
+		for i, k := range call.sample[:min(len(call.sample), rounds(1, 9, 0))] {
+			try(call.name, k, failures[i%len(failures)])
+		}
+	}
+	t.Logf("%d calls; %d segments were set aside", tried, aside)
+	if aside == 0 {
+		t.Error("no segment was ever set aside: nothing failed")
+	}
+}
+
+// failAndRecover records with calls that fail, then without, and checks what there
+// is. It returns how many segments were set aside.
+func failAndRecover(t *testing.T, strace, calls, how string) (aside int) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "tape")
+	child := childCommand(t, "turn", dir, "16")
+	cmd := exec.Command(strace, append([]string{"-f", "-qq", "-o", os.DevNull, "-e", "trace=" + calls,
+		"-e", "inject=" + calls + ":" + how}, child.Args...)...)
+	cmd.Env = child.Env
+	var progress bytes.Buffer
+	cmd.Stderr = &progress
+	out, err := cmd.Output()
+	name := calls + " " + how
+	if err != nil && !strings.Contains(string(out), "error: ") {
+		t.Fatalf("%s: %v: %s %s", name, err, out, progress.String())
+	}
+	lines := strings.Split(strings.TrimSpace(progress.String()), "\n")
+	first, last := uint64(0), uint64(0)
+	if _, err := fmt.Sscan(lines[len(lines)-1], &first, &last); err != nil {
+		return 0 // nothing was acknowledged
+	}
+	o := options(0)
+	o.Now = Anchor{}
+	w := mustOpenWriter(t, dir, o)
+	waitSealed(t, w)
+	if err := w.Close(Gap{}, nil); err != nil {
+		t.Errorf("%s: %v", name, err)
+	}
+	tape := mustOpenTape(t, dir)
+	defer tape.Close()
+	if cov, err := tape.Coverage(); err != nil || len(cov.LeftOut) != 0 {
+		t.Errorf("%s: %+v %v", name, cov.LeftOut, err)
+	}
+	for _, seg := range tape.segs {
+		if got := rows(t, tape.Conn(), "PRAGMA "+seg.schema+".integrity_check"); len(got) != 1 || got[0] != "ok" {
+			t.Errorf("%s: integrity of %s: %v", name, seg.info.Path, got)
+		}
+		chainsOf(t, tape, seg.schema)
+	}
+	const query = "SELECT coalesce(max(cookie) - min(cookie) + 1 - count(*), 0), coalesce(min(cookie), 0), coalesce(max(cookie), 0) FROM connections"
+	var hole, from, to uint64
+	fmt.Sscan(strings.ReplaceAll(one(t, tape.Conn(), query), "|", " "), &hole, &from, &to)
+	// At most the batch that was open is there without having been acknowledged.
+	if hole != 0 || from > first && !strings.Contains(how, "ENOSPC") || to < last || to > last+200 {
+		t.Errorf("%s: hole of %d, from %d to %d, acknowledged %d to %d\n%s", name, hole, from, to, first, last, out)
+	}
+	if got := one(t, tape.Conn(), "SELECT count(*) > 0 FROM gaps WHERE cause IN ('crash', 'stopped')"); got != "1" {
+		t.Errorf("%s: no gap tells of the end", name)
+	}
+	return strings.Count(one(t, tape.Conn(), "SELECT coalesce(group_concat(cause), '') FROM gaps"), CauseStorage)
+}
