@@ -147,7 +147,7 @@ func buildSealed(path, scratch string, stop <-chan struct{}) (err error) {
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	conn.SetInterrupt(stop)
-	if err := conn.SetDefensive(true); err != nil {
+	if err := setDefensive(conn); err != nil {
 		return err
 	}
 	for _, pragma := range []string{

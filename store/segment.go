@@ -89,7 +89,7 @@ func openForWriting(path string) (*sqlite.Conn, error) {
 		return nil, fmt.Errorf("open segment: %w", err)
 	}
 	conn.SetBusyTimeout(0)
-	if err := conn.SetDefensive(true); err != nil {
+	if err := setDefensive(conn); err != nil {
 		conn.Close()
 		return nil, err
 	}

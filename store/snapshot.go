@@ -195,7 +195,7 @@ func settle(path string) error {
 		return fmt.Errorf("open copy: %w", err)
 	}
 	defer conn.Close()
-	if err := conn.SetDefensive(true); err != nil {
+	if err := setDefensive(conn); err != nil {
 		return err
 	}
 	for _, pragma := range []string{
@@ -243,7 +243,7 @@ func peekAt(path string, fn func(*sqlite.Conn) error) error {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDefensive(true); err != nil {
+	if err := setDefensive(conn); err != nil {
 		return err
 	}
 	if err := execOn(conn, nil, "PRAGMA trusted_schema = OFF"); err != nil {

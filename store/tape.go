@@ -169,7 +169,7 @@ func (t *Tape) attach() (err error) {
 	if err != nil {
 		return fmt.Errorf("open connection: %w", err)
 	}
-	if err := t.conn.SetDefensive(true); err != nil {
+	if err := setDefensive(t.conn); err != nil {
 		return err
 	}
 	for _, pragma := range []string{"PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON"} {

@@ -1,0 +1,40 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+
+	"modernc.org/libc"
+	sqlite3 "modernc.org/sqlite/lib"
+	"zombiezen.com/go/sqlite"
+)
+
+var errDriver = errors.New("the SQLite driver is not the one that this was written for")
+
+// setDefensive forbids SQL to damage the file on purpose: by PRAGMA
+// writable_schema, through shadow tables or sqlite_dbpage (sqlite3_db_config,
+// SQLITE_DBCONFIG_DEFENSIVE).
+//
+// Conn.SetDefensive of v1.4.2 must not be used for it: it passes the first of two
+// arguments. SQLite takes what lies behind that in memory for the second, a
+// pointer, and writes there: what is damaged then is the allocator's own list, and
+// the program dies much later. The handle is not exported, hence reflect.
+func setDefensive(conn *sqlite.Conn) error {
+	v := reflect.ValueOf(conn).Elem()
+	tls, db := v.FieldByName("tls"), v.FieldByName("conn")
+	if !tls.IsValid() || tls.Type() != reflect.TypeFor[*libc.TLS]() || !db.IsValid() || db.Kind() != reflect.Uintptr {
+		return fmt.Errorf("set defensive mode: %w", errDriver)
+	}
+	thread := (*libc.TLS)(tls.UnsafePointer())
+	args := libc.NewVaList(int32(1), uintptr(0)) // on; do not tell what it was
+	if args == 0 {
+		return fmt.Errorf("set defensive mode: %w", sqlite.ResultNoMem.ToError())
+	}
+	defer libc.Xfree(thread, args)
+	code := sqlite3.Xsqlite3_db_config(thread, uintptr(db.Uint()), sqlite3.SQLITE_DBCONFIG_DEFENSIVE, args)
+	if code != sqlite3.SQLITE_OK {
+		return fmt.Errorf("set defensive mode: %w", sqlite.ResultCode(code).ToError())
+	}
+	return nil
+}
