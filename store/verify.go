@@ -151,6 +151,9 @@ func (v *tapeVerifier) run(ctx context.Context) error {
 	if err := v.segments(ctx, numbers); err != nil {
 		return err
 	}
+	if err := v.holds(ctx); err != nil {
+		return err
+	}
 	slices.SortStableFunc(v.out.Problems, func(a, b Problem) int { return a.Segment - b.Segment })
 	return nil
 }
@@ -216,8 +219,8 @@ func (v *tapeVerifier) changed() bool {
 	if v.log == nil {
 		return false
 	}
-	r, err := tapelog.Verify(filepath.Join(v.dir, logDir), tapelog.VerifyOptions{})
-	return err == nil && r.Leaves != v.log.Leaves
+	_, last, err := tapelog.Head(filepath.Join(v.dir, logDir))
+	return err == nil && last.Seq != v.log.Last.Seq
 }
 
 func (v *tapeVerifier) problem(p Problem) {

@@ -24,6 +24,9 @@ type logBook struct {
 	bootID   string // of the last start
 	stopped  bool   // no recorder was started after the last stop
 
+	holds     map[string]*loggedHold // by id
+	holdOrder []string
+
 	turns []segmentTurn // which segment was active, by leaf
 }
 
@@ -55,7 +58,9 @@ type chainPoint struct {
 	chain   tapelog.Hash
 }
 
-func newLogBook() *logBook { return &logBook{segments: map[int]*loggedSegment{}} }
+func newLogBook() *logBook {
+	return &logBook{segments: map[int]*loggedSegment{}, holds: map[string]*loggedHold{}}
+}
 
 // take takes the leaves in order.
 func (b *logBook) take(l tapelog.Leaf) error {
@@ -68,6 +73,9 @@ func (b *logBook) take(l tapelog.Leaf) error {
 	}
 	if l.Kind == tapelog.KindStop {
 		b.stopped = true
+	}
+	if l.Kind == tapelog.KindHold || l.Kind == tapelog.KindRelease {
+		b.hold(l)
 	}
 	if l.Segment == 0 {
 		return nil

@@ -1,0 +1,96 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/conntape/conntape/store/tapelog"
+)
+
+// loggedHold is what the log says of one legal hold.
+type loggedHold struct {
+	id       string
+	segments []tapelog.Leaf
+	released bool
+}
+
+// hold notes a segment that was put under a hold, or that a hold has ended.
+func (b *logBook) hold(l tapelog.Leaf) {
+	h := b.holds[l.Cause]
+	if h == nil {
+		h = &loggedHold{id: l.Cause}
+		b.holds[l.Cause] = h
+		b.holdOrder = append(b.holdOrder, l.Cause)
+	}
+	if l.Kind == tapelog.KindRelease {
+		h.released = true
+		return
+	}
+	h.segments = append(h.segments, l)
+}
+
+// holds looks whether what was held is still there, as it was.
+func (v *tapeVerifier) holds(ctx context.Context) error {
+	onDisk, err := Holds(v.dir)
+	if err != nil {
+		v.problem(Problem{File: heldDir, What: fmt.Sprintf("the holds cannot be read: %v", bare(err))})
+	}
+	for _, h := range onDisk {
+		switch known := v.book.holds[h.ID]; {
+		case v.log == nil:
+		case known == nil && len(h.Segments) > 0:
+			v.problem(Problem{File: filepath.Join(heldDir, h.ID), What: "the log does not know this hold"})
+		case known != nil && known.released:
+			v.note(fmt.Sprintf("hold %s is still there although the log says that it was released", Escape([]byte(h.ID))))
+		}
+	}
+	for _, id := range v.book.holdOrder {
+		h := v.book.holds[id]
+		if h.released {
+			continue
+		}
+		for _, l := range h.segments {
+			if err := v.held(ctx, h, l); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// held looks at one segment under a hold.
+func (v *tapeVerifier) held(ctx context.Context, h *loggedHold, l tapelog.Leaf) error {
+	name := filepath.Join(heldDir, filepath.Base(h.id), segmentName(l.Segment))
+	path := filepath.Join(v.dir, name)
+	p := Problem{Segment: l.Segment, File: name, Since: wallTime(l.Real)}
+	held, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		p.What = "it is under a legal hold that was not released, and it was removed"
+		v.problem(p)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if first, err := os.Lstat(filepath.Join(v.dir, segmentName(l.Segment))); err == nil && os.SameFile(first, held) {
+		return nil // the same file, which was looked at
+	}
+	s := &segmentVerifier{tape: v, number: l.Segment, path: path}
+	sum, _, err := s.hash(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		p.What = fmt.Sprintf("it cannot be read: %v", bare(err))
+	case tapelog.Hash(sum) != l.SHA256:
+		p.What = "its hash is not the one that the log has: it was altered since it was held"
+	default:
+		return nil
+	}
+	v.problem(p)
+	return nil
+}
