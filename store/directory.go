@@ -90,7 +90,8 @@ func makeDir(dir string) error {
 }
 
 // checkOwn makes sure that path is a directory of ours, without the permissions in
-// without for others: nobody else can have put anything into it.
+// without, and that no group but our own may write to it: nobody else can have put
+// anything into it.
 func checkOwn(path string, without fs.FileMode) error {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -102,7 +103,7 @@ func checkOwn(path string, without fs.FileMode) error {
 		return errors.New("not a directory")
 	case ok && int(st.Uid) != os.Geteuid() && st.Uid != 0:
 		return fmt.Errorf("it belongs to user %d", st.Uid)
-	case info.Mode().Perm()&without != 0:
+	case info.Mode().Perm()&without != 0, ok && info.Mode().Perm()&0o020 != 0 && int(st.Gid) != os.Getegid():
 		return fmt.Errorf("others may write to it (mode %o)", info.Mode().Perm())
 	}
 	return nil

@@ -177,6 +177,9 @@ func (w *Writer) startServing() {
 	w.served = make(chan struct{})
 	requests := filepath.Join(w.dir, requestDir)
 	err := os.Mkdir(requests, 0o700)
+	if err == nil {
+		err = os.Chmod(requests, 0o700) // whatever the umask is
+	}
 	if errors.Is(err, fs.ErrExist) {
 		err = checkOwn(requests, 0o077)
 	}

@@ -136,6 +136,12 @@ func newWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
+	if err := checkTapeDir(dir); err != nil {
+		return nil, err
+	}
+	if err := checkFileSystem(dir); err != nil {
+		return nil, err
+	}
 	w := &Writer{dir: dir, o: o, log: o.Logger, now: ReadAnchor, counted: Counters{}, synchronized: o.Now.Sync == syncedClock}
 	if w.lock, err = lockTape(dir, time.Now()); err != nil {
 		return nil, err

@@ -1,0 +1,95 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// remoteFileSystems are those on which a tape is refused, by the magic numbers of
+// statfs(2): locks that another host does not see, or that go with a lost
+// connection, and an fsync that may be a lie.
+var remoteFileSystems = map[int64]string{
+	unix.NFS_SUPER_MAGIC: "NFS", unix.SMB_SUPER_MAGIC: "SMB", unix.CIFS_SUPER_MAGIC: "SMB", unix.SMB2_SUPER_MAGIC: "SMB",
+	unix.AFS_SUPER_MAGIC: "AFS", unix.AFS_FS_MAGIC: "AFS", unix.CODA_SUPER_MAGIC: "Coda", unix.NCP_SUPER_MAGIC: "NCP",
+	unix.CEPH_SUPER_MAGIC: "Ceph", unix.OCFS2_SUPER_MAGIC: "OCFS2",
+	0x0bd00bd0: "Lustre", 0x47504653: "GPFS", 0x786f4256: "VirtualBox shared folders", 0xbacbacbc: "VMware shared folders",
+}
+
+// checkFileSystem refuses a directory where locks or fsync cannot be relied on.
+func checkFileSystem(dir string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return &Error{Op: "look at file system", Path: dir, Err: err}
+	}
+	const hint = "put the tape on a disk of this host, and copy sealed segments from there"
+	if name := remoteFileSystem(int64(st.Type)); name != "" {
+		return &Error{Op: "open tape", Path: dir, Hint: hint,
+			Err: fmt.Errorf("it is on %s, where locks and fsync cannot be relied on", name)}
+	}
+	if st.Flags&unix.ST_RDONLY != 0 {
+		return &Error{Op: "open tape", Path: dir, Err: unix.EROFS, Hint: "the file system is mounted read-only"}
+	}
+	if err := checkLocks(dir); err != nil {
+		return &Error{Op: "open tape", Path: dir, Hint: hint, Err: fmt.Errorf("locks do not work here: %w", err)}
+	}
+	return nil
+}
+
+// remoteFileSystem names the file system of that magic number, "" when it is fit.
+func remoteFileSystem(magic int64) string { return remoteFileSystems[magic&0xffffffff] }
+
+// checkLocks makes sure that a lock of one is seen by another, with a file that
+// goes at once. Open-file-description locks conflict within one process.
+func checkLocks(dir string) error {
+	f, err := os.CreateTemp(dir, ".locks-")
+	if err != nil {
+		return nil // said better when the tape lock is made
+	}
+	defer f.Close()
+	other, err := os.OpenFile(f.Name(), os.O_RDWR|unix.O_NOFOLLOW, 0)
+	os.Remove(f.Name())
+	if err != nil {
+		return nil
+	}
+	defer other.Close()
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: lockBytesStart, Len: lockBytesLen}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
+		return err
+	}
+	lock = unix.Flock_t{Type: unix.F_WRLCK, Start: lockBytesStart, Len: lockBytesLen}
+	if err := unix.FcntlFlock(other.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
+		return err
+	}
+	if lock.Type == unix.F_UNLCK {
+		return errors.New("one who holds a lock is not seen by another")
+	}
+	return nil
+}
+
+// checkTapeDir refuses a directory in which somebody else could put or swap files:
+// a link, one of another user, one that others may write to. And it says so of the
+// files that the writer opens by name.
+func checkTapeDir(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return &Error{Op: "open tape", Path: dir, Err: bare(err)}
+	}
+	if info.Mode()&os.ModeSymlink != 0 {
+		// Where it leads to counts, if nobody else could have made it.
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+			return &Error{Op: "open tape", Path: dir, Err: fmt.Errorf("it is a link of user %d", st.Uid), Hint: "name the directory itself with --dir"}
+		}
+		if dir, err = filepath.EvalSymlinks(dir); err != nil {
+			return &Error{Op: "open tape", Path: dir, Err: bare(err)}
+		}
+	}
+	if err := checkOwn(dir, 0o002); err != nil {
+		return &Error{Op: "open tape", Path: dir, Err: bare(err), Hint: "somebody else could swap its files: chown it to who records, and chmod 0750"}
+	}
+	return nil
+}
