@@ -248,7 +248,7 @@ func hintFor(err error) string {
 	case errors.Is(err, ErrNotSegment):
 		return "name a tape directory or one of its .db files"
 	case errors.Is(err, ErrDamaged):
-		return "the other segments of the tape can still be read one by one"
+		return "conntape salvage FILE reads what can be read of it; the other segments can be read as ever"
 	case errors.Is(err, fs.ErrNotExist):
 		return "it was removed meanwhile; try again"
 	case errors.Is(err, errMoved):

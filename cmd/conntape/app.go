@@ -32,6 +32,7 @@ func (h *host) newApp() (*cli.App, error) {
 			h.rotateCommand(),
 			h.holdCommand(),
 			h.releaseCommand(),
+			h.salvageCommand(),
 			h.demoCommand(),
 			h.versionCommand(),
 		},

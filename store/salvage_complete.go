@@ -1,0 +1,79 @@
+package store
+
+import (
+	"fmt"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/migrations"
+)
+
+// CauseSalvaged is the cause of the gap in a segment that was salvaged.
+const CauseSalvaged = "salvaged"
+
+// lostOwner is the user of a thread state that was lost: (uid_t)-1, which no
+// process can have.
+const lostOwner = 1<<32 - 1
+
+// complete makes a segment of the rows that were found: what they refer to and was
+// lost is there as unknown, and a gap says that there was more.
+func (s *salvager) complete(file string) error {
+	if err := s.describeSegment(file); err != nil {
+		return fmt.Errorf("describe segment: %w", err)
+	}
+	for _, fill := range []string{
+		`INSERT INTO task (id, process, tid, comm, uid, gid, euid)
+			SELECT DISTINCT task, 0, 0, '?', ?1, ?1, ?1 FROM connection WHERE task NOT IN (SELECT id FROM task)`,
+		`INSERT INTO process (id, tgid, start_boot_ns, exec_number, cmdline_truncated, exe_deleted, exe_memfd, source, ancestry, batch)
+			SELECT DISTINCT process, 0, 0, 0, 0, 0, 0, 'unknown', '?', 0 FROM task WHERE process NOT IN (SELECT id FROM process) AND ?1 > 0`,
+		`INSERT INTO endpoint (id, family, address, port, raw)
+			SELECT DISTINCT id, 65535, '?', -1, CAST(id AS BLOB) FROM (SELECT remote AS id FROM connection UNION SELECT local FROM connection)
+			WHERE id IS NOT NULL AND id NOT IN (SELECT id FROM endpoint) AND ?1 > 0`,
+		`INSERT INTO shape (id, socket_family, type, protocol, via, address_source, backend, addrlen)
+			SELECT DISTINCT shape, 65535, 0, 0, '?', '?', '?', 0 FROM connection WHERE shape NOT IN (SELECT id FROM shape) AND ?1 > 0`,
+		`DELETE FROM repeat WHERE id NOT IN (SELECT id FROM connection) AND ?1 > 0`,
+		`INSERT OR IGNORE INTO clock (id, offset_ns, kind) SELECT 0, coalesce((SELECT offset_ns FROM clock ORDER BY id LIMIT 1), 0), 'start' WHERE ?1 > 0`,
+	} {
+		if err := execOn(s.conn, nil, fill, int64(lostOwner)); err != nil {
+			return fmt.Errorf("complete rows: %w", err)
+		}
+	}
+	var stored, rows int64
+	err := execOn(s.conn, func(q *sqlite.Stmt) error {
+		rows, stored, s.result.Unknown = q.ColumnInt64(0), q.ColumnInt64(1), q.ColumnInt64(2)
+		return nil
+	}, `SELECT (SELECT count(*) FROM connection),
+		(SELECT coalesce(sum(value - first), -1) FROM counter WHERE name = 'stored'),
+		(SELECT count(*) FROM connection c JOIN task t ON t.id = c.task JOIN process p ON p.id = t.process JOIN endpoint e ON e.id = c.remote
+			JOIN shape s ON s.id = c.shape WHERE t.uid = ?1 OR p.tgid = 0 OR e.family = 65535 AND e.address = '?' OR s.via = '?')`, int64(lostOwner))
+	if err != nil {
+		return err
+	}
+	s.result.Missing = -1
+	lost := int64(0)
+	if stored >= 0 {
+		lost = max(0, stored-rows)
+		s.result.Missing = lost
+	}
+	return execOn(s.conn, nil, `INSERT INTO gap (from_ns, to_ns, cause, lost, detail) SELECT created_ns, heartbeat_ns, ?, ?, ? FROM segment`,
+		CauseSalvaged, lost, fmt.Sprintf("salvaged from %s: %d pages, %d of them not readable, %d rows broken",
+			escapeString(file, nil), s.result.Pages, s.result.Unread, s.result.Broken))
+}
+
+// describeSegment closes the segment, and describes it by its rows if its own
+// description was lost.
+func (s *salvager) describeSegment(file string) error {
+	if s.result.Rows["segment"] > 0 {
+		return execOn(s.conn, nil, `UPDATE segment SET state = ?, closed_ns = heartbeat_ns, schema_version = ?, compatible = ?, incompatible = ?,
+			heartbeat_ns = max(heartbeat_ns, coalesce((SELECT max(id) FROM connection), 0))`,
+			stateClosed, migrations.Version, knownCompatible, knownIncompatible)
+	}
+	number, ok := parseSegmentName(file)
+	if !ok {
+		number = 1
+	}
+	return execOn(s.conn, nil, `INSERT INTO segment (id, number, tape_id, state, schema_version, compatible, incompatible, created_ns, heartbeat_ns,
+		closed_ns, committed_ns, batches, offset_ns, host, machine_id, boot_id, kernel)
+		SELECT 1, ?, '?', ?, ?, ?, ?, min(id), max(id), max(id), max(id), 0, 0, '?', '?', '?', '?' FROM connection`,
+		number, stateClosed, migrations.Version, knownCompatible, knownIncompatible)
+}

@@ -1,0 +1,203 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// recorded writes 20,000 connections and returns the files of a recorder that was
+// killed: a database, and a WAL with what was not checkpointed.
+func recorded(t testing.TB) (db, wal []byte) {
+	t.Helper()
+	dir := t.TempDir()
+	w := mustOpenWriter(t, dir, options(999*second))
+	l := newLoad(40, 300)
+	conns := make([]Connection, 2000)
+	for i := range 10 {
+		if i == 7 { // what comes later is in the WAL alone
+			if err := w.seg.query(nil, "PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.fill(conns)
+		mustAppend(t, w, l.batch(conns))
+	}
+	left := crash(t, w)
+	for _, f := range []struct {
+		name string
+		to   *[]byte
+	}{{"00000001.db", &db}, {"00000001.db-wal", &wal}} {
+		data, err := os.ReadFile(filepath.Join(left, f.name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		*f.to = data
+	}
+	return db, wal
+}
+
+// put writes a segment with its WAL and returns the path.
+func put(t testing.TB, db, wal []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "00000001.db")
+	if err := errors.Join(os.WriteFile(path, db, 0o600), os.WriteFile(path+"-wal", wal, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// What is damaged costs what it held, and nothing else.
+func TestSalvage(t *testing.T) {
+	db, wal := recorded(t)
+	pages := len(db) / pageSize
+	t.Logf("%d pages, %d frames", pages, len(wal)/(pageSize+24))
+	for name, c := range map[string]struct {
+		damage func(db, wal []byte) ([]byte, []byte)
+		least  int64 // connections
+	}{
+		"nothing":         {func(db, wal []byte) ([]byte, []byte) { return db, wal }, 20_000},
+		"first page":      {func(db, wal []byte) ([]byte, []byte) { clear(db[:pageSize]); return db, wal }, 19_000},
+		"a page":          {func(db, wal []byte) ([]byte, []byte) { clear(db[pages/2*pageSize:][:pageSize]); return db, wal }, 19_500},
+		"zero-filled":     {func(db, wal []byte) ([]byte, []byte) { clear(db[len(db)*3/4:]); return db, nil }, 5_000},
+		"torn":            {func(db, wal []byte) ([]byte, []byte) { return db[:len(db)*3/4+100], nil }, 5_000},
+		"torn WAL":        {func(db, wal []byte) ([]byte, []byte) { return db, wal[:len(wal)*3/4] }, 10_000},
+		"zero-filled WAL": {func(db, wal []byte) ([]byte, []byte) { clear(wal[len(wal)*3/4:]); return db, wal }, 10_000},
+		"no WAL":          {func(db, wal []byte) ([]byte, []byte) { return db, nil }, 5_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db, wal := c.damage(bytes.Clone(db), bytes.Clone(wal))
+			path := put(t, db, wal)
+			to := filepath.Join(t.TempDir(), "00000001.db")
+			result, err := Salvage(path, to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%+v", *result)
+			if result.Rows["connection"] < c.least || name == "nothing" && (result.Missing != 0 || result.Unknown != 0 || result.Broken != 0) {
+				t.Errorf("%+v, want %d connections", *result, c.least)
+			}
+			tape := mustOpenTape(t, to)
+			want := fmt.Sprintf("%d|%d", result.Rows["connection"], result.Rows["connection"])
+			if got := one(t, tape.Conn(), "SELECT count(*), count(time) FROM connections"); got != want {
+				t.Errorf("%s connections in the view, want %s", got, want)
+			}
+			if got := one(t, tape.Conn(), "SELECT count(*), max(lost) FROM gaps WHERE cause = 'salvaged'"); got != fmt.Sprintf("1|%d", max(0, result.Missing)) {
+				t.Errorf("gap %s", got)
+			}
+			if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, db) || !closedFile(to) {
+				t.Error("the damaged segment was touched, or the new one is not sealed")
+			}
+		})
+	}
+}
+
+// The same rows as SQLite reads, every table and column of them.
+func TestSalvageIsExact(t *testing.T) {
+	dir := t.TempDir()
+	w := mustOpenWriter(t, dir, options(100*second))
+	x := newWorld()
+	c := x.connection(101 * second)
+	c.Count, c.LastBootTime, c.Local = 7, 102*second, x.v6
+	x.curl.Argv = []string{strings.Repeat("long ", 5000)} // on pages of its own
+	done := x.connection(103 * second)
+	done.Shape = x.tcpPending
+	mustAppend(t, w, Batch{Connections: []Connection{c, done}, Counters: Counters{"seen": 2, "stored": 2},
+		Gaps: []Gap{{From: 1, To: 2, Cause: "ring full", Lost: 3}}})
+	done.Update, done.Shape = true, x.tcpRefused
+	mustAppend(t, w, Batch{Connections: []Connection{done}})
+	mustClose(t, w, 110*second)
+	to := filepath.Join(t.TempDir(), "salvaged.db")
+	if _, err := Salvage(filepath.Join(dir, "00000001.db"), to); err != nil {
+		t.Fatal(err)
+	}
+	was, is := mustOpenTape(t, dir), mustOpenTape(t, to)
+	for _, query := range []string{
+		"SELECT * FROM connections ORDER BY id", "SELECT * FROM processes ORDER BY process_id", "SELECT * FROM endpoints ORDER BY id",
+		"SELECT * FROM gaps WHERE cause <> 'salvaged' ORDER BY id", "SELECT * FROM s1.counter ORDER BY 1, 2", "SELECT * FROM s1.clock", "SELECT * FROM s1.run",
+		"SELECT * FROM s1.batch", "SELECT * FROM s1.changed", "SELECT * FROM s1.repeat", "SELECT seen, stored, from_time, to_time, host FROM segments",
+	} {
+		want, got := rows(t, was.Conn(), query), rows(t, is.Conn(), query)
+		if len(want) == 0 || strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("%s\ngot  %.300q\nwant %.300q", query, got, want)
+		}
+	}
+	chainsOf(t, is, "s1")
+}
+
+func TestSalvageRefuses(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"empty": "", "text": strings.Repeat("not a database ", 999)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		to := filepath.Join(dir, "out.db")
+		if _, err := Salvage(filepath.Join(dir, name), to); !errors.Is(err, ErrNotSegment) || HintOf(err) == "" || isThere(to) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := Salvage(filepath.Join(dir, "empty"), filepath.Join(dir, "text")); HintOf(err) == "" {
+		t.Errorf("the output exists: %v", err)
+	}
+	if _, err := Salvage(filepath.Join(dir, "none"), filepath.Join(dir, "out.db")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no such file: %v", err)
+	}
+}
+
+// Whatever bytes are there, salvage ends, harms nothing, and what it makes can be
+// read, if it makes anything.
+func FuzzSalvage(f *testing.F) {
+	dir := f.TempDir()
+	w := mustOpenWriter(f, dir, options(100*second))
+	x := newWorld()
+	mustAppend(f, w, Batch{Connections: []Connection{x.connection(101 * second), x.connection(102 * second)}})
+	left := crash(f, w)
+	var files [2][]byte
+	for i, name := range []string{"00000001.db", "00000001.db-wal"} {
+		data, err := os.ReadFile(filepath.Join(left, name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		files[i] = data
+	}
+	for seed := range uint64(20) {
+		f.Add(seed, 1<<seed%200)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, changes int) {
+		db, wal := bytes.Clone(files[0]), bytes.Clone(files[1])
+		random := rand.New(rand.NewPCG(seed, 0))
+		for range min(max(0, changes), 2000) {
+			data := db
+			if random.IntN(3) == 0 {
+				data = wal
+			}
+			at := random.IntN(len(data))
+			data[at] = byte(random.Uint32())
+			if random.IntN(50) == 0 {
+				clear(data[at:min(len(data), at+random.IntN(3*pageSize))])
+			}
+		}
+		to := filepath.Join(t.TempDir(), "out.db")
+		if _, err := Salvage(put(t, db, wal), to); err != nil {
+			if isThere(to) {
+				t.Errorf("left behind with %v", err)
+			}
+			return
+		}
+		tape, err := OpenTape(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tape.Close()
+		for _, view := range publicViews {
+			if err := execOn(tape.Conn(), nil, "SELECT * FROM "+view); err != nil {
+				t.Errorf("%s: %v", view, err)
+			}
+		}
+	})
+}
