@@ -269,7 +269,7 @@ func TestTamper(t *testing.T) {
 			})
 		}, []string{"2 log/00000001.log: leaf", "is not signed by the key that the leaf before it names"}, false},
 		{"drop an idle period", func(t *testing.T, dir string) {
-			editLog(t, dir, func(lines []string) []string { return slices.Delete(lines, 12, 14) })
+			editLog(t, dir, func(lines []string) []string { return slices.Delete(lines, 13, 15) })
 		}, []string{"log/00000001.log: leaf 8 stands where leaf 6 should be"}, false},
 		{"remove the log", func(t *testing.T, dir string) { os.RemoveAll(filepath.Join(dir, logDir)) },
 			[]string{"there is no log"}, false},

@@ -29,11 +29,13 @@ const (
 	slotMagic = "conntape key 1"
 )
 
-// state is what it takes to go on with a log: the tree so far, and the key that
-// signs the leaf that comes next, whose number is the size of the tree.
+// state is what it takes to go on with a log: the tree so far, the key that signs
+// the leaf that comes next, whose number is the size of the tree, and the key that
+// signs how the next part begins.
 type state struct {
 	origin string
 	seed   [ed25519.SeedSize]byte
+	part   [ed25519.SeedSize]byte
 	tree   *tree
 }
 
@@ -44,20 +46,27 @@ func newSeed() (seed [ed25519.SeedSize]byte) {
 }
 
 // public returns the verifier key.
-func (s *state) public() [ed25519.PublicKeySize]byte {
-	key := ed25519.NewKeyFromSeed(s.seed[:])
+func (s *state) public() [ed25519.PublicKeySize]byte { return publicOf(&s.seed) }
+
+func publicOf(seed *[ed25519.SeedSize]byte) [ed25519.PublicKeySize]byte {
+	key := ed25519.NewKeyFromSeed(seed[:])
 	defer clear(key)
 	return publicKey(key)
 }
 
-// erase overwrites the key in memory.
-func (s *state) erase() { clear(s.seed[:]) }
+// erase overwrites the keys in memory.
+func (s *state) erase() {
+	clear(s.seed[:])
+	clear(s.part[:])
+}
 
 // encode returns the slot of s, slotSize bytes. The caller clears it after use.
 func (s *state) encode() []byte {
 	slot := make([]byte, 0, slotSize)
 	slot = fmt.Appendf(slot, "%s\norigin %s\nsize %d\nseed ", slotMagic, s.origin, s.tree.size)
 	slot = base64.StdEncoding.AppendEncode(slot, s.seed[:])
+	slot = append(slot, "\npart "...)
+	slot = base64.StdEncoding.AppendEncode(slot, s.part[:])
 	slot = append(slot, "\ntree"...)
 	for _, h := range s.tree.hashes {
 		slot = fmt.Appendf(slot, " %s", h)
@@ -81,18 +90,18 @@ func parseSlot(slot []byte) (*state, error) {
 		return nil, errSlot
 	}
 	lines := strings.Split(string(text[:at]), "\n")
-	if len(lines) != 6 || lines[0] != slotMagic || lines[5] != "" {
+	if len(lines) != 7 || lines[0] != slotMagic || lines[6] != "" {
 		return nil, errSlot
 	}
-	var words [4][]string
-	for i, name := range []string{"origin", "size", "seed", "tree"} {
+	var words [5][]string
+	for i, name := range []string{"origin", "size", "seed", "part", "tree"} {
 		all := strings.Split(lines[i+1], " ")
-		if all[0] != name {
+		if all[0] != name || i < 4 && len(all) != 2 {
 			return nil, errSlot
 		}
 		words[i] = all[1:]
 	}
-	if len(words[0]) != 1 || len(words[1]) != 1 || len(words[2]) != 1 || !validOrigin(words[0][0]) {
+	if !validOrigin(words[0][0]) {
 		return nil, errSlot
 	}
 	s := &state{origin: words[0][0]}
@@ -100,13 +109,15 @@ func parseSlot(slot []byte) (*state, error) {
 	if err != nil {
 		return nil, errSlot
 	}
-	seed, err := base64.StdEncoding.Strict().DecodeString(words[2][0])
-	if err != nil || len(seed) != len(s.seed) {
-		return nil, errSlot
+	for i, to := range []*[ed25519.SeedSize]byte{&s.seed, &s.part} {
+		seed, err := base64.StdEncoding.Strict().DecodeString(words[2+i][0])
+		if err != nil || len(seed) != len(to) {
+			return nil, errSlot
+		}
+		copy(to[:], seed)
+		clear(seed)
 	}
-	copy(s.seed[:], seed)
-	clear(seed)
-	if s.tree, err = parseTree(size, words[3]); err != nil {
+	if s.tree, err = parseTree(size, words[4]); err != nil {
 		return nil, errSlot
 	}
 	return s, nil

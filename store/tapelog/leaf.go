@@ -23,12 +23,13 @@ const (
 	KindHold       Kind = "hold"       // a segment was set aside for good
 	KindRelease    Kind = "release"    // a hold was lifted
 	KindGap        Kind = "gap"        // a span of time in which connections were lost
+	KindPrune      Kind = "prune"      // leaves From to To were removed from the log: all they told of has expired
 	KindStop       Kind = "stop"       // the recorder ended as it should
 )
 
 func (k Kind) known() bool {
 	switch k {
-	case KindStart, KindSegment, KindCheckpoint, KindSeal, KindExpiry, KindHold, KindRelease, KindGap, KindStop:
+	case KindStart, KindSegment, KindCheckpoint, KindSeal, KindExpiry, KindHold, KindRelease, KindGap, KindPrune, KindStop:
 		return true
 	}
 	return false
@@ -37,8 +38,8 @@ func (k Kind) known() bool {
 // Hash is a SHA-256 sum. The zero value stands for none.
 type Hash [32]byte
 
-// Leaf is one line of the log. Fields that are zero are not written. Seq and
-// Next are the log's own: [Log.Append] sets them.
+// Leaf is one line of the log. Fields that are zero are not written. Seq,
+// Part and Next are the log's own: [Log.Append] sets them.
 type Leaf struct {
 	Seq  int64
 	Kind Kind
@@ -64,10 +65,11 @@ type Leaf struct {
 
 	Seen, Stored, Coalesced, Lost uint64 // counters of the run, or Lost of the gap
 
-	From, To int64  // the span it is about: ns of CLOCK_BOOTTIME for a gap, else since the Unix epoch
+	From, To int64  // the span it is about: ns of CLOCK_BOOTTIME for a gap, leaves for prune, else ns since the Unix epoch
 	Cause    string // one word: why
 	Detail   string // for people
 
+	Part Hash                        // first leaf of a part: the key that signs how the next part begins
 	Next [ed25519.PublicKeySize]byte // the key that the next leaf is signed with
 }
 
@@ -114,6 +116,7 @@ func fields() []field {
 		integer("to", func(l *Leaf) *int64 { return &l.To }),
 		text("cause", func(l *Leaf) *string { return &l.Cause }),
 		text("detail", func(l *Leaf) *string { return &l.Detail }),
+		sum("part", func(l *Leaf) *Hash { return &l.Part }),
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 func full() Leaf {
 	l := Leaf{Seq: 7, Kind: KindSeal, Boot: 1, Real: -2, Suspended: 9, Sync: "synchronized", Tape: "t", Host: "my host%", Machine: "m",
 		BootID: "b", Version: "v1", Backend: "kprobe", MaxSize: 12, MaxAge: 13, Segment: 3, Previous: 2, SHA256: Hash{1}, Size: 4, Batches: 5, Chain: Hash{2}, Seen: 6, Stored: 7, Coalesced: 8,
-		Lost: 9, From: 10, To: 11, Cause: "age", Detail: "a\n=b\x00é sig=x"}
+		Lost: 9, From: 10, To: 11, Part: Hash{3}, Cause: "age", Detail: "a\n=b\x00é sig=x"}
 	l.Next[0] = 200
 	return l
 }
@@ -170,7 +170,7 @@ func FuzzKey(f *testing.F) {
 }
 
 func FuzzSlot(f *testing.F) {
-	s := &state{origin: originPrefix + "ab", seed: [32]byte{1}, tree: &tree{3, []tlog.Hash{{1}, {2}}}}
+	s := &state{origin: originPrefix + "ab", seed: [32]byte{1}, part: [32]byte{9}, tree: &tree{3, []tlog.Hash{{1}, {2}}}}
 	f.Add(s.encode())
 	f.Add(make([]byte, slotSize))
 	f.Fuzz(func(t *testing.T, slot []byte) {
@@ -182,7 +182,7 @@ func FuzzSlot(f *testing.F) {
 }
 
 func FuzzPart(f *testing.F) {
-	h := &partHeader{origin: originPrefix + "ab", tree: &tree{2, []tlog.Hash{{1}}}, key: [32]byte{4}}
+	h := &partHeader{origin: originPrefix + "ab", tree: &tree{2, []tlog.Hash{{1}}}, key: [32]byte{4}, signature: make([]byte, ed25519.SignatureSize)}
 	l := full()
 	l.Seq = 2
 	f.Add(append([]byte(h.String()), formatEntry(l.String(), make([]byte, ed25519.SignatureSize))...))

@@ -75,7 +75,9 @@ func open(fsys files, o Options) (*Log, error) {
 func (l *Log) startPart() error {
 	l.number++
 	name := partName(l.number)
-	header := (&partHeader{origin: l.state.origin, tree: l.state.tree, key: l.state.public()}).String()
+	h := &partHeader{origin: l.state.origin, tree: l.state.tree, key: l.state.public()}
+	h.sign(&l.state.part)
+	header := h.String()
 	f, err := l.files.create(name)
 	if err != nil {
 		return fmt.Errorf("create part: %w", err)
@@ -143,8 +145,12 @@ func (l *Log) sign(leaf Leaf) (*pending, error) {
 	if !leaf.Kind.known() {
 		return nil, fmt.Errorf("append leaf: unknown kind %q", leaf.Kind)
 	}
-	next := &state{origin: l.state.origin, seed: newSeed()}
-	leaf.Seq, leaf.Next = l.state.tree.size, next.public()
+	next := &state{origin: l.state.origin, seed: newSeed(), part: l.state.part}
+	leaf.Seq, leaf.Part, leaf.Next = l.state.tree.size, Hash{}, next.public()
+	if leaf.Seq == 0 || l.partIsFull() {
+		next.part = newSeed()
+		leaf.Part = publicOf(&next.part)
+	}
 	text := leaf.String()
 	var err error
 	if next.tree, err = l.state.tree.appended(text); err != nil {
@@ -174,6 +180,9 @@ func (l *Log) sign(leaf Leaf) (*pending, error) {
 	return p, nil
 }
 
+// partIsFull reports whether the next leaf begins a new part.
+func (l *Log) partIsFull() bool { return l.part != nil && l.state.tree.size-l.first >= l.perPart }
+
 // flush writes the leaf that is pending.
 func (l *Log) flush() error {
 	if l.closed {
@@ -183,7 +192,7 @@ func (l *Log) flush() error {
 		return nil
 	}
 	p := l.pending
-	if l.part != nil && l.state.tree.size-l.first >= l.perPart {
+	if l.partIsFull() {
 		if err := l.part.Close(); err != nil {
 			l.logger.Warn("part not closed", "error", err)
 		}

@@ -238,7 +238,7 @@ func (l *Log) begin(why string) error {
 	}
 	var id [16]byte
 	rand.Read(id[:]) // never fails
-	l.state = &state{origin: originPrefix + hex.EncodeToString(id[:]), seed: newSeed(), tree: &tree{}}
+	l.state = &state{origin: originPrefix + hex.EncodeToString(id[:]), seed: newSeed(), part: newSeed(), tree: &tree{}}
 	if err := l.keys.replace(l.state); err != nil {
 		return err
 	}

@@ -51,16 +51,44 @@ type partHeader struct {
 	origin string
 	tree   *tree                       // of the leaves before
 	key    [ed25519.PublicKeySize]byte // of the first leaf here
+
+	// By the key that the first leaf of the part before names. So a part is still
+	// tied to those before it when their other leaves are gone. The first part of a
+	// log has zeros.
+	signature []byte
 }
 
 func (h *partHeader) String() string {
+	return fmt.Sprintf("%ssig %s\n\n", h.signed(), base64.StdEncoding.EncodeToString(h.signature))
+}
+
+// signed returns the lines that are signed.
+func (h *partHeader) signed() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\norigin %s\nfirst %d\nkey %s\ntree", partMagic, h.origin, h.tree.size, verifierKey(h.origin, h.key))
 	for _, hash := range h.tree.hashes {
 		fmt.Fprintf(&b, " %s", hash)
 	}
-	b.WriteString("\n\n")
+	b.WriteByte('\n')
 	return b.String()
+}
+
+// sign signs the header with a part's key.
+func (h *partHeader) sign(seed *[ed25519.SeedSize]byte) {
+	h.signature = make([]byte, ed25519.SignatureSize)
+	if h.tree.size > 0 {
+		key := ed25519.NewKeyFromSeed(seed[:])
+		defer clear(key)
+		h.signature = ed25519.Sign(key, []byte(h.signed()))
+	}
+}
+
+// signedBy reports whether the signature is by that key.
+func (h *partHeader) signedBy(key Hash) bool {
+	if h.tree.size == 0 {
+		return bytes.Equal(h.signature, make([]byte, ed25519.SignatureSize))
+	}
+	return ed25519.Verify(key[:], []byte(h.signed()), h.signature)
 }
 
 // errPart: the file does not begin as a part does.
@@ -74,13 +102,13 @@ func parsePartHeader(text []byte) (*partHeader, int, error) {
 		return nil, 0, errPart
 	}
 	lines := strings.Split(string(text[:end]), "\n")
-	if len(lines) != 5 || lines[0] != partMagic {
+	if len(lines) != 6 || lines[0] != partMagic {
 		return nil, 0, errPart
 	}
-	var words [4][]string
-	for i, name := range []string{"origin", "first", "key", "tree"} {
+	var words [5][]string
+	for i, name := range []string{"origin", "first", "key", "tree", "sig"} {
 		all := strings.Split(lines[i+1], " ")
-		if all[0] != name || i < 3 && len(all) != 2 {
+		if all[0] != name || i != 3 && len(all) != 2 {
 			return nil, 0, errPart
 		}
 		words[i] = all[1:]
@@ -97,7 +125,8 @@ func parsePartHeader(text []byte) (*partHeader, int, error) {
 	if h.tree, err = parseTree(first, words[3]); err != nil {
 		return nil, 0, errPart
 	}
-	if h.String() != string(text[:end+2]) {
+	h.signature, err = base64.StdEncoding.Strict().DecodeString(words[4][0])
+	if err != nil || len(h.signature) != ed25519.SignatureSize || h.String() != string(text[:end+2]) {
 		return nil, 0, errPart
 	}
 	return h, end + 2, nil

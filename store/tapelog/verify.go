@@ -53,7 +53,8 @@ type Result struct {
 	KeyMatched, HeadMatched bool
 	HeadSize                int64
 
-	Torn     bool // the last line is cut short: a recorder was killed, or is writing
+	Pruned   int64 // leaves that retention removed from the log, with a leaf that says so
+	Torn     bool  // the last line is cut short: a recorder was killed, or is writing
 	Findings []Finding
 }
 
@@ -100,6 +101,7 @@ type verifier struct {
 	tree   *tree // nil before the first part
 	origin string
 	next   [ed25519.PublicKeySize]byte // signs the next leaf
+	signer Hash                        // signs the header of the next part; zero: unknown
 	lost   bool                        // a leaf is missing or damaged: up to the next header nothing can be checked
 	linked bool                        // every leaf so far hangs on the first one
 
@@ -110,6 +112,9 @@ type verifier struct {
 	awake    int64 // awake time of that leaf, ns
 	running  bool  // between start and stop
 
+	gone   []span // leaves that are not there, from a part to the next, which is signed
+	pruned []span // leaves that the log says were removed
+
 	jobs  []job
 	work  sync.WaitGroup
 	limit chan struct{}
@@ -117,6 +122,13 @@ type verifier struct {
 	bad   []badSignature
 
 	result Result
+}
+
+// span is a range of leaves.
+type span struct {
+	from, to int64
+	part     string
+	since    time.Time
 }
 
 type job struct {
@@ -289,6 +301,9 @@ func (v *verifier) enter(name string, h *partHeader) {
 	switch {
 	case v.tree == nil:
 		v.linked = h.tree.size == 0
+		if v.linked && !h.signedBy(Hash{}) {
+			v.find(0, name, time.Time{}, "the beginning of the log was altered")
+		}
 		v.result.First = verifierKey(h.origin, h.key)
 		if !v.linked {
 			v.find(0, name, time.Time{}, "the log begins at leaf %d: what was before is missing", h.tree.size)
@@ -298,13 +313,20 @@ func (v *verifier) enter(name string, h *partHeader) {
 		v.linked = false
 		v.running = false
 		v.lastBoot = -1
+		v.signer = Hash{}
 	case v.lost: // said already
+	case h.tree.size > v.tree.size && v.signer != Hash{} && h.signedBy(v.signer):
+		v.gone = append(v.gone, span{v.tree.size, h.tree.size - 1, name, v.since()})
+		v.lastBoot = -1
 	case h.tree.size > v.tree.size:
 		v.find(v.tree.size, name, v.since(), "leaves %d to %d are missing", v.tree.size, h.tree.size-1)
 		v.linked = false
 	case h.tree.size < v.tree.size || !slices.Equal(h.tree.hashes, v.tree.hashes) || h.key != v.next:
 		v.find(h.tree.size, name, v.since(), "the part does not fit to the end of the one before")
 		v.linked = false
+	case !h.signedBy(v.signer):
+		v.find(h.tree.size, name, v.since(), "the beginning of the part is not signed by the key that the one before it names")
+		return
 	default:
 		return
 	}
@@ -330,6 +352,12 @@ func (v *verifier) leaf(part string, e *entry) error {
 		v.submit(job{e.leaf.Seq, Checkpoint{v.origin, t.size, root}.String(), v.next, e.signature, part, v.since()})
 		v.tree = t
 		v.lastKey, v.next, v.lastSig = v.next, e.leaf.Next, e.signature
+		if e.leaf.Part != (Hash{}) {
+			v.signer = e.leaf.Part
+		}
+		if e.leaf.Kind == KindPrune {
+			v.pruned = append(v.pruned, span{from: e.leaf.From, to: e.leaf.To})
+		}
 		if v.linked {
 			v.result.Proven = t.size
 		}

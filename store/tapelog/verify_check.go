@@ -99,8 +99,20 @@ func (v *verifier) finish() {
 			r.Head, _ = formatHead(Checkpoint{v.origin, v.tree.size, root}, v.lastKey, v.lastSig)
 		}
 	}
+	v.comparePruned()
 	v.compareKey()
 	v.compareHead()
+}
+
+// comparePruned looks whether what is not there was removed with a word.
+func (v *verifier) comparePruned() {
+	for _, g := range v.gone {
+		if slices.ContainsFunc(v.pruned, func(p span) bool { return p.from <= g.from && g.to <= p.to }) {
+			v.result.Pruned += g.to - g.from + 1
+			continue
+		}
+		v.find(g.from, g.part, g.since, "leaves %d to %d are missing", g.from, g.to)
+	}
 }
 
 func (v *verifier) compareKey() {
@@ -123,6 +135,8 @@ func (v *verifier) compareHead() {
 		v.find(-1, "", time.Time{}, "the kept head is of %s, and this log is %s", v.head.Origin, v.origin)
 	case v.head.Size > v.tree.size && !v.lost:
 		v.find(v.tree.size, "", v.since(), "the log ends with leaf %d, and the kept head has %d leaves: the end was cut off, or the tape rolled back", v.tree.size-1, v.head.Size)
+	case slices.ContainsFunc(v.gone, func(g span) bool { return g.from < v.head.Size && v.head.Size <= g.to+1 }):
+		v.find(-1, "", time.Time{}, "the kept head of %d leaves lies in what retention has removed from the log: it proves nothing any more, and a newer one would", v.head.Size)
 	case len(r.Findings) == 0:
 		v.find(-1, "", time.Time{}, "the log does not reach the kept head of %d leaves", v.head.Size)
 	}
