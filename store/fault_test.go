@@ -206,6 +206,9 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// turnBatch is the number of connections in each batch of playTurn.
+const turnBatch = 200
+
 // playTurn records under limits that make it close, seal and remove segments,
 // asks for a rotation and a hold meanwhile, and stops. A batch that is refused is
 // tried again, as the recorder does. It says on stderr, which is no file of the
@@ -230,7 +233,7 @@ func playTurn(args []string) error {
 	l.boot = now.Boot
 	l.n = uint64(now.Boot / 1000) // cookies go on where the last recorder ended, or later
 	first := l.n
-	conns := make([]Connection, 200)
+	conns := make([]Connection, turnBatch)
 	for i := range batches {
 		l.fill(conns)
 		b := l.batch(conns)

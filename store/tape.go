@@ -122,6 +122,9 @@ func (t *Tape) prepare(names []string, copies string) error {
 			limit = next.counts
 		}
 		seg, err := prepareSegment(names[i], copies, limit)
+		if errors.Is(err, ErrNotSegment) && i == len(names)-1 && i > 0 && unborn(names[i]) {
+			continue
+		}
 		if err != nil {
 			err = &Error{Op: "open segment", Path: names[i], Err: bare(err), Hint: hintFor(err)}
 			t.leftOut = append(t.leftOut, LeftOut{Path: names[i], Err: err})
@@ -137,6 +140,12 @@ func (t *Tape) prepare(names []string, copies string) error {
 		seg.schema = fmt.Sprintf("s%d", i+1)
 	}
 	return nil
+}
+
+// unborn reports whether a file has the mode with which a recorder begins one.
+func unborn(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().Perm() == birthMode
 }
 
 // prepareSegment makes one segment ready to attach. limit is the number of its
