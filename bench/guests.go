@@ -31,6 +31,9 @@ var guestCells = []struct {
 	{"amd64-6.12", bpf.Fexit},
 	{"amd64-6.12", bpf.Kprobe},
 	{"amd64-6.12", bpf.Cgroup},
+	{"amd64-7.3", bpf.Fexit},
+	{"amd64-7.3", bpf.Kprobe},
+	{"amd64-7.3", bpf.Cgroup},
 }
 
 // guests boots kernels in qemu, whose clock then is the number of instructions: exact, but not a time.
