@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 		"logged":    playLogged,
 		"batches":   playBatches,
 		"turn":      playTurn,
+		"read":      playRead,
 	}[part]
 	if err := play(os.Args[1:]); err != nil {
 		fmt.Println("error:", err)
