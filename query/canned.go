@@ -22,6 +22,7 @@ var cannedFiles embed.FS
 //	-- arg: name type | what the argument is; arguments are taken in this order
 //	-- param: name type = default | what the flag --name changes
 //	-- window: parameters
+//	-- narrow: newest, indicator or process | what is resolved before the question is asked, for speed alone
 //	-- column: name | what the column holds
 //	-- note: something to know about the answer; more than one may be given
 //	-- false-positives: what else looks like this
@@ -43,6 +44,7 @@ type Canned struct {
 	Notes          []string
 	FalsePositives string
 	Examples       []string
+	Narrowing      string // how it is narrowed before it is asked: see Narrow; "" not at all
 	Source         string // the whole file
 }
 
@@ -133,6 +135,8 @@ func (c *Canned) set(key, text string) error {
 		c.Params = append(c.Params, p)
 	case "window":
 		c.OwnWindow = text == "parameters"
+	case "narrow":
+		c.Narrowing = what
 	case "column":
 		c.Columns = append(c.Columns, ColumnDoc{what, purpose})
 	case "note":

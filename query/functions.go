@@ -28,6 +28,8 @@ func (f *sqlFunctions) add(conn *sqlite.Conn) error {
 		"is_private": {1, isPrivate},
 		"ip_int":     {1, ipInt},
 		"ip_text":    {1, ipText},
+		"ip_plain":   {1, ipPlain},
+		"cidr_start": {1, cidrStart},
 		"port_name":  {2, portName},
 		"ago":        {1, f.ago},
 		"ns":         {1, f.ns},
@@ -172,6 +174,50 @@ func ipText(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
 		}
 	}
 	return sqlite.Value{}, nil
+}
+
+// ipPlain is ip_plain(addr): the one way to write an address, an IPv6 form of an
+// IPv4 address as IPv4, without a scope.
+func ipPlain(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+	a, ok := parseAddress(args[0].Text())
+	if !ok {
+		return sqlite.Value{}, nil
+	}
+	return sqlite.TextValue(a.String()), nil
+}
+
+// cidrStart is cidr_start(cidr): a text with which every address of the range
+// begins, as the tape writes it, so that an index narrows what cidr_match is asked
+// of. It is empty when the range is too wide to have one.
+func cidrStart(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+	p, ok := ParsePrefix(args[0].Text())
+	if !ok {
+		return sqlite.Value{}, badArgument("%q is neither an address nor a CIDR such as 10.0.0.0/8", shorten(args[0].Text(), 60))
+	}
+	return sqlite.TextValue(textStart(p)), nil
+}
+
+// textStart returns what the texts of all addresses of a range begin with: whole
+// octets of IPv4, and whole groups of IPv6 up to the first that is 0, since from
+// there on it depends on what follows which zeros are left out.
+func textStart(p netip.Prefix) string {
+	if a := p.Addr(); a.Is4() {
+		octets := p.Bits() / 8
+		start := strings.Join(strings.Split(a.String(), ".")[:octets], ".")
+		if octets > 0 && octets < 4 {
+			start += "."
+		}
+		return start
+	}
+	start, bytes := "", p.Addr().As16()
+	for group := range min(p.Bits()/16, 7) {
+		n := int(bytes[2*group])<<8 | int(bytes[2*group+1])
+		if n == 0 {
+			break
+		}
+		start += fmt.Sprintf("%x:", n)
+	}
+	return start
 }
 
 // portName is port_name(port, proto): the service that usually listens there.

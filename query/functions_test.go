@@ -82,3 +82,23 @@ func TestCIDRMatchRows(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
+
+// Every address of a range begins with the start of the range, however it is
+// written, and has one plain form.
+func TestTextStart(t *testing.T) {
+	for cidr, want := range map[string]string{
+		"10.9.8.0/24": "10.9.8.", "10.9.8.7": "10.9.8.7", "10.9.8.0/20": "10.9.", "0.0.0.0/0": "", "10.0.0.0/7": "",
+		"2001:db8::/32": "2001:db8:", "2001:db8:1:2::/64": "2001:db8:1:2:", "2001:0:1::/48": "2001:", "::/0": "", "fe80::/10": "", "::ffff:10.9.8.0/120": "10.9.8.",
+		"2001:db8::1": "2001:db8:",
+	} {
+		p, ok := ParsePrefix(cidr)
+		if got := textStart(p); !ok || got != want {
+			t.Errorf("%s begins with %q, want %q", cidr, got, want)
+		}
+		for a, n := p.Addr(), 0; n < 5000 && p.Contains(a); a, n = a.Next(), n+1 {
+			if !strings.HasPrefix(a.String(), textStart(p)) {
+				t.Fatalf("%s of %s does not begin with %q", a, cidr, textStart(p))
+			}
+		}
+	}
+}

@@ -23,7 +23,7 @@ func TestComplete(t *testing.T) {
 	for line, want := range map[string]string{
 		"select remote_a| from connections":     "remote_address",
 		"select remote_p":                       "remote_port",
-		"select cidr_":                          "cidr_match(",
+		"select cidr_m":                         "cidr_match(",
 		"select * from con":                     "container connections",
 		"select caus| from gaps":                "cause",
 		"select back| from segments":            "backend",

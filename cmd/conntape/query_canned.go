@@ -1,10 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
 )
 
@@ -118,5 +120,46 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 	if request.Params, err = canned.Bind(given, request.Clock, q.window); err != nil {
 		return err
 	}
-	return h.answer(c, q, request)
+	_, err = h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+		mine := sourcesOf(tape)
+		sources := mine
+		if canned.Plans() {
+			more, closeAll := openSources(tape)
+			defer closeAll()
+			sources = more
+		}
+		return query.NewPlanned(canned, request, q.window, mine, sources).Run(c.Context, out)
+	})
+	return err
+}
+
+// sourcesOf returns the segments of a tape over its own connection.
+func sourcesOf(tape *store.Tape) []query.Source {
+	var sources []query.Source
+	for i, s := range tape.Segments() {
+		sources = append(sources, query.Source{Conn: tape.Conn(), Schema: fmt.Sprintf("s%d", i+1), Number: s.Number})
+	}
+	return sources
+}
+
+// openSources returns the segments of a tape with a connection for each that is
+// never written again, so that they can be read at the same time. One that cannot
+// be opened by itself is read over the connection of the tape.
+func openSources(tape *store.Tape) (sources []query.Source, closeAll func()) {
+	sources = sourcesOf(tape)
+	var opened []*store.Tape
+	for i, s := range tape.Segments() {
+		if s.Snapshot || len(sources) == 1 {
+			continue // its copy is the tape's alone
+		}
+		if one, err := store.OpenTape(s.Path); err == nil {
+			opened = append(opened, one)
+			sources[i] = query.Source{Conn: one.Conn(), Schema: "s1", Number: s.Number}
+		}
+	}
+	return sources, func() {
+		for _, one := range opened {
+			one.Close()
+		}
+	}
 }

@@ -34,7 +34,7 @@ WITH seen AS (
   FROM connections
   WHERE coalesce(time_ns < ns(:until), 1)
     AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
-  GROUP BY remote, CASE :by WHEN 'pair' THEN exe END
+  GROUP BY remote, CASE :by WHEN 'pair' THEN coalesce(exe, '[' || comm || ']') END
 )
 SELECT first_time, n, pid, user, exe, remote, outcome, cmdline, ancestry
 FROM seen

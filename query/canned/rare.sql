@@ -19,7 +19,7 @@ FROM (
     min(time_ns) AS first_ns, -- and so the columns beside it are of that row
     time AS first_time,
     sum(count) AS n,
-    count(DISTINCT coalesce(exe, comm)) AS programs,
+    count(DISTINCT coalesce(exe, '[' || comm || ']')) AS programs,
     pid,
     user,
     exe,

@@ -1,5 +1,6 @@
 -- purpose: The newest connections, newest first.
 -- param: limit integer = 50 | how many connections; 0 for all of them
+-- narrow: newest | for speed alone; the SQL is the whole question
 -- column: time | when the connect was issued
 -- column: pid | process that issued it
 -- column: remote | address and port, or path, that it connected to

@@ -5,7 +5,7 @@
 -- column: name | program, destination, port, user or container; (none) for connects without one
 -- column: n | connects
 -- column: percent | share of all connects
--- column: processes | executions of programs
+-- column: programs | different programs
 -- column: destinations | addresses and ports, or paths
 -- column: failed | refused, timed out, unreachable, failed or denied
 -- column: first_time | when the first of them was issued
@@ -28,7 +28,7 @@ WITH counted AS (
       WHEN 'container' THEN container
     END, '(none)') AS name,
     sum(count) AS n,
-    count(DISTINCT process_id) AS processes,
+    count(DISTINCT coalesce(exe, '[' || comm || ']')) AS programs,
     count(DISTINCT remote_address || ' ' || coalesce(remote_port, '')) AS destinations,
     sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'failed', 'denied') THEN count ELSE 0 END) AS failed,
     min(time) AS first_time,
@@ -41,7 +41,7 @@ SELECT
   name,
   n,
   round(100.0 * n / sum(n) OVER (), 1) AS percent,
-  processes,
+  programs,
   destinations,
   failed,
   first_time,

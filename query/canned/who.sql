@@ -2,6 +2,7 @@
 -- arg: indicator text | an address, a CIDR such as 10.0.0.0/8, a port, or the path or @name of a UNIX socket as it is shown
 -- param: port integer | only connects to this port of the address or range
 -- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- narrow: indicator | for speed alone; the SQL is the whole question
 -- column: first_time | when the first of them was issued
 -- column: last_time | when the last one was
 -- column: n | connects
@@ -20,6 +21,26 @@
 -- example: conntape query who 203.0.113.10 --port 443 --since 7d
 -- example: conntape query who 22
 -- example: conntape query who /run/docker.sock
+WITH touched AS ( -- of these, all but one are empty: what the indicator is decides
+  SELECT * FROM connections
+  WHERE :indicator NOT GLOB '*[^0-9]*' AND remote_port = CAST(:indicator AS INTEGER)
+  UNION ALL
+  SELECT * FROM connections
+  WHERE :indicator GLOB '[/@]*' AND remote_address = :indicator AND family = 'unix'
+  UNION ALL
+  SELECT * FROM connections -- one address, also in its IPv6 form
+  WHERE :indicator GLOB '*[^0-9]*' AND remote_address IN (ip_plain(:indicator), '::ffff:' || ip_plain(:indicator)) AND family IN ('ipv4', 'ipv6')
+  UNION ALL
+  SELECT * FROM connections -- a range, and an address with a scope
+  WHERE :indicator GLOB '*[^0-9]*' AND :indicator NOT GLOB '[/@]*' AND family IN ('ipv4', 'ipv6') AND remote_address IN (
+    SELECT address FROM endpoints
+    WHERE address BETWEEN cidr_start(:indicator) AND cidr_start(:indicator) || '~' AND cidr_match(address, :indicator)
+    UNION
+    SELECT address FROM endpoints
+    WHERE address BETWEEN '::ffff:' || cidr_start(:indicator) AND '::ffff:' || cidr_start(:indicator) || '~' AND cidr_match(address, :indicator)
+    EXCEPT SELECT ip_plain(:indicator)
+    EXCEPT SELECT '::ffff:' || ip_plain(:indicator))
+)
 SELECT
   min(time) AS first_time,
   max(last_time) AS last_time,
@@ -36,14 +57,8 @@ SELECT
   exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   ancestry
-FROM connections
-WHERE CASE
-    WHEN :indicator NOT GLOB '*[^0-9]*' THEN remote_port = CAST(:indicator AS INTEGER)
-    WHEN :indicator GLOB '[/@]*' THEN family = 'unix' AND remote_address = :indicator
-    ELSE family IN ('ipv4', 'ipv6') AND remote_address IN (
-      SELECT address FROM endpoints WHERE family IN ('ipv4', 'ipv6') AND cidr_match(address, :indicator))
-  END
-  AND (:port IS NULL OR remote_port = :port)
+FROM touched
+WHERE (:port IS NULL OR remote_port = :port)
   AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, remote, 8
 ORDER BY min(time_ns), remote

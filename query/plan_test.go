@@ -1,0 +1,141 @@
+package query
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/conntape/conntape/generate"
+	"github.com/conntape/conntape/store"
+)
+
+// generated writes a tape of several segments, all but the last of them sealed.
+func generated(t *testing.T, connections, segments int) *store.Tape {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "tape")
+	o := generate.Options{Seed: 3, Connections: connections, Processes: 60, Images: 20, Endpoints: 300, Begin: uint64(time.Hour), Span: 24 * time.Hour, Intrusion: true, Story: true}
+	if err := generate.WriteTape(dir, generate.New(o), segments); err != nil {
+		t.Fatal(err)
+	}
+	tape, err := store.OpenTape(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tape.Close() })
+	return tape
+}
+
+// Whatever makes a canned query faster, its answer is that of its SQL: narrowed
+// views and plans alike, on sealed segments and on one that is not, with windows.
+func TestPlansAnswerLikeTheirSQL(t *testing.T) {
+	tape := generated(t, 10_000, 3)
+	library, err := Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	segments := tape.Segments()
+	from, to := segments[0].From, segments[len(segments)-1].To
+	middle := from.Add(to.Sub(from) * 6 / 10)
+	windows := []Window{{}, {Since: middle}, {Until: middle}, {Since: middle, Until: middle.Add(2 * time.Hour)}, {Since: to.Add(time.Hour)}}
+	compared := 0
+	for _, c := range library {
+		if c.Narrowing == "" && !c.Plans() {
+			continue
+		}
+		for _, given := range variantsOf(c) {
+			for _, w := range windows {
+				if c.OwnWindow && w.Since.IsZero() {
+					continue
+				}
+				compareWithSQL(t, tape, c, given, w)
+				compared++
+			}
+		}
+	}
+	if compared < 50 {
+		t.Errorf("%d compared", compared)
+	}
+}
+
+// variantsOf returns parameters that take every way of a query.
+func variantsOf(c *Canned) []map[string]string {
+	var variants []map[string]string
+	switch c.Name {
+	case "top":
+		for _, by := range []string{"process", "destination", "port", "user", "container"} {
+			variants = append(variants, map[string]string{"by": by, "limit": "0"}, map[string]string{"by": by, "limit": "7", "all": "true"})
+		}
+	case "first-seen":
+		variants = append(variants, map[string]string{"by": "pair"}, map[string]string{"by": "destination", "all": "true"})
+	case "rare":
+		variants = append(variants, map[string]string{"most": "3"}, map[string]string{"most": "100", "all": "true"})
+	case "who":
+		for _, what := range []string{"198.51.100.66", "10.20.0.0/24", "0.0.0.0/0", "22", "/run/docker.sock", "@none", "::/0", "::ffff:198.51.100.66", "fe80::1%eth0", "65535"} {
+			variants = append(variants, map[string]string{"indicator": what}, map[string]string{"indicator": what, "port": "443", "all": "true"})
+		}
+	case "recent":
+		variants = append(variants, map[string]string{"limit": "50"}, map[string]string{"limit": "1"}, map[string]string{"limit": "0"}, map[string]string{"limit": "30000"})
+	case "tree":
+		for _, pid := range []string{"1", "354", "999999999"} {
+			variants = append(variants, map[string]string{"process": pid})
+		}
+	}
+	return variants
+}
+
+func compareWithSQL(t *testing.T, tape *store.Tape, c *Canned, given map[string]string, w Window) {
+	t.Helper()
+	bound := w
+	if c.OwnWindow {
+		bound = Window{}
+	}
+	if err := tape.Bound(bound.Since, bound.Until); err != nil {
+		t.Fatal(err)
+	}
+	params, err := c.Bind(given, Clock{Now: time.Unix(0, 0)}, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := Request{SQL: c.Source, Params: params}
+	var mine []Source
+	for i, s := range tape.Segments() {
+		mine = append(mine, Source{Conn: tape.Conn(), Schema: fmt.Sprintf("s%d", i+1), Number: s.Number})
+	}
+	sources := append([]Source{}, mine...)
+	for i, s := range tape.Segments()[:len(mine)-1] {
+		one, err := store.OpenTape(s.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer one.Close()
+		sources[i] = Source{Conn: one.Conn(), Schema: "s1", Number: s.Number}
+	}
+	answer := func(ask func(RowWriter) (Result, error)) string {
+		var out bytes.Buffer
+		to, err := NewRowWriter("csv", &out, FormatOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ask(to); err != nil {
+			t.Errorf("%s %v %v: %v", c.Name, given, w, err)
+		}
+		return out.String()
+	}
+	want := answer(func(out RowWriter) (Result, error) { return Run(context.Background(), tape.Conn(), request, out) })
+	got := answer(func(out RowWriter) (Result, error) {
+		return NewPlanned(c, request, w, mine, sources).Run(context.Background(), out)
+	})
+	if got != want {
+		a, b := strings.Split(want, "\n"), strings.Split(got, "\n")
+		for i := range max(len(a), len(b)) {
+			if i >= len(a) || i >= len(b) || a[i] != b[i] {
+				t.Errorf("%s %v %v: line %d of %d and %d:\nSQL  %s\nplan %s", c.Name, given, w, i, len(a), len(b), strings.Join(a[min(i, len(a)):min(i+1, len(a))], ""), strings.Join(b[min(i, len(b)):min(i+1, len(b))], ""))
+				return
+			}
+		}
+	}
+}
