@@ -61,6 +61,7 @@ func (w *Writer) stopKeeper() {
 func (w *Writer) keep() {
 	defer close(w.kept)
 	lowerPriority()
+	w.hashLast()
 	for {
 		s := w.nextUnsealed()
 		if s != nil {
@@ -75,6 +76,41 @@ func (w *Writer) keep() {
 			}
 		}
 	}
+}
+
+// hashLast finds out the hash of the segment before the first one that is to be
+// sealed, or before the active one, which holds it, if an earlier recorder sealed it.
+func (w *Writer) hashLast() {
+	w.mu.Lock()
+	var last *stored
+	for _, s := range w.catalog.list {
+		if s.state == unsealed {
+			break
+		}
+		if s.state == sealed {
+			last = s
+		}
+	}
+	if last != nil {
+		last.stop, last.done = make(chan struct{}), make(chan struct{})
+	}
+	w.mu.Unlock()
+	if last == nil {
+		return
+	}
+	sum, _, err := hashFile(last.path, last.stop)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(last.done)
+	last.done = nil
+	if err != nil {
+		if !last.givenUp() {
+			w.log.Warn("segment not hashed", "path", last.path, "error", err)
+		}
+		return
+	}
+	last.sha = sum
+	w.hashed = hashedSegment{last.number, sum}
 }
 
 // nextUnsealed returns the oldest segment that is to be sealed.

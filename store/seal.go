@@ -76,10 +76,10 @@ func (w *Writer) closeForGood(s *stored) error {
 		s.seg = seg
 	}
 	seg := s.seg
-	if seg.state != stateClosed {
-		hash := w.hashOf(seg)
+	if hash := w.hashOf(seg); seg.state != stateClosed || hash != nil {
 		err := seg.inTransaction(func() error {
-			return seg.exec(`UPDATE segment SET state = ?, closed_ns = heartbeat_ns, previous_hash = coalesce(previous_hash, ?)`, stateClosed, hash)
+			return seg.exec(`UPDATE segment SET state = ?, closed_ns = coalesce(closed_ns, heartbeat_ns), previous_hash = coalesce(previous_hash, ?)`,
+				stateClosed, hash)
 		})
 		if err != nil {
 			return err

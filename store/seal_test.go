@@ -148,6 +148,34 @@ func TestInterruptedSealing(t *testing.T) {
 	}
 }
 
+// The hash of the segment before is in each, though another recorder sealed it.
+func TestPreviousHash(t *testing.T) {
+	dir := smallTape(t, 3)
+	for i := range uint64(2) { // the last one goes on with the third segment
+		o := options((200 + i) * second)
+		o.BootID = "boot-2"
+		o.Now.Real += 2 * int64(1000*second)
+		w := mustOpenWriter(t, dir, o)
+		for start := time.Now(); i == 1 && time.Since(start) < 10*time.Second; time.Sleep(time.Millisecond) {
+			w.mu.Lock()
+			known := w.hashed.number
+			w.mu.Unlock()
+			if known == 2 {
+				break
+			}
+		}
+		mustAppend(t, w, Batch{Now: (200 + i) * second})
+		mustClose(t, w, (200+i)*second)
+	}
+	tape := mustOpenTape(t, dir)
+	for i := 2; i <= 3; i++ {
+		got := one(t, tape.Conn(), fmt.Sprintf("SELECT lower(hex(previous_hash)) FROM s%d.segment", i))
+		if want := hashOfFile(t, filepath.Join(dir, segmentName(i-1))); got != want {
+			t.Errorf("segment %d has %s, want %s", i, got, want)
+		}
+	}
+}
+
 // Summaries and index say what the rows say.
 func TestSummaries(t *testing.T) {
 	w, dir := rotated(t, nil)
