@@ -1,0 +1,153 @@
+package store
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/migrations"
+)
+
+// A tape of every schema version that was released is kept in testdata, for ever:
+// a sealed segment, and one whose recorder was killed, with its WAL. Each must be
+// read, sealed and recorded on after by every later version.
+
+// fixtureVariable makes the tape of the present version again. It may be used
+// until that version is released, and never after.
+const fixtureVariable = "CONNTAPE_TEST_WRITE_FIXTURE"
+
+func fixtureDir(version int) string {
+	return filepath.Join("testdata", "released", fmt.Sprint(version))
+}
+
+func TestReleasedVersions(t *testing.T) {
+	if os.Getenv(fixtureVariable) != "" {
+		writeReleased(t)
+	}
+	for version := 1; version <= migrations.Version; version++ {
+		t.Run(fmt.Sprint(version), func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "tape")
+			if err := os.CopyFS(dir, os.DirFS(fixtureDir(version))); err != nil {
+				t.Fatal(err)
+			}
+			for name, mode := range map[string]os.FileMode{"00000001.db": closedMode, "00000002.db": fileMode, "00000002.db-wal": fileMode, "": dirMode} {
+				if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
+					t.Fatal(err)
+				}
+			}
+			golden := filepath.Join(dir, "answers.txt")
+			text, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Remove(golden); err != nil {
+				t.Fatal(err)
+			}
+			want := string(text)
+			if got := answers(t, dir); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+			// The next recorder closes it, seals it and goes on.
+			o := options(100 * second)
+			o.BootID, o.Now.Real = "another-boot", epoch2026+int64(9000*second)
+			w := mustOpenWriter(t, dir, o)
+			mustAppend(t, w, Batch{Connections: []Connection{newWorld().connection(101 * second)}})
+			waitSealed(t, w)
+			mustClose(t, w, 110*second)
+			tape := mustOpenTape(t, dir)
+			if got := one(t, tape.Conn(), "SELECT group_concat(segment), group_concat(state) FROM (SELECT segment, state FROM segments ORDER BY 1)"); got != "1,2,3|closed,closed,stopped" {
+				t.Errorf("segments %s", got)
+			}
+			if sealed, err := hasSealIn(tape, "s2"); err != nil || !sealed {
+				t.Errorf("the second segment is not sealed: %v", err)
+			}
+			tape.Close()
+			if err := os.Remove(filepath.Join(dir, "00000003.db")); err != nil {
+				t.Fatal(err)
+			}
+			withCrash := strings.Split(answers(t, dir), "\n")
+			if !slices.ContainsFunc(withCrash, func(line string) bool { return strings.Contains(line, CauseCrash) }) {
+				t.Error("the crash is not told")
+			}
+			kept := slices.DeleteFunc(withCrash, func(line string) bool { return strings.Contains(line, CauseCrash) })
+			if got := strings.Join(kept, "\n"); got != want {
+				t.Errorf("after sealing\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+func hasSealIn(tape *Tape, schema string) (found bool, err error) {
+	err = execOn(tape.Conn(), func(q *sqlite.Stmt) error { found = true; return nil }, "SELECT 1 FROM "+schema+".sqlite_schema WHERE name = 'seal'")
+	return found, err
+}
+
+// answers are the rows of every view whose meaning cannot change.
+func answers(t *testing.T, dir string) string {
+	tape := mustOpenTape(t, dir)
+	defer tape.Close()
+	var b strings.Builder
+	for _, query := range []string{
+		"SELECT time, time_ns, last_time, count, pid, tid, ppid, comm, exe, cmdline, cwd, uid, user, gid, euid, loginuid, session_id, container, cgroup, netns, family, type, protocol, fd, via, local_address, local_port, remote_address, remote_port, hook_errno, errno, outcome, backend, process_id, parent_id, ancestry, cookie, remote_raw, segment FROM connections ORDER BY time_ns",
+		"SELECT process_id, parent_id, pid, comm, exe, cmdline, start_time, exec_time, source, ancestry, segment FROM processes ORDER BY segment, process_id",
+		"SELECT family, address, port, raw, segment FROM endpoints ORDER BY segment, address",
+		"SELECT from_time, to_time, cause, lost, detail, segment FROM gaps ORDER BY segment, id",
+		"SELECT segment, tape_id, host, machine_id, boot_id, kernel, version, backend, blind_spots, seen, stored, coalesced, lost, from_time, to_time FROM segments ORDER BY segment",
+	} {
+		for _, row := range rows(t, tape.Conn(), query) {
+			b.WriteString(strings.ReplaceAll(row, "\n", " / ") + "\n")
+		}
+	}
+	return b.String()
+}
+
+// writeReleased makes the tape of the present version.
+func writeReleased(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	w := mustOpenWriter(t, dir, options(1000*second))
+	x := newWorld()
+	several, slow := x.connection(1002*second), x.connection(1003*second)
+	several.Count, several.LastBootTime, several.Local, several.Remote = 3, 1002*second+5, endpoint(2, "10.0.0.1", 40000), x.v6
+	slow.Shape, slow.FD, slow.Cookie = x.tcpPending, -1, 7
+	mustAppend(t, w, Batch{Connections: []Connection{x.connection(1001 * second), several, slow}, Now: 1004 * second,
+		Gaps:     []Gap{{From: 1000 * second, To: 1000*second + 9, Cause: "ring full", Lost: 2, Detail: "too fast"}},
+		Counters: Counters{"seen": 7, "stored": 3, "coalesced": 2, "lost": 2}})
+	w.now = func(string) (Anchor, error) { return at(1005 * second), nil }
+	if err := w.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	waitSealed(t, w)
+	unix := x.connection(1006 * second)
+	unix.Remote, unix.Shape = x.unix, &Shape{SocketFamily: 1, Type: 1, Via: "connect", AddressSource: "kernel", Backend: "fexit"}
+	late := x.connection(1005*second + 1)
+	mustAppend(t, w, Batch{Connections: []Connection{unix}, Now: 1007 * second, Counters: Counters{"seen": 8, "stored": 4, "coalesced": 2, "lost": 2}})
+	step := Anchor{Boot: 1008 * second, Real: epoch2026 + int64(1000*second), Kind: "step", Sync: "unsynchronized"}
+	mustAppend(t, w, Batch{Connections: []Connection{late, x.connection(1009 * second)}, Anchors: []Anchor{step}, Now: 1010 * second,
+		Counters: Counters{"seen": 10, "stored": 6, "coalesced": 2, "lost": 2}})
+	left := crash(t, w)
+	to := fixtureDir(migrations.Version)
+	if err := os.RemoveAll(to); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"00000001.db", "00000002.db", "00000002.db-wal"} {
+		data, err := os.ReadFile(filepath.Join(left, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(to, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(to, "answers.txt"), []byte(answers(t, left)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, w, 1011*second)
+}
