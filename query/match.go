@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path"
 	"slices"
@@ -47,6 +48,10 @@ func MatchColumns() []ColumnDoc {
 	}
 }
 
+// matchedSQL are the tables of matchSQL where the view is of no known form.
+const matchedSQL = `WITH by_remote AS (SELECT * FROM connections WHERE remote_address IN (SELECT value FROM json_each(:addresses))),
+by_process AS (SELECT * FROM connections WHERE process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes)))`
+
 // matchSQL has the columns of a match but for the four that are of the indicator,
 // and before them what to look the indicator up by.
 const matchSQL = `
@@ -59,9 +64,8 @@ SELECT process_id, remote_address, remote_port, 1 AS by_remote,
   END AS remote,
   CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
   exe, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry
-FROM connections
-WHERE remote_address IN (SELECT value FROM json_each(:addresses))
-  AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+FROM by_remote
+WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, remote, 12
 UNION ALL
 SELECT process_id, remote_address, remote_port, 0,
@@ -73,16 +77,15 @@ SELECT process_id, remote_address, remote_port, 0,
   END AS remote,
   CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
   exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
-FROM connections
-WHERE process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes))
-  AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+FROM by_process
+WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, remote, 12
 UNION ALL
 SELECT process_id, NULL, NULL, 0, min(coalesce(exec_time, start_time)), NULL, 0, pid, user, container,
   NULL, NULL, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
 FROM processes
 WHERE process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes))
-  AND process_id NOT IN (SELECT process_id FROM connections WHERE process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes)))
+  AND process_id NOT IN (SELECT process_id FROM by_process)
   AND coalesce(coalesce(exec_time, start_time) >= :since, 1) AND coalesce(coalesce(exec_time, start_time) < :until, 1)
 GROUP BY process_id
 ORDER BY 5, 1, 11, 4`
@@ -90,22 +93,35 @@ ORDER BY 5, 1, 11, 4`
 // Match writes a row for each indicator of the set that something on the tape
 // matches, and each process, destination and outcome of it.
 func Match(ctx context.Context, conn *sqlite.Conn, set *indicator.Set, r MatchRequest, out RowWriter) (Result, error) {
+	return match(ctx, conn, viewParts(ctx, conn), set, r, out)
+}
+
+// match does it with the parts of the view that narrowing needs, or none.
+func match(ctx context.Context, conn *sqlite.Conn, parts map[string]string, set *indicator.Set, r MatchRequest, out RowWriter) (Result, error) {
 	if r.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, r.Timeout, errTimeLimit)
 		defer cancel()
 	}
-	m := &matcher{set: set, addresses: make(map[string]bool), processes: make(map[int64][]processHit), limit: r.Limit, out: out}
+	m := &matcher{set: set, parts: parts, remotes: make(map[string][]int64), addresses: make(map[string]bool), processes: make(map[int64][]processHit), limit: r.Limit, out: out}
 	if err := m.find(ctx, conn); err != nil {
 		if errors.Is(err, errTimeLimit) {
 			return Result{}, fmt.Errorf("time limit of %s: nothing was answered in that time", r.Timeout)
 		}
 		return Result{}, err
 	}
-	request := Request{SQL: matchSQL, Timeout: r.Timeout, Clock: r.Clock, Params: map[string]Value{
+	request := Request{SQL: matchedSQL + matchSQL, Timeout: r.Timeout, Clock: r.Clock, Params: map[string]Value{
 		"all": {Kind: Integer, Int: int64(boolOrder(r.All))}, "since": tapeTimeValue(r.Window.Since), "until": tapeTimeValue(r.Window.Until),
 		"addresses": jsonValue(sortedKeys(m.addresses)), "processes": jsonValue(m.processIDs()),
 	}}
+	if m.parts != nil {
+		byProcess, err := narrowProcesses(ctx, conn, m.parts, slices.Collect(maps.Keys(m.processes)))
+		if err != nil {
+			return Result{}, err
+		}
+		request.SQL = "WITH " + narrowRemotes(m.remotes).table(m.parts, "by_remote") + ",\n" + byProcess.table(m.parts, "by_process") + matchSQL
+		delete(request.Params, "addresses")
+	}
 	result, err := Run(ctx, conn, request, m)
 	if errors.Is(err, errEnough) {
 		result.Cut = rowLimitText(r.Limit)
@@ -121,6 +137,8 @@ var errEnough = errors.New("row limit")
 // matcher finds what matches, and writes it as RowWriter of matchSQL.
 type matcher struct {
 	set       *indicator.Set
+	parts     map[string]string      // of the view, nil when it is of no known form
+	remotes   map[string][]int64     // ids of endpoints that match, by segment
 	addresses map[string]bool        // of endpoints that match, as they are on the tape
 	processes map[int64][]processHit // by process_id
 	out       RowWriter
@@ -137,20 +155,13 @@ type processHit struct {
 
 // find looks up every endpoint and every process.
 func (m *matcher) find(ctx context.Context, conn *sqlite.Conn) error {
-	_, err := Run(ctx, conn, Request{SQL: `SELECT DISTINCT family, address, port FROM endpoints`}, eachRow(func(row []Value) error {
-		address := string(row[1].Bytes)
-		if len(m.byRemote(address, row[2])) > 0 {
-			m.addresses[address] = true
-		}
-		return nil
-	}))
-	if err != nil {
+	if err := m.findRemotes(ctx, conn); err != nil {
 		return err
 	}
 	if m.set.Count(indicator.Name)+m.set.Count(indicator.Path) == 0 {
 		return nil
 	}
-	_, err = Run(ctx, conn, Request{SQL: `SELECT process_id, exe, script, cmdline FROM processes GROUP BY process_id`}, eachRow(func(row []Value) error {
+	_, err := Run(ctx, conn, Request{SQL: `SELECT process_id, exe, script, cmdline FROM processes GROUP BY process_id`}, eachRow(func(row []Value) error {
 		if hits := m.byProcess(string(row[1].Bytes), string(row[2].Bytes), string(row[3].Bytes)); len(hits) > 0 {
 			m.processes[row[0].Int] = hits
 		}
@@ -159,10 +170,32 @@ func (m *matcher) find(ctx context.Context, conn *sqlite.Conn) error {
 	return err
 }
 
+// findRemotes looks up every endpoint.
+func (m *matcher) findRemotes(ctx context.Context, conn *sqlite.Conn) error {
+	if m.parts == nil {
+		return each(ctx, conn, `SELECT DISTINCT address, port FROM endpoints`, func(row []Value) {
+			if address := string(row[0].Bytes); len(m.byRemote(address, row[1])) > 0 {
+				m.addresses[address] = true
+			}
+		})
+	}
+	for segment := range m.parts {
+		err := scan(ctx, conn, `SELECT id, address, port FROM `+segment+`.endpoint`, func(row *sqlite.Stmt) {
+			if len(m.byRemote(row.ColumnText(1), Value{Kind: Integer, Int: row.ColumnInt64(2)})) > 0 {
+				m.remotes[segment] = append(m.remotes[segment], row.ColumnInt64(0))
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // byRemote returns the indicators that an endpoint matches.
 func (m *matcher) byRemote(address string, port Value) []*indicator.Indicator {
 	if a, ok := parseAddress(address); ok {
-		return m.set.ByAddress(a, uint16(port.Int))
+		return m.set.ByAddress(a, uint16(max(port.Int, 0)))
 	}
 	if port.Kind == Integer && port.Int > 0 {
 		return m.set.ByAddress(netip.Addr{}, uint16(port.Int))

@@ -58,6 +58,16 @@ func lastJoin(segment string) string {
 
 // apply puts the narrowed view before a question.
 func (n narrowing) apply(parts map[string]string, sql string) string {
+	view := n.table(parts, "connections")
+	rest := skipBlank(sql)
+	if m := withForm.FindStringSubmatch(rest); m != nil {
+		return m[1] + view + ", " + rest[len(m[0]):]
+	}
+	return "WITH " + view + "\n" + rest
+}
+
+// table returns the narrowed view as a common table expression of that name.
+func (n narrowing) table(parts map[string]string, name string) string {
 	var bodies []string
 	for _, segment := range sortedKeysOf(parts) {
 		condition, ok := n[segment]
@@ -76,12 +86,7 @@ func (n narrowing) apply(parts map[string]string, sql string) string {
 			break
 		}
 	}
-	view := "connections AS (\n" + strings.Join(bodies, "\nUNION ALL\n") + "\n)"
-	rest := skipBlank(sql)
-	if m := withForm.FindStringSubmatch(rest); m != nil {
-		return m[1] + view + ", " + rest[len(m[0]):]
-	}
-	return "WITH " + view + "\n" + rest
+	return name + " AS (\n" + strings.Join(bodies, "\nUNION ALL\n") + "\n)"
 }
 
 var withForm = regexp.MustCompile(`(?i)^(WITH\s+(?:RECURSIVE\s+)?)`)

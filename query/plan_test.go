@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/generate"
+	"github.com/conntape/conntape/query/indicator"
 	"github.com/conntape/conntape/store"
 )
 
@@ -137,5 +138,29 @@ func compareWithSQL(t *testing.T, tape *store.Tape, c *Canned, given map[string]
 				return
 			}
 		}
+	}
+}
+
+// A match finds the same whether or not its questions are narrowed.
+func TestMatchIsTheSameNarrowed(t *testing.T) {
+	tape := generated(t, 10_000, 3)
+	list, err := indicator.Read(strings.NewReader("198.51.100.66 C2\n10.20.0.0/24\n22\n/dev/shm/.x/kworker\nnmap\n10.20.0.51:5432\n/run/docker.sock\ncurl\n192.0.2.1\n"))
+	if err != nil || len(list.Problems) > 0 {
+		t.Fatal(err, list.Problems)
+	}
+	ask := func(parts map[string]string) string {
+		var out bytes.Buffer
+		to, err := NewRowWriter("csv", &out, FormatOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := match(context.Background(), tape.Conn(), parts, &list.Set, MatchRequest{}, to); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	narrowed, whole := ask(viewParts(context.Background(), tape.Conn())), ask(nil)
+	if narrowed != whole || strings.Count(whole, "\n") < 300 {
+		t.Errorf("%d and %d rows", strings.Count(narrowed, "\n"), strings.Count(whole, "\n"))
 	}
 }
