@@ -46,6 +46,8 @@ type LogKeeper struct {
 	logger *slog.Logger
 	clocks func() (logClocks, error)
 
+	partLeaves int64 // of tapelog.Options
+
 	writing sync.Mutex   // held while the log is written: for as long as the disk takes
 	log     *tapelog.Log // nil: not open
 	failing bool
@@ -57,6 +59,8 @@ type LogKeeper struct {
 	dropped int            // leaves that found no room in it
 	active  tapelog.Leaf   // checkpoint leaf of the active segment, without clocks
 	gaps    []tapelog.Leaf // to be written with the next checkpoint
+	expired bool           // a segment was removed since the log was pruned
+	pruned  time.Time      // when that was looked at last
 
 	wake chan struct{}
 	quit chan struct{}
@@ -90,6 +94,7 @@ func (k *LogKeeper) tick(pause time.Duration) {
 		select {
 		case <-timer.C:
 			k.checkpoint()
+			k.pruneIfDue()
 		case <-k.wake:
 			k.flush()
 		case <-k.quit:
@@ -141,11 +146,7 @@ func (k *LogKeeper) Close() error {
 
 // put queues a leaf, with the time that it is now.
 func (k *LogKeeper) put(leaf tapelog.Leaf) {
-	now, err := k.clocks()
-	if err != nil {
-		k.logger.Error("clock not read", "error", err)
-	}
-	leaf.Boot, leaf.Real, leaf.Suspended, leaf.Sync = now.boot, now.real, now.suspended, now.sync
+	k.stamp(&leaf)
 	last := len(k.queue) - 1
 	switch {
 	case leaf.Kind == tapelog.KindCheckpoint && last >= 0 && k.queue[last].Kind == leaf.Kind && k.queue[last].Detail == "":
@@ -218,7 +219,7 @@ func (k *LogKeeper) open() error {
 	if k.log != nil {
 		return nil
 	}
-	l, err := tapelog.Open(filepath.Join(k.dir, logDir), tapelog.Options{Give: giveToGroup, Logger: k.logger})
+	l, err := tapelog.Open(filepath.Join(k.dir, logDir), tapelog.Options{Give: giveToGroup, PartLeaves: k.partLeaves, Logger: k.logger})
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
@@ -235,8 +236,24 @@ func (k *LogKeeper) begin() {
 		return
 	}
 	k.started = true
-	k.put(tapelog.Leaf{Kind: tapelog.KindStart, Tape: k.tape, Host: k.o.Host, Machine: k.o.MachineID, BootID: k.o.BootID,
-		Version: k.o.Version, Backend: k.o.Backend, Detail: cut(escapeLines(k.o.BlindSpots)), MaxSize: k.o.MaxBytes, MaxAge: int64(k.o.MaxAge)})
+	k.put(k.start())
+}
+
+// start says who records, where and within what limits.
+func (k *LogKeeper) start() tapelog.Leaf {
+	leaf := tapelog.Leaf{Kind: tapelog.KindStart, Tape: k.tape, Host: k.o.Host, Machine: k.o.MachineID, BootID: k.o.BootID,
+		Version: k.o.Version, Backend: k.o.Backend, Detail: cut(escapeLines(k.o.BlindSpots)), MaxSize: k.o.MaxBytes, MaxAge: int64(k.o.MaxAge)}
+	k.stamp(&leaf)
+	return leaf
+}
+
+// stamp puts the clocks into a leaf.
+func (k *LogKeeper) stamp(leaf *tapelog.Leaf) {
+	now, err := k.clocks()
+	if err != nil {
+		k.logger.Error("clock not read", "error", err)
+	}
+	leaf.Boot, leaf.Real, leaf.Suspended, leaf.Sync = now.boot, now.real, now.suspended, now.sync
 }
 
 // putGaps queues the gaps that were told since the last checkpoint.

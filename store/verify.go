@@ -180,6 +180,9 @@ func (v *tapeVerifier) readLog() error {
 		}
 		v.problem(p)
 	}
+	if r.Pruned > 0 {
+		v.note(fmt.Sprintf("%d entries of the log were removed, all of them about segments that have expired", r.Pruned))
+	}
 	if r.Torn {
 		v.note("the last line of the log is cut short: a recorder was killed while it wrote it, or is writing it now")
 	}

@@ -67,9 +67,12 @@ func (b *logBook) take(l tapelog.Leaf) error {
 	if b.first.IsZero() {
 		b.first = wallTime(l.Real)
 	}
-	if l.Kind == tapelog.KindStart {
+	switch l.Kind {
+	case tapelog.KindStart:
 		b.starts = append(b.starts, l)
 		b.bootID, b.stopped = l.BootID, false
+	case tapelog.KindPrune: // it says again what the starts said that it removed
+		b.starts = append(b.starts, l)
 	}
 	if l.Kind == tapelog.KindStop {
 		b.stopped = true

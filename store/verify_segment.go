@@ -190,10 +190,13 @@ func (s *segmentVerifier) checkIdentity() {
 		s.fail(s.rightUntil(), "it says that it is segment %d: it was renamed, or put here in place of another", info.Number)
 		return
 	}
-	if s.book == nil || s.book.start == nil {
+	if s.book == nil || len(s.tape.book.starts) == 0 {
 		return
 	}
 	start := s.book.start
+	if start == nil { // pruned: all are of one tape
+		start = &s.tape.book.starts[0]
+	}
 	for _, c := range []struct{ what, is, want string }{
 		{"tape", info.TapeID, start.Tape}, {"host", info.Host, start.Host}, {"machine", info.MachineID, start.Machine},
 	} {

@@ -94,7 +94,7 @@ func (h *history) check(m *memory) error {
 	if len(r.Findings) > 0 {
 		return fmt.Errorf("%+v: %v", r.Findings, m)
 	}
-	if r.Proven != int64(len(got))+r.Pruned || h.key == "" || !r.KeyMatched || o.Head != nil && !r.HeadMatched {
+	if r.Proven != r.Leaves+r.Pruned || h.key == "" || !r.KeyMatched || o.Head != nil && !r.HeadMatched {
 		return fmt.Errorf("not proven: %d of %d, %+v", r.Proven, len(got), r)
 	}
 	for _, want := range h.kept {

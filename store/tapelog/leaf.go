@@ -23,7 +23,7 @@ const (
 	KindHold       Kind = "hold"       // a segment was set aside for good
 	KindRelease    Kind = "release"    // a hold was lifted
 	KindGap        Kind = "gap"        // a span of time in which connections were lost
-	KindPrune      Kind = "prune"      // leaves From to To were removed from the log: all they told of has expired
+	KindPrune      Kind = "prune"      // leaves From to To, but for the first of each part, were removed: all they told of has expired
 	KindStop       Kind = "stop"       // the recorder ended as it should
 )
 

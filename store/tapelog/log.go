@@ -12,8 +12,11 @@ import (
 type Options struct {
 	// Give hands a new file or directory to those who may read the tape; nil:
 	// its mode alone is set.
-	Give   func(path string, mode fs.FileMode) error
-	Logger *slog.Logger // nil: discard
+	Give func(path string, mode fs.FileMode) error
+	// PartLeaves is the number of leaves after which a new part is begun; 0 is a
+	// week of checkpoints.
+	PartLeaves int64
+	Logger     *slog.Logger // nil: discard
 }
 
 // Log is a log that is being written. One process at a time may have it open;
@@ -58,6 +61,9 @@ func Open(dir string, o Options) (*Log, error) {
 
 func open(fsys files, o Options) (*Log, error) {
 	l := &Log{files: fsys, logger: o.Logger, perPart: partLeaves}
+	if o.PartLeaves > 0 {
+		l.perPart = o.PartLeaves
+	}
 	if l.logger == nil {
 		l.logger = slog.New(slog.DiscardHandler)
 	}

@@ -11,8 +11,8 @@ const keptParts = 2
 
 // Prune removes from the oldest parts all leaves but the first, which ties the
 // part to the next one, as long as every leaf in the part is expendable. That it
-// did is a leaf of its own, written before: note is what that says beside the
-// numbers.
+// did is a leaf of its own, written before: note is what that says beside how far
+// it went.
 func (l *Log) Prune(note Leaf, expendable func(Leaf) bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -59,7 +59,7 @@ func (l *Log) prunePart(number, next int, note Leaf, expendable func(Leaf) bool)
 	if p.header.origin != l.state.origin || follows.header.origin != l.state.origin {
 		return true, nil // a log that was given up: evidence
 	}
-	first, end, leaves := p.header.tree.size, int64(0), 0
+	end, leaves := int64(0), 0
 	for {
 		e, err := p.next()
 		if errors.Is(err, io.EOF) || err == nil && e.leaf.Seq >= follows.header.tree.size {
@@ -76,7 +76,9 @@ func (l *Log) prunePart(number, next int, note Leaf, expendable func(Leaf) bool)
 	if leaves <= 1 {
 		return true, nil // pruned already
 	}
-	note.Kind, note.From, note.To = KindPrune, first+1, follows.header.tree.size-1
+	// It covers what was removed before as well: the leaf that told of that may be
+	// among those that go.
+	note.Kind, note.From, note.To = KindPrune, 1, follows.header.tree.size-1
 	if l.pending, err = l.sign(note); err != nil {
 		return false, err
 	}

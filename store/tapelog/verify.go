@@ -22,7 +22,8 @@ type VerifyOptions struct {
 	Head []byte // a signed checkpoint that was kept; nil none
 
 	// Leaf is called with each leaf in order, before it is known whether its
-	// signature is good: Result.Proven tells afterwards. May be nil.
+	// signature is good: Result.Proven tells afterwards. What pruning left of a part
+	// is no news, and left out. May be nil.
 	Leaf func(Leaf) error
 	// Progress is called now and then with how many bytes were read. May be nil.
 	Progress func(bytes int64)
@@ -83,6 +84,9 @@ func verify(fsys files, o VerifyOptions) (*Result, error) {
 			return nil, err
 		}
 	}
+	if err := v.handOut(); err != nil {
+		return nil, err
+	}
 	v.finish()
 	return &v.result, nil
 }
@@ -111,6 +115,8 @@ type verifier struct {
 	lastBoot int64 // of that leaf, -1 none
 	awake    int64 // awake time of that leaf, ns
 	running  bool  // between start and stop
+
+	first *Leaf // of the part, not handed out yet: it may be all that is left of it
 
 	gone   []span // leaves that are not there, from a part to the next, which is signed
 	pruned []span // leaves that the log says were removed
@@ -235,6 +241,10 @@ func (v *verifier) part(n int, last bool) error {
 		return fmt.Errorf("read part %s: %w", name, err)
 	}
 	v.enter(name, p.header)
+	if err := v.handOut(); err != nil {
+		return err
+	}
+	begins := true
 	end := int64(-1) // where the next part takes over
 	if i := slices.Index(v.numbers, n); i+1 < len(v.numbers) {
 		if next := v.nexts[v.numbers[i+1]]; next.origin == v.origin {
@@ -266,9 +276,10 @@ func (v *verifier) part(n int, last bool) error {
 			v.lose(name, "a line of the log is damaged, and what follows cannot be proven")
 			damaged = false
 		}
-		if err := v.leaf(name, &e); err != nil {
+		if err := v.leaf(name, &e, begins); err != nil {
 			return err
 		}
+		begins = false
 	}
 	if damaged {
 		switch {
@@ -317,7 +328,7 @@ func (v *verifier) enter(name string, h *partHeader) {
 	case v.lost: // said already
 	case h.tree.size > v.tree.size && v.signer != Hash{} && h.signedBy(v.signer):
 		v.gone = append(v.gone, span{v.tree.size, h.tree.size - 1, name, v.since()})
-		v.lastBoot = -1
+		v.first, v.lastBoot = nil, -1
 	case h.tree.size > v.tree.size:
 		v.find(v.tree.size, name, v.since(), "leaves %d to %d are missing", v.tree.size, h.tree.size-1)
 		v.linked = false
@@ -335,8 +346,8 @@ func (v *verifier) enter(name string, h *partHeader) {
 	v.checkHead(name) // a log that was pruned may begin at the head
 }
 
-// leaf takes one leaf.
-func (v *verifier) leaf(part string, e *entry) error {
+// leaf takes one leaf; begins says that its part begins with it.
+func (v *verifier) leaf(part string, e *entry, begins bool) error {
 	if !v.lost && e.leaf.Seq != v.tree.size {
 		v.lose(part, fmt.Sprintf("leaf %d stands where leaf %d should be", e.leaf.Seq, v.tree.size))
 	}
@@ -369,8 +380,22 @@ func (v *verifier) leaf(part string, e *entry) error {
 	if v.result.Leaves%1024 == 0 && v.o.Progress != nil {
 		v.o.Progress(v.result.Bytes)
 	}
-	if v.o.Leaf != nil {
-		return v.o.Leaf(e.leaf)
+	if begins {
+		v.first = &e.leaf
+		return nil
 	}
-	return nil
+	if err := v.handOut(); err != nil || v.o.Leaf == nil {
+		return err
+	}
+	return v.o.Leaf(e.leaf)
+}
+
+// handOut hands out the first leaf of a part, now that others follow.
+func (v *verifier) handOut() error {
+	l := v.first
+	v.first = nil
+	if l == nil || v.o.Leaf == nil {
+		return nil
+	}
+	return v.o.Leaf(*l)
 }

@@ -1,0 +1,71 @@
+package store
+
+import (
+	"math"
+	"time"
+
+	"github.com/conntape/conntape/store/tapelog"
+)
+
+// pruneEvery is how often the log is looked through, at the most, for what tells
+// only of segments that have expired. A part of the log is a week.
+const pruneEvery = time.Hour
+
+// pruneIfDue removes from the log what tells of nothing but expired segments, so
+// that the log of a tape is bounded as the tape is.
+func (k *LogKeeper) pruneIfDue() {
+	k.mu.Lock()
+	due := k.expired && time.Since(k.pruned) >= pruneEvery
+	if due {
+		k.expired, k.pruned = false, time.Now()
+	}
+	k.mu.Unlock()
+	if !due {
+		return
+	}
+	if err := k.prune(); err != nil {
+		k.logger.Warn("log not pruned", "error", err)
+	}
+}
+
+func (k *LogKeeper) prune() error {
+	oldest, err := oldestKept(k.dir)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	note := k.start()
+	k.mu.Unlock()
+	k.writing.Lock()
+	defer k.writing.Unlock()
+	if err := k.open(); err != nil {
+		return err
+	}
+	return k.log.Prune(note, func(l tapelog.Leaf) bool { return l.Segment < oldest })
+}
+
+// oldestKept returns the number of the oldest segment that the tape or a legal
+// hold still has.
+func oldestKept(dir string) (int, error) {
+	numbers, _, err := listSegments(dir)
+	if err != nil {
+		return 0, err
+	}
+	holds, err := Holds(dir)
+	if err != nil {
+		return 0, err
+	}
+	oldest := math.MaxInt
+	if len(numbers) > 0 {
+		oldest = numbers[0]
+	}
+	for _, h := range holds {
+		for _, s := range h.Segments {
+			oldest = min(oldest, s.Number)
+		}
+	}
+	if oldest == math.MaxInt {
+		oldest = 0
+	}
+	return oldest, nil
+}

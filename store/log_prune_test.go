@@ -1,0 +1,70 @@
+package store
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The log of a tape that goes on expiring does not grow for ever, and what is left
+// of it still proves what is left of the tape, from the first key on.
+func TestLogIsPruned(t *testing.T) {
+	s := &sealedTape{dir: filepath.Join(t.TempDir(), "tape")}
+	o, k := loggedOptions(s.dir, 100*second)
+	k.partLeaves = 20
+	k.o.Begun = func(key string) { s.key = key }
+	k.o.Checkpoint = func(head []byte) { s.heads = append(s.heads, head) }
+	w := mustOpenWriter(t, s.dir, o)
+	l := newLoad(5, 5)
+	w.now = func(string) (Anchor, error) { return at(l.boot), nil }
+	conns := make([]Connection, 10)
+	stored, largest := uint64(0), int64(0)
+	for range 60 {
+		l.fill(conns)
+		stored += 10
+		b := l.batch(conns)
+		b.Counters = Counters{"seen": stored, "stored": stored}
+		mustAppend(t, w, b)
+		if err := w.Rotate(); err != nil {
+			t.Fatal(err)
+		}
+		waitSealed(t, w)
+		if err := k.prune(); err != nil {
+			t.Fatal(err)
+		}
+		largest = max(largest, logSize(t, s.dir))
+	}
+	mustClose(t, w, l.boot+second)
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	v := s.verify(t, VerifyOptions{Key: s.key, Head: s.lastHead()})
+	if len(v.Problems) > 0 || !v.KeyMatched || !v.HeadMatched {
+		t.Errorf("%s%+v", problems(v), v)
+	}
+	if !slices.ContainsFunc(v.Notes, func(n string) bool { return strings.Contains(n, "entries of the log were removed") }) {
+		t.Errorf("nothing was pruned: %q", v.Notes)
+	}
+	// 180 leaves of 350 bytes would be 63,000.
+	if v.Proven < 150 || largest > 45_000 {
+		t.Errorf("%d leaves, and the log grew to %d bytes", v.Proven, largest)
+	}
+	alter(t, s.dir, v.Segments[0].Number, "UPDATE connection SET fd = 1")
+	if got := problems(s.verify(t, VerifyOptions{})); !strings.Contains(got, "its hash is not") {
+		t.Errorf("altered: %q", got)
+	}
+}
+
+func logSize(t testing.TB, dir string) (sum int64) {
+	t.Helper()
+	for _, name := range files(t, filepath.Join(dir, logDir)) {
+		info, err := os.Stat(filepath.Join(dir, logDir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += info.Size()
+	}
+	return sum
+}
