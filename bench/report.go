@@ -19,6 +19,7 @@ type report struct {
 	Floors   []time.Duration // CPU time of a row, straight into SQLite
 	Shares   []share
 	Disk     diskRun
+	Store    storeRun
 	Idle     idleRun
 	Guests   []guestRun
 }
@@ -45,6 +46,7 @@ func (r *report) write(w io.Writer) error {
 	}
 	r.guestCost(p)
 	r.pipeline(p)
+	r.store(p)
 	r.rest(p)
 	p.line("%s", strings.TrimSpace(notes))
 	return p.err

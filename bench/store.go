@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/generate"
+	"github.com/conntape/conntape/store"
+)
+
+// A storeRun is what keeping a tape within its bounds costs.
+type storeRun struct {
+	Batches  int
+	Median   time.Duration // of all batches, at full ingest
+	Worst99  time.Duration
+	Turning  time.Duration // median of the batches that began or removed a segment
+	Turned   int           // how many these were
+	Most     int64         // what the tape took at the most, bytes
+	Limit    int64
+	Rows     int64         // of the largest segment that was sealed
+	Sealed   float64       // bytes a connection, everything included
+	Sealing  time.Duration // of that one, on a thread of low priority
+	Removals map[string]time.Duration
+}
+
+const (
+	storeBatch = 20_000
+	storeLimit = 128 << 20
+)
+
+// measureStore records as fast as it can into a tape that is full several times
+// over, and then lets segments of two sizes expire.
+func measureStore(dir string, o generate.Options) (run storeRun, err error) {
+	tape := filepath.Join(dir, "store")
+	defer func() { err = errors.Join(err, os.RemoveAll(tape)) }()
+	l := &storeListener{begun: map[int]time.Time{}}
+	now := store.Anchor{Boot: o.Begin, Real: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixNano()}
+	w, err := store.OpenWriter(tape, store.WriterOptions{Version: "bench", Backend: "fexit", BootID: "bench", Now: now,
+		Limits: store.Limits{MaxBytes: storeLimit}, Events: l.listen})
+	if err != nil {
+		return run, err
+	}
+	s := generate.New(o)
+	rows := make([]store.Connection, 0, storeBatch)
+	var all, turning []time.Duration
+	for {
+		if rows = s.Batch(rows[:0], storeBatch); len(rows) == 0 {
+			break
+		}
+		turns := l.turns()
+		begin := time.Now()
+		if err := w.Append(store.Batch{Connections: rows, Now: rows[len(rows)-1].BootTime}); err != nil {
+			return run, err
+		}
+		took := time.Since(begin)
+		all = append(all, took)
+		if l.turns() != turns {
+			turning = append(turning, took)
+		}
+		run.Most = max(run.Most, bytesIn(tape))
+	}
+	slices.Sort(all)
+	slices.Sort(turning)
+	run.Batches, run.Median, run.Worst99 = len(all), all[len(all)/2], all[len(all)*99/100]
+	run.Turned, run.Limit = len(turning), storeLimit
+	if len(turning) > 0 {
+		run.Turning = turning[len(turning)/2]
+	}
+	if err := w.Rotate(); err != nil {
+		return run, err
+	}
+	time.Sleep(10 * time.Second) // for the keeper
+	if err := w.Close(store.Gap{}, nil); err != nil {
+		return run, err
+	}
+	l.mu.Lock()
+	run.Rows, run.Sealed, run.Sealing = l.rows, l.perRow, l.sealing
+	l.mu.Unlock()
+	run.Removals = map[string]time.Duration{}
+	for name, bytes := range map[string]int64{"1 MiB": 1 << 20, "1 GiB": 1 << 30} {
+		if run.Removals[name], err = measureRemoval(filepath.Join(dir, "expire"), bytes); err != nil {
+			return run, err
+		}
+	}
+	return run, nil
+}
+
+// storeListener notes what happens to a tape.
+type storeListener struct {
+	mu      sync.Mutex
+	turned  int
+	begun   map[int]time.Time // when the segment after it was begun, and so it was closed
+	rows    int64
+	perRow  float64
+	sealing time.Duration
+}
+
+func (l *storeListener) listen(e store.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch e := e.(type) {
+	case store.SegmentStarted:
+		l.turned++
+		l.begun[e.Previous] = time.Now()
+	case store.SegmentExpired:
+		l.turned++
+	case store.SegmentSealed:
+		if e.Rows > l.rows {
+			l.rows, l.perRow, l.sealing = e.Rows, float64(e.Bytes)/float64(e.Rows), time.Since(l.begun[e.Segment])
+		}
+	}
+}
+
+func (l *storeListener) turns() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.turned
+}
+
+// measureRemoval returns how long it takes from the decision to remove a sealed
+// segment of that size until it is gone.
+func measureRemoval(dir string, bytes int64) (took time.Duration, err error) {
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	old := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
+	o := store.WriterOptions{Version: "bench", BootID: "old", Now: store.Anchor{Boot: 1, Real: old, Sync: "synchronized"}}
+	w, err := store.OpenWriter(dir, o)
+	if err != nil {
+		return 0, err
+	}
+	if err := errors.Join(w.Append(store.Batch{Now: 2}), w.Rotate(), w.Close(store.Gap{From: 3}, nil)); err != nil {
+		return 0, err
+	}
+	segment := filepath.Join(dir, "00000001.db")
+	if err := grow(segment, bytes); err != nil {
+		return 0, err
+	}
+	var decided time.Time
+	o.Limits.MaxAge = 24 * time.Hour
+	o.BootID, o.Now.Real = "new", time.Now().UnixNano()
+	o.Events = func(e store.Event) {
+		if e, ok := e.(store.SegmentExpired); ok && e.Segment == 1 {
+			decided = time.Now()
+		}
+	}
+	o.Logger = slog.New(removalHandler{func() {
+		if took == 0 && !decided.IsZero() {
+			took = time.Since(decided)
+		}
+	}})
+	if w, err = store.OpenWriter(dir, o); err != nil {
+		return 0, err
+	}
+	if err := w.Close(store.Gap{}, nil); err != nil {
+		return 0, err
+	}
+	if took == 0 {
+		return 0, fmt.Errorf("%s did not expire", segment)
+	}
+	return took, nil
+}
+
+// grow gives a file blocks up to a size, written as a recorder would have.
+func grow(file string, bytes int64) error {
+	if err := os.Chmod(file, 0o600); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for have := size(file); have < bytes; have += 1 << 20 {
+		if _, err := f.Write(make([]byte, min(1<<20, bytes-have))); err != nil {
+			return err
+		}
+	}
+	return errors.Join(f.Sync(), f.Chmod(0o440))
+}
+
+// removalHandler calls what it holds when the store logs that a segment is gone.
+type removalHandler struct{ removed func() }
+
+func (h removalHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (h removalHandler) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h removalHandler) WithGroup(string) slog.Handler            { return h }
+func (h removalHandler) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "segment removed" {
+		h.removed()
+	}
+	return nil
+}
+
+// bytesIn adds up the blocks of the files in a directory.
+func bytesIn(dir string) (sum int64) {
+	names, _ := filepath.Glob(filepath.Join(dir, "*"))
+	for _, name := range names {
+		var st unix.Stat_t
+		if unix.Lstat(name, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+			sum += st.Blocks * 512
+		}
+	}
+	return sum
+}
+
+// store is the section of the report.
+func (r *report) store(p *printer) {
+	s := r.Store
+	if s.Batches == 0 {
+		return
+	}
+	p.line("## Keeping a tape within its bounds")
+	p.line("")
+	p.line("%d batches of %d connections as fast as they are written, into a tape of %d MiB, segments being closed, sealed and removed meanwhile.",
+		s.Batches, storeBatch, s.Limit>>20)
+	p.line("")
+	p.head("what", "measured", "allowed")
+	p.row("a batch, median (99 of 100)", fmt.Sprintf("%.1f (%.1f) ms", ms(s.Median), ms(s.Worst99)), "")
+	p.row(fmt.Sprintf("a batch that begins or removes a segment, median of %d", s.Turned),
+		fmt.Sprintf("%.1f ms, %.2f ×", ms(s.Turning), float64(s.Turning)/float64(s.Median)), "2 ×")
+	p.row("the tape at the most", fmt.Sprintf("%.1f MiB", float64(s.Most)/(1<<20)), fmt.Sprintf("%d MiB", s.Limit>>20))
+	p.row(fmt.Sprintf("bytes a connection, sealed (%d connections)", s.Rows), fmt.Sprintf("%.1f", s.Sealed), "48")
+	p.row("sealing those, at low priority beside the recorder", fmt.Sprintf("%.1f s", s.Sealing.Seconds()), "")
+	for _, name := range []string{"1 MiB", "1 GiB"} {
+		p.row("removing a segment of "+name, fmt.Sprintf("%.1f ms", ms(s.Removals[name])), "")
+	}
+	p.line("")
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
