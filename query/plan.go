@@ -40,7 +40,7 @@ func NewPlanned(c *Canned, r Request, w Window, mine, sources []Source) *Planned
 // Plans reports whether a canned query counts over the whole tape, so that more
 // connections make it faster.
 func (c *Canned) Plans() bool {
-	return slices.Contains([]string{"top", "rare", "first-seen"}, c.Name)
+	return slices.Contains([]string{"top", "rare", "first-seen", "timeline"}, c.Name)
 }
 
 // Run asks the question and writes its answer.
@@ -57,7 +57,13 @@ func (p *Planned) Run(ctx context.Context, out RowWriter) (Result, error) {
 
 // applies reports whether the plan knows this form of the question.
 func (p *Planned) applies() bool {
-	return p.canned.Name != "top" || p.text("by") != "port" // of a port, summaries do not tell the protocol
+	switch p.canned.Name {
+	case "top":
+		return p.text("by") != "port" // of a port, summaries do not tell the protocol
+	case "timeline":
+		return p.request.Params["seconds"].Int == 3600
+	}
+	return true
 }
 
 func (p *Planned) text(param string) string { return string(p.request.Params[param].Bytes) }
@@ -73,6 +79,13 @@ func (p *Planned) runPlan(ctx context.Context, out RowWriter) (Result, error) {
 	if p.canned.OwnWindow {
 		w.Since = time.Time{} // what was before tells what is new
 	}
+	if p.canned.Name == "timeline" {
+		h, err := readHours(limited, p.sources, w, p.request.Params["all"].Int != 0)
+		if err == nil {
+			return p.writeTimeline(h, out)
+		}
+		return Result{}, p.explainLimit(limited, err)
+	}
 	t, err := readTraffic(limited, p.sources, w, p.request.Params["all"].Int != 0)
 	if err == nil {
 		switch p.canned.Name {
@@ -84,10 +97,15 @@ func (p *Planned) runPlan(ctx context.Context, out RowWriter) (Result, error) {
 			return p.writeFirsts(limited, t.new(p.text("by") == "pair", p.window.Since.UnixNano()), []string{"first_time", "n", "pid", "user", "exe", "remote", "outcome", "cmdline", "ancestry"}, out)
 		}
 	}
-	if context.Cause(limited) == errTimeLimit {
-		return Result{}, fmt.Errorf("time limit of %s: nothing was answered in that time", p.request.Timeout)
+	return Result{}, p.explainLimit(limited, err)
+}
+
+// explainLimit says that it was the time limit which ended a plan.
+func (p *Planned) explainLimit(ctx context.Context, err error) error {
+	if context.Cause(ctx) == errTimeLimit {
+		return fmt.Errorf("time limit of %s: nothing was answered in that time", p.request.Timeout)
 	}
-	return Result{}, err
+	return err
 }
 
 // topRow is a row of the query top.

@@ -202,14 +202,15 @@ type dimensions struct {
 	byImage   map[int64]int32 // of a sealed segment
 	byTask    map[int64]int32
 	places    map[int64]place
-	failed    map[int64]bool // shapes that failed
+	failed    map[int64]bool // shapes that failed, denied ones too
+	denied    map[int64]bool // shapes that a security module denied
 	dgram     map[int64]bool // shapes of datagram sockets
 	probes    bool           // there is an address without a family, or with port 0
 	anonymous bool           // an image without a path, which summaries do not tell apart
 }
 
 func readDimensions(ctx context.Context, s *segmentSource) (*dimensions, error) {
-	d := &dimensions{byImage: make(map[int64]int32), byTask: make(map[int64]int32), places: make(map[int64]place), failed: make(map[int64]bool), dgram: make(map[int64]bool)}
+	d := &dimensions{byImage: make(map[int64]int32), byTask: make(map[int64]int32), places: make(map[int64]place), failed: make(map[int64]bool), denied: make(map[int64]bool), dgram: make(map[int64]bool)}
 	err := scan(ctx, s.Conn, `SELECT id, family, address, port FROM `+s.Schema+`.endpoint`, func(row *sqlite.Stmt) {
 		p := place{row.ColumnInt64(1), row.ColumnText(2), row.ColumnInt64(3)}
 		d.places[row.ColumnInt64(0)] = p
@@ -218,8 +219,8 @@ func readDimensions(ctx context.Context, s *segmentSource) (*dimensions, error) 
 	if err != nil {
 		return nil, err
 	}
-	err = each(ctx, s.Conn, `SELECT id, type, coalesce(hook_errno > 0 OR errno NOT IN (0, 11, 114, 115, 4, 512), 0) FROM `+s.Schema+`.shape`, func(row []Value) {
-		d.dgram[row[0].Int], d.failed[row[0].Int] = row[1].Int == typeDgram, row[2].Int != 0
+	err = each(ctx, s.Conn, `SELECT id, type, coalesce(hook_errno > 0 OR errno NOT IN (0, 11, 114, 115, 4, 512), 0), coalesce(hook_errno > 0, 0) FROM `+s.Schema+`.shape`, func(row []Value) {
+		d.dgram[row[0].Int], d.failed[row[0].Int], d.denied[row[0].Int] = row[1].Int == typeDgram, row[2].Int != 0, row[3].Int != 0
 	})
 	if err != nil {
 		return nil, err
@@ -286,14 +287,18 @@ func (d *dimensions) fromSummary(ctx context.Context, s *segmentSource, all bool
 	})
 }
 
+// readTasks makes sure that byTask is filled.
+func (d *dimensions) readTasks(ctx context.Context, s *segmentSource) error {
+	if !s.sealed || len(d.byTask) > 0 {
+		return nil
+	}
+	return each(ctx, s.Conn, `SELECT DISTINCT task, image FROM `+s.Schema+`.activity`, func(row []Value) { d.byTask[row[0].Int] = d.byImage[row[1].Int] })
+}
+
 // fromRows counts the connections themselves.
 func (d *dimensions) fromRows(ctx context.Context, s *segmentSource, from, to int64, all bool) (*pairList, error) {
-	if s.sealed && len(d.byTask) == 0 {
-		images := d.byImage
-		err := each(ctx, s.Conn, `SELECT DISTINCT task, image FROM `+s.Schema+`.activity`, func(row []Value) { d.byTask[row[0].Int] = images[row[1].Int] })
-		if err != nil {
-			return nil, err
-		}
+	if err := d.readTasks(ctx, s); err != nil {
+		return nil, err
 	}
 	counted := newPairList()
 	sql := fmt.Sprintf(`SELECT id, task, remote, shape FROM %s.connection WHERE id >= %d AND id < %d ORDER BY id`, s.Schema, from, to)

@@ -3,7 +3,7 @@
 -- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- column: time | beginning of the bucket
 -- column: n | connects
--- column: processes | executions of programs that connected
+-- column: programs | different programs
 -- column: destinations | addresses and ports, or paths, connected to
 -- column: failed | refused, timed out, unreachable or failed
 -- column: denied | denied by a security module
@@ -18,7 +18,7 @@ bucket AS (
   SELECT
     time_ns / 1000000000 / max(:seconds, 1) AS b,
     sum(count) AS n,
-    count(DISTINCT process_id) AS processes,
+    count(DISTINCT coalesce(exe, '[' || comm || ']')) AS programs,
     count(DISTINCT remote_address || ' ' || coalesce(remote_port, '')) AS destinations,
     sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'failed') THEN count ELSE 0 END) AS failed,
     sum(CASE WHEN outcome = 'denied' THEN count ELSE 0 END) AS denied
@@ -34,7 +34,7 @@ every(b) AS (
 SELECT
   strftime('%Y-%m-%dT%H:%M:%S', every.b * max(:seconds, 1), 'unixepoch') || '.000000000Z' AS time,
   coalesce(n, 0) AS n,
-  coalesce(processes, 0) AS processes,
+  coalesce(programs, 0) AS programs,
   coalesce(destinations, 0) AS destinations,
   coalesce(failed, 0) AS failed,
   coalesce(denied, 0) AS denied,
