@@ -192,7 +192,7 @@ func TestTamper(t *testing.T) {
 		{"rows altered after sealing", func(t *testing.T, dir string) { alter(t, dir, 2, "UPDATE connection SET remote = 1 WHERE remote = 2") },
 			[]string{"2 00000002.db: its hash is not", "2 00000002.db: its rows up to batch 1 are not those"}, false},
 		{"an index alone", func(t *testing.T, dir string) { alter(t, dir, 2, hollowIndex) },
-			[]string{"2 00000002.db: its hash is not", "2 00000002.db: SQLite finds it damaged: wrong # of entries in index connection_remote"}, false},
+			[]string{"2 00000002.db: its hash is not", "2 00000002.db: its index connection_remote does not agree with its rows: 500 entries, 1000 rows"}, false},
 		{"a summary alone", func(t *testing.T, dir string) { alter(t, dir, 2, falseSummary) },
 			[]string{"2 00000002.db: its hash is not", "2 00000002.db: its summary traffic does not agree with its rows"}, false},
 
@@ -325,7 +325,7 @@ func rechain(t testing.TB, dir string, number int) (last [32]byte) {
 // A recorder that lies when it seals, because somebody else is root: the hash is
 // right, and what it is the hash of is not.
 func TestLyingSeal(t *testing.T) {
-	for name, script := range map[string]string{"SQLite finds it damaged: wrong # of entries in index connection_remote": hollowIndex,
+	for name, script := range map[string]string{"its index connection_remote does not agree with its rows: 500 entries, 1000 rows": hollowIndex,
 		"its summary traffic does not agree with its rows": falseSummary} {
 		s := &sealedTape{dir: filepath.Join(t.TempDir(), "tape")}
 		s.record(t, 2, 100*second, func(o *WriterOptions, k *LogKeeper) {

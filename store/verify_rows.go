@@ -29,6 +29,9 @@ func (s *segmentVerifier) checkSummaries(conn *sqlite.Conn) error {
 	if s.book != nil && s.book.sealLeaf() == nil && closedFile(s.path) {
 		s.fail(s.book.lastSeen, "it is sealed, and the log does not say so")
 	}
+	if err := s.checkIndex(conn); err != nil {
+		return err
+	}
 	return s.compareSummaries()
 }
 
@@ -56,7 +59,7 @@ func (s *segmentVerifier) compareSummaries() error {
 		return err
 	}
 	// The tables alone: those that the indexes are on are in the segment, and the
-	// indexes were compared with them by integrity_check.
+	// indexes were compared with them.
 	tables, _, _ := strings.Cut(script, "CREATE INDEX")
 	if err := sqlitex.ExecuteScript(conn, tables, nil); err != nil {
 		return err

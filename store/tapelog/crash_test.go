@@ -233,3 +233,38 @@ func TestEachOperationFailsForGood(t *testing.T) {
 		}
 	}
 }
+
+// A disk that takes nothing for a long time: no files pile up, and when there is
+// room again everything that was tried last is written.
+func TestFullForLong(t *testing.T) {
+	m := newMemory()
+	h := &history{}
+	if err := h.play(m, 2, true); err != nil {
+		t.Fatal(err)
+	}
+	l, err := openMemory(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.full = true
+	for range 200 {
+		if _, err := l.Append(Leaf{Kind: KindGap, Boot: 9}); !errors.Is(err, errInjected) {
+			t.Fatalf("appended on a full disk: %v", err)
+		}
+	}
+	if len(m.names) > 3 {
+		t.Errorf("left behind: %v", m)
+	}
+	m.full = false
+	head, err := l.Append(Leaf{Kind: KindCheckpoint, Boot: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := verify(m, VerifyOptions{Key: h.key, Head: head})
+	if err != nil || len(r.Findings) > 0 || r.Leaves != 4 || !r.HeadMatched {
+		t.Errorf("%v, %+v", err, r)
+	}
+}

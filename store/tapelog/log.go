@@ -235,12 +235,15 @@ func (l *Log) write(line []byte) error {
 	if err := l.startPart(); err != nil {
 		return err
 	}
-	if err := l.writePart(line); err != nil {
+	err := l.writePart(line)
+	if err != nil {
+		// Nobody was told of anything in it: while a disk stays full, no part is left
+		// behind by each try.
 		l.part.Close()
 		l.part = nil
-		return err
+		l.files.remove(partName(l.number))
 	}
-	return nil
+	return err
 }
 
 func (l *Log) writePart(line []byte) error {

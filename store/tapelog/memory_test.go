@@ -22,6 +22,7 @@ type memory struct {
 	failAt     int // the operation that fails, 0 none
 	forGood    bool
 	crashAt    int  // from this one on nothing is done
+	full       bool // writes past the end of a file fail: files can be made, and written over
 	noDirSync  bool // the mutant: a sync of the directory does nothing
 }
 
@@ -215,6 +216,9 @@ func (h *handle) WriteAt(b []byte, at int64) (int, error) {
 			h.change(change{at, bytes.Clone(b[:len(b)/2])})
 		}
 		return len(b) / 2, err
+	}
+	if end := at + int64(len(b)); h.m.full && end > int64(len(h.n.now)) {
+		return 0, errInjected
 	}
 	h.change(change{at, bytes.Clone(b)})
 	return len(b), nil
