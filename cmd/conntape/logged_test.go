@@ -25,7 +25,7 @@ func writeLogged(dir string) error {
 	// The second run has nothing to seal, so that the log ends with its stop.
 	for run := range 2 {
 		keeper := store.NewLogKeeper(dir, store.LogOptions{
-			Host: "web1", MachineID: "m", BootID: boot, Version: "1.2.3",
+			Host: "web1", MachineID: "m", BootID: boot, Version: "1.2.3", Backend: "cgroup",
 			Begun: func(k string) { key = k },
 			Checkpoint: func(h []byte) {
 				head = h
