@@ -354,14 +354,16 @@ enum row {
 	ROW_SENDER,
 };
 
-/* Whether this is the return's first program to run. */
+/* Whether no program before this one has dealt with the return. */
 static __always_inline bool unmarked(struct attempt *a, enum row at)
 {
-	if (at != ROW_FIRST && (a->state == ATTEMPT_RETURNED || a->state == ATTEMPT_UNSEEN))
-		return false;
+	return at == ROW_FIRST || (a->state != ATTEMPT_RETURNED && a->state != ATTEMPT_UNSEEN);
+}
+
+static __always_inline void count_rescued(enum row at)
+{
 	if (at != ROW_FIRST && returns_in_row)
 		count(COUNT_RESCUED);
-	return true;
 }
 
 #endif

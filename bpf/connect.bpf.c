@@ -108,15 +108,16 @@ int fexit_connect(__u64 *ctx)
 static __always_inline void fexit_returned(__u64 *ctx, enum row at)
 {
 	struct file *file = (struct file *)ctx[0];
-	__u32 tid = bpf_get_current_pid_tgid();
 	struct attempt *a = stored(true);
 	struct socket *sock;
+	__u32 tid;
 
-	if (!a || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+	if (!a)
 		return;
 	if (unmarked(a, at)) {
 		if (a->state != ATTEMPT_BEGUN) {
-			if (bpf_map_lookup_elem(&sent_early, &tid))
+			tid = bpf_get_current_pid_tgid();
+			if ((file->f_inode->i_mode & S_IFMT) != S_IFSOCK || bpf_map_lookup_elem(&sent_early, &tid))
 				return;
 			send_left(a);
 			sock = BPF_CORE_READ(file, private_data);
@@ -125,6 +126,7 @@ static __always_inline void fexit_returned(__u64 *ctx, enum row at)
 			a->record.c.cookie = made_cookie(BPF_CORE_READ(sock, sk));
 			count(COUNT_SEEN);
 		}
+		count_rescued(at);
 		if (a->record.c.hook_errno == UNKNOWN_ERRNO)
 			count(COUNT_NO_VERDICT);
 		set_error(a, (int)ctx[4]);
@@ -374,6 +376,7 @@ static __always_inline void mark_unseen(struct sys_exit_args *ctx, enum row at)
 
 	if (!a || !unmarked(a, at))
 		return;
+	count_rescued(at);
 	if (a->state == ATTEMPT_BEGUN) {
 		set_error(a, ctx->ret);
 		a->state = ATTEMPT_RETURNED;
