@@ -40,7 +40,7 @@ func NewPlanned(c *Canned, r Request, w Window, mine, sources []Source) *Planned
 // Plans reports whether a canned query counts over the whole tape, so that more
 // connections make it faster.
 func (c *Canned) Plans() bool {
-	return slices.Contains([]string{"top", "rare", "first-seen", "timeline"}, c.Name)
+	return slices.Contains([]string{"top", "rare", "first-seen", "timeline", "beacons", "fanout"}, c.Name)
 }
 
 // Run asks the question and writes its answer.
@@ -85,6 +85,21 @@ func (p *Planned) runPlan(ctx context.Context, out RowWriter) (Result, error) {
 			return p.writeTimeline(h, out)
 		}
 		return Result{}, p.explainLimit(limited, err)
+	}
+	if p.canned.Name == "beacons" {
+		t, rhythms, err := readRhythms(limited, p.sources, w, p.request.Params["all"].Int != 0)
+		if err == nil {
+			return p.writeBeacons(limited, t.beacons(rhythms, p.request.Params["least"].Int, float64(p.request.Params["score"].Int)), out)
+		}
+		return Result{}, p.explainLimit(limited, err)
+	}
+	if p.canned.Name == "fanout" {
+		f := &fanout{length: max(p.request.Params["seconds"].Int, 1) * 1_000_000_000, addresses: p.request.Params["addresses"].Int,
+			ports: p.request.Params["ports"].Int, best: make(map[int64]scanFound)}
+		if err := f.readAll(limited, p.sources, w, p.request.Params["all"].Int != 0); err != nil {
+			return Result{}, p.explainLimit(limited, err)
+		}
+		return p.writeFanout(limited, f, out)
 	}
 	t, err := readTraffic(limited, p.sources, w, p.request.Params["all"].Int != 0)
 	if err == nil {
@@ -301,7 +316,7 @@ const firstSQL = `SELECT segment, id, time, pid, user, exe,
     ELSE remote_address || ':' || remote_port
   END AS remote,
   CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
-  coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry
+  coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry, container
 FROM connections`
 
 // mostFirsts is how many connections are read by their ids at a time.
@@ -333,7 +348,7 @@ func (p *Planned) writeFirsts(ctx context.Context, rows []firstRow, columns []st
 			if !ok {
 				return result, fmt.Errorf("read first connections: %d of segment %d is not there", row.first, row.firstIn)
 			}
-			if err := out.Row(append([]Value{d[0], intValue(row.n)}, d[1:]...)); err != nil {
+			if err := out.Row(append([]Value{d[0], intValue(row.n)}, d[1:8]...)); err != nil {
 				return result, err
 			}
 			result.Rows++

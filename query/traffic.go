@@ -41,6 +41,7 @@ func (p place) label() string {
 // Families and types that the plans tell apart, as the kernel numbers them.
 const (
 	familyUnspec = 0
+	familyIPv4   = 2
 	familyIPv6   = 10
 	typeDgram    = 2
 )
