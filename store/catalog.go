@@ -23,8 +23,9 @@ type stored struct {
 	to     int64
 	sha    [32]byte // zero: not sealed, or not read yet
 	state  storedState
-	built  bool // sealed, but for telling so and for the mode of the file
-	stuck  bool // it could not be removed
+	built  bool  // sealed, but for telling so and for the mode of the file
+	damage error // why it cannot be sealed as it is, and is to be salvaged
+	stuck  bool  // it could not be removed
 
 	seg       *segment      // still open, handed over by the writer; nil it is not
 	notBefore time.Time     // when to try sealing it again
@@ -138,6 +139,8 @@ func (w *Writer) lookAt(s *stored) (previous int, all bool) {
 		return err
 	})
 	switch {
+	case isDamaged(err):
+		s.damage = err
 	case err != nil:
 		w.log.Warn("segment not understood", "path", s.path, "error", err)
 		s.state = aside
@@ -149,6 +152,9 @@ func (w *Writer) lookAt(s *stored) (previous int, all bool) {
 	}
 	if s.state == unsealed {
 		s.await()
+	}
+	if s.damage != nil {
+		return 0, true
 	}
 	return previous, all
 }
@@ -178,7 +184,7 @@ func (s *stored) measure() {
 
 // segmentSuffixes are the names of the files that a segment can have, the one
 // without which there is no segment last.
-var segmentSuffixes = []string{"-wal", "-journal", sealingSuffix + "-journal", sealingSuffix, ""}
+var segmentSuffixes = []string{"-wal", "-journal", sealingSuffix + "-journal", sealingSuffix, damagedSuffix + "-wal", damagedSuffix, ""}
 
 // measureOther adds up the files of the tape that are no segments: the log, the
 // lock, requests. What is under legal hold has a bound of its own.
@@ -194,7 +200,7 @@ func (w *Writer) measureOther() int64 {
 			return nil
 		}
 		name, _, _ := strings.Cut(d.Name(), "-")
-		name = strings.TrimSuffix(name, sealingSuffix)
+		name = strings.TrimSuffix(strings.TrimSuffix(name, sealingSuffix), damagedSuffix)
 		if _, ok := parseSegmentName(name); ok && filepath.Dir(path) == w.dir {
 			return nil
 		}

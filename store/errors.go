@@ -82,3 +82,10 @@ func classify(err error) error {
 	}
 	return err
 }
+
+// isDamaged reports whether err says that what is in a file cannot be what was
+// written, rather than that it cannot be read.
+func isDamaged(err error) bool {
+	err = classify(err)
+	return errors.Is(err, ErrDamaged) || errors.Is(err, ErrNotSegment)
+}

@@ -266,14 +266,18 @@ func TestUnusableNewest(t *testing.T) {
 			if got := one(t, tape.Conn(), "SELECT count(*) FROM connections"); got != "1" {
 				t.Errorf("%s connections", got)
 			}
-			if name != "link" && (len(cov.LeftOut) != 1 || HintOf(cov.LeftOut[0].Err) == "") {
+			if name == "torn" { // what was left of it took its place
+				if got := one(t, tape.Conn(), "SELECT count(*) FROM gaps WHERE segment = 1 AND cause = 'salvaged'"); got != "1" || len(cov.LeftOut) != 0 {
+					t.Errorf("%s gaps, left out %+v", got, cov.LeftOut)
+				}
+			} else if name != "link" && (len(cov.LeftOut) != 1 || HintOf(cov.LeftOut[0].Err) == "") {
 				t.Errorf("left out: %+v", cov.LeftOut)
 			}
 			want := "crash|1"
 			if name == "link" { // no segment, so no history that we know of; but its number is not used again
 				want = "start|0"
 			}
-			if got := one(t, tape.Conn(), "SELECT cause, detail LIKE '00000001.db was left as it is: %' FROM gaps WHERE to_time IS NOT NULL"); got != want {
+			if got := one(t, tape.Conn(), "SELECT cause, detail LIKE '00000001.db was left as it is: %' FROM gaps WHERE to_time IS NOT NULL AND segment = 2"); got != want {
 				t.Errorf("gap %s", got)
 			}
 		})

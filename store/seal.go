@@ -35,10 +35,11 @@ var errGivenUp = errors.New("given up")
 // touches the file meanwhile.
 func (w *Writer) seal(s *stored) error {
 	if !s.built {
-		if err := w.closeForGood(s); err != nil {
-			return fmt.Errorf("close segment: %w", err)
+		err := w.closeAndBuild(s)
+		if isDamaged(err) && s.seg == nil {
+			err = w.replaceDamaged(s, err)
 		}
-		if err := w.build(s); err != nil {
+		if err != nil {
 			os.Remove(s.path + sealingSuffix)
 			os.Remove(s.path + sealingSuffix + "-journal")
 			return err
@@ -61,6 +62,17 @@ func (w *Writer) seal(s *stored) error {
 	w.holdSealed(s)
 	w.log.Info("segment sealed", "path", s.path, "rows", e.Rows, "bytes", e.Bytes)
 	return nil
+}
+
+// closeAndBuild makes the sealed file out of the recorded one.
+func (w *Writer) closeAndBuild(s *stored) error {
+	if s.damage != nil {
+		return s.damage
+	}
+	if err := w.closeForGood(s); err != nil {
+		return fmt.Errorf("close segment: %w", err)
+	}
+	return w.build(s)
 }
 
 // closeForGood writes that the segment is closed, and empties its WAL.

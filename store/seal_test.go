@@ -229,36 +229,73 @@ func TestSummariesOfRepeatedRows(t *testing.T) {
 	}
 }
 
-// A segment that turns out to be damaged is not sealed, and not touched.
-func TestDamagedSegmentIsNotSealed(t *testing.T) {
-	var aside []string
-	w, dir := rotated(t, nil)
-	path := filepath.Join(dir, "00000001.db")
-	s := w.catalog.find(1)
-	if err := s.seg.close(); err != nil { // as after a clean stop
-		t.Fatal(err)
-	}
-	s.seg = nil
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.WriteAt(make([]byte, pageSize), 40*pageSize); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	w.o.Events = func(e Event) {
-		if s, ok := e.(SegmentSetAside); ok {
-			aside = append(aside, s.File)
+// A segment that turns out to be damaged is kept as it is, and what can be read of
+// it takes its place, at once or when the next recorder finds it.
+func TestDamagedSegmentIsSalvaged(t *testing.T) {
+	for _, later := range []bool{false, true} {
+		var told []string
+		listen := func(e Event) {
+			switch e := e.(type) {
+			case SegmentSetAside:
+				told = append(told, "aside "+e.File)
+			case SegmentSealed:
+				if e.Segment == 1 {
+					told = append(told, "sealed "+e.File)
+				}
+			}
 		}
-	}
-	w.goOn()
-	waitSealed(t, w)
-	mustClose(t, w, 5000*second)
-	if !slices.Equal(aside, []string{"00000001.db"}) || closedFile(path) || isThere(path+sealingSuffix) {
-		t.Errorf("set aside %q, files %q", aside, files(t, dir))
+		w, dir := rotated(t, nil)
+		path := filepath.Join(dir, "00000001.db")
+		s := w.catalog.find(1)
+		if err := s.seg.close(); err != nil { // as after a clean stop
+			t.Fatal(err)
+		}
+		s.seg = nil
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(data[40*pageSize : 41*pageSize])
+		if later {
+			clear(data[100:pageSize]) // no SQLite can open it
+		}
+		if err := os.WriteFile(path, data, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if later {
+			dir = crash(t, w)
+			path = filepath.Join(dir, "00000001.db")
+			o := options(9000 * second)
+			o.Events = listen
+			w = mustOpenWriter(t, dir, o)
+		} else {
+			w.o.Events = listen
+			w.goOn()
+		}
+		waitSealed(t, w)
+		mustClose(t, w, 9500*second)
+		if !slices.Equal(told, []string{"aside 00000001.db", "sealed 00000001.db"}) || !closedFile(path) || isThere(path+sealingSuffix) {
+			t.Errorf("told %q, files %q", told, files(t, dir))
+		}
+		// Before it is known to be damaged, that it is closed is written into it.
+		if kept, err := os.ReadFile(path + damagedSuffix); err != nil || later && !slices.Equal(kept, data) {
+			t.Errorf("the damaged file was touched: %v", err)
+		}
+		tape := mustOpenTape(t, dir)
+		got := one(t, tape.Conn(), "SELECT count(*) > 8000, count(*) < 9000 FROM connections WHERE segment = 1")
+		if got != "1|1" {
+			t.Errorf("connections: %s", got)
+		}
+		if got := one(t, tape.Conn(), "SELECT count(*) FROM gaps WHERE cause = 'salvaged' AND lost > 0"); got != "1" {
+			t.Errorf("%s gaps", got)
+		}
+		tape.Close()
+		w = mustOpenWriter(t, dir, options(9900*second))
+		w.expireOldest(ExpiredSize)
+		mustClose(t, w, 9901*second)
+		if isThere(path) || isThere(path+damagedSuffix) {
+			t.Errorf("files of an expired segment: %q", files(t, dir))
+		}
 	}
 }
 

@@ -33,7 +33,9 @@ func (w *Writer) openSegment() error {
 	seg, err := continueSegment(path, newest)
 	if err != nil {
 		w.addToCatalog(newest)
-		w.spare(newest)
+		if !isDamaged(err) {
+			w.spare(newest)
+		}
 		return w.beginAfter(path, err)
 	}
 	w.tapeID = seg.tapeID
