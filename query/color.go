@@ -26,8 +26,18 @@ func (p Palette) paint(color, text string) string {
 // outcome paints a text that shows an outcome.
 func (p Palette) outcome(outcome, shown string) string { return p.paint(outcomeColor(outcome), shown) }
 
-// outcomeColor returns the colour of an outcome or of the change that diff tells,
-// "" for most.
+// changeColor returns the colour of a change that diff tells.
+func changeColor(change string) string {
+	switch change {
+	case "new", "more":
+		return colorGreen
+	case "gone", "less":
+		return colorRed
+	}
+	return ""
+}
+
+// outcomeColor returns the colour of an outcome, "" for most.
 func outcomeColor(outcome string) string {
 	switch outcome {
 	case "established":

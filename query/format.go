@@ -22,6 +22,7 @@ type RowWriter interface {
 type FormatOptions struct {
 	Raw      bool      // csv, tsv: leave cells that a spreadsheet would run as a formula
 	Width    int       // table: columns of the terminal, 0 for no limit
+	Paint    Palette   // table: colours
 	Coverage *Coverage // json, html: the statement that goes with the answer
 }
 
@@ -34,7 +35,7 @@ type format struct {
 // formats returns every format there is, in the order in which help lists them.
 func formats() []format {
 	return []format{
-		{"table", "aligned columns, fitted to the terminal", func(w io.Writer, o FormatOptions) RowWriter { return newTable(w, o.Width) }},
+		{"table", "aligned columns, fitted to the terminal", func(w io.Writer, o FormatOptions) RowWriter { return newTable(w, o.Width, o.Paint) }},
 		{"csv", "RFC 4180 with a header; formulas neutralised", func(w io.Writer, o FormatOptions) RowWriter { return newCSV(w, o.Raw) }},
 		{"tsv", "cells parted by tabs, one line a row; formulas neutralised", func(w io.Writer, o FormatOptions) RowWriter { return newTSV(w, o.Raw) }},
 		{"json", "one object with the rows and their coverage", func(w io.Writer, o FormatOptions) RowWriter { return newJSON(w, o.Coverage) }},

@@ -240,7 +240,7 @@ func TestJSONWithoutRows(t *testing.T) {
 func TestTableFits(t *testing.T) {
 	for width := 76; width < 200; width += 7 {
 		var out bytes.Buffer
-		w := newTable(&out, width)
+		w := newTable(&out, width, false)
 		_ = w.Begin([]string{"time", "pid", "comm", "remote", "cmdline"})
 		for range pageRows + 3 {
 			_ = w.Row([]Value{{Kind: Text, Bytes: []byte("2026-07-01T12:00:00.123456789Z")}, {Kind: Integer, Int: 4194304},

@@ -24,6 +24,7 @@ const (
 type tableWriter struct {
 	out     *bufio.Writer
 	width   int // of the terminal, 0 for no limit
+	paint   Palette
 	columns []string
 	times   []bool // columns of times: never cut, but shown to the millisecond
 	brief   []bool // columns of times that are shown so
@@ -36,8 +37,8 @@ type tableWriter struct {
 	scratch []byte
 }
 
-func newTable(w io.Writer, width int) *tableWriter {
-	return &tableWriter{out: bufio.NewWriterSize(w, 64<<10), width: width}
+func newTable(w io.Writer, width int, paint Palette) *tableWriter {
+	return &tableWriter{out: bufio.NewWriterSize(w, 64<<10), width: width, paint: paint}
 }
 
 // Begin takes the names of the columns.
@@ -104,10 +105,10 @@ func (t *tableWriter) writePage() error {
 	}
 	pretty.SetColumnConfigs(configs)
 	if !t.headed {
-		pretty.AppendHeader(t.toRow(t.columns, widths))
+		pretty.AppendHeader(t.paintHeader(t.toRow(t.columns, widths)))
 	}
 	for _, cells := range t.page {
-		pretty.AppendRow(t.toRow(cells, widths))
+		pretty.AppendRow(t.paintRow(t.toRow(cells, widths)))
 	}
 	if _, err := t.out.WriteString(pretty.Render()); err != nil {
 		return err
@@ -178,6 +179,30 @@ func (t *tableWriter) toRow(cells []string, widths []int) table.Row {
 			cell = toMillisecond(cell)
 		}
 		row[i] = snip(cell, widths[i])
+	}
+	return row
+}
+
+// paintHeader makes the names of columns stand out.
+func (t *tableWriter) paintHeader(row table.Row) table.Row {
+	for i := range row {
+		row[i] = t.paint.paint(colorBold, row[i].(string))
+	}
+	return row
+}
+
+// paintRow paints outcomes, changes and bars. What it paints is safe and cut already.
+func (t *tableWriter) paintRow(row table.Row) table.Row {
+	for i, name := range t.columns {
+		cell := row[i].(string)
+		switch name {
+		case "outcome":
+			row[i] = t.paint.outcome(cell, cell)
+		case "change":
+			row[i] = t.paint.paint(changeColor(cell), cell)
+		case "bar":
+			row[i] = t.paint.paint(colorCyan, cell)
+		}
 	}
 	return row
 }

@@ -21,6 +21,7 @@ type question struct {
 	width  int
 	raw    bool
 	output string // file to write to, "" for stdout
+	paint  query.Palette
 }
 
 // readQuestion reads the flags of answerFlags.
@@ -39,6 +40,7 @@ func (h *host) readQuestion(c *cli.Context) (question, time.Duration, error) {
 	if q.format, q.width, err = h.readFormat(c); err != nil {
 		return q, 0, err
 	}
+	q.paint = h.palette(q.width > 0)
 	if err := h.readOutput(c, &q); err != nil {
 		return q, 0, err
 	}
@@ -91,11 +93,13 @@ func (h *host) answerWith(q question, ask func(*store.Tape, query.RowWriter) (qu
 	}
 	coverage := query.NewCoverage(covered, q.window, q.zone)
 	write := func(to io.Writer) error {
-		out, err := query.NewRowWriter(q.format, to, query.FormatOptions{Raw: q.raw, Width: q.width, Coverage: coverage})
+		out, err := query.NewRowWriter(q.format, to, query.FormatOptions{Raw: q.raw, Width: q.width, Paint: q.paint, Coverage: coverage})
 		if err != nil {
 			return err
 		}
-		result, err = ask(tape, query.InZone(out, q.zone))
+		progress := h.startProgress(q.output == "" && q.width > 0)
+		defer progress.stop()
+		result, err = ask(tape, progress.watch(query.InZone(out, q.zone)))
 		return err
 	}
 	if q.output == "" {

@@ -41,7 +41,7 @@ func runMain() int {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	h := &host{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: time.Now, getenv: os.Getenv, width: stdoutWidth}
+	h := &host{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: time.Now, getenv: os.Getenv, width: stdoutWidth, watched: stderrWatched}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
@@ -71,6 +71,7 @@ type host struct {
 	now            func() time.Time
 	getenv         func(string) string
 	width          func() (columns int, terminal bool) // of stdout
+	watched        func() bool                         // whether stderr is a terminal; nil: it is none
 
 	interrupt atomic.Pointer[func()] // what Ctrl-C does instead of ending the program
 }
@@ -125,6 +126,9 @@ func stdoutWidth() (int, bool) {
 	}
 	return width, true
 }
+
+// stderrWatched reports whether stderr is a terminal.
+func stderrWatched() bool { return term.IsTerminal(int(os.Stderr.Fd())) }
 
 // signalError is the error of a command that a signal stopped.
 type signalError struct{ signal syscall.Signal }

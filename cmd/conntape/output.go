@@ -105,7 +105,7 @@ func (h *host) readOutput(c *cli.Context, q *question) error {
 	if err := checkOutput(q.output, q.dir); err != nil {
 		return err
 	}
-	q.width = 0
+	q.width, q.paint = 0, false
 	if !c.IsSet("format") {
 		if q.format = formatOf(q.output); q.format == "" {
 			q.format = "csv"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -114,5 +115,37 @@ func TestShellOnTerminal(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(state, "conntape", "history")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("history: %v, %v", info, err)
+	}
+}
+
+// On a terminal a table has colours, unless NO_COLOR says otherwise; and a question
+// that takes longer than a second says that it is at work.
+func TestColoursAndProgressOnTerminal(t *testing.T) {
+	tape := filepath.Join(t.TempDir(), "tape")
+	if err := writeFixture(tape, "incident"); err != nil {
+		t.Fatal(err)
+	}
+	for _, noColor := range []string{"", "1"} {
+		c := startOnTerminal(t, 200, []string{"NO_COLOR=" + noColor}, "query", "recent", "--dir", tape, "--limit", "5")
+		if code := c.end(); code != exitDone || !strings.Contains(c.shown.String(), "unreachable") {
+			t.Errorf("exit %d: %s", code, &c.shown)
+		}
+		if painted := strings.Contains(c.shown.String(), "\x1b[33munreachable\x1b[0m"); painted != (noColor == "") {
+			t.Errorf("NO_COLOR=%s: %q", noColor, &c.shown)
+		}
+	}
+	h, _, _ := world("")
+	var stderr watched
+	h.stderr, h.watched = &stderr, func() bool { return true }
+	const slow = "with recursive n(i) as (select 1 union all select i+1 from n) select max(i) from n"
+	if err := h.run(context.Background(), []string{"query", "sql", slow, "--dir", tape, "--timeout", "2500ms", "--format", "csv"}); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(stderr.String(), "conntape: rows") {
+		t.Errorf("no progress: %q", &stderr)
+	}
+	stderr.buf.Reset()
+	if err := h.run(context.Background(), []string{"query", "recent", "--dir", tape}); err != nil || strings.Contains(stderr.String(), "conntape: rows") {
+		t.Errorf("progress of a quick answer: %q, %v", &stderr, err)
 	}
 }
