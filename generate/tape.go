@@ -54,3 +54,59 @@ func WriteDemo(dir string, seed uint64, end time.Time) (connections int, err err
 
 // ErrNotEmpty is the error of a directory that holds something already.
 var ErrNotEmpty = errors.New("the directory is not empty")
+
+// WriteTape writes the connections of a stream to a new tape of that many segments,
+// all but the last of them sealed, as on a host that is recording. Its times are those of this host's clock at the
+// stream's times since boot, which may lie ahead.
+func WriteTape(dir string, s *Stream, segments int) error {
+	now, err := store.ReadAnchor("start")
+	if err != nil {
+		return err
+	}
+	begin := store.Anchor{Boot: s.o.Begin, Real: now.Real - int64(now.Boot) + int64(s.o.Begin), Kind: "start"}
+	w, err := store.OpenWriter(dir, store.WriterOptions{
+		Version: "bench", Backend: "fexit", Kernel: "6.12.0", Host: "web1",
+		BootID: "00000000-0000-4000-8000-000000000001", Now: begin,
+	})
+	if err != nil {
+		return err
+	}
+	written, part := 0, (s.o.Connections+segments-1)/segments
+	counters := store.Counters{}
+	var rows []store.Connection
+	for {
+		rows = s.Batch(rows[:0], min(batchRows, part-written%part))
+		if len(rows) == 0 {
+			break
+		}
+		written += len(rows)
+		counters = store.Counters{"seen": uint64(written), "stored": uint64(written)}
+		err := w.Append(store.Batch{Connections: rows, Counters: counters, Now: rows[len(rows)-1].BootTime})
+		if err == nil && written%part == 0 && written < s.o.Connections {
+			_, full := w.Segment()
+			if err = w.Rotate(); err == nil {
+				err = waitSealed(full)
+			}
+		}
+		if err != nil {
+			return errors.Join(err, w.Close(store.Gap{From: s.end()}, counters))
+		}
+	}
+	return w.Close(store.Gap{From: s.end()}, counters)
+}
+
+// waitSealed waits until a segment that is full was sealed, which is done in the
+// background: then nobody may write to its file.
+func waitSealed(path string) error {
+	const patience, pause = 10 * time.Minute, 20 * time.Millisecond
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(pause) {
+		info, err := os.Stat(path)
+		if err != nil {
+			return fmt.Errorf("wait for sealing: %w", err)
+		}
+		if info.Mode().Perm()&0o222 == 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("wait for sealing: %s was not sealed in %v", path, patience)
+}
