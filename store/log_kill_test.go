@@ -57,7 +57,7 @@ func playLogged(args []string) error {
 // evolve: nothing is wrong with the tape, and it has every checkpoint that was
 // given away.
 func TestKillLogged(t *testing.T) {
-	rounds := tamperRounds(t, 25)
+	rounds := tamperRounds(t, 15)
 	if testing.Short() {
 		rounds = 5
 	}

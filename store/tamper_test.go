@@ -155,7 +155,7 @@ func TestTamper(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return c.boot
+		return c.boot + 1<<52
 	}
 
 	for _, c := range []struct {

@@ -43,6 +43,7 @@ type loggedSegment struct {
 	start    *tapelog.Leaf // of the recorder that first spoke of it
 	seals    []tapelog.Leaf
 	points   []chainPoint // checkpoints, in order
+	clocks   []clockPoint // at checkpoints, until it is sealed
 	gaps     []tapelog.Leaf
 	last     *tapelog.Leaf // last checkpoint or stop
 	aside    bool
@@ -104,6 +105,7 @@ func (b *logBook) take(l tapelog.Leaf) error {
 		}
 		s.reach(l)
 		s.last = &l
+		s.clocks = append(s.clocks, clockPoint{l.Seq, l.Boot, l.Real})
 	case tapelog.KindGap:
 		if l.Cause == CauseStorage {
 			s.aside = true
@@ -112,6 +114,7 @@ func (b *logBook) take(l tapelog.Leaf) error {
 		}
 	case tapelog.KindSeal:
 		s.reach(l)
+		s.clocks = nil // its hash says more
 		b.seal(s, l)
 	case tapelog.KindExpiry:
 		b.expire(s, l)

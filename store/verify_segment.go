@@ -176,7 +176,7 @@ func (s *segmentVerifier) look(conn *sqlite.Conn) error {
 		return err
 	}
 	s.checkIdentity()
-	for _, check := range []func(*sqlite.Conn) error{s.checkPages, s.checkSummaries, s.checkCounters, s.checkLedger, s.checkGaps, s.checkChain} {
+	for _, check := range []func(*sqlite.Conn) error{s.checkPages, s.checkSummaries, s.checkCounters, s.checkLedger, s.checkGaps, s.checkClock, s.checkChain} {
 		if err := check(conn); err != nil {
 			return err
 		}

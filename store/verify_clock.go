@@ -1,0 +1,62 @@
+package store
+
+import (
+	"sort"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// clockSlack is how far the wall clock of a segment may be from that of the log:
+// between two anchors, a minute apart, a clock that is being disciplined can run
+// a tenth fast or slow.
+const clockSlack = 10 * time.Second
+
+// clockPoint is what both clocks said at a leaf.
+type clockPoint struct {
+	leaf int64
+	boot uint64 // CLOCK_BOOTTIME, ns
+	real int64  // CLOCK_REALTIME, ns since the Unix epoch
+}
+
+// checkClock compares the wall clock that the segment shows its times on with the
+// one that the log noted every 10 s. Only where two leaves in a row disagree is it
+// an alarm: one may have been written in the instant between a step of the clock
+// and its being noticed.
+func (s *segmentVerifier) checkClock(conn *sqlite.Conn) error {
+	if s.book == nil || s.hashed || len(s.book.clocks) == 0 {
+		return nil
+	}
+	type row struct{ from, offset int64 }
+	var rows []row
+	err := execOn(conn, func(q *sqlite.Stmt) error {
+		rows = append(rows, row{q.ColumnInt64(0), q.ColumnInt64(1)})
+		return nil
+	}, `SELECT id, offset_ns FROM clock ORDER BY id`)
+	if err != nil {
+		return err
+	}
+	right, wrong := time.Time{}, false
+	for _, p := range s.book.clocks {
+		at := int64(p.boot) + s.offset
+		if at < s.seg.created || at > s.heartbeat {
+			continue
+		}
+		i := sort.Search(len(rows), func(i int) bool { return rows[i].from > at })
+		shown := at
+		if i > 0 {
+			shown += rows[i-1].offset
+		}
+		off := time.Duration(shown - p.real)
+		switch {
+		case off.Abs() <= clockSlack:
+			right, wrong = wallTime(p.real), false
+		case wrong:
+			s.fail(right, "the wall clock that it shows its times on is %v off the one that the log noted (leaf %d)", off.Round(time.Second), p.leaf)
+			return nil
+		default:
+			wrong = true
+		}
+	}
+	return nil
+}
