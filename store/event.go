@@ -119,7 +119,8 @@ type Connection struct {
 
 	// Update says that this is no new row: the row already written for
 	// (BootTime, Cookie) gets this Shape, because the connect has returned
-	// meanwhile. When that row is in an earlier segment nothing is changed.
+	// meanwhile. A row of the segment before is changed too, as long as that
+	// waits to be sealed; when there is none, the update is counted as missed.
 	Update bool
 }
 

@@ -105,7 +105,9 @@ func (w *Writer) hold(r Request) (*Hold, error) {
 	if err := w.closeFor(h); err != nil {
 		return nil, err
 	}
-	w.waitForKeeper(func(s *stored) bool { return h.overlaps(s.from, s.to) })
+	inRange := func(s *stored) bool { return h.overlaps(s.from, s.to) }
+	w.hasten(inRange)
+	w.waitForKeeper(inRange)
 	w.holding.Lock()
 	defer w.holding.Unlock()
 	chosen, bytes := w.overlapping(h)

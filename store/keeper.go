@@ -41,6 +41,7 @@ func (w *Writer) wakeKeeper() {
 // stopKeeper lets the keeper finish what it has, for a while, and ends it. What
 // is not sealed by then is sealed by the next recorder.
 func (w *Writer) stopKeeper() {
+	w.hasten(func(*stored) bool { return true })
 	close(w.quit)
 	select {
 	case <-w.kept:
@@ -56,6 +57,18 @@ func (w *Writer) stopKeeper() {
 	}
 	w.mu.Unlock()
 	<-w.kept
+}
+
+// hasten has segments sealed that wait for results of connects.
+func (w *Writer) hasten(which func(*stored) bool) {
+	w.mu.Lock()
+	for _, s := range w.catalog.list {
+		if s.seg != nil && which(s) {
+			s.notBefore = time.Time{}
+		}
+	}
+	w.mu.Unlock()
+	w.wakeKeeper()
 }
 
 func (w *Writer) keep() {

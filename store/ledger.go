@@ -171,7 +171,7 @@ func (s *segment) write(b *Batch, state string, more func(*segment) error) error
 		if err := more(s); err != nil {
 			return err
 		}
-		if s.missedUpdates != missed {
+		if s.missedUpdates != s.counted[missedUpdatesCounter] {
 			counters = maps.Clone(counters)
 			if counters == nil {
 				counters = Counters{}

@@ -91,20 +91,26 @@ func (w *Writer) rotate(reason string) error {
 		return err
 	}
 	w.seg = seg
-	w.handOver(old)
+	closed := w.handOver(old)
+	if reason != ReasonRequest && w.pendingOutcomes() {
+		w.mu.Lock()
+		closed.notBefore = time.Now().Add(outcomePatience)
+		w.mu.Unlock()
+	}
 	w.remember()
 	return nil
 }
 
 // handOver gives a segment that takes no more batches to the keeper, which is to
 // be woken once there is room for what it does.
-func (w *Writer) handOver(s *segment) {
+func (w *Writer) handOver(s *segment) *stored {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	closed := &stored{number: s.number, path: s.path, bytes: s.bytes(),
 		from: s.created + s.wallStep, to: s.heartbeat + s.wallStep, seg: s}
 	closed.await()
 	w.catalog.add(closed)
+	return closed
 }
 
 // clockOf returns the offset of a new segment's clock from CLOCK_BOOTTIME, and

@@ -31,6 +31,8 @@ type rowWriter struct {
 	single  *sqlite.Stmt
 	size    int // rows a statement, for benchmarks; 0 = rowsPerStatement
 
+	missed []Connection // updates of the batch whose row is not in this segment
+
 	order []int32 // scratch: indexes of a batch in order of time
 	ids   []int64 // scratch: ids bound to many
 }
@@ -61,6 +63,8 @@ func (w *rowWriter) prepare() (err error) {
 
 // write inserts the connections of a batch, then applies its updates.
 func (w *rowWriter) write(conns []Connection) error {
+	clear(w.missed)
+	w.missed = w.missed[:0]
 	if len(conns) == 0 {
 		return nil
 	}
@@ -270,15 +274,10 @@ func (w *rowWriter) update(c *Connection) error {
 		return err
 	case id == 0:
 		s.missedUpdates++
+		w.missed = append(w.missed, *c)
 		return nil
 	case shape == refs.shape:
 		return nil
 	}
-	// Its first shape in this batch is what it had before.
-	err = s.exec(`INSERT OR IGNORE INTO changed (id, batch, shape) VALUES (?, ?, ?)`, id, s.chainer.batch, shape)
-	if err != nil {
-		return err
-	}
-	s.chainer.changes[id] = refs.shape
-	return s.exec(`UPDATE connection SET shape = ? WHERE id = ?`, refs.shape, id)
+	return s.changeShape(id, shape, refs.shape)
 }

@@ -202,6 +202,7 @@ func (w *Writer) append(batch *Batch, state string) error {
 	}
 	if err == nil {
 		w.written(batch)
+		w.giveOutcomes()
 		if err := w.seg.checkpoint(); err != nil && !isFull(err) {
 			w.setAside(err) // the batch is safe; the next one goes elsewhere
 		}

@@ -1,0 +1,123 @@
+package store
+
+import (
+	"time"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// A connect that takes long is written before it has returned, and given its result
+// later. When the segment was closed in between, its row is in the one before. So
+// that the result is not lost, sealing of a segment that was closed in the course
+// of recording waits for as long as a connect can take, if any had not returned.
+
+// outcomePatience is how long sealing waits: a SYN is sent again for 127 s
+// (tcp_syn_retries = 6).
+const outcomePatience = 150 * time.Second
+
+// pendingOutcomes reports whether rows were written of attempts that have not
+// returned, by what the recorder counts.
+func (w *Writer) pendingOutcomes() bool { return w.counted["in_flight_stored"] > w.counted["updated"] }
+
+// giveOutcomes gives rows of the segment before the results that the active one
+// has no row for. What cannot be given stays counted as missed.
+func (w *Writer) giveOutcomes() {
+	missed := w.seg.rows.missed
+	if len(missed) == 0 {
+		return
+	}
+	before := w.claim(w.seg.previous)
+	if before == nil {
+		return
+	}
+	found, err := before.seg.writeOutcomes(missed)
+	if err == nil {
+		w.seg.missedUpdates -= uint64(found) // written with the next batch
+		err = before.seg.checkpoint()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before.bytes = before.seg.bytes()
+	close(before.done)
+	before.done = nil
+	if err != nil {
+		w.log.Error("results of connects not written", "path", before.path, "error", err)
+		before.settle(aside)
+		w.aside = append(w.aside, before.seg)
+	}
+}
+
+// claim returns the stored segment of that number, if it waits for results, for the
+// caller alone: who sealed or removed it would have to wait until its done is closed.
+func (w *Writer) claim(number int) *stored {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.catalog.find(number)
+	if s == nil || s.state != unsealed || s.seg == nil || s.done != nil || !time.Now().Before(s.notBefore) {
+		return nil
+	}
+	s.stop, s.done = make(chan struct{}), make(chan struct{})
+	return s
+}
+
+// writeOutcomes gives rows that were written before their result that result, in a
+// transaction of its own, and returns how many there were. It goes by values: what
+// the writer remembers of rows is of the active segment.
+func (s *segment) writeOutcomes(conns []Connection) (found int, err error) {
+	var chain [32]byte
+	var after marks
+	err = s.inTransaction(func() (err error) {
+		s.chainer.begin(s.batches + 1)
+		for i := range conns {
+			ok, err := s.giveOutcome(&conns[i])
+			if err != nil {
+				return err
+			}
+			if ok {
+				found++
+			}
+		}
+		if chain, after, err = s.chainer.end(s.conn, s.rows.maxID); err != nil {
+			return err
+		}
+		return s.exec(`UPDATE segment SET batches = ?, committed_ns = ?`, s.batches+1, time.Now().UnixNano())
+	})
+	if err != nil {
+		return 0, err
+	}
+	s.batches++
+	s.chainer.chain, s.chainer.marks = chain, after
+	return found, nil
+}
+
+func (s *segment) giveOutcome(c *Connection) (found bool, err error) {
+	var cookie any
+	if c.Cookie != 0 {
+		cookie = int64(c.Cookie)
+	}
+	id, was := int64(0), int64(0)
+	err = s.query(func(q *sqlite.Stmt) error { id, was = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
+		`SELECT c.id, c.shape FROM connection c JOIN task t ON t.id = c.task JOIN endpoint e ON e.id = c.remote
+		WHERE c.id >= ?1 AND c.id < ?1 + ?2 AND c.cookie IS ?3 AND t.tid = ?4 AND e.address = ?5 AND e.port = ?6 AND e.family = ?7
+		ORDER BY c.id LIMIT 1`,
+		s.at(c.BootTime), updateWindow, cookie, c.Task.Tid, c.Remote.Address, int64(c.Remote.Port), int64(c.Remote.Family))
+	if err != nil || id == 0 {
+		return false, err
+	}
+	shape, err := s.intern.addShape(c.Shape)
+	if err != nil || shape == was {
+		return err == nil, err
+	}
+	return true, s.changeShape(id, was, shape)
+}
+
+// changeShape gives a row another shape, so that the chain can be replayed.
+func (s *segment) changeShape(id, was, shape int64) error {
+	// Its first shape in this batch is what it had before.
+	err := s.exec(`INSERT OR IGNORE INTO changed (id, batch, shape) VALUES (?, ?, ?)`, id, s.chainer.batch, was)
+	if err != nil {
+		return err
+	}
+	s.chainer.changes[id] = shape
+	return s.exec(`UPDATE connection SET shape = ? WHERE id = ?`, shape, id)
+}
