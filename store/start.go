@@ -68,17 +68,19 @@ func (w *Writer) findSegments() (numbers []int, newest int, err error) {
 	if numbers, _, err = listSegments(w.dir); err != nil {
 		return nil, 0, err
 	}
-	for len(numbers) > 0 {
-		newest := numbers[len(numbers)-1]
-		path := filepath.Join(w.dir, segmentName(newest))
+	numbers = slices.DeleteFunc(numbers, func(n int) bool {
+		path := filepath.Join(w.dir, segmentName(n))
 		if !stillborn(path) {
-			return numbers, newest, nil
+			return false
 		}
 		w.log.Warn("unfinished segment removed", "path", path)
 		removeSegment(path)
-		numbers = numbers[:len(numbers)-1]
+		return true
+	})
+	if len(numbers) > 0 {
+		newest = numbers[len(numbers)-1]
 	}
-	return nil, 0, nil
+	return numbers, newest, nil
 }
 
 // addToCatalog adds a segment that is not gone on with.
