@@ -14,8 +14,9 @@ package store
 // told before the file goes, so that no file is ever gone without a word.
 type Event interface{ isEvent() }
 
-// RunStarted says that a recorder has the tape. It is the first event of each,
-// but for those of the segment that it begins or continues.
+// RunStarted says that a recorder has the tape. It is the first event of each, but
+// for that of the segment that it begins. On a full disk it comes twice: before what
+// has to be removed first, with the newest segment, and when recording begins.
 type RunStarted struct {
 	TapeID  string
 	Segment int // the active one

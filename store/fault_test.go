@@ -206,6 +206,44 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// A recorder that starts on a full disk makes room for itself, and says so.
+func TestStartOnFullDisk(t *testing.T) {
+	mount := t.TempDir()
+	if err := unix.Mount("tmpfs", mount, "tmpfs", 0, "size=8m"); err != nil {
+		t.Skipf("needs to mount a tmpfs: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(mount, unix.MNT_DETACH) })
+	dir := filepath.Join(mount, "tape")
+	w := mustOpenWriter(t, dir, options(999*second))
+	l := newLoad(20, 50)
+	w.now = func(string) (Anchor, error) { return at(l.boot), nil }
+	conns := make([]Connection, 30_000)
+	for range 3 {
+		l.fill(conns)
+		mustAppend(t, w, l.batch(conns))
+		if err := w.Rotate(); err != nil {
+			t.Fatal(err)
+		}
+		waitSealed(t, w)
+	}
+	mustClose(t, w, l.boot)
+	if err := os.WriteFile(filepath.Join(mount, "ballast"), make([]byte, 8<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	h := &heard{}
+	o := options(l.boot + second)
+	o.Events = h.listen
+	w = mustOpenWriter(t, dir, o)
+	mustAppend(t, w, Batch{Connections: []Connection{newWorld().connection(l.boot + 2*second)}, Now: l.boot + 2*second})
+	mustClose(t, w, l.boot+3*second)
+	if len(h.lines) < 3 || h.lines[0] != "RunStarted 4" || !strings.HasPrefix(h.lines[1], "SegmentExpired ") || !strings.HasSuffix(h.lines[1], ".db: full") {
+		t.Errorf("events: %q", h.lines)
+	}
+	if got := one(t, mustOpenTape(t, dir).Conn(), "SELECT count(*) > 0 FROM gaps WHERE cause = 'full' AND to_ns > from_ns"); got != "1" {
+		t.Error("no gap tells what was removed")
+	}
+}
+
 // turnBatch is the number of connections in each batch of playTurn.
 const turnBatch = 200
 

@@ -45,8 +45,7 @@ func lockTape(dir string, now time.Time) (*tapeLock, error) {
 	}
 	text := fmt.Sprintf("pid %d since %s\n", os.Getpid(), now.UTC().Format(time.RFC3339))
 	if err := writeHolder(file, text); err != nil {
-		file.Close()
-		return nil, &Error{Op: "write tape lock", Path: path, Err: bare(err)}
+		file.Truncate(0) // a disk that is full: then the holder has no name
 	}
 	return &tapeLock{file: file}, nil
 }

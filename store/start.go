@@ -18,6 +18,7 @@ func (w *Writer) openSegment() error {
 		return &Error{Op: "open tape", Path: w.dir, Err: err}
 	}
 	w.loadCatalog(numbers, newest)
+	w.makeRoomToStart(newest)
 	w.last.number, w.last.batches = newest, -1
 	if newest == 0 {
 		return w.begin(ReasonFirst, func(s *segment) error {
@@ -57,6 +58,25 @@ func (w *Writer) openSegment() error {
 		return w.beginAfter(path, err)
 	}
 	return nil
+}
+
+// startBytes is what a recorder needs to begin: a new segment and its WAL, and the
+// end of the one before.
+const startBytes = 2 << 20
+
+// makeRoomToStart removes the oldest segments when a disk is so full that recording
+// could not even begin: a recorder that ends at once would be started for ever.
+func (w *Writer) makeRoomToStart(newest int) {
+	for told := false; ; told = true {
+		d, err := readDisk(w.dir)
+		if err != nil || d.free >= startBytes && d.files >= fullFiles || w.catalog.oldest() == nil {
+			return
+		}
+		if !told {
+			w.tell(RunStarted{TapeID: w.lookAtEnd(filepath.Join(w.dir, segmentName(newest))).tapeID, Segment: newest, BootID: w.o.BootID, At: w.o.Now})
+		}
+		w.expireOldest(ExpiredFull)
+	}
 }
 
 // nothingMore fills a segment whose predecessor says what was before it.
