@@ -1,0 +1,325 @@
+// Command duckdb measures how fast conntape answers over ten million connections, and
+// beside each question the same one in DuckDB over the same rows. It is a module of its
+// own, for DuckDB needs cgo and the product has none.
+//
+//	go run . -dir /var/tmp/bench > table.md
+//
+// The directory keeps the tape, which is made once. Every question is asked by a
+// process of its own, whose start is part of its time; the program is dropped from the
+// page cache before, the tape is not. DuckDB has its own copy of the rows, one flat
+// table of eleven columns with every name in each row, in a file of its own, opened before its time
+// begins.
+package main
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	_ "github.com/duckdb/duckdb-go/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/generate"
+)
+
+func main() {
+	dir := flag.String("dir", "", "directory that keeps the tape and the copy of DuckDB")
+	rounds := flag.Int("rounds", 3, "how often each question is asked; the median counts")
+	connections := flag.Int("connections", generate.Issue5().Connections, "connections on the tape")
+	flag.Parse()
+	if err := run(*dir, *rounds, *connections, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "duckdb: error:", err)
+		os.Exit(1)
+	}
+}
+
+// question is asked of both.
+type question struct {
+	name   string
+	words  string // after "conntape", parted by |
+	budget time.Duration
+	duck   string // the same in DuckDB; "" when there is no such
+	rows   bool   // it is measured in rows a second
+}
+
+// flatSQL are the columns that DuckDB has a copy of.
+const flatSQL = "select time_ns, process_id, pid, exe, cmdline, user, container, remote_address, remote_port, outcome, count from connections"
+
+// questions are those of the table, with their budgets.
+func questions(indicators, since string) []question {
+	return []question{
+		{"query list", "query|list", 30 * time.Millisecond, "", false},
+		{"who ADDRESS", "query|who|45.155.205.233", 100 * time.Millisecond,
+			"select min(time_ns), max(time_ns), count(*), pid, exe, remote_port, outcome from c where remote_address = '45.155.205.233' group by all", false},
+		{"who CIDR/24", "query|who|10.9.8.0/24", 100 * time.Millisecond,
+			"select min(time_ns), max(time_ns), count(*), pid, exe, remote_address, remote_port, outcome from c where remote_address like '10.9.8.%' group by all", false},
+		{"recent", "query|recent", 100 * time.Millisecond, "select * from c order by time_ns desc limit 50", false},
+		{"gaps", "query|gaps", 100 * time.Millisecond, "", false},
+		{"tree", "query|tree|10070", 100 * time.Millisecond, "", false},
+		{"top", "query|top", 500 * time.Millisecond,
+			"select exe, count(*) n, count(distinct (remote_address, remote_port)) from c group by exe order by n desc limit 20", false},
+		{"top destination", "query|top|destination", 500 * time.Millisecond,
+			"select remote_address, remote_port, count(*) n, count(distinct exe) from c group by all order by n desc limit 20", false},
+		{"timeline", "query|timeline", 500 * time.Millisecond,
+			"select time_ns // 3600000000000 h, count(*), count(distinct exe), count(distinct (remote_address, remote_port)) from c group by h order by h", false},
+		{"first-seen", "query|first-seen|destination|--since|" + since, 500 * time.Millisecond,
+			"select remote_address, remote_port, min(time_ns) f, count(*) from c group by all having f >= epoch_ns(timestamp '" + strings.TrimSuffix(since, "Z") + "')", false},
+		{"rare", "query|rare", 500 * time.Millisecond,
+			"select remote_address, remote_port, count(*) n, min(exe) from c group by all having n <= 3 and count(distinct exe) = 1", false},
+		{"beacons", "query|beacons", 3 * time.Second,
+			`with g as (select exe, "user", container, remote_address, remote_port, time_ns - lag(time_ns) over (partition by exe, "user", container, remote_address, remote_port order by time_ns) gap from c),
+			q as (select exe, "user", container, remote_address, remote_port, count(*) n, quantile_disc(gap, [0.25, 0.5, 0.75]) q from g where gap is not null group by all having n >= 5)
+			select * from q`, false},
+		{"fanout", "query|fanout", 3 * time.Second,
+			"select process_id, time_ns // 30000000000 slot, count(distinct remote_address) a, count(distinct remote_port) from c group by all having a >= 20", false},
+		{"match, 100,000 indicators", "query|match|--indicators|" + indicators, time.Second,
+			"select count(*), min(time_ns), exe, remote_address from c join i on c.remote_address = i.address group by all", false},
+		{"export of a day to CSV, 43 columns", "export|--since|" + since + "|--output|OUTPUT", 0, "", true},
+		{"the same, 11 columns", "query|sql|" + flatSQL + "|--since|" + since + "|--output|OUTPUT", 0,
+			"copy (select * from c where time_ns >= epoch_ns(timestamp '" + strings.TrimSuffix(since, "Z") + "')) to 'OUTPUT' (header)", true},
+	}
+}
+
+func run(dir string, rounds, connections int, out io.Writer) error {
+	if dir == "" {
+		return fmt.Errorf("give a directory that has room: -dir")
+	}
+	tape, program, indicators := filepath.Join(dir, "tape"), filepath.Join(dir, "conntape"), filepath.Join(dir, "indicators.txt")
+	if _, err := os.Stat(tape); err != nil {
+		o := generate.Issue5()
+		o.Connections = connections
+		progress("writing the tape")
+		if err := generate.WriteTape(tape, generate.New(o), 8); err != nil {
+			return err
+		}
+	}
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "./cmd/conntape")
+	build.Dir, build.Stderr = "../..", os.Stderr
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("build conntape: %w", err)
+	}
+	if err := writeIndicators(indicators); err != nil {
+		return err
+	}
+	b := &bench{dir: dir, tape: tape, program: program, rounds: rounds}
+	duck, err := openDuck(b, filepath.Join(dir, "copy.duckdb"), indicators)
+	if err != nil {
+		return err
+	}
+	defer duck.Close()
+	end, err := b.output("query", "sql", "select max(time_ns) from connections where time_ns > (select max(from_ns) from segments)", "--quiet", "--format", "csv")
+	if err != nil {
+		return err
+	}
+	var ns int64
+	if _, err := fmt.Sscan(strings.Fields(end)[1], &ns); err != nil {
+		return fmt.Errorf("read the end of the tape: %w", err)
+	}
+	since := time.Unix(0, ns).UTC().Add(-24 * time.Hour).Truncate(time.Hour).Format(time.RFC3339)
+
+	fmt.Fprintf(out, "%d connections in 8 segments; %d processors, load %s; the median of %d. Beside it DuckDB with a flat copy.\n\n", connections, runtime.NumCPU(), load(), rounds)
+	fmt.Fprintln(out, "| question | budget | conntape | kept | memory | DuckDB | conntape / DuckDB |")
+	fmt.Fprintln(out, "| --- | ---: | ---: | --- | ---: | ---: | ---: |")
+	for _, q := range questions(indicators, since) {
+		progress("%s", q.name)
+		row, err := b.measure(q, duck)
+		if err != nil {
+			return fmt.Errorf("%s: %w", q.name, err)
+		}
+		fmt.Fprintln(out, row)
+	}
+	return nil
+}
+
+// bench is one run.
+type bench struct {
+	dir, tape, program string
+	rounds             int
+}
+
+// measure asks one question of both, in turns, and returns its row of the table.
+func (b *bench) measure(q question, duck *sql.DB) (string, error) {
+	var ours, theirs []time.Duration
+	var memory int64
+	for range b.rounds {
+		took, rss, err := b.ask(strings.Split(strings.ReplaceAll(q.words, "OUTPUT", filepath.Join(b.dir, "export.csv")), "|")...)
+		if err != nil {
+			return "", err
+		}
+		ours, memory = append(ours, took), max(memory, rss)
+		if q.duck != "" {
+			started := time.Now()
+			if err := drain(duck, strings.ReplaceAll(q.duck, "OUTPUT", filepath.Join(b.dir, "export-duckdb.csv"))); err != nil {
+				return "", err
+			}
+			theirs = append(theirs, time.Since(started))
+		}
+	}
+	rows := 0
+	if q.rows {
+		var err error
+		if rows, err = countLines(filepath.Join(b.dir, "export.csv")); err != nil {
+			return "", err
+		}
+	}
+	took := median(ours)
+	budget, kept := q.budget.String(), "yes"
+	shown := func(d time.Duration) string { return d.Round(time.Millisecond).String() }
+	switch {
+	case q.rows:
+		const least = 400_000
+		rate := func(d time.Duration) float64 { return float64(rows) / d.Seconds() }
+		budget = "400,000 rows/s"
+		if rate(took) < least {
+			kept = fmt.Sprintf("**no: %.1f ×**", least/rate(took))
+		}
+		shown = func(d time.Duration) string { return fmt.Sprintf("%.0f rows/s", rate(d)) }
+	case took > q.budget:
+		kept = fmt.Sprintf("**no: %.1f ×**", took.Seconds()/q.budget.Seconds())
+	}
+	duckShown, ratio := "–", "–"
+	if len(theirs) > 0 {
+		duckShown, ratio = shown(median(theirs)), fmt.Sprintf("%.2f", took.Seconds()/median(theirs).Seconds())
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s | %d MB | %s | %s |", q.name, budget, shown(took), kept, memory>>20, duckShown, ratio), nil
+}
+
+// ask runs the program once and returns its time and the most memory that it had.
+func (b *bench) ask(words ...string) (time.Duration, int64, error) {
+	if err := dropFromCache(b.program); err != nil {
+		return 0, 0, err
+	}
+	args := append(words, "--dir", b.tape, "--quiet", "--format", "csv")
+	if words[0] == "query" && words[1] == "list" {
+		args = words
+	}
+	cmd := exec.Command(b.program, args...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	started := time.Now()
+	err := cmd.Run()
+	took := time.Since(started)
+	if code := cmd.ProcessState.ExitCode(); err != nil && code != 3 {
+		return 0, 0, fmt.Errorf("conntape %s: %w: %s", strings.Join(words, " "), err, &stderr)
+	}
+	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return took, 0, nil
+	}
+	return took, usage.Maxrss << 10, nil
+}
+
+func (b *bench) output(words ...string) (string, error) {
+	out, err := exec.Command(b.program, append(words, "--dir", b.tape)...).Output()
+	return string(out), err
+}
+
+// dropFromCache drops the pages of a file from the page cache.
+func dropFromCache(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+}
+
+// writeIndicators writes 100,000 addresses, a few of which are on the tape.
+func writeIndicators(name string) error {
+	var b strings.Builder
+	for i := range 100_000 - 2 {
+		fmt.Fprintf(&b, "%d.%d.%d.%d\n", 198+i>>16, i>>8&255, i&255, 1)
+	}
+	b.WriteString("45.155.205.233\n203.0.113.99\n")
+	return os.WriteFile(name, []byte(b.String()), 0o600)
+}
+
+// openDuck opens DuckDB with the rows of the tape, which it reads once from a CSV that
+// the program has exported.
+func openDuck(b *bench, name, indicators string) (*sql.DB, error) {
+	_, missing := os.Stat(name)
+	db, err := sql.Open("duckdb", name)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	if missing != nil {
+		progress("copying the rows to DuckDB")
+		export := filepath.Join(b.dir, "export.csv")
+		if _, _, err := b.ask("query", "sql", flatSQL, "--output", export); err != nil {
+			return nil, err
+		}
+		if _, err := db.Exec("create table c as select * from read_csv('" + export + "', header = true)"); err != nil {
+			return nil, fmt.Errorf("read rows: %w", err)
+		}
+	}
+	_, err = db.Exec("create or replace temp table i as select column0 address from read_csv('" + indicators + "', header = false, columns = {'column0': 'VARCHAR'})")
+	return db, err
+}
+
+// drain reads every row of an answer.
+func drain(db *sql.DB, query string) error {
+	rows, err := db.QueryContext(context.Background(), query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		return err
+	}
+	cells := make([]any, len(columns))
+	for i := range cells {
+		cells[i] = new(any)
+	}
+	for rows.Next() {
+		if err := rows.Scan(cells...); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// countLines returns how many rows a CSV file has, without its header.
+func countLines(name string) (int, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	n, part := -1, make([]byte, 1<<20)
+	for {
+		got, err := f.Read(part)
+		n += bytes.Count(part[:got], []byte("\n"))
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+func median(times []time.Duration) time.Duration {
+	slices.Sort(times)
+	return times[len(times)/2]
+}
+
+func load() string {
+	text, _ := os.ReadFile("/proc/loadavg")
+	return strings.Fields(string(text) + " ?")[0]
+}
+
+func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }
