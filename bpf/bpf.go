@@ -139,7 +139,7 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 	for _, r := range []*ringbuf.Reader{c.connects, c.processes} {
 		r.SetDeadline(time.Unix(1, 0)) // long past: they never wait
 	}
-	if c.fill, err = watchFill(c.collection.Maps["connects"]); err != nil {
+	if c.fill, err = watchFill(c.collection.Maps["connects"], c.connects); err != nil {
 		return nil, fmt.Errorf("watch connect ring: %w", err)
 	}
 	for _, h := range plan.hooks {

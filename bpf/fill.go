@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,9 +17,10 @@ import (
 type fill struct {
 	file *os.File
 	conn syscall.RawConn
+	ring *ringbuf.Reader
 }
 
-func watchFill(ring *ebpf.Map) (*fill, error) {
+func watchFill(ring *ebpf.Map, reader *ringbuf.Reader) (*fill, error) {
 	fd, err := unix.FcntlInt(uintptr(ring.FD()), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("copy descriptor: %w", err)
@@ -27,7 +29,7 @@ func watchFill(ring *ebpf.Map) (*fill, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("set nonblocking: %w", err)
 	}
-	f := &fill{file: os.NewFile(uintptr(fd), "ring")}
+	f := &fill{file: os.NewFile(uintptr(fd), "ring"), ring: reader}
 	if f.conn, err = f.file.SyscallConn(); err == nil {
 		err = f.file.SetReadDeadline(time.Time{}) // refuses what cannot be polled
 	}
@@ -38,17 +40,20 @@ func watchFill(ring *ebpf.Map) (*fill, error) {
 	return f, nil
 }
 
-// wait returns nil when a program has woken us, or may have. It returns os.ErrDeadlineExceeded when the deadline has passed,
-// and os.ErrClosed after close.
+// wait returns nil when there is something in the ring already, or when a program has woken us. It returns
+// os.ErrDeadlineExceeded when the deadline has passed, and os.ErrClosed after close.
 func (f *fill) wait(deadline time.Time) error {
 	if err := f.file.SetReadDeadline(deadline); err != nil {
 		return err
 	}
-	asked := false
+	woken := false
 	return f.conn.Read(func(uintptr) bool {
-		again := asked
-		asked = true
-		return again
+		if woken {
+			return true
+		}
+		woken = true
+		// Read has just forgotten the wakeups before it, and there is one a filling.
+		return f.ring.AvailableBytes() > 0
 	})
 }
 
