@@ -129,14 +129,10 @@ func TestSnapshotWhileRecording(t *testing.T) {
 // kill -9 at any instant: the tape opens, is sound, has every batch that was
 // reported, at most the one more that was not, and a gap for each death.
 func TestKill(t *testing.T) {
-	rounds := 25
-	if testing.Short() {
-		rounds = 5
-	}
 	dir := filepath.Join(t.TempDir(), "tape")
 	const batch = 500
 	acknowledged := uint64(0)
-	for round := range rounds {
+	for round := range rounds(5, 10, 25) {
 		cmd := childCommand(t, "write", dir, strconv.Itoa(batch))
 		out, err := cmd.StdoutPipe()
 		if err != nil {

@@ -61,7 +61,11 @@ func Ask(dir string, r Request, o WriterOptions, stop <-chan struct{}) (Answer, 
 	if err != nil {
 		return Answer{}, &Error{Op: "open tape", Path: dir, Err: err}
 	}
-	if numbers, _, err := listSegments(dir); err != nil || len(numbers) == 0 {
+	numbers, _, err := listSegments(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Answer{}, &Error{Op: "open tape", Path: dir, Err: bare(err), Hint: "only the owner of the tape may: run it as root"}
+	}
+	if len(numbers) == 0 {
 		return Answer{}, &Error{Op: "open tape", Path: dir, Err: ErrNoTape, Hint: "name the directory of the tape with --dir"}
 	}
 	a, err := maintain(dir, r, o)
