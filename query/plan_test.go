@@ -202,3 +202,32 @@ func withoutExample(lines []string) []string {
 	}
 	return rest
 }
+
+// An export has the rows of the whole view in the order of time, and is cut where it
+// is told to.
+func TestExportIsTheView(t *testing.T) {
+	tape := generated(t, 3_000, 3)
+	write := func(ask func(RowWriter) (Result, error)) (string, Result) {
+		var out bytes.Buffer
+		to, err := NewRowWriter("csv", &out, FormatOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		result, err := ask(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.String(), result
+	}
+	for _, limit := range []int64{0, 1, 999, 1000, 1001, 2000, 2999, 3000, 3001} {
+		want, first := write(func(out RowWriter) (Result, error) {
+			return Run(context.Background(), tape.Conn(), Request{SQL: "SELECT * FROM connections ORDER BY time_ns", Limit: limit}, out)
+		})
+		got, second := write(func(out RowWriter) (Result, error) {
+			return Export(context.Background(), tape.Conn(), Request{Limit: limit}, out)
+		})
+		if got != want || first != second {
+			t.Errorf("limit %d: %v and %v, %d and %d bytes", limit, first, second, len(want), len(got))
+		}
+	}
+}

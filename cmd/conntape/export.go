@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
 )
 
@@ -67,8 +68,15 @@ func (h *host) export(c *cli.Context) error {
 	if q.output == "" {
 		return usagef(example, "export needs to know the file: --output")
 	}
-	return h.answer(c, q, query.Request{
+	request := query.Request{
 		SQL: "SELECT * FROM " + view + " ORDER BY " + order, Limit: c.Int64("limit"), Timeout: timeout,
 		Clock: query.Clock{Now: h.now(), Zone: q.zone},
+	}
+	if view != "connections" {
+		return h.answer(c, q, request)
+	}
+	_, err = h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+		return query.Export(c.Context, tape.Conn(), request, out)
 	})
+	return err
 }
