@@ -400,7 +400,7 @@ func TestFlipBits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, table := range []string{"connection", "repeat", "task", "process", "endpoint", "shape", "counter", "run"} {
+	for _, table := range []string{"connection", "repeat", "task", "process", "endpoint", "shape", "counter", "run", "batch", "late", "changed"} {
 		if harmless[table] > 0 {
 			t.Errorf("%d bits that altered the table %s were not found", harmless[table], table)
 		}

@@ -35,6 +35,10 @@ func (s *segmentVerifier) checkChain(conn *sqlite.Conn) error {
 	if err == nil {
 		err = c.upTo(s.seg.batches)
 	}
+	if err == nil && c.odd > 0 {
+		c.problem = fmt.Sprintf("what it says of batch %d is not what its rows come to, which are those that the log saw", c.odd)
+		err = errEnough
+	}
 	s.chained = c.matched
 	switch {
 	case err == nil:
@@ -53,6 +57,7 @@ type chainCheck struct {
 	matched int64        // batches up to the last checkpoint that agrees
 	since   time.Time    // of that checkpoint
 	problem string
+	odd     int64 // first batch of which the segment says something else than its rows
 }
 
 // batch takes the hash after a batch, as its rows have it and as the segment says.
@@ -66,7 +71,9 @@ func (c *chainCheck) batch(n int64, chain, said [32]byte) error {
 			c.problem = fmt.Sprintf("the rows of batch %d are not those that were written: after the last checkpoint, rows were altered, added or removed", n)
 			return errEnough
 		}
-		// A checkpoint will not agree either, and says since when.
+		if c.odd == 0 { // a checkpoint will not agree either, or the rows are right
+			c.odd = n
+		}
 	}
 	return nil
 }
