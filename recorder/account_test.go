@@ -1,7 +1,9 @@
 package recorder
 
 import (
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -109,6 +111,18 @@ func TestWhatIsLeftInTheRingIsLost(t *testing.T) {
 				t.Errorf("gaps %+v, want one of %d", gaps, left.lost)
 			}
 		})
+	}
+}
+
+func TestEveryCounterIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/capture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range newLedger(0, 0).counters() {
+		if !strings.Contains(string(text), "`"+name+"`") {
+			t.Errorf("docs/capture.md does not tell what %s counts", name)
+		}
 	}
 }
 
