@@ -161,6 +161,45 @@ func TestCommitThatDoesNotCount(t *testing.T) {
 	}
 }
 
+// Nor is it when other recorders come and seal what they find: the segment that was
+// set aside stays as it is, whether the one after it is active, closed or sealed.
+func TestCommitThatDoesNotCountLater(t *testing.T) {
+	dir := t.TempDir()
+	w := mustOpenWriter(t, dir, options(100*second))
+	w.now = func(string) (Anchor, error) { return at(103 * second), nil }
+	x := newWorld()
+	a, b := Batch{Connections: []Connection{x.connection(101 * second)}}, Batch{Connections: []Connection{x.connection(102 * second)}}
+	mustAppend(t, w, a)
+	mustAppend(t, w, b)
+	w.seg.batches-- // as if the second had failed
+	cause := errors.New("sync failed")
+	w.setAside(cause)
+	if err := w.moveOn(&b, stateActive, cause); err != nil {
+		t.Fatal(err)
+	}
+	dir = crash(t, w)
+	before := hashOfFile(t, filepath.Join(dir, "00000001.db"))
+	for i := range uint64(3) {
+		w = mustOpenWriter(t, dir, options((110+10*i)*second))
+		w.now = func(string) (Anchor, error) { return at((111 + 10*i) * second), nil }
+		mustAppend(t, w, Batch{Connections: []Connection{x.connection((112 + 10*i) * second)}})
+		if err := w.Rotate(); err != nil {
+			t.Fatal(err)
+		}
+		if i > 0 { // the first time it is killed while the second segment waits to be sealed
+			waitSealed(t, w)
+		}
+		dir = crash(t, w)
+		got := one(t, mustOpenTape(t, dir).Conn(), "SELECT count(*), count(DISTINCT time_ns) FROM connections")
+		if want := fmt.Sprintf("%d|%d", 3+i, 3+i); got != want {
+			t.Errorf("recorder %d: %s connections, want %s", i, got, want)
+		}
+		if closedFile(filepath.Join(dir, "00000001.db")) || hashOfFile(t, filepath.Join(dir, "00000001.db")) != before {
+			t.Errorf("recorder %d touched the segment that was set aside", i)
+		}
+	}
+}
+
 // A disk that others have filled, when there is nothing to give up: the batch fails
 // with a hint, nothing is left half done, and with room again recording goes on.
 func TestFullDisk(t *testing.T) {
