@@ -20,6 +20,12 @@
 // still be written is copied (see snapshot.go for why the copy is consistent)
 // and the copy is opened; a closed segment is opened in place, immutable.
 //
+// # Proof
+//
+// A [LogKeeper] listens to the writer and keeps the log of the tape: package
+// tapelog signs and chains it. [VerifyTape] compares a tape with its log.
+// docs/integrity.md says what that proves.
+//
 // # Clocks
 //
 // Every time that is handed in is CLOCK_BOOTTIME in nanoseconds. A segment adds

@@ -35,6 +35,7 @@ type segmentVerifier struct {
 	gapAfter  bool // a gap reaches its end
 	gapBefore bool // a gap reaches its beginning
 
+	stop     <-chan struct{} // closed when nobody waits for the answer
 	problems []Problem
 }
 
@@ -45,6 +46,7 @@ func (s *segmentVerifier) fail(since time.Time, format string, args ...any) {
 
 // run looks at everything.
 func (s *segmentVerifier) run(ctx context.Context) {
+	s.stop = ctx.Done()
 	if s.book == nil && stillborn(s.path) {
 		s.unborn, s.broken = true, true
 		s.tape.note(segmentName(s.number) + " was never more than begun: a recorder was killed while it made it, or is making it now")
@@ -151,7 +153,7 @@ func (s *segmentVerifier) hash(ctx context.Context) (sum [32]byte, size int64, e
 // open reads the segment with SQLite: in place when it is sealed, a copy else.
 func (s *segmentVerifier) open(ctx context.Context) error {
 	look := func(conn *sqlite.Conn) error {
-		conn.SetInterrupt(ctx.Done())
+		conn.SetInterrupt(s.stop)
 		return s.look(conn)
 	}
 	if !needsSnapshot(s.path) {
