@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
 )
 
@@ -49,7 +50,10 @@ func (h *host) querySQL(c *cli.Context) error {
 	if request.SQL, err = h.readSQL(c); err != nil {
 		return err
 	}
-	return h.answer(c, q, request)
+	_, err = h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+		return query.RunSQL(c.Context, tape.Conn(), request, q.window, out)
+	})
+	return err
 }
 
 // readSQL returns the SQL from the argument, the file or stdin.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
 )
 
@@ -177,9 +178,11 @@ func (s *shellState) ask(sql string) error {
 			params[name] = v
 		}
 	}
-	c := *s.c
-	c.Context = ctx
-	return s.h.answer(&c, q, query.Request{SQL: sql, Params: params, Limit: s.limit, Timeout: s.timeout, Clock: clock})
+	request := query.Request{SQL: sql, Params: params, Limit: s.limit, Timeout: s.timeout, Clock: clock}
+	_, err = s.h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+		return query.RunSQL(ctx, tape.Conn(), request, window, out)
+	})
+	return err
 }
 
 // errQuit ends a shell.
