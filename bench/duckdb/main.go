@@ -119,15 +119,17 @@ func run(dir string, rounds, connections int, out io.Writer) error {
 		return err
 	}
 	defer duck.Close()
-	end, err := b.output("query", "sql", "select max(time_ns) from connections where time_ns > (select max(from_ns) from segments)", "--quiet", "--format", "csv")
+	newest, err := b.output("query", "recent", "--limit", "1", "--quiet", "--format", "csv")
 	if err != nil {
 		return err
 	}
-	var ns int64
-	if _, err := fmt.Sscan(strings.Fields(end)[1], &ns); err != nil {
+	_, row, _ := strings.Cut(newest, "\n")
+	cell, _, _ := strings.Cut(row, ",")
+	end, err := time.Parse(time.RFC3339Nano, cell)
+	if err != nil {
 		return fmt.Errorf("read the end of the tape: %w", err)
 	}
-	since := time.Unix(0, ns).UTC().Add(-24 * time.Hour).Truncate(time.Hour).Format(time.RFC3339)
+	since := end.Add(-24 * time.Hour).Truncate(time.Hour).Format(time.RFC3339)
 
 	fmt.Fprintf(out, "%d connections in 8 segments; %d processors, load %s; the median of %d. Beside it DuckDB with a flat copy.\n\n", connections, runtime.NumCPU(), load(), rounds)
 	fmt.Fprintln(out, "| question | budget | conntape | kept | memory | DuckDB | conntape / DuckDB |")
