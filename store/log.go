@@ -26,9 +26,11 @@ type LogOptions struct {
 	MaxBytes int64         // what the tape may take, 0 unbounded
 	MaxAge   time.Duration // how long a segment is kept, 0 for ever
 
-	// Begun is told the first verifier key of a log that is new. May be nil.
-	Begun func(key string)
-	// Checkpoint is told each signed checkpoint once it is on the disk. May be nil.
+	// Begun is told the first verifier key of a log that is new, and Checkpoint the
+	// signed checkpoints once they are on the disk; when they come faster than they
+	// are taken, the newest. Both are called by one goroutine, which holds up nothing
+	// else. May be nil.
+	Begun      func(key string)
 	Checkpoint func(head []byte)
 
 	Logger *slog.Logger // nil: discard
@@ -47,6 +49,7 @@ type LogKeeper struct {
 	clocks func() (logClocks, error)
 
 	partLeaves int64 // of tapelog.Options
+	teller     *logTeller
 
 	writing sync.Mutex   // held while the log is written: for as long as the disk takes
 	log     *tapelog.Log // nil: not open
@@ -81,6 +84,7 @@ func newLogKeeper(dir string, o LogOptions, pause time.Duration) *LogKeeper {
 	if k.logger == nil {
 		k.logger = slog.New(slog.DiscardHandler)
 	}
+	k.teller = newLogTeller(&k.o)
 	go k.tick(pause)
 	return k
 }
@@ -126,6 +130,7 @@ func (k *LogKeeper) Close() error {
 	close(k.quit)
 	<-k.done
 	k.flush()
+	defer k.teller.close() // with nothing locked: it may be that somebody hangs
 	k.writing.Lock()
 	defer k.writing.Unlock()
 	var err error
@@ -208,9 +213,7 @@ func (k *LogKeeper) write(leaf tapelog.Leaf) (taken bool, err error) {
 	if err != nil {
 		return !before && k.log.Pending(), err
 	}
-	if k.o.Checkpoint != nil {
-		k.o.Checkpoint(head)
-	}
+	k.teller.head(head)
 	return true, nil
 }
 
@@ -224,8 +227,8 @@ func (k *LogKeeper) open() error {
 		return fmt.Errorf("open log: %w", err)
 	}
 	k.log = l
-	if key := l.FirstKey(); key != "" && k.o.Begun != nil {
-		k.o.Begun(key)
+	if key := l.FirstKey(); key != "" {
+		k.teller.key(key)
 	}
 	return nil
 }

@@ -166,3 +166,40 @@ func TestLogTicks(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Somebody who takes no checkpoint, such as a system log that hangs, holds up
+// neither the log nor the tape. When they are taken again, it is the newest.
+func TestLogTellerHangs(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	o, k := loggedOptions(dir, 100*second)
+	release := make(chan struct{})
+	var heads [][]byte
+	k.o.Checkpoint = func(head []byte) {
+		<-release
+		heads = append(heads, head)
+	}
+	w := mustOpenWriter(t, dir, o)
+	for range 10 {
+		k.checkpoint()
+	}
+	k.Listen(SegmentExpired{Segment: 7, Why: ExpiredAge})
+	last, err := ReadCheckpoint(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	mustClose(t, w, 110*second)
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(heads) == 0 || len(heads) > 12 {
+		t.Errorf("%d checkpoints", len(heads))
+	}
+	r, err := tapelog.Verify(filepath.Join(dir, logDir), tapelog.VerifyOptions{Head: heads[len(heads)-1]})
+	if err != nil || r.HeadSize != r.Leaves {
+		t.Errorf("the last that was told is of %d leaves of %d, %v", r.HeadSize, r.Leaves, err)
+	}
+	if before, _, err := tapelog.ParseHead(last); err != nil || before.Size > r.HeadSize {
+		t.Errorf("%v, %v", before, err)
+	}
+}
