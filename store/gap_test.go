@@ -226,6 +226,18 @@ func TestSegmentHeld(t *testing.T) {
 	if is, err := os.ReadFile(path); err != nil || !slices.Equal(is, was) {
 		t.Error("the held segment was touched")
 	}
+	defer func() { // when nobody holds it any more it is sealed
+		if err := holder.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		holder.Wait()
+		w := mustOpenWriter(t, dir, options(170*second))
+		waitSealed(t, w)
+		mustClose(t, w, 180*second)
+		if !closedFile(path) {
+			t.Error("the segment was not sealed")
+		}
+	}()
 	tape := mustOpenTape(t, dir)
 	got := one(t, tape.Conn(), "SELECT from_time, to_time, cause, detail FROM gaps WHERE segment = 2 AND to_time IS NOT NULL")
 	want := "2026-01-01T00:01:50.000000000Z|2026-01-01T00:02:30.000000000Z|stopped|00000001.db was left as it is: held by store.test (pid " + itoa(int64(holder.Process.Pid)) + ")"

@@ -14,7 +14,7 @@ import (
 
 const (
 	sealingGrace = 5 * time.Second // that Close gives the keeper to finish
-	sealingRetry = time.Minute     // after a disk that was full
+	sealingRetry = time.Minute     // after a disk that was full, or a reader that holds the file
 )
 
 // hashedSegment is the segment that was sealed last.
@@ -145,7 +145,8 @@ func (w *Writer) nextUnsealed() *stored {
 // sealOne seals s, and lets go of it whatever comes of it.
 func (w *Writer) sealOne(s *stored) {
 	err := w.seal(s)
-	if err != nil && !s.givenUp() && !errors.Is(err, errGivenUp) && !isFull(err) {
+	later := s.givenUp() || errors.Is(err, errGivenUp) || isFull(err) || isBusy(err)
+	if err != nil && !later {
 		w.log.Error("segment not sealed", "path", s.path, "error", err)
 		w.tell(SegmentSetAside{Segment: s.number, File: segmentName(s.number), Batches: -1, Cause: err.Error()})
 	}
@@ -155,7 +156,7 @@ func (w *Writer) sealOne(s *stored) {
 	s.done = nil
 	switch {
 	case err == nil:
-	case s.givenUp(), errors.Is(err, errGivenUp), isFull(err):
+	case later:
 		s.notBefore = time.Now().Add(sealingRetry)
 		w.log.Warn("segment not sealed yet", "path", s.path, "error", err)
 	default:
@@ -188,6 +189,12 @@ func lowerPriority() {
 	_ = unix.Setpriority(unix.PRIO_PROCESS, tid, 19)
 	const whoProcess, bestEffortLowest = 1, 2<<13 | 7 // linux/ioprio.h
 	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, uintptr(tid), bestEffortLowest)
+}
+
+// isBusy reports whether err says that somebody else has the file locked.
+func isBusy(err error) bool {
+	code := sqlite.ErrCode(err).ToPrimary()
+	return code == sqlite.ResultBusy || code == sqlite.ResultLocked
 }
 
 // isFull reports whether err says that the disk is full.

@@ -34,7 +34,7 @@ func (w *Writer) openSegment() error {
 	seg, err := continueSegment(path, newest)
 	if err != nil {
 		w.addToCatalog(newest)
-		if !isDamaged(err) {
+		if !isDamaged(err) && !isBusy(err) { // the keeper sees to those
 			w.spare(newest)
 		}
 		return w.beginAfter(path, err)
