@@ -326,8 +326,8 @@ func maintain(dir string, r Request, o WriterOptions) (Answer, error) {
 	return a, w.lock.release()
 }
 
-// waitForKeeper waits until nothing that among tells of is left to be sealed; nil
-// is everything.
+// waitForKeeper waits until nothing that among tells of is left to be sealed, nil
+// being everything, or the writer is to be closed.
 func (w *Writer) waitForKeeper(among func(*stored) bool) {
 	for ; ; time.Sleep(10 * time.Millisecond) {
 		w.mu.Lock()
@@ -337,7 +337,7 @@ func (w *Writer) waitForKeeper(among func(*stored) bool) {
 		}
 		hurry := w.hurry
 		w.mu.Unlock()
-		if !busy || hurry {
+		if !busy || hurry || w.ending.Load() {
 			return
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -88,6 +89,7 @@ type Writer struct {
 	holding  sync.Mutex    // held while holds are changed
 	requests *os.File      // tells of requests; nil none are answered
 	served   chan struct{} // closed when no more are
+	ending   atomic.Bool   // Close waits: nobody is to wait for sealing
 
 	closed bool
 }
@@ -389,6 +391,7 @@ func (w *Writer) Close(stop Gap, c Counters) error {
 		return &Error{Op: "close tape", Path: w.dir, Err: ErrClosed}
 	}
 	w.closed = true // no request can rotate any more
+	w.ending.Store(true)
 	w.writing.Unlock()
 	w.stopServing()
 	return w.close(stop, c)
