@@ -24,7 +24,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	_ "github.com/duckdb/duckdb-go/v2"
@@ -211,16 +210,43 @@ func (b *bench) ask(words ...string) (time.Duration, int64, error) {
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	started := time.Now()
-	err := cmd.Run()
+	if err := cmd.Start(); err != nil {
+		return 0, 0, err
+	}
+	most := make(chan int64)
+	ended := make(chan struct{})
+	go func() { most <- watchMemory(cmd.Process.Pid, ended) }()
+	err := cmd.Wait()
 	took := time.Since(started)
+	close(ended)
+	memory := <-most
 	if code := cmd.ProcessState.ExitCode(); err != nil && code != 3 {
 		return 0, 0, fmt.Errorf("conntape %s: %w: %s", strings.Join(words, " "), err, &stderr)
 	}
-	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	if !ok {
-		return took, 0, nil
+	return took, memory, nil
+}
+
+// watchMemory returns the most memory that a process had while it was looked at, every
+// few milliseconds. What wait4 tells would hold the memory of this process too, from
+// before the exec.
+func watchMemory(pid int, ended <-chan struct{}) int64 {
+	var most int64
+	for tick := time.NewTicker(5 * time.Millisecond); ; {
+		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err == nil {
+			if _, rest, ok := strings.Cut(string(text), "VmHWM:"); ok {
+				var kilobytes int64
+				if _, err := fmt.Sscan(rest, &kilobytes); err == nil {
+					most = max(most, kilobytes<<10)
+				}
+			}
+		}
+		select {
+		case <-ended:
+			tick.Stop()
+			return most
+		case <-tick.C:
+		}
 	}
-	return took, usage.Maxrss << 10, nil
 }
 
 func (b *bench) output(words ...string) (string, error) {
