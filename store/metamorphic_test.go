@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -26,35 +27,44 @@ func TestSettingsDoNotChangeAnswers(t *testing.T) {
 	}
 	var want []string
 	for _, setting := range []struct{ batch, rotate, perStatement int }{
-		{total, 0, 0}, {1, 2000, 0}, {7, 1000, 3}, {100, 7, 50}, {997, 1, 0}, {2000, 1, 1},
+		{2 * total, 0, 0}, {1, 2000, 0}, {7, 1000, 3}, {100, 7, 50}, {997, 1, 0}, {2000, 1, 1},
 	} {
 		dir := filepath.Join(t.TempDir(), "tape")
 		w := mustOpenWriter(t, dir, options(1000*second))
 		l := newLoad(15, 60)
 		w.now = func(string) (Anchor, error) { return at(l.boot), nil }
-		conns := make([]Connection, total)
-		l.fill(conns)
-		for i := range conns {
-			if i%50 == 0 {
-				conns[i].Count, conns[i].LastBootTime = 3, conns[i].BootTime+500
-			}
-		}
+		events := metamorphicEvents(l, total)
 		end := l.boot
-		batches := 0
-		for from := 0; from < total; from += setting.batch {
-			part := conns[from:min(total, from+setting.batch)]
+		c := Counters{}
+		for n := 0; len(events) > 0; n++ {
+			part := events[:min(len(events), setting.batch)]
+			events = events[len(part):]
 			if w.seg.rows.many == nil {
 				w.seg.rows.size = setting.perStatement
 			}
-			l.boot = part[len(part)-1].BootTime
-			b := Batch{Connections: part, Now: l.boot, Counters: Counters{"seen": uint64(from + len(part)), "stored": uint64(from + len(part))}}
-			if from == 0 {
+			for i := range part {
+				l.boot = max(l.boot, part[i].BootTime)
+				switch {
+				case part[i].Update:
+					c["updated"]++
+				case part[i].Shape.Errno == Unknown:
+					c["in_flight_stored"]++
+					fallthrough
+				default:
+					c["seen"]++
+					c["stored"]++
+				}
+			}
+			b := Batch{Connections: part, Now: l.boot, Counters: maps.Clone(c)}
+			if n == 0 {
 				b.Gaps = []Gap{{From: 1000 * second, To: 1000*second + 5, Cause: "ring full", Lost: 2}}
 			}
 			mustAppend(t, w, b)
-			batches++
-			if setting.rotate > 0 && batches%setting.rotate == 0 && batches/setting.rotate < maxAttached {
-				if err := w.Rotate(); err != nil {
+			if setting.rotate > 0 && n%setting.rotate == setting.rotate-1 && n/setting.rotate < maxAttached-1 {
+				w.writing.Lock()
+				err := w.rotate(ReasonSize)
+				w.writing.Unlock()
+				if err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -76,6 +86,32 @@ func TestSettingsDoNotChangeAnswers(t *testing.T) {
 		}
 		tape.Close()
 	}
+}
+
+// metamorphicEvents are connects, some of which stand for several, and some of
+// which return only after others have begun.
+func metamorphicEvents(l *load, total int) []Connection {
+	conns := make([]Connection, total)
+	l.fill(conns)
+	var events, open []Connection
+	pending := *l.shapes[0]
+	pending.Errno = Unknown
+	for i, c := range conns {
+		if i%50 == 0 {
+			c.Count, c.LastBootTime = 3, c.BootTime+500
+		}
+		if i%97 == 0 {
+			result := c
+			result.Update = true
+			open = append(open, result)
+			c.Shape = &pending
+		}
+		events = append(events, c)
+		if i%97 == 90 {
+			events, open = append(events, open...), nil
+		}
+	}
+	return append(events, open...)
 }
 
 // A reader has the tape open while retention removes everything that it reads: its
