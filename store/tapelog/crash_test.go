@@ -268,3 +268,45 @@ func TestFullForLong(t *testing.T) {
 		t.Errorf("%v, %+v", err, r)
 	}
 }
+
+// Each operation fails in turn while a log is begun, once or for good, with and
+// without a crash after it: the next try begins it.
+func TestEachOperationOfTheBeginningFails(t *testing.T) {
+	for n := 1; ; n++ {
+		failed := false
+		for _, forGood := range []bool{false, true} {
+			for _, power := range []bool{false, true} {
+				m := newMemory()
+				m.failAt, m.forGood = n, forGood
+				h := &history{}
+				err := h.play(m, 2, true)
+				if err != nil && !errors.Is(err, errInjected) {
+					t.Fatalf("operation %d: %v", n, err)
+				}
+				failed = failed || m.operations >= n
+				m.failAt = 0
+				if power {
+					m = m.crash(rand.New(rand.NewPCG(uint64(n), 3)))
+				}
+				if err := h.check(m); err != nil {
+					t.Fatalf("operation %d: %v", n, err)
+				}
+				if err := h.play(m, 3, true); err != nil {
+					t.Fatalf("operation %d, next try: %v", n, err)
+				}
+				if err := h.check(m); err != nil || len(h.kept) < 3 {
+					t.Fatalf("operation %d, next try: %v, %d leaves", n, err, len(h.kept))
+				}
+				if keys := m.keysIn(); keys != 1 {
+					t.Errorf("operation %d: %d keys on the disk", n, keys)
+				}
+			}
+		}
+		if !failed {
+			if n < 15 {
+				t.Errorf("only %d operations", n)
+			}
+			return
+		}
+	}
+}
