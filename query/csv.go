@@ -2,84 +2,92 @@ package query
 
 import (
 	"bufio"
-	"encoding/csv"
+	"bytes"
 	"io"
+	"unicode"
 	"unicode/utf8"
 )
 
 // csvWriter writes RFC 4180 with a header, in UTF-8, lines ended by LF. NULL and
-// the empty text are both an empty cell.
+// the empty text are both an empty cell. It quotes what encoding/csv quotes, and
+// makes no garbage.
 type csvWriter struct {
-	buffer  *bufio.Writer
-	csv     *csv.Writer
+	out     *bufio.Writer
 	raw     bool
-	cells   []string
+	line    []byte
 	scratch []byte
 }
 
 func newCSV(w io.Writer, raw bool) *csvWriter {
-	buffer := bufio.NewWriterSize(w, 64<<10)
-	return &csvWriter{buffer: buffer, csv: csv.NewWriter(buffer), raw: raw}
+	return &csvWriter{out: bufio.NewWriterSize(w, 64<<10), raw: raw}
 }
 
 // Begin writes the header.
 func (c *csvWriter) Begin(columns []string) error {
-	c.cells = c.cells[:0]
-	for _, name := range columns {
-		c.cells = append(c.cells, c.text([]byte(name)))
+	row := make([]Value, len(columns))
+	for i, name := range columns {
+		row[i] = Value{Kind: Text, Bytes: []byte(name)}
 	}
-	if err := c.write(); err != nil {
+	if err := c.Row(row); err != nil {
 		return err
 	}
-	return c.flush()
+	return c.out.Flush()
 }
 
-// Row writes one record.
+// Row writes one record. One of a single empty cell would be an empty line, which
+// readers pass over, so that is quoted.
 func (c *csvWriter) Row(values []Value) error {
-	c.cells = c.cells[:0]
-	for _, v := range values {
-		if v.Kind == Text {
-			c.cells = append(c.cells, c.text(v.Bytes))
-			continue
+	c.line = c.line[:0]
+	for i, v := range values {
+		if i > 0 {
+			c.line = append(c.line, ',')
 		}
-		c.scratch = v.appendPlain(c.scratch[:0], false)
-		c.cells = append(c.cells, string(c.scratch))
+		if v.Kind == Text {
+			c.text(v.Bytes)
+		} else {
+			c.line = v.appendPlain(c.line, false)
+		}
 	}
-	return c.write()
+	if len(c.line) == 0 {
+		c.line = append(c.line, `""`...)
+	}
+	c.line = append(c.line, '\n')
+	_, err := c.out.Write(c.line)
+	return err
 }
 
 // End flushes what is left.
-func (c *csvWriter) End(string) error { return c.flush() }
+func (c *csvWriter) End(string) error { return c.out.Flush() }
 
-// write puts one record out. encoding/csv writes a record of one empty cell as
-// an empty line, which readers pass over, so that one is quoted here.
-func (c *csvWriter) write() error {
-	if len(c.cells) == 1 && c.cells[0] == "" {
-		c.csv.Flush()
-		if _, err := c.buffer.WriteString("\"\"\n"); err != nil {
-			return err
-		}
-		return c.csv.Error()
-	}
-	return c.csv.Write(c.cells)
-}
-
-func (c *csvWriter) flush() error {
-	c.csv.Flush()
-	if err := c.csv.Error(); err != nil {
-		return err
-	}
-	return c.buffer.Flush()
-}
-
-// text returns a text cell: safe, and unless raw never a formula.
-func (c *csvWriter) text(text []byte) string {
-	c.scratch = c.scratch[:0]
+// text appends a text cell: safe, and unless raw never a formula.
+func (c *csvWriter) text(text []byte) {
+	start := len(c.line)
 	if !c.raw && startsFormula(text) {
-		c.scratch = append(c.scratch, '\'')
+		c.line = append(c.line, '\'')
 	}
-	c.scratch = appendSafe(c.scratch, text, true)
-	return string(c.scratch)
+	c.line = appendSafe(c.line, text, true)
+	cell := c.line[start:]
+	if !needsQuotes(cell) {
+		return
+	}
+	c.scratch = append(c.scratch[:0], cell...)
+	c.line = append(c.line[:start], '"')
+	for _, b := range c.scratch {
+		if b == '"' {
+			c.line = append(c.line, '"')
+		}
+		c.line = append(c.line, b)
+	}
+	c.line = append(c.line, '"')
+}
+
+// needsQuotes reports whether a cell cannot stand by itself.
+func needsQuotes(cell []byte) bool {
+	if len(cell) == 0 {
+		return false
+	}
+	r, _ := utf8.DecodeRune(cell)
+	return unicode.IsSpace(r) || bytes.ContainsAny(cell, ",\"\r\n") || string(cell) == `\.`
 }
 
 // startsFormula reports whether a spreadsheet may run the text as a formula,

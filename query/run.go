@@ -274,15 +274,6 @@ func newRowReader(columns int) *rowReader { return &rowReader{values: make([]Val
 func (r *rowReader) read(stmt *sqlite.Stmt) []Value {
 	need := 0
 	for i := range r.values {
-		if t := stmt.ColumnType(i); t == sqlite.TypeText || t == sqlite.TypeBlob {
-			need += stmt.ColumnLen(i)
-		}
-	}
-	if need > cap(r.memory) {
-		r.memory = make([]byte, need+need/2)
-	}
-	free := r.memory[:cap(r.memory)]
-	for i := range r.values {
 		v := &r.values[i]
 		*v = Value{}
 		switch stmt.ColumnType(i) {
@@ -291,11 +282,21 @@ func (r *rowReader) read(stmt *sqlite.Stmt) []Value {
 		case sqlite.TypeFloat:
 			v.Kind, v.Real = Real, stmt.ColumnFloat(i)
 		case sqlite.TypeText:
-			v.Kind = Text
-			n := stmt.ColumnBytes(i, free)
-			v.Bytes, free = free[:n:n], free[n:]
+			v.Kind, v.Int = Text, int64(stmt.ColumnLen(i))
+			need += int(v.Int)
 		case sqlite.TypeBlob:
-			v.Kind = Blob
+			v.Kind, v.Int = Blob, int64(stmt.ColumnLen(i))
+			need += int(v.Int)
+		}
+	}
+	if need > cap(r.memory) {
+		r.memory = make([]byte, need+need/2)
+	}
+	free := r.memory[:cap(r.memory)]
+	for i := range r.values {
+		v := &r.values[i]
+		if v.Kind == Text || v.Kind == Blob {
+			v.Int = 0
 			n := stmt.ColumnBytes(i, free)
 			v.Bytes, free = free[:n:n], free[n:]
 		}
