@@ -151,3 +151,37 @@ func writeReleased(t *testing.T) {
 	}
 	mustClose(t, w, 1011*second)
 }
+
+// A segment with a compatible feature that this program does not know is read, and
+// neither gone on with nor sealed; with an incompatible one it is not even read.
+func TestUnknownFeatures(t *testing.T) {
+	for column, readable := range map[string]bool{"compatible": true, "incompatible": false} {
+		dir := t.TempDir()
+		w := mustOpenWriter(t, dir, options(100*second))
+		mustAppend(t, w, Batch{Connections: []Connection{newWorld().connection(101 * second)}})
+		if err := w.seg.exec("UPDATE segment SET " + column + " = 4"); err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, w, 110*second)
+		before := hashOfFile(t, filepath.Join(dir, "00000001.db"))
+		for i := range uint64(2) {
+			w = mustOpenWriter(t, dir, options((120+i)*second))
+			if n, _ := w.Segment(); n != 2 {
+				t.Errorf("%s: segment %d", column, n)
+			}
+			waitSealed(t, w)
+			mustClose(t, w, (120+i)*second)
+		}
+		if hashOfFile(t, filepath.Join(dir, "00000001.db")) != before {
+			t.Errorf("%s: it was written to", column)
+		}
+		tape := mustOpenTape(t, dir)
+		if got := one(t, tape.Conn(), "SELECT count(*) FROM connections"); (got == "1") != readable {
+			t.Errorf("%s: %s connections", column, got)
+		}
+		if cov, err := tape.Coverage(); err != nil || (len(cov.LeftOut) == 0) != readable {
+			t.Errorf("%s: left out %+v, %v", column, cov.LeftOut, err)
+		}
+		tape.Close()
+	}
+}
