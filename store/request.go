@@ -54,6 +54,9 @@ type Answer struct {
 // answerPatience is how long Ask waits when nothing says that it is worked on.
 const answerPatience = 30 * time.Second
 
+// staleAnswer is the age at which nobody waits for an answer any more.
+const staleAnswer = time.Hour
+
 // Ask has the recorder of a tape do something, or does it itself when there is no
 // recorder, as o says. It needs to be the owner of the tape. stop ends the wait.
 func Ask(dir string, r Request, o WriterOptions, stop <-chan struct{}) (Answer, error) {
@@ -241,10 +244,13 @@ func (w *Writer) serve(dir string) {
 	}
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), requestSuffix)
+		path := filepath.Join(dir, name)
 		if !ok {
+			if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > staleAnswer {
+				os.Remove(filepath.Join(dir, e.Name()))
+			}
 			continue
 		}
-		path := filepath.Join(dir, name)
 		text, err := readSmall(path + requestSuffix)
 		if rerr := os.Remove(path + requestSuffix); err != nil || rerr != nil {
 			w.log.Warn("request not read", "path", path, "error", errors.Join(err, rerr))
