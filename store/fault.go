@@ -1,0 +1,105 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
+)
+
+// What the writer does when a file or the disk is at fault.
+
+// setAside leaves the active segment as it is, for good.
+func (w *Writer) setAside(cause error) {
+	w.log.Error("segment set aside", "path", w.seg.path, "error", cause)
+	w.leave(w.seg)
+	w.last.number, w.last.batches = w.seg.number, w.seg.batches
+	w.tell(SegmentSetAside{Segment: w.seg.number, File: segmentName(w.seg.number), Batches: w.seg.batches, Cause: cause.Error()})
+	w.seg = nil
+}
+
+// leave keeps a segment that is not to be touched open until it is removed, or the
+// process ends.
+func (w *Writer) leave(s *segment) {
+	w.aside = append(w.aside, s)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.catalog.add(&stored{number: s.number, path: s.path, bytes: s.bytes(), from: s.created + s.wallStep,
+		to: s.heartbeat + s.wallStep, state: aside, seg: s})
+}
+
+// moveOn writes the batch into a new segment, with a gap row that says why.
+func (w *Writer) moveOn(batch *Batch, state string, cause error) error {
+	for {
+		seg, err := w.createWith(batch, state, cause)
+		if err == nil {
+			w.seg = seg
+			w.written(batch)
+			return nil
+		}
+		if !w.diskIsFull(err) || !w.expireOldest(ExpiredFull) {
+			return err
+		}
+	}
+}
+
+// createWith begins a segment with the batch.
+func (w *Writer) createWith(batch *Batch, state string, cause error) (*segment, error) {
+	now, err := w.now("start")
+	if err != nil {
+		return nil, &Error{Op: "begin segment", Path: w.dir, Err: err}
+	}
+	seg, err := w.create(now, w.counted, ReasonFault, func(s *segment) error {
+		return s.putGapAt(s.created, s.created, CauseStorage, 0,
+			fmt.Sprintf("%s was set aside: %v", segmentName(w.last.number), cause))
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := seg.write(batch, state, w.tellRemoved); err != nil {
+		seg.discard()
+		return nil, &Error{Op: "append batch", Path: seg.path, Err: err, Hint: storageHint(err)}
+	}
+	return seg, nil
+}
+
+// diskIsFull reports whether err comes of a disk without room or an exhausted
+// quota, so that removing segments may help. SQLite calls the latter an I/O error,
+// and a thin volume that is exhausted claims to have room: removing everything
+// that was recorded would win nothing there.
+func (w *Writer) diskIsFull(err error) bool {
+	if !isFull(err) && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultIOErr {
+		return false
+	}
+	d, derr := readDisk(w.dir)
+	return derr == nil && (d.free < fullDisk || d.files < fullFiles) || errors.Is(probe(w.dir), unix.EDQUOT)
+}
+
+// A disk with less room than this, in bytes or in files, is full.
+const (
+	fullDisk  = 16 << 20
+	fullFiles = 16
+)
+
+// probe writes as much as a small segment takes to a file without a name.
+func probe(dir string) error {
+	f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, birthMode)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(make([]byte, sealingFloor)); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// storageHint says what to do about a disk that takes nothing.
+func storageHint(err error) string {
+	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull {
+		return "the disk is full: make room, or put the tape elsewhere with --dir"
+	}
+	return "look for disk errors in the kernel log (dmesg)"
+}
