@@ -113,3 +113,34 @@ func TestKillLogged(t *testing.T) {
 		t.Skip("no round lived long enough")
 	}
 }
+
+// A tape is verified while it is recorded, closed, sealed and removed as fast as
+// that goes: never an alarm.
+func TestVerifyWhileRecording(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	cmd := childCommand(t, "logged", dir)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	}()
+	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := ReadCheckpoint(dir); err == nil {
+			break
+		}
+		if time.Since(start) > 30*time.Second {
+			t.Fatal("no log")
+		}
+	}
+	for range 10 {
+		v, err := VerifyTape(context.Background(), dir, VerifyOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(v.Problems) > 0 {
+			t.Fatalf("%s%+v", problems(v), v.Segments)
+		}
+	}
+}

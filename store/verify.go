@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -80,10 +79,6 @@ type Verification struct {
 	Problems []Problem         `json:"problems"`
 }
 
-// verifyTries is how often a tape that is being recorded is looked at again when
-// it has changed while it was looked at.
-const verifyTries = 3
-
 // VerifyTape checks a tape: its log and every signature in it, the hash of each
 // sealed segment, and that what each segment says of itself, its rows, indexes,
 // summaries, counters and gaps agree with each other and with the log. What is
@@ -103,15 +98,11 @@ func VerifyTape(ctx context.Context, dir string, o VerifyOptions) (*Verification
 		return nil, &Error{Op: "verify tape", Path: dir, Err: errors.New("not a directory"),
 			Hint: "name the directory of the tape: what proves a segment is in the log beside it"}
 	}
-	for try := 1; ; try++ {
-		v := &tapeVerifier{dir: dir, o: o, book: newLogBook()}
-		if err := v.run(ctx); err != nil {
-			return nil, &Error{Op: "verify tape", Path: dir, Err: bare(err), Hint: hintFor(err)}
-		}
-		if len(v.out.Problems) == 0 || try == verifyTries || !v.changed() {
-			return &v.out, nil
-		}
+	v := &tapeVerifier{dir: dir, o: o, book: newLogBook()}
+	if err := v.run(ctx); err != nil {
+		return nil, &Error{Op: "verify tape", Path: dir, Err: bare(err), Hint: hintFor(err)}
 	}
+	return &v.out, nil
 }
 
 // tapeVerifier is one look at a tape.
@@ -195,7 +186,6 @@ func (v *tapeVerifier) readLog() error {
 	for _, p := range v.book.problems {
 		v.problem(p)
 	}
-	out.Expired = append(out.Expired, v.book.expired...)
 	v.silence(r)
 	return nil
 }
@@ -215,15 +205,6 @@ func (v *tapeVerifier) silence(r *tapelog.Result) {
 		v.problem(Problem{File: logDir, Since: wallTime(r.Last.Real),
 			What: fmt.Sprintf("the tape is being recorded, and nothing was written to its log for %v", awake.Round(time.Second))})
 	}
-}
-
-// changed reports whether the log grew since it was read.
-func (v *tapeVerifier) changed() bool {
-	if v.log == nil {
-		return false
-	}
-	_, last, err := tapelog.Head(filepath.Join(v.dir, logDir))
-	return err == nil && last.Seq != v.log.Last.Seq
 }
 
 func (v *tapeVerifier) problem(p Problem) {
@@ -249,32 +230,27 @@ func (v *tapeVerifier) progress(bytes int64) {
 	v.o.Progress(min(v.done, v.total), v.total)
 }
 
-// segments looks at all segments, as many at a time as there are processors, and
-// at what lies between them.
+// segments looks at all segments, and at what lies between them.
 func (v *tapeVerifier) segments(ctx context.Context, numbers []int) error {
 	results := make([]*segmentVerifier, len(numbers))
-	var work sync.WaitGroup
-	next := make(chan int)
-	for range max(1, min(runtime.GOMAXPROCS(0), len(numbers))) {
-		work.Go(func() {
-			for i := range next {
-				results[i].run(ctx)
-			}
-		})
-	}
 	for i, n := range numbers {
 		results[i] = &segmentVerifier{tape: v, number: n, path: filepath.Join(v.dir, segmentName(n)), book: v.book.segments[n]}
 	}
-	// From the newest on: those that are being recorded and may soon be sealed.
-	for i := len(numbers) - 1; i >= 0 && ctx.Err() == nil; i-- {
-		next <- i
+	v.lookAt(ctx, results)
+	results, err := v.lookAgain(ctx, results)
+	if err != nil {
+		return err
 	}
-	close(next)
-	work.Wait()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	v.out.Expired = append([]Expiry{}, v.book.expired...)
 	results = slices.DeleteFunc(results, func(s *segmentVerifier) bool { return s.unborn })
+	for _, s := range results {
+		for _, note := range s.notes {
+			v.note(note)
+		}
+	}
 	for i, s := range results {
 		v.out.Segments = append(v.out.Segments, s.result())
 		v.out.Problems = append(v.out.Problems, s.problems...)
@@ -285,21 +261,7 @@ func (v *tapeVerifier) segments(ctx context.Context, numbers []int) error {
 			v.between(results[i-1], s)
 		}
 	}
-	v.missing(numbers)
-	return nil
-}
-
-// missing reports segments that the log knows and the directory does not.
-func (v *tapeVerifier) missing(numbers []int) {
-	for _, b := range v.book.inOrder() {
-		if slices.Contains(numbers, b.number) || b.expired {
-			continue
-		}
-		v.out.Segments = append(v.out.Segments, VerifiedSegment{Number: b.number, File: segmentName(b.number), State: "missing"})
-		v.out.Problems = append(v.out.Problems, Problem{Segment: b.number, File: segmentName(b.number), Since: b.lastSeen,
-			What: "the segment was removed, and the log tells of no expiry"})
-	}
-	slices.SortFunc(v.out.Segments, func(a, b VerifiedSegment) int { return a.Number - b.Number })
+	return v.missing(results)
 }
 
 // between looks at what lies between two segments that follow each other.

@@ -49,6 +49,7 @@ type loggedSegment struct {
 	aside    bool
 	expired  bool
 	lastSeen time.Time // of the last leaf that is about it
+	lastLeaf int64
 }
 
 // chainPoint is how far a segment had come at a checkpoint.
@@ -119,7 +120,7 @@ func (b *logBook) take(l tapelog.Leaf) error {
 	case tapelog.KindExpiry:
 		b.expire(s, l)
 	}
-	s.lastSeen = wallTime(l.Real)
+	s.lastSeen, s.lastLeaf = wallTime(l.Real), l.Seq
 	return nil
 }
 

@@ -37,6 +37,7 @@ type segmentVerifier struct {
 
 	stop     <-chan struct{} // closed when nobody waits for the answer
 	problems []Problem
+	notes    []string
 }
 
 // fail reports a problem of this segment. since is when it was last right.
@@ -44,16 +45,18 @@ func (s *segmentVerifier) fail(since time.Time, format string, args ...any) {
 	s.problems = append(s.problems, Problem{Segment: s.number, File: segmentName(s.number), Since: since, What: fmt.Sprintf(format, args...)})
 }
 
+func (s *segmentVerifier) note(text string) { s.notes = append(s.notes, text) }
+
 // run looks at everything.
 func (s *segmentVerifier) run(ctx context.Context) {
 	s.stop = ctx.Done()
 	if s.book == nil && stillborn(s.path) {
 		s.unborn, s.broken = true, true
-		s.tape.note(segmentName(s.number) + " was never more than begun: a recorder was killed while it made it, or is making it now")
+		s.note(segmentName(s.number) + " was never more than begun: a recorder was killed while it made it, or is making it now")
 		return
 	}
 	if s.book != nil && s.book.expired {
-		s.tape.note(fmt.Sprintf("%s is still there although the log says that it expired: its removal was cut short", segmentName(s.number)))
+		s.note(fmt.Sprintf("%s is still there although the log says that it expired: its removal was cut short", segmentName(s.number)))
 	}
 	if s.book.sealLeaf() != nil {
 		s.checkHash(ctx)
@@ -61,7 +64,7 @@ func (s *segmentVerifier) run(ctx context.Context) {
 	err := s.open(ctx)
 	if s.book == nil && s.tape.log != nil {
 		if err == nil && s.young() {
-			s.tape.note(segmentName(s.number) + " was begun after the last entry of the log, which does not cover it yet")
+			s.note(segmentName(s.number) + " was begun after the last entry of the log, which does not cover it yet")
 		} else {
 			s.fail(time.Time{}, "the log does not know this segment: it was put here from elsewhere, or recorded without a log")
 		}
