@@ -127,13 +127,7 @@ func (t *traffic) translate(d *dimensions, counted map[uint64]*beats) map[uint64
 			t.actorIndex[a.key()] = who
 			t.actors = append(t.actors, a)
 		}
-		where, ok := t.placeIndex[p]
-		if !ok {
-			where = int32(len(t.places))
-			t.placeIndex[p] = where
-			t.places = append(t.places, p)
-		}
-		all[pairIndex(who, int64(where))] = b
+		all[pairIndex(who, int64(t.place(p)))] = b
 	}
 	return all
 }

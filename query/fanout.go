@@ -230,6 +230,7 @@ func (p *Planned) writeFanout(ctx context.Context, f *fanout, out RowWriter) (Re
 	if err != nil {
 		return Result{}, err
 	}
+	found = slices.DeleteFunc(found, func(one scanFound) bool { return details[[2]int64{int64(one.firstIn), one.first}] == nil })
 	of := func(one scanFound) []Value { return details[[2]int64{int64(one.firstIn), one.first}] }
 	slices.SortFunc(found, func(a, b scanFound) int {
 		return cmp.Or(-cmp.Compare(a.n, b.n), bytes.Compare(of(a)[0].Bytes, of(b)[0].Bytes))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -196,9 +197,17 @@ func (p *Planned) writeTop(t *traffic, out RowWriter) (Result, error) {
 		percent, _ := strconv.ParseFloat(strconv.FormatFloat(100*float64(row.n)/float64(total), 'f', 1, 64), 64)
 		return []Value{
 			textValue(row.name), intValue(row.n), {Kind: Real, Real: percent}, intValue(row.programs), intValue(row.places),
-			intValue(row.failed), wallText(row.firstWall), wallText(row.lastWall), textValue(strings.Repeat("█", int((20*row.n+most-1)/most))),
+			intValue(row.failed), wallText(row.firstWall), wallText(row.lastWall), barText(row.n, most),
 		}
 	})
+}
+
+// barText returns n as a share of the most, in twenty steps, none of them for nothing.
+func barText(n, most int64) Value {
+	if n <= 0 || most <= 0 {
+		return textValue("")
+	}
+	return textValue(strings.Repeat("█", min(20, int(math.Ceil(20*float64(n)/float64(most))))))
 }
 
 // placeKey is a place as top counts it: by address and port.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +14,8 @@ import (
 	"github.com/conntape/conntape/generate"
 	"github.com/conntape/conntape/query/indicator"
 	"github.com/conntape/conntape/store"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 )
 
 // generated writes a tape of several segments, all but the last of them sealed.
@@ -271,5 +274,68 @@ func TestHintsChangeNoAnswer(t *testing.T) {
 	_, err := RunSQL(context.Background(), conn, Request{SQL: "select nothere from connections where remote_port = 22"}, Window{}, eachRow(func([]Value) error { return nil }))
 	if err == nil || !strings.Contains(err.Error(), `no such column: nothere at "nothere from connections`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A tape whose ids lead nowhere, or far away, has wrong answers and harms nobody.
+func TestPlansOfAlteredTape(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	o := generate.Options{Seed: 3, Connections: 3000, Processes: 20, Images: 10, Endpoints: 100, Begin: uint64(time.Hour), Span: 24 * time.Hour}
+	if err := generate.WriteTape(dir, generate.New(o), 2); err != nil {
+		t.Fatal(err)
+	}
+	for i, poison := range []string{
+		"UPDATE traffic SET remote = remote + 3000000000", "DELETE FROM image", "UPDATE activity SET image = 99, task = task + 5000000000",
+		"UPDATE endpoint SET id = id + 4000000000000", "UPDATE seal SET first_ns = 5, last_ns = 6", "UPDATE traffic SET hour = hour * 1000000, connects = -1, first_ns = -9223372036854775807",
+		"DELETE FROM shape", "UPDATE connection SET remote = 77777777777, task = -1", "DELETE FROM clock",
+	} {
+		path := filepath.Join(dir, "00000001.db")
+		altered := filepath.Join(t.TempDir(), "00000001.db")
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(altered, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := sqlite.OpenConn(altered, sqlite.OpenReadWrite)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sqlitex.ExecuteScript(conn, poison, nil); err != nil {
+			t.Fatalf("%s: %v", poison, err)
+		}
+		conn.Close()
+		tape, err := store.OpenTape(altered)
+		if err != nil {
+			continue // it is refused: as good
+		}
+		library, err := Library()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range library {
+			if c.Narrowing == "" && !c.Plans() {
+				continue
+			}
+			for _, given := range variantsOf(c)[:1] {
+				params, err := c.Bind(given, Clock{}, Window{Since: time.Unix(1, 0)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				w := Window{}
+				if c.OwnWindow {
+					w.Since = time.Unix(1, 0)
+				}
+				mine := []Source{{Conn: tape.Conn(), Schema: "s1", Number: tape.Segments()[0].Number}}
+				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+				_, err = NewPlanned(c, Request{SQL: c.Source, Params: params, Limit: 100}, w, mine, mine).Run(ctx, eachRow(func([]Value) error { return nil }))
+				cancel()
+				if ctx.Err() == context.DeadlineExceeded {
+					t.Errorf("%d, %s: does not end: %v", i, c.Name, err)
+				}
+			}
+		}
+		tape.Close()
 	}
 }

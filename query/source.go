@@ -73,6 +73,7 @@ func inParallel(ctx context.Context, sources []Source, work func(context.Context
 		}
 		byConn[s.Conn] = append(byConn[s.Conn], s)
 	}
+	slices.Reverse(order) // the newest, which has no summaries yet and takes longest, first
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	slots := make(chan struct{}, max(1, runtime.GOMAXPROCS(0)))

@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -12,6 +11,9 @@ import (
 
 // hourNS is the length of an hour, ns: what sealing counts together.
 const hourNS = int64(time.Hour)
+
+// mostHours is how many buckets there may be: a hundred years.
+const mostHours = 100 * 366 * 24
 
 // hourTotal is a bucket of the query timeline. A hour may lie in several segments.
 type hourTotal struct {
@@ -135,7 +137,7 @@ func (p *Planned) writeTimeline(h *hours, out RowWriter) (Result, error) {
 	}
 	rows := 0
 	if len(h.all) > 0 {
-		rows = int(last - first + 1)
+		rows = int(min(last-first+1, mostHours)) // of an altered tape the hours may be anything
 	}
 	columns := []string{"time", "n", "programs", "destinations", "failed", "denied", "bar"}
 	return writeRows(out, p.request.Limit, columns, rows, func(i int) []Value {
@@ -147,7 +149,7 @@ func (p *Planned) writeTimeline(h *hours, out RowWriter) (Result, error) {
 		}
 		return []Value{
 			at, intValue(total.n), intValue(int64(len(total.programs))), intValue(total.places + int64(len(total.edges))),
-			intValue(total.failed), intValue(total.denied), textValue(strings.Repeat("█", int((20*total.n+most-1)/most))),
+			intValue(total.failed), intValue(total.denied), barText(total.n, most),
 		}
 	})
 }

@@ -152,23 +152,27 @@ func (t *traffic) merge(s *segmentSource, d *dimensions, counted *pairList) {
 		}
 		actors[i] = n
 	}
-	places := make(map[int32]int32, len(d.places))
+	places := make(map[int32]int32)
+	dense := make([]int32, min(d.lastPlace+1, 4*int64(len(d.places))+1000)) // index + 1, 0: not met yet
 	if len(t.pairs.list) == 0 {
 		t.pairs.grow(2 * len(counted.list))
 	}
 	for i := range counted.list {
 		one := counted.list[i]
-		n, ok := places[one.place]
-		if !ok {
-			p := d.places[int64(one.place)]
-			if n, ok = t.placeIndex[p]; !ok {
-				n = int32(len(t.places))
-				t.placeIndex[p] = n
-				t.places = append(t.places, p)
+		if where := one.place; where >= 0 && int(where) < len(dense) {
+			if dense[where] == 0 {
+				dense[where] = t.place(d.places[int64(where)]) + 1
 			}
-			places[one.place] = n
+			one.place = dense[where] - 1
+		} else { // the ids of an honest segment have no such holes
+			n, ok := places[where]
+			if !ok {
+				n = t.place(d.places[int64(where)])
+				places[where] = n
+			}
+			one.place = n
 		}
-		one.actor, one.place = actors[one.actor], n
+		one.actor = actors[one.actor]
 		one.firstIn, one.lastIn = int32(s.Number), int32(s.Number)
 		known, isNew := t.pairs.at(pairIndex(one.actor, int64(one.place)))
 		if isNew {
@@ -184,6 +188,17 @@ func (t *traffic) merge(s *segmentSource, d *dimensions, counted *pairList) {
 			known.last, known.lastIn = one.last, one.lastIn
 		}
 	}
+}
+
+// place returns the index of a place.
+func (t *traffic) place(p place) int32 {
+	n, ok := t.placeIndex[p]
+	if !ok {
+		n = int32(len(t.places))
+		t.placeIndex[p] = n
+		t.places = append(t.places, p)
+	}
+	return n
 }
 
 // firstWall returns the time of the first of a pair on the wall clock.
@@ -203,6 +218,7 @@ type dimensions struct {
 	byImage   map[int64]int32 // of a sealed segment
 	byTask    map[int64]int32
 	places    map[int64]place
+	lastPlace int64          // the highest of their ids
 	failed    map[int64]bool // shapes that failed, denied ones too
 	denied    map[int64]bool // shapes that a security module denied
 	dgram     map[int64]bool // shapes of datagram sockets
@@ -215,6 +231,7 @@ func readDimensions(ctx context.Context, s *segmentSource) (*dimensions, error) 
 	err := scan(ctx, s.Conn, `SELECT id, family, address, port FROM `+s.Schema+`.endpoint`, func(row *sqlite.Stmt) {
 		p := place{row.ColumnInt64(1), row.ColumnText(2), row.ColumnInt64(3)}
 		d.places[row.ColumnInt64(0)] = p
+		d.lastPlace = max(d.lastPlace, row.ColumnInt64(0))
 		d.probes = d.probes || p.family == familyUnspec || p.port == 0
 	})
 	if err != nil {
@@ -227,6 +244,11 @@ func readDimensions(ctx context.Context, s *segmentSource) (*dimensions, error) 
 		return nil, err
 	}
 	index := make(map[string]int32)
+	defer func() {
+		if len(d.actors) == 0 { // whatever an altered tape refers to
+			d.actors = append(d.actors, actor{})
+		}
+	}()
 	add := func(a actor) int32 {
 		key := a.key()
 		n, ok := index[key]
