@@ -18,8 +18,8 @@ import (
 // tables, and the view is put before the question again with a condition on the
 // connections themselves, and without the segments that have none.
 //
-// This file alone knows tables beneath the public views, those of schema version 1.
-// Where a view is not of the form that it knows it leaves the question as it is: the
+// This file, and those of the plans, know tables beneath the public views: those of
+// schema version 1. Where a view is not of the form that it knows it leaves the question as it is: the
 // answer is the same, later.
 
 // narrowing is a condition on table connection, called c, for each segment by the

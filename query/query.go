@@ -1,10 +1,13 @@
 // Package query asks a tape questions and writes down the answers: canned
 // queries, ad-hoc SQL, the reading of times, and the output formats.
 //
-// It knows the public views of package store and nothing of the tables beneath
-// them, and never opens a file itself: whoever calls it hands it an open tape
-// and somewhere to write. What it writes is safe to show on a terminal whatever
-// the tape holds.
+// It knows the public views of package store, and never opens a file itself: whoever
+// calls it hands it an open tape and somewhere to write. What it writes is safe to
+// show on a terminal whatever the tape holds.
+//
+// A canned query means what its SQL over the views says. For speed alone some are
+// narrowed (narrow.go) or counted otherwise (plan.go and the files that it names); only
+// those know the tables beneath the views, and the answer is the same.
 package query
 
 import (
