@@ -348,6 +348,39 @@ func TestLyingSeal(t *testing.T) {
 	}
 }
 
+// A damaged segment of which the recorder salvaged what could be read: that is
+// said, once, and nothing else of what then does not agree.
+func TestVerifySalvaged(t *testing.T) {
+	s := &sealedTape{dir: filepath.Join(t.TempDir(), "tape")}
+	s.record(t, 2, 100*second, func(o *WriterOptions, k *LogKeeper) {
+		o.Events = func(e Event) {
+			if sealed, ok := e.(SegmentSealed); ok {
+				k.Listen(SegmentSetAside{Segment: 1, Batches: -1, Cause: "database disk image is malformed"})
+				alter(t, s.dir, 1, "DELETE FROM connection WHERE id IN (SELECT id FROM connection LIMIT 1); DELETE FROM seal; DELETE FROM image; DELETE FROM activity; DELETE FROM traffic;")
+				conn, err := sqlite.OpenConn(filepath.Join(s.dir, sealed.File), sqlite.OpenReadWrite)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := summarize(conn); err != nil {
+					t.Error(err)
+				}
+				conn.Close()
+				text, err := os.ReadFile(filepath.Join(s.dir, sealed.File))
+				if err != nil {
+					t.Error(err)
+				}
+				sealed.SHA256, sealed.Bytes = sha256.Sum256(text), int64(len(text))
+				e = sealed
+			}
+			k.Listen(e)
+		}
+	})
+	v := s.verify(t, VerifyOptions{})
+	if len(v.Problems) != 1 || !strings.Contains(problems(v), "1 00000001.db: it was found damaged, and this is what could be read of it") || v.Problems[0].Since.IsZero() {
+		t.Errorf("%s%+v", problems(v), v.Problems)
+	}
+}
+
 // One bit anywhere. In a sealed segment and in the log it is always found. In the
 // segment that is not sealed it is found when it is in what was recorded: else
 // all that can be asked of it is as it was.

@@ -47,6 +47,7 @@ type loggedSegment struct {
 	gaps     []tapelog.Leaf
 	last     *tapelog.Leaf // last checkpoint or stop
 	aside    bool
+	damaged  *tapelog.Leaf // says that it was found damaged, nil never
 	expired  bool
 	lastSeen time.Time // of the last leaf that is about it
 	lastLeaf int64
@@ -110,6 +111,9 @@ func (b *logBook) take(l tapelog.Leaf) error {
 	case tapelog.KindGap:
 		if l.Cause == CauseStorage {
 			s.aside = true
+			if l.Batches < 0 {
+				s.damaged = &l
+			}
 		} else {
 			s.gaps = append(s.gaps, l)
 		}
@@ -217,6 +221,11 @@ func (b *logBook) inOrder() []*loggedSegment {
 	}
 	slices.SortFunc(list, func(a, b *loggedSegment) int { return a.number - b.number })
 	return list
+}
+
+// salvaged reports whether the segment is what could be read of a damaged one.
+func (s *loggedSegment) salvaged() bool {
+	return s != nil && s.damaged != nil && len(s.seals) > 0 && s.seals[0].Seq > s.damaged.Seq
 }
 
 // sealLeaf returns the first seal of the segment, nil none.

@@ -181,12 +181,31 @@ func (s *segmentVerifier) look(conn *sqlite.Conn) error {
 		return err
 	}
 	s.checkIdentity()
-	for _, check := range []func(*sqlite.Conn) error{s.checkPages, s.checkSummaries, s.checkCounters, s.checkLedger, s.checkGaps, s.checkClock, s.checkChain} {
+	checks := []func(*sqlite.Conn) error{s.checkPages, s.checkSummaries, s.checkCounters, s.checkLedger, s.checkGaps, s.checkClock, s.checkChain}
+	if s.book.salvaged() {
+		s.failSalvaged()
+		checks = checks[:2] // what was lost is in none of the others
+	}
+	for _, check := range checks {
 		if err := check(conn); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// failSalvaged says that the segment is not what was recorded, and why.
+func (s *segmentVerifier) failSalvaged() {
+	var since time.Time
+	if n := len(s.book.points); n > 0 {
+		since = wallTime(s.book.points[0].real)
+		for _, p := range s.book.points {
+			if p.leaf < s.book.damaged.Seq {
+				since = wallTime(p.real)
+			}
+		}
+	}
+	s.fail(since, "it was found damaged, and this is what could be read of it (leaf %d): %s", s.book.damaged.Seq, Escape([]byte(s.book.damaged.Detail)))
 }
 
 // checkIdentity compares what the segment says that it is.
