@@ -131,8 +131,8 @@ func run(dir string, rounds, connections int, out io.Writer) error {
 	since := end.Add(-24 * time.Hour).Truncate(time.Hour).Format(time.RFC3339)
 
 	fmt.Fprintf(out, "%d connections in 8 segments; %d processors, load %s; the median of %d. Beside it DuckDB with a flat copy.\n\n", connections, runtime.NumCPU(), load(), rounds)
-	fmt.Fprintln(out, "| question | budget | conntape | kept | memory | DuckDB | conntape / DuckDB |")
-	fmt.Fprintln(out, "| --- | ---: | ---: | --- | ---: | ---: | ---: |")
+	fmt.Fprintln(out, "| question | budget | conntape | kept | CPU | memory | DuckDB | CPU | conntape / DuckDB, CPU |")
+	fmt.Fprintln(out, "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |")
 	for _, q := range questions(indicators, since) {
 		progress("%s", q.name)
 		row, err := b.measure(q, duck)
@@ -152,20 +152,20 @@ type bench struct {
 
 // measure asks one question of both, in turns, and returns its row of the table.
 func (b *bench) measure(q question, duck *sql.DB) (string, error) {
-	var ours, theirs []time.Duration
+	var ours, theirs, ourCPU, theirCPU []time.Duration
 	var memory int64
 	for range b.rounds {
-		took, rss, err := b.ask(strings.Split(strings.ReplaceAll(q.words, "OUTPUT", filepath.Join(b.dir, "export.csv")), "|")...)
+		took, cpu, rss, err := b.ask(strings.Split(strings.ReplaceAll(q.words, "OUTPUT", filepath.Join(b.dir, "export.csv")), "|")...)
 		if err != nil {
 			return "", err
 		}
-		ours, memory = append(ours, took), max(memory, rss)
+		ours, ourCPU, memory = append(ours, took), append(ourCPU, cpu), max(memory, rss)
 		if q.duck != "" {
-			started := time.Now()
+			started, before := time.Now(), usedCPU()
 			if err := drain(duck, strings.ReplaceAll(q.duck, "OUTPUT", filepath.Join(b.dir, "export-duckdb.csv"))); err != nil {
 				return "", err
 			}
-			theirs = append(theirs, time.Since(started))
+			theirs, theirCPU = append(theirs, time.Since(started)), append(theirCPU, usedCPU()-before)
 		}
 	}
 	rows := 0
@@ -190,17 +190,29 @@ func (b *bench) measure(q question, duck *sql.DB) (string, error) {
 	case took > q.budget:
 		kept = fmt.Sprintf("**no: %.1f ×**", took.Seconds()/q.budget.Seconds())
 	}
-	duckShown, ratio := "–", "–"
+	cpu := func(d time.Duration) string { return d.Round(10 * time.Millisecond).String() }
+	duckShown, duckCPU, ratio := "–", "–", "–"
 	if len(theirs) > 0 {
-		duckShown, ratio = shown(median(theirs)), fmt.Sprintf("%.2f", took.Seconds()/median(theirs).Seconds())
+		duckShown, duckCPU = shown(median(theirs)), cpu(median(theirCPU))
+		ratio = fmt.Sprintf("%.2f", median(ourCPU).Seconds()/median(theirCPU).Seconds())
 	}
-	return fmt.Sprintf("| %s | %s | %s | %s | %d MB | %s | %s |", q.name, budget, shown(took), kept, memory>>20, duckShown, ratio), nil
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %d MB | %s | %s | %s |", q.name, budget, shown(took), kept, cpu(median(ourCPU)), memory>>20, duckShown, duckCPU, ratio), nil
 }
 
-// ask runs the program once and returns its time and the most memory that it had.
-func (b *bench) ask(words ...string) (time.Duration, int64, error) {
+// usedCPU returns the time that all processors have worked for this process.
+func usedCPU() time.Duration {
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		return 0
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// ask runs the program once and returns how long it took, how long processors worked
+// for it, and the most memory that it had.
+func (b *bench) ask(words ...string) (took, cpu time.Duration, memory int64, err error) {
 	if err := dropFromCache(b.program); err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	args := append(words, "--dir", b.tape, "--quiet", "--format", "csv")
 	if words[0] == "query" && words[1] == "list" {
@@ -211,19 +223,19 @@ func (b *bench) ask(words ...string) (time.Duration, int64, error) {
 	cmd.Stderr = &stderr
 	started := time.Now()
 	if err := cmd.Start(); err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	most := make(chan int64)
 	ended := make(chan struct{})
 	go func() { most <- watchMemory(cmd.Process.Pid, ended) }()
-	err := cmd.Wait()
-	took := time.Since(started)
+	err = cmd.Wait()
+	took = time.Since(started)
 	close(ended)
-	memory := <-most
+	memory = <-most
 	if code := cmd.ProcessState.ExitCode(); err != nil && code != 3 {
-		return 0, 0, fmt.Errorf("conntape %s: %w: %s", strings.Join(words, " "), err, &stderr)
+		return 0, 0, 0, fmt.Errorf("conntape %s: %w: %s", strings.Join(words, " "), err, &stderr)
 	}
-	return took, memory, nil
+	return took, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), memory, nil
 }
 
 // watchMemory returns the most memory that a process had while it was looked at, every
@@ -286,7 +298,7 @@ func openDuck(b *bench, name, indicators string) (*sql.DB, error) {
 	if missing != nil {
 		progress("copying the rows to DuckDB")
 		export := filepath.Join(b.dir, "export.csv")
-		if _, _, err := b.ask("query", "sql", flatSQL, "--output", export); err != nil {
+		if _, _, _, err := b.ask("query", "sql", flatSQL, "--output", export); err != nil {
 			return nil, err
 		}
 		if _, err := db.Exec("create table c as select * from read_csv('" + export + "', header = true)"); err != nil {
