@@ -182,9 +182,41 @@ func (s *stored) measure() {
 	}
 }
 
-// segmentSuffixes are the names of the files that a segment can have, the one
-// without which there is no segment last.
-var segmentSuffixes = []string{"-wal", "-journal", sealingSuffix + "-journal", sealingSuffix, damagedSuffix + "-wal", damagedSuffix, ""}
+// segmentSuffixes are the names of the files that a segment can have.
+var segmentSuffixes = []string{"", "-wal", "-journal", sealingSuffix + "-journal", sealingSuffix, damagedSuffix + "-wal", damagedSuffix, expiringSuffix}
+
+// expiringSuffix is the name of a segment while it is removed: a reader must not
+// take it for one without a WAL when that has gone already.
+const expiringSuffix = ".expiring"
+
+// removeFiles removes every file of the segment at path.
+func removeFiles(path string) error {
+	var errs []error
+	if err := os.Rename(path, path+expiringSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, suffix := range segmentSuffixes {
+		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// finishRemovals removes what is left of segments whose removal was cut short.
+func (w *Writer) finishRemovals() {
+	entries, err := os.ReadDir(w.dir)
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), expiringSuffix)
+		path := filepath.Join(w.dir, name)
+		if _, known := parseSegmentName(name); ok && known && !isThere(path) {
+			err = errors.Join(err, removeFiles(path))
+		}
+	}
+	if err != nil {
+		w.log.Warn("rest of a segment not removed", "path", w.dir, "error", err)
+	}
+}
 
 // measureOther adds up the files of the tape that are no segments: the log, the
 // lock, requests. What is under legal hold has a bound of its own.
@@ -200,7 +232,9 @@ func (w *Writer) measureOther() int64 {
 			return nil
 		}
 		name, _, _ := strings.Cut(d.Name(), "-")
-		name = strings.TrimSuffix(strings.TrimSuffix(name, sealingSuffix), damagedSuffix)
+		for _, suffix := range []string{sealingSuffix, damagedSuffix, expiringSuffix} {
+			name = strings.TrimSuffix(name, suffix)
+		}
 		if _, ok := parseSegmentName(name); ok && filepath.Dir(path) == w.dir {
 			return nil
 		}

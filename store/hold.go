@@ -291,9 +291,14 @@ func (w *Writer) holdSealed(s *stored) {
 // guardHeld makes the second names of a segment immutable again: the flag, which is
 // the file's, was taken off to remove the first name.
 func (w *Writer) guardHeld(number int) {
-	names, err := filepath.Glob(filepath.Join(w.dir, heldDir, "*", segmentName(number)))
-	for _, name := range names {
-		err = errors.Join(err, setImmutable(name))
+	entries, err := os.ReadDir(filepath.Join(w.dir, heldDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	for _, e := range entries {
+		if name := filepath.Join(HeldPath(w.dir, e.Name()), segmentName(number)); isThere(name) {
+			err = errors.Join(err, setImmutable(name))
+		}
 	}
 	if err != nil {
 		w.log.Warn("held segment not made immutable", "segment", number, "error", err)

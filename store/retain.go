@@ -1,9 +1,6 @@
 package store
 
 import (
-	"errors"
-	"io/fs"
-	"os"
 	"slices"
 	"time"
 )
@@ -184,12 +181,7 @@ func (w *Writer) unlink(s *stored) error {
 	if err := clearImmutable(s.path); err != nil {
 		w.log.Warn("immutable flag not cleared", "path", s.path, "error", err)
 	}
-	var errs []error
-	for _, suffix := range segmentSuffixes {
-		if err := os.Remove(s.path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
+	err := removeFiles(s.path)
 	if w.o.Immutable {
 		w.guardHeld(s.number)
 	}
@@ -198,7 +190,7 @@ func (w *Writer) unlink(s *stored) error {
 		s.seg = nil
 		w.aside = slices.DeleteFunc(w.aside, func(o *segment) bool { return o.number == s.number })
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // giveUpActive closes the active segment, so that it can be removed next, when

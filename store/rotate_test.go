@@ -300,6 +300,12 @@ func TestExpiryRemovesAllFiles(t *testing.T) {
 		t.Error("one segment can be removed, and not the active one")
 	}
 	mustClose(t, w, 102*second)
+	for _, name := range []string{"00000001.db.expiring", "00000001.db-wal"} { // a removal that was cut short
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("left"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustClose(t, mustOpenWriter(t, dir, options(103*second)), 104*second)
 	if names := files(t, dir); !slices.Equal(names, []string{"00000002.db", "lock"}) {
 		t.Errorf("files: %q", names)
 	}

@@ -85,6 +85,7 @@ func nothingMore(*segment) error { return nil }
 // findSegments returns the numbers of the segments, and of the newest, 0 when there
 // is none. One whose birth was cut short, and so never held anything, is removed.
 func (w *Writer) findSegments() (numbers []int, newest int, err error) {
+	w.finishRemovals()
 	if numbers, _, err = listSegments(w.dir); err != nil {
 		return nil, 0, err
 	}
