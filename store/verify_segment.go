@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -173,14 +174,22 @@ func (s *segmentVerifier) look(conn *sqlite.Conn) error {
 	if err := s.seg.describe(conn); err != nil {
 		return err
 	}
+	var before []byte // hash of the segment before, nil unknown
 	err := execOn(conn, func(q *sqlite.Stmt) error {
 		s.offset, s.heartbeat = q.ColumnInt64(0), q.ColumnInt64(1)
+		if !q.ColumnIsNull(2) {
+			before = make([]byte, q.ColumnLen(2))
+			q.ColumnBytes(2, before)
+		}
 		return nil
-	}, `SELECT offset_ns, heartbeat_ns FROM segment`)
+	}, `SELECT offset_ns, heartbeat_ns, previous_hash FROM segment`)
 	if err != nil {
 		return err
 	}
 	s.checkIdentity()
+	if seal := s.tape.book.segments[s.seg.previous].sealLeaf(); seal != nil && before != nil && !bytes.Equal(before, seal.SHA256[:]) {
+		s.fail(s.rightUntil(), "the hash that it has of %s is not the one that the log has", segmentName(s.seg.previous))
+	}
 	checks := []func(*sqlite.Conn) error{s.checkPages, s.checkSummaries, s.checkCounters, s.checkLedger, s.checkGaps, s.checkClock, s.checkChain}
 	if s.book.salvaged() {
 		s.failSalvaged()
