@@ -44,11 +44,26 @@ type openSegment struct {
 // in the directory. At most the newest 10 segments are read; what is left out,
 // and why, is in [Coverage]. Errors are ErrNoTape, ErrNotSegment, ErrDamaged,
 // ErrIncompatible or of the operating system, each with a hint.
-func OpenTape(path string) (_ *Tape, err error) {
+func OpenTape(path string) (*Tape, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, &Error{Op: "open tape", Path: path, Err: err}
 	}
+	for try := 1; ; try++ {
+		t, err := openTape(path, abs)
+		if !errors.Is(err, errVanished) || try == mostTries {
+			return t, err
+		}
+	}
+}
+
+// errVanished: retention removed a segment between two looks at it.
+var errVanished = errors.New("a segment was removed meanwhile")
+
+// mostTries is how often a tape is opened that loses segments meanwhile.
+const mostTries = 20
+
+func openTape(path, abs string) (*Tape, error) {
 	t := &Tape{}
 	names, err := t.find(abs)
 	if err != nil {
@@ -189,6 +204,9 @@ func (t *Tape) attach() (err error) {
 	var schemas []map[string]string
 	for _, seg := range t.segs {
 		if err := execOn(t.conn, nil, "ATTACH ? AS "+seg.schema, immutableURI(seg.file)); err != nil {
+			if !isThere(seg.file) {
+				err = errVanished
+			}
 			return fmt.Errorf("attach %s: %w", filepath.Base(seg.info.Path), err)
 		}
 		schema, err := expectedSchema(seg.info.SchemaVersion)
