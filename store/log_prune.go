@@ -33,15 +33,32 @@ func (k *LogKeeper) prune() error {
 	if err != nil {
 		return err
 	}
-	k.mu.Lock()
-	note := k.start()
-	k.mu.Unlock()
 	k.writing.Lock()
 	defer k.writing.Unlock()
-	if err := k.open(); err != nil {
+	note, err := k.stampedNow()
+	if err != nil {
 		return err
 	}
 	return k.log.Prune(note, func(l tapelog.Leaf) bool { return l.Segment < oldest })
+}
+
+// stampedNow returns a leaf that is younger than all that were queued, which are
+// written, and older than all that will be. The caller has the log to itself.
+func (k *LogKeeper) stampedNow() (tapelog.Leaf, error) {
+	for {
+		if err := k.tryFlush(); err != nil {
+			return tapelog.Leaf{}, err
+		}
+		if err := k.open(); err != nil {
+			return tapelog.Leaf{}, err
+		}
+		k.mu.Lock()
+		note, queued := k.start(), len(k.queue)
+		k.mu.Unlock()
+		if queued == 0 {
+			return note, nil
+		}
+	}
 }
 
 // oldestKept returns the number of the oldest segment that the tape or a legal

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -67,4 +68,35 @@ func logSize(t testing.TB, dir string) (sum int64) {
 		sum += info.Size()
 	}
 	return sum
+}
+
+// What is pruned while much is queued is told in the order of time: a leaf that is
+// older than the one before it is an alarm.
+func TestPruneKeepsTheOrder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	o, k := loggedOptions(dir, 100*second)
+	k.partLeaves = 3
+	w := mustOpenWriter(t, dir, o)
+	var work sync.WaitGroup
+	work.Go(func() {
+		for range 60 {
+			k.Listen(SegmentSetAside{Segment: 1, Cause: "x"}) // queued, and written in the background
+		}
+	})
+	work.Go(func() {
+		for range 15 {
+			if err := k.prune(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for range 20 {
+		k.checkpoint()
+	}
+	work.Wait()
+	mustClose(t, w, 110*second)
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	leaves(t, dir) // finds nothing wrong
 }
