@@ -157,22 +157,35 @@ func TestFloodOfDifferentAddressesIsLostAndCountedAtTheBound(t *testing.T) {
 }
 
 func TestLossesInARowAreOneGap(t *testing.T) {
-	src, out := newScript(), newMemory()
-	stop := start(t, src, out, quick(), Options{})
-	until := time.Now().Add(200 * time.Millisecond)
-	for time.Now().Before(until) { // lasts over many ticks and batches
-		src.lose(3)
-		time.Sleep(time.Millisecond)
+	const tick = 10
+	l := newLedger(0, tick)
+	var k bpf.Counters
+	at := uint64(0)
+	lose := func(ticks int, each uint64) {
+		for range ticks {
+			at += tick
+			k.LostRing += each
+			l.observe(at, k)
+		}
 	}
-	time.Sleep(100 * time.Millisecond)
-	src.lose(1)
-	time.Sleep(100 * time.Millisecond)
-	if err := stop(); err != nil {
-		t.Fatal(err)
+	lose(5, 3)
+	written := l.gaps.take() // a batch in the middle: the same gap, to be written again when it has grown
+	lose(5, 3)
+	lose(3, 0)
+	lose(1, 1)
+	lose(3, 0)
+	want := store.Gap{From: 0, To: 5 * tick, Cause: causeRing, Lost: 15, Detail: detailOf(causeRing, 0)}
+	if !slices.Equal(written, []store.Gap{want}) {
+		t.Errorf("first %+v, want %+v", written, want)
 	}
-	accounted(t, out)
-	if len(out.gaps) != 2 || out.gaps[0].Cause != causeRing || out.gaps[1].Lost != 1 || out.gaps[1].From < out.gaps[0].To {
-		t.Errorf("gaps %+v", out.gaps)
+	want.To, want.Lost = 10*tick, 30
+	second := want
+	second.From, second.To, second.Lost = 13*tick, 14*tick, 1
+	if got := l.gaps.take(); !slices.Equal(got, []store.Gap{want, second}) {
+		t.Errorf("then %+v, want %+v and %+v", got, want, second)
+	}
+	if l.gaps.pending() {
+		t.Error("there is more")
 	}
 }
 
