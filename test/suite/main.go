@@ -27,6 +27,7 @@ type step struct {
 
 var steps = []step{
 	{"gofmt", "every file is formatted", check(gofmt)},
+	{"modules", "go.mod and go.sum list what is imported, and no more", check(modules)},
 	{"vet", "go vet", check(vet)},
 	{"staticcheck", "staticcheck, the version in test/tools.mod", check(staticcheck)},
 	{"generate", "the committed BPF objects match their source", check(generated)},

@@ -37,6 +37,11 @@ func gofmt(ctx context.Context) error {
 	return err
 }
 
+// modules holds go.mod and go.sum to what the sources import.
+func modules(ctx context.Context) error {
+	return command(ctx, "go", "mod", "tidy", "-diff").Run()
+}
+
 func vet(ctx context.Context) error {
 	return command(ctx, "go", "vet", "./...").Run()
 }
