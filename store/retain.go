@@ -6,7 +6,8 @@ import (
 )
 
 // Retention removes whole segments, the oldest first. What it costs does not
-// depend on what is kept: a few numbers are added up, and a name is unlinked.
+// depend on what is kept: a few numbers are added up, and a file is unlinked, for
+// which a file system takes some 0.2 ms a MiB.
 
 // makeRoom removes what must go before the batch can be written: older than
 // MaxAge, beyond MaxBytes, or eating what is to stay free.
