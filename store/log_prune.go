@@ -33,6 +33,11 @@ func (k *LogKeeper) prune() error {
 	if err != nil {
 		return err
 	}
+	return k.pruneBefore(oldest)
+}
+
+// pruneBefore removes what tells only of segments before oldest.
+func (k *LogKeeper) pruneBefore(oldest int) error {
 	k.writing.Lock()
 	defer k.writing.Unlock()
 	note, err := k.stampedNow()
