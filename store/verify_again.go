@@ -43,6 +43,14 @@ const verifyTries = 5
 // One that has expired meanwhile is left out; one of which the log says more now
 // is looked at again.
 func (v *tapeVerifier) lookAgain(ctx context.Context, results []*segmentVerifier) ([]*segmentVerifier, error) {
+	// The leaf of an expiry comes first, then the file goes: that may have been just now.
+	results = slices.DeleteFunc(results, func(s *segmentVerifier) bool {
+		if len(s.problems) == 0 || s.book == nil || !s.book.expired {
+			return false
+		}
+		_, err := os.Lstat(s.path)
+		return errors.Is(err, fs.ErrNotExist)
+	})
 	for range verifyTries {
 		if v.log == nil || ctx.Err() != nil || !slices.ContainsFunc(results, func(s *segmentVerifier) bool { return len(s.problems) > 0 }) {
 			break
