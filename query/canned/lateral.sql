@@ -23,6 +23,11 @@ port(number, service) AS (
     (2379, 'etcd'), (2380, 'etcd'), (3306, 'mysql'), (3389, 'rdp'), (4646, 'nomad'), (5432, 'postgresql'), (5900, 'vnc'),
     (5985, 'winrm'), (5986, 'winrm'), (6379, 'redis'), (6443, 'kubernetes'), (8200, 'vault'), (8500, 'consul'), (9042, 'cassandra'),
     (9092, 'kafka'), (9200, 'elasticsearch'), (10250, 'kubelet'), (10255, 'kubelet'), (11211, 'memcached'), (27017, 'mongodb')
+),
+private AS MATERIALIZED ( -- there are far fewer addresses than connects
+  SELECT DISTINCT address
+  FROM endpoints
+  WHERE is_private(address) AND NOT cidr_match(address, '127.0.0.0/8') AND NOT cidr_match(address, '::1')
 )
 SELECT
   min(time) AS first_time,
@@ -40,9 +45,7 @@ SELECT
   ancestry
 FROM connections
 JOIN port ON port.number = connections.remote_port
-WHERE is_private(remote_address)
-  AND NOT cidr_match(remote_address, '127.0.0.0/8')
-  AND NOT cidr_match(remote_address, '::1')
+WHERE remote_address IN (SELECT address FROM private)
   AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, service
 ORDER BY addresses DESC, min(time_ns), service

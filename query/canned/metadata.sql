@@ -19,6 +19,11 @@ WITH metadata(address, service) AS (
     ('fd20:ce::254', 'Google Cloud'), ('169.254.170.2', 'AWS ECS task credentials'), ('169.254.170.23', 'AWS EKS pod identity'),
     ('fd00:ec2::23', 'AWS EKS pod identity'), ('168.63.129.16', 'Azure host'), ('100.100.100.200', 'Alibaba Cloud'),
     ('192.0.0.192', 'Oracle Cloud')
+),
+asked AS MATERIALIZED ( -- there are far fewer addresses than connects
+  SELECT DISTINCT endpoints.address, service
+  FROM endpoints
+  JOIN metadata ON ip_int(metadata.address) = ip_int(endpoints.address)
 )
 SELECT
   min(time) AS first_time,
@@ -37,8 +42,8 @@ SELECT
   exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   connections.ancestry AS ancestry
-FROM connections
-JOIN metadata ON ip_int(metadata.address) = ip_int(remote_address)
+FROM asked
+CROSS JOIN connections ON remote_address = asked.address
 WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, remote, 6
 ORDER BY min(time_ns), remote

@@ -27,20 +27,18 @@ server(pattern) AS (
   VALUES ('nginx'), ('apache2'), ('httpd'), ('lighttpd'), ('caddy'), ('php-fpm*'), ('uwsgi'), ('gunicorn'), ('tomcat*'), ('java'),
     ('mysqld'), ('mariadbd'), ('postgres'), ('mongod'), ('redis-server'), ('sqlservr'), ('oracle*')
 ),
-connected AS (
-  SELECT connections.*,
+program AS (
+  SELECT DISTINCT process_id, exe, ancestry,
     replace(exe, rtrim(exe, replace(exe, '/', '')), '') AS base -- what follows the last slash
-  FROM connections
-  WHERE family IN ('ipv4', 'ipv6')
-    AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  FROM processes
 ),
-judged AS (
-  SELECT connected.*, concat_ws(', ',
+judged AS MATERIALIZED ( -- there are far fewer processes than connects
+  SELECT process_id, exe, ancestry, concat_ws(', ',
     (SELECT reason FROM name WHERE base GLOB pattern),
     CASE WHEN NOT EXISTS (SELECT 1 FROM server WHERE base GLOB pattern)
       AND EXISTS (SELECT 1 FROM server WHERE ' > ' || ancestry GLOB '* > ' || pattern || '(*) > *')
       THEN 'child of a server' END) AS reason
-  FROM connected
+  FROM program
 )
 SELECT
   min(time) AS first_time,
@@ -56,10 +54,14 @@ SELECT
     ELSE remote_address || ':' || remote_port
   END AS remote,
   CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
-  exe,
+  connections.exe AS exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
-  ancestry
-FROM judged
+  connections.ancestry AS ancestry
+FROM connections
+CROSS JOIN judged USING (process_id)
 WHERE reason <> ''
+  AND judged.exe IS connections.exe AND judged.ancestry IS connections.ancestry
+  AND family IN ('ipv4', 'ipv6')
+  AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, remote, 9
 ORDER BY min(time_ns), remote

@@ -21,6 +21,12 @@ WITH socket(pattern, power) AS (
     ('*/snapd.socket', 'packages through snapd'), ('*/systemd/private', 'units through systemd'), ('*/dbus/system_bus_socket', 'services through D-Bus'),
     ('*/kubelet.sock', 'devices through kubelet'), ('*/fail2ban.sock', 'bans through fail2ban'), ('*/mysqld.sock', 'data through MySQL'),
     ('*/.s.PGSQL.*', 'data through PostgreSQL'), ('*/gpg-agent*', 'keys through gpg-agent'), ('*/ssh-*/agent.*', 'keys through ssh-agent')
+),
+known AS MATERIALIZED ( -- there are far fewer paths than connects
+  SELECT DISTINCT address, power
+  FROM endpoints
+  JOIN socket ON address GLOB pattern
+  WHERE family = 'unix'
 )
 SELECT
   min(time) AS first_time,
@@ -35,8 +41,8 @@ SELECT
   exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   ancestry
-FROM connections
-JOIN socket ON remote_address GLOB pattern
+FROM known
+CROSS JOIN connections ON remote_address = known.address
 WHERE family = 'unix'
 GROUP BY process_id, user, container, remote_address, outcome
 ORDER BY min(time_ns), remote

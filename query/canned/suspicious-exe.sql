@@ -20,7 +20,7 @@ program AS (
   FROM processes
   GROUP BY process_id
 ),
-suspect AS (
+suspect AS MATERIALIZED (
   SELECT process_id, script, concat_ws(', ',
     CASE WHEN memfd THEN 'run from memory' WHEN deleted THEN 'deleted' END,
     CASE WHEN path GLOB '/tmp/*' OR path GLOB '/var/tmp/*' OR path GLOB '/dev/*' OR path GLOB '/run/user/*' OR path GLOB '/run/lock/*'
@@ -42,7 +42,7 @@ SELECT
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   ancestry
 FROM connections
-JOIN suspect USING (process_id)
+CROSS JOIN suspect USING (process_id)
 WHERE reason <> ''
   AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container
