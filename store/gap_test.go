@@ -1,11 +1,16 @@
 package store
 
 import (
+	"errors"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // crash returns a directory that holds what kill -9 would leave of the tape now.
@@ -13,17 +18,51 @@ import (
 // the writer is left to itself, and a copy of its files gone on with.)
 func crash(t testing.TB, w *Writer) string {
 	t.Helper()
-	dir := t.TempDir()
-	for _, name := range files(t, w.dir) {
-		data, err := os.ReadFile(filepath.Join(w.dir, name))
+	for range 1000 {
+		dir := t.TempDir()
+		before := states(t, w.dir)
+		for name := range before {
+			data, err := os.ReadFile(filepath.Join(w.dir, name))
+			if errors.Is(err, fs.ErrNotExist) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), data, 0o640); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if maps.Equal(before, states(t, w.dir)) {
+			return dir
+		}
+		time.Sleep(time.Millisecond) // the keeper was at work: that copy is of no single moment
+	}
+	t.Fatal("the tape never stood still")
+	return ""
+}
+
+// fileState changes when a file is written or replaced.
+type fileState struct {
+	inode    uint64
+	size     int64
+	modified time.Time
+}
+
+func states(t testing.TB, dir string) map[string]fileState {
+	t.Helper()
+	all := map[string]fileState{}
+	for _, name := range files(t, dir) {
+		info, err := os.Lstat(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o640); err != nil {
-			t.Fatal(err)
-		}
+		all[name] = fileState{info.Sys().(*syscall.Stat_t).Ino, info.Size(), info.ModTime()}
 	}
-	return dir
+	return all
 }
 
 const gapColumns = `SELECT segment, from_time, to_time, cause, lost FROM gaps ORDER BY segment, id`
