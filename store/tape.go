@@ -136,8 +136,9 @@ func (t *Tape) prepare(names []string, copies string) error {
 		if n, ok := parseSegmentName(filepath.Base(names[i])); ok && next != nil && next.previous == n {
 			limit = next.counts
 		}
+		begun := i == len(names)-1 && i > 0 && unborn(names[i]) // asked first: it may be born while it is read
 		seg, err := prepareSegment(names[i], copies, limit)
-		if errors.Is(err, ErrNotSegment) && i == len(names)-1 && i > 0 && unborn(names[i]) {
+		if begun && errors.Is(err, ErrNotSegment) {
 			continue
 		}
 		if err != nil {
