@@ -105,7 +105,7 @@ func (r *report) budgets(p *printer) {
 	if n := float64(r.Disk.Connections); n > 0 {
 		active, closed := float64(r.Disk.Active)/n, float64(r.Disk.Closed)/n
 		p.row("bytes a connection, active (WAL checkpointed)", "32", fmt.Sprintf("%.1f", active), kept(active, 32))
-		p.row("bytes a connection, closed", "32 (48 when sealed with indexes, which is yet to come)", fmt.Sprintf("%.1f", closed), kept(closed, 32))
+		p.row("bytes a connection, closed", "32 (48 when sealed with indexes: `-only store`)", fmt.Sprintf("%.1f", closed), kept(closed, 32))
 	}
 	if i := r.Idle; i.For > 0 {
 		p.row("idle: CPU", "0.1% of a core", fmt.Sprintf("%.3f%%", i.CPU), kept(i.CPU, 0.1))
