@@ -105,3 +105,12 @@ func noArguments(c *cli.Context) error {
 	}
 	return nil
 }
+
+// readReportFormat returns the format of a report, which is for people unless asked otherwise.
+func readReportFormat(c *cli.Context) (string, error) {
+	format := "text"
+	if c.IsSet("format") {
+		format = c.String("format")
+	}
+	return format, query.CheckFormat(format, "text", "json")
+}

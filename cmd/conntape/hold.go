@@ -59,11 +59,8 @@ func (h *host) hold(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	format := "text"
-	if c.IsSet("format") {
-		format = c.String("format")
-	}
-	if err := query.CheckFormat(format, "text", "json"); err != nil {
+	format, err := readReportFormat(c)
+	if err != nil {
 		return err
 	}
 	window, err := h.readWindow(c, zone)

@@ -37,11 +37,8 @@ func (h *host) status(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	format := "text"
-	if c.IsSet("format") {
-		format = c.String("format")
-	}
-	if err := query.CheckFormat(format, "text", "json"); err != nil {
+	format, err := readReportFormat(c)
+	if err != nil {
 		return err
 	}
 	tape, err := store.OpenTape(dir)
