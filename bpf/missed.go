@@ -31,13 +31,10 @@ func (c *Capture) readMisses() (misses, error) {
 		if err != nil {
 			return m, fmt.Errorf("read statistics of %s: %w", name, err)
 		}
-		switch name {
-		case c.first:
+		if name == c.first {
 			m.hook += stats.RecursionMisses
-		default:
-			if strings.HasPrefix(name, "process_") && name != "process_snapshot" { // that runs for us alone, and tells its own errors
-				m.process += stats.RecursionMisses
-			}
+		} else if strings.HasPrefix(name, "process_") && name != "process_snapshot" { // that runs for us alone, and tells its own errors
+			m.process += stats.RecursionMisses
 		}
 	}
 	if c.backend != Kprobe {

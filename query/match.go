@@ -57,12 +57,7 @@ by_process AS (SELECT * FROM connections WHERE process_id IN (SELECT CAST(value 
 const matchSQL = `
 SELECT process_id, remote_address, remote_port, 1 AS by_remote,
   min(time) AS first_time, max(last_time) AS last_time, sum(count) AS n, pid, user, container,
-  CASE
-    WHEN remote_port IS NULL THEN remote_address
-    WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
-    ELSE remote_address || ':' || remote_port
-  END AS remote,
-  CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
+` + remoteAndOutcome + `,
   exe, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry
 FROM by_remote
 WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
@@ -70,12 +65,7 @@ GROUP BY process_id, user, container, remote, 12
 UNION ALL
 SELECT process_id, remote_address, remote_port, 0,
   min(time), max(last_time), sum(count), pid, user, container,
-  CASE
-    WHEN remote_port IS NULL THEN remote_address
-    WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
-    ELSE remote_address || ':' || remote_port
-  END AS remote,
-  CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
+` + remoteAndOutcome + `,
   exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
 FROM by_process
 WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))

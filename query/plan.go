@@ -319,12 +319,7 @@ func (t *traffic) gather(pairs bool, wanted func(*met) bool) []firstRow {
 
 // firstSQL reads the connections that others were met first in.
 const firstSQL = `SELECT segment, id, time, pid, user, exe,
-  CASE
-    WHEN remote_port IS NULL THEN remote_address
-    WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
-    ELSE remote_address || ':' || remote_port
-  END AS remote,
-  CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
+` + remoteAndOutcome + `,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry, container
 FROM connections`
 

@@ -45,12 +45,7 @@ func TailColumns() []string {
 }
 
 const tailSQL = `SELECT segment, id, time_ns, time, comm, pid,
-  CASE
-    WHEN remote_port IS NULL THEN remote_address
-    WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
-    ELSE remote_address || ':' || remote_port
-  END AS remote,
-  CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
+` + remoteAndOutcome + `,
   count AS n, user, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline
 FROM connections
 WHERE time_ns > :from`

@@ -1,0 +1,11 @@
+package query
+
+// remoteAndOutcome are the columns remote and outcome, in SQL over connections, as the canned queries have them: those are
+// files of plain SQL, to be copied and changed, and have to spell it out.
+const remoteAndOutcome = `
+  CASE
+    WHEN remote_port IS NULL THEN remote_address
+    WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
+    ELSE remote_address || ':' || remote_port
+  END AS remote,
+  CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome`
