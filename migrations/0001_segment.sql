@@ -255,6 +255,10 @@ SELECT
   nullif(l.port, -1) AS local_port,
   e.address AS remote_address,
   nullif(e.port, -1) AS remote_port,
+  CASE
+    WHEN e.family NOT IN (2, 10) OR e.port < 0 THEN NULL -- too short to hold an address
+    WHEN e.family = 10 AND e.address GLOB '::ffff:*.*' THEN substr(e.address, 8)
+    ELSE e.address END AS remote_ip,
   s.address_source AS address_source,
   s.hook_errno AS hook_errno,
   s.errno AS errno,
@@ -351,6 +355,10 @@ SELECT
     ELSE 'family ' || e.family END AS family,
   e.address AS address,
   nullif(e.port, -1) AS port,
+  CASE
+    WHEN e.family NOT IN (2, 10) OR e.port < 0 THEN NULL -- too short to hold an address
+    WHEN e.family = 10 AND e.address GLOB '::ffff:*.*' THEN substr(e.address, 8)
+    ELSE e.address END AS ip,
   lower(hex(e.raw)) AS raw,
   (SELECT number FROM segment) AS segment
 FROM endpoint e;

@@ -325,9 +325,9 @@ ok
 func TestPublicColumns(t *testing.T) {
 	tape := mustOpenTape(t, smallTape(t, 2))
 	for view, want := range map[string]string{
-		"connections": "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns family type protocol fd via local_address local_port remote_address remote_port address_source hook_errno errno outcome backend process_id parent_id ancestry socket_family addrlen cookie remote_raw segment",
+		"connections": "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns family type protocol fd via local_address local_port remote_address remote_port remote_ip address_source hook_errno errno outcome backend process_id parent_id ancestry socket_family addrlen cookie remote_raw segment",
 		"processes":   "process_id parent_id pid ppid pid_in_ns comm exe script cmdline cmdline_truncated cwd uid user gid euid loginuid session_id cgroup container unit start_time exec_time exec_number exe_deleted exe_memfd exe_device exe_inode mntns pidns netns userns utsns ipcns cgroupns source ancestry cgroup_id segment",
-		"endpoints":   "id family address port raw segment",
+		"endpoints":   "id family address port ip raw segment",
 		"gaps":        "id from_time to_time cause lost detail from_ns to_ns segment",
 		"segments":    "segment tape_id state from_time to_time host machine_id boot_id kernel version backend blind_spots seen stored coalesced lost path schema_version from_ns to_ns batches runs",
 	} {
@@ -335,6 +335,43 @@ func TestPublicColumns(t *testing.T) {
 		if got != want {
 			t.Errorf("%s:\n%s\nwant\n%s", view, got, want)
 		}
+	}
+}
+
+// An address has one form in remote_ip and ip, and what is no address has none.
+func TestPlainAddresses(t *testing.T) {
+	dir := t.TempDir()
+	w := mustOpenWriter(t, dir, options(100*second))
+	want := []string{}
+	for i, c := range []struct {
+		family  uint16
+		address string
+		port    int32
+		ip      string
+	}{
+		{2, "192.0.2.7", 443, "192.0.2.7"},
+		{10, "::ffff:192.0.2.7", 443, "192.0.2.7"},
+		{10, "::ffff:0:1", 0, "::ffff:0:1"},
+		{10, "2001:db8::1", 53, "2001:db8::1"},
+		{10, "fe80::1%2", 22, "fe80::1%2"},
+		{2, "0x0050c000", -1, "NULL"}, // cut short
+		{10, "::ffff:1.2.3.4", -1, "NULL"},
+		{0, "", -1, "NULL"},
+		{1, "::ffff:1.2.3.4", -1, "NULL"}, // a path
+		{40, "cid 3", 22, "NULL"},
+	} {
+		x := newWorld().connection((101 + uint64(i)) * second)
+		x.Remote = endpoint(c.family, c.address, c.port)
+		mustAppend(t, w, Batch{Connections: []Connection{x}})
+		want = append(want, c.address+"|"+c.ip)
+	}
+	mustClose(t, w, 120*second)
+	tape := mustOpenTape(t, dir)
+	if got := rows(t, tape.Conn(), "SELECT remote_address, remote_ip FROM connections ORDER BY time_ns"); !slices.Equal(got, want) {
+		t.Errorf("connections %q", got)
+	}
+	if got := rows(t, tape.Conn(), "SELECT address, ip FROM endpoints ORDER BY id"); !slices.Equal(got, want) {
+		t.Errorf("endpoints %q", got)
 	}
 }
 

@@ -93,9 +93,9 @@ func answers(t *testing.T, dir string) string {
 	defer tape.Close()
 	var b strings.Builder
 	for _, query := range []string{
-		"SELECT time, time_ns, last_time, count, pid, tid, ppid, comm, exe, cmdline, cwd, uid, user, gid, euid, loginuid, session_id, container, cgroup, netns, family, type, protocol, fd, via, local_address, local_port, remote_address, remote_port, hook_errno, errno, outcome, backend, process_id, parent_id, ancestry, cookie, remote_raw, segment FROM connections ORDER BY time_ns",
+		"SELECT time, time_ns, last_time, count, pid, tid, ppid, comm, exe, cmdline, cwd, uid, user, gid, euid, loginuid, session_id, container, cgroup, netns, family, type, protocol, fd, via, local_address, local_port, remote_address, remote_port, remote_ip, hook_errno, errno, outcome, backend, process_id, parent_id, ancestry, cookie, remote_raw, segment FROM connections ORDER BY time_ns",
 		"SELECT process_id, parent_id, pid, comm, exe, cmdline, start_time, exec_time, source, ancestry, segment FROM processes ORDER BY segment, process_id",
-		"SELECT family, address, port, raw, segment FROM endpoints ORDER BY segment, address",
+		"SELECT family, address, port, ip, raw, segment FROM endpoints ORDER BY segment, address",
 		"SELECT from_time, to_time, cause, lost, detail, segment FROM gaps ORDER BY segment, id",
 		"SELECT segment, tape_id, host, machine_id, boot_id, kernel, version, backend, blind_spots, seen, stored, coalesced, lost, from_time, to_time FROM segments ORDER BY segment",
 	} {
@@ -113,7 +113,7 @@ func writeReleased(t *testing.T) {
 	x := newWorld()
 	several, slow := x.connection(1002*second), x.connection(1003*second)
 	several.Count, several.LastBootTime, several.Local, several.Remote = 3, 1002*second+5, endpoint(2, "10.0.0.1", 40000), x.v6
-	slow.Shape, slow.FD, slow.Cookie = x.tcpPending, -1, 7
+	slow.Shape, slow.FD, slow.Cookie, slow.Remote = x.tcpPending, -1, 7, endpoint(10, "::ffff:192.0.2.7", 443)
 	mustAppend(t, w, Batch{Connections: []Connection{x.connection(1001 * second), several, slow}, Now: 1004 * second,
 		Gaps:     []Gap{{From: 1000 * second, To: 1000*second + 9, Cause: "ring full", Lost: 2, Detail: "too fast"}},
 		Counters: Counters{"seen": 7, "stored": 3, "coalesced": 2, "lost": 2}})
