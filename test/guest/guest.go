@@ -112,8 +112,10 @@ func (g *guest) qemu(image, socket string) []string {
 		args = []string{"qemu-system-x86_64", "-cpu", "max"}
 	}
 	return append(args,
-		// Always emulated: the same everywhere, and CI machines seldom have /dev/kvm.
-		"-accel", "tcg,thread=multi", "-smp", fmt.Sprint(g.cpus), "-m", fmt.Sprint(g.memory),
+		// Always emulated: the same everywhere, and CI machines seldom have /dev/kvm. One thread takes turns for all
+		// processors: with a thread each, a processor can keep what it translated of code that another has patched since,
+		// and meet a breakpoint that is gone, once (Oops: int3) or for ever (soft lockup at a static branch).
+		"-accel", "tcg,thread=single", "-smp", fmt.Sprint(g.cpus), "-m", fmt.Sprint(g.memory),
 		"-nodefaults", "-display", "none", "-nic", "none", "-no-reboot", "-serial", "stdio",
 		"-chardev", "socket,id=port,path="+socket,
 		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=port,name="+wire.Port,

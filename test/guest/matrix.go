@@ -68,7 +68,6 @@ type outcome struct {
 	err    error
 	report []byte // what go test prints
 	seen   []coverage
-	again  string // why the guest was booted twice
 	took   time.Duration
 }
 
@@ -150,13 +149,6 @@ type matrixOptions struct {
 	run      string // only tests that match
 }
 
-// isEmulatorRace tells a known fault of qemu from ours. The kernel patches its code by way of a breakpoint; with several
-// emulated processors, one may meet the breakpoint when the patching is over, and the kernel does not know it any more.
-// Seen at a static branch, with no probe on it. A fault of ours would be there the second time too.
-func isEmulatorRace(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "int3: 0000 [#")
-}
-
 // buildPayload compiles what a guest runs: the capture tests, conntape, and the workload.
 func buildPayload(ctx context.Context, arch string) ([]guestFile, error) {
 	dir := filepath.Join(cacheDir(), "payload", arch)
@@ -202,11 +194,6 @@ func runCell(ctx context.Context, c matrixCell, k kernel, payload []guestFile, o
 		g.env = append(g.env, "CONNTAPE_BACKEND="+c.backend)
 	}
 	out.result, out.err = g.run(ctx)
-	if isEmulatorRace(out.err) {
-		out.again = "booted twice: the first time, qemu lost a race with code that patches itself (Oops: int3)"
-		output.Reset()
-		out.result, out.err = g.run(ctx)
-	}
 	out.took = time.Since(start)
 	var report bytes.Buffer
 	convert := exec.CommandContext(ctx, "go", "tool", "test2json", "-p", "guest/"+c.kernel+"/"+c.backend)
@@ -245,9 +232,6 @@ func (o *outcome) print(w io.Writer) {
 		if !strings.HasPrefix(line, "COVERAGE ") {
 			io.WriteString(w, line)
 		}
-	}
-	if o.again != "" {
-		fmt.Fprintf(w, "NOTE: guest %s/%s %s\n", o.kernel, o.backend, o.again)
 	}
 	if o.err != nil {
 		fmt.Fprintf(w, "--- FAIL: guest %s/%s: %v\n", o.kernel, o.backend, o.err)
