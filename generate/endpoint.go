@@ -61,3 +61,17 @@ func local(path string) *store.Endpoint {
 	raw := binary.NativeEndian.AppendUint16(nil, unix.AF_UNIX)
 	return &store.Endpoint{Family: unix.AF_UNIX, Address: path, Port: -1, Raw: append(append(raw, path...), 0)}
 }
+
+// asIPv6 returns an IPv4 endpoint as an IPv6 socket names it, and any other as it is.
+func (s *Stream) asIPv6(e *store.Endpoint) *store.Endpoint {
+	if e.Family != unix.AF_INET {
+		return e
+	}
+	if s.mapped[e] == nil {
+		if s.mapped == nil {
+			s.mapped = map[*store.Endpoint]*store.Endpoint{}
+		}
+		s.mapped[e] = inet(netip.AddrFrom16(netip.MustParseAddr(e.Address).As16()), uint16(e.Port))
+	}
+	return s.mapped[e]
+}

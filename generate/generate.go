@@ -24,6 +24,7 @@ type Options struct {
 	Span        time.Duration // of which the last connection is near the end
 	Intrusion   bool
 	Story       bool // a staged intrusion whose steps lead from one to the next, as in docs/investigation.md
+	Mapped      bool // a third of the connects to IPv4 come from IPv6 sockets, to ::ffff:192.0.2.1
 }
 
 // Issue5 is the tape on which the speed of queries is measured.
@@ -53,6 +54,7 @@ type Stream struct {
 	cookie  uint64
 	last    uint64
 	row     store.Connection
+	mapped  map[*store.Endpoint]*store.Endpoint
 }
 
 // New prepares a host. Nothing of it is random but by the seed.
@@ -85,6 +87,9 @@ func (s *Stream) Next() (*store.Connection, bool) {
 	s.last = s.row.BootTime
 	s.cookie++
 	s.row.Cookie = s.cookie
+	if s.o.Mapped && s.cookie%3 == 0 {
+		s.row.Remote = s.asIPv6(s.row.Remote)
+	}
 	if e.at = e.after(e.at); e.at == never {
 		heap.Pop(&s.events)
 	} else {

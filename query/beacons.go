@@ -127,7 +127,11 @@ func (t *traffic) translate(d *dimensions, counted map[uint64]*beats) map[uint64
 			t.actorIndex[a.key()] = who
 			t.actors = append(t.actors, a)
 		}
-		all[pairIndex(who, int64(t.place(p)))] = b
+		pair := pairIndex(who, int64(t.place(p)))
+		if known := all[pair]; known != nil { // one address in two forms
+			b = b.with(known)
+		}
+		all[pair] = b
 	}
 	return all
 }
@@ -246,17 +250,21 @@ func (r *rhythm) mix(other *rhythm) {
 			r.in, r.parts = slices.Insert(r.in, at, number), slices.Insert(r.parts, at, other.parts[i])
 			continue
 		}
-		a, b := r.parts[at], other.parts[i]
-		times := append(a.times(nil), b.times(nil)...)
-		slices.Sort(times)
-		mixed := new(beats)
-		for _, at := range times {
-			mixed.add(at)
-		}
-		mixed.flush()
-		mixed.first, mixed.n, mixed.end = min(a.first, b.first), a.n+b.n, max(a.end, b.end)
-		r.parts[at] = mixed
+		r.parts[at] = r.parts[at].with(other.parts[i])
 	}
+}
+
+// with returns the connects of two pairs in one segment as those of one.
+func (b *beats) with(other *beats) *beats {
+	times := append(b.times(nil), other.times(nil)...)
+	slices.Sort(times)
+	mixed := new(beats)
+	for _, at := range times {
+		mixed.add(at)
+	}
+	mixed.flush()
+	mixed.first, mixed.n, mixed.end = min(b.first, other.first), b.n+other.n, max(b.end, other.end)
+	return mixed
 }
 
 // scoreGaps scores intervals, which it sorts, and reports whether they have the

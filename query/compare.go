@@ -23,8 +23,8 @@ const pairSQL = `SELECT
   coalesce(exe, '[' || comm || ']') AS exe,
   CASE
     WHEN remote_port IS NULL THEN remote_address
-    WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
-    ELSE remote_address || ':' || remote_port
+    WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
+    ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
   END AS remote,
   sum(count) AS n, min(time) AS first_time, max(last_time) AS last_time, max(pid) AS pid
 FROM connections

@@ -22,7 +22,7 @@ import (
 func generated(t *testing.T, connections, segments int) *store.Tape {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "tape")
-	o := generate.Options{Seed: 3, Connections: connections, Processes: 60, Images: 20, Endpoints: 300, Begin: uint64(time.Hour), Span: 24 * time.Hour, Intrusion: true, Story: true}
+	o := generate.Options{Seed: 3, Connections: connections, Processes: 60, Images: 20, Endpoints: 300, Begin: uint64(time.Hour), Span: 24 * time.Hour, Intrusion: true, Story: true, Mapped: true}
 	if err := generate.WriteTape(dir, generate.New(o), segments); err != nil {
 		t.Fatal(err)
 	}

@@ -38,6 +38,15 @@ func (p place) label() string {
 	return p.address + ":" + strconv.FormatInt(p.port, 10)
 }
 
+// plain returns it with IPv4 in one form, as the view's remote_ip.
+func (p place) plain() place {
+	v4, mapped := strings.CutPrefix(p.address, "::ffff:")
+	if p.family == familyIPv6 && p.port >= 0 && mapped && strings.Contains(v4, ".") {
+		p.family, p.address = familyIPv4, v4
+	}
+	return p
+}
+
 // Families and types that the plans tell apart, as the kernel numbers them.
 const (
 	familyUnspec = 0
@@ -229,7 +238,7 @@ type dimensions struct {
 func readDimensions(ctx context.Context, s *segmentSource) (*dimensions, error) {
 	d := &dimensions{byImage: make(map[int64]int32), byTask: make(map[int64]int32), places: make(map[int64]place), failed: make(map[int64]bool), denied: make(map[int64]bool), dgram: make(map[int64]bool)}
 	err := scan(ctx, s.Conn, `SELECT id, family, address, port FROM `+s.Schema+`.endpoint`, func(row *sqlite.Stmt) {
-		p := place{row.ColumnInt64(1), row.ColumnText(2), row.ColumnInt64(3)}
+		p := place{row.ColumnInt64(1), row.ColumnText(2), row.ColumnInt64(3)}.plain()
 		d.places[row.ColumnInt64(0)] = p
 		d.lastPlace = max(d.lastPlace, row.ColumnInt64(0))
 		d.probes = d.probes || p.family == familyUnspec || p.port == 0

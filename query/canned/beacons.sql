@@ -28,8 +28,8 @@ beat AS ( -- one for each second with connects of a pair
     coalesce(exe, '[' || comm || ']') AS exe, user, container,
     CASE
       WHEN remote_port IS NULL THEN remote_address
-      WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
-      ELSE remote_address || ':' || remote_port
+      WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
+      ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
     END AS remote,
     max(time_ns) AS last_ns,
     sum(count) AS n, min(time) AS first_time, max(last_time) AS last_time,

@@ -26,8 +26,8 @@ SELECT
   container,
   CASE
     WHEN remote_port IS NULL THEN remote_address
-    WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
-    ELSE remote_address || ':' || remote_port
+    WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
+    ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
   END AS remote,
   exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,

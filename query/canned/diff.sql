@@ -34,8 +34,8 @@ pair AS (
     coalesce(exe, '[' || comm || ']') AS exe,
     CASE
       WHEN remote_port IS NULL THEN remote_address
-      WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
-      ELSE remote_address || ':' || remote_port
+      WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
+      ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
     END AS remote,
     sum(CASE WHEN time_ns >= since AND time_ns < until THEN count ELSE 0 END) AS n,
     sum(CASE WHEN time_ns >= base_since AND time_ns < base_until THEN count ELSE 0 END) AS base_n,

@@ -32,11 +32,11 @@ by_address AS (
     pid, user, container, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry,
     CASE
       WHEN remote_port IS NULL THEN remote_address
-      WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
-      ELSE remote_address || ':' || remote_port
+      WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
+      ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
     END AS remote
   FROM attempt
-  GROUP BY slot, process_id, remote_address
+  GROUP BY slot, process_id, coalesce(remote_ip, remote_address)
 ),
 by_slot AS (
   SELECT slot, process_id, min(time) AS time, count(*) AS addresses, max(ports) AS ports, sum(n) AS n, sum(failed) AS failed,

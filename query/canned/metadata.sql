@@ -32,8 +32,8 @@ SELECT
   service,
   CASE
     WHEN remote_port IS NULL THEN remote_address
-    WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
-    ELSE remote_address || ':' || remote_port
+    WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
+    ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
   END AS remote,
   CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
   pid,

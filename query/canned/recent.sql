@@ -15,8 +15,8 @@ SELECT
   pid,
   CASE
     WHEN remote_port IS NULL THEN remote_address
-    WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
-    ELSE remote_address || ':' || remote_port
+    WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
+    ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
   END AS remote,
   outcome,
   count AS n,

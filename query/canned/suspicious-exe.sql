@@ -33,7 +33,7 @@ SELECT
   max(last_time) AS last_time,
   sum(count) AS n,
   reason,
-  count(DISTINCT remote_address || ' ' || coalesce(remote_port, '')) AS destinations,
+  count(DISTINCT coalesce(remote_ip, remote_address) || ' ' || coalesce(remote_port, '')) AS destinations,
   pid,
   user,
   container,

@@ -19,7 +19,7 @@ bucket AS (
     time_ns / 1000000000 / max(:seconds, 1) AS b,
     sum(count) AS n,
     count(DISTINCT coalesce(exe, '[' || comm || ']')) AS programs,
-    count(DISTINCT remote_address || ' ' || coalesce(remote_port, '')) AS destinations,
+    count(DISTINCT coalesce(remote_ip, remote_address) || ' ' || coalesce(remote_port, '')) AS destinations,
     sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'failed') THEN count ELSE 0 END) AS failed,
     sum(CASE WHEN outcome = 'denied' THEN count ELSE 0 END) AS denied
   FROM connections

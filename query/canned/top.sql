@@ -20,8 +20,8 @@ WITH counted AS (
       WHEN 'process' THEN coalesce(exe, '[' || comm || ']')
       WHEN 'destination' THEN CASE
         WHEN remote_port IS NULL THEN remote_address
-        WHEN family = 'ipv6' THEN '[' || remote_address || ']:' || remote_port
-        ELSE remote_address || ':' || remote_port
+        WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
+        ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
       END
       WHEN 'port' THEN protocol || '/' || remote_port || coalesce(' ' || port_name(remote_port, protocol), '')
       WHEN 'user' THEN coalesce(user, uid)
@@ -29,7 +29,7 @@ WITH counted AS (
     END, '(none)') AS name,
     sum(count) AS n,
     count(DISTINCT coalesce(exe, '[' || comm || ']')) AS programs,
-    count(DISTINCT remote_address || ' ' || coalesce(remote_port, '')) AS destinations,
+    count(DISTINCT coalesce(remote_ip, remote_address) || ' ' || coalesce(remote_port, '')) AS destinations,
     sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'failed', 'denied') THEN count ELSE 0 END) AS failed,
     min(time) AS first_time,
     max(last_time) AS last_time
