@@ -205,6 +205,9 @@ func addSeal(conn *sqlite.Conn, version int) error {
 	if err := summarize(conn); err != nil {
 		return err
 	}
+	if err := packPostings(conn); err != nil {
+		return fmt.Errorf("index connections: %w", err)
+	}
 	return execOn(conn, nil, "COMMIT")
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/posting"
 )
 
 // rotated records two segments, of which the keeper has not touched the first
@@ -198,6 +201,87 @@ func TestSummaries(t *testing.T) {
 		if !slices.Equal(got, want) || len(got) == 0 {
 			t.Errorf("%s\n%d rows, want %d", c[0], len(got), len(want))
 		}
+	}
+}
+
+// The index has every connection of each endpoint, and every endpoint of each task.
+func TestPostings(t *testing.T) {
+	w, dir := rotated(t, nil)
+	w.goOn()
+	waitSealed(t, w)
+	mustClose(t, w, 5000*second)
+	tape := mustOpenTape(t, filepath.Join(dir, "00000001.db"))
+	var got, pairs []string
+	err := execOn(tape.Conn(), func(q *sqlite.Stmt) error {
+		of := fmt.Sprintf("%d|%d|%d|%d", q.ColumnInt64(2), q.ColumnInt64(3), q.ColumnInt64(4), q.ColumnInt64(5))
+		rows, connects, first, last := int64(0), int64(0), int64(math.MaxInt64), int64(0)
+		r := posting.NewReader(columnBytes(q, 1, nil))
+		for r.Next() {
+			for id, n, ok := r.Row(); ok; id, n, ok = r.Row() {
+				got = append(got, fmt.Sprintf("%d|%d|%d|%d|%d", q.ColumnInt64(0), r.Task, r.Shape, id, n))
+				rows, connects, first, last = rows+1, connects+n, min(first, id), max(last, id)
+			}
+		}
+		if is := fmt.Sprintf("%d|%d|%d|%d", rows, connects, first, last); is != of {
+			t.Errorf("a part is %s, and says %s", is, of)
+		}
+		return r.Err()
+	}, "SELECT remote, list, rows, connects, first_ns, last_ns FROM s1.posting ORDER BY remote, part")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := rows(t, tape.Conn(), "SELECT c.remote, c.task, c.shape, c.id, coalesce(r.count, 1) FROM s1.connection c LEFT JOIN s1.repeat r ON r.id = c.id ORDER BY 1, 2, 3, 4")
+	if !slices.Equal(got, want) || len(got) != 9000 {
+		t.Errorf("%d rows in the index, want %d", len(got), len(want))
+	}
+	err = execOn(tape.Conn(), func(q *sqlite.Stmt) error {
+		for remote, err := range posting.Remotes(columnBytes(q, 1, nil)) {
+			if err != nil {
+				return err
+			}
+			pairs = append(pairs, fmt.Sprintf("%d|%d", q.ColumnInt64(0), remote))
+		}
+		return nil
+	}, "SELECT task, remotes FROM s1.reach ORDER BY task, part")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := rows(t, tape.Conn(), "SELECT DISTINCT task, remote FROM s1.connection ORDER BY 1, 2"); !slices.Equal(pairs, want) {
+		t.Errorf("%d pairs, want %d", len(pairs), len(want))
+	}
+}
+
+// Pairs that are more than fit into memory are packed in several passes, to the
+// same end.
+func TestReachInPasses(t *testing.T) {
+	w, dir := rotated(t, nil)
+	w.goOn()
+	waitSealed(t, w)
+	mustClose(t, w, 5000*second)
+	err := peek(filepath.Join(dir, "00000001.db"), func(conn *sqlite.Conn) error {
+		all, more, err := nextReached(conn, nil, 1<<20)
+		if err != nil || more || len(all) < 200 {
+			t.Fatalf("%d pairs, more %v: %v", len(all), more, err)
+		}
+		for _, most := range []int{1, 7, 40, len(all) / 2, len(all) - 1} {
+			var got []reached
+			var after *reached
+			for more := true; more && len(got) <= most*20; {
+				var pairs []reached
+				if pairs, more, err = nextReached(conn, after, most); err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, pairs...)
+				after = &got[len(got)-1]
+			}
+			if want := all[:min(len(all), len(got))]; !slices.Equal(got, want) || most >= 40 && len(got) != len(all) {
+				t.Errorf("%d at a time: %d pairs, want %d", most, len(got), len(all))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -17,10 +17,11 @@ func allowedImports() map[string][]string {
 	return map[string][]string{
 		"cmd/conntape":    {"generate", "recorder", "query", "query/indicator", "store"},
 		"recorder":        {"bpf", "store"},
-		"query":           {"docs", "query/indicator", "store"},
+		"query":           {"docs", "query/indicator", "store", "store/posting"},
 		"query/indicator": {},
 		"generate":        {"store"},
-		"store":           {"migrations", "store/tapelog"},
+		"store":           {"migrations", "store/posting", "store/tapelog"},
+		"store/posting":   {},
 		"store/tapelog":   {},
 		"migrations":      {},
 		"docs":            {},

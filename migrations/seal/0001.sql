@@ -48,4 +48,25 @@ CREATE TABLE traffic (
   PRIMARY KEY (remote, image, hour, shape)
 ) STRICT, WITHOUT ROWID;
 
+-- The connections of an endpoint: who made them, how they went, and when each was.
+-- In parts that fit a page. docs/format.md says what is in a list.
+CREATE TABLE posting (
+  remote   INTEGER NOT NULL,          -- endpoint
+  part     INTEGER NOT NULL,          -- 0, 1, ... in order
+  rows     INTEGER NOT NULL,          -- of connection in this part
+  connects INTEGER NOT NULL,          -- that they stand for
+  first_ns INTEGER NOT NULL,          -- lowest id in this part
+  last_ns  INTEGER NOT NULL,          -- highest
+  list     BLOB    NOT NULL,
+  PRIMARY KEY (remote, part)
+) STRICT, WITHOUT ROWID;
+
+-- The endpoints that a task connected to, in parts likewise.
+CREATE TABLE reach (
+  task    INTEGER NOT NULL,
+  part    INTEGER NOT NULL,           -- 0, 1, ... in order
+  remotes BLOB    NOT NULL,           -- ids of endpoint, ascending
+  PRIMARY KEY (task, part)
+) STRICT, WITHOUT ROWID;
+
 CREATE INDEX connection_remote ON connection (remote);

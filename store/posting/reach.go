@@ -1,0 +1,84 @@
+package posting
+
+import (
+	"encoding/binary"
+	"iter"
+)
+
+// Reach is the endpoints that a task connected to, in parts like those of a
+// posting.
+type Reach struct {
+	Task, Number int64
+	List         []byte
+}
+
+// ReachBuilder packs pairs that come in the order of task and endpoint.
+type ReachBuilder struct {
+	emit   func(*Reach) error
+	part   Reach
+	remote int64 // taken last
+}
+
+// NewReachBuilder returns a builder that hands each part to emit, in order.
+func NewReachBuilder(emit func(*Reach) error) *ReachBuilder { return &ReachBuilder{emit: emit} }
+
+// Add takes the next pair.
+func (b *ReachBuilder) Add(task, remote int64) error {
+	begun := len(b.part.List) > 0
+	if begun && (task < b.part.Task || task == b.part.Task && remote <= b.remote) {
+		return ErrOrder
+	}
+	step := uint64(remote)
+	switch {
+	case begun && task != b.part.Task:
+		if err := b.Flush(); err != nil {
+			return err
+		}
+		begun = false
+		fallthrough
+	case !begun:
+		b.part.Task, b.part.Number = task, 0
+	default:
+		step = uint64(remote - b.remote)
+		if len(b.part.List)+uvarintLen(step) > MostBytes {
+			if err := b.Flush(); err != nil {
+				return err
+			}
+			b.part.Number++
+			step = uint64(remote)
+		}
+	}
+	b.part.List = binary.AppendUvarint(b.part.List, step)
+	b.remote = remote
+	return nil
+}
+
+// Flush ends the part, if one is begun. It is for who has no more pairs.
+func (b *ReachBuilder) Flush() error {
+	if len(b.part.List) == 0 {
+		return nil
+	}
+	err := b.emit(&b.part)
+	b.part.List = b.part.List[:0]
+	return err
+}
+
+// Remotes walks the endpoints of a list, in ascending order. It ends with
+// [ErrCorrupt] where the list is not what a builder makes.
+func Remotes(list []byte) iter.Seq2[int64, error] {
+	return func(yield func(int64, error) bool) {
+		last := int64(0)
+		for first := true; len(list) > 0; first = false {
+			step, n := uvarint(list)
+			remote := last + int64(step)
+			if n == 0 || !first && remote <= last {
+				yield(0, ErrCorrupt)
+				return
+			}
+			if !yield(remote, nil) {
+				return
+			}
+			last, list = remote, list[n:]
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package posting
+
+import "errors"
+
+// ErrCorrupt says that a list is not what a builder makes.
+var ErrCorrupt = errors.New("posting is corrupt")
+
+// Reader walks the groups of a list, and the rows of each:
+//
+//	r := NewReader(list)
+//	for r.Next() {
+//		for id, connects, ok := r.Row(); ok; id, connects, ok = r.Row() {
+//		}
+//	}
+//	return r.Err()
+//
+// It allocates nothing, and reads each byte once.
+type Reader struct {
+	// Of the group.
+	Task, Shape    int64
+	Rows, Connects int64
+	First          int64 // id of its first row, which is its lowest
+
+	rest []byte
+	left int64  // rows of the group that were not read
+	more uint64 // connects beyond one of each of them
+	many bool   // counts are written
+	id   int64  // of the row before
+	some bool   // there was a group before
+	bad  bool
+}
+
+// NewReader returns a reader of a list.
+func NewReader(list []byte) Reader { return Reader{rest: list} }
+
+// Next goes to the next group, past what was not read of the one before. It
+// returns false at the end, and where the list is corrupt.
+func (r *Reader) Next() bool {
+	if r.left > 0 {
+		r.skip()
+	}
+	if r.bad || len(r.rest) == 0 {
+		return false
+	}
+	task, shape, rows, more, first := r.number(), int64(r.number()), r.number(), r.number(), r.number()
+	// A row takes a byte at least, but for the first.
+	if r.bad || rows == 0 || rows > uint64(len(r.rest))+1 || more > 1<<62 {
+		return r.corrupt()
+	}
+	was, shapeWas := r.Task, r.Shape
+	r.Task, r.Shape = was+int64(task), shape
+	if r.some && (r.Task < was || task == 0 && shape <= shapeWas) {
+		return r.corrupt()
+	}
+	r.Rows, r.Connects = int64(rows), int64(rows+more)
+	r.First += int64(first>>1) ^ -int64(first&1)
+	r.left, r.more, r.many, r.some = r.Rows, more, more > 0, true
+	return true
+}
+
+// Row returns the next row of the group.
+func (r *Reader) Row() (id, connects int64, ok bool) {
+	if r.left == 0 || r.bad {
+		return 0, 0, false
+	}
+	id = r.First
+	if r.left < r.Rows {
+		step := r.number()
+		id = r.id + int64(step)
+		if id <= r.id {
+			return 0, 0, r.corrupt()
+		}
+	}
+	if r.many {
+		more := r.number()
+		if r.bad || more > r.more || r.left == 1 && more != r.more {
+			return 0, 0, r.corrupt()
+		}
+		r.more -= more
+		connects = int64(more)
+	}
+	r.id = id
+	r.left--
+	return id, connects + 1, true
+}
+
+// skip goes past the rows of the group that were not read.
+func (r *Reader) skip() {
+	if r.many {
+		for r.left > 0 && !r.bad {
+			r.Row()
+		}
+		return
+	}
+	numbers := r.left
+	if r.left == r.Rows {
+		numbers-- // the first is in the head
+	}
+	i := 0
+	for ; numbers > 0 && i < len(r.rest); i++ {
+		if r.rest[i] < 0x80 {
+			numbers--
+		}
+	}
+	r.rest, r.left = r.rest[i:], 0
+	if numbers > 0 {
+		r.corrupt()
+	}
+}
+
+// Err returns ErrCorrupt when the list was, as far as it was read.
+func (r *Reader) Err() error {
+	if r.bad {
+		return ErrCorrupt
+	}
+	return nil
+}
+
+// number reads a number.
+func (r *Reader) number() uint64 {
+	v, n := uvarint(r.rest)
+	if n == 0 {
+		r.bad = true
+		return 0
+	}
+	r.rest = r.rest[n:]
+	return v
+}
+
+// corrupt ends the walk.
+func (r *Reader) corrupt() bool {
+	r.bad, r.rest, r.left = true, nil, 0
+	return false
+}
