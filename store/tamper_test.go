@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"maps"
@@ -444,10 +445,12 @@ func TestFlipBits(t *testing.T) {
 	t.Logf("not found, in what the log does not cover: %v", harmless)
 }
 
-// contents returns the rows of each table of a segment as text.
+// contents returns the rows of each table of a segment as text, of what the log
+// covers in part that part.
 func contents(t testing.TB, dir string, number int) map[string]string {
 	t.Helper()
 	all := map[string]string{}
+	hashed := map[string]string{"run": "id, version, backend, blind_spots"}
 	err := peek(filepath.Join(dir, segmentName(number)), func(conn *sqlite.Conn) error {
 		for _, table := range []string{"connection", "repeat", "task", "process", "endpoint", "shape", "counter", "run", "gap", "clock", "segment", "batch", "late", "changed"} {
 			var b strings.Builder
@@ -457,7 +460,7 @@ func contents(t testing.TB, dir string, number int) map[string]string {
 				}
 				b.WriteByte('\n')
 				return nil
-			}, "SELECT * FROM "+table)
+			}, "SELECT "+cmp.Or(hashed[table], "*")+" FROM "+table)
 			if err != nil {
 				return err
 			}
