@@ -45,8 +45,9 @@ const (
 // catalog lists the stored segments, oldest first. It belongs to whoever holds
 // Writer.mu.
 type catalog struct {
-	list  []*stored
-	other int64 // bytes of what is no segment
+	list    []*stored
+	expired []*expired // no part of the tape any more, and not gone yet
+	other   int64      // bytes of what is no segment
 }
 
 func (c *catalog) add(s *stored) {
@@ -58,16 +59,37 @@ func (c *catalog) remove(s *stored) {
 	c.list = slices.DeleteFunc(c.list, func(o *stored) bool { return o == s })
 }
 
-// bytes is what all of it takes; reserved is what sealing has yet to write, at the
-// most: one segment is sealed at a time.
-func (c *catalog) bytes() (sum, reserved int64) {
+// usage is what a tape takes, in bytes.
+type usage struct {
+	kept     int64 // without what is being removed
+	expired  int64 // that
+	frees    int64 // what the file system gets back of it
+	reserved int64 // what sealing has yet to write at the most: one segment at a time
+	sealing  int64 // of this, what it may write any moment
+}
+
+// usage adds it up, without the active segment.
+func (c *catalog) usage() (u usage) {
+	u.kept = c.other
 	temp := int64(0)
 	for _, s := range c.list {
-		sum += s.bytes
-		reserved += s.extra
+		u.kept += s.bytes
+		u.reserved += s.extra
 		temp = max(temp, s.temp)
+		if s.done != nil {
+			u.sealing += s.extra + s.temp
+		}
 	}
-	return sum + c.other, reserved + temp
+	u.reserved += temp
+	for _, e := range c.expired {
+		if e.stuck {
+			u.kept += e.bytes
+			continue
+		}
+		u.expired += e.bytes
+		u.frees += e.frees
+	}
+	return u
 }
 
 // await notes what sealing s will take.
@@ -184,39 +206,6 @@ func (s *stored) measure() {
 
 // segmentSuffixes are the names of the files that a segment can have.
 var segmentSuffixes = []string{"", "-wal", "-journal", sealingSuffix + "-journal", sealingSuffix, damagedSuffix + "-wal", damagedSuffix, expiringSuffix}
-
-// expiringSuffix is the name of a segment while it is removed: a reader must not
-// take it for one without a WAL when that has gone already.
-const expiringSuffix = ".expiring"
-
-// removeFiles removes every file of the segment at path.
-func removeFiles(path string) error {
-	var errs []error
-	if err := os.Rename(path, path+expiringSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, suffix := range segmentSuffixes {
-		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// finishRemovals removes what is left of segments whose removal was cut short.
-func (w *Writer) finishRemovals() {
-	entries, err := os.ReadDir(w.dir)
-	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), expiringSuffix)
-		path := filepath.Join(w.dir, name)
-		if _, known := parseSegmentName(name); ok && known && !isThere(path) {
-			err = errors.Join(err, removeFiles(path))
-		}
-	}
-	if err != nil {
-		w.log.Warn("rest of a segment not removed", "path", w.dir, "error", err)
-	}
-}
 
 // measureOther adds up the files of the tape that are no segments: the log, the
 // lock, requests. What is under legal hold has a bound of its own.

@@ -39,7 +39,7 @@ func (w *Writer) moveOn(batch *Batch, state string, cause error) error {
 			w.written(batch)
 			return nil
 		}
-		if !w.diskIsFull(err) || !w.expireOldest(ExpiredFull) {
+		if !w.diskIsFull(err) || !w.expireForRoom() {
 			return err
 		}
 	}

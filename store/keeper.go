@@ -63,7 +63,7 @@ func (w *Writer) stopKeeper() {
 func (w *Writer) hasten(which func(*stored) bool) {
 	w.mu.Lock()
 	for _, s := range w.catalog.list {
-		if s.seg != nil && which(s) {
+		if s.done == nil && s.seg != nil && which(s) { // else the keeper has it
 			s.notBefore = time.Time{}
 		}
 	}
@@ -126,11 +126,12 @@ func (w *Writer) hashLast() {
 	w.hashed = hashedSegment{last.number, sum}
 }
 
-// nextUnsealed returns the oldest segment that is to be sealed.
+// nextUnsealed returns the oldest segment that is to be sealed. While something is
+// being removed there may be no room for it.
 func (w *Writer) nextUnsealed() *stored {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.hurry {
+	if w.hurry || w.removing != nil {
 		return nil
 	}
 	for _, s := range w.catalog.list {

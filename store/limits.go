@@ -19,8 +19,8 @@ type Limits struct {
 	// MaxAge is how long a segment is kept after its last event.
 	MaxAge time.Duration
 	// KeepFree is what is to stay free on the file system, in bytes and in
-	// percent of it; the larger of the two counts. Under it the tape shrinks to
-	// one small segment, but no further: recording goes on until the disk is full.
+	// percent of it; the larger of the two counts. The tape does not grow into it;
+	// when others do, see squeeze.
 	KeepFree        int64
 	KeepFreePercent int
 	// MaxHeldBytes is the most that segments under legal holds take.
@@ -71,15 +71,28 @@ func (l Limits) check() error {
 // size, bytes.
 const leastSegment = 512 << 10
 
-// segmentBytes is the size at which an active segment is closed, 0 never, when the
-// tape takes usage bytes on d: so that with what sealing adds it is an eighth of
-// what the tape may take, by its limit and by what there is on the disk.
-func (l Limits) segmentBytes(usage int64, d disk) int64 {
-	most := max(0, usage+d.free-l.keepFree(d))
+// segmentBytes is the size at which an active segment is closed when there is room
+// for a tape of that size: so that with what sealing adds it is an eighth of it, or
+// of the limit.
+func (l Limits) segmentBytes(most int64) int64 {
 	if l.MaxBytes > 0 {
 		most = min(most, l.MaxBytes)
 	}
 	return max(leastSegment, most/segmentsInBudget*100/sealedPercent)
+}
+
+// ahead is what is left of the room when the oldest segment goes: some batches are
+// written while its file is removed. Of MaxBytes it is as much as the WAL keeps.
+func (l Limits) ahead(d disk) int64 { return min(l.walBytes(), d.total/64) }
+
+// leastKept is what a tape may take of the room that is to stay free: a quarter of
+// it, but no more than an eighth of what it may take at all.
+func (l Limits) leastKept(d disk) int64 {
+	most := l.MaxBytes
+	if most == 0 {
+		most = DefaultMaxBytes
+	}
+	return min(most/segmentsInBudget, l.keepFree(d)/4)
 }
 
 // segmentAge is the age at which an active segment is closed, 0 never.

@@ -327,6 +327,7 @@ func maintain(dir string, r Request, o WriterOptions) (Answer, error) {
 	} else {
 		a = w.do(r)
 	}
+	w.waitForRemovals()
 	w.stopKeeper()
 	w.tell(RunStopped{Segment: newest, Now: w.o.Now.Boot})
 	return a, w.lock.release()

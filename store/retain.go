@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// Retention removes whole segments, the oldest first. What it costs does not
-// depend on what is kept: a few numbers are added up, and a file is unlinked, for
-// which a file system takes some 0.2 ms a MiB.
+// Retention removes whole segments, the oldest first. What it costs a batch does
+// not depend on what is kept: a few numbers are added up, the log takes a leaf, and
+// a file is renamed. It begins while there is still room for some batches, so that
+// none waits for the file to be gone (remove.go), unless there is no other way.
 
 // makeRoom removes what must go before the batch can be written: older than
 // MaxAge, beyond MaxBytes, or eating what is to stay free.
@@ -20,6 +21,7 @@ func (w *Writer) makeRoom(b *Batch) {
 	for {
 		why := w.tooMuch(g)
 		if why == "" {
+			w.waitWhile(func() bool { return !w.fits(g) })
 			return
 		}
 		if w.expireOldest(why) {
@@ -36,25 +38,38 @@ func (w *Writer) makeRoom(b *Batch) {
 // full is one, whatever the limits are.
 func (w *Writer) tooMuch(g growth) string {
 	l := w.o.Limits
-	usage, reserved := w.usage()
-	if l.MaxBytes > 0 && usage+reserved+g.sum()+otherFiles > l.MaxBytes {
+	u := w.usage()
+	need := u.kept + u.reserved + g.sum()
+	if l.MaxBytes > 0 && need+otherFiles+l.walBytes() > l.MaxBytes {
 		return ExpiredSize
 	}
 	d, err := readDisk(w.dir)
 	if err != nil {
 		return ""
 	}
-	switch left, keep := d.free-reserved-g.sum(), l.keepFree(d); {
-	case keep > 0 && left < keep:
-		return ExpiredFree
+	switch left, keep := d.free+u.frees-u.reserved-g.sum(), l.keepFree(d); {
 	case left < otherFiles:
 		return ExpiredFull
+	case keep > 0 && left-l.ahead(d) < keep && need > w.squeeze.allowed(u.kept, l.leastKept(d)):
+		return ExpiredFree
 	}
 	return ""
 }
 
-// usage is what the tape takes, and what sealing has yet to write.
-func (w *Writer) usage() (bytes, reserved int64) {
+// fits reports whether the batch can be written although what has expired is not
+// gone yet, and whatever sealing does meanwhile.
+func (w *Writer) fits(g growth) bool {
+	l := w.o.Limits
+	u := w.usage()
+	if l.MaxBytes > 0 && u.kept+u.expired+u.sealing+g.sum()+otherFiles > l.MaxBytes {
+		return false
+	}
+	d, err := readDisk(w.dir)
+	return err != nil || d.free-u.sealing-g.sum() >= max(otherFiles, l.keepFree(d))
+}
+
+// usage is what the tape takes, the active segment included.
+func (w *Writer) usage() usage {
 	if time.Since(w.otherMeasured) > otherEvery {
 		w.otherMeasured = time.Now()
 		other := w.measureOther()
@@ -63,12 +78,12 @@ func (w *Writer) usage() (bytes, reserved int64) {
 		w.mu.Unlock()
 	}
 	w.mu.Lock()
-	bytes, reserved = w.catalog.bytes()
+	u := w.catalog.usage()
 	w.mu.Unlock()
 	if w.seg != nil {
-		bytes += w.seg.bytes()
+		u.kept += w.seg.bytes()
 	}
-	return bytes, reserved
+	return u
 }
 
 // otherEvery is how often files that are no segments are looked at.
@@ -125,8 +140,8 @@ func (w *Writer) wallNow() int64 {
 	return min(now, last+ran)
 }
 
-// expireOldest removes the oldest stored segment. It reports whether there is
-// more room now.
+// expireOldest has the oldest stored segment removed. It reports whether there is,
+// or soon will be, more room.
 func (w *Writer) expireOldest(why string) bool {
 	s := w.takeOldest()
 	if s == nil {
@@ -134,7 +149,7 @@ func (w *Writer) expireOldest(why string) bool {
 	}
 	e := SegmentExpired{Segment: s.number, File: segmentName(s.number), SHA256: s.sha, Bytes: s.bytes, From: s.from, To: s.to, Why: why}
 	w.tell(e)
-	err := w.unlink(s)
+	gone, err := w.takeAway(s)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err != nil {
@@ -144,10 +159,24 @@ func (w *Writer) expireOldest(why string) bool {
 		return true // that it did not work for this one does not mean that it does for none
 	}
 	w.catalog.remove(s)
+	if s.seg != nil {
+		w.aside = slices.DeleteFunc(w.aside, func(o *segment) bool { return o == s.seg })
+	}
+	w.removeLater(gone)
 	if why == ExpiredFree || why == ExpiredFull {
 		w.removed = append(w.removed, s)
 	}
-	w.log.Info("segment removed", "path", s.path, "why", why, "bytes", s.bytes)
+	w.log.Info("segment expired", "path", s.path, "why", why, "bytes", s.bytes)
+	return true
+}
+
+// expireForRoom removes the oldest stored segment from a disk that is full, and
+// waits until it is gone.
+func (w *Writer) expireForRoom() bool {
+	if !w.expireOldest(ExpiredFull) {
+		return false
+	}
+	w.waitForRemovals()
 	return true
 }
 
@@ -176,24 +205,6 @@ func (w *Writer) takeOldest() *stored {
 	return s
 }
 
-// unlink removes the files of a segment. A connection to it that is still open
-// is given up first: closing it would write.
-func (w *Writer) unlink(s *stored) error {
-	if err := clearImmutable(s.path); err != nil {
-		w.log.Warn("immutable flag not cleared", "path", s.path, "error", err)
-	}
-	err := removeFiles(s.path)
-	if w.o.Immutable {
-		w.guardHeld(s.number)
-	}
-	if s.seg != nil {
-		s.seg.conn.Close() // of files that have no name any more
-		s.seg = nil
-		w.aside = slices.DeleteFunc(w.aside, func(o *segment) bool { return o.number == s.number })
-	}
-	return err
-}
-
 // giveUpActive closes the active segment, so that it can be removed next, when
 // nothing else is left. One that is small already is kept: recording goes on.
 func (w *Writer) giveUpActive(why string) bool {
@@ -218,7 +229,7 @@ func (w *Writer) expireActive() bool {
 	w.leave(w.seg)
 	w.last.number, w.last.batches = w.seg.number, w.seg.batches
 	w.seg = nil
-	return w.expireOldest(ExpiredFull)
+	return w.expireForRoom()
 }
 
 // tellRemoved writes into s, as gaps, what was removed before its time because

@@ -32,8 +32,7 @@ func (w *Writer) isFull(s *segment) bool {
 		return false
 	}
 	d, err := readDisk(w.dir)
-	usage, _ := w.usage()
-	return err == nil && s.pages*pageSize >= l.segmentBytes(usage, d)
+	return err == nil && s.pages*pageSize >= l.segmentBytes(max(w.usage().kept+d.free-l.keepFree(d), w.squeeze.room()))
 }
 
 // rotateIfDue closes the active segment when it is time to. That it did not work

@@ -75,7 +75,7 @@ func (w *Writer) makeRoomToStart(newest int) {
 		if !told {
 			w.tell(RunStarted{TapeID: w.lookAtEnd(filepath.Join(w.dir, segmentName(newest))).tapeID, Segment: newest, BootID: w.o.BootID, At: w.o.Now})
 		}
-		w.expireOldest(ExpiredFull)
+		w.expireForRoom()
 	}
 }
 

@@ -74,13 +74,15 @@ type Writer struct {
 	otherMeasured  time.Time
 
 	removed []*stored // because the disk was full, and not told by a gap yet
+	squeeze squeeze   // of others, on the room that is to stay free
 
-	catalog catalog // segments that are not active
-	hashed  hashedSegment
-	hurry   bool          // seal nothing more
-	work    chan struct{} // holds a token when there may be something to seal
-	quit    chan struct{} // closed when the keeper is to end
-	kept    chan struct{} // closed when it has
+	catalog  catalog // segments that are not active
+	hashed   hashedSegment
+	removing chan struct{} // closed when one more of what has expired is gone; nil nothing is being removed
+	hurry    bool          // seal nothing more
+	work     chan struct{} // holds a token when there may be something to seal
+	quit     chan struct{} // closed when the keeper is to end
+	kept     chan struct{} // closed when it has
 
 	holding  sync.Mutex    // held while holds are changed
 	requests *os.File      // tells of requests; nil none are answered
@@ -195,7 +197,7 @@ func (w *Writer) append(batch *Batch, state string) error {
 	}
 	w.prepare(batch)
 	err := w.seg.write(batch, state, w.tellRemoved)
-	for isFull(err) && w.diskIsFull(err) && w.expireOldest(ExpiredFull) {
+	for isFull(err) && w.diskIsFull(err) && w.expireForRoom() {
 		err = w.seg.write(batch, state, w.tellRemoved)
 	}
 	if err == nil {
@@ -263,7 +265,7 @@ func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*
 		rand.Read(id[:]) // never fails
 		w.tapeID = hex.EncodeToString(id[:])
 	}
-	b := birth{number: highest + 1, tapeID: w.tapeID, now: now, previous: w.last.number, previousBatches: w.last.batches}
+	b := birth{number: max(highest, w.last.number) + 1, tapeID: w.tapeID, now: now, previous: w.last.number, previousBatches: w.last.batches}
 	b.offset, b.wallStep = w.clockOf(now)
 	seg, err := createSegment(filepath.Join(w.dir, segmentName(b.number)), b, &w.o, func(s *segment) error {
 		if err := s.beginRun(s.created, os.Getpid(), &w.o, counted); err != nil {
@@ -320,6 +322,7 @@ func (w *Writer) close(stop Gap, c Counters) error {
 		}
 		w.seg = nil
 	}
+	w.waitForRemovals()
 	w.stopKeeper()
 	if lerr := w.lock.release(); err == nil && lerr != nil {
 		err = &Error{Op: "release tape lock", Path: w.dir, Err: bare(lerr)}

@@ -1,0 +1,135 @@
+package store
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// holdRemovals has nothing removed that expires until the function that it returns
+// is called.
+func holdRemovals(w *Writer) (resume func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.removing = make(chan struct{})
+	return func() { go w.removeExpired() }
+}
+
+// No batch waits for the file of a segment that expires to be freed, nor for as
+// many as there are: only when there is no room without it. Until it is gone it
+// counts, and nothing is sealed.
+func TestRemovalIsNotWaitedFor(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	o := options(999 * second)
+	o.Limits = small
+	w := mustOpenWriter(t, dir, o)
+	l := newLoad(50, 500)
+	w.now = func(string) (Anchor, error) { return at(l.boot), nil }
+	conns := make([]Connection, 20_000)
+	l.fill(conns)
+	mustAppend(t, w, l.batch(conns))
+	if err := w.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	waitSealed(t, w)
+	path := filepath.Join(dir, segmentName(1))
+	before := w.usage()
+	resume := holdRemovals(w)
+	if !w.expireOldest(ExpiredSize) {
+		t.Fatal("nothing expired")
+	}
+	now := w.usage()
+	if isThere(path) || !isThere(path+expiringSuffix) || now.expired == 0 || now.frees != now.expired || now.kept+now.expired != before.kept {
+		t.Errorf("it took %+v, and now %+v; files %q", before, now, files(t, dir))
+	}
+	l.fill(conns[:100])
+	mustAppend(t, w, l.batch(conns[:100]))
+	if err := w.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	if s := w.nextUnsealed(); s != nil {
+		t.Errorf("%s is sealed before there is room", s.path)
+	}
+	for _, c := range []struct {
+		more int64
+		fits bool
+	}{{small.MaxBytes - now.kept - otherFiles - now.expired - 64<<10, true}, {small.MaxBytes - now.kept - otherFiles, false}} {
+		if got := w.fits(growth{db: c.more - w.usage().kept + now.kept}); got != c.fits {
+			t.Errorf("%d bytes more fit: %v", c.more, got)
+		}
+	}
+	resume()
+	w.waitForRemovals()
+	if u := w.usage(); isThere(path+expiringSuffix) || u.expired != 0 {
+		t.Errorf("not gone: %+v, files %q", u, files(t, dir))
+	}
+	waitSealed(t, w)
+	mustClose(t, w, l.boot+second)
+}
+
+// A recorder that is killed before an expired segment is gone has it removed by the
+// next one; a reader takes it for none.
+func TestRemovalIsFinished(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	w := mustOpenWriter(t, dir, options(100*second))
+	for i := range uint64(3) {
+		mustAppend(t, w, Batch{Connections: []Connection{newWorld().connection((101 + i) * second)}})
+		if err := w.Rotate(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitSealed(t, w)
+	holdRemovals(w)
+	for range 2 {
+		w.expireOldest(ExpiredCount)
+	}
+	dir = crash(t, w)
+	if got := one(t, mustOpenTape(t, dir).Conn(), "SELECT group_concat(DISTINCT segment) FROM connections"); got != "3" {
+		t.Errorf("segments %s are read", got)
+	}
+	mustClose(t, mustOpenWriter(t, dir, options(110*second)), 120*second)
+	if got := files(t, dir); !slices.Equal(got, []string{"00000003.db", "00000004.db", "lock"}) {
+		t.Errorf("files: %q", got)
+	}
+}
+
+// What a legal hold keeps gives the file system nothing back.
+func TestRemovalOfWhatIsHeld(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	w := recordHours(t, dir, options(3600*second), 4)
+	if _, err := w.hold(Request{Reason: "x", Until: wallAt(2 * 3600 * second)}); err != nil {
+		t.Fatal(err)
+	}
+	resume := holdRemovals(w)
+	if !w.expireOldest(ExpiredFree) {
+		t.Fatal("nothing expired")
+	}
+	if u := w.usage(); u.expired == 0 || u.frees != 0 {
+		t.Errorf("usage %+v", u)
+	}
+	resume()
+	mustClose(t, w, 5*3600*second)
+}
+
+// The number of a segment is never used again, even when all of them went.
+func TestNumbersAreNotUsedAgain(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	w := mustOpenWriter(t, dir, options(999*second))
+	l := newLoad(50, 500)
+	w.now = func(string) (Anchor, error) { return at(l.boot), nil }
+	conns := make([]Connection, 30_000)
+	l.fill(conns)
+	mustAppend(t, w, l.batch(conns))
+	if !w.expireActive() {
+		t.Fatal("it was kept")
+	}
+	l.fill(conns[:10])
+	mustAppend(t, w, l.batch(conns[:10]))
+	if n, _ := w.Segment(); n != 2 {
+		t.Errorf("the next segment has number %d", n)
+	}
+	mustClose(t, w, l.boot+second)
+	if got := files(t, dir); !slices.Equal(got, []string{"00000002.db", "lock"}) {
+		t.Errorf("files: %q", got)
+	}
+}
