@@ -4,267 +4,310 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
-
-	"zombiezen.com/go/sqlite"
+	"sync"
+	"sync/atomic"
 )
 
-// beat is the connects of a pair in one segment: the last of each second that has
-// any, as differences, so that ten million of them stay small.
-type beats struct {
-	first, last int64 // ids of the first and of the last row
-	n           int64
-	end         int64 // when the last connect was that a row stands for
-	second      int64 // of the beat that is not written yet
-	pending     int64 // its time
-	written     int64 // time of the last that is
-	gaps        []byte
+// A beacon is told by when one program connects to one destination, over all segments.
+// So the contacts of the tape are held, packed as they are in a posting and put together
+// by destination, and destinations are scored one by one.
+
+// mostHeld is how many bytes of contacts are held, and blockBytes in how large pieces.
+const (
+	mostHeld   = 96 << 20
+	blockBytes = 1 << 20
+)
+
+// heldPart is contacts with one destination.
+type heldPart struct {
+	label, number int32 // of the segment
+	packed        []byte
 }
 
-// add takes a connect; they come by time.
-func (b *beats) add(id int64) {
-	second := id / 1_000_000_000
-	if b.n == 0 {
-		b.first, b.second = id, second
-	} else if second != b.second {
-		b.flush()
-		b.second = second
+// holder packs contacts.
+type holder struct {
+	*reading
+	*beaconNames
+	pass, passes int32 // destinations that are not of the pass are left out
+	held         *atomic.Int64
+	parts        []heldPart
+	block        []byte
+	open         bool // the last part goes on
+}
+
+// beaconNames are numbers of what beacons are told apart by.
+type beaconNames struct {
+	labels *names
+	label  []int32 // of places
+	actor  []int32 // of actors: one without a name of the user, whatever the uid
+}
+
+func newBeaconNames(r *reading) *beaconNames {
+	b := &beaconNames{labels: newNames()}
+	for _, p := range r.places {
+		b.label = append(b.label, b.labels.of(p.label()))
 	}
-	b.pending, b.last, b.end = id, id, id
-	b.n++
-}
-
-// flush writes the beat that is pending.
-func (b *beats) flush() {
-	b.gaps = binary.AppendUvarint(b.gaps, uint64(b.pending-b.written))
-	b.written = b.pending
-}
-
-// times appends the times of the beats to those of segments before. A second that
-// lies in two segments has one beat.
-func (b *beats) times(before []int64) []int64 {
-	at := int64(0)
-	for rest := b.gaps; len(rest) > 0; {
-		gap, n := binary.Uvarint(rest)
-		rest = rest[n:]
-		at += int64(gap)
-		if last := len(before) - 1; last >= 0 && before[last]/1_000_000_000 == at/1_000_000_000 {
-			before[last] = at
-			continue
+	numbers := make(map[string]int32)
+	for i := range r.actors {
+		a := r.actors[i]
+		a.user = namedUser(a.user)
+		key := a.key()
+		if _, ok := numbers[key]; !ok {
+			numbers[key] = int32(i)
 		}
-		before = append(before, at)
+		b.actor = append(b.actor, numbers[key])
 	}
-	return before
+	return b
 }
 
-// rhythm is what all segments have of a pair, oldest first.
-type rhythm struct {
-	actor, place int32
-	parts        []*beats
-	in           []int32 // numbers of the segments
+// namedUser returns the name of a user, NULL for a mere uid.
+func namedUser(user Value) Value {
+	if user.Kind == Integer {
+		return Value{}
+	}
+	return user
 }
 
-// readRhythms reads when each pair connected.
-func readRhythms(ctx context.Context, sources []Source, w Window, all bool) (*traffic, map[uint64]*rhythm, error) {
-	t := &traffic{pairs: newPairList(), read: make(map[int32]*segmentSource), actorIndex: make(map[string]int32), placeIndex: make(map[place]int32)}
-	found := make(map[int32]map[uint64]*beats)
-	err := inParallel(ctx, sources, func(ctx context.Context, s *segmentSource) error {
-		from, to := w.bounds()
-		if s.sealed && (s.last < from || s.first >= to) {
-			return nil
-		}
-		d, err := readDimensions(ctx, s)
-		if err == nil {
-			err = d.readTasks(ctx, s)
-		}
-		if err != nil {
-			return err
-		}
-		counted, err := d.readBeats(ctx, s, from, to, all)
-		if err != nil {
-			return err
-		}
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.read[int32(s.Number)] = s
-		found[int32(s.Number)] = t.translate(d, counted)
+func (h *holder) begin(*segmentSource, int64, int64) { h.open = false }
+
+func (h *holder) end(*segmentSource) error { return nil }
+
+// take packs a contact: actor, connections, connects beyond one of each, by how much
+// the wall clock differs from the ids at both ends, the first id and the steps from it.
+func (h *holder) take(s *segmentSource, c *contact) error {
+	label := h.label[s.place[c.remote]]
+	if label%h.passes != h.pass || !h.all && h.isProbe(s.place[c.remote], &s.shape[c.shape]) {
 		return nil
-	})
-	if err != nil {
-		return nil, nil, err
 	}
-	numbers := make([]int32, 0, len(found))
-	for number := range found {
-		numbers = append(numbers, number)
-	}
-	slices.Sort(numbers)
-	rhythms := make(map[uint64]*rhythm)
-	for _, number := range numbers {
-		for key, b := range found[number] {
-			r := rhythms[key]
-			if r == nil {
-				r = &rhythm{actor: int32(key >> 32), place: int32(uint32(key))}
-				rhythms[key] = r
-			}
-			r.parts, r.in = append(r.parts, b), append(r.in, number)
+	const most = binary.MaxVarintLen64
+	if need := most * (5 + len(c.ids)); cap(h.block)-len(h.block) < need {
+		if h.held.Add(int64(cap(h.block))) > mostHeld {
+			return errTooMuch
 		}
-		delete(found, number)
+		h.block, h.open = make([]byte, 0, max(blockBytes, need)), false
 	}
-	return t, rhythms, nil
+	last := len(h.parts) - 1
+	h.open = h.open && h.parts[last].label == label
+	start := len(h.block)
+	firstWall, lastWall := s.walls(c)
+	b := binary.AppendUvarint(h.block, uint64(h.actor[s.task[c.task].actor]))
+	b = binary.AppendUvarint(b, uint64(len(c.ids)))
+	b = binary.AppendUvarint(b, uint64(c.n-int64(len(c.ids))))
+	b = binary.AppendVarint(b, firstWall-c.ids[0])
+	b = binary.AppendVarint(b, lastWall-c.ids[len(c.ids)-1])
+	b = binary.AppendVarint(b, c.ids[0])
+	for i := 1; i < len(c.ids); i++ {
+		b = binary.AppendUvarint(b, uint64(c.ids[i]-c.ids[i-1]))
+	}
+	h.block = b
+	if h.open {
+		part := &h.parts[last]
+		part.packed = b[start-len(part.packed):]
+		return nil
+	}
+	h.parts, h.open = append(h.parts, heldPart{label, int32(s.Number), b[start:]}), true
+	return nil
 }
 
-// translate replaces the ids of one segment by those of all.
-func (t *traffic) translate(d *dimensions, counted map[uint64]*beats) map[uint64]*beats {
-	all := make(map[uint64]*beats, len(counted))
-	for key, b := range counted {
-		a, p := d.actors[key>>32], d.places[int64(uint32(key))]
-		who, ok := t.actorIndex[a.key()]
-		if !ok {
-			who = int32(len(t.actors))
-			t.actorIndex[a.key()] = who
-			t.actors = append(t.actors, a)
-		}
-		pair := pairIndex(who, int64(t.place(p)))
-		if known := all[pair]; known != nil { // one address in two forms
-			b = b.with(known)
-		}
-		all[pair] = b
-	}
-	return all
+// series is what one actor did at one destination.
+type series struct {
+	actor               int32
+	n                   int64
+	first               int64
+	firstIn             int32
+	firstWall, lastWall int64
+	ids                 []int64
 }
 
-// readBeats reads the connections of one segment by time.
-func (d *dimensions) readBeats(ctx context.Context, s *segmentSource, from, to int64, all bool) (map[uint64]*beats, error) {
-	counted := make(map[uint64]*beats)
-	sql := fmt.Sprintf(`SELECT id, task, remote, shape FROM %s.connection WHERE id >= %d AND id < %d ORDER BY id`, s.Schema, from, to)
-	err := scan(ctx, s.Conn, sql, func(row *sqlite.Stmt) {
-		remote := row.ColumnInt64(2)
-		if d.probes && !all && d.isProbe(remote, row.ColumnInt64(3)) {
-			return
-		}
-		key := pairIndex(d.byTask[row.ColumnInt64(1)], remote)
-		b := counted[key]
-		if b == nil {
-			b = new(beats)
-			counted[key] = b
-		}
-		b.add(row.ColumnInt64(0))
-	})
-	if err != nil {
-		return nil, err
+// add takes what holder.take packed, and returns the rest.
+func (s *series) add(number int32, rows uint64, packed []byte) []byte {
+	more, n := binary.Uvarint(packed)
+	packed = packed[n:]
+	firstWall, n := binary.Varint(packed)
+	packed = packed[n:]
+	lastWall, n := binary.Varint(packed)
+	packed = packed[n:]
+	id, n := binary.Varint(packed)
+	packed = packed[n:]
+	firstWall += id
+	if len(s.ids) == 0 {
+		s.n, s.first, s.firstIn, s.firstWall, s.lastWall = 0, id, number, firstWall, -never
 	}
-	for _, b := range counted {
-		b.flush()
+	if id < s.first {
+		s.first, s.firstIn = id, number
 	}
-	sql = fmt.Sprintf(`SELECT c.remote, c.task, r.count - 1, r.last_ns FROM %[1]s.repeat r CROSS JOIN %[1]s.connection c ON c.id = r.id WHERE r.id >= %[2]d AND r.id < %[3]d`, s.Schema, from, to)
-	return counted, scan(ctx, s.Conn, sql, func(row *sqlite.Stmt) {
-		if b := counted[pairIndex(d.byTask[row.ColumnInt64(1)], row.ColumnInt64(0))]; b != nil {
-			b.n += row.ColumnInt64(2)
-			b.end = max(b.end, row.ColumnInt64(3))
-		}
-	})
+	s.n += int64(rows + more)
+	s.firstWall = min(s.firstWall, firstWall)
+	s.ids = append(s.ids, id)
+	for range rows - 1 {
+		step, n := binary.Uvarint(packed)
+		packed = packed[n:]
+		id += int64(step)
+		s.ids = append(s.ids, id)
+	}
+	s.lastWall = max(s.lastWall, lastWall+id)
+	return packed
 }
 
 // beacon is a row of the query beacons.
 type beacon struct {
 	score, interval, jitter float64
 	firstRow
-	last int64 // wall clock
-	who  *actor
+	firstWall, lastWall int64
+	who                 *actor
 }
 
-// beacons scores the rhythms as canned/beacons.sql does and returns those with the
-// score, the highest first.
-func (t *traffic) beacons(rhythms map[uint64]*rhythm, least int64, score float64) []beacon {
+// beaconScorer scores the destinations of one worker.
+type beaconScorer struct {
+	*reading
+	least  int64
+	score  float64
+	of     []int32 // of actors: number of their series + 1 at this destination
+	series []series
+	gaps   []int64
+	found  []beacon
+}
+
+// destination scores everybody who connected to a destination.
+func (b *beaconScorer) destination(label string, parts []heldPart) {
+	used := 0
+	for _, part := range parts {
+		for rest := part.packed; len(rest) > 0; {
+			actor, n := binary.Uvarint(rest)
+			rest = rest[n:]
+			rows, n := binary.Uvarint(rest)
+			if b.of[actor] == 0 {
+				used++
+				b.of[actor] = int32(used)
+				if len(b.series) < used {
+					b.series = append(b.series, series{})
+				}
+				b.series[used-1].actor, b.series[used-1].ids = int32(actor), b.series[used-1].ids[:0]
+			}
+			rest = b.series[b.of[actor]-1].add(part.number, rows, rest[n:])
+		}
+	}
+	for i := range b.series[:used] {
+		s := &b.series[i]
+		b.of[s.actor] = 0
+		if one, ok := b.judge(s); ok {
+			one.firstRow = firstRow{s.first, int(s.firstIn), s.n, label}
+			one.firstWall, one.lastWall, one.who = s.firstWall, s.lastWall, &b.actors[s.actor]
+			b.found = append(b.found, one)
+		}
+	}
+}
+
+// judge scores one series, and reports whether it has the score.
+func (b *beaconScorer) judge(s *series) (beacon, bool) {
+	if int64(len(s.ids)) < b.least {
+		return beacon{}, false
+	}
+	if !slices.IsSorted(s.ids) {
+		slices.Sort(s.ids)
+	}
+	b.gaps = b.gaps[:0]
+	before, beats := int64(0), int64(0)
+	for i, id := range s.ids {
+		if i+1 < len(s.ids) && s.ids[i+1]/1_000_000_000 == id/1_000_000_000 {
+			continue // the last of a second is its beat
+		}
+		if beats > 0 {
+			b.gaps = append(b.gaps, id-before)
+		}
+		before = id
+		beats++
+	}
+	if beats < b.least || beats < 2 {
+		return beacon{}, false
+	}
+	return scoreGaps(b.gaps, b.score)
+}
+
+// beacons writes what canned/beacons.sql says.
+func (p *Planned) beacons(ctx context.Context, r *reading, out RowWriter) (Result, error) {
+	names := newBeaconNames(r)
 	var found []beacon
-	var times, gaps []int64
-	for _, r := range t.join(rhythms) {
-		var n int64
-		for _, b := range r.parts {
-			n += b.n
+	err := inPasses(func(pass, passes int32) error {
+		if pass == 0 {
+			found = nil
 		}
-		if n < least {
-			continue
+		var held atomic.Int64
+		var holders collected[*holder]
+		err := r.contacts(ctx, func() contactReader {
+			return holders.add(&holder{reading: r, beaconNames: names, pass: pass, passes: passes, held: &held})
+		})
+		if err != nil {
+			return err
 		}
-		times = times[:0]
-		for _, b := range r.parts {
-			times = b.times(times)
-		}
-		if int64(len(times)) < least || len(times) < 2 {
-			continue
-		}
-		gaps = gaps[:0]
-		for i := 1; i < len(times); i++ {
-			gaps = append(gaps, times[i]-times[i-1])
-		}
-		one, ok := scoreGaps(gaps, score)
-		if !ok {
-			continue
-		}
-		first := r.parts[0]
-		one.firstRow = firstRow{first.first, int(r.in[0]), n, t.places[r.place].label()}
-		for i, b := range r.parts {
-			one.last = max(one.last, t.read[r.in[i]].wall(b.end))
-		}
-		one.who = &t.actors[r.actor]
-		found = append(found, one)
+		parts, starts := byLabel(holders.list, len(names.labels.list))
+		found = append(found, r.scoreAll(names, parts, starts, p.request.Params["least"].Int, float64(p.request.Params["score"].Int))...)
+		return context.Cause(ctx)
+	})
+	if err != nil {
+		return Result{}, p.explainLimit(ctx, err)
 	}
 	slices.SortFunc(found, func(a, b beacon) int {
 		return cmp.Or(-cmp.Compare(a.score, b.score), -cmp.Compare(a.n, b.n), cmp.Compare(a.label, b.label), cmp.Compare(a.who.exe, b.who.exe))
 	})
+	return p.writeBeacons(ctx, found, out)
+}
+
+// byLabel sorts parts by destination; those of label l are from starts[l] to
+// starts[l+1].
+func byLabel(holders []*holder, labels int) (parts []heldPart, starts []int32) {
+	starts = make([]int32, labels+1)
+	total := 0
+	for _, h := range holders {
+		total += len(h.parts)
+		for i := range h.parts {
+			starts[h.parts[i].label]++
+		}
+	}
+	sum := int32(0)
+	for l := range starts {
+		sum += starts[l]
+		starts[l] = sum // where it ends, for now
+	}
+	parts = make([]heldPart, total)
+	for _, h := range holders {
+		for i := range h.parts {
+			starts[h.parts[i].label]--
+			parts[starts[h.parts[i].label]] = h.parts[i]
+		}
+		h.parts, h.block = nil, nil
+	}
+	return parts, starts
+}
+
+// scoreAll scores the destinations, several at a time.
+func (r *reading) scoreAll(names *beaconNames, parts []heldPart, starts []int32, least int64, score float64) []beacon {
+	var next atomic.Int32
+	var wait sync.WaitGroup
+	var scorers collected[*beaconScorer]
+	for range parallelism() {
+		wait.Go(func() {
+			b := scorers.add(&beaconScorer{reading: r, least: least, score: score, of: make([]int32, len(r.actors))})
+			for {
+				label := next.Add(1) - 1
+				if int(label) >= len(names.labels.list) {
+					return
+				}
+				if of := parts[starts[label]:starts[label+1]]; len(of) > 0 {
+					b.destination(names.labels.list[label], of)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	var found []beacon
+	for _, b := range scorers.list {
+		found = append(found, b.found...)
+	}
 	return found
-}
-
-// join puts rhythms together that the SQL does not tell apart: users without a name,
-// and addresses that look the same.
-func (t *traffic) join(rhythms map[uint64]*rhythm) map[string]*rhythm {
-	joined := make(map[string]*rhythm, len(rhythms))
-	actors := make([]string, len(t.actors))
-	for i, a := range t.actors {
-		if a.user.Kind == Integer {
-			a.user = Value{}
-			t.actors[i].user = Value{}
-		}
-		actors[i] = a.key() + "\x00"
-	}
-	for _, r := range rhythms {
-		key := actors[r.actor] + t.places[r.place].label()
-		known := joined[key]
-		if known == nil {
-			joined[key] = r
-			continue
-		}
-		known.mix(r)
-	}
-	return joined
-}
-
-// mix merges the connects of two rhythms, segment by segment.
-func (r *rhythm) mix(other *rhythm) {
-	for i, number := range other.in {
-		at, found := slices.BinarySearch(r.in, number)
-		if !found {
-			r.in, r.parts = slices.Insert(r.in, at, number), slices.Insert(r.parts, at, other.parts[i])
-			continue
-		}
-		r.parts[at] = r.parts[at].with(other.parts[i])
-	}
-}
-
-// with returns the connects of two pairs in one segment as those of one.
-func (b *beats) with(other *beats) *beats {
-	times := append(b.times(nil), other.times(nil)...)
-	slices.Sort(times)
-	mixed := new(beats)
-	for _, at := range times {
-		mixed.add(at)
-	}
-	mixed.flush()
-	mixed.first, mixed.n, mixed.end = min(b.first, other.first), b.n+other.n, max(b.end, other.end)
-	return mixed
 }
 
 // scoreGaps scores intervals, which it sorts, and reports whether they have the
@@ -314,15 +357,15 @@ func (p *Planned) writeBeacons(ctx context.Context, found []beacon, out RowWrite
 		return Result{}, err
 	}
 	columns := []string{"score", "interval", "jitter", "n", "first_time", "last_time", "user", "container", "exe", "remote", "cmdline", "ancestry"}
-	return writeRows(out, p.request.Limit, columns, len(found), func(i int) []Value {
+	return p.writeRows(ctx, out, columns, len(found), func(i int) []Value {
 		b := found[i]
 		d := details[[2]int64{int64(b.firstIn), b.first}] // time, pid, user, exe, remote, outcome, cmdline, ancestry
 		if d == nil {
 			d = make([]Value, 8)
 		}
 		return []Value{
-			{Kind: Real, Real: b.score}, {Kind: Real, Real: b.interval}, {Kind: Real, Real: b.jitter}, intValue(b.n), d[0], wallText(b.last),
-			b.who.user, b.who.container, textValue(b.who.exe), textValue(b.label), d[6], d[7],
+			{Kind: Real, Real: b.score}, {Kind: Real, Real: b.interval}, {Kind: Real, Real: b.jitter}, intValue(b.n), wallText(b.firstWall), wallText(b.lastWall),
+			namedUser(b.who.user), b.who.container, textValue(b.who.exe), textValue(b.label), d[6], d[7],
 		}
 	})
 }

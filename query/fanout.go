@@ -4,241 +4,312 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
-
-	"zombiezen.com/go/sqlite"
 )
 
-// A scan is looked for in times that overlap by half: time k is the halves k and
-// k+1. The connects of a process come by time, so that only two halves of each are
-// kept. What lies on the border of two segments is looked at once more, by itself.
+// A scan is looked for in times that overlap by half: time k is the halves, or slots, k
+// and k+1. First the endpoints of each process are counted slot by slot, which takes no
+// order; only where there are enough of them for a scan its connections are put in the
+// order of time and looked at. What lies on the border of two runs is looked at once
+// more, with what is on the other side.
 
-// half is what a process did in half of the length of a scan.
-type half struct {
-	slot      int64 // id divided by half the length
-	addresses map[string]*tried
+// mostTried is how much a reader holds, in numbers of 8 bytes; a contact takes some five
+// beside its connections.
+const mostTried = 6 << 20
+
+// mostSlots is how many slots of a run are counted. A run with more of them, half a year
+// of half a second, is put in order as a whole.
+const mostSlots = 1 << 25
+
+// attempts is a contact as fanout sees it.
+type attempts struct {
+	process, place int32
+	failed, many   bool // many: a connection stands for several
+	from, to       int  // of ids
 }
 
-// tried is what a process did to one address.
-type tried struct {
-	ports     []int64 // different ones; most addresses are tried on one
-	n, failed int64
-	first     int64
-	in        int // number of the segment of the first
-	remote    place
+// attempt is one connection.
+type attempt struct {
+	id, n          int64
+	process, place int32
+	number         int32 // of the segment
+	failed         bool
 }
 
 // scanFound is a row of the query fanout.
 type scanFound struct {
 	firstRow // the first connection of the time; n connects, label an example
-	slot     int64
-	addresses, ports,
-	failed int64
+	slot, wall,
+	addresses, ports, failed int64
 }
 
 // fanout looks for scans.
 type fanout struct {
-	length           int64 // of a time, ns
-	addresses, ports int64 // that make a scan
-	mu               sync.Mutex
-	best             map[int64]scanFound // by process
+	*reading
+	half              int64   // length of a slot, ns
+	leastAddresses    int64   // that make a scan
+	leastPorts        int64   // of one address that do
+	address, withPort []int32 // numbers of places
+	pass, passes      int32
+
+	mu      sync.Mutex
+	borders []attempt
+	best    map[int32]scanFound // by process
 }
 
-// readAll reads the connections of a window.
-func (f *fanout) readAll(ctx context.Context, sources []Source, w Window, all bool) error {
-	err := inParallel(ctx, sources, func(ctx context.Context, s *segmentSource) error { return f.read(ctx, []*segmentSource{s}, w, all) })
+// fanoutReader is one reader of it.
+type fanoutReader struct {
+	*fanout
+	segment     *segmentSource
+	first, last int64 // slots of this run
+	ids         []int64
+	attempts    []attempts
+	counts      []uint32 // endpoints by slot, of one process
+	found       []attempt
+	*judge
+}
+
+func (f *fanoutReader) begin(s *segmentSource, first, last int64) {
+	f.segment, f.first, f.last = s, first/f.half, last/f.half
+	f.ids, f.attempts = f.ids[:0], f.attempts[:0]
+}
+
+func (f *fanoutReader) take(s *segmentSource, c *contact) error {
+	to, how, who := s.place[c.remote], &s.shape[c.shape], s.task[c.task].process
+	family := f.places[to].family
+	if who%f.passes != f.pass || family != familyIPv4 && family != familyIPv6 || !f.all && f.isProbe(to, how) {
+		return nil
+	}
+	if len(f.ids)+5*len(f.attempts) > mostTried && f.passes < mostPasses {
+		return errTooMuch
+	}
+	f.attempts = append(f.attempts, attempts{who, to, how.failed, c.counts != nil, len(f.ids), len(f.ids) + len(c.ids)})
+	f.ids = append(f.ids, c.ids...)
+	return nil
+}
+
+// end looks at the run, process by process.
+func (f *fanoutReader) end(*segmentSource) error {
+	slices.SortStableFunc(f.attempts, func(a, b attempts) int { return cmp.Compare(a.process, b.process) })
+	if span := uint64(f.last - f.first); span < mostSlots && uint64(len(f.counts)) < span+2 {
+		f.counts = make([]uint32, span+2)
+	}
+	for rest := f.attempts; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n].process == rest[0].process {
+			n++
+		}
+		f.process(rest[:n])
+		rest = rest[n:]
+	}
+	return nil
+}
+
+// process looks at what one process did in the run.
+func (f *fanoutReader) process(all []attempts) {
+	span := uint64(f.last - f.first)
+	counted := span < mostSlots
+	if counted {
+		f.count(all)
+	}
+	least := uint32(max(0, min(f.leastAddresses, f.leastPorts, 1<<31)))
+	f.found = f.found[:0]
+	var borders []attempt
+	for _, a := range all {
+		for _, id := range f.ids[a.from:a.to] {
+			slot := id / f.half
+			wanted := !counted
+			if counted {
+				at := slot - f.first
+				here, after := f.counts[at], f.counts[at+1]
+				wanted = here+after >= least || at > 0 && f.counts[at-1]+here >= least
+			}
+			border := f.isBorder(slot)
+			if !wanted && !border {
+				continue
+			}
+			one := attempt{id, 1, a.process, a.place, int32(f.segment.Number), a.failed}
+			if a.many {
+				one.n = f.segment.repeatOf(id).count
+			}
+			if wanted {
+				f.found = append(f.found, one)
+			}
+			if border {
+				borders = append(borders, one)
+			}
+		}
+	}
+	if counted {
+		clear(f.counts[:span+2])
+	}
+	f.look(f.found)
+	if len(borders) > 0 {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.borders = append(f.borders, borders...)
+	}
+}
+
+// count counts the endpoints of a process by slot. One with which it has several
+// contacts counts several times: there may be fewer of them, and not more.
+func (f *fanoutReader) count(all []attempts) {
+	for _, a := range all {
+		end := int64(-never)
+		for _, id := range f.ids[a.from:a.to] {
+			if id < end {
+				continue // in the slot of the one before
+			}
+			slot := id / f.half
+			f.counts[slot-f.first]++
+			end = (slot + 1) * f.half
+			if slot < 0 {
+				end = id + 1
+			}
+		}
+	}
+}
+
+// isBorder reports whether what is in a slot may be part of a time that goes on in
+// another run.
+func (f *fanoutReader) isBorder(slot int64) bool {
+	if slot <= f.first+1 || slot >= f.last-1 {
+		return true
+	}
+	for _, other := range f.segments {
+		if other != f.segment && slot >= other.first/f.half-1 && slot <= other.last/f.half+1 {
+			return true
+		}
+	}
+	return false
+}
+
+// judge looks at connections of one process in the order of time.
+type judge struct {
+	*fanout
+	stamp     int32
+	addresses []int32 // by number: stamp of the time that counted it last
+	withPorts []int32 // likewise
+	ports     []int32 // of the address in that time
+}
+
+func newJudge(f *fanout) *judge {
+	n := len(f.places)
+	return &judge{fanout: f, addresses: make([]int32, n), withPorts: make([]int32, n), ports: make([]int32, n)}
+}
+
+// look judges every time that has one of the connections, which it sorts. They are of
+// one process.
+func (j *judge) look(list []attempt) {
+	if len(list) == 0 {
+		return
+	}
+	slices.SortFunc(list, func(a, b attempt) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.number, b.number)) })
+	slotOf := func(i int) int64 { return list[i].id / j.half }
+	for from := 0; from < len(list); {
+		slot, next := slotOf(from), from
+		for next < len(list) && slotOf(next) == slot {
+			next++
+		}
+		to := next
+		for to < len(list) && slotOf(to) == slot+1 {
+			to++
+		}
+		if from == 0 || slotOf(from-1) < slot-1 { // nothing is in the slot before
+			j.time(slot-1, list[from:next])
+		}
+		j.time(slot, list[from:to])
+		from = next
+	}
+}
+
+// time judges the connections of one time, and keeps it when it is the busiest scan of
+// the process so far.
+func (j *judge) time(slot int64, list []attempt) {
+	if int64(len(list)) < min(j.leastAddresses, j.leastPorts) {
+		return
+	}
+	j.stamp++
+	one := scanFound{slot: slot, wall: never, firstRow: firstRow{first: list[0].id, firstIn: int(list[0].number)}}
+	for i := range list {
+		a := &list[i]
+		one.n += a.n
+		if a.failed {
+			one.failed += a.n
+		}
+		address, withPort := j.address[a.place], j.withPort[a.place]
+		if j.addresses[address] != j.stamp {
+			j.addresses[address], j.ports[address] = j.stamp, 0
+			one.addresses++
+			one.wall = min(one.wall, j.byNumber[int(a.number)].wall(a.id))
+		}
+		if j.withPorts[withPort] != j.stamp && j.places[a.place].port >= 0 {
+			j.withPorts[withPort] = j.stamp
+			j.ports[address]++
+			one.ports = max(one.ports, int64(j.ports[address]))
+		}
+	}
+	if one.addresses < j.leastAddresses && one.ports < j.leastPorts {
+		return
+	}
+	one.label = j.places[list[0].place].label()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	known, ok := j.best[list[0].process]
+	if !ok || one.n > known.n || one.n == known.n && one.slot < known.slot {
+		j.best[list[0].process] = one
+	}
+}
+
+// fanout writes what canned/fanout.sql says.
+func (p *Planned) fanout(ctx context.Context, r *reading, out RowWriter) (Result, error) {
+	f := &fanout{reading: r, half: secondsOf(p.request) * (int64(time.Second) / 2), leastAddresses: p.request.Params["addresses"].Int,
+		leastPorts: p.request.Params["ports"].Int, address: r.addresses(false), withPort: r.addresses(true), best: make(map[int32]scanFound)}
+	err := inPasses(func(pass, passes int32) error {
+		f.pass, f.passes, f.borders = pass, passes, nil
+		if err := r.contacts(ctx, func() contactReader { return &fanoutReader{fanout: f, judge: newJudge(f)} }); err != nil {
+			return err
+		}
+		slices.SortFunc(f.borders, func(a, b attempt) int { return cmp.Compare(a.process, b.process) })
+		j := newJudge(f)
+		for rest := f.borders; len(rest) > 0; {
+			n := 1
+			for n < len(rest) && rest[n].process == rest[0].process {
+				n++
+			}
+			j.look(rest[:n])
+			rest = rest[n:]
+		}
+		return nil
+	})
 	if err != nil {
-		return err
+		return Result{}, p.explainLimit(ctx, err)
 	}
-	for i := 1; i < len(sources); i++ { // the borders
-		before, after := &segmentSource{Source: sources[i-1]}, &segmentSource{Source: sources[i]}
-		for _, s := range []*segmentSource{before, after} {
-			if err := s.describe(ctx); err != nil {
-				return err
-			}
-		}
-		var border int64
-		if err := each(ctx, after.Conn, `SELECT coalesce(min(id), 0) FROM `+after.Schema+`.connection`, func(row []Value) { border = row[0].Int }); err != nil {
-			return err
-		}
-		if border == 0 {
-			continue
-		}
-		part := w
-		part.clamp(border-2*f.length, border+2*f.length)
-		if err := f.read(ctx, []*segmentSource{before, after}, part, all); err != nil {
-			return err
-		}
-	}
-	return nil
+	return p.writeFanout(ctx, f, out)
 }
 
-// read reads segments one after another.
-func (f *fanout) read(ctx context.Context, segments []*segmentSource, w Window, all bool) error {
-	open := make(map[int64]*[2]half)
-	from, to := w.bounds()
-	for _, s := range segments {
-		if s.sealed && (s.last < from || s.first >= to) {
-			continue
-		}
-		d, err := readDimensions(ctx, s)
-		if err != nil {
-			return err
-		}
-		processes := make(map[int64]int64)
-		if err := each(ctx, s.Conn, `SELECT id, process FROM `+s.Schema+`.task`, func(row []Value) { processes[row[0].Int] = row[1].Int }); err != nil {
-			return err
-		}
-		sql := fmt.Sprintf(`SELECT c.id, c.task, c.remote, c.shape, coalesce(r.count, 1) FROM %[1]s.connection c LEFT JOIN %[1]s.repeat r ON r.id = c.id
-			WHERE c.id >= %[2]d AND c.id < %[3]d ORDER BY c.id`, s.Schema, from, to)
-		err = scan(ctx, s.Conn, sql, func(row *sqlite.Stmt) {
-			remote, shape := row.ColumnInt64(2), row.ColumnInt64(3)
-			p := d.places[remote]
-			if p.family != familyIPv4 && p.family != familyIPv6 || d.probes && !all && d.isProbe(remote, shape) {
-				return
-			}
-			process := processes[row.ColumnInt64(1)]
-			h := open[process]
-			if h == nil {
-				h = &[2]half{{slot: -1}, {slot: -1}}
-				open[process] = h
-			}
-			failed := int64(0)
-			if d.failed[shape] {
-				failed = row.ColumnInt64(4)
-			}
-			f.add(process, h, row.ColumnInt64(0), p, row.ColumnInt64(4), failed, s.Number)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	for process, h := range open {
-		f.judge(process, h[0], h[1])
-		f.judge(process, h[1], half{slot: h[1].slot + 1})
-	}
-	return nil
-}
-
-// add takes a connect; those of a process come by time.
-func (f *fanout) add(process int64, h *[2]half, id int64, p place, n, failed int64, number int) {
-	slot := id / (f.length / 2)
-	if slot != h[1].slot {
-		f.judge(process, h[0], h[1])
-		if slot == h[1].slot+1 {
-			h[0] = h[1]
-		} else {
-			f.judge(process, h[1], half{slot: h[1].slot + 1})
-			h[0] = half{slot: slot - 1}
-		}
-		h[1] = half{slot: slot, addresses: make(map[string]*tried)}
-	}
-	a := h[1].addresses[p.address]
-	if a == nil {
-		a = &tried{first: id, in: number, remote: p}
-		h[1].addresses[p.address] = a
-	}
-	a.n += n
-	a.failed += failed
-	if p.port >= 0 && !slices.Contains(a.ports, p.port) {
-		a.ports = append(a.ports, p.port)
-	}
-}
-
-// judge looks at a time that is made of two halves, and keeps it when it is the
-// busiest scan of the process so far.
-func (f *fanout) judge(process int64, a, b half) {
-	if a.slot < 0 && b.slot < 0 || a.slot+1 != b.slot || len(a.addresses)+len(b.addresses) == 0 {
-		return
-	}
-	found := scanFound{slot: a.slot, firstRow: firstRow{first: never}}
-	var example place
-	count := func(t, other *tried) {
-		found.n += t.n
-		found.failed += t.failed
-		if t.first < found.first {
-			found.first, found.firstIn, example = t.first, t.in, t.remote
-		}
-		ports := int64(len(t.ports))
-		if other != nil {
-			for _, port := range other.ports {
-				if !slices.Contains(t.ports, port) {
-					ports++
-				}
-			}
-		}
-		found.ports = max(found.ports, ports)
-	}
-	if int64(len(a.addresses)+len(b.addresses)) < f.addresses && a.tries()+b.tries() < f.ports {
-		return // as nearly always
-	}
-	found.addresses = int64(len(a.addresses))
-	for address, t := range a.addresses {
-		count(t, b.addresses[address])
-	}
-	for address, t := range b.addresses {
-		if a.addresses[address] == nil {
-			found.addresses++
-		}
-		count(t, nil)
-	}
-	if found.addresses < f.addresses && found.ports < f.ports {
-		return
-	}
-	found.label = example.label()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	known, ok := f.best[process]
-	if !ok || found.n > known.n || found.n == known.n && found.slot < known.slot {
-		f.best[process] = found
-	}
-}
-
-// tries returns how many ports were tried, of all addresses together.
-func (h *half) tries() int64 {
-	var n int64
-	for _, t := range h.addresses {
-		n += int64(len(t.ports))
-	}
-	return n
-}
-
-// clamp narrows a window to ids from and, not included, to.
-func (w *Window) clamp(from, to int64) {
-	if w.Since.IsZero() || w.Since.UnixNano() < from {
-		w.Since = time.Unix(0, from)
-	}
-	if w.Until.IsZero() || w.Until.UnixNano() > to {
-		w.Until = time.Unix(0, to)
-	}
-}
-
-// writeFanout writes what canned/fanout.sql says.
+// writeFanout writes the scans that were found.
 func (p *Planned) writeFanout(ctx context.Context, f *fanout, out RowWriter) (Result, error) {
 	var found []scanFound
-	for _, one := range f.best {
-		found = append(found, one)
-	}
 	var rows []firstRow
-	for _, one := range found {
-		rows = append(rows, one.firstRow)
+	for _, one := range f.best {
+		found, rows = append(found, one), append(rows, one.firstRow)
 	}
 	details, err := p.firsts(ctx, rows)
 	if err != nil {
 		return Result{}, err
 	}
-	found = slices.DeleteFunc(found, func(one scanFound) bool { return details[[2]int64{int64(one.firstIn), one.first}] == nil })
 	of := func(one scanFound) []Value { return details[[2]int64{int64(one.firstIn), one.first}] }
+	found = slices.DeleteFunc(found, func(one scanFound) bool { return of(one) == nil })
 	slices.SortFunc(found, func(a, b scanFound) int {
-		return cmp.Or(-cmp.Compare(a.n, b.n), bytes.Compare(of(a)[0].Bytes, of(b)[0].Bytes))
+		return cmp.Or(-cmp.Compare(a.n, b.n), cmp.Compare(a.wall, b.wall), bytes.Compare(of(a)[3].Bytes, of(b)[3].Bytes))
 	})
 	columns := []string{"time", "addresses", "ports", "n", "failed", "pid", "user", "container", "example", "exe", "cmdline", "ancestry"}
-	return writeRows(out, p.request.Limit, columns, len(found), func(i int) []Value {
+	return p.writeRows(ctx, out, columns, len(found), func(i int) []Value {
 		one := found[i]
 		d := of(one) // time, pid, user, exe, remote, outcome, cmdline, ancestry, container
-		return []Value{d[0], intValue(one.addresses), intValue(one.ports), intValue(one.n), intValue(one.failed), d[1], d[2], d[8], textValue(one.label), d[3], d[6], d[7]}
+		return []Value{wallText(one.wall), intValue(one.addresses), intValue(one.ports), intValue(one.n), intValue(one.failed), d[1], d[2], d[8], textValue(one.label), d[3], d[6], d[7]}
 	})
 }

@@ -310,12 +310,12 @@ func activeSpans(ctx context.Context, conn *sqlite.Conn, segment string, tasks [
 	return "[" + strings.Join(texts, ",") + "]", err
 }
 
-// isSealed reports whether a segment has the indexes and summaries of sealing.
+// isSealed reports whether a segment has the postings of sealing.
 func isSealed(ctx context.Context, conn *sqlite.Conn, segment string) (bool, error) {
 	tables := 0
-	err := each(ctx, conn, `SELECT count(*) FROM `+segment+`.sqlite_schema WHERE name IN ('seal', 'traffic', 'activity', 'image', 'connection_remote')`,
+	err := each(ctx, conn, `SELECT count(*) FROM `+segment+`.sqlite_schema WHERE name IN ('seal', 'posting', 'reach')`,
 		func(row []Value) { tables = int(row[0].Int) })
-	return tables == 5, err
+	return tables == 3, err
 }
 
 func joinInts(list []int64) string {

@@ -285,8 +285,11 @@ func TestPlansOfAlteredTape(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, poison := range []string{
-		"UPDATE traffic SET remote = remote + 3000000000", "DELETE FROM image", "UPDATE activity SET image = 99, task = task + 5000000000",
-		"UPDATE endpoint SET id = id + 4000000000000", "UPDATE seal SET first_ns = 5, last_ns = 6", "UPDATE traffic SET hour = hour * 1000000, connects = -1, first_ns = -9223372036854775807",
+		"UPDATE posting SET remote = remote + 3000000000", "UPDATE posting SET list = randomblob(900)", "UPDATE posting SET list = x'00'", "UPDATE posting SET list = CAST(list || list AS BLOB)",
+		"UPDATE posting SET list = zeroblob(20000000) WHERE remote = 3", "UPDATE posting SET list = CAST(x'01010101ff01' || substr(list, 5) AS BLOB), first_ns = -9223372036854775807, last_ns = 9223372036854775807",
+		"UPDATE posting SET first_ns = 0, last_ns = 9223372036854775807", "UPDATE reach SET remotes = randomblob(300)", "UPDATE reach SET task = task + 5000000000", "DELETE FROM task",
+		"UPDATE endpoint SET id = id + 4000000000000", "UPDATE seal SET first_ns = 5, last_ns = 6", "INSERT INTO repeat SELECT id, -5, -9223372036854775807 FROM connection WHERE id % 3 = 0",
+		"UPDATE connection SET id = 9223372036854775807 WHERE id = (SELECT max(id) FROM connection)", "UPDATE connection SET id = -9223372036854775807 WHERE id = (SELECT max(id) FROM connection)",
 		"DELETE FROM shape", "UPDATE connection SET remote = 77777777777, task = -1", "DELETE FROM clock",
 	} {
 		path := filepath.Join(dir, "00000001.db")

@@ -111,6 +111,11 @@ func rowLimitText(limit int64) string {
 	return "row limit of " + strconv.FormatInt(limit, 10) + ", there are more"
 }
 
+// timeLimitText says that an answer was cut at its time limit.
+func timeLimitText(limit time.Duration) string {
+	return "time limit of " + limit.String() + ", there may be more"
+}
+
 // stopped completes an answer that an error ended: as a cut one when it was the
 // time limit, and not at all otherwise.
 func stopped(ctx context.Context, r Request, result Result, out RowWriter, columns []string, err error) (Result, error) {
@@ -123,7 +128,7 @@ func stopped(ctx context.Context, r Request, result Result, out RowWriter, colum
 	case columns == nil:
 		return result, fmt.Errorf("time limit of %s: nothing was answered in that time", r.Timeout)
 	}
-	result.Cut = "time limit of " + r.Timeout.String() + ", there may be more"
+	result.Cut = timeLimitText(r.Timeout)
 	return result, out.End(result.Cut)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"sort"
 	"sync"
 
 	"zombiezen.com/go/sqlite"
@@ -22,31 +23,30 @@ type Source struct {
 type segmentSource struct {
 	Source
 	sealed      bool
-	first, last int64 // ids of its first and last connection, when it is sealed
+	first, last int64 // lowest and highest id of its connections; first > last: there are none
 	clock       []clockRow
+	steady      bool // the wall clock was never set back
+	repeats     []repeat
+
+	tasks, remotes, shapes numbering
+	task                   []task  // by number
+	place                  []int32 // of the tape, by number of the remote
+	shape                  []shape
 }
 
 // clockRow says that from this id on the wall clock is that much ahead.
 type clockRow struct{ from, offset int64 }
 
+// repeat says for how many connects a connection stands, and when the last was.
+type repeat struct{ id, count, last int64 }
+
 // wall returns the time on the wall clock of a time on the segment's clock.
 func (s *segmentSource) wall(ns int64) int64 {
-	i, found := slices.BinarySearchFunc(s.clock, ns, func(c clockRow, at int64) int {
-		switch {
-		case c.from < at:
-			return -1
-		case c.from > at:
-			return 1
-		}
-		return 0
-	})
-	if !found {
-		i--
-	}
-	if i < 0 {
+	i := sort.Search(len(s.clock), func(i int) bool { return s.clock[i].from > ns })
+	if i == 0 {
 		return ns
 	}
-	return ns + s.clock[i].offset
+	return ns + s.clock[i-1].offset
 }
 
 // describe fills in what is known of a segment.
@@ -54,43 +54,66 @@ func (s *segmentSource) describe(ctx context.Context) (err error) {
 	if s.sealed, err = isSealed(ctx, s.Conn, s.Schema); err != nil {
 		return err
 	}
-	if s.sealed {
-		err = each(ctx, s.Conn, `SELECT coalesce(first_ns, 0), coalesce(last_ns, -1) FROM `+s.Schema+`.seal`, func(row []Value) { s.first, s.last = row[0].Int, row[1].Int })
-	}
+	ends := `SELECT coalesce(min(id), 0), coalesce((SELECT max(id) FROM ` + s.Schema + `.connection), -1) FROM ` + s.Schema + `.connection`
+	err = each(ctx, s.Conn, ends, func(row []Value) { s.first, s.last = row[0].Int, row[1].Int })
+	s.steady = true
 	return errors.Join(err, each(ctx, s.Conn, `SELECT id, offset_ns FROM `+s.Schema+`.clock ORDER BY id`, func(row []Value) {
+		if n := len(s.clock); n > 0 && s.clock[n-1].offset > row[1].Int {
+			s.steady = false
+		}
 		s.clock = append(s.clock, clockRow{row[0].Int, row[1].Int})
+	}), scan(ctx, s.Conn, `SELECT id, count, last_ns FROM `+s.Schema+`.repeat ORDER BY id`, func(row *sqlite.Stmt) {
+		s.repeats = append(s.repeats, repeat{row.ColumnInt64(0), row.ColumnInt64(1), row.ColumnInt64(2)})
 	}))
 }
 
-// inParallel calls work for each source, those of one connection one after another,
-// at most as many at a time as there are processors. The first error ends it.
-func inParallel(ctx context.Context, sources []Source, work func(context.Context, *segmentSource) error) error {
-	byConn := make(map[*sqlite.Conn][]Source)
+// repeatOf returns the repeats of a connection.
+func (s *segmentSource) repeatOf(id int64) repeat {
+	i, found := slices.BinarySearchFunc(s.repeats, id, func(r repeat, id int64) int {
+		switch {
+		case r.id < id:
+			return -1
+		case r.id > id:
+			return 1
+		}
+		return 0
+	})
+	if !found {
+		return repeat{id, 1, id}
+	}
+	return s.repeats[i]
+}
+
+// inParallel calls work for each segment, those of one connection one after another,
+// at most as many at a time as there are processors, which are the slots. The first
+// error ends it.
+func inParallel(ctx context.Context, segments []*segmentSource, work func(ctx context.Context, slot int, s *segmentSource) error) error {
+	byConn := make(map[*sqlite.Conn][]*segmentSource)
 	var order []*sqlite.Conn
-	for _, s := range sources {
+	for _, s := range segments {
 		if byConn[s.Conn] == nil {
 			order = append(order, s.Conn)
 		}
 		byConn[s.Conn] = append(byConn[s.Conn], s)
 	}
-	slices.Reverse(order) // the newest, which has no summaries yet and takes longest, first
+	slices.Reverse(order) // the newest, which has no index yet and takes longest, first
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	slots := make(chan struct{}, max(1, runtime.GOMAXPROCS(0)))
+	slots := make(chan int, parallelism())
+	for slot := range cap(slots) {
+		slots <- slot
+	}
 	var wait sync.WaitGroup
 	for _, conn := range order {
-		slots <- struct{}{}
+		slot := <-slots
 		wait.Add(1)
 		go func() {
-			defer func() { <-slots; wait.Done() }()
-			for _, source := range byConn[conn] {
-				s := &segmentSource{Source: source}
-				err := s.describe(ctx)
-				if err == nil {
-					err = work(ctx, s)
-				}
-				if err != nil {
+			defer func() { slots <- slot; wait.Done() }()
+			for _, s := range byConn[conn] {
+				if err := work(ctx, slot, s); err != nil {
 					stop(err)
+				}
+				if ctx.Err() != nil {
 					return
 				}
 			}
@@ -99,3 +122,6 @@ func inParallel(ctx context.Context, sources []Source, work func(context.Context
 	wait.Wait()
 	return context.Cause(ctx)
 }
+
+// parallelism is how many things are done at a time.
+func parallelism() int { return max(1, runtime.GOMAXPROCS(0)) }

@@ -2,154 +2,178 @@ package query
 
 import (
 	"context"
-	"fmt"
-	"sync"
 	"time"
-
-	"zombiezen.com/go/sqlite"
 )
 
-// hourNS is the length of an hour, ns: what sealing counts together.
-const hourNS = int64(time.Hour)
-
-// mostHours is how many buckets there may be: a hundred years.
-const mostHours = 100 * 366 * 24
-
-// hourTotal is a bucket of the query timeline. A hour may lie in several segments.
-type hourTotal struct {
+// bucketTotal is a bucket of the query timeline, as one reader counts it.
+type bucketTotal struct {
+	bucket            int64
 	n, failed, denied int64
-	programs          map[string]bool
-	places            int64             // of the segments in which the hour is neither the first nor the last
-	edges             map[placeKey]bool // of the others
+	programs, places  int64 // different ones
+	place             int32 // the last one of this run, counted from 1
 }
 
-// hours are the buckets of all segments.
-type hours struct {
-	mu  sync.Mutex
-	all map[int64]*hourTotal
+// timelineReader counts contacts by the time of their connections.
+type timelineReader struct {
+	*reading
+	length   int64   // of a bucket, ns
+	address  []int32 // of places: the same for those of one address and port
+	numbers  map[int64]int32
+	buckets  []bucketTotal
+	programs pairTable // bucket and program
+
+	// A place comes once in a run. So in a bucket that no other run touches, the last
+	// one tells it from the others; elsewhere a table does.
+	edges   pairTable      // bucket and address
+	others  [][2]int64     // buckets of the other segments
+	ends    [2]int64       // first and last bucket of this run
+	segment *segmentSource // of this run
+	twice   []bool         // addresses that are several endpoints of it
 }
 
-// at returns a bucket.
-func (h *hours) at(hour int64) *hourTotal {
-	if h.all[hour] == nil {
-		h.all[hour] = &hourTotal{programs: make(map[string]bool), edges: make(map[placeKey]bool)}
+func (t *timelineReader) begin(s *segmentSource, first, last int64) {
+	t.ends = [2]int64{first / t.length, last / t.length}
+	for i := range t.buckets {
+		t.buckets[i].place = 0
 	}
-	return h.all[hour]
+	if t.segment == s {
+		return
+	}
+	t.segment, t.others = s, nil
+	for _, other := range t.segments {
+		if other != s {
+			t.others = append(t.others, [2]int64{other.first / t.length, other.last / t.length})
+		}
+	}
+	t.twice = make([]bool, len(t.address))
+	seen := make([]bool, len(t.address))
+	for _, p := range s.place {
+		a := t.address[p]
+		t.twice[a], seen[a] = seen[a], true
+	}
 }
 
-// hourOfSegment is what one segment has of an hour. Connections come by remote, from
-// a summary, or by time, from the rows: either way the same place in the same hour is
-// told by the last one, or by a set.
-type hourOfSegment struct {
-	n, failed, denied int64
-	programs          map[int32]bool
-	places            map[int32]bool
+func (t *timelineReader) end(*segmentSource) error { return nil }
+
+// isShared reports whether other runs may touch a bucket.
+func (t *timelineReader) isShared(bucket int64) bool {
+	if bucket == t.ends[0] || bucket == t.ends[1] {
+		return true
+	}
+	for _, other := range t.others {
+		if bucket >= other[0] && bucket <= other[1] {
+			return true
+		}
+	}
+	return false
 }
 
-// readHours counts the connections of a window by the hour.
-func readHours(ctx context.Context, sources []Source, w Window, all bool) (*hours, error) {
-	h := &hours{all: make(map[int64]*hourTotal)}
-	return h, inParallel(ctx, sources, func(ctx context.Context, s *segmentSource) error { return h.read(ctx, s, w, all) })
-}
-
-func (h *hours) read(ctx context.Context, s *segmentSource, w Window, all bool) error {
-	from, to := w.bounds()
-	if s.sealed && (s.last < from || s.first >= to) {
+func (t *timelineReader) take(s *segmentSource, c *contact) error {
+	to, how := s.place[c.remote], &s.shape[c.shape]
+	if !t.all && t.isProbe(to, how) {
 		return nil
 	}
-	d, err := readDimensions(ctx, s)
-	if err != nil {
-		return err
-	}
-	counted := make(map[int64]*hourOfSegment)
-	add := func(hour, remote, shape int64, who int32, n int64) {
-		if d.probes && !all && d.isProbe(remote, shape) {
-			return
+	program, address := t.programOf[s.task[c.task].actor], t.address[to]
+	for i := 0; i < len(c.ids); {
+		bucket := c.ids[i] / t.length
+		n, more := int64(0), i
+		for ; more < len(c.ids) && c.ids[more]/t.length == bucket; more++ {
+			n += c.count(more)
 		}
-		one := counted[hour]
-		if one == nil {
-			one = &hourOfSegment{programs: make(map[int32]bool), places: make(map[int32]bool)}
-			counted[hour] = one
-		}
-		one.n += n
+		i = more
+		number := t.number(bucket)
+		b := &t.buckets[number]
+		b.n += n
 		switch {
-		case d.denied[shape]:
-			one.denied += n
-		case d.failed[shape]:
-			one.failed += n
+		case how.denied:
+			b.denied += n
+		case how.failed:
+			b.failed += n
 		}
-		one.programs[who] = true
-		one.places[int32(remote)] = true
+		t.programs.add(pairOf(number, program))
+		switch {
+		case t.twice[address] || t.isShared(bucket):
+			t.edges.add(pairOf(number, address))
+		case b.place != address+1:
+			b.place = address + 1
+			b.places++
+		}
 	}
-	if s.sealed && s.first >= from && s.last < to && !d.anonymous {
-		err = scan(ctx, s.Conn, `SELECT hour, remote, shape, image, connects FROM `+s.Schema+`.traffic`, func(row *sqlite.Stmt) {
-			add(row.ColumnInt64(0), row.ColumnInt64(1), row.ColumnInt64(2), d.byImage[row.ColumnInt64(3)], row.ColumnInt64(4))
-		})
-	} else if err = d.readTasks(ctx, s); err == nil {
-		err = scan(ctx, s.Conn, fmt.Sprintf(`SELECT c.id, c.remote, c.shape, c.task, coalesce(r.count, 1) FROM %[1]s.connection c LEFT JOIN %[1]s.repeat r ON r.id = c.id
-			WHERE c.id >= %[2]d AND c.id < %[3]d`, s.Schema, from, to), func(row *sqlite.Stmt) {
-			add(row.ColumnInt64(0)/hourNS, row.ColumnInt64(1), row.ColumnInt64(2), d.byTask[row.ColumnInt64(3)], row.ColumnInt64(4))
-		})
-	}
-	if err != nil {
-		return err
-	}
-	h.merge(d, counted)
 	return nil
 }
 
-// merge adds what one segment has. Only its first and its last hour may be in others
-// too.
-func (h *hours) merge(d *dimensions, counted map[int64]*hourOfSegment) {
-	var first, last int64 = never, -never
-	for hour := range counted {
-		first, last = min(first, hour), max(last, hour)
+// number returns the number of a bucket.
+func (t *timelineReader) number(bucket int64) int32 {
+	number, ok := t.numbers[bucket]
+	if !ok {
+		number = int32(len(t.buckets))
+		t.numbers[bucket] = number
+		t.buckets = append(t.buckets, bucketTotal{bucket: bucket})
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for hour, one := range counted {
-		total := h.at(hour)
-		total.n += one.n
-		total.failed += one.failed
-		total.denied += one.denied
-		for who := range one.programs {
-			total.programs[d.actors[who].exe] = true
-		}
-		keys := total.edges
-		if hour != first && hour != last {
-			keys = make(map[placeKey]bool, len(one.places))
-		}
-		for remote := range one.places {
-			p := d.places[int64(remote)]
-			keys[placeKey{p.address, p.port}] = true
-		}
-		if hour != first && hour != last {
-			total.places += int64(len(keys))
-		}
+	return number
+}
+
+// merge adds what another reader counted.
+func (t *timelineReader) merge(other *timelineReader) {
+	own := make([]int32, len(other.buckets))
+	for i := range other.buckets {
+		from := &other.buckets[i]
+		own[i] = t.number(from.bucket)
+		b := &t.buckets[own[i]]
+		b.n += from.n
+		b.failed += from.failed
+		b.denied += from.denied
+		b.places += from.places
+	}
+	for _, key := range other.programs.keys {
+		t.programs.add(pairOf(own[key>>32], int32(key)))
+	}
+	for _, key := range other.edges.keys {
+		t.edges.add(pairOf(own[key>>32], int32(key)))
 	}
 }
 
-// writeTimeline writes what canned/timeline.sql says, for buckets of an hour.
-func (p *Planned) writeTimeline(h *hours, out RowWriter) (Result, error) {
+// secondsOf returns the parameter seconds, and no more of them than there are in all time.
+func secondsOf(r Request) int64 { return min(max(r.Params["seconds"].Int, 1), 1<<33) }
+
+// timeline writes what canned/timeline.sql says.
+func (p *Planned) timeline(ctx context.Context, r *reading, out RowWriter) (Result, error) {
+	seconds := secondsOf(p.request)
+	addresses := r.addresses(true)
+	newTimeline := func() *timelineReader {
+		return &timelineReader{reading: r, length: seconds * int64(time.Second), address: addresses, numbers: make(map[int64]int32)}
+	}
+	var readers collected[*timelineReader]
+	if err := r.contacts(ctx, func() contactReader { return readers.add(newTimeline()) }); err != nil {
+		return Result{}, p.explainLimit(ctx, err)
+	}
+	t := newTimeline()
+	for _, other := range readers.list {
+		t.merge(other)
+	}
+	for _, key := range t.programs.keys {
+		t.buckets[key>>32].programs++
+	}
+	for _, key := range t.edges.keys {
+		t.buckets[key>>32].places++
+	}
 	var first, last, most int64 = never, -never, 0
-	for hour, total := range h.all {
-		first, last, most = min(first, hour), max(last, hour), max(most, total.n)
+	for _, b := range t.buckets {
+		first, last, most = min(first, b.bucket), max(last, b.bucket), max(most, b.n)
 	}
 	rows := 0
-	if len(h.all) > 0 {
-		rows = int(min(last-first+1, mostHours)) // of an altered tape the hours may be anything
+	if len(t.buckets) > 0 {
+		rows = int(last - first + 1)
 	}
 	columns := []string{"time", "n", "programs", "destinations", "failed", "denied", "bar"}
-	return writeRows(out, p.request.Limit, columns, rows, func(i int) []Value {
-		hour := first + int64(i)
-		at := textValue(time.Unix(hour*3600, 0).UTC().Format(tapeTime))
-		total := h.all[hour]
-		if total == nil {
+	return p.writeRows(ctx, out, columns, rows, func(i int) []Value {
+		bucket := first + int64(i)
+		at := textValue(time.Unix(bucket*seconds, 0).UTC().Format(tapeTime))
+		number, ok := t.numbers[bucket]
+		if !ok {
 			return []Value{at, intValue(0), intValue(0), intValue(0), intValue(0), intValue(0), textValue("")}
 		}
-		return []Value{
-			at, intValue(total.n), intValue(int64(len(total.programs))), intValue(total.places + int64(len(total.edges))),
-			intValue(total.failed), intValue(total.denied), barText(total.n, most),
-		}
+		b := &t.buckets[number]
+		return []Value{at, intValue(b.n), intValue(b.programs), intValue(b.places), intValue(b.failed), intValue(b.denied), barText(b.n, most)}
 	})
 }

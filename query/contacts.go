@@ -1,0 +1,346 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/conntape/conntape/store/posting"
+	"zombiezen.com/go/sqlite"
+)
+
+// What counts over a tape reads contacts and not connections: a sealed segment has
+// them packed in its postings, some nanoseconds a connection; of any other segment the
+// four numbers of each connection that they are made of are read, and sorted.
+
+// contact is what one task did at one endpoint, all of one shape, or a part of that.
+type contact struct {
+	task, remote, shape       int32 // numbers of the segment
+	taskID, remoteID, shapeID int64
+	n                         int64   // connects
+	ids                       []int64 // of the connections, ascending; valid until the next contact
+	counts                    []int64 // for how many each stands; nil: one
+}
+
+// contactReader takes the contacts of segments, one segment after another. Those of
+// one endpoint come together but for an endpoint that lies in several runs.
+type contactReader interface {
+	// begin says that what follows is of that segment, with ids from first to last.
+	begin(s *segmentSource, first, last int64)
+	take(s *segmentSource, c *contact) error
+	// end says that the run is over.
+	end(s *segmentSource) error
+}
+
+// reading is the segments of a tape that have connections in a window.
+type reading struct {
+	*numbers
+	segments []*segmentSource
+	byNumber map[int]*segmentSource
+	from, to int64 // ids; to is not included
+	all      bool  // probes too
+}
+
+// newReading describes the segments and numbers what they have.
+func newReading(ctx context.Context, sources []Source, w Window, all bool) (*reading, error) {
+	r := &reading{numbers: newNumbers(), byNumber: make(map[int]*segmentSource), all: all}
+	r.from, r.to = w.bounds()
+	var described []*segmentSource
+	for _, source := range sources {
+		described = append(described, &segmentSource{Source: source})
+	}
+	err := inParallel(ctx, described, func(ctx context.Context, _ int, s *segmentSource) error {
+		if err := s.describe(ctx); err != nil {
+			return err
+		}
+		if !r.touches(s) {
+			return nil
+		}
+		return r.read(ctx, s)
+	})
+	for _, s := range described {
+		if r.touches(s) {
+			r.segments = append(r.segments, s)
+			r.byNumber[s.Number] = s
+		}
+	}
+	return r, err
+}
+
+// touches reports whether a segment has connections that may be in the window.
+func (r *reading) touches(s *segmentSource) bool {
+	return s.first <= s.last && s.last >= r.from && s.first < r.to
+}
+
+// bounds returns the window as ids of connections: from and, not included, to.
+func (w Window) bounds() (from, to int64) {
+	from, to = -1<<63, 1<<63-1
+	if !w.Since.IsZero() {
+		from = w.Since.UnixNano()
+	}
+	if !w.Until.IsZero() {
+		to = w.Until.UnixNano()
+	}
+	return from, to
+}
+
+// contacts reads those of the window, with as many readers as are at work at a time.
+func (r *reading) contacts(ctx context.Context, newReader func() contactReader) error {
+	readers := make([]contactReader, parallelism())
+	return inParallel(ctx, r.segments, func(ctx context.Context, slot int, s *segmentSource) error {
+		if readers[slot] == nil {
+			readers[slot] = newReader()
+		}
+		return s.contacts(ctx, r.from, r.to, readers[slot])
+	})
+}
+
+// contacts reads those of one segment, of what it has numbers for.
+func (s *segmentSource) contacts(ctx context.Context, from, to int64, reader contactReader) error {
+	from, to = max(from, s.first), min(to, s.last+1) // postings may lie
+	if s.sealed {
+		reader.begin(s, from, to-1)
+		err := s.postings(ctx, "", from, to, func(remote int64, list []byte) error { return s.unpack(remote, list, from, to, reader) })
+		if err != nil {
+			return err
+		}
+		return reader.end(s)
+	}
+	return s.sorted(ctx, from, to, reader)
+}
+
+// postings reads the lists of a sealed segment that touch the ids.
+func (s *segmentSource) postings(ctx context.Context, where string, from, to int64, take func(remote int64, list []byte) error) error {
+	sql := fmt.Sprintf(`SELECT remote, list FROM %s.posting WHERE first_ns < %d AND last_ns >= %d%s`, s.Schema, to, from, where)
+	var list []byte
+	var failed error
+	err := scan(ctx, s.Conn, sql, func(row *sqlite.Stmt) {
+		if failed != nil {
+			return
+		}
+		list = slices.Grow(list[:0], row.ColumnLen(1))
+		list = list[:row.ColumnBytes(1, list[:cap(list)])]
+		failed = take(row.ColumnInt64(0), list)
+	})
+	if err == nil {
+		err = failed
+	}
+	return err
+}
+
+// unpack hands over the contacts of a list.
+func (s *segmentSource) unpack(remote int64, list []byte, from, to int64, reader contactReader) error {
+	c := contact{remote: s.remotes.of(remote), remoteID: remote}
+	if c.remote < 0 {
+		return nil
+	}
+	groups := posting.NewReader(list)
+	var ids, counts [posting.MostBytes]int64
+	for groups.Next() {
+		c.taskID, c.shapeID = groups.Task, groups.Shape
+		c.task, c.shape = s.tasks.of(groups.Task), s.shapes.of(groups.Shape)
+		if c.task < 0 || c.shape < 0 {
+			continue // of whom nobody asks
+		}
+		rows := 0
+		c.n = 0
+		for id, connects, ok := groups.Row(); ok; id, connects, ok = groups.Row() {
+			if id < from || id >= to {
+				continue
+			}
+			if rows == len(ids) {
+				return fmt.Errorf("read postings of segment %d: %w", s.Number, posting.ErrCorrupt)
+			}
+			ids[rows], counts[rows] = id, connects
+			rows++
+			c.n += connects
+		}
+		if rows == 0 {
+			continue
+		}
+		c.ids, c.counts = ids[:rows], nil
+		if c.n != int64(rows) {
+			c.counts = counts[:rows]
+		}
+		if err := reader.take(s, &c); err != nil {
+			return err
+		}
+	}
+	if err := groups.Err(); err != nil {
+		return fmt.Errorf("read postings of segment %d: %w", s.Number, err)
+	}
+	return nil
+}
+
+// mostSorted is how many connections are sorted at a time.
+const mostSorted = 1 << 18
+
+// rowBatch is connections of a segment that is not sealed.
+type rowBatch struct {
+	ids    []int64
+	of     [3][]int32 // numbers of shape, task and remote
+	order  []int32    // of the rows: by remote, task, shape and id
+	before []int32    // the order of the key before
+	starts []int32
+}
+
+func (b *rowBatch) clear() {
+	b.ids = b.ids[:0]
+	for i := range b.of {
+		b.of[i] = b.of[i][:0]
+	}
+}
+
+// sort fills order: by counting, key by key, the last key first.
+func (b *rowBatch) sort() {
+	b.order, b.before = b.order[:0], slices.Grow(b.before[:0], len(b.ids))[:len(b.ids)]
+	for i := range b.ids {
+		b.order = append(b.order, int32(i))
+	}
+	for _, keys := range b.of {
+		b.order, b.before = b.before, b.order
+		most := slices.Max(keys)
+		b.starts = append(b.starts[:0], make([]int32, most+2)...)
+		for _, k := range keys {
+			b.starts[k+1]++
+		}
+		for k := range most {
+			b.starts[k+1] += b.starts[k]
+		}
+		for _, row := range b.before {
+			k := keys[row]
+			b.order[b.starts[k]] = row
+			b.starts[k]++
+		}
+	}
+}
+
+// sorted reads the connections of a segment in the order of their ids, and hands over
+// the contacts of a batch of them at a time.
+func (s *segmentSource) sorted(ctx context.Context, from, to int64, reader contactReader) error {
+	b := new(rowBatch)
+	var failed error
+	sql := fmt.Sprintf(`SELECT id, task, remote, shape FROM %s.connection WHERE id >= %d AND id < %d ORDER BY id`, s.Schema, from, to)
+	err := scan(ctx, s.Conn, sql, func(row *sqlite.Stmt) {
+		if failed != nil {
+			return
+		}
+		s.addRow(b, row.ColumnInt64(0), row.ColumnInt64(1), row.ColumnInt64(2), row.ColumnInt64(3))
+		if len(b.ids) == mostSorted {
+			failed = s.flush(b, reader)
+		}
+	})
+	if err == nil {
+		err = failed
+	}
+	if err == nil {
+		err = s.flush(b, reader)
+	}
+	return err
+}
+
+// addRow puts a connection into a batch, unless nobody asks for it.
+func (s *segmentSource) addRow(b *rowBatch, id, task, remote, shape int64) {
+	numbers := [3]int32{s.shapes.of(shape), s.tasks.of(task), s.remotes.of(remote)}
+	if numbers[0] < 0 || numbers[1] < 0 || numbers[2] < 0 {
+		return
+	}
+	b.ids = append(b.ids, id)
+	for i, n := range numbers {
+		b.of[i] = append(b.of[i], n)
+	}
+}
+
+// flush hands over the contacts of a batch, and empties it.
+func (s *segmentSource) flush(b *rowBatch, reader contactReader) error {
+	if len(b.ids) == 0 {
+		return nil
+	}
+	b.sort()
+	reader.begin(s, b.ids[0], b.ids[len(b.ids)-1])
+	var c contact
+	var ids, counts []int64
+	for at := 0; at < len(b.order); {
+		row := b.order[at]
+		c.shape, c.task, c.remote = b.of[0][row], b.of[1][row], b.of[2][row]
+		ids, counts, c.n = ids[:0], counts[:0], 0
+		for ; at < len(b.order); at++ {
+			row := b.order[at]
+			if b.of[0][row] != c.shape || b.of[1][row] != c.task || b.of[2][row] != c.remote {
+				break
+			}
+			count := int64(1)
+			if len(s.repeats) > 0 {
+				count = s.repeatOf(b.ids[row]).count
+			}
+			ids, counts = append(ids, b.ids[row]), append(counts, count)
+			c.n += count
+		}
+		c.ids, c.counts = ids, nil
+		if c.n != int64(len(ids)) {
+			c.counts = counts
+		}
+		c.taskID, c.remoteID, c.shapeID = s.tasks.ids[c.task], s.remotes.ids[c.remote], s.shapes.ids[c.shape]
+		if err := reader.take(s, &c); err != nil {
+			return err
+		}
+	}
+	b.clear()
+	return reader.end(s)
+}
+
+// count returns for how many connects a connection of the contact stands.
+func (c *contact) count(i int) int64 {
+	if c.counts == nil {
+		return 1
+	}
+	return c.counts[i]
+}
+
+// end returns when the last connect was for which a connection of the contact stands.
+func (s *segmentSource) end(c *contact, i int) int64 {
+	if c.counts == nil || c.counts[i] == 1 {
+		return c.ids[i]
+	}
+	return s.repeatOf(c.ids[i]).last
+}
+
+// walls returns the first and the last time of a contact on the wall clock.
+func (s *segmentSource) walls(c *contact) (first, last int64) {
+	if s.steady && c.counts == nil {
+		return s.wall(c.ids[0]), s.wall(c.ids[len(c.ids)-1])
+	}
+	first, last = never, -never
+	for i, id := range c.ids {
+		first, last = min(first, s.wall(id)), max(last, s.wall(s.end(c, i)))
+	}
+	return first, last
+}
+
+// never is later than any time.
+const never = 1<<63 - 1
+
+// scan runs a question of our own without copying its rows.
+func scan(ctx context.Context, conn *sqlite.Conn, sql string, row func(*sqlite.Stmt)) error {
+	before := conn.SetInterrupt(ctx.Done())
+	defer conn.SetInterrupt(before)
+	stmt, _, err := conn.PrepareTransient(strings.TrimSpace(sql))
+	if err != nil {
+		return explain(err)
+	}
+	defer stmt.Finalize()
+	for {
+		more, err := stmt.Step()
+		if err != nil {
+			if cause := context.Cause(ctx); cause != nil {
+				return cause
+			}
+			return explain(err)
+		}
+		if !more {
+			return nil
+		}
+		row(stmt)
+	}
+}

@@ -1,0 +1,211 @@
+package query
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+)
+
+// firstRow is a row of rare and of first-seen: where it was met first, and how often.
+type firstRow struct {
+	first   int64
+	firstIn int
+	n       int64
+	label   string
+}
+
+// met is what is known of a destination, or of a program and a destination.
+type met struct {
+	first   int64
+	firstIn int32
+	program int32 // one of those that met it
+	many    bool  // there are others
+	n       int64
+}
+
+// add adds what somebody else knows of it.
+func (m *met) add(other *met) {
+	if m.n == 0 {
+		*m = *other
+		return
+	}
+	m.n += other.n
+	m.many = m.many || other.many || m.program != other.program
+	if other.first < m.first || other.first == m.first && other.firstIn < m.firstIn {
+		m.first, m.firstIn = other.first, other.firstIn
+	}
+}
+
+// metReader puts contacts together by destination, or by program and destination.
+type metReader struct {
+	*reading
+	labels []int32 // of places
+	pairs  bool
+	table  pairTable // of pairs: program and label
+	met    []met     // by label, or by pair
+}
+
+func (m *metReader) begin(*segmentSource, int64, int64) {}
+
+func (m *metReader) end(*segmentSource) error { return nil }
+
+func (m *metReader) take(s *segmentSource, c *contact) error {
+	to := s.place[c.remote]
+	if !m.all && m.isProbe(to, &s.shape[c.shape]) {
+		return nil
+	}
+	program := m.programOf[s.task[c.task].actor]
+	m.at(program, m.labels[to]).add(&met{first: c.ids[0], firstIn: int32(s.Number), program: program, n: c.n})
+	return nil
+}
+
+// at returns what is known of a destination, or of a program and a destination.
+func (m *metReader) at(program, label int32) *met {
+	if !m.pairs {
+		return &m.met[label]
+	}
+	number, isNew := m.table.add(pairOf(program, label))
+	if isNew {
+		m.met = append(m.met, met{})
+	}
+	return &m.met[number]
+}
+
+// meet reads what was met, and returns what is wanted of it, in no order.
+func (r *reading) meet(ctx context.Context, pairs bool, wanted func(*met) bool) ([]firstRow, error) {
+	labels := newNames()
+	ofPlace := make([]int32, len(r.places))
+	for i, p := range r.places {
+		ofPlace[i] = labels.of(p.label())
+	}
+	newMet := func() *metReader {
+		m := &metReader{reading: r, labels: ofPlace, pairs: pairs}
+		if !pairs {
+			m.met = make([]met, len(labels.list))
+		}
+		return m
+	}
+	var readers collected[*metReader]
+	if err := r.contacts(ctx, func() contactReader { return readers.add(newMet()) }); err != nil {
+		return nil, err
+	}
+	all := newMet()
+	for _, m := range readers.list {
+		for i := range m.met {
+			if m.met[i].n == 0 {
+				continue
+			}
+			program, label := int32(0), int32(i)
+			if pairs {
+				program, label = int32(m.table.keys[i]>>32), int32(uint32(m.table.keys[i]))
+			}
+			all.at(program, label).add(&m.met[i])
+		}
+		m.met, m.table = nil, pairTable{}
+	}
+	var rows []firstRow
+	for i := range all.met {
+		m := &all.met[i]
+		if m.n == 0 || !wanted(m) {
+			continue
+		}
+		label := int32(i)
+		if pairs {
+			label = int32(uint32(all.table.keys[i]))
+		}
+		rows = append(rows, firstRow{m.first, int(m.firstIn), m.n, labels.list[label]})
+	}
+	return rows, nil
+}
+
+// rare writes what canned/rare.sql says.
+func (p *Planned) rare(ctx context.Context, r *reading, out RowWriter) (Result, error) {
+	most := p.request.Params["most"].Int
+	rows, err := r.meet(ctx, false, func(m *met) bool { return !m.many && m.n <= most })
+	if err != nil {
+		return Result{}, p.explainLimit(ctx, err)
+	}
+	slices.SortFunc(rows, func(a, b firstRow) int {
+		return cmp.Or(cmp.Compare(a.n, b.n), cmp.Compare(a.first, b.first), cmp.Compare(a.label, b.label))
+	})
+	return p.writeFirsts(ctx, rows, out)
+}
+
+// firstSeen writes what canned/first-seen.sql says.
+func (p *Planned) firstSeen(ctx context.Context, r *reading, out RowWriter) (Result, error) {
+	since := p.window.Since.UnixNano()
+	rows, err := r.meet(ctx, p.text("by") == "pair", func(m *met) bool { return m.first >= since })
+	if err != nil {
+		return Result{}, p.explainLimit(ctx, err)
+	}
+	slices.SortFunc(rows, func(a, b firstRow) int {
+		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.label, b.label))
+	})
+	return p.writeFirsts(ctx, rows, out)
+}
+
+// firstSQL reads the connections that others were met first in.
+const firstSQL = `SELECT segment, id, time, pid, user, exe,
+` + remoteAndOutcome + `,
+  coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry, container
+FROM connections`
+
+// mostFirsts is how many connections are read by their ids at a time.
+const mostFirsts = 20_000
+
+// writeFirsts writes rows with what the first connection of each tells.
+func (p *Planned) writeFirsts(ctx context.Context, rows []firstRow, out RowWriter) (Result, error) {
+	limit := p.request.Limit
+	if limit > 0 && int64(len(rows)) > limit {
+		rows = rows[:limit+1] // one more tells that it is cut
+	}
+	var result Result
+	if err := out.Begin([]string{"first_time", "n", "pid", "user", "exe", "remote", "outcome", "cmdline", "ancestry"}); err != nil {
+		return result, err
+	}
+	for len(rows) > 0 {
+		part := rows[:min(len(rows), mostFirsts)]
+		rows = rows[len(part):]
+		details, err := p.firsts(ctx, part)
+		if err != nil {
+			return result, err
+		}
+		for _, row := range part {
+			if limit > 0 && result.Rows == limit {
+				result.Cut = rowLimitText(limit)
+				return result, out.End(result.Cut)
+			}
+			d, ok := details[[2]int64{int64(row.firstIn), row.first}]
+			if !ok {
+				return result, fmt.Errorf("read first connections: %d of segment %d is not there", row.first, row.firstIn)
+			}
+			if err := out.Row(append([]Value{d[0], intValue(row.n)}, d[1:8]...)); err != nil {
+				return result, err
+			}
+			result.Rows++
+		}
+	}
+	return result, out.End("")
+}
+
+// firsts reads connections by segment and id: time, pid, user and so on.
+func (p *Planned) firsts(ctx context.Context, rows []firstRow) (map[[2]int64][]Value, error) {
+	ids := make(map[string][]int64)
+	for _, row := range rows {
+		ids[p.own[row.firstIn]] = append(ids[p.own[row.firstIn]], row.first)
+	}
+	n := make(narrowing)
+	for segment, list := range ids {
+		n[segment] = "c.id IN (" + joinInts(list) + ")"
+	}
+	details := make(map[[2]int64][]Value)
+	err := each(ctx, p.main, n.apply(viewParts(ctx, p.main), firstSQL), func(row []Value) {
+		kept := make([]Value, 0, len(row)-2)
+		for _, v := range row[2:] {
+			kept = append(kept, keep(v))
+		}
+		details[[2]int64{row[0].Int, row[1].Int}] = kept
+	})
+	return details, err
+}

@@ -1,0 +1,274 @@
+package query
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// What a connection has in common with others is a row of its own in a segment: the
+// task that made it, the endpoint that it went to, its shape. There are few of them, so
+// that each is judged once, and given a number: of its segment, and of the whole tape.
+
+// numbering numbers the ids of a table in the order in which they come.
+type numbering struct {
+	ids    []int64 // by number
+	dense  []int32 // number + 1 of small ids, 0: none
+	sparse map[int64]int32
+}
+
+// mostSparse is how many ids may be missing for one that is there: those of an honest
+// segment have few holes.
+const mostSparse = 16
+
+// add gives an id the next number.
+func (n *numbering) add(id int64) {
+	n.ids = append(n.ids, id)
+	number := int32(len(n.ids))
+	if id >= 0 && id < 1024+mostSparse*int64(number) {
+		for int64(len(n.dense)) <= id {
+			n.dense = append(n.dense, 0)
+		}
+		n.dense[id] = number
+		return
+	}
+	if n.sparse == nil {
+		n.sparse = make(map[int64]int32)
+	}
+	n.sparse[id] = number
+}
+
+// of returns the number of an id, -1 when it has none.
+func (n *numbering) of(id int64) int32 {
+	if id >= 0 && id < int64(len(n.dense)) && n.dense[id] != 0 {
+		return n.dense[id] - 1
+	}
+	if n.sparse == nil {
+		return -1
+	}
+	return n.sparse[id] - 1
+}
+
+// Families and types that the plans tell apart, as the kernel numbers them.
+const (
+	familyUnspec = 0
+	familyIPv4   = 2
+	familyIPv6   = 10
+	familyNone   = 65535 // an address too short to have one
+	typeDgram    = 2
+)
+
+// place is where to.
+type place struct {
+	family  int64
+	address string
+	port    int64 // -1 none
+}
+
+// label returns it as canned queries show it.
+func (p place) label() string {
+	switch {
+	case p.port < 0:
+		return p.address
+	case p.family == familyIPv6:
+		return "[" + p.address + "]:" + strconv.FormatInt(p.port, 10)
+	}
+	return p.address + ":" + strconv.FormatInt(p.port, 10)
+}
+
+// plain returns it with IPv4 in one form, as the view's remote_ip.
+func (p place) plain() place {
+	v4, mapped := strings.CutPrefix(p.address, "::ffff:")
+	if p.family == familyIPv6 && p.port >= 0 && mapped && strings.Contains(v4, ".") {
+		p.family, p.address = familyIPv4, v4
+	}
+	return p
+}
+
+// actor is who connected: a program, as a user, in a container.
+type actor struct {
+	exe             string // or [comm] where it is unknown
+	user, container Value  // user: its name, or else the uid
+}
+
+// key tells actors apart.
+func (a *actor) key() string {
+	return a.exe + "\x00" + strconv.Itoa(int(a.user.Kind)) + string(a.user.appendPlain(nil, false)) + "\x00" + string(a.container.appendPlain(nil, false))
+}
+
+// task is what the plans know of a row of table task.
+type task struct {
+	actor, process int32 // numbers of the tape
+}
+
+// shape is what they know of a row of table shape.
+type shape struct {
+	failed, denied, dgram bool // failed: denied too
+	protocol              int32
+}
+
+// numbers are those of a tape: what its segments number each for themselves.
+type numbers struct {
+	mu        sync.Mutex
+	actors    []actor
+	programs  *names  // exe of actors
+	programOf []int32 // of actors
+	places    []place
+	processes *idTable
+	protocols *names // that of number 0 is NULL
+
+	actorOf map[string]int32
+	placeOf map[place]int32
+}
+
+func newNumbers() *numbers {
+	n := &numbers{programs: newNames(), protocols: newNames(), processes: &idTable{numbers: make(map[int64]int32)}, actorOf: make(map[string]int32), placeOf: make(map[place]int32)}
+	n.protocols.of("")
+	return n
+}
+
+// idTable numbers ids that the whole tape has in common.
+type idTable struct {
+	numbers map[int64]int32
+	ids     []int64
+}
+
+func (t *idTable) of(id int64) int32 {
+	n, ok := t.numbers[id]
+	if !ok {
+		n = int32(len(t.ids))
+		t.numbers[id] = n
+		t.ids = append(t.ids, id)
+	}
+	return n
+}
+
+// names numbers texts.
+type names struct {
+	index map[string]int32
+	list  []string
+}
+
+func newNames() *names { return &names{index: make(map[string]int32)} }
+
+// of returns the number of a text.
+func (n *names) of(text string) int32 {
+	i, ok := n.index[text]
+	if !ok {
+		i = int32(len(n.list))
+		n.index[text] = i
+		n.list = append(n.list, text)
+	}
+	return i
+}
+
+func (n *numbers) actor(a actor) int32 {
+	key := a.key()
+	number, ok := n.actorOf[key]
+	if !ok {
+		number = int32(len(n.actors))
+		n.actorOf[key] = number
+		n.actors = append(n.actors, a)
+		n.programOf = append(n.programOf, n.programs.of(a.exe))
+	}
+	return number
+}
+
+func (n *numbers) place(p place) int32 {
+	number, ok := n.placeOf[p]
+	if !ok {
+		number = int32(len(n.places))
+		n.placeOf[p] = number
+		n.places = append(n.places, p)
+	}
+	return number
+}
+
+// protocolSQL is column protocol of the view, of a row of shape.
+const protocolSQL = `CASE
+	WHEN socket_family NOT IN (2, 10) THEN nullif(protocol || '', '0')
+	WHEN protocol = 6 THEN 'tcp' WHEN protocol = 17 THEN 'udp'
+	WHEN protocol = 1 THEN 'icmp' WHEN protocol = 58 THEN 'ipv6-icmp'
+	WHEN protocol = 132 THEN 'sctp' WHEN protocol = 136 THEN 'udplite'
+	WHEN protocol = 262 THEN 'mptcp'
+	ELSE protocol || '' END`
+
+// read reads the tasks, endpoints and shapes of a segment.
+func (n *numbers) read(ctx context.Context, s *segmentSource) error {
+	var tasks []actor
+	var processes []int64
+	err := each(ctx, s.Conn, `SELECT t.id, t.process, coalesce(p.exe, '[' || t.comm || ']'), coalesce(nullif(coalesce(t.user, p.user), ''), t.uid), nullif(coalesce(t.container, p.container), '')
+		FROM `+s.Schema+`.task t JOIN `+s.Schema+`.process p ON p.id = t.process`, func(row []Value) {
+		s.tasks.add(row[0].Int)
+		processes = append(processes, row[1].Int)
+		tasks = append(tasks, actor{string(row[2].Bytes), keep(row[3]), keep(row[4])})
+	})
+	if err != nil {
+		return err
+	}
+	var places []place
+	err = scan(ctx, s.Conn, `SELECT id, family, address, port FROM `+s.Schema+`.endpoint`, func(row *sqlite.Stmt) {
+		s.remotes.add(row.ColumnInt64(0))
+		places = append(places, place{row.ColumnInt64(1), row.ColumnText(2), row.ColumnInt64(3)}.plain())
+	})
+	if err != nil {
+		return err
+	}
+	var protocols []Value
+	err = each(ctx, s.Conn, `SELECT id, type, coalesce(hook_errno > 0 OR errno NOT IN (0, 11, 114, 115, 4, 512), 0), coalesce(hook_errno > 0, 0), `+protocolSQL+` FROM `+s.Schema+`.shape`, func(row []Value) {
+		s.shapes.add(row[0].Int)
+		s.shape = append(s.shape, shape{dgram: row[1].Int == typeDgram, failed: row[2].Int != 0, denied: row[3].Int != 0})
+		protocols = append(protocols, keep(row[4]))
+	})
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, a := range tasks {
+		s.task = append(s.task, task{n.actor(a), n.processes.of(processes[i])})
+	}
+	for _, p := range places {
+		s.place = append(s.place, n.place(p))
+	}
+	for i, p := range protocols {
+		if p.Kind != Null {
+			s.shape[i].protocol = n.protocols.of(string(p.Bytes))
+		}
+	}
+	return nil
+}
+
+// addresses numbers the addresses of all places, whatever family they are of, with
+// their ports or without.
+func (n *numbers) addresses(ports bool) []int32 {
+	numbers, of := make(map[place]int32, len(n.places)), make([]int32, len(n.places))
+	for i, p := range n.places {
+		key := place{address: p.address}
+		if ports {
+			key.port = p.port
+		}
+		number, ok := numbers[key]
+		if !ok {
+			number = int32(len(numbers))
+			numbers[key] = number
+		}
+		of[i] = number
+	}
+	return of
+}
+
+// isProbe reports whether a connect is one that findings leave out.
+func (n *numbers) isProbe(p int32, s *shape) bool {
+	to := &n.places[p]
+	return to.family == familyUnspec || to.family == familyNone || to.port == 0 && s.dgram
+}
+
+// keep returns a value that outlives its row.
+func keep(v Value) Value {
+	v.Bytes = []byte(string(v.Bytes))
+	return v
+}

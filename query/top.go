@@ -1,0 +1,182 @@
+package query
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// topRow is a row of the query top.
+type topRow struct {
+	n, failed           int64
+	firstWall, lastWall int64
+	programs, places    int64 // different ones
+}
+
+// topNames are what a query top counts by: of an actor, or of a place, or of a port
+// and a protocol.
+type topNames struct {
+	*names
+	ofActor, ofPlace []int32
+	ofPort           map[uint64]int32
+	place            []int32 // of places: the same for those of one address and port
+}
+
+// noName is the name of what has none.
+const noName = "(none)"
+
+func newTopNames(r *reading, by string) *topNames {
+	t := &topNames{names: newNames(), place: r.addresses(true)}
+	switch by {
+	case "destination":
+		for _, to := range r.places {
+			t.ofPlace = append(t.ofPlace, t.of(to.label()))
+		}
+		return t
+	case "port":
+		t.ofPort = make(map[uint64]int32)
+		for _, to := range r.places {
+			for number, protocol := range r.protocols.list {
+				name := noName
+				if number > 0 && to.port >= 0 {
+					name = protocol + "/" + strconv.FormatInt(to.port, 10)
+					if service := serviceName(to.port, protocol == "udp"); service != "" {
+						name += " " + service
+					}
+				}
+				t.ofPort[pairOf(int32(number), int32(to.port))] = t.of(name)
+			}
+		}
+		return t
+	}
+	for _, a := range r.actors {
+		name := a.exe
+		switch {
+		case by == "user":
+			name = string(a.user.appendPlain(nil, false))
+		case by == "container" && a.container.Kind == Text:
+			name = string(a.container.Bytes)
+		case by == "container":
+			name = noName
+		}
+		t.ofActor = append(t.ofActor, t.of(name))
+	}
+	return t
+}
+
+// topReader counts contacts by name.
+type topReader struct {
+	*reading
+	names            *topNames
+	rows             []topRow
+	programs, places pairTable // of a name
+}
+
+func (t *topReader) begin(*segmentSource, int64, int64) {}
+
+func (t *topReader) end(*segmentSource) error { return nil }
+
+func (t *topReader) take(s *segmentSource, c *contact) error {
+	who, to, how := s.task[c.task].actor, s.place[c.remote], &s.shape[c.shape]
+	if !t.all && t.isProbe(to, how) {
+		return nil
+	}
+	var name int32
+	switch {
+	case t.names.ofActor != nil:
+		name = t.names.ofActor[who]
+	case t.names.ofPlace != nil:
+		name = t.names.ofPlace[to]
+	default:
+		name = t.names.ofPort[pairOf(how.protocol, int32(t.reading.places[to].port))]
+	}
+	row := &t.rows[name]
+	first, last := s.walls(c)
+	if row.n == 0 {
+		row.firstWall, row.lastWall = first, last
+	}
+	row.n += c.n
+	if how.failed {
+		row.failed += c.n
+	}
+	row.firstWall, row.lastWall = min(row.firstWall, first), max(row.lastWall, last)
+	t.programs.add(pairOf(name, t.programOf[who]))
+	t.places.add(pairOf(name, t.names.place[to]))
+	return nil
+}
+
+// merge adds what another reader counted.
+func (t *topReader) merge(other *topReader) {
+	for i := range other.rows {
+		row, from := &t.rows[i], &other.rows[i]
+		switch {
+		case from.n == 0:
+			continue
+		case row.n == 0:
+			*row = *from
+			continue
+		}
+		row.n += from.n
+		row.failed += from.failed
+		row.firstWall, row.lastWall = min(row.firstWall, from.firstWall), max(row.lastWall, from.lastWall)
+	}
+	for _, key := range other.programs.keys {
+		t.programs.add(key)
+	}
+	for _, key := range other.places.keys {
+		t.places.add(key)
+	}
+}
+
+// top writes what canned/top.sql says.
+func (p *Planned) top(ctx context.Context, r *reading, out RowWriter) (Result, error) {
+	names := newTopNames(r, p.text("by"))
+	newTop := func() *topReader { return &topReader{reading: r, names: names, rows: make([]topRow, len(names.list))} }
+	var readers collected[*topReader]
+	if err := r.contacts(ctx, func() contactReader { return readers.add(newTop()) }); err != nil {
+		return Result{}, p.explainLimit(ctx, err)
+	}
+	t := newTop()
+	for _, other := range readers.list {
+		t.merge(other)
+	}
+	for _, key := range t.programs.keys {
+		t.rows[key>>32].programs++
+	}
+	for _, key := range t.places.keys {
+		t.rows[key>>32].places++
+	}
+	var shown []int
+	var total, most int64
+	for i, row := range t.rows {
+		if row.n > 0 { // else left out as probes
+			shown = append(shown, i)
+			total, most = total+row.n, max(most, row.n)
+		}
+	}
+	slices.SortFunc(shown, func(a, b int) int {
+		return cmp.Or(-cmp.Compare(t.rows[a].n, t.rows[b].n), cmp.Compare(names.list[a], names.list[b]))
+	})
+	if limit := p.request.Params[LimitParam].Int; limit >= 0 && int64(len(shown)) > limit {
+		shown = shown[:limit]
+	}
+	return p.writeRows(ctx, out, []string{"name", "n", "percent", "programs", "destinations", "failed", "first_time", "last_time", "bar"}, len(shown), func(i int) []Value {
+		row := t.rows[shown[i]]
+		percent, _ := strconv.ParseFloat(strconv.FormatFloat(100*float64(row.n)/float64(total), 'f', 1, 64), 64)
+		return []Value{
+			textValue(names.list[shown[i]]), intValue(row.n), {Kind: Real, Real: percent}, intValue(row.programs), intValue(row.places),
+			intValue(row.failed), wallText(row.firstWall), wallText(row.lastWall), barText(row.n, most),
+		}
+	})
+}
+
+// barText returns n as a share of the most, in twenty steps, none of them for nothing.
+func barText(n, most int64) Value {
+	if n <= 0 || most <= 0 {
+		return textValue("")
+	}
+	return textValue(strings.Repeat("█", min(20, int(math.Ceil(20*float64(n)/float64(most))))))
+}
