@@ -201,6 +201,16 @@ CREATE TABLE changed (
   PRIMARY KEY (id, batch)
 ) STRICT, WITHOUT ROWID;
 
+-- What the connections above those of the block before are about, up to this id,
+-- without those in late: a reader passes over blocks that do not have what it looks
+-- for. Lists as in docs/format.md; NULL: anything. Sealing makes better ones, and
+-- takes these out.
+CREATE TABLE block (
+  id      INTEGER PRIMARY KEY,        -- highest id of connection when it was written
+  remotes BLOB,
+  tasks   BLOB
+) STRICT;
+
 -- The public views. They read as text in any SQLite shell, with no function of
 -- ours. The clock row with id 0 makes every time find one.
 

@@ -31,7 +31,7 @@ func (e *estimator) estimate(s *segment, b *Batch) growth {
 		e.seen = map[any]struct{}{}
 	}
 	clear(e.seen)
-	e.bytes, e.touched = 0, 24
+	e.bytes, e.touched = s.blocks.most(len(b.Connections)), 24
 	for i := range b.Connections {
 		e.connection(s, &b.Connections[i])
 	}

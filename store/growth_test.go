@@ -53,6 +53,7 @@ func TestGrowthIsBounded(t *testing.T) {
 		}
 		b.Gaps = []Gap{{From: boot, Cause: "x", Detail: strings.Repeat("y", random.IntN(500))}}
 		b.Counters = Counters{"seen": boot}
+		w.seg.blocks.size = 1000
 		g := w.estimator.estimate(w.seg, &b)
 		before := w.seg.bytes()
 		mustAppend(t, w, b)

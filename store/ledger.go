@@ -158,6 +158,9 @@ func (s *segment) write(b *Batch, state string, more func(*segment) error) error
 		if chain, after, err = s.chainer.end(s.conn, s.rows.maxID); err != nil {
 			return err
 		}
+		if err := s.blocks.end(s); err != nil {
+			return err
+		}
 		for _, g := range b.Gaps {
 			if err := s.putGap(g); err != nil {
 				return err
@@ -191,6 +194,7 @@ func (s *segment) write(b *Batch, state string, more func(*segment) error) error
 	}
 	s.batches++
 	s.chainer.chain, s.chainer.marks = chain, after
+	s.blocks.committed()
 	s.state, s.heartbeat = state, heartbeat
 	maps.Copy(s.counted, counters)
 	return nil

@@ -150,6 +150,7 @@ func (w *rowWriter) insertMany(conns []Connection, rows []int32, from int64) (in
 		id := max(s.at(c.BootTime), from)
 		bindRow(w.many, slot, id, c, refs)
 		w.hash(id, c, refs)
+		s.blocks.add(refs.remote, refs.task)
 		w.ids[slot] = id
 		from = id + 1
 		repeats = repeats || c.Count > 1
@@ -184,10 +185,10 @@ func (w *rowWriter) insertOne(c *Connection, from int64) (int64, error) {
 		if s.conn.Changes() == 1 {
 			w.maxID = max(w.maxID, id)
 			w.hash(id, c, refs)
-			if id <= s.chainer.marks.newest {
-				if err := s.exec(`INSERT INTO late (id, batch) VALUES (?, ?)`, id, s.chainer.batch); err != nil {
-					return 0, err
-				}
+			if id > s.chainer.marks.newest {
+				s.blocks.add(refs.remote, refs.task)
+			} else if err := s.exec(`INSERT INTO late (id, batch) VALUES (?, ?)`, id, s.chainer.batch); err != nil {
+				return 0, err
 			}
 			return id, w.repeat(id, c)
 		}

@@ -202,6 +202,9 @@ func addSeal(conn *sqlite.Conn, version int) error {
 	if err := sqlitex.ExecuteScript(conn, script, nil); err != nil {
 		return err
 	}
+	if err := execOn(conn, nil, "DELETE FROM block"); err != nil {
+		return err
+	}
 	if err := summarize(conn); err != nil {
 		return err
 	}

@@ -235,7 +235,7 @@ func TestPostings(t *testing.T) {
 		t.Errorf("%d rows in the index, want %d", len(got), len(want))
 	}
 	err = execOn(tape.Conn(), func(q *sqlite.Stmt) error {
-		for remote, err := range posting.Remotes(columnBytes(q, 1, nil)) {
+		for remote, err := range posting.IDs(columnBytes(q, 1, nil)) {
 			if err != nil {
 				return err
 			}

@@ -34,6 +34,7 @@ type segment struct {
 	rows    rowWriter
 	intern  interner
 	chainer chainer
+	blocks  blocks
 	counted Counters // as last committed
 
 	checkpointed  time.Time
@@ -297,6 +298,9 @@ func (s *segment) loadState() error {
 	if err := s.chainer.load(s.conn); err != nil {
 		return err
 	}
+	if err := s.blocks.load(s); err != nil {
+		return err
+	}
 	return s.intern.loadShapes()
 }
 
@@ -345,6 +349,7 @@ func (s *segment) reload() error {
 	if s.batches == 0 {
 		s.forget()
 		s.rows.maxID = 0
+		s.blocks.clear()
 		return s.chainer.load(s.conn)
 	}
 	return s.loadState()

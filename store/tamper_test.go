@@ -227,6 +227,12 @@ func TestTamper(t *testing.T) {
 			[]string{"4 00000004.db: a gap that the log tells of is not there: ring full, 2 lost"}, false},
 		{"a gap made smaller", func(t *testing.T, dir string) { alter(t, dir, 4, "UPDATE gap SET lost = 1 WHERE cause = 'ring full'") },
 			[]string{"4 00000004.db: the gap ring full says 1 lost, and the log 2"}, false},
+		{"a block that hides an endpoint", func(t *testing.T, dir string) {
+			alter(t, dir, 4, "UPDATE block SET remotes = x'01' WHERE id = (SELECT max(id) FROM block)")
+		}, []string{"4 00000004.db: its block up to ", " has other endpoints than its rows"}, false},
+		{"a block that hides a thread", func(t *testing.T, dir string) {
+			alter(t, dir, 4, "UPDATE block SET tasks = x'' WHERE id = (SELECT min(id) FROM block)")
+		}, []string{"4 00000004.db: its block up to ", " has other threads than its rows"}, false},
 		{"another predecessor", func(t *testing.T, dir string) { alter(t, dir, 4, "UPDATE segment SET previous_hash = zeroblob(32)") },
 			[]string{"4 00000004.db: the hash that it has of 00000003.db is not the one that the log has"}, false},
 		{"a backend claimed", func(t *testing.T, dir string) { alter(t, dir, 4, "UPDATE run SET blind_spots = ''") },
@@ -437,7 +443,7 @@ func TestFlipBits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, table := range []string{"connection", "repeat", "task", "process", "endpoint", "shape", "counter", "run", "batch", "late", "changed"} {
+	for _, table := range []string{"connection", "repeat", "task", "process", "endpoint", "shape", "counter", "run", "batch", "late", "changed", "block"} {
 		if harmless[table] > 0 {
 			t.Errorf("%d bits that altered the table %s were not found", harmless[table], table)
 		}
@@ -452,7 +458,7 @@ func contents(t testing.TB, dir string, number int) map[string]string {
 	all := map[string]string{}
 	hashed := map[string]string{"run": "id, version, backend, blind_spots"}
 	err := peek(filepath.Join(dir, segmentName(number)), func(conn *sqlite.Conn) error {
-		for _, table := range []string{"connection", "repeat", "task", "process", "endpoint", "shape", "counter", "run", "gap", "clock", "segment", "batch", "late", "changed"} {
+		for _, table := range []string{"connection", "repeat", "task", "process", "endpoint", "shape", "counter", "run", "gap", "clock", "segment", "batch", "late", "changed", "block"} {
 			var b strings.Builder
 			err := execOn(conn, func(q *sqlite.Stmt) error {
 				for i := range q.ColumnCount() {

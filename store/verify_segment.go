@@ -190,7 +190,7 @@ func (s *segmentVerifier) look(conn *sqlite.Conn) error {
 	if seal := s.tape.book.segments[s.seg.previous].sealLeaf(); seal != nil && before != nil && !bytes.Equal(before, seal.SHA256[:]) {
 		s.fail(s.rightUntil(), "the hash that it has of %s is not the one that the log has", segmentName(s.seg.previous))
 	}
-	checks := []func(*sqlite.Conn) error{s.checkPages, s.checkSummaries, s.checkCounters, s.checkLedger, s.checkGaps, s.checkClock, s.checkChain}
+	checks := []func(*sqlite.Conn) error{s.checkPages, s.checkSummaries, s.checkBlocks, s.checkCounters, s.checkLedger, s.checkGaps, s.checkClock, s.checkChain}
 	if s.book.salvaged() {
 		s.failSalvaged()
 		checks = checks[:2] // what was lost is in none of the others

@@ -42,6 +42,7 @@ func (s *sealedTape) record(t testing.TB, segments int, boot uint64, change func
 	stored, coalesced, lost := uint64(0), uint64(0), uint64(0)
 	for n := range segments {
 		for range 5 {
+			w.seg.blocks.size = 300
 			l.fill(conns)
 			conns[7].Count, conns[7].LastBootTime = 3, conns[7].BootTime+1
 			b := l.batch(conns)

@@ -299,7 +299,7 @@ func TestReach(t *testing.T) {
 				t.Fatalf("task %d, part %d: %d bytes", p.Task, p.Number, len(p.List))
 			}
 			number[p.Task]++
-			for remote, err := range Remotes(p.List) {
+			for remote, err := range IDs(p.List) {
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -322,21 +322,28 @@ func TestReach(t *testing.T) {
 	}
 }
 
-// Whatever a list holds, it has no more endpoints than bytes, in order.
-func FuzzRemotes(f *testing.F) {
+// Whatever a list holds, it has no more numbers than bytes, in order, and they make
+// a list again.
+func FuzzIDs(f *testing.F) {
 	f.Fuzz(func(t *testing.T, list []byte) {
-		n, last := 0, int64(math.MinInt64)
-		for remote, err := range Remotes(list) {
+		var ids, again []int64
+		var made []byte
+		before := int64(0)
+		for id, err := range IDs(list) {
 			if err != nil {
 				return
 			}
-			if n > 0 && remote <= last {
-				t.Fatalf("%d after %d", remote, last)
-			}
-			n, last = n+1, remote
+			ids, made = append(ids, id), AppendID(made, before, id)
+			before = id
 		}
-		if n > len(list) {
-			t.Fatalf("%d bytes hold %d endpoints", len(list), n)
+		for id, err := range IDs(made) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			again = append(again, id)
+		}
+		if len(ids) > len(list) || !slices.IsSorted(ids) || !slices.Equal(ids, again) {
+			t.Fatalf("%d bytes hold %v, and made again %v", len(list), ids, again)
 		}
 	})
 }

@@ -63,22 +63,28 @@ func (b *ReachBuilder) Flush() error {
 	return err
 }
 
-// Remotes walks the endpoints of a list, in ascending order. It ends with
-// [ErrCorrupt] where the list is not what a builder makes.
-func Remotes(list []byte) iter.Seq2[int64, error] {
+// IDs walks the numbers of a list that a [ReachBuilder] or [AppendID] made, in
+// ascending order. It ends with [ErrCorrupt] where the list is not one.
+func IDs(list []byte) iter.Seq2[int64, error] {
 	return func(yield func(int64, error) bool) {
 		last := int64(0)
 		for first := true; len(list) > 0; first = false {
 			step, n := uvarint(list)
-			remote := last + int64(step)
-			if n == 0 || !first && remote <= last {
+			id := last + int64(step)
+			if n == 0 || !first && id <= last {
 				yield(0, ErrCorrupt)
 				return
 			}
-			if !yield(remote, nil) {
+			if !yield(id, nil) {
 				return
 			}
-			last, list = remote, list[n:]
+			last, list = id, list[n:]
 		}
 	}
+}
+
+// AppendID adds a number to a list. Before is the one before it, which is lower; 0
+// for the first.
+func AppendID(list []byte, before, id int64) []byte {
+	return binary.AppendUvarint(list, uint64(id-before))
 }

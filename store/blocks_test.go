@@ -1,0 +1,110 @@
+package store
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/posting"
+)
+
+// Whatever comes in between, a block names what the rows up to it are about, and
+// few rows are in none.
+func TestBlocks(t *testing.T) {
+	const size = 500
+	dir := t.TempDir()
+	w := mustOpenWriter(t, dir, options(1000*second))
+	l := newLoad(40, 900)
+	r := rand.New(rand.NewPCG(9, 9))
+	for i := range 60 {
+		w.seg.blocks.size = size
+		conns := make([]Connection, r.IntN(200))
+		l.fill(conns)
+		if i%3 == 0 { // some of this batch come late
+			conns = append(conns, Connection{BootTime: l.boot - 400_000 + uint64(r.IntN(300_000)), Task: l.tasks[i%40], Remote: l.endpoints[899-i], Shape: l.shapes[0]})
+		}
+		b := l.batch(conns)
+		if i%7 == 6 { // and some are rolled back
+			bad := b
+			bad.Connections = append(slices.Clone(conns), Connection{BootTime: l.boot})
+			if err := w.Append(bad); err == nil {
+				t.Fatal("a connection of nobody was written")
+			}
+			w.seg.blocks.size = size
+		}
+		if i%20 == 19 {
+			mustClose(t, w, l.boot)
+			w = mustOpenWriter(t, dir, options(l.boot+1))
+			l.boot++
+			w.seg.blocks.size = size
+		}
+		mustAppend(t, w, b)
+		c, err := newBlockCheck(w.seg.conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks := len(c.left)
+		err = execOn(w.seg.conn, func(q *sqlite.Stmt) error { c.row(q.ColumnInt64(0), q.ColumnInt64(1), q.ColumnInt64(2)); return nil },
+			"SELECT id, remote, task FROM connection ORDER BY id")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if problem := c.finish(); problem != "" {
+			t.Fatalf("batch %d: %s", i, problem)
+		}
+		got := one(t, w.seg.conn, `SELECT count(*), (SELECT count(*) FROM connection c WHERE id > (SELECT coalesce(max(id), 0) FROM block)
+			AND NOT EXISTS (SELECT 1 FROM late l WHERE l.id = c.id)) FROM block WHERE remotes IS NULL OR tasks IS NULL`)
+		if got != fmt.Sprintf("0|%d", w.seg.blocks.rows) || w.seg.blocks.rows >= size {
+			t.Fatalf("batch %d: without lists and in no block %s; the writer counts %d", i, got, w.seg.blocks.rows)
+		}
+		if i == 59 && (blocks < 8 || one(t, w.seg.conn, "SELECT count(*) > 5 FROM late") != "1") {
+			t.Errorf("%d blocks", blocks)
+		}
+	}
+	if err := w.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	waitSealed(t, w)
+	mustClose(t, w, l.boot+second)
+	if got := one(t, mustOpenTape(t, filepath.Join(dir, "00000001.db")).Conn(), "SELECT count(*) FROM s1.block"); got != "0" {
+		t.Errorf("%s blocks in a sealed segment", got)
+	}
+}
+
+func TestIDSet(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 6))
+	var s idSet
+	for range 50 {
+		var want []int64
+		for range r.IntN(500) {
+			id := 1 + r.Int64N(1<<r.IntN(20))
+			s.add(id)
+			want = append(want, id)
+		}
+		slices.Sort(want)
+		want = slices.Compact(want)
+		var got []int64
+		for id, err := range posting.IDs(s.list()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, id)
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+		s.clear()
+	}
+	for _, odd := range []int64{-1, mostIDs, 1 << 62} { // in a file that was tampered with
+		s.add(5)
+		s.add(odd)
+		if s.list() != nil {
+			t.Errorf("%d is in a list", odd)
+		}
+		s.clear()
+	}
+}

@@ -1,0 +1,94 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// blockCheck compares the blocks of a segment with its rows, which it is given in
+// order: a block that leaves out an endpoint hides the rows that it had.
+type blockCheck struct {
+	left    []writtenBlock
+	late    map[int64]struct{}
+	made    blocks
+	problem string // the first that was found, "" none
+}
+
+// writtenBlock is a row of table block.
+type writtenBlock struct {
+	id             int64
+	remotes, tasks []byte // nil: anything
+}
+
+func newBlockCheck(conn *sqlite.Conn) (*blockCheck, error) {
+	c := &blockCheck{late: map[int64]struct{}{}}
+	list := func(q *sqlite.Stmt, column int) []byte {
+		if q.ColumnIsNull(column) {
+			return nil
+		}
+		return columnBytes(q, column, []byte{})
+	}
+	err := execOn(conn, func(q *sqlite.Stmt) error {
+		c.left = append(c.left, writtenBlock{q.ColumnInt64(0), list(q, 1), list(q, 2)})
+		return nil
+	}, `SELECT id, remotes, tasks FROM block ORDER BY id`)
+	if err != nil {
+		return nil, err
+	}
+	return c, execOn(conn, func(q *sqlite.Stmt) error { c.late[q.ColumnInt64(0)] = struct{}{}; return nil }, `SELECT id FROM late`)
+}
+
+// row takes the next row of connection.
+func (c *blockCheck) row(id, remote, task int64) {
+	for len(c.left) > 0 && id > c.left[0].id {
+		c.end()
+	}
+	if len(c.left) == 0 {
+		return
+	}
+	if _, late := c.late[id]; !late {
+		c.made.add(remote, task)
+	}
+}
+
+// end compares the block that has all of its rows.
+func (c *blockCheck) end() {
+	b := c.left[0]
+	for _, list := range []struct {
+		of         string
+		made, said []byte
+	}{{"endpoints", c.made.remotes.list(), b.remotes}, {"threads", c.made.tasks.list(), b.tasks}} {
+		if list.said != nil && !bytes.Equal(list.made, list.said) && c.problem == "" {
+			c.problem = fmt.Sprintf("its block up to %d has other %s than its rows", b.id, list.of)
+		}
+	}
+	c.made.clear()
+	c.left = c.left[1:]
+}
+
+// finish returns what is wrong, "" nothing. All rows were given.
+func (c *blockCheck) finish() string {
+	for len(c.left) > 0 {
+		c.end()
+	}
+	return c.problem
+}
+
+// checkBlocks compares the blocks with the rows.
+func (s *segmentVerifier) checkBlocks(conn *sqlite.Conn) error {
+	c, err := newBlockCheck(conn)
+	if err != nil || len(c.left) == 0 {
+		return err
+	}
+	err = execOn(conn, func(q *sqlite.Stmt) error { c.row(q.ColumnInt64(0), q.ColumnInt64(1), q.ColumnInt64(2)); return nil },
+		`SELECT id, remote, task FROM connection ORDER BY id`)
+	if err != nil {
+		return err
+	}
+	if problem := c.finish(); problem != "" {
+		s.fail(s.rightUntil(), "%s", problem)
+	}
+	return nil
+}
