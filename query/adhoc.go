@@ -20,6 +20,9 @@ var portHint = regexp.MustCompile(`(?i)\bremote_port\s*(=|\bin\b|\bbetween\b)`)
 // RunSQL asks a question that somebody wrote; w is the window that the views were
 // narrowed to.
 func RunSQL(ctx context.Context, conn *sqlite.Conn, r Request, w Window, out RowWriter) (Result, error) {
+	if s := streamOf(ctx, conn, r); s != nil {
+		return s.run(ctx, conn, r, out)
+	}
 	if w.IsOpen() && portHint.MatchString(r.SQL) && !strings.Contains(strings.ToLower(r.SQL), "remote_address =") && !mentions(r.SQL, "explain") {
 		if ordered, ok := endpointFirst(ctx, conn, r.SQL); ok {
 			inner := r

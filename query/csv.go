@@ -9,13 +9,12 @@ import (
 )
 
 // csvWriter writes RFC 4180 with a header, in UTF-8, lines ended by LF. NULL and
-// the empty text are both an empty cell. It quotes what encoding/csv quotes, and
-// makes no garbage.
+// the empty text are both an empty cell. It quotes what encoding/csv quotes.
 type csvWriter struct {
-	out     *bufio.Writer
-	raw     bool
-	line    []byte
-	scratch []byte
+	out  *bufio.Writer
+	raw  bool
+	lone bool // there is one column
+	line []byte
 }
 
 func newCSV(w io.Writer, raw bool) *csvWriter {
@@ -24,61 +23,56 @@ func newCSV(w io.Writer, raw bool) *csvWriter {
 
 // Begin writes the header.
 func (c *csvWriter) Begin(columns []string) error {
-	row := make([]Value, len(columns))
-	for i, name := range columns {
-		row[i] = Value{Kind: Text, Bytes: []byte(name)}
-	}
-	if err := c.Row(row); err != nil {
+	c.lone = len(columns) == 1
+	if err := c.Row(headerRow(columns)); err != nil {
 		return err
 	}
 	return c.out.Flush()
 }
 
-// Row writes one record. One of a single empty cell would be an empty line, which
-// readers pass over, so that is quoted.
+// Row writes one record.
 func (c *csvWriter) Row(values []Value) error {
-	c.line = c.line[:0]
-	for i, v := range values {
-		if i > 0 {
-			c.line = append(c.line, ',')
-		}
-		if v.Kind == Text {
-			c.text(v.Bytes)
-		} else {
-			c.line = v.appendPlain(c.line, false)
-		}
+	c.line = appendRow(c.line[:0], c, values)
+	return c.writeRows(1, c.line)
+}
+
+func (*csvWriter) frame() (before, between, after string) { return "", ",", "\n" }
+
+// appendCell appends a cell. A record of a single empty one would be an empty line,
+// which readers pass over, so that is quoted.
+func (c *csvWriter) appendCell(dst []byte, _ int, v Value) []byte {
+	start := len(dst)
+	if v.Kind == Text {
+		dst = appendCSVText(dst, v.Bytes, c.raw)
+	} else {
+		dst = v.appendPlain(dst, false)
 	}
-	if len(c.line) == 0 {
-		c.line = append(c.line, `""`...)
+	if c.lone && len(dst) == start {
+		dst = append(dst, `""`...)
 	}
-	c.line = append(c.line, '\n')
-	_, err := c.out.Write(c.line)
+	return dst
+}
+
+func (c *csvWriter) writeRows(_ int64, text []byte) error {
+	_, err := c.out.Write(text)
 	return err
 }
 
 // End flushes what is left.
 func (c *csvWriter) End(string) error { return c.out.Flush() }
 
-// text appends a text cell: safe, and unless raw never a formula.
-func (c *csvWriter) text(text []byte) {
-	start := len(c.line)
-	if !c.raw && startsFormula(text) {
-		c.line = append(c.line, '\'')
+// appendCSVText appends a text cell: safe, and unless raw never a formula.
+func appendCSVText(dst, text []byte, raw bool) []byte {
+	start := len(dst)
+	if !raw && startsFormula(text) {
+		dst = append(dst, '\'')
 	}
-	c.line = appendSafe(c.line, text, true)
-	cell := c.line[start:]
-	if !needsQuotes(cell) {
-		return
+	dst = appendSafe(dst, text, true)
+	if !needsQuotes(dst[start:]) {
+		return dst
 	}
-	c.scratch = append(c.scratch[:0], cell...)
-	c.line = append(c.line[:start], '"')
-	for _, b := range c.scratch {
-		if b == '"' {
-			c.line = append(c.line, '"')
-		}
-		c.line = append(c.line, b)
-	}
-	c.line = append(c.line, '"')
+	cell := bytes.ReplaceAll(dst[start:], []byte(`"`), []byte(`""`))
+	return append(append(append(dst[:start], '"'), cell...), '"')
 }
 
 // needsQuotes reports whether a cell cannot stand by itself.

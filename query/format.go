@@ -18,6 +18,49 @@ type RowWriter interface {
 	End(cut string) error
 }
 
+// cellWriter is a RowWriter whose rows are cells one after another, so that a cell
+// can be made once and written many times.
+type cellWriter interface {
+	RowWriter
+	// frame returns what a row has before its cells, between two, and after them.
+	frame() (before, between, after string)
+	// appendCell appends the cell of a column, counted from 0.
+	appendCell(dst []byte, column int, v Value) []byte
+	// writeRows writes rows that were made of such cells.
+	writeRows(n int64, text []byte) error
+}
+
+// cellsOf returns a writer as one of cells, nil when it is none.
+func cellsOf(w RowWriter) cellWriter {
+	if w, ok := w.(interface{ cells() cellWriter }); ok {
+		return w.cells()
+	}
+	c, _ := w.(cellWriter)
+	return c
+}
+
+// appendRow appends a row of cells.
+func appendRow(dst []byte, w cellWriter, values []Value) []byte {
+	before, between, after := w.frame()
+	dst = append(dst, before...)
+	for i, v := range values {
+		if i > 0 {
+			dst = append(dst, between...)
+		}
+		dst = w.appendCell(dst, i, v)
+	}
+	return append(dst, after...)
+}
+
+// headerRow returns the names of columns as a row.
+func headerRow(columns []string) []Value {
+	row := make([]Value, len(columns))
+	for i, name := range columns {
+		row[i] = textValue(name)
+	}
+	return row
+}
+
 // FormatOptions are what the formats can be told.
 type FormatOptions struct {
 	Raw      bool      // csv, tsv: leave cells that a spreadsheet would run as a formula

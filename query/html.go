@@ -60,18 +60,25 @@ func (h *htmlWriter) Begin(columns []string) error {
 
 // Row writes one row of the table.
 func (h *htmlWriter) Row(values []Value) error {
-	h.line = append(h.line[:0], "<tr>"...)
-	for _, v := range values {
-		if v.IsNumber() {
-			h.line = append(h.line, `<td class="n">`...)
-		} else {
-			h.line = append(h.line, "<td>"...)
-		}
-		h.cell = v.appendPlain(h.cell[:0], false)
-		h.line = append(append(h.line, html.EscapeString(string(h.cell))...), "</td>"...)
+	h.line = appendRow(h.line[:0], h, values)
+	return h.writeRows(1, h.line)
+}
+
+func (*htmlWriter) frame() (before, between, after string) { return "<tr>", "", "</tr>\n" }
+
+func (h *htmlWriter) appendCell(dst []byte, _ int, v Value) []byte {
+	if v.IsNumber() {
+		dst = append(dst, `<td class="n">`...)
+	} else {
+		dst = append(dst, "<td>"...)
 	}
-	h.rows++
-	_, err := h.out.Write(append(h.line, "</tr>\n"...))
+	h.cell = v.appendPlain(h.cell[:0], false)
+	return append(append(dst, html.EscapeString(string(h.cell))...), "</td>"...)
+}
+
+func (h *htmlWriter) writeRows(n int64, text []byte) error {
+	h.rows += n
+	_, err := h.out.Write(text)
 	return err
 }
 

@@ -59,27 +59,28 @@ func (j *jsonWriter) Begin(columns []string) error {
 
 // Row writes one object.
 func (j *jsonWriter) Row(values []Value) error {
-	b := j.scratch[:0]
-	if !j.lines {
-		if j.rows > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, '\n')
-	}
-	j.rows++
-	b = append(b, '{')
-	for i, v := range values {
-		if i > 0 {
-			b = append(b, ", "...)
-		}
-		b = appendJSONValue(append(b, j.keys[i]...), v)
-	}
-	b = append(b, '}')
+	j.scratch = appendRow(j.scratch[:0], j, values)
+	return j.writeRows(1, j.scratch)
+}
+
+func (j *jsonWriter) frame() (before, between, after string) {
 	if j.lines {
-		b = append(b, '\n')
+		return "{", ", ", "}\n"
 	}
-	j.scratch = b
-	_, err := j.out.Write(b)
+	return ",\n{", ", ", "}"
+}
+
+func (j *jsonWriter) appendCell(dst []byte, column int, v Value) []byte {
+	return appendJSONValue(append(dst, j.keys[column]...), v)
+}
+
+// writeRows leaves out the comma before the first row.
+func (j *jsonWriter) writeRows(n int64, text []byte) error {
+	if !j.lines && j.rows == 0 {
+		text = text[1:]
+	}
+	j.rows += n
+	_, err := j.out.Write(text)
 	return err
 }
 

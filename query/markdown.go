@@ -21,11 +21,7 @@ func newMarkdown(w io.Writer) *markdownWriter {
 
 // Begin writes the header.
 func (m *markdownWriter) Begin(columns []string) error {
-	row := make([]Value, len(columns))
-	for i, name := range columns {
-		row[i] = Value{Kind: Text, Bytes: []byte(name)}
-	}
-	if err := m.Row(row); err != nil {
+	if err := m.Row(headerRow(columns)); err != nil {
 		return err
 	}
 	m.line = append(append(m.line[:0], '|'), bytes.Repeat([]byte(" --- |"), len(columns))...)
@@ -37,18 +33,22 @@ func (m *markdownWriter) Begin(columns []string) error {
 
 // Row writes one line.
 func (m *markdownWriter) Row(values []Value) error {
-	m.line = append(m.line[:0], '|')
-	for _, v := range values {
-		m.cell = v.appendPlain(m.cell[:0], false)
-		m.line = append(m.line, ' ')
-		if v.IsNumber() || isPlainMarkdown(m.cell) {
-			m.line = append(m.line, m.cell...)
-		} else {
-			m.line = appendCodeSpan(m.line, m.cell)
-		}
-		m.line = append(m.line, " |"...)
+	m.line = appendRow(m.line[:0], m, values)
+	return m.writeRows(1, m.line)
+}
+
+func (*markdownWriter) frame() (before, between, after string) { return "| ", " | ", " |\n" }
+
+func (m *markdownWriter) appendCell(dst []byte, _ int, v Value) []byte {
+	m.cell = v.appendPlain(m.cell[:0], false)
+	if v.IsNumber() || isPlainMarkdown(m.cell) {
+		return append(dst, m.cell...)
 	}
-	_, err := m.out.Write(append(m.line, '\n'))
+	return appendCodeSpan(dst, m.cell)
+}
+
+func (m *markdownWriter) writeRows(_ int64, text []byte) error {
+	_, err := m.out.Write(text)
 	return err
 }
 

@@ -20,11 +20,7 @@ func newTSV(w io.Writer, raw bool) *tsvWriter {
 
 // Begin writes the header.
 func (t *tsvWriter) Begin(columns []string) error {
-	row := make([]Value, len(columns))
-	for i, name := range columns {
-		row[i] = Value{Kind: Text, Bytes: []byte(name)}
-	}
-	if err := t.Row(row); err != nil {
+	if err := t.Row(headerRow(columns)); err != nil {
 		return err
 	}
 	return t.out.Flush()
@@ -32,18 +28,21 @@ func (t *tsvWriter) Begin(columns []string) error {
 
 // Row writes one line.
 func (t *tsvWriter) Row(values []Value) error {
-	t.line = t.line[:0]
-	for i, v := range values {
-		if i > 0 {
-			t.line = append(t.line, '\t')
-		}
-		if v.Kind == Text && !t.raw && startsFormula(v.Bytes) {
-			t.line = append(t.line, '\'')
-		}
-		t.line = v.appendPlain(t.line, false)
+	t.line = appendRow(t.line[:0], t, values)
+	return t.writeRows(1, t.line)
+}
+
+func (*tsvWriter) frame() (before, between, after string) { return "", "\t", "\n" }
+
+func (t *tsvWriter) appendCell(dst []byte, _ int, v Value) []byte {
+	if v.Kind == Text && !t.raw && startsFormula(v.Bytes) {
+		dst = append(dst, '\'')
 	}
-	t.line = append(t.line, '\n')
-	_, err := t.out.Write(t.line)
+	return v.appendPlain(dst, false)
+}
+
+func (t *tsvWriter) writeRows(_ int64, text []byte) error {
+	_, err := t.out.Write(text)
 	return err
 }
 

@@ -2,8 +2,12 @@ package query
 
 import "time"
 
-// tapeTime is the form of every time text of the public views.
-const tapeTime = "2006-01-02T15:04:05.000000000Z"
+// tapeTime is the form of every time text of the public views, zonedTime the same
+// in a zone.
+const (
+	tapeTime  = "2006-01-02T15:04:05.000000000Z"
+	zonedTime = "2006-01-02T15:04:05.000000000Z07:00"
+)
 
 // InZone returns a writer that shows the times of the public views in another
 // zone and hands everything to next. A cell is taken for a time when its column
@@ -19,16 +23,15 @@ func InZone(next RowWriter, zone *time.Location) RowWriter {
 type zonedWriter struct {
 	RowWriter
 	zone  *time.Location
-	times []int
-	texts [][]byte // one buffer for each of times
+	texts [][]byte // a buffer for each column of times, nil for any other
 }
 
 // Begin finds the columns of times.
 func (z *zonedWriter) Begin(columns []string) error {
+	z.texts = make([][]byte, len(columns))
 	for i, name := range columns {
 		if isTimeColumn(name) {
-			z.times = append(z.times, i)
-			z.texts = append(z.texts, nil)
+			z.texts[i] = make([]byte, 0, len(zonedTime))
 		}
 	}
 	return z.RowWriter.Begin(columns)
@@ -36,17 +39,43 @@ func (z *zonedWriter) Begin(columns []string) error {
 
 // Row rewrites the times of one row.
 func (z *zonedWriter) Row(values []Value) error {
-	for n, i := range z.times {
-		v := values[i]
-		if v.Kind != Text || len(v.Bytes) != len(tapeTime) {
-			continue
-		}
-		t, err := time.Parse(tapeTime, string(v.Bytes))
-		if err != nil {
-			continue
-		}
-		z.texts[n] = t.In(z.zone).AppendFormat(z.texts[n][:0], "2006-01-02T15:04:05.000000000Z07:00")
-		values[i].Bytes = z.texts[n]
+	for i := range values {
+		values[i] = z.shift(i, values[i])
 	}
 	return z.RowWriter.Row(values)
+}
+
+// shift returns the value of a column, a time in the zone.
+func (z *zonedWriter) shift(column int, v Value) Value {
+	if z.texts[column] == nil || v.Kind != Text || len(v.Bytes) != len(tapeTime) {
+		return v
+	}
+	t, err := time.Parse(tapeTime, string(v.Bytes))
+	if err != nil {
+		return v
+	}
+	z.texts[column] = t.In(z.zone).AppendFormat(z.texts[column][:0], zonedTime)
+	v.Bytes = z.texts[column]
+	return v
+}
+
+func (z *zonedWriter) cells() cellWriter {
+	if next := cellsOf(z.RowWriter); next != nil {
+		return &zonedCells{next, z}
+	}
+	return nil
+}
+
+// zonedCells are the cells of a zonedWriter.
+type zonedCells struct {
+	cellWriter
+	zoned *zonedWriter
+}
+
+func (z *zonedCells) Begin(columns []string) error { return z.zoned.Begin(columns) }
+
+func (z *zonedCells) Row(values []Value) error { return z.zoned.Row(values) }
+
+func (z *zonedCells) appendCell(dst []byte, column int, v Value) []byte {
+	return z.cellWriter.appendCell(dst, column, z.zoned.shift(column, v))
 }

@@ -84,7 +84,7 @@ func questions(indicators, since string) []question {
 			"select process_id, time_ns // 30000000000 slot, count(distinct remote_address) a, count(distinct remote_port) from c group by all having a >= 20", false},
 		{"match, 100,000 indicators", "query|match|--indicators|" + indicators, time.Second,
 			"select count(*), min(time_ns), exe, remote_address from c join i on c.remote_address = i.address group by all", false},
-		{"export of a day to CSV, 43 columns", "export|--since|" + since + "|--output|OUTPUT", 0, "", true},
+		{"export of a day to CSV, 44 columns", "export|--since|" + since + "|--output|OUTPUT", 0, "", true},
 		{"the same, 11 columns", "query|sql|" + flatSQL + "|--since|" + since + "|--output|OUTPUT", 0,
 			"copy (select * from c where time_ns >= epoch_ns(timestamp '" + strings.TrimSuffix(since, "Z") + "')) to 'OUTPUT' (header)", true},
 	}

@@ -61,30 +61,16 @@ func (p *progress) stop() {
 	p.gone.Wait()
 }
 
-// watch counts the rows that go to out.
+// watch counts the rows that go to out, and ends the progress where they go to the
+// same terminal.
 func (p *progress) watch(out query.RowWriter) query.RowWriter {
 	if p.quiet {
 		return out
 	}
-	return &countedRows{RowWriter: out, progress: p}
-}
-
-// countedRows counts rows.
-type countedRows struct {
-	query.RowWriter
-	progress *progress
-}
-
-// Begin ends the progress where rows follow on the same terminal.
-func (c *countedRows) Begin(columns []string) error {
-	if c.progress.first {
-		c.progress.stop()
+	begin := func() {
+		if p.first {
+			p.stop()
+		}
 	}
-	return c.RowWriter.Begin(columns)
-}
-
-// Row counts one.
-func (c *countedRows) Row(values []query.Value) error {
-	c.progress.rows.Add(1)
-	return c.RowWriter.Row(values)
+	return query.Watched(out, begin, func(n int64) { p.rows.Add(n) })
 }

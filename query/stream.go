@@ -1,0 +1,432 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// An export asks for columns of every connection, and most of its cells are those
+// of a thread, an endpoint or a shape, of which there are few beside connections. So
+// connections alone are read, ahead of what is written, and those cells are kept,
+// ready in the format of the answer. What is in a cell is not worked out here: the
+// view is asked, for the first connection that has the thread, endpoint or shape.
+
+// origin is what has the same cells wherever it is met.
+type origin int
+
+const (
+	ofRow origin = iota // of each row its own
+	ofTask
+	ofRemote
+	ofShape
+	ofLocal
+	ofOutcome // of a shape and the family of a remote
+	ofSegment
+	origins
+)
+
+// originOf returns the origin of a column of the view, false when it is not known.
+func originOf(column string) (origin, bool) {
+	for o, columns := range [origins]string{
+		ofRow:     "id time time_ns last_time count fd cookie",
+		ofTask:    "pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns process_id parent_id ancestry",
+		ofRemote:  "family remote_address remote_port remote_ip remote_raw",
+		ofShape:   "type protocol via address_source hook_errno errno backend socket_family addrlen",
+		ofLocal:   "local_address local_port",
+		ofOutcome: "outcome",
+		ofSegment: "segment",
+	} {
+		if slices.Contains(strings.Fields(columns), column) {
+			return origin(o), true
+		}
+	}
+	return 0, false
+}
+
+// kept are the cells that one task, endpoint or shape has in every row.
+type kept struct {
+	values   []Value  // by columns of its origin, as long as texts are not made
+	texts    [][]byte // by runs of its origin
+	family   int      // of a remote: number of its family
+	outcomes []*kept  // of a shape: by number of the family of the remote
+}
+
+// run is columns one after another that have the same origin.
+type run struct {
+	origin               origin
+	first, count         int // columns of the answer
+	firstValue, textOfIt int // places in kept
+}
+
+// stream answers a question that asks for columns of all connections.
+type stream struct {
+	columns  []string
+	byTime   bool // in the order of time, and not one segment after another
+	byOrigin [origins][]int
+	runs     []run
+	segments []*streamSegment
+}
+
+// mostKept bounds what is kept of each origin of a segment.
+const mostKept = 1 << 16
+
+// newStream returns what answers SELECT columns FROM connections, nil when that
+// must be left to SQLite.
+func newStream(ctx context.Context, conn *sqlite.Conn, columns []string, byTime bool) *stream {
+	s := &stream{columns: columns, byTime: byTime}
+	runs := [origins]int{}
+	for i, name := range columns {
+		o, known := originOf(name)
+		if !known || slices.Contains(columns[:i], name) {
+			return nil
+		}
+		if last := len(s.runs) - 1; o != ofRow && last >= 0 && s.runs[last].origin == o {
+			s.runs[last].count++
+		} else {
+			s.runs = append(s.runs, run{o, i, 1, len(s.byOrigin[o]), runs[o]})
+			runs[o]++
+		}
+		s.byOrigin[o] = append(s.byOrigin[o], i)
+	}
+	parts := viewParts(ctx, conn)
+	for _, name := range sortedKeysOf(parts) {
+		condition, ok := boundOf(parts[name])
+		if !ok {
+			return nil
+		}
+		s.segments = append(s.segments, &streamSegment{stream: s, conn: conn, name: name, view: parts[name], condition: condition, families: make(map[string]int), mostKept: mostKept})
+	}
+	if len(s.segments) == 0 {
+		return nil
+	}
+	return s
+}
+
+// What the views look like that are narrowed to a window.
+var (
+	boundForm = regexp.MustCompile(`(?s)^SELECT \* FROM \(\n.*\n\) WHERE (.*)$`)
+	boundTest = regexp.MustCompile(`^time_ns (?:>=|<) -?[0-9]+(?: AND time_ns (?:>=|<) -?[0-9]+)*$`)
+)
+
+// boundOf returns the window of a part of the view as a condition on id.
+func boundOf(part string) (string, bool) {
+	m := boundForm.FindStringSubmatch(part)
+	switch {
+	case m == nil:
+		return "1", !strings.HasPrefix(part, "SELECT *")
+	case boundTest.MatchString(m[1]):
+		return strings.ReplaceAll(m[1], "time_ns", "id"), true
+	}
+	return "", false
+}
+
+// streamRow is a connection: its own cells, and those that it has from elsewhere.
+type streamRow struct {
+	id, count, last int64
+	wall, lastWall  int64
+	fd, cookie      nullable
+	from            [origins]*kept
+	whole           []Value // the whole row, when it is one that only SQLite makes right
+}
+
+// nullable is an integer or NULL.
+type nullable struct {
+	number int64
+	known  bool
+}
+
+func (n nullable) value() Value {
+	if !n.known {
+		return Value{}
+	}
+	return intValue(n.number)
+}
+
+// streamChunk is how many rows are handed over at once, streamAhead how many times
+// that is read ahead.
+const streamChunk, streamAhead = 2048, 3
+
+// run writes the answer.
+func (s *stream) run(ctx context.Context, conn *sqlite.Conn, r Request, out RowWriter) (Result, error) {
+	if r.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, r.Timeout, errTimeLimit)
+		defer cancel()
+	}
+	if cells := cellsOf(out); cells != nil {
+		out = cells
+	}
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	before := conn.SetInterrupt(reading.Done())
+	defer conn.SetInterrupt(before)
+	full, free := make(chan []streamRow), make(chan []streamRow, streamAhead)
+	for range streamAhead {
+		free <- make([]streamRow, 0, streamChunk)
+	}
+	var more bool
+	var readErr error
+	go func() {
+		defer close(full)
+		more, readErr = s.read(r.Limit, func(rows []streamRow) []streamRow {
+			full <- rows
+			return (<-free)[:0]
+		}, <-free)
+	}()
+	var result Result
+	writer := newStreamWriter(s, out)
+	var writeErr error
+	for rows := range full {
+		if writeErr == nil {
+			if writeErr = writer.write(rows); writeErr != nil {
+				stop()
+			}
+			result.Rows += int64(len(rows))
+		}
+		free <- rows
+	}
+	if writeErr != nil {
+		return result, writeErr
+	}
+	if readErr == nil || errors.Is(context.Cause(ctx), errTimeLimit) {
+		if err := writer.begin(); err != nil {
+			return result, err
+		}
+	}
+	if readErr != nil {
+		return stopped(ctx, r, result, out, s.columns, readErr)
+	}
+	if more {
+		result.Cut = rowLimitText(r.Limit)
+	}
+	return result, out.End(result.Cut)
+}
+
+// read reads the connections and hands them over. more: there are some beyond the
+// limit.
+func (s *stream) read(limit int64, hand func([]streamRow) []streamRow, rows []streamRow) (more bool, err error) {
+	defer func() {
+		for _, segment := range s.segments {
+			segment.finish()
+		}
+	}()
+	open := s.segments
+	if s.byTime {
+		for _, segment := range open {
+			if err := segment.next(); err != nil {
+				return false, err
+			}
+		}
+	}
+	for n := int64(0); ; n++ {
+		segment, err := s.oldest(&open)
+		if err != nil {
+			return false, err
+		}
+		if segment == nil || limit > 0 && n == limit {
+			if len(rows) > 0 {
+				hand(rows)
+			}
+			return segment != nil, nil
+		}
+		rows = append(rows, segment.row)
+		if err := segment.next(); err != nil {
+			return false, err
+		}
+		if len(rows) == cap(rows) {
+			rows = hand(rows)
+		}
+	}
+}
+
+// oldest returns the segment whose row comes next, nil when there is none.
+func (s *stream) oldest(open *[]*streamSegment) (*streamSegment, error) {
+	if !s.byTime {
+		for len(*open) > 0 {
+			first := (*open)[0]
+			if !first.begun {
+				if err := first.next(); err != nil {
+					return nil, err
+				}
+			}
+			if !first.ended {
+				return first, nil
+			}
+			*open = (*open)[1:]
+		}
+		return nil, nil
+	}
+	var oldest *streamSegment
+	for _, segment := range *open {
+		if !segment.ended && (oldest == nil || segment.row.id < oldest.row.id) {
+			oldest = segment
+		}
+	}
+	return oldest, nil
+}
+
+// plainSelect is SQL that a stream answers.
+var plainSelect = regexp.MustCompile(`(?i)^select\s+([a-z_]+(?:\s*,\s*[a-z_]+)*|\*)\s+from\s+connections(\s+order\s+by\s+time_ns)?\s*;?\s*$`)
+
+// streamOf returns the stream for SQL of that form, nil when it is of another.
+func streamOf(ctx context.Context, conn *sqlite.Conn, r Request) *stream {
+	m := plainSelect.FindStringSubmatch(strings.TrimSpace(r.SQL))
+	if m == nil || len(r.Params) > 0 {
+		return nil
+	}
+	columns := strings.FieldsFunc(m[1], func(r rune) bool { return unicode.IsSpace(r) || r == ',' })
+	if m[1] == "*" {
+		columns = nil
+		if err := each(ctx, conn, `SELECT name FROM pragma_table_info('connections')`, func(row []Value) { columns = append(columns, string(row[0].Bytes)) }); err != nil {
+			return nil
+		}
+	}
+	return newStream(ctx, conn, columns, m[2] != "")
+}
+
+// streamWriter puts rows together.
+type streamWriter struct {
+	*stream
+	out        RowWriter
+	cells      cellWriter // nil: out takes rows
+	begun      bool
+	values     []Value
+	text       []byte
+	time, last timeText
+}
+
+func newStreamWriter(s *stream, out RowWriter) *streamWriter {
+	cells, _ := out.(cellWriter)
+	return &streamWriter{stream: s, out: out, cells: cells, values: make([]Value, len(s.columns))}
+}
+
+// begin begins the answer, once.
+func (w *streamWriter) begin() error {
+	if w.begun {
+		return nil
+	}
+	w.begun = true
+	return w.out.Begin(w.columns)
+}
+
+// write writes rows.
+func (w *streamWriter) write(rows []streamRow) error {
+	if err := w.begin(); err != nil {
+		return err
+	}
+	if w.cells == nil {
+		for i := range rows {
+			if err := w.out.Row(w.rowOf(&rows[i])); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	w.text = w.text[:0]
+	for i := range rows {
+		w.appendRow(&rows[i])
+	}
+	return w.cells.writeRows(int64(len(rows)), w.text)
+}
+
+// rowOf returns the values of a row.
+func (w *streamWriter) rowOf(row *streamRow) []Value {
+	if row.whole != nil {
+		return row.whole
+	}
+	for _, run := range w.runs {
+		if run.origin == ofRow {
+			w.values[run.first] = w.valueOf(row, run.first)
+		} else {
+			copy(w.values[run.first:], row.from[run.origin].values[run.firstValue:][:run.count])
+		}
+	}
+	return w.values
+}
+
+// appendRow appends a row to the text.
+func (w *streamWriter) appendRow(row *streamRow) {
+	if row.whole != nil {
+		w.text = appendRow(w.text, w.cells, row.whole)
+		return
+	}
+	before, between, after := w.cells.frame()
+	w.text = append(w.text, before...)
+	for i, run := range w.runs {
+		if i > 0 {
+			w.text = append(w.text, between...)
+		}
+		if run.origin == ofRow {
+			w.text = w.cells.appendCell(w.text, run.first, w.valueOf(row, run.first))
+			continue
+		}
+		k := row.from[run.origin]
+		if k.texts == nil {
+			w.encode(run.origin, k)
+		}
+		w.text = append(w.text, k.texts[run.textOfIt]...)
+	}
+	w.text = append(w.text, after...)
+}
+
+// encode makes the texts of what is kept.
+func (w *streamWriter) encode(o origin, k *kept) {
+	_, between, _ := w.cells.frame()
+	for _, run := range w.runs {
+		if run.origin != o {
+			continue
+		}
+		var text []byte
+		for i, v := range k.values[run.firstValue:][:run.count] {
+			if i > 0 {
+				text = append(text, between...)
+			}
+			text = w.cells.appendCell(text, run.first+i, v)
+		}
+		k.texts = append(k.texts, text)
+	}
+	k.values = nil
+}
+
+// valueOf returns a cell that each row has of its own.
+func (w *streamWriter) valueOf(row *streamRow, column int) Value {
+	switch w.columns[column] {
+	case "time":
+		return Value{Kind: Text, Bytes: w.time.of(row.wall)}
+	case "last_time":
+		return Value{Kind: Text, Bytes: w.last.of(row.lastWall)}
+	case "count":
+		return intValue(row.count)
+	case "fd":
+		return row.fd.value()
+	case "cookie":
+		return row.cookie.value()
+	}
+	return intValue(row.id)
+}
+
+// timeText writes times on the wall clock as the views have them. Those of one
+// second differ in their decimals alone.
+type timeText struct {
+	second int64
+	text   []byte
+}
+
+// of returns a time that is not before 1970, valid until the next.
+func (t *timeText) of(ns int64) []byte {
+	second, rest := ns/1_000_000_000, ns%1_000_000_000
+	if second != t.second || t.text == nil {
+		t.second, t.text = second, wallText(ns).Bytes
+	}
+	for i := len(tapeTime) - 2; i > len(tapeTime)-11; i-- {
+		t.text[i] = byte('0' + rest%10)
+		rest /= 10
+	}
+	return t.text
+}

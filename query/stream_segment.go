@@ -1,0 +1,241 @@
+package query
+
+import (
+	"slices"
+	"sort"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// streamSegment reads the connections of one segment, oldest first.
+type streamSegment struct {
+	stream    *stream
+	conn      *sqlite.Conn
+	name      string // under which it is attached
+	view      string // the part of the view that is its
+	condition string // on the ids of connections
+	row       streamRow
+	begun     bool
+	ended     bool
+
+	clock         []clockRow
+	clockAt       int // of the row before
+	rows, repeats *sqlite.Stmt
+	repeat        streamRow // the next that stands for several
+	asked         [origins]*sqlite.Stmt
+	kept          [origins]map[int64]*kept
+	families      map[string]int
+	mostKept      int // of each origin
+}
+
+// unbound is the id of the endpoint of a socket that has none.
+const unbound = -1 << 63
+
+// next goes to the next connection that is in the view.
+func (s *streamSegment) next() error {
+	if !s.begun {
+		s.begun = true
+		if err := s.begin(); err != nil {
+			return err
+		}
+	}
+	for {
+		more, err := s.rows.Step()
+		if err != nil || !more {
+			s.ended = true
+			s.finish()
+			return err
+		}
+		if inView, err := s.read(); err != nil || inView {
+			return err
+		}
+	}
+}
+
+// begin prepares to read: the connections, and beside them those that stand for
+// several.
+func (s *streamSegment) begin() (err error) {
+	needed := func(column string) string {
+		if slices.Contains(s.stream.columns, column) || column == "local" && len(s.stream.byOrigin[ofLocal]) > 0 {
+			return column
+		}
+		return "NULL"
+	}
+	if s.rows, _, err = s.conn.PrepareTransient(`SELECT id, task, remote, shape, ` + needed("local") + `, ` + needed("fd") + `, ` + needed("cookie") +
+		` FROM ` + s.name + `.connection WHERE ` + s.condition + ` ORDER BY id`); err != nil {
+		return err
+	}
+	if s.repeats, _, err = s.conn.PrepareTransient(`SELECT id, count, last_ns FROM ` + s.name + `.repeat WHERE ` + s.condition + ` ORDER BY id`); err != nil {
+		return err
+	}
+	clock, _, err := s.conn.PrepareTransient(`SELECT id, offset_ns FROM ` + s.name + `.clock ORDER BY id`)
+	if err != nil {
+		return err
+	}
+	defer clock.Finalize()
+	for {
+		more, err := clock.Step()
+		if err != nil {
+			return err
+		}
+		if !more {
+			return s.nextRepeat()
+		}
+		s.clock = append(s.clock, clockRow{clock.ColumnInt64(0), clock.ColumnInt64(1)})
+	}
+}
+
+// nextRepeat goes to the next connection that stands for several.
+func (s *streamSegment) nextRepeat() error {
+	more, err := s.repeats.Step()
+	s.repeat = streamRow{id: never, count: 1, last: never}
+	if more {
+		s.repeat = streamRow{id: s.repeats.ColumnInt64(0), count: s.repeats.ColumnInt64(1), last: s.repeats.ColumnInt64(2)}
+	}
+	return err
+}
+
+// finish lets go of everything.
+func (s *streamSegment) finish() {
+	for _, stmt := range append(s.asked[:], s.rows, s.repeats) {
+		if stmt != nil {
+			stmt.Finalize()
+		}
+	}
+	*s = streamSegment{begun: true, ended: true}
+}
+
+// read fills in the row from the current connection. It is in the view when all that
+// it refers to is there.
+func (s *streamSegment) read() (inView bool, err error) {
+	row := &s.row
+	*row = streamRow{id: s.rows.ColumnInt64(0), count: 1}
+	row.last = row.id
+	for s.repeat.id < row.id {
+		if err := s.nextRepeat(); err != nil {
+			return false, err
+		}
+	}
+	if s.repeat.id == row.id {
+		row.count, row.last = s.repeat.count, s.repeat.last
+	}
+	told := s.integer(5, &row.fd) && s.integer(6, &row.cookie) && s.wall(row.last, &row.lastWall) && s.wall(row.id, &row.wall)
+	if !told {
+		whole, err := s.ask(ofRow, s.stream.columns)
+		if whole != nil {
+			row.whole = whole.values
+		}
+		return whole != nil, err
+	}
+	for o := ofTask; o <= ofShape; o++ { // in the order of the columns that are read
+		if inView, err := s.keep(o, s.rows.ColumnInt64(int(o))); !inView {
+			return false, err
+		}
+	}
+	if len(s.stream.byOrigin[ofLocal]) > 0 {
+		local := int64(unbound)
+		if s.rows.ColumnType(4) != sqlite.TypeNull {
+			local = s.rows.ColumnInt64(4)
+		}
+		if inView, err := s.keep(ofLocal, local); !inView {
+			return false, err
+		}
+	}
+	if len(s.stream.byOrigin[ofSegment]) > 0 {
+		if inView, err := s.keep(ofSegment, 0); !inView {
+			return false, err
+		}
+	}
+	if len(s.stream.byOrigin[ofOutcome]) > 0 {
+		return s.keepOutcome()
+	}
+	return true, nil
+}
+
+// integer reads a column, and reports whether it holds an integer or NULL.
+func (s *streamSegment) integer(column int, to *nullable) bool {
+	switch s.rows.ColumnType(column) {
+	case sqlite.TypeNull:
+		to.known = false
+		return true
+	case sqlite.TypeInteger:
+		to.number, to.known = s.rows.ColumnInt64(column), true
+		return true
+	}
+	return false
+}
+
+// wall finds the time on the wall clock, and reports whether it is one that needs no
+// second look: on an altered tape it may be any number, or none.
+func (s *streamSegment) wall(ns int64, to *int64) bool {
+	at := s.clockAt
+	if at >= len(s.clock) || s.clock[at].from > ns || at+1 < len(s.clock) && s.clock[at+1].from <= ns {
+		at = sort.Search(len(s.clock), func(i int) bool { return s.clock[i].from > ns }) - 1
+		if at < 0 {
+			return false
+		}
+		s.clockAt = at
+	}
+	*to = ns + s.clock[at].offset
+	return (ns^*to)&(s.clock[at].offset^*to) >= 0 && *to >= 0
+}
+
+// keep gives the row what it has of an origin: what is kept, or the view says.
+func (s *streamSegment) keep(o origin, id int64) (inView bool, err error) {
+	k := s.kept[o][id]
+	if k == nil {
+		var columns []string
+		for _, i := range s.stream.byOrigin[o] {
+			columns = append(columns, s.stream.columns[i])
+		}
+		if k, err = s.ask(o, columns); k == nil {
+			return false, err
+		}
+		if s.kept[o] == nil || len(s.kept[o]) >= s.mostKept {
+			s.kept[o] = make(map[int64]*kept)
+		}
+		s.kept[o][id] = k
+	}
+	s.row.from[o] = k
+	return true, nil
+}
+
+// keepOutcome gives the row what became of connects of its shape to its family.
+func (s *streamSegment) keepOutcome() (inView bool, err error) {
+	shape, family := s.row.from[ofShape], s.row.from[ofRemote].family
+	for len(shape.outcomes) <= family {
+		shape.outcomes = append(shape.outcomes, nil)
+	}
+	if shape.outcomes[family] == nil {
+		if shape.outcomes[family], err = s.ask(ofOutcome, []string{"outcome"}); err != nil {
+			return false, err
+		}
+	}
+	s.row.from[ofOutcome] = shape.outcomes[family]
+	return s.row.from[ofOutcome] != nil, nil
+}
+
+// ask asks the view for columns of the current connection, nil when it is not in it.
+func (s *streamSegment) ask(o origin, columns []string) (_ *kept, err error) {
+	if s.asked[o] == nil {
+		s.asked[o], _, err = s.conn.PrepareTransient(`SELECT ` + strings.Join(append([]string{"family"}, columns...), ", ") +
+			` FROM (` + strings.Replace(s.view, lastJoin(s.name), lastJoin(s.name)+"\nWHERE c.id = ?1", 1) + "\n)")
+		if err != nil {
+			return nil, err
+		}
+	}
+	stmt := s.asked[o]
+	stmt.BindInt64(1, s.row.id)
+	if more, err := stmt.Step(); err != nil {
+		return nil, err // Step has reset it
+	} else if !more {
+		return nil, stmt.Reset()
+	}
+	values := newRowReader(1 + len(columns)).read(stmt)
+	family := string(values[0].appendPlain(nil, false))
+	if _, known := s.families[family]; !known {
+		s.families[family] = len(s.families)
+	}
+	return &kept{values: values[1:], family: s.families[family]}, stmt.Reset()
+}
