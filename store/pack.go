@@ -22,17 +22,10 @@ const connectsOf = `min(max(coalesce(r.count, 1), 1), 4294967295)`
 // packPostings fills the tables posting and reach, which are empty. SQLite sorts,
 // in a temporary file when it is much.
 func packPostings(conn *sqlite.Conn) error {
-	insert, err := conn.Prepare(`INSERT INTO posting (remote, part, rows, connects, first_ns, last_ns, list) VALUES (?, ?, ?, ?, ?, ?, ?)`)
+	b, err := postingsInto(conn)
 	if err != nil {
 		return err
 	}
-	b := posting.NewBuilder(func(p *posting.Part) error {
-		for i, v := range [...]int64{p.Remote, p.Number, p.Rows, p.Connects, p.First, p.Last} {
-			insert.BindInt64(i+1, v)
-		}
-		insert.BindBytes(7, p.List)
-		return run(insert)
-	})
 	err = execOn(conn, func(q *sqlite.Stmt) error {
 		return b.Add(posting.Row{Remote: q.ColumnInt64(0), Task: q.ColumnInt64(1), Shape: q.ColumnInt64(2), ID: q.ColumnInt64(3), Connects: q.ColumnInt64(4)})
 	}, `SELECT c.remote, c.task, c.shape, c.id, `+connectsOf+` FROM connection c NOT INDEXED LEFT JOIN repeat r ON r.id = c.id ORDER BY 1, 2, 3, 4`)
@@ -43,6 +36,21 @@ func packPostings(conn *sqlite.Conn) error {
 		return err
 	}
 	return packReach(conn)
+}
+
+// postingsInto returns what packs rows into the table posting.
+func postingsInto(conn *sqlite.Conn) (*posting.Builder, error) {
+	insert, err := conn.Prepare(`INSERT INTO posting (remote, part, rows, connects, first_ns, last_ns, list) VALUES (?, ?, ?, ?, ?, ?, ?)`)
+	if err != nil {
+		return nil, err
+	}
+	return posting.NewBuilder(func(p *posting.Part) error {
+		for i, v := range [...]int64{p.Remote, p.Number, p.Rows, p.Connects, p.First, p.Last} {
+			insert.BindInt64(i+1, v)
+		}
+		insert.BindBytes(7, p.List)
+		return run(insert)
+	}), nil
 }
 
 // reached says that a task connected to an endpoint.

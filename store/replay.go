@@ -10,33 +10,44 @@ import (
 // calls fn for each batch with what it comes to and with what the segment says.
 // db is "" or the name of an attached database with its dot.
 func replayChain(conn *sqlite.Conn, db string, fn func(batch int64, chain, said [32]byte) error) error {
-	r := &replay{conn: conn, db: db, hasher: newChainHasher()}
+	return replayRows(conn, db, func(*storedRow) {}, fn)
+}
+
+// replayRows is replayChain that reads every connection once, in the order of id,
+// and gives it to row. When fn returns an error the chain is not followed any
+// further; the rest of the rows is read, and the error returned then.
+func replayRows(conn *sqlite.Conn, db string, row func(*storedRow), fn func(batch int64, chain, said [32]byte) error) error {
+	r := &replay{conn: conn, db: db, hasher: newChainHasher(), row: row, fn: fn}
 	if err := r.load(); err != nil {
 		return fmt.Errorf("replay batches: %w", err)
 	}
-	var chain [32]byte
-	before := marks{}
-	for _, b := range r.batches {
-		r.hasher.begin(chain, b.id)
-		if err := r.batch(b.id, before, b.marks); err != nil {
-			return fmt.Errorf("replay batch %d: %w", b.id, err)
-		}
-		chain = r.hasher.sum()
-		if err := fn(b.id, chain, b.chain); err != nil {
-			return err
-		}
-		before = b.marks
+	if err := r.rows(); err != nil {
+		return fmt.Errorf("replay batches: %w", err)
 	}
-	return nil
+	return r.ended
+}
+
+// storedRow is a connection as it is stored.
+type storedRow struct {
+	chainRow
+	odd bool // it has a value that is never written: what stands for NULL in the chain
 }
 
 type replay struct {
 	conn   *sqlite.Conn
 	db     string
 	hasher *chainHasher
+	row    func(*storedRow)
+	fn     func(batch int64, chain, said [32]byte) error
 
-	batches   []replayBatch
-	late      map[int64][]int64       // batch → connections, ascending
+	batches []replayBatch // from the one on whose rows are being read
+	begun   bool          // its digest has begun
+	before  marks         // of the batch before
+	chain   [32]byte      // likewise
+	ended   error         // the chain is not followed any further
+
+	late      map[int64]struct{}      // connections
+	lateOf    map[int64][]int64       // batch → connections, ascending
 	changes   map[int64][]int64       // batch → connections, ascending
 	history   map[int64][]shapeBefore // connection → changes, ascending
 	processes map[int64][]int64       // batch → processes, ascending
@@ -45,7 +56,7 @@ type replay struct {
 type replayBatch struct {
 	id    int64
 	marks marks
-	chain [32]byte
+	chain [32]byte // as the segment says
 }
 
 // shapeBefore is the shape that a connection had before a batch changed it.
@@ -53,7 +64,7 @@ type shapeBefore struct{ batch, shape int64 }
 
 // load reads all but the connections: it is little.
 func (r *replay) load() error {
-	r.late, r.changes, r.processes = map[int64][]int64{}, map[int64][]int64{}, map[int64][]int64{}
+	r.late, r.lateOf, r.changes, r.processes = map[int64]struct{}{}, map[int64][]int64{}, map[int64][]int64{}, map[int64][]int64{}
 	r.history = map[int64][]shapeBefore{}
 	for _, table := range []struct {
 		query string
@@ -66,7 +77,9 @@ func (r *replay) load() error {
 			return nil
 		}},
 		{"SELECT batch, id FROM " + r.db + "late ORDER BY id", func(q *sqlite.Stmt) error {
-			r.late[q.ColumnInt64(0)] = append(r.late[q.ColumnInt64(0)], q.ColumnInt64(1))
+			batch, id := q.ColumnInt64(0), q.ColumnInt64(1)
+			r.late[id] = struct{}{}
+			r.lateOf[batch] = append(r.lateOf[batch], id)
 			return nil
 		}},
 		{"SELECT batch, id, shape FROM " + r.db + "changed ORDER BY id, batch", func(q *sqlite.Stmt) error {
@@ -87,38 +100,153 @@ func (r *replay) load() error {
 	return nil
 }
 
-const replayColumns = "SELECT c.id, c.task, c.remote, c.shape, coalesce(c.local, 0), coalesce(c.fd, -1), coalesce(c.cookie, 0), coalesce(r.count, 1), coalesce(r.last_ns, 0) FROM "
+const replayColumns = "SELECT id, task, remote, shape, local, fd, cookie FROM "
 
-func (r *replay) batch(n int64, before, after marks) error {
-	from := replayColumns + r.db + "connection c LEFT JOIN " + r.db + "repeat r ON r.id = c.id "
-	for _, id := range r.late[n] {
-		if err := execOn(r.conn, r.connection, from+"WHERE c.id = ?", id); err != nil {
+// rows reads the connections, and beside them how often each was, in one pass
+// over either table.
+func (r *replay) rows() error {
+	repeats := repeatCursor{}
+	var err error
+	if repeats.stmt, err = r.conn.Prepare("SELECT id, count, last_ns FROM " + r.db + "repeat ORDER BY id"); err != nil {
+		return err
+	}
+	defer repeats.stmt.Reset()
+	err = execOn(r.conn, func(q *sqlite.Stmt) error {
+		row := scanRow(q)
+		if err := repeats.find(&row); err != nil {
 			return err
 		}
-	}
-	err := execOn(r.conn, r.connection, from+"WHERE c.id > ? AND c.id <= ? AND NOT EXISTS (SELECT 1 FROM "+r.db+"late l WHERE l.id = c.id) ORDER BY c.id",
-		before.newest, after.newest)
+		r.row(&row)
+		if r.ended != nil {
+			return nil
+		}
+		return r.follow(&row.chainRow)
+	}, replayColumns+r.db+"connection NOT INDEXED ORDER BY id")
 	if err != nil {
 		return err
 	}
-	for _, id := range r.changes[n] {
-		shape, err := r.shapeAfter(id, n)
+	for len(r.batches) > 0 && r.ended == nil {
+		if err := r.finish(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scanRow reads a row of replayColumns.
+func scanRow(q *sqlite.Stmt) (row storedRow) {
+	row.chainRow = chainRow{id: q.ColumnInt64(0), task: q.ColumnInt64(1), remote: q.ColumnInt64(2), shape: q.ColumnInt64(3),
+		local: q.ColumnInt64(4), fd: q.ColumnInt64(5), cookie: q.ColumnInt64(6), count: 1}
+	if row.fd <= 0 {
+		if q.ColumnIsNull(5) {
+			row.fd = -1
+		} else {
+			row.odd = row.fd < 0
+		}
+	}
+	row.odd = row.odd || row.local == 0 && !q.ColumnIsNull(4) || row.cookie == 0 && !q.ColumnIsNull(6)
+	return row
+}
+
+// repeatCursor walks the table repeat beside the connections.
+type repeatCursor struct {
+	stmt            *sqlite.Stmt
+	begun, done     bool
+	id, count, last int64
+}
+
+// find gives a row what the table has of it. Rows come in the order of id.
+func (c *repeatCursor) find(row *storedRow) error {
+	for !c.done && (!c.begun || c.id < row.id) {
+		more, err := c.stmt.Step()
+		if err != nil {
+			return err
+		}
+		c.begun, c.done = true, !more
+		if more {
+			c.id, c.count, c.last = c.stmt.ColumnInt64(0), c.stmt.ColumnInt64(1), c.stmt.ColumnInt64(2)
+		}
+	}
+	if !c.done && c.id == row.id {
+		row.count, row.last = c.count, c.last
+	}
+	return nil
+}
+
+// follow digests a row, if it was written with those around it. Those of batches
+// before it are complete.
+func (r *replay) follow(row *chainRow) error {
+	for len(r.batches) > 0 && row.id > r.batches[0].marks.newest && r.ended == nil {
+		if err := r.finish(); err != nil {
+			return err
+		}
+	}
+	if _, late := r.late[row.id]; late || len(r.batches) == 0 || r.ended != nil || row.id <= r.before.newest {
+		return nil
+	}
+	if err := r.begin(); err != nil {
+		return err
+	}
+	r.digest(*row)
+	return nil
+}
+
+// digest digests a row as it was written first.
+func (r *replay) digest(row chainRow) {
+	if changes := r.history[row.id]; len(changes) > 0 {
+		row.shape = changes[0].shape
+	}
+	r.hasher.connection(&row)
+}
+
+// begin starts the digest of the batch, unless it has begun: with the rows that
+// were late.
+func (r *replay) begin() error {
+	if r.begun {
+		return nil
+	}
+	r.begun = true
+	n := r.batches[0].id
+	r.hasher.begin(r.chain, n)
+	for _, id := range r.lateOf[n] {
+		var row storedRow
+		found := false
+		err := execOn(r.conn, func(q *sqlite.Stmt) error { row, found = scanRow(q), true; return nil },
+			replayColumns+r.db+"connection WHERE id = ?", id)
+		if err != nil {
+			return err
+		}
+		err = execOn(r.conn, func(q *sqlite.Stmt) error { row.count, row.last = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
+			"SELECT count, last_ns FROM "+r.db+"repeat WHERE id = ?", id)
+		if err != nil {
+			return err
+		}
+		if found {
+			r.digest(row.chainRow)
+		}
+	}
+	return nil
+}
+
+// finish ends the batch, whose rows were all read.
+func (r *replay) finish() error {
+	if err := r.begin(); err != nil {
+		return err
+	}
+	b := r.batches[0]
+	for _, id := range r.changes[b.id] {
+		shape, err := r.shapeAfter(id, b.id)
 		if err != nil {
 			return err
 		}
 		r.hasher.change(id, shape)
 	}
-	return hashInterned(r.hasher, r.conn, r.db, before, after, r.processes[n])
-}
-
-// connection digests a row as it was written first.
-func (r *replay) connection(q *sqlite.Stmt) error {
-	row := chainRow{id: q.ColumnInt64(0), task: q.ColumnInt64(1), remote: q.ColumnInt64(2), shape: q.ColumnInt64(3),
-		local: q.ColumnInt64(4), fd: q.ColumnInt64(5), cookie: q.ColumnInt64(6), count: q.ColumnInt64(7), last: q.ColumnInt64(8)}
-	if changes := r.history[row.id]; len(changes) > 0 {
-		row.shape = changes[0].shape
+	if err := hashInterned(r.hasher, r.conn, r.db, r.before, b.marks, r.processes[b.id]); err != nil {
+		return err
 	}
-	r.hasher.connection(&row)
+	r.chain, r.before, r.begun = r.hasher.sum(), b.marks, false
+	r.batches = r.batches[1:]
+	r.ended = r.fn(b.id, r.chain, b.chain)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -17,6 +18,7 @@ import (
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
+	"github.com/conntape/conntape/store/posting"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -53,6 +55,16 @@ func copyTape(t testing.TB, from string) string {
 // alter runs SQL on a segment, as root could, and leaves its mode as it was.
 func alter(t testing.TB, dir string, number int, script string) {
 	t.Helper()
+	alterWith(t, dir, number, func(conn *sqlite.Conn) {
+		if err := sqlitex.ExecuteScript(conn, script, nil); err != nil {
+			t.Fatalf("%s: %v", script, err)
+		}
+	})
+}
+
+// alterWith is alter by a function.
+func alterWith(t testing.TB, dir string, number int, change func(*sqlite.Conn)) {
+	t.Helper()
 	path := filepath.Join(dir, segmentName(number))
 	info, err := os.Stat(path)
 	if err != nil {
@@ -65,9 +77,7 @@ func alter(t testing.TB, dir string, number int, script string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := sqlitex.ExecuteScript(conn, script, nil); err != nil {
-		t.Fatalf("%s: %v", script, err)
-	}
+	change(conn)
 	if err := conn.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +97,101 @@ REINDEX connection_remote;
 PRAGMA writable_schema = ON;
 UPDATE sqlite_schema SET sql = replace(sql, ' WHERE id % 2 = 0', '') WHERE name = 'connection_remote';
 PRAGMA writable_schema = RESET;`
+
+// repack makes other postings in the place of those of a segment, as well packed as
+// these; tables are what to empty and make again from them: posting, or reach too.
+func repack(t testing.TB, dir string, number int, change func([]posting.Row) []posting.Row, reach bool) {
+	t.Helper()
+	alterWith(t, dir, number, func(conn *sqlite.Conn) {
+		var all []posting.Row
+		err := execOn(conn, func(q *sqlite.Stmt) error {
+			r := posting.NewReader(columnBytes(q, 1, nil))
+			for r.Next() {
+				for id, n, ok := r.Row(); ok; id, n, ok = r.Row() {
+					all = append(all, posting.Row{Remote: q.ColumnInt64(0), Task: r.Task, Shape: r.Shape, ID: id, Connects: n})
+				}
+			}
+			return r.Err()
+		}, "SELECT remote, list FROM posting ORDER BY remote, part")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := execOn(conn, nil, "DELETE FROM posting"); err != nil {
+			t.Fatal(err)
+		}
+		b, err := postingsInto(conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range change(all) {
+			if err := b.Add(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := b.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if !reach {
+			return
+		}
+		if err := execOn(conn, nil, "DELETE FROM reach"); err != nil {
+			t.Fatal(err)
+		}
+		if err := packReach(conn); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// falseIndex is what an intruder could do to an index so that a connection is not
+// found, or found to be another's, and what verify says of it.
+type falseIndex struct {
+	tamper func(t testing.TB, dir string, number int)
+	want   string
+}
+
+func falseIndexes() map[string]falseIndex {
+	script := func(text string) func(testing.TB, string, int) {
+		return func(t testing.TB, dir string, number int) { alter(t, dir, number, text) }
+	}
+	packed := func(reach bool, change func([]posting.Row) []posting.Row) func(testing.TB, string, int) {
+		return func(t testing.TB, dir string, number int) { repack(t, dir, number, change, reach) }
+	}
+	const disagrees, odd = "its index posting does not agree with its rows: it has ", "its index posting is not what sealing makes of any rows"
+	return map[string]falseIndex{
+		"an endpoint left out":   {script("DELETE FROM posting WHERE remote = (SELECT min(remote) FROM posting)"), disagrees},
+		"an endpoint renumbered": {script("UPDATE posting SET remote = 4000 WHERE remote = (SELECT min(remote) FROM posting)"), disagrees},
+		"a row left out": {packed(true, func(rows []posting.Row) []posting.Row { return slices.Delete(rows, 17, 18) }),
+			disagrees + "999 entries, and should have 1000"},
+		"a row of another thread": {packed(true, func(rows []posting.Row) []posting.Row {
+			rows[0].Task = 0
+			return rows
+		}), disagrees + "1000 entries, and should have 1000"},
+		"a row that failed": {packed(false, func(rows []posting.Row) []posting.Row {
+			rows[len(rows)-1].Shape++
+			return rows
+		}), disagrees + "1000 entries"},
+		"a row at another time": {packed(false, func(rows []posting.Row) []posting.Row {
+			rows[0].ID--
+			return rows
+		}), disagrees + "1000 entries"},
+		"a count": {packed(false, func(rows []posting.Row) []posting.Row {
+			rows[0].Connects++
+			return rows
+		}), disagrees + "1000 entries"},
+		"a part with other connects": {script("UPDATE posting SET connects = connects + 1 WHERE remote = (SELECT min(remote) FROM posting)"), odd},
+		"a part that ends early":     {script("UPDATE posting SET last_ns = first_ns WHERE remote = (SELECT min(remote) FROM posting)"), odd},
+		"an empty part":              {script("INSERT INTO posting VALUES (4000, 0, 0, 0, 0, 0, x'')"), odd},
+		"a list of nothing":          {script("UPDATE posting SET list = x'ffff' WHERE remote = (SELECT max(remote) FROM posting)"), odd},
+		"a thread left out": {script("DELETE FROM reach WHERE task = (SELECT max(task) FROM reach)"),
+			"its index reach does not agree with its rows: it has "},
+		"an endpoint of a thread left out": {script("UPDATE reach SET remotes = substr(remotes, 1, length(remotes) - 1) WHERE task = (SELECT max(task) FROM reach)"),
+			"its index reach does not agree with its rows: it has "},
+		"a thread in two parts": {script("INSERT INTO reach SELECT task, 1, x'8008' FROM reach WHERE task = (SELECT max(task) FROM reach)"),
+			"its index reach is not what sealing makes of any rows"},
+		"the seal": {script("UPDATE seal SET first_ns = first_ns + 1"), "its summary seal does not agree with its rows"},
+	}
+}
 
 const falseSummary = `UPDATE traffic SET connects = connects + 1 WHERE remote = (SELECT min(remote) FROM traffic)`
 
@@ -357,6 +462,47 @@ func TestLyingSeal(t *testing.T) {
 	}
 }
 
+// An index alone is altered, by whoever sealed it: the hash is that of the log. The
+// segment is named, and nothing else is said of it.
+func TestFalseIndexes(t *testing.T) {
+	indexes := falseIndexes()
+	for names := range slices.Chunk(slices.Sorted(maps.Keys(indexes)), maxAttached-2) {
+		testFalseIndexes(t, names, indexes)
+	}
+}
+
+// testFalseIndexes records a tape whose first segments each have one of them.
+func testFalseIndexes(t *testing.T, names []string, indexes map[string]falseIndex) {
+	s := &sealedTape{dir: filepath.Join(t.TempDir(), "tape")}
+	s.record(t, len(names)+1, 100*second, func(o *WriterOptions, k *LogKeeper) {
+		o.Events = func(e Event) {
+			if sealed, ok := e.(SegmentSealed); ok {
+				indexes[names[sealed.Segment-1]].tamper(t, s.dir, sealed.Segment)
+				text, err := os.ReadFile(filepath.Join(s.dir, sealed.File))
+				if err != nil {
+					t.Error(err)
+				}
+				sealed.SHA256, sealed.Bytes = sha256.Sum256(text), int64(len(text))
+				e = sealed
+			}
+			k.Listen(e)
+		}
+	})
+	v := s.verify(t, VerifyOptions{})
+	for i, name := range names {
+		var found []string
+		for _, p := range v.Problems {
+			// It has the hash of the one before as it was before that was altered.
+			if p.Segment == i+1 && !strings.Contains(p.What, "the hash that it has of") {
+				found = append(found, p.What)
+			}
+		}
+		if len(found) != 1 || !strings.HasPrefix(found[0], indexes[name].want) {
+			t.Errorf("%s: found %q, want %q", name, found, indexes[name].want)
+		}
+	}
+}
+
 // A damaged segment of which the recorder salvaged what could be read: that is
 // said, once, and nothing else of what then does not agree.
 func TestVerifySalvaged(t *testing.T) {
@@ -365,12 +511,12 @@ func TestVerifySalvaged(t *testing.T) {
 		o.Events = func(e Event) {
 			if sealed, ok := e.(SegmentSealed); ok {
 				k.Listen(SegmentSetAside{Segment: 1, Batches: -1, Cause: "database disk image is malformed"})
-				alter(t, s.dir, 1, "DELETE FROM connection WHERE id IN (SELECT id FROM connection LIMIT 1); DELETE FROM seal; DELETE FROM image; DELETE FROM activity; DELETE FROM traffic;")
+				alter(t, s.dir, 1, "DELETE FROM connection WHERE id IN (SELECT id FROM connection LIMIT 1); DELETE FROM seal; DELETE FROM image; DELETE FROM activity; DELETE FROM traffic; DELETE FROM posting; DELETE FROM reach;")
 				conn, err := sqlite.OpenConn(filepath.Join(s.dir, sealed.File), sqlite.OpenReadWrite)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := summarize(conn); err != nil {
+				if err := errors.Join(summarize(conn), packPostings(conn)); err != nil {
 					t.Error(err)
 				}
 				conn.Close()

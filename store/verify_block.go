@@ -75,20 +75,3 @@ func (c *blockCheck) finish() string {
 	}
 	return c.problem
 }
-
-// checkBlocks compares the blocks with the rows.
-func (s *segmentVerifier) checkBlocks(conn *sqlite.Conn) error {
-	c, err := newBlockCheck(conn)
-	if err != nil || len(c.left) == 0 {
-		return err
-	}
-	err = execOn(conn, func(q *sqlite.Stmt) error { c.row(q.ColumnInt64(0), q.ColumnInt64(1), q.ColumnInt64(2)); return nil },
-		`SELECT id, remote, task FROM connection ORDER BY id`)
-	if err != nil {
-		return err
-	}
-	if problem := c.finish(); problem != "" {
-		s.fail(s.rightUntil(), "%s", problem)
-	}
-	return nil
-}

@@ -15,8 +15,16 @@ var errEnough = errors.New("enough")
 
 // checkChain makes the hashes of the segment's commits again, from its rows, and
 // compares them with those that the log has signed: a row that was altered, added
-// or removed shows at the first checkpoint after its commit.
-func (s *segmentVerifier) checkChain(conn *sqlite.Conn) error {
+// or removed shows at the first checkpoint after its commit. Each row is given to
+// fn as well.
+func (s *segmentVerifier) checkChain(conn *sqlite.Conn, fn func(*storedRow)) error {
+	if s.book.salvaged() { // there is no whole chain
+		err := replayRows(conn, "", fn, func(int64, [32]byte, [32]byte) error { return errEnough })
+		if errors.Is(err, errEnough) {
+			return nil
+		}
+		return err
+	}
 	var points []chainPoint
 	if s.book != nil {
 		points = s.book.points
@@ -31,7 +39,7 @@ func (s *segmentVerifier) checkChain(conn *sqlite.Conn) error {
 		s.fail(since, "it has %d commits, and the log saw %d: it was rolled back, or replaced by an older copy", s.seg.batches, points[n-1].batches)
 	}
 	c := chainCheck{points: points}
-	err := replayChain(conn, "", c.batch)
+	err := replayRows(conn, "", fn, c.batch)
 	if err == nil {
 		err = c.upTo(s.seg.batches)
 	}

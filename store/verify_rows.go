@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 
@@ -11,6 +12,51 @@ import (
 	"github.com/conntape/conntape/migrations"
 	"github.com/conntape/conntape/store/tapelog"
 )
+
+// rowPass is what is gathered while the connections are read, which is done once.
+type rowPass struct {
+	rows   int64
+	odd    int64       // rows with a value that is never written
+	index  *rowSum     // of a sealed segment, else nil
+	blocks *blockCheck // of one that is not sealed
+}
+
+// checkRows reads all connections, and compares the chain of hashes and the blocks
+// with them.
+func (s *segmentVerifier) checkRows(conn *sqlite.Conn) error {
+	sealed, err := hasSeal(conn)
+	if err != nil {
+		return err
+	}
+	if sealed {
+		s.pass.index = &rowSum{seed: maphash.MakeSeed()}
+	}
+	if s.pass.blocks, err = newBlockCheck(conn); err != nil {
+		return err
+	}
+	if sealed && len(s.pass.blocks.left) > 0 {
+		s.fail(s.rightUntil(), "it is sealed, and has blocks as one that is written")
+	}
+	if err := s.checkChain(conn, s.pass.row); err != nil {
+		return err
+	}
+	if problem := s.pass.blocks.finish(); problem != "" {
+		s.fail(s.rightUntil(), "%s", problem)
+	}
+	return nil
+}
+
+// row takes the next connection.
+func (p *rowPass) row(r *storedRow) {
+	p.rows++
+	if r.odd {
+		p.odd++
+	}
+	if p.index != nil {
+		p.index.add(r.remote, r.task, r.shape, r.id, connectsOfRow(r.count))
+	}
+	p.blocks.row(r.id, r.remote, r.task)
+}
 
 // checkSummaries makes what sealing added once more and compares: an index that
 // leaves out a row, or a summary that counts other than the rows do, would make
@@ -29,7 +75,10 @@ func (s *segmentVerifier) checkSummaries(conn *sqlite.Conn) error {
 	if s.book != nil && s.book.sealLeaf() == nil && closedFile(s.path) {
 		s.fail(s.book.lastSeen, "it is sealed, and the log does not say so")
 	}
-	if err := s.checkIndex(conn); err != nil {
+	if err := s.checkIndex(conn, s.pass.index); err != nil {
+		return err
+	}
+	if err := s.checkRemoteIndex(conn); err != nil {
 		return err
 	}
 	return s.compareSummaries()
@@ -67,7 +116,7 @@ func (s *segmentVerifier) compareSummaries() error {
 	if err := summarize(conn); err != nil {
 		return err
 	}
-	for _, table := range []string{"seal", "image", "activity", "traffic"} {
+	for _, table := range []string{"image", "activity", "traffic"} {
 		var extra, missing int64
 		err := execOn(conn, func(q *sqlite.Stmt) error { extra, missing = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
 			fmt.Sprintf(`SELECT (SELECT count(*) FROM (SELECT * FROM sealed.%[1]s EXCEPT SELECT * FROM main.%[1]s)),
@@ -92,15 +141,12 @@ func (s *segmentVerifier) checkCounters(conn *sqlite.Conn) error {
 		return err
 	}
 	var coalesced, odd int64
-	err = execOn(conn, func(q *sqlite.Stmt) error {
-		s.rows, odd, coalesced = q.ColumnInt64(0), q.ColumnInt64(1)+q.ColumnInt64(3), q.ColumnInt64(2)
-		return nil
-	}, `SELECT count(*), count(*) FILTER (WHERE local = 0 OR cookie = 0 OR fd < 0),
-		(SELECT coalesce(sum(count - 1), 0) FROM repeat), (SELECT count(*) FROM repeat WHERE count < 2) FROM connection NOT INDEXED`)
+	err = execOn(conn, func(q *sqlite.Stmt) error { coalesced, odd = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
+		`SELECT coalesce(sum(count - 1), 0), count(*) FILTER (WHERE count < 2) FROM repeat`)
 	if err != nil {
 		return err
 	}
-	if odd > 0 { // what stands for NULL in the chain of hashes
+	if odd += s.pass.odd; odd > 0 { // what stands for NULL in the chain of hashes
 		s.fail(s.rightUntil(), "%d rows have values that are never written", odd)
 	}
 	if len(n) == 0 { // nothing was counted: killed before the first batch
@@ -113,8 +159,8 @@ func (s *segmentVerifier) checkCounters(conn *sqlite.Conn) error {
 	if s.book != nil && s.book.aside { // its last commit may be in the next segment too
 		return nil
 	}
-	if s.rows != n["stored"] {
-		s.fail(s.rightUntil(), "it has %d connections, and %d were stored", s.rows, n["stored"])
+	if s.pass.rows != n["stored"] {
+		s.fail(s.rightUntil(), "it has %d connections, and %d were stored", s.pass.rows, n["stored"])
 	}
 	if coalesced != n["coalesced"] {
 		s.fail(s.rightUntil(), "its connections stand for %d more than they are, and %d were coalesced", coalesced, n["coalesced"])

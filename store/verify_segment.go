@@ -27,7 +27,7 @@ type segmentVerifier struct {
 	seg       openSegment
 	offset    int64 // segment clock minus CLOCK_BOOTTIME, ns
 	heartbeat int64 // segment clock
-	rows      int64
+	pass      rowPass
 	chained   int64
 	sum       [32]byte
 	hashed    bool
@@ -190,10 +190,10 @@ func (s *segmentVerifier) look(conn *sqlite.Conn) error {
 	if seal := s.tape.book.segments[s.seg.previous].sealLeaf(); seal != nil && before != nil && !bytes.Equal(before, seal.SHA256[:]) {
 		s.fail(s.rightUntil(), "the hash that it has of %s is not the one that the log has", segmentName(s.seg.previous))
 	}
-	checks := []func(*sqlite.Conn) error{s.checkPages, s.checkSummaries, s.checkBlocks, s.checkCounters, s.checkLedger, s.checkGaps, s.checkClock, s.checkChain}
+	checks := []func(*sqlite.Conn) error{s.checkPages, s.checkRows, s.checkSummaries, s.checkCounters, s.checkLedger, s.checkGaps, s.checkClock}
 	if s.book.salvaged() {
 		s.failSalvaged()
-		checks = checks[:2] // what was lost is in none of the others
+		checks = checks[:3] // what was lost is in none of the others
 	}
 	for _, check := range checks {
 		if err := check(conn); err != nil {
@@ -253,7 +253,7 @@ func (s *segmentVerifier) checkIdentity() {
 
 // checkPages has SQLite read every page, and compares each index with its table.
 // SQLite's own comparison of the large one looks up each row by itself, which
-// takes longer than all else together: see checkIndex.
+// takes longer than all else together: see checkRemoteIndex.
 func (s *segmentVerifier) checkPages(conn *sqlite.Conn) error {
 	checks := []string{"PRAGMA quick_check(3)"}
 	err := execOn(conn, func(q *sqlite.Stmt) error {
@@ -287,10 +287,10 @@ func (s *segmentVerifier) checkPages(conn *sqlite.Conn) error {
 	return nil
 }
 
-// checkIndex compares the index over all connections with them: both are read once
+// checkRemoteIndex compares the index over all connections with them: both are read once
 // in their own order, and a sum is made of the hash of each entry. Whoever made the
 // file does not know with what the entries are hashed.
-func (s *segmentVerifier) checkIndex(conn *sqlite.Conn) error {
+func (s *segmentVerifier) checkRemoteIndex(conn *sqlite.Conn) error {
 	seed := maphash.MakeSeed()
 	add := func(how string) (n int64, sum uint64, err error) {
 		err = execOn(conn, func(q *sqlite.Stmt) error {
@@ -316,7 +316,7 @@ func (s *segmentVerifier) checkIndex(conn *sqlite.Conn) error {
 
 // result says in a line what was found.
 func (s *segmentVerifier) result() VerifiedSegment {
-	r := VerifiedSegment{Number: s.number, File: segmentName(s.number), State: s.seg.info.State, Rows: s.rows, Chained: s.chained,
+	r := VerifiedSegment{Number: s.number, File: segmentName(s.number), State: s.seg.info.State, Rows: s.pass.rows, Chained: s.chained,
 		From: s.seg.info.From, To: s.seg.info.To, OK: len(s.problems) == 0}
 	if info, err := os.Lstat(s.path); err == nil {
 		r.Bytes = info.Size()

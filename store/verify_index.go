@@ -1,0 +1,211 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/maphash"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/posting"
+)
+
+// Whether the index of a sealed segment has what its rows have is told without
+// sorting them again: of both, a sum is made of a hash of each row. Whoever made
+// the file does not know with what they are hashed, and cannot make two sums equal
+// but by chance, 1 in 2^64. That the index has each row once, in its order, and is
+// cut as sealing cuts, is found by packing it again.
+
+// rowSum is a sum over rows in any order.
+type rowSum struct {
+	seed          maphash.Seed
+	rows          int64
+	sum, connects uint64
+	first, last   int64
+}
+
+func (s *rowSum) add(remote, task, shape, id, connects int64) {
+	var b [40]byte
+	for i, v := range [...]int64{remote, task, shape, id, connects} {
+		binary.LittleEndian.PutUint64(b[i*8:], uint64(v))
+	}
+	s.sum += maphash.Bytes(s.seed, b[:])
+	if s.rows == 0 {
+		s.first, s.last = id, id
+	}
+	s.rows++
+	s.connects += uint64(connects)
+	s.first, s.last = min(s.first, id), max(s.last, id)
+}
+
+// addPair takes a thread and an endpoint that it connected to.
+func (s *rowSum) addPair(task, remote int64) { s.add(remote, task, 0, 0, 0) }
+
+// connectsOfRow is what sealing takes for a count: see connectsOf.
+func connectsOfRow(count int64) int64 { return min(max(count, 1), 1<<32-1) }
+
+// errNotPacked says that an index is not what sealing makes of any rows.
+var errNotPacked = errors.New("not as it is made")
+
+// repacker packs again what is read of a table, one part after the other, and
+// compares. P is a part, with its list.
+type repacker[P any] struct {
+	read *P // and not packed again yet
+	same func(a, b *P) bool
+}
+
+// made is given each part that is packed again. It is complete when the first row
+// of the part after it is packed.
+func (p *repacker[P]) made(part *P) error {
+	if p.read == nil || !p.same(p.read, part) {
+		return errNotPacked
+	}
+	p.read = nil
+	return nil
+}
+
+// began says that the first row of a part was packed, of whose rows none can be in
+// the part before.
+func (p *repacker[P]) began() error {
+	if p.read != nil {
+		return errNotPacked
+	}
+	return nil
+}
+
+// readPostings adds up the rows in the postings, and the pairs of thread and
+// endpoint. The error is errNotPacked when they are not as sealing makes them.
+func readPostings(conn *sqlite.Conn, rows, pairs *rowSum) error {
+	again := repacker[posting.Part]{same: func(a, b *posting.Part) bool {
+		return a.Remote == b.Remote && a.Number == b.Number && a.Rows == b.Rows && a.Connects == b.Connects &&
+			a.First == b.First && a.Last == b.Last && string(a.List) == string(b.List)
+	}}
+	b := posting.NewBuilder(again.made)
+	part, other := new(posting.Part), new(posting.Part)
+	var last reached
+	err := execOn(conn, func(q *sqlite.Stmt) error {
+		part, other = other, part // which is not packed again yet
+		*part = posting.Part{Remote: q.ColumnInt64(0), Number: q.ColumnInt64(1), Rows: q.ColumnInt64(2), Connects: q.ColumnInt64(3),
+			First: q.ColumnInt64(4), Last: q.ColumnInt64(5), List: columnBytes(q, 6, part.List)}
+		r := posting.NewReader(part.List)
+		for some := false; r.Next(); {
+			if p := (reached{r.Task, part.Remote}); pairs.rows == 0 || p != last {
+				pairs.addPair(p.task, p.remote)
+				last = p
+			}
+			for id, connects, ok := r.Row(); ok; id, connects, ok = r.Row() {
+				if err := b.Add(posting.Row{Remote: part.Remote, Task: r.Task, Shape: r.Shape, ID: id, Connects: connects}); err != nil {
+					return err
+				}
+				if !some {
+					if err := again.began(); err != nil {
+						return err
+					}
+					some = true
+				}
+				rows.add(part.Remote, r.Task, r.Shape, id, connects)
+			}
+		}
+		again.read = part
+		return r.Err()
+	}, `SELECT remote, part, rows, connects, first_ns, last_ns, list FROM posting ORDER BY remote, part`)
+	if err == nil {
+		err = b.Flush()
+	}
+	if err == nil {
+		err = again.began()
+	}
+	return notPacked(err)
+}
+
+// readReach adds up the pairs in the table reach.
+func readReach(conn *sqlite.Conn, pairs *rowSum) error {
+	again := repacker[posting.Reach]{same: func(a, b *posting.Reach) bool {
+		return a.Task == b.Task && a.Number == b.Number && string(a.List) == string(b.List)
+	}}
+	b := posting.NewReachBuilder(again.made)
+	part, other := new(posting.Reach), new(posting.Reach)
+	err := execOn(conn, func(q *sqlite.Stmt) error {
+		part, other = other, part
+		*part = posting.Reach{Task: q.ColumnInt64(0), Number: q.ColumnInt64(1), List: columnBytes(q, 2, part.List)}
+		some := false
+		for remote, err := range posting.IDs(part.List) {
+			if err != nil {
+				return err
+			}
+			if err := b.Add(part.Task, remote); err != nil {
+				return err
+			}
+			if !some {
+				if err := again.began(); err != nil {
+					return err
+				}
+				some = true
+			}
+			pairs.addPair(part.Task, remote)
+		}
+		again.read = part
+		return nil
+	}, `SELECT task, part, remotes FROM reach ORDER BY task, part`)
+	if err == nil {
+		err = b.Flush()
+	}
+	if err == nil {
+		err = again.began()
+	}
+	return notPacked(err)
+}
+
+// checkIndex compares the index with the rows, of which it is given the sum.
+func (s *segmentVerifier) checkIndex(conn *sqlite.Conn, rows *rowSum) error {
+	entries, pairs, reach := rowSum{seed: rows.seed}, rowSum{seed: rows.seed}, rowSum{seed: rows.seed}
+	wrong := func(err error, table string, different bool, is, want int64) error {
+		switch {
+		case errors.Is(err, errNotPacked):
+			s.fail(s.rightUntil(), "its index %s is not what sealing makes of any rows", table)
+			return nil
+		case err == nil && different:
+			s.fail(s.rightUntil(), "its index %s does not agree with its rows: it has %d entries, and should have %d", table, is, want)
+		}
+		return err
+	}
+	err := readPostings(conn, &entries, &pairs)
+	if err := wrong(err, "posting", entries != *rows, entries.rows, rows.rows); err != nil {
+		return err
+	}
+	if entries != *rows { // what it comes to is known no better from it
+		return s.checkSeal(conn, rows)
+	}
+	err = readReach(conn, &reach)
+	if err := wrong(err, "reach", reach != pairs, reach.rows, pairs.rows); err != nil {
+		return err
+	}
+	return s.checkSeal(conn, rows)
+}
+
+// checkSeal compares what the seal says of the rows.
+func (s *segmentVerifier) checkSeal(conn *sqlite.Conn, rows *rowSum) error {
+	type line struct{ rows, connects, first, last int64 }
+	var said []line
+	err := execOn(conn, func(q *sqlite.Stmt) error {
+		if q.ColumnInt64(0) == sealFormat {
+			said = append(said, line{q.ColumnInt64(1), q.ColumnInt64(2), q.ColumnInt64(3), q.ColumnInt64(4)})
+		}
+		return nil
+	}, `SELECT format, rows, connects, coalesce(first_ns, 0), coalesce(last_ns, 0) FROM seal`)
+	if err != nil {
+		return err
+	}
+	if len(said) != 1 || said[0] != (line{rows.rows, int64(rows.connects), rows.first, rows.last}) {
+		s.fail(s.rightUntil(), "its summary seal does not agree with its rows")
+	}
+	return nil
+}
+
+// notPacked makes one of the errors that mean the same.
+func notPacked(err error) error {
+	if errors.Is(err, posting.ErrOrder) || errors.Is(err, posting.ErrCorrupt) {
+		return errNotPacked
+	}
+	return err
+}
