@@ -22,11 +22,16 @@ var cannedFiles embed.FS
 //	-- arg: name type | what the argument is; arguments are taken in this order
 //	-- param: name type = default | what the flag --name changes
 //	-- window: parameters
-//	-- narrow: newest, indicator or process | what is resolved before the question is asked, for speed alone
+//	-- narrow: what | what is resolved before the question is asked, for speed alone
 //	-- column: name | what the column holds
 //	-- note: something to know about the answer; more than one may be given
 //	-- false-positives: what else looks like this
 //	-- example: a line to type
+//
+// What is resolved is the newest connections, those to an indicator, those of a process
+// and its family, or, as tables WHERE condition, those of such tasks (t, and p for their
+// process) or shapes as the tables of a segment have them, or of such rows of the views
+// endpoints or processes, for which the query's own WITH may be used.
 //
 // Types are integer, text, time (nanoseconds in the SQL), flag (1 when given,
 // else 0), and words to choose from, as in process|port.
@@ -44,7 +49,7 @@ type Canned struct {
 	Notes          []string
 	FalsePositives string
 	Examples       []string
-	Narrowing      string // how it is narrowed before it is asked: see Narrow; "" not at all
+	Narrowing      string // how it is narrowed before it is asked, "" not at all
 	Source         string // the whole file
 }
 

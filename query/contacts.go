@@ -101,7 +101,7 @@ func (s *segmentSource) contacts(ctx context.Context, from, to int64, reader con
 	from, to = max(from, s.first), min(to, s.last+1) // postings may lie
 	if s.sealed {
 		reader.begin(s, from, to-1)
-		err := s.postings(ctx, "", from, to, func(remote int64, list []byte) error { return s.unpack(remote, list, from, to, reader) })
+		err := s.postings(ctx, "", from, to, func(remote int64, list func() []byte) error { return s.unpack(remote, list, from, to, reader) })
 		if err != nil {
 			return err
 		}
@@ -110,8 +110,9 @@ func (s *segmentSource) contacts(ctx context.Context, from, to int64, reader con
 	return s.sorted(ctx, from, to, reader)
 }
 
-// postings reads the lists of a sealed segment that touch the ids.
-func (s *segmentSource) postings(ctx context.Context, where string, from, to int64, take func(remote int64, list []byte) error) error {
+// postings reads the lists of a sealed segment that touch the ids. A list is valid until
+// the next.
+func (s *segmentSource) postings(ctx context.Context, where string, from, to int64, take func(remote int64, list func() []byte) error) error {
 	sql := fmt.Sprintf(`SELECT remote, list FROM %s.posting WHERE first_ns < %d AND last_ns >= %d%s`, s.Schema, to, from, where)
 	var list []byte
 	var failed error
@@ -119,9 +120,11 @@ func (s *segmentSource) postings(ctx context.Context, where string, from, to int
 		if failed != nil {
 			return
 		}
-		list = slices.Grow(list[:0], row.ColumnLen(1))
-		list = list[:row.ColumnBytes(1, list[:cap(list)])]
-		failed = take(row.ColumnInt64(0), list)
+		failed = take(row.ColumnInt64(0), func() []byte {
+			list = slices.Grow(list[:0], row.ColumnLen(1))
+			list = list[:row.ColumnBytes(1, list[:cap(list)])]
+			return list
+		})
 	})
 	if err == nil {
 		err = failed
@@ -130,12 +133,12 @@ func (s *segmentSource) postings(ctx context.Context, where string, from, to int
 }
 
 // unpack hands over the contacts of a list.
-func (s *segmentSource) unpack(remote int64, list []byte, from, to int64, reader contactReader) error {
+func (s *segmentSource) unpack(remote int64, list func() []byte, from, to int64, reader contactReader) error {
 	c := contact{remote: s.remotes.of(remote), remoteID: remote}
 	if c.remote < 0 {
 		return nil
 	}
-	groups := posting.NewReader(list)
+	groups := posting.NewReader(list())
 	var ids, counts [posting.MostBytes]int64
 	for groups.Next() {
 		c.taskID, c.shapeID = groups.Task, groups.Shape

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"path"
 	"slices"
@@ -93,6 +92,9 @@ func match(ctx context.Context, conn *sqlite.Conn, parts map[string]string, set 
 		ctx, cancel = context.WithTimeoutCause(ctx, r.Timeout, errTimeLimit)
 		defer cancel()
 	}
+	if condense(parts, "contact") == nil {
+		parts = nil
+	}
 	m := &matcher{set: set, parts: parts, remotes: make(map[string][]int64), addresses: make(map[string]bool), processes: make(map[int64][]processHit), limit: r.Limit, out: out}
 	if err := m.find(ctx, conn); err != nil {
 		if errors.Is(err, errTimeLimit) {
@@ -105,11 +107,11 @@ func match(ctx context.Context, conn *sqlite.Conn, parts map[string]string, set 
 		"addresses": jsonValue(sortedKeys(m.addresses)), "processes": jsonValue(m.processIDs()),
 	}}
 	if m.parts != nil {
-		byProcess, err := narrowProcesses(ctx, conn, m.parts, slices.Collect(maps.Keys(m.processes)))
+		tables, err := m.tables(ctx, conn, r.Window)
 		if err != nil {
 			return Result{}, err
 		}
-		request.SQL = "WITH " + narrowRemotes(m.remotes).table(m.parts, "by_remote") + ",\n" + byProcess.table(m.parts, "by_process") + matchSQL
+		request.SQL = tables + matchSQL
 		delete(request.Params, "addresses")
 	}
 	result, err := Run(ctx, conn, request, m)
@@ -119,6 +121,37 @@ func match(ctx context.Context, conn *sqlite.Conn, parts map[string]string, set 
 	}
 	result.Rows = m.rows
 	return result, err
+}
+
+// tables returns the tables of matchSQL, over the contacts of what matches.
+func (m *matcher) tables(ctx context.Context, conn *sqlite.Conn, w Window) (string, error) {
+	var sources []Source
+	own := make(map[int]string)
+	for name := range m.parts {
+		sources = append(sources, Source{Conn: conn, Schema: name, Number: segmentIndex(name)})
+		own[segmentIndex(name)] = name
+	}
+	processes := make(map[int64]bool)
+	for id := range m.processes {
+		processes[id] = true
+	}
+	var tables []string
+	for name, choose := range map[string]chooser{
+		"by_remote": func(_ context.Context, s *segmentSource) (*selection, error) {
+			return ofRemotes(m.remotes[s.Schema]), nil
+		},
+		"by_process": chooseProcesses(processes),
+	} {
+		rows, err := contactsOf(ctx, sources, own, w, choose)
+		if err != nil {
+			return "", err
+		}
+		if err := rows.install(conn, "contact_"+name); err != nil {
+			return "", err
+		}
+		tables = append(tables, rows.narrowing().table(condense(m.parts, "contact_"+name), name))
+	}
+	return "WITH " + strings.Join(tables, ",\n"), nil
 }
 
 // errEnough ends a match at its row limit.

@@ -116,32 +116,34 @@ func each(ctx context.Context, conn *sqlite.Conn, sql string, row func([]Value),
 	return err
 }
 
-// Narrow rewrites a canned question so that it reads no more than it must. What it
+// narrow rewrites a canned question so that it reads no more than it must. What it
 // cannot make better it leaves as it is.
-func (c *Canned) Narrow(ctx context.Context, conn *sqlite.Conn, r Request, w Window) (Request, error) {
-	if c.Narrowing == "" {
+func (p *Planned) narrow(ctx context.Context) (Request, error) {
+	r := p.request
+	parts := viewParts(ctx, p.main)
+	if p.canned.Narrowing == "" || parts == nil {
 		return r, nil
 	}
-	parts := viewParts(ctx, conn)
-	if parts == nil {
-		return r, nil
-	}
-	var n narrowing
-	var err error
-	switch c.Narrowing {
-	case "newest":
-		n, err = narrowNewest(ctx, conn, parts, r.Params[LimitParam].Int, w)
-	case "indicator":
-		n, err = narrowIndicator(ctx, conn, parts, string(r.Params["indicator"].Bytes))
-	case "process":
-		n, err = narrowProcess(ctx, conn, parts, r.Params["process"].Int)
-	default:
-		err = fmt.Errorf("narrow query %s: unknown way %q", c.Name, c.Narrowing)
-	}
-	if err != nil || n == nil {
+	if p.canned.Narrowing == "newest" {
+		n, err := narrowNewest(ctx, p.main, parts, r.Params[LimitParam].Int, p.window)
+		if err == nil && n != nil {
+			r.SQL = n.apply(parts, r.SQL)
+		}
 		return r, err
 	}
-	r.SQL = n.apply(parts, r.SQL)
+	parts = condense(parts, "contact")
+	choose, err := p.chooser(ctx)
+	if err != nil || parts == nil || choose == nil {
+		return r, err
+	}
+	rows, err := contactsOf(ctx, p.sources, p.own, p.window, choose)
+	if err != nil {
+		return r, err
+	}
+	if err := rows.install(p.main, "contact"); err != nil {
+		return r, err
+	}
+	r.SQL = rows.narrowing().apply(parts, r.SQL)
 	return r, nil
 }
 
@@ -174,140 +176,6 @@ func narrowNewest(ctx context.Context, conn *sqlite.Conn, parts map[string]strin
 		left -= found
 	}
 	return n, nil
-}
-
-// narrowIndicator keeps the connections to the endpoints that an indicator matches.
-func narrowIndicator(ctx context.Context, conn *sqlite.Conn, parts map[string]string, indicator string) (narrowing, error) {
-	where, params := "address = :p1", []Value{{Kind: Text, Bytes: []byte(indicator)}}
-	port, portErr := strconv.ParseUint(indicator, 10, 63)
-	prefix, isAddress := ParsePrefix(indicator)
-	switch {
-	case portErr == nil && strings.Trim(indicator, "0123456789") == "":
-		where, params = "port = :p1", []Value{{Kind: Integer, Int: int64(port)}}
-	case strings.HasPrefix(indicator, "/") || strings.HasPrefix(indicator, "@"):
-	case isAddress:
-		start := textStart(prefix)
-		where = "(address BETWEEN :p1 AND :p1 || '~' OR address BETWEEN '::ffff:' || :p1 AND '::ffff:' || :p1 || '~') AND family IN (2, 10) AND cidr_match(address, :p2)"
-		params = []Value{{Kind: Text, Bytes: []byte(start)}, {Kind: Text, Bytes: []byte(indicator)}}
-	default:
-		return nil, nil // the question says what is wrong with it
-	}
-	ids := make(map[string][]int64)
-	for segment := range parts {
-		err := each(ctx, conn, `SELECT id FROM `+segment+`.endpoint WHERE `+where, func(row []Value) { ids[segment] = append(ids[segment], row[0].Int) }, params...)
-		if err != nil {
-			return nil, err
-		}
-	}
-	return narrowRemotes(ids), nil
-}
-
-// narrowRemotes keeps the connections to endpoints, by segment.
-func narrowRemotes(ids map[string][]int64) narrowing {
-	n := make(narrowing)
-	for segment, list := range ids {
-		if len(list) > 0 {
-			n[segment] = "c.remote IN (" + joinInts(list) + ")"
-		}
-	}
-	return n
-}
-
-// narrowProcess keeps the connections of a process, named by its pid or id, and of
-// its ancestors and descendants.
-func narrowProcess(ctx context.Context, conn *sqlite.Conn, parts map[string]string, process int64) (narrowing, error) {
-	children, parents, pids := make(map[int64][]int64), make(map[int64]int64), make(map[int64]int64)
-	err := each(ctx, conn, `SELECT DISTINCT process_id, parent_id, pid FROM processes`, func(row []Value) {
-		id := row[0].Int
-		pids[id] = row[2].Int
-		if row[1].Kind == Integer {
-			parents[id] = row[1].Int
-			children[row[1].Int] = append(children[row[1].Int], id)
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	members := make(map[int64]bool)
-	var down func(int64)
-	down = func(id int64) {
-		if members[id] {
-			return
-		}
-		members[id] = true
-		for _, child := range children[id] {
-			down(child)
-		}
-	}
-	var origins []int64
-	for id, pid := range pids {
-		if pid == process || id == process {
-			origins = append(origins, id)
-		}
-	}
-	for _, origin := range origins {
-		down(origin)
-	}
-	for _, origin := range origins {
-		for id, ok := parents[origin]; ok && !members[id]; id, ok = parents[id] {
-			members[id] = true
-		}
-	}
-	list := make([]int64, 0, len(members))
-	for id := range members {
-		list = append(list, id)
-	}
-	slices.Sort(list)
-	return narrowProcesses(ctx, conn, parts, list)
-}
-
-// narrowProcesses keeps the connections of processes. A sealed segment tells in
-// which hours each of their threads connected, so that no other is read.
-func narrowProcesses(ctx context.Context, conn *sqlite.Conn, parts map[string]string, processes []int64) (narrowing, error) {
-	n := make(narrowing)
-	for segment := range parts {
-		var tasks []int64
-		err := each(ctx, conn, `SELECT id FROM `+segment+`.task WHERE process IN (`+joinInts(processes)+`)`, func(row []Value) { tasks = append(tasks, row[0].Int) })
-		if err != nil {
-			return nil, err
-		}
-		if len(tasks) == 0 {
-			continue
-		}
-		condition := "c.task IN (" + joinInts(tasks) + ")"
-		sealed, err := isSealed(ctx, conn, segment)
-		if err != nil {
-			return nil, err
-		}
-		if sealed {
-			spans, err := activeSpans(ctx, conn, segment, tasks)
-			if err != nil {
-				return nil, err
-			}
-			condition = "c.id IN (SELECT x.id FROM json_each('" + spans + "') AS span CROSS JOIN " + segment + ".connection x" +
-				" ON x.id BETWEEN span.value ->> 0 AND span.value ->> 1 WHERE x.task IN (" + joinInts(tasks) + "))"
-		}
-		n[segment] = condition
-	}
-	return n, nil
-}
-
-// activeSpans returns when tasks connected, as JSON: [[from, to], …], apart from
-// each other.
-func activeSpans(ctx context.Context, conn *sqlite.Conn, segment string, tasks []int64) (string, error) {
-	var spans [][2]int64
-	err := each(ctx, conn, `SELECT first_ns, last_ns FROM `+segment+`.activity WHERE task IN (`+joinInts(tasks)+`) ORDER BY first_ns`, func(row []Value) {
-		if last := len(spans) - 1; last >= 0 && row[0].Int <= spans[last][1] {
-			spans[last][1] = max(spans[last][1], row[1].Int)
-			return
-		}
-		spans = append(spans, [2]int64{row[0].Int, row[1].Int})
-	})
-	var texts []string
-	for _, s := range spans {
-		texts = append(texts, fmt.Sprintf("[%d,%d]", s[0], s[1]))
-	}
-	return "[" + strings.Join(texts, ",") + "]", err
 }
 
 // isSealed reports whether a segment has the postings of sealing.

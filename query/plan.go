@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,15 +39,18 @@ func NewPlanned(c *Canned, r Request, w Window, mine, sources []Source) *Planned
 // Plans reports whether a canned query counts over the whole tape, so that more
 // connections make it faster.
 func (c *Canned) Plans() bool {
-	return slices.Contains([]string{"top", "rare", "first-seen", "timeline", "beacons", "fanout"}, c.Name)
+	return slices.Contains([]string{"top", "rare", "first-seen", "timeline", "beacons", "fanout"}, c.Name) || strings.Contains(c.Narrowing, " WHERE ")
 }
+
+// counts reports whether it has a plan of its own.
+func (c *Canned) counts() bool { return c.Plans() && c.Narrowing == "" }
 
 // Run asks the question and writes its answer.
 func (p *Planned) Run(ctx context.Context, out RowWriter) (Result, error) {
-	if p.canned.Plans() && p.main != nil && viewParts(ctx, p.main) != nil {
+	if p.canned.counts() && p.main != nil && viewParts(ctx, p.main) != nil {
 		return p.runPlan(ctx, out)
 	}
-	narrowed, err := p.canned.Narrow(ctx, p.main, p.request, p.window)
+	narrowed, err := p.narrow(ctx)
 	if err != nil {
 		return Result{}, err
 	}
@@ -164,5 +168,7 @@ func intValue(n int64) Value { return Value{Kind: Integer, Int: n} }
 
 // wallText returns a time on the wall clock as the views have it.
 func wallText(ns int64) Value {
-	return textValue(time.Unix(0, ns).UTC().Format(tapeTime))
+	return textValue(wallString(ns))
 }
+
+func wallString(ns int64) string { return time.Unix(0, ns).UTC().Format(tapeTime) }

@@ -83,7 +83,7 @@ func variantsOf(c *Canned) []map[string]string {
 	case "fanout":
 		variants = append(variants, map[string]string{}, map[string]string{"seconds": "600", "addresses": "5", "ports": "5", "all": "true"})
 	case "timeline":
-		variants = append(variants, map[string]string{}, map[string]string{"all": "true"}, map[string]string{"seconds": "600"})
+		variants = append(variants, map[string]string{}, map[string]string{"all": "true"}, map[string]string{"seconds": "600"}, map[string]string{"seconds": "7"})
 	case "who":
 		for _, what := range []string{"198.51.100.66", "10.20.0.0/24", "22", "/run/docker.sock", "@none", "::/0", "::ffff:198.51.100.66", "fe80::1%eth0", "65535"} {
 			variants = append(variants, map[string]string{"indicator": what}, map[string]string{"indicator": what, "port": "443", "all": "true"})
@@ -94,6 +94,14 @@ func variantsOf(c *Canned) []map[string]string {
 		for _, pid := range []string{"1", "354", "999999999"} {
 			variants = append(variants, map[string]string{"process": pid})
 		}
+	case "sockets":
+		variants = append(variants, map[string]string{})
+	case "container":
+		variants = append(variants, map[string]string{}, map[string]string{"id": "a", "all": "true"})
+	case "session":
+		variants = append(variants, map[string]string{}, map[string]string{"loginuid": "1000", "all": "true"})
+	default:
+		variants = append(variants, map[string]string{}, map[string]string{"all": "true"})
 	}
 	return variants
 }

@@ -1,0 +1,149 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// What a question can be about is judged by tables that are small, before contacts are
+// read: which endpoints of a segment, which tasks, which shapes.
+
+// chooser returns what a segment has for a question, nil: nothing.
+type chooser func(context.Context, *segmentSource) (*selection, error)
+
+// chooser returns that of the question, nil when all of it is asked as it is.
+func (p *Planned) chooser(ctx context.Context) (chooser, error) {
+	what, where, _ := strings.Cut(p.canned.Narrowing, " WHERE ")
+	switch what {
+	case "indicator":
+		return chooseIndicator(string(p.request.Params["indicator"].Bytes)), nil
+	case "process":
+		members, err := family(ctx, p.main, p.request.Params["process"].Int)
+		return chooseProcesses(members), err
+	case "processes":
+		processes := make(map[int64]bool)
+		err := each(ctx, p.main, p.canned.tables()+`SELECT DISTINCT process_id FROM processes WHERE `+where, func(row []Value) { processes[row[0].Int] = true })
+		return chooseProcesses(processes), err
+	case "endpoints":
+		remotes := make(map[int64][]int64)
+		err := each(ctx, p.main, p.canned.tables()+`SELECT segment, id FROM endpoints WHERE `+where, func(row []Value) {
+			remotes[row[0].Int] = append(remotes[row[0].Int], row[1].Int)
+		})
+		return func(_ context.Context, s *segmentSource) (*selection, error) {
+			return ofRemotes(remotes[int64(s.Number)]), nil
+		}, err
+	case "tasks":
+		return func(ctx context.Context, s *segmentSource) (*selection, error) {
+			tasks, err := s.list(ctx, `SELECT t.id FROM `+s.Schema+`.task t JOIN `+s.Schema+`.process p ON p.id = t.process WHERE `+where)
+			return ofTasks(tasks), err
+		}, nil
+	case "shapes":
+		return func(context.Context, *segmentSource) (*selection, error) { return &selection{shapes: where}, nil }, nil
+	}
+	return nil, fmt.Errorf("narrow query %s: unknown way %q", p.canned.Name, p.canned.Narrowing)
+}
+
+// tables returns the common table expressions of a query: what stands before its last
+// SELECT that begins a line.
+func (c *Canned) tables() string {
+	return c.Source[:max(0, strings.LastIndex(c.Source, "\nSELECT\n"))] + "\n"
+}
+
+func ofRemotes(remotes []int64) *selection {
+	if len(remotes) == 0 {
+		return nil
+	}
+	return &selection{remotes: remotes}
+}
+
+func ofTasks(tasks []int64) *selection {
+	if len(tasks) == 0 {
+		return nil
+	}
+	return &selection{tasks: tasks}
+}
+
+// list returns the ids that a question of our own gives.
+func (s *segmentSource) list(ctx context.Context, sql string, params ...Value) ([]int64, error) {
+	var ids []int64
+	err := each(ctx, s.Conn, sql, func(row []Value) { ids = append(ids, row[0].Int) }, params...)
+	return ids, err
+}
+
+// chooseIndicator chooses the endpoints that an indicator matches.
+func chooseIndicator(indicator string) chooser {
+	where, params := "address = :p1", []Value{{Kind: Text, Bytes: []byte(indicator)}}
+	port, portErr := strconv.ParseUint(indicator, 10, 63)
+	prefix, isAddress := ParsePrefix(indicator)
+	switch {
+	case portErr == nil && strings.Trim(indicator, "0123456789") == "":
+		where, params = "port = :p1", []Value{{Kind: Integer, Int: int64(port)}}
+	case strings.HasPrefix(indicator, "/") || strings.HasPrefix(indicator, "@"):
+	case isAddress:
+		start := textStart(prefix)
+		where = "(address BETWEEN :p1 AND :p1 || '~' OR address BETWEEN '::ffff:' || :p1 AND '::ffff:' || :p1 || '~') AND family IN (2, 10) AND cidr_match(address, :p2)"
+		params = []Value{{Kind: Text, Bytes: []byte(start)}, {Kind: Text, Bytes: []byte(indicator)}}
+	default:
+		return nil // the question says what is wrong with it
+	}
+	return func(ctx context.Context, s *segmentSource) (*selection, error) {
+		remotes, err := s.list(ctx, `SELECT id FROM `+s.Schema+`.endpoint WHERE `+where, params...)
+		return ofRemotes(remotes), err
+	}
+}
+
+// chooseProcesses chooses the tasks of processes.
+func chooseProcesses(processes map[int64]bool) chooser {
+	return func(ctx context.Context, s *segmentSource) (*selection, error) {
+		var tasks []int64
+		err := scan(ctx, s.Conn, `SELECT id, process FROM `+s.Schema+`.task`, func(row *sqlite.Stmt) {
+			if processes[row.ColumnInt64(1)] {
+				tasks = append(tasks, row.ColumnInt64(0))
+			}
+		})
+		return ofTasks(tasks), err
+	}
+}
+
+// family returns a process, named by its pid or id, and its ancestors and descendants.
+func family(ctx context.Context, conn *sqlite.Conn, process int64) (map[int64]bool, error) {
+	children, parents, pids := make(map[int64][]int64), make(map[int64]int64), make(map[int64]int64)
+	err := each(ctx, conn, `SELECT DISTINCT process_id, parent_id, pid FROM processes`, func(row []Value) {
+		id := row[0].Int
+		pids[id] = row[2].Int
+		if row[1].Kind == Integer {
+			parents[id] = row[1].Int
+			children[row[1].Int] = append(children[row[1].Int], id)
+		}
+	})
+	members := make(map[int64]bool)
+	var down func(int64)
+	down = func(id int64) {
+		if members[id] {
+			return
+		}
+		members[id] = true
+		for _, child := range children[id] {
+			down(child)
+		}
+	}
+	var origins []int64
+	for id, pid := range pids {
+		if pid == process || id == process {
+			origins = append(origins, id)
+		}
+	}
+	for _, origin := range origins {
+		down(origin)
+	}
+	for _, origin := range origins {
+		for id, ok := parents[origin]; ok && !members[id]; id, ok = parents[id] {
+			members[id] = true
+		}
+	}
+	return members, err
+}
