@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -126,6 +127,8 @@ func (t *Tape) find(path string) ([]string, error) {
 // out; when none is left, its error is returned.
 func (t *Tape) prepare(names []string, copies string) error {
 	var next *openSegment
+	ready, wait := prepareAhead(names[max(0, len(names)-maxAttached):], copies)
+	defer wait()
 	for i := len(names) - 1; i >= 0; i-- {
 		if len(t.segs) == maxAttached {
 			t.leftOut = append(t.leftOut, LeftOut{Path: names[i],
@@ -137,7 +140,11 @@ func (t *Tape) prepare(names []string, copies string) error {
 			limit = next.counts
 		}
 		begun := i == len(names)-1 && i > 0 && unborn(names[i]) // asked first: it may be born while it is read
-		seg, err := prepareSegment(names[i], copies, limit)
+		prepare, isAhead := ready[names[i]]
+		if !isAhead {
+			prepare = func() (*openSegment, error) { return prepareSegment(names[i], copies, limit) }
+		}
+		seg, err := prepare()
 		if begun && errors.Is(err, ErrNotSegment) {
 			continue
 		}
@@ -156,6 +163,27 @@ func (t *Tape) prepare(names []string, copies string) error {
 		seg.schema = fmt.Sprintf("s%d", i+1)
 	}
 	return nil
+}
+
+// prepareAhead prepares segments from the other end meanwhile: those that need no copy,
+// whose commits all count. wait waits until nothing is done any more.
+func prepareAhead(names []string, copies string) (ready map[string]func() (*openSegment, error), wait func()) {
+	ready = map[string]func() (*openSegment, error){}
+	done := make(chan struct{})
+	var order []func() (*openSegment, error)
+	for _, name := range names {
+		if !needsSnapshot(name) {
+			ready[name] = sync.OnceValues(func() (*openSegment, error) { return prepareSegment(name, copies, -1) })
+			order = append(order, ready[name])
+		}
+	}
+	go func() {
+		defer close(done)
+		for _, prepare := range order {
+			prepare() // whoever needs it gets the error too
+		}
+	}()
+	return ready, func() { <-done }
 }
 
 // unborn reports whether a file has the mode with which a recorder begins one.

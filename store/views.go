@@ -2,18 +2,15 @@ package store
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 )
 
 // Readers do not use the views that are in the files of a tape: they make their
-// own, over the tables of every attached segment, from the same text.
+// own, over the tables of every attached segment, from the same text, in which a name
+// after FROM or JOIN is a table and nothing else.
 
 // publicViews are the public schema.
 var publicViews = []string{"connections", "processes", "endpoints", "gaps", "segments"}
-
-// tableName matches a table in the migrations: what follows FROM or JOIN.
-var tableName = regexp.MustCompile(`\b(FROM|JOIN) ([a-z_]+)\b`)
 
 // tempView returns the statement that makes view name over the segments, oldest
 // first, of the rows for which where holds ("" of all). The condition is part of
@@ -26,7 +23,7 @@ func tempView(name string, schemas []map[string]string, segs []*openSegment, whe
 		if !ok {
 			return "", fmt.Errorf("find view %s in schema version %d", name, seg.info.SchemaVersion)
 		}
-		body = tableName.ReplaceAllString(body, "$1 "+seg.schema+".$2")
+		body = strings.NewReplacer("FROM ", "FROM "+seg.schema+".", "JOIN ", "JOIN "+seg.schema+".").Replace(body)
 		if name == "gaps" && i+1 < len(segs) {
 			// What an earlier segment left open ended when the next one began.
 			body = strings.ReplaceAll(body, "g.to_ns", fmt.Sprintf("coalesce(g.to_ns, %d)", segs[i+1].created))

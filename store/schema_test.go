@@ -1,0 +1,75 @@
+package store
+
+import (
+	"maps"
+	"regexp"
+	"strings"
+	"testing"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/conntape/conntape/migrations"
+)
+
+// The schema that segments are held to is the one that SQLite makes of the
+// migrations.
+func TestSchemaIsWhatSQLiteMakes(t *testing.T) {
+	for version := 1; version <= migrations.Version; version++ {
+		script, err := migrations.Script(version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seal, err := migrations.SealScript(version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, script := range []string{script, script + seal} {
+			conn, err := sqlite.OpenConn(":memory:", sqlite.OpenReadWrite|sqlite.OpenCreate)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := sqlitex.ExecuteScript(conn, script, nil); err != nil {
+				t.Fatal(err)
+			}
+			made := map[string]string{}
+			if err := execOn(conn, func(s *sqlite.Stmt) error {
+				made[s.ColumnText(0)] = s.ColumnText(1)
+				return nil
+			}, "SELECT name, coalesce(sql, '') FROM sqlite_schema"); err != nil {
+				t.Fatal(err)
+			}
+			conn.Close()
+			if got := schemaOf(script); len(made) < 10 || !maps.Equal(got, made) {
+				t.Errorf("version %d: %d objects, not %d", version, len(got), len(made))
+				for name, sql := range made {
+					if got[name] != sql {
+						t.Errorf("%s: got\n%q, not\n%q", name, got[name], sql)
+					}
+				}
+			}
+		}
+	}
+}
+
+// In a view a table follows FROM and JOIN, whatever else stands there, or readers
+// could not put the name of a segment before it.
+func TestViewsNameTables(t *testing.T) {
+	for version := 1; version <= migrations.Version; version++ {
+		schema, err := expectedSchema(version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, view := range publicViews {
+			words := regexp.MustCompile(`(?:FROM|JOIN)\b\s*(\S*)`).FindAllStringSubmatch(schema[view], -1)
+			if len(words) == 0 {
+				t.Errorf("%s reads nothing", view)
+			}
+			for _, m := range words {
+				if !strings.HasPrefix(schema[strings.TrimRight(m[1], ")")], "CREATE TABLE ") || !strings.Contains("FROM JOIN ", m[0][:5]) {
+					t.Errorf("%s: %q is no table", view, m[0])
+				}
+			}
+		}
+	}
+}
