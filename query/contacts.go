@@ -132,14 +132,23 @@ func (s *segmentSource) postings(ctx context.Context, where string, from, to int
 	return err
 }
 
+// scratch returns room for the connections of a list, the same again and again.
+func (s *segmentSource) scratch() (ids, counts []int64) {
+	if s.ids == nil {
+		s.ids, s.counts = make([]int64, posting.MostBytes), make([]int64, posting.MostBytes)
+	}
+	return s.ids, s.counts
+}
+
 // unpack hands over the contacts of a list.
 func (s *segmentSource) unpack(remote int64, list func() []byte, from, to int64, reader contactReader) error {
-	c := contact{remote: s.remotes.of(remote), remoteID: remote}
+	c := &s.contact
+	c.remote, c.remoteID = s.remotes.of(remote), remote
 	if c.remote < 0 {
 		return nil
 	}
 	groups := posting.NewReader(list())
-	var ids, counts [posting.MostBytes]int64
+	ids, counts := s.scratch()
 	for groups.Next() {
 		c.taskID, c.shapeID = groups.Task, groups.Shape
 		c.task, c.shape = s.tasks.of(groups.Task), s.shapes.of(groups.Shape)
@@ -166,7 +175,7 @@ func (s *segmentSource) unpack(remote int64, list func() []byte, from, to int64,
 		if c.n != int64(rows) {
 			c.counts = counts[:rows]
 		}
-		if err := reader.take(s, &c); err != nil {
+		if err := reader.take(s, c); err != nil {
 			return err
 		}
 	}

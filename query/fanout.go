@@ -63,7 +63,8 @@ type fanout struct {
 type fanoutReader struct {
 	*fanout
 	segment     *segmentSource
-	first, last int64 // slots of this run
+	first, last int64      // slots of this run
+	others      [][2]int64 // those of other segments that lie between
 	ids         []int64
 	attempts    []attempts
 	counts      []uint32 // endpoints by slot, of one process
@@ -73,7 +74,12 @@ type fanoutReader struct {
 
 func (f *fanoutReader) begin(s *segmentSource, first, last int64) {
 	f.segment, f.first, f.last = s, first/f.half, last/f.half
-	f.ids, f.attempts = f.ids[:0], f.attempts[:0]
+	f.ids, f.attempts, f.others = f.ids[:0], f.attempts[:0], f.others[:0]
+	for _, other := range f.segments {
+		if from, to := other.first/f.half-1, other.last/f.half+1; other != s && to > f.first+1 && from < f.last-1 {
+			f.others = append(f.others, [2]int64{from, to})
+		}
+	}
 }
 
 func (f *fanoutReader) take(s *segmentSource, c *contact) error {
@@ -92,7 +98,7 @@ func (f *fanoutReader) take(s *segmentSource, c *contact) error {
 
 // end looks at the run, process by process.
 func (f *fanoutReader) end(*segmentSource) error {
-	slices.SortStableFunc(f.attempts, func(a, b attempts) int { return cmp.Compare(a.process, b.process) })
+	slices.SortFunc(f.attempts, func(a, b attempts) int { return cmp.Compare(a.process, b.process) })
 	if span := uint64(f.last - f.first); span < mostSlots && uint64(len(f.counts)) < span+2 {
 		f.counts = make([]uint32, span+2)
 	}
@@ -178,8 +184,8 @@ func (f *fanoutReader) isBorder(slot int64) bool {
 	if slot <= f.first+1 || slot >= f.last-1 {
 		return true
 	}
-	for _, other := range f.segments {
-		if other != f.segment && slot >= other.first/f.half-1 && slot <= other.last/f.half+1 {
+	for _, other := range f.others {
+		if slot >= other[0] && slot <= other[1] {
 			return true
 		}
 	}

@@ -47,3 +47,53 @@ func (t *pairTable) grow() {
 		*t.find(key) = pairSlot{key, int32(i + 1)}
 	}
 }
+
+// pairSet is a set of pairs of numbers below two bounds: a bit for each that there can
+// be, or, where those are too many, a table of those that there are.
+type pairSet struct {
+	width int32
+	bits  []uint64
+	table pairTable
+}
+
+// mostPairs is for how many pairs there may be a bit: 8 MB of them.
+const mostPairs = 1 << 26
+
+func newPairSet(height, width int) *pairSet {
+	s := &pairSet{width: int32(width)}
+	if int64(height)*int64(width) <= mostPairs {
+		s.bits = make([]uint64, (height*width+63)/64)
+	}
+	return s
+}
+
+func (s *pairSet) add(a, b int32) {
+	if s.bits == nil {
+		s.table.add(pairOf(a, b))
+		return
+	}
+	at := uint(a)*uint(s.width) + uint(b)
+	s.bits[at/64] |= 1 << (at % 64)
+}
+
+// merge adds what another set of the same bounds has.
+func (s *pairSet) merge(other *pairSet) {
+	for i, word := range other.bits {
+		s.bits[i] |= word
+	}
+	for _, key := range other.table.keys {
+		s.table.add(key)
+	}
+}
+
+// each calls f with the first number of each pair.
+func (s *pairSet) each(f func(a int32)) {
+	for i, word := range s.bits {
+		for ; word != 0; word &= word - 1 {
+			f(int32((i*64 + bits.TrailingZeros64(word)) / int(s.width)))
+		}
+	}
+	for _, key := range s.table.keys {
+		f(int32(key >> 32))
+	}
+}

@@ -32,6 +32,9 @@ type segmentSource struct {
 	task                   []task  // by number
 	place                  []int32 // of the tape, by number of the remote
 	shape                  []shape
+
+	contact     contact // that was unpacked last, and room for it
+	ids, counts []int64
 }
 
 // clockRow says that from this id on the wall clock is that much ahead.

@@ -72,7 +72,8 @@ type topReader struct {
 	*reading
 	names            *topNames
 	rows             []topRow
-	programs, places pairTable // of a name
+	last             []int32  // of a name: the place that came last, counted from 1
+	programs, places *pairSet // of a name
 }
 
 func (t *topReader) begin(*segmentSource, int64, int64) {}
@@ -103,8 +104,11 @@ func (t *topReader) take(s *segmentSource, c *contact) error {
 		row.failed += c.n
 	}
 	row.firstWall, row.lastWall = min(row.firstWall, first), max(row.lastWall, last)
-	t.programs.add(pairOf(name, t.programOf[who]))
-	t.places.add(pairOf(name, t.names.place[to]))
+	t.programs.add(name, t.programOf[who])
+	if to := t.names.place[to]; t.last[name] != to+1 {
+		t.last[name] = to + 1
+		t.places.add(name, to)
+	}
 	return nil
 }
 
@@ -123,18 +127,18 @@ func (t *topReader) merge(other *topReader) {
 		row.failed += from.failed
 		row.firstWall, row.lastWall = min(row.firstWall, from.firstWall), max(row.lastWall, from.lastWall)
 	}
-	for _, key := range other.programs.keys {
-		t.programs.add(key)
-	}
-	for _, key := range other.places.keys {
-		t.places.add(key)
-	}
+	t.programs.merge(other.programs)
+	t.places.merge(other.places)
 }
 
 // top writes what canned/top.sql says.
 func (p *Planned) top(ctx context.Context, r *reading, out RowWriter) (Result, error) {
 	names := newTopNames(r, p.text("by"))
-	newTop := func() *topReader { return &topReader{reading: r, names: names, rows: make([]topRow, len(names.list))} }
+	newTop := func() *topReader {
+		n := len(names.list)
+		return &topReader{reading: r, names: names, rows: make([]topRow, n), last: make([]int32, n),
+			programs: newPairSet(n, len(r.programs.list)), places: newPairSet(n, len(r.places))}
+	}
 	var readers collected[*topReader]
 	if err := r.contacts(ctx, func() contactReader { return readers.add(newTop()) }); err != nil {
 		return Result{}, p.explainLimit(ctx, err)
@@ -143,12 +147,8 @@ func (p *Planned) top(ctx context.Context, r *reading, out RowWriter) (Result, e
 	for _, other := range readers.list {
 		t.merge(other)
 	}
-	for _, key := range t.programs.keys {
-		t.rows[key>>32].programs++
-	}
-	for _, key := range t.places.keys {
-		t.rows[key>>32].places++
-	}
+	t.programs.each(func(name int32) { t.rows[name].programs++ })
+	t.places.each(func(name int32) { t.rows[name].places++ })
 	var shown []int
 	var total, most int64
 	for i, row := range t.rows {
