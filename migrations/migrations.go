@@ -48,7 +48,7 @@ func Script(version int) (string, error) {
 	return script, nil
 }
 
-// SealScript returns the SQL that makes the tables and indexes which sealing adds
+// SealScript returns the SQL that makes the tables which sealing adds
 // to a segment of the given version.
 func SealScript(version int) (string, error) {
 	if version < 1 || version > Version {

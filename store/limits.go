@@ -42,12 +42,13 @@ const (
 const segmentsInBudget = 8
 
 // What sealing does to the size of a segment, in percent of what it was: what it
-// adds (29 bytes a connection become 46), and what it takes meanwhile, beside that,
-// which is the copy that it works on and the temporary file in which the index is
-// sorted. What is small has at least sealingFloor.
+// adds (29 bytes a connection become 37, and 43 when each is of other parties than
+// those around it), and what it takes meanwhile, beside that, which is the copy that
+// it works on and the temporary file in which the index is sorted. What is small has
+// at least sealingFloor.
 const (
-	sealedPercent  = 160
-	sealingPercent = 100 + 90
+	sealedPercent  = 150
+	sealingPercent = 100 + 60
 	sealingFloor   = 128 << 10
 )
 

@@ -2,6 +2,8 @@ package store
 
 import (
 	"cmp"
+	"errors"
+	"os"
 	"slices"
 
 	"zombiezen.com/go/sqlite"
@@ -9,33 +11,89 @@ import (
 	"github.com/conntape/conntape/store/posting"
 )
 
-// The index of a sealed segment: for each endpoint its connections, and for each
-// task its endpoints. It is made of the rows alone, in their order, so that the
-// same rows make the same bytes, and in the order of its own keys, so that its
-// pages are full.
+// What sealing adds: for each endpoint its connections, for each task its endpoints,
+// and the sum of all. It is made of the rows alone, so that the same rows make the
+// same bytes, and in the order of its own keys, so that its pages are full.
 
-// connectsOf is how many connects a row stands for, with table repeat as r. The
-// recorder counts from 1 on, in 32 bits; in a file that was tampered with, a row
-// could say anything.
-const connectsOf = `min(max(coalesce(r.count, 1), 1), 4294967295)`
+// sealFormat is the version of what sealing adds.
+const sealFormat = 1
 
-// packPostings fills the tables posting and reach, which are empty. SQLite sorts,
-// in a temporary file when it is much.
-func packPostings(conn *sqlite.Conn) error {
+// mostSorted bounds the memory for sorting, which is 6 MiB.
+const mostSorted = 1 << 17
+
+// connectsOfRow is how many connects a row stands for. The recorder counts from 1
+// on, in 32 bits; in a file that was tampered with, a row could say anything.
+func connectsOfRow(count int64) int64 { return min(max(count, 1), 1<<32-1) }
+
+// pack fills the tables that sealing adds, which are empty. What does not fit into
+// memory is sorted in a file in scratch.
+func pack(conn *sqlite.Conn, scratch string) (err error) {
+	s := posting.NewSorter(mostSorted, func() (posting.File, error) { return unnamedFile(scratch) })
+	defer func() { err = errors.Join(err, s.Close()) }()
+	repeats, err := newRepeatCursor(conn, "")
+	if err != nil {
+		return err
+	}
+	defer repeats.close()
+	var total span
+	err = execOn(conn, func(q *sqlite.Stmt) error {
+		id := q.ColumnInt64(0)
+		count, _, err := repeats.find(id)
+		if err != nil {
+			return err
+		}
+		r := posting.Row{Remote: q.ColumnInt64(1), Task: q.ColumnInt64(2), Shape: q.ColumnInt64(3), ID: id, Connects: connectsOfRow(count)}
+		total.add(id, r.Connects)
+		return s.Add(r)
+	}, `SELECT id, remote, task, shape FROM connection NOT INDEXED ORDER BY id`)
+	if err != nil {
+		return err
+	}
 	b, err := postingsInto(conn)
 	if err != nil {
 		return err
 	}
-	err = execOn(conn, func(q *sqlite.Stmt) error {
-		return b.Add(posting.Row{Remote: q.ColumnInt64(0), Task: q.ColumnInt64(1), Shape: q.ColumnInt64(2), ID: q.ColumnInt64(3), Connects: q.ColumnInt64(4)})
-	}, `SELECT c.remote, c.task, c.shape, c.id, `+connectsOf+` FROM connection c NOT INDEXED LEFT JOIN repeat r ON r.id = c.id ORDER BY 1, 2, 3, 4`)
-	if err != nil {
+	if err := s.Each(b.Add); err != nil {
 		return err
 	}
 	if err := b.Flush(); err != nil {
 		return err
 	}
-	return packReach(conn)
+	if err := packReach(conn); err != nil {
+		return err
+	}
+	var first, last any
+	if total.rows > 0 {
+		first, last = total.first, total.last
+	}
+	return execOn(conn, nil, `INSERT INTO seal (id, format, rows, connects, first_ns, last_ns) VALUES (1, ?, ?, ?, ?, ?)`,
+		sealFormat, total.rows, total.connects, first, last)
+}
+
+// span counts rows.
+type span struct{ rows, connects, first, last int64 }
+
+// add takes a row.
+func (s *span) add(id, connects int64) {
+	if s.rows == 0 {
+		s.first, s.last = id, id
+	}
+	s.rows++
+	s.connects += connects
+	s.first, s.last = min(s.first, id), max(s.last, id)
+}
+
+// unnamedFile makes a file in dir of which nothing is left once it is closed.
+func unnamedFile(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, ".sort-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // postingsInto returns what packs rows into the table posting.

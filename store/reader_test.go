@@ -112,18 +112,13 @@ func TestPlans(t *testing.T) {
 			// Over several segments, only when what is sorted by is among the columns.
 			"SELECT time_ns, exe FROM connections ORDER BY time_ns DESC LIMIT 50": "SCAN c",
 			"SELECT max(time_ns) FROM connections WHERE time_ns BETWEEN 5 AND 9":  "SEARCH c USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
-			// In sealed segments by index, in the one that is not by what is recorded.
-			"SELECT time FROM connections WHERE remote_address = '192.0.2.1'": "SEARCH e USING COVERING INDEX sqlite_autoindex_endpoint_1 (address=?)\nSEARCH c USING INDEX connection_remote (remote=?)",
-			"SELECT time FROM connections WHERE exe = '/usr/bin/curl'":        "SCAN c",
-			"SELECT * FROM endpoints WHERE address = '192.0.2.1'":             "INDEX sqlite_autoindex_endpoint_1 (address=?)",
+			// What they are about is in the postings, which SQLite does not know.
+			"SELECT time FROM connections WHERE exe = '/usr/bin/curl'": "SCAN c",
+			"SELECT * FROM endpoints WHERE address = '192.0.2.1'":      "INDEX sqlite_autoindex_endpoint_1 (address=?)",
 		} {
 			got := plan(query)
-			times := segments
-			if strings.Contains(want, "connection_remote") {
-				times--
-			}
-			if strings.Count(got, want) != times {
-				t.Errorf("%d segments: %s\nwant %d times %q in\n%s", segments, query, times, want, got)
+			if strings.Count(got, want) != segments {
+				t.Errorf("%d segments: %s\nwant %d times %q in\n%s", segments, query, segments, want, got)
 			}
 			for _, bad := range []string{"AUTOMATIC", "TEMP B-TREE FOR ORDER BY"} {
 				if strings.Contains(got, bad) {

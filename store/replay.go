@@ -105,15 +105,14 @@ const replayColumns = "SELECT id, task, remote, shape, local, fd, cookie FROM "
 // rows reads the connections, and beside them how often each was, in one pass
 // over either table.
 func (r *replay) rows() error {
-	repeats := repeatCursor{}
-	var err error
-	if repeats.stmt, err = r.conn.Prepare("SELECT id, count, last_ns FROM " + r.db + "repeat ORDER BY id"); err != nil {
+	repeats, err := newRepeatCursor(r.conn, r.db)
+	if err != nil {
 		return err
 	}
-	defer repeats.stmt.Reset()
-	err = execOn(r.conn, func(q *sqlite.Stmt) error {
+	defer repeats.close()
+	err = execOn(r.conn, func(q *sqlite.Stmt) (err error) {
 		row := scanRow(q)
-		if err := repeats.find(&row); err != nil {
+		if row.count, row.last, err = repeats.find(row.id); err != nil {
 			return err
 		}
 		r.row(&row)
@@ -155,22 +154,30 @@ type repeatCursor struct {
 	id, count, last int64
 }
 
-// find gives a row what the table has of it. Rows come in the order of id.
-func (c *repeatCursor) find(row *storedRow) error {
-	for !c.done && (!c.begun || c.id < row.id) {
+func newRepeatCursor(conn *sqlite.Conn, db string) (*repeatCursor, error) {
+	stmt, err := conn.Prepare("SELECT id, count, last_ns FROM " + db + "repeat ORDER BY id")
+	return &repeatCursor{stmt: stmt}, err
+}
+
+func (c *repeatCursor) close() { c.stmt.Reset() }
+
+// find returns what the table has of a connection: 1 and 0 when nothing. They are
+// asked for in the order of id.
+func (c *repeatCursor) find(id int64) (count, last int64, err error) {
+	for !c.done && (!c.begun || c.id < id) {
 		more, err := c.stmt.Step()
 		if err != nil {
-			return err
+			return 0, 0, err
 		}
 		c.begun, c.done = true, !more
 		if more {
 			c.id, c.count, c.last = c.stmt.ColumnInt64(0), c.stmt.ColumnInt64(1), c.stmt.ColumnInt64(2)
 		}
 	}
-	if !c.done && c.id == row.id {
-		row.count, row.last = c.count, c.last
+	if !c.done && c.id == id {
+		return c.count, c.last, nil
 	}
-	return nil
+	return 1, 0, nil
 }
 
 // follow digests a row, if it was written with those around it. Those of batches

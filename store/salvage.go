@@ -124,8 +124,8 @@ func salvageInto(pages *pageFile, from, to string) (_ *Salvaged, err error) {
 	if err := execOn(conn, nil, "COMMIT"); err != nil {
 		return nil, err
 	}
-	if err := addSeal(conn, migrations.Version); err != nil {
-		return nil, fmt.Errorf("build indexes and summaries: %w", err)
+	if err := addSeal(conn, migrations.Version, filepath.Dir(to)); err != nil {
+		return nil, fmt.Errorf("build index: %w", err)
 	}
 	return s.result, checkIntegrity(conn)
 }

@@ -17,7 +17,7 @@ import (
 
 // Sealing turns a segment that takes no more batches into one that is never
 // written again. The recorded file is only closed: its WAL emptied, its state
-// written. Indexes and summaries are built in a copy, which is checked as a whole,
+// written. The index is built in a copy, which is checked as a whole,
 // made durable, and takes the name of the file. So whatever fails leaves either
 // the segment as it was recorded or the sealed one; a reader sees one or the
 // other; and since the copy depends on the closed file alone, sealing that was
@@ -150,8 +150,8 @@ func (w *Writer) build(s *stored) error {
 	return syncDir(w.dir)
 }
 
-// buildSealed adds indexes and summaries to a database that nobody else has, and
-// checks the whole of it. What SQLite sorts on the way goes to a file in scratch.
+// buildSealed adds the index to a database that nobody else has, and
+// checks the whole of it. What is sorted on the way goes to a file in scratch.
 func buildSealed(path, scratch string, stop <-chan struct{}) (err error) {
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
 	if err != nil {
@@ -166,10 +166,8 @@ func buildSealed(path, scratch string, stop <-chan struct{}) (err error) {
 		"PRAGMA locking_mode = EXCLUSIVE",
 		"PRAGMA trusted_schema = OFF",
 		"PRAGMA cell_size_check = ON",
-		"PRAGMA cache_size = -16384",
-		"PRAGMA temp_store = FILE",
-		"PRAGMA temp_store_directory = '" + quoted(scratch) + "'",
-		"PRAGMA synchronous = OFF", // it is synced as a whole
+		"PRAGMA cache_size = -4096", // it is written from left to right
+		"PRAGMA synchronous = OFF",  // it is synced as a whole
 		"PRAGMA journal_mode = DELETE",
 		"PRAGMA journal_mode = OFF", // a copy that is not finished is thrown away
 	} {
@@ -184,14 +182,15 @@ func buildSealed(path, scratch string, stop <-chan struct{}) (err error) {
 	if err := checkSchema(conn, "main", version); err != nil {
 		return err
 	}
-	if err := addSeal(conn, version); err != nil {
-		return fmt.Errorf("build indexes and summaries: %w", err)
+	if err := addSeal(conn, version, scratch); err != nil {
+		return fmt.Errorf("build index: %w", err)
 	}
 	return checkIntegrity(conn)
 }
 
-// addSeal makes and fills what sealing adds to a segment of that version.
-func addSeal(conn *sqlite.Conn, version int) error {
+// addSeal makes and fills what sealing adds to a segment of that version. A file
+// that it needs meanwhile is in scratch.
+func addSeal(conn *sqlite.Conn, version int, scratch string) error {
 	script, err := migrations.SealScript(version)
 	if err != nil {
 		return err
@@ -205,11 +204,8 @@ func addSeal(conn *sqlite.Conn, version int) error {
 	if err := execOn(conn, nil, "DELETE FROM block"); err != nil {
 		return err
 	}
-	if err := summarize(conn); err != nil {
+	if err := pack(conn, scratch); err != nil {
 		return err
-	}
-	if err := packPostings(conn); err != nil {
-		return fmt.Errorf("index connections: %w", err)
 	}
 	return execOn(conn, nil, "COMMIT")
 }

@@ -18,31 +18,22 @@ import (
 
 // rowSum is a sum over rows in any order.
 type rowSum struct {
-	seed          maphash.Seed
-	rows          int64
-	sum, connects uint64
-	first, last   int64
+	seed maphash.Seed
+	sum  uint64
+	span
 }
 
-func (s *rowSum) add(remote, task, shape, id, connects int64) {
+func (s *rowSum) addRow(remote, task, shape, id, connects int64) {
 	var b [40]byte
 	for i, v := range [...]int64{remote, task, shape, id, connects} {
 		binary.LittleEndian.PutUint64(b[i*8:], uint64(v))
 	}
 	s.sum += maphash.Bytes(s.seed, b[:])
-	if s.rows == 0 {
-		s.first, s.last = id, id
-	}
-	s.rows++
-	s.connects += uint64(connects)
-	s.first, s.last = min(s.first, id), max(s.last, id)
+	s.span.add(id, connects)
 }
 
 // addPair takes a thread and an endpoint that it connected to.
-func (s *rowSum) addPair(task, remote int64) { s.add(remote, task, 0, 0, 0) }
-
-// connectsOfRow is what sealing takes for a count: see connectsOf.
-func connectsOfRow(count int64) int64 { return min(max(count, 1), 1<<32-1) }
+func (s *rowSum) addPair(task, remote int64) { s.addRow(remote, task, 0, 0, 0) }
 
 // errNotPacked says that an index is not what sealing makes of any rows.
 var errNotPacked = errors.New("not as it is made")
@@ -103,7 +94,7 @@ func readPostings(conn *sqlite.Conn, rows, pairs *rowSum) error {
 					}
 					some = true
 				}
-				rows.add(part.Remote, r.Task, r.Shape, id, connects)
+				rows.addRow(part.Remote, r.Task, r.Shape, id, connects)
 			}
 		}
 		again.read = part
@@ -185,18 +176,17 @@ func (s *segmentVerifier) checkIndex(conn *sqlite.Conn, rows *rowSum) error {
 
 // checkSeal compares what the seal says of the rows.
 func (s *segmentVerifier) checkSeal(conn *sqlite.Conn, rows *rowSum) error {
-	type line struct{ rows, connects, first, last int64 }
-	var said []line
+	var said []span
 	err := execOn(conn, func(q *sqlite.Stmt) error {
 		if q.ColumnInt64(0) == sealFormat {
-			said = append(said, line{q.ColumnInt64(1), q.ColumnInt64(2), q.ColumnInt64(3), q.ColumnInt64(4)})
+			said = append(said, span{q.ColumnInt64(1), q.ColumnInt64(2), q.ColumnInt64(3), q.ColumnInt64(4)})
 		}
 		return nil
 	}, `SELECT format, rows, connects, coalesce(first_ns, 0), coalesce(last_ns, 0) FROM seal`)
 	if err != nil {
 		return err
 	}
-	if len(said) != 1 || said[0] != (line{rows.rows, int64(rows.connects), rows.first, rows.last}) {
+	if len(said) != 1 || said[0] != rows.span {
 		s.fail(s.rightUntil(), "its summary seal does not agree with its rows")
 	}
 	return nil
