@@ -21,8 +21,8 @@ type idleRun struct {
 	OtherExecs int     // processes that others started meanwhile
 }
 
-// idleSettle lets the work of starting, and the first garbage collection, be over.
-const idleSettle = 5 * time.Second
+// idleSettle lets the work of starting be over, and the recorder find out that nobody connects.
+const idleSettle = 10 * time.Second
 
 func measureIdle(ctx context.Context, r *rig, length time.Duration) (run idleRun, err error) {
 	rec, err := r.record(ctx)

@@ -237,7 +237,7 @@ func (r *report) rest(p *printer) {
 	if i := r.Idle; i.For > 0 {
 		p.line("## Idle")
 		p.line("")
-		p.line("%.0f s, from 5 s after the start. The host was not quite idle: %d processes or threads were started meanwhile. The recorder: %s.", i.For.Seconds(), i.OtherExecs, i.Host)
+		p.line("%.0f s, from %.0f s after the start. The host was not quite idle: %d processes or threads were started meanwhile. The recorder: %s.", i.For.Seconds(), idleSettle.Seconds(), i.OtherExecs, i.Host)
 		p.line("")
 	}
 }

@@ -200,7 +200,7 @@ static __always_inline void begin_reissue(struct attempt *a, struct sock *sk)
 
 static __always_inline void send_now(struct attempt *a)
 {
-	count(COUNT_SEEN);
+	count_seen();
 	send_connect(&a->record);
 }
 
@@ -290,7 +290,7 @@ static __always_inline void park(struct attempt *a, struct attempt *stack)
 	__u32 tid = a->record.c.tid;
 	__u8 one = 1;
 
-	count(COUNT_SEEN);
+	count_seen();
 	if (a != stack) {
 		barrier(); /* in_flight_snapshot may look at any time */
 		a->state = ATTEMPT_BEGUN;

@@ -187,12 +187,13 @@ func configure(spec *ebpf.CollectionSpec, p plan, version uint32, o Options) err
 		spec.Maps["processes"].MaxEntries = o.ProcessRingBytes
 	}
 	set := map[string]any{
-		"wakeup_bytes":   ring.MaxEntries / 4,
-		"task_storage":   p.storage,
-		"returns_in_row": p.inRow,
-		"after_lsm":      p.afterLSM,
-		"typed_task":     version >= 5<<16|11<<8,
-		"tracing_cookie": version >= 5<<16|12<<8,
+		"wakeup_bytes":         ring.MaxEntries / 4,
+		"process_wakeup_bytes": spec.Maps["processes"].MaxEntries / 4,
+		"task_storage":         p.storage,
+		"returns_in_row":       p.inRow,
+		"after_lsm":            p.afterLSM,
+		"typed_task":           version >= 5<<16|11<<8,
+		"tracing_cookie":       version >= 5<<16|12<<8,
 	}
 	for name, value := range set {
 		if err := spec.Variables[name].Set(value); err != nil {

@@ -124,7 +124,7 @@ static __always_inline void fexit_returned(__u64 *ctx, enum row at)
 			__builtin_memset(&a->record.c, 0, sizeof(a->record.c));
 			begin(a, BPF_CORE_READ(sock, sk), BPF_CORE_READ(sock, type), (void *)ctx[1], ctx[2], false);
 			a->record.c.cookie = made_cookie(BPF_CORE_READ(sock, sk));
-			count(COUNT_SEEN);
+			count_seen();
 		}
 		count_rescued(at);
 		if (a->record.c.hook_errno == UNKNOWN_ERRNO)

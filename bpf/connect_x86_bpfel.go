@@ -51,6 +51,8 @@ const (
 	connectProgProcessForkClassic = "process_fork_classic"
 	connectProgProcessSnapshot    = "process_snapshot"
 	connectVarAfterLsm            = "after_lsm"
+	connectVarProcessWakeupBytes  = "process_wakeup_bytes"
+	connectVarRecorderSleeps      = "recorder_sleeps"
 	connectVarReturnsInRow        = "returns_in_row"
 	connectVarTaskStorage         = "task_storage"
 	connectVarTracingCookie       = "tracing_cookie"
@@ -147,13 +149,15 @@ type connectMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connectVariableSpecs struct {
-	AfterLsm      *ebpf.VariableSpec `ebpf:"after_lsm"`
-	ReturnsInRow  *ebpf.VariableSpec `ebpf:"returns_in_row"`
-	TaskStorage   *ebpf.VariableSpec `ebpf:"task_storage"`
-	TracingCookie *ebpf.VariableSpec `ebpf:"tracing_cookie"`
-	TypedTask     *ebpf.VariableSpec `ebpf:"typed_task"`
-	UringPends    *ebpf.VariableSpec `ebpf:"uring_pends"`
-	WakeupBytes   *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
+	AfterLsm           *ebpf.VariableSpec `ebpf:"after_lsm"`
+	ProcessWakeupBytes *ebpf.VariableSpec `ebpf:"process_wakeup_bytes"`
+	RecorderSleeps     *ebpf.VariableSpec `ebpf:"recorder_sleeps"`
+	ReturnsInRow       *ebpf.VariableSpec `ebpf:"returns_in_row"`
+	TaskStorage        *ebpf.VariableSpec `ebpf:"task_storage"`
+	TracingCookie      *ebpf.VariableSpec `ebpf:"tracing_cookie"`
+	TypedTask          *ebpf.VariableSpec `ebpf:"typed_task"`
+	UringPends         *ebpf.VariableSpec `ebpf:"uring_pends"`
+	WakeupBytes        *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
 }
 
 // connectObjects contains all objects after they have been loaded into the kernel.
@@ -205,13 +209,15 @@ func (m *connectMaps) Close() error {
 //
 // It can be passed to loadConnectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connectVariables struct {
-	AfterLsm      *ebpf.Variable `ebpf:"after_lsm"`
-	ReturnsInRow  *ebpf.Variable `ebpf:"returns_in_row"`
-	TaskStorage   *ebpf.Variable `ebpf:"task_storage"`
-	TracingCookie *ebpf.Variable `ebpf:"tracing_cookie"`
-	TypedTask     *ebpf.Variable `ebpf:"typed_task"`
-	UringPends    *ebpf.Variable `ebpf:"uring_pends"`
-	WakeupBytes   *ebpf.Variable `ebpf:"wakeup_bytes"`
+	AfterLsm           *ebpf.Variable `ebpf:"after_lsm"`
+	ProcessWakeupBytes *ebpf.Variable `ebpf:"process_wakeup_bytes"`
+	RecorderSleeps     *ebpf.Variable `ebpf:"recorder_sleeps"`
+	ReturnsInRow       *ebpf.Variable `ebpf:"returns_in_row"`
+	TaskStorage        *ebpf.Variable `ebpf:"task_storage"`
+	TracingCookie      *ebpf.Variable `ebpf:"tracing_cookie"`
+	TypedTask          *ebpf.Variable `ebpf:"typed_task"`
+	UringPends         *ebpf.Variable `ebpf:"uring_pends"`
+	WakeupBytes        *ebpf.Variable `ebpf:"wakeup_bytes"`
 }
 
 // connectPrograms contains all programs after they have been loaded into the kernel.

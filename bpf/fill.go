@@ -3,6 +3,7 @@ package bpf
 import (
 	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -18,6 +19,8 @@ type fill struct {
 	file *os.File
 	conn syscall.RawConn
 	ring *ringbuf.Reader
+
+	interrupted atomic.Bool
 }
 
 func watchFill(ring *ebpf.Map, reader *ringbuf.Reader) (*fill, error) {
@@ -41,10 +44,13 @@ func watchFill(ring *ebpf.Map, reader *ringbuf.Reader) (*fill, error) {
 }
 
 // wait returns nil when there is something in the ring already, or when a program has woken us. It returns
-// os.ErrDeadlineExceeded when the deadline has passed, and os.ErrClosed after close.
+// os.ErrDeadlineExceeded when the deadline has passed or interrupt was called, and os.ErrClosed after close.
 func (f *fill) wait(deadline time.Time) error {
 	if err := f.file.SetReadDeadline(deadline); err != nil {
 		return err
+	}
+	if f.interrupted.Swap(false) { // a later one finds the deadline set, and moves it
+		return os.ErrDeadlineExceeded
 	}
 	woken := false
 	return f.conn.Read(func(uintptr) bool {
@@ -55,6 +61,11 @@ func (f *fill) wait(deadline time.Time) error {
 		// Read has just forgotten the wakeups before it, and there is one a filling.
 		return f.ring.AvailableBytes() > 0
 	})
+}
+
+func (f *fill) interrupt() {
+	f.interrupted.Store(true)
+	_ = f.file.SetReadDeadline(time.Unix(1, 0)) // fails only once it is closed, which interrupts too
 }
 
 func (f *fill) close() error { return f.file.Close() }

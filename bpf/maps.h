@@ -119,10 +119,19 @@ struct {
 } counters SEC(".maps");
 
 /*
- * Ring fill, in bytes, at which the recorder is woken; below it the recorder polls. A wakeup costs the connecting
- * thread several microseconds, a poll costs it nothing.
+ * Fill of the connect ring, in bytes, at which the recorder is woken; below it the recorder polls. A wakeup costs the
+ * connecting thread several microseconds, a poll costs it nothing.
  */
 const volatile __u32 wakeup_bytes = 4 << 20;
+
+/* Fill of the process ring, in bytes, at which a recorder that sleeps is woken: nobody polls then. */
+const volatile __u32 process_wakeup_bytes = 1 << 20;
+
+/*
+ * Set by the recorder when it has been idle for so long that it does not poll either. Whoever wakes it clears this, so
+ * that one thread pays for the wakeup and those after it do not.
+ */
+__u32 recorder_sleeps;
 
 static __always_inline void count(__u32 which)
 {
@@ -131,6 +140,25 @@ static __always_inline void count(__u32 which)
 
 	if (c)
 		__sync_fetch_and_add(&c->n[which], 1);
+}
+
+/* By a record that is never read: a ring without room for it is past its mark, and its reader was woken. */
+static __always_inline void wake_recorder(void)
+{
+	void *nothing;
+
+	recorder_sleeps = 0;
+	nothing = bpf_ringbuf_reserve(&connects, 8, 0);
+	if (nothing)
+		bpf_ringbuf_discard(nothing, BPF_RB_FORCE_WAKEUP);
+}
+
+/* Of an attempt that begins. The recorder wakes now and not at its end, which may never come. */
+static __always_inline void count_seen(void)
+{
+	count(COUNT_SEEN);
+	if (recorder_sleeps)
+		wake_recorder();
 }
 
 /* Wakes only on the record that crosses the mark: behind it the recorder is awake, or its poll is due. */

@@ -286,6 +286,8 @@ static __always_inline void send_process(void *p, __u64 size)
 {
 	count(COUNT_PROCESS_SEEN);
 	count(bpf_ringbuf_output(&processes, p, size, BPF_RB_NO_WAKEUP) ? COUNT_PROCESS_LOST : COUNT_PROCESS_SENT);
+	if (recorder_sleeps && bpf_ringbuf_query(&processes, BPF_RB_AVAIL_DATA) >= process_wakeup_bytes)
+		wake_recorder();
 }
 
 static __always_inline void send_exec(struct task_struct *task, struct linux_binprm *bprm)

@@ -14,23 +14,34 @@ import (
 
 // ReadConnect waits for the next attempt and fills rec, which is valid until the next call and not allocated anew.
 //
-// It returns os.ErrDeadlineExceeded when the deadline has passed and the ring is empty, and os.ErrClosed after Close.
+// It returns os.ErrDeadlineExceeded when the ring is empty and the deadline has passed, or when it was woken without a
+// record: by Interrupt, or after Sleep. It returns os.ErrClosed after Close.
 func (c *Capture) ReadConnect(at time.Time, rec *Connect) error {
-	for last := false; ; {
+	for waited := false; ; waited = true { // at the deadline comes what is below the fill level
 		err := c.connects.ReadInto(&c.sample)
 		if err == nil {
 			return rec.decode(c.sample.RawSample)
 		}
-		if last || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if waited || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
-		err = c.fill.wait(at)
-		last = errors.Is(err, os.ErrDeadlineExceeded) // what came below the fill level comes now
-		if err != nil && !last {
+		if err := c.fill.wait(at); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
 	}
 }
+
+// Sleep has ReadConnect woken as soon as another attempt begins, and when a quarter of the process ring is full. That
+// is once; then it has to be asked for again. An attempt that begins at the same moment may not see it.
+func (c *Capture) Sleep() error {
+	if err := c.collection.Variables["recorder_sleeps"].Set(uint32(1)); err != nil {
+		return fmt.Errorf("set recorder_sleeps: %w", err)
+	}
+	return nil
+}
+
+// Interrupt makes ReadConnect return without waiting on, now or when it is called next. Any goroutine may call it.
+func (c *Capture) Interrupt() { c.fill.interrupt() }
 
 // ReadProcess takes the next process event without waiting. It returns false when there is none.
 //

@@ -18,7 +18,7 @@ const (
 	pollIdle   = time.Second
 	// pollBusy is how soon to look again whether the writer is free for a batch that is due.
 	pollBusy = 20 * time.Millisecond
-	// idleAfter is how long the ring has to stay empty before pollIdle will do.
+	// idleAfter is how long the ring has to stay empty before pollIdle will do. After config.sleepAfter nobody polls.
 	idleAfter = uint64(3 * time.Second)
 	// busyProcesses is the number of process records between two looks from which on the host is not idle, whoever
 	// connects or not: a fifteenth of what their ring holds.
@@ -31,13 +31,22 @@ const (
 
 // drain reads records until ctx ends or the source does. Nothing here waits for the disk.
 func (r *recorder) drain(ctx context.Context) error {
-	deadline := r.pollUntil(r.boot())
+	stop := context.AfterFunc(ctx, r.src.Interrupt)
+	defer stop()
+	deadline := time.Now() // at which ctx may have ended already
 	for n := 1; ; n++ {
 		err := r.src.ReadConnect(deadline, &r.rec)
 		switch {
 		case err == nil:
+			woken := r.drowsy
+			if woken { // what nobody looked at meanwhile comes first: the user may be new
+				r.drowsy = false
+				if err := r.tick(r.boot()); err != nil {
+					return err
+				}
+			}
 			r.take(&r.rec)
-			if n%passEvery != 0 {
+			if !woken && n%passEvery != 0 {
 				continue
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
@@ -51,12 +60,26 @@ func (r *recorder) drain(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		deadline = r.pollUntil(r.passed)
+		if deadline, err = r.pollUntil(r.passed); err != nil {
+			return err
+		}
 	}
 }
 
 // pollUntil returns when to look into the ring again at the latest.
-func (r *recorder) pollUntil(now uint64) time.Time {
+func (r *recorder) pollUntil(now uint64) (time.Time, error) {
+	before := r.drowsy
+	r.drowsy = r.maySleep(now)
+	if r.drowsy {
+		if err := r.src.Sleep(); err != nil {
+			return time.Time{}, err
+		}
+		r.nextTick = now
+		// An attempt that began at that moment may have woken nobody: it shows at the next poll, so that must come first.
+		if before {
+			return time.Now().Add(time.Duration(r.pushed + uint64(r.config.heartbeat) - now)), nil
+		}
+	}
 	wait := pollActive
 	if r.received+idleAfter < now {
 		wait = pollIdle
@@ -69,7 +92,15 @@ func (r *recorder) pollUntil(now uint64) time.Time {
 		due := time.Duration(r.opened+uint64(r.config.batchAge)) - time.Duration(now)
 		wait = min(wait, max(due, soon))
 	}
-	return time.Now().Add(min(wait, r.config.tick, r.config.batchAge))
+	return time.Now().Add(min(wait, r.config.tick, r.config.batchAge)), nil
+}
+
+// maySleep tells whether nothing will be due before the next heartbeat unless an attempt begins.
+func (r *recorder) maySleep(now uint64) bool {
+	k := r.ledger.kernel
+	return now >= r.received+uint64(r.config.sleepAfter) && now < r.pushed+uint64(r.config.heartbeat) &&
+		k.Seen == k.Sent+k.LostRing && len(r.flight.written) == 0 && r.relearnAlive == 0 &&
+		len(r.queue.open.Connections) == 0 && !r.ledger.gaps.pending() && !r.anchors.pending()
 }
 
 // take puts one record into the queue.
@@ -125,7 +156,6 @@ func (r *recorder) pass() error {
 	}
 	r.table.forget(r.horizon)
 	if now >= r.nextTick {
-		r.nextTick = now + uint64(r.config.tick)
 		if err := r.tick(now); err != nil {
 			return err
 		}
@@ -137,11 +167,15 @@ func (r *recorder) pass() error {
 	return r.err
 }
 
-// tick is what is due once a second.
+// tick is what is due once a second, and after a sleep.
 func (r *recorder) tick(now uint64) error {
+	r.nextTick = now + uint64(r.config.tick)
 	counters, err := r.src.Counters()
 	if err != nil {
 		return fmt.Errorf("read counters: %w", err)
+	}
+	if counters.Seen != r.ledger.kernel.Seen {
+		r.received = now
 	}
 	if counters.ProcessLost != r.ledger.kernel.ProcessLost {
 		r.relearnAlive = 2 // two walks tell which processes are gone

@@ -15,6 +15,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -120,6 +121,7 @@ type config struct {
 	tick        time.Duration // of housekeeping
 	flightAge   time.Duration // after which an attempt that has not returned is written
 	heartbeat   time.Duration // longest time without a batch
+	sleepAfter  time.Duration // without an attempt, the recorder waits to be woken by the next
 	stopWithin  time.Duration // of the last drain: whoever stops a service waits for it. What is left then is lost
 	retryDelays []time.Duration
 }
@@ -127,7 +129,7 @@ type config struct {
 func configOf(o Options) config {
 	c := config{
 		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer,
-		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, stopWithin: 10 * time.Second, retryDelays: defaultRetries(),
+		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, sleepAfter: 5 * time.Second, stopWithin: 10 * time.Second, retryDelays: defaultRetries(),
 	}
 	if c.batchAge == 0 {
 		c.batchAge = DefaultBatchAge
@@ -177,6 +179,7 @@ type recorder struct {
 	receivedBefore uint64 // ledger.received then
 	opened         uint64 // when the open batch got its first row; 0 it has none
 	pushed         uint64 // when the last batch was handed over
+	drowsy         bool   // the next attempt to begin wakes us
 	nextTick       uint64
 	nextWalk       uint64
 	relearnAlive   int   // walks over all processes that are due
@@ -220,6 +223,7 @@ func (r *recorder) run(ctx context.Context, o Options) error {
 	})
 	background.Go(r.writer.run)
 	err := r.learnAlive(store.SourceSnapshot)
+	debug.FreeOSMemory() // what the kernel's types and the programs took to load is not needed again
 	shown := make(chan struct{})
 	if o.Status != nil {
 		// Only now is every process described that connects from here on.

@@ -161,6 +161,58 @@ func TestIdleWakesSeldomAndBeats(t *testing.T) {
 	}
 }
 
+// TestSleeperIsWoken: an idle recorder looks at nothing until an attempt begins, its end or the end of all included, and
+// what it missed meanwhile it knows before it says who that was.
+func TestSleeperIsWoken(t *testing.T) {
+	src, out := newScript(), newMemory()
+	c := quick()
+	c.sleepAfter = 20 * time.Millisecond
+	ctx, cancel := context.WithCancel(context.Background())
+	passwd := filepath.Join(t.TempDir(), "passwd")
+	r := newRecorder(src, out, c, hostFiles{proc: procOf(t), passwd: passwd})
+	done := make(chan error, 1)
+	go func() { done <- r.run(ctx, Options{}) }()
+	asleep := func() bool {
+		reads := func() int {
+			src.mu.Lock()
+			defer src.mu.Unlock()
+			return src.reads
+		}
+		before := reads()
+		time.Sleep(10 * c.tick)
+		return reads() == before
+	}
+
+	waitFor(t, "sleep", asleep)
+	hanging := connectBy(key(1, 1, 1), bootNow())
+	src.begin(hanging)
+	waitFor(t, "the row of an attempt that hangs", func() bool { return out.count() == 1 })
+	src.end(hanging)
+	waitFor(t, "sleep after it", asleep)
+
+	if err := os.WriteFile(passwd, []byte("mallory:x:1001:1::/:\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	next := connectBy(key(2, 2, 1), bootNow())
+	next.UID = 1001
+	src.connect(next)
+	waitFor(t, "another row", func() bool { return out.count() == 2 })
+	waitFor(t, "sleep at the end", asleep)
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it sleeps on when told to stop")
+	}
+	if user := out.rows[1].Task.User; user != "mallory" {
+		t.Errorf("the user who is new is called %q", user)
+	}
+	accounted(t, out)
+}
+
 func TestStatusOnALog(t *testing.T) {
 	src, out := newScript(), newMemory()
 	var text bytes.Buffer

@@ -16,8 +16,12 @@ type source interface {
 	BlindSpots() []string
 	// Snapshot calls fn for every process alive, without argv. The record is good only until fn returns.
 	Snapshot(fn func(*bpf.Process)) error
-	// ReadConnect returns what the ring holds, deadline passed or not; os.ErrDeadlineExceeded means that it is empty.
+	// ReadConnect returns what the ring holds, deadline passed or not; os.ErrDeadlineExceeded means that it is empty, and
+	// may come before the deadline.
 	ReadConnect(deadline time.Time, rec *bpf.Connect) error
+	// Sleep has ReadConnect return as soon as the next attempt begins; Interrupt, called by anyone, at once.
+	Sleep() error
+	Interrupt()
 	// ReadProcess never blocks; false means that the ring is empty.
 	ReadProcess(rec *bpf.Process) (bool, error)
 	// InFlight calls fn for every attempt that has begun and not returned.

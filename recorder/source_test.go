@@ -26,6 +26,7 @@ type script struct {
 	onWalk    func() // called while the kernel's list is being read
 	counters  bpf.Counters
 	reads     int  // calls of ReadConnect that had to wait
+	sleeps    bool // whoever begins an attempt wakes it
 	detached  bool // after which nothing is captured
 	onDetach  func()
 	failure   error
@@ -81,7 +82,7 @@ func (s *script) ReadConnect(deadline time.Time, rec *bpf.Connect) error {
 			return err
 		}
 		wait := time.Until(deadline)
-		if wait <= 0 {
+		if waited || wait <= 0 {
 			return os.ErrDeadlineExceeded
 		}
 		select {
@@ -90,6 +91,15 @@ func (s *script) ReadConnect(deadline time.Time, rec *bpf.Connect) error {
 		}
 	}
 }
+
+func (s *script) Sleep() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sleeps = true
+	return nil
+}
+
+func (s *script) Interrupt() { s.wake() }
 
 func (s *script) ReadProcess(rec *bpf.Process) (bool, error) {
 	s.mu.Lock()
@@ -147,6 +157,10 @@ func (s *script) begin(c bpf.Connect) {
 	s.counters.Seen++
 	c.Errno = bpf.Unknown
 	s.inFlight[c.ID()] = c
+	if s.sleeps {
+		s.sleeps = false
+		s.wake()
+	}
 }
 
 func (s *script) end(c bpf.Connect) {
@@ -322,6 +336,6 @@ func aliveOf(k, parent bpf.ProcessKey, exe string) bpf.Process {
 func quick() config {
 	return config{
 		batchAge: 20 * time.Millisecond, batchRows: 1000, buffer: 16 << 20, tick: 10 * time.Millisecond,
-		flightAge: 30 * time.Millisecond, heartbeat: time.Hour, stopWithin: time.Minute, retryDelays: []time.Duration{time.Millisecond, time.Millisecond},
+		flightAge: 30 * time.Millisecond, heartbeat: time.Hour, sleepAfter: time.Hour, stopWithin: time.Minute, retryDelays: []time.Duration{time.Millisecond, time.Millisecond},
 	}
 }
