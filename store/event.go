@@ -107,15 +107,15 @@ type Shape struct {
 type Connection struct {
 	BootTime     uint64 // ns of CLOCK_BOOTTIME at the hook
 	LastBootTime uint64 // of the last one of Count; 0 same as BootTime
-	Count        uint32 // 0 and 1 both mean one
 
 	Task   *Task
 	Remote *Endpoint
 	Local  *Endpoint // nil not bound
 	Shape  *Shape
 
-	FD     int32  // as the caller passed it, -1 none
 	Cookie uint64 // socket cookie, 0 unknown
+	Count  uint32 // attempts that the row stands for; 0 and 1 both mean one
+	FD     int32  // as the caller passed it, -1 none
 
 	// Update says that this is no new row: the row already written for
 	// (BootTime, Cookie) gets this Shape, because the connect has returned
