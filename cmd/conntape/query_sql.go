@@ -85,7 +85,7 @@ func readAll(r io.Reader) (string, error) {
 		return "", usagef("", "read SQL: %v", err)
 	}
 	if len(text) > mostSQL {
-		return "", usagef("put long lists into a table of another database", "the SQL is longer than %s", fmt.Sprintf("%d bytes", mostSQL))
+		return "", usagef("for long lists there is query match --indicators", "the SQL is longer than %s", fmt.Sprintf("%d bytes", mostSQL))
 	}
 	return string(text), nil
 }
