@@ -158,6 +158,7 @@ type beacon struct {
 	firstRow
 	firstWall, lastWall int64
 	who                 *actor
+	sparkline           string
 }
 
 // beaconScorer scores the destinations of one worker.
@@ -167,6 +168,7 @@ type beaconScorer struct {
 	score  float64
 	of     []int32 // of actors: number of their series + 1 at this destination
 	series []series
+	beats  []int64
 	gaps   []int64
 	found  []beacon
 }
@@ -209,22 +211,41 @@ func (b *beaconScorer) judge(s *series) (beacon, bool) {
 	if !slices.IsSorted(s.ids) {
 		slices.Sort(s.ids)
 	}
-	b.gaps = b.gaps[:0]
-	before, beats := int64(0), int64(0)
+	b.beats, b.gaps = b.beats[:0], b.gaps[:0]
 	for i, id := range s.ids {
 		if i+1 < len(s.ids) && s.ids[i+1]/1_000_000_000 == id/1_000_000_000 {
 			continue // the last of a second is its beat
 		}
-		if beats > 0 {
-			b.gaps = append(b.gaps, id-before)
+		if n := len(b.beats); n > 0 {
+			b.gaps = append(b.gaps, id-b.beats[n-1])
 		}
-		before = id
-		beats++
+		b.beats = append(b.beats, id)
 	}
-	if beats < b.least || beats < 2 {
+	if n := len(b.beats); int64(n) < b.least || n < 2 {
 		return beacon{}, false
 	}
-	return scoreGaps(b.gaps, b.score)
+	one, ok := scoreGaps(b.gaps, b.score)
+	if ok {
+		one.sparkline = sparkline(b.beats)
+	}
+	return one, ok
+}
+
+// sparkline draws how many of the sorted times lie in each 24th of the time from the
+// first to the last, which differ.
+func sparkline(times []int64) string {
+	const parts = 24
+	var n [parts]int
+	first, length := times[0], times[len(times)-1]-times[0]
+	for _, t := range times {
+		n[min(parts-1, (t-first)*parts/length)]++
+	}
+	most := slices.Max(n[:])
+	var line [parts]rune
+	for i := range n {
+		line[i] = []rune("·▁▂▃▄▅▆▇█")[(8*n[i]+most-1)/most]
+	}
+	return string(line[:])
 }
 
 // beacons writes what canned/beacons.sql says.
@@ -356,7 +377,7 @@ func (p *Planned) writeBeacons(ctx context.Context, found []beacon, out RowWrite
 	if err != nil {
 		return Result{}, err
 	}
-	columns := []string{"score", "interval", "jitter", "n", "first_time", "last_time", "user", "container", "exe", "remote", "cmdline", "ancestry"}
+	columns := []string{"score", "interval", "jitter", "n", "sparkline", "first_time", "last_time", "user", "container", "exe", "remote", "cmdline", "ancestry"}
 	return p.writeRows(ctx, out, columns, len(found), func(i int) []Value {
 		b := found[i]
 		d := details[[2]int64{int64(b.firstIn), b.first}] // time, pid, user, exe, remote, outcome, cmdline, ancestry
@@ -364,7 +385,7 @@ func (p *Planned) writeBeacons(ctx context.Context, found []beacon, out RowWrite
 			d = make([]Value, 8)
 		}
 		return []Value{
-			{Kind: Real, Real: b.score}, {Kind: Real, Real: b.interval}, {Kind: Real, Real: b.jitter}, intValue(b.n), wallText(b.firstWall), wallText(b.lastWall),
+			{Kind: Real, Real: b.score}, {Kind: Real, Real: b.interval}, {Kind: Real, Real: b.jitter}, intValue(b.n), textValue(b.sparkline), wallText(b.firstWall), wallText(b.lastWall),
 			namedUser(b.who.user), b.who.container, textValue(b.who.exe), textValue(b.label), d[6], d[7],
 		}
 	})

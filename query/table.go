@@ -191,7 +191,7 @@ func (t *tableWriter) paintHeader(row table.Row) table.Row {
 	return row
 }
 
-// paintRow paints outcomes, changes and bars. What it paints is safe and cut already.
+// paintRow paints outcomes, changes, bars and sparklines. What it paints is safe and cut already.
 func (t *tableWriter) paintRow(row table.Row) table.Row {
 	for i, name := range t.columns {
 		cell := row[i].(string)
@@ -200,7 +200,7 @@ func (t *tableWriter) paintRow(row table.Row) table.Row {
 			row[i] = t.paint.outcome(cell, cell)
 		case "change":
 			row[i] = t.paint.paint(changeColor(cell), cell)
-		case "bar":
+		case "bar", "sparkline":
 			row[i] = t.paint.paint(colorCyan, cell)
 		}
 	}

@@ -137,7 +137,7 @@ func TestBeaconScore(t *testing.T) {
 	}
 	scores := make(map[string][]string)
 	for _, row := range rows[1:] {
-		scores[row[9]] = row // by remote
+		scores[row[slices.Index(rows[0], "remote")]] = row // by remote
 	}
 	for remote, address := range map[string]string{"198.51.100.66:443": "198.51.100.66", "192.0.2.123:123": "192.0.2.123", "203.0.113.10:443": "203.0.113.10"} {
 		var gaps []float64

@@ -6,6 +6,7 @@
 -- column: interval | median interval in seconds
 -- column: jitter | median distance of the intervals from it, in seconds
 -- column: n | connects
+-- column: sparkline | seconds with connects in each 24th of the time from the first to the last, as a share of the most; · is none
 -- column: first_time | when the first of them was issued
 -- column: last_time | when the last one was
 -- column: user | its user
@@ -73,26 +74,57 @@ scored AS (
   WHERE rank = 1 + CAST(round((gaps - 1) * 0.50) AS INTEGER)
 ),
 total AS (
-  SELECT exe, user, container, remote, max(last_ns) AS last_ns, sum(n) AS n, min(first_time) AS first_time,
-    max(last_time) AS last_time, cmdline, ancestry
+  SELECT exe, user, container, remote, min(last_ns) AS first_beat, max(last_ns) AS last_beat, sum(n) AS n,
+    min(first_time) AS first_time, max(last_time) AS last_time, cmdline, ancestry
   FROM beat
   GROUP BY exe, user, container, remote
+),
+found AS (
+  SELECT round(50 * (skew + spread), 1) AS score, q2, mad, total.*
+  FROM scored
+  JOIN total USING (exe, remote)
+  WHERE scored.user IS total.user AND scored.container IS total.container
+    AND round(50 * (skew + spread), 1) >= :score
+),
+part AS (
+  SELECT exe, user, container, remote, part, count(*) AS beats,
+    max(count(*)) OVER (PARTITION BY exe, user, container, remote) AS most
+  FROM (
+    SELECT beat.exe, beat.user, beat.container, beat.remote,
+      min(23, (beat.last_ns - first_beat) * 24 / (last_beat - first_beat)) AS part
+    FROM found
+    JOIN beat ON beat.exe = found.exe AND beat.remote = found.remote
+      AND beat.user IS found.user AND beat.container IS found.container
+  )
+  GROUP BY exe, user, container, remote, part
+),
+every(part) AS (
+  SELECT 0
+  UNION ALL
+  SELECT part + 1 FROM every WHERE part < 23
 )
 SELECT
-  round(50 * (skew + spread), 1) AS score,
+  score,
   round(q2 / 1e9, 3) AS interval,
   round(mad / 1e9, 3) AS jitter,
   n,
+  (
+    SELECT group_concat(step, '')
+    FROM (
+      SELECT substr('·▁▂▃▄▅▆▇█', 1 + coalesce((8 * beats + most - 1) / most, 0), 1) AS step
+      FROM every
+      LEFT JOIN part ON part.part = every.part AND part.exe = found.exe AND part.remote = found.remote
+        AND part.user IS found.user AND part.container IS found.container
+      ORDER BY every.part
+    )
+  ) AS sparkline,
   first_time,
   last_time,
-  total.user AS user,
-  total.container AS container,
+  user,
+  container,
   exe,
   remote,
   cmdline,
   ancestry
-FROM scored
-JOIN total USING (exe, remote)
-WHERE scored.user IS total.user AND scored.container IS total.container
-  AND round(50 * (skew + spread), 1) >= :score
+FROM found
 ORDER BY score DESC, n DESC, remote
