@@ -22,8 +22,9 @@ func (p *Planned) chooser(ctx context.Context) (chooser, error) {
 	case "indicator":
 		return chooseIndicator(string(p.request.Params["indicator"].Bytes)), nil
 	case "process":
-		members, err := family(ctx, p.main, p.request.Params["process"].Int)
-		return chooseProcesses(members), err
+		var err error
+		p.family, err = family(ctx, p.main, p.request.Params["process"].Int)
+		return chooseProcesses(p.family), err
 	case "processes":
 		processes := make(map[int64]bool)
 		err := each(ctx, p.main, p.canned.tables()+`SELECT DISTINCT process_id FROM processes WHERE `+where, func(row []Value) { processes[row[0].Int] = true })

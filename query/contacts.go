@@ -232,24 +232,17 @@ func (b *rowBatch) sort() {
 // the contacts of a batch of them at a time.
 func (s *segmentSource) sorted(ctx context.Context, from, to int64, reader contactReader) error {
 	b := new(rowBatch)
-	var failed error
-	sql := fmt.Sprintf(`SELECT id, task, remote, shape FROM %s.connection WHERE id >= %d AND id < %d ORDER BY id`, s.Schema, from, to)
-	err := scan(ctx, s.Conn, sql, func(row *sqlite.Stmt) {
-		if failed != nil {
-			return
-		}
-		s.addRow(b, row.ColumnInt64(0), row.ColumnInt64(1), row.ColumnInt64(2), row.ColumnInt64(3))
+	err := s.tape.Scan(ctx, s.index, from, to, func(id, task, remote, shape int64) error {
+		s.addRow(b, id, task, remote, shape)
 		if len(b.ids) == mostSorted {
-			failed = s.flush(b, reader)
+			return s.flush(b, reader)
 		}
+		return nil
 	})
-	if err == nil {
-		err = failed
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = s.flush(b, reader)
-	}
-	return err
+	return s.flush(b, reader)
 }
 
 // addRow puts a connection into a batch, unless nobody asks for it.

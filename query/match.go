@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/conntape/conntape/query/indicator"
+	"github.com/conntape/conntape/store"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -81,12 +82,13 @@ ORDER BY 5, 1, 11, 4`
 
 // Match writes a row for each indicator of the set that something on the tape
 // matches, and each process, destination and outcome of it.
-func Match(ctx context.Context, conn *sqlite.Conn, set *indicator.Set, r MatchRequest, out RowWriter) (Result, error) {
-	return match(ctx, conn, viewParts(ctx, conn), set, r, out)
+func Match(ctx context.Context, tape *store.Tape, set *indicator.Set, r MatchRequest, out RowWriter) (Result, error) {
+	return match(ctx, tape, viewParts(ctx, tape.Conn()), set, r, out)
 }
 
 // match does it with the parts of the view that narrowing needs, or none.
-func match(ctx context.Context, conn *sqlite.Conn, parts map[string]string, set *indicator.Set, r MatchRequest, out RowWriter) (Result, error) {
+func match(ctx context.Context, tape *store.Tape, parts map[string]string, set *indicator.Set, r MatchRequest, out RowWriter) (Result, error) {
+	conn := tape.Conn()
 	if r.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, r.Timeout, errTimeLimit)
@@ -107,7 +109,7 @@ func match(ctx context.Context, conn *sqlite.Conn, parts map[string]string, set 
 		"addresses": jsonValue(sortedKeys(m.addresses)), "processes": jsonValue(m.processIDs()),
 	}}
 	if m.parts != nil {
-		tables, err := m.tables(ctx, conn, r.Window)
+		tables, err := m.tables(ctx, tape, r.Window)
 		if err != nil {
 			return Result{}, err
 		}
@@ -124,12 +126,11 @@ func match(ctx context.Context, conn *sqlite.Conn, parts map[string]string, set 
 }
 
 // tables returns the tables of matchSQL, over the contacts of what matches.
-func (m *matcher) tables(ctx context.Context, conn *sqlite.Conn, w Window) (string, error) {
-	var sources []Source
+func (m *matcher) tables(ctx context.Context, tape *store.Tape, w Window) (string, error) {
+	sources := Sources(tape)
 	own := make(map[int]string)
-	for name := range m.parts {
-		sources = append(sources, Source{Conn: conn, Schema: name, Number: segmentIndex(name)})
-		own[segmentIndex(name)] = name
+	for _, s := range sources {
+		own[s.Number] = s.Schema
 	}
 	processes := make(map[int64]bool)
 	for id := range m.processes {
@@ -146,7 +147,7 @@ func (m *matcher) tables(ctx context.Context, conn *sqlite.Conn, w Window) (stri
 		if err != nil {
 			return "", err
 		}
-		if err := rows.install(conn, "contact_"+name); err != nil {
+		if err := rows.install(tape.Conn(), "contact_"+name); err != nil {
 			return "", err
 		}
 		tables = append(tables, rows.narrowing().table(condense(m.parts, "contact_"+name), name))

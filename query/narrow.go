@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -58,12 +59,16 @@ func lastJoin(segment string) string {
 
 // apply puts the narrowed view before a question.
 func (n narrowing) apply(parts map[string]string, sql string) string {
-	view := n.table(parts, "connections")
+	return withTable(n.table(parts, "connections"), sql)
+}
+
+// withTable puts a common table expression before a question.
+func withTable(table, sql string) string {
 	rest := skipBlank(sql)
 	if m := withForm.FindStringSubmatch(rest); m != nil {
-		return m[1] + view + ", " + rest[len(m[0]):]
+		return m[1] + table + ", " + rest[len(m[0]):]
 	}
-	return "WITH " + view + "\n" + rest
+	return "WITH " + table + "\n" + rest
 }
 
 // table returns the narrowed view as a common table expression of that name.
@@ -135,6 +140,10 @@ func (p *Planned) narrow(ctx context.Context) (Request, error) {
 	choose, err := p.chooser(ctx)
 	if err != nil || parts == nil || choose == nil {
 		return r, err
+	}
+	if p.family != nil && len(p.family) <= mostListed {
+		members := joinInts(slices.Collect(maps.Keys(p.family)))
+		r.SQL = withTable("processes AS (SELECT * FROM temp.processes WHERE process_id IN ("+members+"))", r.SQL)
 	}
 	rows, err := contactsOf(ctx, p.sources, p.own, p.window, choose)
 	if err != nil {

@@ -24,6 +24,7 @@ type Planned struct {
 	main    *sqlite.Conn
 	sources []Source       // each segment once, over several connections where that helps
 	own     map[int]string // name of each segment on main, by its number
+	family  map[int64]bool // all that a question about a process can be about; nil: any
 }
 
 // NewPlanned prepares a question. mine are all segments as they are attached to the
@@ -39,7 +40,7 @@ func NewPlanned(c *Canned, r Request, w Window, mine, sources []Source) *Planned
 // Plans reports whether a canned query counts over the whole tape, so that more
 // connections make it faster.
 func (c *Canned) Plans() bool {
-	return slices.Contains([]string{"top", "rare", "first-seen", "timeline", "beacons", "fanout"}, c.Name) || strings.Contains(c.Narrowing, " WHERE ")
+	return slices.Contains([]string{"top", "rare", "first-seen", "timeline", "beacons", "fanout"}, c.Name) || c.Narrowing == "process" || strings.Contains(c.Narrowing, " WHERE ")
 }
 
 // counts reports whether it has a plan of its own.

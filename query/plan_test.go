@@ -3,7 +3,6 @@ package query
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -120,10 +119,7 @@ func compareWithSQL(t *testing.T, tape *store.Tape, c *Canned, given map[string]
 		t.Fatal(err)
 	}
 	request := Request{SQL: c.Source, Params: params}
-	var mine []Source
-	for i, s := range tape.Segments() {
-		mine = append(mine, Source{Conn: tape.Conn(), Schema: fmt.Sprintf("s%d", i+1), Number: s.Number})
-	}
+	mine := Sources(tape)
 	sources := append([]Source{}, mine...)
 	for i, s := range tape.Segments()[:len(mine)-1] {
 		one, err := store.OpenTape(s.Path)
@@ -131,7 +127,7 @@ func compareWithSQL(t *testing.T, tape *store.Tape, c *Canned, given map[string]
 			t.Fatal(err)
 		}
 		defer one.Close()
-		sources[i] = Source{Conn: one.Conn(), Schema: "s1", Number: s.Number}
+		sources[i] = Sources(one)[0]
 	}
 	answer := func(ask func(RowWriter) (Result, error)) string {
 		var out bytes.Buffer
@@ -178,7 +174,7 @@ func TestMatchIsTheSameNarrowed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := match(context.Background(), tape.Conn(), parts, &list.Set, MatchRequest{}, to); err != nil {
+		if _, err := match(context.Background(), tape, parts, &list.Set, MatchRequest{}, to); err != nil {
 			t.Fatal(err)
 		}
 		return out.String()
@@ -338,7 +334,7 @@ func TestPlansOfAlteredTape(t *testing.T) {
 				if c.OwnWindow {
 					w.Since = time.Unix(1, 0)
 				}
-				mine := []Source{{Conn: tape.Conn(), Schema: "s1", Number: tape.Segments()[0].Number}}
+				mine := Sources(tape)
 				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 				_, err = NewPlanned(c, Request{SQL: c.Source, Params: params, Limit: 100}, w, mine, mine).Run(ctx, eachRow(func([]Value) error { return nil }))
 				cancel()

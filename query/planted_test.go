@@ -88,10 +88,7 @@ func askCanned(t *testing.T, tape *store.Tape, name string) []map[string]string 
 	if err != nil {
 		t.Fatal(err)
 	}
-	var mine []Source
-	for i, s := range tape.Segments() {
-		mine = append(mine, Source{Conn: tape.Conn(), Schema: fmt.Sprintf("s%d", i+1), Number: s.Number})
-	}
+	mine := Sources(tape)
 	var out bytes.Buffer
 	to, err := NewRowWriter("csv", &out, FormatOptions{Raw: true})
 	if err != nil {

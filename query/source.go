@@ -3,12 +3,15 @@ package query
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"sort"
 	"sync"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store"
 )
 
 // Source is one segment of a tape and a connection that it can be read through.
@@ -17,6 +20,18 @@ type Source struct {
 	Conn   *sqlite.Conn
 	Schema string // name under which the segment is attached there
 	Number int    // of the segment
+
+	tape  *store.Tape
+	index int // among its segments
+}
+
+// Sources returns the segments of a tape over its own connection, oldest first.
+func Sources(tape *store.Tape) []Source {
+	var sources []Source
+	for i, s := range tape.Segments() {
+		sources = append(sources, Source{Conn: tape.Conn(), Schema: fmt.Sprintf("s%d", i+1), Number: s.Number, tape: tape, index: i})
+	}
+	return sources
 }
 
 // segmentSource is a source with what a plan must know of it.

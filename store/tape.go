@@ -33,7 +33,8 @@ type openSegment struct {
 	info    SegmentInfo
 	schema  string // name under which it is attached: s1, s2, …
 	file    string // what is opened: the segment, or a private copy
-	created int64  // segment clock
+	rows    *connectionFile
+	created int64 // segment clock
 
 	batches  int64
 	previous int   // number of the segment before it
@@ -238,6 +239,9 @@ func (t *Tape) attach() (err error) {
 			}
 			return fmt.Errorf("attach %s: %w", filepath.Base(seg.info.Path), err)
 		}
+		if seg.rows, err = openConnections(t.conn, seg.schema, seg.file); err != nil {
+			return fmt.Errorf("open %s: %w", filepath.Base(seg.info.Path), err)
+		}
 		schema, err := expectedSchema(seg.info.SchemaVersion)
 		if err != nil {
 			return err
@@ -289,9 +293,14 @@ func (t *Tape) Close() error {
 	if t.conn == nil {
 		return nil
 	}
-	err := t.conn.Close()
+	errs := []error{t.conn.Close()}
 	t.conn = nil
-	return err
+	for _, seg := range t.segs {
+		if seg.rows != nil {
+			errs = append(errs, seg.rows.file.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // hintFor says what to do about an error on opening.

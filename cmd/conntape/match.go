@@ -78,7 +78,7 @@ func (h *host) match(c *cli.Context) error {
 		Window:  q.window, All: c.Bool("all"),
 	}
 	result, err := h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		return query.Match(c.Context, tape.Conn(), &list.Set, request, out)
+		return query.Match(c.Context, tape, &list.Set, request, out)
 	})
 	if err == nil && result.Rows > 0 {
 		return errFound

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -122,7 +121,7 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 		return err
 	}
 	_, err = h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		mine := sourcesOf(tape)
+		mine := query.Sources(tape)
 		sources := mine
 		if canned.Plans() {
 			defer debug.SetGCPercent(debug.SetGCPercent(planGC))
@@ -139,20 +138,11 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 // a whole tape collects it: memory matters more than time then.
 const planGC = 40
 
-// sourcesOf returns the segments of a tape over its own connection.
-func sourcesOf(tape *store.Tape) []query.Source {
-	var sources []query.Source
-	for i, s := range tape.Segments() {
-		sources = append(sources, query.Source{Conn: tape.Conn(), Schema: fmt.Sprintf("s%d", i+1), Number: s.Number})
-	}
-	return sources
-}
-
 // openSources returns the segments of a tape with a connection for each that is
 // never written again, so that they can be read at the same time. One that cannot
 // be opened by itself is read over the connection of the tape.
 func openSources(tape *store.Tape) (sources []query.Source, closeAll func()) {
-	sources = sourcesOf(tape)
+	sources = query.Sources(tape)
 	var opened []*store.Tape
 	for i, s := range tape.Segments() {
 		if s.Snapshot || len(sources) == 1 {
@@ -160,7 +150,7 @@ func openSources(tape *store.Tape) (sources []query.Source, closeAll func()) {
 		}
 		if one, err := store.OpenTape(s.Path); err == nil {
 			opened = append(opened, one)
-			sources[i] = query.Source{Conn: one.Conn(), Schema: "s1", Number: s.Number}
+			sources[i] = query.Sources(one)[0]
 		}
 	}
 	return sources, func() {

@@ -1,0 +1,228 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// A segment that is not sealed has no postings, and who counts over it reads every row. SQLite takes some 200 ns for
+// one; so the leaves of the table are read here, page by page. They are those of a file that nobody writes: a private
+// copy, or a segment that is closed. SQLite has it open without locks, so that this descriptor can drop none.
+// Format: https://sqlite.org/fileformat2.html, "B-tree Pages".
+
+// branchOfTable is the kind of a b-tree page that leads to others.
+const branchOfTable = 0x05
+
+// deepest bounds the pages from the root to a leaf. Each but the root has two children at least, of at most 2^32.
+const deepest = 34
+
+// readAhead is how many pages are read at a time.
+const readAhead = 16
+
+// connectionFile reads the table connection of a segment.
+type connectionFile struct {
+	file  *os.File
+	root  uint32
+	pages uint32 // in the file
+}
+
+// openConnections finds the table in a segment that is attached as schema.
+func openConnections(conn *sqlite.Conn, schema, path string) (*connectionFile, error) {
+	file, err := openForCopy(path)
+	if err != nil {
+		return nil, err
+	}
+	c := &connectionFile{file: file}
+	info, err := file.Stat()
+	if err == nil {
+		c.pages = uint32(min(info.Size()/pageSize, 1<<32-1))
+		err = execOn(conn, func(q *sqlite.Stmt) error { c.root = uint32(q.ColumnInt64(0)); return nil },
+			`SELECT rootpage FROM `+schema+`.sqlite_schema WHERE name = 'connection' AND type = 'table'`)
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Scan reads the connections of a segment, by its place among Segments, whose id is not below from and below to, in the
+// order of their ids. It ends with the first error of fn, which is given the ids of the row and of what it refers to.
+func (t *Tape) Scan(ctx context.Context, segment int, from, to int64, fn func(id, task, remote, shape int64) error) error {
+	seg := t.segs[segment]
+	if err := seg.rows.scan(ctx, from, to, fn); err != nil {
+		return &Error{Op: "read segment", Path: seg.info.Path, Err: err, Hint: hintFor(err)}
+	}
+	return nil
+}
+
+// scanning is one run over the table.
+type scanning struct {
+	*connectionFile
+	ctx      context.Context
+	from, to int64
+	fn       func(id, task, remote, shape int64) error
+	last     int64 // id of the row before
+	begun    bool
+	seen     uint32 // pages
+
+	ahead      [readAhead * pageSize]byte
+	first, got uint32 // the pages in it
+}
+
+func (c *connectionFile) scan(ctx context.Context, from, to int64, fn func(id, task, remote, shape int64) error) error {
+	if from >= to {
+		return nil
+	}
+	s := &scanning{connectionFile: c, ctx: ctx, from: from, to: to, fn: fn}
+	var header [18]byte
+	if _, err := c.file.ReadAt(header[:], 0); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if size := binary.BigEndian.Uint16(header[16:]); size != pageSize {
+		return fmt.Errorf("%w: pages of %d bytes", ErrDamaged, size)
+	}
+	return s.page(c.root, 1)
+}
+
+// read returns a page, which is good until the next is read.
+func (s *scanning) read(n uint32) ([]byte, error) {
+	if n < 2 || n > s.pages {
+		return nil, fmt.Errorf("%w: no page %d", ErrDamaged, n)
+	}
+	if n < s.first || n-s.first >= s.got {
+		got, err := s.file.ReadAt(s.ahead[:], int64(n-1)*pageSize)
+		if err != nil && err != io.EOF {
+			return nil, err
+		}
+		if s.first, s.got = n, uint32(got/pageSize); s.got == 0 {
+			return nil, fmt.Errorf("%w: no page %d", ErrDamaged, n)
+		}
+	}
+	at := (n - s.first) * pageSize
+	return s.ahead[at : at+pageSize], nil
+}
+
+// page reads the rows below a page.
+func (s *scanning) page(n uint32, depth int) error {
+	if s.ctx.Err() != nil {
+		return context.Cause(s.ctx)
+	}
+	if s.seen++; s.seen > s.pages {
+		return fmt.Errorf("%w: its pages lead back to each other", ErrDamaged)
+	}
+	page, err := s.read(n)
+	if err != nil {
+		return err
+	}
+	switch {
+	case page[0] == leafOfTable:
+		return s.leaf(n, page)
+	case page[0] != branchOfTable || depth == deepest:
+		return fmt.Errorf("%w: page %d is of no table", ErrDamaged, n)
+	}
+	// Its children are read into the same room.
+	var branch [pageSize]byte
+	copy(branch[:], page)
+	count := int(binary.BigEndian.Uint16(branch[3:]))
+	if 12+2*count > pageSize {
+		return fmt.Errorf("%w: page %d is too small", ErrDamaged, n)
+	}
+	for i := range count {
+		at := int(binary.BigEndian.Uint16(branch[12+2*i:]))
+		highest, _, ok := varint(branch[:], at+4)
+		if !ok {
+			return fmt.Errorf("%w: page %d", ErrDamaged, n)
+		}
+		if highest < s.from {
+			continue
+		}
+		if err := s.page(binary.BigEndian.Uint32(branch[at:]), depth+1); err != nil {
+			return err
+		}
+		if highest >= s.to-1 {
+			return nil
+		}
+	}
+	return s.page(binary.BigEndian.Uint32(branch[8:]), depth+1)
+}
+
+// leaf reads the rows of a page.
+func (s *scanning) leaf(n uint32, page []byte) error {
+	count := int(binary.BigEndian.Uint16(page[3:]))
+	if 8+2*count > len(page) {
+		return fmt.Errorf("%w: page %d is too small", ErrDamaged, n)
+	}
+	for i := range count {
+		length, at, ok := varint(page, int(binary.BigEndian.Uint16(page[8+2*i:])))
+		id, at, idOK := varint(page, at)
+		if !ok || !idOK || length < connectionHeader || length > int64(len(page)-at) {
+			return fmt.Errorf("%w: row %d of page %d", ErrDamaged, i, n)
+		}
+		if id < s.from {
+			continue
+		}
+		if id >= s.to {
+			return nil
+		}
+		// A table that leads back to what was read would have no end.
+		if s.begun && id <= s.last {
+			return fmt.Errorf("%w: row %d of page %d is out of order", ErrDamaged, i, n)
+		}
+		s.begun, s.last = true, id
+		task, remote, shape, ok := references(page[at : at+int(length)])
+		if !ok {
+			return fmt.Errorf("%w: row %d of page %d", ErrDamaged, i, n)
+		}
+		if err := s.fn(id, task, remote, shape); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connectionHeader is the length of the header of a connection: of itself, and a byte for the type of each of its seven
+// columns, which are numbers.
+const connectionHeader = 8
+
+// references reads the three columns behind the id.
+func references(row []byte) (task, remote, shape int64, ok bool) {
+	if row[0] != connectionHeader || row[1] != 0 {
+		return 0, 0, 0, false
+	}
+	body := row[connectionHeader:]
+	if task, body, ok = integer(row[2], body); !ok {
+		return 0, 0, 0, false
+	}
+	if remote, body, ok = integer(row[3], body); !ok {
+		return 0, 0, 0, false
+	}
+	shape, _, ok = integer(row[4], body)
+	return task, remote, shape, ok
+}
+
+// integer reads a number of a serial type from 1 to 6, or of 8 and 9, which stand for 0 and 1.
+func integer(kind byte, body []byte) (n int64, rest []byte, ok bool) {
+	switch {
+	case kind == 1 && len(body) >= 1:
+		return int64(int8(body[0])), body[1:], true
+	case kind == 2 && len(body) >= 2:
+		return int64(int16(binary.BigEndian.Uint16(body))), body[2:], true
+	case kind == 3 && len(body) >= 3:
+		return int64(int8(body[0]))<<16 | int64(binary.BigEndian.Uint16(body[1:])), body[3:], true
+	case kind == 4 && len(body) >= 4:
+		return int64(int32(binary.BigEndian.Uint32(body))), body[4:], true
+	case kind == 5 && len(body) >= 6:
+		return int64(int16(binary.BigEndian.Uint16(body)))<<32 | int64(binary.BigEndian.Uint32(body[2:])), body[6:], true
+	case kind == 6 && len(body) >= 8:
+		return int64(binary.BigEndian.Uint64(body)), body[8:], true
+	case kind == 8 || kind == 9:
+		return int64(kind - 8), body, true
+	}
+	return 0, nil, false
+}

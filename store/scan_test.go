@@ -1,0 +1,163 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// scanned returns what Scan reads, as text.
+func scanned(t *testing.T, tape *Tape, from, to int64) []string {
+	t.Helper()
+	var got []string
+	err := tape.Scan(t.Context(), len(tape.segs)-1, from, to, func(id, task, remote, shape int64) error {
+		got = append(got, fmt.Sprintf("%d|%d|%d|%d", id, task, remote, shape))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// Scan reads what SQLite reads, of a table of one page and of one of three levels, and any part of it.
+func TestScanReadsLikeSQLite(t *testing.T) {
+	for _, n := range []int{0, 1, 90, 5000, 120_000} {
+		dir := filepath.Join(t.TempDir(), "tape")
+		w := mustOpenWriter(t, dir, options(100*second))
+		l := newLoad(300, 700)
+		if n > 0 {
+			conns := make([]Connection, n)
+			l.fill(conns)
+			for i := range conns {
+				if i%7 == 0 {
+					conns[i].FD, conns[i].Cookie = -1, 0
+				}
+			}
+			mustAppend(t, w, l.batch(conns))
+		}
+		mustClose(t, w, l.boot+second)
+		tape := mustOpenTape(t, dir)
+		all := rows(t, tape.Conn(), "SELECT id, task, remote, shape FROM s1.connection ORDER BY id")
+		if len(all) != n {
+			t.Fatalf("%d rows, want %d", len(all), n)
+		}
+		const lowest, highest = -1 << 63, 1<<63 - 1
+		if got := scanned(t, tape, lowest, highest); !slices.Equal(got, all) {
+			t.Errorf("%d rows: %d read, or others", n, len(got))
+		}
+		for range min(n, 30) {
+			from, to := rand.IntN(n), rand.IntN(n)
+			idOf := func(i int) (id int64) { fmt.Sscan(strings.Split(all[i], "|")[0], &id); return id }
+			if got, want := scanned(t, tape, idOf(from), idOf(to)), all[from:max(from, to)]; !slices.Equal(got, want) {
+				t.Errorf("%d rows, from %d to %d: %d read", n, from, to, len(got))
+			}
+		}
+	}
+}
+
+// What fn returns ends it, as the end of the context does.
+func TestScanEnds(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	w := mustOpenWriter(t, dir, options(100*second))
+	l := newLoad(30, 70)
+	conns := make([]Connection, 5000)
+	l.fill(conns)
+	mustAppend(t, w, l.batch(conns))
+	tape := mustOpenTape(t, dir)
+	enough, read := errors.New("enough"), 0
+	count := func(_, _, _, _ int64) error {
+		if read++; read == 10 {
+			return enough
+		}
+		return nil
+	}
+	if err := tape.Scan(t.Context(), 0, 0, 1<<63-1, count); !errors.Is(err, enough) || read != 10 {
+		t.Errorf("%v after %d rows", err, read)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(enough)
+	if err := tape.Scan(ctx, 0, 0, 1<<63-1, count); !errors.Is(err, enough) || read != 10 {
+		t.Errorf("%v after %d rows", err, read)
+	}
+}
+
+// A table whose bytes are anything is read to an end: what is no row of it, or leads nowhere or in a ring, is said.
+func TestScanOfDamagedTable(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	w := mustOpenWriter(t, dir, options(100*second))
+	l := newLoad(30, 70)
+	conns := make([]Connection, 60_000)
+	l.fill(conns)
+	mustAppend(t, w, l.batch(conns))
+	mustClose(t, w, l.boot+second)
+	tape := mustOpenTape(t, dir)
+	c := *tape.segs[0].rows
+	whole, err := os.ReadFile(filepath.Join(dir, "00000001.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "damaged")
+	said := 0
+	for round := range 400 {
+		damaged := slices.Clone(whole)
+		root := int(c.root-1) * pageSize
+		switch round {
+		case 0: // the root leads to itself
+			for i := range 100 {
+				damaged[root+12+2*i], damaged[root+13+2*i] = 0x0f, 0x00
+			}
+			copy(damaged[root+0xf00:], []byte{byte(c.root >> 24), byte(c.root >> 16), byte(c.root >> 8), byte(c.root), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+		case 1: // it is shorter than it says
+			damaged = damaged[:len(damaged)/2]
+		case 2:
+			damaged = damaged[:50]
+		case 3:
+			damaged = nil
+		case 4: // of pages that nobody makes
+			damaged[16], damaged[17] = 2, 0
+		default:
+			for range 1 + rand.IntN(3000) {
+				at := rand.IntN(len(damaged))
+				if rand.IntN(3) == 0 {
+					at = root + rand.IntN(pageSize)
+				}
+				damaged[at] = byte(rand.Uint32())
+			}
+		}
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if c.file, err = os.Open(path); err != nil {
+			t.Fatal(err)
+		}
+		c.pages = uint32(len(damaged) / pageSize)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		last, read := int64(-1<<63), 0
+		err := c.scan(ctx, -1<<63, 1<<63-1, func(id, _, _, _ int64) error {
+			if id <= last && read > 0 {
+				t.Errorf("round %d: %d after %d", round, id, last)
+			}
+			last, read = id, read+1
+			return nil
+		})
+		if ctx.Err() != nil {
+			t.Errorf("round %d has no end", round)
+		}
+		if err != nil {
+			said++
+		} else if round < 5 {
+			t.Errorf("round %d: nothing was wrong", round)
+		}
+		cancel()
+		c.file.Close()
+	}
+	t.Logf("%d of 400 rounds were said to be damaged", said)
+}
