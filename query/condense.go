@@ -144,7 +144,11 @@ func (s *segmentSource) chosen(ctx context.Context, sel *selection, from, to int
 		}
 	}
 	if !s.sealed {
-		return s.sorted(ctx, from, to, reader)
+		spans, err := s.spans(ctx, sel, from, to)
+		if err != nil {
+			return err
+		}
+		return s.sorted(ctx, spans, reader)
 	}
 	where := ""
 	if remotes != nil && len(remotes) <= mostListed {

@@ -107,7 +107,7 @@ func (s *segmentSource) contacts(ctx context.Context, from, to int64, reader con
 		}
 		return reader.end(s)
 	}
-	return s.sorted(ctx, from, to, reader)
+	return s.sorted(ctx, []idSpan{{from, to}}, reader)
 }
 
 // postings reads the lists of a sealed segment that touch the ids. A list is valid until
@@ -230,17 +230,19 @@ func (b *rowBatch) sort() {
 
 // sorted reads the connections of a segment in the order of their ids, and hands over
 // the contacts of a batch of them at a time.
-func (s *segmentSource) sorted(ctx context.Context, from, to int64, reader contactReader) error {
+func (s *segmentSource) sorted(ctx context.Context, spans []idSpan, reader contactReader) error {
 	b := new(rowBatch)
-	err := s.tape.Scan(ctx, s.index, from, to, func(id, task, remote, shape int64) error {
-		s.addRow(b, id, task, remote, shape)
-		if len(b.ids) == mostSorted {
-			return s.flush(b, reader)
+	for _, span := range spans {
+		err := s.tape.Scan(ctx, s.index, span.from, span.to, func(id, task, remote, shape int64) error {
+			s.addRow(b, id, task, remote, shape)
+			if len(b.ids) == mostSorted {
+				return s.flush(b, reader)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	return s.flush(b, reader)
 }

@@ -1,0 +1,77 @@
+package query
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/conntape/conntape/store/posting"
+	"zombiezen.com/go/sqlite"
+)
+
+// idSpan is the ids of connections from one to another, which is not included.
+type idSpan struct{ from, to int64 }
+
+// spans returns those of a segment that is not sealed where rows of a selection may be: its table block says of every
+// so many connections which endpoints and tasks they have, but for those that were written late.
+func (s *segmentSource) spans(ctx context.Context, sel *selection, from, to int64) ([]idSpan, error) {
+	if sel.remotes == nil && sel.tasks == nil {
+		return []idSpan{{from, to}}, nil
+	}
+	late, err := s.list(ctx, `SELECT id FROM `+s.Schema+`.late ORDER BY id`)
+	if err != nil {
+		return nil, err
+	}
+	var spans []idSpan
+	add := func(begin, end int64) {
+		begin, end = max(begin, from), min(end, to)
+		if begin >= end {
+			return
+		}
+		if n := len(spans); n > 0 && spans[n-1].to == begin {
+			spans[n-1].to = end
+			return
+		}
+		spans = append(spans, idSpan{begin, end})
+	}
+	begin := from
+	var failed error
+	may := func(row *sqlite.Stmt, column int, asked []int64, n *numbering) bool {
+		if asked == nil || row.ColumnType(column) == sqlite.TypeNull {
+			return true
+		}
+		list := make([]byte, row.ColumnLen(column))
+		row.ColumnBytes(column, list)
+		for id, err := range posting.IDs(list) {
+			if err != nil {
+				failed = fmt.Errorf("read blocks of segment %d: %w", s.Number, err)
+				return true
+			}
+			if n.of(id) >= 0 {
+				return true
+			}
+		}
+		return false
+	}
+	err = scan(ctx, s.Conn, `SELECT id, remotes, tasks FROM `+s.Schema+`.block ORDER BY id`, func(row *sqlite.Stmt) {
+		end := row.ColumnInt64(0)
+		if end < begin {
+			return
+		}
+		if may(row, 1, sel.remotes, &s.remotes) && may(row, 2, sel.tasks, &s.tasks) {
+			add(begin, end+1)
+		} else {
+			for len(late) > 0 && late[0] <= end {
+				if late[0] >= begin {
+					add(late[0], late[0]+1)
+				}
+				late = late[1:]
+			}
+		}
+		begin = end + 1
+	})
+	if err == nil {
+		err = failed
+	}
+	add(begin, to)
+	return spans, err
+}
