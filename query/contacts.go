@@ -233,7 +233,7 @@ func (b *rowBatch) sort() {
 func (s *segmentSource) sorted(ctx context.Context, spans []idSpan, reader contactReader) error {
 	b := new(rowBatch)
 	for _, span := range spans {
-		err := s.tape.Scan(ctx, s.index, span.from, span.to, func(id, task, remote, shape int64) error {
+		err := s.tape.ScanConnections(ctx, s.index, span.from, span.to, func(id, task, remote, shape int64) error {
 			s.addRow(b, id, task, remote, shape)
 			if len(b.ids) == mostSorted {
 				return s.flush(b, reader)

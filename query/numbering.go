@@ -1,12 +1,11 @@
 package query
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"strconv"
-	"strings"
 	"sync"
-
-	"zombiezen.com/go/sqlite"
 )
 
 // What a connection has in common with others is a row of its own in a segment: the
@@ -79,13 +78,13 @@ func (p place) label() string {
 	return p.address + ":" + strconv.FormatInt(p.port, 10)
 }
 
-// plain returns it with IPv4 in one form, as the view's remote_ip.
-func (p place) plain() place {
-	v4, mapped := strings.CutPrefix(p.address, "::ffff:")
-	if p.family == familyIPv6 && p.port >= 0 && mapped && strings.Contains(v4, ".") {
-		p.family, p.address = familyIPv4, v4
+// plain returns family and address with IPv4 in one form, as the view's remote_ip.
+func plain(family int64, address []byte, port int64) (int64, []byte) {
+	v4, mapped := bytes.CutPrefix(address, []byte("::ffff:"))
+	if family == familyIPv6 && port >= 0 && mapped && bytes.Contains(v4, []byte(".")) {
+		return familyIPv4, v4
 	}
-	return p
+	return family, address
 }
 
 // actor is who connected: a program, as a user, in a container.
@@ -121,11 +120,11 @@ type numbers struct {
 	protocols *names // that of number 0 is NULL
 
 	actorOf map[string]int32
-	placeOf map[place]int32
+	placeOf map[string]int32 // by placeKey
 }
 
 func newNumbers() *numbers {
-	n := &numbers{programs: newNames(), protocols: newNames(), processes: &idTable{numbers: make(map[int64]int32)}, actorOf: make(map[string]int32), placeOf: make(map[place]int32)}
+	n := &numbers{programs: newNames(), protocols: newNames(), processes: &idTable{numbers: make(map[int64]int32)}, actorOf: make(map[string]int32), placeOf: make(map[string]int32)}
 	n.protocols.of("")
 	return n
 }
@@ -177,12 +176,20 @@ func (n *numbers) actor(a actor) int32 {
 	return number
 }
 
-func (n *numbers) place(p place) int32 {
-	number, ok := n.placeOf[p]
+// appendPlaceKey appends what tells places apart.
+func appendPlaceKey(key []byte, family int64, address []byte, port int64) []byte {
+	return append(binary.AppendVarint(binary.AppendVarint(key, family), port), address...)
+}
+
+// place returns the number of a place that is told by its key.
+func (n *numbers) place(key []byte) int32 {
+	number, ok := n.placeOf[string(key)]
 	if !ok {
 		number = int32(len(n.places))
-		n.placeOf[p] = number
-		n.places = append(n.places, p)
+		n.placeOf[string(key)] = number
+		family, used := binary.Varint(key)
+		port, more := binary.Varint(key[used:])
+		n.places = append(n.places, place{family, string(key[used+more:]), port})
 	}
 	return number
 }
@@ -209,10 +216,14 @@ func (n *numbers) read(ctx context.Context, s *segmentSource) error {
 	if err != nil {
 		return err
 	}
-	var places []place
-	err = scan(ctx, s.Conn, `SELECT id, family, address, port FROM `+s.Schema+`.endpoint`, func(row *sqlite.Stmt) {
-		s.remotes.add(row.ColumnInt64(0))
-		places = append(places, place{row.ColumnInt64(1), row.ColumnText(2), row.ColumnInt64(3)}.plain())
+	var keys []byte // of places
+	var ends []int  // of each
+	err = s.tape.ScanEndpoints(ctx, s.index, func(id, family int64, address []byte, port int64) error {
+		s.remotes.add(id)
+		family, address = plain(family, address, port)
+		keys = appendPlaceKey(keys, family, address, port)
+		ends = append(ends, len(keys))
+		return nil
 	})
 	if err != nil {
 		return err
@@ -231,8 +242,11 @@ func (n *numbers) read(ctx context.Context, s *segmentSource) error {
 	for i, a := range tasks {
 		s.task = append(s.task, task{n.actor(a), n.processes.of(processes[i])})
 	}
-	for _, p := range places {
-		s.place = append(s.place, n.place(p))
+	s.place = make([]int32, 0, len(ends))
+	begin := 0
+	for _, end := range ends {
+		s.place = append(s.place, n.place(keys[begin:end]))
+		begin = end
 	}
 	for i, p := range protocols {
 		if p.Kind != Null {

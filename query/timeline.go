@@ -20,6 +20,7 @@ type timelineReader struct {
 	address  []int32 // of places: the same for those of one address and port
 	numbers  map[int64]int32
 	buckets  []bucketTotal
+	near     int32     // the number that was returned last
 	programs pairTable // bucket and program
 
 	// A place comes once in a run. So in a bucket that no other run touches, the last
@@ -76,9 +77,18 @@ func (t *timelineReader) take(s *segmentSource, c *contact) error {
 	program, address := t.programOf[s.task[c.task].actor], t.address[to]
 	for i := 0; i < len(c.ids); {
 		bucket := c.ids[i] / t.length
-		n, more := int64(0), i
-		for ; more < len(c.ids) && c.ids[more]/t.length == bucket; more++ {
-			n += c.count(more)
+		more := i + 1
+		for start := bucket * t.length; more < len(c.ids); more++ {
+			if bucket > 0 && uint64(c.ids[more]-start) >= uint64(t.length) || bucket <= 0 && c.ids[more]/t.length != bucket {
+				break
+			}
+		}
+		n := int64(more - i)
+		if c.counts != nil {
+			n = 0
+			for _, count := range c.counts[i:more] {
+				n += count
+			}
 		}
 		i = more
 		number := t.number(bucket)
@@ -104,12 +114,17 @@ func (t *timelineReader) take(s *segmentSource, c *contact) error {
 
 // number returns the number of a bucket.
 func (t *timelineReader) number(bucket int64) int32 {
+	if near := t.near + 1; near < int32(len(t.buckets)) && t.buckets[near].bucket == bucket { // mostly they come in order
+		t.near = near
+		return near
+	}
 	number, ok := t.numbers[bucket]
 	if !ok {
 		number = int32(len(t.buckets))
 		t.numbers[bucket] = number
 		t.buckets = append(t.buckets, bucketTotal{bucket: bucket})
 	}
+	t.near = number
 	return number
 }
 

@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"zombiezen.com/go/sqlite"
 )
 
-// A segment that is not sealed has no postings, and who counts over it reads every row. SQLite takes some 200 ns for
-// one; so the leaves of the table are read here, page by page. They are those of a file that nobody writes: a private
-// copy, or a segment that is closed. SQLite has it open without locks, so that this descriptor can drop none.
+// A segment that is not sealed has no postings, and who counts over it reads every connection; whoever counts over any
+// segment reads its endpoints. SQLite takes some 200 ns for a row and more for a text; so the leaves of a table are read
+// here, page by page. They are those of a file that nobody writes: a private copy, or a segment that is closed. SQLite
+// has it open without locks, so that this descriptor can drop none.
 // Format: https://sqlite.org/fileformat2.html, "B-tree Pages".
 
 // branchOfTable is the kind of a b-tree page that leads to others.
@@ -24,49 +26,71 @@ const deepest = 34
 // readAhead is how many pages are read at a time.
 const readAhead = 16
 
-// connectionFile reads the table connection of a segment.
-type connectionFile struct {
+// tableFile reads tables of a segment.
+type tableFile struct {
 	file  *os.File
-	root  uint32
-	pages uint32 // in the file
+	pages uint32            // in the file
+	roots map[string]uint32 // first pages of tables
 }
 
-// openConnections finds the table in a segment that is attached as schema.
-func openConnections(conn *sqlite.Conn, schema, path string) (*connectionFile, error) {
+// openTables finds the tables of a segment that is attached as schema.
+func openTables(conn *sqlite.Conn, schema, path string) (*tableFile, error) {
 	file, err := openForCopy(path)
 	if err != nil {
 		return nil, err
 	}
-	c := &connectionFile{file: file}
+	t := &tableFile{file: file, roots: map[string]uint32{}}
 	info, err := file.Stat()
 	if err == nil {
-		c.pages = uint32(min(info.Size()/pageSize, 1<<32-1))
-		err = execOn(conn, func(q *sqlite.Stmt) error { c.root = uint32(q.ColumnInt64(0)); return nil },
-			`SELECT rootpage FROM `+schema+`.sqlite_schema WHERE name = 'connection' AND type = 'table'`)
+		t.pages = uint32(min(info.Size()/pageSize, 1<<32-1))
+		err = execOn(conn, func(q *sqlite.Stmt) error { t.roots[q.ColumnText(0)] = uint32(q.ColumnInt64(1)); return nil },
+			`SELECT name, rootpage FROM `+schema+`.sqlite_schema WHERE type = 'table'`)
 	}
 	if err != nil {
 		file.Close()
 		return nil, err
 	}
-	return c, nil
+	return t, nil
 }
 
-// Scan reads the connections of a segment, by its place among Segments, whose id is not below from and below to, in the
-// order of their ids. It ends with the first error of fn, which is given the ids of the row and of what it refers to.
-func (t *Tape) Scan(ctx context.Context, segment int, from, to int64, fn func(id, task, remote, shape int64) error) error {
+// ScanConnections reads the connections of a segment, by its place among Segments, whose id is not below from and below
+// to, in the order of their ids. It ends with the first error of fn, which is given the ids of the row and of what it
+// refers to.
+func (t *Tape) ScanConnections(ctx context.Context, segment int, from, to int64, fn func(id, task, remote, shape int64) error) error {
+	return t.scan(ctx, segment, "connection", from, to, func(id int64, row []byte) error {
+		task, remote, shape, ok := references(row)
+		if !ok {
+			return fmt.Errorf("%w: connection %d", ErrDamaged, id)
+		}
+		return fn(id, task, remote, shape)
+	})
+}
+
+// ScanEndpoints reads the endpoints of a segment, in the order of their ids. The address is good until fn returns.
+func (t *Tape) ScanEndpoints(ctx context.Context, segment int, fn func(id, family int64, address []byte, port int64) error) error {
+	return t.scan(ctx, segment, "endpoint", -1<<63, 1<<63-1, func(id int64, row []byte) error {
+		family, address, port, ok := place(row)
+		if !ok {
+			return fmt.Errorf("%w: endpoint %d", ErrDamaged, id)
+		}
+		return fn(id, family, address, port)
+	})
+}
+
+func (t *Tape) scan(ctx context.Context, segment int, table string, from, to int64, fn func(id int64, row []byte) error) error {
 	seg := t.segs[segment]
-	if err := seg.rows.scan(ctx, from, to, fn); err != nil {
+	if err := seg.tables.scan(ctx, table, from, to, fn); err != nil {
 		return &Error{Op: "read segment", Path: seg.info.Path, Err: err, Hint: hintFor(err)}
 	}
 	return nil
 }
 
-// scanning is one run over the table.
+// scanning is one run over a table.
 type scanning struct {
-	*connectionFile
+	*tableFile
 	ctx      context.Context
 	from, to int64
-	fn       func(id, task, remote, shape int64) error
+	fn       func(id int64, row []byte) error
 	last     int64 // id of the row before
 	begun    bool
 	seen     uint32 // pages
@@ -75,19 +99,19 @@ type scanning struct {
 	first, got uint32 // the pages in it
 }
 
-func (c *connectionFile) scan(ctx context.Context, from, to int64, fn func(id, task, remote, shape int64) error) error {
+func (t *tableFile) scan(ctx context.Context, table string, from, to int64, fn func(id int64, row []byte) error) error {
 	if from >= to {
 		return nil
 	}
-	s := &scanning{connectionFile: c, ctx: ctx, from: from, to: to, fn: fn}
+	s := &scanning{tableFile: t, ctx: ctx, from: from, to: to, fn: fn}
 	var header [18]byte
-	if _, err := c.file.ReadAt(header[:], 0); err != nil {
+	if _, err := t.file.ReadAt(header[:], 0); err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if size := binary.BigEndian.Uint16(header[16:]); size != pageSize {
 		return fmt.Errorf("%w: pages of %d bytes", ErrDamaged, size)
 	}
-	return s.page(c.root, 1)
+	return s.page(t.roots[table], 1)
 }
 
 // read returns a page, which is good until the next is read.
@@ -161,7 +185,7 @@ func (s *scanning) leaf(n uint32, page []byte) error {
 	for i := range count {
 		length, at, ok := varint(page, int(binary.BigEndian.Uint16(page[8+2*i:])))
 		id, at, idOK := varint(page, at)
-		if !ok || !idOK || length < connectionHeader || length > int64(len(page)-at) {
+		if !ok || !idOK || length < 2 || length > mostRowBytes {
 			return fmt.Errorf("%w: row %d of page %d", ErrDamaged, i, n)
 		}
 		if id < s.from {
@@ -175,24 +199,61 @@ func (s *scanning) leaf(n uint32, page []byte) error {
 			return fmt.Errorf("%w: row %d of page %d is out of order", ErrDamaged, i, n)
 		}
 		s.begun, s.last = true, id
-		task, remote, shape, ok := references(page[at : at+int(length)])
-		if !ok {
+		if length > mostOnPage {
+			page = slices.Clone(page) // the rest of the row is read into its room
+			row, err := s.long(page, at, int(length))
+			if err == nil {
+				err = s.fn(id, row)
+			}
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if length > int64(len(page)-at) {
 			return fmt.Errorf("%w: row %d of page %d", ErrDamaged, i, n)
 		}
-		if err := s.fn(id, task, remote, shape); err != nil {
+		if err := s.fn(id, page[at:at+int(length)]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// Of a row that is longer than mostOnPage some is on pages of its own; leastOnPage or more is not. ("B-tree Cell Format")
+const (
+	mostOnPage  = pageSize - 35
+	leastOnPage = (pageSize-12)*32/255 - 23
+)
+
+// long returns a row that begins at an offset of a page and goes on elsewhere.
+func (s *scanning) long(page []byte, at, length int) ([]byte, error) {
+	local := leastOnPage + (length-leastOnPage)%(pageSize-4)
+	if local > mostOnPage {
+		local = leastOnPage
+	}
+	if at+local+4 > len(page) {
+		return nil, fmt.Errorf("%w: a row is longer than its page", ErrDamaged)
+	}
+	row, next := slices.Clone(page[at:at+local]), binary.BigEndian.Uint32(page[at+local:])
+	for len(row) < length {
+		page, err := s.read(next)
+		if err != nil {
+			return nil, err
+		}
+		next = binary.BigEndian.Uint32(page)
+		row = append(row, page[4:4+min(pageSize-4, length-len(row))]...) // so a ring ends too
+	}
+	return row, nil
+}
+
 // connectionHeader is the length of the header of a connection: of itself, and a byte for the type of each of its seven
 // columns, which are numbers.
 const connectionHeader = 8
 
-// references reads the three columns behind the id.
+// references reads the three columns behind the id of a connection.
 func references(row []byte) (task, remote, shape int64, ok bool) {
-	if row[0] != connectionHeader || row[1] != 0 {
+	if len(row) < connectionHeader || row[0] != connectionHeader || row[1] != 0 {
 		return 0, 0, 0, false
 	}
 	body := row[connectionHeader:]
@@ -204,6 +265,26 @@ func references(row []byte) (task, remote, shape int64, ok bool) {
 	}
 	shape, _, ok = integer(row[4], body)
 	return task, remote, shape, ok
+}
+
+// place reads the three columns behind the id of an endpoint.
+func place(row []byte) (family int64, address []byte, port int64, ok bool) {
+	size, at, ok := varint(row, 0)
+	if !ok || size < int64(at)+5 || size > int64(len(row)) || row[at] != 0 {
+		return 0, nil, 0, false
+	}
+	header, body := row[:size], row[size:]
+	if family, body, ok = integer(header[at+1], body); !ok {
+		return 0, nil, 0, false
+	}
+	kind, at, ok := varint(header, at+2)
+	if length := (kind - 13) / 2; !ok || kind < 13 || kind%2 == 0 || length > int64(len(body)) || at == len(header) {
+		return 0, nil, 0, false
+	} else {
+		address, body = body[:length], body[length:]
+	}
+	port, _, ok = integer(header[at], body)
+	return family, address, port, ok
 }
 
 // integer reads a number of a serial type from 1 to 6, or of 8 and 9, which stand for 0 and 1.

@@ -33,7 +33,7 @@ type openSegment struct {
 	info    SegmentInfo
 	schema  string // name under which it is attached: s1, s2, …
 	file    string // what is opened: the segment, or a private copy
-	rows    *connectionFile
+	tables  *tableFile
 	created int64 // segment clock
 
 	batches  int64
@@ -239,8 +239,11 @@ func (t *Tape) attach() (err error) {
 			}
 			return fmt.Errorf("attach %s: %w", filepath.Base(seg.info.Path), err)
 		}
-		if seg.rows, err = openConnections(t.conn, seg.schema, seg.file); err != nil {
+		if seg.tables, err = openTables(t.conn, seg.schema, seg.file); err != nil {
 			return fmt.Errorf("open %s: %w", filepath.Base(seg.info.Path), err)
+		}
+		if err := execOn(t.conn, nil, "PRAGMA "+seg.schema+".cache_size = -1024"); err != nil {
+			return err
 		}
 		schema, err := expectedSchema(seg.info.SchemaVersion)
 		if err != nil {
@@ -296,8 +299,8 @@ func (t *Tape) Close() error {
 	errs := []error{t.conn.Close()}
 	t.conn = nil
 	for _, seg := range t.segs {
-		if seg.rows != nil {
-			errs = append(errs, seg.rows.file.Close())
+		if seg.tables != nil {
+			errs = append(errs, seg.tables.file.Close())
 		}
 	}
 	return errors.Join(errs...)
