@@ -13,6 +13,7 @@ type blockCheck struct {
 	left    []writtenBlock
 	late    map[int64]struct{}
 	made    blocks
+	last    int64 // id of the row before
 	problem string // the first that was found, "" none
 }
 
@@ -45,6 +46,7 @@ func (c *blockCheck) row(id, remote, task int64) {
 	for len(c.left) > 0 && id > c.left[0].id {
 		c.end()
 	}
+	c.last = id
 	if len(c.left) == 0 {
 		return
 	}
@@ -56,6 +58,9 @@ func (c *blockCheck) row(id, remote, task int64) {
 // end compares the block that has all of its rows.
 func (c *blockCheck) end() {
 	b := c.left[0]
+	if b.id != c.last && c.problem == "" {
+		c.problem = fmt.Sprintf("its block up to %d ends at no row", b.id)
+	}
 	for _, list := range []struct {
 		of         string
 		made, said []byte
