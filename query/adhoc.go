@@ -2,34 +2,28 @@ package query
 
 import (
 	"context"
-	"regexp"
 	"strings"
 
+	"github.com/conntape/conntape/store"
 	"zombiezen.com/go/sqlite"
 )
 
-// For SQL that somebody wrote, SQLite chooses the order of its joins, and knows
-// nothing of how many connections go to an endpoint: it reads them all where a port is
-// asked for. Where the text of the SQL hints at a better order, the view is put before
-// it with its joins in that order. The order of joins changes when an answer comes, and
-// never what it is, so a hint that is wrong costs time alone.
-
-// portHint is SQL that asks for a port and for no address.
-var portHint = regexp.MustCompile(`(?i)\bremote_port\s*(=|\bin\b|\bbetween\b)`)
-
 // RunSQL asks a question that somebody wrote; w is the window that the views were
 // narrowed to.
-func RunSQL(ctx context.Context, conn *sqlite.Conn, r Request, w Window, out RowWriter) (Result, error) {
+func RunSQL(ctx context.Context, tape *store.Tape, r Request, w Window, out RowWriter) (Result, error) {
+	conn := tape.Conn()
 	if s := streamOf(ctx, conn, r); s != nil {
 		return s.run(ctx, conn, r, out)
 	}
-	if w.IsOpen() && portHint.MatchString(r.SQL) && !strings.Contains(strings.ToLower(r.SQL), "remote_address =") && !mentions(r.SQL, "explain") {
-		if ordered, ok := endpointFirst(ctx, conn, r.SQL); ok {
-			inner := r
-			inner.SQL = ordered
-			if compiles(conn, inner) {
-				return Run(ctx, conn, inner, out)
-			}
+	if !mentions(r.SQL, "explain") {
+		if r.Timeout > 0 { // for what is read beside the statement
+			var stop context.CancelFunc
+			ctx, stop = context.WithTimeoutCause(ctx, r.Timeout, errTimeLimit)
+			defer stop()
+		}
+		if sql, ok := asVirtual(ctx, tape, r, w); ok {
+			r.SQL = sql
+			return Run(ctx, conn, r, out)
 		}
 	}
 	return Run(ctx, conn, r, out)
@@ -50,27 +44,4 @@ func compiles(conn *sqlite.Conn, r Request) bool {
 	}
 	defer stmt.Finalize()
 	return skipBlank(r.SQL[len(r.SQL)-trailing:]) == ""
-}
-
-// endpointFirst puts the view before SQL so that sealed segments are read from their
-// endpoints, whose connections an index finds.
-func endpointFirst(ctx context.Context, conn *sqlite.Conn, sql string) (string, bool) {
-	parts := viewParts(ctx, conn)
-	if parts == nil {
-		return "", false
-	}
-	all, changed := make(narrowing), false
-	for segment, part := range parts {
-		all[segment] = ""
-		sealed, err := isSealed(ctx, conn, segment)
-		if err != nil {
-			return "", false
-		}
-		before := "\nFROM " + segment + ".connection c\nJOIN " + segment + ".endpoint e ON e.id = c.remote\n"
-		if sealed && strings.Count(part, before) == 1 {
-			parts[segment] = strings.Replace(part, before, "\nFROM "+segment+".endpoint e\nCROSS JOIN "+segment+".connection c ON c.remote = e.id\n", 1)
-			changed = true
-		}
-	}
-	return all.apply(parts, sql), changed
 }

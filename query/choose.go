@@ -71,6 +71,10 @@ func ofTasks(tasks []int64) *selection {
 // list returns the ids that a question of our own gives.
 func (s *segmentSource) list(ctx context.Context, sql string, params ...Value) ([]int64, error) {
 	var ids []int64
+	if len(params) == 0 {
+		err := scan(ctx, s.Conn, sql, func(row *sqlite.Stmt) { ids = append(ids, row.ColumnInt64(0)) })
+		return ids, err
+	}
 	err := each(ctx, s.Conn, sql, func(row []Value) { ids = append(ids, row[0].Int) }, params...)
 	return ids, err
 }

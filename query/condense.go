@@ -161,8 +161,10 @@ func (s *segmentSource) chosen(ctx context.Context, sel *selection, from, to int
 func (s *segmentSource) reached(ctx context.Context, tasks []int64) ([]int64, error) {
 	remotes := []int64{}
 	var failed error
-	err := each(ctx, s.Conn, `SELECT remotes FROM `+s.Schema+`.reach WHERE task IN (`+joinInts(tasks)+`)`, func(row []Value) {
-		for remote, err := range posting.IDs(row[0].Bytes) {
+	err := scan(ctx, s.Conn, `SELECT remotes FROM `+s.Schema+`.reach WHERE task IN (`+joinInts(tasks)+`)`, func(row *sqlite.Stmt) {
+		list := make([]byte, row.ColumnLen(0))
+		row.ColumnBytes(0, list)
+		for remote, err := range posting.IDs(list) {
 			if err != nil {
 				failed = fmt.Errorf("read reach of segment %d: %w", s.Number, err)
 				return

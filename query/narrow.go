@@ -190,8 +190,8 @@ func narrowNewest(ctx context.Context, conn *sqlite.Conn, parts map[string]strin
 // isSealed reports whether a segment has the postings of sealing.
 func isSealed(ctx context.Context, conn *sqlite.Conn, segment string) (bool, error) {
 	tables := 0
-	err := each(ctx, conn, `SELECT count(*) FROM `+segment+`.sqlite_schema WHERE name IN ('seal', 'posting', 'reach')`,
-		func(row []Value) { tables = int(row[0].Int) })
+	err := scan(ctx, conn, `SELECT count(*) FROM `+segment+`.sqlite_schema WHERE name IN ('seal', 'posting', 'reach')`,
+		func(row *sqlite.Stmt) { tables = row.ColumnInt(0) })
 	return tables == 3, err
 }
 

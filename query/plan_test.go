@@ -239,48 +239,6 @@ func TestExportIsTheView(t *testing.T) {
 	}
 }
 
-// A hint in ad-hoc SQL changes the order of joins, and no answer; what is wrong with
-// the SQL is told of the SQL as it was written.
-func TestHintsChangeNoAnswer(t *testing.T) {
-	tape := generated(t, 10_000, 3)
-	conn := tape.Conn()
-	for _, sql := range []string{
-		"select * from connections where remote_port = 22 order by time_ns, id",
-		"with x as (select * from connections where remote_port in (22, 443)) select exe, count(*) from x group by exe order by 1",
-		"-- a comment\nselect count(*), min(time) from connections c where c.remote_port between 20 and 30 or exe like '%nmap';",
-		"select (select count(*) from connections where remote_port = 443) + (select count(*) from connections where remote_port=53)",
-	} {
-		rewritten, changed := endpointFirst(context.Background(), conn, sql)
-		if !changed || !compiles(conn, Request{SQL: rewritten}) {
-			t.Errorf("%s is not rewritten", sql)
-		}
-		var answers [2]string
-		for i, run := range []func(RowWriter) (Result, error){
-			func(out RowWriter) (Result, error) {
-				return RunSQL(context.Background(), conn, Request{SQL: sql}, Window{}, out)
-			},
-			func(out RowWriter) (Result, error) { return Run(context.Background(), conn, Request{SQL: sql}, out) },
-		} {
-			var out bytes.Buffer
-			to, err := NewRowWriter("csv", &out, FormatOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := run(to); err != nil {
-				t.Errorf("%s: %v", sql, err)
-			}
-			answers[i] = out.String()
-		}
-		if answers[0] != answers[1] || len(answers[0]) < 5 {
-			t.Errorf("%s: %d and %d bytes", sql, len(answers[0]), len(answers[1]))
-		}
-	}
-	_, err := RunSQL(context.Background(), conn, Request{SQL: "select nothere from connections where remote_port = 22"}, Window{}, eachRow(func([]Value) error { return nil }))
-	if err == nil || !strings.Contains(err.Error(), `no such column: nothere at "nothere from connections`) {
-		t.Errorf("got %v", err)
-	}
-}
-
 // A tape whose ids lead nowhere, or far away, has wrong answers and harms nobody.
 func TestPlansOfAlteredTape(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tape")

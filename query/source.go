@@ -73,13 +73,14 @@ func (s *segmentSource) describe(ctx context.Context) (err error) {
 		return err
 	}
 	ends := `SELECT coalesce(min(id), 0), coalesce((SELECT max(id) FROM ` + s.Schema + `.connection), -1) FROM ` + s.Schema + `.connection`
-	err = each(ctx, s.Conn, ends, func(row []Value) { s.first, s.last = row[0].Int, row[1].Int })
+	err = scan(ctx, s.Conn, ends, func(row *sqlite.Stmt) { s.first, s.last = row.ColumnInt64(0), row.ColumnInt64(1) })
 	s.steady = true
-	return errors.Join(err, each(ctx, s.Conn, `SELECT id, offset_ns FROM `+s.Schema+`.clock ORDER BY id`, func(row []Value) {
-		if n := len(s.clock); n > 0 && s.clock[n-1].offset > row[1].Int {
+	return errors.Join(err, scan(ctx, s.Conn, `SELECT id, offset_ns FROM `+s.Schema+`.clock ORDER BY id`, func(row *sqlite.Stmt) {
+		from, offset := row.ColumnInt64(0), row.ColumnInt64(1)
+		if n := len(s.clock); n > 0 && s.clock[n-1].offset > offset {
 			s.steady = false
 		}
-		s.clock = append(s.clock, clockRow{row[0].Int, row[1].Int})
+		s.clock = append(s.clock, clockRow{from, offset})
 	}), scan(ctx, s.Conn, `SELECT id, count, last_ns FROM `+s.Schema+`.repeat ORDER BY id`, func(row *sqlite.Stmt) {
 		s.repeats = append(s.repeats, repeat{row.ColumnInt64(0), row.ColumnInt64(1), row.ColumnInt64(2)})
 	}))

@@ -55,6 +55,7 @@ type kept struct {
 	texts    [][]byte // by runs of its origin
 	family   int      // of a remote: number of its family
 	outcomes []*kept  // of a shape: by number of the family of the remote
+	given    []sqlite.Value
 }
 
 // run is columns one after another that have the same origin.
@@ -78,7 +79,7 @@ const mostKept = 1 << 16
 
 // newStream returns what answers SELECT columns FROM connections, nil when that
 // must be left to SQLite.
-func newStream(ctx context.Context, conn *sqlite.Conn, columns []string, byTime bool) *stream {
+func newStream(parts map[string]string, conn *sqlite.Conn, columns []string, byTime bool) *stream {
 	s := &stream{columns: columns, byTime: byTime}
 	runs := [origins]int{}
 	for i, name := range columns {
@@ -94,7 +95,6 @@ func newStream(ctx context.Context, conn *sqlite.Conn, columns []string, byTime 
 		}
 		s.byOrigin[o] = append(s.byOrigin[o], i)
 	}
-	parts := viewParts(ctx, conn)
 	for _, name := range sortedKeysOf(parts) {
 		condition, ok := boundOf(parts[name])
 		if !ok {
@@ -287,7 +287,7 @@ func streamOf(ctx context.Context, conn *sqlite.Conn, r Request) *stream {
 			return nil
 		}
 	}
-	return newStream(ctx, conn, columns, m[2] != "")
+	return newStream(viewParts(ctx, conn), conn, columns, m[2] != "")
 }
 
 // streamWriter puts rows together.

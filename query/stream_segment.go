@@ -12,9 +12,12 @@ import (
 type streamSegment struct {
 	stream    *stream
 	conn      *sqlite.Conn
-	name      string // under which it is attached
-	view      string // the part of the view that is its
-	condition string // on the ids of connections
+	name      string                               // under which it is attached
+	view      string                               // the part of the view that is its
+	condition string                               // on the ids of connections
+	ids       []int64                              // that are read, ascending; nil: all that the condition is true of
+	wanted    func(task, remote, shape int64) bool // nil: all
+	wallText  timeText
 	row       streamRow
 	begun     bool
 	ended     bool
@@ -41,16 +44,36 @@ func (s *streamSegment) next() error {
 		}
 	}
 	for {
-		more, err := s.rows.Step()
+		more, err := s.step()
 		if err != nil || !more {
-			s.ended = true
 			s.finish()
 			return err
+		}
+		if s.wanted != nil && !s.wanted(s.rows.ColumnInt64(1), s.rows.ColumnInt64(2), s.rows.ColumnInt64(3)) {
+			continue
 		}
 		if inView, err := s.read(); err != nil || inView {
 			return err
 		}
 	}
+}
+
+// step goes to the next row of the table.
+func (s *streamSegment) step() (bool, error) {
+	if s.ids == nil {
+		return s.rows.Step()
+	}
+	for len(s.ids) > 0 {
+		if err := s.rows.Reset(); err != nil {
+			return false, err
+		}
+		s.rows.BindInt64(1, s.ids[0])
+		s.ids = s.ids[1:]
+		if more, err := s.rows.Step(); err != nil || more {
+			return more, err
+		}
+	}
+	return false, nil
 }
 
 // begin prepares to read: the connections, and beside them those that stand for
@@ -62,8 +85,12 @@ func (s *streamSegment) begin() (err error) {
 		}
 		return "NULL"
 	}
+	which := s.condition
+	if s.ids != nil {
+		which = "id = ?"
+	}
 	if s.rows, _, err = s.conn.PrepareTransient(`SELECT id, task, remote, shape, ` + needed("local") + `, ` + needed("fd") + `, ` + needed("cookie") +
-		` FROM ` + s.name + `.connection WHERE ` + s.condition + ` ORDER BY id`); err != nil {
+		` FROM ` + s.name + `.connection WHERE ` + which + ` ORDER BY id`); err != nil {
 		return err
 	}
 	if s.repeats, _, err = s.conn.PrepareTransient(`SELECT id, count, last_ns FROM ` + s.name + `.repeat WHERE ` + s.condition + ` ORDER BY id`); err != nil {

@@ -314,7 +314,7 @@ func BenchmarkExport(b *testing.B) {
 		r := Request{SQL: "SELECT " + columns + " FROM connections"}
 		for name, ask := range map[string]func(RowWriter) (Result, error){
 			"stream": func(out RowWriter) (Result, error) {
-				return RunSQL(context.Background(), tape.Conn(), r, Window{}, out)
+				return RunSQL(context.Background(), tape, r, Window{}, out)
 			},
 			"SQLite": func(out RowWriter) (Result, error) { return Run(context.Background(), tape.Conn(), r, out) },
 		} {

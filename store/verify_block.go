@@ -13,7 +13,7 @@ type blockCheck struct {
 	left    []writtenBlock
 	late    map[int64]struct{}
 	made    blocks
-	last    int64 // id of the row before
+	last    int64  // id of the row before
 	problem string // the first that was found, "" none
 }
 

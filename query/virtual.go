@@ -1,0 +1,484 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/conntape/conntape/store"
+	"zombiezen.com/go/sqlite"
+)
+
+// SQL that somebody wrote is asked over a virtual table in the place of the view connections. SQLite tells it which
+// columns are compared to what, so that it finds the connections of an address, a port or a program by the postings of
+// sealed segments, and reads no more of the others than it must. What is compared is looked at again by SQLite: this
+// table may hand over too much, and never too little. Its cells are those that the view has (see stream.go).
+
+// virtualName is the name of the table.
+const virtualName = "connection_rows"
+
+// virtualTable is the connections of a tape in a window.
+type virtualTable struct {
+	ctx         context.Context
+	tape        *store.Tape
+	sources     map[string]Source // by schema
+	parts       map[string]string // of the view, likewise
+	from, to    int64             // ids; to is not included
+	columns     []string
+	declaration string
+}
+
+// asVirtual returns the SQL over the virtual table, which it installs; false where the view is not of the form that is
+// known, or the SQL cannot be asked so.
+func asVirtual(ctx context.Context, tape *store.Tape, r Request, w Window) (string, bool) {
+	conn := tape.Conn()
+	t := &virtualTable{ctx: ctx, tape: tape, sources: make(map[string]Source), parts: viewParts(ctx, conn)}
+	t.from, t.to = w.bounds()
+	for _, s := range Sources(tape) {
+		t.sources[s.Schema] = s
+	}
+	var types []string
+	err := each(ctx, conn, `SELECT name, type FROM pragma_table_info('connections')`, func(row []Value) {
+		t.columns = append(t.columns, string(row[0].Bytes))
+		types = append(types, string(row[0].Bytes)+" "+string(row[1].Bytes))
+	})
+	if err != nil || len(t.columns) == 0 || len(t.columns) > 63 || newStream(t.parts, conn, t.columns, false) == nil {
+		return "", false
+	}
+	t.declaration = "CREATE TABLE " + virtualName + " (" + strings.Join(types, ", ") + ")"
+	err = conn.SetModule(virtualName, &sqlite.Module{Connect: func(*sqlite.Conn, *sqlite.VTableConnectOptions) (sqlite.VTable, *sqlite.VTableConfig, error) {
+		return t, &sqlite.VTableConfig{Declaration: t.declaration}, nil
+	}})
+	if err != nil {
+		return "", false
+	}
+	r.SQL = withTable("connections AS NOT MATERIALIZED (SELECT * FROM "+virtualName+")", r.SQL)
+	return r.SQL, compiles(conn, r)
+}
+
+// Estimates for the planner: how many connections there are, how many an equality leaves, and what it costs to find
+// these. Looking for them again and again, for each row of another table, costs more than reading all once.
+const (
+	estimatedRows  = 10_000_000
+	estimatedFound = 1000
+	estimatedCost  = 100_000
+)
+
+// BestIndex takes every comparison that it can make use of.
+func (t *virtualTable) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, error) {
+	out := &sqlite.IndexOutputs{ConstraintUsage: make([]sqlite.IndexConstraintUsage, len(in.Constraints)), EstimatedCost: estimatedRows, EstimatedRows: estimatedRows}
+	plan := []string{strconv.FormatUint(in.ColumnsUsed, 16)}
+	for i, c := range in.Constraints {
+		if !c.Usable || c.Column < 0 || c.Column >= len(t.columns) || c.Collation != "BINARY" {
+			continue
+		}
+		by := comparisons[t.columns[c.Column]]
+		switch {
+		case by == nil, c.Op != sqlite.IndexConstraintEq && !(by.ordered && isRange(c.Op)):
+			continue
+		case by.ordered:
+			out.EstimatedCost /= 3
+			out.EstimatedRows = max(1, out.EstimatedRows/3)
+		case by.table != "s":
+			out.EstimatedCost, out.EstimatedRows = min(out.EstimatedCost, estimatedCost), min(out.EstimatedRows, estimatedFound)
+		default:
+			out.EstimatedRows = max(1, out.EstimatedRows/3)
+		}
+		out.ConstraintUsage[i] = sqlite.IndexConstraintUsage{ArgvIndex: len(plan)}
+		plan = append(plan, t.columns[c.Column]+" "+strconv.Itoa(int(c.Op)))
+	}
+	out.ID.String = strings.Join(plan, ",")
+	return out, nil
+}
+
+func isRange(op sqlite.IndexConstraintOp) bool {
+	return op == sqlite.IndexConstraintGT || op == sqlite.IndexConstraintGE || op == sqlite.IndexConstraintLT || op == sqlite.IndexConstraintLE
+}
+
+// comparison is what a column of the view may be compared by.
+type comparison struct {
+	kind    Kind   // of what it is compared to; any other is left to SQLite
+	table   string // that tells: e endpoint, t task, s shape; "" the connection itself
+	sql     string // condition on its row, %s is what it is compared to
+	ordered bool   // by < and > too
+}
+
+// comparisons are those of columns. A condition may be true of too many rows.
+var comparisons = map[string]*comparison{
+	"id":             {kind: Integer, ordered: true},
+	"time_ns":        {kind: Integer, ordered: true},
+	"time":           {kind: Text, ordered: true},
+	"remote_address": {kind: Text, table: "e", sql: "e.address = %s"},
+	"remote_ip":      {kind: Text, table: "e", sql: "e.address IN (%[1]s, '::ffff:' || %[1]s)"},
+	"remote_port":    {kind: Integer, table: "e", sql: "e.port = %s"},
+	"pid":            {kind: Integer, table: "t", sql: "p.tgid = %s"},
+	"ppid":           {kind: Integer, table: "t", sql: "p.ppid = %s"},
+	"process_id":     {kind: Integer, table: "t", sql: "p.id = %s"},
+	"parent_id":      {kind: Integer, table: "t", sql: "p.parent = %s"},
+	"exe":            {kind: Text, table: "t", sql: "p.exe = %s"},
+	"cmdline":        {kind: Text, table: "t", sql: "p.cmdline = %s"},
+	"cwd":            {kind: Text, table: "t", sql: "p.cwd = %s"},
+	"ancestry":       {kind: Text, table: "t", sql: "p.ancestry = %s"},
+	"tid":            {kind: Integer, table: "t", sql: "t.tid = %s"},
+	"comm":           {kind: Text, table: "t", sql: "t.comm = %s"},
+	"uid":            {kind: Integer, table: "t", sql: "t.uid = %s"},
+	"gid":            {kind: Integer, table: "t", sql: "t.gid = %s"},
+	"euid":           {kind: Integer, table: "t", sql: "t.euid = %s"},
+	"loginuid":       {kind: Integer, table: "t", sql: "t.loginuid = %s"},
+	"session_id":     {kind: Integer, table: "t", sql: "t.session_id = %s"},
+	"netns":          {kind: Integer, table: "t", sql: "t.netns = %s"},
+	"user":           {kind: Text, table: "t", sql: "coalesce(t.user, p.user) = %s"},
+	"container":      {kind: Text, table: "t", sql: "coalesce(t.container, p.container) = %s"},
+	"cgroup":         {kind: Text, table: "t", sql: "coalesce(t.cgroup, p.cgroup) = %s"},
+	"via":            {kind: Text, table: "s", sql: "via = %s"},
+	"errno":          {kind: Integer, table: "s", sql: "errno = %s"},
+	"hook_errno":     {kind: Integer, table: "s", sql: "hook_errno = %s"},
+	"outcome": {kind: Text, table: "s", sql: `CASE
+		WHEN hook_errno > 0 THEN 'denied' WHEN errno IS NULL THEN 'unknown'
+		WHEN errno = 0 THEN CASE WHEN %[1]s IN ('disconnected', 'established', 'set') THEN %[1]s END
+		WHEN errno = 111 THEN 'refused' WHEN errno = 110 THEN 'timed out' WHEN errno IN (100, 101, 112, 113) THEN 'unreachable'
+		WHEN errno IN (11, 114, 115) THEN 'in progress' WHEN errno IN (4, 512) THEN 'interrupted' ELSE 'failed' END = %[1]s`},
+}
+
+// Open opens a cursor.
+func (t *virtualTable) Open() (sqlite.VTableCursor, error) { return &virtualCursor{table: t}, nil }
+
+// Disconnect has nothing to release.
+func (t *virtualTable) Disconnect() error { return nil }
+
+// Destroy has nothing to remove.
+func (t *virtualTable) Destroy() error { return nil }
+
+// compared is a comparison with a value.
+type compared struct {
+	*comparison
+	column string
+	op     sqlite.IndexConstraintOp
+	value  sqlite.Value
+}
+
+// virtualCursor walks connections, segment by segment.
+type virtualCursor struct {
+	table    *virtualTable
+	compared []compared
+	left     []*streamSegment
+	begun    *streamSegment // nil: at the end
+	schema   int            // number of its schema, in RowID
+
+	cells []virtualCell // by column of the table
+}
+
+// virtualCell is where a column of the table is found in a row of a segment.
+type virtualCell struct {
+	used   bool
+	origin origin
+	place  int // among the columns of its origin
+	column int // of the stream
+}
+
+// Filter begins anew, with what the plan compares.
+func (c *virtualCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error {
+	c.Close()
+	plan := strings.Split(id.String, ",")
+	mask, err := strconv.ParseUint(plan[0], 16, 64)
+	if err != nil || len(plan) != len(args)+1 {
+		return errors.New("the plan of a virtual table is odd")
+	}
+	c.compared = c.compared[:0]
+	for i, what := range plan[1:] {
+		column, op, _ := strings.Cut(what, " ")
+		number, err := strconv.Atoi(op)
+		if err != nil {
+			return err
+		}
+		c.compared = append(c.compared, compared{comparisons[column], column, sqlite.IndexConstraintOp(number), args[i]})
+	}
+	var columns []string
+	c.cells = make([]virtualCell, len(c.table.columns))
+	var places [origins]int
+	for i, name := range c.table.columns {
+		if mask>>min(i, 63)&1 != 0 {
+			o, _ := originOf(name)
+			c.cells[i] = virtualCell{true, o, places[o], len(columns)}
+			places[o]++
+			columns = append(columns, name)
+		}
+	}
+	s := newStream(c.table.parts, c.table.tape.Conn(), columns, false)
+	if s == nil {
+		return errors.New("the views of the tape changed")
+	}
+	c.left = s.segments
+	return c.Next()
+}
+
+// Next goes to the next connection.
+func (c *virtualCursor) Next() error {
+	for {
+		if c.begun == nil {
+			if len(c.left) == 0 {
+				return nil
+			}
+			c.begun, c.left = c.left[0], c.left[1:]
+			c.schema = segmentIndex(c.begun.name)
+			if some, err := c.narrow(c.begun); err != nil {
+				return err
+			} else if !some {
+				c.begun = nil
+				continue
+			}
+		}
+		if err := c.begun.next(); err != nil {
+			return err
+		}
+		if !c.begun.ended {
+			return nil
+		}
+		c.begun = nil
+	}
+}
+
+// EOF reports whether there is no connection any more.
+func (c *virtualCursor) EOF() bool { return c.begun == nil }
+
+// RowID tells connections apart: within a segment, whose ids are times, and among the ten segments that a tape has at
+// most.
+func (c *virtualCursor) RowID() (int64, error) { return c.begun.row.id<<4 | int64(c.schema), nil }
+
+// Close lets go of what is being read.
+func (c *virtualCursor) Close() error {
+	if c.begun != nil {
+		c.begun.finish()
+	}
+	c.begun, c.left = nil, nil
+	return nil
+}
+
+// Column returns a cell.
+func (c *virtualCursor) Column(i int, _ bool) (sqlite.Value, error) {
+	cell := c.cells[i]
+	row := &c.begun.row
+	switch {
+	case !cell.used:
+		return sqlite.Value{}, fmt.Errorf("column %s was not asked for", c.table.columns[i])
+	case row.whole != nil:
+		return row.whole[cell.column].forSQLite(), nil
+	case cell.origin != ofRow:
+		return row.from[cell.origin].forSQLite(cell.place), nil
+	}
+	switch c.table.columns[i] {
+	case "time":
+		return sqlite.TextValue(string(c.begun.wallText.of(row.wall))), nil
+	case "last_time":
+		return sqlite.TextValue(string(c.begun.wallText.of(row.lastWall))), nil
+	case "count":
+		return sqlite.IntegerValue(row.count), nil
+	case "fd":
+		return row.fd.value().forSQLite(), nil
+	case "cookie":
+		return row.cookie.value().forSQLite(), nil
+	}
+	return sqlite.IntegerValue(row.id), nil
+}
+
+// forSQLite returns the value as a virtual table gives it.
+func (v Value) forSQLite() sqlite.Value {
+	switch v.Kind {
+	case Integer:
+		return sqlite.IntegerValue(v.Int)
+	case Real:
+		return sqlite.FloatValue(v.Real)
+	case Text:
+		return sqlite.TextValue(string(v.Bytes))
+	case Blob:
+		return sqlite.BlobValue(v.Bytes)
+	}
+	return sqlite.Value{}
+}
+
+// forSQLite returns a value of what is kept.
+func (k *kept) forSQLite(place int) sqlite.Value {
+	if k.given == nil {
+		for _, v := range k.values {
+			k.given = append(k.given, v.forSQLite())
+		}
+	}
+	return k.given[place]
+}
+
+// mostByID is how many connections of a segment are looked up one by one.
+const mostByID = 100_000
+
+// narrow has no more read of a segment than what is compared can be true of, and reports whether that is any.
+func (c *virtualCursor) narrow(to *streamSegment) (some bool, err error) {
+	ctx := c.table.ctx
+	s := &segmentSource{Source: c.table.sources[to.name]}
+	if err := s.describe(ctx); err != nil {
+		return false, err
+	}
+	from, until := max(c.table.from, s.first), min(c.table.to, s.last+1)
+	for i := range c.compared {
+		low, high := c.compared[i].span(s)
+		from, until = max(from, low), min(until, high)
+	}
+	if from >= until {
+		return false, nil
+	}
+	to.condition = fmt.Sprintf("id >= %d AND id < %d", from, until)
+	sel := &selection{}
+	if sel.remotes, err = c.remotes(s); err != nil || sel.remotes != nil && len(sel.remotes) == 0 {
+		return false, err
+	}
+	if where := c.where("t"); where != "" {
+		sel.tasks, err = s.list(ctx, `SELECT t.id FROM `+s.Schema+`.task t JOIN `+s.Schema+`.process p ON p.id = t.process WHERE `+where)
+		if err != nil || len(sel.tasks) == 0 {
+			return false, err
+		}
+	}
+	sel.shapes = c.where("s")
+	if sel.remotes == nil && sel.tasks == nil && sel.shapes == "" {
+		return true, nil
+	}
+	found := &idLister{most: mostByID}
+	err = s.chosen(ctx, sel, from, until, found)
+	switch {
+	case errors.Is(err, errTooMuch):
+		to.wanted = func(task, remote, shape int64) bool {
+			return s.tasks.of(task) >= 0 && s.remotes.of(remote) >= 0 && s.shapes.of(shape) >= 0
+		}
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	slices.Sort(found.ids)
+	to.ids = found.ids
+	return len(found.ids) > 0, nil
+}
+
+// idLister lists the ids of connections, not more than most.
+type idLister struct {
+	ids  []int64
+	most int
+}
+
+func (l *idLister) begin(*segmentSource, int64, int64) {}
+
+func (l *idLister) end(*segmentSource) error { return nil }
+
+func (l *idLister) take(_ *segmentSource, c *contact) error {
+	if len(l.ids)+len(c.ids) > l.most {
+		return errTooMuch
+	}
+	l.ids = append(l.ids, c.ids...)
+	return nil
+}
+
+// where returns the conditions on a table, "" none.
+func (c *virtualCursor) where(table string) string {
+	var all []string
+	for i := range c.compared {
+		if by := &c.compared[i]; by.table == table && by.fits() {
+			all = append(all, fmt.Sprintf(by.sql, by.literal()))
+		}
+	}
+	return strings.Join(all, " AND ")
+}
+
+// remotes returns the endpoints that it can be about, nil: any.
+func (c *virtualCursor) remotes(s *segmentSource) ([]int64, error) {
+	where, port := c.where("e"), int64(0)
+	if where == "" {
+		return nil, nil
+	}
+	ports := 0
+	for i := range c.compared {
+		if by := &c.compared[i]; by.table == "e" && by.fits() {
+			if by.column != "remote_port" {
+				list, err := s.list(c.table.ctx, `SELECT id FROM `+s.Schema+`.endpoint e WHERE `+where)
+				return append([]int64{}, list...), err
+			}
+			port = by.value.Int64()
+			ports++
+		}
+	}
+	list := []int64{}
+	err := s.tape.ScanEndpoints(c.table.ctx, s.index, func(id, _ int64, _ []byte, its int64) error {
+		if its == port || ports > 1 {
+			list = append(list, id)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// fits reports whether it is compared to what the column has.
+func (c *compared) fits() bool {
+	switch c.value.Type() {
+	case sqlite.TypeInteger:
+		return c.kind == Integer
+	case sqlite.TypeText:
+		return c.kind == Text
+	}
+	return false
+}
+
+// literal returns the value as SQL.
+func (c *compared) literal() string {
+	if c.kind == Integer {
+		return strconv.FormatInt(c.value.Int64(), 10)
+	}
+	return "'" + strings.ReplaceAll(c.value.Text(), "'", "''") + "'"
+}
+
+// span returns the ids that it can be true of: from and, not included, to.
+func (c *compared) span(s *segmentSource) (from, to int64) {
+	from, to = -never, never
+	if !c.ordered || !c.fits() {
+		return from, to
+	}
+	low, high := int64(0), int64(0) // the moment, as ids
+	if c.kind == Integer {
+		low = c.value.Int64()
+		high = low
+	} else {
+		wall, ok := wallOf(c.value.Text())
+		if !ok {
+			return from, to
+		}
+		least, most := s.offsets()
+		low, high = wall-most, wall-least
+	}
+	if c.op != sqlite.IndexConstraintLT && c.op != sqlite.IndexConstraintLE {
+		from = low
+	}
+	if c.op != sqlite.IndexConstraintGT && c.op != sqlite.IndexConstraintGE && high < never {
+		to = high + 1
+	}
+	return from, to
+}
+
+// offsets returns by how much the wall clock was ahead of the ids, at least and at most.
+func (s *segmentSource) offsets() (least, most int64) {
+	for _, c := range s.clock {
+		least, most = min(least, c.offset), max(most, c.offset)
+	}
+	return least, most
+}
+
+// wallOf returns a moment that parts the times that are less than a text from those that are not, as texts: the
+// beginning of a time, or all of it. False: it is no such text, or the moment is out of bounds.
+func wallOf(text string) (ns int64, ok bool) {
+	const whole = "0000-01-01T00:00:00.000000000Z"
+	if len(text) > len(whole) || len(text) < len("2006") {
+		return 0, false
+	}
+	t, err := time.Parse(tapeTime, text+whole[len(text):])
+	if err != nil || t.Year() < 1980 || t.Year() > 2200 {
+		return 0, false
+	}
+	return t.UnixNano(), true
+}

@@ -1,0 +1,157 @@
+package query
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/conntape/conntape/store"
+)
+
+// answer returns the rows of an answer, sorted, with its header.
+func answer(t *testing.T, ask func(RowWriter) (Result, error)) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	to, err := NewRowWriter("csv", &out, FormatOptions{Raw: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ask(to); err != nil {
+		return "", err
+	}
+	lines := strings.Split(strings.ReplaceAll(out.String(), "\r\n", "\n"), "\n")
+	slices.Sort(lines[1:])
+	return strings.Join(lines, "\n"), nil
+}
+
+// sameAsView asks SQL over the virtual table and over the view, and fails where the answers differ.
+func sameAsView(t *testing.T, tape *store.Tape, w Window, sql string) {
+	t.Helper()
+	if _, ok := asVirtual(t.Context(), tape, Request{SQL: sql}, w); !ok {
+		t.Errorf("%s: not asked over the virtual table", sql)
+	}
+	got, err := answer(t, func(out RowWriter) (Result, error) { return RunSQL(t.Context(), tape, Request{SQL: sql}, w, out) })
+	if err != nil {
+		t.Errorf("%s: %v", sql, err)
+	}
+	want, err := answer(t, func(out RowWriter) (Result, error) { return Run(t.Context(), tape.Conn(), Request{SQL: sql}, out) })
+	if err != nil {
+		t.Errorf("%s: %v", sql, err)
+	}
+	if got != want {
+		a, b := strings.Split(got, "\n"), strings.Split(want, "\n")
+		for i := range min(len(a), len(b)) {
+			if a[i] != b[i] {
+				t.Errorf("%s: line %d\nvirtual %s\nview    %s", sql, i, a[i], b[i])
+				break
+			}
+		}
+		t.Errorf("%s: %d and %d lines", sql, len(a), len(b))
+	}
+}
+
+// Whatever a column is compared to, and however, the answer is that of the view: values that are there and that are not,
+// of its kind and of others, with the rules by which SQLite converts them.
+func TestComparisonsAreThoseOfTheView(t *testing.T) {
+	tape := generated(t, 400, 3)
+	for column := range comparisons {
+		var values []string
+		err := each(t.Context(), tape.Conn(), "SELECT DISTINCT "+column+", typeof("+column+") FROM connections ORDER BY abs(random()) LIMIT 2", func(row []Value) {
+			text := string(row[0].appendPlain(nil, false))
+			switch row[0].Kind {
+			case Integer:
+				values = append(values, text, "'"+text+"'", text+".0", "'"+text+".0'")
+			case Text:
+				text = strings.ReplaceAll(string(row[0].Bytes), "'", "''")
+				values = append(values, "'"+text+"'", "CAST('"+text+"' AS BLOB)", "upper('"+text+"') COLLATE NOCASE")
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		values = append(values, "NULL", "'nothing'", "443", "-1", "'2026'", "x'00'", "0.5", "'it''s'")
+		conditions := []string{column + " IN (" + strings.Join(values[:min(5, len(values))], ", ") + ")", column + " IS NULL", column + " = " + values[0] + " OR pid = 1"}
+		for _, v := range values {
+			for _, op := range []string{"=", "IS", "<", ">="} {
+				conditions = append(conditions, column+" "+op+" "+v)
+			}
+			conditions = append(conditions, v+" = "+column)
+		}
+		for _, where := range conditions {
+			sameAsView(t, tape, Window{}, "select segment, id, count, "+column+" from connections where "+where)
+		}
+	}
+}
+
+// Questions of every form have the answer of the view.
+func TestAdHocIsTheView(t *testing.T) {
+	tape := generated(t, 3000, 3)
+	segments := tape.Segments()
+	from, to := segments[0].From, segments[len(segments)-1].To
+	middle := from.Add(to.Sub(from) * 6 / 10)
+	at := middle.UTC().Format("2006-01-02T15:04:05")
+	questions := []string{
+		"select * from connections where remote_port = 22",
+		"select * from connections where remote_port = 443 and exe = '/usr/bin/curl' and outcome <> 'established'",
+		"with x as (select * from connections where remote_port in (22, 443)) select exe, count(*) from x group by exe",
+		"with x as (select * from connections where remote_port = 22) select a.pid, count(*) from x a join x b on a.pid = b.pid group by 1",
+		"-- a comment\nselect count(*), min(time) from connections c where c.remote_port between 20 and 30 or exe like '%nmap';",
+		"select (select count(*) from connections where remote_port = 443) + (select count(*) from connections where remote_port=53)",
+		"select p.exe, count(*) from processes p join connections c on c.process_id = p.process_id and c.segment = p.segment where c.remote_port = 53 group by 1",
+		"select pid, ancestry from processes where exists (select 1 from connections c where c.pid = processes.pid and c.remote_port = 22)",
+		"select count(*) from connections",
+		"select outcome, sum(count) from connections where time > '" + at + "' group by outcome",
+		"select count(*), max(time) from connections where time >= '" + at + "' and time < '" + at[:13] + "'",
+		"select count(*) from connections where time > '" + at[:10] + "' and time <= '" + at[:13] + "' || ':59'",
+		"select time, remote_address from connections where time_ns > " + fmt.Sprint(middle.UnixNano()) + " order by time_ns limit 20",
+		"select time, remote_address from connections where time_ns > " + fmt.Sprint(middle.UnixNano()) + ".5 order by time_ns desc limit 20",
+		"select distinct user, container from connections where remote_ip = '198.51.100.66' or remote_ip like '10.%'",
+		"select remote_address from connections where remote_address = '::ffff:198.51.100.66' union select exe from connections where pid = 1",
+		"select a.time, b.time from connections a join connections b on a.remote_address = b.remote_address and a.pid = b.pid and a.time_ns < b.time_ns where a.remote_port = 22",
+		"select count(*) from (select remote_address, lag(time_ns) over (partition by exe order by time_ns) as before from connections where exe = '/usr/bin/curl')",
+		"select c.*, g.cause from connections c left join gaps g on g.segment = c.segment where c.remote_port = 22",
+		"select via, type, protocol, fd, cookie, local_address, local_port, last_time, remote_raw from connections where errno = 111",
+	}
+	for _, w := range []Window{{}, {Since: middle}, {Until: middle}, {Since: middle, Until: middle.Add(2 * time.Hour)}} {
+		if err := tape.Bound(w.Since, w.Until); err != nil {
+			t.Fatal(err)
+		}
+		for _, sql := range questions {
+			sameAsView(t, tape, w, sql)
+		}
+	}
+}
+
+// What is wrong with SQL is told of the SQL as it was written.
+func TestErrorsOfAdHoc(t *testing.T) {
+	tape := generated(t, 100, 1)
+	for sql, want := range map[string]string{
+		"select nothere from connections where remote_port = 22":        `no such column: nothere at "nothere from connections`,
+		"select * from connections where remote_port = = 22":            `syntax error`,
+		"with connections as (select 1 as a) select b from connections": `no such column: b`,
+		"select rowid from connections":                                 `no such column: rowid`,
+	} {
+		_, err := RunSQL(context.Background(), tape, Request{SQL: sql}, Window{}, eachRow(func([]Value) error { return nil }))
+		_, view := Run(context.Background(), tape.Conn(), Request{SQL: sql}, eachRow(func([]Value) error { return nil }))
+		if err == nil || view == nil || !strings.Contains(err.Error(), want) || err.Error() != view.Error() {
+			t.Errorf("%s: got %v, and of the view %v", sql, err, view)
+		}
+	}
+}
+
+// The time limit ends it in the middle of what is read beside the statement.
+func TestAdHocHasATimeLimit(t *testing.T) {
+	tape := generated(t, 3000, 2)
+	begun := time.Now()
+	result, err := RunSQL(t.Context(), tape, Request{
+		SQL:     "select count(*) from connections a, connections b, connections c where a.pid + b.pid + c.pid = -1",
+		Timeout: 300 * time.Millisecond,
+	}, Window{}, eachRow(func([]Value) error { return nil }))
+	if took := time.Since(begun); took > 5*time.Second || err == nil && result.Cut == "" || err != nil && !strings.Contains(err.Error(), "time limit") {
+		t.Errorf("%v, %v after %v", result, err, took)
+	}
+}
