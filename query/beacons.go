@@ -252,7 +252,7 @@ func sparkline(times []int64) string {
 func (p *Planned) beacons(ctx context.Context, r *reading, out RowWriter) (Result, error) {
 	names := newBeaconNames(r)
 	var found []beacon
-	err := inPasses(func(pass, passes int32) error {
+	err := inPasses(r.beaconPasses(), func(pass, passes int32) error {
 		if pass == 0 {
 			found = nil
 		}
@@ -275,6 +275,22 @@ func (p *Planned) beacons(ctx context.Context, r *reading, out RowWriter) (Resul
 		return cmp.Or(-cmp.Compare(a.score, b.score), -cmp.Compare(a.n, b.n), cmp.Compare(a.label, b.label), cmp.Compare(a.who.exe, b.who.exe))
 	})
 	return p.writeBeacons(ctx, found, out)
+}
+
+// beaconPasses returns in how many passes contacts are likely to fit, with room left for
+// the garbage of the pass before. A segment takes some 30 bytes for a connection that is
+// packed in 10.
+func (r *reading) beaconPasses() int32 {
+	expected := 0.0
+	for _, s := range r.segments {
+		part := (float64(min(r.to, s.last)) - float64(max(r.from, s.first))) / max(1, float64(s.last)-float64(s.first))
+		expected += part * float64(s.tape.Segments()[s.index].Bytes) / 3
+	}
+	passes := int32(1)
+	for expected > mostHeld/3*2 && passes < mostPasses {
+		passes, expected = 2*passes, expected/2
+	}
+	return passes
 }
 
 // byLabel sorts parts by destination; those of label l are from starts[l] to

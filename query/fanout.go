@@ -273,7 +273,7 @@ func (j *judge) time(slot int64, list []attempt) {
 func (p *Planned) fanout(ctx context.Context, r *reading, out RowWriter) (Result, error) {
 	f := &fanout{reading: r, half: secondsOf(p.request) * (int64(time.Second) / 2), leastAddresses: p.request.Params["addresses"].Int,
 		leastPorts: p.request.Params["ports"].Int, address: r.addresses(false), withPort: r.addresses(true), best: make(map[int32]scanFound)}
-	err := inPasses(func(pass, passes int32) error {
+	err := inPasses(1, func(pass, passes int32) error {
 		f.pass, f.passes, f.borders = pass, passes, nil
 		if err := r.contacts(ctx, func() contactReader { return &fanoutReader{fanout: f, judge: newJudge(f)} }); err != nil {
 			return err

@@ -128,10 +128,10 @@ func (p *Planned) writeRows(ctx context.Context, out RowWriter, columns []string
 // errTooMuch: what was read does not fit in the memory that it may take.
 var errTooMuch = errors.New("too much to read in one pass")
 
-// inPasses reads in one pass, or in more of them, each of a part of what there is, where
-// it does not fit in memory.
-func inPasses(read func(pass, passes int32) error) error {
-	for passes := int32(1); ; passes *= 2 {
+// inPasses reads in so many passes, each of a part of what there is, or in more of them,
+// where that does not fit in memory.
+func inPasses(atFirst int32, read func(pass, passes int32) error) error {
+	for passes := atFirst; ; passes *= 2 {
 		for pass := int32(0); ; pass++ {
 			if pass == passes {
 				return nil

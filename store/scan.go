@@ -184,7 +184,7 @@ func (s *scanning) leaf(n uint32, page []byte) error {
 	}
 	for i := range count {
 		length, at, ok := varint(page, int(binary.BigEndian.Uint16(page[8+2*i:])))
-		id, at, idOK := varint(page, at)
+		id, at, idOK := rowid(page, at)
 		if !ok || !idOK || length < 2 || length > mostRowBytes {
 			return fmt.Errorf("%w: row %d of page %d", ErrDamaged, i, n)
 		}
@@ -218,6 +218,23 @@ func (s *scanning) leaf(n uint32, page []byte) error {
 		}
 	}
 	return nil
+}
+
+// rowid is varint, faster for numbers of nine bytes, as times are.
+func rowid(data []byte, at int) (id int64, next int, ok bool) {
+	const more = 0x80 * 0x0101010101010101
+	if at < 0 || at+9 > len(data) {
+		return varint(data, at)
+	}
+	x := binary.BigEndian.Uint64(data[at:])
+	if x&more != more {
+		return varint(data, at)
+	}
+	// Eight times seven bits move together.
+	x = x&0x007f007f007f007f | x&0x7f007f007f007f00>>1
+	x = x&0x00003fff00003fff | x&0x3fff00003fff0000>>2
+	x = x&0x000000000fffffff | x&0x0fffffff00000000>>4
+	return int64(x<<8 | uint64(data[at+8])), at + 9, true
 }
 
 // Of a row that is longer than mostOnPage some is on pages of its own; leastOnPage or more is not. ("B-tree Cell Format")
