@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,12 +25,14 @@ type storeRun struct {
 	Worst99  time.Duration
 	Turning  time.Duration // median of the batches that began or removed a segment
 	Turned   int           // how many these were
+	Moving   time.Duration // median of those after which the WAL was moved into the database
+	Moved    int           // how many these were
 	Most     int64         // what the tape took at the most, bytes
 	Limit    int64
 	Rows     int64         // of the largest segment that was sealed
 	Sealed   float64       // bytes a connection, everything included
 	Sealing  time.Duration // of that one, on a thread of low priority
-	Removals map[string]time.Duration
+	Removals map[string]removal
 }
 
 const (
@@ -51,7 +54,8 @@ func measureStore(dir string, o generate.Options) (run storeRun, err error) {
 	}
 	s := generate.New(o)
 	rows := make([]store.Connection, 0, storeBatch)
-	var all, turning []time.Duration
+	var all, turning, moving []time.Duration
+	var wal walState
 	for {
 		if rows = s.Batch(rows[:0], storeBatch); len(rows) == 0 {
 			break
@@ -62,6 +66,9 @@ func measureStore(dir string, o generate.Options) (run storeRun, err error) {
 			return run, err
 		}
 		took := time.Since(begin)
+		if wal.restarted(tape) { // so it had been moved after the batch before
+			moving = append(moving, all[len(all)-1])
+		}
 		all = append(all, took)
 		if l.turns() != turns {
 			turning = append(turning, took)
@@ -70,6 +77,10 @@ func measureStore(dir string, o generate.Options) (run storeRun, err error) {
 	}
 	slices.Sort(all)
 	slices.Sort(turning)
+	slices.Sort(moving)
+	if run.Moved = len(moving); run.Moved > 0 {
+		run.Moving = moving[run.Moved/2]
+	}
 	run.Batches, run.Median, run.Worst99 = len(all), all[len(all)/2], all[len(all)*99/100]
 	run.Turned, run.Limit = len(turning), storeLimit
 	if len(turning) > 0 {
@@ -85,13 +96,39 @@ func measureStore(dir string, o generate.Options) (run storeRun, err error) {
 	l.mu.Lock()
 	run.Rows, run.Sealed, run.Sealing = l.rows, l.perRow, l.sealing
 	l.mu.Unlock()
-	run.Removals = map[string]time.Duration{}
+	run.Removals = map[string]removal{}
 	for name, bytes := range map[string]int64{"1 MiB": 1 << 20, "1 GiB": 1 << 30} {
-		if run.Removals[name], err = measureRemoval(filepath.Join(dir, "expire"), bytes); err != nil {
+		if run.Removals[name], err = measureRemoval(filepath.Join(dir, "expire"), bytes, o); err != nil {
 			return run, err
 		}
 	}
 	return run, nil
+}
+
+// walState is which WAL a tape has: its segment, and how often that began it anew (the checkpoint sequence number of
+// https://sqlite.org/fileformat2.html#walformat).
+type walState struct {
+	name     string
+	sequence uint32
+}
+
+// restarted reports whether the same segment has begun its WAL anew since it was asked last.
+func (w *walState) restarted(tape string) bool {
+	var now walState
+	names, _ := filepath.Glob(filepath.Join(tape, "*.db-wal"))
+	slices.Sort(names)
+	if len(names) > 0 {
+		now.name = names[len(names)-1]
+		var header [16]byte
+		if f, err := os.Open(now.name); err == nil {
+			f.ReadAt(header[:], 0)
+			f.Close()
+		}
+		now.sequence = binary.BigEndian.Uint32(header[12:])
+	}
+	is := now.name == w.name && now.sequence != w.sequence
+	*w = now
+	return is
 }
 
 // storeListener notes what happens to a tape.
@@ -126,46 +163,70 @@ func (l *storeListener) turns() int {
 	return l.turned
 }
 
-// measureRemoval returns how long it takes from the decision to remove a sealed
-// segment of that size until it is gone.
-func measureRemoval(dir string, bytes int64) (took time.Duration, err error) {
+// A removal is what it costs that a segment expires.
+type removal struct {
+	Batch time.Duration // the batch that had it removed
+	Gone  time.Duration // from then until it was gone
+}
+
+// measureRemoval records into a tape that has a sealed segment of that size, until that expires for the size of the tape.
+func measureRemoval(dir string, bytes int64, o generate.Options) (r removal, err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	old := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
-	o := store.WriterOptions{Version: "bench", BootID: "old", Now: store.Anchor{Boot: 1, Real: old, Sync: "synchronized"}}
-	w, err := store.OpenWriter(dir, o)
+	now := store.Anchor{Boot: o.Begin, Real: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixNano()}
+	w, err := store.OpenWriter(dir, store.WriterOptions{Version: "bench", BootID: "bench", Now: store.Anchor{Boot: 1, Real: now.Real - 1}})
 	if err != nil {
-		return 0, err
+		return r, err
 	}
 	if err := errors.Join(w.Append(store.Batch{Now: 2}), w.Rotate(), w.Close(store.Gap{From: 3}, nil)); err != nil {
-		return 0, err
+		return r, err
 	}
-	segment := filepath.Join(dir, "00000001.db")
-	if err := grow(segment, bytes); err != nil {
-		return 0, err
+	if err := grow(filepath.Join(dir, "00000001.db"), bytes); err != nil {
+		return r, err
 	}
-	var decided time.Time
-	o.Limits.MaxAge = 24 * time.Hour
-	o.BootID, o.Now.Real = "new", time.Now().UnixNano()
-	o.Events = func(e store.Event) {
-		if e, ok := e.(store.SegmentExpired); ok && e.Segment == 1 {
-			decided = time.Now()
+	var mu sync.Mutex
+	var decided, gone time.Time
+	note := func(to *time.Time) func() {
+		return func() {
+			mu.Lock()
+			defer mu.Unlock()
+			if to.IsZero() {
+				*to = time.Now()
+			}
 		}
 	}
-	o.Logger = slog.New(removalHandler{func() {
-		if took == 0 && !decided.IsZero() {
-			took = time.Since(decided)
+	expired := note(&decided)
+	w, err = store.OpenWriter(dir, store.WriterOptions{Version: "bench", BootID: "bench", Now: now,
+		Limits: store.Limits{MaxBytes: bytes + storeLimit},
+		Events: func(e store.Event) {
+			if e, ok := e.(store.SegmentExpired); ok && e.Segment == 1 {
+				expired()
+			}
+		},
+		Logger: slog.New(removalHandler{note(&gone)}),
+	})
+	if err != nil {
+		return r, err
+	}
+	s := generate.New(o)
+	var rows []store.Connection
+	for is := false; !is; {
+		if rows = s.Batch(rows[:0], storeBatch); len(rows) == 0 {
+			return r, errors.Join(fmt.Errorf("a segment of %d bytes did not expire", bytes), w.Close(store.Gap{}, nil))
 		}
-	}})
-	if w, err = store.OpenWriter(dir, o); err != nil {
-		return 0, err
+		begin := time.Now()
+		if err := w.Append(store.Batch{Connections: rows, Now: rows[len(rows)-1].BootTime}); err != nil {
+			return r, err
+		}
+		r.Batch = time.Since(begin)
+		mu.Lock()
+		is = !decided.IsZero()
+		mu.Unlock()
 	}
-	if err := w.Close(store.Gap{}, nil); err != nil {
-		return 0, err
+	if err := w.Close(store.Gap{}, nil); err != nil { // waits for it
+		return r, err
 	}
-	if took == 0 {
-		return 0, fmt.Errorf("%s did not expire", segment)
-	}
-	return took, nil
+	r.Gone = gone.Sub(decided)
+	return r, nil
 }
 
 // grow gives a file blocks up to a size, written as a recorder would have.
@@ -226,11 +287,15 @@ func (r *report) store(p *printer) {
 	p.row("a batch, median (99 of 100)", fmt.Sprintf("%.1f (%.1f) ms", ms(s.Median), ms(s.Worst99)), "")
 	p.row(fmt.Sprintf("a batch that begins or removes a segment, median of %d", s.Turned),
 		fmt.Sprintf("%.1f ms, %.2f ×", ms(s.Turning), float64(s.Turning)/float64(s.Median)), "2 ×")
+	p.row(fmt.Sprintf("a batch after which the WAL is moved into the database, median of %d", s.Moved),
+		fmt.Sprintf("%.1f ms, %.2f ×", ms(s.Moving), float64(s.Moving)/float64(s.Median)), "2 ×")
 	p.row("the tape at the most", fmt.Sprintf("%.1f MiB", float64(s.Most)/(1<<20)), fmt.Sprintf("%d MiB", s.Limit>>20))
 	p.row(fmt.Sprintf("bytes a connection, sealed (%d connections)", s.Rows), fmt.Sprintf("%.1f", s.Sealed), "48")
 	p.row("sealing those, at low priority beside the recorder", fmt.Sprintf("%.1f s", s.Sealing.Seconds()), "")
 	for _, name := range []string{"1 MiB", "1 GiB"} {
-		p.row("removing a segment of "+name, fmt.Sprintf("%.1f ms", ms(s.Removals[name])), "")
+		r := s.Removals[name]
+		p.row("the batch that has a segment of "+name+" removed", fmt.Sprintf("%.1f ms, %.2f ×", ms(r.Batch), float64(r.Batch)/float64(s.Median)), "2 ×")
+		p.row("that one being removed, beside the recorder", fmt.Sprintf("%.1f ms", ms(r.Gone)), "")
 	}
 	p.line("")
 }
