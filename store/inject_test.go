@@ -24,9 +24,9 @@ var injected = []struct {
 	{"fchmodat", 40, []int{9, 6}}, {"mkdirat", 4, []int{3}}, {"sync_file_range,fallocate", 1, nil},
 }
 
-// failures are an I/O error once and for good, a full disk, and a file system that
-// was remounted read-only.
-var failures = []string{"EIO:when=%d", "EIO:when=%d+", "ENOSPC:when=%d+", "EROFS:when=%d+"}
+// failures are an I/O error once and for good, a full disk, a file system that was
+// remounted read-only, and an exhausted quota, which root has on XFS and over NFS.
+var failures = []string{"EIO:when=%d", "EIO:when=%d+", "ENOSPC:when=%d+", "EROFS:when=%d+", "EDQUOT:when=%d+"}
 
 // Every change of the tape fails in turn, once and from then on for good, with an
 // I/O error and with a full disk. Recording goes on if it can. When the disk works
