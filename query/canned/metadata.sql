@@ -24,7 +24,7 @@ WITH metadata(address, service) AS (
 asked AS MATERIALIZED ( -- there are far fewer addresses than connects
   SELECT DISTINCT endpoints.address, service
   FROM endpoints
-  JOIN metadata ON ip_int(metadata.address) = ip_int(endpoints.address)
+  JOIN metadata ON metadata.address = endpoints.ip
 )
 SELECT
   min(time) AS first_time,
