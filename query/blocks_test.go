@@ -1,6 +1,7 @@
 package query
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -98,5 +99,27 @@ func TestBlocksArePassedOver(t *testing.T) {
 	}
 	if left < 2 {
 		t.Errorf("for %d of %d addresses a third was passed over", left, len(addresses))
+	}
+}
+
+// Parts of spans are the spans, in order, and about as long as each other.
+func TestSplit(t *testing.T) {
+	const lowest, highest = -1 << 63, 1<<63 - 1
+	for _, c := range []struct {
+		spans []idSpan
+		parts int
+		want  string
+	}{
+		{nil, 2, "[]"},
+		{[]idSpan{{5, 6}}, 2, "[[{5 6}]]"},
+		{[]idSpan{{0, 10}}, 1, "[[{0 10}]]"},
+		{[]idSpan{{0, 10}}, 2, "[[{0 5}] [{5 10}]]"},
+		{[]idSpan{{0, 10}, {20, 24}}, 3, "[[{0 4}] [{4 9}] [{9 10} {20 24}]]"},
+		{[]idSpan{{0, 1}, {2, 3}, {4, 5}, {6, 7}}, 2, "[[{0 1} {2 3}] [{4 5} {6 7}]]"},
+		{[]idSpan{{lowest, highest}}, 2, "[[{-9223372036854775808 -1}] [{-1 9223372036854775807}]]"},
+	} {
+		if got := fmt.Sprint(split(c.spans, c.parts)); got != c.want {
+			t.Errorf("%v in %d: %s, want %s", c.spans, c.parts, got, c.want)
+		}
 	}
 }

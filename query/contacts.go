@@ -2,9 +2,11 @@ package query
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/conntape/conntape/store/posting"
 	"zombiezen.com/go/sqlite"
@@ -185,8 +187,8 @@ func (s *segmentSource) unpack(remote int64, list func() []byte, from, to int64,
 	return nil
 }
 
-// mostSorted is how many connections are sorted at a time.
-const mostSorted = 1 << 18
+// mostSorted is how many connections are sorted at a time, of each part.
+const mostSorted = 1 << 17
 
 // rowBatch is connections of a segment that is not sealed.
 type rowBatch struct {
@@ -228,23 +230,74 @@ func (b *rowBatch) sort() {
 	}
 }
 
-// sorted reads the connections of a segment in the order of their ids, and hands over
-// the contacts of a batch of them at a time.
+// sorted reads the connections of a segment, and hands over the contacts of a batch of
+// them at a time. Parts of the segment are read at the same time.
 func (s *segmentSource) sorted(ctx context.Context, spans []idSpan, reader contactReader) error {
-	b := new(rowBatch)
-	for _, span := range spans {
-		err := s.tape.ScanConnections(ctx, s.index, span.from, span.to, func(id, task, remote, shape int64) error {
-			s.addRow(b, id, task, remote, shape)
-			if len(b.ids) == mostSorted {
+	var handing sync.Mutex
+	var wait sync.WaitGroup
+	parts := split(spans, parallelism())
+	errs := make([]error, len(parts))
+	for i, spans := range parts {
+		wait.Go(func() {
+			b := new(rowBatch)
+			hand := func() error {
+				if len(b.ids) == 0 {
+					return nil
+				}
+				b.sort()
+				handing.Lock()
+				defer handing.Unlock()
 				return s.flush(b, reader)
 			}
-			return nil
+			for _, span := range spans {
+				errs[i] = s.tape.ScanConnections(ctx, s.index, span.from, span.to, func(id, task, remote, shape int64) error {
+					s.addRow(b, id, task, remote, shape)
+					if len(b.ids) == mostSorted {
+						return hand()
+					}
+					return nil
+				})
+				if errs[i] != nil {
+					return
+				}
+			}
+			errs[i] = hand()
 		})
-		if err != nil {
-			return err
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+// split parts spans into so many parts, at most, of about as much time.
+func split(spans []idSpan, parts int) [][]idSpan {
+	var sum uint64
+	for _, span := range spans {
+		sum += uint64(span.to - span.from)
+	}
+	var all [][]idSpan
+	for ; parts > 1 && len(spans) > 0; parts-- {
+		share, part := sum/uint64(parts), []idSpan(nil)
+		for share > 0 && len(spans) > 0 {
+			first := spans[0]
+			if length := uint64(first.to - first.from); length <= share {
+				part, spans = append(part, first), spans[1:]
+				share, sum = share-length, sum-length
+				continue
+			}
+			middle := first.from + int64(share)
+			part = append(part, idSpan{first.from, middle})
+			spans = append([]idSpan{{middle, first.to}}, spans[1:]...)
+			sum -= share
+			break
+		}
+		if len(part) > 0 {
+			all = append(all, part)
 		}
 	}
-	return s.flush(b, reader)
+	if len(spans) > 0 {
+		all = append(all, spans)
+	}
+	return all
 }
 
 // addRow puts a connection into a batch, unless nobody asks for it.
@@ -259,12 +312,8 @@ func (s *segmentSource) addRow(b *rowBatch, id, task, remote, shape int64) {
 	}
 }
 
-// flush hands over the contacts of a batch, and empties it.
+// flush hands over the contacts of a sorted batch, and empties it.
 func (s *segmentSource) flush(b *rowBatch, reader contactReader) error {
-	if len(b.ids) == 0 {
-		return nil
-	}
-	b.sort()
 	reader.begin(s, b.ids[0], b.ids[len(b.ids)-1])
 	var c contact
 	var ids, counts []int64
