@@ -55,6 +55,10 @@ type Options struct {
 	Logger   *slog.Logger
 }
 
+// gcPercent is the garbage, in percent of what is in use, at which it is collected. A flood fills the queue with pointers
+// that each collection follows: half as many are half the time, and when little is in use they cost no memory.
+const gcPercent = 200
+
 func (o Options) check() error {
 	switch {
 	case o.Dir == "":
@@ -76,6 +80,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	capture, err := bpf.Open(bpf.Options{Backend: o.Backend, RingBytes: o.RingBytes, Logger: o.Logger})
 	if err != nil {
 		return fmt.Errorf("start capture: %w", err)
