@@ -4,6 +4,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/conntape/conntape/query"
 	"github.com/conntape/conntape/store"
@@ -143,19 +144,28 @@ const planGC = 40
 // be opened by itself is read over the connection of the tape.
 func openSources(tape *store.Tape) (sources []query.Source, closeAll func()) {
 	sources = query.Sources(tape)
-	var opened []*store.Tape
-	for i, s := range tape.Segments() {
-		if s.Snapshot || len(sources) == 1 {
-			continue // its copy is the tape's alone
+	opened := make([]*store.Tape, len(sources))
+	atOnce := func(work func(i int)) {
+		var wait sync.WaitGroup
+		for i := range opened {
+			wait.Go(func() { work(i) })
 		}
-		if one, err := store.OpenTape(s.Path); err == nil {
-			opened = append(opened, one)
-			sources[i] = query.Sources(one)[0]
-		}
+		wait.Wait()
 	}
-	return sources, func() {
-		for _, one := range opened {
-			one.Close()
+	segments := tape.Segments()
+	atOnce(func(i int) {
+		if segments[i].Snapshot || len(sources) == 1 {
+			return // its copy is the tape's alone
 		}
+		if one, err := store.OpenTape(segments[i].Path); err == nil {
+			opened[i], sources[i] = one, query.Sources(one)[0]
+		}
+	})
+	return sources, func() {
+		atOnce(func(i int) {
+			if opened[i] != nil {
+				opened[i].Close()
+			}
+		})
 	}
 }
