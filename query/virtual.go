@@ -445,12 +445,12 @@ func (c *compared) span(s *segmentSource) (from, to int64) {
 		low = c.value.Int64()
 		high = low
 	} else {
-		wall, ok := wallOf(c.value.Text())
+		first, last, ok := wallOf(c.value.Text())
 		if !ok {
 			return from, to
 		}
 		least, most := s.offsets()
-		low, high = wall-most, wall-least
+		low, high = first-most, last-least
 	}
 	if c.op != sqlite.IndexConstraintLT && c.op != sqlite.IndexConstraintLE {
 		from = low
@@ -469,16 +469,21 @@ func (s *segmentSource) offsets() (least, most int64) {
 	return least, most
 }
 
-// wallOf returns a moment that parts the times that are less than a text from those that are not, as texts: the
-// beginning of a time, or all of it. False: it is no such text, or the moment is out of bounds.
-func wallOf(text string) (ns int64, ok bool) {
+// wallOf returns moments between which lies what parts the times that are less than a text from those that are not, as
+// texts. It knows all of a time, the beginning of one, and one of whole seconds, whose Z is more than the point of every
+// time in that second. False: it is no such text, or far away.
+func wallOf(text string) (first, last int64, ok bool) {
 	const whole = "0000-01-01T00:00:00.000000000Z"
+	second := int64(0)
+	if short, found := strings.CutSuffix(text, "Z"); found && len(short) == len("2006-01-02T15:04:05") {
+		text, second = short, int64(time.Second)
+	}
 	if len(text) > len(whole) || len(text) < len("2006") {
-		return 0, false
+		return 0, 0, false
 	}
 	t, err := time.Parse(tapeTime, text+whole[len(text):])
 	if err != nil || t.Year() < 1980 || t.Year() > 2200 {
-		return 0, false
+		return 0, 0, false
 	}
-	return t.UnixNano(), true
+	return t.UnixNano(), t.UnixNano() + second, true
 }

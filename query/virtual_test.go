@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/conntape/conntape/generate"
 	"github.com/conntape/conntape/store"
 )
 
@@ -106,6 +108,11 @@ func TestAdHocIsTheView(t *testing.T) {
 		"select count(*) from connections",
 		"select outcome, sum(count) from connections where time > '" + at + "' group by outcome",
 		"select count(*), max(time) from connections where time >= '" + at + "' and time < '" + at[:13] + "'",
+		"select count(*), min(time), max(time) from connections where time > '" + at + "Z'",
+		"select count(*), min(time), max(time) from connections where time <= '" + at + "Z' and time >= '" + at[:16] + ":00Z'",
+		"select count(*), max(time) from connections where time < '" + at + ".5Z'",
+		"select count(*), max(time) from connections where time < '" + at[:10] + " 23:59:59'",
+		"select count(*), max(time) from connections where time = (select max(time) from connections where time < '" + at + "Z')",
 		"select count(*) from connections where time > '" + at[:10] + "' and time <= '" + at[:13] + "' || ':59'",
 		"select time, remote_address from connections where time_ns > " + fmt.Sprint(middle.UnixNano()) + " order by time_ns limit 20",
 		"select time, remote_address from connections where time_ns > " + fmt.Sprint(middle.UnixNano()) + ".5 order by time_ns desc limit 20",
@@ -154,4 +161,52 @@ func TestAdHocHasATimeLimit(t *testing.T) {
 	if took := time.Since(begun); took > 5*time.Second || err == nil && result.Cut == "" || err != nil && !strings.Contains(err.Error(), "time limit") {
 		t.Errorf("%v, %v after %v", result, err, took)
 	}
+}
+
+// Where the clock of the host was set, a time is looked for wherever it may be.
+func TestAdHocAcrossClockSteps(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	o := generate.Options{Seed: 5, Connections: 3000, Processes: 40, Images: 20, Endpoints: 300, Begin: uint64(time.Hour), Span: 24 * time.Hour}
+	stream := generate.New(o)
+	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixNano()
+	w, err := store.OpenWriter(dir, store.WriterOptions{
+		Version: "test", Backend: "fexit", BootID: "00000000-0000-4000-8000-000000000001",
+		Now: store.Anchor{Boot: o.Begin, Real: begin, Kind: "start"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []time.Duration{0, -10 * time.Hour, 30 * time.Hour, -3 * time.Hour} {
+		rows := stream.Batch(nil, 750)
+		at := rows[0].BootTime
+		real := begin + int64(at-o.Begin) + int64(step)
+		if err := w.Append(store.Batch{Connections: rows, Now: rows[len(rows)-1].BootTime, Anchors: []store.Anchor{{Boot: at, Real: real, Kind: "step"}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tape, err := store.OpenTape(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tape.Close()
+	if steps := askInt(t, tape, "SELECT count(DISTINCT offset_ns) FROM s1.clock"); steps < 4 {
+		t.Fatalf("%d different offsets", steps)
+	}
+	for hour := -12; hour < 60; hour += 3 {
+		at := time.Unix(0, begin).Add(time.Duration(hour) * time.Hour).UTC()
+		for _, form := range []string{"2006-01-02T15:04:05.000000000Z", "2006-01-02T15:04", "2006-01-02T15:04:05Z", "2006-01-02"} {
+			for _, op := range []string{">", "<=", "="} {
+				sameAsView(t, tape, Window{}, "select id, time from connections where time "+op+" '"+at.Format(form)+"'")
+			}
+		}
+	}
+}
+
+// askInt returns the number that SQL gives.
+func askInt(t *testing.T, tape *store.Tape, sql string) (n int64) {
+	t.Helper()
+	if err := each(t.Context(), tape.Conn(), sql, func(row []Value) { n = row[0].Int }); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
