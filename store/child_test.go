@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 		"batches":   playBatches,
 		"turn":      playTurn,
 		"read":      playRead,
+		"power":     playPower,
 	}[part]
 	if err := play(os.Args[1:]); err != nil {
 		fmt.Println("error:", err)

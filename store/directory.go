@@ -66,13 +66,17 @@ func listSegments(dir string) (numbers []int, highest int, err error) {
 // makeDir makes the tape directory when there is none, and gives it to the
 // reading group.
 func makeDir(dir string) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+	parent := filepath.Dir(dir)
+	if err := makeParents(parent); err != nil {
 		return &Error{Op: "make tape directory", Path: dir, Err: bare(err)}
 	}
 	err := os.Mkdir(dir, dirMode)
 	switch {
 	case err == nil:
-		return giveToGroup(dir, dirMode)
+		if err := giveToGroup(dir, dirMode); err != nil {
+			return err
+		}
+		return syncParent(parent)
 	case errors.Is(err, fs.ErrExist):
 		info, err := os.Stat(dir)
 		if err != nil {
@@ -87,6 +91,31 @@ func makeDir(dir string) error {
 		return &Error{Op: "make tape directory", Path: dir, Err: bare(err),
 			Hint: "the recorder must be able to write there; run it as root or choose another --dir"}
 	}
+}
+
+// makeParents is os.MkdirAll whose names are durable: a tape that is synced is
+// lost all the same when the name of its directory is not.
+func makeParents(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if err := makeParents(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncParent(parent)
+}
+
+// syncParent is syncDir for a directory that need not be ours: whoever may make a
+// name in it but not read it cannot sync it.
+func syncParent(dir string) error {
+	if err := syncDir(dir); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return nil
 }
 
 // checkOwn makes sure that path is a directory of ours, without the permissions in

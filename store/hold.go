@@ -125,6 +125,9 @@ func (w *Writer) hold(r Request) (*Hold, error) {
 		if err := giveToGroup(d, dirMode); err != nil {
 			return nil, &Error{Op: "make hold", Path: d, Err: err}
 		}
+		if err := syncDir(filepath.Dir(d)); err != nil {
+			return nil, &Error{Op: "make hold", Path: d, Err: err}
+		}
 	}
 	if err := h.save(dir); err != nil {
 		return nil, &Error{Op: "make hold", Path: dir, Err: bare(err)}

@@ -95,7 +95,7 @@ func TestOrderOfSyncs(t *testing.T) {
 	}
 }
 
-var resumed = regexp.MustCompile(`^<\.\.\. [a-z0-9]+ resumed>`)
+var resumed = regexp.MustCompile(`^<\.\.\. [a-z0-9_]+ resumed>`)
 
 // heldIn returns the second path of a linkat.
 func heldIn(call string) string {
