@@ -195,3 +195,49 @@ func TestScanOfDamagedTable(t *testing.T) {
 	}
 	t.Logf("%d of 400 rounds were said to be damaged", said)
 }
+
+// Whatever bytes a file has, reading a table of it ends, with rows in order or an error.
+func FuzzScan(f *testing.F) {
+	dir := filepath.Join(f.TempDir(), "tape")
+	w := mustOpenWriter(f, dir, options(100*second))
+	l := newLoad(5, 7)
+	for _, n := range []int{3, 400} { // a leaf; a branch and its leaves
+		conns := make([]Connection, n)
+		l.fill(conns)
+		mustAppend(f, w, l.batch(conns))
+		tape := mustOpenTape(f, dir)
+		whole, err := os.ReadFile(tape.segs[0].file)
+		if err != nil { // the copy is gone; its descriptor is there
+			whole = make([]byte, int(tape.segs[0].tables.pages)*pageSize)
+			if _, err := tape.segs[0].tables.file.ReadAt(whole, 0); err != nil {
+				f.Fatal(err)
+			}
+		}
+		for _, table := range []string{"connection", "endpoint"} {
+			f.Add(whole, tape.segs[0].tables.roots[table])
+		}
+		tape.Close()
+	}
+	path := filepath.Join(f.TempDir(), "pages")
+	f.Fuzz(func(t *testing.T, data []byte, root uint32) {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		c := &tableFile{file: file, pages: uint32(len(data) / pageSize), roots: map[string]uint32{"t": root}}
+		last, rows := int64(0), 0
+		_ = c.scan(t.Context(), "t", -1<<63, 1<<63-1, func(id int64, row []byte) error {
+			if rows > 0 && id <= last {
+				t.Errorf("%d after %d", id, last)
+			}
+			last, rows = id, rows+1
+			references(row)
+			place(row)
+			return nil
+		})
+	})
+}
