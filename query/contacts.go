@@ -346,14 +346,6 @@ func (s *segmentSource) flush(b *rowBatch, reader contactReader) error {
 	return reader.end(s)
 }
 
-// count returns for how many connects a connection of the contact stands.
-func (c *contact) count(i int) int64 {
-	if c.counts == nil {
-		return 1
-	}
-	return c.counts[i]
-}
-
 // end returns when the last connect was for which a connection of the contact stands.
 func (s *segmentSource) end(c *contact, i int) int64 {
 	if c.counts == nil || c.counts[i] == 1 {
