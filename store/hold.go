@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -215,6 +216,28 @@ func (w *Writer) keepFor(h *Hold, s *stored) error {
 	}
 	w.tell(SegmentHeld{Hold: h.ID, Segment: s.number, File: file, SHA256: s.sha, Reason: h.Reason})
 	return nil
+}
+
+// tellHoldsAgain tells of every segment that is held: the recorder before may have
+// been killed when it had held one and not yet said so.
+func (w *Writer) tellHoldsAgain() {
+	w.holding.Lock()
+	defer w.holding.Unlock()
+	holds, err := Holds(w.dir)
+	if err != nil {
+		w.log.Error("holds not read", "path", w.dir, "error", err)
+		return
+	}
+	for _, h := range holds {
+		for _, s := range h.Segments {
+			e := SegmentHeld{Hold: h.ID, Segment: s.Number, File: s.File, Reason: h.Reason}
+			if n, err := hex.Decode(e.SHA256[:], []byte(s.SHA256)[:min(len(s.SHA256), 2*len(e.SHA256))]); err != nil || n != len(e.SHA256) {
+				w.log.Error("hold not understood", "hold", h.ID, "segment", s.Number)
+				continue
+			}
+			w.tell(e)
+		}
+	}
 }
 
 // linkOrCopy gives a sealed file another name, or makes a durable copy of it.

@@ -25,19 +25,23 @@ const (
 
 // playPower records with a log whose keys evolve all the time, closes, seals, holds
 // and removes segments, and stops. It says which connections are safe, the key and
-// each signed checkpoint. Argument: directory.
+// each signed checkpoint. Arguments: directory, boot id, batches.
 func playPower(args []string) error {
-	o, k := powerOptions(args[0], testBoot)
+	o, k := powerOptions(args[0], args[1])
 	k.o.Begun = func(key string) { fmt.Println("key", key) }
 	k.o.Checkpoint = func(head []byte) { fmt.Println("head", tapelog.HeadLine(head)) }
 	o.Limits = Limits{MaxBytes: MinMaxBytes}
+	batches, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
 	w, err := OpenWriter(args[0], o)
 	if err != nil {
 		return err
 	}
 	l := newLoad(10, 40)
 	conns := make([]Connection, powerBatch)
-	for i := range powerBatches {
+	for i := range batches {
 		now, err := ReadAnchor("")
 		if err != nil {
 			return err
@@ -78,15 +82,15 @@ func powerOptions(dir, boot string) (WriterOptions, *LogKeeper) {
 	return o, k
 }
 
-// tracePower returns what playPower did in root.
-func tracePower(t *testing.T, root string) []operation {
+// tracePower returns what playPower did with the tape in root.
+func tracePower(t *testing.T, root, boot string, batches int) []operation {
 	t.Helper()
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		t.Skip("needs strace")
 	}
 	trace := filepath.Join(t.TempDir(), "trace")
-	child := childCommand(t, "power", filepath.Join(root, "tape"))
+	child := childCommand(t, "power", filepath.Join(root, "tape"), boot, strconv.Itoa(batches))
 	cmd := exec.Command(strace, append([]string{"-f", "-qq", "-xx", "-s", strconv.Itoa(64 << 20), "-o", trace,
 		"-e", "signal=none", "-e", "trace=" + powerCalls}, child.Args...)...)
 	cmd.Env = child.Env
@@ -101,9 +105,10 @@ func tracePower(t *testing.T, root string) []operation {
 
 // promised is what a recorder had said when the power went off.
 type promised struct {
-	safe int64 // number of the last connection
-	key  string
-	head []byte
+	safe  int64 // number of the last connection
+	key   string
+	head  []byte
+	again bool // it went off while a recorder recovered
 }
 
 func promisedIn(said string) (p promised) {
@@ -137,7 +142,7 @@ func checkPower(t *testing.T, dir string, p promised) error {
 		}
 		return nil
 	}
-	if p.safe > 0 && p.key != "" {
+	if p.safe > 0 && p.key != "" && !p.again {
 		if err := verified("before recovery"); err != nil {
 			return err
 		}
@@ -216,10 +221,10 @@ func crashPoints(operations []operation, r *rand.Rand, n int) []int {
 // cutPower plays the operations and cuts the power at n points. It returns how
 // many tapes that left were not as promised, and the first reason. Operations of
 // which mutant says so are left out.
-func cutPower(t *testing.T, root string, operations []operation, seed uint64, points []int, mutant func(*player, operation) bool) (failed int, first error) {
+func cutPower(t *testing.T, p *player, operations []operation, seed uint64, points []int, mutant func(*player, operation) bool) (failed int, first error) {
 	t.Helper()
+	again := p.said != ""
 	r := rand.New(rand.NewPCG(seed, 7))
-	p := newPlayer(root)
 	next := 0
 	for i, o := range operations {
 		if mutant == nil || !mutant(p, o) {
@@ -235,8 +240,10 @@ func cutPower(t *testing.T, root string, operations []operation, seed uint64, po
 			if err != nil {
 				t.Fatal(err)
 			}
-			p.disk.crash(t, chance, root, to)
-			if err := checkPower(t, filepath.Join(to, "tape"), promisedIn(p.said)); err != nil {
+			p.disk.crash(t, chance, p.root, to)
+			said := promisedIn(p.said)
+			said.again = again
+			if err := checkPower(t, filepath.Join(to, "tape"), said); err != nil {
 				failed++
 				if first == nil {
 					first = fmt.Errorf("power lost after operation %d of %d (%s), any part of the rest kept %v: %w",
@@ -248,6 +255,35 @@ func cutPower(t *testing.T, root string, operations []operation, seed uint64, po
 	}
 	p.disk.compare(t)
 	return failed, first
+}
+
+// The power goes off, and again while the next recorder makes good what is left.
+// What two recorders had begun and not told the log may be a problem to verify
+// until the third one has; then the tape is whole.
+func TestPowerLossWhileRecovering(t *testing.T) {
+	root := t.TempDir()
+	operations := tracePower(t, root, testBoot, powerBatches)
+	r := rand.New(rand.NewPCG(rand.Uint64(), 1))
+	again := 0
+	for _, first := range crashPoints(operations, r, rounds(1, 3, 30)) {
+		p := newPlayer(root)
+		for i, o := range operations[:first+1] {
+			p.play(t, i, o)
+		}
+		left := t.TempDir()
+		p.disk.crash(t, r, root, left)
+		next := newPlayer(left)
+		next.load(t)
+		next.said = p.said
+		recovery := tracePower(t, left, "boot-between", 0)
+		points := crashPoints(recovery, r, rounds(5, 10, 20))
+		failed, err := cutPower(t, next, recovery, r.Uint64(), points, nil)
+		if err != nil {
+			t.Errorf("the power lost after operation %d of %d; then %d of %d, the first: %v", first, len(operations), failed, len(points), err)
+		}
+		again += len(points)
+	}
+	t.Logf("the power went off %d times in a recovery", again)
 }
 
 // mutants are recorders that leave out what makes their promises hold. A sync
@@ -272,11 +308,16 @@ var mutants = map[string]func(*player, operation) bool{
 // TestPowerLoss proves nothing.
 func TestPowerLossOfMutants(t *testing.T) {
 	root := t.TempDir()
-	operations := tracePower(t, root)
+	operations := tracePower(t, root, testBoot, powerBatches)
+	var points []int // each sync after a name changed, which is of the directory
+	for i, o := range operations {
+		if strings.HasSuffix(o.call, "sync") && named(operations[max(i-20, 0):i]) {
+			points = append(points, i)
+		}
+	}
 	for name, leaves := range mutants {
 		t.Run(name, func(t *testing.T) {
-			points := crashPoints(operations, rand.New(rand.NewPCG(2, 1)), rounds(15, 30, 100))
-			failed, err := cutPower(t, root, operations, 2, points, leaves)
+			failed, err := cutPower(t, newPlayer(root), operations, 2, points, leaves)
 			if failed == 0 {
 				t.Error("it passes")
 			}
@@ -285,16 +326,30 @@ func TestPowerLossOfMutants(t *testing.T) {
 	}
 }
 
+// named reports whether the last of the operations that change or sync anything
+// gave a file another name.
+func named(operations []operation) bool {
+	for _, o := range slices.Backward(operations) {
+		if strings.HasSuffix(o.call, "sync") {
+			return false
+		}
+		if strings.HasPrefix(o.call, "rename") {
+			return true
+		}
+	}
+	return false
+}
+
 // The power goes off at any instant, and the disk keeps what was synced and any
 // part of the rest: the tape verifies with the key and the last checkpoint that
 // were given away, the next recorder goes on with it, and no more than the open
 // batch is lost.
 func TestPowerLoss(t *testing.T) {
 	root := t.TempDir()
-	operations := tracePower(t, root)
+	operations := tracePower(t, root, testBoot, powerBatches)
 	seed := rand.Uint64()
 	points := crashPoints(operations, rand.New(rand.NewPCG(seed, 1)), rounds(10, 30, 600))
-	failed, err := cutPower(t, root, operations, seed, points, nil)
+	failed, err := cutPower(t, newPlayer(root), operations, seed, points, nil)
 	if err != nil {
 		t.Errorf("seed %d: %d of %d, the first: %v", seed, failed, len(points), err)
 	}

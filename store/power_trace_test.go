@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/hex"
 	"io/fs"
 	"os"
@@ -106,6 +107,32 @@ type opened struct {
 
 func newPlayer(root string) *player {
 	return &player{root: root, disk: newDisk(root), open: map[string]*opened{}}
+}
+
+// load takes what there is in the root for synced.
+func (p *player) load(t testing.TB) {
+	t.Helper()
+	err := filepath.WalkDir(p.root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || name == p.root {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		n := &node{dir: d.IsDir(), mode: info.Mode().Perm(), kept: info.Mode().Perm()}
+		if !n.dir {
+			if n.synced, err = os.ReadFile(name); err != nil {
+				return err
+			}
+			n.now = bytes.Clone(n.synced)
+		}
+		p.disk.names[name], p.disk.durable[name] = n, n
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // resolve returns the path of a file by a directory descriptor and a name.

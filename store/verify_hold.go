@@ -30,6 +30,14 @@ func (b *logBook) hold(l tapelog.Leaf) {
 		h.released = true
 		return
 	}
+	for _, told := range h.segments {
+		if told.Segment == l.Segment && told.SHA256 == l.SHA256 {
+			return // told again by the next recorder
+		}
+	}
+	if s := b.segments[l.Segment]; s != nil && len(s.seals) > 0 && s.seals[0].SHA256 != l.SHA256 {
+		b.problem(l, fmt.Sprintf("what is held of it is not what was sealed (leaf %d): the hashes differ", s.seals[0].Seq))
+	}
 	h.segments = append(h.segments, l)
 }
 
@@ -42,6 +50,8 @@ func (v *tapeVerifier) holds(ctx context.Context) error {
 	for _, h := range onDisk {
 		switch known := v.book.holds[h.ID]; {
 		case v.log == nil:
+		case known == nil && len(h.Segments) > 0 && v.book.unfinished(h.Created):
+			v.note(fmt.Sprintf("hold %s was made when the log ended, which does not have it yet", Escape([]byte(h.ID))))
 		case known == nil && len(h.Segments) > 0:
 			v.problem(Problem{File: filepath.Join(heldDir, h.ID), What: "the log does not know this hold"})
 		case known != nil && known.released:

@@ -16,13 +16,15 @@ import (
 
 // logBook is what a log says, segment by segment.
 type logBook struct {
-	segments map[int]*loggedSegment
-	starts   []tapelog.Leaf // of recorders
-	expired  []Expiry
-	problems []Problem
-	first    time.Time
-	bootID   string // of the last start
-	stopped  bool   // no recorder was started after the last stop
+	segments  map[int]*loggedSegment
+	starts    []tapelog.Leaf // of recorders
+	expired   []Expiry
+	problems  []Problem
+	first     time.Time
+	end       time.Time // of the last leaf
+	endBefore time.Time // of the last leaf before the last start
+	bootID    string    // of the last start
+	stopped   bool      // no recorder was started after the last stop
 
 	holds     map[string]*loggedHold // by id
 	holdOrder []string
@@ -70,8 +72,11 @@ func (b *logBook) take(l tapelog.Leaf) error {
 	if b.first.IsZero() {
 		b.first = wallTime(l.Real)
 	}
+	before := b.end
+	b.end = wallTime(l.Real)
 	switch l.Kind {
 	case tapelog.KindStart:
+		b.endBefore = before
 		b.starts = append(b.starts, l)
 		b.bootID, b.stopped = l.BootID, false
 	case tapelog.KindPrune: // it says again what the starts said that it removed

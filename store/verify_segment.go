@@ -88,17 +88,40 @@ const youngest = 30 * time.Second
 // killed, before it could say so in the log.
 func (s *segmentVerifier) young() bool {
 	b := s.tape.book
-	if b.stopped || len(b.starts) == 0 {
+	if len(b.starts) == 0 {
 		return false
 	}
 	start := b.starts[len(b.starts)-1]
-	for n := range b.segments {
+	made, passed := s.seg.info.From, false
+	for n, other := range b.segments {
 		if n >= s.number {
-			return false
+			if other.start == nil || other.start.Seq != start.Seq {
+				return false
+			}
+			passed = true
 		}
 	}
-	return s.seg.info.TapeID == escapeString(start.Tape, nil) && s.seg.info.BootID == escapeString(start.BootID, nil) &&
-		time.Duration(s.heartbeat-s.seg.created) < youngest
+	if s.seg.info.TapeID != escapeString(start.Tape, nil) || time.Duration(s.heartbeat-s.seg.created) >= youngest {
+		return false
+	}
+	switch {
+	case passed: // the recorder that came next has begun another, and not sealed this one yet
+		return made.After(b.endBefore.Add(-youngest))
+	case !b.stopped && s.seg.info.BootID == escapeString(start.BootID, nil):
+		return true
+	default: // killed before its start was told: of another boot, or after a stop
+		return b.unfinished(made)
+	}
+}
+
+// unfinished reports whether what was made at a time may be missing in the log,
+// because the recorder was killed before it could write it: the log has no entry
+// of more than youngest after it, and when it ends with a stop none at all.
+func (b *logBook) unfinished(made time.Time) bool {
+	if b.stopped {
+		return made.After(b.end)
+	}
+	return made.After(b.end.Add(-youngest))
 }
 
 // rightUntil is when the segment was last known to be right: when it was sealed,

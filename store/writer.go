@@ -109,6 +109,7 @@ func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 		return nil, err
 	}
 	w.tell(RunStarted{TapeID: w.tapeID, Segment: w.seg.number, BootID: o.BootID, At: w.o.Now})
+	w.tellHoldsAgain()
 	w.startKeeper()
 	w.makeRoom(&Batch{})
 	w.wakeKeeper()
