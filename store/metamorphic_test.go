@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -157,6 +158,8 @@ func TestReadersWhileRotating(t *testing.T) {
 	mustAppend(t, w, l.batch(nil))
 	reads, done := 0, make(chan struct{})
 	stop := watch(func() {
+		runtime.LockOSThread() // the child dies with the thread that started it, and those that sealed end
+		defer runtime.UnlockOSThread()
 		out, err := childCommand(t, "read", dir).Output()
 		if err != nil || string(out) != "ok\n" {
 			t.Errorf("reader: %q, %v", out, err)
