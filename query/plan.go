@@ -43,6 +43,9 @@ func (c *Canned) Plans() bool {
 	return slices.Contains([]string{"top", "rare", "first-seen", "timeline", "beacons", "fanout"}, c.Name) || c.Narrowing == "process" || strings.Contains(c.Narrowing, " WHERE ")
 }
 
+// Holds reports whether a canned query holds what it reads until all is read.
+func (c *Canned) Holds() bool { return c.Name == "beacons" || c.Name == "fanout" }
+
 // counts reports whether it has a plan of its own.
 func (c *Canned) counts() bool { return c.Plans() && c.Narrowing == "" }
 

@@ -125,7 +125,9 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 		mine := query.Sources(tape)
 		sources := mine
 		if canned.Plans() {
-			defer debug.SetGCPercent(debug.SetGCPercent(planGC))
+			if canned.Holds() {
+				defer debug.SetGCPercent(debug.SetGCPercent(holdGC))
+			}
 			more, closeAll := openSources(tape)
 			defer closeAll()
 			sources = more
@@ -135,9 +137,9 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 	return err
 }
 
-// planGC is the garbage, in percent of what is in use, at which a query that counts
-// a whole tape collects it: memory matters more than time then.
-const planGC = 40
+// holdGC is the garbage, in percent of what is in use, at which a query that holds
+// much of a tape collects it: memory matters more than time then.
+const holdGC = 40
 
 // openSources returns the segments of a tape with a connection for each that is
 // never written again, so that they can be read at the same time. One that cannot
