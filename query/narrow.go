@@ -59,7 +59,11 @@ func lastJoin(segment string) string {
 
 // apply puts the narrowed view before a question.
 func (n narrowing) apply(parts map[string]string, sql string) string {
-	return withTable(n.table(parts, "connections"), sql)
+	name := "connections"
+	if strings.Count(sql, "FROM "+name) > 1 {
+		name += " AS MATERIALIZED" // else SQLite plans all its joins as many times
+	}
+	return withTable(n.table(parts, name), sql)
 }
 
 // withTable puts a common table expression before a question.
@@ -71,7 +75,8 @@ func withTable(table, sql string) string {
 	return "WITH " + table + "\n" + rest
 }
 
-// table returns the narrowed view as a common table expression of that name.
+// table returns the narrowed view as a common table expression of that name, which may say
+// how it is to be made.
 func (n narrowing) table(parts map[string]string, name string) string {
 	var bodies []string
 	for _, segment := range sortedKeysOf(parts) {
@@ -91,7 +96,10 @@ func (n narrowing) table(parts map[string]string, name string) string {
 			break
 		}
 	}
-	return name + " AS (\n" + strings.Join(bodies, "\nUNION ALL\n") + "\n)"
+	if !strings.Contains(name, " AS ") {
+		name += " AS"
+	}
+	return name + " (\n" + strings.Join(bodies, "\nUNION ALL\n") + "\n)"
 }
 
 var withForm = regexp.MustCompile(`(?i)^(WITH\s+(?:RECURSIVE\s+)?)`)

@@ -120,15 +120,8 @@ func compareWithSQL(t *testing.T, tape *store.Tape, c *Canned, given map[string]
 	}
 	request := Request{SQL: c.Source, Params: params}
 	mine := Sources(tape)
-	sources := append([]Source{}, mine...)
-	for i, s := range tape.Segments()[:len(mine)-1] {
-		one, err := store.OpenTape(s.Path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer one.Close()
-		sources[i] = Sources(one)[0]
-	}
+	sources, closeAll := Apart(tape)
+	defer closeAll()
 	answer := func(ask func(RowWriter) (Result, error)) string {
 		var out bytes.Buffer
 		to, err := NewRowWriter("csv", &out, FormatOptions{})

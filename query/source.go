@@ -34,6 +34,37 @@ func Sources(tape *store.Tape) []Source {
 	return sources
 }
 
+// Apart returns the segments of a tape over a connection of its own for each that is
+// never written again, so that they can be read at the same time; one for which that
+// cannot be opened is read over the connection of the tape. closeAll ends them.
+func Apart(tape *store.Tape) (sources []Source, closeAll func()) {
+	sources = Sources(tape)
+	opened := make([]*sqlite.Conn, len(sources))
+	atOnce := func(work func(i int)) {
+		var wait sync.WaitGroup
+		for i := range opened {
+			wait.Go(func() { work(i) })
+		}
+		wait.Wait()
+	}
+	segments := tape.Segments()
+	atOnce(func(i int) {
+		if segments[i].Snapshot || len(sources) == 1 {
+			return
+		}
+		if conn, err := tape.Apart(i); err == nil {
+			opened[i], sources[i].Conn = conn, conn
+		}
+	})
+	return sources, func() {
+		atOnce(func(i int) {
+			if opened[i] != nil {
+				opened[i].Close()
+			}
+		})
+	}
+}
+
 // segmentSource is a source with what a plan must know of it.
 type segmentSource struct {
 	Source

@@ -219,31 +219,16 @@ func prepareSegment(path, copies string, limit int64) (*openSegment, error) {
 
 // attach opens the connection, with every segment and the public views.
 func (t *Tape) attach() (err error) {
-	t.conn, err = sqlite.OpenConn(":memory:", sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenMemory|sqlite.OpenURI)
-	if err != nil {
-		return fmt.Errorf("open connection: %w", err)
-	}
-	if err := setDefensive(t.conn); err != nil {
+	if t.conn, err = openReader(); err != nil {
 		return err
-	}
-	for _, pragma := range []string{"PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON"} {
-		if err := execOn(t.conn, nil, pragma); err != nil {
-			return err
-		}
 	}
 	var schemas []map[string]string
 	for _, seg := range t.segs {
-		if err := execOn(t.conn, nil, "ATTACH ? AS "+seg.schema, immutableURI(seg.file)); err != nil {
-			if !isThere(seg.file) {
-				err = errVanished
-			}
-			return fmt.Errorf("attach %s: %w", filepath.Base(seg.info.Path), err)
+		if err := seg.attach(t.conn); err != nil {
+			return err
 		}
 		if seg.tables, err = openTables(t.conn, seg.schema, seg.file); err != nil {
 			return fmt.Errorf("open %s: %w", filepath.Base(seg.info.Path), err)
-		}
-		if err := execOn(t.conn, nil, "PRAGMA "+seg.schema+".cache_size = -1024"); err != nil {
-			return err
 		}
 		schema, err := expectedSchema(seg.info.SchemaVersion)
 		if err != nil {
@@ -261,6 +246,57 @@ func (t *Tape) attach() (err error) {
 		}
 	}
 	return harden(t.conn)
+}
+
+// openReader opens a connection that segments can be attached to.
+func openReader() (*sqlite.Conn, error) {
+	conn, err := sqlite.OpenConn(":memory:", sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenMemory|sqlite.OpenURI)
+	if err != nil {
+		return nil, fmt.Errorf("open connection: %w", err)
+	}
+	err = setDefensive(conn)
+	for _, pragma := range []string{"PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON"} {
+		if err == nil {
+			err = execOn(conn, nil, pragma)
+		}
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// attach attaches the segment to a connection.
+func (seg *openSegment) attach(conn *sqlite.Conn) error {
+	if err := execOn(conn, nil, "ATTACH ? AS "+seg.schema, immutableURI(seg.file)); err != nil {
+		if !isThere(seg.file) {
+			err = errVanished
+		}
+		return fmt.Errorf("attach %s: %w", filepath.Base(seg.info.Path), err)
+	}
+	return execOn(conn, nil, "PRAGMA "+seg.schema+".cache_size = -1024")
+}
+
+// Apart opens a connection to one segment alone, by its place among Segments, so that
+// it can be read while the others are: attached under the name that it has on Conn,
+// without the public views, and as unable to do anything but query. A segment that is
+// read from a private copy has none. Whoever asked for it closes it.
+func (t *Tape) Apart(segment int) (*sqlite.Conn, error) {
+	seg := t.segs[segment]
+	conn, err := openReader()
+	if err == nil {
+		if err = seg.attach(conn); err == nil {
+			err = harden(conn)
+		}
+		if err != nil {
+			conn.Close()
+		}
+	}
+	if err != nil {
+		return nil, &Error{Op: "open segment", Path: seg.info.Path, Err: err, Hint: hintFor(err)}
+	}
+	return conn, nil
 }
 
 // Conn returns the connection: the segments are attached as s1 to sN, oldest

@@ -4,7 +4,6 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/conntape/conntape/query"
 	"github.com/conntape/conntape/store"
@@ -128,7 +127,7 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 			if canned.Holds() {
 				defer debug.SetGCPercent(debug.SetGCPercent(holdGC))
 			}
-			more, closeAll := openSources(tape)
+			more, closeAll := query.Apart(tape)
 			defer closeAll()
 			sources = more
 		}
@@ -140,34 +139,3 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 // holdGC is the garbage, in percent of what is in use, at which a query that holds
 // much of a tape collects it: memory matters more than time then.
 const holdGC = 40
-
-// openSources returns the segments of a tape with a connection for each that is
-// never written again, so that they can be read at the same time. One that cannot
-// be opened by itself is read over the connection of the tape.
-func openSources(tape *store.Tape) (sources []query.Source, closeAll func()) {
-	sources = query.Sources(tape)
-	opened := make([]*store.Tape, len(sources))
-	atOnce := func(work func(i int)) {
-		var wait sync.WaitGroup
-		for i := range opened {
-			wait.Go(func() { work(i) })
-		}
-		wait.Wait()
-	}
-	segments := tape.Segments()
-	atOnce(func(i int) {
-		if segments[i].Snapshot || len(sources) == 1 {
-			return // its copy is the tape's alone
-		}
-		if one, err := store.OpenTape(segments[i].Path); err == nil {
-			opened[i], sources[i] = one, query.Sources(one)[0]
-		}
-	})
-	return sources, func() {
-		atOnce(func(i int) {
-			if opened[i] != nil {
-				opened[i].Close()
-			}
-		})
-	}
-}
