@@ -189,7 +189,7 @@ func (c *Canned) Bind(given map[string]string, clock Clock, w Window) (map[strin
 		if w.Since.IsZero() {
 			return nil, usagef("try: "+c.Examples[0], "query %s needs --since: it compares the window with what was before", c.Name)
 		}
-		values["since"], values["until"] = timeValue(w.Since), timeValue(w.Until)
+		values["since"], values["until"] = tapeTimeValue(w.Since), tapeTimeValue(w.Until)
 	}
 	return values, nil
 }
@@ -210,7 +210,7 @@ func (p Param) read(text string, clock Clock) (Value, error) {
 		return Value{Kind: Null}, nil
 	case p.Type == "time":
 		t, err := clock.ParseTime(text, Since)
-		return timeValue(t), err
+		return tapeTimeValue(t), err
 	case p.Type == "integer":
 		v := ParseValue(text)
 		if v.Kind != Integer || v.Int < 0 {
@@ -223,14 +223,6 @@ func (p Param) read(text string, clock Clock) (Value, error) {
 		return v, nil
 	}
 	return Value{Kind: Text, Bytes: []byte(text)}, nil
-}
-
-// timeValue returns a time as the views have it in time_ns, NULL for none.
-func timeValue(t time.Time) Value {
-	if t.IsZero() {
-		return Value{Kind: Null}
-	}
-	return Value{Kind: Integer, Int: t.UnixNano()}
 }
 
 // tapeTimeValue returns a time as the views have it in time, NULL for none.

@@ -106,7 +106,7 @@ func TestBindTypes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"by": "two", "pid": "7", "port": "", "all": "1",
-		"base_since": "1782900000000000000", "since": "1782903600000000000", "until": ""} {
+		"base_since": "2026-07-01T10:00:00.000000000Z", "since": "2026-07-01T11:00:00.000000000Z", "until": ""} {
 		if got := string(values[name].appendPlain(nil, false)); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}

@@ -3,11 +3,11 @@ package query
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
+	"strings"
 	"time"
 
-	"zombiezen.com/go/sqlite"
+	"github.com/conntape/conntape/store"
 )
 
 // Comparison is how two tapes are compared: as canned/diff.sql compares two windows
@@ -19,113 +19,185 @@ type Comparison struct {
 	Timeout time.Duration
 }
 
-const pairSQL = `SELECT
-  coalesce(exe, '[' || comm || ']') AS exe,
-  CASE
-    WHEN remote_port IS NULL THEN remote_address
-    WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-    ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-  END AS remote,
-  sum(count) AS n, min(time) AS first_time, max(last_time) AS last_time, max(pid) AS pid
-FROM connections
-WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
-GROUP BY 1, 2`
-
-// pairKey is a program and a destination.
-type pairKey struct{ exe, remote string }
-
-// pairCount is what one tape has of a pair.
-type pairCount struct {
-	n           int64
-	first, last string
-	pid         Value
+// Compared is one side of a comparison: the connections of a tape in a window.
+type Compared struct {
+	Tape   *store.Tape
+	Window Window
 }
 
 // Compare writes what programs connected to on one tape and not on the other, or
-// much more, or much less. Both are narrowed to their windows by whoever calls.
-func Compare(ctx context.Context, one, other *sqlite.Conn, c Comparison, out RowWriter) (Result, error) {
-	if c.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, c.Timeout, errTimeLimit)
-		defer cancel()
-	}
-	var counted [2]map[pairKey]pairCount
-	for i, conn := range []*sqlite.Conn{one, other} {
+// much more, or much less.
+func Compare(ctx context.Context, one, other Compared, c Comparison, out RowWriter) (Result, error) {
+	p := &Planned{request: Request{Limit: c.Limit, Timeout: c.Timeout}}
+	limited, stop := p.limited(ctx)
+	defer stop()
+	n := newNumbers()
+	var sides [2]*reading
+	for i, side := range []Compared{one, other} {
+		sources, closeAll := Apart(side.Tape)
+		defer closeAll()
 		var err error
-		if counted[i], err = countPairs(ctx, conn, c.All); err != nil {
-			if context.Cause(ctx) == errTimeLimit {
-				return Result{}, fmt.Errorf("time limit of %s: nothing was answered in that time", c.Timeout)
-			}
-			return Result{}, err
+		if sides[i], err = n.newReading(limited, sources, side.Window, c.All); err != nil {
+			return Result{}, p.explainLimit(limited, err)
 		}
 	}
-	return writeComparison(c.judge(counted[0], counted[1]), c.Limit, out)
+	return p.compare(limited, sides, c.Factor, out)
 }
 
-func countPairs(ctx context.Context, conn *sqlite.Conn, all bool) (map[pairKey]pairCount, error) {
-	counted := make(map[pairKey]pairCount)
-	r := Request{SQL: pairSQL, Params: map[string]Value{"all": {Kind: Integer, Int: int64(boolOrder(all))}}}
-	_, err := Run(ctx, conn, r, eachRow(func(row []Value) error {
-		counted[pairKey{string(row[0].Bytes), string(row[1].Bytes)}] = pairCount{row[2].Int, string(row[3].Bytes), string(row[4].Bytes), row[5]}
+// diff writes what canned/diff.sql says.
+func (p *Planned) diff(ctx context.Context, out RowWriter) (Result, error) {
+	windows, err := p.windows(ctx)
+	if err != nil {
+		return Result{}, p.explainLimit(ctx, err)
+	}
+	if windows == nil {
+		return Run(ctx, p.main, p.request, out)
+	}
+	from, to := min(windows[0].from, windows[1].from), max(windows[0].to, windows[1].to)
+	whole := Window{Since: time.Unix(0, from), Until: time.Unix(0, to)}
+	r, err := newNumbers().newReading(ctx, p.sources, whole, p.request.Params["all"].Int != 0)
+	if err != nil {
+		return Result{}, p.explainLimit(ctx, err)
+	}
+	sides := [2]*reading{r.between(windows[0]), r.between(windows[1])}
+	return p.compare(ctx, sides, p.request.Params["factor"].Int, out)
+}
+
+// windows returns those of canned/diff.sql, which works them out, nil when they cannot be
+// told.
+func (p *Planned) windows(ctx context.Context) ([]idSpan, error) {
+	tables, _, found := strings.Cut(p.canned.Source, ",\npair AS (")
+	if !found {
+		return nil, nil
+	}
+	ask := Request{SQL: tables + " SELECT since, until, base_since, base_until FROM bound", Params: make(map[string]Value)}
+	for _, name := range []string{"since", "until", "base_since", "base_until"} {
+		ask.Params[name] = p.request.Params[name]
+	}
+	var windows []idSpan
+	_, err := Run(ctx, p.main, ask, eachRow(func(row []Value) error {
+		for i := 0; i < 4; i += 2 {
+			if row[i].Kind != Integer || row[i+1].Kind != Integer {
+				windows = nil
+				break
+			}
+			windows = append(windows, idSpan{row[i].Int, row[i+1].Int})
+		}
 		return nil
 	}))
-	return counted, err
+	return windows, err
 }
 
-// judgedPair is a row of the answer.
-type judgedPair struct {
-	pairKey
-	change    string
-	n, baseN  int64
-	pairCount // of the tape that has it, the first where both have
+// pairRow is what a program and a destination have in two windows.
+type pairRow struct {
+	n                   [2]int64 // connects in each
+	firstWall, lastWall int64    // in either
+	pid                 int64    // the highest
 }
 
-// judge returns what has changed, what is new first.
-func (c Comparison) judge(ours, theirs map[pairKey]pairCount) []judgedPair {
-	var judged []judgedPair
-	for key, our := range ours {
-		their, known := theirs[key]
-		switch {
-		case !known:
-			judged = append(judged, judgedPair{key, "new", our.n, 0, our})
-		case c.Factor > 0 && our.n >= c.Factor*their.n && our.n > their.n:
-			judged = append(judged, judgedPair{key, "more", our.n, their.n, our})
-		case c.Factor > 0 && their.n >= c.Factor*our.n && their.n > our.n:
-			judged = append(judged, judgedPair{key, "less", our.n, their.n, our})
+// add adds what somebody else knows of it.
+func (row *pairRow) add(other *pairRow) {
+	if row.n == [2]int64{} {
+		*row = *other
+		return
+	}
+	row.n[0] += other.n[0]
+	row.n[1] += other.n[1]
+	row.firstWall, row.lastWall = min(row.firstWall, other.firstWall), max(row.lastWall, other.lastWall)
+	row.pid = max(row.pid, other.pid)
+}
+
+// pairReader puts the contacts of one side together by program and destination.
+type pairReader struct {
+	*reading
+	side   int
+	labels []int32 // of places
+	table  pairTable
+	rows   []pairRow
+}
+
+func (t *pairReader) begin(*segmentSource, int64, int64) {}
+
+func (t *pairReader) end(*segmentSource) error { return nil }
+
+func (t *pairReader) take(s *segmentSource, c *contact) error {
+	to := s.place[c.remote]
+	if !t.all && t.isProbe(to, &s.shape[c.shape]) {
+		return nil
+	}
+	who := &s.task[c.task]
+	row := pairRow{pid: who.pid}
+	row.n[t.side] = c.n
+	row.firstWall, row.lastWall = s.walls(c)
+	t.at(pairOf(t.programOf[who.actor], t.labels[to])).add(&row)
+	return nil
+}
+
+func (t *pairReader) at(pair uint64) *pairRow {
+	number, isNew := t.table.add(pair)
+	if isNew {
+		t.rows = append(t.rows, pairRow{})
+	}
+	return &t.rows[number]
+}
+
+// changes are in the order of the answer.
+var changes = []string{"new", "more", "less", "gone"}
+
+// change returns which of them a pair is, -1 none.
+func (row *pairRow) change(factor int64) int {
+	n, base := row.n[0], row.n[1]
+	switch {
+	case base == 0:
+		return 0
+	case n == 0:
+		return 3
+	case factor > 0 && n > base && n/base >= factor:
+		return 1
+	case factor > 0 && base > n && base/n >= factor:
+		return 2
+	}
+	return -1
+}
+
+// compare writes what is different between two readings that number alike.
+func (p *Planned) compare(ctx context.Context, sides [2]*reading, factor int64, out RowWriter) (Result, error) {
+	labels, ofPlace := sides[0].labels()
+	all := &pairReader{reading: sides[0], labels: ofPlace}
+	for i, r := range sides {
+		var readers collected[*pairReader]
+		newReader := func() contactReader { return readers.add(&pairReader{reading: r, side: i, labels: ofPlace}) }
+		if err := r.contacts(ctx, newReader); err != nil {
+			return Result{}, p.explainLimit(ctx, err)
+		}
+		for _, t := range readers.list {
+			for j, pair := range t.table.keys {
+				all.at(pair).add(&t.rows[j])
+			}
+			t.table, t.rows = pairTable{}, nil
 		}
 	}
-	for key, their := range theirs {
-		if _, known := ours[key]; !known {
-			judged = append(judged, judgedPair{key, "gone", 0, their.n, their})
+	type judged struct{ pair, change int }
+	var rows []judged
+	for i := range all.rows {
+		if change := all.rows[i].change(factor); change >= 0 {
+			rows = append(rows, judged{i, change})
 		}
 	}
-	order := []string{"new", "more", "less", "gone"}
-	slices.SortFunc(judged, func(a, b judgedPair) int {
+	exe := func(i int) string { return all.programs.list[all.table.keys[i]>>32] }
+	remote := func(i int) string { return labels[uint32(all.table.keys[i])] }
+	slices.SortFunc(rows, func(a, b judged) int {
 		return cmp.Or(
-			cmp.Compare(slices.Index(order, a.change), slices.Index(order, b.change)),
-			-cmp.Compare(max(a.n, a.baseN), max(b.n, b.baseN)),
-			cmp.Compare(a.exe, b.exe), cmp.Compare(a.remote, b.remote))
+			cmp.Compare(a.change, b.change),
+			-cmp.Compare(slices.Max(all.rows[a.pair].n[:]), slices.Max(all.rows[b.pair].n[:])),
+			cmp.Compare(exe(a.pair), exe(b.pair)), cmp.Compare(remote(a.pair), remote(b.pair)))
 	})
-	return judged
-}
-
-// writeComparison writes the rows, with the columns of canned/diff.sql.
-func writeComparison(judged []judgedPair, limit int64, out RowWriter) (Result, error) {
-	var result Result
-	if err := out.Begin([]string{"change", "exe", "remote", "n", "base_n", "first_time", "last_time", "pid"}); err != nil {
-		return result, err
-	}
-	text := func(s string) Value { return Value{Kind: Text, Bytes: []byte(s)} }
-	for _, j := range judged {
-		if limit > 0 && result.Rows == limit {
-			result.Cut = rowLimitText(limit)
-			break
+	return p.writeRows(ctx, out, []string{"change", "exe", "remote", "n", "base_n", "first_time", "last_time", "pid"}, len(rows), func(i int) []Value {
+		pair := rows[i].pair
+		row := &all.rows[pair]
+		return []Value{
+			textValue(changes[rows[i].change]), textValue(exe(pair)), textValue(remote(pair)), intValue(row.n[0]), intValue(row.n[1]),
+			wallText(row.firstWall), wallText(row.lastWall), intValue(row.pid),
 		}
-		row := []Value{text(j.change), text(j.exe), text(j.remote), {Kind: Integer, Int: j.n}, {Kind: Integer, Int: j.baseN}, text(j.first), text(j.last), j.pid}
-		if err := out.Row(row); err != nil {
-			return result, err
-		}
-		result.Rows++
-	}
-	return result, out.End(result.Cut)
+	})
 }

@@ -45,8 +45,8 @@ type reading struct {
 }
 
 // newReading describes the segments and numbers what they have.
-func newReading(ctx context.Context, sources []Source, w Window, all bool) (*reading, error) {
-	r := &reading{numbers: newNumbers(), byNumber: make(map[int]*segmentSource), all: all}
+func (n *numbers) newReading(ctx context.Context, sources []Source, w Window, all bool) (*reading, error) {
+	r := &reading{numbers: n, byNumber: make(map[int]*segmentSource), all: all}
 	r.from, r.to = w.bounds()
 	var described []*segmentSource
 	for _, source := range sources {
@@ -68,6 +68,17 @@ func newReading(ctx context.Context, sources []Source, w Window, all bool) (*rea
 		}
 	}
 	return r, err
+}
+
+// between returns the reading of a span of ids within that of r.
+func (r *reading) between(span idSpan) *reading {
+	part := &reading{numbers: r.numbers, byNumber: r.byNumber, all: r.all, from: max(span.from, r.from), to: min(span.to, r.to)}
+	for _, s := range r.segments {
+		if part.from < part.to && part.touches(s) {
+			part.segments = append(part.segments, s)
+		}
+	}
+	return part
 }
 
 // touches reports whether a segment has connections that may be in the window.

@@ -74,15 +74,11 @@ func (m *metReader) at(program, label int32) *met {
 
 // meet reads what was met, and returns what is wanted of it, in no order.
 func (r *reading) meet(ctx context.Context, pairs bool, wanted func(*met) bool) ([]firstRow, error) {
-	labels := newNames()
-	ofPlace := make([]int32, len(r.places))
-	for i, p := range r.places {
-		ofPlace[i] = labels.of(p.label())
-	}
+	labels, ofPlace := r.labels()
 	newMet := func() *metReader {
 		m := &metReader{reading: r, labels: ofPlace, pairs: pairs}
 		if !pairs {
-			m.met = make([]met, len(labels.list))
+			m.met = make([]met, len(labels))
 		}
 		return m
 	}
@@ -114,7 +110,7 @@ func (r *reading) meet(ctx context.Context, pairs bool, wanted func(*met) bool) 
 		if pairs {
 			label = int32(uint32(all.table.keys[i]))
 		}
-		rows = append(rows, firstRow{m.first, int(m.firstIn), m.n, labels.list[label]})
+		rows = append(rows, firstRow{m.first, int(m.firstIn), m.n, labels[label]})
 	}
 	return rows, nil
 }

@@ -101,6 +101,7 @@ func (a *actor) key() string {
 // task is what the plans know of a row of table task.
 type task struct {
 	actor, process int32 // numbers of the tape
+	pid            int64
 }
 
 // shape is what they know of a row of table shape.
@@ -206,12 +207,13 @@ const protocolSQL = `CASE
 // read reads the tasks, endpoints and shapes of a segment.
 func (n *numbers) read(ctx context.Context, s *segmentSource) error {
 	var tasks []actor
-	var processes []int64
-	err := each(ctx, s.Conn, `SELECT t.id, t.process, coalesce(p.exe, '[' || t.comm || ']'), coalesce(nullif(coalesce(t.user, p.user), ''), t.uid), nullif(coalesce(t.container, p.container), '')
+	var processes, pids []int64
+	err := each(ctx, s.Conn, `SELECT t.id, t.process, p.tgid, coalesce(p.exe, '[' || t.comm || ']'), coalesce(nullif(coalesce(t.user, p.user), ''), t.uid), nullif(coalesce(t.container, p.container), '')
 		FROM `+s.Schema+`.task t JOIN `+s.Schema+`.process p ON p.id = t.process`, func(row []Value) {
 		s.tasks.add(row[0].Int)
 		processes = append(processes, row[1].Int)
-		tasks = append(tasks, actor{string(row[2].Bytes), keep(row[3]), keep(row[4])})
+		pids = append(pids, row[2].Int)
+		tasks = append(tasks, actor{string(row[3].Bytes), keep(row[4]), keep(row[5])})
 	})
 	if err != nil {
 		return err
@@ -240,7 +242,7 @@ func (n *numbers) read(ctx context.Context, s *segmentSource) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for i, a := range tasks {
-		s.task = append(s.task, task{n.actor(a), n.processes.of(processes[i])})
+		s.task = append(s.task, task{n.actor(a), n.processes.of(processes[i]), pids[i]})
 	}
 	s.place = make([]int32, 0, len(ends))
 	begin := 0
@@ -254,6 +256,16 @@ func (n *numbers) read(ctx context.Context, s *segmentSource) error {
 		}
 	}
 	return nil
+}
+
+// labels returns the names of places as canned queries show them, and which one each
+// place has.
+func (n *numbers) labels() (labels []string, ofPlace []int32) {
+	all := newNames()
+	for _, p := range n.places {
+		ofPlace = append(ofPlace, all.of(p.label()))
+	}
+	return all.list, ofPlace
 }
 
 // addresses numbers the addresses of all places, whatever family they are of, with

@@ -40,11 +40,11 @@ func NewPlanned(c *Canned, r Request, w Window, mine, sources []Source) *Planned
 // Plans reports whether a canned query counts over the whole tape, so that more
 // connections make it faster.
 func (c *Canned) Plans() bool {
-	return slices.Contains([]string{"top", "rare", "first-seen", "timeline", "beacons", "fanout"}, c.Name) || c.Narrowing == "process" || strings.Contains(c.Narrowing, " WHERE ")
+	return slices.Contains([]string{"top", "rare", "first-seen", "timeline", "beacons", "fanout", "diff"}, c.Name) || c.Narrowing == "process" || strings.Contains(c.Narrowing, " WHERE ")
 }
 
 // Holds reports whether a canned query holds what it reads until all is read.
-func (c *Canned) Holds() bool { return c.Name == "beacons" || c.Name == "fanout" }
+func (c *Canned) Holds() bool { return slices.Contains([]string{"beacons", "fanout", "diff"}, c.Name) }
 
 // counts reports whether it has a plan of its own.
 func (c *Canned) counts() bool { return c.Plans() && c.Narrowing == "" }
@@ -64,17 +64,16 @@ func (p *Planned) Run(ctx context.Context, out RowWriter) (Result, error) {
 func (p *Planned) text(param string) string { return string(p.request.Params[param].Bytes) }
 
 func (p *Planned) runPlan(ctx context.Context, out RowWriter) (Result, error) {
-	limited := ctx
-	if p.request.Timeout > 0 {
-		var cancel context.CancelFunc
-		limited, cancel = context.WithTimeoutCause(ctx, p.request.Timeout, errTimeLimit)
-		defer cancel()
+	limited, stop := p.limited(ctx)
+	defer stop()
+	if p.canned.Name == "diff" {
+		return p.diff(limited, out)
 	}
 	w := p.window
 	if p.canned.OwnWindow {
 		w.Since = time.Time{} // what was before tells what is new
 	}
-	r, err := newReading(limited, p.sources, w, p.request.Params["all"].Int != 0)
+	r, err := newNumbers().newReading(limited, p.sources, w, p.request.Params["all"].Int != 0)
 	if err != nil {
 		return Result{}, p.explainLimit(limited, err)
 	}
@@ -92,6 +91,14 @@ func (p *Planned) runPlan(ctx context.Context, out RowWriter) (Result, error) {
 	default:
 		return p.firstSeen(limited, r, out)
 	}
+}
+
+// limited is ctx until the time limit.
+func (p *Planned) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	if p.request.Timeout <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, p.request.Timeout, errTimeLimit)
 }
 
 // explainLimit says that it was the time limit which ended a plan.

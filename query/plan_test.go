@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +82,9 @@ func variantsOf(c *Canned) []map[string]string {
 		variants = append(variants, map[string]string{}, map[string]string{"score": "0", "least": "3", "all": "true"})
 	case "fanout":
 		variants = append(variants, map[string]string{}, map[string]string{"seconds": "600", "addresses": "5", "ports": "5", "all": "true"})
+	case "diff":
+		variants = append(variants, map[string]string{}, map[string]string{"factor": "2", "all": "true"}, map[string]string{"factor": "0", "base_since": "1970-01-01T00:00:00Z"},
+			map[string]string{"base_until": "2100-01-01T00:00:00Z"}, map[string]string{"base_since": "2100-01-01T00:00:00Z", "base_until": "2000-01-01T00:00:00Z"})
 	case "timeline":
 		variants = append(variants, map[string]string{}, map[string]string{"all": "true"}, map[string]string{"seconds": "600"}, map[string]string{"seconds": "7"})
 	case "who":
@@ -295,5 +299,51 @@ func TestPlansOfAlteredTape(t *testing.T) {
 			}
 		}
 		tape.Close()
+	}
+}
+
+// Two tapes are compared as two windows of one are: a tape with itself, in two windows.
+func TestCompareTapesLikeWindows(t *testing.T) {
+	tape := generated(t, 10_000, 3)
+	library, err := Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	diff := library[slices.IndexFunc(library, func(c *Canned) bool { return c.Name == "diff" })]
+	segments := tape.Segments()
+	from, to := segments[0].From, segments[len(segments)-1].To
+	middle := from.Add(to.Sub(from) / 2)
+	base, w := Window{Since: from, Until: middle}, Window{Since: middle, Until: to}
+	answer := func(ask func(RowWriter) (Result, error)) string {
+		var out bytes.Buffer
+		to, err := NewRowWriter("csv", &out, FormatOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ask(to); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	for _, all := range []bool{false, true} {
+		given := map[string]string{"factor": "2", "all": strconv.FormatBool(all), "base_since": base.Since.Format(time.RFC3339Nano), "base_until": base.Until.Format(time.RFC3339Nano)}
+		params, err := diff.Bind(given, Clock{}, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := answer(func(out RowWriter) (Result, error) {
+			return Run(t.Context(), tape.Conn(), Request{SQL: diff.Source, Params: params}, out)
+		})
+		got := answer(func(out RowWriter) (Result, error) {
+			return Compare(t.Context(), Compared{tape, w}, Compared{tape, base}, Comparison{Factor: 2, All: all}, out)
+		})
+		for _, change := range []string{"new", "gone"} {
+			if !strings.Contains(want, "\n"+change+",") {
+				t.Errorf("all %t: nothing is %s", all, change)
+			}
+		}
+		if got != want {
+			t.Errorf("all %t: differs:\nSQL\n%.2000s\ntapes\n%.2000s", all, want, got)
+		}
 	}
 }

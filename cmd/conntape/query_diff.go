@@ -47,14 +47,9 @@ func (h *host) diffTapes(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if !base.IsOpen() {
-		if err := other.Bound(base.Since, base.Until); err != nil {
-			return err
-		}
-	}
 	result, err := h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		comparison := query.Comparison{Factor: factor, All: c.Bool("all"), Limit: c.Int64("limit"), Timeout: timeout}
-		return query.Compare(c.Context, tape.Conn(), other.Conn(), comparison, out)
+		return query.Compare(c.Context, query.Compared{Tape: tape, Window: q.window}, query.Compared{Tape: other, Window: base}, comparison, out)
 	})
 	if err == nil && !q.quiet {
 		for _, line := range query.NewCoverage(covered, base, q.zone).Lines(result.Rows > 0) {
