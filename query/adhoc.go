@@ -16,11 +16,9 @@ func RunSQL(ctx context.Context, tape *store.Tape, r Request, w Window, out RowW
 		return s.run(ctx, conn, r, out)
 	}
 	if !mentions(r.SQL, "explain") {
-		if r.Timeout > 0 { // for what is read beside the statement
-			var stop context.CancelFunc
-			ctx, stop = context.WithTimeoutCause(ctx, r.Timeout, errTimeLimit)
-			defer stop()
-		}
+		var stop context.CancelFunc
+		ctx, stop = withTimeLimit(ctx, r.Timeout) // for what is read beside the statement
+		defer stop()
 		if sql, ok := asVirtual(ctx, tape, r, w); ok {
 			r.SQL = sql
 			return Run(ctx, conn, r, out)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/conntape/conntape/store"
@@ -29,7 +28,7 @@ type Compared struct {
 // much more, or much less.
 func Compare(ctx context.Context, one, other Compared, c Comparison, out RowWriter) (Result, error) {
 	p := &Planned{request: Request{Limit: c.Limit, Timeout: c.Timeout}}
-	limited, stop := p.limited(ctx)
+	limited, stop := withTimeLimit(ctx, c.Timeout)
 	defer stop()
 	n := newNumbers()
 	var sides [2]*reading
@@ -63,17 +62,11 @@ func (p *Planned) diff(ctx context.Context, out RowWriter) (Result, error) {
 	return p.compare(ctx, sides, p.request.Params["factor"].Int, out)
 }
 
-// windows returns those of canned/diff.sql, which works them out, nil when they cannot be
-// told.
+// windows returns those of canned/diff.sql, which works them out; nil when one has no end,
+// as on a tape without connections.
 func (p *Planned) windows(ctx context.Context) ([]idSpan, error) {
-	tables, _, found := strings.Cut(p.canned.Source, ",\npair AS (")
-	if !found {
-		return nil, nil
-	}
-	ask := Request{SQL: tables + " SELECT since, until, base_since, base_until FROM bound", Params: make(map[string]Value)}
-	for _, name := range []string{"since", "until", "base_since", "base_until"} {
-		ask.Params[name] = p.request.Params[name]
-	}
+	ask := p.request
+	ask.SQL = p.canned.tables() + "SELECT since, until, base_since, base_until FROM bound"
 	var windows []idSpan
 	_, err := Run(ctx, p.main, ask, eachRow(func(row []Value) error {
 		for i := 0; i < 4; i += 2 {

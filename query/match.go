@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/netip"
 	"path"
 	"slices"
@@ -89,18 +88,15 @@ func Match(ctx context.Context, tape *store.Tape, set *indicator.Set, r MatchReq
 // match does it with the parts of the view that narrowing needs, or none.
 func match(ctx context.Context, tape *store.Tape, parts map[string]string, set *indicator.Set, r MatchRequest, out RowWriter) (Result, error) {
 	conn := tape.Conn()
-	if r.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, r.Timeout, errTimeLimit)
-		defer cancel()
-	}
+	ctx, cancel := withTimeLimit(ctx, r.Timeout)
+	defer cancel()
 	if condense(parts, "contact") == nil {
 		parts = nil
 	}
 	m := &matcher{set: set, parts: parts, remotes: make(map[string][]int64), addresses: make(map[string]bool), processes: make(map[int64][]processHit), limit: r.Limit, out: out}
 	if err := m.find(ctx, conn); err != nil {
 		if errors.Is(err, errTimeLimit) {
-			return Result{}, fmt.Errorf("time limit of %s: nothing was answered in that time", r.Timeout)
+			return Result{}, nothingInTime(r.Timeout)
 		}
 		return Result{}, err
 	}
@@ -150,7 +146,7 @@ func (m *matcher) tables(ctx context.Context, tape *store.Tape, w Window) (strin
 		if err := rows.install(tape.Conn(), "contact_"+name); err != nil {
 			return "", err
 		}
-		tables = append(tables, rows.narrowing().table(condense(m.parts, "contact_"+name), name))
+		tables = append(tables, rows.narrowing().table(condense(m.parts, "contact_"+name), name+" AS"))
 	}
 	return "WITH " + strings.Join(tables, ",\n"), nil
 }

@@ -59,11 +59,11 @@ func lastJoin(segment string) string {
 
 // apply puts the narrowed view before a question.
 func (n narrowing) apply(parts map[string]string, sql string) string {
-	name := "connections"
-	if strings.Count(sql, "FROM "+name) > 1 {
-		name += " AS MATERIALIZED" // else SQLite plans all its joins as many times
+	head := "connections AS"
+	if strings.Count(sql, "FROM connections") > 1 {
+		head += " MATERIALIZED" // else SQLite plans all its joins as many times
 	}
-	return withTable(n.table(parts, name), sql)
+	return withTable(n.table(parts, head), sql)
 }
 
 // withTable puts a common table expression before a question.
@@ -75,9 +75,8 @@ func withTable(table, sql string) string {
 	return "WITH " + table + "\n" + rest
 }
 
-// table returns the narrowed view as a common table expression of that name, which may say
-// how it is to be made.
-func (n narrowing) table(parts map[string]string, name string) string {
+// table returns the narrowed view as a common table expression that begins with head.
+func (n narrowing) table(parts map[string]string, head string) string {
 	var bodies []string
 	for _, segment := range sortedKeysOf(parts) {
 		condition, ok := n[segment]
@@ -96,10 +95,7 @@ func (n narrowing) table(parts map[string]string, name string) string {
 			break
 		}
 	}
-	if !strings.Contains(name, " AS ") {
-		name += " AS"
-	}
-	return name + " (\n" + strings.Join(bodies, "\nUNION ALL\n") + "\n)"
+	return head + " (\n" + strings.Join(bodies, "\nUNION ALL\n") + "\n)"
 }
 
 var withForm = regexp.MustCompile(`(?i)^(WITH\s+(?:RECURSIVE\s+)?)`)

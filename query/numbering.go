@@ -207,12 +207,12 @@ const protocolSQL = `CASE
 // read reads the tasks, endpoints and shapes of a segment.
 func (n *numbers) read(ctx context.Context, s *segmentSource) error {
 	var tasks []actor
-	var processes, pids []int64
+	var processes []int64
 	err := each(ctx, s.Conn, `SELECT t.id, t.process, p.tgid, coalesce(p.exe, '[' || t.comm || ']'), coalesce(nullif(coalesce(t.user, p.user), ''), t.uid), nullif(coalesce(t.container, p.container), '')
 		FROM `+s.Schema+`.task t JOIN `+s.Schema+`.process p ON p.id = t.process`, func(row []Value) {
 		s.tasks.add(row[0].Int)
 		processes = append(processes, row[1].Int)
-		pids = append(pids, row[2].Int)
+		s.task = append(s.task, task{pid: row[2].Int})
 		tasks = append(tasks, actor{string(row[3].Bytes), keep(row[4]), keep(row[5])})
 	})
 	if err != nil {
@@ -242,7 +242,7 @@ func (n *numbers) read(ctx context.Context, s *segmentSource) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for i, a := range tasks {
-		s.task = append(s.task, task{n.actor(a), n.processes.of(processes[i]), pids[i]})
+		s.task[i].actor, s.task[i].process = n.actor(a), n.processes.of(processes[i])
 	}
 	s.place = make([]int32, 0, len(ends))
 	begin := 0

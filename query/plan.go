@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -64,7 +63,7 @@ func (p *Planned) Run(ctx context.Context, out RowWriter) (Result, error) {
 func (p *Planned) text(param string) string { return string(p.request.Params[param].Bytes) }
 
 func (p *Planned) runPlan(ctx context.Context, out RowWriter) (Result, error) {
-	limited, stop := p.limited(ctx)
+	limited, stop := withTimeLimit(ctx, p.request.Timeout)
 	defer stop()
 	if p.canned.Name == "diff" {
 		return p.diff(limited, out)
@@ -93,18 +92,10 @@ func (p *Planned) runPlan(ctx context.Context, out RowWriter) (Result, error) {
 	}
 }
 
-// limited is ctx until the time limit.
-func (p *Planned) limited(ctx context.Context) (context.Context, context.CancelFunc) {
-	if p.request.Timeout <= 0 {
-		return ctx, func() {}
-	}
-	return context.WithTimeoutCause(ctx, p.request.Timeout, errTimeLimit)
-}
-
 // explainLimit says that it was the time limit which ended a plan.
 func (p *Planned) explainLimit(ctx context.Context, err error) error {
 	if context.Cause(ctx) == errTimeLimit {
-		return fmt.Errorf("time limit of %s: nothing was answered in that time", p.request.Timeout)
+		return nothingInTime(p.request.Timeout)
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package query
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -109,6 +110,20 @@ func variantsOf(c *Canned) []map[string]string {
 	return variants
 }
 
+// csvOf returns an answer as CSV.
+func csvOf(t *testing.T, what string, ask func(RowWriter) (Result, error)) string {
+	t.Helper()
+	var out bytes.Buffer
+	to, err := NewRowWriter("csv", &out, FormatOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ask(to); err != nil {
+		t.Errorf("%s: %v", what, err)
+	}
+	return out.String()
+}
+
 func compareWithSQL(t *testing.T, tape *store.Tape, c *Canned, given map[string]string, w Window) {
 	t.Helper()
 	bound := w
@@ -126,19 +141,14 @@ func compareWithSQL(t *testing.T, tape *store.Tape, c *Canned, given map[string]
 	mine := Sources(tape)
 	sources, closeAll := Apart(tape)
 	defer closeAll()
-	answer := func(ask func(RowWriter) (Result, error)) string {
-		var out bytes.Buffer
-		to, err := NewRowWriter("csv", &out, FormatOptions{})
-		if err != nil {
-			t.Fatal(err)
+	for _, s := range sources[:len(mine)-1] {
+		if s.Conn == tape.Conn() {
+			t.Fatalf("segment %d has no connection of its own", s.Number)
 		}
-		if _, err := ask(to); err != nil {
-			t.Errorf("%s %v %v: %v", c.Name, given, w, err)
-		}
-		return out.String()
 	}
-	want := answer(func(out RowWriter) (Result, error) { return Run(context.Background(), tape.Conn(), request, out) })
-	got := answer(func(out RowWriter) (Result, error) {
+	what := fmt.Sprintf("%s %v %v", c.Name, given, w)
+	want := csvOf(t, what, func(out RowWriter) (Result, error) { return Run(context.Background(), tape.Conn(), request, out) })
+	got := csvOf(t, what, func(out RowWriter) (Result, error) {
 		return NewPlanned(c, request, w, mine, sources).Run(context.Background(), out)
 	})
 	if got != want {
@@ -314,27 +324,16 @@ func TestCompareTapesLikeWindows(t *testing.T) {
 	from, to := segments[0].From, segments[len(segments)-1].To
 	middle := from.Add(to.Sub(from) / 2)
 	base, w := Window{Since: from, Until: middle}, Window{Since: middle, Until: to}
-	answer := func(ask func(RowWriter) (Result, error)) string {
-		var out bytes.Buffer
-		to, err := NewRowWriter("csv", &out, FormatOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := ask(to); err != nil {
-			t.Fatal(err)
-		}
-		return out.String()
-	}
 	for _, all := range []bool{false, true} {
 		given := map[string]string{"factor": "2", "all": strconv.FormatBool(all), "base_since": base.Since.Format(time.RFC3339Nano), "base_until": base.Until.Format(time.RFC3339Nano)}
 		params, err := diff.Bind(given, Clock{}, w)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := answer(func(out RowWriter) (Result, error) {
+		want := csvOf(t, "SQL", func(out RowWriter) (Result, error) {
 			return Run(t.Context(), tape.Conn(), Request{SQL: diff.Source, Params: params}, out)
 		})
-		got := answer(func(out RowWriter) (Result, error) {
+		got := csvOf(t, "tapes", func(out RowWriter) (Result, error) {
 			return Compare(t.Context(), Compared{tape, w}, Compared{tape, base}, Comparison{Factor: 2, All: all}, out)
 		})
 		for _, change := range []string{"new", "gone"} {

@@ -35,6 +35,19 @@ const depthLimit = 1000
 // errTimeLimit is the cause with which a context ends at Request.Timeout.
 var errTimeLimit = errors.New("time limit")
 
+// withTimeLimit returns a context that ends at the limit too, 0: at none.
+func withTimeLimit(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	if limit <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, limit, errTimeLimit)
+}
+
+// nothingInTime says that the limit came before any answer.
+func nothingInTime(limit time.Duration) error {
+	return fmt.Errorf("time limit of %s: nothing was answered in that time", limit)
+}
+
 // Run asks conn one question and writes the answer to out. The connection
 // enforces by itself that nothing is written to the tape. When ctx ends, the
 // statement is stopped in the middle and the cause of ctx is returned; when the
@@ -43,11 +56,8 @@ var errTimeLimit = errors.New("time limit")
 // An error of writing is returned as it is. What is wrong with the SQL is a
 // [UsageError].
 func Run(ctx context.Context, conn *sqlite.Conn, r Request, out RowWriter) (Result, error) {
-	if r.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, r.Timeout, errTimeLimit)
-		defer cancel()
-	}
+	ctx, cancel := withTimeLimit(ctx, r.Timeout)
+	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	before := conn.SetInterrupt(ctx.Done())
@@ -126,7 +136,7 @@ func stopped(ctx context.Context, r Request, result Result, out RowWriter, colum
 	case !errors.Is(cause, errTimeLimit):
 		return result, cause
 	case columns == nil:
-		return result, fmt.Errorf("time limit of %s: nothing was answered in that time", r.Timeout)
+		return result, nothingInTime(r.Timeout)
 	}
 	result.Cut = timeLimitText(r.Timeout)
 	return result, out.End(result.Cut)

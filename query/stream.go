@@ -154,11 +154,8 @@ const streamChunk, streamAhead = 2048, 3
 
 // run writes the answer.
 func (s *stream) run(ctx context.Context, conn *sqlite.Conn, r Request, out RowWriter) (Result, error) {
-	if r.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, r.Timeout, errTimeLimit)
-		defer cancel()
-	}
+	ctx, cancel := withTimeLimit(ctx, r.Timeout)
+	defer cancel()
 	if cells := cellsOf(out); cells != nil {
 		out = cells
 	}

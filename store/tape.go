@@ -286,14 +286,15 @@ func (t *Tape) Apart(segment int) (*sqlite.Conn, error) {
 	seg := t.segs[segment]
 	conn, err := openReader()
 	if err == nil {
-		if err = seg.attach(conn); err == nil {
-			err = harden(conn)
-		}
-		if err != nil {
-			conn.Close()
-		}
+		err = seg.attach(conn)
+	}
+	if err == nil {
+		err = harden(conn)
 	}
 	if err != nil {
+		if conn != nil {
+			conn.Close()
+		}
 		return nil, &Error{Op: "open segment", Path: seg.info.Path, Err: err, Hint: hintFor(err)}
 	}
 	return conn, nil

@@ -56,7 +56,15 @@ judged AS (
     END AS change
   FROM pair
 )
-SELECT change, exe, remote, n, base_n, first_time, last_time, pid
+SELECT
+  change,
+  exe,
+  remote,
+  n,
+  base_n,
+  first_time,
+  last_time,
+  pid
 FROM judged
 WHERE change IS NOT NULL
 ORDER BY CASE change WHEN 'new' THEN 1 WHEN 'more' THEN 2 WHEN 'less' THEN 3 ELSE 4 END, max(n, base_n) DESC, exe, remote
