@@ -2,15 +2,24 @@ package query
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/conntape/conntape/store/posting"
 	"zombiezen.com/go/sqlite"
 )
 
 // What a question can be about is judged by tables that are small, before contacts are
 // read: which endpoints of a segment, which tasks, which shapes.
+
+// selection is what a question can be about in one segment.
+type selection struct {
+	remotes, tasks []int64 // nil: any
+	shapes         string  // condition on table shape, "": any
+}
 
 // chooser returns what a segment has for a question, nil: nothing.
 type chooser func(context.Context, *segmentSource) (*selection, error)
@@ -33,7 +42,11 @@ func (p *Planned) chooser(ctx context.Context) (chooser, error) {
 		remotes := make(map[int64][]int64)
 		err := each(ctx, p.main, p.canned.tables()+`SELECT segment, id FROM endpoints WHERE `+where, func(row []Value) {
 			remotes[row[0].Int] = append(remotes[row[0].Int], row[1].Int)
+			p.places = append(p.places, row[1].Int)
 		})
+		if p.places == nil {
+			p.places = []int64{}
+		}
 		return func(_ context.Context, s *segmentSource) (*selection, error) {
 			return ofRemotes(remotes[int64(s.Number)]), nil
 		}, err
@@ -151,4 +164,71 @@ func family(ctx context.Context, conn *sqlite.Conn, process int64) (map[int64]bo
 		}
 	}
 	return members, err
+}
+
+// mostListed is how many endpoints are looked up one by one. Beyond that all postings
+// are read.
+const mostListed = 4000
+
+// chosen reads the contacts of a selection.
+func (s *segmentSource) chosen(ctx context.Context, sel *selection, from, to int64, reader contactReader) error {
+	if from >= to {
+		return nil
+	}
+	remotes := sel.remotes
+	if remotes == nil && sel.tasks != nil && s.sealed {
+		var err error
+		if remotes, err = s.reached(ctx, sel.tasks); err != nil {
+			return err
+		}
+	}
+	shapes := `SELECT id FROM ` + s.Schema + `.shape`
+	if sel.shapes != "" {
+		shapes += ` WHERE ` + sel.shapes
+	}
+	for _, of := range []struct {
+		numbers *numbering
+		ids     []int64
+		all     string
+	}{{&s.tasks, sel.tasks, `SELECT id FROM ` + s.Schema + `.task`}, {&s.remotes, remotes, `SELECT id FROM ` + s.Schema + `.endpoint`}, {&s.shapes, nil, shapes}} {
+		for _, id := range of.ids {
+			of.numbers.add(id)
+		}
+		if of.ids == nil {
+			if err := scan(ctx, s.Conn, of.all, func(row *sqlite.Stmt) { of.numbers.add(row.ColumnInt64(0)) }); err != nil {
+				return err
+			}
+		}
+	}
+	if !s.sealed {
+		spans, err := s.spans(ctx, sel, from, to)
+		if err != nil {
+			return err
+		}
+		return s.sorted(ctx, spans, reader)
+	}
+	where := ""
+	if remotes != nil && len(remotes) <= mostListed {
+		where = ` AND remote IN (` + joinInts(remotes) + `)`
+	}
+	return s.posted(ctx, where, from, to, reader)
+}
+
+// reached returns the endpoints that tasks connected to.
+func (s *segmentSource) reached(ctx context.Context, tasks []int64) ([]int64, error) {
+	remotes := []int64{}
+	var failed error
+	err := scan(ctx, s.Conn, `SELECT remotes FROM `+s.Schema+`.reach WHERE task IN (`+joinInts(tasks)+`)`, func(row *sqlite.Stmt) {
+		list := make([]byte, row.ColumnLen(0))
+		row.ColumnBytes(0, list)
+		for remote, err := range posting.IDs(list) {
+			if err != nil {
+				failed = fmt.Errorf("read reach of segment %d: %w", s.Number, err)
+				return
+			}
+			remotes = append(remotes, remote)
+		}
+	})
+	slices.Sort(remotes)
+	return slices.Compact(remotes), errors.Join(err, failed)
 }

@@ -2,220 +2,74 @@ package query
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
+	"sync"
 
-	"github.com/conntape/conntape/store/posting"
 	"zombiezen.com/go/sqlite"
 )
 
 // A canned query that groups connections by what their tasks, endpoints and shapes tell,
 // and asks of the rest only for the first time, the last time and the sum of count,
 // answers the same of contacts: there are far fewer of them, and no row of connection is
-// read. So it is asked over a view with a row for each contact; which ones it can be
-// about is judged before.
+// read. So it is asked over a virtual table in the place of the view, with a row for all
+// contacts that are alike in the columns which are asked for.
 
-// contactRow is a contact as the view has it.
-type contactRow struct {
-	task, remote, shape int64
-	first, n            int64
-	firstWall, lastWall int64
+// contactTable is that table. It is filled when it is first read.
+type contactTable struct {
+	ctx    context.Context
+	view   *knownView
+	window Window
+	chosen []*segmentSource // that have what the question can be about
+	used   uint64           // columns that are asked for, a bit each
+	filled bool
+	failed error
+
+	mu                   sync.Mutex
+	columns              [origins][]string // that are asked for
+	cells                []contactCell     // by column
+	tasks, remotes, hows dictionary
+	rows                 mergedRows
 }
 
-// contactRows are those of each segment, by the name under which it is attached.
-type contactRows map[string][]contactRow
-
-// selection is what a question can be about in one segment.
-type selection struct {
-	remotes, tasks []int64 // nil: any
-	shapes         string  // condition on table shape, "": any
+// contactCell is where a column is found.
+type contactCell struct {
+	origin origin
+	place  int // among the cells of the origin
 }
 
-// condense returns the parts of the view with contacts for connections, nil where they
-// are not of the form that is known.
-func condense(parts map[string]string, module string) map[string]string {
-	all := make(map[string]string, len(parts))
-	for name, part := range parts {
-		var ok [6]bool
-		part, ok[0] = replaceOnce(part, "\nFROM "+name+".connection c\nJOIN ", "\nFROM "+module+"("+name[1:]+") c\nCROSS JOIN ")
-		part, ok[1] = replaceOnce(part, "\n"+lastJoin(name), "")
-		part, ok[2] = replaceOnce(part, "coalesce(r.count, 1) AS count", "c.count AS count")
-		part, ok[3] = replaceColumn(part, "c.id AS id,\n", " AS time,\n", "c.time")
-		part, ok[4] = replaceColumn(part, "c.id AS time_ns,\n", " AS last_time,\n", "c.last_time")
-		ok[5] = !ofRepeat.MatchString(part)
-		if ok != [6]bool{true, true, true, true, true, true} {
-			return nil
-		}
-		all[name] = part
-	}
-	return all
-}
-
-// ofRepeat finds a column of table repeat.
-var ofRepeat = regexp.MustCompile(`\br\.`)
-
-// replaceOnce replaces a text that is there once.
-func replaceOnce(s, before, after string) (string, bool) {
-	return strings.Replace(s, before, after, 1), strings.Count(s, before) == 1
-}
-
-// replaceColumn replaces what is between two texts, the first of which is there once.
-func replaceColumn(s, after, before, by string) (string, bool) {
-	head, rest, found := strings.Cut(s, after)
-	_, tail, ended := strings.Cut(rest, before)
-	return head + after + "  " + by + before + tail, found && ended && !strings.Contains(tail, after)
-}
-
-// contactsOf reads what a question can be about; choose is asked of each segment, and
-// returns nil for one that has nothing. own is the name of each segment, by its number.
-func contactsOf(ctx context.Context, sources []Source, own map[int]string, w Window, choose func(context.Context, *segmentSource) (*selection, error)) (contactRows, error) {
-	from, to := w.bounds()
+// newContactTable finds out what a question can be about, and makes the contacts of that
+// readable as a table of that name on a connection.
+func newContactTable(ctx context.Context, conn *sqlite.Conn, name string, view *knownView, sources []Source, w Window, choose chooser) (*contactTable, error) {
+	t := &contactTable{ctx: ctx, view: view, window: w}
 	var segments []*segmentSource
 	for _, source := range sources {
 		segments = append(segments, &segmentSource{Source: source})
 	}
-	var listers collected[*contactLister]
-	err := inParallel(ctx, segments, func(ctx context.Context, _ int, s *segmentSource) error {
-		chosen, err := choose(ctx, s)
-		if err != nil || chosen == nil {
-			return err
-		}
-		if err := s.describe(ctx); err != nil {
-			return err
-		}
-		return s.chosen(ctx, chosen, max(from, s.first), min(to, s.last+1), listers.add(&contactLister{number: s.Number}))
+	err := inParallel(ctx, segments, func(ctx context.Context, _ int, s *segmentSource) (err error) {
+		s.about, err = choose(ctx, s)
+		return err
 	})
-	rows := make(contactRows)
-	for _, l := range listers.list {
-		rows[own[l.number]] = l.rows
-	}
-	return rows, err
-}
-
-// contactLister lists contacts.
-type contactLister struct {
-	number int // of the segment
-	rows   []contactRow
-}
-
-func (l *contactLister) begin(*segmentSource, int64, int64) {}
-
-func (l *contactLister) end(*segmentSource) error { return nil }
-
-func (l *contactLister) take(s *segmentSource, c *contact) error {
-	first, last := s.walls(c)
-	l.rows = append(l.rows, contactRow{c.taskID, c.remoteID, c.shapeID, c.ids[0], c.n, first, last})
-	return nil
-}
-
-// mostListed is how many endpoints are looked up one by one. Beyond that all postings
-// are read.
-const mostListed = 4000
-
-// chosen reads the contacts of a selection.
-func (s *segmentSource) chosen(ctx context.Context, sel *selection, from, to int64, reader contactReader) error {
-	remotes := sel.remotes
-	if remotes == nil && sel.tasks != nil && s.sealed {
-		var err error
-		if remotes, err = s.reached(ctx, sel.tasks); err != nil {
-			return err
+	for _, s := range segments {
+		if s.about != nil {
+			t.chosen = append(t.chosen, s)
 		}
 	}
-	shapes := `SELECT id FROM ` + s.Schema + `.shape`
-	if sel.shapes != "" {
-		shapes += ` WHERE ` + sel.shapes
+	if err != nil {
+		return nil, err
 	}
-	for _, of := range []struct {
-		numbers *numbering
-		ids     []int64
-		all     string
-	}{{&s.tasks, sel.tasks, `SELECT id FROM ` + s.Schema + `.task`}, {&s.remotes, remotes, `SELECT id FROM ` + s.Schema + `.endpoint`}, {&s.shapes, nil, shapes}} {
-		for _, id := range of.ids {
-			of.numbers.add(id)
-		}
-		if of.ids == nil {
-			if err := scan(ctx, s.Conn, of.all, func(row *sqlite.Stmt) { of.numbers.add(row.ColumnInt64(0)) }); err != nil {
-				return err
-			}
-		}
-	}
-	if !s.sealed {
-		spans, err := s.spans(ctx, sel, from, to)
-		if err != nil {
-			return err
-		}
-		return s.sorted(ctx, spans, reader)
-	}
-	where := ""
-	if remotes != nil && len(remotes) <= mostListed {
-		where = ` AND remote IN (` + joinInts(remotes) + `)`
-	}
-	return s.postings(ctx, where, from, to, func(remote int64, list func() []byte) error { return s.unpack(remote, list, from, to, reader) })
-}
-
-// reached returns the endpoints that tasks connected to.
-func (s *segmentSource) reached(ctx context.Context, tasks []int64) ([]int64, error) {
-	remotes := []int64{}
-	var failed error
-	err := scan(ctx, s.Conn, `SELECT remotes FROM `+s.Schema+`.reach WHERE task IN (`+joinInts(tasks)+`)`, func(row *sqlite.Stmt) {
-		list := make([]byte, row.ColumnLen(0))
-		row.ColumnBytes(0, list)
-		for remote, err := range posting.IDs(list) {
-			if err != nil {
-				failed = fmt.Errorf("read reach of segment %d: %w", s.Number, err)
-				return
-			}
-			remotes = append(remotes, remote)
-		}
-	})
-	slices.Sort(remotes)
-	return slices.Compact(remotes), errors.Join(err, failed)
-}
-
-// narrowing says which segments have any.
-func (rows contactRows) narrowing() narrowing {
-	n := make(narrowing)
-	for name, list := range rows {
-		if len(list) > 0 {
-			n[name] = ""
-		}
-	}
-	return n
-}
-
-// install makes contacts readable as a table-valued function of that name.
-func (rows contactRows) install(conn *sqlite.Conn, name string) error {
-	return conn.SetModule(name, &sqlite.Module{Connect: func(*sqlite.Conn, *sqlite.VTableConnectOptions) (sqlite.VTable, *sqlite.VTableConfig, error) {
-		return &contactTable{rows}, &sqlite.VTableConfig{Declaration: contactColumns}, nil
+	declaration := view.declare(name)
+	return t, conn.SetModule(name, &sqlite.Module{Connect: func(*sqlite.Conn, *sqlite.VTableConnectOptions) (sqlite.VTable, *sqlite.VTableConfig, error) {
+		return t, &sqlite.VTableConfig{Declaration: declaration}, nil
 	}})
 }
 
-// contactColumns are those of table connection, and what the view makes of them and of
-// table repeat.
-const contactColumns = `CREATE TABLE contact (id INTEGER, task INTEGER, remote INTEGER, shape INTEGER, local INTEGER, fd INTEGER, cookie INTEGER,
-	count INTEGER, time TEXT, last_time TEXT, segment INTEGER HIDDEN)`
-
-// segmentColumn is the argument of the function.
-const segmentColumn = 10
-
-// contactTable is a virtual table of contacts.
-type contactTable struct{ rows contactRows }
-
-// BestIndex wants to know the segment.
+// BestIndex learns which columns are asked for. All rows are read whatever they are
+// compared to: the planner is told that they are many, so that it does not read them
+// again and again.
 func (t *contactTable) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, error) {
-	out := &sqlite.IndexOutputs{ConstraintUsage: make([]sqlite.IndexConstraintUsage, len(in.Constraints)), EstimatedCost: 1e12}
-	for i, c := range in.Constraints {
-		if c.Column == segmentColumn && c.Op == sqlite.IndexConstraintEq && c.Usable {
-			out.ConstraintUsage[i] = sqlite.IndexConstraintUsage{ArgvIndex: 1, Omit: true}
-			out.EstimatedCost, out.EstimatedRows = 1000, 1000
-			break
-		}
-	}
-	return out, nil
+	t.used |= in.ColumnsUsed
+	return &sqlite.IndexOutputs{ConstraintUsage: make([]sqlite.IndexConstraintUsage, len(in.Constraints)), EstimatedCost: estimatedRows, EstimatedRows: estimatedRows}, nil
 }
 
 // Open opens a cursor.
@@ -227,27 +81,217 @@ func (t *contactTable) Disconnect() error { return nil }
 // Destroy has nothing to remove.
 func (t *contactTable) Destroy() error { return nil }
 
-// contactCursor walks the contacts of a segment.
-type contactCursor struct {
-	table *contactTable
-	rows  []contactRow
-	at    int
+// fill reads the contacts.
+func (t *contactTable) fill() error {
+	if t.filled {
+		return t.failed
+	}
+	t.filled = true
+	t.cells = make([]contactCell, len(t.view.columns))
+	for i, name := range t.view.columns {
+		if t.used>>i&1 == 0 {
+			continue
+		}
+		o, _ := originOf(name)
+		if o == ofShape || o == ofOutcome || o == ofSegment {
+			o = ofOutcome // all of them are told by a how
+		}
+		t.cells[i] = contactCell{o, len(t.columns[o])}
+		t.columns[o] = append(t.columns[o], name)
+	}
+	from, to := t.window.bounds()
+	t.failed = inParallel(t.ctx, t.chosen, func(ctx context.Context, _ int, s *segmentSource) error {
+		if err := s.describe(ctx); err != nil {
+			return err
+		}
+		return s.chosen(ctx, s.about, max(from, s.first), min(to, s.last+1), &contactMerger{ctx: ctx, table: t, segment: s, how: make(map[uint64]int32)})
+	})
+	t.rows.sort()
+	return t.failed
 }
 
-// Filter begins with the segment.
-func (c *contactCursor) Filter(_ sqlite.IndexID, args []sqlite.Value) error {
-	c.rows, c.at = nil, 0
-	if len(args) == 1 {
-		c.rows = c.table.rows["s"+strconv.FormatInt(args[0].Int64(), 10)]
+// explain returns the error of a question over the table: what kept it from being filled.
+func (t *contactTable) explain(err error) error {
+	if err != nil && t.failed != nil {
+		return t.failed
+	}
+	return err
+}
+
+// contactMerger puts the contacts of a segment together with those of the others.
+type contactMerger struct {
+	ctx     context.Context
+	table   *contactTable
+	segment *segmentSource
+	rows    []contactRow
+
+	task, remote []int32          // numbers of the dictionaries, by number of the segment
+	families     []int64          // by number
+	family       []int32          // of remotes: its number
+	how          map[uint64]int32 // by shape and family
+}
+
+// contactRow is a contact of a segment.
+type contactRow struct {
+	task, remote, shape int32
+	first, n            int64
+	firstWall, lastWall int64
+}
+
+// What stands in the place of a number that is not known yet, or that there is not.
+const (
+	notRead = -2
+	notHere = -1
+)
+
+func (m *contactMerger) begin(s *segmentSource, _, _ int64) {
+	for len(m.task) < len(s.tasks.ids) {
+		m.task = append(m.task, notRead)
+	}
+	for len(m.remote) < len(s.remotes.ids) {
+		m.remote, m.family = append(m.remote, notRead), append(m.family, 0)
+	}
+}
+
+func (m *contactMerger) take(s *segmentSource, c *contact) error {
+	first, last := s.walls(c)
+	m.rows = append(m.rows, contactRow{c.task, c.remote, c.shape, c.ids[0], c.n, first, last})
+	return nil
+}
+
+func (m *contactMerger) end(*segmentSource) error {
+	if err := m.readTasks(); err != nil {
+		return err
+	}
+	if err := m.readRemotes(); err != nil {
+		return err
+	}
+	if err := m.readHows(); err != nil {
+		return err
+	}
+	t := m.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range m.rows {
+		row := &m.rows[i]
+		task, remote := m.task[row.task], m.remote[row.remote]
+		how := int32(notHere)
+		if task >= 0 && remote >= 0 {
+			how = m.how[pairOf(row.shape, m.family[row.remote])]
+		}
+		if how < 0 {
+			continue // not in the view, which joins
+		}
+		t.rows.add(mergedRow{task, remote, how, row.first, row.n, row.firstWall, row.lastWall})
+	}
+	m.rows = m.rows[:0]
+	return nil
+}
+
+// readTasks gives those that came up their numbers.
+func (m *contactMerger) readTasks() error {
+	var ids []int64
+	for i := range m.rows {
+		if at := &m.task[m.rows[i].task]; *at == notRead {
+			*at = notHere
+			ids = append(ids, m.segment.tasks.ids[m.rows[i].task])
+		}
+	}
+	t, s := m.table, m.segment
+	return t.view.cells(m.ctx, s, ofTask, ids, t.columns[ofTask], func(id int64, cells []Value) {
+		m.task[s.tasks.of(id)] = t.tasks.number(&t.mu, cells)
+	})
+}
+
+// readRemotes does so with endpoints. There are many of them, and they are the same in
+// each segment: their cells are read once.
+func (m *contactMerger) readRemotes() error {
+	t, s := m.table, m.segment
+	var ids []int64
+	for i := range m.rows {
+		if at := &m.remote[m.rows[i].remote]; *at == notRead {
+			*at = notHere
+			ids = append(ids, s.remotes.ids[m.rows[i].remote])
+		}
+	}
+	var fresh []int64
+	var key []byte
+	err := s.endpoints(m.ctx, ids, func(id, family int64, address []byte, port int64) {
+		number := s.remotes.of(id)
+		if number < 0 || m.remote[number] != notHere {
+			return
+		}
+		key = key[:0]
+		switch {
+		case len(t.columns[ofRemote]) == 0:
+			key = appendPlaceKey(key, family, nil, 0)
+		case slices.Contains(t.columns[ofRemote], "remote_raw"): // of which the rest does not tell
+			key = appendPlaceKey(key, int64(s.Number), nil, id)
+		default:
+			key = appendPlaceKey(key, family, address, port)
+		}
+		var isNew bool
+		if m.remote[number], isNew = t.remotes.keyed(&t.mu, key); isNew {
+			fresh = append(fresh, id)
+		}
+		at := slices.Index(m.families, family)
+		if at < 0 {
+			at = len(m.families)
+			m.families = append(m.families, family)
+		}
+		m.family[number] = int32(at)
+	})
+	if err != nil {
+		return err
+	}
+	return t.view.cells(m.ctx, s, ofRemote, fresh, t.columns[ofRemote], func(id int64, cells []Value) {
+		t.remotes.set(&t.mu, m.remote[s.remotes.of(id)], cells)
+	})
+}
+
+// readHows finds out how connects of shapes to families went.
+func (m *contactMerger) readHows() error {
+	t, s := m.table, m.segment
+	for i := range m.rows {
+		row := &m.rows[i]
+		if m.remote[row.remote] < 0 {
+			continue
+		}
+		family := m.family[row.remote]
+		if _, known := m.how[pairOf(row.shape, family)]; known {
+			continue
+		}
+		m.how[pairOf(row.shape, family)] = notHere
+		err := t.view.cells(m.ctx, s, ofOutcome, []int64{s.remotes.ids[row.remote]}, t.columns[ofOutcome], func(id int64, cells []Value) {
+			if shape := s.shapes.of(id); shape >= 0 {
+				m.how[pairOf(shape, family)] = t.hows.number(&t.mu, cells)
+			}
+		})
+		if err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// contactCursor walks the rows.
+type contactCursor struct {
+	table       *contactTable
+	at          int
+	first, last timeText
+}
+
+// Filter begins anew.
+func (c *contactCursor) Filter(sqlite.IndexID, []sqlite.Value) error {
+	c.at = 0
+	return c.table.fill()
 }
 
 // Next goes to the next row.
 func (c *contactCursor) Next() error { c.at++; return nil }
 
 // EOF reports whether there is no row any more.
-func (c *contactCursor) EOF() bool { return c.at >= len(c.rows) }
+func (c *contactCursor) EOF() bool { return c.at >= len(c.table.rows.order) }
 
 // RowID returns the number of the row.
 func (c *contactCursor) RowID() (int64, error) { return int64(c.at), nil }
@@ -255,24 +299,76 @@ func (c *contactCursor) RowID() (int64, error) { return int64(c.at), nil }
 // Close has nothing to release.
 func (c *contactCursor) Close() error { return nil }
 
-// Column returns a column of [contactColumns].
+// Column returns a cell.
 func (c *contactCursor) Column(i int, _ bool) (sqlite.Value, error) {
-	row := &c.rows[c.at]
-	switch i {
-	case 0:
+	t := c.table
+	row, cell := t.rows.at(t.rows.order[c.at]), t.cells[i]
+	if t.used>>i&1 == 0 {
+		return sqlite.Value{}, fmt.Errorf("column %s was not asked for", t.view.columns[i])
+	}
+	switch cell.origin {
+	case ofTask:
+		return t.tasks.cells[row.task][cell.place], nil
+	case ofRemote:
+		return t.remotes.cells[row.remote][cell.place], nil
+	case ofOutcome:
+		return t.hows.cells[row.how][cell.place], nil
+	}
+	switch t.view.columns[i] {
+	case "id", "time_ns":
 		return sqlite.IntegerValue(row.first), nil
-	case 1:
-		return sqlite.IntegerValue(row.task), nil
-	case 2:
-		return sqlite.IntegerValue(row.remote), nil
-	case 3:
-		return sqlite.IntegerValue(row.shape), nil
-	case 7:
+	case "time":
+		return sqlite.TextValue(string(c.first.of(row.firstWall))), nil
+	case "last_time":
+		return sqlite.TextValue(string(c.last.of(row.lastWall))), nil
+	case "count":
 		return sqlite.IntegerValue(row.n), nil
-	case 8:
-		return sqlite.TextValue(wallString(row.firstWall)), nil
-	case 9:
-		return sqlite.TextValue(wallString(row.lastWall)), nil
 	}
 	return sqlite.Value{}, nil // of a connection alone
+}
+
+// dictionary numbers what has cells.
+type dictionary struct {
+	numbers map[string]int32 // by key
+	cells   [][]sqlite.Value
+}
+
+// keyed returns the number of a key, and whether it is new.
+func (d *dictionary) keyed(mu *sync.Mutex, key []byte) (number int32, isNew bool) {
+	mu.Lock()
+	defer mu.Unlock()
+	number, known := d.numbers[string(key)]
+	if !known {
+		if d.numbers == nil {
+			d.numbers = make(map[string]int32)
+		}
+		number = int32(len(d.cells))
+		d.numbers[string(key)], d.cells = number, append(d.cells, nil)
+	}
+	return number, !known
+}
+
+// set gives a number its cells.
+func (d *dictionary) set(mu *sync.Mutex, number int32, values []Value) {
+	cells := make([]sqlite.Value, len(values))
+	for i, v := range values {
+		cells[i] = v.forSQLite()
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	d.cells[number] = cells
+}
+
+// number returns that of what has such cells.
+func (d *dictionary) number(mu *sync.Mutex, values []Value) int32 {
+	var key []byte
+	for _, v := range values {
+		text := v.appendPlain(nil, false)
+		key = append(appendPlaceKey(key, int64(v.Kind), nil, int64(len(text))), text...)
+	}
+	number, isNew := d.keyed(mu, key)
+	if isNew {
+		d.set(mu, number, values)
+	}
+	return number
 }

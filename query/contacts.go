@@ -113,14 +113,19 @@ func (r *reading) contacts(ctx context.Context, newReader func() contactReader) 
 func (s *segmentSource) contacts(ctx context.Context, from, to int64, reader contactReader) error {
 	from, to = max(from, s.first), min(to, s.last+1) // postings may lie
 	if s.sealed {
-		reader.begin(s, from, to-1)
-		err := s.postings(ctx, "", from, to, func(remote int64, list func() []byte) error { return s.unpack(remote, list, from, to, reader) })
-		if err != nil {
-			return err
-		}
-		return reader.end(s)
+		return s.posted(ctx, "", from, to, reader)
 	}
 	return s.sorted(ctx, []idSpan{{from, to}}, reader)
+}
+
+// posted reads those of a sealed segment, of the postings that a condition is true of.
+func (s *segmentSource) posted(ctx context.Context, where string, from, to int64, reader contactReader) error {
+	reader.begin(s, from, to-1)
+	err := s.postings(ctx, where, from, to, func(remote int64, list func() []byte) error { return s.unpack(remote, list, from, to, reader) })
+	if err != nil {
+		return err
+	}
+	return reader.end(s)
 }
 
 // postings reads the lists of a sealed segment that touch the ids. A list is valid until

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 
 	"zombiezen.com/go/sqlite"
 )
@@ -113,7 +114,7 @@ func cidrMatch(ctx sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
 }
 
 // privateRanges are the addresses that are not reached over the Internet.
-func privateRanges() []netip.Prefix {
+var privateRanges = sync.OnceValue(func() []netip.Prefix {
 	return []netip.Prefix{
 		netip.MustParsePrefix("0.0.0.0/8"),      // this host
 		netip.MustParsePrefix("10.0.0.0/8"),     // RFC 1918
@@ -126,7 +127,7 @@ func privateRanges() []netip.Prefix {
 		netip.MustParsePrefix("fc00::/7"),       // unique local
 		netip.MustParsePrefix("fe80::/10"),      // link-local
 	}
-}
+})
 
 // isPrivate is is_private(addr).
 func isPrivate(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {

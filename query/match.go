@@ -12,7 +12,6 @@ import (
 
 	"github.com/conntape/conntape/query/indicator"
 	"github.com/conntape/conntape/store"
-	"zombiezen.com/go/sqlite"
 )
 
 // A tape has few endpoints and processes beside its connections. So a match goes
@@ -82,19 +81,16 @@ ORDER BY 5, 1, 11, 4`
 // Match writes a row for each indicator of the set that something on the tape
 // matches, and each process, destination and outcome of it.
 func Match(ctx context.Context, tape *store.Tape, set *indicator.Set, r MatchRequest, out RowWriter) (Result, error) {
-	return match(ctx, tape, viewParts(ctx, tape.Conn()), set, r, out)
+	return match(ctx, tape, newKnownView(ctx, tape.Conn()), set, r, out)
 }
 
-// match does it with the parts of the view that narrowing needs, or none.
-func match(ctx context.Context, tape *store.Tape, parts map[string]string, set *indicator.Set, r MatchRequest, out RowWriter) (Result, error) {
+// match does it over contacts, or over the view as it is when it is of no known form.
+func match(ctx context.Context, tape *store.Tape, view *knownView, set *indicator.Set, r MatchRequest, out RowWriter) (Result, error) {
 	conn := tape.Conn()
 	ctx, cancel := withTimeLimit(ctx, r.Timeout)
 	defer cancel()
-	if condense(parts, "contact") == nil {
-		parts = nil
-	}
-	m := &matcher{set: set, parts: parts, remotes: make(map[string][]int64), addresses: make(map[string]bool), processes: make(map[int64][]processHit), limit: r.Limit, out: out}
-	if err := m.find(ctx, conn); err != nil {
+	m := &matcher{set: set, view: view, remotes: make(map[string][]int64), addresses: make(map[string]bool), processes: make(map[int64][]processHit), limit: r.Limit, out: out}
+	if err := m.find(ctx, tape); err != nil {
 		if errors.Is(err, errTimeLimit) {
 			return Result{}, nothingInTime(r.Timeout)
 		}
@@ -104,7 +100,7 @@ func match(ctx context.Context, tape *store.Tape, parts map[string]string, set *
 		"all": {Kind: Integer, Int: int64(boolOrder(r.All))}, "since": tapeTimeValue(r.Window.Since), "until": tapeTimeValue(r.Window.Until),
 		"addresses": jsonValue(sortedKeys(m.addresses)), "processes": jsonValue(m.processIDs()),
 	}}
-	if m.parts != nil {
+	if m.view != nil {
 		tables, err := m.tables(ctx, tape, r.Window)
 		if err != nil {
 			return Result{}, err
@@ -123,11 +119,6 @@ func match(ctx context.Context, tape *store.Tape, parts map[string]string, set *
 
 // tables returns the tables of matchSQL, over the contacts of what matches.
 func (m *matcher) tables(ctx context.Context, tape *store.Tape, w Window) (string, error) {
-	sources := Sources(tape)
-	own := make(map[int]string)
-	for _, s := range sources {
-		own[s.Number] = s.Schema
-	}
 	processes := make(map[int64]bool)
 	for id := range m.processes {
 		processes[id] = true
@@ -139,14 +130,10 @@ func (m *matcher) tables(ctx context.Context, tape *store.Tape, w Window) (strin
 		},
 		"by_process": chooseProcesses(processes),
 	} {
-		rows, err := contactsOf(ctx, sources, own, w, choose)
-		if err != nil {
+		if _, err := newContactTable(ctx, tape.Conn(), "contact_"+name, m.view, Sources(tape), w, choose); err != nil {
 			return "", err
 		}
-		if err := rows.install(tape.Conn(), "contact_"+name); err != nil {
-			return "", err
-		}
-		tables = append(tables, rows.narrowing().table(condense(m.parts, "contact_"+name), name+" AS"))
+		tables = append(tables, name+" AS NOT MATERIALIZED (SELECT * FROM contact_"+name+")")
 	}
 	return "WITH " + strings.Join(tables, ",\n"), nil
 }
@@ -157,7 +144,7 @@ var errEnough = errors.New("row limit")
 // matcher finds what matches, and writes it as RowWriter of matchSQL.
 type matcher struct {
 	set       *indicator.Set
-	parts     map[string]string      // of the view, nil when it is of no known form
+	view      *knownView             // nil: it is of no known form
 	remotes   map[string][]int64     // ids of endpoints that match, by segment
 	addresses map[string]bool        // of endpoints that match, as they are on the tape
 	processes map[int64][]processHit // by process_id
@@ -174,14 +161,14 @@ type processHit struct {
 }
 
 // find looks up every endpoint and every process.
-func (m *matcher) find(ctx context.Context, conn *sqlite.Conn) error {
-	if err := m.findRemotes(ctx, conn); err != nil {
+func (m *matcher) find(ctx context.Context, tape *store.Tape) error {
+	if err := m.findRemotes(ctx, tape); err != nil {
 		return err
 	}
 	if m.set.Count(indicator.Name)+m.set.Count(indicator.Path) == 0 {
 		return nil
 	}
-	_, err := Run(ctx, conn, Request{SQL: `SELECT process_id, exe, script, cmdline FROM processes GROUP BY process_id`}, eachRow(func(row []Value) error {
+	_, err := Run(ctx, tape.Conn(), Request{SQL: `SELECT process_id, exe, script, cmdline FROM processes GROUP BY process_id`}, eachRow(func(row []Value) error {
 		if hits := m.byProcess(string(row[1].Bytes), string(row[2].Bytes), string(row[3].Bytes)); len(hits) > 0 {
 			m.processes[row[0].Int] = hits
 		}
@@ -191,19 +178,20 @@ func (m *matcher) find(ctx context.Context, conn *sqlite.Conn) error {
 }
 
 // findRemotes looks up every endpoint.
-func (m *matcher) findRemotes(ctx context.Context, conn *sqlite.Conn) error {
-	if m.parts == nil {
-		return each(ctx, conn, `SELECT DISTINCT address, port FROM endpoints`, func(row []Value) {
+func (m *matcher) findRemotes(ctx context.Context, tape *store.Tape) error {
+	if m.view == nil {
+		return each(ctx, tape.Conn(), `SELECT DISTINCT address, port FROM endpoints`, func(row []Value) {
 			if address := string(row[0].Bytes); len(m.byRemote(address, row[1])) > 0 {
 				m.addresses[address] = true
 			}
 		})
 	}
-	for segment := range m.parts {
-		err := scan(ctx, conn, `SELECT id, address, port FROM `+segment+`.endpoint`, func(row *sqlite.Stmt) {
-			if len(m.byRemote(row.ColumnText(1), Value{Kind: Integer, Int: row.ColumnInt64(2)})) > 0 {
-				m.remotes[segment] = append(m.remotes[segment], row.ColumnInt64(0))
+	for _, s := range Sources(tape) {
+		err := tape.ScanEndpoints(ctx, s.index, func(id, _ int64, address []byte, port int64) error {
+			if len(m.byRemote(string(address), intValue(port))) > 0 {
+				m.remotes[s.Schema] = append(m.remotes[s.Schema], id)
 			}
+			return nil
 		})
 		if err != nil {
 			return err

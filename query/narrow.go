@@ -59,11 +59,7 @@ func lastJoin(segment string) string {
 
 // apply puts the narrowed view before a question.
 func (n narrowing) apply(parts map[string]string, sql string) string {
-	head := "connections AS"
-	if strings.Count(sql, "FROM connections") > 1 {
-		head += " MATERIALIZED" // else SQLite plans all its joins as many times
-	}
-	return withTable(n.table(parts, head), sql)
+	return withTable(n.table(parts, "connections AS"), sql)
 }
 
 // withTable puts a common table expression before a question.
@@ -140,24 +136,21 @@ func (p *Planned) narrow(ctx context.Context) (Request, error) {
 		}
 		return r, err
 	}
-	parts = condense(parts, "contact")
+	view := newKnownView(ctx, p.main)
 	choose, err := p.chooser(ctx)
-	if err != nil || parts == nil || choose == nil {
+	if err != nil || view == nil || choose == nil {
 		return r, err
 	}
 	if p.family != nil && len(p.family) <= mostListed {
 		members := joinInts(slices.Collect(maps.Keys(p.family)))
 		r.SQL = withTable("processes AS (SELECT * FROM temp.processes WHERE process_id IN ("+members+"))", r.SQL)
 	}
-	rows, err := contactsOf(ctx, p.sources, p.own, p.window, choose)
-	if err != nil {
-		return r, err
+	if p.places != nil && len(p.places) <= mostListed {
+		r.SQL = withTable("endpoints AS (SELECT * FROM temp.endpoints WHERE id IN ("+joinInts(p.places)+"))", r.SQL)
 	}
-	if err := rows.install(p.main, "contact"); err != nil {
-		return r, err
-	}
-	r.SQL = rows.narrowing().apply(parts, r.SQL)
-	return r, nil
+	r.SQL = withTable("connections AS NOT MATERIALIZED (SELECT * FROM contact)", r.SQL)
+	p.contacts, err = newContactTable(ctx, p.main, "contact", view, p.sources, p.window, choose)
+	return r, err
 }
 
 // narrowNewest keeps the newest connections, newest segment first.

@@ -17,13 +17,15 @@ import (
 
 // Planned is a canned query that is ready to be asked.
 type Planned struct {
-	canned  *Canned
-	request Request
-	window  Window
-	main    *sqlite.Conn
-	sources []Source       // each segment once, over several connections where that helps
-	own     map[int]string // name of each segment on main, by its number
-	family  map[int64]bool // all that a question about a process can be about; nil: any
+	canned   *Canned
+	request  Request
+	window   Window
+	main     *sqlite.Conn
+	sources  []Source       // each segment once, over several connections where that helps
+	own      map[int]string // name of each segment on main, by its number
+	contacts *contactTable  // that it is asked over, nil: the view
+	family   map[int64]bool // all that a question about a process can be about; nil: any
+	places   []int64        // ids of endpoints, of whatever segment, likewise
 }
 
 // NewPlanned prepares a question. mine are all segments as they are attached to the
@@ -42,9 +44,6 @@ func (c *Canned) Plans() bool {
 	return slices.Contains([]string{"top", "rare", "first-seen", "timeline", "beacons", "fanout", "diff"}, c.Name) || c.Narrowing == "process" || strings.Contains(c.Narrowing, " WHERE ")
 }
 
-// Holds reports whether a canned query holds what it reads until all is read.
-func (c *Canned) Holds() bool { return slices.Contains([]string{"beacons", "fanout", "diff"}, c.Name) }
-
 // counts reports whether it has a plan of its own.
 func (c *Canned) counts() bool { return c.Plans() && c.Narrowing == "" }
 
@@ -53,11 +52,17 @@ func (p *Planned) Run(ctx context.Context, out RowWriter) (Result, error) {
 	if p.canned.counts() && p.main != nil && viewParts(ctx, p.main) != nil {
 		return p.runPlan(ctx, out)
 	}
+	ctx, stop := withTimeLimit(ctx, p.request.Timeout)
+	defer stop()
 	narrowed, err := p.narrow(ctx)
 	if err != nil {
-		return Result{}, err
+		return Result{}, p.explainLimit(ctx, err)
 	}
-	return Run(ctx, p.main, narrowed, out)
+	result, err := Run(ctx, p.main, narrowed, out)
+	if p.contacts != nil {
+		err = p.contacts.explain(err)
+	}
+	return result, err
 }
 
 func (p *Planned) text(param string) string { return string(p.request.Params[param].Bytes) }

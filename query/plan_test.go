@@ -175,18 +175,18 @@ func TestMatchIsTheSameNarrowed(t *testing.T) {
 	if err != nil || len(list.Problems) > 0 {
 		t.Fatal(err, list.Problems)
 	}
-	ask := func(parts map[string]string) string {
+	ask := func(view *knownView) string {
 		var out bytes.Buffer
 		to, err := NewRowWriter("csv", &out, FormatOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := match(context.Background(), tape, parts, &list.Set, MatchRequest{}, to); err != nil {
+		if _, err := match(context.Background(), tape, view, &list.Set, MatchRequest{}, to); err != nil {
 			t.Fatal(err)
 		}
 		return out.String()
 	}
-	narrowed, whole := ask(viewParts(context.Background(), tape.Conn())), ask(nil)
+	narrowed, whole := ask(newKnownView(context.Background(), tape.Conn())), ask(nil)
 	if narrowed != whole || strings.Count(whole, "\n") < 100 {
 		t.Errorf("%d and %d rows", strings.Count(narrowed, "\n"), strings.Count(whole, "\n"))
 	}

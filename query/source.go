@@ -79,6 +79,8 @@ type segmentSource struct {
 	place                  []int32 // of the tape, by number of the remote
 	shape                  []shape
 
+	about *selection // of a question that is about some of it
+
 	contact     contact // that was unpacked last, and room for it
 	ids, counts []int64
 }

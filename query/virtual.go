@@ -23,35 +23,33 @@ const virtualName = "connection_rows"
 
 // virtualTable is the connections of a tape in a window.
 type virtualTable struct {
-	ctx         context.Context
-	tape        *store.Tape
-	sources     map[string]Source // by schema
-	parts       map[string]string // of the view, likewise
-	from, to    int64             // ids; to is not included
-	columns     []string
-	declaration string
+	ctx      context.Context
+	tape     *store.Tape
+	sources  map[string]Source // by schema
+	parts    map[string]string // of the view, likewise
+	from, to int64             // ids; to is not included
+	columns  []string
 }
 
 // asVirtual returns the SQL over the virtual table, which it installs; false where the view is not of the form that is
 // known, or the SQL cannot be asked so.
 func asVirtual(ctx context.Context, tape *store.Tape, r Request, w Window) (string, bool) {
 	conn := tape.Conn()
-	t := &virtualTable{ctx: ctx, tape: tape, sources: make(map[string]Source), parts: viewParts(ctx, conn)}
+	view := newKnownView(ctx, conn)
+	if view == nil {
+		return "", false
+	}
+	t := &virtualTable{ctx: ctx, tape: tape, sources: make(map[string]Source), parts: viewParts(ctx, conn), columns: view.columns}
 	t.from, t.to = w.bounds()
 	for _, s := range Sources(tape) {
 		t.sources[s.Schema] = s
 	}
-	var types []string
-	err := each(ctx, conn, `SELECT name, type FROM pragma_table_info('connections')`, func(row []Value) {
-		t.columns = append(t.columns, string(row[0].Bytes))
-		types = append(types, string(row[0].Bytes)+" "+string(row[1].Bytes))
-	})
-	if err != nil || len(t.columns) == 0 || len(t.columns) > 63 || newStream(t.parts, conn, t.columns, false) == nil {
+	if newStream(t.parts, conn, t.columns, false) == nil {
 		return "", false
 	}
-	t.declaration = "CREATE TABLE " + virtualName + " (" + strings.Join(types, ", ") + ")"
-	err = conn.SetModule(virtualName, &sqlite.Module{Connect: func(*sqlite.Conn, *sqlite.VTableConnectOptions) (sqlite.VTable, *sqlite.VTableConfig, error) {
-		return t, &sqlite.VTableConfig{Declaration: t.declaration}, nil
+	declaration := view.declare(virtualName)
+	err := conn.SetModule(virtualName, &sqlite.Module{Connect: func(*sqlite.Conn, *sqlite.VTableConnectOptions) (sqlite.VTable, *sqlite.VTableConfig, error) {
+		return t, &sqlite.VTableConfig{Declaration: declaration}, nil
 	}})
 	if err != nil {
 		return "", false

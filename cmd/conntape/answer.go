@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"runtime/debug"
 	"time"
 
 	"github.com/conntape/conntape/query"
@@ -77,6 +78,7 @@ func (h *host) answer(c *cli.Context, q question, r query.Request) error {
 // ended.
 func (h *host) answerWith(q question, ask func(*store.Tape, query.RowWriter) (query.Result, error)) (query.Result, error) {
 	var result query.Result
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(min(answerMemory, debug.SetMemoryLimit(-1))))
 	tape, err := store.OpenTape(q.dir)
 	if err != nil {
 		return result, err
@@ -113,6 +115,9 @@ func (h *host) answerWith(q question, ask func(*store.Tape, query.RowWriter) (qu
 	h.closing(q, coverage, result)
 	return result, nil
 }
+
+// answerMemory is what Go's heap may take before its garbage is collected more often. What SQLite takes is not in it.
+const answerMemory = 72 << 20
 
 // closing says on stderr how the answer ended and what it covers.
 func (h *host) closing(q question, coverage *query.Coverage, result query.Result) {

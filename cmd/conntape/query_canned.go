@@ -1,7 +1,6 @@
 package main
 
 import (
-	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -124,9 +123,6 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 		mine := query.Sources(tape)
 		sources := mine
 		if canned.Plans() {
-			if canned.Holds() {
-				defer debug.SetGCPercent(debug.SetGCPercent(holdGC))
-			}
 			more, closeAll := query.Apart(tape)
 			defer closeAll()
 			sources = more
@@ -135,7 +131,3 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 	})
 	return err
 }
-
-// holdGC is the garbage, in percent of what is in use, at which a query that holds
-// much of a tape collects it: memory matters more than time then.
-const holdGC = 40

@@ -45,7 +45,7 @@ SELECT
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   ancestry
 FROM connections
-JOIN port ON port.number = connections.remote_port
+CROSS JOIN port ON port.number = remote_port
 WHERE remote_address IN (SELECT address FROM private)
   AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, service

@@ -43,8 +43,8 @@ SELECT
   exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   connections.ancestry AS ancestry
-FROM asked
-CROSS JOIN connections ON remote_address = asked.address
+FROM connections
+CROSS JOIN asked ON asked.address = remote_address
 WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, remote, 6
 ORDER BY min(time_ns), remote

@@ -42,8 +42,8 @@ SELECT
   exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   ancestry
-FROM known
-CROSS JOIN connections ON remote_address = known.address
+FROM connections
+CROSS JOIN known ON known.address = remote_address
 WHERE family = 'unix'
 GROUP BY process_id, user, container, remote_address, outcome
 ORDER BY min(time_ns), remote

@@ -1,0 +1,80 @@
+package query
+
+import (
+	"cmp"
+	"math/bits"
+	"slices"
+)
+
+// mergedRow is contacts that are alike: numbers of what they have in common, and the rest
+// of all of them.
+type mergedRow struct {
+	task, remote, how   int32
+	first, n            int64
+	firstWall, lastWall int64
+}
+
+// mergedRows are such rows. They lie in chunks, which are not moved when there are more,
+// and are found by their places in a hash table: there may be millions.
+type mergedRows struct {
+	chunks [][]mergedRow
+	count  int32
+	slots  []int32 // as many as a power of two, more than half of them free; row + 1, 0: free
+	order  []int32 // once sorted
+}
+
+const rowsOfChunk = 1 << 12
+
+// at returns a row.
+func (r *mergedRows) at(i int32) *mergedRow { return &r.chunks[i/rowsOfChunk][i%rowsOfChunk] }
+
+// add puts a row together with those that are alike.
+func (r *mergedRows) add(row mergedRow) {
+	if 2*int(r.count) >= len(r.slots) {
+		r.slots = make([]int32, max(1024, 2*len(r.slots)))
+		for i := range r.count {
+			*r.slot(r.at(i)) = i + 1
+		}
+	}
+	slot := r.slot(&row)
+	if *slot == 0 {
+		if r.count%rowsOfChunk == 0 {
+			r.chunks = append(r.chunks, make([]mergedRow, 0, rowsOfChunk))
+		}
+		last := &r.chunks[len(r.chunks)-1]
+		*last = append(*last, row)
+		r.count++
+		*slot = r.count
+		return
+	}
+	is := r.at(*slot - 1)
+	is.first, is.n = min(is.first, row.first), is.n+row.n
+	is.firstWall, is.lastWall = min(is.firstWall, row.firstWall), max(is.lastWall, row.lastWall)
+}
+
+// slot returns that of a row like it, or the free one where it belongs.
+func (r *mergedRows) slot(row *mergedRow) *int32 {
+	mask := uint64(len(r.slots) - 1)
+	hash := (pairOf(row.task, row.remote) ^ uint64(row.how)<<48 ^ uint64(row.how)<<24) * 0x9e3779b97f4a7c15
+	for at := hash >> (64 - bits.Len64(mask)); ; at = (at + 1) & mask {
+		slot := &r.slots[at]
+		if *slot == 0 {
+			return slot
+		}
+		if is := r.at(*slot - 1); is.task == row.task && is.remote == row.remote && is.how == row.how {
+			return slot
+		}
+	}
+}
+
+// sort puts the oldest first: the first row of a group tells what is not grouped by.
+func (r *mergedRows) sort() {
+	r.slots, r.order = nil, make([]int32, r.count)
+	for i := range r.order {
+		r.order[i] = int32(i)
+	}
+	slices.SortFunc(r.order, func(i, j int32) int {
+		a, b := r.at(i), r.at(j)
+		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.n, b.n), cmp.Compare(a.lastWall, b.lastWall))
+	})
+}
