@@ -172,14 +172,23 @@ const mostListed = 4000
 
 // chosen reads the contacts of a selection.
 func (s *segmentSource) chosen(ctx context.Context, sel *selection, from, to int64, reader contactReader) error {
-	if from >= to {
-		return nil
+	where, spans, err := s.number(ctx, sel, from, to)
+	switch {
+	case err != nil || from >= to:
+		return err
+	case s.sealed:
+		return s.posted(ctx, where, from, to, reader)
 	}
+	return s.sorted(ctx, spans, reader)
+}
+
+// number numbers what a selection is about, and returns where the contacts are: a
+// condition on the postings of a sealed segment, or the connections of another.
+func (s *segmentSource) number(ctx context.Context, sel *selection, from, to int64) (where string, spans []idSpan, err error) {
 	remotes := sel.remotes
 	if remotes == nil && sel.tasks != nil && s.sealed {
-		var err error
 		if remotes, err = s.reached(ctx, sel.tasks); err != nil {
-			return err
+			return "", nil, err
 		}
 	}
 	shapes := `SELECT id FROM ` + s.Schema + `.shape`
@@ -196,22 +205,18 @@ func (s *segmentSource) chosen(ctx context.Context, sel *selection, from, to int
 		}
 		if of.ids == nil {
 			if err := scan(ctx, s.Conn, of.all, func(row *sqlite.Stmt) { of.numbers.add(row.ColumnInt64(0)) }); err != nil {
-				return err
+				return "", nil, err
 			}
 		}
 	}
 	if !s.sealed {
-		spans, err := s.spans(ctx, sel, from, to)
-		if err != nil {
-			return err
-		}
-		return s.sorted(ctx, spans, reader)
+		spans, err = s.spans(ctx, sel, from, to)
+		return "", spans, err
 	}
-	where := ""
 	if remotes != nil && len(remotes) <= mostListed {
 		where = ` AND remote IN (` + joinInts(remotes) + `)`
 	}
-	return s.posted(ctx, where, from, to, reader)
+	return where, nil, nil
 }
 
 // reached returns the endpoints that tasks connected to.

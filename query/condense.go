@@ -99,15 +99,58 @@ func (t *contactTable) fill() error {
 		t.cells[i] = contactCell{o, len(t.columns[o])}
 		t.columns[o] = append(t.columns[o], name)
 	}
+	t.failed = t.read()
+	t.rows.sort()
+	return t.failed
+}
+
+// read reads the contacts of all segments. One that is not sealed is read row by row,
+// without SQLite, while the others are read with it.
+func (t *contactTable) read() error {
+	reading, stop := context.WithCancelCause(t.ctx)
+	defer stop(nil)
+	var rowByRow sync.WaitGroup
+	var behind collected[*contactMerger]
 	from, to := t.window.bounds()
-	t.failed = inParallel(t.ctx, t.chosen, func(ctx context.Context, _ int, s *segmentSource) error {
+	err := inParallel(reading, t.chosen, func(ctx context.Context, _ int, s *segmentSource) error {
 		if err := s.describe(ctx); err != nil {
 			return err
 		}
-		return s.chosen(ctx, s.about, max(from, s.first), min(to, s.last+1), &contactMerger{ctx: ctx, table: t, segment: s, how: make(map[uint64]int32)})
+		from, to := max(from, s.first), min(to, s.last+1)
+		if from >= to {
+			return nil
+		}
+		where, spans, err := s.number(ctx, s.about, from, to)
+		if err != nil {
+			return err
+		}
+		m := &contactMerger{ctx: t.ctx, table: t, segment: s, how: make(map[uint64]int32)}
+		if s.sealed {
+			return s.posted(ctx, where, from, to, m)
+		}
+		m.waits = true
+		behind.add(m)
+		rowByRow.Go(func() {
+			if err := s.sorted(reading, spans, m); err != nil {
+				stop(err)
+			}
+		})
+		return nil
 	})
-	t.rows.sort()
-	return t.failed
+	if err != nil {
+		stop(err)
+	}
+	rowByRow.Wait()
+	if err := context.Cause(reading); err != nil {
+		return err
+	}
+	for _, m := range behind.list {
+		m.waits = false
+		if err := m.end(m.segment); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // explain returns the error of a question over the table: what kept it from being filled.
@@ -123,6 +166,7 @@ type contactMerger struct {
 	ctx     context.Context
 	table   *contactTable
 	segment *segmentSource
+	waits   bool // until all is read, as SQLite is in use
 	rows    []contactRow
 
 	task, remote []int32          // numbers of the dictionaries, by number of the segment
@@ -160,6 +204,9 @@ func (m *contactMerger) take(s *segmentSource, c *contact) error {
 }
 
 func (m *contactMerger) end(*segmentSource) error {
+	if m.waits {
+		return nil
+	}
 	if err := m.readTasks(); err != nil {
 		return err
 	}

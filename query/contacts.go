@@ -318,14 +318,16 @@ func split(spans []idSpan, parts int) [][]idSpan {
 
 // addRow puts a connection into a batch, unless nobody asks for it.
 func (s *segmentSource) addRow(b *rowBatch, id, task, remote, shape int64) {
-	numbers := [3]int32{s.shapes.of(shape), s.tasks.of(task), s.remotes.of(remote)}
-	if numbers[0] < 0 || numbers[1] < 0 || numbers[2] < 0 {
+	to := s.remotes.of(remote)
+	if to < 0 {
+		return
+	}
+	who, how := s.tasks.of(task), s.shapes.of(shape)
+	if who < 0 || how < 0 {
 		return
 	}
 	b.ids = append(b.ids, id)
-	for i, n := range numbers {
-		b.of[i] = append(b.of[i], n)
-	}
+	b.of[0], b.of[1], b.of[2] = append(b.of[0], how), append(b.of[1], who), append(b.of[2], to)
 }
 
 // flush hands over the contacts of a sorted batch, and empties it.

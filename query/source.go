@@ -161,7 +161,7 @@ func inParallel(ctx context.Context, segments []*segmentSource, work func(ctx co
 		wait.Add(1)
 		go func() {
 			defer func() { slots <- slot; wait.Done() }()
-			for _, s := range byConn[conn] {
+			for _, s := range slices.Backward(byConn[conn]) {
 				if err := work(ctx, slot, s); err != nil {
 					stop(err)
 				}

@@ -57,29 +57,31 @@ func openTables(conn *sqlite.Conn, schema, path string) (*tableFile, error) {
 // to, in the order of their ids. It ends with the first error of fn, which is given the ids of the row and of what it
 // refers to.
 func (t *Tape) ScanConnections(ctx context.Context, segment int, from, to int64, fn func(id, task, remote, shape int64) error) error {
-	return t.scan(ctx, segment, "connection", from, to, func(id int64, row []byte) error {
+	s := &scanning{from: from, to: to, connection: fn, fn: func(id int64, row []byte) error {
 		task, remote, shape, ok := references(row)
 		if !ok {
 			return fmt.Errorf("%w: connection %d", ErrDamaged, id)
 		}
 		return fn(id, task, remote, shape)
-	})
+	}}
+	return t.scan(ctx, segment, "connection", s)
 }
 
 // ScanEndpoints reads the endpoints of a segment, in the order of their ids. The address is good until fn returns.
 func (t *Tape) ScanEndpoints(ctx context.Context, segment int, fn func(id, family int64, address []byte, port int64) error) error {
-	return t.scan(ctx, segment, "endpoint", -1<<63, 1<<63-1, func(id int64, row []byte) error {
+	s := &scanning{from: -1 << 63, to: 1<<63 - 1, fn: func(id int64, row []byte) error {
 		family, address, port, ok := place(row)
 		if !ok {
 			return fmt.Errorf("%w: endpoint %d", ErrDamaged, id)
 		}
 		return fn(id, family, address, port)
-	})
+	}}
+	return t.scan(ctx, segment, "endpoint", s)
 }
 
-func (t *Tape) scan(ctx context.Context, segment int, table string, from, to int64, fn func(id int64, row []byte) error) error {
+func (t *Tape) scan(ctx context.Context, segment int, table string, s *scanning) error {
 	seg := t.segs[segment]
-	if err := seg.tables.scan(ctx, table, from, to, fn); err != nil {
+	if err := seg.tables.scan(ctx, table, s); err != nil {
 		return &Error{Op: "read segment", Path: seg.info.Path, Err: err, Hint: hintFor(err)}
 	}
 	return nil
@@ -91,19 +93,22 @@ type scanning struct {
 	ctx      context.Context
 	from, to int64
 	fn       func(id int64, row []byte) error
-	last     int64 // id of the row before
-	begun    bool
-	seen     uint32 // pages
+	// What is done with a connection that can be read fast; nil: none can.
+	connection func(id, task, remote, shape int64) error
+
+	last  int64 // id of the row before
+	begun bool
+	seen  uint32 // pages
 
 	ahead      [readAhead * pageSize]byte
 	first, got uint32 // the pages in it
 }
 
-func (t *tableFile) scan(ctx context.Context, table string, from, to int64, fn func(id int64, row []byte) error) error {
-	if from >= to {
+func (t *tableFile) scan(ctx context.Context, table string, s *scanning) error {
+	if s.from >= s.to {
 		return nil
 	}
-	s := &scanning{tableFile: t, ctx: ctx, from: from, to: to, fn: fn}
+	s.tableFile, s.ctx = t, ctx
 	var header [18]byte
 	if _, err := t.file.ReadAt(header[:], 0); err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -183,7 +188,21 @@ func (s *scanning) leaf(n uint32, page []byte) error {
 		return fmt.Errorf("%w: page %d is too small", ErrDamaged, n)
 	}
 	for i := range count {
-		length, at, ok := varint(page, int(binary.BigEndian.Uint16(page[8+2*i:])))
+		at := int(binary.BigEndian.Uint16(page[8+2*i:]))
+		if s.connection != nil {
+			id, task, remote, shape, ok := connectionAt(page, at)
+			if ok && id >= s.to {
+				return nil
+			}
+			if ok && id >= s.from && (!s.begun || id > s.last) {
+				s.begun, s.last = true, id
+				if err := s.connection(id, task, remote, shape); err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		length, at, ok := varint(page, at)
 		id, at, idOK := rowid(page, at)
 		if !ok || !idOK || length < 2 || length > mostRowBytes {
 			return fmt.Errorf("%w: row %d of page %d", ErrDamaged, i, n)
@@ -222,20 +241,70 @@ func (s *scanning) leaf(n uint32, page []byte) error {
 
 // rowid is varint, faster for numbers of nine bytes, as times are.
 func rowid(data []byte, at int) (id int64, next int, ok bool) {
-	const more = 0x80 * 0x0101010101010101
 	if at < 0 || at+9 > len(data) {
 		return varint(data, at)
 	}
 	x := binary.BigEndian.Uint64(data[at:])
-	if x&more != more {
+	if x&allMore != allMore {
 		return varint(data, at)
 	}
+	return nineBytes(x, data[at+8]), at + 9, true
+}
+
+// allMore are the bits that say of each of eight bytes that another follows.
+const allMore = 0x80 * 0x0101010101010101
+
+// nineBytes is the number of a varint of nine bytes.
+func nineBytes(x uint64, last byte) int64 {
 	// Eight times seven bits move together.
 	x = x&0x007f007f007f007f | x&0x7f007f007f007f00>>1
 	x = x&0x00003fff00003fff | x&0x3fff00003fff0000>>2
 	x = x&0x000000000fffffff | x&0x0fffffff00000000>>4
-	return int64(x<<8 | uint64(data[at+8])), at + 9, true
+	return int64(x<<8 | uint64(last))
 }
+
+// connectionAt reads a connection at an offset of a page, false: it is not of the form that nearly all have, or damaged.
+// That is: a length of one byte, an id of nine, a header of eight, and numbers.
+func connectionAt(page []byte, at int) (id, task, remote, shape int64, ok bool) {
+	const record = 1 + 9
+	const most = record + connectionHeader + 3*8
+	if at < 0 || at+most > len(page) {
+		return 0, 0, 0, 0, false
+	}
+	cell := page[at : at+most]
+	x, length := binary.BigEndian.Uint64(cell[1:]), int(cell[0])
+	if length >= 0x80 || x&allMore != allMore || cell[record] != connectionHeader || cell[record+1] != 0 || at+record+length > len(page) {
+		return 0, 0, 0, 0, false
+	}
+	body := record + connectionHeader
+	a, b, c := &numberKinds[cell[record+2]&15], &numberKinds[cell[record+3]&15], &numberKinds[cell[record+4]&15]
+	task, body = a.read(cell, body)
+	remote, body = b.read(cell, body)
+	shape, body = c.read(cell, body)
+	ok = a.valid && b.valid && c.valid && cell[record+2]|cell[record+3]|cell[record+4] < 16 && body <= record+length
+	return nineBytes(x, cell[record-1]), task, remote, shape, ok
+}
+
+// numberKind says how an integer of a serial type is read from eight bytes that begin with its own.
+type numberKind struct {
+	mask, add int64
+	shift     uint8
+	size      uint8
+	valid     bool
+}
+
+func (k *numberKind) read(data []byte, at int) (n int64, next int) {
+	return int64(binary.BigEndian.Uint64(data[at:]))>>k.shift&k.mask + k.add, at + int(k.size)
+}
+
+// numberKinds are those of serial types below 16.
+var numberKinds = func() (kinds [16]numberKind) {
+	for i, size := range []uint8{1, 2, 3, 4, 6, 8} {
+		kinds[1+i] = numberKind{mask: -1, shift: 64 - 8*size, size: size, valid: true}
+	}
+	kinds[8].valid, kinds[9] = true, numberKind{add: 1, valid: true}
+	return kinds
+}()
 
 // Of a row that is longer than mostOnPage some is on pages of its own; leastOnPage or more is not. ("B-tree Cell Format")
 const (

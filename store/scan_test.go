@@ -171,17 +171,8 @@ func TestScanOfDamagedTable(t *testing.T) {
 		}
 		c.pages = uint32(len(damaged) / pageSize)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		last, read := int64(-1<<63), 0
 		table := []string{"connection", "endpoint"}[max(0, round-4)%2]
-		err := c.scan(ctx, table, -1<<63, 1<<63-1, func(id int64, row []byte) error {
-			if id <= last && read > 0 {
-				t.Errorf("round %d: %d after %d", round, id, last)
-			}
-			last, read = id, read+1
-			references(row)
-			place(row)
-			return nil
-		})
+		err := scanBothWays(t, ctx, &c, table)
 		if ctx.Err() != nil {
 			t.Errorf("round %d has no end", round)
 		}
@@ -229,15 +220,92 @@ func FuzzScan(f *testing.F) {
 		}
 		defer file.Close()
 		c := &tableFile{file: file, pages: uint32(len(data) / pageSize), roots: map[string]uint32{"t": root}}
-		last, rows := int64(0), 0
-		_ = c.scan(t.Context(), "t", -1<<63, 1<<63-1, func(id int64, row []byte) error {
-			if rows > 0 && id <= last {
-				t.Errorf("%d after %d", id, last)
-			}
-			last, rows = id, rows+1
-			references(row)
-			place(row)
-			return nil
-		})
+		_ = scanBothWays(t, t.Context(), c, "t")
 	})
+}
+
+// scanBothWays reads a table as places, and as connections, the long way and as fast as can be, which must be the same.
+func scanBothWays(t *testing.T, ctx context.Context, c *tableFile, table string) error {
+	t.Helper()
+	var ways [2][][4]int64
+	var errs [2]error
+	for i := range ways {
+		s := &scanning{from: -1 << 63, to: 1<<63 - 1}
+		take := func(id, task, remote, shape int64) error {
+			if n := len(ways[i]); n > 0 && id <= ways[i][n-1][0] {
+				t.Errorf("%d after %d", id, ways[i][n-1][0])
+			}
+			ways[i] = append(ways[i], [4]int64{id, task, remote, shape})
+			return nil
+		}
+		s.fn = func(id int64, row []byte) error {
+			place(row)
+			if task, remote, shape, ok := references(row); ok {
+				return take(id, task, remote, shape)
+			}
+			return take(id, -1, -1, -1)
+		}
+		if i == 1 {
+			s.connection = take
+		}
+		errs[i] = c.scan(ctx, table, s)
+	}
+	if !slices.Equal(ways[0], ways[1]) || fmt.Sprint(errs[0]) != fmt.Sprint(errs[1]) {
+		t.Errorf("%d rows, %v; fast %d rows, %v", len(ways[0]), errs[0], len(ways[1]), errs[1])
+	}
+	return errs[0]
+}
+
+// A connection is read fast as it is the long way, whatever its numbers, its length and where the page ends; and nearly
+// all of a tape are.
+func TestFastConnection(t *testing.T) {
+	fast := 0
+	for round := range 200_000 {
+		cell := make([]byte, 10+connectionHeader+24+rand.IntN(8))
+		for i := range cell {
+			cell[i] = byte(rand.Uint32())
+		}
+		for i := 1; i < 9; i++ {
+			cell[i] |= 0x80
+		}
+		cell[0] = byte(rand.IntN(50))
+		cell[10], cell[11] = connectionHeader, 0
+		for i := 12; i < 15; i++ {
+			cell[i] = byte(rand.IntN(11))
+		}
+		if round%50 == 0 {
+			cell[rand.IntN(18)] = byte(rand.Uint32())
+		}
+		page := append(make([]byte, 100), cell...)
+		id, task, remote, shape, ok := connectionAt(page, 100)
+		if !ok {
+			continue
+		}
+		fast++
+		length, at, _ := varint(page, 100)
+		slowID, at, _ := rowid(page, at)
+		if int(length) > len(page)-at {
+			t.Fatalf("% x: read beyond the page", cell)
+		}
+		a, b, c, slow := references(page[at : at+int(length)])
+		if !slow || slowID != id || a != task || b != remote || c != shape {
+			t.Fatalf("% x: %d %d %d %d, the long way %d %d %d %d %t", cell, id, task, remote, shape, slowID, a, b, c, slow)
+		}
+	}
+	if fast < 20_000 {
+		t.Errorf("%d were read fast", fast)
+	}
+	l := newLoad(30, 70)
+	conns := make([]Connection, 5000)
+	l.fill(conns)
+	dir := filepath.Join(t.TempDir(), "tape")
+	w := mustOpenWriter(t, dir, options(100*second))
+	mustAppend(t, w, l.batch(conns))
+	tape := mustOpenTape(t, dir)
+	long := 0
+	s := &scanning{from: -1 << 63, to: 1<<63 - 1, connection: func(_, _, _, _ int64) error { return nil },
+		fn: func(int64, []byte) error { long++; return nil }}
+	if err := tape.segs[0].tables.scan(t.Context(), "connection", s); err != nil || long > 100 {
+		t.Errorf("%d of 5000 were read the long way: %v", long, err)
+	}
 }
