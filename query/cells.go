@@ -91,7 +91,7 @@ LEFT JOIN %[1]s.endpoint l ON l.id = NULL LEFT JOIN %[1]s.repeat r ON r.id = NUL
 }
 
 // mostPlaced is how many endpoints are looked up one by one before all are read.
-const mostPlaced = 500
+const mostPlaced = 3000
 
 // endpoints reads those of these ids, and maybe others. The address is good until fn
 // returns.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/conntape/conntape/store/posting"
 	"zombiezen.com/go/sqlite"
@@ -32,7 +33,7 @@ func (p *Planned) chooser(ctx context.Context) (chooser, error) {
 		return chooseIndicator(string(p.request.Params["indicator"].Bytes)), nil
 	case "process":
 		var err error
-		p.family, err = family(ctx, p.main, p.request.Params["process"].Int)
+		p.family, err = family(ctx, p.sources, p.request.Params["process"].Int)
 		return chooseProcesses(p.family), err
 	case "processes":
 		processes := make(map[int64]bool)
@@ -128,16 +129,33 @@ func chooseProcesses(processes map[int64]bool) chooser {
 }
 
 // family returns a process, named by its pid or id, and its ancestors and descendants.
-func family(ctx context.Context, conn *sqlite.Conn, process int64) (map[int64]bool, error) {
-	children, parents, pids := make(map[int64][]int64), make(map[int64]int64), make(map[int64]int64)
-	err := each(ctx, conn, `SELECT DISTINCT process_id, parent_id, pid FROM processes`, func(row []Value) {
-		id := row[0].Int
-		pids[id] = row[2].Int
-		if row[1].Kind == Integer {
-			parents[id] = row[1].Int
-			children[row[1].Int] = append(children[row[1].Int], id)
-		}
+func family(ctx context.Context, sources []Source, process int64) (map[int64]bool, error) {
+	type relative struct {
+		parent, pid int64
+		isChild     bool
+	}
+	var mu sync.Mutex
+	all := make(map[int64]relative)
+	var segments []*segmentSource
+	for _, source := range sources {
+		segments = append(segments, &segmentSource{Source: source})
+	}
+	err := inParallel(ctx, segments, func(ctx context.Context, _ int, s *segmentSource) error {
+		return scan(ctx, s.Conn, `SELECT id, tgid, parent FROM `+s.Schema+`.process`, func(row *sqlite.Stmt) {
+			mu.Lock()
+			defer mu.Unlock()
+			id, isChild := row.ColumnInt64(0), row.ColumnType(2) == sqlite.TypeInteger
+			if isChild || !all[id].isChild {
+				all[id] = relative{row.ColumnInt64(2), row.ColumnInt64(1), isChild}
+			}
+		})
 	})
+	children := make(map[int64][]int64)
+	for id, r := range all {
+		if r.isChild {
+			children[r.parent] = append(children[r.parent], id)
+		}
+	}
 	members := make(map[int64]bool)
 	var down func(int64)
 	down = func(id int64) {
@@ -150,8 +168,8 @@ func family(ctx context.Context, conn *sqlite.Conn, process int64) (map[int64]bo
 		}
 	}
 	var origins []int64
-	for id, pid := range pids {
-		if pid == process || id == process {
+	for id, r := range all {
+		if r.pid == process || id == process {
 			origins = append(origins, id)
 		}
 	}
@@ -159,8 +177,8 @@ func family(ctx context.Context, conn *sqlite.Conn, process int64) (map[int64]bo
 		down(origin)
 	}
 	for _, origin := range origins {
-		for id, ok := parents[origin]; ok && !members[id]; id, ok = parents[id] {
-			members[id] = true
+		for r := all[origin]; r.isChild && !members[r.parent]; r = all[r.parent] {
+			members[r.parent] = true
 		}
 	}
 	return members, err
@@ -172,23 +190,23 @@ const mostListed = 4000
 
 // chosen reads the contacts of a selection.
 func (s *segmentSource) chosen(ctx context.Context, sel *selection, from, to int64, reader contactReader) error {
-	where, spans, err := s.number(ctx, sel, from, to)
+	remotes, spans, err := s.number(ctx, sel, from, to)
 	switch {
 	case err != nil || from >= to:
 		return err
 	case s.sealed:
-		return s.posted(ctx, where, from, to, reader)
+		return s.posted(ctx, remotes, from, to, reader)
 	}
 	return s.sorted(ctx, spans, reader)
 }
 
-// number numbers what a selection is about, and returns where the contacts are: a
-// condition on the postings of a sealed segment, or the connections of another.
-func (s *segmentSource) number(ctx context.Context, sel *selection, from, to int64) (where string, spans []idSpan, err error) {
-	remotes := sel.remotes
+// number numbers what a selection is about, and returns where the contacts are: at
+// which endpoints of a sealed segment, nil: at any, or at which connections of another.
+func (s *segmentSource) number(ctx context.Context, sel *selection, from, to int64) (remotes []int64, spans []idSpan, err error) {
+	remotes = sel.remotes
 	if remotes == nil && sel.tasks != nil && s.sealed {
 		if remotes, err = s.reached(ctx, sel.tasks); err != nil {
-			return "", nil, err
+			return nil, nil, err
 		}
 	}
 	shapes := `SELECT id FROM ` + s.Schema + `.shape`
@@ -205,18 +223,16 @@ func (s *segmentSource) number(ctx context.Context, sel *selection, from, to int
 		}
 		if of.ids == nil {
 			if err := scan(ctx, s.Conn, of.all, func(row *sqlite.Stmt) { of.numbers.add(row.ColumnInt64(0)) }); err != nil {
-				return "", nil, err
+				return nil, nil, err
 			}
 		}
 	}
 	if !s.sealed {
 		spans, err = s.spans(ctx, sel, from, to)
-		return "", spans, err
+		return nil, spans, err
 	}
-	if remotes != nil && len(remotes) <= mostListed {
-		where = ` AND remote IN (` + joinInts(remotes) + `)`
-	}
-	return where, nil, nil
+	slices.Sort(remotes)
+	return remotes, nil, nil
 }
 
 // reached returns the endpoints that tasks connected to.

@@ -120,13 +120,13 @@ func (t *contactTable) read() error {
 		if from >= to {
 			return nil
 		}
-		where, spans, err := s.number(ctx, s.about, from, to)
+		remotes, spans, err := s.number(ctx, s.about, from, to)
 		if err != nil {
 			return err
 		}
 		m := &contactMerger{ctx: t.ctx, table: t, segment: s, how: make(map[uint64]int32)}
 		if s.sealed {
-			return s.posted(ctx, where, from, to, m)
+			return s.posted(ctx, remotes, from, to, m)
 		}
 		m.waits = true
 		behind.add(m)

@@ -113,41 +113,19 @@ func (r *reading) contacts(ctx context.Context, newReader func() contactReader) 
 func (s *segmentSource) contacts(ctx context.Context, from, to int64, reader contactReader) error {
 	from, to = max(from, s.first), min(to, s.last+1) // postings may lie
 	if s.sealed {
-		return s.posted(ctx, "", from, to, reader)
+		return s.posted(ctx, nil, from, to, reader)
 	}
 	return s.sorted(ctx, []idSpan{{from, to}}, reader)
 }
 
-// posted reads those of a sealed segment, of the postings that a condition is true of.
-func (s *segmentSource) posted(ctx context.Context, where string, from, to int64, reader contactReader) error {
+// posted reads those of a sealed segment, of some endpoints, ascending, or nil: of all.
+func (s *segmentSource) posted(ctx context.Context, remotes []int64, from, to int64, reader contactReader) error {
 	reader.begin(s, from, to-1)
-	err := s.postings(ctx, where, from, to, func(remote int64, list func() []byte) error { return s.unpack(remote, list, from, to, reader) })
+	err := s.tape.ScanPostings(ctx, s.index, remotes, from, to, func(remote int64, list []byte) error { return s.unpack(remote, list, from, to, reader) })
 	if err != nil {
 		return err
 	}
 	return reader.end(s)
-}
-
-// postings reads the lists of a sealed segment that touch the ids. A list is valid until
-// the next.
-func (s *segmentSource) postings(ctx context.Context, where string, from, to int64, take func(remote int64, list func() []byte) error) error {
-	sql := fmt.Sprintf(`SELECT remote, list FROM %s.posting WHERE first_ns < %d AND last_ns >= %d%s`, s.Schema, to, from, where)
-	var list []byte
-	var failed error
-	err := scan(ctx, s.Conn, sql, func(row *sqlite.Stmt) {
-		if failed != nil {
-			return
-		}
-		failed = take(row.ColumnInt64(0), func() []byte {
-			list = slices.Grow(list[:0], row.ColumnLen(1))
-			list = list[:row.ColumnBytes(1, list[:cap(list)])]
-			return list
-		})
-	})
-	if err == nil {
-		err = failed
-	}
-	return err
 }
 
 // scratch returns room for the connections of a list, the same again and again.
@@ -159,13 +137,13 @@ func (s *segmentSource) scratch() (ids, counts []int64) {
 }
 
 // unpack hands over the contacts of a list.
-func (s *segmentSource) unpack(remote int64, list func() []byte, from, to int64, reader contactReader) error {
+func (s *segmentSource) unpack(remote int64, list []byte, from, to int64, reader contactReader) error {
 	c := &s.contact
 	c.remote, c.remoteID = s.remotes.of(remote), remote
 	if c.remote < 0 {
 		return nil
 	}
-	groups := posting.NewReader(list())
+	groups := posting.NewReader(list)
 	ids, counts := s.scratch()
 	for groups.Next() {
 		c.taskID, c.shapeID = groups.Task, groups.Shape

@@ -64,7 +64,7 @@ func (t *Tape) ScanConnections(ctx context.Context, segment int, from, to int64,
 		}
 		return fn(id, task, remote, shape)
 	}}
-	return t.scan(ctx, segment, "connection", s)
+	return t.scan(ctx, segment, "connection", s, s.page)
 }
 
 // ScanEndpoints reads the endpoints of a segment, in the order of their ids. The address is good until fn returns.
@@ -76,12 +76,12 @@ func (t *Tape) ScanEndpoints(ctx context.Context, segment int, fn func(id, famil
 		}
 		return fn(id, family, address, port)
 	}}
-	return t.scan(ctx, segment, "endpoint", s)
+	return t.scan(ctx, segment, "endpoint", s, s.page)
 }
 
-func (t *Tape) scan(ctx context.Context, segment int, table string, s *scanning) error {
+func (t *Tape) scan(ctx context.Context, segment int, table string, s *scanning, page func(n uint32, depth int) error) error {
 	seg := t.segs[segment]
-	if err := seg.tables.scan(ctx, table, s); err != nil {
+	if err := seg.tables.scan(ctx, table, s, page); err != nil {
 		return &Error{Op: "read segment", Path: seg.info.Path, Err: err, Hint: hintFor(err)}
 	}
 	return nil
@@ -104,7 +104,7 @@ type scanning struct {
 	first, got uint32 // the pages in it
 }
 
-func (t *tableFile) scan(ctx context.Context, table string, s *scanning) error {
+func (t *tableFile) scan(ctx context.Context, table string, s *scanning, page func(n uint32, depth int) error) error {
 	if s.from >= s.to {
 		return nil
 	}
@@ -116,7 +116,7 @@ func (t *tableFile) scan(ctx context.Context, table string, s *scanning) error {
 	if size := binary.BigEndian.Uint16(header[16:]); size != pageSize {
 		return fmt.Errorf("%w: pages of %d bytes", ErrDamaged, size)
 	}
-	return s.page(t.roots[table], 1)
+	return page(t.roots[table], 1)
 }
 
 // read returns a page, which is good until the next is read.
@@ -125,7 +125,11 @@ func (s *scanning) read(n uint32) ([]byte, error) {
 		return nil, fmt.Errorf("%w: no page %d", ErrDamaged, n)
 	}
 	if n < s.first || n-s.first >= s.got {
-		got, err := s.file.ReadAt(s.ahead[:], int64(n-1)*pageSize)
+		ahead := s.ahead[:pageSize]
+		if n == s.first+s.got {
+			ahead = s.ahead[:] // it goes on, and may go on
+		}
+		got, err := s.file.ReadAt(ahead, int64(n-1)*pageSize)
 		if err != nil && err != io.EOF {
 			return nil, err
 		}
@@ -137,15 +141,20 @@ func (s *scanning) read(n uint32) ([]byte, error) {
 	return s.ahead[at : at+pageSize], nil
 }
 
-// page reads the rows below a page.
-func (s *scanning) page(n uint32, depth int) error {
+// enter reads a page of a b-tree.
+func (s *scanning) enter(n uint32) ([]byte, error) {
 	if s.ctx.Err() != nil {
-		return context.Cause(s.ctx)
+		return nil, context.Cause(s.ctx)
 	}
 	if s.seen++; s.seen > s.pages {
-		return fmt.Errorf("%w: its pages lead back to each other", ErrDamaged)
+		return nil, fmt.Errorf("%w: its pages lead back to each other", ErrDamaged)
 	}
-	page, err := s.read(n)
+	return s.read(n)
+}
+
+// page reads the rows below a page.
+func (s *scanning) page(n uint32, depth int) error {
+	page, err := s.enter(n)
 	if err != nil {
 		return err
 	}

@@ -248,7 +248,7 @@ func scanBothWays(t *testing.T, ctx context.Context, c *tableFile, table string)
 		if i == 1 {
 			s.connection = take
 		}
-		errs[i] = c.scan(ctx, table, s)
+		errs[i] = c.scan(ctx, table, s, s.page)
 	}
 	if !slices.Equal(ways[0], ways[1]) || fmt.Sprint(errs[0]) != fmt.Sprint(errs[1]) {
 		t.Errorf("%d rows, %v; fast %d rows, %v", len(ways[0]), errs[0], len(ways[1]), errs[1])
@@ -305,7 +305,7 @@ func TestFastConnection(t *testing.T) {
 	long := 0
 	s := &scanning{from: -1 << 63, to: 1<<63 - 1, connection: func(_, _, _, _ int64) error { return nil },
 		fn: func(int64, []byte) error { long++; return nil }}
-	if err := tape.segs[0].tables.scan(t.Context(), "connection", s); err != nil || long > 100 {
+	if err := tape.segs[0].tables.scan(t.Context(), "connection", s, s.page); err != nil || long > 100 {
 		t.Errorf("%d of 5000 were read the long way: %v", long, err)
 	}
 }

@@ -79,6 +79,7 @@ func (h *host) answer(c *cli.Context, q question, r query.Request) error {
 func (h *host) answerWith(q question, ask func(*store.Tape, query.RowWriter) (query.Result, error)) (query.Result, error) {
 	var result query.Result
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(min(answerMemory, debug.SetMemoryLimit(-1))))
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	tape, err := store.OpenTape(q.dir)
 	if err != nil {
 		return result, err
@@ -116,8 +117,8 @@ func (h *host) answerWith(q question, ask func(*store.Tape, query.RowWriter) (qu
 	return result, nil
 }
 
-// answerMemory is what Go's heap may take before its garbage is collected more often. What SQLite takes is not in it.
-const answerMemory = 72 << 20
+// answerMemory is what Go may take before garbage is collected: an answer is over soon. What SQLite takes is not in it.
+const answerMemory = 88 << 20
 
 // closing says on stderr how the answer ended and what it covers.
 func (h *host) closing(q question, coverage *query.Coverage, result query.Result) {

@@ -39,6 +39,9 @@ member AS (
   UNION ALL
   SELECT origin, process_id, level, place FROM down
 ),
+shown AS (
+  SELECT origin, process_id, level, place, replace(hex(zeroblob(level - min(level) OVER (PARTITION BY origin))), '00', '  ') AS indent FROM member
+),
 connected AS (
   SELECT
     process_id, min(time_ns) AS first_ns, min(time) AS first_time, sum(count) AS n,
@@ -55,7 +58,7 @@ connected AS (
 )
 SELECT
   CASE WHEN level < 0 THEN 'ancestor' WHEN level = 0 THEN 'itself' ELSE 'descendant' END AS relation,
-  replace(hex(zeroblob(level - min(level) OVER (PARTITION BY origin))), '00', '  ') || comm || '(' || pid || ')' AS process,
+  indent || comm || '(' || pid || ')' AS process,
   start_time,
   user,
   cmdline,
@@ -64,7 +67,7 @@ SELECT
   n,
   first_time,
   process_id
-FROM member
+FROM shown
 JOIN known USING (process_id)
 LEFT JOIN connected USING (process_id)
 ORDER BY origin, place, level, first_ns, remote
