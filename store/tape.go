@@ -228,6 +228,9 @@ func (t *Tape) attach() (err error) {
 			return err
 		}
 		if seg.tables, err = openTables(t.conn, seg.schema, seg.file); err != nil {
+			if !isThere(seg.file) {
+				err = errVanished
+			}
 			return fmt.Errorf("open %s: %w", filepath.Base(seg.info.Path), err)
 		}
 		schema, err := expectedSchema(seg.info.SchemaVersion)
