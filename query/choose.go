@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/posting"
 	"zombiezen.com/go/sqlite"
 )
@@ -228,11 +229,27 @@ func (s *segmentSource) number(ctx context.Context, sel *selection, from, to int
 		}
 	}
 	if !s.sealed {
+		s.wanted = store.Wanted{Tasks: bitmap(sel.tasks), Remotes: bitmap(sel.remotes)}
 		spans, err = s.spans(ctx, sel, from, to)
 		return nil, spans, err
 	}
 	slices.Sort(remotes)
 	return remotes, nil, nil
+}
+
+// highestID is up to which id it is said of each in a bitmap. Those of an honest segment are far below.
+const highestID = 1 << 22
+
+// bitmap says of each id up to the highest whether it is in a list; nil where there is no list, or one with other ids.
+func bitmap(ids []int64) []bool {
+	if len(ids) == 0 || slices.Min(ids) < 0 || slices.Max(ids) > highestID {
+		return nil
+	}
+	has := make([]bool, slices.Max(ids)+1)
+	for _, id := range ids {
+		has[id] = true
+	}
+	return has
 }
 
 // reached returns the endpoints that tasks connected to.

@@ -244,7 +244,7 @@ func (s *segmentSource) sorted(ctx context.Context, spans []idSpan, reader conta
 				return s.flush(b, reader)
 			}
 			for _, span := range spans {
-				errs[i] = s.tape.ScanConnections(ctx, s.index, span.from, span.to, func(id, task, remote, shape int64) error {
+				errs[i] = s.tape.ScanConnections(ctx, s.index, span.from, span.to, s.wanted, func(id, task, remote, shape int64) error {
 					s.addRow(b, id, task, remote, shape)
 					if len(b.ids) == mostSorted {
 						return hand()

@@ -79,7 +79,8 @@ type segmentSource struct {
 	place                  []int32 // of the tape, by number of the remote
 	shape                  []shape
 
-	about *selection // of a question that is about some of it
+	about  *selection   // of a question that is about some of it
+	wanted store.Wanted // of connections that are read row by row
 
 	contact     contact // that was unpacked last, and room for it
 	ids, counts []int64

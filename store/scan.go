@@ -53,11 +53,14 @@ func openTables(conn *sqlite.Conn, schema, path string) (*tableFile, error) {
 	return t, nil
 }
 
+// Wanted says by their ids which tasks and endpoints connections are wanted of; nil: of any.
+type Wanted struct{ Tasks, Remotes []bool }
+
 // ScanConnections reads the connections of a segment, by its place among Segments, whose id is not below from and below
-// to, in the order of their ids. It ends with the first error of fn, which is given the ids of the row and of what it
-// refers to.
-func (t *Tape) ScanConnections(ctx context.Context, segment int, from, to int64, fn func(id, task, remote, shape int64) error) error {
-	s := &scanning{from: from, to: to, connection: fn, fn: func(id int64, row []byte) error {
+// to, in the order of their ids: those that are wanted, and maybe others. It ends with the first error of fn, which is
+// given the ids of the row and of what it refers to.
+func (t *Tape) ScanConnections(ctx context.Context, segment int, from, to int64, wanted Wanted, fn func(id, task, remote, shape int64) error) error {
+	s := &scanning{from: from, to: to, wanted: wanted, connection: fn, fn: func(id int64, row []byte) error {
 		task, remote, shape, ok := references(row)
 		if !ok {
 			return fmt.Errorf("%w: connection %d", ErrDamaged, id)
@@ -93,8 +96,9 @@ type scanning struct {
 	ctx      context.Context
 	from, to int64
 	fn       func(id int64, row []byte) error
-	// What is done with a connection that can be read fast; nil: none can.
+	// What is done with a connection that can be read fast, and which ones are passed over; nil: none can.
 	connection func(id, task, remote, shape int64) error
+	wanted     Wanted
 
 	last  int64 // id of the row before
 	begun bool
@@ -199,6 +203,9 @@ func (s *scanning) leaf(n uint32, page []byte) error {
 	for i := range count {
 		at := int(binary.BigEndian.Uint16(page[8+2*i:]))
 		if s.connection != nil {
+			if s.wanted.passesOver(page, at) {
+				continue
+			}
 			id, task, remote, shape, ok := connectionAt(page, at)
 			if ok && id >= s.to {
 				return nil
@@ -292,6 +299,27 @@ func connectionAt(page []byte, at int) (id, task, remote, shape int64, ok bool) 
 	shape, body = c.read(cell, body)
 	ok = a.valid && b.valid && c.valid && cell[record+2]|cell[record+3]|cell[record+4] < 16 && body <= record+length
 	return nineBytes(x, cell[record-1]), task, remote, shape, ok
+}
+
+// passesOver reports whether nobody wants the connection at an offset of a page. False: somebody does, or it is of no form
+// that is read fast.
+func (w *Wanted) passesOver(page []byte, at int) bool {
+	const record = 1 + 9
+	const most = record + connectionHeader + 2*8
+	if w.Tasks == nil && w.Remotes == nil || at < 0 || at+most > len(page) {
+		return false
+	}
+	cell := page[at : at+most]
+	a, b := cell[record+2], cell[record+3]
+	if cell[0] >= 0x80 || cell[8] < 0x80 || cell[record] != connectionHeader || a|b >= 16 || !numberKinds[a].valid || !numberKinds[b].valid {
+		return false
+	}
+	task, body := numberKinds[a].read(cell, record+connectionHeader)
+	if w.Tasks != nil && (uint64(task) >= uint64(len(w.Tasks)) || !w.Tasks[task]) {
+		return true
+	}
+	remote, _ := numberKinds[b].read(cell, body)
+	return w.Remotes != nil && (uint64(remote) >= uint64(len(w.Remotes)) || !w.Remotes[remote])
 }
 
 // numberKind says how an integer of a serial type is read from eight bytes that begin with its own.

@@ -17,7 +17,7 @@ import (
 func scanned(t *testing.T, tape *Tape, from, to int64) []string {
 	t.Helper()
 	var got []string
-	err := tape.ScanConnections(t.Context(), len(tape.segs)-1, from, to, func(id, task, remote, shape int64) error {
+	err := tape.ScanConnections(t.Context(), len(tape.segs)-1, from, to, Wanted{}, func(id, task, remote, shape int64) error {
 		got = append(got, fmt.Sprintf("%d|%d|%d|%d", id, task, remote, shape))
 		return nil
 	})
@@ -71,6 +71,47 @@ func TestScanReadsLikeSQLite(t *testing.T) {
 	}
 }
 
+// Of what is wanted nothing is passed over, and of the rest nearly all is.
+func TestScanOfWanted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	w := mustOpenWriter(t, dir, options(100*second))
+	l := newLoad(300, 700)
+	conns := make([]Connection, 20_000)
+	l.fill(conns)
+	mustAppend(t, w, l.batch(conns))
+	mustClose(t, w, l.boot+second)
+	tape := mustOpenTape(t, dir)
+	lists := func(n int) []bool {
+		has := make([]bool, n)
+		for i := range has {
+			has[i] = rand.IntN(10) == 0
+		}
+		return has
+	}
+	for _, wanted := range []Wanted{{}, {Tasks: lists(250)}, {Remotes: lists(600)}, {Tasks: lists(301), Remotes: lists(701)}, {Tasks: []bool{}}} {
+		has := func(list []bool, id int64) bool { return list == nil || id < int64(len(list)) && list[id] }
+		read, want := 0, 0
+		err := tape.ScanConnections(t.Context(), 0, -1<<63, 1<<63-1, wanted, func(_, task, remote, _ int64) error {
+			read++
+			if has(wanted.Tasks, task) && has(wanted.Remotes, remote) {
+				want++
+			}
+			return nil
+		})
+		all := 0
+		for _, row := range rows(t, tape.Conn(), "SELECT task, remote FROM s1.connection") {
+			var task, remote int64
+			fmt.Sscanf(row, "%d|%d", &task, &remote)
+			if has(wanted.Tasks, task) && has(wanted.Remotes, remote) {
+				all++
+			}
+		}
+		if err != nil || want != all || read > want+20_000/50 || wanted.Tasks == nil && all == 0 {
+			t.Errorf("%d and %d: %d read, %d of them wanted, want %d: %v", len(wanted.Tasks), len(wanted.Remotes), read, want, all, err)
+		}
+	}
+}
+
 // An address that is longer than a page, which no recorder writes, is read whole.
 func TestScanOfLongRows(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tape")
@@ -109,12 +150,12 @@ func TestScanEnds(t *testing.T) {
 		}
 		return nil
 	}
-	if err := tape.ScanConnections(t.Context(), 0, 0, 1<<63-1, count); !errors.Is(err, enough) || read != 10 {
+	if err := tape.ScanConnections(t.Context(), 0, 0, 1<<63-1, Wanted{}, count); !errors.Is(err, enough) || read != 10 {
 		t.Errorf("%v after %d rows", err, read)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(enough)
-	if err := tape.ScanConnections(ctx, 0, 0, 1<<63-1, count); !errors.Is(err, enough) || read != 10 {
+	if err := tape.ScanConnections(ctx, 0, 0, 1<<63-1, Wanted{}, count); !errors.Is(err, enough) || read != 10 {
 		t.Errorf("%v after %d rows", err, read)
 	}
 }
@@ -249,6 +290,10 @@ func scanBothWays(t *testing.T, ctx context.Context, c *tableFile, table string)
 			s.connection = take
 		}
 		errs[i] = c.scan(ctx, table, s, s.page)
+	}
+	nobody := &scanning{from: -1 << 63, to: 1<<63 - 1, wanted: Wanted{Tasks: []bool{}}, connection: func(_, _, _, _ int64) error { return nil }, fn: func(int64, []byte) error { return nil }}
+	if err := c.scan(ctx, table, nobody, nobody.page); err != nil && errs[0] == nil {
+		t.Errorf("what nobody wants: %v", err)
 	}
 	if !slices.Equal(ways[0], ways[1]) || fmt.Sprint(errs[0]) != fmt.Sprint(errs[1]) {
 		t.Errorf("%d rows, %v; fast %d rows, %v", len(ways[0]), errs[0], len(ways[1]), errs[1])
