@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -78,10 +77,14 @@ func openTape(path, abs string) (*Tape, error) {
 	// Once attached the copies are held by their descriptors alone, so that even
 	// a reader that is killed leaves nothing in the temporary directory.
 	defer os.RemoveAll(copies)
-	if err := t.prepare(names, copies); err != nil {
+	ahead := begin(names[max(0, len(names)-maxAttached):], copies)
+	err = t.prepare(names, copies, ahead.ready)
+	begun := ahead.wait()
+	if err != nil {
+		begun.close()
 		return nil, err
 	}
-	if err := t.attach(); err != nil {
+	if err := t.attach(begun); err != nil {
 		t.Close()
 		return nil, &Error{Op: "open tape", Path: path, Err: err, Hint: hintFor(err)}
 	}
@@ -126,10 +129,8 @@ func (t *Tape) find(path string) ([]string, error) {
 // prepare copies, checks and describes segments, newest first, until as many are
 // ready as can be attached. In a directory a segment that cannot be read is left
 // out; when none is left, its error is returned.
-func (t *Tape) prepare(names []string, copies string) error {
+func (t *Tape) prepare(names []string, copies string, ready map[string]func() (*openSegment, error)) error {
 	var next *openSegment
-	ready, wait := prepareAhead(names[max(0, len(names)-maxAttached):], copies)
-	defer wait()
 	for i := len(names) - 1; i >= 0; i-- {
 		if len(t.segs) == maxAttached {
 			t.leftOut = append(t.leftOut, LeftOut{Path: names[i],
@@ -160,31 +161,7 @@ func (t *Tape) prepare(names []string, copies string) error {
 	if len(t.segs) == 0 {
 		return t.leftOut[0].Err
 	}
-	for i, seg := range t.segs {
-		seg.schema = fmt.Sprintf("s%d", i+1)
-	}
 	return nil
-}
-
-// prepareAhead prepares segments from the other end meanwhile: those that need no copy,
-// whose commits all count. wait waits until nothing is done any more.
-func prepareAhead(names []string, copies string) (ready map[string]func() (*openSegment, error), wait func()) {
-	ready = map[string]func() (*openSegment, error){}
-	done := make(chan struct{})
-	var order []func() (*openSegment, error)
-	for _, name := range names {
-		if !needsSnapshot(name) {
-			ready[name] = sync.OnceValues(func() (*openSegment, error) { return prepareSegment(name, copies, -1) })
-			order = append(order, ready[name])
-		}
-	}
-	go func() {
-		defer close(done)
-		for _, prepare := range order {
-			prepare() // whoever needs it gets the error too
-		}
-	}()
-	return ready, func() { <-done }
 }
 
 // unborn reports whether a file has the mode with which a recorder begins one.
@@ -217,35 +194,24 @@ func prepareSegment(path, copies string, limit int64) (*openSegment, error) {
 	return seg, nil
 }
 
-// attach opens the connection, with every segment and the public views.
-func (t *Tape) attach() (err error) {
-	if t.conn, err = openReader(); err != nil {
-		return err
+// attach makes the connection, with every segment and the public views, of one that was
+// begun or of a new one.
+func (t *Tape) attach(a *attaching) (err error) {
+	if !a.fits(t.segs) {
+		a.close()
+		if a, err = newAttaching(len(t.segs)); err != nil {
+			return err
+		}
 	}
-	var schemas []map[string]string
-	for _, seg := range t.segs {
-		if err := seg.attach(t.conn); err != nil {
+	t.conn = a.conn
+	for _, seg := range t.segs[len(a.segs):] {
+		if err := a.add(seg); err != nil {
 			return err
 		}
-		if seg.tables, err = openTables(t.conn, seg.schema, seg.file); err != nil {
-			if !isThere(seg.file) {
-				err = errVanished
-			}
-			return fmt.Errorf("open %s: %w", filepath.Base(seg.info.Path), err)
-		}
-		schema, err := expectedSchema(seg.info.SchemaVersion)
-		if err != nil {
-			return err
-		}
-		schemas = append(schemas, schema)
 	}
 	for _, name := range publicViews {
-		view, err := tempView(name, schemas, t.segs, "")
-		if err != nil {
+		if err := a.view(name); err != nil {
 			return err
-		}
-		if err := execOn(t.conn, nil, view); err != nil {
-			return fmt.Errorf("make view %s: %w", name, err)
 		}
 	}
 	return harden(t.conn)
