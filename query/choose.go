@@ -234,6 +234,9 @@ func (s *segmentSource) number(ctx context.Context, sel *selection, from, to int
 		return nil, spans, err
 	}
 	slices.Sort(remotes)
+	if len(sel.tasks) > 0 {
+		s.lastTask = slices.Max(sel.tasks)
+	}
 	return remotes, nil, nil
 }
 

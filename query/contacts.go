@@ -146,6 +146,9 @@ func (s *segmentSource) unpack(remote int64, list []byte, from, to int64, reader
 	groups := posting.NewReader(list)
 	ids, counts := s.scratch()
 	for groups.Next() {
+		if groups.Task > s.lastTask {
+			break // they ascend
+		}
 		c.taskID, c.shapeID = groups.Task, groups.Shape
 		c.task, c.shape = s.tasks.of(groups.Task), s.shapes.of(groups.Shape)
 		if c.task < 0 || c.shape < 0 {

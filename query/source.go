@@ -79,8 +79,9 @@ type segmentSource struct {
 	place                  []int32 // of the tape, by number of the remote
 	shape                  []shape
 
-	about  *selection   // of a question that is about some of it
-	wanted store.Wanted // of connections that are read row by row
+	about    *selection   // of a question that is about some of it
+	wanted   store.Wanted // of connections that are read row by row
+	lastTask int64        // that contacts are wanted of, and never: any
 
 	contact     contact // that was unpacked last, and room for it
 	ids, counts []int64
@@ -108,7 +109,7 @@ func (s *segmentSource) describe(ctx context.Context) (err error) {
 	}
 	ends := `SELECT coalesce(min(id), 0), coalesce((SELECT max(id) FROM ` + s.Schema + `.connection), -1) FROM ` + s.Schema + `.connection`
 	err = scan(ctx, s.Conn, ends, func(row *sqlite.Stmt) { s.first, s.last = row.ColumnInt64(0), row.ColumnInt64(1) })
-	s.steady = true
+	s.steady, s.lastTask = true, never
 	return errors.Join(err, scan(ctx, s.Conn, `SELECT id, offset_ns FROM `+s.Schema+`.clock ORDER BY id`, func(row *sqlite.Stmt) {
 		from, offset := row.ColumnInt64(0), row.ColumnInt64(1)
 		if n := len(s.clock); n > 0 && s.clock[n-1].offset > offset {

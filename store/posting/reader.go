@@ -1,6 +1,10 @@
 package posting
 
-import "errors"
+import (
+	"encoding/binary"
+	"errors"
+	"math/bits"
+)
 
 // ErrCorrupt says that a list is not what a builder makes.
 var ErrCorrupt = errors.New("posting is corrupt")
@@ -97,6 +101,9 @@ func (r *Reader) skip() {
 		numbers-- // the first is in the head
 	}
 	i := 0
+	for ; numbers > 8 && i+8 <= len(r.rest); i += 8 { // as many end in eight bytes as have no highest bit
+		numbers -= int64(bits.OnesCount64(^binary.LittleEndian.Uint64(r.rest[i:]) & 0x8080808080808080))
+	}
 	for ; numbers > 0 && i < len(r.rest); i++ {
 		if r.rest[i] < 0x80 {
 			numbers--
