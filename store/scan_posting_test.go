@@ -12,11 +12,11 @@ import (
 )
 
 // sealedLoad writes a tape whose first segment is sealed, and opens it.
-func sealedLoad(t *testing.T, connections int) (tape *Tape, dir string) {
+func sealedLoad(t *testing.T, connections, endpoints int) (tape *Tape, dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	w := mustOpenWriter(t, dir, options(100*second))
-	l := newLoad(300, 2000)
+	l := newLoad(300, endpoints)
 	w.now = func(string) (Anchor, error) { return at(l.boot), nil }
 	conns := make([]Connection, connections)
 	l.fill(conns)
@@ -52,8 +52,9 @@ func postingRows(t *testing.T, tape *Tape, remotes []int64, from, to int64) (got
 // ScanPostings reads what SQLite reads, of a table of one page and of one with branches, of all endpoints or of some.
 func TestScanPostingsReadsLikeSQLite(t *testing.T) {
 	const lowest, highest = -1 << 63, 1<<63 - 1
-	for _, n := range []int{3, 500, 60_000} {
-		tape, _ := sealedLoad(t, n)
+	for _, c := range []struct{ connections, endpoints int }{{3, 2000}, {500, 2000}, {60_000, 2000}, {60_000, 30}} { // of 30, each has several lists
+		n := c.connections
+		tape, _ := sealedLoad(t, n, c.endpoints)
 		got, want := postingRows(t, tape, nil, lowest, highest)
 		if !slices.Equal(got, want) || len(want) == 0 {
 			t.Fatalf("%d connections: %d lists, want %d", n, len(got), len(want))
@@ -80,7 +81,7 @@ func TestScanPostingsReadsLikeSQLite(t *testing.T) {
 
 // Postings whose bytes are anything are read to an end, in order.
 func TestScanPostingsOfDamagedTable(t *testing.T) {
-	tape, dir := sealedLoad(t, 60_000)
+	tape, dir := sealedLoad(t, 60_000, 2000)
 	c := *tape.segs[0].tables
 	root := int(c.roots["posting"]-1) * pageSize
 	whole, err := os.ReadFile(filepath.Join(dir, "00000001.db"))
