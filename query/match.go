@@ -109,6 +109,9 @@ func match(ctx context.Context, tape *store.Tape, view *knownView, set *indicato
 		delete(request.Params, "addresses")
 	}
 	result, err := Run(ctx, conn, request, m)
+	for _, contacts := range m.contacts {
+		err = contacts.explain(err)
+	}
 	if errors.Is(err, errEnough) {
 		result.Cut = rowLimitText(r.Limit)
 		err = out.End(result.Cut)
@@ -130,9 +133,11 @@ func (m *matcher) tables(ctx context.Context, tape *store.Tape, w Window) (strin
 		},
 		"by_process": chooseProcesses(processes),
 	} {
-		if _, err := newContactTable(ctx, tape.Conn(), "contact_"+name, m.view, Sources(tape), w, choose); err != nil {
+		contacts, err := newContactTable(ctx, tape.Conn(), "contact_"+name, m.view, Sources(tape), w, choose)
+		if err != nil {
 			return "", err
 		}
+		m.contacts = append(m.contacts, contacts)
 		tables = append(tables, name+" AS NOT MATERIALIZED (SELECT * FROM contact_"+name+")")
 	}
 	return "WITH " + strings.Join(tables, ",\n"), nil
@@ -148,6 +153,7 @@ type matcher struct {
 	remotes   map[string][]int64     // ids of endpoints that match, by segment
 	addresses map[string]bool        // of endpoints that match, as they are on the tape
 	processes map[int64][]processHit // by process_id
+	contacts  []*contactTable        // that it is asked over
 	out       RowWriter
 	limit     int64
 	rows      int64

@@ -16,12 +16,12 @@ import (
 // condition on what is joined to a connection is looked at only once it is joined:
 // for an address, SQLite may read every connection of a segment that has no index
 // on it yet. So the selective side is resolved first, to ids of a segment's own
-// tables, and the view is put before the question again with a condition on the
-// connections themselves, and without the segments that have none.
+// tables, and the question is asked over the contacts of those (condense.go), or over the
+// view with a condition on the connections themselves, without the segments that have none.
 //
 // This file, and those of the plans, know tables beneath the public views: those of
-// schema version 1. Where a view is not of the form that it knows it leaves the question as it is: the
-// answer is the same, later.
+// schema version 1. Where a view is not of the form that is known the question is left as it is:
+// the answer is the same, later.
 
 // narrowing is a condition on table connection, called c, for each segment by the
 // name under which it is attached. A segment that is not in it has no connection
@@ -59,20 +59,6 @@ func lastJoin(segment string) string {
 
 // apply puts the narrowed view before a question.
 func (n narrowing) apply(parts map[string]string, sql string) string {
-	return withTable(n.table(parts, "connections AS"), sql)
-}
-
-// withTable puts a common table expression before a question.
-func withTable(table, sql string) string {
-	rest := skipBlank(sql)
-	if m := withForm.FindStringSubmatch(rest); m != nil {
-		return m[1] + table + ", " + rest[len(m[0]):]
-	}
-	return "WITH " + table + "\n" + rest
-}
-
-// table returns the narrowed view as a common table expression that begins with head.
-func (n narrowing) table(parts map[string]string, head string) string {
 	var bodies []string
 	for _, segment := range sortedKeysOf(parts) {
 		condition, ok := n[segment]
@@ -91,7 +77,16 @@ func (n narrowing) table(parts map[string]string, head string) string {
 			break
 		}
 	}
-	return head + " (\n" + strings.Join(bodies, "\nUNION ALL\n") + "\n)"
+	return withTable("connections AS (\n"+strings.Join(bodies, "\nUNION ALL\n")+"\n)", sql)
+}
+
+// withTable puts a common table expression before a question.
+func withTable(table, sql string) string {
+	rest := skipBlank(sql)
+	if m := withForm.FindStringSubmatch(rest); m != nil {
+		return m[1] + table + ", " + rest[len(m[0]):]
+	}
+	return "WITH " + table + "\n" + rest
 }
 
 var withForm = regexp.MustCompile(`(?i)^(WITH\s+(?:RECURSIVE\s+)?)`)
