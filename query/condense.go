@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/conntape/conntape/store"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -357,7 +358,10 @@ func (c *contactCursor) Column(i int, _ bool) (sqlite.Value, error) {
 	case ofTask:
 		return t.tasks.cells[row.task][cell.place], nil
 	case ofRemote:
-		return t.remotes.cells[row.remote][cell.place], nil
+		if cells := t.remotes.cells[row.remote]; cell.place < len(cells) {
+			return cells[cell.place], nil
+		}
+		return sqlite.Value{}, fmt.Errorf("%w: an endpoint is there, and is not found by its id", store.ErrDamaged)
 	case ofOutcome:
 		return t.hows.cells[row.how][cell.place], nil
 	}

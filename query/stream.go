@@ -415,8 +415,11 @@ type timeText struct {
 	text   []byte
 }
 
-// of returns a time that is not before 1970, valid until the next.
+// of returns a time, valid until the next.
 func (t *timeText) of(ns int64) []byte {
+	if ns < 0 { // before 1970, as an altered tape may have it
+		return wallText(ns).Bytes
+	}
 	second, rest := ns/1_000_000_000, ns%1_000_000_000
 	if second != t.second || t.text == nil {
 		t.second, t.text = second, wallText(ns).Bytes

@@ -311,7 +311,7 @@ func (w *Wanted) passesOver(page []byte, at int) bool {
 	}
 	cell := page[at : at+most]
 	a, b := cell[record+2], cell[record+3]
-	if cell[0] >= 0x80 || cell[8] < 0x80 || cell[record] != connectionHeader || a|b >= 16 || !numberKinds[a].valid || !numberKinds[b].valid {
+	if cell[0] >= 0x80 || binary.BigEndian.Uint64(cell[1:])&allMore != allMore || cell[record] != connectionHeader || cell[record+1] != 0 || a|b >= 16 || !numberKinds[a].valid || !numberKinds[b].valid {
 		return false
 	}
 	task, body := numberKinds[a].read(cell, record+connectionHeader)

@@ -354,3 +354,25 @@ func TestFastConnection(t *testing.T) {
 		t.Errorf("%d of 5000 were read the long way: %v", long, err)
 	}
 }
+
+// What a short id moves is not taken for a connection that nobody wants.
+func TestShortIDsAreNotPassedOver(t *testing.T) {
+	nobody := Wanted{Tasks: []bool{}, Remotes: []bool{}}
+	for round := range 100_000 {
+		bytes := 1 + round%9
+		row := []byte{30}
+		for range bytes - 1 {
+			row = append(row, byte(rand.Uint32())|0x80)
+		}
+		row = append(row, byte(rand.IntN(0x80)), connectionHeader, 0)
+		for range 6 {
+			row = append(row, byte([]int{1, 2, 3, 4, 5, 6, 8, 9}[rand.IntN(8)]))
+		}
+		for range 60 {
+			row = append(row, byte(rand.Uint32()))
+		}
+		if nobody.passesOver(row, 0) != (bytes == 9) {
+			t.Fatalf("an id of %d bytes: % x", bytes, row[:20])
+		}
+	}
+}
