@@ -16,20 +16,23 @@ import (
 // knownView is the view connections, when it is of the form that is known.
 type knownView struct {
 	columns, types []string
+	parts          map[string]string            // by segment: the SELECT
 	says           map[string]map[string]string // by segment and column: the expression
 }
 
 // newKnownView takes the view apart, nil: it is of another form.
 func newKnownView(ctx context.Context, conn *sqlite.Conn) *knownView {
-	v := &knownView{says: make(map[string]map[string]string)}
+	v := &knownView{parts: viewParts(ctx, conn), says: make(map[string]map[string]string)}
+	if len(v.parts) == 0 {
+		return nil
+	}
 	err := each(ctx, conn, `SELECT name, type FROM pragma_table_info('connections')`, func(row []Value) {
 		v.columns, v.types = append(v.columns, string(row[0].Bytes)), append(v.types, string(row[1].Bytes))
 	})
-	parts := viewParts(ctx, conn)
-	if err != nil || len(parts) == 0 || len(v.columns) == 0 || len(v.columns) > 63 {
+	if err != nil || len(v.columns) == 0 || len(v.columns) > 63 {
 		return nil
 	}
-	for segment, part := range parts {
+	for segment, part := range v.parts {
 		v.says[segment] = make(map[string]string)
 		part = strings.TrimPrefix(part, "SELECT * FROM (\n")
 		selected, _, found := strings.Cut(part, "\nFROM "+segment+".connection c\n")
@@ -92,13 +95,13 @@ func (v *knownView) cells(ctx context.Context, s *segmentSource, of origin, ids 
 	})
 }
 
-// mostPlaced is how many endpoints are looked up one by one before all are read.
-const mostPlaced = 3000
+// mostListed is how many rows of a table are looked up one by one. Beyond that all are read.
+const mostListed = 4000
 
 // endpoints reads those of these ids, and maybe others. The address is good until fn
 // returns.
 func (s *segmentSource) endpoints(ctx context.Context, ids []int64, fn func(id, family int64, address []byte, port int64)) error {
-	if len(ids) > mostPlaced {
+	if len(ids) > mostListed {
 		return s.tape.ScanEndpoints(ctx, s.index, func(id, family int64, address []byte, port int64) error {
 			fn(id, family, address, port)
 			return nil

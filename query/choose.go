@@ -137,11 +137,7 @@ func family(ctx context.Context, sources []Source, process int64) (map[int64]boo
 	}
 	var mu sync.Mutex
 	all := make(map[int64]relative)
-	var segments []*segmentSource
-	for _, source := range sources {
-		segments = append(segments, &segmentSource{Source: source})
-	}
-	err := inParallel(ctx, segments, func(ctx context.Context, _ int, s *segmentSource) error {
+	err := inParallel(ctx, describable(sources), func(ctx context.Context, _ int, s *segmentSource) error {
 		return scan(ctx, s.Conn, `SELECT id, tgid, parent FROM `+s.Schema+`.process`, func(row *sqlite.Stmt) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -184,10 +180,6 @@ func family(ctx context.Context, sources []Source, process int64) (map[int64]boo
 	}
 	return members, err
 }
-
-// mostListed is how many endpoints are looked up one by one. Beyond that all postings
-// are read.
-const mostListed = 4000
 
 // chosen reads the contacts of a selection.
 func (s *segmentSource) chosen(ctx context.Context, sel *selection, from, to int64, reader contactReader) error {

@@ -43,10 +43,7 @@ type contactCell struct {
 // readable as a table of that name on a connection.
 func newContactTable(ctx context.Context, conn *sqlite.Conn, name string, view *knownView, sources []Source, w Window, choose chooser) (*contactTable, error) {
 	t := &contactTable{ctx: ctx, view: view, window: w}
-	var segments []*segmentSource
-	for _, source := range sources {
-		segments = append(segments, &segmentSource{Source: source})
-	}
+	segments := describable(sources)
 	err := inParallel(ctx, segments, func(ctx context.Context, _ int, s *segmentSource) (err error) {
 		s.about, err = choose(ctx, s)
 		return err

@@ -48,10 +48,7 @@ type reading struct {
 func (n *numbers) newReading(ctx context.Context, sources []Source, w Window, all bool) (*reading, error) {
 	r := &reading{numbers: n, byNumber: make(map[int]*segmentSource), all: all}
 	r.from, r.to = w.bounds()
-	var described []*segmentSource
-	for _, source := range sources {
-		described = append(described, &segmentSource{Source: source})
-	}
+	described := describable(sources)
 	err := inParallel(ctx, described, func(ctx context.Context, _ int, s *segmentSource) error {
 		if err := s.describe(ctx); err != nil {
 			return err

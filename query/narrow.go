@@ -120,11 +120,14 @@ func each(ctx context.Context, conn *sqlite.Conn, sql string, row func([]Value),
 // cannot make better it leaves as it is.
 func (p *Planned) narrow(ctx context.Context) (Request, error) {
 	r := p.request
-	parts := viewParts(ctx, p.main)
-	if p.canned.Narrowing == "" || parts == nil {
+	switch p.canned.Narrowing {
+	case "":
 		return r, nil
-	}
-	if p.canned.Narrowing == "newest" {
+	case "newest":
+		parts := viewParts(ctx, p.main)
+		if parts == nil {
+			return r, nil
+		}
 		n, err := narrowNewest(ctx, p.main, parts, r.Params[LimitParam].Int, p.window)
 		if err == nil && n != nil {
 			r.SQL = n.apply(parts, r.SQL)
@@ -132,8 +135,11 @@ func (p *Planned) narrow(ctx context.Context) (Request, error) {
 		return r, err
 	}
 	view := newKnownView(ctx, p.main)
+	if view == nil {
+		return r, nil
+	}
 	choose, err := p.chooser(ctx)
-	if err != nil || view == nil || choose == nil {
+	if err != nil || choose == nil {
 		return r, err
 	}
 	if p.family != nil && len(p.family) <= mostListed {

@@ -87,6 +87,15 @@ type segmentSource struct {
 	ids, counts []int64
 }
 
+// describable returns segments of which nothing is known yet.
+func describable(sources []Source) []*segmentSource {
+	var segments []*segmentSource
+	for _, source := range sources {
+		segments = append(segments, &segmentSource{Source: source})
+	}
+	return segments
+}
+
 // clockRow says that from this id on the wall clock is that much ahead.
 type clockRow struct{ from, offset int64 }
 

@@ -39,7 +39,7 @@ func asVirtual(ctx context.Context, tape *store.Tape, r Request, w Window) (stri
 	if view == nil {
 		return "", false
 	}
-	t := &virtualTable{ctx: ctx, tape: tape, sources: make(map[string]Source), parts: viewParts(ctx, conn), columns: view.columns}
+	t := &virtualTable{ctx: ctx, tape: tape, sources: make(map[string]Source), parts: view.parts, columns: view.columns}
 	t.from, t.to = w.bounds()
 	for _, s := range Sources(tape) {
 		t.sources[s.Schema] = s

@@ -20,7 +20,7 @@ const mostOnIndexPage = (pageSize-12)*64/255 - 23
 // the order of their endpoints and parts, those of the endpoints in remotes, which are ascending, or nil: of all. The list
 // is good until fn returns.
 func (t *Tape) ScanPostings(ctx context.Context, segment int, remotes []int64, from, to int64, fn func(remote int64, list []byte) error) error {
-	s := &postingScan{scanning: scanning{ctx: ctx, from: from, to: to}, remotes: remotes, all: remotes == nil, fn: fn}
+	s := &postingScan{scanning: scanning{from: from, to: to}, remotes: remotes, all: remotes == nil, fn: fn}
 	return t.scan(ctx, segment, "posting", &s.scanning, s.page)
 }
 
