@@ -203,10 +203,10 @@ func (s *scanning) leaf(n uint32, page []byte) error {
 	for i := range count {
 		at := int(binary.BigEndian.Uint16(page[8+2*i:]))
 		if s.connection != nil {
-			if s.wanted.passesOver(page, at) {
+			id, task, remote, shape, ok := connectionAt(page, at)
+			if ok && !s.wanted.has(task, remote) {
 				continue
 			}
-			id, task, remote, shape, ok := connectionAt(page, at)
 			if ok && id >= s.to {
 				return nil
 			}
@@ -301,25 +301,10 @@ func connectionAt(page []byte, at int) (id, task, remote, shape int64, ok bool) 
 	return nineBytes(x, cell[record-1]), task, remote, shape, ok
 }
 
-// passesOver reports whether nobody wants the connection at an offset of a page. False: somebody does, or it is of no form
-// that is read fast.
-func (w *Wanted) passesOver(page []byte, at int) bool {
-	const record = 1 + 9
-	const most = record + connectionHeader + 2*8
-	if w.Tasks == nil && w.Remotes == nil || at < 0 || at+most > len(page) {
-		return false
-	}
-	cell := page[at : at+most]
-	a, b := cell[record+2], cell[record+3]
-	if cell[0] >= 0x80 || binary.BigEndian.Uint64(cell[1:])&allMore != allMore || cell[record] != connectionHeader || cell[record+1] != 0 || a|b >= 16 || !numberKinds[a].valid || !numberKinds[b].valid {
-		return false
-	}
-	task, body := numberKinds[a].read(cell, record+connectionHeader)
-	if w.Tasks != nil && (uint64(task) >= uint64(len(w.Tasks)) || !w.Tasks[task]) {
-		return true
-	}
-	remote, _ := numberKinds[b].read(cell, body)
-	return w.Remotes != nil && (uint64(remote) >= uint64(len(w.Remotes)) || !w.Remotes[remote])
+// has reports whether a connection of a task to an endpoint is wanted.
+func (w *Wanted) has(task, remote int64) bool {
+	return (w.Tasks == nil || uint64(task) < uint64(len(w.Tasks)) && w.Tasks[task]) &&
+		(w.Remotes == nil || uint64(remote) < uint64(len(w.Remotes)) && w.Remotes[remote])
 }
 
 // numberKind says how an integer of a serial type is read from eight bytes that begin with its own.

@@ -99,13 +99,7 @@ func TestScanPostingsOfDamagedTable(t *testing.T) {
 				damaged[root+8+i] = byte(c.roots["posting"] >> (24 - 8*i))
 			}
 		}
-		for range rand.IntN(3000) {
-			at := rand.IntN(len(damaged))
-			if rand.IntN(3) == 0 {
-				at = root + rand.IntN(pageSize)
-			}
-			damaged[at] = byte(rand.Uint32())
-		}
+		damage(damaged, root, rand.IntN(3000))
 		if err := os.WriteFile(path, damaged, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -73,13 +73,7 @@ func TestScanReadsLikeSQLite(t *testing.T) {
 
 // Of what is wanted nothing is passed over, and of the rest nearly all is.
 func TestScanOfWanted(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "tape")
-	w := mustOpenWriter(t, dir, options(100*second))
-	l := newLoad(300, 700)
-	conns := make([]Connection, 20_000)
-	l.fill(conns)
-	mustAppend(t, w, l.batch(conns))
-	mustClose(t, w, l.boot+second)
+	dir := loaded(t, 300, 700, 20_000)
 	tape := mustOpenTape(t, dir)
 	lists := func(n int) []bool {
 		has := make([]bool, n)
@@ -112,15 +106,22 @@ func TestScanOfWanted(t *testing.T) {
 	}
 }
 
-// An address that is longer than a page, which no recorder writes, is read whole.
-func TestScanOfLongRows(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "tape")
+// loaded writes a tape of one segment that is not sealed.
+func loaded(t *testing.T, tasks, endpoints, connections int) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "tape")
 	w := mustOpenWriter(t, dir, options(100*second))
-	l := newLoad(30, 70)
-	conns := make([]Connection, 500)
+	l := newLoad(tasks, endpoints)
+	conns := make([]Connection, connections)
 	l.fill(conns)
 	mustAppend(t, w, l.batch(conns))
 	mustClose(t, w, l.boot+second)
+	return dir
+}
+
+// An address that is longer than a page, which no recorder writes, is read whole.
+func TestScanOfLongRows(t *testing.T) {
+	dir := loaded(t, 30, 70, 500)
 	alter(t, dir, 1, `UPDATE endpoint SET address = address || printf('%.*c', 37 * id * id, 'x'), raw = zeroblob(id) WHERE id % 3 = 0`)
 	tape := mustOpenTape(t, dir)
 	var got []string
@@ -162,13 +163,7 @@ func TestScanEnds(t *testing.T) {
 
 // A table whose bytes are anything is read to an end: what is no row of it, or leads nowhere or in a ring, is said.
 func TestScanOfDamagedTable(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "tape")
-	w := mustOpenWriter(t, dir, options(100*second))
-	l := newLoad(30, 70)
-	conns := make([]Connection, 60_000)
-	l.fill(conns)
-	mustAppend(t, w, l.batch(conns))
-	mustClose(t, w, l.boot+second)
+	dir := loaded(t, 30, 70, 60_000)
 	tape := mustOpenTape(t, dir)
 	c := *tape.segs[0].tables
 	first := c.roots["connection"]
@@ -196,13 +191,7 @@ func TestScanOfDamagedTable(t *testing.T) {
 		case 4: // of pages that nobody makes
 			damaged[16], damaged[17] = 2, 0
 		default:
-			for range 1 + rand.IntN(3000) {
-				at := rand.IntN(len(damaged))
-				if rand.IntN(3) == 0 {
-					at = root + rand.IntN(pageSize)
-				}
-				damaged[at] = byte(rand.Uint32())
-			}
+			damage(damaged, root, 1+rand.IntN(3000))
 		}
 		if err := os.WriteFile(path, damaged, 0o600); err != nil {
 			t.Fatal(err)
@@ -226,6 +215,17 @@ func TestScanOfDamagedTable(t *testing.T) {
 		c.file.Close()
 	}
 	t.Logf("%d of 400 rounds were said to be damaged", said)
+}
+
+// damage changes so many bytes, a third of them on the page at root.
+func damage(data []byte, root, bytes int) {
+	for range bytes {
+		at := rand.IntN(len(data))
+		if rand.IntN(3) == 0 {
+			at = root + rand.IntN(pageSize)
+		}
+		data[at] = byte(rand.Uint32())
+	}
 }
 
 // Whatever bytes a file has, reading a table of it ends, with rows in order or an error.
@@ -355,12 +355,11 @@ func TestFastConnection(t *testing.T) {
 	}
 }
 
-// What a short id moves is not taken for a connection that nobody wants.
-func TestShortIDsAreNotPassedOver(t *testing.T) {
-	nobody := Wanted{Tasks: []bool{}, Remotes: []bool{}}
+// What a short id moves is not taken for a connection, which nobody might want.
+func TestShortIDsAreNotReadFast(t *testing.T) {
 	for round := range 100_000 {
 		bytes := 1 + round%9
-		row := []byte{30}
+		row := []byte{60}
 		for range bytes - 1 {
 			row = append(row, byte(rand.Uint32())|0x80)
 		}
@@ -371,7 +370,7 @@ func TestShortIDsAreNotPassedOver(t *testing.T) {
 		for range 60 {
 			row = append(row, byte(rand.Uint32()))
 		}
-		if nobody.passesOver(row, 0) != (bytes == 9) {
+		if _, _, _, _, ok := connectionAt(row, 0); ok != (bytes == 9) {
 			t.Fatalf("an id of %d bytes: % x", bytes, row[:20])
 		}
 	}
