@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"zombiezen.com/go/sqlite"
@@ -61,36 +60,35 @@ func (v *knownView) declare(name string) string {
 	return "CREATE TABLE " + name + " (" + strings.Join(columns, ", ") + ")"
 }
 
-// cells reads columns of the view for tasks or endpoints of these ids, or for all shapes
-// as they are towards an endpoint of that id. A row is valid until the next.
-func (v *knownView) cells(ctx context.Context, s *segmentSource, of origin, ids []int64, columns []string, take func(id int64, cells []Value)) error {
+// cells reads columns of the view for tasks, endpoints or shapes of these ids; shapes as they
+// are towards an endpoint. A row is valid until the next.
+func (v *knownView) cells(ctx context.Context, s *segmentSource, of origin, ids []int64, towards int64, columns []string, take func(id int64, cells []Value)) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	tables := map[origin]string{
-		ofTask:    `t.id FROM %[1]s.task t JOIN %[1]s.process p ON p.id = t.process`,
-		ofRemote:  `e.id FROM %[1]s.endpoint e`,
-		ofOutcome: `s.id FROM %[1]s.shape s JOIN %[1]s.endpoint e`,
+	var id, from string
+	switch of {
+	case ofTask:
+		id, from = "t.id", fmt.Sprintf("%[1]s.task t JOIN %[1]s.process p ON p.id = t.process", s.Schema)
+	case ofRemote:
+		id, from = "e.id", s.Schema+".endpoint e"
+	case ofOutcome:
+		id, from = "s.id", fmt.Sprintf("%[1]s.shape s JOIN %[1]s.endpoint e ON e.id = %[2]d", s.Schema, towards)
 	}
-	id, from, _ := strings.Cut(fmt.Sprintf(tables[of], s.Schema), " FROM ")
 	says := []string{id}
 	for _, column := range columns {
 		says = append(says, v.says[s.Schema][column])
 	}
 	sql := "SELECT " + strings.Join(says, ",\n") + "\nFROM " + from
-	switch {
-	case of == ofOutcome:
-		sql += " WHERE e.id = " + strconv.FormatInt(ids[0], 10)
-	case len(ids) <= mostListed:
+	if len(ids) <= mostListed {
 		sql += " WHERE " + id + " IN (" + joinInts(ids) + ")"
 	}
 	slices.Sort(ids)
 	row := newRowReader(1 + len(columns))
 	return scan(ctx, s.Conn, sql, func(stmt *sqlite.Stmt) {
 		values := row.read(stmt)
-		id := values[0].Int
-		if _, asked := slices.BinarySearch(ids, id); asked || of == ofOutcome {
-			take(id, values[1:])
+		if _, asked := slices.BinarySearch(ids, values[0].Int); asked {
+			take(values[0].Int, values[1:])
 		}
 	})
 }

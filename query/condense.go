@@ -2,7 +2,9 @@ package query
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -122,7 +124,7 @@ func (t *contactTable) read() error {
 		if err != nil {
 			return err
 		}
-		m := &contactMerger{ctx: t.ctx, table: t, segment: s, how: make(map[uint64]int32)}
+		m := &contactMerger{ctx: t.ctx, table: t, segment: s, how: make(map[uint64]int32), families: idTable{numbers: make(map[int64]int32)}}
 		if s.sealed {
 			return s.posted(ctx, remotes, from, to, m)
 		}
@@ -167,8 +169,8 @@ type contactMerger struct {
 	waits   bool // until all is read, as SQLite is in use
 	rows    []contactRow
 
-	task, remote []int32          // numbers of the dictionaries, by number of the segment
-	families     []int64          // by number
+	task, remote []int32 // numbers of the dictionaries, by number of the segment
+	families     idTable
 	family       []int32          // of remotes: its number
 	how          map[uint64]int32 // by shape and family
 }
@@ -243,7 +245,7 @@ func (m *contactMerger) readTasks() error {
 		}
 	}
 	t, s := m.table, m.segment
-	return t.view.cells(m.ctx, s, ofTask, ids, t.columns[ofTask], func(id int64, cells []Value) {
+	return t.view.cells(m.ctx, s, ofTask, ids, 0, t.columns[ofTask], func(id int64, cells []Value) {
 		m.task[s.tasks.of(id)] = t.tasks.number(&t.mu, cells)
 	})
 }
@@ -279,17 +281,12 @@ func (m *contactMerger) readRemotes() error {
 		if m.remote[number], isNew = t.remotes.keyed(&t.mu, key); isNew {
 			fresh = append(fresh, id)
 		}
-		at := slices.Index(m.families, family)
-		if at < 0 {
-			at = len(m.families)
-			m.families = append(m.families, family)
-		}
-		m.family[number] = int32(at)
+		m.family[number] = m.families.of(family)
 	})
 	if err != nil {
 		return err
 	}
-	return t.view.cells(m.ctx, s, ofRemote, fresh, t.columns[ofRemote], func(id int64, cells []Value) {
+	return t.view.cells(m.ctx, s, ofRemote, fresh, 0, t.columns[ofRemote], func(id int64, cells []Value) {
 		t.remotes.set(&t.mu, m.remote[s.remotes.of(id)], cells)
 	})
 }
@@ -297,20 +294,20 @@ func (m *contactMerger) readRemotes() error {
 // readHows finds out how connects of shapes to families went.
 func (m *contactMerger) readHows() error {
 	t, s := m.table, m.segment
+	shapes, towards := make(map[int32][]int64), make(map[int32]int64) // by family
 	for i := range m.rows {
 		row := &m.rows[i]
-		if m.remote[row.remote] < 0 {
-			continue
-		}
 		family := m.family[row.remote]
-		if _, known := m.how[pairOf(row.shape, family)]; known {
+		if _, known := m.how[pairOf(row.shape, family)]; known || m.remote[row.remote] < 0 {
 			continue
 		}
 		m.how[pairOf(row.shape, family)] = notHere
-		err := t.view.cells(m.ctx, s, ofOutcome, []int64{s.remotes.ids[row.remote]}, t.columns[ofOutcome], func(id int64, cells []Value) {
-			if shape := s.shapes.of(id); shape >= 0 {
-				m.how[pairOf(shape, family)] = t.hows.number(&t.mu, cells)
-			}
+		shapes[family] = append(shapes[family], s.shapes.ids[row.shape])
+		towards[family] = s.remotes.ids[row.remote]
+	}
+	for family, ids := range shapes {
+		err := t.view.cells(m.ctx, s, ofOutcome, ids, towards[family], t.columns[ofOutcome], func(id int64, cells []Value) {
+			m.how[pairOf(s.shapes.of(id), family)] = t.hows.number(&t.mu, cells)
 		})
 		if err != nil {
 			return err
@@ -375,10 +372,12 @@ func (c *contactCursor) Column(i int, _ bool) (sqlite.Value, error) {
 	return sqlite.Value{}, nil // of a connection alone
 }
 
-// dictionary numbers what has cells.
+// dictionary numbers what has cells. A text is kept once, however many have it: the tasks of
+// a process have all but the name and the number of a thread in common.
 type dictionary struct {
 	numbers map[string]int32 // by key
 	cells   [][]sqlite.Value
+	texts   *names
 }
 
 // keyed returns the number of a key, and whether it is new.
@@ -398,22 +397,45 @@ func (d *dictionary) keyed(mu *sync.Mutex, key []byte) (number int32, isNew bool
 
 // set gives a number its cells.
 func (d *dictionary) set(mu *sync.Mutex, number int32, values []Value) {
-	cells := make([]sqlite.Value, len(values))
-	for i, v := range values {
-		cells[i] = v.forSQLite()
-	}
 	mu.Lock()
 	defer mu.Unlock()
+	cells := make([]sqlite.Value, len(values))
+	for i, v := range values {
+		if v.Kind == Text {
+			cells[i] = sqlite.TextValue(d.texts.list[d.text(v)])
+		} else {
+			cells[i] = v.forSQLite()
+		}
+	}
 	d.cells[number] = cells
+}
+
+// text returns the number of a text.
+func (d *dictionary) text(v Value) int32 {
+	if d.texts == nil {
+		d.texts = newNames()
+	}
+	return d.texts.of(string(v.Bytes))
 }
 
 // number returns that of what has such cells.
 func (d *dictionary) number(mu *sync.Mutex, values []Value) int32 {
 	var key []byte
+	mu.Lock()
 	for _, v := range values {
-		text := v.appendPlain(nil, false)
-		key = append(appendPlaceKey(key, int64(v.Kind), nil, int64(len(text))), text...)
+		key = append(key, byte(v.Kind))
+		switch v.Kind {
+		case Text:
+			key = binary.AppendVarint(key, int64(d.text(v)))
+		case Blob:
+			key = append(binary.AppendVarint(key, int64(len(v.Bytes))), v.Bytes...)
+		case Real:
+			key = binary.AppendUvarint(key, math.Float64bits(v.Real))
+		default:
+			key = binary.AppendVarint(key, v.Int)
+		}
 	}
+	mu.Unlock()
 	number, isNew := d.keyed(mu, key)
 	if isNew {
 		d.set(mu, number, values)

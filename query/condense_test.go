@@ -1,9 +1,14 @@
 package query
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"strings"
+	"sync"
 	"testing"
+	"unsafe"
 
 	"github.com/conntape/conntape/store"
 )
@@ -68,5 +73,57 @@ func TestMergedRows(t *testing.T) {
 			t.Fatalf("%+v after %d, want %+v", row, before, want[key{row.task, row.remote, row.how}])
 		}
 		before = row.first
+	}
+}
+
+// What a table holds beside its rows is what the rows have, and no more: of shapes only those.
+func TestContactsHoldWhatTheyNeed(t *testing.T) {
+	tape := generated(t, 10_000, 3)
+	view := newKnownView(t.Context(), tape.Conn())
+	table, err := newContactTable(t.Context(), tape.Conn(), "contact", view, Sources(tape), Window{}, chooseIndicator("22"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const columns = "type, protocol, via, address_source, hook_errno, errno, backend, socket_family, addrlen, outcome"
+	count := func(from string) (n int64) {
+		err := each(context.Background(), tape.Conn(), "SELECT count(*) FROM (SELECT DISTINCT "+columns+" FROM "+from+")", func(row []Value) { n = row[0].Int })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	asked, all := count("contact"), count("connections")
+	if want := count("connections WHERE remote_port = 22"); asked != want || int64(len(table.hows.cells)) != want || want >= all {
+		t.Errorf("%d, of which %d are held, want %d of %d", asked, len(table.hows.cells), want, all)
+	}
+}
+
+// A text that many have is kept once, and texts that look alike when they are shown are different.
+func TestDictionarySharesTexts(t *testing.T) {
+	var mu sync.Mutex
+	var d dictionary
+	cmdline := strings.Repeat("x", 16_000)
+	for i := range 1000 {
+		if got := d.number(&mu, []Value{textValue(fmt.Sprint("thread", i)), textValue(cmdline)}); got != int32(i) {
+			t.Fatalf("%d is %d", i, got)
+		}
+	}
+	if first, last := d.cells[0][1].Text(), d.cells[999][1].Text(); first != cmdline || unsafe.StringData(first) != unsafe.StringData(last) {
+		t.Error("the text is kept more than once")
+	}
+	length := 0
+	for key := range d.numbers {
+		length += len(key)
+	}
+	if length > 10_000 {
+		t.Errorf("keys of %d bytes", length)
+	}
+	before := len(d.cells)
+	for i, v := range []Value{textValue("\x1b"), textValue(`\x1b`), textValue("1"), intValue(1), {Kind: Real, Real: 1}, {Kind: Blob, Bytes: []byte("1")}, {}} {
+		for range 2 {
+			if got := int(d.number(&mu, []Value{v, v})); got != before+i {
+				t.Errorf("%d is %d", i, got-before)
+			}
+		}
 	}
 }
