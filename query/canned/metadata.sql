@@ -45,6 +45,7 @@ SELECT
   connections.ancestry AS ancestry
 FROM connections
 CROSS JOIN asked ON asked.address = remote_address
-WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+WHERE remote_address IN (SELECT address FROM asked)
+  AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, remote, 6
 ORDER BY min(time_ns), remote

@@ -44,6 +44,7 @@ SELECT
   ancestry
 FROM connections
 CROSS JOIN known ON known.address = remote_address
-WHERE family = 'unix'
+WHERE remote_address IN (SELECT address FROM known)
+  AND family = 'unix'
 GROUP BY process_id, user, container, remote_address, outcome
 ORDER BY min(time_ns), remote
