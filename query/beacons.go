@@ -269,7 +269,7 @@ func (p *Planned) beacons(ctx context.Context, r *reading, out RowWriter) (Resul
 		return context.Cause(ctx)
 	})
 	if err != nil {
-		return Result{}, p.explainLimit(ctx, err)
+		return Result{}, explainLimit(ctx, p.request.Timeout, err)
 	}
 	slices.SortFunc(found, func(a, b beacon) int {
 		return cmp.Or(-cmp.Compare(a.score, b.score), -cmp.Compare(a.n, b.n), cmp.Compare(a.label, b.label), cmp.Compare(a.who.exe, b.who.exe))

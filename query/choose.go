@@ -249,11 +249,19 @@ func bitmap(ids []int64) []bool {
 
 // reached returns the endpoints that tasks connected to.
 func (s *segmentSource) reached(ctx context.Context, tasks []int64) ([]int64, error) {
+	slices.Sort(tasks)
+	sql := `SELECT task, remotes FROM ` + s.Schema + `.reach`
+	if len(tasks) <= mostListed {
+		sql += ` WHERE task IN (` + joinInts(tasks) + `)`
+	}
 	remotes := []int64{}
 	var failed error
-	err := scan(ctx, s.Conn, `SELECT remotes FROM `+s.Schema+`.reach WHERE task IN (`+joinInts(tasks)+`)`, func(row *sqlite.Stmt) {
-		list := make([]byte, row.ColumnLen(0))
-		row.ColumnBytes(0, list)
+	err := scan(ctx, s.Conn, sql, func(row *sqlite.Stmt) {
+		if _, asked := slices.BinarySearch(tasks, row.ColumnInt64(0)); !asked {
+			return
+		}
+		list := make([]byte, row.ColumnLen(1))
+		row.ColumnBytes(1, list)
 		for remote, err := range posting.IDs(list) {
 			if err != nil {
 				failed = fmt.Errorf("read reach of segment %d: %w", s.Number, err)

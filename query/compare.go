@@ -37,7 +37,7 @@ func Compare(ctx context.Context, one, other Compared, c Comparison, out RowWrit
 		defer closeAll()
 		var err error
 		if sides[i], err = n.newReading(limited, sources, side.Window, c.All); err != nil {
-			return Result{}, p.explainLimit(limited, err)
+			return Result{}, explainLimit(limited, p.request.Timeout, err)
 		}
 	}
 	return p.compare(limited, sides, c.Factor, out)
@@ -47,7 +47,7 @@ func Compare(ctx context.Context, one, other Compared, c Comparison, out RowWrit
 func (p *Planned) diff(ctx context.Context, out RowWriter) (Result, error) {
 	windows, err := p.windows(ctx)
 	if err != nil {
-		return Result{}, p.explainLimit(ctx, err)
+		return Result{}, explainLimit(ctx, p.request.Timeout, err)
 	}
 	if windows == nil {
 		return Run(ctx, p.main, p.request, out)
@@ -56,7 +56,7 @@ func (p *Planned) diff(ctx context.Context, out RowWriter) (Result, error) {
 	whole := Window{Since: time.Unix(0, from), Until: time.Unix(0, to)}
 	r, err := newNumbers().newReading(ctx, p.sources, whole, p.request.Params["all"].Int != 0)
 	if err != nil {
-		return Result{}, p.explainLimit(ctx, err)
+		return Result{}, explainLimit(ctx, p.request.Timeout, err)
 	}
 	sides := [2]*reading{r.between(windows[0]), r.between(windows[1])}
 	return p.compare(ctx, sides, p.request.Params["factor"].Int, out)
@@ -161,7 +161,7 @@ func (p *Planned) compare(ctx context.Context, sides [2]*reading, factor int64, 
 		var readers collected[*pairReader]
 		newReader := func() contactReader { return readers.add(&pairReader{reading: r, side: i, labels: ofPlace}) }
 		if err := r.contacts(ctx, newReader); err != nil {
-			return Result{}, p.explainLimit(ctx, err)
+			return Result{}, explainLimit(ctx, p.request.Timeout, err)
 		}
 		for _, t := range readers.list {
 			for j, pair := range t.table.keys {

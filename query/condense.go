@@ -286,9 +286,15 @@ func (m *contactMerger) readRemotes() error {
 	if err != nil {
 		return err
 	}
-	return t.view.cells(m.ctx, s, ofRemote, fresh, 0, t.columns[ofRemote], func(id int64, cells []Value) {
+	found := 0
+	err = t.view.cells(m.ctx, s, ofRemote, fresh, 0, t.columns[ofRemote], func(id int64, cells []Value) {
 		t.remotes.set(&t.mu, m.remote[s.remotes.of(id)], cells)
+		found++
 	})
+	if err == nil && found != len(fresh) {
+		err = fmt.Errorf("read segment %d: %w: %d endpoints are there, and are not found by their ids", s.Number, store.ErrDamaged, len(fresh)-found)
+	}
+	return err
 }
 
 // readHows finds out how connects of shapes to families went.
@@ -352,10 +358,7 @@ func (c *contactCursor) Column(i int, _ bool) (sqlite.Value, error) {
 	case ofTask:
 		return t.tasks.cells[row.task][cell.place], nil
 	case ofRemote:
-		if cells := t.remotes.cells[row.remote]; cell.place < len(cells) {
-			return cells[cell.place], nil
-		}
-		return sqlite.Value{}, fmt.Errorf("%w: an endpoint is there, and is not found by its id", store.ErrDamaged)
+		return t.remotes.cells[row.remote][cell.place], nil
 	case ofOutcome:
 		return t.hows.cells[row.how][cell.place], nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,16 +32,45 @@ func TestTimeText(t *testing.T) {
 	}
 }
 
-// An endpoint that a damaged table has for one reader and not for another is said.
+// An endpoint that a damaged table has for one reader and not for another is said: pages are
+// read here of one tape, and SQL is asked of another, with fewer endpoints.
 func TestContactOfLostEndpoint(t *testing.T) {
-	table := &contactTable{used: 1, cells: []contactCell{{ofRemote, 0}}, view: &knownView{columns: []string{"remote_address"}}}
-	if number, isNew := table.remotes.keyed(&table.mu, []byte("key")); number != 0 || !isNew {
-		t.Fatal(number, isNew)
+	tape, other := generated(t, 5_000, 2), generated(t, 5, 2)
+	table := &contactTable{view: newKnownView(t.Context(), other.Conn())}
+	table.columns[ofRemote] = []string{"remote_address"}
+	s := &segmentSource{Source: Sources(tape)[0]}
+	s.Conn = other.Conn()
+	m := &contactMerger{ctx: t.Context(), table: table, segment: s, families: idTable{numbers: make(map[int64]int32)}}
+	for id := range int64(mostListed + 10) {
+		s.remotes.add(id)
+		m.rows = append(m.rows, contactRow{remote: int32(id)})
 	}
-	table.rows.add(mergedRow{n: 1})
-	table.rows.sort()
-	if _, err := (&contactCursor{table: table}).Column(0, false); !errors.Is(err, store.ErrDamaged) {
+	m.begin(s, 0, 0)
+	if err := m.readRemotes(); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("%v", err)
+	}
+}
+
+// Any number of tasks can be asked for.
+func TestReachedByManyTasks(t *testing.T) {
+	tape := generated(t, 5_000, 2)
+	s := &segmentSource{Source: Sources(tape)[0]}
+	tasks, err := s.list(t.Context(), "SELECT id FROM s1.task")
+	if err != nil || len(tasks) < 20 {
+		t.Fatal(len(tasks), err)
+	}
+	some := slices.Clone(tasks[:10])
+	for _, tasks := range [][]int64{tasks, some} {
+		few, err := s.reached(t.Context(), slices.Clone(tasks))
+		if err != nil || len(few) == 0 {
+			t.Fatal(len(few), err)
+		}
+		for i := range int64(200_000) {
+			tasks = append(tasks, 1_000_000_000_000+i)
+		}
+		if many, err := s.reached(t.Context(), tasks); err != nil || !slices.Equal(many, few) {
+			t.Errorf("%d endpoints, want %d: %v", len(many), len(few), err)
+		}
 	}
 }
 

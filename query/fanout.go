@@ -291,7 +291,7 @@ func (p *Planned) fanout(ctx context.Context, r *reading, out RowWriter) (Result
 		return nil
 	})
 	if err != nil {
-		return Result{}, p.explainLimit(ctx, err)
+		return Result{}, explainLimit(ctx, p.request.Timeout, err)
 	}
 	return p.writeFanout(ctx, f, out)
 }

@@ -120,7 +120,7 @@ func (p *Planned) rare(ctx context.Context, r *reading, out RowWriter) (Result, 
 	most := p.request.Params["most"].Int
 	rows, err := r.meet(ctx, false, func(m *met) bool { return !m.many && m.n <= most })
 	if err != nil {
-		return Result{}, p.explainLimit(ctx, err)
+		return Result{}, explainLimit(ctx, p.request.Timeout, err)
 	}
 	slices.SortFunc(rows, func(a, b firstRow) int {
 		return cmp.Or(cmp.Compare(a.n, b.n), cmp.Compare(a.first, b.first), cmp.Compare(a.label, b.label))
@@ -133,7 +133,7 @@ func (p *Planned) firstSeen(ctx context.Context, r *reading, out RowWriter) (Res
 	since := p.window.Since.UnixNano()
 	rows, err := r.meet(ctx, p.text("by") == "pair", func(m *met) bool { return m.first >= since })
 	if err != nil {
-		return Result{}, p.explainLimit(ctx, err)
+		return Result{}, explainLimit(ctx, p.request.Timeout, err)
 	}
 	slices.SortFunc(rows, func(a, b firstRow) int {
 		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.label, b.label))

@@ -91,10 +91,7 @@ func match(ctx context.Context, tape *store.Tape, view *knownView, set *indicato
 	defer cancel()
 	m := &matcher{set: set, view: view, remotes: make(map[string][]int64), addresses: make(map[string]bool), processes: make(map[int64][]processHit), limit: r.Limit, out: out}
 	if err := m.find(ctx, tape); err != nil {
-		if errors.Is(err, errTimeLimit) {
-			return Result{}, nothingInTime(r.Timeout)
-		}
-		return Result{}, err
+		return Result{}, explainLimit(ctx, r.Timeout, err)
 	}
 	request := Request{SQL: matchedSQL + matchSQL, Timeout: r.Timeout, Clock: r.Clock, Params: map[string]Value{
 		"all": {Kind: Integer, Int: int64(boolOrder(r.All))}, "since": tapeTimeValue(r.Window.Since), "until": tapeTimeValue(r.Window.Until),
@@ -103,7 +100,7 @@ func match(ctx context.Context, tape *store.Tape, view *knownView, set *indicato
 	if m.view != nil {
 		tables, err := m.tables(ctx, tape, r.Window)
 		if err != nil {
-			return Result{}, err
+			return Result{}, explainLimit(ctx, r.Timeout, err)
 		}
 		request.SQL = tables + matchSQL
 		delete(request.Params, "addresses")

@@ -56,7 +56,7 @@ func (p *Planned) Run(ctx context.Context, out RowWriter) (Result, error) {
 	defer stop()
 	narrowed, err := p.narrow(ctx)
 	if err != nil {
-		return Result{}, p.explainLimit(ctx, err)
+		return Result{}, explainLimit(ctx, p.request.Timeout, err)
 	}
 	result, err := Run(ctx, p.main, narrowed, out)
 	if p.contacts != nil {
@@ -79,7 +79,7 @@ func (p *Planned) runPlan(ctx context.Context, out RowWriter) (Result, error) {
 	}
 	r, err := newNumbers().newReading(limited, p.sources, w, p.request.Params["all"].Int != 0)
 	if err != nil {
-		return Result{}, p.explainLimit(limited, err)
+		return Result{}, explainLimit(limited, p.request.Timeout, err)
 	}
 	switch p.canned.Name {
 	case "top":
@@ -95,14 +95,6 @@ func (p *Planned) runPlan(ctx context.Context, out RowWriter) (Result, error) {
 	default:
 		return p.firstSeen(limited, r, out)
 	}
-}
-
-// explainLimit says that it was the time limit which ended a plan.
-func (p *Planned) explainLimit(ctx context.Context, err error) error {
-	if context.Cause(ctx) == errTimeLimit {
-		return nothingInTime(p.request.Timeout)
-	}
-	return err
 }
 
 // writeRows writes n rows, at most as many as are asked for.

@@ -48,6 +48,15 @@ func nothingInTime(limit time.Duration) error {
 	return fmt.Errorf("time limit of %s: nothing was answered in that time", limit)
 }
 
+// explainLimit returns the error that kept a question from any answer: that it was the time
+// limit, where it was.
+func explainLimit(ctx context.Context, limit time.Duration, err error) error {
+	if context.Cause(ctx) == errTimeLimit {
+		return nothingInTime(limit)
+	}
+	return err
+}
+
 // Run asks conn one question and writes the answer to out. The connection
 // enforces by itself that nothing is written to the tape. When ctx ends, the
 // statement is stopped in the middle and the cause of ctx is returned; when the

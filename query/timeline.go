@@ -160,7 +160,7 @@ func (p *Planned) timeline(ctx context.Context, r *reading, out RowWriter) (Resu
 	}
 	var readers collected[*timelineReader]
 	if err := r.contacts(ctx, func() contactReader { return readers.add(newTimeline()) }); err != nil {
-		return Result{}, p.explainLimit(ctx, err)
+		return Result{}, explainLimit(ctx, p.request.Timeout, err)
 	}
 	t := newTimeline()
 	for _, other := range readers.list {

@@ -141,7 +141,7 @@ func (p *Planned) top(ctx context.Context, r *reading, out RowWriter) (Result, e
 	}
 	var readers collected[*topReader]
 	if err := r.contacts(ctx, func() contactReader { return readers.add(newTop()) }); err != nil {
-		return Result{}, p.explainLimit(ctx, err)
+		return Result{}, explainLimit(ctx, p.request.Timeout, err)
 	}
 	t := newTop()
 	for _, other := range readers.list {
