@@ -32,10 +32,13 @@ func newAttaching(count int) (*attaching, error) {
 func (a *attaching) add(seg *openSegment) (err error) {
 	seg.schema = fmt.Sprintf("s%d", len(a.segs)+1)
 	a.segs = append(a.segs, seg)
-	if err := seg.attach(a.conn); err != nil {
-		return err
+	if seg.tables, err = openTables(seg.file); err == nil {
+		if err := seg.attach(a.conn); err != nil {
+			return err
+		}
+		err = seg.tables.find(a.conn, seg.schema)
 	}
-	if seg.tables, err = openTables(a.conn, seg.schema, seg.file); err != nil {
+	if err != nil {
 		if !isThere(seg.file) {
 			err = errVanished
 		}

@@ -384,3 +384,27 @@ func TestOpenGapOfEarlierSegment(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// A segment whose file is another one by now, as when it was sealed, is not attached beside the tables of the first.
+func TestAttachOfAnotherFile(t *testing.T) {
+	tape, dir := sealedLoad(t, 500, 20)
+	if conn, err := tape.Apart(0); err != nil {
+		t.Fatal(err)
+	} else {
+		conn.Close()
+	}
+	path := filepath.Join(dir, segmentName(1))
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "other"), data, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(filepath.Join(dir, "other"), path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tape.Apart(0); !errors.Is(err, errVanished) {
+		t.Errorf("%v", err)
+	}
+}

@@ -33,24 +33,31 @@ type tableFile struct {
 	roots map[string]uint32 // first pages of tables
 }
 
-// openTables finds the tables of a segment that is attached as schema.
-func openTables(conn *sqlite.Conn, schema, path string) (*tableFile, error) {
+// openTables opens a segment, which need not be attached yet.
+func openTables(path string) (*tableFile, error) {
 	file, err := openForCopy(path)
 	if err != nil {
 		return nil, err
 	}
-	t := &tableFile{file: file, roots: map[string]uint32{}}
 	info, err := file.Stat()
-	if err == nil {
-		t.pages = uint32(min(info.Size()/pageSize, 1<<32-1))
-		err = execOn(conn, func(q *sqlite.Stmt) error { t.roots[q.ColumnText(0)] = uint32(q.ColumnInt64(1)); return nil },
-			`SELECT name, rootpage FROM `+schema+`.sqlite_schema WHERE type = 'table'`)
-	}
 	if err != nil {
 		file.Close()
 		return nil, err
 	}
-	return t, nil
+	return &tableFile{file: file, pages: uint32(min(info.Size()/pageSize, 1<<32-1)), roots: map[string]uint32{}}, nil
+}
+
+// find finds the tables of the segment, which is attached as schema.
+func (t *tableFile) find(conn *sqlite.Conn, schema string) error {
+	return execOn(conn, func(q *sqlite.Stmt) error { t.roots[q.ColumnText(0)] = uint32(q.ColumnInt64(1)); return nil },
+		`SELECT name, rootpage FROM `+schema+`.sqlite_schema WHERE type = 'table'`)
+}
+
+// isAt reports whether the file is the one that a path leads to: a segment that is sealed is another file then.
+func (t *tableFile) isAt(path string) bool {
+	info, err := t.file.Stat()
+	there, thereErr := os.Stat(path)
+	return err == nil && thereErr == nil && os.SameFile(info, there)
 }
 
 // Wanted says by their ids which tasks and endpoints connections are wanted of; nil: of any.

@@ -58,8 +58,8 @@ func OpenTape(path string) (*Tape, error) {
 	}
 }
 
-// errVanished: retention removed a segment between two looks at it.
-var errVanished = errors.New("a segment was removed meanwhile")
+// errVanished: a segment was removed or sealed between two looks at it.
+var errVanished = errors.New("a segment was removed or sealed meanwhile")
 
 // mostTries is how often a tape is opened that loses segments meanwhile.
 const mostTries = 20
@@ -236,12 +236,13 @@ func openReader() (*sqlite.Conn, error) {
 	return conn, nil
 }
 
-// attach attaches the segment to a connection.
+// attach attaches the segment to a connection: the file whose tables are open already.
 func (seg *openSegment) attach(conn *sqlite.Conn) error {
-	if err := execOn(conn, nil, "ATTACH ? AS "+seg.schema, immutableURI(seg.file)); err != nil {
-		if !isThere(seg.file) {
-			err = errVanished
-		}
+	err := execOn(conn, nil, "ATTACH ? AS "+seg.schema, immutableURI(seg.file))
+	if !seg.tables.isAt(seg.file) {
+		err = errVanished
+	}
+	if err != nil {
 		return fmt.Errorf("attach %s: %w", filepath.Base(seg.info.Path), err)
 	}
 	return execOn(conn, nil, "PRAGMA "+seg.schema+".cache_size = -1024")
