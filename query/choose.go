@@ -129,53 +129,35 @@ func chooseProcesses(processes map[int64]bool) chooser {
 	}
 }
 
-// family returns a process, named by its pid or id, and its ancestors and descendants.
+// family returns a process, named by its pid or id, and its ancestors and descendants. Where segments tell different
+// parents of a process, because the first one had ended before a recorder was started again, all of them count.
 func family(ctx context.Context, sources []Source, process int64) (map[int64]bool, error) {
-	type relative struct {
-		parent, pid int64
-		isChild     bool
-	}
 	var mu sync.Mutex
-	all := make(map[int64]relative)
+	var origins []int64
+	parents, children := make(map[int64][]int64), make(map[int64][]int64)
 	err := inParallel(ctx, describable(sources), func(ctx context.Context, _ int, s *segmentSource) error {
 		return scan(ctx, s.Conn, `SELECT id, tgid, parent FROM `+s.Schema+`.process`, func(row *sqlite.Stmt) {
 			mu.Lock()
 			defer mu.Unlock()
-			id, isChild := row.ColumnInt64(0), row.ColumnType(2) == sqlite.TypeInteger
-			if isChild || !all[id].isChild {
-				all[id] = relative{row.ColumnInt64(2), row.ColumnInt64(1), isChild}
+			id, parent := row.ColumnInt64(0), row.ColumnInt64(2)
+			if id == process || row.ColumnInt64(1) == process {
+				origins = append(origins, id)
+			}
+			if row.ColumnType(2) == sqlite.TypeInteger && !slices.Contains(parents[id], parent) {
+				parents[id], children[parent] = append(parents[id], parent), append(children[parent], id)
 			}
 		})
 	})
-	children := make(map[int64][]int64)
-	for id, r := range all {
-		if r.isChild {
-			children[r.parent] = append(children[r.parent], id)
-		}
-	}
 	members := make(map[int64]bool)
-	var down func(int64)
-	down = func(id int64) {
-		if members[id] {
-			return
-		}
-		members[id] = true
-		for _, child := range children[id] {
-			down(child)
-		}
-	}
-	var origins []int64
-	for id, r := range all {
-		if r.pid == process || id == process {
-			origins = append(origins, id)
-		}
-	}
-	for _, origin := range origins {
-		down(origin)
-	}
-	for _, origin := range origins {
-		for r := all[origin]; r.isChild && !members[r.parent]; r = all[r.parent] {
-			members[r.parent] = true
+	for _, relatives := range []map[int64][]int64{parents, children} {
+		reached := make(map[int64]bool)
+		for next := slices.Clone(origins); len(next) > 0; {
+			id := next[len(next)-1]
+			next = next[:len(next)-1]
+			if !reached[id] {
+				reached[id], members[id] = true, true
+				next = append(next, relatives[id]...)
+			}
 		}
 	}
 	return members, err

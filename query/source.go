@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"sort"
@@ -118,6 +119,9 @@ func (s *segmentSource) describe(ctx context.Context) (err error) {
 	}
 	ends := `SELECT coalesce(min(id), 0), coalesce((SELECT max(id) FROM ` + s.Schema + `.connection), -1) FROM ` + s.Schema + `.connection`
 	err = scan(ctx, s.Conn, ends, func(row *sqlite.Stmt) { s.first, s.last = row.ColumnInt64(0), row.ColumnInt64(1) })
+	if s.last == math.MaxInt64 { // no span of ids, whose end is not in it, has that one
+		return fmt.Errorf("read segment %d: %w: the time of connection %d is no clock's", s.Number, store.ErrDamaged, s.last)
+	}
 	s.steady, s.lastTask = true, never
 	return errors.Join(err, scan(ctx, s.Conn, `SELECT id, offset_ns FROM `+s.Schema+`.clock ORDER BY id`, func(row *sqlite.Stmt) {
 		from, offset := row.ColumnInt64(0), row.ColumnInt64(1)

@@ -18,8 +18,10 @@
 -- example: conntape query tree 901
 -- example: conntape query tree 901 --since 2h --format jsonl
 WITH RECURSIVE
-known AS MATERIALIZED ( -- a process has a row in each segment
-  SELECT process_id, parent_id, pid, comm, start_time, user, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline
+known AS MATERIALIZED ( -- a process has a row in each segment: the first that tells its parent is asked
+  SELECT
+    process_id, parent_id, pid, comm, start_time, user, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
+    min(segment + 1000000000 * (parent_id IS NULL)) AS asked
   FROM processes
   GROUP BY process_id
 ),
