@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"runtime/debug"
 	"time"
 
 	"github.com/conntape/conntape/query"
@@ -78,8 +77,7 @@ func (h *host) answer(c *cli.Context, q question, r query.Request) error {
 // ended.
 func (h *host) answerWith(q question, ask func(*store.Tape, query.RowWriter) (query.Result, error)) (query.Result, error) {
 	var result query.Result
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(min(answerMemory, debug.SetMemoryLimit(-1))))
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	defer collectLate(answerMemory)()
 	tape, err := store.OpenTape(q.dir)
 	if err != nil {
 		return result, err
@@ -116,9 +114,6 @@ func (h *host) answerWith(q question, ask func(*store.Tape, query.RowWriter) (qu
 	h.closing(q, coverage, result)
 	return result, nil
 }
-
-// answerMemory is what Go may take before garbage is collected: an answer is over soon. What SQLite takes is not in it.
-const answerMemory = 88 << 20
 
 // closing says on stderr how the answer ended and what it covers.
 func (h *host) closing(q question, coverage *query.Coverage, result query.Result) {
