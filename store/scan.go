@@ -210,8 +210,8 @@ func (s *scanning) leaf(n uint32, page []byte) error {
 	for i := range count {
 		at := int(binary.BigEndian.Uint16(page[8+2*i:]))
 		if s.connection != nil {
-			id, task, remote, shape, ok := connectionAt(page, at)
-			if ok && !s.wanted.has(task, remote) {
+			id, task, remote, shape, wanted, ok := connectionAt(page, at, &s.wanted)
+			if ok && !wanted {
 				continue
 			}
 			if ok && id >= s.to {
@@ -286,32 +286,38 @@ func nineBytes(x uint64, last byte) int64 {
 	return int64(x<<8 | uint64(last))
 }
 
-// connectionAt reads a connection at an offset of a page, false: it is not of the form that nearly all have, or damaged.
-// That is: a length of one byte, an id of nine, a header of eight, and numbers.
-func connectionAt(page []byte, at int) (id, task, remote, shape int64, ok bool) {
+// connectionAt reads a connection at an offset of a page, not ok: it is not of the form that nearly all have, or damaged.
+// That is: a length of one byte, an id of nine, a header of eight, and numbers. One that is not wanted is not read further
+// than it takes to know that.
+func connectionAt(page []byte, at int, w *Wanted) (id, task, remote, shape int64, wanted, ok bool) {
 	const record = 1 + 9
 	const most = record + connectionHeader + 3*8
 	if at < 0 || at+most > len(page) {
-		return 0, 0, 0, 0, false
+		return 0, 0, 0, 0, false, false
 	}
 	cell := page[at : at+most]
 	x, length := binary.BigEndian.Uint64(cell[1:]), int(cell[0])
 	if length >= 0x80 || x&allMore != allMore || cell[record] != connectionHeader || cell[record+1] != 0 || at+record+length > len(page) {
-		return 0, 0, 0, 0, false
+		return 0, 0, 0, 0, false, false
 	}
 	body := record + connectionHeader
 	a, b, c := &numberKinds[cell[record+2]&15], &numberKinds[cell[record+3]&15], &numberKinds[cell[record+4]&15]
 	task, body = a.read(cell, body)
+	if a.valid && !has(w.Tasks, task) {
+		return 0, 0, 0, 0, false, true
+	}
 	remote, body = b.read(cell, body)
+	if b.valid && !has(w.Remotes, remote) {
+		return 0, 0, 0, 0, false, true
+	}
 	shape, body = c.read(cell, body)
 	ok = a.valid && b.valid && c.valid && cell[record+2]|cell[record+3]|cell[record+4] < 16 && body <= record+length
-	return nineBytes(x, cell[record-1]), task, remote, shape, ok
+	return nineBytes(x, cell[record-1]), task, remote, shape, true, ok
 }
 
-// has reports whether a connection of a task to an endpoint is wanted.
-func (w *Wanted) has(task, remote int64) bool {
-	return (w.Tasks == nil || uint64(task) < uint64(len(w.Tasks)) && w.Tasks[task]) &&
-		(w.Remotes == nil || uint64(remote) < uint64(len(w.Remotes)) && w.Remotes[remote])
+// has reports whether an id is one of those that are wanted.
+func has(wanted []bool, id int64) bool {
+	return wanted == nil || uint64(id) < uint64(len(wanted)) && wanted[id]
 }
 
 // numberKind says how an integer of a serial type is read from eight bytes that begin with its own.

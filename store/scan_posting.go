@@ -31,6 +31,8 @@ type postingScan struct {
 	all     bool
 	fn      func(remote int64, list []byte) error
 	was     [2]int64 // endpoint and part of the row before
+
+	branches []*[pageSize]byte // from the root to where it is
 }
 
 // page reads the rows below a page.
@@ -42,7 +44,11 @@ func (s *postingScan) page(n uint32, depth int) error {
 	begin := 8
 	switch {
 	case page[0] == branchOfIndex && depth < deepest:
-		page = slices.Clone(page) // its children are read into the same room
+		if len(s.branches) < depth {
+			s.branches = append(s.branches, new([pageSize]byte))
+		}
+		copy(s.branches[depth-1][:], page)
+		page = s.branches[depth-1][:] // its children are read into the room of what was read
 		begin = 12
 	case page[0] != leafOfIndex:
 		return fmt.Errorf("%w: page %d is of no table without rowid", ErrDamaged, n)

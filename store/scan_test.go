@@ -322,7 +322,7 @@ func TestFastConnection(t *testing.T) {
 			cell[rand.IntN(18)] = byte(rand.Uint32())
 		}
 		page := append(make([]byte, 100), cell...)
-		id, task, remote, shape, ok := connectionAt(page, 100)
+		id, task, remote, shape, _, ok := connectionAt(page, 100, &Wanted{})
 		if !ok {
 			continue
 		}
@@ -370,7 +370,7 @@ func TestShortIDsAreNotReadFast(t *testing.T) {
 		for range 60 {
 			row = append(row, byte(rand.Uint32()))
 		}
-		if _, _, _, _, ok := connectionAt(row, 0); ok != (bytes == 9) {
+		if _, _, _, _, _, ok := connectionAt(row, 0, &Wanted{}); ok != (bytes == 9) {
 			t.Fatalf("an id of %d bytes: % x", bytes, row[:20])
 		}
 	}
