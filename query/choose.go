@@ -32,10 +32,6 @@ func (p *Planned) chooser(ctx context.Context) (chooser, error) {
 	switch what {
 	case "indicator":
 		return chooseIndicator(string(p.request.Params["indicator"].Bytes)), nil
-	case "process":
-		var err error
-		p.family, err = family(ctx, p.sources, p.request.Params["process"].Int)
-		return chooseProcesses(p.family), err
 	case "processes":
 		processes := make(map[int64]bool)
 		err := each(ctx, p.main, p.canned.tables()+`SELECT DISTINCT process_id FROM processes WHERE `+where, func(row []Value) { processes[row[0].Int] = true })

@@ -41,9 +41,20 @@ type contactCell struct {
 	place  int // among the cells of the origin
 }
 
-// newContactTable finds out what a question can be about, and makes the contacts of that
-// readable as a table of that name on a connection.
+// newContactTable makes the contacts of what a question can be about readable as a table of that name on a connection.
 func newContactTable(ctx context.Context, conn *sqlite.Conn, name string, view *knownView, sources []Source, w Window, choose chooser) (*contactTable, error) {
+	t, err := chooseContacts(ctx, view, sources, w, choose)
+	if err != nil {
+		return nil, err
+	}
+	declaration := view.declare(name)
+	return t, conn.SetModule(name, &sqlite.Module{Connect: func(*sqlite.Conn, *sqlite.VTableConnectOptions) (sqlite.VTable, *sqlite.VTableConfig, error) {
+		return t, &sqlite.VTableConfig{Declaration: declaration}, nil
+	}})
+}
+
+// chooseContacts finds out what a question can be about.
+func chooseContacts(ctx context.Context, view *knownView, sources []Source, w Window, choose chooser) (*contactTable, error) {
 	t := &contactTable{ctx: ctx, view: view, window: w}
 	segments := describable(sources)
 	err := inParallel(ctx, segments, func(ctx context.Context, _ int, s *segmentSource) (err error) {
@@ -55,13 +66,19 @@ func newContactTable(ctx context.Context, conn *sqlite.Conn, name string, view *
 			t.chosen = append(t.chosen, s)
 		}
 	}
-	if err != nil {
-		return nil, err
+	return t, err
+}
+
+// ask asks for columns.
+func (t *contactTable) ask(names ...string) {
+	for _, name := range names {
+		t.used |= 1 << slices.Index(t.view.columns, name)
 	}
-	declaration := view.declare(name)
-	return t, conn.SetModule(name, &sqlite.Module{Connect: func(*sqlite.Conn, *sqlite.VTableConnectOptions) (sqlite.VTable, *sqlite.VTableConfig, error) {
-		return t, &sqlite.VTableConfig{Declaration: declaration}, nil
-	}})
+}
+
+// cell returns that of a column which was asked for, among those of a task, endpoint or shape.
+func (t *contactTable) cell(cells []sqlite.Value, name string) sqlite.Value {
+	return cells[t.cells[slices.Index(t.view.columns, name)].place]
 }
 
 // BestIndex learns which columns are asked for. All rows are read whatever they are

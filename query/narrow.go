@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -141,10 +140,6 @@ func (p *Planned) narrow(ctx context.Context) (Request, error) {
 	choose, err := p.chooser(ctx)
 	if err != nil || choose == nil {
 		return r, err
-	}
-	if p.family != nil && len(p.family) <= mostListed {
-		members := joinInts(slices.Collect(maps.Keys(p.family)))
-		r.SQL = withTable("processes AS (SELECT * FROM temp.processes WHERE process_id IN ("+members+"))", r.SQL)
 	}
 	if p.places != nil && len(p.places) <= mostListed {
 		r.SQL = withTable("endpoints AS (SELECT * FROM temp.endpoints WHERE id IN ("+joinInts(p.places)+"))", r.SQL)

@@ -24,8 +24,7 @@ type Planned struct {
 	sources  []Source       // each segment once, over several connections where that helps
 	own      map[int]string // name of each segment on main, by its number
 	contacts *contactTable  // that it is asked over, nil: the view
-	family   map[int64]bool // all that a question about a process can be about; nil: any
-	places   []int64        // ids of endpoints, of whatever segment, likewise
+	places   []int64        // ids of endpoints, of whatever segment, that it can be about; nil: any
 }
 
 // NewPlanned prepares a question. mine are all segments as they are attached to the
@@ -41,7 +40,7 @@ func NewPlanned(c *Canned, r Request, w Window, mine, sources []Source) *Planned
 // Plans reports whether a canned query counts over the whole tape, so that more
 // connections make it faster.
 func (c *Canned) Plans() bool {
-	return slices.Contains([]string{"top", "rare", "first-seen", "timeline", "beacons", "fanout", "diff"}, c.Name) || c.Narrowing == "process" || strings.Contains(c.Narrowing, " WHERE ")
+	return slices.Contains([]string{"top", "rare", "first-seen", "timeline", "beacons", "fanout", "diff", "tree"}, c.Name) || strings.Contains(c.Narrowing, " WHERE ")
 }
 
 // counts reports whether it has a plan of its own.
@@ -70,8 +69,11 @@ func (p *Planned) text(param string) string { return string(p.request.Params[par
 func (p *Planned) runPlan(ctx context.Context, out RowWriter) (Result, error) {
 	limited, stop := withTimeLimit(ctx, p.request.Timeout)
 	defer stop()
-	if p.canned.Name == "diff" {
+	switch p.canned.Name {
+	case "diff":
 		return p.diff(limited, out)
+	case "tree":
+		return p.tree(limited, out)
 	}
 	w := p.window
 	if p.canned.OwnWindow {

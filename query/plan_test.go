@@ -96,7 +96,7 @@ func variantsOf(c *Canned) []map[string]string {
 		variants = append(variants, map[string]string{"limit": "50"}, map[string]string{"limit": "1"}, map[string]string{"limit": "5000"})
 	case "tree":
 		for _, pid := range []string{"1", "354", "999999999"} {
-			variants = append(variants, map[string]string{"process": pid})
+			variants = append(variants, map[string]string{"process": pid}, map[string]string{"process": pid, "all": "true"})
 		}
 	case "sockets":
 		variants = append(variants, map[string]string{})

@@ -1,0 +1,213 @@
+package query
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// A tree is a few processes with many destinations, and SQL would sort all of both for each of the other. So it is asked
+// for the processes alone, over connections of which there are none, and what they connected to is put in their places.
+
+// reachedRemote is what a process connected to, and what became of it.
+type reachedRemote struct {
+	label, outcome   string // outcome "": NULL
+	n                int64
+	first, firstWall int64
+}
+
+// tree writes what canned/tree.sql says.
+func (p *Planned) tree(ctx context.Context, out RowWriter) (Result, error) {
+	view := newKnownView(ctx, p.main)
+	if view == nil {
+		return Run(ctx, p.main, p.request, out)
+	}
+	members, err := family(ctx, p.sources, p.request.Params["process"].Int)
+	var connected map[int64][]reachedRemote
+	if err == nil {
+		connected, err = p.connected(ctx, view, members)
+	}
+	if err != nil {
+		return Result{}, explainLimit(ctx, p.request.Timeout, err)
+	}
+	if err := p.readFamily(ctx, members); err != nil {
+		return Result{}, explainLimit(ctx, p.request.Timeout, err)
+	}
+	r := p.request
+	r.Limit = 0
+	r.SQL = withTable("processes AS (SELECT * FROM family)", r.SQL)
+	r.SQL = withTable("connections AS (SELECT NULL AS "+strings.Join(view.columns, ", NULL AS ")+" WHERE false)", r.SQL)
+	w := &treeWriter{RowWriter: out, connected: connected, limit: p.request.Limit}
+	result, err := Run(ctx, p.main, r, w)
+	if errors.Is(err, errRowLimit) {
+		result.Cut, err = rowLimitText(w.limit), out.End(rowLimitText(w.limit))
+	}
+	result.Rows = w.rows
+	return result, err
+}
+
+// treeProcesses are the columns of processes that a tree is made of.
+var treeProcesses = []string{"process_id", "parent_id", "pid", "comm", "start_time", "user", "cmdline", "segment"}
+
+// readFamily makes rows of processes readable as table family.
+func (p *Planned) readFamily(ctx context.Context, members map[int64]bool) error {
+	sql := "SELECT " + strings.Join(treeProcesses, ", ") + " FROM processes"
+	if len(members) <= mostListed {
+		sql += " WHERE process_id IN (" + joinInts(slices.Collect(maps.Keys(members))) + ")"
+	}
+	var rows [][]sqlite.Value
+	err := each(ctx, p.main, sql, func(row []Value) {
+		if !members[row[0].Int] {
+			return
+		}
+		cells := make([]sqlite.Value, len(row))
+		for i, v := range row {
+			cells[i] = keep(v).forSQLite()
+		}
+		rows = append(rows, cells)
+	})
+	if err != nil {
+		return err
+	}
+	return newRowTable(p.main, "family", treeProcesses, rows)
+}
+
+// connected returns what processes connected to, in the order in which they did.
+func (p *Planned) connected(ctx context.Context, view *knownView, processes map[int64]bool) (map[int64][]reachedRemote, error) {
+	t, err := chooseContacts(ctx, view, p.sources, p.window, chooseProcesses(processes))
+	if err != nil {
+		return nil, err
+	}
+	t.ask("process_id", "family", "remote_address", "remote_port", "remote_ip", "type", "outcome")
+	if err := t.fill(); err != nil {
+		return nil, err
+	}
+	type remote struct {
+		label            int32
+		isUnspec, isZero bool
+	}
+	type how struct {
+		outcome int32 // 0: NULL
+		isDgram bool
+	}
+	labels, outcomes := newNames(), newNames()
+	outcomes.of("")
+	remotes, hows := make([]remote, len(t.remotes.cells)), make([]how, len(t.hows.cells))
+	for i, cells := range t.remotes.cells {
+		family, address, port, ip := t.cell(cells, "family"), t.cell(cells, "remote_address"), t.cell(cells, "remote_port"), t.cell(cells, "remote_ip")
+		remotes[i] = remote{labels.of(remoteLabel(address, port, ip)), family.Type() == sqlite.TypeNull || family.Text() == "unspec", isNumber(port, 0)}
+	}
+	for i, cells := range t.hows.cells {
+		hows[i] = how{outcomes.of(t.cell(cells, "outcome").Text()), t.cell(cells, "type").Text() == "dgram"}
+	}
+	probe := outcomes.of("name probe")
+	processOf := make([]int64, len(t.tasks.cells))
+	for i, cells := range t.tasks.cells {
+		processOf[i] = t.cell(cells, "process_id").Int64()
+	}
+
+	type key struct {
+		process        int64
+		label, outcome int32
+	}
+	var reached []reachedRemote
+	places, of := make(map[key]int32), make(map[int64][]int32) // in reached
+	for _, i := range t.rows.order {
+		row := t.rows.at(i)
+		to, how := remotes[row.remote], hows[row.how]
+		isProbe := to.isZero && how.isDgram
+		if (to.isUnspec || isProbe) && p.request.Params["all"].Int == 0 {
+			continue
+		}
+		k := key{processOf[row.task], to.label, how.outcome}
+		if isProbe {
+			k.outcome = probe
+		}
+		place, known := places[k]
+		if !known {
+			place = int32(len(reached))
+			places[k], of[k.process] = place, append(of[k.process], place)
+			reached = append(reached, reachedRemote{label: labels.list[k.label], outcome: outcomes.list[k.outcome], first: row.first, firstWall: row.firstWall})
+		}
+		reached[place].n += row.n
+		reached[place].firstWall = min(reached[place].firstWall, row.firstWall)
+	}
+	connected := make(map[int64][]reachedRemote, len(of))
+	for process, places := range of {
+		for _, place := range places {
+			connected[process] = append(connected[process], reached[place])
+		}
+		slices.SortFunc(connected[process], func(a, b reachedRemote) int {
+			return cmp.Or(cmp.Compare(a.first, b.first), strings.Compare(a.label, b.label))
+		})
+	}
+	return connected, nil
+}
+
+// remoteLabel is column remote of canned queries.
+func remoteLabel(address, port, ip sqlite.Value) string {
+	plain := ip.Text()
+	switch {
+	case port.Type() == sqlite.TypeNull:
+		return address.Text()
+	case strings.Contains(plain, ":"):
+		return "[" + plain + "]:" + port.Text()
+	case ip.Type() == sqlite.TypeNull:
+		plain = address.Text()
+	}
+	return plain + ":" + port.Text()
+}
+
+func isNumber(v sqlite.Value, n int64) bool { return v.Type() == sqlite.TypeInteger && v.Int64() == n }
+
+// treeWriter writes a row for each remote of a process in the place of its row without any.
+type treeWriter struct {
+	RowWriter
+	connected map[int64][]reachedRemote // by process
+	limit     int64                     // of rows, 0: none
+	rows      int64
+}
+
+// errRowLimit: there are more rows than are asked for.
+var errRowLimit = errors.New("row limit")
+
+// The columns of a tree that are of what was connected to; process_id is the last of all.
+const (
+	treeRemote = 5 + iota
+	treeOutcome
+	treeN
+	treeFirstTime
+	treeProcess
+)
+
+// Row writes those of a process.
+func (w *treeWriter) Row(values []Value) error {
+	reached := w.connected[values[treeProcess].Int]
+	if len(reached) == 0 {
+		return w.write(values)
+	}
+	for _, r := range reached {
+		values[treeRemote], values[treeOutcome] = textValue(r.label), Value{}
+		if r.outcome != "" {
+			values[treeOutcome] = textValue(r.outcome)
+		}
+		values[treeN], values[treeFirstTime] = intValue(r.n), wallText(r.firstWall)
+		if err := w.write(values); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *treeWriter) write(values []Value) error {
+	if w.limit > 0 && w.rows == w.limit {
+		return errRowLimit
+	}
+	w.rows++
+	return w.RowWriter.Row(values)
+}
