@@ -290,7 +290,7 @@ func (m *contactMerger) readRemotes() error {
 		case len(t.columns[ofRemote]) == 0:
 			key = appendPlaceKey(key, family, nil, 0)
 		case slices.Contains(t.columns[ofRemote], "remote_raw"): // of which the rest does not tell
-			key = appendPlaceKey(key, int64(s.Number), nil, id)
+			key = appendPlaceKey(key, int64(s.index), nil, id)
 		default:
 			key = appendPlaceKey(key, family, address, port)
 		}

@@ -140,9 +140,6 @@ func (m *matcher) tables(ctx context.Context, tape *store.Tape, w Window) (strin
 	return "WITH " + strings.Join(tables, ",\n"), nil
 }
 
-// errEnough ends a match at its row limit.
-var errEnough = errors.New("row limit")
-
 // matcher finds what matches, and writes it as RowWriter of matchSQL.
 type matcher struct {
 	set       *indicator.Set

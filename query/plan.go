@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,22 +36,46 @@ func NewPlanned(c *Canned, r Request, w Window, mine, sources []Source) *Planned
 	return p
 }
 
-// Plans reports whether a canned query counts over the whole tape, so that more
-// connections make it faster.
-func (c *Canned) Plans() bool {
-	return slices.Contains([]string{"top", "rare", "first-seen", "timeline", "beacons", "fanout", "diff", "tree"}, c.Name) || strings.Contains(c.Narrowing, " WHERE ")
+// plans are what answers canned queries in the place of their SQL.
+var plans = map[string]func(*Planned, context.Context, RowWriter) (Result, error){
+	"top":        counting((*Planned).top),
+	"rare":       counting((*Planned).rare),
+	"first-seen": counting((*Planned).firstSeen),
+	"timeline":   counting((*Planned).timeline),
+	"beacons":    counting((*Planned).beacons),
+	"fanout":     counting((*Planned).fanout),
+	"diff":       (*Planned).diff,
+	"tree":       (*Planned).tree,
 }
 
-// counts reports whether it has a plan of its own.
-func (c *Canned) counts() bool { return c.Plans() && c.Narrowing == "" }
+// counting is a plan over all contacts of the window, and of before where that tells what is new.
+func counting(plan func(*Planned, context.Context, *reading, RowWriter) (Result, error)) func(*Planned, context.Context, RowWriter) (Result, error) {
+	return func(p *Planned, ctx context.Context, out RowWriter) (Result, error) {
+		w := p.window
+		if p.canned.OwnWindow {
+			w.Since = time.Time{}
+		}
+		r, err := newNumbers().newReading(ctx, p.sources, w, p.request.Params["all"].Int != 0)
+		if err != nil {
+			return Result{}, explainLimit(ctx, p.request.Timeout, err)
+		}
+		return plan(p, ctx, r, out)
+	}
+}
+
+// Plans reports whether a canned query reads segments at the same time, so that more
+// connections make it faster.
+func (c *Canned) Plans() bool {
+	return plans[c.Name] != nil || strings.Contains(c.Narrowing, " WHERE ")
+}
 
 // Run asks the question and writes its answer.
 func (p *Planned) Run(ctx context.Context, out RowWriter) (Result, error) {
-	if p.canned.counts() && p.main != nil && viewParts(ctx, p.main) != nil {
-		return p.runPlan(ctx, out)
-	}
 	ctx, stop := withTimeLimit(ctx, p.request.Timeout)
 	defer stop()
+	if plan := plans[p.canned.Name]; plan != nil && p.main != nil && viewParts(ctx, p.main) != nil {
+		return plan(p, ctx, out)
+	}
 	narrowed, err := p.narrow(ctx)
 	if err != nil {
 		return Result{}, explainLimit(ctx, p.request.Timeout, err)
@@ -65,39 +88,6 @@ func (p *Planned) Run(ctx context.Context, out RowWriter) (Result, error) {
 }
 
 func (p *Planned) text(param string) string { return string(p.request.Params[param].Bytes) }
-
-func (p *Planned) runPlan(ctx context.Context, out RowWriter) (Result, error) {
-	limited, stop := withTimeLimit(ctx, p.request.Timeout)
-	defer stop()
-	switch p.canned.Name {
-	case "diff":
-		return p.diff(limited, out)
-	case "tree":
-		return p.tree(limited, out)
-	}
-	w := p.window
-	if p.canned.OwnWindow {
-		w.Since = time.Time{} // what was before tells what is new
-	}
-	r, err := newNumbers().newReading(limited, p.sources, w, p.request.Params["all"].Int != 0)
-	if err != nil {
-		return Result{}, explainLimit(limited, p.request.Timeout, err)
-	}
-	switch p.canned.Name {
-	case "top":
-		return p.top(limited, r, out)
-	case "rare":
-		return p.rare(limited, r, out)
-	case "timeline":
-		return p.timeline(limited, r, out)
-	case "beacons":
-		return p.beacons(limited, r, out)
-	case "fanout":
-		return p.fanout(limited, r, out)
-	default:
-		return p.firstSeen(limited, r, out)
-	}
-}
 
 // writeRows writes n rows, at most as many as are asked for.
 func (p *Planned) writeRows(ctx context.Context, out RowWriter, columns []string, n int, row func(i int) []Value) (Result, error) {

@@ -192,6 +192,43 @@ func TestMatchIsTheSameNarrowed(t *testing.T) {
 	}
 }
 
+// Where there is no time, each question says so as any other does, and writes nothing.
+func TestNothingInTime(t *testing.T) {
+	tape := generated(t, 5_000, 3)
+	library, err := Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(what string, ask func(RowWriter) (Result, error)) {
+		t.Helper()
+		var out bytes.Buffer
+		to, err := NewRowWriter("csv", &out, FormatOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ask(to); err == nil || err.Error() != nothingInTime(time.Nanosecond).Error() || out.Len() > 0 {
+			t.Errorf("%s: %q: %v", what, out.String(), err)
+		}
+	}
+	for _, c := range library {
+		w := Window{Since: tape.Segments()[0].From}
+		params, err := c.Bind(variantsOf(c)[0], Clock{}, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(c.Name, func(out RowWriter) (Result, error) {
+			return NewPlanned(c, Request{SQL: c.Source, Params: params, Timeout: time.Nanosecond}, w, Sources(tape), Sources(tape)).Run(t.Context(), out)
+		})
+	}
+	list, err := indicator.Read(strings.NewReader("198.51.100.66\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("match", func(out RowWriter) (Result, error) {
+		return Match(t.Context(), tape, &list.Set, MatchRequest{Request: Request{Timeout: time.Nanosecond}}, out)
+	})
+}
+
 // withoutArguments drops what follows the destination from rows of beacons.
 func withoutArguments(lines []string) []string {
 	var rest []string

@@ -44,7 +44,7 @@ func (p *Planned) tree(ctx context.Context, out RowWriter) (Result, error) {
 	r.SQL = withTable("connections AS (SELECT NULL AS "+strings.Join(view.columns, ", NULL AS ")+" WHERE false)", r.SQL)
 	w := &treeWriter{RowWriter: out, connected: connected, limit: p.request.Limit}
 	result, err := Run(ctx, p.main, r, w)
-	if errors.Is(err, errRowLimit) {
+	if errors.Is(err, errEnough) {
 		result.Cut, err = rowLimitText(w.limit), out.End(rowLimitText(w.limit))
 	}
 	result.Rows = w.rows
@@ -173,9 +173,6 @@ type treeWriter struct {
 	rows      int64
 }
 
-// errRowLimit: there are more rows than are asked for.
-var errRowLimit = errors.New("row limit")
-
 // The columns of a tree that are of what was connected to; process_id is the last of all.
 const (
 	treeRemote = 5 + iota
@@ -206,7 +203,7 @@ func (w *treeWriter) Row(values []Value) error {
 
 func (w *treeWriter) write(values []Value) error {
 	if w.limit > 0 && w.rows == w.limit {
-		return errRowLimit
+		return errEnough
 	}
 	w.rows++
 	return w.RowWriter.Row(values)
