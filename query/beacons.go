@@ -386,23 +386,12 @@ func (p *Planned) writeBeacons(ctx context.Context, found []beacon, out RowWrite
 	for i, b := range found {
 		rows[i] = b.firstRow
 	}
-	if limit := p.request.Limit; limit > 0 {
-		rows = rows[:min(int64(len(rows)), limit)]
-	}
-	details, err := p.firsts(ctx, rows)
-	if err != nil {
-		return Result{}, err
-	}
 	columns := []string{"score", "interval", "jitter", "n", "sparkline", "first_time", "last_time", "user", "container", "exe", "remote", "cmdline", "ancestry"}
-	return p.writeRows(ctx, out, columns, len(found), func(i int) []Value {
+	return p.writeFirsts(ctx, out, columns, rows, func(i int, first []Value) []Value {
 		b := found[i]
-		d := details[[2]int64{int64(b.firstIn), b.first}] // time, pid, user, exe, remote, outcome, cmdline, ancestry
-		if d == nil {
-			d = make([]Value, 8)
-		}
 		return []Value{
 			{Kind: Real, Real: b.score}, {Kind: Real, Real: b.interval}, {Kind: Real, Real: b.jitter}, intValue(b.n), textValue(b.sparkline), wallText(b.firstWall), wallText(b.lastWall),
-			namedUser(b.who.user), b.who.container, textValue(b.who.exe), textValue(b.label), d[6], d[7],
+			namedUser(b.who.user), b.who.container, textValue(b.who.exe), textValue(b.label), first[6], first[7],
 		}
 	})
 }

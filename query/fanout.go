@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -303,12 +304,15 @@ func (p *Planned) writeFanout(ctx context.Context, f *fanout, out RowWriter) (Re
 	for _, one := range f.best {
 		found, rows = append(found, one), append(rows, one.firstRow)
 	}
-	details, err := p.firsts(ctx, rows)
-	if err != nil {
-		return Result{}, err
+	details := make(map[[2]int64][]Value)
+	for part := range slices.Chunk(rows, mostFirsts) {
+		read, err := p.firsts(ctx, part)
+		if err != nil {
+			return Result{}, explainLimit(ctx, p.request.Timeout, err)
+		}
+		maps.Copy(details, read)
 	}
-	of := func(one scanFound) []Value { return details[[2]int64{int64(one.firstIn), one.first}] }
-	found = slices.DeleteFunc(found, func(one scanFound) bool { return of(one) == nil })
+	of := func(one scanFound) []Value { return details[one.key()] }
 	slices.SortFunc(found, func(a, b scanFound) int {
 		return cmp.Or(-cmp.Compare(a.n, b.n), cmp.Compare(a.wall, b.wall), bytes.Compare(of(a)[3].Bytes, of(b)[3].Bytes))
 	})

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/conntape/conntape/store"
 )
 
 // firstRow is a row of rare and of first-seen: where it was met first, and how often.
@@ -14,6 +16,9 @@ type firstRow struct {
 	n       int64
 	label   string
 }
+
+// key is the segment and the id of the first connection.
+func (r firstRow) key() [2]int64 { return [2]int64{int64(r.firstIn), r.first} }
 
 // met is what is known of a destination, or of a program and a destination.
 type met struct {
@@ -125,7 +130,7 @@ func (p *Planned) rare(ctx context.Context, r *reading, out RowWriter) (Result, 
 	slices.SortFunc(rows, func(a, b firstRow) int {
 		return cmp.Or(cmp.Compare(a.n, b.n), cmp.Compare(a.first, b.first), cmp.Compare(a.label, b.label))
 	})
-	return p.writeFirsts(ctx, rows, out)
+	return p.writeMet(ctx, rows, out)
 }
 
 // firstSeen writes what canned/first-seen.sql says.
@@ -138,7 +143,7 @@ func (p *Planned) firstSeen(ctx context.Context, r *reading, out RowWriter) (Res
 	slices.SortFunc(rows, func(a, b firstRow) int {
 		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.label, b.label))
 	})
-	return p.writeFirsts(ctx, rows, out)
+	return p.writeMet(ctx, rows, out)
 }
 
 // firstSQL reads the connections that others were met first in.
@@ -150,42 +155,33 @@ FROM connections`
 // mostFirsts is how many connections are read by their ids at a time.
 const mostFirsts = 20_000
 
-// writeFirsts writes rows with what the first connection of each tells.
-func (p *Planned) writeFirsts(ctx context.Context, rows []firstRow, out RowWriter) (Result, error) {
-	limit := p.request.Limit
-	if limit > 0 && int64(len(rows)) > limit {
-		rows = rows[:limit+1] // one more tells that it is cut
-	}
-	var result Result
-	if err := out.Begin([]string{"first_time", "n", "pid", "user", "exe", "remote", "outcome", "cmdline", "ancestry"}); err != nil {
-		return result, err
-	}
-	for len(rows) > 0 {
-		part := rows[:min(len(rows), mostFirsts)]
-		rows = rows[len(part):]
-		details, err := p.firsts(ctx, part)
-		if err != nil {
-			return result, err
-		}
-		for _, row := range part {
-			if limit > 0 && result.Rows == limit {
-				result.Cut = rowLimitText(limit)
-				return result, out.End(result.Cut)
-			}
-			d, ok := details[[2]int64{int64(row.firstIn), row.first}]
-			if !ok {
-				return result, fmt.Errorf("read first connections: %d of segment %d is not there", row.first, row.firstIn)
-			}
-			if err := out.Row(append([]Value{d[0], intValue(row.n)}, d[1:8]...)); err != nil {
-				return result, err
-			}
-			result.Rows++
-		}
-	}
-	return result, out.End("")
+// writeMet writes rows with what the first connection of each tells.
+func (p *Planned) writeMet(ctx context.Context, rows []firstRow, out RowWriter) (Result, error) {
+	columns := []string{"first_time", "n", "pid", "user", "exe", "remote", "outcome", "cmdline", "ancestry"}
+	return p.writeFirsts(ctx, out, columns, rows, func(i int, first []Value) []Value {
+		return append([]Value{first[0], intValue(rows[i].n)}, first[1:8]...)
+	})
 }
 
-// firsts reads connections by segment and id: time, pid, user and so on.
+// writeFirsts writes a row for each of rows, made with what firsts reads of it.
+func (p *Planned) writeFirsts(ctx context.Context, out RowWriter, columns []string, rows []firstRow, row func(i int, first []Value) []Value) (Result, error) {
+	if limit := p.request.Limit; limit > 0 && int64(len(rows)) > limit {
+		rows = rows[:limit+1] // one more tells that it is cut
+	}
+	var read map[[2]int64][]Value
+	return p.writeRead(ctx, out, columns, len(rows), func(i int) ([]Value, error) {
+		if i%mostFirsts == 0 {
+			var err error
+			if read, err = p.firsts(ctx, rows[i:min(len(rows), i+mostFirsts)]); err != nil {
+				return nil, err
+			}
+		}
+		return row(i, read[rows[i].key()]), nil
+	})
+}
+
+// firsts reads connections by segment and id, at most mostFirsts of them: time, pid, user, exe, remote, outcome, cmdline,
+// ancestry, container.
 func (p *Planned) firsts(ctx context.Context, rows []firstRow) (map[[2]int64][]Value, error) {
 	ids := make(map[string][]int64)
 	for _, row := range rows {
@@ -195,13 +191,21 @@ func (p *Planned) firsts(ctx context.Context, rows []firstRow) (map[[2]int64][]V
 	for segment, list := range ids {
 		n[segment] = "c.id IN (" + joinInts(list) + ")"
 	}
-	details := make(map[[2]int64][]Value)
+	read := make(map[[2]int64][]Value)
 	err := each(ctx, p.main, n.apply(viewParts(ctx, p.main), firstSQL), func(row []Value) {
 		kept := make([]Value, 0, len(row)-2)
 		for _, v := range row[2:] {
 			kept = append(kept, keep(v))
 		}
-		details[[2]int64{row[0].Int, row[1].Int}] = kept
+		read[[2]int64{row[0].Int, row[1].Int}] = kept
 	})
-	return details, err
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		if read[row.key()] == nil {
+			return nil, fmt.Errorf("read segment %d: %w: connection %d is told of, and is not there", row.firstIn, store.ErrDamaged, row.first)
+		}
+	}
+	return read, nil
 }

@@ -91,6 +91,11 @@ func (p *Planned) text(param string) string { return string(p.request.Params[par
 
 // writeRows writes n rows, at most as many as are asked for.
 func (p *Planned) writeRows(ctx context.Context, out RowWriter, columns []string, n int, row func(i int) []Value) (Result, error) {
+	return p.writeRead(ctx, out, columns, n, func(i int) ([]Value, error) { return row(i), nil })
+}
+
+// writeRead does so with rows that are read while they are written.
+func (p *Planned) writeRead(ctx context.Context, out RowWriter, columns []string, n int, row func(i int) ([]Value, error)) (Result, error) {
 	var result Result
 	if err := out.Begin(columns); err != nil {
 		return result, err
@@ -100,6 +105,7 @@ func (p *Planned) writeRows(ctx context.Context, out RowWriter, columns []string
 			result.Cut = rowLimitText(limit)
 			break
 		}
+		values, err := row(i)
 		if cause := context.Cause(ctx); cause != nil {
 			if cause != errTimeLimit {
 				return result, cause
@@ -107,7 +113,10 @@ func (p *Planned) writeRows(ctx context.Context, out RowWriter, columns []string
 			result.Cut = timeLimitText(p.request.Timeout)
 			break
 		}
-		if err := out.Row(row(i)); err != nil {
+		if err == nil {
+			err = out.Row(values)
+		}
+		if err != nil {
 			return result, err
 		}
 		result.Rows++

@@ -1,0 +1,76 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/conntape/conntape/store"
+)
+
+// Any number of connections is read, in parts, and one that is not there is damage.
+func TestWriteFirsts(t *testing.T) {
+	tape := generated(t, 5_000, 2)
+	p := NewPlanned(&Canned{}, Request{}, Window{}, Sources(tape), Sources(tape))
+	var rows []firstRow
+	err := each(t.Context(), tape.Conn(), "SELECT segment, id FROM connections ORDER BY pid LIMIT 1000", func(row []Value) {
+		rows = append(rows, firstRow{firstIn: int(row[0].Int), first: row[1].Int})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(rows) < 3*mostFirsts {
+		rows = append(rows, rows...)
+	}
+	ask := func(rows []firstRow) (Result, error) {
+		i := 0
+		return p.writeFirsts(t.Context(), eachRow(func(row []Value) error {
+			if want := rows[i].key(); row[0].Int != want[0] || row[1].Int != want[1] || len(row[2].Bytes) != len(tapeTime) {
+				t.Fatalf("row %d is of %v, want %v", i, row, want)
+			}
+			i++
+			return nil
+		}), []string{"segment", "id", "time"}, rows, func(i int, first []Value) []Value {
+			return []Value{intValue(int64(rows[i].firstIn)), intValue(rows[i].first), first[0]}
+		})
+	}
+	if result, err := ask(rows); err != nil || result.Rows != int64(len(rows)) || result.Cut != "" {
+		t.Errorf("%v, want %d rows: %v", result, len(rows), err)
+	}
+	p.request.Limit = mostFirsts + 1
+	if result, err := ask(rows); err != errTimeLimit || result.Rows != mostFirsts+1 || result.Cut != rowLimitText(mostFirsts+1) {
+		t.Errorf("%v, want a row limit: %v", result, err)
+	}
+	rows[500].first++
+	if result, err := ask(rows); !errors.Is(err, store.ErrDamaged) || result.Rows != 0 {
+		t.Errorf("%v: %v", result, err)
+	}
+}
+
+// A time limit that comes while rows are read and written cuts the answer, and says so.
+func TestTimeLimitAmongRows(t *testing.T) {
+	p := &Planned{request: Request{Timeout: time.Millisecond}}
+	ctx, stop := withTimeLimit(context.Background(), p.request.Timeout)
+	defer stop()
+	for _, failed := range []error{nil, errors.New("stopped in the middle")} {
+		cut := ""
+		result, err := p.writeRead(ctx, endOf(&cut), nil, 5, func(i int) ([]Value, error) {
+			<-ctx.Done()
+			return nil, failed
+		})
+		if want := timeLimitText(p.request.Timeout); err != nil || result.Cut != want || cut != want || result.Rows != 0 {
+			t.Errorf("%v, %q: %v", result, cut, err)
+		}
+	}
+}
+
+// endWriter keeps why an answer was cut.
+type endWriter struct {
+	eachRow
+	cut *string
+}
+
+func endOf(cut *string) endWriter { return endWriter{func([]Value) error { return nil }, cut} }
+
+func (e endWriter) End(cut string) error { *e.cut = cut; return nil }
