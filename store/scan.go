@@ -295,23 +295,22 @@ func connectionAt(page []byte, at int, w *Wanted) (id, task, remote, shape int64
 	if at < 0 || at+most > len(page) {
 		return 0, 0, 0, 0, false, false
 	}
-	cell := page[at : at+most]
-	x, length := binary.BigEndian.Uint64(cell[1:]), int(cell[0])
-	if length >= 0x80 || x&allMore != allMore || cell[record] != connectionHeader || cell[record+1] != 0 || at+record+length > len(page) {
+	cell := (*[most]byte)(page[at:])
+	x, header, length := binary.BigEndian.Uint64(cell[1:]), binary.BigEndian.Uint64(cell[record:]), int(cell[0])
+	if length >= 0x80 || x&allMore != allMore || header&0xfffff0f0f0000000 != connectionHeader<<56 || at+record+length > len(page) {
 		return 0, 0, 0, 0, false, false
 	}
-	body := record + connectionHeader
-	a, b, c := &numberKinds[cell[record+2]&15], &numberKinds[cell[record+3]&15], &numberKinds[cell[record+4]&15]
-	task, body = a.read(cell, body)
+	a, b, c := &numberKinds[header>>40&15], &numberKinds[header>>32&15], &numberKinds[header>>24&15]
+	task, body := a.read(cell[:], record+connectionHeader)
 	if a.valid && !has(w.Tasks, task) {
 		return 0, 0, 0, 0, false, true
 	}
-	remote, body = b.read(cell, body)
+	remote, body = b.read(cell[:], body)
 	if b.valid && !has(w.Remotes, remote) {
 		return 0, 0, 0, 0, false, true
 	}
-	shape, body = c.read(cell, body)
-	ok = a.valid && b.valid && c.valid && cell[record+2]|cell[record+3]|cell[record+4] < 16 && body <= record+length
+	shape, body = c.read(cell[:], body)
+	ok = a.valid && b.valid && c.valid && body <= record+length
 	return nineBytes(x, cell[record-1]), task, remote, shape, true, ok
 }
 

@@ -274,6 +274,9 @@ func dropFromCache(name string) error {
 		return err
 	}
 	defer f.Close()
+	if err := f.Sync(); err != nil { // what was built just now is not dropped before it is on the disk
+		return err
+	}
 	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
 }
 
