@@ -28,10 +28,10 @@ var cannedFiles embed.FS
 //	-- false-positives: what else looks like this
 //	-- example: a line to type
 //
-// What is resolved is the newest connections, those to an indicator, those of a process
-// and its family, or, as tables WHERE condition, those of such tasks (t, and p for their
-// process) or shapes as the tables of a segment have them, or of such rows of the views
-// endpoints or processes, for which the query's own WITH may be used.
+// What is resolved is the newest connections, those to an indicator, or, as tables WHERE
+// condition, those of such tasks (t, and p for their process) or shapes as the tables of a
+// segment have them, or of such rows of the views endpoints or processes, for which the
+// query's own WITH may be used.
 //
 // Types are integer, text, time (nanoseconds in the SQL), flag (1 when given,
 // else 0), and words to choose from, as in process|port.

@@ -16,7 +16,7 @@ import (
 
 // reachedRemote is what a process connected to, and what became of it.
 type reachedRemote struct {
-	label, outcome   string // outcome "": NULL
+	label, outcome   string
 	n                int64
 	first, firstWall int64
 }
@@ -28,7 +28,7 @@ func (p *Planned) tree(ctx context.Context, out RowWriter) (Result, error) {
 		return Run(ctx, p.main, p.request, out)
 	}
 	members, err := family(ctx, p.sources, p.request.Params["process"].Int)
-	var connected map[int64][]reachedRemote
+	var connected map[int64][]*reachedRemote
 	if err == nil {
 		connected, err = p.connected(ctx, view, members)
 	}
@@ -42,10 +42,15 @@ func (p *Planned) tree(ctx context.Context, out RowWriter) (Result, error) {
 	r.Limit = 0
 	r.SQL = withTable("processes AS (SELECT * FROM family)", r.SQL)
 	r.SQL = withTable("connections AS (SELECT NULL AS "+strings.Join(view.columns, ", NULL AS ")+" WHERE false)", r.SQL)
-	w := &treeWriter{RowWriter: out, connected: connected, limit: p.request.Limit}
+	w := &treeWriter{RowWriter: out, ctx: ctx, connected: connected, limit: p.request.Limit}
 	result, err := Run(ctx, p.main, r, w)
-	if errors.Is(err, errEnough) {
-		result.Cut, err = rowLimitText(w.limit), out.End(rowLimitText(w.limit))
+	switch {
+	case errors.Is(err, errEnough):
+		result.Cut = rowLimitText(w.limit)
+		err = out.End(result.Cut)
+	case errors.Is(err, errTimeLimit):
+		result.Cut = timeLimitText(p.request.Timeout)
+		err = out.End(result.Cut)
 	}
 	result.Rows = w.rows
 	return result, err
@@ -78,7 +83,7 @@ func (p *Planned) readFamily(ctx context.Context, members map[int64]bool) error 
 }
 
 // connected returns what processes connected to, in the order in which they did.
-func (p *Planned) connected(ctx context.Context, view *knownView, processes map[int64]bool) (map[int64][]reachedRemote, error) {
+func (p *Planned) connected(ctx context.Context, view *knownView, processes map[int64]bool) (map[int64][]*reachedRemote, error) {
 	t, err := chooseContacts(ctx, view, p.sources, p.window, chooseProcesses(processes))
 	if err != nil {
 		return nil, err
@@ -92,11 +97,10 @@ func (p *Planned) connected(ctx context.Context, view *knownView, processes map[
 		isUnspec, isZero bool
 	}
 	type how struct {
-		outcome int32 // 0: NULL
+		outcome int32
 		isDgram bool
 	}
 	labels, outcomes := newNames(), newNames()
-	outcomes.of("")
 	remotes, hows := make([]remote, len(t.remotes.cells)), make([]how, len(t.hows.cells))
 	for i, cells := range t.remotes.cells {
 		family, address, port, ip := t.cell(cells, "family"), t.cell(cells, "remote_address"), t.cell(cells, "remote_port"), t.cell(cells, "remote_ip")
@@ -115,8 +119,7 @@ func (p *Planned) connected(ctx context.Context, view *knownView, processes map[
 		process        int64
 		label, outcome int32
 	}
-	var reached []reachedRemote
-	places, of := make(map[key]int32), make(map[int64][]int32) // in reached
+	known, connected := make(map[key]*reachedRemote), make(map[int64][]*reachedRemote)
 	for _, i := range t.rows.order {
 		row := t.rows.at(i)
 		to, how := remotes[row.remote], hows[row.how]
@@ -128,22 +131,17 @@ func (p *Planned) connected(ctx context.Context, view *knownView, processes map[
 		if isProbe {
 			k.outcome = probe
 		}
-		place, known := places[k]
-		if !known {
-			place = int32(len(reached))
-			places[k], of[k.process] = place, append(of[k.process], place)
-			reached = append(reached, reachedRemote{label: labels.list[k.label], outcome: outcomes.list[k.outcome], first: row.first, firstWall: row.firstWall})
+		reached := known[k]
+		if reached == nil {
+			reached = &reachedRemote{label: labels.list[k.label], outcome: outcomes.list[k.outcome], first: row.first, firstWall: row.firstWall}
+			known[k], connected[k.process] = reached, append(connected[k.process], reached)
 		}
-		reached[place].n += row.n
-		reached[place].firstWall = min(reached[place].firstWall, row.firstWall)
+		reached.n += row.n
+		reached.firstWall = min(reached.firstWall, row.firstWall)
 	}
-	connected := make(map[int64][]reachedRemote, len(of))
-	for process, places := range of {
-		for _, place := range places {
-			connected[process] = append(connected[process], reached[place])
-		}
-		slices.SortFunc(connected[process], func(a, b reachedRemote) int {
-			return cmp.Or(cmp.Compare(a.first, b.first), strings.Compare(a.label, b.label))
+	for _, reached := range connected {
+		slices.SortFunc(reached, func(a, b *reachedRemote) int {
+			return cmp.Or(cmp.Compare(a.first, b.first), strings.Compare(a.label, b.label), strings.Compare(a.outcome, b.outcome))
 		})
 	}
 	return connected, nil
@@ -168,8 +166,9 @@ func isNumber(v sqlite.Value, n int64) bool { return v.Type() == sqlite.TypeInte
 // treeWriter writes a row for each remote of a process in the place of its row without any.
 type treeWriter struct {
 	RowWriter
-	connected map[int64][]reachedRemote // by process
-	limit     int64                     // of rows, 0: none
+	ctx       context.Context
+	connected map[int64][]*reachedRemote // by process
+	limit     int64                      // of rows, 0: none
 	rows      int64
 }
 
@@ -189,10 +188,7 @@ func (w *treeWriter) Row(values []Value) error {
 		return w.write(values)
 	}
 	for _, r := range reached {
-		values[treeRemote], values[treeOutcome] = textValue(r.label), Value{}
-		if r.outcome != "" {
-			values[treeOutcome] = textValue(r.outcome)
-		}
+		values[treeRemote], values[treeOutcome] = textValue(r.label), textValue(r.outcome)
 		values[treeN], values[treeFirstTime] = intValue(r.n), wallText(r.firstWall)
 		if err := w.write(values); err != nil {
 			return err
@@ -202,6 +198,9 @@ func (w *treeWriter) Row(values []Value) error {
 }
 
 func (w *treeWriter) write(values []Value) error {
+	if w.ctx.Err() != nil {
+		return context.Cause(w.ctx)
+	}
 	if w.limit > 0 && w.rows == w.limit {
 		return errEnough
 	}

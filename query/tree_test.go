@@ -2,6 +2,8 @@ package query
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -47,5 +49,25 @@ func TestTreeLimits(t *testing.T) {
 	}
 	if _, text, err := ask(0, time.Nanosecond, true); err == nil || err.Error() != nothingInTime(time.Nanosecond).Error() || text != "" {
 		t.Errorf("%q: %v", text, err)
+	}
+}
+
+// Among the rows of one process too a tree ends with its time, and with whoever asks.
+func TestTreeEndsAmongRows(t *testing.T) {
+	ended := errors.New("ended")
+	for _, cause := range []error{errTimeLimit, ended} {
+		ctx, stop := context.WithCancelCause(t.Context())
+		rows := 0
+		w := &treeWriter{ctx: ctx, connected: map[int64][]*reachedRemote{7: {{}, {}, {}, {}}}, RowWriter: eachRow(func([]Value) error {
+			if rows++; rows == 2 {
+				stop(cause)
+			}
+			return nil
+		})}
+		values := make([]Value, treeProcess+1)
+		values[treeProcess] = intValue(7)
+		if err := w.Row(values); err != cause || rows != 2 || w.rows != 2 {
+			t.Errorf("%d rows: %v", rows, err)
+		}
 	}
 }

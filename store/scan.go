@@ -302,11 +302,11 @@ func connectionAt(page []byte, at int, w *Wanted) (id, task, remote, shape int64
 	}
 	a, b, c := &numberKinds[header>>40&15], &numberKinds[header>>32&15], &numberKinds[header>>24&15]
 	task, body := a.read(cell[:], record+connectionHeader)
-	if a.valid && !has(w.Tasks, task) {
+	if a.valid && body <= record+length && !has(w.Tasks, task) {
 		return 0, 0, 0, 0, false, true
 	}
 	remote, body = b.read(cell[:], body)
-	if b.valid && !has(w.Remotes, remote) {
+	if b.valid && body <= record+length && !has(w.Remotes, remote) {
 		return 0, 0, 0, 0, false, true
 	}
 	shape, body = c.read(cell[:], body)

@@ -375,3 +375,23 @@ func TestShortIDsAreNotReadFast(t *testing.T) {
 		}
 	}
 }
+
+// A connection that says it is shorter than its columns is damaged, whether or not what they seem to say is wanted.
+func TestShortConnectionIsNotPassedOver(t *testing.T) {
+	row := append([]byte{8 + 6}, 0x80|1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1, connectionHeader, 0, 2, 2, 2, 8, 8, 8)
+	row = append(row, 0, 5, 0, 6, 0, 7)
+	row = append(row, make([]byte, 40)...)
+	nobody := Wanted{Tasks: []bool{}, Remotes: []bool{}}
+	if _, _, _, _, wanted, ok := connectionAt(row, 0, &nobody); wanted || !ok {
+		t.Fatal("a whole one is not passed over")
+	}
+	for _, w := range []Wanted{{}, nobody, {Tasks: []bool{5: true}, Remotes: []bool{}}} {
+		for length := range byte(8 + 6) {
+			row[0] = length
+			passable := w.Tasks != nil && len(w.Tasks) == 0 && length >= 8+2 || len(w.Tasks) > 5 && length >= 8+4
+			if _, _, _, _, _, ok := connectionAt(row, 0, &w); ok != passable {
+				t.Errorf("length %d of 14, %v: %t", length, w, ok)
+			}
+		}
+	}
+}

@@ -71,4 +71,4 @@ SELECT
 FROM shown
 JOIN known USING (process_id)
 LEFT JOIN connected USING (process_id)
-ORDER BY origin, place, level, first_ns, remote
+ORDER BY origin, place, level, first_ns, remote, outcome
