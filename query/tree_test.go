@@ -4,9 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
+
+	"github.com/conntape/conntape/generate"
+	"github.com/conntape/conntape/store"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 )
 
 // A tree is cut where its SQL is, and says so; in no time it is not answered at all.
@@ -69,5 +77,94 @@ func TestTreeEndsAmongRows(t *testing.T) {
 		if err := w.Row(values); err != cause || rows != 2 || w.rows != 2 {
 			t.Errorf("%d rows: %v", rows, err)
 		}
+	}
+}
+
+// A tape with what generated ones have not is told as SQL tells it: addresses of no family, without a port or an IP, probes
+// of name resolution, pids used again, two parents of one process, a circle of them, a clock that was set back.
+func TestTreeOfAlteredTape(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	o := generate.Options{Seed: 3, Connections: 3_000, Processes: 30, Images: 12, Endpoints: 60, Begin: uint64(time.Hour), Span: 24 * time.Hour, Intrusion: true, Story: true, Mapped: true}
+	if err := generate.WriteTape(dir, generate.New(o), 3); err != nil {
+		t.Fatal(err)
+	}
+	segments, err := filepath.Glob(filepath.Join(dir, "*.db"))
+	if err != nil || len(segments) != 3 {
+		t.Fatal(segments, err)
+	}
+	for i, path := range segments {
+		conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = sqlitex.ExecuteScript(conn, fmt.Sprintf(`
+			UPDATE endpoint SET family = CASE id %% 11 WHEN 0 THEN 65535 WHEN 1 THEN 0 WHEN 2 THEN 10 ELSE family END;
+			UPDATE OR IGNORE endpoint SET port = CASE id %% 7 WHEN 0 THEN 0 WHEN 1 THEN -1 ELSE port END;
+			UPDATE shape SET type = 2 WHERE id %% 2 = 0;
+			UPDATE shape SET errno = NULL WHERE id %% 5 = 0;
+			UPDATE process SET tgid = tgid %% 9 WHERE id %% 2 = 0;
+			UPDATE process SET parent = (SELECT id FROM process p WHERE p.id > process.id ORDER BY id LIMIT 1 OFFSET %[1]d) WHERE id %% 3 = 0;
+			UPDATE process SET parent = NULL WHERE id %% 7 = %[1]d;
+			INSERT OR IGNORE INTO clock SELECT min(id) + (max(id) - min(id)) / 2, -7200000000000, 'step', NULL FROM connection;`, i), nil)
+		if err := errors.Join(err, conn.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tape, err := store.OpenTape(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tape.Close()
+	library, err := Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := library[slices.IndexFunc(library, func(c *Canned) bool { return c.Name == "tree" })]
+	from, to := tape.Segments()[0].From, tape.Segments()[2].To
+	windows := []Window{{}, {Since: from.Add(to.Sub(from) / 3), Until: from.Add(to.Sub(from) * 2 / 3)}}
+	for pid := range 9 {
+		for _, all := range []string{"false", "true"} {
+			for _, w := range windows {
+				compareWithSQL(t, tape, c, map[string]string{"process": strconv.Itoa(pid), "all": all}, w)
+			}
+		}
+	}
+}
+
+// Which parent counts is written here, and not only in the SQL: that of the oldest segment which tells one.
+func TestTreeAsksTheOldestParent(t *testing.T) {
+	tape := generated(t, 10, 2)
+	rows := [][]sqlite.Value{}
+	add := func(process, parent, segment int64) {
+		row := []sqlite.Value{sqlite.IntegerValue(process), {}, sqlite.IntegerValue(process), sqlite.TextValue("p"), sqlite.TextValue("2026"), {}, {}, sqlite.IntegerValue(segment)}
+		if parent != 0 {
+			row[1] = sqlite.IntegerValue(parent)
+		}
+		rows = append(rows, row)
+	}
+	add(3, 2, 3)
+	add(3, 1, 2)
+	add(3, 0, 1)
+	add(1, 0, 1)
+	add(2, 0, 1)
+	library, err := Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := library[slices.IndexFunc(library, func(c *Canned) bool { return c.Name == "tree" })]
+	if err := newRowTable(tape.Conn(), "family", treeProcesses, rows); err != nil {
+		t.Fatal(err)
+	}
+	params, err := c.Bind(map[string]string{"process": "3"}, Clock{}, Window{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []int64
+	_, err = Run(t.Context(), tape.Conn(), Request{SQL: withTable("processes AS (SELECT * FROM family)", c.Source), Params: params}, eachRow(func(row []Value) error {
+		got = append(got, row[treeProcess].Int)
+		return nil
+	}))
+	if want := []int64{1, 3}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, want %v: %v", got, want, err)
 	}
 }
