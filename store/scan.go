@@ -29,6 +29,7 @@ const readAhead = 16
 // tableFile reads tables of a segment.
 type tableFile struct {
 	file  *os.File
+	info  os.FileInfo
 	pages uint32            // in the file
 	roots map[string]uint32 // first pages of tables
 }
@@ -44,7 +45,7 @@ func openTables(path string) (*tableFile, error) {
 		file.Close()
 		return nil, err
 	}
-	return &tableFile{file: file, pages: uint32(min(info.Size()/pageSize, 1<<32-1)), roots: map[string]uint32{}}, nil
+	return &tableFile{file: file, info: info, pages: uint32(min(info.Size()/pageSize, 1<<32-1)), roots: map[string]uint32{}}, nil
 }
 
 // find finds the tables of the segment, which is attached as schema.
@@ -55,9 +56,8 @@ func (t *tableFile) find(conn *sqlite.Conn, schema string) error {
 
 // isAt reports whether the file is the one that a path leads to: a segment that is sealed is another file then.
 func (t *tableFile) isAt(path string) bool {
-	info, err := t.file.Stat()
-	there, thereErr := os.Stat(path)
-	return err == nil && thereErr == nil && os.SameFile(info, there)
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(t.info, there)
 }
 
 // Wanted says by their ids which tasks and endpoints connections are wanted of; nil: of any.
