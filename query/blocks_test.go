@@ -65,11 +65,7 @@ func TestBlocksArePassedOver(t *testing.T) {
 			addresses = append(addresses, a)
 		}
 	}
-	library, err := Library()
-	if err != nil {
-		t.Fatal(err)
-	}
-	who := library[slices.IndexFunc(library, func(c *Canned) bool { return c.Name == "who" })]
+	who := cannedNamed(t, "who")
 	left := 0
 	for _, address := range addresses {
 		compareWithSQL(t, tape, who, map[string]string{"indicator": address}, Window{})

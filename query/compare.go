@@ -45,6 +45,9 @@ func Compare(ctx context.Context, one, other Compared, c Comparison, out RowWrit
 
 // diff writes what canned/diff.sql says.
 func (p *Planned) diff(ctx context.Context, out RowWriter) (Result, error) {
+	if viewParts(ctx, p.main) == nil {
+		return Run(ctx, p.main, p.request, out)
+	}
 	windows, err := p.windows(ctx)
 	if err != nil {
 		return Result{}, explainLimit(ctx, p.request.Timeout, err)

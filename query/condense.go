@@ -20,6 +20,7 @@ import (
 
 // contactTable is that table. It is filled when it is first read.
 type contactTable struct {
+	nothingHeld
 	ctx    context.Context
 	view   *knownView
 	window Window
@@ -47,10 +48,7 @@ func newContactTable(ctx context.Context, conn *sqlite.Conn, name string, view *
 	if err != nil {
 		return nil, err
 	}
-	declaration := view.declare(name)
-	return t, conn.SetModule(name, &sqlite.Module{Connect: func(*sqlite.Conn, *sqlite.VTableConnectOptions) (sqlite.VTable, *sqlite.VTableConfig, error) {
-		return t, &sqlite.VTableConfig{Declaration: declaration}, nil
-	}})
+	return t, readable(conn, name, view.declare(name), t)
 }
 
 // chooseContacts finds out what a question can be about.
@@ -91,12 +89,6 @@ func (t *contactTable) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, 
 
 // Open opens a cursor.
 func (t *contactTable) Open() (sqlite.VTableCursor, error) { return &contactCursor{table: t}, nil }
-
-// Disconnect has nothing to release.
-func (t *contactTable) Disconnect() error { return nil }
-
-// Destroy has nothing to remove.
-func (t *contactTable) Destroy() error { return nil }
 
 // fill reads the contacts.
 func (t *contactTable) fill() error {

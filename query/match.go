@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/netip"
 	"path"
 	"slices"
@@ -89,7 +88,7 @@ func match(ctx context.Context, tape *store.Tape, view *knownView, set *indicato
 	conn := tape.Conn()
 	ctx, cancel := withTimeLimit(ctx, r.Timeout)
 	defer cancel()
-	m := &matcher{set: set, view: view, remotes: make(map[string][]int64), addresses: make(map[string]bool), processes: make(map[int64][]processHit), limit: r.Limit, out: out}
+	m := &matcher{set: set, view: view, remotes: make(map[string][]int64), addresses: make(map[string]bool), processes: make(map[int64][]processHit), out: &manyWriter{RowWriter: out, ctx: ctx, limit: r.Limit}}
 	if err := m.find(ctx, tape); err != nil {
 		return Result{}, explainLimit(ctx, r.Timeout, err)
 	}
@@ -109,12 +108,7 @@ func match(ctx context.Context, tape *store.Tape, view *knownView, set *indicato
 	for _, contacts := range m.contacts {
 		err = contacts.explain(err)
 	}
-	if errors.Is(err, errEnough) {
-		result.Cut = rowLimitText(r.Limit)
-		err = out.End(result.Cut)
-	}
-	result.Rows = m.rows
-	return result, err
+	return m.out.ended(request, result, err)
 }
 
 // tables returns the tables of matchSQL, over the contacts of what matches.
@@ -148,9 +142,7 @@ type matcher struct {
 	addresses map[string]bool        // of endpoints that match, as they are on the tape
 	processes map[int64][]processHit // by process_id
 	contacts  []*contactTable        // that it is asked over
-	out       RowWriter
-	limit     int64
-	rows      int64
+	out       *manyWriter
 	row       []Value
 }
 
@@ -310,10 +302,6 @@ func (m *matcher) Row(values []Value) error {
 
 // write writes one row: three columns, those of the indicator, and the others.
 func (m *matcher) write(values []Value, i *indicator.Indicator, where string) error {
-	if m.limit > 0 && m.rows == m.limit {
-		return errEnough
-	}
-	m.rows++
 	text := func(s string) Value {
 		if s == "" {
 			return Value{Kind: Null}

@@ -36,7 +36,7 @@ func NewPlanned(c *Canned, r Request, w Window, mine, sources []Source) *Planned
 	return p
 }
 
-// plans are what answers canned queries in the place of their SQL.
+// plans are what answers canned queries in the place of their SQL, where the view is of the form that is known.
 var plans = map[string]func(*Planned, context.Context, RowWriter) (Result, error){
 	"top":        counting((*Planned).top),
 	"rare":       counting((*Planned).rare),
@@ -51,6 +51,9 @@ var plans = map[string]func(*Planned, context.Context, RowWriter) (Result, error
 // counting is a plan over all contacts of the window, and of before where that tells what is new.
 func counting(plan func(*Planned, context.Context, *reading, RowWriter) (Result, error)) func(*Planned, context.Context, RowWriter) (Result, error) {
 	return func(p *Planned, ctx context.Context, out RowWriter) (Result, error) {
+		if viewParts(ctx, p.main) == nil {
+			return Run(ctx, p.main, p.request, out)
+		}
 		w := p.window
 		if p.canned.OwnWindow {
 			w.Since = time.Time{}
@@ -73,7 +76,7 @@ func (c *Canned) Plans() bool {
 func (p *Planned) Run(ctx context.Context, out RowWriter) (Result, error) {
 	ctx, stop := withTimeLimit(ctx, p.request.Timeout)
 	defer stop()
-	if plan := plans[p.canned.Name]; plan != nil && p.main != nil && viewParts(ctx, p.main) != nil {
+	if plan := plans[p.canned.Name]; plan != nil {
 		return plan(p, ctx, out)
 	}
 	narrowed, err := p.narrow(ctx)

@@ -19,14 +19,35 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 )
 
-// generated writes a tape of several segments, all but the last of them sealed.
+// cannedNamed returns a canned query.
+func cannedNamed(t *testing.T, name string) *Canned {
+	t.Helper()
+	library, err := Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return library[slices.IndexFunc(library, func(c *Canned) bool { return c.Name == name })]
+}
+
+// generated opens a tape that writeGenerated wrote.
 func generated(t *testing.T, connections, segments int) *store.Tape {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "tape")
+	return opened(t, writeGenerated(t, connections, segments))
+}
+
+// writeGenerated writes a tape of several segments, all but the last of them sealed.
+func writeGenerated(t *testing.T, connections, segments int) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "tape")
 	o := generate.Options{Seed: 3, Connections: connections, Processes: 60, Images: 20, Endpoints: 300, Begin: uint64(time.Hour), Span: 24 * time.Hour, Intrusion: true, Story: true, Mapped: true}
 	if err := generate.WriteTape(dir, generate.New(o), segments); err != nil {
 		t.Fatal(err)
 	}
+	return dir
+}
+
+func opened(t *testing.T, dir string) *store.Tape {
+	t.Helper()
 	tape, err := store.OpenTape(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -352,11 +373,7 @@ func TestPlansOfAlteredTape(t *testing.T) {
 // Two tapes are compared as two windows of one are: a tape with itself, in two windows.
 func TestCompareTapesLikeWindows(t *testing.T) {
 	tape := generated(t, 10_000, 3)
-	library, err := Library()
-	if err != nil {
-		t.Fatal(err)
-	}
-	diff := library[slices.IndexFunc(library, func(c *Canned) bool { return c.Name == "diff" })]
+	diff := cannedNamed(t, "diff")
 	segments := tape.Segments()
 	from, to := segments[0].From, segments[len(segments)-1].To
 	middle := from.Add(to.Sub(from) / 2)

@@ -6,7 +6,6 @@ import (
 	"encoding/csv"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,11 +78,7 @@ func TestPlantedIsFound(t *testing.T) {
 // askCanned asks a canned query with its defaults and returns the rows by column.
 func askCanned(t *testing.T, tape *store.Tape, name string) []map[string]string {
 	t.Helper()
-	library, err := Library()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := library[slices.IndexFunc(library, func(c *Canned) bool { return c.Name == name })]
+	c := cannedNamed(t, name)
 	params, err := c.Bind(nil, Clock{}, Window{})
 	if err != nil {
 		t.Fatal(err)

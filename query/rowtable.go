@@ -8,14 +8,14 @@ import (
 
 // rowTable is a virtual table of rows that were read already. SQL that names a view again and again takes the longest for
 // being prepared, each time with all segments in it: it is given the few rows that it needs instead.
-type rowTable struct{ rows [][]sqlite.Value }
+type rowTable struct {
+	nothingHeld
+	rows [][]sqlite.Value
+}
 
 // newRowTable makes rows readable as a table of that name on a connection.
 func newRowTable(conn *sqlite.Conn, name string, columns []string, rows [][]sqlite.Value) error {
-	t := &rowTable{rows}
-	return conn.SetModule(name, &sqlite.Module{Connect: func(*sqlite.Conn, *sqlite.VTableConnectOptions) (sqlite.VTable, *sqlite.VTableConfig, error) {
-		return t, &sqlite.VTableConfig{Declaration: "CREATE TABLE " + name + " (" + strings.Join(columns, ", ") + ")"}, nil
-	}})
+	return readable(conn, name, "CREATE TABLE "+name+" ("+strings.Join(columns, ", ")+")", &rowTable{rows: rows})
 }
 
 // BestIndex has none.
@@ -25,12 +25,6 @@ func (t *rowTable) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, erro
 
 // Open opens a cursor.
 func (t *rowTable) Open() (sqlite.VTableCursor, error) { return &rowCursor{table: t}, nil }
-
-// Disconnect has nothing to release.
-func (t *rowTable) Disconnect() error { return nil }
-
-// Destroy has nothing to remove.
-func (t *rowTable) Destroy() error { return nil }
 
 // rowCursor walks the rows.
 type rowCursor struct {

@@ -125,9 +125,6 @@ func step(ctx context.Context, stmt *sqlite.Stmt, r Request, columns []string, f
 	return result, out.End(result.Cut)
 }
 
-// errEnough ends an answer at its row limit, where its writer counts other rows than the statement does.
-var errEnough = errors.New("row limit")
-
 // rowLimitText says that an answer was cut at its row limit.
 func rowLimitText(limit int64) string {
 	return "row limit of " + strconv.FormatInt(limit, 10) + ", there are more"

@@ -3,7 +3,6 @@ package query
 import (
 	"cmp"
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -42,18 +41,9 @@ func (p *Planned) tree(ctx context.Context, out RowWriter) (Result, error) {
 	r.Limit = 0
 	r.SQL = withTable("processes AS (SELECT * FROM family)", r.SQL)
 	r.SQL = withTable("connections AS (SELECT NULL AS "+strings.Join(view.columns, ", NULL AS ")+" WHERE false)", r.SQL)
-	w := &treeWriter{RowWriter: out, ctx: ctx, connected: connected, limit: p.request.Limit}
+	w := &treeWriter{manyWriter{RowWriter: out, ctx: ctx, limit: p.request.Limit}, connected}
 	result, err := Run(ctx, p.main, r, w)
-	switch {
-	case errors.Is(err, errEnough):
-		result.Cut = rowLimitText(w.limit)
-		err = out.End(result.Cut)
-	case errors.Is(err, errTimeLimit):
-		result.Cut = timeLimitText(p.request.Timeout)
-		err = out.End(result.Cut)
-	}
-	result.Rows = w.rows
-	return result, err
+	return w.ended(r, result, err)
 }
 
 // treeProcesses are the columns of processes that a tree is made of.
@@ -104,7 +94,7 @@ func (p *Planned) connected(ctx context.Context, view *knownView, processes map[
 	remotes, hows := make([]remote, len(t.remotes.cells)), make([]how, len(t.hows.cells))
 	for i, cells := range t.remotes.cells {
 		family, address, port, ip := t.cell(cells, "family"), t.cell(cells, "remote_address"), t.cell(cells, "remote_port"), t.cell(cells, "remote_ip")
-		remotes[i] = remote{labels.of(remoteLabel(address, port, ip)), family.Type() == sqlite.TypeNull || family.Text() == "unspec", isNumber(port, 0)}
+		remotes[i] = remote{labels.of(remoteLabel(address, port, ip)), family.Type() == sqlite.TypeNull || family.Text() == "unspec", port.Type() == sqlite.TypeInteger && port.Int64() == 0}
 	}
 	for i, cells := range t.hows.cells {
 		hows[i] = how{outcomes.of(t.cell(cells, "outcome").Text()), t.cell(cells, "type").Text() == "dgram"}
@@ -161,15 +151,10 @@ func remoteLabel(address, port, ip sqlite.Value) string {
 	return plain + ":" + port.Text()
 }
 
-func isNumber(v sqlite.Value, n int64) bool { return v.Type() == sqlite.TypeInteger && v.Int64() == n }
-
 // treeWriter writes a row for each remote of a process in the place of its row without any.
 type treeWriter struct {
-	RowWriter
-	ctx       context.Context
+	manyWriter
 	connected map[int64][]*reachedRemote // by process
-	limit     int64                      // of rows, 0: none
-	rows      int64
 }
 
 // The columns of a tree that are of what was connected to; process_id is the last of all.
@@ -185,25 +170,14 @@ const (
 func (w *treeWriter) Row(values []Value) error {
 	reached := w.connected[values[treeProcess].Int]
 	if len(reached) == 0 {
-		return w.write(values)
+		return w.manyWriter.Row(values)
 	}
 	for _, r := range reached {
 		values[treeRemote], values[treeOutcome] = textValue(r.label), textValue(r.outcome)
 		values[treeN], values[treeFirstTime] = intValue(r.n), wallText(r.firstWall)
-		if err := w.write(values); err != nil {
+		if err := w.manyWriter.Row(values); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (w *treeWriter) write(values []Value) error {
-	if w.ctx.Err() != nil {
-		return context.Cause(w.ctx)
-	}
-	if w.limit > 0 && w.rows == w.limit {
-		return errEnough
-	}
-	w.rows++
-	return w.RowWriter.Row(values)
 }

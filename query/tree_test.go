@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conntape/conntape/generate"
-	"github.com/conntape/conntape/store"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 )
@@ -20,11 +18,7 @@ import (
 // A tree is cut where its SQL is, and says so; in no time it is not answered at all.
 func TestTreeLimits(t *testing.T) {
 	tape := generated(t, 5_000, 3)
-	library, err := Library()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := library[slices.IndexFunc(library, func(c *Canned) bool { return c.Name == "tree" })]
+	c := cannedNamed(t, "tree")
 	params, err := c.Bind(map[string]string{"process": "1"}, Clock{}, Window{})
 	if err != nil {
 		t.Fatal(err)
@@ -66,12 +60,12 @@ func TestTreeEndsAmongRows(t *testing.T) {
 	for _, cause := range []error{errTimeLimit, ended} {
 		ctx, stop := context.WithCancelCause(t.Context())
 		rows := 0
-		w := &treeWriter{ctx: ctx, connected: map[int64][]*reachedRemote{7: {{}, {}, {}, {}}}, RowWriter: eachRow(func([]Value) error {
+		w := &treeWriter{manyWriter{ctx: ctx, RowWriter: eachRow(func([]Value) error {
 			if rows++; rows == 2 {
 				stop(cause)
 			}
 			return nil
-		})}
+		})}, map[int64][]*reachedRemote{7: {{}, {}, {}, {}}}}
 		values := make([]Value, treeProcess+1)
 		values[treeProcess] = intValue(7)
 		if err := w.Row(values); err != cause || rows != 2 || w.rows != 2 {
@@ -83,11 +77,7 @@ func TestTreeEndsAmongRows(t *testing.T) {
 // A tape with what generated ones have not is told as SQL tells it: addresses of no family, without a port or an IP, probes
 // of name resolution, pids used again, two parents of one process, a circle of them, a clock that was set back.
 func TestTreeOfAlteredTape(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "tape")
-	o := generate.Options{Seed: 3, Connections: 3_000, Processes: 30, Images: 12, Endpoints: 60, Begin: uint64(time.Hour), Span: 24 * time.Hour, Intrusion: true, Story: true, Mapped: true}
-	if err := generate.WriteTape(dir, generate.New(o), 3); err != nil {
-		t.Fatal(err)
-	}
+	dir := writeGenerated(t, 3_000, 3)
 	segments, err := filepath.Glob(filepath.Join(dir, "*.db"))
 	if err != nil || len(segments) != 3 {
 		t.Fatal(segments, err)
@@ -110,16 +100,8 @@ func TestTreeOfAlteredTape(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tape, err := store.OpenTape(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tape.Close()
-	library, err := Library()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := library[slices.IndexFunc(library, func(c *Canned) bool { return c.Name == "tree" })]
+	tape := opened(t, dir)
+	c := cannedNamed(t, "tree")
 	from, to := tape.Segments()[0].From, tape.Segments()[2].To
 	windows := []Window{{}, {Since: from.Add(to.Sub(from) / 3), Until: from.Add(to.Sub(from) * 2 / 3)}}
 	for pid := range 9 {
@@ -147,11 +129,7 @@ func TestTreeAsksTheOldestParent(t *testing.T) {
 	add(3, 0, 1)
 	add(1, 0, 1)
 	add(2, 0, 1)
-	library, err := Library()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := library[slices.IndexFunc(library, func(c *Canned) bool { return c.Name == "tree" })]
+	c := cannedNamed(t, "tree")
 	if err := newRowTable(tape.Conn(), "family", treeProcesses, rows); err != nil {
 		t.Fatal(err)
 	}

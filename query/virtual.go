@@ -23,6 +23,7 @@ const virtualName = "connection_rows"
 
 // virtualTable is the connections of a tape in a window.
 type virtualTable struct {
+	nothingHeld
 	ctx      context.Context
 	tape     *store.Tape
 	sources  map[string]Source // by schema
@@ -47,11 +48,7 @@ func asVirtual(ctx context.Context, tape *store.Tape, r Request, w Window) (stri
 	if newStream(t.parts, conn, t.columns, false) == nil {
 		return "", false
 	}
-	declaration := view.declare(virtualName)
-	err := conn.SetModule(virtualName, &sqlite.Module{Connect: func(*sqlite.Conn, *sqlite.VTableConnectOptions) (sqlite.VTable, *sqlite.VTableConfig, error) {
-		return t, &sqlite.VTableConfig{Declaration: declaration}, nil
-	}})
-	if err != nil {
+	if err := readable(conn, virtualName, view.declare(virtualName), t); err != nil {
 		return "", false
 	}
 	r.SQL = withTable("connections AS NOT MATERIALIZED (SELECT * FROM "+virtualName+")", r.SQL)
@@ -144,12 +141,6 @@ var comparisons = map[string]*comparison{
 
 // Open opens a cursor.
 func (t *virtualTable) Open() (sqlite.VTableCursor, error) { return &virtualCursor{table: t}, nil }
-
-// Disconnect has nothing to release.
-func (t *virtualTable) Disconnect() error { return nil }
-
-// Destroy has nothing to remove.
-func (t *virtualTable) Destroy() error { return nil }
 
 // compared is a comparison with a value.
 type compared struct {
