@@ -177,7 +177,9 @@ func measureRemoval(dir string, bytes int64, o generate.Options) (r removal, err
 	if err != nil {
 		return r, err
 	}
-	if err := errors.Join(w.Append(store.Batch{Now: 2}), w.Rotate(), w.Close(store.Gap{From: 3}, nil)); err != nil {
+	one := store.Connection{BootTime: 2, Task: &store.Task{Process: &store.Process{Comm: "bench"}, Comm: "bench"},
+		Remote: &store.Endpoint{Family: 1, Address: "/bench", Port: -1}, Shape: &store.Shape{}, FD: -1} // an empty segment is not closed
+	if err := errors.Join(w.Append(store.Batch{Connections: []store.Connection{one}, Now: 2}), w.Rotate(), w.Close(store.Gap{From: 3}, nil)); err != nil {
 		return r, err
 	}
 	if err := grow(filepath.Join(dir, "00000001.db"), bytes); err != nil {

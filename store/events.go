@@ -92,11 +92,10 @@ type SegmentExpired struct {
 
 // Why retention removed a segment.
 const (
-	ExpiredAge   = "age"   // older than MaxAge
-	ExpiredSize  = "size"  // the tape would be larger than MaxBytes
-	ExpiredFree  = "free"  // less than KeepFree would be free on the file system
-	ExpiredCount = "count" // there would be more segments than a reader attaches
-	ExpiredFull  = "full"  // the file system took no more
+	ExpiredAge  = "age"  // older than MaxAge
+	ExpiredSize = "size" // the tape would be larger than MaxBytes
+	ExpiredFree = "free" // less than KeepFree would be free on the file system
+	ExpiredFull = "full" // the file system took no more
 )
 
 // SegmentHeld says that a segment was set aside for a legal hold.

@@ -285,6 +285,13 @@ func TestStartOnFullDisk(t *testing.T) {
 	}
 }
 
+// segments is the number of segments that are not active.
+func segments(w *Writer) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.catalog.list)
+}
+
 // turnBatch is the number of connections in each batch of playTurn.
 const turnBatch = 200
 
@@ -328,6 +335,8 @@ func playTurn(args []string) error {
 		fmt.Fprintln(os.Stderr, first+100_001, l.n+100_000)
 		if i%4 == 3 {
 			w.Rotate() // that it fails is no harm
+			for segments(w) > 7 && w.expireOldest(ExpiredSize) {
+			}
 		}
 		if i == 6 {
 			w.hold(Request{Reason: "x"})

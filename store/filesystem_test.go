@@ -82,7 +82,7 @@ func TestUmask(t *testing.T) {
 		func() {
 			defer unix.Umask(unix.Umask(mask))
 			w := mustOpenWriter(t, dir, options(second))
-			mustAppend(t, w, Batch{Now: 2 * second})
+			mustAppend(t, w, Batch{Connections: []Connection{newWorld().connection(2 * second)}, Now: 2 * second})
 			if err := w.Rotate(); err != nil {
 				t.Fatal(err)
 			}

@@ -146,7 +146,7 @@ func (w *Writer) closeFor(h *Hold) error {
 	w.writing.Lock()
 	defer w.writing.Unlock()
 	s := w.seg
-	if s == nil || s.batches == 0 || !h.overlaps(s.created+s.wallStep, s.heartbeat+s.wallStep) {
+	if s == nil || s.empty() || !h.overlaps(s.created+s.wallStep, s.heartbeat+s.wallStep) {
 		return nil
 	}
 	if err := w.rotate(ReasonRequest); err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // Limits bound what a tape takes up and how long it is kept. Zero values set no
-// bound; there are never more than 10 segments.
+// bound.
 type Limits struct {
 	// MaxBytes is the most that all files of the tape take at any instant:
 	// segments, WAL, what sealing needs meanwhile, the log; but not legal holds,

@@ -57,6 +57,8 @@ func playPower(args []string) error {
 			if err := w.Rotate(); err != nil {
 				return err
 			}
+			for segments(w) > 6 && w.expireOldest(ExpiredFull) {
+			}
 		}
 		if i == 7 {
 			if _, err := w.hold(Request{Reason: "x"}); err != nil {

@@ -54,13 +54,8 @@ func TestAttachLimit(t *testing.T) {
 
 func TestManySegments(t *testing.T) {
 	dir := smallTape(t, 12)
-	if names := files(t, dir); len(names) != 11 || names[0] != "00000003.db" {
-		t.Fatalf("a tape has at most 10 segments: %q", names)
-	}
-	for _, more := range []string{"00000001.db", "00000002.db"} { // somebody put them back
-		if err := os.Link(filepath.Join(dir, "00000003.db"), filepath.Join(dir, more)); err != nil {
-			t.Fatal(err)
-		}
+	if names := files(t, dir); len(names) != 13 || names[0] != "00000001.db" {
+		t.Fatalf("no segment goes because there are many: %q", names)
 	}
 	tape := mustOpenTape(t, dir)
 	got := rows(t, tape.Conn(), "SELECT segment, remote_address FROM connections ORDER BY time_ns DESC LIMIT 2")

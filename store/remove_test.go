@@ -81,7 +81,7 @@ func TestRemovalIsFinished(t *testing.T) {
 	waitSealed(t, w)
 	holdRemovals(w)
 	for range 2 {
-		w.expireOldest(ExpiredCount)
+		w.expireOldest(ExpiredSize)
 	}
 	dir = crash(t, w)
 	if got := one(t, mustOpenTape(t, dir).Conn(), "SELECT group_concat(DISTINCT segment) FROM connections"); got != "3" {

@@ -47,7 +47,7 @@ const (
 type Answer struct {
 	Error string `json:"error,omitempty"`
 	Hint  string `json:"hint,omitempty"`
-	File  string `json:"file,omitempty"` // rotate: the segment that was closed
+	File  string `json:"file,omitempty"` // rotate: the segment that was closed, "" none: it is empty
 	Hold  *Hold  `json:"hold,omitempty"` // hold, release
 }
 
@@ -314,7 +314,8 @@ func maintain(dir string, r Request, o WriterOptions) (Answer, error) {
 	w.loadCatalog(numbers, newest)
 	w.tapeID = w.lookAtEnd(filepath.Join(w.dir, segmentName(newest))).tapeID
 	w.tell(RunStarted{TapeID: w.tapeID, Segment: newest, BootID: o.BootID, At: w.o.Now})
-	if newest != 0 && r.Do != DoRelease {
+	empty := newest == 0 || w.isEmpty(filepath.Join(w.dir, segmentName(newest)))
+	if !empty && r.Do != DoRelease {
 		w.addToCatalog(newest) // and so it is closed
 	}
 	w.startKeeper()
@@ -322,7 +323,9 @@ func maintain(dir string, r Request, o WriterOptions) (Answer, error) {
 	w.wakeKeeper()
 	var a Answer
 	if r.Do == DoRotate {
-		a.File = segmentName(newest)
+		if !empty {
+			a.File = segmentName(newest)
+		}
 		w.waitForKeeper(nil)
 	} else {
 		a = w.do(r)

@@ -89,19 +89,6 @@ func (w *Writer) usage() usage {
 // otherEvery is how often files that are no segments are looked at.
 const otherEvery = 10 * time.Second
 
-// roomForSegments removes the oldest segments when so many more would be more
-// than a reader can attach.
-func (w *Writer) roomForSegments(more int) {
-	for {
-		w.mu.Lock()
-		n := len(w.catalog.list)
-		w.mu.Unlock()
-		if n+more <= maxAttached || !w.expireOldest(ExpiredCount) {
-			return
-		}
-	}
-}
-
 // expireOld removes segments whose last event is older than MaxAge.
 func (w *Writer) expireOld() {
 	if w.o.Limits.MaxAge <= 0 || w.seg == nil {

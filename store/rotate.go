@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"time"
+
+	"zombiezen.com/go/sqlite"
 )
 
 // rotationPause is how long the writer stays with a segment that it ought to
@@ -18,6 +20,8 @@ func (w *Writer) due(b *Batch) string {
 		return ""
 	case s.pages*pageSize >= leastSegment && w.isFull(s):
 		return ReasonSize
+	case s.empty():
+		return ""
 	case w.o.Limits.MaxAge > 0 && b.Now != 0 && s.at(b.Now)-s.created >= int64(w.o.Limits.segmentAge()):
 		return ReasonAge
 	}
@@ -48,14 +52,29 @@ func (w *Writer) rotateIfDue(b *Batch) {
 	}
 }
 
+// empty reports whether no connection was written to the segment yet. Such a segment
+// is not closed for its age or on request: there is nothing in it to keep apart, and
+// whoever asks again and again must not fill the tape with segments.
+func (s *segment) empty() bool { return s.rows.maxID == 0 }
+
+// isEmpty reports whether the file of a segment is known to have no connections.
+func (w *Writer) isEmpty(path string) bool {
+	some := false
+	err := peek(path, func(conn *sqlite.Conn) error {
+		return execOn(conn, func(*sqlite.Stmt) error { some = true; return nil }, `SELECT 1 FROM connection LIMIT 1`)
+	})
+	return err == nil && !some
+}
+
 // Rotate closes the active segment and begins the next. The old one is sealed in
-// the background.
+// the background. A segment without connections stays as it is.
 func (w *Writer) Rotate() error {
 	_, err := w.rotateNow()
 	return err
 }
 
-// rotateNow is Rotate, and returns the file name of the old segment.
+// rotateNow is Rotate, and returns the file name of the old segment, "" when there
+// was nothing to close.
 func (w *Writer) rotateNow() (file string, err error) {
 	w.writing.Lock()
 	defer w.writing.Unlock()
@@ -64,6 +83,9 @@ func (w *Writer) rotateNow() (file string, err error) {
 		return "", &Error{Op: "rotate tape", Path: w.dir, Err: ErrClosed}
 	case w.seg == nil:
 		return "", &Error{Op: "rotate tape", Path: w.dir, Err: errors.New("there is no segment to close"), Hint: storageHint(nil)}
+	}
+	if w.seg.empty() {
+		return "", nil
 	}
 	file = segmentName(w.seg.number)
 	if err := w.rotate(ReasonRequest); err != nil {
@@ -83,7 +105,6 @@ func (w *Writer) rotate(reason string) error {
 	}
 	old, last := w.seg, w.last
 	w.last.number, w.last.batches = old.number, -1 // all of its commits count
-	w.roomForSegments(2)                           // the old one and the new one
 	seg, err := w.create(now, w.counted, reason, nothingMore)
 	if err != nil {
 		w.last = last

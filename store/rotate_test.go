@@ -286,7 +286,7 @@ func hashOfFile(t testing.TB, path string) string {
 func TestExpiryRemovesAllFiles(t *testing.T) {
 	dir := t.TempDir()
 	w := mustOpenWriter(t, dir, options(100*second))
-	mustAppend(t, w, Batch{Now: 101 * second})
+	mustAppend(t, w, Batch{Connections: []Connection{newWorld().connection(101 * second)}, Now: 101 * second})
 	if err := w.Rotate(); err != nil {
 		t.Fatal(err)
 	}

@@ -383,7 +383,7 @@ func TestImmutable(t *testing.T) {
 	o := options(100 * second)
 	o.Immutable = true
 	w := mustOpenWriter(t, dir, o)
-	mustAppend(t, w, Batch{Now: 101 * second})
+	mustAppend(t, w, Batch{Connections: []Connection{newWorld().connection(101 * second)}, Now: 101 * second})
 	if err := w.Rotate(); err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func (s *squeeze) allowed(kept, least int64) int64 {
 	case now.Sub(s.last) >= giveBackEvery:
 		s.most, s.since = kept, now
 	case now.Sub(s.since) >= giveBackEvery:
-		s.most, s.since = s.most-s.most/maxAttached, now
+		s.most, s.since = s.most-s.most/10, now
 	}
 	s.last, s.most = now, max(s.most, least)
 	return s.most

@@ -17,7 +17,7 @@ func TestVerifyHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if !w.expireOldest(ExpiredCount) {
+		if !w.expireOldest(ExpiredFull) {
 			t.Fatal("nothing to expire")
 		}
 	}

@@ -190,7 +190,7 @@ func (b *logBook) expire(s *loggedSegment, l tapelog.Leaf) {
 			break
 		}
 		b.problem(l, "the log claims that retention removed it for the size of the tape, and there was no limit")
-	case ExpiredFree, ExpiredCount, ExpiredFull:
+	case ExpiredFree, ExpiredFull:
 	default:
 		b.problem(l, fmt.Sprintf("the log claims that it was removed for %q, which is none of retention's reasons", Escape([]byte(l.Cause))))
 	}

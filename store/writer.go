@@ -256,7 +256,6 @@ func (w *Writer) remember() {
 // create begins the next segment, and in it the run of this recorder, whose
 // counters are at counted; fill adds what else the first transaction holds.
 func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*segment) error) (*segment, error) {
-	w.roomForSegments(1)
 	_, highest, err := listSegments(w.dir)
 	if err != nil {
 		return nil, &Error{Op: "begin segment", Path: w.dir, Err: err}

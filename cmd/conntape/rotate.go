@@ -14,7 +14,8 @@ func (h *host) rotateCommand() *cli.Command {
 		Name:  "rotate",
 		Usage: "close the segment that is recorded and begin the next",
 		Description: `The closed segment is sealed in the background and can then be copied away: it is never written
-again. Its file name is printed. Without a recorder, what was recorded last is closed and sealed at
+again. Its file name is printed. A segment without connections is not closed: that is said, and nothing is
+printed. Without a recorder, what was recorded last is closed and sealed at
 once. Needs to be root, or who records.
 
 Example:
@@ -30,6 +31,10 @@ func (h *host) rotate(c *cli.Context) error {
 	}
 	a, err := h.ask(c, store.Request{Do: store.DoRotate})
 	if err != nil {
+		return err
+	}
+	if a.File == "" {
+		_, err = fmt.Fprintln(h.stderr, "conntape: nothing to close: no connection was recorded since this segment began")
 		return err
 	}
 	_, err = fmt.Fprintln(h.stdout, a.File)
