@@ -2,6 +2,7 @@ package query
 
 import (
 	"bufio"
+	"cmp"
 	"embed"
 	"fmt"
 	"io/fs"
@@ -198,12 +199,15 @@ func (c *Canned) Bind(given map[string]string, clock Clock, w Window) (map[strin
 func (p Param) read(text string, clock Clock) (Value, error) {
 	choices := p.Choices()
 	switch {
-	case choices != nil && !slices.Contains(choices, text):
-		hint := "one of " + strings.Join(choices, ", ")
-		if near := Nearest(text, choices); near != "" {
-			hint = "did you mean " + near + "?"
+	case choices != nil:
+		word, hint := chooseWord(text, choices, map[string]string{
+			"exe": "process", "program": "process", "command": "process", "remote": "destination", "address": "destination", "dest": "destination",
+			"ip": "destination", "uid": "user",
+		})
+		if word == "" {
+			return Value{}, usagef(hint, "%s cannot be %q", strings.ToUpper(p.Name), text)
 		}
-		return Value{}, usagef(hint, "cannot take %q for %s", text, p.Name)
+		return textValue(word), nil
 	case p.Type == "flag":
 		return Value{Kind: Integer, Int: int64(boolOrder(text == "true"))}, nil
 	case text == "" && (p.Type == "time" || p.Type == "integer" && !p.Argument):
@@ -214,11 +218,11 @@ func (p Param) read(text string, clock Clock) (Value, error) {
 	case p.Type == "integer":
 		v := ParseValue(text)
 		if v.Kind != Integer || v.Int < 0 {
-			example := p.Default
-			if example == "" {
-				example = "4711"
+			name := "--" + p.Flag()
+			if p.Argument {
+				name = strings.ToUpper(p.Name)
 			}
-			return Value{}, usagef("give a whole number, such as "+example, "cannot read %s %q", p.Name, text)
+			return Value{}, usagef("give a number without unit or sign, such as "+cmp.Or(p.Default, "443"), "%s takes a whole number, not %q", name, text)
 		}
 		return v, nil
 	}

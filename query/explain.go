@@ -90,12 +90,27 @@ func suggestName(conn *sqlite.Conn, message string) string {
 			names = append(names, columnsOf(conn, view)...)
 		}
 	} else {
-		return ""
+		return syntaxHint(message)
 	}
 	if near := Nearest(missing[strings.LastIndexByte(missing, '.')+1:], names); near != "" {
 		return "did you mean " + near + "?"
 	}
 	return "the views are " + strings.Join(viewNames(), ", ") + "; conntape query schema lists their columns"
+}
+
+// syntaxHint returns advice for a message about anything but a name of the schema.
+func syntaxHint(message string) string {
+	switch {
+	case strings.Contains(message, "no such function"):
+		return "conntape query schema functions lists the functions that are added to SQLite's"
+	case strings.Contains(message, "unrecognized token: \"'"):
+		return "a quote is not closed"
+	case strings.HasPrefix(message, `near "."`):
+		return "commands that begin with a dot are for conntape query shell"
+	case strings.Contains(message, "syntax error"), strings.Contains(message, "incomplete input"):
+		return "the SQL is that of SQLite: SELECT … FROM connections; conntape query schema lists views and columns"
+	}
+	return ""
 }
 
 // viewNames returns the views that are the public schema.

@@ -39,7 +39,7 @@ func TestWriteFirsts(t *testing.T) {
 		t.Errorf("%v, want %d rows: %v", result, len(rows), err)
 	}
 	p.request.Limit = mostFirsts + 1
-	if result, err := ask(rows); err != errTimeLimit || result.Rows != mostFirsts+1 || result.Cut != rowLimitText(mostFirsts+1) {
+	if result, err := ask(rows); err != ErrTimeLimit || result.Rows != mostFirsts+1 || result.Cut != rowLimitText(mostFirsts+1) {
 		t.Errorf("%v, want a row limit: %v", result, err)
 	}
 	rows[500].first++

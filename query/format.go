@@ -1,9 +1,6 @@
 package query
 
-import (
-	"io"
-	"strings"
-)
+import "io"
 
 // RowWriter writes an answer in one format. Begin is called once, then Row for
 // each row, then End once; nothing is called after an error. A writer holds a
@@ -99,7 +96,8 @@ func FormatNames() []string {
 
 // NewRowWriter returns a writer of the named format, or a UsageError.
 func NewRowWriter(name string, w io.Writer, o FormatOptions) (RowWriter, error) {
-	if err := CheckFormat(name, FormatNames()...); err != nil {
+	name, err := ParseFormat(name, FormatNames()...)
+	if err != nil {
 		return nil, err
 	}
 	for _, f := range formats() {
@@ -108,14 +106,4 @@ func NewRowWriter(name string, w io.Writer, o FormatOptions) (RowWriter, error) 
 		}
 	}
 	return nil, usagef("", "format %q cannot be written", name)
-}
-
-// CheckFormat returns a UsageError unless name is one of the allowed formats.
-func CheckFormat(name string, allowed ...string) error {
-	for _, a := range allowed {
-		if a == name {
-			return nil
-		}
-	}
-	return usagef("formats are "+strings.Join(allowed, ", "), "unknown format %q", name)
 }

@@ -35,7 +35,7 @@ func (w *manyWriter) ended(r Request, result Result, err error) (Result, error) 
 	case errors.Is(err, errEnough):
 		result.Cut = rowLimitText(w.limit)
 		err = w.End(result.Cut)
-	case errors.Is(err, errTimeLimit):
+	case errors.Is(err, ErrTimeLimit):
 		result.Cut = timeLimitText(r.Timeout)
 		err = w.End(result.Cut)
 	}

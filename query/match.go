@@ -327,7 +327,7 @@ func (f eachRow) Row(values []Value) error { return f(values) }
 // End does nothing, but for an answer that is not whole.
 func (eachRow) End(cut string) error {
 	if cut != "" {
-		return errTimeLimit
+		return ErrTimeLimit
 	}
 	return nil
 }

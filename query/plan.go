@@ -110,7 +110,7 @@ func (p *Planned) writeRead(ctx context.Context, out RowWriter, columns []string
 		}
 		values, err := row(i)
 		if cause := context.Cause(ctx); cause != nil {
-			if cause != errTimeLimit {
+			if cause != ErrTimeLimit {
 				return result, cause
 			}
 			result.Cut = timeLimitText(p.request.Timeout)

@@ -32,26 +32,30 @@ type Result struct {
 // such an expression three times is refused.
 const depthLimit = 1000
 
-// errTimeLimit is the cause with which a context ends at Request.Timeout.
-var errTimeLimit = errors.New("time limit")
+// OutOfTime reports whether the answer was cut by its time limit.
+func (r Result) OutOfTime() bool { return strings.HasPrefix(r.Cut, ErrTimeLimit.Error()) }
+
+// ErrTimeLimit is the error of a question whose time limit passed before there was
+// any answer, and the cause with which a context ends at Request.Timeout.
+var ErrTimeLimit = errors.New("time limit")
 
 // withTimeLimit returns a context that ends at the limit too, 0: at none.
 func withTimeLimit(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	if limit <= 0 {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeoutCause(ctx, limit, errTimeLimit)
+	return context.WithTimeoutCause(ctx, limit, ErrTimeLimit)
 }
 
 // nothingInTime says that the limit came before any answer.
 func nothingInTime(limit time.Duration) error {
-	return fmt.Errorf("time limit of %s: nothing was answered in that time", limit)
+	return fmt.Errorf("%w of %s: nothing was answered in that time", ErrTimeLimit, limit)
 }
 
 // explainLimit returns the error that kept a question from any answer: that it was the time
 // limit, where it was.
 func explainLimit(ctx context.Context, limit time.Duration, err error) error {
-	if context.Cause(ctx) == errTimeLimit {
+	if context.Cause(ctx) == ErrTimeLimit {
 		return nothingInTime(limit)
 	}
 	return err
@@ -102,7 +106,7 @@ func step(ctx context.Context, stmt *sqlite.Stmt, r Request, columns []string, f
 		if functions.failed != nil {
 			return result, functions.failed
 		}
-		if !begun && (err == nil || errors.Is(context.Cause(ctx), errTimeLimit)) {
+		if !begun && (err == nil || errors.Is(context.Cause(ctx), ErrTimeLimit)) {
 			if err := out.Begin(columns); err != nil {
 				return result, err
 			}
@@ -132,7 +136,7 @@ func rowLimitText(limit int64) string {
 
 // timeLimitText says that an answer was cut at its time limit.
 func timeLimitText(limit time.Duration) string {
-	return "time limit of " + limit.String() + ", there may be more"
+	return ErrTimeLimit.Error() + " of " + limit.String() + ", there may be more"
 }
 
 // stopped completes an answer that an error ended: as a cut one when it was the
@@ -142,7 +146,7 @@ func stopped(ctx context.Context, r Request, result Result, out RowWriter, colum
 	switch {
 	case cause == nil:
 		return result, explain(err)
-	case !errors.Is(cause, errTimeLimit):
+	case !errors.Is(cause, ErrTimeLimit):
 		return result, cause
 	case columns == nil:
 		return result, nothingInTime(r.Timeout)
@@ -258,7 +262,7 @@ func bind(stmt *sqlite.Stmt, params map[string]Value) error {
 	}
 	for name := range params {
 		if !used[name] {
-			return usagef("", "the SQL has no parameter :%s", name)
+			return usagef("write :"+name+" in the SQL where the value belongs", "the SQL has no parameter :%s", name)
 		}
 	}
 	return nil

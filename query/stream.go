@@ -191,7 +191,7 @@ func (s *stream) run(ctx context.Context, conn *sqlite.Conn, r Request, out RowW
 	if writeErr != nil {
 		return result, writeErr
 	}
-	if readErr == nil || errors.Is(context.Cause(ctx), errTimeLimit) {
+	if readErr == nil || errors.Is(context.Cause(ctx), ErrTimeLimit) {
 		if err := writer.begin(); err != nil {
 			return result, err
 		}

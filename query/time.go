@@ -34,7 +34,8 @@ type Clock struct {
 //	2026-07-01 14:30[:05[.123]]     in the clock's zone; a T for the space will do
 //	2026-07-01                      midnight at its start
 //	14:30, today, yesterday 14:30   today or yesterday, in the clock's zone
-//	30m, 1d12h, 7d, 2h ago          that long before now
+//	10:00am, 10 pm                  the same on a clock of twelve hours
+//	30m, 1d12h, 7d, 2h ago, now-2h  that long before now
 //	now
 //	1782916200, 1782916200.5        unix seconds; also 13, 16 and 19 digits:
 //	                                milliseconds, microseconds, nanoseconds
@@ -57,6 +58,12 @@ func (c Clock) parse(s string, edge Edge) (time.Time, error) {
 		return time.Time{}, usagef(TimeExamples, "cannot read time %q%s", s, why)
 	}
 	lower := strings.ToLower(s)
+	if before, ok := strings.CutPrefix(lower, "now"); ok && before != "" {
+		lower = strings.TrimSpace(before)
+		if lower[0] != '-' {
+			return bad(": a time before now is written now-2h")
+		}
+	}
 	switch {
 	case s == "":
 		return bad(": it is empty")
@@ -69,7 +76,7 @@ func (c Clock) parse(s string, edge Edge) (time.Time, error) {
 		}
 		return t, nil
 	}
-	if d, ok := parseSpan(strings.TrimPrefix(strings.TrimSuffix(lower, " ago"), "-")); ok {
+	if d, ok := parseSpan(strings.TrimSpace(strings.TrimPrefix(strings.TrimSuffix(lower, " ago"), "-"))); ok {
 		return c.Now.Add(-d), nil
 	}
 	for _, form := range []string{time.RFC3339Nano, "2006-01-02T15:04Z07:00"} {
@@ -79,7 +86,7 @@ func (c Clock) parse(s string, edge Edge) (time.Time, error) {
 	}
 	local := localForm.FindStringSubmatch(lower)
 	if local == nil {
-		return bad("")
+		return bad(whyNoTime(lower))
 	}
 	day, ok := c.parseDay(local[1])
 	if !ok {
@@ -103,7 +110,7 @@ func (c Clock) parseDay(s string) (time.Time, bool) {
 	case "yesterday":
 		return today.AddDate(0, 0, -1), true
 	}
-	day, err := time.Parse(time.DateOnly, s)
+	day, err := time.Parse("2006-1-2", s)
 	return day, err == nil
 }
 
@@ -148,20 +155,48 @@ func ParseZone(name string) (*time.Location, error) {
 	return zone, nil
 }
 
+// whyNoTime explains a text, in lower case, that is in none of the forms of a time,
+// where a common mistake is the reason. It is "" where none is.
+func whyNoTime(s string) string {
+	switch {
+	case strings.Contains(s, "/"):
+		return ": write a date as year-month-day, 2026-07-01; 1/7 is two different days"
+	case monthsForm.MatchString(s):
+		return ": a month or a year has no fixed length; give days or a date"
+	case strings.Contains(s, "tomorrow"):
+		return ": nothing is recorded in the future"
+	case strings.HasPrefix(s, "last "), strings.HasPrefix(s, "past "):
+		return ": give the length of the time alone, such as 7d"
+	case monthNames.MatchString(s):
+		return ": write the month as a number, 2026-07-01"
+	case dayNames.MatchString(s):
+		return ": write a date, or how many days ago, such as 3d"
+	}
+	return ""
+}
+
 // ParseDuration reads a span of time with units w, d, h, m, s, ms: 1d12h, 90s, 1.5h.
 func ParseDuration(text string) (time.Duration, error) {
-	d, ok := parseSpan(strings.ToLower(strings.TrimSpace(text)))
-	if !ok {
-		return 0, usagef("try 30s, 5m or 1h30m", "cannot read duration %q", text)
+	s := strings.ToLower(strings.TrimSpace(text))
+	d, ok := parseSpan(s)
+	switch {
+	case ok:
+		return d, nil
+	case unixForm.MatchString(s):
+		return 0, usagef("try "+s+"s, "+s+"m or "+s+"h", "cannot read duration %q: it has no unit", text)
 	}
-	return d, nil
+	return 0, usagef("try 30s, 5m or 1h30m", "cannot read duration %q", text)
 }
 
 var (
 	unixForm = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`)
-	spanForm = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?) ?(weeks?|w|days?|d|hours?|h|minutes?|mins?|min|ms|m|seconds?|secs?|s) ?`)
+	spanForm = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?) ?(weeks?|w|days?|d|hours?|hrs?|h|minutes?|mins?|ms|m|seconds?|secs?|s) ?(?:and )?`)
 	// localForm is a day, a time of day, or both with a space or a T between.
-	localForm = regexp.MustCompile(`^(today|yesterday|[0-9]{4}-[0-9]{2}-[0-9]{2}|)(?:(?:^|[ t])([0-9]{1,2}:[0-9:.]+))?$`)
+	localForm = regexp.MustCompile(`^(today|yesterday|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}|)(?:(?:^|[ t])([0-9]{1,2}(?::[0-9:.]+)?(?: ?[ap]m)|[0-9]{1,2}:[0-9:.]+))?$`)
+
+	monthsForm = regexp.MustCompile(`^-?[0-9.]+ ?(mo|mon|months?|y|yrs?|years?)( ago)?$`)
+	monthNames = regexp.MustCompile(`\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)`)
+	dayNames   = regexp.MustCompile(`\b(mon|tue|wed|thu|fri|sat|sun)`)
 )
 
 func isUnix(s string) bool { return unixForm.MatchString(s) }
@@ -224,13 +259,14 @@ func spanUnit(unit string) time.Duration {
 	return time.Second
 }
 
-// parseClock reads a time of day: nothing, 14:30, 14:30:05 or 14:30:05.123.
+// parseClock reads a time of day: nothing, 14:30, 14:30:05, 14:30:05.123, 2:30pm or
+// 2 pm.
 func parseClock(s string) (time.Duration, bool) {
 	if s == "" {
 		return 0, true
 	}
-	for _, form := range []string{"15:04", "15:04:05.999999999"} {
-		if t, err := time.Parse(form, s); err == nil {
+	for _, form := range []string{"15:04", "15:04:05.999999999", "3:04pm", "3:04:05pm", "3pm"} {
+		if t, err := time.Parse(form, strings.ReplaceAll(s, " ", "")); err == nil {
 			return t.Sub(time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)), true
 		}
 	}

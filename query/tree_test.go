@@ -57,7 +57,7 @@ func TestTreeLimits(t *testing.T) {
 // Among the rows of one process too a tree ends with its time, and with whoever asks.
 func TestTreeEndsAmongRows(t *testing.T) {
 	ended := errors.New("ended")
-	for _, cause := range []error{errTimeLimit, ended} {
+	for _, cause := range []error{ErrTimeLimit, ended} {
 		ctx, stop := context.WithCancelCause(t.Context())
 		rows := 0
 		w := &treeWriter{manyWriter{ctx: ctx, RowWriter: eachRow(func([]Value) error {

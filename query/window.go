@@ -23,8 +23,8 @@ func (c Clock) ParseWindow(since, until string) (Window, error) {
 		}
 	}
 	if since != "" && until != "" && !w.Since.Before(w.Until) {
-		return Window{}, usagef("--since is the earlier end and --until the later one, in which nothing is included any more",
-			"nothing lies between since %s and until %s", stamp(w.Since, c.zone()), stamp(w.Until, c.zone()))
+		return Window{}, usagef("--since is the start of the window and --until its end: 2h is longer ago than 1h",
+			"the window is empty: its start %s is not before its end %s", stamp(w.Since, c.zone()), stamp(w.Until, c.zone()))
 	}
 	return w, nil
 }

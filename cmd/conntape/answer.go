@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/conntape/conntape/query"
@@ -49,19 +50,27 @@ func (h *host) readQuestion(c *cli.Context) (question, time.Duration, error) {
 	return q, timeout, err
 }
 
-// readFormat reads --format: a table when stdout is a terminal and csv when it
-// is not, unless told otherwise.
+// readFormat reads --format, -t and the environment. Unless they say otherwise it
+// is a table when stdout is a terminal, and csv when it is not.
 func (h *host) readFormat(c *cli.Context) (format string, width int, err error) {
 	width, terminal := h.width()
-	format = c.String("format")
 	switch {
+	case c.Bool("table") && c.IsSet("format"):
+		return "", 0, usagef("leave out one of the two", "the format is given both with --table and with --format")
+	case c.Bool("table"):
+		format = "table"
 	case c.IsSet("format"):
+		format, err = query.ParseFormat(c.String("format"), query.FormatNames()...)
+	case h.getenv(formatVariable) != "":
+		if format, err = query.ParseFormat(h.getenv(formatVariable), query.FormatNames()...); err != nil {
+			err = usagef("set "+formatVariable+" to one of "+strings.Join(query.FormatNames(), ", ")+", or unset it", "%s in the environment: %v", formatVariable, err)
+		}
 	case terminal:
 		format = "table"
 	default:
 		format = "csv"
 	}
-	return format, width, query.CheckFormat(format, query.FormatNames()...)
+	return format, width, err
 }
 
 // answer puts a question in SQL to the tape and writes the answer to stdout or a
@@ -112,6 +121,9 @@ func (h *host) answerWith(q question, ask func(*store.Tape, query.RowWriter) (qu
 		return result, err
 	}
 	h.closing(q, coverage, result)
+	if result.OutOfTime() {
+		return result, errCut
+	}
 	return result, nil
 }
 

@@ -14,13 +14,16 @@ func (h *host) newApp() (*cli.App, error) {
 	app := &cli.App{
 		Name:  "conntape",
 		Usage: "record every connect on this host, with the process that made it, and ask about it later",
-		Description: "To begin:\n" +
+		Description: "On a terminal an answer is a table, in a pipe it is CSV. -t, or CONNTAPE_FORMAT=table in the\n" +
+			"environment, gives the table to less and grep too: conntape query recent -t | less\n\n" +
+			"To begin:\n" +
 			"  conntape demo && conntape query beacons --dir conntape-demo\n" +
 			"  sudo conntape record --dir ./tape\n" +
 			"  conntape query recent --dir ./tape\n" +
 			"  conntape query sql \"select time, exe, remote_address from connections\" --dir ./tape\n\n" +
 			"stdout carries data only; everything else is on stderr. Exit codes: 0 done, 1 failed,\n" +
-			"2 wrong usage, 3 found (by commands that look for something).",
+			"2 wrong usage, 3 found (by commands that look for something), 4 cut by --timeout,\n" +
+			"5 part of the tape is damaged.",
 		Commands: []*cli.Command{
 			h.recordCommand(),
 			h.queryCommand(library),

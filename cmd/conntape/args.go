@@ -19,6 +19,7 @@ import (
 
 // call is a command line that was read.
 type call struct {
+	all   []*cli.Command // every command there is
 	path  []*cli.Command // the command and what it is below
 	flags []flagGiven
 	args  []string
@@ -34,7 +35,7 @@ var flagForm = regexp.MustCompile(`(?s)^--?([A-Za-z][A-Za-z0-9-]*)(?:=(.*))?$`)
 // parseArgs reads a command line. Flags may stand before, between and after the
 // words of the command and its arguments; after "--" all is arguments.
 func parseArgs(commands []*cli.Command, argv []string) (*call, error) {
-	c := &call{}
+	c := &call{all: commands}
 	values := flagValues(commands)
 	var unknown string
 	for i := 0; i < len(argv); i++ {
@@ -106,11 +107,45 @@ func (c *call) word(commands []*cli.Command, word string) error {
 		c.help = true
 		return nil
 	}
-	names := commandNames(commands)
-	if near := query.Nearest(word, names); near != "" {
-		return usagef("did you mean: "+c.name(near)+"?", "unknown command %q", c.below(word))
+	if len(c.path) == 0 && c.questionAlone(commands, word) {
+		return nil
 	}
-	return usagef("commands are "+strings.Join(names, ", "), "unknown command %q", c.below(word))
+	return c.unknownCommand(commands, word)
+}
+
+// unknownCommand returns the error for a word that names no command.
+func (c *call) unknownCommand(commands []*cli.Command, word string) error {
+	names := commandNames(commands)
+	hint := "commands are " + strings.Join(names, ", ")
+	switch first, _, _ := strings.Cut(strings.ToLower(word), " "); {
+	case slices.Contains([]string{"select", "with", "explain"}, first):
+		hint = `SQL stands in quotes after query sql: conntape query sql "select …"`
+	case len(c.path) > 0 && slices.Contains(commandNames(c.all), word):
+		hint = "it is a command of its own: conntape " + word
+	}
+	for _, command := range commands {
+		if near := query.Nearest(word, commandNames(command.Subcommands)); near != "" {
+			hint = "did you mean: " + c.name(command.Name, near) + "?"
+		}
+	}
+	if near := query.Nearest(word, names); near != "" {
+		hint = "did you mean: " + c.name(near) + "?"
+	}
+	return usagef(hint, "unknown command %q", c.below(word))
+}
+
+// questionAlone takes the name of a canned query, or of another command of query,
+// whose user left out the word query.
+func (c *call) questionAlone(commands []*cli.Command, word string) bool {
+	for _, command := range commands {
+		for _, question := range command.Subcommands {
+			if question.HasName(word) {
+				c.path = append(c.path, command, question)
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // check refuses what the command does not take.
@@ -123,8 +158,13 @@ func (c *call) check() error {
 	}
 	command := c.path[len(c.path)-1]
 	if len(command.Subcommands) > 0 {
-		return usagef("one of "+strings.Join(commandNames(command.Subcommands), ", ")+"; "+c.name("--help")+" explains them",
-			"%s needs to know what", c.name())
+		return usagef("choose from: "+strings.Join(commandNames(command.Subcommands), ", ")+"; "+c.name("--help")+" explains them",
+			"%s needs a question", c.name())
+	}
+	for _, word := range c.args {
+		if strings.HasPrefix(word, "–") || strings.HasPrefix(word, "—") {
+			return usagef("type --"+strings.TrimLeft(word, "–—"), "%q begins with a long dash, and so is no flag", word)
+		}
 	}
 	for _, given := range c.flags {
 		flag := findFlag(command.Flags, given.name)
@@ -152,10 +192,49 @@ func (c *call) unknownFlag(name string) error {
 		}
 	}
 	hint := c.helpHint()
-	if near := query.Nearest(name, names); near != "" {
+	meant := meantFlag(name)
+	switch near := query.Nearest(name, names); {
+	case len(c.path) > 0 && slices.Contains(argumentNames(c.path[len(c.path)-1]), strings.ToUpper(name)):
+		hint = "it is an argument, given without a flag: " + c.name(c.path[len(c.path)-1].ArgsUsage)
+	case slices.Contains(names, meant) && meant == "format":
+		hint = "did you mean --format " + name + "?"
+	case slices.Contains(names, meant):
+		hint = "did you mean " + dashed(meant) + "?"
+	case len(name) > 1 && strings.Trim(name[1:], "0123456789") == "" && slices.Contains(names, name[:1]):
+		return usagef("put a blank between them: -"+name[:1]+" "+name[1:], "%s has no flag -%s", c.name(), name)
+	case len(name) > 1 && near != "":
 		hint = "did you mean " + dashed(near) + "?"
 	}
 	return usagef(hint, "%s has no flag %s", c.name(), dashed(name))
+}
+
+// meantFlag returns the flag that goes by another name in other programs, "" for
+// none.
+func meantFlag(name string) string {
+	switch name {
+	case "from", "start", "after", "begin", "last":
+		return "since"
+	case "end", "before", "stop":
+		return "until"
+	case "count", "max", "head", "num", "top":
+		return "limit"
+	case "json", "jsonl", "csv", "tsv", "html", "markdown", "text":
+		return "format"
+	case "program", "process", "command", "comm":
+		return "exe"
+	case "remote", "address", "ip", "dst", "dest", "destination":
+		return "to"
+	case "silent":
+		return "quiet"
+	case "path", "db", "tape":
+		return "dir"
+	}
+	return ""
+}
+
+// argumentNames returns the words that stand for the arguments of a command.
+func argumentNames(command *cli.Command) []string {
+	return strings.FieldsFunc(command.ArgsUsage, func(r rune) bool { return r == ' ' || r == '[' || r == ']' })
 }
 
 // ordered returns the words in the order in which cli reads them.
@@ -189,15 +268,15 @@ func checkValue(flag cli.Flag, given flagGiven) error {
 	switch flag.(type) {
 	case *cli.BoolFlag:
 		if _, err := strconv.ParseBool(given.value); err != nil {
-			return usagef("write it without a value", "flag %s is either given or not, and cannot be %q", dashed(given.name), given.value)
+			return usagef("leave the value out", "flag %s takes no value, but was given %q", dashed(given.name), given.value)
 		}
 	case *cli.Int64Flag:
 		n, err := strconv.ParseInt(given.value, 10, 64)
 		switch {
 		case errors.Is(err, strconv.ErrRange):
-			return usagef("", "%s %s is too large", dashed(given.name), given.value)
+			return usagef("the largest is 9223372036854775807", "%s %s is too large", dashed(given.name), given.value)
 		case err != nil || n < 0:
-			return usagef(fmt.Sprintf("try %s 100", dashed(given.name)), "%s takes a whole number, not %q", dashed(given.name), given.value)
+			return usagef(fmt.Sprintf("give a number without unit or sign: %s 100", dashed(given.name)), "%s takes a whole number, not %q", dashed(given.name), given.value)
 		}
 	}
 	return nil

@@ -17,8 +17,8 @@ Examples:
   conntape checkpoint > head
   conntape checkpoint --line | ssh other-host 'cat >> web1.heads'`,
 		Flags: []cli.Flag{
-			dirFlag("the tape, a directory"),
-			&cli.BoolFlag{Name: "line", Usage: "as one line"},
+			dirFlag("directory of the tape"),
+			&cli.BoolFlag{Name: "line", Usage: "write the checkpoint as one line"},
 		},
 		Action: h.checkpoint,
 	}

@@ -23,9 +23,9 @@ Examples:
   conntape demo
   conntape query beacons --dir conntape-demo`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "dir", Usage: "`PATH` of the tape, a directory that does not exist or is empty; " + dirVariable + " in the environment stands for it", Value: demoDir},
-			&cli.StringFlag{Name: "end", Usage: "`TIME` at which the day ends", Value: "now"},
-			&cli.Int64Flag{Name: "seed", Usage: "`N` from which everything is made up", Value: 1},
+			&cli.StringFlag{Name: "dir", Usage: "`PATH` directory to make the tape in, new or empty; the environment variable " + dirVariable + " also sets it", Value: demoDir},
+			&cli.StringFlag{Name: "end", Usage: "`TIME` end of the day on the tape", Value: "now"},
+			&cli.Int64Flag{Name: "seed", Usage: "`N` seed of the random numbers; the same seed gives the same tape", Value: 1},
 			quietFlag(),
 		},
 		Action: h.demo,

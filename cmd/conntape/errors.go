@@ -18,6 +18,14 @@ var errBare = &query.UsageError{}
 // it found has been written, and nothing more is said.
 var errFound = errors.New("found")
 
+// errCut is what a command ends with when --timeout cut its answer. That was said
+// with the answer, and nothing more is said.
+var errCut = errors.New("cut")
+
+// errDamaged is what a command ends with when damage to the tape left a part of the
+// answer out. That was said with the answer, and nothing more is said.
+var errDamaged = errors.New("damaged")
+
 // usagef returns an error that ends the program with exitUsage.
 func usagef(hint, format string, args ...any) error {
 	return &query.UsageError{Message: fmt.Sprintf(format, args...), Hint: hint}
@@ -32,6 +40,10 @@ func (h *host) report(err error) int {
 		return exitDone
 	case err == errBare:
 		return exitUsage
+	case errors.Is(err, errDamaged):
+		return exitDamaged
+	case errors.Is(err, errCut):
+		return exitCut
 	case errors.Is(err, errFound):
 		return exitFound
 	}
@@ -39,8 +51,13 @@ func (h *host) report(err error) int {
 	if hint := hintOf(err); hint != "" {
 		fmt.Fprintf(h.stderr, "conntape: hint: %s\n", oneLine(hint))
 	}
-	if errors.Is(err, query.ErrUsage) {
+	switch {
+	case errors.Is(err, query.ErrUsage):
 		return exitUsage
+	case errors.Is(err, store.ErrDamaged):
+		return exitDamaged
+	case errors.Is(err, query.ErrTimeLimit):
+		return exitCut
 	}
 	return exitFailed
 }

@@ -24,7 +24,7 @@ Examples:
   conntape export processes --output processes.jsonl
   conntape query who 203.0.113.0/24 --output report.html
   conntape query sql "select exe, count(*) n from connections group by exe" --output programs.md`,
-		Flags:  answerFlags(limitFlag("`N` rows at most; 0 for all", 0)),
+		Flags:  answerFlags(limitFlag("`N` most rows to write; 0 for all", 0)),
 		Action: h.export,
 	}
 }
@@ -44,7 +44,7 @@ func (h *host) export(c *cli.Context) error {
 	}
 	const example = "try: conntape export --since 2h --output window.csv"
 	if c.NArg() > 1 {
-		return usagef(example, "export takes one view, and was given %d words", c.NArg())
+		return usagef(example, "export takes one view, but was given %d words", c.NArg())
 	}
 	view := "connections"
 	if c.NArg() == 1 {
@@ -66,7 +66,7 @@ func (h *host) export(c *cli.Context) error {
 		return usagef(hint, "there is no view %q", view)
 	}
 	if q.output == "" {
-		return usagef(example, "export needs to know the file: --output")
+		return usagef(example, "export needs a file: --output FILE")
 	}
 	request := query.Request{
 		SQL: "SELECT * FROM " + view + " ORDER BY " + order, Limit: c.Int64("limit"), Timeout: timeout,

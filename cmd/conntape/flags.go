@@ -13,52 +13,71 @@ import (
 // defaultDir is where a tape is kept unless --dir says otherwise.
 const defaultDir = "/var/lib/conntape"
 
-// dirVariable is the environment variable that stands for --dir.
-const dirVariable = "CONNTAPE_DIR"
+// dirVariable and formatVariable are the environment variables that stand for
+// --dir and, for answers, for --format.
+const (
+	dirVariable    = "CONNTAPE_DIR"
+	formatVariable = "CONNTAPE_FORMAT"
+)
+
+// The usage text of a flag begins with the word in backquotes that stands for its
+// value. Help shows the rest in a column of its own, so it is a sentence by itself.
 
 func dirFlag(what string) cli.Flag {
-	return &cli.StringFlag{Name: "dir", Usage: "`PATH` " + what + "; " + dirVariable + " in the environment stands for it", Value: defaultDir}
+	return &cli.StringFlag{Name: "dir", Usage: "`PATH` " + what + "; the environment variable " + dirVariable + " also sets it", Value: defaultDir}
 }
 
 func sinceFlag() cli.Flag {
-	return &cli.StringFlag{Name: "since", Usage: "`TIME` only what began then or later: 2h, 7d, today, \"yesterday 14:00\", 2026-07-01, RFC 3339, unix seconds"}
+	return &cli.StringFlag{Name: "since", Usage: "`TIME` start of the window, included: 2h, 7d, today, \"yesterday 14:00\", 2026-07-01, RFC 3339, unix seconds"}
 }
 
 func untilFlag() cli.Flag {
-	return &cli.StringFlag{Name: "until", Usage: "`TIME` only what began before, in the same forms"}
+	return &cli.StringFlag{Name: "until", Usage: "`TIME` end of the window, not included; the same forms"}
 }
 
 func tzFlag() cli.Flag {
-	return &cli.StringFlag{Name: "tz", Usage: "`ZONE` to read and to show times in: UTC, local, Europe/Paris", Value: "UTC"}
+	return &cli.StringFlag{Name: "tz", Usage: "`ZONE` time zone for times that you type and times that are shown: UTC, local, Europe/Paris", Value: "UTC"}
 }
 
 func formatFlag(names []string, standard string) cli.Flag {
-	return &cli.StringFlag{Name: "format", Usage: "`FORMAT` " + strings.Join(names, ", "), DefaultText: standard}
+	return &cli.StringFlag{Name: "format", Usage: "`FORMAT` output format: " + strings.Join(names, ", "), DefaultText: standard}
+}
+
+// rowFormatFlags are --format and -t of a command that writes rows.
+func rowFormatFlags() []cli.Flag {
+	return []cli.Flag{
+		formatFlag(query.FormatNames(), formatVariable+" if it is set, else table on a terminal and csv in a pipe"),
+		&cli.BoolFlag{Name: "table", Aliases: []string{"t"}, Usage: "write the table in a pipe too, for less and grep; same as --format table"},
+	}
 }
 
 func rawFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "raw", Usage: "csv, tsv: leave cells as they are that a spreadsheet would run as a formula"}
+	return &cli.BoolFlag{Name: "raw", Usage: "write cells unchanged to csv and tsv, even if a spreadsheet would run them as a formula"}
 }
 
 func quietFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "leave out what is only said for your information on stderr"}
+	return &cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "write only warnings and errors to stderr"}
 }
 
 func timeoutFlag() cli.Flag {
-	return &cli.StringFlag{Name: "timeout", Usage: "`TIME` after which the answer is cut: 30s, 5m", DefaultText: "none"}
+	return &cli.StringFlag{Name: "timeout", Usage: "`TIME` stop after this time with the rows found so far, and exit with 4: 30s, 5m", DefaultText: "none"}
 }
 
 func limitFlag(usage string, standard int64) cli.Flag {
-	return &cli.Int64Flag{Name: "limit", Usage: usage, Value: standard}
+	return &cli.Int64Flag{Name: "limit", Aliases: []string{"n"}, Usage: usage, Value: standard}
+}
+
+// allFlag is --all of what leaves port-0 probes and disconnects out.
+func allFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "all", Usage: "show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too"}
 }
 
 // answerFlags are the flags of every command that asks a tape, with the limit
 // that is its own.
 func answerFlags(limit cli.Flag) []cli.Flag {
-	return []cli.Flag{
-		dirFlag("the tape: its directory, or one segment file"), sinceFlag(), untilFlag(), tzFlag(),
-		formatFlag(query.FormatNames(), "table on a terminal, csv elsewhere"), outputFlag(), rawFlag(), limit, timeoutFlag(), quietFlag(),
-	}
+	flags := []cli.Flag{dirFlag("directory of the tape, or one segment file"), sinceFlag(), untilFlag(), tzFlag()}
+	flags = append(flags, rowFormatFlags()...)
+	return append(flags, outputFlag(), rawFlag(), limit, timeoutFlag(), quietFlag())
 }
 
 // readZone reads --tz.
@@ -82,7 +101,7 @@ func readTimeout(c *cli.Context) (time.Duration, error) {
 	}
 	timeout, err := query.ParseDuration(c.String("timeout"))
 	if err == nil && timeout <= 0 {
-		return 0, usagef("leave --timeout out for no limit", "--timeout must be more than nothing")
+		return 0, usagef("leave --timeout out for no limit", "--timeout must be longer than nothing")
 	}
 	return timeout, err
 }
@@ -101,16 +120,15 @@ func (h *host) readDir(c *cli.Context) (string, error) {
 // noArguments refuses arguments that the command does not take.
 func noArguments(c *cli.Context) error {
 	if c.NArg() > 0 {
-		return usagef("", "%s takes no argument, and was given %q", c.Command.HelpName, c.Args().First())
+		return usagef(c.Command.HelpName+" --help lists the flags", "%s takes no argument, but was given %q", c.Command.HelpName, c.Args().First())
 	}
 	return nil
 }
 
 // readReportFormat returns the format of a report, which is for people unless asked otherwise.
 func readReportFormat(c *cli.Context) (string, error) {
-	format := "text"
-	if c.IsSet("format") {
-		format = c.String("format")
+	if !c.IsSet("format") {
+		return "text", nil
 	}
-	return format, query.CheckFormat(format, "text", "json")
+	return query.ParseFormat(c.String("format"), "text", "json")
 }

@@ -6,8 +6,12 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/urfave/cli/v2"
 )
+
+// helpWidth is how wide the list of flags is, in columns.
+const helpWidth = 110
 
 // printHelp writes the help of a command, or of the program when path is empty.
 // It is written here, and not by cli, so that it says what is true here: flags
@@ -68,8 +72,8 @@ func listFlags(w io.Writer, flags []cli.Flag) error {
 	if len(flags) == 0 {
 		return nil
 	}
-	tab := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprint(tab, "\nFlags:\n")
+	var labels, texts []string
+	widest := 0
 	for _, flag := range flags {
 		spellings := make([]string, 0, 2)
 		for _, name := range flag.Names() {
@@ -83,12 +87,22 @@ func listFlags(w io.Writer, flags []cli.Flag) error {
 		if value != "" {
 			value = " " + value
 		}
-		if text := doc.GetDefaultText(); doc.TakesValue() && text != "" && text != `""` {
-			usage += " (default " + strings.Trim(text, `"`) + ")"
+		if standard := doc.GetDefaultText(); doc.TakesValue() && standard != "" && standard != `""` && standard != "0" {
+			usage += " (default " + strings.Trim(standard, `"`) + ")"
 		}
-		fmt.Fprintf(tab, "  %s%s\t%s\n", strings.Join(spellings, ", "), value, usage)
+		labels, texts = append(labels, "  "+strings.Join(spellings, ", ")+value), append(texts, usage)
+		widest = max(widest, len(labels[len(labels)-1]))
 	}
-	return tab.Flush()
+	fmt.Fprint(w, "\nFlags:\n")
+	for i, label := range labels {
+		for line := range strings.SplitSeq(text.WrapSoft(texts[i], helpWidth-widest-3), "\n") {
+			if _, err := fmt.Fprintf(w, "%-*s   %s\n", widest, label, strings.TrimSpace(line)); err != nil {
+				return err
+			}
+			label = ""
+		}
+	}
+	return nil
 }
 
 // placeholder splits the word in backquotes that a usage text begins with, if it

@@ -25,8 +25,8 @@ Examples:
   conntape hold
   conntape query recent --dir /var/lib/conntape/held/20260709T081500.000`,
 		Flags: []cli.Flag{
-			dirFlag("the tape, a directory"), sinceFlag(), untilFlag(), tzFlag(),
-			&cli.StringFlag{Name: "reason", Usage: "`TEXT` why, for the log of the tape"},
+			dirFlag("directory of the tape"), sinceFlag(), untilFlag(), tzFlag(),
+			&cli.StringFlag{Name: "reason", Usage: "`TEXT` reason for the hold, kept in the log of the tape"},
 			formatFlag([]string{"text", "json"}, "text"),
 		},
 		Action: h.hold,
@@ -44,8 +44,8 @@ root, or who records.
 Example:
   sudo conntape release 20260709T081500.000 --reason "case closed"`,
 		Flags: []cli.Flag{
-			dirFlag("the tape, a directory"),
-			&cli.StringFlag{Name: "reason", Usage: "`TEXT` why, for the log of the tape"},
+			dirFlag("directory of the tape"),
+			&cli.StringFlag{Name: "reason", Usage: "`TEXT` reason for its end, kept in the log of the tape"},
 		},
 		Action: h.release,
 	}

@@ -115,7 +115,7 @@ func TestPlantedView(t *testing.T) {
 	}
 	h, stdout, stderr := world("")
 	code := h.report(h.run(context.Background(), []string{"query", "sql", "select address from endpoints", "--dir", tape}))
-	if code != exitFailed || strings.Contains(stdout.String(), "PLANTED") {
+	if code != exitDamaged || strings.Contains(stdout.String(), "PLANTED") {
 		t.Errorf("exit %d, %s", code, stdout)
 	}
 	checkErrorLines(t, "planted view", stderr.String(), "damaged segment")

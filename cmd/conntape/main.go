@@ -19,13 +19,15 @@ import (
 	"golang.org/x/term"
 )
 
-// Exit codes. A command whose job is to look for something ends with exitFound
-// when it found it.
+// Exit codes. Where two apply, the higher one is used: an answer with damage or a
+// cut is not the whole answer, whatever it found.
 const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 2
-	exitFound  = 3
+	exitDone    = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitFound   = 3 // a command whose job is to look for something found it
+	exitCut     = 4 // --timeout ended the answer before its end
+	exitDamaged = 5 // part of the tape is damaged, and the answer lacks what was there
 )
 
 // sameSignal is the time in which a second signal is taken for the first.

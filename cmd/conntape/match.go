@@ -41,10 +41,10 @@ Examples:
   conntape query match --indicators blocklist.txt
   conntape query match --indicators bundle.json --since 7d --format csv --output hits.csv
   conntape query match --indicators feed.csv --check`,
-		Flags: append(answerFlags(limitFlag("`N` rows at most; 0 for all", 0)),
-			&cli.StringFlag{Name: "indicators", Usage: "`FILE` with the list; - for stdin"},
-			&cli.BoolFlag{Name: "check", Usage: "only read the list, and write a row for each line that is not understood"},
-			&cli.BoolFlag{Name: "all", Usage: "with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too"}),
+		Flags: append(answerFlags(limitFlag("`N` most rows to write; 0 for all", 0)),
+			&cli.StringFlag{Name: "indicators", Usage: "`FILE` the list of indicators; - for stdin"},
+			&cli.BoolFlag{Name: "check", Usage: "only read the list, and report each line that is not understood"},
+			allFlag()),
 		Action: h.match,
 	}
 }
@@ -52,10 +52,10 @@ Examples:
 func (h *host) match(c *cli.Context) error {
 	const example = "try: conntape query match --indicators blocklist.txt"
 	if c.NArg() > 0 {
-		return usagef(example, "query match takes no argument, and was given %q", c.Args().First())
+		return usagef(example, "conntape query match takes no argument, but was given %q", c.Args().First())
 	}
 	if c.String("indicators") == "" {
-		return usagef(example, "query match needs to know the list: --indicators")
+		return usagef(example, "conntape query match needs a list: --indicators FILE")
 	}
 	q, timeout, err := h.readQuestion(c)
 	if err != nil {
@@ -93,7 +93,7 @@ func (h *host) readIndicators(name string) (*indicator.Reading, error) {
 	}
 	file, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, usagef("", "there is no file %q", name)
+		return nil, usagef("name the file with the list, or - for stdin", "there is no file %q", name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read indicators: %w", err)

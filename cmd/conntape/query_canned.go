@@ -12,7 +12,7 @@ import (
 // cannedCommand returns the command that asks one canned query. Its flags and
 // its help come from the query's file.
 func (h *host) cannedCommand(canned *query.Canned) *cli.Command {
-	limit := limitFlag("`N` rows at most; 0 for all", 0)
+	limit := limitFlag("`N` most rows to write; 0 for all", 0)
 	var own []cli.Flag
 	var arguments []string
 	for _, p := range canned.Params {
@@ -23,6 +23,9 @@ func (h *host) cannedCommand(canned *query.Canned) *cli.Command {
 				word = "[" + word + "]"
 			}
 			arguments = append(arguments, word)
+			if p.Choices() != nil {
+				own = append(own, &cli.StringFlag{Name: p.Flag(), Usage: "`WORD` same as the argument: " + strings.Join(p.Choices(), ", ")})
+			}
 		case p.Name == query.LimitParam:
 			standard, _ := strconv.ParseInt(p.Default, 10, 64) // a test holds the library to it
 			limit = limitFlag("`N` "+p.Purpose, standard)
@@ -94,10 +97,12 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 	arguments := c.Args().Slice()
 	for _, p := range canned.Params {
 		switch {
+		case p.Argument && p.Choices() != nil && c.IsSet(p.Flag()):
+			given[p.Name] = c.String(p.Flag())
 		case p.Argument && len(arguments) == 0 && p.Default != "":
 			given[p.Name] = p.Default
 		case p.Argument && len(arguments) == 0:
-			return usagef("try: "+canned.Examples[0], "%s needs to know the %s", c.Command.HelpName, p.Name)
+			return usagef("try: "+canned.Examples[0], "%s needs %s", c.Command.HelpName, strings.ToUpper(p.Name))
 		case p.Argument:
 			given[p.Name], arguments = arguments[0], arguments[1:]
 		case p.Name == query.LimitParam:
@@ -109,7 +114,7 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 		}
 	}
 	if len(arguments) > 0 {
-		return usagef("try: "+canned.Examples[0], "%s was given %q, which it has no use for", c.Command.HelpName, arguments[0])
+		return usagef("try: "+canned.Examples[0], "%s takes no such argument: %q", c.Command.HelpName, arguments[0])
 	}
 	request := query.Request{SQL: canned.Source, Timeout: timeout, Clock: query.Clock{Now: h.now(), Zone: q.zone}}
 	q.whole = canned.OwnWindow

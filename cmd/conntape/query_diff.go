@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strconv"
 
 	"github.com/conntape/conntape/query"
@@ -11,7 +12,7 @@ import (
 // addAgainst lets a command that compares two windows of one tape compare two tapes
 // as well.
 func (h *host) addAgainst(command *cli.Command) {
-	command.Flags = append([]cli.Flag{&cli.StringFlag{Name: "against", Usage: "`PATH` of another tape that is compared with; --base-since and --base-until are its window"}}, command.Flags...)
+	command.Flags = append([]cli.Flag{&cli.StringFlag{Name: "against", Usage: "`PATH` compare with another tape; --base-since and --base-until are its window"}}, command.Flags...)
 	windows := command.Action
 	command.Action = func(c *cli.Context) error {
 		if !c.IsSet("against") {
@@ -52,7 +53,7 @@ func (h *host) diffTapes(c *cli.Context) error {
 		comparison := query.Comparison{Factor: factor, All: c.Bool("all"), Limit: c.Int64("limit"), Timeout: timeout}
 		return query.Compare(c.Context, query.Compared{Tape: tape, Window: q.window}, query.Compared{Tape: other, Window: base}, comparison, out)
 	})
-	if err == nil && !q.quiet {
+	if (err == nil || errors.Is(err, errCut)) && !q.quiet {
 		for _, line := range query.NewCoverage(covered, base, q.zone).Lines(result.Rows > 0) {
 			note(h.stderr, "the other tape: "+line)
 		}

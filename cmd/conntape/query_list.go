@@ -12,7 +12,7 @@ func (h *host) listCommand(library []*query.Canned) *cli.Command {
 	return &cli.Command{
 		Name:  "list",
 		Usage: "list the canned queries",
-		Flags: []cli.Flag{formatFlag(query.FormatNames(), "table on a terminal, csv elsewhere"), rawFlag()},
+		Flags: append(rowFormatFlags(), rawFlag()),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
@@ -40,7 +40,7 @@ func (h *host) showCommand(library []*query.Canned) *cli.Command {
   conntape query sql --file mine.sql --param limit=10`,
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
-				return usagef("try: conntape query show recent", "query show takes the name of one query, and was given %d", c.NArg())
+				return usagef("try: conntape query show recent", "conntape query show takes the name of one query, but was given %d", c.NArg())
 			}
 			names := make([]string, 0, len(library))
 			for _, canned := range library {
@@ -50,7 +50,7 @@ func (h *host) showCommand(library []*query.Canned) *cli.Command {
 				}
 				names = append(names, canned.Name)
 			}
-			hint := "there are " + strings.Join(names, ", ")
+			hint := "choose from: " + strings.Join(names, ", ")
 			if near := query.Nearest(c.Args().First(), names); near != "" {
 				hint = "did you mean " + near + "?"
 			}

@@ -10,10 +10,10 @@ func (h *host) schemaCommand() *cli.Command {
 		Name:      "schema",
 		Usage:     "tell every view, column and SQL function",
 		ArgsUsage: "[VIEW | functions]",
-		Flags:     []cli.Flag{formatFlag(query.FormatNames(), "table on a terminal, csv elsewhere"), rawFlag()},
+		Flags:     append(rowFormatFlags(), rawFlag()),
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 1 {
-				return usagef("try: conntape query schema connections", "query schema takes one view, and was given %d", c.NArg())
+				return usagef("try: conntape query schema connections", "conntape query schema takes one view, but was given %d", c.NArg())
 			}
 			format, width, err := h.readFormat(c)
 			if err != nil {

@@ -27,9 +27,9 @@ Examples:
   conntape query sql "select exe, count(*) n from connections group by exe order by n desc" --since 2h
   conntape query sql "select * from connections where pid = :pid" --param pid=4711 --format jsonl
   conntape query sql --file question.sql --format csv > answer.csv`,
-		Flags: append(answerFlags(limitFlag("`N` rows at most; 0 for all", 0)),
-			&cli.StringFlag{Name: "file", Usage: "`PATH` of a file to read the SQL from"},
-			&cli.StringSliceFlag{Name: "param", Usage: "`NAME=VALUE` for a parameter of the SQL; may be repeated"}),
+		Flags: append(answerFlags(limitFlag("`N` most rows to write; 0 for all", 0)),
+			&cli.StringFlag{Name: "file", Usage: "`PATH` read the SQL from this file"},
+			&cli.StringSliceFlag{Name: "param", Usage: "`NAME=VALUE` value of the parameter :NAME in the SQL; may be repeated"}),
 		Action: h.querySQL,
 	}
 }
@@ -65,14 +65,14 @@ func (h *host) readSQL(c *cli.Context) (string, error) {
 	case c.IsSet("file"):
 		file, err := os.Open(c.String("file"))
 		if err != nil {
-			return "", usagef("", "read SQL: %v", err)
+			return "", usagef("name the file with the SQL, or give - to read it from stdin", "read SQL: %v", err)
 		}
 		defer file.Close()
 		return readAll(file)
 	case c.NArg() == 0:
 		return "", usagef(example, "no SQL was given")
 	case c.NArg() > 1:
-		return "", usagef("put the SQL in quotes, as one argument", "query sql takes one argument, and was given %d", c.NArg())
+		return "", usagef("put the SQL in quotes, as one argument", "conntape query sql takes one argument, but was given %d", c.NArg())
 	case c.Args().First() == "-":
 		return readAll(h.stdin)
 	}
@@ -82,7 +82,7 @@ func (h *host) readSQL(c *cli.Context) (string, error) {
 func readAll(r io.Reader) (string, error) {
 	text, err := io.ReadAll(io.LimitReader(r, mostSQL+1))
 	if err != nil {
-		return "", usagef("", "read SQL: %v", err)
+		return "", usagef("name the file with the SQL, or give - to read it from stdin", "read SQL: %v", err)
 	}
 	if len(text) > mostSQL {
 		return "", usagef("for long lists there is query match --indicators", "the SQL is longer than %s", fmt.Sprintf("%d bytes", mostSQL))

@@ -41,19 +41,19 @@ Examples:
   sudo conntape record
   sudo conntape record --dir ./tape --backend cgroup`,
 		Flags: []cli.Flag{
-			dirFlag("the tape, a directory"),
-			&cli.StringFlag{Name: "backend", Usage: "`NAME` of the kernel's hooks to use: " + strings.Join(backendNames(), ", ") + "; auto takes the first that attaches", Value: "auto"},
-			&cli.StringFlag{Name: "batch-age", Usage: "`TIME` after which a connection is safely on the disk at the latest", Value: recorder.DefaultBatchAge.String()},
-			&cli.Int64Flag{Name: "batch-rows", Usage: "`N` connections after which a batch is written before its time", Value: recorder.DefaultBatchRows},
-			&cli.StringFlag{Name: "buffer", Usage: "`SIZE` of memory for connections that wait for a slow disk; beyond it they are counted as lost", Value: "64MiB"},
-			&cli.StringFlag{Name: "ring", Usage: "`SIZE` of the kernel's ring buffer, a power of two", Value: "8MiB"},
-			&cli.StringFlag{Name: "max-size", Usage: "`SIZE` of the tape, everything included; the oldest segments go before it is passed", Value: "2GiB"},
-			&cli.StringFlag{Name: "max-age", Usage: "`TIME` after which a segment goes", Value: "90d"},
-			&cli.StringFlag{Name: "keep-free", Usage: "`SIZE` or percentage of the file system that is left to others", Value: "5%"},
-			&cli.StringFlag{Name: "max-held", Usage: "`SIZE` of what conntape hold keeps", Value: "2GiB"},
+			dirFlag("directory of the tape"),
+			&cli.StringFlag{Name: "backend", Usage: "`NAME` kernel hooks to use: " + strings.Join(backendNames(), ", ") + "; auto takes the first that attaches", Value: "auto"},
+			&cli.StringFlag{Name: "batch-age", Usage: "`TIME` longest time until a connection is safely on the disk", Value: recorder.DefaultBatchAge.String()},
+			&cli.Int64Flag{Name: "batch-rows", Usage: "`N` write a batch early when it holds this many connections", Value: recorder.DefaultBatchRows},
+			&cli.StringFlag{Name: "buffer", Usage: "`SIZE` memory for connections waiting for a slow disk; connections beyond it are counted as lost", Value: "64MiB"},
+			&cli.StringFlag{Name: "ring", Usage: "`SIZE` size of the kernel's ring buffer, a power of two", Value: "8MiB"},
+			&cli.StringFlag{Name: "max-size", Usage: "`SIZE` most disk space for the tape, everything included; the oldest segments are removed first", Value: "2GiB"},
+			&cli.StringFlag{Name: "max-age", Usage: "`TIME` remove a segment when its newest event is older than this", Value: "90d"},
+			&cli.StringFlag{Name: "keep-free", Usage: "`SIZE` free space to leave to others, in bytes or percent of the file system", Value: "5%"},
+			&cli.StringFlag{Name: "max-held", Usage: "`SIZE` most disk space for segments kept by conntape hold", Value: "2GiB"},
 			&cli.BoolFlag{Name: "immutable", Usage: "make sealed segments immutable (chattr +i)"},
-			&cli.BoolFlag{Name: "syslog", Usage: "send each signed checkpoint of the tape's log to the system's log"},
-			&cli.BoolFlag{Name: "verbose", Usage: "log what is done, on stderr"},
+			&cli.BoolFlag{Name: "syslog", Usage: "send each signed checkpoint of the tape's log to the system log"},
+			&cli.BoolFlag{Name: "verbose", Usage: "log details to stderr"},
 			quietFlag(),
 		},
 		Action: h.record,
@@ -186,11 +186,21 @@ func readSize(c *cli.Context, name string, least, most int64) (int64, error) {
 	case err != nil:
 		return 0, err
 	case n < least:
-		return 0, usagef("", "--%s %s is too small: %d bytes is the least", name, c.String(name), least)
+		return 0, usagef("", "--%s %s is too small: %s is the least", name, c.String(name), sizeText(least))
 	case n > most:
-		return 0, usagef("", "--%s %s is too large: %d bytes is the most", name, c.String(name), most)
+		return 0, usagef("", "--%s %s is too large: %s is the most", name, c.String(name), sizeText(most))
 	}
 	return n, nil
+}
+
+// sizeText writes a number of bytes in the largest unit that leaves it whole.
+func sizeText(n int64) string {
+	units := []string{" bytes", "KiB", "MiB", "GiB", "TiB"}
+	i := 0
+	for n != 0 && n%1024 == 0 && i < len(units)-1 {
+		n, i = n/1024, i+1
+	}
+	return strconv.FormatInt(n, 10) + units[i]
 }
 
 // mayRecord reports whether it is worth trying to record: as root, or with any

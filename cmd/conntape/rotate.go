@@ -20,7 +20,7 @@ once. Needs to be root, or who records.
 
 Example:
   sudo conntape rotate`,
-		Flags:  []cli.Flag{dirFlag("the tape, a directory")},
+		Flags:  []cli.Flag{dirFlag("directory of the tape")},
 		Action: h.rotate,
 	}
 }

@@ -30,7 +30,7 @@ Examples:
 
 func (h *host) salvage(c *cli.Context) error {
 	if c.NArg() != 1 {
-		return usagef("conntape salvage /var/lib/conntape/00000007.db --output ./salvaged.db", "salvage takes one file")
+		return usagef("try: conntape salvage /var/lib/conntape/00000007.db --output ./salvaged.db", "salvage takes one file")
 	}
 	from, to := c.Args().First(), c.String("output")
 	if c.IsSet("output") && to == "" {

@@ -40,9 +40,9 @@ const shellLimit = 1000
 // shellFlags are the flags of every question, but for --output: there are many
 // answers.
 func shellFlags() []cli.Flag {
-	flags := answerFlags(limitFlag("`N` rows of an answer at most; 0 for all", shellLimit))
+	flags := answerFlags(limitFlag("`N` most rows of an answer; 0 for all", shellLimit))
 	flags = slices.DeleteFunc(flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), "output") })
-	return append(flags, &cli.StringFlag{Name: "history", Usage: "`FILE` that keeps what is typed; empty for none", Value: defaultHistory})
+	return append(flags, &cli.StringFlag{Name: "history", Usage: "`FILE` history of what was typed; empty for none", Value: defaultHistory})
 }
 
 // defaultHistory is where the history is; XDG_STATE_HOME stands for ~/.local/state.
@@ -72,6 +72,7 @@ type shellState struct {
 	timeout time.Duration
 	params  map[string]query.Value
 	bail    bool // the first error ends it
+	cut     bool // an answer was cut by its time limit
 }
 
 func (h *host) shell(c *cli.Context) error {
@@ -113,9 +114,9 @@ func (s *shellState) loop(lines lineSource) error {
 			continue
 		case errors.Is(err, io.EOF):
 			if strings.TrimSpace(typed.String()) == "" {
-				return nil
+				return s.end(nil)
 			}
-			return s.failed(s.ask(typed.String())) // a last one without a semicolon
+			return s.end(s.failed(s.ask(typed.String()))) // a last one without a semicolon
 		case err != nil:
 			return fmt.Errorf("read question: %w", err)
 		}
@@ -126,7 +127,7 @@ func (s *shellState) loop(lines lineSource) error {
 			lines.Keep(word)
 			err = s.command(word)
 			if errors.Is(err, errQuit) {
-				return nil
+				return s.end(nil)
 			}
 		} else {
 			typed.WriteString(line + "\n")
@@ -144,9 +145,21 @@ func (s *shellState) loop(lines lineSource) error {
 	}
 }
 
+// end returns the error that the shell ends with: its own, or that an answer was cut.
+func (s *shellState) end(err error) error {
+	if err == nil && s.cut {
+		return errCut
+	}
+	return err
+}
+
 // failed says what was wrong, and goes on where a person can type again. Nothing
 // can be said any more when stdout is gone.
 func (s *shellState) failed(err error) error {
+	if errors.Is(err, errCut) {
+		s.cut = s.bail // of interest to a script alone
+		return nil
+	}
 	if err == nil || s.bail || s.c.Context.Err() != nil {
 		return err
 	}
@@ -225,8 +238,9 @@ func (s *shellState) command(line string) error {
 	case ".ask":
 		err = s.askCanned(strings.Fields(rest))
 	case ".format":
-		if err = query.CheckFormat(rest, query.FormatNames()...); err == nil {
-			s.q.format = rest
+		var format string
+		if format, err = query.ParseFormat(rest, query.FormatNames()...); err == nil {
+			s.q.format = format
 		}
 	case ".since":
 		err = s.setWindow(rest, s.until)

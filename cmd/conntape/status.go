@@ -20,7 +20,7 @@ see. A tape that nobody is recording is no failure: the exit code is 0.
 Examples:
   conntape status
   conntape status --dir ./tape --format json`,
-		Flags:  []cli.Flag{dirFlag("the tape: its directory, or one segment file"), tzFlag(), formatFlag([]string{"text", "json"}, "text")},
+		Flags:  []cli.Flag{dirFlag("directory of the tape, or one segment file"), tzFlag(), formatFlag([]string{"text", "json"}, "text")},
 		Action: h.status,
 	}
 }

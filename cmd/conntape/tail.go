@@ -32,18 +32,18 @@ Examples:
   conntape tail --exe curl --outcome refused
   conntape tail --where "not is_private(remote_address) and loginuid is null"`,
 		Flags: []cli.Flag{
-			dirFlag("the tape: its directory, or one segment file"), tzFlag(), formatFlag([]string{"line", "jsonl"}, "line"),
-			limitFlag("`N` connections, then end; 0 for no end", 0), quietFlag(),
-			&cli.Int64Flag{Name: "lines", Usage: "`N` connections from before to begin with", Value: 10},
-			&cli.StringFlag{Name: "where", Usage: "`SQL` expression over the columns of connections"},
-			&cli.StringFlag{Name: "exe", Usage: "`NAME` of the program, or its path"},
-			&cli.StringFlag{Name: "to", Usage: "`ADDRESS`, CIDR, or path of a UNIX socket that is connected to"},
-			&cli.Int64Flag{Name: "port", Usage: "`N` remote port"},
-			&cli.Int64Flag{Name: "pid", Usage: "`N` process"},
-			&cli.StringFlag{Name: "user", Usage: "`NAME` of the user"},
-			&cli.StringFlag{Name: "container", Usage: "`TEXT` in the name of the container"},
-			&cli.StringFlag{Name: "outcome", Usage: "`WORD` established, refused, denied …"},
-			&cli.BoolFlag{Name: "all", Usage: "with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too"},
+			dirFlag("directory of the tape, or one segment file"), tzFlag(), formatFlag([]string{"line", "jsonl"}, "line"),
+			limitFlag("`N` end after this many connections; 0 for no end", 0), quietFlag(),
+			&cli.Int64Flag{Name: "lines", Usage: "`N` earlier connections to show first", Value: 10},
+			&cli.StringFlag{Name: "where", Usage: "`SQL` condition on the columns of connections"},
+			&cli.StringFlag{Name: "exe", Usage: "`NAME` only this program: its name or path"},
+			&cli.StringFlag{Name: "to", Usage: "`ADDRESS` only connections to this address, CIDR or UNIX socket"},
+			&cli.Int64Flag{Name: "port", Usage: "`N` only connections to this port"},
+			&cli.Int64Flag{Name: "pid", Usage: "`N` only this process"},
+			&cli.StringFlag{Name: "user", Usage: "`NAME` only this user: name or uid"},
+			&cli.StringFlag{Name: "container", Usage: "`TEXT` only containers with this text in their name"},
+			&cli.StringFlag{Name: "outcome", Usage: "`WORD` only this outcome: " + strings.Join(query.Outcomes(), ", ")},
+			allFlag(),
 		},
 		Action: h.tail,
 	}
@@ -79,20 +79,29 @@ func (h *host) tail(c *cli.Context) error {
 	}
 	t.clock = query.Clock{Now: h.now(), Zone: zone}
 	width, terminal := h.width()
-	switch format := c.String("format"); {
-	case !c.IsSet("format") || format == "line":
+	format := "line"
+	if c.IsSet("format") {
+		if format, err = query.ParseFormat(c.String("format"), "line", "jsonl"); err != nil {
+			return err
+		}
+	}
+	if format == "line" {
 		t.out = query.NewLineWriter(h.stdout, width, zone, h.palette(terminal))
-	case format == "jsonl":
+	} else {
 		t.out = &lineByLine{open: func() (query.RowWriter, error) {
 			out, err := query.NewRowWriter("jsonl", h.stdout, query.FormatOptions{})
 			return query.InZone(out, zone), err
 		}}
-	default:
-		return query.CheckFormat(format, "line", "jsonl")
+	}
+	outcome := c.String("outcome")
+	if c.IsSet("outcome") {
+		if outcome, err = query.ParseOutcome(outcome); err != nil {
+			return err
+		}
 	}
 	t.tail = query.NewTail(query.Filter{
 		Where: c.String("where"), Exe: c.String("exe"), To: c.String("to"), Port: c.Int64("port"), PID: c.Int64("pid"),
-		User: c.String("user"), Container: c.String("container"), Outcome: c.String("outcome"), All: c.Bool("all"),
+		User: c.String("user"), Container: c.String("container"), Outcome: outcome, All: c.Bool("all"),
 	}, h.now().UnixNano())
 	if err := t.begin(c.Context, c.Int64("lines")); err != nil {
 		return err

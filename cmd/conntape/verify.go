@@ -32,10 +32,10 @@ Examples:
   conntape verify --key conntape/3f0c…+8d2e4c11+AbG… --head head ./tape
   conntape verify --head /var/log/remote/web1.log --json ./tape`,
 		Flags: []cli.Flag{
-			dirFlag("the tape, a directory"),
-			&cli.StringFlag{Name: "key", Usage: "`KEY` that record printed when it began the tape, or a file with it"},
-			&cli.StringFlag{Name: "head", Usage: "`FILE` with a signed checkpoint that was kept, or a system log with some: the newest counts"},
-			&cli.BoolFlag{Name: "json", Usage: "the same as --format json"},
+			dirFlag("directory of the tape"),
+			&cli.StringFlag{Name: "key", Usage: "`KEY` the key that record printed when it began the tape, or a file that holds it"},
+			&cli.StringFlag{Name: "head", Usage: "`FILE` a signed checkpoint that you kept, or a system log with several; the newest counts"},
+			&cli.BoolFlag{Name: "json", Usage: "same as --format json"},
 			formatFlag([]string{"text", "json"}, "text"), quietFlag(),
 		},
 		Action: h.verify,

@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"runtime/debug"
 
-	"github.com/conntape/conntape/query"
 	"github.com/urfave/cli/v2"
 )
 
@@ -53,20 +52,20 @@ func (h *host) versionCommand() *cli.Command {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			b := readBuild()
-			switch format := c.String("format"); {
-			case !c.IsSet("format") || format == "text":
-				line := "conntape " + b.Version
-				if b.Revision != "" {
-					line += " (" + b.Revision + ")"
-				}
-				_, err := fmt.Fprintf(h.stdout, "%s, %s, %s\n", line, b.Go, b.Platform)
+			format, err := readReportFormat(c)
+			if err != nil {
 				return err
-			case format == "json":
-				return json.NewEncoder(h.stdout).Encode(b)
-			default:
-				return query.CheckFormat(format, "text", "json")
 			}
+			b := readBuild()
+			if format == "json" {
+				return json.NewEncoder(h.stdout).Encode(b)
+			}
+			line := "conntape " + b.Version
+			if b.Revision != "" {
+				line += " (" + b.Revision + ")"
+			}
+			_, err = fmt.Fprintf(h.stdout, "%s, %s, %s\n", line, b.Go, b.Platform)
+			return err
 		},
 	}
 }

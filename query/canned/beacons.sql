@@ -1,7 +1,7 @@
 -- purpose: Programs that connect to one destination at regular intervals.
--- param: least integer = 6 | connects at least; fewer tell nothing of their intervals
--- param: score integer = 80 | score at least, of 100
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: least integer = 6 | least number of connects; fewer say nothing about their intervals
+-- param: score integer = 80 | least score, from 0 to 100
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- column: score | 100 is a clock, 50 is chance; see the notes
 -- column: interval | median interval in seconds
 -- column: jitter | median distance of the intervals from it, in seconds

@@ -1,6 +1,6 @@
 -- purpose: What containers connected to, by program.
--- param: id text | only containers with this in their name, such as the first digits of an id
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: id text | only containers with this text in their name, such as the first digits of an id
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- narrow: tasks WHERE coalesce(t.container, p.container) <> '' | for speed alone; the SQL is the whole question
 -- column: container | container
 -- column: first_time | when the first of them was issued

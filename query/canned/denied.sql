@@ -1,5 +1,5 @@
 -- purpose: Connects that a security module denied, or that look as if something had.
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- narrow: shapes WHERE hook_errno > 0 OR errno IN (1, 13) | for speed alone; the SQL is the whole question
 -- column: first_time | when the first of them was issued
 -- column: last_time | when the last one was

@@ -1,9 +1,9 @@
 -- purpose: What programs connected to in one window and not in another, or much more, or much less.
 -- param: base_since time | start of the other window
--- param: base_until time | end of the other window; without --base-since and --base-until it is the time before the window, as long as it
--- param: factor integer = 10 | more or less by this factor is told too; 0: only what is new or gone
+-- param: base_until time | end of the other window; without both, the time of the same length before the window
+-- param: factor integer = 10 | report changes by this factor or more too; 0 for only new and gone
 -- window: parameters
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- column: change | new, gone, more or less
 -- column: exe | program
 -- column: remote | address and port, or path

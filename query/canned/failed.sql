@@ -1,5 +1,5 @@
 -- purpose: Connects that were refused, timed out, were unreachable or failed otherwise.
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- narrow: shapes WHERE NOT coalesce(hook_errno > 0, 0) AND errno NOT IN (0, 4, 11, 114, 115, 512) | for speed alone; the SQL is the whole question
 -- column: first_time | when the first of them was issued
 -- column: last_time | when the last one was

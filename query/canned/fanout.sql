@@ -1,8 +1,8 @@
 -- purpose: Scans: one process that connects to many addresses, or to many ports of one, in a short time.
 -- param: seconds integer = 60 | length of the time in seconds
--- param: addresses integer = 20 | addresses in that time that make a scan
--- param: ports integer = 15 | ports of one address in that time that make a scan
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: addresses integer = 20 | number of addresses in that time that makes a scan
+-- param: ports integer = 15 | number of ports of one address in that time that makes a scan
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- column: time | when its busiest time began
 -- column: addresses | addresses that it connected to in it
 -- column: ports | ports of the address of which it tried most

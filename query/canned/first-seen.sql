@@ -1,7 +1,7 @@
 -- purpose: Destinations, or pairs of program and destination, that are new in the window.
 -- arg: by destination|pair = pair | what is new: a destination, or a pair of program and destination
 -- window: parameters
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- column: first_time | when it was seen first
 -- column: n | connects to it in the window
 -- column: pid | process that was the first

@@ -1,5 +1,5 @@
 -- purpose: Connects to remote administration, databases and orchestration inside private ranges.
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- narrow: endpoints WHERE port IN (SELECT number FROM port) AND address IN (SELECT address FROM private) | for speed alone; the SQL is the whole question
 -- column: first_time | when the first of them was issued
 -- column: last_time | when the last one was

@@ -1,5 +1,5 @@
 -- purpose: Connects to the metadata services of clouds, which hand out credentials.
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- narrow: endpoints WHERE address IN (SELECT address FROM asked) | for speed alone; the SQL is the whole question
 -- column: first_time | when the first of them was issued
 -- column: last_time | when the last one was

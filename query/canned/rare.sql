@@ -1,6 +1,6 @@
 -- purpose: Destinations that only one program connected to, and only a few times.
--- param: most integer = 3 | connects at most
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: most integer = 3 | most connects that are still rare
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- column: first_time | when the first of them was issued
 -- column: n | connects
 -- column: pid | process that was the first

@@ -1,7 +1,7 @@
 -- purpose: What somebody who logged in connected to, whatever su or sudo made of them.
 -- param: loginuid integer | only of this login uid
 -- param: session integer | only of this session
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- narrow: tasks WHERE t.loginuid IS NOT NULL | for speed alone; the SQL is the whole question
 -- column: loginuid | user id that logged in
 -- column: session_id | audit session of that login

@@ -1,5 +1,5 @@
 -- purpose: Connects of shells and interpreters, and of what a web server or database has started.
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- narrow: processes WHERE process_id IN (SELECT process_id FROM judged WHERE reason <> '') | for speed alone; the SQL is the whole question
 -- column: first_time | when the first of them was issued
 -- column: last_time | when the last one was

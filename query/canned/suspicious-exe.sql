@@ -1,5 +1,5 @@
 -- purpose: Connects of programs that were deleted, run from memory, hidden, or in a directory that anybody can write to.
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- narrow: processes WHERE process_id IN (SELECT process_id FROM suspect WHERE reason <> '') | for speed alone; the SQL is the whole question
 -- column: first_time | when the first of them was issued
 -- column: last_time | when the last one was

@@ -1,6 +1,6 @@
 -- purpose: How many connects there were, bucket by bucket; an empty one is a row too.
 -- param: seconds integer = 3600 | length of a bucket in seconds
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- column: time | beginning of the bucket
 -- column: n | connects
 -- column: programs | different programs

@@ -1,7 +1,7 @@
 -- purpose: What connected most, or was connected to most.
 -- arg: by process|destination|port|user|container = process | what to count by: process (its program), destination, port, user or container
--- param: limit integer = 20 | how many; 0 for all of them
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: limit integer = 20 | most rows to show; 0 for all
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- column: name | program, destination, port, user or container; (none) for connects without one
 -- column: n | connects
 -- column: percent | share of all connects

@@ -1,6 +1,6 @@
 -- purpose: A process with its ancestors and descendants, and all that they connected to.
 -- arg: process integer | a pid, or a process_id where the pid was used more than once
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- column: relation | ancestor, itself or descendant
 -- column: process | name and pid, indented below its parent
 -- column: start_time | when it was forked

@@ -1,7 +1,7 @@
 -- purpose: Every process that touched an address, a range, a port or a path.
 -- arg: indicator text | an address, a CIDR such as 10.0.0.0/8, a port, or the path or @name of a UNIX socket as it is shown
 -- param: port integer | only connects to this port of the address or range
--- param: all flag | with the port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- narrow: indicator | for speed alone; the SQL is the whole question
 -- column: first_time | when the first of them was issued
 -- column: last_time | when the last one was

@@ -1,0 +1,70 @@
+package query
+
+import (
+	"slices"
+	"strings"
+)
+
+// The words that a flag or an argument chooses from. A word is taken in any case,
+// with blanks, hyphens or underscores between its parts, in the plural, and under
+// the other names that people use for the same thing. A word that is unknown is
+// refused, and the error names the words that there are.
+
+// Outcomes returns the words that the column outcome holds.
+func Outcomes() []string {
+	return []string{"established", "refused", "timed out", "unreachable", "denied", "failed", "in progress", "interrupted", "set", "disconnected", "unknown"}
+}
+
+// ParseOutcome reads a word of [Outcomes]. The error is a UsageError.
+func ParseOutcome(text string) (string, error) {
+	word, hint := chooseWord(text, Outcomes(), map[string]string{
+		"timeout": "timed out", "timedout": "timed out", "etimedout": "timed out", "econnrefused": "refused", "inprogress": "in progress", "einprogress": "in progress",
+	})
+	if word == "" {
+		return "", usagef(hint, "unknown outcome %q", text)
+	}
+	return word, nil
+}
+
+// ParseFormat reads the name of an output format, one of those allowed, in any
+// case or by the ending of its files. The error is a UsageError.
+func ParseFormat(text string, allowed ...string) (string, error) {
+	also := map[string]string{"md": "markdown", "ndjson": "jsonl", "htm": "html", "txt": "table", "plain": "table", "column": "table"}
+	if slices.Contains(allowed, "text") {
+		also = map[string]string{"txt": "text", "plain": "text", "table": "text"}
+	}
+	format, hint := chooseWord(text, allowed, also)
+	switch {
+	case format != "":
+		return format, nil
+	case slices.Contains([]string{"xls", "xlsx", "excel", "ods"}, plainWord(text)):
+		hint = "spreadsheets open csv; " + hint
+	}
+	return "", usagef(hint, "unknown format %q", text)
+}
+
+// chooseWord returns the one of choices that text means: itself, however it is
+// written, or the meaning that also has for it. When there is none it returns "",
+// and advice that names the choices.
+func chooseWord(text string, choices []string, also map[string]string) (choice, hint string) {
+	word := plainWord(text)
+	for _, form := range []string{word, strings.TrimSuffix(word, "s"), strings.TrimSuffix(word, "es")} {
+		for _, choice := range choices {
+			if form == plainWord(choice) || also[form] == choice {
+				return choice, ""
+			}
+		}
+	}
+	hint = "choose from: " + strings.Join(choices, ", ")
+	if near := Nearest(word, choices); near != "" {
+		hint = "did you mean " + near + "? " + hint
+	}
+	return "", hint
+}
+
+// plainWord writes a word in lower case, with one blank between its parts.
+func plainWord(text string) string {
+	return strings.ToLower(strings.Join(strings.FieldsFunc(text, func(r rune) bool {
+		return r == ' ' || r == '-' || r == '_' || r == '\t'
+	}), " "))
+}
