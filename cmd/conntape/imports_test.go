@@ -22,10 +22,12 @@ func allowedImports() map[string][]string {
 		"generate":        {"store"},
 		"store":           {"migrations", "store/posting", "store/tapelog"},
 		"store/posting":   {},
-		"store/tapelog":   {},
+		"store/tapelog":   {"store/tapelog/vault"},
 		"migrations":      {},
 		"docs":            {},
 		"bpf":             {},
+
+		"store/tapelog/vault": {},
 	}
 }
 

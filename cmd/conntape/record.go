@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"math"
@@ -67,6 +68,9 @@ func (h *host) record(c *cli.Context) error {
 	}
 	if !mayRecord() {
 		return &hintedError{errors.New("recording needs root"), "type: sudo conntape record --dir " + options.Dir}
+	}
+	if err := keepOutOfCores(); err != nil {
+		return fmt.Errorf("keep memory out of core dumps: %w", err)
 	}
 	level := slog.LevelWarn
 	if c.Bool("verbose") {

@@ -96,40 +96,6 @@ func ParseHead(text []byte) (c Checkpoint, signature []byte, err error) {
 	return c, raw[4:], nil
 }
 
-// signer signs notes with an Ed25519 key whose bytes can be erased, which those
-// of note.NewSigner cannot.
-type signer struct {
-	name string
-	hash uint32
-	key  ed25519.PrivateKey
-}
-
-func newSigner(name string, seed *[ed25519.SeedSize]byte) (*signer, error) {
-	key := ed25519.NewKeyFromSeed(seed[:])
-	verifier, err := note.NewVerifier(verifierKey(name, publicKey(key)))
-	if err != nil {
-		return nil, fmt.Errorf("make signer: %w", err)
-	}
-	return &signer{name: name, hash: verifier.KeyHash(), key: key}, nil
-}
-
-// Name returns the name of the key: the origin.
-func (s *signer) Name() string { return s.name }
-
-// KeyHash returns what tells this key from others of its name.
-func (s *signer) KeyHash() uint32 { return s.hash }
-
-// Sign signs the text of a note.
-func (s *signer) Sign(text []byte) ([]byte, error) { return ed25519.Sign(s.key, text), nil }
-
-// erase overwrites the key in memory.
-func (s *signer) erase() { clear(s.key) }
-
-func publicKey(key ed25519.PrivateKey) (public [ed25519.PublicKeySize]byte) {
-	copy(public[:], key.Public().(ed25519.PublicKey))
-	return public
-}
-
 // verifierKey returns a public key as people keep it: NAME+HASH+KEY, the
 // encoding of golang.org/x/mod/sumdb/note.
 func verifierKey(name string, key [ed25519.PublicKeySize]byte) string {

@@ -3,17 +3,15 @@ package tapelog
 import (
 	"bytes"
 	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"strconv"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/conntape/conntape/store/tapelog/vault"
 )
 
 // Names of the key file, and of the one that is to take its place.
@@ -23,104 +21,102 @@ const (
 )
 
 // The key file has two slots, of a block each, so that writing one cannot tear
-// the other. Key n is in slot n modulo 2; an erased slot is all zeros.
+// the other. Key n is in slot n modulo 2, as it is in the vault; an erased slot is
+// all zeros.
 const (
-	slotSize  = 4096
+	slotSize  = vault.SlotSize
 	slotMagic = "conntape key 1"
 )
 
 // state is what it takes to go on with a log: the tree so far, the key that signs
 // the leaf that comes next, whose number is the size of the tree, and the key that
-// signs how the next part begins.
+// signs how the next part begins. Both keys are in a slot of the vault.
 type state struct {
 	origin string
-	seed   [ed25519.SeedSize]byte
-	part   [ed25519.SeedSize]byte
 	tree   *tree
+	vault  *vault.Vault
+	public [ed25519.PublicKeySize]byte // of the key that signs the next leaf
 }
 
-// newSeed returns the seed of a new key.
-func newSeed() (seed [ed25519.SeedSize]byte) {
-	rand.Read(seed[:]) // never fails
-	return seed
+// newState makes the state after a tree, with a new key for the next leaf.
+func newState(v *vault.Vault, origin string, t *tree) (*state, error) {
+	s := &state{origin: origin, tree: t, vault: v}
+	if err := v.Generate(s.slot(), vault.Leaf); err != nil {
+		return nil, err
+	}
+	s.public = v.Public(s.slot(), vault.Leaf)
+	return s, nil
 }
 
-// public returns the verifier key.
-func (s *state) public() [ed25519.PublicKeySize]byte { return publicOf(&s.seed) }
+// slot is where the keys are.
+func (s *state) slot() int { return slotOf(s.tree.size) }
 
-func publicOf(seed *[ed25519.SeedSize]byte) [ed25519.PublicKeySize]byte {
-	key := ed25519.NewKeyFromSeed(seed[:])
-	defer clear(key)
-	return publicKey(key)
+// newPart makes a new part key and returns its public half.
+func (s *state) newPart() ([ed25519.PublicKeySize]byte, error) {
+	if err := s.vault.Generate(s.slot(), vault.Part); err != nil {
+		return [ed25519.PublicKeySize]byte{}, err
+	}
+	return s.vault.Public(s.slot(), vault.Part), nil
+}
+
+// sign signs a checkpoint with the key of the next leaf.
+func (s *state) sign(c Checkpoint) []byte {
+	return s.vault.Sign(s.slot(), vault.Leaf, []byte(c.String()))
 }
 
 // erase overwrites the keys in memory.
-func (s *state) erase() {
-	clear(s.seed[:])
-	clear(s.part[:])
-}
+func (s *state) erase() { s.vault.Erase(s.slot()) }
 
-// encode returns the slot of s, slotSize bytes. The caller clears it after use.
-func (s *state) encode() []byte {
-	slot := make([]byte, 0, slotSize)
-	slot = fmt.Appendf(slot, "%s\norigin %s\nsize %d\nseed ", slotMagic, s.origin, s.tree.size)
-	slot = base64.StdEncoding.AppendEncode(slot, s.seed[:])
-	slot = append(slot, "\npart "...)
-	slot = base64.StdEncoding.AppendEncode(slot, s.part[:])
-	slot = append(slot, "\ntree"...)
+// label returns what stands beside the keys in a slot.
+func (s *state) label() []byte {
+	text := fmt.Appendf(nil, "%s\norigin %s\nsize %d\ntree", slotMagic, s.origin, s.tree.size)
 	for _, h := range s.tree.hashes {
-		slot = fmt.Appendf(slot, " %s", h)
+		text = fmt.Appendf(text, " %s", h)
 	}
-	slot = append(slot, '\n')
-	slot = fmt.Appendf(slot, "sha256 %x\n", sha256.Sum256(slot))
-	return append(slot, make([]byte, slotSize-len(slot))...)
+	return append(text, '\n')
 }
 
-// errSlot: the slot is erased, torn or damaged.
-var errSlot = errors.New("no key in this slot")
+// store writes the slot of s to a file.
+func (s *state) store(f file) error {
+	return s.vault.Store(s.slot(), s.label(), f, int64(s.slot())*slotSize)
+}
 
-// parseSlot reads what encode wrote.
-func parseSlot(slot []byte) (*state, error) {
-	text, padding, ok := bytes.Cut(slot, []byte{0})
-	if len(slot) != slotSize || !ok || len(bytes.Trim(padding, "\x00")) != 0 {
-		return nil, errSlot
-	}
-	at := bytes.LastIndex(text, []byte("sha256 "))
-	if at < 0 || string(text[at:]) != fmt.Sprintf("sha256 %x\n", sha256.Sum256(text[:at])) {
-		return nil, errSlot
-	}
-	lines := strings.Split(string(text[:at]), "\n")
-	if len(lines) != 7 || lines[0] != slotMagic || lines[6] != "" {
-		return nil, errSlot
-	}
-	var words [5][]string
-	for i, name := range []string{"origin", "size", "seed", "part", "tree"} {
-		all := strings.Split(lines[i+1], " ")
-		if all[0] != name || i < 4 && len(all) != 2 {
-			return nil, errSlot
-		}
-		words[i] = all[1:]
-	}
-	if !validOrigin(words[0][0]) {
-		return nil, errSlot
-	}
-	s := &state{origin: words[0][0]}
-	size, err := strconv.ParseInt(words[1][0], 10, 64)
+// loadState reads one slot of a file into the vault. The error is vault.ErrSlot
+// when there is no key in it.
+func loadState(v *vault.Vault, f file, slot int) (*state, error) {
+	label, err := v.Load(slot, f, int64(slot)*slotSize)
 	if err != nil {
-		return nil, errSlot
+		return nil, err
 	}
-	for i, to := range []*[ed25519.SeedSize]byte{&s.seed, &s.part} {
-		seed, err := base64.StdEncoding.Strict().DecodeString(words[2+i][0])
-		if err != nil || len(seed) != len(to) {
-			return nil, errSlot
-		}
-		copy(to[:], seed)
-		clear(seed)
+	s, err := parseLabel(label)
+	if err != nil || s.slot() != slot {
+		v.Erase(slot)
+		return nil, vault.ErrSlot
 	}
-	if s.tree, err = parseTree(size, words[4]); err != nil {
-		return nil, errSlot
-	}
+	s.vault, s.public = v, v.Public(slot, vault.Leaf)
 	return s, nil
+}
+
+// parseLabel reads what label wrote, and nothing else.
+func parseLabel(label []byte) (*state, error) {
+	lines := strings.Split(string(label), "\n")
+	if len(lines) != 5 {
+		return nil, vault.ErrSlot
+	}
+	origin, _ := strings.CutPrefix(lines[1], "origin ")
+	digits, _ := strings.CutPrefix(lines[2], "size ")
+	size, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || !validOrigin(origin) {
+		return nil, vault.ErrSlot
+	}
+	t, err := parseTree(size, strings.Split(lines[3], " ")[1:])
+	if err != nil {
+		return nil, vault.ErrSlot
+	}
+	if s := (&state{origin: origin, tree: t}); bytes.Equal(s.label(), label) {
+		return s, nil
+	}
+	return nil, vault.ErrSlot
 }
 
 // parseTree reads the hashes of a tree as text.
@@ -142,22 +138,19 @@ type keyFile struct {
 	f     file // nil after an error
 }
 
-// slotOf returns where the key of leaf n is.
-func slotOf(n int64) int64 { return n % 2 * slotSize }
+// slotOf returns the slot of the key of leaf n.
+func slotOf(n int64) int { return int(n % 2) }
 
-// readSlots returns the keys in a file, by leaf.
-func readSlots(f file) ([]*state, error) {
+// readSlots reads the keys in a file into the vault and returns them by leaf.
+func readSlots(v *vault.Vault, f file) ([]*state, error) {
 	var found []*state
-	slot := make([]byte, slotSize)
-	defer clear(slot)
-	for at := int64(0); at < 2*slotSize; at += slotSize {
-		n, err := f.ReadAt(slot, at)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("read key: %w", err)
-		}
-		s, err := parseSlot(slot[:n])
-		if err != nil || slotOf(s.tree.size) != at {
+	for slot := range 2 {
+		s, err := loadState(v, f, slot)
+		if errors.Is(err, vault.ErrSlot) {
 			continue
+		}
+		if err != nil {
+			return nil, err
 		}
 		found = append(found, s)
 	}
@@ -167,9 +160,9 @@ func readSlots(f file) ([]*state, error) {
 	return found, nil
 }
 
-// openKeys opens the key file and returns the keys in it, at most two. When the
-// file is being replaced, that is finished first.
-func openKeys(fsys files) (*keyFile, []*state, error) {
+// openKeys opens the key file and reads the keys in it, at most two, into the
+// vault. When the file is being replaced, that is finished first.
+func openKeys(fsys files, v *vault.Vault) (*keyFile, []*state, error) {
 	k := &keyFile{files: fsys}
 	var keys []*state
 	for _, name := range []string{keyName, newKeyName} {
@@ -180,9 +173,12 @@ func openKeys(fsys files) (*keyFile, []*state, error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("open key: %w", err)
 		}
-		found, err := readSlots(f)
+		wanted := len(keys) == 0
+		if wanted {
+			keys, err = readSlots(v, f)
+		}
 		if err == nil && name == newKeyName {
-			err = k.settle(f, len(keys) == 0 && len(found) > 0)
+			err = k.settle(f, wanted && len(keys) > 0)
 		}
 		if err != nil {
 			f.Close()
@@ -190,9 +186,6 @@ func openKeys(fsys files) (*keyFile, []*state, error) {
 		}
 		if name == keyName {
 			k.f = f
-		}
-		if len(keys) == 0 {
-			keys = found
 		}
 	}
 	return k, keys, nil
@@ -237,9 +230,7 @@ func wipe(f file) error {
 // put stores s in its slot and returns when it is on the disk. others are the
 // keys that must be there as well, should the file have to be replaced.
 func (k *keyFile) put(s *state, others ...*state) error {
-	slot := s.encode()
-	defer clear(slot)
-	if err := k.write(slot, slotOf(s.tree.size)); err != nil {
+	if err := k.write(s.store); err != nil {
 		return k.replace(append(others, s)...)
 	}
 	return nil
@@ -247,17 +238,22 @@ func (k *keyFile) put(s *state, others ...*state) error {
 
 // erase writes zeros over the key of leaf n. others are as for put.
 func (k *keyFile) erase(n int64, others ...*state) error {
-	if err := k.write(make([]byte, slotSize), slotOf(n)); err != nil {
+	zeros := func(f file) error {
+		_, err := f.WriteAt(make([]byte, slotSize), int64(slotOf(n))*slotSize)
+		return err
+	}
+	if err := k.write(zeros); err != nil {
 		return k.replace(others...)
 	}
 	return nil
 }
 
-func (k *keyFile) write(slot []byte, at int64) error {
+// write has something written to the key file, and syncs it.
+func (k *keyFile) write(to func(file) error) error {
 	if k.f == nil {
 		return errors.New("no key file")
 	}
-	if _, err := k.f.WriteAt(slot, at); err != nil {
+	if err := to(k.f); err != nil {
 		return fmt.Errorf("write key: %w", err)
 	}
 	if err := k.f.Sync(); err != nil {
@@ -276,14 +272,13 @@ func (k *keyFile) replace(keys ...*state) error {
 	if err != nil {
 		return fmt.Errorf("create key: %w", err)
 	}
-	both := make([]byte, 2*slotSize)
-	defer clear(both)
+	_, err = f.WriteAt(make([]byte, 2*slotSize), 0)
 	for _, s := range keys {
-		slot := s.encode()
-		copy(both[slotOf(s.tree.size):], slot)
-		clear(slot)
+		if err == nil {
+			err = s.store(f)
+		}
 	}
-	if _, err = f.WriteAt(both, 0); err == nil {
+	if err == nil {
 		err = f.Sync()
 	}
 	if err == nil {

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"sync"
+
+	"github.com/conntape/conntape/store/tapelog/vault"
 )
 
 // Options say how a log is kept.
@@ -27,6 +29,7 @@ type Log struct {
 	perPart int64 // leaves in a part
 
 	mu      sync.Mutex
+	vault   *vault.Vault // the keys of state and pending
 	keys    *keyFile
 	state   *state
 	pending *pending // a leaf that is signed and could not be written
@@ -70,6 +73,13 @@ func open(fsys files, o Options) (*Log, error) {
 	if err := fsys.makeDir(); err != nil {
 		return nil, fmt.Errorf("make log directory: %w", err)
 	}
+	var err error
+	if l.vault, err = vault.New(); err != nil {
+		return nil, err
+	}
+	if l.vault.Protection() == vault.Plain {
+		l.logger.Warn("keys of the log are in memory that may be swapped out: the limit on locked memory is too low")
+	}
 	if err := l.load(); err != nil {
 		l.shut()
 		return nil, err
@@ -81,8 +91,8 @@ func open(fsys files, o Options) (*Log, error) {
 func (l *Log) startPart() error {
 	l.number++
 	name := partName(l.number)
-	h := &partHeader{origin: l.state.origin, tree: l.state.tree, key: l.state.public()}
-	h.sign(&l.state.part)
+	h := &partHeader{origin: l.state.origin, tree: l.state.tree, key: l.state.public}
+	h.sign(l.state)
 	header := h.String()
 	f, err := l.files.create(name)
 	if err != nil {
@@ -117,7 +127,7 @@ func (l *Log) FirstKey() string {
 	if !l.created || l.state.tree.size > 0 {
 		return ""
 	}
-	return verifierKey(l.state.origin, l.state.public())
+	return verifierKey(l.state.origin, l.state.public)
 }
 
 // Append writes a leaf and returns its signed checkpoint, a note to be kept or
@@ -151,14 +161,12 @@ func (l *Log) sign(leaf Leaf) (*pending, error) {
 	if !leaf.Kind.known() {
 		return nil, fmt.Errorf("append leaf: unknown kind %q", leaf.Kind)
 	}
-	next := &state{origin: l.state.origin, seed: newSeed(), part: l.state.part}
-	leaf.Seq, leaf.Part, leaf.Next = l.state.tree.size, Hash{}, next.public()
-	if leaf.Seq == 0 || l.partIsFull() {
-		next.part = newSeed()
-		leaf.Part = publicOf(&next.part)
+	leaf.Seq = l.state.tree.size
+	next, err := l.nextState(&leaf)
+	if err != nil {
+		return nil, err
 	}
 	text := leaf.String()
-	var err error
 	if next.tree, err = l.state.tree.appended(text); err != nil {
 		return nil, err
 	}
@@ -166,24 +174,32 @@ func (l *Log) sign(leaf Leaf) (*pending, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := newSigner(l.state.origin, &l.state.seed)
-	if err != nil {
-		return nil, err
-	}
-	defer s.erase()
 	c := Checkpoint{l.state.origin, next.tree.size, root}
-	signature, err := s.Sign([]byte(c.String()))
-	if err != nil {
-		return nil, err
-	}
+	signature := l.state.sign(c)
 	p := &pending{line: formatEntry(text, signature), next: next}
 	if len(p.line) > maxLine {
 		return nil, fmt.Errorf("append leaf: %d bytes are too long", len(p.line))
 	}
-	if p.head, err = formatHead(c, l.state.public(), signature); err != nil {
+	if p.head, err = formatHead(c, l.state.public, signature); err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+// nextState makes the keys that are to follow a leaf, and names them in it.
+func (l *Log) nextState(leaf *Leaf) (*state, error) {
+	// The hashes of the tree hang on the leaf, which names the key.
+	next, err := newState(l.vault, l.state.origin, &tree{size: leaf.Seq + 1})
+	if err != nil {
+		return nil, err
+	}
+	leaf.Part, leaf.Next = Hash{}, next.public
+	if leaf.Seq > 0 && !l.partIsFull() {
+		l.vault.CopyPart(next.slot(), l.state.slot())
+		return next, nil
+	}
+	leaf.Part, err = next.newPart()
+	return next, err
 }
 
 // partIsFull reports whether the next leaf begins a new part.
@@ -277,8 +293,8 @@ func (l *Log) shut() (err error) {
 	if l.keys != nil {
 		err = errors.Join(err, l.keys.close())
 	}
-	if l.state != nil {
-		l.state.erase()
+	if l.vault != nil {
+		l.vault.Close()
 	}
 	return err
 }

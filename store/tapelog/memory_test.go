@@ -9,6 +9,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/conntape/conntape/store/tapelog/vault"
 )
 
 // memory is a directory that fails when told to, and of which a crash leaves what
@@ -253,10 +255,15 @@ func (h *handle) size() (int64, error) { return int64(len(h.n.now)), nil }
 
 // keysIn returns how many keys can be read in what is on the disk, in any file.
 func (m *memory) keysIn() int {
+	v, err := vault.New()
+	if err != nil {
+		panic(err)
+	}
+	defer v.Close()
 	found := 0
 	for _, n := range m.names {
-		for at := 0; at+slotSize <= len(n.disk); at += slotSize {
-			if _, err := parseSlot(n.disk[at : at+slotSize]); err == nil {
+		for at := int64(0); at+slotSize <= int64(len(n.disk)); at += slotSize {
+			if _, err := v.Load(0, bytes.NewReader(n.disk), at); err == nil {
 				found++
 			}
 		}

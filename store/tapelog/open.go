@@ -17,16 +17,9 @@ func (l *Log) load() error {
 		return err
 	}
 	var keys []*state
-	if l.keys, keys, err = openKeys(l.files); err != nil {
+	if l.keys, keys, err = openKeys(l.files, l.vault); err != nil {
 		return err
 	}
-	defer func() {
-		for _, s := range keys {
-			if s != l.state {
-				s.erase()
-			}
-		}
-	}()
 	if last == nil {
 		why := ""
 		if l.number > 0 {
@@ -43,6 +36,7 @@ func (l *Log) load() error {
 	}
 	for _, other := range keys {
 		if other != s {
+			other.erase()
 			if err := l.keys.erase(other.tree.size, s); err != nil {
 				return err
 			}
@@ -181,7 +175,7 @@ func fitting(keys []*state, p *lastPart) (s *state, why string) {
 		if p.tail.last != nil {
 			want = p.tail.last.leaf.Next
 		}
-		if want != s.public() {
+		if want != s.public {
 			return nil, "the key is not the one that the log names"
 		}
 	}
@@ -192,8 +186,7 @@ func fitting(keys []*state, p *lastPart) (s *state, why string) {
 // after.
 func (s *state) signed(e *entry, after *tree) bool {
 	root, err := after.root()
-	key := s.public()
-	return err == nil && ed25519.Verify(key[:], []byte(Checkpoint{s.origin, after.size, root}.String()), e.signature)
+	return err == nil && ed25519.Verify(s.public[:], []byte(Checkpoint{s.origin, after.size, root}.String()), e.signature)
 }
 
 // goOn continues the last part with key s, or goes on in a new part when the last
@@ -236,9 +229,17 @@ func (l *Log) begin(why string) error {
 	if why != "" {
 		l.logger.Error("the log is begun anew", "reason", why)
 	}
+	l.vault.Erase(0)
+	l.vault.Erase(1)
 	var id [16]byte
 	rand.Read(id[:]) // never fails
-	l.state = &state{origin: originPrefix + hex.EncodeToString(id[:]), seed: newSeed(), part: newSeed(), tree: &tree{}}
+	var err error
+	if l.state, err = newState(l.vault, originPrefix+hex.EncodeToString(id[:]), &tree{}); err != nil {
+		return err
+	}
+	if _, err := l.state.newPart(); err != nil {
+		return err
+	}
 	if err := l.keys.replace(l.state); err != nil {
 		return err
 	}

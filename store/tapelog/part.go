@@ -10,6 +10,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"github.com/conntape/conntape/store/tapelog/vault"
 )
 
 // A log is kept in numbered parts. A part begins with a few lines that say what
@@ -73,13 +75,11 @@ func (h *partHeader) signed() string {
 	return b.String()
 }
 
-// sign signs the header with a part's key.
-func (h *partHeader) sign(seed *[ed25519.SeedSize]byte) {
+// sign signs the header with the part key of s.
+func (h *partHeader) sign(s *state) {
 	h.signature = make([]byte, ed25519.SignatureSize)
 	if h.tree.size > 0 {
-		key := ed25519.NewKeyFromSeed(seed[:])
-		defer clear(key)
-		h.signature = ed25519.Sign(key, []byte(h.signed()))
+		h.signature = s.vault.Sign(s.slot(), vault.Part, []byte(h.signed()))
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/conntape/conntape/store/tapelog/vault"
 )
 
 const (
@@ -242,7 +244,12 @@ func TestStolenKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	keys, err := readSlots(osFile{f})
+	thief, err := vault.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer thief.Close()
+	keys, err := readSlots(thief, osFile{f})
 	if err != nil || len(keys) != 1 || keys[0].tree.size != 5 {
 		t.Fatalf("keys: %+v, %v", keys, err)
 	}
@@ -266,7 +273,7 @@ func TestStolenKey(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l := &Log{state: &state{origin: keys[0].origin, seed: keys[0].seed, tree: tr}}
+	l := &Log{vault: thief, state: &state{origin: keys[0].origin, vault: thief, public: keys[0].public, tree: tr}}
 	for n := range 3 {
 		pending, err := l.sign(Leaf{Kind: KindCheckpoint, Boot: uint64(4+n) * tick, Real: epoch, Detail: "forged"})
 		if err != nil {

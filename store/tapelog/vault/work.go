@@ -1,0 +1,170 @@
+package vault
+
+import (
+	"bytes"
+
+	"filippo.io/edwards25519"
+)
+
+// kind is one kind of work with a secret.
+type kind int
+
+const (
+	publicKey kind = iota
+	sign
+	copyPart
+	pack
+	unpack
+)
+
+// task is one piece of work. It holds no secret.
+type task struct {
+	do         kind
+	slot, from int
+	key        Key
+	message    []byte // of sign; label of pack
+
+	public    *[32]byte
+	signature *[64]byte
+	label     *[]byte
+	ok        *bool
+}
+
+// Bytes of stack. The work itself needs under 12 KiB.
+const (
+	held   = 40 << 10 // in use while it is done: the runtime shrinks a stack of which less than a quarter is
+	burned = 24 << 10 // overwritten before and after
+)
+
+// onDeepStack does the work on a stack that is not copied meanwhile, and burns it.
+// The decoy comes last: the same frames and registers then hold its keys.
+//
+//go:noinline
+func onDeepStack(b *block, t *task) {
+	var frame [held]byte
+	burn() // grows the stack now
+	t.perform(b, &b.pages[0])
+	t.decoy().perform(b, &b.pages[1])
+	burn()
+	touch(frame[:])
+}
+
+// burn overwrites the stack below its caller.
+//
+//go:noinline
+func burn() {
+	var frame [burned]byte
+	touch(frame[:])
+}
+
+// touch keeps the compiler from leaving out an array.
+//
+//go:noinline
+func touch(frame []byte) { frame[0]++ }
+
+// perform does the work.
+//
+//go:noinline
+func (t *task) perform(b *block, page *[SlotSize]byte) {
+	keys, s := &b.keys[t.slot], &b.scratch
+	switch t.do {
+	case publicKey:
+		s.expand(&keys.seeds[t.key])
+		s.public(t.public)
+	case sign:
+		s.expand(&keys.seeds[t.key])
+		s.sign(t.signature, t.message)
+	case copyPart:
+		copy(keys.seeds[Part][:], b.keys[t.from].seeds[Part][:])
+	case pack:
+		s.pack(page, keys, t.message)
+	case unpack:
+		if *t.ok = s.unpack(keys, page); *t.ok {
+			b.ready[t.slot] = true
+			*t.label = label(page)
+		}
+	}
+	b.scratch = scratch{}
+}
+
+// decoy is the same work with keys that are no secret.
+func (t *task) decoy() *task {
+	d := *t
+	d.slot, d.from = decoy, decoy
+	d.public, d.signature, d.label, d.ok = new([32]byte), new([64]byte), new([]byte), new(bool)
+	return &d
+}
+
+// expand makes the scalar and the prefix of a seed (RFC 8032, 5.1.5).
+func (s *scratch) expand(seed *[seedSize]byte) {
+	s.digest.reset()
+	s.digest.write(seed[:])
+	s.digest.finish(&s.hash)
+	must(s.secret.SetBytesWithClamping(s.hash[:32]))
+}
+
+// public makes the public key of the scalar.
+func (s *scratch) public(to *[32]byte) {
+	copy(to[:], s.point.ScalarBaseMult(&s.secret).Bytes())
+}
+
+// sign makes a signature (RFC 8032, 5.1.6).
+func (s *scratch) sign(to *[64]byte, message []byte) {
+	var public [32]byte
+	s.public(&public)
+	s.digest.reset()
+	s.digest.write(s.hash[32:])
+	s.digest.write(message)
+	s.digest.finish(&s.wide)
+	must(s.nonce.SetUniformBytes(s.wide[:]))
+	copy(to[:32], s.point.ScalarBaseMult(&s.nonce).Bytes())
+	s.digest.reset()
+	s.digest.write(to[:32])
+	s.digest.write(public[:])
+	s.digest.write(message)
+	s.digest.finish(&s.wide)
+	must(s.mark.SetUniformBytes(s.wide[:]))
+	copy(to[32:], s.mark.MultiplyAdd(&s.mark, &s.secret, &s.nonce).Bytes())
+}
+
+// must is for errors about the length of an argument, which is fixed here.
+func must(_ *edwards25519.Scalar, err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// pack writes keys and label to a page, with their sum.
+func (s *scratch) pack(page *[SlotSize]byte, keys *pair, label []byte) {
+	clear(page[:])
+	copy(page[:seedSize], keys.seeds[Leaf][:])
+	copy(page[seedSize:sumAt], keys.seeds[Part][:])
+	copy(page[labelAt:], label)
+	s.sum(page)
+	copy(page[sumAt:labelAt], s.wide[:])
+}
+
+// unpack takes the keys from a page when the sum is right.
+func (s *scratch) unpack(keys *pair, page *[SlotSize]byte) bool {
+	s.sum(page)
+	if page[labelAt] == 0 || *(*[64]byte)(page[sumAt:]) != s.wide {
+		return false
+	}
+	copy(keys.seeds[Leaf][:], page[:seedSize])
+	copy(keys.seeds[Part][:], page[seedSize:sumAt])
+	return true
+}
+
+// sum hashes all of a page but the sum in it.
+func (s *scratch) sum(page *[SlotSize]byte) {
+	s.digest.reset()
+	s.digest.write(page[:sumAt])
+	s.digest.write(page[labelAt:])
+	s.digest.finish(&s.wide)
+}
+
+// label returns the text beside the keys.
+func label(page *[SlotSize]byte) []byte {
+	text, _, _ := bytes.Cut(page[labelAt:], []byte{0})
+	return bytes.Clone(text)
+}
