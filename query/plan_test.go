@@ -3,6 +3,7 @@ package query
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/conntape/conntape/generate"
 	"github.com/conntape/conntape/query/indicator"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/sqlitefile"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 )
@@ -335,7 +337,9 @@ func TestPlansOfAlteredTape(t *testing.T) {
 		if err := sqlitex.ExecuteScript(conn, poison, nil); err != nil {
 			t.Fatalf("%s: %v", poison, err)
 		}
-		conn.Close()
+		if err := errors.Join(conn.Close(), sqlitefile.AppendSums(altered)); err != nil {
+			t.Fatal(err)
+		}
 		tape, err := store.OpenTape(altered)
 		if err != nil {
 			continue // it is refused: as good

@@ -13,6 +13,8 @@ import (
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/conntape/conntape/store/sqlitefile"
 )
 
 // A tree is cut where its SQL is, and says so; in no time it is not answered at all.
@@ -96,7 +98,11 @@ func TestTreeOfAlteredTape(t *testing.T) {
 			UPDATE process SET parent = (SELECT id FROM process p WHERE p.id > process.id ORDER BY id LIMIT 1 OFFSET %[1]d) WHERE id %% 3 = 0;
 			UPDATE process SET parent = NULL WHERE id %% 7 = %[1]d;
 			INSERT OR IGNORE INTO clock SELECT min(id) + (max(id) - min(id)) / 2, -7200000000000, 'step', NULL FROM connection;`, i), nil)
-		if err := errors.Join(err, conn.Close()); err != nil {
+		err = errors.Join(err, conn.Close())
+		if i < 2 { // it is sealed
+			err = errors.Join(err, sqlitefile.AppendSums(path))
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/sqlitefile"
 )
 
 // Error is what the store returns: what it was doing, on which file, why it
@@ -74,11 +76,25 @@ func storageFault(err error) bool {
 // classify adds ErrNotSegment or ErrDamaged to what SQLite says of a file that
 // is none, or a broken one.
 func classify(err error) error {
+	switch {
+	case errors.Is(err, ErrDamaged):
+		return err
+	case errors.Is(err, sqlitefile.ErrDamaged):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultNotADB:
 		return fmt.Errorf("%w: %w", ErrNotSegment, err)
 	case sqlite.ResultCorrupt:
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
+}
+
+// explainDamage puts what a watch found in the place of SQLite's word that a file is corrupt.
+func explainDamage(err error, watch *sqlitefile.Watch) error {
+	if found := watch.Damage(); len(found) > 0 && sqlite.ErrCode(err).ToPrimary() == sqlite.ResultCorrupt {
+		return fmt.Errorf("%w: %w", ErrDamaged, found[0].Err)
 	}
 	return err
 }

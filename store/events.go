@@ -69,6 +69,7 @@ type SegmentSealed struct {
 	Segment     int
 	File        string
 	SHA256      [32]byte // of the file
+	PageSums    [32]byte // SHA-256 of the sums of its pages
 	Bytes       int64
 	First, Last int64 // segment clock of the first and last connection, ns; 0 none
 	From, To    int64 // wall clock that it covers, ns since the Unix epoch

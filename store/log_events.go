@@ -38,7 +38,7 @@ func (k *LogKeeper) take(e Event) (now bool) {
 	case SegmentSealed:
 		k.tape = e.TapeID
 		k.begin()
-		k.put(tapelog.Leaf{Kind: tapelog.KindSeal, Segment: e.Segment, SHA256: e.SHA256, Size: e.Bytes, Batches: e.Batches, Chain: e.Chain,
+		k.put(tapelog.Leaf{Kind: tapelog.KindSeal, Segment: e.Segment, SHA256: e.SHA256, PageSums: e.PageSums, Size: e.Bytes, Batches: e.Batches, Chain: e.Chain,
 			Seen: e.Counters["seen"], Stored: e.Counters["stored"], Coalesced: e.Counters["coalesced"], Lost: e.Counters["lost"],
 			From: e.From, To: e.To, BootID: e.BootID})
 		return true

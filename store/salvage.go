@@ -14,6 +14,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/conntape/conntape/migrations"
+	"github.com/conntape/conntape/store/sqlitefile"
 )
 
 // Salvaged says what came of a damaged segment.
@@ -53,6 +54,9 @@ func Salvage(from, to string) (_ *Salvaged, err error) {
 		return nil, &Error{Op: "make segment", Path: to, Err: bare(err)}
 	}
 	result, err := salvageInto(pages, from, to)
+	if err == nil {
+		err = sqlitefile.AppendSums(to)
+	}
 	if err == nil {
 		err = errors.Join(os.Chmod(to, closedMode), syncFile(to), syncDir(filepath.Dir(to)))
 	}

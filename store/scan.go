@@ -3,12 +3,15 @@ package store
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/sqlitefile"
 )
 
 // A segment that is not sealed has no postings, and who counts over it reads every connection; whoever counts over any
@@ -31,6 +34,7 @@ type tableFile struct {
 	file  *os.File
 	info  os.FileInfo
 	pages uint32            // in the file
+	sums  *sqlitefile.Sums  // nil: it is not sealed
 	roots map[string]uint32 // first pages of tables
 }
 
@@ -45,7 +49,16 @@ func openTables(path string) (*tableFile, error) {
 		file.Close()
 		return nil, err
 	}
-	return &tableFile{file: file, info: info, pages: uint32(min(info.Size()/pageSize, 1<<32-1)), roots: map[string]uint32{}}, nil
+	t := &tableFile{file: file, info: info, pages: uint32(min(info.Size()/pageSize, 1<<32-1)), roots: map[string]uint32{}}
+	switch t.sums, err = sqlitefile.ReadSums(file, info.Size()); {
+	case errors.Is(err, sqlitefile.ErrNoSums):
+	case err != nil:
+		file.Close()
+		return nil, classify(err)
+	default:
+		t.pages = t.sums.Pages()
+	}
+	return t, nil
 }
 
 // find finds the tables of the segment, which is attached as schema.
@@ -120,12 +133,14 @@ func (t *tableFile) scan(ctx context.Context, table string, s *scanning, page fu
 		return nil
 	}
 	s.tableFile, s.ctx = t, ctx
-	var header [18]byte
-	if _, err := t.file.ReadAt(header[:], 0); err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	if size := binary.BigEndian.Uint16(header[16:]); size != pageSize {
-		return fmt.Errorf("%w: pages of %d bytes", ErrDamaged, size)
+	if t.sums == nil {
+		var header [18]byte
+		if _, err := t.file.ReadAt(header[:], 0); err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		if size := binary.BigEndian.Uint16(header[16:]); size != pageSize {
+			return fmt.Errorf("%w: pages of %d bytes", ErrDamaged, size)
+		}
 	}
 	return page(t.roots[table], 1)
 }
@@ -149,7 +164,13 @@ func (s *scanning) read(n uint32) ([]byte, error) {
 		}
 	}
 	at := (n - s.first) * pageSize
-	return s.ahead[at : at+pageSize], nil
+	page := s.ahead[at : at+pageSize]
+	if s.sums != nil {
+		if err := s.sums.Check(n, page); err != nil {
+			return nil, classify(err)
+		}
+	}
+	return page, nil
 }
 
 // enter reads a page of a b-tree.

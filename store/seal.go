@@ -13,6 +13,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/conntape/conntape/migrations"
+	"github.com/conntape/conntape/store/sqlitefile"
 )
 
 // Sealing turns a segment that takes no more batches into one that is never
@@ -135,6 +136,9 @@ func (w *Writer) build(s *stored) error {
 	if err := buildSealed(to, filepath.Dir(to), s.stop); err != nil {
 		return err
 	}
+	if err := sqlitefile.AppendSums(to); err != nil {
+		return classify(err)
+	}
 	if err := giveToGroup(to, fileMode); err != nil {
 		return err
 	}
@@ -247,6 +251,9 @@ func describeSealed(s *stored) (SegmentSealed, error) {
 	if err != nil {
 		return e, err
 	}
+	if e.PageSums, err = hashOfSums(s.path); err != nil {
+		return e, err
+	}
 	e.SHA256, e.Bytes, err = hashFile(s.path, s.stop)
 	return e, err
 }
@@ -300,6 +307,32 @@ func hasSeal(conn *sqlite.Conn) (found bool, err error) {
 	err = execOn(conn, func(q *sqlite.Stmt) error { found = true; return nil },
 		`SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'seal'`)
 	return found, err
+}
+
+// hashOfSums returns the hash of the page sums that a sealed file has.
+func hashOfSums(path string) ([32]byte, error) {
+	f, err := openForCopy(path)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	defer f.Close()
+	sums, err := sqlitefile.SumsOf(f)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return sums.Hash(), nil
+}
+
+// checkHasSums makes sure that a segment has page sums if it is sealed: without them its pages are not checked.
+func checkHasSums(conn *sqlite.Conn, path string) error {
+	sealed, err := hasSeal(conn)
+	if err != nil || !sealed {
+		return err
+	}
+	if _, err = hashOfSums(path); errors.Is(err, sqlitefile.ErrNoSums) {
+		return fmt.Errorf("%w: it is sealed, and %w", ErrDamaged, err)
+	}
+	return classify(err)
 }
 
 // syncFile makes the content and the mode of a file durable.

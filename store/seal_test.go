@@ -273,20 +273,21 @@ func TestSealOfRepeatedRows(t *testing.T) {
 	}
 	waitSealed(t, w)
 	mustClose(t, w, 110*second)
-	conn, err := sqlite.OpenConn(immutableURI(filepath.Join(dir, "00000001.db")), sqlite.OpenReadOnly|sqlite.OpenURI)
+	first := epoch2026 + int64(101*second)
+	err := peekAt(filepath.Join(dir, "00000001.db"), func(conn *sqlite.Conn) error {
+		for query, want := range map[string]string{
+			"SELECT rows, connects, first_ns, last_ns FROM seal":                       fmt.Sprintf("2|8|%d|%d", first, first+int64(2*second)),
+			"SELECT remote, part, rows, connects, last_ns FROM posting":                fmt.Sprintf("1|0|2|8|%d", first+int64(2*second)),
+			"SELECT task, part, hex(remotes), (SELECT count(*) FROM block) FROM reach": "1|0|01|0",
+		} {
+			if got := one(t, conn, query); got != want {
+				t.Errorf("%s: %s, want %s", query, got, want)
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	defer conn.Close()
-	first := epoch2026 + int64(101*second)
-	for query, want := range map[string]string{
-		"SELECT rows, connects, first_ns, last_ns FROM seal":                       fmt.Sprintf("2|8|%d|%d", first, first+int64(2*second)),
-		"SELECT remote, part, rows, connects, last_ns FROM posting":                fmt.Sprintf("1|0|2|8|%d", first+int64(2*second)),
-		"SELECT task, part, hex(remotes), (SELECT count(*) FROM block) FROM reach": "1|0|01|0",
-	} {
-		if got := one(t, conn, query); got != want {
-			t.Errorf("%s: %s, want %s", query, got, want)
-		}
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/sqlitefile"
 )
 
 // Readers never open the recorder's file with SQLite: they copy it, and the
@@ -213,12 +215,6 @@ func settle(path string) error {
 	return nil
 }
 
-// immutableURI returns the URI under which SQLite opens a file that nobody
-// writes, without locks and without leaving anything beside it.
-func immutableURI(path string) string {
-	return (&url.URL{Scheme: "file", Path: path}).String() + "?mode=ro&immutable=1"
-}
-
 // peek runs fn on a read-only connection to a segment, or to a copy of it. It
 // must not be used on a file that this process has open.
 func peek(path string, fn func(*sqlite.Conn) error) error {
@@ -237,8 +233,27 @@ func peek(path string, fn func(*sqlite.Conn) error) error {
 	return peekAt(copied, fn)
 }
 
+// peekAt runs fn on a read-only connection to a file that nobody writes. If it is sealed, its pages are checked.
 func peekAt(path string, fn func(*sqlite.Conn) error) error {
-	conn, err := sqlite.OpenConn(immutableURI(path), sqlite.OpenReadOnly|sqlite.OpenURI)
+	var watch sqlitefile.Watch
+	defer watch.Close()
+	uri, err := watch.URI(path)
+	if err != nil {
+		return err
+	}
+	if err := peekURI(uri, fn); err != nil {
+		return explainDamage(err, &watch)
+	}
+	return nil
+}
+
+// peekUnchecked is peekAt for a file that is known to be altered, of which as much is to be learnt as SQLite can read.
+func peekUnchecked(path string, fn func(*sqlite.Conn) error) error {
+	return peekURI((&url.URL{Scheme: "file", Path: path}).String()+"?mode=ro&immutable=1", fn)
+}
+
+func peekURI(uri string, fn func(*sqlite.Conn) error) error {
+	conn, err := sqlite.OpenConn(uri, sqlite.OpenReadOnly|sqlite.OpenURI)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -18,6 +19,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/conntape/conntape/store/posting"
+	"github.com/conntape/conntape/store/sqlitefile"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -434,6 +436,35 @@ func TestFalseIndexes(t *testing.T) {
 	}
 }
 
+// sealAgain is what a recorder says that altered what it sealed, and what it makes of the file.
+func sealAgain(t testing.TB, dir string, sealed SegmentSealed) SegmentSealed {
+	t.Helper()
+	path := filepath.Join(dir, sealed.File)
+	sumAgain(t, path)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sealed.PageSums, err = hashOfSums(path); err != nil {
+		t.Fatal(err)
+	}
+	sealed.SHA256, sealed.Bytes = sha256.Sum256(text), int64(len(text))
+	return sealed
+}
+
+// sumAgain gives an altered file the sums of its pages.
+func sumAgain(t testing.TB, path string) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(os.Chmod(path, 0o600), sqlitefile.AppendSums(path), os.Chmod(path, info.Mode().Perm()))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // testFalseIndexes records a tape whose first segments each have one of them.
 func testFalseIndexes(t *testing.T, names []string, indexes map[string]falseIndex) {
 	s := &sealedTape{dir: filepath.Join(t.TempDir(), "tape")}
@@ -441,12 +472,7 @@ func testFalseIndexes(t *testing.T, names []string, indexes map[string]falseInde
 		o.Events = func(e Event) {
 			if sealed, ok := e.(SegmentSealed); ok {
 				indexes[names[sealed.Segment-1]].tamper(t, s.dir, sealed.Segment)
-				text, err := os.ReadFile(filepath.Join(s.dir, sealed.File))
-				if err != nil {
-					t.Error(err)
-				}
-				sealed.SHA256, sealed.Bytes = sha256.Sum256(text), int64(len(text))
-				e = sealed
+				e = sealAgain(t, s.dir, sealed)
 			}
 			k.Listen(e)
 		}
@@ -483,12 +509,7 @@ func TestVerifySalvaged(t *testing.T) {
 					t.Error(err)
 				}
 				conn.Close()
-				text, err := os.ReadFile(filepath.Join(s.dir, sealed.File))
-				if err != nil {
-					t.Error(err)
-				}
-				sealed.SHA256, sealed.Bytes = sha256.Sum256(text), int64(len(text))
-				e = sealed
+				e = sealAgain(t, s.dir, sealed)
 			}
 			k.Listen(e)
 		}

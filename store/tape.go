@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/sqlitefile"
 )
 
 // maxAttached is the most databases that the driver attaches to one connection.
@@ -33,6 +35,7 @@ type openSegment struct {
 	schema  string // name under which it is attached: s1, s2, …
 	file    string // what is opened: the segment, or a private copy
 	tables  *tableFile
+	watch   sqlitefile.Watch
 	created int64 // segment clock
 
 	batches  int64
@@ -188,7 +191,13 @@ func prepareSegment(path, copies string, limit int64) (*openSegment, error) {
 		}
 		seg.file = file
 	}
-	if err := peekAt(seg.file, seg.describe); err != nil {
+	err := peekAt(seg.file, func(conn *sqlite.Conn) error {
+		if err := seg.describe(conn); err != nil {
+			return err
+		}
+		return checkHasSums(conn, seg.file)
+	})
+	if err != nil {
 		return nil, err
 	}
 	return seg, nil
@@ -238,7 +247,10 @@ func openReader() (*sqlite.Conn, error) {
 
 // attach attaches the segment to a connection: the file whose tables are open already.
 func (seg *openSegment) attach(conn *sqlite.Conn) error {
-	err := execOn(conn, nil, "ATTACH ? AS "+seg.schema, immutableURI(seg.file))
+	uri, err := seg.watch.URI(seg.file)
+	if err == nil {
+		err = execOn(conn, nil, "ATTACH ? AS "+seg.schema, uri)
+	}
 	if !seg.tables.isAt(seg.file) {
 		err = errVanished
 	}
@@ -289,6 +301,11 @@ func (t *Tape) Segments() []SegmentInfo {
 // they are.
 func (t *Tape) Explain(err error) error {
 	path := filepath.Join(t.dir, t.single)
+	for _, seg := range t.segs {
+		if is := explainDamage(err, &seg.watch); is != err {
+			return &Error{Op: "read segment", Path: seg.info.Path, Err: is, Hint: hintFor(ErrDamaged)}
+		}
+	}
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultCorrupt, sqlite.ResultNotADB, sqlite.ResultIOErr:
 		return &Error{Op: "read tape", Path: path, Err: fmt.Errorf("%w: %w", ErrDamaged, err), Hint: hintFor(ErrDamaged)}
@@ -306,6 +323,7 @@ func (t *Tape) Close() error {
 	errs := []error{t.conn.Close()}
 	t.conn = nil
 	for _, seg := range t.segs {
+		seg.watch.Close()
 		if seg.tables != nil {
 			errs = append(errs, seg.tables.file.Close())
 		}

@@ -90,13 +90,13 @@ func (v *tapeVerifier) held(ctx context.Context, h *loggedHold, l tapelog.Leaf) 
 		return nil // the same file, which was looked at
 	}
 	s := &segmentVerifier{tape: v, number: l.Segment, path: path}
-	sum, _, err := s.hash(ctx)
+	f, err := s.readSealed(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
 		p.What = fmt.Sprintf("it cannot be read: %v", bare(err))
-	case tapelog.Hash(sum) != l.SHA256:
+	case tapelog.Hash(f.hash.Sum(nil)) != l.SHA256:
 		p.What = "its hash is not the one that the log has: it was altered since it was held"
 	default:
 		return nil

@@ -58,6 +58,7 @@ type Leaf struct {
 	Segment  int   // the segment it is about
 	Previous int   // segment: the one before it
 	SHA256   Hash  // of the segment's file
+	PageSums Hash  // seal: of the sums of the pages of the segment's file
 	Size     int64 // of the segment's file, bytes
 
 	Batches int64 // commits of the segment so far
@@ -105,6 +106,7 @@ func fields() []field {
 		integer("segment", func(l *Leaf) *int { return &l.Segment }),
 		integer("previous", func(l *Leaf) *int { return &l.Previous }),
 		sum("sha256", func(l *Leaf) *Hash { return &l.SHA256 }),
+		sum("page_sums", func(l *Leaf) *Hash { return &l.PageSums }),
 		integer("size", func(l *Leaf) *int64 { return &l.Size }),
 		integer("batches", func(l *Leaf) *int64 { return &l.Batches }),
 		sum("chain", func(l *Leaf) *Hash { return &l.Chain }),

@@ -1,0 +1,142 @@
+package sqlitefile
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// sumsMagic begins what is behind the sums. The digit is the version of this format.
+const sumsMagic = "conntape sums 1\n"
+
+// sumsEnd is the length of what is behind the sums: the magic, the length of a page, how many there are, and a CRC-32 of
+// the sums and of these.
+const sumsEnd = len(sumsMagic) + 3*4
+
+// mostPages bounds the pages of a file with sums: 64 GiB, of which the sums take 64 MiB of memory.
+const mostPages = 1 << 24
+
+// ErrNoSums: the file ends without sums of its pages.
+var ErrNoSums = errors.New("it has no sums of its pages")
+
+// PageError says that a page is not the one that was there when the sums were made.
+type PageError struct{ Page uint32 } // from 1 on
+
+// Error names the page.
+func (e *PageError) Error() string { return fmt.Sprintf("page %d is not as it was sealed", e.Page) }
+
+// Unwrap returns ErrDamaged.
+func (e *PageError) Unwrap() error { return ErrDamaged }
+
+// Sums are the CRC-32 (IEEE) of each page of a file, by the place that the page has. They are safe for concurrent use.
+type Sums struct{ all []byte } // as they are in the file
+
+// AppendSums makes the sums of a database that nobody has open, and writes them behind its last page; whatever is there
+// already is cut off. It does not sync the file. Errors are ErrDamaged or of the operating system.
+func AppendSums(path string) (err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("write page sums: %w", err)
+	}
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			err = fmt.Errorf("write page sums: %w", err)
+		}
+	}()
+	pages, err := countPages(f)
+	if err != nil {
+		return err
+	}
+	all := make([]byte, 0, 4*int(pages)+sumsEnd)
+	page := make([]byte, PageSize)
+	for n := range int64(pages) {
+		if _, err := f.ReadAt(page, n*PageSize); err != nil {
+			return err
+		}
+		all = binary.BigEndian.AppendUint32(all, crc32.ChecksumIEEE(page))
+	}
+	all = append(all, sumsMagic...)
+	all = binary.BigEndian.AppendUint32(all, PageSize)
+	all = binary.BigEndian.AppendUint32(all, pages)
+	all = binary.BigEndian.AppendUint32(all, crc32.ChecksumIEEE(all))
+	end := int64(pages) * PageSize
+	if _, err := f.WriteAt(all, end); err != nil {
+		return err
+	}
+	return f.Truncate(end + int64(len(all)))
+}
+
+// countPages returns how many pages the header of a database says that it has.
+func countPages(f *os.File) (uint32, error) {
+	var header [100]byte
+	if _, err := f.ReadAt(header[:], 0); err != nil {
+		return 0, err
+	}
+	size, pages := binary.BigEndian.Uint16(header[16:]), binary.BigEndian.Uint32(header[28:])
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return 0, err
+	case size != PageSize:
+		return 0, damaged("pages of %d bytes", size)
+	case pages == 0 || pages > mostPages || int64(pages) > info.Size()/PageSize:
+		return 0, damaged("%d pages in %d bytes", pages, info.Size())
+	}
+	return pages, nil
+}
+
+// ReadSums reads the sums at the end of a file of size bytes. Errors are ErrNoSums, ErrDamaged if they are not what was
+// written, or of r.
+func ReadSums(r io.ReaderAt, size int64) (*Sums, error) {
+	end := make([]byte, sumsEnd)
+	if size < PageSize+int64(sumsEnd) {
+		return nil, ErrNoSums
+	}
+	if _, err := r.ReadAt(end, size-int64(sumsEnd)); err != nil {
+		return nil, fmt.Errorf("read page sums: %w", err)
+	}
+	if string(end[:len(sumsMagic)]) != sumsMagic {
+		return nil, ErrNoSums
+	}
+	pageSize, pages := binary.BigEndian.Uint32(end[len(sumsMagic):]), binary.BigEndian.Uint32(end[len(sumsMagic)+4:])
+	if pageSize != PageSize || pages > mostPages || size != int64(pages)*(PageSize+4)+int64(sumsEnd) {
+		return nil, damaged("sums of %d pages in %d bytes", pages, size)
+	}
+	all := make([]byte, 4*int(pages)+sumsEnd)
+	if _, err := r.ReadAt(all, int64(pages)*PageSize); err != nil {
+		return nil, fmt.Errorf("read page sums: %w", err)
+	}
+	if at := len(all) - 4; crc32.ChecksumIEEE(all[:at]) != binary.BigEndian.Uint32(all[at:]) {
+		return nil, damaged("the sums of its pages are not as they were sealed")
+	}
+	return &Sums{all}, nil
+}
+
+// SumsOf is ReadSums of a file.
+func SumsOf(f *os.File) (*Sums, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read page sums: %w", err)
+	}
+	return ReadSums(f, info.Size())
+}
+
+// Pages returns how many pages there are.
+func (s *Sums) Pages() uint32 { return uint32((len(s.all) - sumsEnd) / 4) }
+
+// Hash returns the SHA-256 of the sums and of what is behind them, up to the end of the file.
+func (s *Sums) Hash() [32]byte { return sha256.Sum256(s.all) }
+
+// Check returns a *PageError if page number n, from 1 on, is not what it was, or if there is none of that number.
+func (s *Sums) Check(n uint32, page []byte) error {
+	if n == 0 || n > s.Pages() || crc32.ChecksumIEEE(page) != binary.BigEndian.Uint32(s.all[4*(n-1):]) {
+		return &PageError{n}
+	}
+	return nil
+}

@@ -1,0 +1,304 @@
+package sqlitefile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"modernc.org/libc"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// SQLite reads a database through a VFS. Ours is SQLite's own, "unix", but for the reading of a database that has sums:
+// each page is compared with its sum whenever it is read, also when it was read before. It has no memory mapping, by which
+// SQLite would read past it (methods of version 1).
+//
+// SQLite gives each open file room for what the VFS keeps of it. Behind what "unix" keeps there is the number of the file
+// in openFiles.
+
+const vfsName = "conntape"
+
+// What SQLite calls back must be found by a number: no pointer of Go may be kept in its memory.
+var (
+	lastNumber atomic.Uint64 // no number is used twice
+	openFiles  sync.Map      // of databases with sums: number to *checkedFile
+	watched    sync.Map      // number in a URI to *watchedFile
+)
+
+// Damage is what was found wrong with a file.
+type Damage struct {
+	Path string // as URI was given it
+	Err  error  // ErrDamaged; a *PageError if it is a page
+}
+
+// Watch opens files for SQLite to read, and remembers which of them it found damaged: SQLite itself tells no more than
+// SQLITE_CORRUPT. It is safe for concurrent use.
+type Watch struct {
+	mu      sync.Mutex
+	damage  []Damage // the first of each file
+	numbers []uint64 // in watched
+}
+
+// watchedFile is a file that may be opened.
+type watchedFile struct {
+	watch *Watch
+	path  string
+}
+
+// URI returns the URI under which SQLite opens a file that nobody writes: without locks, without leaving anything beside
+// it, and with each page checked if it has sums. It is good until Close.
+func (w *Watch) URI(path string) (string, error) {
+	if err := registerVFS(); err != nil {
+		return "", err
+	}
+	n := lastNumber.Add(1)
+	watched.Store(n, &watchedFile{w, path})
+	w.mu.Lock()
+	w.numbers = append(w.numbers, n)
+	w.mu.Unlock()
+	return (&url.URL{Scheme: "file", Path: path}).String() + "?mode=ro&immutable=1&vfs=" + vfsName + "&watch=" + strconv.FormatUint(n, 10), nil
+}
+
+// Damage returns the first damage that was found in each file, until now.
+func (w *Watch) Damage() []Damage {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]Damage(nil), w.damage...)
+}
+
+// Close forgets the files. Connections to them can still be used, and what they find is not told any more.
+func (w *Watch) Close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, n := range w.numbers {
+		watched.Delete(n)
+	}
+	w.numbers = nil
+}
+
+func (w *Watch) found(d Damage) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, known := range w.damage {
+		if known.Path == d.Path {
+			return
+		}
+	}
+	w.damage = append(w.damage, d)
+}
+
+// unixVFS is what ours is made of: SQLite's own VFS, the length of what it keeps of a file, and the methods of files that
+// were made of its own.
+var unixVFS struct {
+	open    openFunc
+	size    uintptr
+	watch   uintptr // "watch", as C has it
+	mu      sync.Mutex
+	methods map[uintptr]uintptr
+}
+
+type (
+	openFunc  = func(tls *libc.TLS, vfs, name, file uintptr, flags int32, outFlags uintptr) int32
+	readFunc  = func(tls *libc.TLS, file, buffer uintptr, n int32, at int64) int32
+	closeFunc = func(tls *libc.TLS, file uintptr) int32
+	sizeFunc  = func(tls *libc.TLS, file, size uintptr) int32
+)
+
+// registerVFS makes the VFS known to SQLite, once.
+var registerVFS = sync.OnceValue(func() error {
+	tls := libc.NewTLS()
+	defer tls.Close()
+	name, err := libc.CString(vfsName)
+	if err != nil {
+		return fmt.Errorf("register VFS: %w", err)
+	}
+	if unixVFS.watch, err = libc.CString("watch"); err != nil {
+		return fmt.Errorf("register VFS: %w", err)
+	}
+	unix := sqlite3.Xsqlite3_vfs_find(tls, 0)
+	vfs := libc.Xcalloc(tls, 1, libc.Tsize_t(unsafe.Sizeof(sqlite3.Tsqlite3_vfs{})))
+	if unix == 0 || vfs == 0 {
+		return errors.New("register VFS: out of memory")
+	}
+	own := at[sqlite3.Tsqlite3_vfs](vfs)
+	*own = *at[sqlite3.Tsqlite3_vfs](unix)
+	unixVFS.open, unixVFS.size, unixVFS.methods = function[openFunc](own.FxOpen), uintptr(own.FszOsFile+7)&^7, map[uintptr]uintptr{}
+	own.FpNext, own.FzName, own.FszOsFile, own.FxOpen = 0, name, int32(unixVFS.size)+8, address(openDatabase)
+	if code := sqlite3.Xsqlite3_vfs_register(tls, vfs, 0); code != sqlite3.SQLITE_OK {
+		return fmt.Errorf("register VFS: code %d", code)
+	}
+	return nil
+})
+
+// at returns what is at an address of C's memory.
+func at[T any](address uintptr) *T { return (*T)(*(*unsafe.Pointer)(unsafe.Pointer(&address))) }
+
+// function returns the function that a method of C is.
+func function[F any](method uintptr) F { return *(*F)(unsafe.Pointer(&method)) }
+
+// address returns what C has of a function, which must be none that is made at run time: C keeps nothing alive.
+func address[F any](f F) uintptr { return *(*uintptr)(unsafe.Pointer(&f)) }
+
+// checkedFile is a database with sums that SQLite has open.
+type checkedFile struct {
+	methods *sqlite3.Tsqlite3_io_methods // of "unix"
+	sums    *Sums
+	err     error   // why it has none that can be used
+	page    uintptr // room for one
+	file    *watchedFile
+}
+
+// openDatabase is xOpen: it opens a file as "unix" does, and has reads of a database checked if it has sums.
+func openDatabase(tls *libc.TLS, vfs, name, file uintptr, flags int32, outFlags uintptr) int32 {
+	code := unixVFS.open(tls, vfs, name, file, flags, outFlags)
+	if code != sqlite3.SQLITE_OK || flags&sqlite3.SQLITE_OPEN_MAIN_DB == 0 {
+		return code
+	}
+	methods := &at[sqlite3.Tsqlite3_file](file).FpMethods
+	f := &checkedFile{methods: at[sqlite3.Tsqlite3_io_methods](*methods), file: &watchedFile{new(Watch), ""}}
+	f.sums, f.err = f.readSums(tls, file)
+	if errors.Is(f.err, ErrNoSums) {
+		return sqlite3.SQLITE_OK
+	}
+	own, page := methodsOf(tls, *methods), libc.Xmalloc(tls, PageSize)
+	if own == 0 || page == 0 {
+		libc.Xfree(tls, page)
+		f.close(tls, file)
+		return sqlite3.SQLITE_NOMEM
+	}
+	if number := sqlite3.Xsqlite3_uri_parameter(tls, name, unixVFS.watch); number != 0 {
+		n, _ := strconv.ParseUint(libc.GoString(number), 10, 64)
+		if w, ok := watched.Load(n); ok {
+			f.file = w.(*watchedFile)
+		}
+	}
+	f.page = page
+	number := lastNumber.Add(1)
+	openFiles.Store(number, f)
+	*at[uint64](file + unixVFS.size) = number
+	*methods = own
+	return sqlite3.SQLITE_OK
+}
+
+// methodsOf returns the methods of a checked file, 0 if there is no memory for them.
+func methodsOf(tls *libc.TLS, unix uintptr) uintptr {
+	unixVFS.mu.Lock()
+	defer unixVFS.mu.Unlock()
+	if own, ok := unixVFS.methods[unix]; ok {
+		return own
+	}
+	own := libc.Xcalloc(tls, 1, libc.Tsize_t(unsafe.Sizeof(sqlite3.Tsqlite3_io_methods{})))
+	if own == 0 {
+		return 0
+	}
+	methods := at[sqlite3.Tsqlite3_io_methods](own)
+	*methods = *at[sqlite3.Tsqlite3_io_methods](unix)
+	methods.FiVersion, methods.FxRead, methods.FxClose = 1, address(readDatabase), address(closeDatabase)
+	unixVFS.methods[unix] = own
+	return own
+}
+
+// fileOf returns what there is of a file that SQLite has open.
+func fileOf(file uintptr) (f *checkedFile, number uint64) {
+	number = *at[uint64](file + unixVFS.size)
+	found, _ := openFiles.Load(number)
+	return found.(*checkedFile), number
+}
+
+// closeDatabase is xClose.
+func closeDatabase(tls *libc.TLS, file uintptr) int32 {
+	f, number := fileOf(file)
+	openFiles.Delete(number)
+	libc.Xfree(tls, f.page)
+	return f.close(tls, file)
+}
+
+// readDatabase is xRead. Every page that any of the bytes are on is checked.
+func readDatabase(tls *libc.TLS, file, buffer uintptr, n int32, from int64) int32 {
+	f, _ := fileOf(file)
+	if f.err != nil {
+		return f.damaged(f.err)
+	}
+	if n == PageSize && from%PageSize == 0 {
+		return f.read(tls, file, buffer, from/PageSize)
+	}
+	into := unsafe.Slice(at[byte](buffer), n)
+	for len(into) > 0 {
+		if code := f.read(tls, file, f.page, from/PageSize); code != sqlite3.SQLITE_OK {
+			return code
+		}
+		got := copy(into, unsafe.Slice(at[byte](f.page), PageSize)[from%PageSize:])
+		into, from = into[got:], from+int64(got)
+	}
+	return sqlite3.SQLITE_OK
+}
+
+// read reads one page, counted from 0, and checks it.
+func (f *checkedFile) read(tls *libc.TLS, file, buffer uintptr, page int64) int32 {
+	if page < 0 || page >= int64(f.sums.Pages()) {
+		return f.damaged(damaged("no page %d", page+1))
+	}
+	code := function[readFunc](f.methods.FxRead)(tls, file, buffer, PageSize, page*PageSize)
+	if code == sqlite3.SQLITE_IOERR_SHORT_READ { // SQLite would take it for zeros
+		return f.damaged(damaged("it ends in page %d", page+1))
+	}
+	if code != sqlite3.SQLITE_OK {
+		return code
+	}
+	if err := f.sums.Check(uint32(page+1), unsafe.Slice(at[byte](buffer), PageSize)); err != nil {
+		return f.damaged(err)
+	}
+	return sqlite3.SQLITE_OK
+}
+
+func (f *checkedFile) damaged(err error) int32 {
+	f.file.watch.found(Damage{f.file.path, err})
+	return sqlite3.SQLITE_CORRUPT
+}
+
+// close closes the file as "unix" does.
+func (f *checkedFile) close(tls *libc.TLS, file uintptr) int32 {
+	return function[closeFunc](f.methods.FxClose)(tls, file)
+}
+
+// readSums reads the sums through the file that SQLite has open: no other can have taken its name.
+func (f *checkedFile) readSums(tls *libc.TLS, file uintptr) (*Sums, error) {
+	size := libc.Xmalloc(tls, 8)
+	if size == 0 {
+		return nil, errors.New("out of memory")
+	}
+	defer libc.Xfree(tls, size)
+	if code := function[sizeFunc](f.methods.FxFileSize)(tls, file, size); code != sqlite3.SQLITE_OK {
+		return nil, fmt.Errorf("read page sums: code %d", code)
+	}
+	return ReadSums(readerAt{tls, file, function[readFunc](f.methods.FxRead)}, *at[int64](size))
+}
+
+// readerAt reads a file that SQLite has open.
+type readerAt struct {
+	tls  *libc.TLS
+	file uintptr
+	read readFunc
+}
+
+// ReadAt reads into memory of C, which does not move, and copies.
+func (r readerAt) ReadAt(into []byte, from int64) (int, error) {
+	buffer := libc.Xmalloc(r.tls, libc.Tsize_t(len(into)))
+	if buffer == 0 {
+		return 0, errors.New("out of memory")
+	}
+	defer libc.Xfree(r.tls, buffer)
+	switch code := r.read(r.tls, r.file, buffer, int32(len(into)), from); code {
+	case sqlite3.SQLITE_OK:
+		return copy(into, unsafe.Slice(at[byte](buffer), len(into))), nil
+	case sqlite3.SQLITE_IOERR_SHORT_READ:
+		return 0, io.ErrUnexpectedEOF
+	default:
+		return 0, fmt.Errorf("code %d", code)
+	}
+}

@@ -1,0 +1,110 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+
+	"github.com/conntape/conntape/store/sqlitefile"
+)
+
+// checkFile compares the file of a sealed segment with its seal, and each page with its sum. That the sums are right is
+// looked at even if the hash of the whole is: whoever seals may be who lies, and queries go by the sums.
+func (s *segmentVerifier) checkFile(ctx context.Context) {
+	seal, f, err := s.book.sealLeaf(), (*sealedFile)(nil), error(nil)
+	if f, err = s.readSealed(ctx); err != nil {
+		if s.altered = true; ctx.Err() == nil {
+			s.fail(s.rightUntil(), "it cannot be read: %v", bare(err))
+		}
+		return
+	}
+	switch sum := [32]byte(f.hash.Sum(nil)); {
+	case sum == seal.SHA256:
+		s.sum, s.hashed = sum, true
+	case f.size != seal.Size:
+		s.fail(s.rightUntil(), "it has %d bytes and had %d when it was sealed: it was altered since", f.size, seal.Size)
+	default:
+		s.fail(s.rightUntil(), "its hash is not the one that the log has: it was altered since it was sealed")
+	}
+	switch {
+	case f.sumsErr != nil:
+		s.fail(s.rightUntil(), "its page sums cannot be used: %v", f.sumsErr)
+	case f.sums.Hash() != seal.PageSums:
+		s.fail(s.rightUntil(), "its page sums are not those that the log has")
+	case f.wrong > 0:
+		s.fail(s.rightUntil(), "%d of its pages are not as they were sealed: page %s", f.wrong, f.names)
+	}
+	s.altered = !s.hashed || f.sumsErr != nil || f.wrong > 0
+}
+
+// sealedFile is what is learnt of a sealed segment by reading it from end to end.
+type sealedFile struct {
+	hash    hash.Hash
+	size    int64
+	sums    *sqlitefile.Sums
+	sumsErr error
+	wrong   int    // pages that are not as their sums say
+	names   string // the first of them
+}
+
+// namedPages is how many pages are named that are not as they were sealed.
+const namedPages = 3
+
+// readSealed reads the file once.
+func (s *segmentVerifier) readSealed(ctx context.Context) (*sealedFile, error) {
+	file, err := openForCopy(s.path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	f := &sealedFile{hash: sha256.New()}
+	if f.sums, f.sumsErr = sqlitefile.SumsOf(file); f.sumsErr != nil && !errors.Is(f.sumsErr, sqlitefile.ErrNoSums) && !errors.Is(f.sumsErr, sqlitefile.ErrDamaged) {
+		return nil, f.sumsErr
+	}
+	if err := f.read(ctx, file, s.tape.progress); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *sealedFile) read(ctx context.Context, file *os.File, progress func(int64)) error {
+	for buffer := make([]byte, 1<<20); ; {
+		n, err := io.ReadFull(file, buffer)
+		f.hash.Write(buffer[:n])
+		f.check(buffer[:n])
+		f.size += int64(n)
+		progress(int64(n))
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// check compares the pages that come next.
+func (f *sealedFile) check(pages []byte) {
+	if f.sums == nil {
+		return
+	}
+	for n := uint32(f.size/pageSize) + 1; n <= f.sums.Pages() && len(pages) >= pageSize; n, pages = n+1, pages[pageSize:] {
+		if f.sums.Check(n, pages[:pageSize]) == nil {
+			continue
+		}
+		switch f.wrong++; {
+		case f.wrong == 1:
+			f.names = fmt.Sprint(n)
+		case f.wrong <= namedPages:
+			f.names += fmt.Sprintf(", %d", n)
+		case f.wrong == namedPages+1:
+			f.names += ", …"
+		}
+	}
+}
