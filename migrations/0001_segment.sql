@@ -1,8 +1,9 @@
 -- Schema version 1: one segment of a tape.
 --
 -- Times are nanoseconds since the Unix epoch on the segment's own clock:
--- CLOCK_BOOTTIME + segment.offset_ns. That clock never jumps; the table clock
--- says how far the wall clock was from it, and when.
+-- CLOCK_BOOTTIME + boot.offset_ns of the boot at hand. That clock never goes
+-- back, not even over a restart of the host; the table clock says how far the
+-- wall clock was from it, and when.
 -- Text that came from elsewhere is escaped (docs of store.Escape): it is always
 -- printable, and the raw bytes can be had back.
 -- A name after FROM or JOIN is a table and nothing else: readers put the name
@@ -22,28 +23,39 @@ CREATE TABLE segment (
   closed_ns        INTEGER,           -- when it was closed for good
   committed_ns     INTEGER NOT NULL,  -- CLOCK_REALTIME at the last commit
   batches          INTEGER NOT NULL,  -- number of commits
-  offset_ns        INTEGER NOT NULL,  -- this clock minus CLOCK_BOOTTIME
   host             TEXT    NOT NULL,
   machine_id       TEXT    NOT NULL,
-  boot_id          TEXT    NOT NULL,
-  kernel           TEXT    NOT NULL,
   previous_number  INTEGER,           -- segment before this one
   previous_batches INTEGER,           -- number of its commits that count, NULL all
   previous_hash    BLOB               -- of its file, once it is sealed
 ) STRICT;
 
--- One start of a recorder on this segment.
+-- One boot of the host that was recorded here: 1, 2, ... in order. The times of a
+-- boot, on the segment clock, are those from its offset_ns to that of the next.
+CREATE TABLE boot (
+  id        INTEGER PRIMARY KEY,
+  boot_id   TEXT    NOT NULL,
+  kernel    TEXT    NOT NULL,
+  offset_ns INTEGER NOT NULL,         -- segment clock minus CLOCK_BOOTTIME
+  first_ns  INTEGER NOT NULL,         -- recording began in it, on the segment clock
+  last_ns   INTEGER                   -- recording was last alive in it; NULL: this is the newest
+) STRICT;
+
+-- One recorder that wrote to this segment. boot and start_boot_ns are the same in
+-- every segment that it wrote to: that is how one run is told from another.
 CREATE TABLE run (
-  id          INTEGER PRIMARY KEY,
-  start_ns    INTEGER NOT NULL,
-  pid         INTEGER NOT NULL,
-  version     TEXT    NOT NULL,
-  backend     TEXT    NOT NULL,
-  blind_spots TEXT    NOT NULL        -- one a line
+  id            INTEGER PRIMARY KEY,
+  boot          INTEGER NOT NULL,
+  start_boot_ns INTEGER NOT NULL,     -- CLOCK_BOOTTIME, maybe before this segment began
+  pid           INTEGER NOT NULL,
+  version       TEXT    NOT NULL,
+  backend       TEXT    NOT NULL,
+  blind_spots   TEXT    NOT NULL      -- one a line
 ) STRICT;
 
 -- Counters of a run: absolute since the recorder started. "first" is the value
--- when the run came to this segment, so value - first happened here.
+-- when the run came to this segment, so value - first happened here. The account
+-- of a run is the value in the newest segment that has the run.
 CREATE TABLE counter (
   run   INTEGER NOT NULL,
   name  TEXT    NOT NULL,
@@ -60,20 +72,22 @@ CREATE TABLE clock (
   sync      TEXT                      -- what the kernel said of its discipline
 ) STRICT;
 
--- A time in which we were blind or lost events.
+-- A time in which we were blind or lost events. A loss is told once: one that
+-- lasts over several segments is told in parts.
 CREATE TABLE gap (
   id      INTEGER PRIMARY KEY,
   from_ns INTEGER,                    -- NULL: since always
   to_ns   INTEGER,                    -- NULL: still open
   cause   TEXT    NOT NULL,
-  lost    INTEGER NOT NULL,
+  lost    INTEGER,                    -- NULL: nobody knows
   detail  TEXT
 ) STRICT;
 
--- One execution of one program. The id is made of boot and key, and so is the
+-- One execution of one program. The id is made of boot id and key, and so is the
 -- same in every segment.
 CREATE TABLE process (
   id                INTEGER PRIMARY KEY,
+  boot              INTEGER NOT NULL,
   tgid              INTEGER NOT NULL,
   start_boot_ns     INTEGER NOT NULL, -- CLOCK_BOOTTIME, not the segment clock
   exec_number       INTEGER NOT NULL,
@@ -329,12 +343,12 @@ SELECT
   nullif(p.cgroup, '') AS cgroup,
   nullif(p.container, '') AS container,
   nullif(p.unit, '') AS unit,
-  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (p.start_boot_ns + (SELECT offset_ns FROM segment) + k.offset_ns) / 1000000000, 'unixepoch')
-      || printf('.%09dZ', (p.start_boot_ns + (SELECT offset_ns FROM segment) + k.offset_ns) % 1000000000)
-    FROM clock k WHERE k.id <= p.start_boot_ns + (SELECT offset_ns FROM segment) ORDER BY k.id DESC LIMIT 1) AS start_time,
-  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (p.exec_boot_ns + (SELECT offset_ns FROM segment) + k.offset_ns) / 1000000000, 'unixepoch')
-      || printf('.%09dZ', (p.exec_boot_ns + (SELECT offset_ns FROM segment) + k.offset_ns) % 1000000000)
-    FROM clock k WHERE k.id <= p.exec_boot_ns + (SELECT offset_ns FROM segment) ORDER BY k.id DESC LIMIT 1) AS exec_time,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (p.start_boot_ns + (SELECT b.offset_ns FROM boot b WHERE b.id = p.boot) + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (p.start_boot_ns + (SELECT b.offset_ns FROM boot b WHERE b.id = p.boot) + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= p.start_boot_ns + (SELECT b.offset_ns FROM boot b WHERE b.id = p.boot) ORDER BY k.id DESC LIMIT 1) AS start_time,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (p.exec_boot_ns + (SELECT b.offset_ns FROM boot b WHERE b.id = p.boot) + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (p.exec_boot_ns + (SELECT b.offset_ns FROM boot b WHERE b.id = p.boot) + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= p.exec_boot_ns + (SELECT b.offset_ns FROM boot b WHERE b.id = p.boot) ORDER BY k.id DESC LIMIT 1) AS exec_time,
   p.exec_number AS exec_number,
   p.exe_deleted AS exe_deleted,
   p.exe_memfd AS exe_memfd,
@@ -350,7 +364,8 @@ SELECT
   p.source AS source,
   p.ancestry AS ancestry,
   p.cgroup_id AS cgroup_id,
-  (SELECT number FROM segment) AS segment
+  (SELECT number FROM segment) AS segment,
+  (SELECT b.boot_id FROM boot b WHERE b.id = p.boot) AS boot_id
 FROM process p;
 
 CREATE VIEW endpoints AS
@@ -403,8 +418,8 @@ SELECT
     FROM clock k WHERE k.id <= z.heartbeat_ns ORDER BY k.id DESC LIMIT 1) AS to_time,
   z.host AS host,
   z.machine_id AS machine_id,
-  z.boot_id AS boot_id,
-  z.kernel AS kernel,
+  (SELECT boot_id FROM boot ORDER BY id DESC LIMIT 1) AS boot_id,
+  (SELECT kernel FROM boot ORDER BY id DESC LIMIT 1) AS kernel,
   (SELECT version FROM run ORDER BY id DESC LIMIT 1) AS version,
   (SELECT backend FROM run ORDER BY id DESC LIMIT 1) AS backend,
   (SELECT blind_spots FROM run ORDER BY id DESC LIMIT 1) AS blind_spots,
@@ -417,5 +432,6 @@ SELECT
   z.created_ns AS from_ns,
   z.heartbeat_ns AS to_ns,
   z.batches AS batches,
-  (SELECT count(*) FROM run) AS runs
+  (SELECT count(*) FROM run) AS runs,
+  (SELECT count(*) FROM boot) AS boots
 FROM segment z;

@@ -19,12 +19,13 @@ type Coverage struct {
 	Recording bool       `json:"recording"`
 	Ended     string     `json:"ended"` // why it is not recorded any more, "" when it is or nobody knows
 
-	Gaps       []Gap    `json:"gaps"` // those that touch the window
-	Lost       uint64   `json:"lost"` // events known to be lost in those gaps
-	Blind      float64  `json:"blind_seconds"`
-	Backends   []string `json:"backends"`
-	BlindSpots []string `json:"blind_spots"`
-	LeftOut    []string `json:"left_out"` // segments that could not be read, with the reason
+	Gaps        []Gap    `json:"gaps"`         // those that touch the window
+	Lost        uint64   `json:"lost"`         // events known to be lost in those gaps
+	LostUnknown bool     `json:"lost_unknown"` // and there are more, nobody knows how many
+	Blind       float64  `json:"blind_seconds"`
+	Backends    []string `json:"backends"`
+	BlindSpots  []string `json:"blind_spots"`
+	LeftOut     []string `json:"left_out"` // segments that could not be read, with the reason
 
 	zone *time.Location
 }
@@ -34,8 +35,28 @@ type Gap struct {
 	From   *time.Time `json:"from"` // null: unknown
 	To     *time.Time `json:"to"`   // null: still open
 	Cause  string     `json:"cause"`
-	Lost   uint64     `json:"lost"`
+	Lost   *uint64    `json:"lost"` // null: unknown
 	Detail string     `json:"detail,omitempty"`
+}
+
+// newGap returns a gap as answers have it.
+func newGap(g store.GapInfo) Gap {
+	gap := Gap{From: timeOrNil(g.From), To: timeOrNil(g.To), Cause: g.Cause, Detail: g.Detail}
+	if !g.Lost.Unknown {
+		gap.Lost = &g.Lost.Known
+	}
+	return gap
+}
+
+// LostText says how many connections were lost.
+func LostText(l store.Loss) string {
+	switch {
+	case !l.Unknown:
+		return count(l.Known, "connection")
+	case l.Known == 0:
+		return "an unknown number of connections"
+	}
+	return count(l.Known, "connection") + " and an unknown number more"
 }
 
 // NewCoverage returns the statement for a window of a tape, its times shown in
@@ -49,6 +70,7 @@ func NewCoverage(c store.Coverage, w Window, zone *time.Location) *Coverage {
 	if zone == nil {
 		s.zone = time.UTC
 	}
+	var lost store.Loss
 	for _, g := range c.Gaps {
 		if isEnd(g, c) {
 			s.Ended = g.Cause
@@ -57,10 +79,11 @@ func NewCoverage(c store.Coverage, w Window, zone *time.Location) *Coverage {
 		if !isBlind(g) || !w.overlaps(g.From, g.To) {
 			continue
 		}
-		s.Gaps = append(s.Gaps, Gap{timeOrNil(g.From), timeOrNil(g.To), g.Cause, g.Lost, g.Detail})
-		s.Lost += g.Lost
+		s.Gaps = append(s.Gaps, newGap(g))
+		lost.Add(g.Lost)
 		s.Blind += blindFor(g, c, w).Seconds()
 	}
+	s.Lost, s.LostUnknown = lost.Known, lost.Unknown
 	for _, l := range c.LeftOut {
 		s.LeftOut = append(s.LeftOut, fmt.Sprintf("%s: %v", l.Path, l.Err))
 	}
@@ -72,9 +95,10 @@ func NewCoverage(c store.Coverage, w Window, zone *time.Location) *Coverage {
 func isBlind(g store.GapInfo) bool { return g.Cause != store.CauseStart }
 
 // isEnd reports whether a gap is the silence after the end of the tape, which is
-// told by To.
+// told by To. A stop may have been told before the last sign of life: a segment
+// that was begun meanwhile is one.
 func isEnd(g store.GapInfo, c store.Coverage) bool {
-	return g.To.IsZero() && !c.Recording && !g.From.Before(c.To)
+	return g.To.IsZero() && !c.Recording && (g.Cause == store.CauseStopped || !g.From.Before(c.To))
 }
 
 // blindFor returns how much of a gap lies in the window. An open gap lasts to
@@ -117,7 +141,7 @@ func (s *Coverage) Lines(found bool) []string {
 	if len(s.Gaps) > 0 {
 		span := time.Duration(s.Blind * float64(time.Second))
 		lines = append(lines, fmt.Sprintf("coverage: %s, together %s long, %s lost (see: conntape query gaps)",
-			count(uint64(len(s.Gaps)), "gap"), shortSpan(span), count(s.Lost, "connection")))
+			count(uint64(len(s.Gaps)), "gap"), shortSpan(span), LostText(store.Loss{Known: s.Lost, Unknown: s.LostUnknown})))
 	} else {
 		lines = append(lines, "coverage: no gaps, nothing lost")
 	}

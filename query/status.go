@@ -39,6 +39,7 @@ type Status struct {
 	Unaccounted int64    `json:"unaccounted"`
 	Gaps        []Gap    `json:"gaps"`
 	Lost        uint64   `json:"lost_in_gaps"`
+	LostUnknown bool     `json:"lost_in_gaps_unknown"` // and more, nobody knows how many
 	LeftOut     []string `json:"left_out"`
 }
 
@@ -49,7 +50,7 @@ func NewStatus(dir string, c store.Coverage, segments []store.SegmentInfo) *Stat
 		Recording: c.Recording, PID: c.PID, Since: timeOrNil(c.Since),
 		From: timeOrNil(c.From), To: timeOrNil(c.To), Committed: timeOrNil(c.LastBatch),
 		Backends: orEmpty(c.Backends), BlindSpots: orEmpty(c.BlindSpots),
-		Counters: map[string]uint64{}, Gaps: []Gap{}, Lost: c.Lost, LeftOut: []string{},
+		Counters: map[string]uint64{}, Gaps: []Gap{}, Lost: c.Lost.Known, LostUnknown: c.Lost.Unknown, LeftOut: []string{},
 	}
 	for _, g := range segments {
 		s.Bytes += g.Bytes
@@ -62,7 +63,7 @@ func NewStatus(dir string, c store.Coverage, segments []store.SegmentInfo) *Stat
 		case isEnd(g, c):
 			s.Ended = g.Cause
 		case isBlind(g):
-			s.Gaps = append(s.Gaps, Gap{timeOrNil(g.From), timeOrNil(g.To), g.Cause, g.Lost, g.Detail})
+			s.Gaps = append(s.Gaps, newGap(g))
 		}
 	}
 	for _, l := range c.LeftOut {
@@ -156,15 +157,18 @@ func (s *Status) writeGaps(line func(label, format string, args ...any), at func
 		line("gaps", "none")
 		return
 	}
-	line("gaps", "%d, with %s lost", len(s.Gaps), count(s.Lost, "connection"))
+	line("gaps", "%d, with %s lost", len(s.Gaps), LostText(store.Loss{Known: s.Lost, Unknown: s.LostUnknown}))
 	for _, g := range s.Gaps[max(0, len(s.Gaps)-mostGaps):] {
 		to := "now"
 		if g.To != nil {
 			to = at(g.To)
 		}
 		text := fmt.Sprintf("%s to %s, %s", at(g.From), to, g.Cause)
-		if g.Lost > 0 {
-			text += fmt.Sprintf(", %d lost", g.Lost)
+		switch {
+		case g.Lost == nil:
+			text += ", an unknown number lost"
+		case *g.Lost > 0:
+			text += fmt.Sprintf(", %d lost", *g.Lost)
 		}
 		if g.Detail != "" {
 			text += ": " + g.Detail

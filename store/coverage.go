@@ -24,9 +24,9 @@ type SegmentInfo struct {
 	BlindSpots                              []string
 	SchemaVersion                           int
 
-	RunStart  time.Time // start of the newest recorder on it
+	RunStart  time.Time // start of the newest recorder on it, maybe before the segment's
 	From, To  time.Time // first moment covered, last heartbeat
-	Counters  Counters  // what was counted while this segment was active
+	Counters  Counters  // what was counted while this segment was active, see [Coverage] for the account of a run
 	LastBatch time.Time // wall clock of the last commit
 }
 
@@ -34,9 +34,21 @@ type SegmentInfo struct {
 type GapInfo struct {
 	From, To time.Time // zero: unknown, still open
 	Cause    string
-	Lost     uint64
+	Lost     Loss
 	Detail   string
 	Segment  int
+}
+
+// Loss is a number of connections that were lost.
+type Loss struct {
+	Known   uint64
+	Unknown bool // there are more, and nobody knows how many
+}
+
+// Add adds what another gap has lost.
+func (l *Loss) Add(o Loss) {
+	l.Known += o.Known
+	l.Unknown = l.Unknown || o.Unknown
 }
 
 // Coverage says what answers from this tape can and cannot know.
@@ -45,8 +57,8 @@ type Coverage struct {
 	From, To time.Time // first moment covered, last heartbeat
 
 	Gaps     []GapInfo // oldest first
-	Counters Counters  // sums over the attached segments
-	Lost     uint64    // sum over the gaps
+	Counters Counters  // sums over the runs, each since it began: [SegmentInfo] has those of a segment
+	Lost     Loss      // sum over the gaps
 
 	Backends   []string
 	BlindSpots []string
@@ -74,18 +86,22 @@ func (t *Tape) Coverage() (Coverage, error) {
 	oldest, newest := &t.segs[0].info, &t.segs[len(t.segs)-1].info
 	c := Coverage{
 		TapeID: newest.TapeID, From: oldest.From, To: newest.To,
-		Counters: Counters{}, LastBatch: newest.LastBatch, LeftOut: slices.Clone(t.leftOut),
+		LastBatch: newest.LastBatch, LeftOut: slices.Clone(t.leftOut),
 	}
+	var runs runAccounts
 	for _, seg := range t.segs {
-		for name, n := range seg.info.Counters {
-			c.Counters[name] += n
-		}
+		runs.add(seg.runs)
 	}
-	if err := errors.Join(t.readGaps(&c), t.readBackends(&c)); err != nil {
+	c.Counters = runs.counters()
+	c.addBackends(runs)
+	if err := t.readGaps(&c); err != nil {
 		return Coverage{}, t.Explain(fmt.Errorf("read coverage: %w", err))
 	}
 	if err := t.findRecorder(&c); err != nil {
 		return Coverage{}, &Error{Op: "look for recorder", Path: newest.Path, Err: bare(err)}
+	}
+	if c.Recording && len(runs) > 0 {
+		c.Since = wallTime(runs[len(runs)-1].start)
 	}
 	return c, nil
 }
@@ -101,34 +117,27 @@ func (t *Tape) readGaps(c *Coverage) error {
 	}
 	return execOn(t.conn, func(q *sqlite.Stmt) error {
 		g := GapInfo{From: moment(q, 0), To: moment(q, 1), Cause: q.ColumnText(2),
-			Lost: uint64(max(0, q.ColumnInt64(3))), Detail: q.ColumnText(4), Segment: q.ColumnInt(5)}
+			Lost: Loss{uint64(max(0, q.ColumnInt64(3))), q.ColumnIsNull(3)}, Detail: q.ColumnText(4), Segment: q.ColumnInt(5)}
 		c.Gaps = append(c.Gaps, g)
-		c.Lost += g.Lost
+		c.Lost.Add(g.Lost)
 		return nil
 	}, `SELECT from_time, to_time, cause, lost, detail, segment FROM gaps ORDER BY segment, coalesce(from_ns, 0), id`)
 }
 
-// readBackends fills c.Backends and c.BlindSpots: of every run, not only the
-// last, since old rows were seen by old ones.
-func (t *Tape) readBackends(c *Coverage) error {
+// addBackends fills c.Backends and c.BlindSpots: of every run, not only the last,
+// since old rows were seen by old ones.
+func (c *Coverage) addBackends(runs runAccounts) {
 	add := func(list *[]string, s string) {
 		if s != "" && !slices.Contains(*list, s) {
 			*list = append(*list, s)
 		}
 	}
-	for _, seg := range t.segs {
-		err := execOn(t.conn, func(q *sqlite.Stmt) error {
-			add(&c.Backends, q.ColumnText(0))
-			for _, spot := range splitLines(q.ColumnText(1)) {
-				add(&c.BlindSpots, spot)
-			}
-			return nil
-		}, "SELECT backend, blind_spots FROM "+seg.schema+".run ORDER BY id")
-		if err != nil {
-			return err
+	for _, r := range runs {
+		add(&c.Backends, r.backend)
+		for _, spot := range splitLines(r.blindSpots) {
+			add(&c.BlindSpots, spot)
 		}
 	}
-	return nil
 }
 
 // findRecorder asks the kernel who holds the newest segment: a recorder holds it
@@ -149,7 +158,7 @@ func (t *Tape) findRecorder(c *Coverage) error {
 		return err
 	}
 	if held {
-		c.Recording, c.PID, c.Since = true, pid, newest.RunStart
+		c.Recording, c.PID = true, pid
 	}
 	return nil
 }

@@ -40,8 +40,8 @@ const (
 	ReasonFirst   = "first"   // the tape is new
 	ReasonSize    = "size"    // the one before was full
 	ReasonAge     = "age"     // the one before was old
-	ReasonBoot    = "boot"    // the host was restarted
-	ReasonSchema  = "schema"  // the one before has another schema
+	ReasonSchema  = "schema"  // the one before has another schema, or was closed already
+	ReasonHost    = "host"    // the one before was recorded on another host
 	ReasonRequest = "request" // somebody asked for it
 	ReasonFault   = "fault"   // the one before had to be set aside
 )
@@ -51,6 +51,7 @@ type BatchCommitted struct {
 	Segment int
 	Number  int64    // of the commit in the segment, from 1 on
 	Batch   *Batch   // what was written; not to be changed or kept
+	Gaps    []Gap    // of the batch, as the segment has them: its own part of each
 	Chain   [32]byte // of the segment up to this batch, see [SegmentSealed]
 	Now     uint64   // heartbeat of the segment, ns of CLOCK_BOOTTIME
 }

@@ -14,8 +14,40 @@ import (
 // for in: an open gap is among the last few.
 const recentGaps = 64
 
-// putGap writes a gap, or replaces the one with its from and cause.
-func (s *segment) putGap(g Gap) error {
+// toldGap is what was said of the newest gap of a cause. A gap that grows is told
+// again and again, as a whole, by whoever records; a segment holds its own part.
+type toldGap struct {
+	from   uint64 // as the recorder says it, ns of CLOCK_BOOTTIME
+	before uint64 // lost, by what the segments before have said
+	lost   uint64 // lost, with what this segment says
+}
+
+// carryTold returns what a new segment must know of the gaps told before it.
+func carryTold(told map[string]toldGap) map[string]toldGap {
+	carried := map[string]toldGap{}
+	for cause, t := range told {
+		carried[cause] = toldGap{from: t.from, before: t.lost, lost: t.lost}
+	}
+	return carried
+}
+
+// putGap writes a gap, or replaces the one with its from and cause. Of a gap that an
+// earlier segment began to tell of, it writes what has come since. It returns the gap
+// as this segment has it; told is updated.
+func (s *segment) putGap(g Gap, told map[string]toldGap) (Gap, error) {
+	t := told[g.Cause]
+	if t.from != g.From {
+		t = toldGap{from: g.From}
+	}
+	t.lost = max(g.Lost, t.before) // a segment that was left cannot take back what it said
+	told[g.Cause] = t
+	g.Lost = t.lost - t.before
+	if t.before > 0 {
+		g.From = max(g.From, uint64(s.created-s.offset))
+		if g.To != 0 {
+			g.To = max(g.To, g.From)
+		}
+	}
 	var from, to any
 	if g.From != 0 {
 		from = s.at(g.From)
@@ -23,11 +55,12 @@ func (s *segment) putGap(g Gap) error {
 	if g.To != 0 {
 		to = s.at(g.To)
 	}
-	return s.putGapAt(from, to, g.Cause, g.Lost, g.Detail)
+	return g, s.putGapAt(from, to, g.Cause, g.Lost, g.Detail)
 }
 
-// putGapAt is putGap with times on the segment clock, nil for NULL.
-func (s *segment) putGapAt(from, to any, cause string, lost uint64, detail string) error {
+// putGapAt is putGap with times on the segment clock, nil for NULL. A number of lost
+// events that nobody knows is nil too.
+func (s *segment) putGapAt(from, to any, cause string, lost any, detail string) error {
 	cause = escapeString(cause, nil)
 	err := s.exec(`UPDATE gap SET to_ns = ?, lost = ?, detail = ?
 		WHERE id > (SELECT max(id) FROM gap) - ? AND from_ns IS ? AND cause = ?`,
@@ -61,20 +94,29 @@ func (s *segment) endRun(at int64, detail string) error {
 	if err != nil {
 		return err
 	}
-	return s.putGapAt(s.heartbeat, at, CauseCrash, lost, detail)
+	if lost > 0 {
+		err := s.putGapAt(s.heartbeat, s.heartbeat, CauseUnwritten, lost, "the kernel had seen them, and the recorder ended before they were written")
+		if err != nil {
+			return err
+		}
+	}
+	return s.putGapAt(s.heartbeat, at, CauseCrash, nil, detail+unknownLoss)
 }
 
+// unknownLoss ends what is said of a recorder that ended without a word.
+const unknownLoss = "; it lost an unknown number of connections"
+
 // loseInFlight makes what the last run had seen and not written when it ended
-// without a word part of what was lost, and returns how much it was. What the
-// kernel saw after the last commit nobody knows: the gap is all that tells of it.
+// without a word part of what was lost, and returns how much it was. How much the
+// kernel saw after the last commit nobody knows.
 func (s *segment) loseInFlight() (lost uint64, err error) {
 	const last = `run = (SELECT max(id) FROM run)`
 	err = s.query(func(q *sqlite.Stmt) error { lost = uint64(q.ColumnInt64(0)); return nil },
-		`SELECT value - first FROM counter WHERE name = 'in_flight' AND value > first AND `+last)
+		`SELECT value FROM counter WHERE name = 'in_flight' AND value > 0 AND `+last)
 	if err != nil || lost == 0 {
 		return 0, err
 	}
-	if err := s.exec(`UPDATE counter SET value = first WHERE name = 'in_flight' AND ` + last); err != nil {
+	if err := s.exec(`UPDATE counter SET value = 0 WHERE name = 'in_flight' AND ` + last); err != nil {
 		return 0, err
 	}
 	for _, name := range []string{"lost", "lost_crash"} {
@@ -89,9 +131,9 @@ func (s *segment) loseInFlight() (lost uint64, err error) {
 
 // beginRun writes that a recorder has begun here. counted is what its counters
 // were before: empty for one that has just started.
-func (s *segment) beginRun(at int64, pid int, o *WriterOptions, counted Counters) error {
-	err := s.exec(`INSERT INTO run (start_ns, pid, version, backend, blind_spots) VALUES (?, ?, ?, ?, ?)`,
-		at, pid, escapeString(o.Version, nil), escapeString(o.Backend, nil), escapeLines(o.BlindSpots))
+func (s *segment) beginRun(pid int, o *WriterOptions, counted Counters) error {
+	err := s.exec(`INSERT INTO run (boot, start_boot_ns, pid, version, backend, blind_spots) VALUES (?, ?, ?, ?, ?, ?)`,
+		s.boot, o.Now.Boot, pid, escapeString(o.Version, nil), escapeString(o.Backend, nil), escapeLines(o.BlindSpots))
 	if err != nil {
 		return err
 	}
@@ -150,6 +192,8 @@ func (s *segment) write(b *Batch, state string, more func(*segment) error) error
 	counters := b.Counters
 	var chain [32]byte
 	var after marks
+	told := maps.Clone(s.told)
+	gaps := make([]Gap, 0, len(b.Gaps))
 	err := s.inTransaction(func() (err error) {
 		s.chainer.begin(s.batches + 1)
 		if err := s.rows.write(b.Connections); err != nil {
@@ -162,9 +206,10 @@ func (s *segment) write(b *Batch, state string, more func(*segment) error) error
 			return err
 		}
 		for _, g := range b.Gaps {
-			if err := s.putGap(g); err != nil {
+			if g, err = s.putGap(g, told); err != nil {
 				return err
 			}
+			gaps = append(gaps, g)
 		}
 		for _, a := range b.Anchors {
 			if err := s.insertAnchor(a); err != nil {
@@ -196,6 +241,7 @@ func (s *segment) write(b *Batch, state string, more func(*segment) error) error
 	s.chainer.chain, s.chainer.marks = chain, after
 	s.blocks.committed()
 	s.state, s.heartbeat = state, heartbeat
+	s.told, s.gaps = told, gaps
 	maps.Copy(s.counted, counters)
 	return nil
 }

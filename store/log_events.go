@@ -72,7 +72,7 @@ func (k *LogKeeper) batch(e BatchCommitted) {
 	k.begin()
 	k.active.Segment, k.active.Batches, k.active.Chain = e.Segment, e.Number, e.Chain
 	countIn(&k.active, e.Batch.Counters)
-	for _, g := range e.Batch.Gaps {
+	for _, g := range e.Gaps {
 		k.addGap(e.Segment, g)
 	}
 	for _, a := range e.Batch.Anchors {

@@ -72,11 +72,11 @@ func (in *interner) insertProcess(p *Process) error {
 func (in *interner) findProcess(id int64, key ProcessKey) (found, same bool, source string, err error) {
 	err = in.segment.query(func(q *sqlite.Stmt) error {
 		found = true
-		same = key == ProcessKey{
+		same = q.ColumnInt64(4) == in.segment.boot && key == ProcessKey{
 			Tgid: uint32(q.ColumnInt64(0)), StartBoot: uint64(q.ColumnInt64(1)), Exec: uint32(q.ColumnInt64(2))}
 		source = q.ColumnText(3)
 		return nil
-	}, `SELECT tgid, start_boot_ns, exec_number, source FROM process WHERE id = ?`, id)
+	}, `SELECT tgid, start_boot_ns, exec_number, source, boot FROM process WHERE id = ?`, id)
 	return found, same, source, err
 }
 
@@ -99,12 +99,12 @@ func (in *interner) writeProcess(id int64, p *Process) error {
 		uid, gid, euid = p.UID, p.GID, p.EUID
 		loginUID, sessionID = setOrNull(p.LoginUID), setOrNull(p.SessionID)
 	}
-	return in.segment.exec(`INSERT OR REPLACE INTO process (id, tgid, start_boot_ns, exec_number, exec_boot_ns,
+	return in.segment.exec(`INSERT OR REPLACE INTO process (id, boot, tgid, start_boot_ns, exec_number, exec_boot_ns,
 		parent, ppid, pid_in_ns, comm, exe, script, cmdline, cmdline_truncated, cwd, uid, gid, euid, user, loginuid, session_id,
 		cgroup_id, cgroup, container, unit, exe_deleted, exe_memfd, exe_device, exe_inode,
 		mntns, pidns, netns, userns, utsns, ipcns, cgroupns, source, ancestry, batch)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		id, p.Key.Tgid, p.Key.StartBoot, p.Key.Exec, numberOrNull(p.ExecBoot),
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		id, in.segment.boot, p.Key.Tgid, p.Key.StartBoot, p.Key.Exec, numberOrNull(p.ExecBoot),
 		in.parentID(p), ppid, numberOrNull(p.PidInNS), textOrNull(p.Comm), textOrNull(p.Exe), textOrNull(p.Script),
 		cmdline, p.ArgvTruncated, textOrNull(p.Cwd), uid, gid, euid, textOrNull(p.User),
 		loginUID, sessionID,

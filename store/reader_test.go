@@ -13,14 +13,14 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// smallTape records n segments, one connection in each, by n boots.
+// smallTape records n segments, one connection in each, by n boots of as many hosts.
 func smallTape(t testing.TB, n int) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "tape")
 	x := newWorld()
 	for i := range n {
 		o := options(100 * second)
-		o.BootID = fmt.Sprintf("boot-%d", i)
+		o.BootID, o.MachineID = fmt.Sprintf("boot-%d", i), fmt.Sprintf("machine-%d", i)
 		o.Now.Real += int64(i) * int64(1000*second)
 		w := mustOpenWriter(t, dir, o)
 		c := x.connection(101 * second)
@@ -316,10 +316,10 @@ func TestPublicColumns(t *testing.T) {
 	tape := mustOpenTape(t, smallTape(t, 2))
 	for view, want := range map[string]string{
 		"connections": "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns family type protocol fd via local_address local_port remote_address remote_port remote_ip address_source hook_errno errno outcome backend process_id parent_id ancestry socket_family addrlen cookie remote_raw segment",
-		"processes":   "process_id parent_id pid ppid pid_in_ns comm exe script cmdline cmdline_truncated cwd uid user gid euid loginuid session_id cgroup container unit start_time exec_time exec_number exe_deleted exe_memfd exe_device exe_inode mntns pidns netns userns utsns ipcns cgroupns source ancestry cgroup_id segment",
+		"processes":   "process_id parent_id pid ppid pid_in_ns comm exe script cmdline cmdline_truncated cwd uid user gid euid loginuid session_id cgroup container unit start_time exec_time exec_number exe_deleted exe_memfd exe_device exe_inode mntns pidns netns userns utsns ipcns cgroupns source ancestry cgroup_id segment boot_id",
 		"endpoints":   "id family address port ip raw segment",
 		"gaps":        "id from_time to_time cause lost detail from_ns to_ns segment",
-		"segments":    "segment tape_id state from_time to_time host machine_id boot_id kernel version backend blind_spots seen stored coalesced lost path schema_version from_ns to_ns batches runs",
+		"segments":    "segment tape_id state from_time to_time host machine_id boot_id kernel version backend blind_spots seen stored coalesced lost path schema_version from_ns to_ns batches runs boots",
 	} {
 		got := strings.Join(rows(t, tape.Conn(), "SELECT name FROM pragma_table_info(?) ORDER BY cid", view), " ")
 		if got != want {
@@ -375,7 +375,7 @@ func TestOpenGapOfEarlierSegment(t *testing.T) {
 	mustAppend(t, w, Batch{Gaps: []Gap{{From: 104 * second, To: 109 * second, Cause: "ring full", Lost: 7}}})
 	tape := mustOpenTape(t, dir)
 	got := rows(t, tape.Conn(), "SELECT segment, to_time, lost FROM gaps WHERE cause = 'ring full' ORDER BY segment")
-	if want := []string{"1|2026-01-01T00:01:48.000000000Z|5", "2|2026-01-01T00:01:49.000000000Z|7"}; !slices.Equal(got, want) {
+	if want := []string{"1|2026-01-01T00:01:48.000000000Z|5", "2|2026-01-01T00:01:49.000000000Z|2"}; !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
 }

@@ -52,8 +52,9 @@ func TestReleasedVersions(t *testing.T) {
 			if got := answers(t, dir); got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
-			// The next recorder closes it, seals it and goes on.
+			// The next recorder, on another host, closes it, seals it and goes on.
 			o := options(100 * second)
+			o.MachineID = "another-machine"
 			o.BootID, o.Now.Real = "another-boot", epoch2026+int64(9000*second)
 			w := mustOpenWriter(t, dir, o)
 			mustAppend(t, w, Batch{Connections: []Connection{newWorld().connection(101 * second)}})

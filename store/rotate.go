@@ -136,13 +136,15 @@ func (w *Writer) handOver(s *segment) *stored {
 // clockOf returns the offset of a new segment's clock from CLOCK_BOOTTIME, and
 // how far the wall clock is from it before the first anchor. Within one boot the
 // offset never falls, so that a clock that is set back cannot put what comes
-// later before what came earlier.
+// later before what came earlier. But a boot that had to begin later than its
+// clock said, because the one before had a clock that was ahead, does not pass
+// that on.
 func (w *Writer) clockOf(now Anchor) (offset, wallStep int64) {
 	offset = now.Real - int64(now.Boot)
 	if w.clock.boot != w.o.BootID {
 		return offset, 0
 	}
 	was := w.clock.offset + w.clock.wallStep // wall clock minus boottime, as last known
-	offset = max(offset, w.clock.offset)
+	offset = max(offset, w.clock.floor)
 	return offset, was - offset
 }

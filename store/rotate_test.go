@@ -222,7 +222,7 @@ func TestWrongClockKeepsHistory(t *testing.T) {
 	for _, sync := range []string{"", syncedClock} {
 		dir := smallTape(t, 3)
 		o := options(100 * second)
-		o.BootID = "later"
+		o.BootID, o.MachineID = "later", "another"
 		o.Now.Real += 10 * 365 * 24 * int64(time.Hour)
 		o.Now.Sync = sync
 		o.Limits.MaxAge = 90 * 24 * time.Hour

@@ -24,14 +24,16 @@ func (s *salvager) complete(file string) error {
 	for _, fill := range []string{
 		`INSERT INTO task (id, process, tid, comm, uid, gid, euid)
 			SELECT DISTINCT task, 0, 0, '?', ?1, ?1, ?1 FROM connection WHERE task NOT IN (SELECT id FROM task)`,
-		`INSERT INTO process (id, tgid, start_boot_ns, exec_number, cmdline_truncated, exe_deleted, exe_memfd, source, ancestry, batch)
-			SELECT DISTINCT process, 0, 0, 0, 0, 0, 0, 'unknown', '?', 0 FROM task WHERE process NOT IN (SELECT id FROM process) AND ?1 > 0`,
+		`INSERT INTO process (id, boot, tgid, start_boot_ns, exec_number, cmdline_truncated, exe_deleted, exe_memfd, source, ancestry, batch)
+			SELECT DISTINCT process, 0, 0, 0, 0, 0, 0, 0, 'unknown', '?', 0 FROM task WHERE process NOT IN (SELECT id FROM process) AND ?1 > 0`,
 		`INSERT INTO endpoint (id, family, address, port, raw)
 			SELECT DISTINCT id, 65535, '?', -1, CAST(id AS BLOB) FROM (SELECT remote AS id FROM connection UNION SELECT local FROM connection)
 			WHERE id IS NOT NULL AND id NOT IN (SELECT id FROM endpoint) AND ?1 > 0`,
 		`INSERT INTO shape (id, socket_family, type, protocol, via, address_source, backend, addrlen)
 			SELECT DISTINCT shape, 65535, 0, 0, '?', '?', '?', 0 FROM connection WHERE shape NOT IN (SELECT id FROM shape) AND ?1 > 0`,
 		`DELETE FROM repeat WHERE id NOT IN (SELECT id FROM connection) AND ?1 > 0`,
+		`INSERT INTO boot (id, boot_id, kernel, offset_ns, first_ns) SELECT 1, '?', '?', created_ns, created_ns FROM segment
+			WHERE NOT EXISTS (SELECT 1 FROM boot) AND ?1 > 0`,
 		`INSERT OR IGNORE INTO clock (id, offset_ns, kind) SELECT 0, coalesce((SELECT offset_ns FROM clock ORDER BY id LIMIT 1), 0), 'start' WHERE ?1 > 0`,
 	} {
 		if err := execOn(s.conn, nil, fill, int64(lostOwner)); err != nil {
@@ -50,10 +52,10 @@ func (s *salvager) complete(file string) error {
 		return err
 	}
 	s.result.Missing = -1
-	lost := int64(0)
+	var lost any // unknown
 	if stored >= 0 {
-		lost = max(0, stored-rows)
-		s.result.Missing = lost
+		s.result.Missing = max(0, stored-rows)
+		lost = s.result.Missing
 	}
 	return execOn(s.conn, nil, `INSERT INTO gap (from_ns, to_ns, cause, lost, detail) SELECT created_ns, heartbeat_ns, ?, ?, ? FROM segment`,
 		CauseSalvaged, lost, fmt.Sprintf("salvaged from %s: %d pages, %d of them not readable, %d rows broken",
@@ -73,7 +75,7 @@ func (s *salvager) describeSegment(file string) error {
 		number = 1
 	}
 	return execOn(s.conn, nil, `INSERT INTO segment (id, number, tape_id, state, schema_version, compatible, incompatible, created_ns, heartbeat_ns,
-		closed_ns, committed_ns, batches, offset_ns, host, machine_id, boot_id, kernel)
-		SELECT 1, ?, '?', ?, ?, ?, ?, min(id), max(id), max(id), max(id), 0, 0, '?', '?', '?', '?' FROM connection`,
+		closed_ns, committed_ns, batches, host, machine_id)
+		SELECT 1, ?, '?', ?, ?, ?, ?, min(id), max(id), max(id), max(id), 0, '?', '?' FROM connection`,
 		number, stateClosed, migrations.Version, knownCompatible, knownIncompatible)
 }

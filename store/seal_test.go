@@ -156,7 +156,7 @@ func TestPreviousHash(t *testing.T) {
 	dir := smallTape(t, 3)
 	for i := range uint64(2) { // the last one goes on with the third segment
 		o := options((200 + i) * second)
-		o.BootID = "boot-2"
+		o.BootID, o.MachineID = "boot-2", "machine-2"
 		o.Now.Real += 2 * int64(1000*second)
 		w := mustOpenWriter(t, dir, o)
 		for start := time.Now(); i == 1 && time.Since(start) < 10*time.Second; time.Sleep(time.Millisecond) {

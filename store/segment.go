@@ -19,8 +19,12 @@ type segment struct {
 	conn   *sqlite.Conn
 
 	tapeID    string
-	bootID    string
-	offset    int64 // segment clock minus CLOCK_BOOTTIME, ns
+	host      string // as stored, escaped
+	machineID string // likewise
+	boot      int64  // row of table boot of the newest boot
+	bootID    string // of it
+	offset    int64  // segment clock minus CLOCK_BOOTTIME, ns
+	floor     int64  // the least offset that a later segment of this boot may have
 	state     string
 	schema    int
 	run       int64 // row of table run that this recorder has
@@ -35,7 +39,9 @@ type segment struct {
 	intern  interner
 	chainer chainer
 	blocks  blocks
-	counted Counters // as last committed
+	counted Counters           // as last committed
+	told    map[string]toldGap // by cause, as last committed
+	gaps    []Gap              // of the last batch, as they were written
 
 	checkpointed  time.Time
 	pages         int64  // of the database, as if all had been checkpointed
@@ -114,6 +120,7 @@ type birth struct {
 	tapeID          string
 	now             Anchor
 	offset          int64 // segment clock minus CLOCK_BOOTTIME, ns
+	floor           int64 // the least offset that a later segment of this boot may have
 	previous        int   // number of the segment before, 0 none
 	previousBatches int64 // how many of its commits count, -1 all
 	wallStep        int64 // wall clock minus segment clock before the first anchor
@@ -146,8 +153,9 @@ func createSegment(path string, b birth, o *WriterOptions, fill func(*segment) e
 	}
 	s := newSegment(path, b.number, conn)
 	s.tapeID, s.bootID, s.schema = b.tapeID, o.BootID, migrations.Version
+	s.host, s.machineID = escapeString(o.Host, nil), escapeString(o.MachineID, nil)
 	s.previous, s.counts = b.previous, b.previousBatches
-	s.offset = b.offset
+	s.offset, s.floor = b.offset, b.floor
 	s.created = s.at(b.now.Boot)
 	s.state, s.heartbeat = stateActive, s.created
 	err = s.inTransaction(func() error {
@@ -194,21 +202,22 @@ func (s *segment) writeBirth(b birth, o *WriterOptions) error {
 		}
 	}
 	err = s.exec(`INSERT INTO segment (id, number, tape_id, state, schema_version, compatible, incompatible,
-		created_ns, heartbeat_ns, committed_ns, batches, offset_ns, host, machine_id, boot_id, kernel,
-		previous_number, previous_batches) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)`,
+		created_ns, heartbeat_ns, committed_ns, batches, host, machine_id,
+		previous_number, previous_batches) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)`,
 		b.number, b.tapeID, s.state, migrations.Version, knownCompatible, knownIncompatible,
-		s.created, s.created, time.Now().UnixNano(), s.offset,
-		escapeString(o.Host, nil), escapeString(o.MachineID, nil), escapeString(o.BootID, nil), escapeString(o.Kernel, nil),
-		previous, previousBatches)
+		s.created, s.created, time.Now().UnixNano(), s.host, s.machineID, previous, previousBatches)
 	if err != nil {
+		return err
+	}
+	if err := s.putBoot(o.Kernel, s.created); err != nil {
 		return err
 	}
 	// From always: without it, a time before the first anchor would have no text.
 	return s.exec(`INSERT INTO clock (id, offset_ns, kind) VALUES (0, ?, 'start')`, b.wallStep)
 }
 
-// continueSegment opens an existing segment to go on writing it, or, with
-// another boot, to close it. The caller looks at bootID, schema and state.
+// continueSegment opens an existing segment to go on writing it, or to close it.
+// The caller looks at schema, state and where it was recorded.
 func continueSegment(path string, number int) (_ *segment, err error) {
 	conn, err := openForWriting(path)
 	if err != nil {
@@ -230,13 +239,13 @@ func continueSegment(path string, number int) (_ *segment, err error) {
 	rows := 0
 	err = s.query(func(q *sqlite.Stmt) error {
 		rows++
-		s.tapeID, s.bootID, s.state = q.ColumnText(0), q.ColumnText(1), q.ColumnText(2)
-		s.offset, s.heartbeat, s.batches = q.ColumnInt64(3), q.ColumnInt64(4), q.ColumnInt64(5)
+		s.tapeID, s.host, s.machineID, s.state = q.ColumnText(0), q.ColumnText(1), q.ColumnText(2), q.ColumnText(3)
+		s.heartbeat, s.batches = q.ColumnInt64(4), q.ColumnInt64(5)
 		compatible, incompatible = q.ColumnInt64(6), q.ColumnInt64(7)
 		s.created, s.wallStep = q.ColumnInt64(8), q.ColumnInt64(9)
 		s.previous, s.counts = q.ColumnInt(10), q.ColumnInt64(11)
 		return nil
-	}, `SELECT tape_id, boot_id, state, offset_ns, heartbeat_ns, batches, compatible, incompatible, created_ns,
+	}, `SELECT tape_id, host, machine_id, state, heartbeat_ns, batches, compatible, incompatible, created_ns,
 		(SELECT offset_ns FROM clock ORDER BY id DESC LIMIT 1),
 		coalesce(previous_number, 0), coalesce(previous_batches, -1) FROM segment`)
 	switch {
@@ -246,6 +255,9 @@ func continueSegment(path string, number int) (_ *segment, err error) {
 		return nil, fmt.Errorf("%w: it does not describe itself", ErrDamaged)
 	case compatible&^knownCompatible != 0 || incompatible&^knownIncompatible != 0:
 		return nil, fmt.Errorf("%w: feature bits %x/%x", ErrIncompatible, compatible, incompatible)
+	}
+	if err := s.loadBoot(); err != nil {
+		return nil, err
 	}
 	if err := s.loadState(); err != nil {
 		return nil, err
@@ -282,7 +294,7 @@ func (s *segment) walUsed() int64 { return s.walPages * walFrameBytes }
 func (s *segment) bytes() int64 { return s.pages*pageSize + s.walSize }
 
 func newSegment(path string, number int, conn *sqlite.Conn) *segment {
-	s := &segment{path: path, number: number, conn: conn, counted: Counters{}}
+	s := &segment{path: path, number: number, conn: conn, counted: Counters{}, told: map[string]toldGap{}}
 	s.rows.segment, s.intern.segment = s, s
 	s.forget()
 	return s

@@ -29,7 +29,7 @@ func (w *Writer) openSegment() error {
 	if closedFile(path) {
 		w.tapeID = w.lookAtEnd(path).tapeID
 		w.addToCatalog(newest)
-		return w.begin(ReasonBoot, nothingMore)
+		return w.begin(ReasonSchema, nothingMore)
 	}
 	seg, err := continueSegment(path, newest)
 	if err != nil {
@@ -40,17 +40,14 @@ func (w *Writer) openSegment() error {
 		return w.beginAfter(path, err)
 	}
 	w.tapeID = seg.tapeID
-	w.clock.boot, w.clock.offset, w.clock.wallStep = seg.bootID, seg.offset, seg.wallStep
+	w.rememberClock(seg)
 	if seg.counts >= 0 {
 		w.spare(seg.previous)
 	}
-	if seg.state != stateClosed && seg.bootID == w.o.BootID && seg.schema == migrations.Version {
+	reason := w.reasonToLeave(seg)
+	if reason == "" {
 		err = w.resume(seg)
 	} else if err = w.retire(seg); err == nil {
-		reason := ReasonBoot
-		if seg.bootID == w.o.BootID {
-			reason = ReasonSchema
-		}
 		return w.begin(reason, nothingMore)
 	}
 	if err != nil {
@@ -58,6 +55,18 @@ func (w *Writer) openSegment() error {
 		return w.beginAfter(path, err)
 	}
 	return nil
+}
+
+// reasonToLeave says why the recorder must not go on with the newest segment, ""
+// when it may. A restart of the host is none; another host is.
+func (w *Writer) reasonToLeave(s *segment) string {
+	switch {
+	case s.state == stateClosed || s.schema != migrations.Version:
+		return ReasonSchema
+	case s.host != escapeString(w.o.Host, nil) || s.machineID != escapeString(w.o.MachineID, nil):
+		return ReasonHost
+	}
+	return ""
 }
 
 // startBytes is what a recorder needs to begin: a new segment and its WAL, and the
@@ -146,11 +155,24 @@ func closedFile(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o222 == 0
 }
 
-// resume goes on with a segment of this boot.
+// How a run ended that did not say so.
+const (
+	notStopped        = "the recorder did not stop cleanly: killed, or it crashed"
+	restartNotStopped = "the host was restarted, and the recorder had not stopped cleanly"
+)
+
+// resume goes on with a segment, if need be in another boot.
 func (w *Writer) resume(s *segment) error {
 	now := w.o.Now
 	err := s.inTransaction(func() error {
-		if err := s.endRun(s.at(now.Boot), "the recorder did not stop cleanly: killed, or it crashed"); err != nil {
+		detail := notStopped
+		if s.bootID != w.o.BootID {
+			detail = restartNotStopped
+			if err := s.beginBoot(&w.o); err != nil {
+				return fmt.Errorf("begin boot: %w", err)
+			}
+		}
+		if err := s.endRun(s.at(now.Boot), detail); err != nil {
 			return err
 		}
 		return w.openRun(s, now)
@@ -181,7 +203,7 @@ func (w *Writer) adopt(s *segment) {
 
 // openRun writes the start of this recorder into s.
 func (w *Writer) openRun(s *segment, now Anchor) error {
-	if err := s.beginRun(s.at(now.Boot), os.Getpid(), &w.o, nil); err != nil {
+	if err := s.beginRun(os.Getpid(), &w.o, nil); err != nil {
 		return err
 	}
 	if err := s.insertAnchor(now); err != nil {
@@ -200,17 +222,17 @@ func (w *Writer) begin(reason string, fill func(*segment) error) error {
 	return nil
 }
 
-// retire closes a segment of another boot or schema for good: the gap that follows
+// retire closes a segment of another host or schema for good: the gap that follows
 // it is written into it, and the rest is left to the keeper.
 func (w *Writer) retire(s *segment) error {
-	at, detail := s.at(w.o.Now.Boot), "the recorder did not stop cleanly: killed, or it crashed"
+	at, detail := s.at(w.o.Now.Boot), notStopped
 	if s.bootID != w.o.BootID {
-		// Boottime began anew: only the wall clock spans a reboot.
+		// Boottime began anew: only the wall clock spans a restart.
 		var err error
 		if at, err = s.atWall(w.o.Now.Real); err != nil {
 			return err
 		}
-		detail = "the host was restarted, and the recorder had not stopped cleanly"
+		detail = restartNotStopped
 	}
 	if s.state != stateClosed { // else a recorder was killed right here
 		err := s.inTransaction(func() error {
@@ -262,11 +284,10 @@ func (w *Writer) beginAfter(path string, cause error) error {
 		if end.at != 0 {
 			from = min(end.at, s.at(w.o.Now.Boot))
 		}
-		gapCause := CauseCrash
 		if end.stopped {
-			gapCause = CauseStopped
+			return s.putGapAt(from, s.at(w.o.Now.Boot), CauseStopped, 0, detail+end.note)
 		}
-		return s.putGapAt(from, s.at(w.o.Now.Boot), gapCause, 0, detail+end.note)
+		return s.putGapAt(from, s.at(w.o.Now.Boot), CauseCrash, nil, detail+end.note+unknownLoss)
 	})
 }
 

@@ -282,7 +282,7 @@ func TestTamper(t *testing.T) {
 		{"the newest of another tape", func(t *testing.T, dir string) { replaceFile(t, segment(other.dir, 4), segment(dir, 4)) },
 			[]string{"4 00000004.db: it is of another tape", "4 00000004.db: its rows up to batch 1 are not those"}, false},
 		{"of another boot and host", func(t *testing.T, dir string) { replaceFile(t, segment(elsewhere.dir, 4), segment(dir, 4)) },
-			[]string{"4 00000004.db: it is of another host: db7, and the log says h", "4 00000004.db: it is of another boot"}, false},
+			[]string{"4 00000004.db: it is of another host: db7, and the log says h", "4 00000004.db: it was not recorded in the boot "}, false},
 		{"one segment more", func(t *testing.T, dir string) { replaceFile(t, segment(other.dir, 2), segment(dir, 9)) },
 			[]string{"9 00000009.db: the log does not know this segment"}, false},
 		{"rows altered after sealing", func(t *testing.T, dir string) { alter(t, dir, 2, "UPDATE connection SET remote = 1 WHERE remote = 2") },

@@ -36,7 +36,9 @@ type openSegment struct {
 	file    string // what is opened: the segment, or a private copy
 	tables  *tableFile
 	watch   sqlitefile.Watch
-	created int64 // segment clock
+	created int64      // segment clock
+	boots   []bootSpan // in order, at least one
+	runs    []runAccount
 
 	batches  int64
 	previous int   // number of the segment before it

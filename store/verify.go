@@ -266,10 +266,14 @@ func (v *tapeVerifier) segments(ctx context.Context, numbers []int) error {
 
 // between looks at what lies between two segments that follow each other.
 func (v *tapeVerifier) between(a, b *segmentVerifier) {
-	if a.broken || b.broken || b.seg.previous != a.number || a.seg.info.BootID != b.seg.info.BootID {
+	if a.broken || b.broken || b.seg.previous != a.number {
 		return
 	}
-	blind := time.Duration((b.seg.created - b.offset) - (a.heartbeat - a.offset))
+	last, first := &a.seg.boots[len(a.seg.boots)-1], &b.seg.boots[0]
+	if last.bootID != first.bootID {
+		return
+	}
+	blind := time.Duration((b.seg.created - first.offset) - (a.heartbeat - last.offset))
 	if blind <= 30*time.Second || a.gapAfter || b.gapBefore {
 		return
 	}

@@ -14,9 +14,10 @@ const clockSlack = 10 * time.Second
 
 // clockPoint is what both clocks said at a leaf.
 type clockPoint struct {
-	leaf int64
-	boot uint64 // CLOCK_BOOTTIME, ns
-	real int64  // CLOCK_REALTIME, ns since the Unix epoch
+	leaf   int64
+	bootID string // "" unknown
+	boot   uint64 // CLOCK_BOOTTIME, ns
+	real   int64  // CLOCK_REALTIME, ns since the Unix epoch
 }
 
 // checkClock compares the wall clock that the segment shows its times on with the
@@ -38,8 +39,12 @@ func (s *segmentVerifier) checkClock(conn *sqlite.Conn) error {
 	}
 	right, wrong := time.Time{}, false
 	for _, p := range s.book.clocks {
-		at := int64(p.boot) + s.offset
-		if at < s.seg.created || at > s.heartbeat {
+		boot := s.bootNamed(p.bootID)
+		if boot == nil {
+			continue
+		}
+		at := boot.at(int64(p.boot))
+		if at < boot.first || at > boot.last {
 			continue
 		}
 		i := sort.Search(len(rows), func(i int) bool { return rows[i].from > at })

@@ -46,13 +46,20 @@ type loggedSegment struct {
 	seals    []tapelog.Leaf
 	points   []chainPoint // checkpoints, in order
 	clocks   []clockPoint // at checkpoints, until it is sealed
-	gaps     []tapelog.Leaf
+	gaps     []bootLeaf
+	boots    []bootLeaf    // one of each boot in which the log speaks of it, in order
 	last     *tapelog.Leaf // last checkpoint or stop
 	aside    bool
 	damaged  *tapelog.Leaf // says that it was found damaged, nil never
 	expired  bool
 	lastSeen time.Time // of the last leaf that is about it
 	lastLeaf int64
+}
+
+// bootLeaf is a leaf with the boot in which it was written, "" unknown.
+type bootLeaf struct {
+	tapelog.Leaf
+	bootID string
 }
 
 // chainPoint is how far a segment had come at a checkpoint.
@@ -101,18 +108,20 @@ func (b *logBook) take(l tapelog.Leaf) error {
 	}
 	switch l.Kind {
 	case tapelog.KindSegment:
+		b.bootID = l.BootID // after pruning, the start may be gone
 		if s.begun != nil {
 			b.problem(l, "the log says twice that this segment was begun")
 		}
 		s.begun = &l
 		b.turns = append(b.turns, segmentTurn{l.Seq, l.Segment})
 	case tapelog.KindCheckpoint, tapelog.KindStop:
+		s.recordedIn(b.bootID, l)
 		if len(b.turns) == 0 || b.turns[len(b.turns)-1].segment != l.Segment {
 			b.turns = append(b.turns, segmentTurn{l.Seq, l.Segment})
 		}
 		s.reach(l)
 		s.last = &l
-		s.clocks = append(s.clocks, clockPoint{l.Seq, l.Boot, l.Real})
+		s.clocks = append(s.clocks, clockPoint{l.Seq, b.bootID, l.Boot, l.Real})
 	case tapelog.KindGap:
 		if l.Cause == CauseStorage {
 			s.aside = true
@@ -120,7 +129,7 @@ func (b *logBook) take(l tapelog.Leaf) error {
 				s.damaged = &l
 			}
 		} else {
-			s.gaps = append(s.gaps, l)
+			s.gaps = append(s.gaps, bootLeaf{l, b.bootID})
 		}
 	case tapelog.KindSeal:
 		s.reach(l)
@@ -131,6 +140,13 @@ func (b *logBook) take(l tapelog.Leaf) error {
 	}
 	s.lastSeen, s.lastLeaf = wallTime(l.Real), l.Seq
 	return nil
+}
+
+// recordedIn notes that commits of the segment were made in a boot.
+func (s *loggedSegment) recordedIn(bootID string, l tapelog.Leaf) {
+	if n := len(s.boots); bootID != "" && l.Batches > 0 && (n == 0 || s.boots[n-1].bootID != bootID) {
+		s.boots = append(s.boots, bootLeaf{l, bootID})
+	}
 }
 
 // reach notes how far a segment has come, when it has come further.

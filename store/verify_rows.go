@@ -78,13 +78,13 @@ func (s *segmentVerifier) checkSealed(conn *sqlite.Conn) error {
 // are as many rows as were stored.
 func (s *segmentVerifier) checkCounters(conn *sqlite.Conn) error {
 	n := map[string]int64{}
-	err := execOn(conn, func(q *sqlite.Stmt) error { n[q.ColumnText(0)] = q.ColumnInt64(1); return nil },
-		`SELECT name, sum(value - first) FROM counter GROUP BY name`)
-	if err != nil {
-		return err
+	for _, r := range s.seg.runs {
+		for name, c := range r.counters {
+			n[name] += c.since()
+		}
 	}
 	var coalesced, odd int64
-	err = execOn(conn, func(q *sqlite.Stmt) error { coalesced, odd = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
+	err := execOn(conn, func(q *sqlite.Stmt) error { coalesced, odd = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
 		`SELECT coalesce(sum(count - 1), 0), count(*) FILTER (WHERE count < 2) FROM repeat`)
 	if err != nil {
 		return err
@@ -113,18 +113,15 @@ func (s *segmentVerifier) checkCounters(conn *sqlite.Conn) error {
 
 // checkLedger compares counters and recorders with those that the log knows. Of a
 // sealed segment the hash says more.
-func (s *segmentVerifier) checkLedger(conn *sqlite.Conn) error {
+func (s *segmentVerifier) checkLedger(*sqlite.Conn) error {
 	if s.book == nil || s.hashed {
 		return nil
 	}
-	runs, err := readRunLedgers(conn)
-	if err != nil {
-		return err
-	}
+	runs := s.seg.runs
 	starts := s.tape.book.starts
 	for _, r := range runs {
 		known := slices.ContainsFunc(starts, func(l tapelog.Leaf) bool {
-			return escapeString(l.Version, nil) == r.version && escapeString(l.Backend, nil) == r.backend && l.Detail == cut(r.blind)
+			return escapeString(l.Version, nil) == r.version && escapeString(l.Backend, nil) == r.backend && l.Detail == cut(r.blindSpots)
 		})
 		// One that was killed before its first commit may not have said so, and of
 		// one that began long ago the log may have been pruned.
@@ -153,40 +150,14 @@ func (s *segmentVerifier) checkLedger(conn *sqlite.Conn) error {
 	return nil
 }
 
-// runLedger is what a segment says of one recorder.
-type runLedger struct {
-	version, backend, blind string
-	counters                map[string]int64
-}
-
-func readRunLedgers(conn *sqlite.Conn) ([]runLedger, error) {
-	var runs []runLedger
-	at := map[int64]int{}
-	err := execOn(conn, func(q *sqlite.Stmt) error {
-		at[q.ColumnInt64(0)] = len(runs)
-		runs = append(runs, runLedger{q.ColumnText(1), q.ColumnText(2), q.ColumnText(3), map[string]int64{}})
-		return nil
-	}, `SELECT id, version, backend, blind_spots FROM run ORDER BY id`)
-	if err != nil {
-		return nil, err
-	}
-	err = execOn(conn, func(q *sqlite.Stmt) error {
-		if i, ok := at[q.ColumnInt64(0)]; ok {
-			runs[i].counters[q.ColumnText(1)] = q.ColumnInt64(2)
-		}
-		return nil
-	}, `SELECT run, name, value FROM counter`)
-	return runs, err
-}
-
 // differs says which counter is not what it was when the log saw it, "" none.
 // exact: nothing was committed since.
-func (r *runLedger) differs(l *tapelog.Leaf, exact bool) string {
+func (r *runAccount) differs(l *tapelog.Leaf, exact bool) string {
 	for _, c := range []struct {
 		name string
 		was  uint64
 	}{{"seen", l.Seen}, {"stored", l.Stored}, {"coalesced", l.Coalesced}, {"lost", l.Lost}} {
-		is, was := r.counters[c.name], int64(c.was)
+		is, was := r.counters[c.name].value, int64(c.was)
 		// What a killed recorder had in flight is counted as lost afterwards.
 		if is < was || exact && is != was && c.name != "lost" {
 			return fmt.Sprintf("its counter %s is %d, and was %d when the log saw it", c.name, is, was)
@@ -197,7 +168,7 @@ func (r *runLedger) differs(l *tapelog.Leaf, exact bool) string {
 
 // gapKey is what tells one gap from another.
 type gapKey struct {
-	from  int64 // ns of CLOCK_BOOTTIME
+	from  int64 // segment clock
 	cause string
 }
 
@@ -206,9 +177,8 @@ func (s *segmentVerifier) checkGaps(conn *sqlite.Conn) error {
 	type gap struct{ to, lost int64 }
 	found := map[gapKey]gap{}
 	err := execOn(conn, func(q *sqlite.Stmt) error {
-		k := gapKey{q.ColumnInt64(0) - s.offset, q.ColumnText(2)}
 		to := q.ColumnInt64(1)
-		found[k] = gap{to - s.offset, q.ColumnInt64(3)}
+		found[gapKey{q.ColumnInt64(0), q.ColumnText(2)}] = gap{to, q.ColumnInt64(3)}
 		s.gapAfter = s.gapAfter || q.ColumnIsNull(1) || to >= s.heartbeat
 		s.gapBefore = s.gapBefore || q.ColumnIsNull(0) || q.ColumnInt64(0) <= s.seg.created
 		return nil
@@ -220,11 +190,15 @@ func (s *segmentVerifier) checkGaps(conn *sqlite.Conn) error {
 	last := map[gapKey]gap{}
 	var order []gapKey
 	for _, l := range s.book.gaps {
-		k := gapKey{l.From, escapeString(l.Cause, nil)}
+		boot := s.bootNamed(l.bootID)
+		if boot == nil {
+			continue // checkBoots says so
+		}
+		k := gapKey{boot.at(l.From), escapeString(l.Cause, nil)}
 		if _, ok := last[k]; !ok {
 			order = append(order, k)
 		}
-		last[k] = gap{l.To, int64(l.Lost)}
+		last[k] = gap{boot.at(l.To), int64(l.Lost)}
 	}
 	slices.SortFunc(order, func(a, b gapKey) int { return int(a.from - b.from) })
 	for _, k := range order {

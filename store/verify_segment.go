@@ -22,7 +22,6 @@ type segmentVerifier struct {
 	book   *loggedSegment // nil: the log does not know it
 
 	seg       openSegment
-	offset    int64 // segment clock minus CLOCK_BOOTTIME, ns
 	heartbeat int64 // segment clock
 	pass      rowPass
 	chained   int64
@@ -160,13 +159,13 @@ func (s *segmentVerifier) look(conn *sqlite.Conn) error {
 	}
 	var before []byte // hash of the segment before, nil unknown
 	err := execOn(conn, func(q *sqlite.Stmt) error {
-		s.offset, s.heartbeat = q.ColumnInt64(0), q.ColumnInt64(1)
-		if !q.ColumnIsNull(2) {
-			before = make([]byte, q.ColumnLen(2))
-			q.ColumnBytes(2, before)
+		s.heartbeat = q.ColumnInt64(0)
+		if !q.ColumnIsNull(1) {
+			before = make([]byte, q.ColumnLen(1))
+			q.ColumnBytes(1, before)
 		}
 		return nil
-	}, `SELECT offset_ns, heartbeat_ns, previous_hash FROM segment`)
+	}, `SELECT heartbeat_ns, previous_hash FROM segment`)
 	if err != nil {
 		return err
 	}
@@ -174,7 +173,7 @@ func (s *segmentVerifier) look(conn *sqlite.Conn) error {
 	if seal := s.tape.book.segments[s.seg.previous].sealLeaf(); seal != nil && before != nil && !bytes.Equal(before, seal.SHA256[:]) {
 		s.fail(s.rightUntil(), "the hash that it has of %s is not the one that the log has", segmentName(s.seg.previous))
 	}
-	checks := []func(*sqlite.Conn) error{s.checkPages, s.checkRows, s.checkSealed, s.checkCounters, s.checkLedger, s.checkGaps, s.checkClock}
+	checks := []func(*sqlite.Conn) error{s.checkPages, s.checkRows, s.checkSealed, s.checkCounters, s.checkLedger, s.checkGaps, s.checkBoots, s.checkClock}
 	if s.book.salvaged() {
 		s.failSalvaged()
 		checks = checks[:3] // what was lost is in none of the others
@@ -226,9 +225,6 @@ func (s *segmentVerifier) checkIdentity() {
 	begun := s.book.begun
 	if begun == nil {
 		return
-	}
-	if want := escapeString(begun.BootID, nil); info.BootID != want {
-		s.fail(s.rightUntil(), "it is of another boot: %s, and the log says %s", Escape([]byte(info.BootID)), want)
 	}
 	if s.seg.previous != begun.Previous {
 		s.fail(s.rightUntil(), "it says that it follows segment %d, and the log says %d", s.seg.previous, begun.Previous)

@@ -116,7 +116,7 @@ func TestVerifyTape(t *testing.T) {
 		o.Now.Real += int64(time.Hour)
 	})
 	v = s.verify(t, VerifyOptions{Key: s.key, Head: s.lastHead()})
-	if len(v.Problems) > 0 || len(v.Segments) != 5 {
+	if len(v.Problems) > 0 || len(v.Segments) != 4 {
 		t.Errorf("problems: %s%+v", problems(v), v.Segments)
 	}
 }

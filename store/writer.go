@@ -59,14 +59,15 @@ type Writer struct {
 	telling sync.Mutex // held while an event is told
 
 	tapeID  string
-	counted Counters // as last committed, in whatever segment
-	last    struct { // the segment before the one that is to be created
+	counted Counters           // as last committed, in whatever segment
+	told    map[string]toldGap // likewise
+	last    struct {           // the segment before the one that is to be created
 		number  int
 		batches int64
 	}
 	clock struct { // of the last segment
-		boot             string
-		offset, wallStep int64
+		boot                    string
+		offset, floor, wallStep int64
 	}
 	synchronized   bool // the kernel says that the wall clock is right
 	estimator      estimator
@@ -97,8 +98,9 @@ type Writer struct {
 // writes the gap since the last run: "stopped" after a clean stop, "crash" after
 // any other end, "start" on a new tape.
 //
-// The newest segment is continued when it is of this boot, this schema, and can
-// be locked at once. Otherwise it is closed, if it can be, or left alone.
+// The newest segment is continued, also after a restart of the host, when it is of
+// this host and this schema and can be locked at once. Otherwise it is closed, if
+// it can be, or left alone.
 func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	w, err := newWriter(dir, o)
 	if err != nil {
@@ -243,14 +245,19 @@ func (w *Writer) prepare(batch *Batch) {
 
 // tellBatch says that the batch is on the disk.
 func (w *Writer) tellBatch(batch *Batch) {
-	w.tell(BatchCommitted{Segment: w.seg.number, Number: w.seg.batches, Batch: batch, Chain: w.seg.chainer.chain, Now: uint64(w.seg.heartbeat - w.seg.offset)})
+	w.tell(BatchCommitted{Segment: w.seg.number, Number: w.seg.batches, Batch: batch, Gaps: w.seg.gaps, Chain: w.seg.chainer.chain, Now: uint64(w.seg.heartbeat - w.seg.offset)})
 }
 
 // remember keeps what a new segment must be told about the last commit.
 func (w *Writer) remember() {
-	w.counted = w.seg.counted
+	w.counted, w.told = w.seg.counted, w.seg.told
 	w.last.number, w.last.batches = w.seg.number, w.seg.batches
-	w.clock.boot, w.clock.offset, w.clock.wallStep = w.seg.bootID, w.seg.offset, w.seg.wallStep
+	w.rememberClock(w.seg)
+}
+
+// rememberClock keeps what the clock of the next segment goes by.
+func (w *Writer) rememberClock(s *segment) {
+	w.clock.boot, w.clock.offset, w.clock.floor, w.clock.wallStep = s.bootID, s.offset, s.floor, s.wallStep
 }
 
 // create begins the next segment, and in it the run of this recorder, whose
@@ -267,8 +274,9 @@ func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*
 	}
 	b := birth{number: max(highest, w.last.number) + 1, tapeID: w.tapeID, now: now, previous: w.last.number, previousBatches: w.last.batches}
 	b.offset, b.wallStep = w.clockOf(now)
+	b.floor = b.offset
 	seg, err := createSegment(filepath.Join(w.dir, segmentName(b.number)), b, &w.o, func(s *segment) error {
-		if err := s.beginRun(s.created, os.Getpid(), &w.o, counted); err != nil {
+		if err := s.beginRun(os.Getpid(), &w.o, counted); err != nil {
 			return err
 		}
 		if err := s.insertAnchor(now); err != nil {
@@ -279,6 +287,7 @@ func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*
 	if err != nil {
 		return nil, err
 	}
+	seg.told = carryTold(w.told)
 	w.log.Info("segment begun", "path", seg.path, "reason", reason)
 	w.tell(SegmentStarted{TapeID: w.tapeID, Segment: b.number, File: segmentName(b.number), Previous: b.previous,
 		Reason: reason, BootID: w.o.BootID, At: now})

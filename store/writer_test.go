@@ -234,8 +234,8 @@ func TestProcessIDs(t *testing.T) {
 	x := newWorld()
 	// Somebody else sits on curl's id already.
 	id := processID(testBoot, x.curl.Key)
-	if err := w.seg.exec(`INSERT INTO process (id, tgid, start_boot_ns, exec_number, cmdline_truncated, exe_deleted, exe_memfd, source, ancestry, batch)
-		VALUES (?, 5, 5, 5, 0, 0, 0, 'unknown', '?', 0)`, id); err != nil {
+	if err := w.seg.exec(`INSERT INTO process (id, boot, tgid, start_boot_ns, exec_number, cmdline_truncated, exe_deleted, exe_memfd, source, ancestry, batch)
+		VALUES (?, 1, 5, 5, 5, 0, 0, 0, 'unknown', '?', 0)`, id); err != nil {
 		t.Fatal(err)
 	}
 	// First nothing is known of the shell, then all; a third word is not needed.

@@ -84,7 +84,7 @@ func writeSegments(dir string) error {
 	for i := range uint64(count) {
 		from := fixtureBoot + i*span
 		w, err := store.OpenWriter(dir, store.WriterOptions{
-			Version: "1.2.3", Backend: "fexit", BootID: fmt.Sprintf("00000000-0000-4000-8000-%012d", i+1), Kernel: "6.1.0", Host: "web1",
+			Version: "1.2.3", Backend: "fexit", BootID: fmt.Sprintf("00000000-0000-4000-8000-%012d", i+1), Kernel: "6.1.0", Host: fmt.Sprintf("web%d", i+1),
 			Now: store.Anchor{Boot: from, Real: noon.Add(time.Duration(i * span)).UnixNano(), Kind: "start"},
 		})
 		if err != nil {

@@ -30,7 +30,8 @@ func TestHostileTape(t *testing.T) {
 		`UPDATE task SET comm = :x, user = :x`,
 		`UPDATE endpoint SET address = :x || id`,
 		`UPDATE gap SET cause = :x, detail = :x`,
-		`UPDATE segment SET host = :x, kernel = :x, boot_id = :x`,
+		`UPDATE segment SET host = :x`,
+		`UPDATE boot SET kernel = :x, boot_id = :x`,
 		`UPDATE run SET version = :x, backend = :x, blind_spots = :x`,
 		`UPDATE counter SET name = :x WHERE name = 'lost'`,
 	} {

@@ -219,7 +219,7 @@ func (t *tailing) tellCoverage(c store.Coverage) {
 		if key := gapKey(g); !t.gaps[key] {
 			t.gaps[key] = true
 			if !g.To.IsZero() {
-				t.say(fmt.Sprintf("gap of %v, %d connections lost: %s", g.To.Sub(g.From).Round(time.Millisecond), g.Lost, strings.TrimSpace(g.Cause+" "+g.Detail)))
+				t.say(fmt.Sprintf("gap of %v, %s lost: %s", g.To.Sub(g.From).Round(time.Millisecond), query.LostText(g.Lost), strings.TrimSpace(g.Cause+" "+g.Detail)))
 			}
 		}
 	}

@@ -2,7 +2,7 @@
 -- column: from_time | first moment of the gap; NULL when it is not known
 -- column: to_time | its end; NULL while it is open
 -- column: cause | why
--- column: lost | connections known to be lost in it
+-- column: lost | connections known to be lost in it; NULL: an unknown number
 -- column: detail | more about the cause
 -- note: A gap with cause "start" is the time before the tape began.
 -- example: conntape query gaps --since yesterday
