@@ -126,36 +126,6 @@ func TestEveryCounterIsDocumented(t *testing.T) {
 	}
 }
 
-func TestFloodOfDifferentAddressesIsLostAndCountedAtTheBound(t *testing.T) {
-	src, out := newScript(), newMemory()
-	out.gate = make(chan struct{})
-	c := quick()
-	c.buffer = MinBuffer
-	stop := start(t, src, out, c, Options{})
-	now := bootNow()
-	k := key(1, 1, 1)
-	src.process(execOf(k, bpf.ProcessKey{}, now, "/bin/scan", "scan\x00"))
-	const n = 20_000
-	for i := range uint64(n) {
-		e := connectBy(k, now+i)
-		e.Remote = ipv4(10, 1, byte(i>>8), byte(i), 22)
-		src.connect(e)
-	}
-	waitFor(t, "the ring to drain", func() bool { src.mu.Lock(); defer src.mu.Unlock(); return len(src.connects) == 0 })
-	time.Sleep(5 * c.tick)
-	close(out.gate)
-	if err := stop(); err != nil {
-		t.Fatal(err)
-	}
-	accounted(t, out)
-	if out.counters["lost_memory"] == 0 || out.counters["lost"] != out.counters["lost_memory"] {
-		t.Errorf("counters %v", out.counters)
-	}
-	if len(out.gaps) != 1 || out.gaps[0].Cause != causeMemory {
-		t.Errorf("gaps %+v", out.gaps)
-	}
-}
-
 func TestLossesInARowAreOneGap(t *testing.T) {
 	const tick = 10
 	l := newLedger(0, tick)

@@ -49,8 +49,8 @@ func BenchmarkResolve(b *testing.B) {
 // BenchmarkCoalesce is the same when memory is tight.
 func BenchmarkCoalesce(b *testing.B) {
 	r, list := load(b, 5000)
-	r.queue.bound = 1 << 30
-	r.queue.used.Store(r.queue.bound/2 + 1)
+	r.queue.shares.all.bound = 1 << 30
+	r.queue.shares.all.used = 1<<29 + 1
 	for i := range list {
 		r.take(&list[i])
 	}

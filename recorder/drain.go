@@ -114,7 +114,12 @@ func (r *recorder) take(c *bpf.Connect) {
 		}
 	}
 	row := &r.row
-	r.resolver.resolve(c, row)
+	who := r.resolver.party(c)
+	if who.share.credit < rowBytes && c.Via != bpf.ViaIOUring && who.share.room() < leastRow && !r.resolver.knows(c) {
+		r.lump(c, who) // a flood of new addresses is not to fill the caches
+		return
+	}
+	r.resolver.address(c, who, row)
 	if c.Flags&bpf.Reissue != 0 {
 		if first, ok := r.reissues.first(c, row.Remote); ok {
 			r.ledger.folded++
@@ -124,7 +129,7 @@ func (r *recorder) take(c *bpf.Connect) {
 			return
 		}
 	}
-	switch r.queue.add(row, r.resolver.takeFresh(), true) {
+	switch r.queue.add(row, who.share, who.extra()+r.resolver.takeFresh(), true) {
 	case added:
 		r.ledger.rows++
 		r.reissues.remember(c, row, true)
@@ -132,11 +137,27 @@ func (r *recorder) take(c *bpf.Connect) {
 		r.ledger.coalesced++
 		r.reissues.remember(c, row, false)
 	case refused:
+		r.lump(c, who)
+	}
+}
+
+// leastRow is the memory without which no row with a new address is made, in bytes.
+const leastRow = 1024
+
+// lump counts an attempt for whose own row there is no memory.
+func (r *recorder) lump(c *bpf.Connect, who *party) {
+	r.resolver.lump(c, who, &r.row)
+	switch r.queue.lump(&r.row, who.share, who.extra()+r.resolver.takeFresh()) {
+	case added:
+		r.ledger.rows++
+	case counted:
+		r.ledger.coalesced++
+	case refused:
 		cause := causeMemory
 		if r.writer.failing.Load() {
 			cause = causeStore
 		}
-		r.ledger.refused[cause]++
+		r.ledger.refuse(cause, c, who.owner)
 	}
 }
 
@@ -155,6 +176,7 @@ func (r *recorder) pass() error {
 		r.received = now
 	}
 	r.table.forget(r.horizon)
+	r.ledger.argvCut = r.table.cut
 	if now >= r.nextTick {
 		if err := r.tick(now); err != nil {
 			return err

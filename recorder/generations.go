@@ -5,11 +5,18 @@ package recorder
 // and nothing is allocated for what is known.
 type generations[K comparable, V any] struct {
 	young, old map[K]V
-	limit      int // entries per generation
+	weigh      func(K, V) int // in the unit of limit; nil: each is 1
+	weight     int            // of the young generation
+	limit      int            // of a generation
 }
 
 func newGenerations[K comparable, V any](limit int) *generations[K, V] {
 	return &generations[K, V]{young: map[K]V{}, limit: limit}
+}
+
+// newWeighed bounds a generation by the weight of what it holds.
+func newWeighed[K comparable, V any](limit int, weigh func(K, V) int) *generations[K, V] {
+	return &generations[K, V]{young: map[K]V{}, limit: limit, weigh: weigh}
 }
 
 func (g *generations[K, V]) get(k K) (V, bool) {
@@ -24,20 +31,31 @@ func (g *generations[K, V]) get(k K) (V, bool) {
 }
 
 func (g *generations[K, V]) put(k K, v V) {
-	if len(g.young) >= g.limit {
-		g.old, g.young = g.young, make(map[K]V, g.limit/4)
+	if g.weight >= g.limit {
+		g.old, g.young, g.weight = g.young, make(map[K]V, len(g.young)/4), 0
 	}
+	before := len(g.young)
 	g.young[k] = v
+	switch {
+	case len(g.young) == before: // instead of another
+	case g.weigh == nil:
+		g.weight++
+	default:
+		g.weight += g.weigh(k, v)
+	}
 }
 
 func (g *generations[K, V]) remove(k K) {
 	delete(g.young, k)
 	delete(g.old, k)
+	if g.weigh == nil {
+		g.weight = len(g.young)
+	}
 }
 
 func (g *generations[K, V]) clear() {
 	clear(g.young)
-	g.old = nil
+	g.old, g.weight = nil, 0
 }
 
 // getBytes is get for a key that is at hand as bytes: it makes no string of it.

@@ -40,8 +40,8 @@ func (r *recorder) sweep(now, age uint64) error {
 			return
 		}
 		row := &r.row
-		r.resolver.resolve(c, row)
-		if r.queue.add(row, r.resolver.takeFresh(), false) == refused {
+		who := r.resolver.resolve(c, row)
+		if r.queue.add(row, who.share, who.extra()+r.resolver.takeFresh(), false) == refused {
 			return // its record is still to come
 		}
 		r.ledger.rows++
@@ -90,7 +90,7 @@ func (r *recorder) update(c *bpf.Connect, to writtenRow) {
 	row := store.Connection{
 		BootTime: to.boot, Cookie: to.cookie, Task: to.task, Remote: to.remote, Shape: r.resolver.shape(c), FD: c.FD, Update: true,
 	}
-	if r.queue.update(&row) == added {
+	if r.queue.update(&row, r.resolver.party(c).share) == added {
 		r.ledger.updated++
 	}
 }

@@ -33,6 +33,7 @@ type ledger struct {
 	updated   uint64            // rows that got a result later
 	inFlight  uint64            // rows made of attempts that had not returned
 	recovered uint64            // of those, attempts whose record was lost after all
+	argvCut   uint64            // arguments for which there was no memory
 	unread    uint64            // records that were left in the ring at the end
 	refused   map[string]uint64 // attempts that were refused, by cause
 
@@ -48,8 +49,16 @@ type ledger struct {
 func newLedger(now, quiet uint64) *ledger {
 	return &ledger{
 		seenAt: now, refused: map[string]uint64{}, observed: map[string]uint64{},
-		gaps: gaps{quiet: quiet, latest: map[string]*lastGap{}},
+		gaps: gaps{quiet: quiet, latest: map[string]*lastGap{}, news: map[string]*losers{}},
 	}
+}
+
+// refuse counts an attempt for which there was no memory.
+func (l *ledger) refuse(cause string, c *bpf.Connect, who owner) {
+	l.refused[cause]++
+	l.gaps.lose(cause, who.life, loser{
+		pid: c.Key.Tgid, uid: c.UID, comm: cString(c.Comm[:]), n: 1, first: c.BootTime, last: c.BootTime, parent: who.parent,
+	})
 }
 
 // lost returns all losses by cause. An attempt that was written while in flight, and whose record was lost then, is not
@@ -92,6 +101,7 @@ func (l *ledger) counters() store.Counters {
 		"updated":          l.updated,
 		"in_flight_stored": l.inFlight,
 		"in_flight_full":   l.kernel.InFlightFull,
+		"argv_cut":         l.argvCut,
 		"missed_return":    l.kernel.MissedReturn,
 		"not_attempted":    l.kernel.NotAttempted,
 		"seen":             l.kernel.Seen + l.kernel.Missed - l.folded,
@@ -127,14 +137,24 @@ var lostNames = map[string]string{
 type gaps struct {
 	quiet    uint64 // ns without a loss after which the next is another gap
 	latest   map[string]*lastGap
-	replaced []store.Gap // not handed out yet, and no longer the latest
+	news     map[string]*losers // since the last extend, by cause
+	replaced []store.Gap        // not handed out yet, and no longer the latest
 }
 
 type lastGap struct {
 	store.Gap
+	losers    losers
 	described uint64 // process descriptions lost
 	changed   bool
 	ended     bool
+}
+
+// lose notes who lost what the next extend will count.
+func (g *gaps) lose(cause string, k lifeKey, lost loser) {
+	if g.news[cause] == nil {
+		g.news[cause] = &losers{}
+	}
+	g.news[cause].lose(k, lost)
 }
 
 // extend adds what was lost between from and to.
@@ -156,7 +176,11 @@ func (g *gaps) extend(cause string, from, to, lost, described uint64) {
 	o.To, o.changed = to, true
 	o.Lost += lost
 	o.described += described
-	o.Detail = detailOf(cause, o.described)
+	if news := g.news[cause]; news != nil {
+		o.losers.add(news)
+		delete(g.news, cause)
+	}
+	o.Detail = detailOf(cause, o.described) + o.losers.text(o.From, o.Lost)
 }
 
 // correct takes back up to n of what the latest gap said was lost, and returns how many it could not.
@@ -199,7 +223,7 @@ func detailOf(cause string, described uint64) string {
 	case causeRing:
 		return "connects came faster than they were read"
 	case causeMemory:
-		return "connects came faster than they could be written, and the queue was full"
+		return "connects came faster than they could be written, and their share of the queue was full"
 	case causeMissed:
 		return "the kernel did not run a probe this many times"
 	case causeProcessRing:

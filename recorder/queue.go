@@ -18,9 +18,15 @@ const (
 // batch is what becomes one transaction.
 type batch struct {
 	store.Batch
-	events uint64 // attempts that its rows stand for; updates are none
-	rows   uint64 // of these rows
-	cost   int64  // bytes accounted for it
+	events  uint64   // attempts that its rows stand for; updates are none
+	rows    uint64   // of these rows
+	charges []charge // what it takes of whose memory
+}
+
+// charge is a part of a batch's memory.
+type charge struct {
+	share *share
+	bytes int64
 }
 
 // mergeKey tells attempts that a row can count together: same thread state, same addresses, same outcome.
@@ -33,30 +39,35 @@ type mergeKey struct {
 // queue stands between draining, which must not wait, and writing, which may wait for the disk. The draining goroutine
 // fills the open batch, which nobody else sees, and hands it over as a whole.
 //
-// Memory is bounded. Below half of the bound each attempt has its own row. From there on attempts with the same
-// mergeKey as a row of the open batch are counted in that row, with the first and the last time. At the bound, what
-// cannot be counted so is refused.
+// Memory is bounded, and shared (see share): a process that floods meets the end of its own share, never of another's.
+// Below half of that each attempt has its own row. From there on attempts with the same mergeKey as a row of the open
+// batch are counted in that row, with the first and the last time. At the end of the share, what cannot be counted so is
+// counted in one row for all that the process did, without addresses. Only somebody without the memory for that row is
+// refused.
 type queue struct {
-	bound int64
-	used  atomic.Int64 // bytes accounted for all that is not written yet
-	open  *batch
-	merge map[mergeKey]int // rows of the open batch that were made past half of the bound
-	last  int              // rows of the batch before the open one: the best guess at how many there will be
+	shares *shares
+	open   *batch
+	merge  map[mergeKey]int // rows of the open batch that others can be counted in
+	lumps  map[*share]int   // rows of the open batch without addresses, by process
+	last   int              // rows of the batch before the open one: the best guess at how many there will be
 
 	spares chan []store.Connection
 
 	mu      sync.Mutex
 	ready   []*batch
+	written []charge // whose memory is to be given back; by the draining goroutine, which alone reads shares
 	writing bool
 	closed  bool
+	free    atomic.Bool   // written is not empty
 	wake    chan struct{} // holds one token when there is something to take
 }
 
 func newQueue(bound int64) *queue {
 	return &queue{
-		bound:  bound,
+		shares: newShares(bound),
 		open:   &batch{},
 		merge:  map[mergeKey]int{},
+		lumps:  map[*share]int{},
 		spares: make(chan []store.Connection, spareRows),
 		wake:   make(chan struct{}, 1),
 	}
@@ -71,35 +82,81 @@ const (
 	refused                // there is no memory for it
 )
 
-// add takes an attempt. extra is the memory that it needs beside the row. One that will be asked for by name later, by
-// an update, must keep its own row: it is not merged.
-func (q *queue) add(row *store.Connection, extra int64, mergeable bool) outcome {
-	used := q.used.Load()
-	if used <= q.bound/2 {
-		q.append(row, rowBytes+extra)
-		q.open.events++
-		q.open.rows++
-		return added
+// add takes an attempt. extra is the memory that it needs beside the row, in bytes. One that will be asked for by name
+// later, by an update, must keep its own row: it is not merged. Who is refused may still be counted by lump.
+func (q *queue) add(row *store.Connection, who *share, extra int64, mergeable bool) outcome {
+	cost := rowBytes + extra
+	if who.credit >= cost {
+		who.credit -= cost
+		return q.append(row)
 	}
-	cost := rowBytes + mergeBytes + extra
 	k := mergeKey{row.Task, row.Remote, row.Local, row.Shape}
-	if mergeable {
+	if mergeable && len(q.merge) > 0 {
 		if i, ok := q.merge[k]; ok {
 			mergeRow(&q.open.Connections[i], row)
 			q.open.events++
 			return counted
 		}
 	}
-	if used+cost > q.bound {
+	q.giveBack()
+	room := who.room()
+	if room > who.used && room >= cost && !q.shares.all.pressed() {
+		q.lend(who, room, cost)
+		return q.append(row)
+	}
+	if room < cost+mergeBytes {
 		return refused
 	}
 	if mergeable {
 		q.merge[k] = len(q.open.Connections)
 	}
-	q.append(row, cost)
-	q.open.events++
-	q.open.rows++
-	return added
+	q.charge(who, cost+mergeBytes)
+	return q.append(row)
+}
+
+// mostCredit bounds what is lent at once, in bytes.
+const mostCredit = 8 << 10
+
+// lend charges somebody who has room for more than cost, so that the next rows need not look through the tree: up to
+// double of what he needed so far.
+func (q *queue) lend(who *share, room, cost int64) {
+	n := max(cost, min(room/16, mostCredit, who.open))
+	q.charge(who, n)
+	who.credit += n - cost
+}
+
+// lump counts an attempt in the row of all that its process did and that found no memory. row has no addresses, and
+// extra is the memory that it needs beside itself, in bytes. Somebody who has a row already may always have this one
+// too, of what is free for everybody: it is small, and there is one a process and batch.
+func (q *queue) lump(row *store.Connection, who *share, extra int64) outcome {
+	if i, ok := q.lumps[who]; ok {
+		mergeRow(&q.open.Connections[i], row)
+		q.open.events++
+		return counted
+	}
+	q.giveBack()
+	cost := rowBytes + mergeBytes + extra
+	if who.room() < cost && (who.used == 0 || q.shares.all.room() < cost) {
+		return refused
+	}
+	q.lumps[who] = len(q.open.Connections)
+	q.charge(who, cost)
+	return q.append(row)
+}
+
+// giveBack takes what was written off its owners' shares.
+func (q *queue) giveBack() {
+	if !q.free.Load() {
+		return
+	}
+	q.mu.Lock()
+	written := q.written
+	q.written = nil
+	q.free.Store(false)
+	q.mu.Unlock()
+	for _, c := range written {
+		c.share.charge(-c.bytes)
+	}
 }
 
 // mergeRow counts another attempt in a row. What they do not share is no longer said.
@@ -117,16 +174,26 @@ func mergeRow(into, row *store.Connection) {
 	}
 }
 
-// update takes a row that changes an earlier one. It is refused at the bound.
-func (q *queue) update(row *store.Connection) outcome {
-	if q.used.Load()+rowBytes > q.bound {
+// update takes a row that changes an earlier one.
+func (q *queue) update(row *store.Connection, who *share) outcome {
+	q.giveBack()
+	if who.room() < rowBytes {
 		return refused
 	}
-	q.append(row, rowBytes)
+	q.charge(who, rowBytes)
+	q.insert(row)
 	return added
 }
 
-func (q *queue) append(row *store.Connection, cost int64) {
+// append puts a row of one attempt into the open batch.
+func (q *queue) append(row *store.Connection) outcome {
+	q.insert(row)
+	q.open.events++
+	q.open.rows++
+	return added
+}
+
+func (q *queue) insert(row *store.Connection) {
 	b := q.open
 	if b.Connections == nil {
 		select {
@@ -136,14 +203,23 @@ func (q *queue) append(row *store.Connection, cost int64) {
 		}
 	}
 	b.Connections = append(b.Connections, *row)
-	b.cost += cost
-	q.used.Add(cost)
 }
 
-// tight tells whether attempts are being counted together to save memory.
-func (q *queue) tight() bool {
-	return q.used.Load() > q.bound/2
+// charge has the open batch hold memory of somebody's share.
+func (q *queue) charge(who *share, bytes int64) {
+	if who.open == 0 {
+		q.open.charges = append(q.open.charges, charge{share: who})
+	}
+	who.open += bytes
+	who.charge(bytes)
 }
+
+// tight tells whether somebody's attempts are being counted together to save memory, which only rows of the open batch
+// allow.
+func (q *queue) tight() bool { return len(q.merge) > 0 || len(q.lumps) > 0 }
+
+// percent is how much of the memory is taken.
+func (q *queue) percent() int64 { return q.shares.all.used * 100 / q.shares.all.bound }
 
 // idle tells whether the writer waits for something to do.
 func (q *queue) idle() bool {
@@ -158,6 +234,11 @@ func (q *queue) push() {
 	q.open = &batch{}
 	q.last = len(b.Connections)
 	clear(q.merge)
+	clear(q.lumps)
+	for i := range b.charges {
+		c := &b.charges[i]
+		c.bytes, c.share.open, c.share.credit = c.share.open, 0, 0
+	}
 	q.mu.Lock()
 	q.ready = append(q.ready, b)
 	q.mu.Unlock()
@@ -203,7 +284,6 @@ func (q *queue) take() *batch {
 
 // done gives a batch's memory back.
 func (q *queue) done(b *batch) {
-	q.used.Add(-b.cost)
 	rows := b.Connections
 	b.Connections = nil
 	if rows != nil && cap(rows) <= spareLimit {
@@ -215,5 +295,7 @@ func (q *queue) done(b *batch) {
 	}
 	q.mu.Lock()
 	q.writing = false
+	q.written = append(q.written, b.charges...)
+	q.free.Store(true)
 	q.mu.Unlock()
 }

@@ -9,6 +9,7 @@
 package recorder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,18 @@ type Options struct {
 // that each collection follows: half as many are half the time, and when little is in use they cost no memory.
 const gcPercent = 200
 
+// heapBeside is the memory that the heap may take beside the queue, in bytes, garbage included. Of 100 MB beside the queue,
+// the rest is for SQLite's cache, a batch that it writes, the rings and the program.
+const heapBeside = 48 << 20
+
+// boundHeap has garbage collected more often than gcPercent says when there is much of it. Whoever started us may have
+// set a lower limit (GOMEMLIMIT).
+func boundHeap(buffer int64) (restore func()) {
+	before := debug.SetMemoryLimit(-1)
+	debug.SetMemoryLimit(min(before, buffer+heapBeside))
+	return func() { debug.SetMemoryLimit(before) }
+}
+
 func (o Options) check() error {
 	switch {
 	case o.Dir == "":
@@ -81,6 +94,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
+	defer boundHeap(cmp.Or(o.Buffer, DefaultBuffer))()
 	capture, err := bpf.Open(bpf.Options{Backend: o.Backend, RingBytes: o.RingBytes, Logger: o.Logger})
 	if err != nil {
 		return fmt.Errorf("start capture: %w", err)
@@ -192,17 +206,18 @@ type recorder struct {
 }
 
 func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
+	queue := newQueue(c.buffer)
 	r := &recorder{
 		src: src, sink: out, config: c,
 		log:      slog.New(slog.DiscardHandler),
 		boot:     bootNow,
 		proc:     procfs{root: host.proc},
-		table:    newTable(newUsers(host.passwd), newCgroups(host.cgroups)),
+		table:    newTable(newUsers(host.passwd), newCgroups(host.cgroups), queue.shares),
 		reissues: newReissues(),
 		flight:   newInFlight(),
-		queue:    newQueue(c.buffer),
+		queue:    queue,
 	}
-	r.resolver = newResolver(string(src.Backend()), r.table, r.who)
+	r.resolver = newResolver(string(src.Backend()), r.table, r.queue.shares, r.who)
 	r.writer = &writer{recorder: r, stopping: make(chan struct{})}
 	now := r.boot()
 	r.ledger = newLedger(now, uint64(c.tick))

@@ -7,8 +7,9 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// pendingIssues bounds what is remembered of io_uring connects in progress; the kernel side remembers 8,192.
-const pendingIssues = 16 << 10
+// pendingIssues bounds what a generation remembers of io_uring connects in progress, in bytes: of small processes about
+// 8,000, as many as the kernel side remembers.
+const pendingIssues = 8 << 20
 
 // writtenRow names a row of the tape, for an update. It is zero where there is none.
 type writtenRow struct {
@@ -27,6 +28,15 @@ type issue struct {
 	same int        // first issues that this entry stands for
 }
 
+// size is the memory that is kept for it, in bytes.
+func (i issue) size() int {
+	n := 128
+	if i.row.task != nil {
+		n += taskBytes + int(processSize(i.row.task.Process)) + int(endpointSize(i.row.remote))
+	}
+	return n
+}
+
 // issuePlace finds the first issue where the backend cannot know a socket's cookie.
 type issuePlace struct {
 	key    bpf.ProcessKey
@@ -42,8 +52,8 @@ type reissues struct {
 
 func newReissues() *reissues {
 	return &reissues{
-		byCookie: newGenerations[uint64, issue](pendingIssues),
-		byPlace:  newGenerations[issuePlace, issue](pendingIssues),
+		byCookie: newWeighed(pendingIssues, func(_ uint64, i issue) int { return i.size() }),
+		byPlace:  newWeighed(pendingIssues, func(_ issuePlace, i issue) int { return i.size() }),
 	}
 }
 

@@ -7,20 +7,42 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// Entries that a generation of each cache holds at most. What a cache has dropped is made anew, and the writer, which
-// numbers values by identity, stores a task of the same value a second time.
+// What a generation of each cache holds at most: bytes, and of shapes their number. What a cache has dropped is made anew,
+// and the writer, which numbers values by identity, stores a task of the same value a second time.
 const (
-	taskCache     = 32 << 10
-	endpointCache = 64 << 10
+	taskCache     = 8 << 20
+	endpointCache = 8 << 20
 	shapeCache    = 4 << 10
 )
 
-// Rough sizes in memory of what a connect may be the first to need, for the bound on queued events.
+// Rough sizes in memory, their places in maps included, in bytes. Texts come on top.
 const (
-	taskBytes     = 256
-	processBytes  = 1024
+	taskBytes     = 384
+	processBytes  = 640
 	endpointBytes = 256
+	argBytes      = 16
 )
+
+// processSize is the memory that a description takes. One that is inherited has its texts in common with the parent's.
+func processSize(p *store.Process) int64 {
+	if p.Source == store.SourceFork {
+		return processBytes
+	}
+	return processBytes + int64(len(p.Exe)+len(p.Script)+len(p.Cwd)+len(p.Cgroup)) + argvSize(p)
+}
+
+// argvSize is that of its arguments.
+func argvSize(p *store.Process) (n int64) {
+	for _, arg := range p.Argv {
+		n += int64(len(arg)) + argBytes
+	}
+	return n
+}
+
+// endpointSize is the memory that an endpoint takes, and its place in the cache.
+func endpointSize(e *store.Endpoint) int64 {
+	return endpointBytes + 2*int64(len(e.Raw)) + int64(len(e.Address))
+}
 
 // taskKey is what a Task is made of, laid out without holes so that hashing is one run over memory.
 type taskKey struct {
@@ -37,33 +59,72 @@ type shapeKey struct {
 	flags                     bpf.ConnectFlags
 }
 
+// party is who connected.
+type party struct {
+	task  *store.Task
+	share *share // of the queue's memory
+	owner owner
+	lump  *store.Task // task of the row without addresses: no thread's
+	size  int64       // of the description, bytes
+}
+
+// extra is the memory that the next row of it needs beside its own, in bytes: where nothing of the process waits to be
+// written, the queue is the first to hold its description.
+func (p *party) extra() int64 {
+	if p.share.used > 0 {
+		return 0
+	}
+	return taskBytes + p.size
+}
+
 // resolver turns records into rows. What repeats it hands out as the same pointer. It belongs to the draining goroutine.
 type resolver struct {
 	backend   string
 	table     *table
+	shares    *shares
 	process   func(*bpf.Connect) *store.Process // finds who connected, and is never at a loss
-	tasks     *generations[taskKey, *store.Task]
+	tasks     *generations[taskKey, *party]
 	shapes    *generations[shapeKey, *store.Shape]
 	endpoints *generations[string, *store.Endpoint]
 	fresh     int64 // bytes of what was made since the last takeFresh
+
+	nowhere *store.Endpoint // of a row without addresses
+	several *store.Shape    // likewise
 }
 
-func newResolver(backend string, t *table, process func(*bpf.Connect) *store.Process) *resolver {
+func newResolver(backend string, t *table, s *shares, process func(*bpf.Connect) *store.Process) *resolver {
 	return &resolver{
-		backend:   backend,
-		table:     t,
-		process:   process,
-		tasks:     newGenerations[taskKey, *store.Task](taskCache),
-		shapes:    newGenerations[shapeKey, *store.Shape](shapeCache),
-		endpoints: newGenerations[string, *store.Endpoint](endpointCache),
+		backend: backend,
+		table:   t,
+		shares:  s,
+		process: process,
+		tasks: newWeighed(taskCache, func(_ taskKey, p *party) int {
+			return taskBytes + int(p.size)
+		}),
+		shapes: newGenerations[shapeKey, *store.Shape](shapeCache),
+		endpoints: newWeighed(endpointCache, func(_ string, e *store.Endpoint) int {
+			return int(endpointSize(e))
+		}),
+		nowhere: &store.Endpoint{Family: noFamily, Port: noPort},
+		several: &store.Shape{
+			Via: bpf.ViaConnect.String(), AddressSource: store.AddressDropped, Backend: backend,
+			HookErrno: store.Unknown, Errno: store.Unknown,
+		},
 	}
 }
 
 // resolve fills row from a record. For what was met before it allocates nothing.
-func (r *resolver) resolve(c *bpf.Connect, row *store.Connection) {
+func (r *resolver) resolve(c *bpf.Connect, row *store.Connection) *party {
+	p := r.party(c)
+	r.address(c, p, row)
+	return p
+}
+
+// address fills row from a record of somebody known.
+func (r *resolver) address(c *bpf.Connect, p *party, row *store.Connection) {
 	*row = store.Connection{
 		BootTime: c.BootTime,
-		Task:     r.task(c),
+		Task:     p.task,
 		Remote:   r.endpoint(c.Remote),
 		Shape:    r.shape(c),
 		FD:       c.FD,
@@ -74,6 +135,29 @@ func (r *resolver) resolve(c *bpf.Connect, row *store.Connection) {
 	}
 }
 
+// knows tells whether both addresses of a record are at hand.
+func (r *resolver) knows(c *bpf.Connect) bool {
+	_, ok := getBytes(r.endpoints, c.Remote)
+	if ok && len(c.Local) > 0 {
+		_, ok = getBytes(r.endpoints, c.Local)
+	}
+	return ok
+}
+
+// lump fills row with what is left of a record when its addresses are not kept.
+func (r *resolver) lump(c *bpf.Connect, p *party, row *store.Connection) {
+	if p.lump == nil {
+		whole := *p.task
+		p.lump = &store.Task{
+			Process: whole.Process, Tid: c.Key.Tgid, Comm: whole.Process.Comm,
+			UID: whole.UID, GID: whole.GID, EUID: whole.EUID, User: whole.User, LoginUID: whole.LoginUID, SessionID: whole.SessionID,
+			NetNS: whole.NetNS, CgroupID: whole.CgroupID, Cgroup: whole.Cgroup, Container: whole.Container,
+		}
+		r.fresh += taskBytes
+	}
+	*row = store.Connection{BootTime: c.BootTime, Task: p.lump, Remote: r.nowhere, Shape: r.several, FD: -1}
+}
+
 // takeFresh returns the bytes of what was made since it was last asked.
 func (r *resolver) takeFresh() int64 {
 	n := r.fresh
@@ -81,16 +165,26 @@ func (r *resolver) takeFresh() int64 {
 	return n
 }
 
-func (r *resolver) task(c *bpf.Connect) *store.Task {
+// party finds who connected.
+func (r *resolver) party(c *bpf.Connect) *party {
 	k := taskKey{
 		start: c.Key.Start, cgroup: c.CgroupID,
 		tgid: c.Key.Tgid, exec: c.Key.Exec, tid: c.Tid,
 		uid: c.UID, gid: c.GID, euid: c.EUID, loginuid: c.LoginUID, session: c.SessionID, netns: c.NetNS,
 		comm: c.Comm,
 	}
-	if t, ok := r.tasks.get(k); ok {
-		return t
+	if p, ok := r.tasks.get(k); ok {
+		if p.share.gone {
+			p.share = r.shares.find(p.owner)
+		}
+		return p
 	}
+	p := r.newParty(c)
+	r.tasks.put(k, p)
+	return p
+}
+
+func (r *resolver) newParty(c *bpf.Connect) *party {
 	p := r.process(c)
 	t := &store.Task{
 		Process: p,
@@ -107,9 +201,12 @@ func (r *resolver) task(c *bpf.Connect) *store.Task {
 		t.Cgroup = r.table.cgroups.path(c.CgroupID)
 		t.Container = r.table.cgroups.place(t.Cgroup, false).container
 	}
-	r.fresh += taskBytes + processBytes
-	r.tasks.put(k, t)
-	return t
+	o := owner{login: c.LoginUID, uid: c.UID, cgroup: c.CgroupID, life: lifeOf(c.Key), parent: parentOf(p)}
+	if c.LoginUID == bpf.Unset {
+		o.login = c.UID
+	}
+	r.fresh += taskBytes
+	return &party{task: t, share: r.shares.find(o), owner: o, size: processSize(p)}
 }
 
 func (r *resolver) endpoint(raw []byte) *store.Endpoint {
@@ -118,7 +215,7 @@ func (r *resolver) endpoint(raw []byte) *store.Endpoint {
 	}
 	raw = bytes.Clone(raw)
 	e := decodeSockaddr(raw)
-	r.fresh += endpointBytes + 2*int64(len(raw)) + int64(len(e.Address))
+	r.fresh += endpointSize(&e)
 	r.endpoints.put(string(raw), &e)
 	return &e
 }

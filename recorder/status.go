@@ -26,7 +26,7 @@ func (r *recorder) publish() {
 	r.progress.rows.Store(l.rows)
 	r.progress.coalesced.Store(l.coalesced)
 	r.progress.lost.Store(lost)
-	r.progress.queued.Store(r.queue.used.Load() * 100 / r.queue.bound)
+	r.progress.queued.Store(r.queue.percent())
 }
 
 // announce says what is recorded, where to, and what is not seen.

@@ -2,6 +2,7 @@ package recorder
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
@@ -25,6 +26,7 @@ func lifeOf(k bpf.ProcessKey) lifeKey { return lifeKey{k.Start, k.Tgid} }
 // life holds the executions of one process that a connect may still name: nearly always one.
 type life struct {
 	executions []*store.Process // by rising exec number
+	share      *share           // of the table's memory, which they take
 	missed     int              // snapshots in a row that did not see it
 }
 
@@ -56,11 +58,25 @@ func (l *life) insert(p *store.Process) {
 	i, found := slices.BinarySearchFunc(l.executions, p.Key.Exec, func(q *store.Process, exec uint32) int {
 		return int(int64(q.Key.Exec) - int64(exec))
 	})
+	l.share.charge(longArgv(p))
 	if found {
+		l.share.charge(-longArgv(l.executions[i]))
 		l.executions[i] = p
 		return
 	}
 	l.executions = slices.Insert(l.executions, i, p)
+}
+
+// drop removes the executions up to one. It tells whether none is left.
+func (l *life) drop(exec uint32) bool {
+	l.executions = slices.DeleteFunc(l.executions, func(p *store.Process) bool {
+		if p.Key.Exec <= exec {
+			l.share.charge(-longArgv(p))
+			return true
+		}
+		return false
+	})
+	return len(l.executions) == 0
 }
 
 // retirement is something that no later connect can name: a process that exited (all its executions), or an execution
@@ -78,10 +94,17 @@ type table struct {
 	retiring []retirement // by rising boot
 	users    *users
 	cgroups  *cgroups
+	shares   *shares
+	queue    *shares // of the queue, which is to hold the descriptions of those that connect
+	cut      uint64  // arguments that were cut for want of memory
 }
 
-func newTable(u *users, c *cgroups) *table {
-	return &table{lives: map[lifeKey]*life{}, users: u, cgroups: c}
+// tableBytes is the memory for long arguments of the processes that are described. The rest of a description is small, and
+// the kernel bounds how many processes there are.
+const tableBytes = 16 << 20
+
+func newTable(u *users, c *cgroups, queue *shares) *table {
+	return &table{lives: map[lifeKey]*life{}, users: u, cgroups: c, shares: newShares(tableBytes), queue: queue}
 }
 
 // find returns the description of exactly this execution, or nil: never of the program that the process was before.
@@ -102,7 +125,7 @@ func (t *table) insert(p *store.Process) {
 	k := lifeKey{p.Key.StartBoot, p.Key.Tgid}
 	l := t.lives[k]
 	if l == nil {
-		l = &life{executions: make([]*store.Process, 0, 1)}
+		l = &life{executions: make([]*store.Process, 0, 1), share: t.shares.find(ownerOf(p))}
 		t.lives[k] = l
 	}
 	l.insert(p)
@@ -141,6 +164,7 @@ func (t *table) exec(rec *bpf.Process) {
 	}
 	l := t.lives[lifeOf(rec.Key)]
 	t.keepParent(p, l)
+	t.fit(p)
 	t.insert(p)
 	if l == nil {
 		return
@@ -148,6 +172,41 @@ func (t *table) exec(rec *bpf.Process) {
 	if previous := l.before(rec.Key.Exec); previous != nil {
 		t.retire(retirement{boot: rec.BootTime, life: lifeOf(rec.Key), exec: previous.Key.Exec})
 	}
+}
+
+// keptArgv is what is left of arguments for which there is no memory, in bytes, with argBytes for each.
+const keptArgv = 256
+
+// longArgv is the memory that arguments take which could be cut, in bytes.
+func longArgv(p *store.Process) int64 {
+	if n := argvSize(p); n > keptArgv && p.Source != store.SourceFork { // whose are its parent's
+		return n
+	}
+	return 0
+}
+
+// fit cuts the arguments of a new program if whoever it belongs to has no memory for them: in the table, or twice in the
+// queue, where its connect would otherwise cost a row of its own.
+func (t *table) fit(p *store.Process) {
+	who, long := ownerOf(p), longArgv(p)
+	if long == 0 || t.shares.find(who).room() >= long && t.queue.find(who).room() >= 2*processSize(p) {
+		return
+	}
+	p.Argv, p.ArgvTruncated = cutArgv(p.Argv), true
+	t.cut++
+}
+
+// cutArgv copies as much of arguments as keptArgv allows. They were one piece of memory, which goes.
+func cutArgv(argv []string) (kept []string) {
+	left := keptArgv
+	for _, arg := range argv {
+		if left -= argBytes; left <= 0 {
+			break
+		}
+		kept = append(kept, strings.Clone(arg[:min(len(arg), left)]))
+		left -= len(arg)
+	}
+	return kept
 }
 
 // keepParent gives p the parent that another execution of the same process has.
@@ -207,8 +266,7 @@ func (t *table) forget(boot uint64) {
 		if l == nil {
 			continue
 		}
-		l.executions = slices.DeleteFunc(l.executions, func(p *store.Process) bool { return p.Key.Exec <= r.exec })
-		if len(l.executions) == 0 {
+		if l.drop(r.exec) {
 			delete(t.lives, r.life)
 		}
 	}

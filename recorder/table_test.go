@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/conntape/conntape/bpf"
@@ -13,7 +14,7 @@ import (
 
 func tableOf(t testing.TB, list ...bpf.Process) *table {
 	t.Helper()
-	tab := newTable(newUsers(filepath.Join(t.TempDir(), "none")), newCgroups(""))
+	tab := newTable(newUsers(filepath.Join(t.TempDir(), "none")), newCgroups(""), newShares(DefaultBuffer))
 	for i := range list {
 		tab.apply(&list[i])
 	}
@@ -261,5 +262,36 @@ func BenchmarkFork(b *testing.B) {
 		tab.apply(ptr(execOf(child, parent, i+2, "/bin/b", fmt.Sprintf("b\x00%d\x00", i))))
 		tab.apply(ptr(exitOf(child, i+3)))
 		tab.forget(i)
+	}
+}
+
+// TestMemoryForArgumentsIsBounded: any number of processes with long arguments lives at once. Their arguments are cut, and
+// nobody else's.
+func TestMemoryForArgumentsIsBounded(t *testing.T) {
+	const n = 20_000
+	tab := newTable(newUsers(filepath.Join(t.TempDir(), "none")), newCgroups(""), newShares(DefaultBuffer))
+	long := strings.Repeat("x", 3000) + "\x00" + strings.Repeat("y", 1000) + "\x00"
+	for i := range uint32(n) {
+		tab.apply(ptr(execOf(key(100+i, 1, 1), key(50, 1, 1), 1, "/bin/bomb", long)))
+	}
+	other := key(60, 1, 1)
+	tab.apply(ptr(execOf(other, key(40, 1, 1), 1, "/bin/other", long)))
+	if used := tab.shares.all.used; used > tableBytes || used < tableBytes/4 {
+		t.Errorf("%d bytes of arguments", used)
+	}
+	if p := tab.find(other); p.ArgvTruncated || len(p.Argv) != 2 {
+		t.Errorf("the arguments of another process were cut to %d bytes", len(strings.Join(p.Argv, " ")))
+	}
+	last := tab.find(key(100+n-1, 1, 1))
+	if !last.ArgvTruncated || len(last.Argv) != 1 || last.Argv[0] != strings.Repeat("x", keptArgv-argBytes) || tab.cut == 0 {
+		t.Errorf("of the arguments of the last one are left %d bytes", len(strings.Join(last.Argv, " ")))
+	}
+	for i := range uint32(n) {
+		tab.apply(ptr(exitOf(key(100+i, 1, 1), 2)))
+	}
+	tab.apply(ptr(exitOf(other, 2)))
+	tab.forget(3)
+	if tab.shares.all.used != 0 {
+		t.Errorf("%d bytes are charged to nobody", tab.shares.all.used)
 	}
 }

@@ -95,13 +95,18 @@ type Shape struct {
 	SocketFamily, Type, Protocol uint16 // as the kernel holds them: AF_, SOCK_, IPPROTO_
 
 	Via           string // connect, socketcall, io_uring, sendto, fastopen, kernel
-	AddressSource string // kernel or user: whose copy of the sockaddr was read
+	AddressSource string // kernel or user: whose copy of the sockaddr was read; or AddressDropped
 	Backend       string // fexit, kprobe, cgroup
 
 	HookErrno int32 // 0 allowed, positive errno, -1 this backend cannot know
 	Errno     int32 // 0 returned 0, positive errno, -1 not seen
 	Addrlen   int32 // as the caller passed it
 }
+
+// AddressDropped is the AddressSource of a row in which the attempts of one process are counted whose addresses were not
+// kept, because it made too many at once. Such a row tells who, how often, and the first and last time: no address, result,
+// thread or socket.
+const AddressDropped = "dropped"
 
 // Connection is one connect attempt, or several equal ones counted together.
 type Connection struct {

@@ -46,7 +46,7 @@ Examples:
 			&cli.StringFlag{Name: "backend", Usage: "`NAME` kernel hooks to use: " + strings.Join(backendNames(), ", ") + "; auto takes the first that attaches", Value: "auto"},
 			&cli.StringFlag{Name: "batch-age", Usage: "`TIME` longest time until a connection is safely on the disk", Value: recorder.DefaultBatchAge.String()},
 			&cli.Int64Flag{Name: "batch-rows", Usage: "`N` write a batch early when it holds this many connections", Value: recorder.DefaultBatchRows},
-			&cli.StringFlag{Name: "buffer", Usage: "`SIZE` memory for connections waiting for a slow disk; connections beyond it are counted as lost", Value: "64MiB"},
+			&cli.StringFlag{Name: "buffer", Usage: "`SIZE` memory for connections waiting for a slow disk; a process that takes more than its share is counted together", Value: "64MiB"},
 			&cli.StringFlag{Name: "ring", Usage: "`SIZE` size of the kernel's ring buffer, a power of two", Value: "8MiB"},
 			&cli.StringFlag{Name: "max-size", Usage: "`SIZE` most disk space for the tape, everything included; the oldest segments are removed first", Value: "2GiB"},
 			&cli.StringFlag{Name: "max-age", Usage: "`TIME` remove a segment when its newest event is older than this", Value: "90d"},

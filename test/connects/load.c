@@ -135,6 +135,70 @@ static void spawn(int argc, char **argv)
 	info("\"pid\":%d,\"count\":%ld,\"failed\":%ld", getpid(), n, failed);
 }
 
+/* `names N` connects one UNIX socket to N abstract names of full length that nobody has. */
+static void names(int argc, char **argv)
+{
+	long n = argc > 1 ? atol(argv[1]) : 1000, refused = 0;
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	int fd = make_socket(AF_UNIX, SOCK_STREAM, 0);
+
+	memset(a.sun_path + 1, 'n', sizeof(a.sun_path) - 1);
+	uint64_t start = boot_ns();
+	for (long i = 0; i < n; i++) {
+		char name[32];
+		memcpy(a.sun_path + 1, name, (size_t)snprintf(name, sizeof(name), "%d-%ld", getpid(), i));
+		refused += syscall(SYS_connect, fd, &a, sizeof(a)) < 0 && errno == ECONNREFUSED;
+	}
+	info("\"pid\":%d,\"count\":%ld,\"as_expected\":%ld,\"ns\":%llu", getpid(), n, refused, (unsigned long long)(boot_ns() - start));
+}
+
+/* `fresh N PAUSE` connects a UDP socket to N addresses of the loopback, with a pause of so many ms after each. */
+static void fresh(int argc, char **argv)
+{
+	long n = argc > 1 ? atol(argv[1]) : 200, pause = argc > 2 ? atol(argv[2]) : 0, done = 0;
+	int fd = make_socket(AF_INET, SOCK_DGRAM, 0);
+
+	for (long i = 0; i < n; i++) {
+		union address a = inet4("127.0.0.1", 4242);
+		a.in.sin_addr.s_addr = htonl(0x7f100000 + (uint32_t)i);
+		done += !syscall(SYS_connect, fd, &a, sizeof(a.in));
+		if (pause)
+			usleep((useconds_t)pause * 1000);
+	}
+	info("\"pid\":%d,\"count\":%ld,\"as_expected\":%ld", getpid(), n, done);
+}
+
+static int live(char **args)
+{
+	int status = 1;
+	pid_t child = vfork();
+
+	if (child < 0)
+		die("vfork");
+	if (!child) {
+		execv("/proc/self/exe", args);
+		_exit(1);
+	}
+	return waitpid(child, &status, 0) == child ? status : 1;
+}
+
+/* `arguments N BYTES` runs N short lives one after another, each `quick udp 127.0.0.1 4242` and a word of so many bytes. */
+static void arguments(int argc, char **argv)
+{
+	long n = argc > 1 ? atol(argv[1]) : 100, bytes = argc > 2 ? atol(argv[2]) : 4096, failed = 0;
+	char *word = malloc((size_t)bytes + 32);
+
+	memset(word, 'x', (size_t)bytes);
+	word[bytes] = 0;
+	for (long i = 0; i < n; i++) {
+		char number[32], *args[] = {"connects", "quick", "udp", "127.0.0.1", "4242", word, NULL};
+		memcpy(word, number, (size_t)snprintf(number, sizeof(number), "%ld-", i));
+		failed += live(args) != 0;
+	}
+	info("\"pid\":%d,\"count\":%ld,\"failed\":%ld", getpid(), n, failed);
+}
+
 const struct command load_commands[] = {
-	{"refused", load}, {"flood", load}, {"rewrite", rewrite}, {"spawn", spawn}, {0},
+	{"refused", load}, {"flood", load}, {"rewrite", rewrite}, {"spawn", spawn},
+	{"names", names}, {"fresh", fresh}, {"arguments", arguments}, {0},
 };
