@@ -41,12 +41,29 @@ func parseSegmentName(name string) (int, bool) {
 	return n, true
 }
 
-// listSegments returns the numbers of the segments in dir in order, and the
-// highest number that any file there uses, a -wal left alone included.
-func listSegments(dir string) (numbers []int, highest int, err error) {
+// segmentNames is what the names in a tape's directory say of its segments.
+type segmentNames struct {
+	files   []int // regular files, in order
+	others  []otherFile
+	highest int // that any name uses, a -wal left alone included
+}
+
+// otherFile is something with the name of a segment that is no regular file, which
+// no recorder makes.
+type otherFile struct {
+	number int
+	kind   string
+}
+
+func (o otherFile) Error() string {
+	return fmt.Sprintf("there is %s in place of the segment", o.kind)
+}
+
+// readSegmentNames lists the segments in dir.
+func readSegmentNames(dir string) (s segmentNames, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, 0, fmt.Errorf("list segments: %w", err)
+		return s, fmt.Errorf("list segments: %w", err)
 	}
 	for _, e := range entries {
 		name, _, _ := strings.Cut(e.Name(), "-") // 00000001.db-wal
@@ -54,13 +71,40 @@ func listSegments(dir string) (numbers []int, highest int, err error) {
 		if !ok {
 			continue
 		}
-		highest = max(highest, n)
-		if name == e.Name() && e.Type().IsRegular() {
-			numbers = append(numbers, n)
+		s.highest = max(s.highest, n)
+		switch {
+		case name != e.Name():
+		case e.Type().IsRegular():
+			s.files = append(s.files, n)
+		default:
+			s.others = append(s.others, otherFile{n, kindOfFile(e.Type())})
 		}
 	}
-	slices.Sort(numbers)
-	return numbers, highest, nil
+	slices.Sort(s.files)
+	return s, nil
+}
+
+// kindOfFile names what is no regular file.
+func kindOfFile(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "a directory"
+	case mode&fs.ModeSymlink != 0:
+		return "a link"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a pipe"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	default:
+		return "a device"
+	}
+}
+
+// listSegments returns the numbers of the segments in dir in order, and the
+// highest number that any file there uses, a -wal left alone included.
+func listSegments(dir string) (numbers []int, highest int, err error) {
+	names, err := readSegmentNames(dir)
+	return names.files, names.highest, err
 }
 
 // makeDir makes the tape directory when there is none, and gives it to the

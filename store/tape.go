@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -112,12 +113,15 @@ func (t *Tape) find(path string) ([]string, error) {
 		return []string{path}, nil
 	}
 	t.dir = path
-	numbers, _, err := listSegments(path)
+	found, err := readSegmentNames(path)
 	if err != nil {
 		return nil, &Error{Op: "open tape", Path: path, Err: bare(err), Hint: hintFor(err)}
 	}
+	for _, other := range found.others {
+		t.leaveOut(other.number, other)
+	}
 	var names []string
-	for _, n := range numbers {
+	for _, n := range found.files {
 		name := filepath.Join(path, segmentName(n))
 		if info, err := os.Lstat(name); err == nil && info.Size() == 0 {
 			continue // just being made
@@ -164,9 +168,28 @@ func (t *Tape) prepare(names []string, copies string, ready map[string]func() (*
 		next = seg
 	}
 	if len(t.segs) == 0 {
-		return t.leftOut[0].Err
+		return t.leftOut[len(t.leftOut)-1].Err
 	}
+	t.findMissing()
 	return nil
+}
+
+// leaveOut notes that an answer does not cover a segment.
+func (t *Tape) leaveOut(number int, err error) {
+	t.leftOut = append(t.leftOut, LeftOut{Path: filepath.Join(t.dir, segmentName(number)), Err: err})
+}
+
+// findMissing leaves out the segments that others say they follow, and that are not
+// there: retention removes the oldest, and none from between.
+func (t *Tape) findMissing() {
+	for i := 1; i < len(t.segs); i++ {
+		seg, before := t.segs[i], t.segs[i-1]
+		path := filepath.Join(t.dir, segmentName(seg.previous))
+		if seg.previous <= before.info.Number || slices.ContainsFunc(t.leftOut, func(l LeftOut) bool { return l.Path == path }) {
+			continue
+		}
+		t.leaveOut(seg.previous, fmt.Errorf("it is not there, and %s follows it", segmentName(seg.info.Number)))
+	}
 }
 
 // unborn reports whether a file has the mode with which a recorder begins one.

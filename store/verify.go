@@ -120,6 +120,8 @@ type tapeVerifier struct {
 func (v *tapeVerifier) run(ctx context.Context) error {
 	v.out.Tape = v.dir
 	v.out.Segments, v.out.Expired, v.out.Notes, v.out.Problems = []VerifiedSegment{}, []Expiry{}, []string{}, []Problem{}
+	dirs := holdDirectories(v.dir, filepath.Join(v.dir, logDir))
+	defer dirs.close()
 	numbers, _, err := listSegments(v.dir)
 	if err != nil {
 		return err
@@ -133,17 +135,21 @@ func (v *tapeVerifier) run(ctx context.Context) error {
 	if err := v.readLog(); err != nil {
 		return err
 	}
-	if numbers, _, err = listSegments(v.dir); err != nil {
+	names, err := readSegmentNames(v.dir)
+	if err != nil {
 		return err
 	}
-	if len(numbers) == 0 && v.log == nil {
+	if len(names.files) == 0 && v.log == nil {
 		return ErrNoTape
 	}
-	if err := v.segments(ctx, numbers); err != nil {
+	if err := v.segments(ctx, names); err != nil {
 		return err
 	}
 	if err := v.holds(ctx); err != nil {
 		return err
+	}
+	if !dirs.same() {
+		v.problem(Problem{What: "the directory of the tape, or of its log, was replaced while it was verified: nothing above is proven of what is there now"})
 	}
 	slices.SortStableFunc(v.out.Problems, func(a, b Problem) int { return a.Segment - b.Segment })
 	return nil
@@ -231,13 +237,16 @@ func (v *tapeVerifier) progress(bytes int64) {
 }
 
 // segments looks at all segments, and at what lies between them.
-func (v *tapeVerifier) segments(ctx context.Context, numbers []int) error {
-	results := make([]*segmentVerifier, len(numbers))
-	for i, n := range numbers {
-		results[i] = &segmentVerifier{tape: v, number: n, path: filepath.Join(v.dir, segmentName(n)), book: v.book.segments[n]}
+func (v *tapeVerifier) segments(ctx context.Context, names segmentNames) error {
+	results := make([]*segmentVerifier, len(names.files))
+	for i, n := range names.files {
+		results[i] = v.segment(n)
 	}
 	v.lookAt(ctx, results)
 	results, err := v.lookAgain(ctx, results)
+	if err == nil {
+		results, err = v.late(ctx, results, names)
+	}
 	if err != nil {
 		return err
 	}
@@ -258,10 +267,27 @@ func (v *tapeVerifier) segments(ctx context.Context, numbers []int) error {
 			v.out.TapeID = s.seg.info.TapeID
 		}
 		if i > 0 {
+			v.follows(results[i-1], s)
 			v.between(results[i-1], s)
 		}
 	}
-	return v.missing(results)
+	return v.missing(results, names.others)
+}
+
+// segment returns what looks at segment n.
+func (v *tapeVerifier) segment(n int) *segmentVerifier {
+	return &segmentVerifier{tape: v, number: n, path: filepath.Join(v.dir, segmentName(n)), book: v.book.segments[n]}
+}
+
+// follows looks whether a segment is missing between two, of which the log knows
+// nothing either: those that it knows are reported by missing.
+func (v *tapeVerifier) follows(a, b *segmentVerifier) {
+	previous := b.seg.previous
+	if b.broken || previous <= a.number || v.book.segments[previous] != nil {
+		return
+	}
+	v.out.Problems = append(v.out.Problems, Problem{Segment: b.number, File: segmentName(b.number), Since: b.rightUntil(),
+		What: fmt.Sprintf("it says that it follows %s, which is neither in the tape nor in its log", segmentName(previous))})
 }
 
 // between looks at what lies between two segments that follow each other.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -55,16 +56,15 @@ func (v *tapeVerifier) lookAgain(ctx context.Context, results []*segmentVerifier
 		if v.log == nil || ctx.Err() != nil || !slices.ContainsFunc(results, func(s *segmentVerifier) bool { return len(s.problems) > 0 }) {
 			break
 		}
-		book := newLogBook()
-		r, err := tapelog.Verify(filepath.Join(v.dir, logDir), tapelog.VerifyOptions{Leaf: book.take})
+		book, changed, err := v.readAgain()
 		if err != nil {
 			return nil, err
 		}
-		if r.Last.Seq == v.log.Last.Seq {
-			break // nothing has happened
+		if !changed {
+			break
 		}
 		before := v.book
-		v.book, v.log = book, r
+		v.book = book
 		var again []*segmentVerifier
 		results = slices.DeleteFunc(results, func(s *segmentVerifier) bool {
 			is, was := book.segments[s.number], before.segments[s.number]
@@ -85,33 +85,102 @@ func (v *tapeVerifier) lookAgain(ctx context.Context, results []*segmentVerifier
 	return results, nil
 }
 
-// missing reports segments that the log knows and the directory does not have.
-// The leaf of an expiry is written before the file goes: a log that is read
-// afterwards has it.
-func (v *tapeVerifier) missing(results []*segmentVerifier) error {
-	var gone []*loggedSegment
+// readAgain reads what the log says now. It must be the log of the look before, gone
+// on: that one's head and first key decide, and what is wrong with it is a problem
+// as it was in the first look. changed reports whether it says more, all of it right.
+func (v *tapeVerifier) readAgain() (book *logBook, changed bool, err error) {
+	book = newLogBook()
+	key := v.o.Key
+	if key == "" {
+		key = v.log.First
+	}
+	r, err := tapelog.Verify(filepath.Join(v.dir, logDir), tapelog.VerifyOptions{Key: key, Head: v.log.Head, Leaf: book.take})
+	if errors.Is(err, tapelog.ErrNoLog) {
+		v.problem(Problem{File: logDir, What: "the log was removed while the tape was verified"})
+		return v.book, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	altered := false
+	for _, f := range r.Findings {
+		if slices.Contains(v.log.Findings, f) {
+			continue
+		}
+		altered = true
+		v.problem(Problem{File: filepath.Join(logDir, f.Part), Since: f.Since, What: "the log was altered while the tape was verified: " + f.Problem})
+	}
+	if altered || r.Last.Seq == v.log.Last.Seq {
+		return v.book, false, nil
+	}
+	for _, p := range book.problems {
+		if !slices.Contains(v.book.problems, p) {
+			v.problem(p)
+		}
+	}
+	v.log = r
+	return book, true, nil
+}
+
+// late looks at segments below the newest that were not there when the tape was
+// listed: one that is being salvaged has no name for a moment.
+func (v *tapeVerifier) late(ctx context.Context, results []*segmentVerifier, names segmentNames) ([]*segmentVerifier, error) {
+	now, err := readSegmentNames(v.dir)
+	if err != nil {
+		return nil, err
+	}
+	var late []*segmentVerifier
+	for _, n := range now.files {
+		if n < names.highest && !slices.Contains(names.files, n) {
+			late = append(late, v.segment(n))
+		}
+	}
+	v.lookAt(ctx, late)
+	results = append(results, late...)
+	slices.SortFunc(results, func(a, b *segmentVerifier) int { return a.number - b.number })
+	return results, nil
+}
+
+// missing reports segments that the log knows and the directory does not have, and
+// names of segments that belong to something else. The leaf of an expiry is written
+// before the file goes: a log that is read afterwards has it.
+func (v *tapeVerifier) missing(results []*segmentVerifier, others []otherFile) error {
+	newest := 0
+	for _, s := range results {
+		newest = max(newest, s.number)
+	}
+	gone := map[int]string{} // what is wrong with each
+	for _, o := range others {
+		gone[o.number] = o.Error()
+	}
+	expiring := false
 	for _, b := range v.book.inOrder() {
-		if b.expired || slices.ContainsFunc(results, func(s *segmentVerifier) bool { return s.number == b.number }) {
+		if b.expired || gone[b.number] != "" || slices.ContainsFunc(results, func(s *segmentVerifier) bool { return s.number == b.number }) {
 			continue
 		}
-		if _, err := os.Lstat(filepath.Join(v.dir, segmentName(b.number))); errors.Is(err, fs.ErrNotExist) {
-			gone = append(gone, b)
-		} // else it was begun while the others were looked at
+		if info, err := os.Lstat(filepath.Join(v.dir, segmentName(b.number))); err == nil && info.Mode().IsRegular() && b.number > newest {
+			continue // it was begun while the others were looked at
+		}
+		gone[b.number], expiring = "the segment was removed, and the log tells of no expiry", true
 	}
-	if len(gone) == 0 {
-		return nil
+	book := v.book
+	if expiring && v.log != nil {
+		var err error
+		if book, _, err = v.readAgain(); err != nil {
+			return err
+		}
 	}
-	book := newLogBook()
-	if _, err := tapelog.Verify(filepath.Join(v.dir, logDir), tapelog.VerifyOptions{Leaf: book.take}); err != nil {
-		return err
-	}
-	for _, b := range gone {
-		if is := book.segments[b.number]; is != nil && is.expired {
+	for _, n := range slices.Sorted(maps.Keys(gone)) {
+		is := book.segments[n]
+		if is != nil && is.expired && !slices.ContainsFunc(others, func(o otherFile) bool { return o.number == n }) {
 			continue
 		}
-		v.out.Segments = append(v.out.Segments, VerifiedSegment{Number: b.number, File: segmentName(b.number), State: "missing"})
-		v.out.Problems = append(v.out.Problems, Problem{Segment: b.number, File: segmentName(b.number), Since: b.lastSeen,
-			What: "the segment was removed, and the log tells of no expiry"})
+		p := Problem{Segment: n, File: segmentName(n), What: gone[n]}
+		if is != nil {
+			p.Since = is.lastSeen
+		}
+		v.out.Segments = append(v.out.Segments, VerifiedSegment{Number: n, File: segmentName(n), State: "missing"})
+		v.out.Problems = append(v.out.Problems, p)
 	}
 	slices.SortFunc(v.out.Segments, func(a, b VerifiedSegment) int { return a.Number - b.Number })
 	return nil
