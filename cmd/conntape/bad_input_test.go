@@ -188,8 +188,8 @@ func checkErrorLines(t *testing.T, line, stderr, want string) {
 	if !ok || strings.ContainsFunc(strings.Join(lines, ""), func(r rune) bool { return !unicode.IsGraphic(r) || r == unicode.ReplacementChar }) {
 		t.Errorf("%q: stderr is not one error and perhaps a hint: %q", line, stderr)
 	}
-	if !regexp.MustCompile(want).MatchString(lines[0]) {
-		t.Errorf("%q: error %q does not match %q", line, lines[0], want)
+	if !regexp.MustCompile(want).MatchString(stderr) {
+		t.Errorf("%q: error %q does not match %q", line, stderr, want)
 	}
 }
 

@@ -117,7 +117,8 @@ func (h *host) printHolds(dir string, holds []store.Hold, format string, zone *t
 		return err
 	}
 	if len(holds) == 0 {
-		return nil
+		_, err := fmt.Fprintln(h.stdout, "none")
+		return err
 	}
 	w := tabwriter.NewWriter(h.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "HOLD\tSINCE\tUNTIL\tSEGMENTS\tBYTES\tREASON\tDIRECTORY")

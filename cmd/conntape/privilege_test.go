@@ -48,6 +48,10 @@ func TestUnprivileged(t *testing.T) {
 		{[]string{"status", "--dir", filepath.Join(dir, "closed")}, exitFailed, "permission denied"},
 		{[]string{"query", "recent", "--dir", filepath.Join(dir, "open"), "-q"}, exitDone, ""},
 		{[]string{"status", "--dir", filepath.Join(dir, "open")}, exitDone, ""},
+		{[]string{"hold", "--dir", filepath.Join(dir, "open")}, exitDone, ""},
+		{[]string{"hold", "--dir", filepath.Join(dir, "open"), "--reason", "case 7"}, exitFailed, "permission denied\nconntape: hint: .* put sudo in front of conntape hold"},
+		{[]string{"release", "x", "--dir", filepath.Join(dir, "open")}, exitFailed, "permission denied\nconntape: hint: .* put sudo in front of conntape release"},
+		{[]string{"rotate", "--dir", filepath.Join(dir, "open")}, exitFailed, "permission denied\nconntape: hint: .* put sudo in front of conntape rotate"},
 	} {
 		cmd := exec.Command(program, c.args...)
 		cmd.Env = []string{"TMPDIR=/tmp"}

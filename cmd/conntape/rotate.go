@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 
 	"github.com/conntape/conntape/recorder"
 	"github.com/conntape/conntape/store"
@@ -48,5 +51,9 @@ func (h *host) ask(c *cli.Context, r store.Request) (store.Answer, error) {
 		return store.Answer{}, err
 	}
 	log := slog.New(slog.NewTextHandler(h.stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	return recorder.Maintain(c.Context, dir, r, readBuild().Version, log)
+	a, err := recorder.Maintain(c.Context, dir, r, readBuild().Version, log)
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return a, &hintedError{err, "whoever may read a tape can list its holds, but only its owner can change it; put sudo in front of " + c.Command.HelpName}
+	}
+	return a, err
 }
