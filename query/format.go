@@ -62,6 +62,7 @@ func headerRow(columns []string) []Value {
 type FormatOptions struct {
 	Raw      bool      // csv, tsv: leave cells that a spreadsheet would run as a formula
 	Width    int       // table: columns of the terminal, 0 for no limit
+	Wrap     bool      // table: break long cells into lines instead of cutting them
 	Paint    Palette   // table: colours
 	Coverage *Coverage // json, html: the statement that goes with the answer
 }
@@ -75,7 +76,7 @@ type format struct {
 // formats returns every format there is, in the order in which help lists them.
 func formats() []format {
 	return []format{
-		{"table", "aligned columns, fitted to the terminal", func(w io.Writer, o FormatOptions) RowWriter { return newTable(w, o.Width, o.Paint) }},
+		{"table", "aligned columns, fitted to the terminal", func(w io.Writer, o FormatOptions) RowWriter { return newTable(w, o) }},
 		{"csv", "RFC 4180 with a header; formulas neutralised", func(w io.Writer, o FormatOptions) RowWriter { return newCSV(w, o.Raw) }},
 		{"tsv", "cells parted by tabs, one line a row; formulas neutralised", func(w io.Writer, o FormatOptions) RowWriter { return newTSV(w, o.Raw) }},
 		{"json", "one object with the rows and their coverage", func(w io.Writer, o FormatOptions) RowWriter { return newJSON(w, o.Coverage) }},

@@ -12,24 +12,24 @@ import (
 const (
 	pageRows  = 500 // rows held back to measure columns before they are written
 	columnGap = 2   // blanks between two columns
-	briefer   = 6   // digits that a time loses when it is shown to the millisecond
 	narrowest = 8   // no column of text is squeezed below this
 )
 
 // tableWriter writes aligned columns. It holds a page of rows at a time, so the
-// widths may change from one page to the next. Where the columns do not fit the
-// terminal, times are shown to the millisecond and the widest columns are cut
-// with an ellipsis; where even that is not enough, each row is written as a block
-// of lines, one column a line.
+// widths may change from one page to the next; table_fit.go makes them fit the
+// terminal. Where they cannot fit, each row is written as a block of lines, one
+// column a line.
 type tableWriter struct {
 	out     *bufio.Writer
-	width   int // of the terminal, 0 for no limit
+	width   int  // of the terminal, 0 for no limit
+	wrap    bool // cells that are too long go on in the next line, and are not cut
 	paint   Palette
 	columns []string
-	times   []bool // columns of times: never cut, but shown to the millisecond
-	brief   []bool // columns of times that are shown so
+	times   []bool // columns of times: never cut, but their fraction is
 	numbers []bool // columns of numbers alone, set to the right
 	natural []int  // widest cell so far
+	filled  []bool // columns with a value so far
+	fitted  fit    // how the columns are shown
 	page    [][]string
 	rows    int64
 	headed  bool
@@ -37,8 +37,8 @@ type tableWriter struct {
 	scratch []byte
 }
 
-func newTable(w io.Writer, width int, paint Palette) *tableWriter {
-	return &tableWriter{out: bufio.NewWriterSize(w, 64<<10), width: width, paint: paint}
+func newTable(w io.Writer, o FormatOptions) *tableWriter {
+	return &tableWriter{out: bufio.NewWriterSize(w, 64<<10), width: o.Width, wrap: o.Wrap, paint: o.Paint}
 }
 
 // Begin takes the names of the columns.
@@ -48,8 +48,8 @@ func (t *tableWriter) Begin(columns []string) error {
 		t.columns = append(t.columns, name)
 		t.natural = append(t.natural, displayWidth(name))
 		t.times = append(t.times, isTimeColumn(name))
-		t.brief = append(t.brief, false)
 		t.numbers = append(t.numbers, true)
+		t.filled = append(t.filled, false)
 	}
 	return nil
 }
@@ -61,6 +61,7 @@ func (t *tableWriter) Row(values []Value) error {
 		t.scratch = v.appendPlain(t.scratch[:0], false)
 		cells[i] = string(t.scratch)
 		t.natural[i] = max(t.natural[i], displayWidth(cells[i]))
+		t.filled[i] = t.filled[i] || v.Kind != Null
 		t.numbers[i] = t.numbers[i] && (v.IsNumber() || v.Kind == Null)
 	}
 	t.page = append(t.page, cells)
@@ -80,12 +81,19 @@ func (t *tableWriter) End(string) error {
 			return err
 		}
 	}
+	if names := t.hidden(); len(names) > 0 && t.rows > 0 {
+		line := "… not shown, for want of room (-o FILE writes all): " + strings.Join(names, ", ")
+		if _, err := t.out.WriteString(WrapText(line, t.width, 0) + "\n"); err != nil {
+			return err
+		}
+	}
 	return t.out.Flush()
 }
 
 // writePage writes the rows held back, and the header before the first of them.
 func (t *tableWriter) writePage() error {
-	widths, fits := t.fit()
+	var fits bool
+	t.fitted, fits = t.fit()
 	if !t.headed {
 		t.blocks = !fits && len(t.page) > 0
 	}
@@ -96,56 +104,29 @@ func (t *tableWriter) writePage() error {
 	pretty := table.NewWriter()
 	pretty.SetStyle(plainStyle())
 	pretty.SuppressTrailingSpaces()
-	configs := make([]table.ColumnConfig, len(t.columns))
-	for i, w := range widths {
-		configs[i] = table.ColumnConfig{Number: i + 1, WidthMin: w, WidthMax: w, WidthMaxEnforcer: snip}
-		if t.numbers[i] && t.rows+int64(len(t.page)) > 0 {
-			configs[i].Align, configs[i].AlignHeader = text.AlignRight, text.AlignRight
+	var configs []table.ColumnConfig
+	for _, i := range t.fitted.shown {
+		w := t.fitted.widths[i]
+		config := table.ColumnConfig{Number: len(configs) + 1, WidthMin: w, WidthMax: w, WidthMaxEnforcer: snip}
+		if t.wrap {
+			config.WidthMaxEnforcer = text.WrapSoft
 		}
+		if t.numbers[i] && t.rows+int64(len(t.page)) > 0 {
+			config.Align, config.AlignHeader = text.AlignRight, text.AlignRight
+		}
+		configs = append(configs, config)
 	}
 	pretty.SetColumnConfigs(configs)
 	if !t.headed {
-		pretty.AppendHeader(t.paintHeader(t.toRow(t.columns, widths)))
+		pretty.AppendHeader(t.header())
 	}
 	for _, cells := range t.page {
-		pretty.AppendRow(t.paintRow(t.toRow(cells, widths)))
+		pretty.AppendRow(t.paintRow(t.toRow(cells)))
 	}
 	if _, err := t.out.WriteString(pretty.Render()); err != nil {
 		return err
 	}
 	return t.out.WriteByte('\n')
-}
-
-// fit returns the width of each column and whether they fit the terminal.
-func (t *tableWriter) fit() (widths []int, fits bool) {
-	widths = append(widths, t.natural...)
-	if t.width == 0 {
-		return widths, true
-	}
-	excess := columnGap*(len(widths)-1) - t.width
-	for _, w := range widths {
-		excess += w
-	}
-	for i := range widths {
-		if excess > 0 && t.times[i] && widths[i] == t.natural[i] && t.natural[i] >= len(tapeTime) {
-			t.brief[i] = true
-			widths[i] -= briefer
-			excess -= briefer
-		}
-	}
-	for ; excess > 0; excess-- {
-		widest := -1
-		for i, w := range widths {
-			if !t.times[i] && !t.numbers[i] && w > narrowest && (widest < 0 || w > widths[widest]) {
-				widest = i
-			}
-		}
-		if widest < 0 {
-			return widths, false
-		}
-		widths[widest]--
-	}
-	return widths, true
 }
 
 // writeBlocks writes the rows held back one column a line.
@@ -171,31 +152,36 @@ func (t *tableWriter) writeBlocks() error {
 	return nil
 }
 
-// toRow cuts cells to their widths.
-func (t *tableWriter) toRow(cells []string, widths []int) table.Row {
-	row := make(table.Row, len(cells))
-	for i, cell := range cells {
-		if t.brief[i] {
-			cell = toMillisecond(cell)
+// toRow cuts the cells that are shown to their widths.
+func (t *tableWriter) toRow(cells []string) table.Row {
+	row := make(table.Row, 0, len(cells))
+	for _, i := range t.fitted.shown {
+		cell, width := cells[i], t.fitted.widths[i]
+		switch {
+		case t.times[i]:
+			cell = dropDecimals(cell, t.fitted.lost)
+		case !t.wrap:
+			cell = t.shorten(cell, i, width)
 		}
-		row[i] = snip(cell, widths[i])
+		row = append(row, cell)
 	}
 	return row
 }
 
-// paintHeader makes the names of columns stand out.
-func (t *tableWriter) paintHeader(row table.Row) table.Row {
-	for i := range row {
-		row[i] = t.paint.paint(colorBold, row[i].(string))
+// header returns the names of the columns that are shown, which stand out.
+func (t *tableWriter) header() table.Row {
+	row := make(table.Row, 0, len(t.columns))
+	for _, i := range t.fitted.shown {
+		row = append(row, t.paint.paint(colorBold, snip(t.columns[i], t.fitted.widths[i])))
 	}
 	return row
 }
 
 // paintRow paints outcomes, changes, bars and sparklines. What it paints is safe and cut already.
 func (t *tableWriter) paintRow(row table.Row) table.Row {
-	for i, name := range t.columns {
+	for i, column := range t.fitted.shown {
 		cell := row[i].(string)
-		switch name {
+		switch t.columns[column] {
 		case "outcome":
 			row[i] = t.paint.outcome(cell, cell)
 		case "change":
@@ -207,18 +193,6 @@ func (t *tableWriter) paintRow(row table.Row) table.Row {
 	return row
 }
 
-// toMillisecond drops the last six of the nine decimals of a time.
-func toMillisecond(cell string) string {
-	const decimals = len("2006-01-02T15:04:05.000000000")
-	if len(cell) < decimals || cell[decimals-10] != '.' {
-		return cell
-	}
-	return cell[:decimals-briefer] + cell[decimals:]
-}
-
-// snip cuts a cell to a width and marks the cut.
-func snip(cell string, width int) string { return text.Snip(cell, width, "…") }
-
 // plainStyle is columns without lines, but for one below the header.
 func plainStyle() table.Style {
 	style := table.StyleLight
@@ -228,10 +202,3 @@ func plainStyle() table.Style {
 	style.Options = table.Options{SeparateColumns: true, SeparateHeader: true}
 	return style
 }
-
-// isTimeColumn reports whether a column of the public views, going by its name,
-// holds times as text.
-func isTimeColumn(name string) bool { return name == "time" || strings.HasSuffix(name, "_time") }
-
-// displayWidth returns how many columns of a terminal a safe text takes.
-func displayWidth(s string) int { return text.StringWidthWithoutEscSequences(s) }

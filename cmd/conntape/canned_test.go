@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/query"
+	"github.com/jedib0t/go-pretty/v6/text"
 )
 
 // askAt runs a command line on a tape at 20:00, when the incident is over.
@@ -107,6 +108,75 @@ func TestCannedQueriesOverSegments(t *testing.T) {
 				t.Errorf("%s: in ten segments\n%s\nin one\n%s", line, inTen, inOne)
 			}
 		}
+	}
+}
+
+// The answers on a terminal of 80 and of 200 columns are in testdata/at80 and
+// testdata/at200; no line is wider than the terminal. UPDATE_SCRIPTS=1 rewrites them.
+func TestCannedQueriesAtWidth(t *testing.T) {
+	library, err := query.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tape := filepath.Join(t.TempDir(), "tape")
+	if err := writeFixture(tape, "incident"); err != nil {
+		t.Fatal(err)
+	}
+	lines := map[string]string{"list": "query list", "schema": "query schema gaps"}
+	for _, c := range library {
+		lines[c.Name] = strings.TrimPrefix(c.Examples[0], "conntape ") + " --quiet --limit 12 --dir " + tape
+	}
+	for _, width := range []int{80, 200} {
+		for name, line := range lines {
+			h, stdout, stderr := world("")
+			h.now = func() time.Time { return time.Date(2026, 7, 1, 20, 0, 0, 0, time.UTC) }
+			h.width = func() (int, bool) { return width, true }
+			h.getenv = func(name string) string { return map[string]string{"NO_COLOR": "1"}[name] }
+			if code := h.report(h.run(context.Background(), strings.Fields(line))); code != exitDone {
+				t.Errorf("%s: exit %d: %s", line, code, stderr)
+			}
+			for line := range strings.Lines(stdout.String()) {
+				if n := text.StringWidthWithoutEscSequences(strings.TrimSuffix(line, "\n")); n > width && !strings.HasPrefix(line, "ancestry ") && !strings.HasPrefix(line, "cmdline ") {
+					t.Errorf("%s at %d: %d columns: %s", name, width, n, line)
+				}
+			}
+			golden := filepath.Join("testdata", fmt.Sprint("at", width), name+".golden")
+			if os.Getenv("UPDATE_SCRIPTS") != "" {
+				if err := os.WriteFile(golden, stdout.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if stdout.String() != string(want) {
+				t.Errorf("%s differs from %s (UPDATE_SCRIPTS=1)\n%s", line, golden, stdout)
+			}
+		}
+	}
+}
+
+// A status breaks between words, and only there.
+func TestStatusWraps(t *testing.T) {
+	tape := filepath.Join(t.TempDir(), "tape")
+	if err := writeFixture(tape, "gap"); err != nil {
+		t.Fatal(err)
+	}
+	status := func(width int) string {
+		h, stdout, stderr := world("")
+		h.width = func() (int, bool) { return width, width > 0 }
+		if code := h.report(h.run(context.Background(), []string{"status", "--dir", tape})); code != exitDone {
+			t.Fatalf("exit %d: %s", code, stderr)
+		}
+		return stdout.String()
+	}
+	wide, narrow := status(0), status(60)
+	if strings.Join(strings.Fields(wide), " ") != strings.Join(strings.Fields(narrow), " ") {
+		t.Errorf("wide\n%s\nnarrow\n%s", wide, narrow)
+	}
+	if strings.Count(narrow, "\n") <= strings.Count(wide, "\n") || !strings.Contains(narrow, "\n             ") {
+		t.Errorf("not broken: %s", narrow)
 	}
 }
 

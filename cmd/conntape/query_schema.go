@@ -19,7 +19,7 @@ func (h *host) schemaCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			out, err := query.NewRowWriter(format, h.stdout, query.FormatOptions{Raw: c.Bool("raw"), Width: width})
+			out, err := query.NewRowWriter(format, h.stdout, query.FormatOptions{Raw: c.Bool("raw"), Width: width, Wrap: true})
 			if err != nil {
 				return err
 			}

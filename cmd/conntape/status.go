@@ -3,6 +3,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"strings"
+	"time"
 
 	"github.com/conntape/conntape/query"
 	"github.com/conntape/conntape/store"
@@ -52,12 +55,27 @@ func (h *host) status(c *cli.Context) error {
 	}
 	status := query.NewStatus(dir, covered, tape.Segments())
 	if format == "text" {
-		return status.WriteText(h.stdout, zone, h.now())
+		return h.writeStatus(status, zone)
 	}
 	text, err := json.MarshalIndent(status, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode status: %w", err)
 	}
 	_, err = h.stdout.Write(append(query.SafeJSON(text), '\n'))
+	return err
+}
+
+// statusLabel is how wide the labels of a status are, with the blank after them.
+const statusLabel = 13
+
+// writeStatus writes a status for people, broken between words where the terminal is
+// narrower.
+func (h *host) writeStatus(status *query.Status, zone *time.Location) error {
+	var b strings.Builder
+	if err := status.WriteText(&b, zone, h.now()); err != nil {
+		return err
+	}
+	width, _ := h.width()
+	_, err := io.WriteString(h.stdout, query.WrapText(b.String(), width, statusLabel))
 	return err
 }

@@ -3,6 +3,8 @@
 -- narrow: newest | for speed alone; the SQL is the whole question
 -- column: time | when the connect was issued
 -- column: pid | process that issued it
+-- column: user | its user
+-- column: exe | its program
 -- column: remote | address and port, or path, that it connected to
 -- column: outcome | what became of it, as far as connect(2) told
 -- column: n | connects that are counted together in this row
@@ -13,6 +15,8 @@
 SELECT
   time,
   pid,
+  user,
+  exe,
   CASE
     WHEN remote_port IS NULL THEN remote_address
     WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port

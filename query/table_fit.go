@@ -1,0 +1,175 @@
+package query
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+)
+
+// A table that is wider than the terminal gives up, in this order: digits of times
+// (to the millisecond, then to the second), the ends of long cells, and at last whole
+// columns, which are named below the table: those without any value, and then the
+// dispensable ones. Numbers and times are never cut in the middle. A path is cut at
+// its start, since its end is the name of the program.
+
+// dispensable returns the columns that a narrow terminal has no room for, the first to
+// go first.
+func dispensable() []string {
+	return []string{"ancestry", "cmdline", "process_id", "last_time", "start_time", "sparkline", "first_time", "bar"}
+}
+
+// fewestColumns is how many columns are left at least when some are not shown.
+const fewestColumns = 3
+
+// fit is how the columns of a table are shown.
+type fit struct {
+	widths []int // of every column
+	shown  []int // the columns that are shown, by number
+	lost   int   // decimals that times lose
+}
+
+// The decimals that a time loses, of its nine: none, or down to a millisecond, or
+// all of them with the point before them.
+const (
+	toMillisecond = 6
+	toSecond      = 10
+)
+
+// fit chooses how the columns are shown, and reports whether they fit so.
+func (t *tableWriter) fit() (fit, bool) {
+	all := make([]int, len(t.columns))
+	for i := range all {
+		all[i] = i
+	}
+	if t.width == 0 {
+		return fit{widths: slices.Clone(t.natural), shown: all}, true
+	}
+	tries := []fit{{shown: all}, {shown: all, lost: toMillisecond}, {shown: all, lost: toSecond}}
+	shown := slices.DeleteFunc(slices.Clone(all), func(i int) bool { return !t.filled[i] })
+	for _, name := range append([]string{""}, dispensable()...) {
+		shown = slices.DeleteFunc(slices.Clone(shown), func(i int) bool { return t.columns[i] == name })
+		tries = append(tries, fit{shown: shown, lost: toSecond})
+	}
+	for _, f := range tries {
+		if t.headed && !slices.Equal(f.shown, t.fitted.shown) {
+			continue // a later page has the columns of the header
+		}
+		if t.shrink(&f, leastWidth) && len(f.shown) >= min(len(all), fewestColumns) {
+			return f, true
+		}
+	}
+	least := fit{shown: all, lost: toSecond}
+	if t.headed {
+		least.shown = t.fitted.shown
+	}
+	fits := t.shrink(&least, func(string) int { return narrowest })
+	return least, fits
+}
+
+// shrink makes the widest columns of text narrower until all fit, none narrower than
+// least allows, and reports whether they do.
+func (t *tableWriter) shrink(f *fit, least func(column string) int) bool {
+	f.widths = slices.Clone(t.natural)
+	excess := columnGap*(len(f.shown)-1) - t.width
+	for _, i := range f.shown {
+		if t.times[i] && t.natural[i] >= len(tapeTime) {
+			f.widths[i] -= f.lost
+		}
+		excess += f.widths[i]
+	}
+	for ; excess > 0; excess-- {
+		widest := -1
+		for _, i := range f.shown {
+			if !t.times[i] && !t.numbers[i] && f.widths[i] > least(t.columns[i]) && (widest < 0 || f.widths[i] > f.widths[widest]) {
+				widest = i
+			}
+		}
+		if widest < 0 {
+			return false
+		}
+		f.widths[widest]--
+	}
+	return true
+}
+
+// leastWidth is how narrow a column of text may become and still tell something.
+func leastWidth(column string) int {
+	switch {
+	case column == "remote", strings.HasSuffix(column, "_address"), column == "remote_ip":
+		return 15 // an IPv4 address
+	case column == "process": // name and pid, indented
+		return 18
+	case column == "cmdline", column == "ancestry":
+		return 20
+	case column == "sparkline":
+		return 24 // all of it: a part of a curve is another curve
+	case isPathColumn(column):
+		return 12
+	}
+	return narrowest
+}
+
+// hidden returns the names of the columns that are not shown.
+func (t *tableWriter) hidden() []string {
+	var names []string
+	for i, name := range t.columns {
+		if !t.blocks && !slices.Contains(t.fitted.shown, i) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// dropDecimals drops the last n of the decimals of a time that has nine of them.
+func dropDecimals(cell string, n int) string {
+	const decimals = len("2006-01-02T15:04:05.000000000")
+	if len(cell) < decimals || cell[decimals-10] != '.' {
+		return cell
+	}
+	return cell[:decimals-n] + cell[decimals:]
+}
+
+// snip cuts a cell to a width and marks the cut.
+func snip(cell string, width int) string { return text.Snip(cell, width, "…") }
+
+// snipStart does the same at the start of a path, before a separator where it can.
+func snipStart(cell string, width int) string {
+	if displayWidth(cell) <= width {
+		return cell
+	}
+	for i := len(cell) - width; i < len(cell); i++ {
+		if i > 0 && cell[i] == '/' && displayWidth(cell[i:]) < width {
+			return "…" + cell[i:]
+		}
+	}
+	runes := []rune(cell)
+	for len(runes) > 0 && displayWidth(string(runes)) >= width {
+		runes = runes[1:]
+	}
+	return "…" + string(runes)
+}
+
+// shorten cuts a cell to a width: a bar in proportion, a path at its start, and any
+// other text at its end.
+func (t *tableWriter) shorten(cell string, column, width int) string {
+	name := t.columns[column]
+	switch {
+	case name == "bar" && t.natural[column] > width:
+		bar := []rune(cell)
+		return string(bar[:(len(bar)*width+t.natural[column]-1)/t.natural[column]])
+	case strings.HasPrefix(cell, "/") && name != "cmdline":
+		return snipStart(cell, width)
+	}
+	return snip(cell, width)
+}
+
+// isTimeColumn reports whether a column of the public views, going by its name,
+// holds times as text.
+func isTimeColumn(name string) bool { return name == "time" || strings.HasSuffix(name, "_time") }
+
+// isPathColumn reports whether a column, going by its name, holds paths of programs.
+func isPathColumn(name string) bool { return name == "exe" || name == "script" || name == "cwd" }
+
+// displayWidth returns how many columns of a terminal a safe text takes.
+func displayWidth(s string) int { return text.StringWidthWithoutEscSequences(s) }
