@@ -120,7 +120,7 @@ func blindFor(g store.GapInfo, c store.Coverage, w Window) time.Duration {
 // be the reason, and are named.
 func (s *Coverage) Lines(found bool) []string {
 	if s.From == nil {
-		return append([]string{"coverage: nothing was recorded on this tape"}, s.leftOut()...)
+		return append([]string{"coverage: nothing was recorded on this tape"}, s.LeftOutLines()...)
 	}
 	line := fmt.Sprintf("coverage: recorded from %s to %s", stamp(*s.From, s.zone), stamp(deref(s.To), s.zone))
 	switch {
@@ -145,7 +145,7 @@ func (s *Coverage) Lines(found bool) []string {
 	} else {
 		lines = append(lines, "coverage: no gaps, nothing lost")
 	}
-	lines = append(lines, s.leftOut()...)
+	lines = append(lines, s.LeftOutLines()...)
 	switch n := uint64(len(s.BlindSpots)); {
 	case n > 0 && found:
 		lines[0] += " with " + count(n, "blind spot") + " (see: conntape status)"
@@ -182,7 +182,8 @@ func (s *Coverage) asked() string {
 	return text
 }
 
-func (s *Coverage) leftOut() []string {
+// LeftOutLines returns a line, safe to show, for each segment that could not be read.
+func (s *Coverage) LeftOutLines() []string {
 	var lines []string
 	for _, l := range s.LeftOut {
 		lines = append(lines, Safe("coverage: LEFT OUT "+l))

@@ -105,6 +105,9 @@ func (t *Tape) ScanEndpoints(ctx context.Context, segment int, fn func(id, famil
 func (t *Tape) scan(ctx context.Context, segment int, table string, s *scanning, page func(n uint32, depth int) error) error {
 	seg := t.segs[segment]
 	if err := seg.tables.scan(ctx, table, s, page); err != nil {
+		if other := (*Error)(nil); errors.Is(err, ErrDamaged) && !errors.As(err, &other) { // else fn read another segment
+			seg.watch.Found(seg.file, err)
+		}
 		return &Error{Op: "read segment", Path: seg.info.Path, Err: err, Hint: hintFor(err)}
 	}
 	return nil

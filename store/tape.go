@@ -50,14 +50,15 @@ type openSegment struct {
 // read permission and nothing more; it takes no lock, and leaves nothing behind
 // in the directory. At most the newest 10 segments are read; what is left out,
 // and why, is in [Coverage]. Errors are ErrNoTape, ErrNotSegment, ErrDamaged,
-// ErrIncompatible or of the operating system, each with a hint.
-func OpenTape(path string) (*Tape, error) {
+// ErrIncompatible or of the operating system, each with a hint. Segments that are
+// known to be damaged, by [Tape.Damage], are not read.
+func OpenTape(path string, damaged ...LeftOut) (*Tape, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, &Error{Op: "open tape", Path: path, Err: err}
 	}
 	for try := 1; ; try++ {
-		t, err := openTape(path, abs)
+		t, err := openTape(path, abs, damaged)
 		if !errors.Is(err, errVanished) || try == mostTries {
 			return t, err
 		}
@@ -70,10 +71,13 @@ var errVanished = errors.New("a segment was removed or sealed meanwhile")
 // mostTries is how often a tape is opened that loses segments meanwhile.
 const mostTries = 20
 
-func openTape(path, abs string) (*Tape, error) {
+func openTape(path, abs string, damaged []LeftOut) (*Tape, error) {
 	t := &Tape{}
 	names, err := t.find(abs)
 	if err != nil {
+		return nil, err
+	}
+	if names, err = t.without(names, damaged); err != nil {
 		return nil, err
 	}
 	copies, err := os.MkdirTemp("", "conntape-")
@@ -319,25 +323,6 @@ func (t *Tape) Segments() []SegmentInfo {
 		infos[i] = seg.info
 	}
 	return infos
-}
-
-// Explain turns an error of a query on Conn into one for people: that the tape
-// is damaged, or that only queries are allowed. Other errors are returned as
-// they are.
-func (t *Tape) Explain(err error) error {
-	path := filepath.Join(t.dir, t.single)
-	for _, seg := range t.segs {
-		if is := explainDamage(err, &seg.watch); is != err {
-			return &Error{Op: "read segment", Path: seg.info.Path, Err: is, Hint: hintFor(ErrDamaged)}
-		}
-	}
-	switch sqlite.ErrCode(err).ToPrimary() {
-	case sqlite.ResultCorrupt, sqlite.ResultNotADB, sqlite.ResultIOErr:
-		return &Error{Op: "read tape", Path: path, Err: fmt.Errorf("%w: %w", ErrDamaged, err), Hint: hintFor(ErrDamaged)}
-	case sqlite.ResultAuth:
-		return &Error{Op: "query tape", Path: path, Err: err, Hint: "only SELECT is allowed: a tape cannot be changed"}
-	}
-	return err
 }
 
 // Close closes the connection. Private copies are gone already.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -82,23 +83,41 @@ func (h *host) answer(c *cli.Context, q question, r query.Request) error {
 	return err
 }
 
+// asking puts a question to a tape and writes the rows of its answer.
+type asking func(*store.Tape, query.RowWriter) (query.Result, error)
+
 // answerWith does the same with a question of any kind, and returns how the answer
-// ended.
-func (h *host) answerWith(q question, ask func(*store.Tape, query.RowWriter) (query.Result, error)) (query.Result, error) {
-	var result query.Result
+// ended. What is damaged is left out: the answer is begun again without it, unless
+// a part of it has been shown already.
+func (h *host) answerWith(q question, ask asking) (query.Result, error) {
 	defer collectLate(answerMemory)()
-	tape, err := store.OpenTape(q.dir)
+	var without []store.LeftOut
+	for {
+		result, err := h.answerWithout(q, ask, without)
+		var met *damageMet
+		if !errors.As(err, &met) || met.shown {
+			return result, err
+		}
+		without = append(without, met.segments...)
+	}
+}
+
+// answerWithout answers without some segments. The error is a *damageMet if there
+// was damage in others.
+func (h *host) answerWithout(q question, ask asking, without []store.LeftOut) (query.Result, error) {
+	var result query.Result
+	tape, err := store.OpenTape(q.dir, without...)
 	if err != nil {
 		return result, err
 	}
 	defer tape.Close()
 	covered, err := tape.Coverage()
 	if err != nil {
-		return result, err
+		return result, findDamage(tape, err)
 	}
 	if !q.window.IsOpen() && !q.whole {
 		if err := tape.Bound(q.window.Since, q.window.Until); err != nil {
-			return result, err
+			return result, findDamage(tape, err)
 		}
 	}
 	coverage := query.NewCoverage(covered, q.window, q.zone)
@@ -110,10 +129,10 @@ func (h *host) answerWith(q question, ask func(*store.Tape, query.RowWriter) (qu
 		progress := h.startProgress(q.output == "" && q.width > 0)
 		defer progress.stop()
 		result, err = ask(tape, progress.watch(query.InZone(out, q.zone)))
-		return err
+		return findDamage(tape, err)
 	}
 	if q.output == "" {
-		err = write(h.stdout)
+		err = writeHeld(h.stdout, write)
 	} else {
 		err = writeWhole(q.output, write)
 	}
@@ -121,6 +140,9 @@ func (h *host) answerWith(q question, ask func(*store.Tape, query.RowWriter) (qu
 		return result, err
 	}
 	h.closing(q, coverage, result)
+	if store.AnyDamaged(covered.LeftOut) {
+		return result, errDamaged
+	}
 	if result.OutOfTime() {
 		return result, errCut
 	}
@@ -133,6 +155,9 @@ func (h *host) closing(q question, coverage *query.Coverage, result query.Result
 		note(h.stderr, fmt.Sprintf("cut after %d rows: %s", result.Rows, result.Cut))
 	}
 	if q.quiet {
+		for _, line := range coverage.LeftOutLines() {
+			note(h.stderr, line)
+		}
 		return
 	}
 	if q.output != "" {

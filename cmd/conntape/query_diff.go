@@ -51,9 +51,13 @@ func (h *host) diffTapes(c *cli.Context) error {
 	q.whole = true // what is compared is narrowed as it is read
 	result, err := h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		comparison := query.Comparison{Factor: factor, All: c.Bool("all"), Limit: c.Int64("limit"), Timeout: timeout}
-		return query.Compare(c.Context, query.Compared{Tape: tape, Window: q.window}, query.Compared{Tape: other, Window: base}, comparison, out)
+		result, err := query.Compare(c.Context, query.Compared{Tape: tape, Window: q.window}, query.Compared{Tape: other, Window: base}, comparison, out)
+		return result, noDamage(other, err)
 	})
-	if (err == nil || errors.Is(err, errCut)) && !q.quiet {
+	if err == nil && store.AnyDamaged(covered.LeftOut) {
+		err = errDamaged
+	}
+	if (err == nil || errors.Is(err, errCut) || errors.Is(err, errDamaged)) && !q.quiet {
 		for _, line := range query.NewCoverage(covered, base, q.zone).Lines(result.Rows > 0) {
 			note(h.stderr, "the other tape: "+line)
 		}

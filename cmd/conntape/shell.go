@@ -73,6 +73,7 @@ type shellState struct {
 	params  map[string]query.Value
 	bail    bool // the first error ends it
 	cut     bool // an answer was cut by its time limit
+	damaged bool // an answer lacks what was damaged
 }
 
 func (h *host) shell(c *cli.Context) error {
@@ -145,9 +146,12 @@ func (s *shellState) loop(lines lineSource) error {
 	}
 }
 
-// end returns the error that the shell ends with: its own, or that an answer was cut.
+// end returns the error that the shell ends with: its own, or that an answer was not whole.
 func (s *shellState) end(err error) error {
-	if err == nil && s.cut {
+	switch {
+	case err == nil && s.damaged:
+		return errDamaged
+	case err == nil && s.cut:
 		return errCut
 	}
 	return err
@@ -156,8 +160,12 @@ func (s *shellState) end(err error) error {
 // failed says what was wrong, and goes on where a person can type again. Nothing
 // can be said any more when stdout is gone.
 func (s *shellState) failed(err error) error {
-	if errors.Is(err, errCut) {
-		s.cut = s.bail // of interest to a script alone
+	switch { // of interest to a script alone
+	case errors.Is(err, errCut):
+		s.cut = s.bail
+		return nil
+	case errors.Is(err, errDamaged):
+		s.damaged = s.bail
 		return nil
 	}
 	if err == nil || s.bail || s.c.Context.Err() != nil {

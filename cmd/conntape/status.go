@@ -55,8 +55,17 @@ func (h *host) status(c *cli.Context) error {
 	}
 	status := query.NewStatus(dir, covered, tape.Segments())
 	if format == "text" {
-		return h.writeStatus(status, zone)
+		err = h.writeStatus(status, zone)
+	} else {
+		err = h.writeStatusJSON(status)
 	}
+	if err == nil && store.AnyDamaged(covered.LeftOut) {
+		return errDamaged
+	}
+	return err
+}
+
+func (h *host) writeStatusJSON(status *query.Status) error {
 	text, err := json.MarshalIndent(status, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode status: %w", err)

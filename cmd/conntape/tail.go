@@ -51,12 +51,13 @@ Examples:
 
 // tailing is one tail at work.
 type tailing struct {
-	h     *host
-	dir   string
-	clock query.Clock
-	tail  *query.Tail
-	out   query.RowWriter
-	quiet bool
+	damaged []store.LeftOut // segments that are not looked at any more
+	h       *host
+	dir     string
+	clock   query.Clock
+	tail    *query.Tail
+	out     query.RowWriter
+	quiet   bool
 
 	limit, shown int64
 	recording    bool
@@ -121,11 +122,11 @@ func (t *tailing) begin(ctx context.Context, lines int64) error {
 		return err
 	}
 	if err := t.tail.Check(ctx, tape.Conn(), t.clock); err != nil {
-		return err
+		return noDamage(tape, err)
 	}
 	if lines > 0 {
 		if err := t.tail.Back(ctx, tape.Conn(), lines, t.clock); err != nil {
-			return err
+			return noDamage(tape, err)
 		}
 	}
 	for _, g := range covered.Gaps {
@@ -188,7 +189,7 @@ var errTailWrite = errors.New("write connections")
 
 // look shows what is new.
 func (t *tailing) look(ctx context.Context) error {
-	tape, err := store.OpenTape(t.dir)
+	tape, err := store.OpenTape(t.dir, t.damaged...)
 	if err != nil {
 		return err
 	}
@@ -207,6 +208,8 @@ func (t *tailing) look(ctx context.Context) error {
 	if out.err != nil {
 		return fmt.Errorf("%w: %w", errTailWrite, out.err)
 	}
+	err = noDamage(tape, err)
+	t.damaged = append(t.damaged, tape.Damage()...)
 	if err == nil {
 		t.tellCoverage(covered)
 	}

@@ -81,15 +81,16 @@ func (w *Watch) Close() {
 	w.numbers = nil
 }
 
-func (w *Watch) found(d Damage) {
+// Found takes damage that was found otherwise.
+func (w *Watch) Found(path string, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, known := range w.damage {
-		if known.Path == d.Path {
+		if known.Path == path {
 			return
 		}
 	}
-	w.damage = append(w.damage, d)
+	w.damage = append(w.damage, Damage{path, err})
 }
 
 // unixVFS is what ours is made of: SQLite's own VFS, the length of what it keeps of a file, and the methods of files that
@@ -257,7 +258,7 @@ func (f *checkedFile) read(tls *libc.TLS, file, buffer uintptr, page int64) int3
 }
 
 func (f *checkedFile) damaged(err error) int32 {
-	f.file.watch.found(Damage{f.file.path, err})
+	f.file.watch.Found(f.file.path, err)
 	return sqlite3.SQLITE_CORRUPT
 }
 

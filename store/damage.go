@@ -1,0 +1,62 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// Damage returns the segments in which damage was met since the tape was opened, with the page where it is known: whatever
+// was answered since may lack what they had, or worse. An answer without them can be had by opening the tape again.
+func (t *Tape) Damage() []LeftOut {
+	var met []LeftOut
+	for _, seg := range t.segs {
+		for _, d := range seg.watch.Damage() {
+			err := classify(d.Err)
+			if !errors.Is(err, ErrDamaged) {
+				err = fmt.Errorf("%w: %w", ErrDamaged, err)
+			}
+			met = append(met, LeftOut{Path: seg.info.Path, Err: err})
+		}
+	}
+	return met
+}
+
+// Explain turns an error of a query on Conn into one for people: that a segment is damaged, or that only queries are
+// allowed. Other errors are returned as they are.
+func (t *Tape) Explain(err error) error {
+	if err == nil || sqlite.ErrCode(err).ToPrimary() == sqlite.ResultInterrupt {
+		return err
+	}
+	if met := t.Damage(); len(met) > 0 {
+		return &Error{Op: "read segment", Path: met[0].Path, Err: met[0].Err, Hint: hintFor(ErrDamaged)}
+	}
+	path := filepath.Join(t.dir, t.single)
+	switch sqlite.ErrCode(err).ToPrimary() {
+	case sqlite.ResultCorrupt, sqlite.ResultNotADB, sqlite.ResultIOErr:
+		return &Error{Op: "read tape", Path: path, Err: fmt.Errorf("%w: %w", ErrDamaged, err), Hint: hintFor(ErrDamaged)}
+	case sqlite.ResultAuth:
+		return &Error{Op: "query tape", Path: path, Err: err, Hint: "only SELECT is allowed: a tape cannot be changed"}
+	}
+	return err
+}
+
+// without takes segments that are known to be damaged out of the files that are read.
+func (t *Tape) without(names []string, damaged []LeftOut) ([]string, error) {
+	t.leftOut = append(t.leftOut, damaged...)
+	names = slices.DeleteFunc(names, func(name string) bool {
+		return slices.ContainsFunc(damaged, func(l LeftOut) bool { return l.Path == name })
+	})
+	if len(names) == 0 {
+		return nil, &Error{Op: "open segment", Path: damaged[0].Path, Err: damaged[0].Err, Hint: hintFor(damaged[0].Err)}
+	}
+	return names, nil
+}
+
+// AnyDamaged reports whether a segment was left out because it is damaged.
+func AnyDamaged(left []LeftOut) bool {
+	return slices.ContainsFunc(left, func(l LeftOut) bool { return errors.Is(l.Err, ErrDamaged) || errors.Is(l.Err, ErrNotSegment) })
+}
