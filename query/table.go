@@ -12,6 +12,7 @@ import (
 const (
 	pageRows  = 500 // rows held back to measure columns before they are written
 	columnGap = 2   // blanks between two columns
+	fewRows   = 2   // so few are written whole, one column a line, before a column is left out
 	narrowest = 8   // no column of text is squeezed below this
 )
 
@@ -95,7 +96,8 @@ func (t *tableWriter) writePage() error {
 	var fits bool
 	t.fitted, fits = t.fit()
 	if !t.headed {
-		t.blocks = !fits && len(t.page) > 0
+		isFew := len(t.page) <= fewRows && len(t.fitted.shown) < len(t.columns)
+		t.blocks = (!fits || isFew) && len(t.page) > 0
 	}
 	defer func() { t.rows += int64(len(t.page)); t.page = t.page[:0]; t.headed = true }()
 	if t.blocks {

@@ -19,6 +19,9 @@ func dispensable() []string {
 	return []string{"ancestry", "cmdline", "process_id", "last_time", "start_time", "sparkline", "first_time", "bar"}
 }
 
+// lastToGo is how many of them, from the end, go only when narrow columns would not do.
+const lastToGo = 2
+
 // fewestColumns is how many columns are left at least when some are not shown.
 const fewestColumns = 3
 
@@ -51,11 +54,16 @@ func (t *tableWriter) fit() (fit, bool) {
 		shown = slices.DeleteFunc(slices.Clone(shown), func(i int) bool { return t.columns[i] == name })
 		tries = append(tries, fit{shown: shown, lost: toSecond})
 	}
-	for _, f := range tries {
+	// Rather a narrow column than none that tells when, or how much.
+	for i, f := range append(slices.Clone(tries[:len(tries)-lastToGo]), tries...) {
+		least := leastWidth
+		if i < len(tries)-lastToGo {
+			least = goodWidth
+		}
 		if t.headed && !slices.Equal(f.shown, t.fitted.shown) {
 			continue // a later page has the columns of the header
 		}
-		if t.shrink(&f, leastWidth) && len(f.shown) >= min(len(all), fewestColumns) {
+		if t.shrink(&f, least) && len(f.shown) >= min(len(all), fewestColumns) {
 			return f, true
 		}
 	}
@@ -91,6 +99,17 @@ func (t *tableWriter) shrink(f *fit, least func(column string) int) bool {
 		f.widths[widest]--
 	}
 	return true
+}
+
+// goodWidth is how narrow a column of text may become and still be read with ease.
+func goodWidth(column string) int {
+	switch column {
+	case "remote":
+		return 21 // an IPv4 address with its port
+	case "outcome":
+		return 11
+	}
+	return max(leastWidth(column), 10)
 }
 
 // leastWidth is how narrow a column of text may become and still tell something.
