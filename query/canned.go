@@ -24,6 +24,7 @@ var cannedFiles embed.FS
 //	-- param: name type = default | what the flag --name changes
 //	-- window: parameters
 //	-- narrow: what | what is resolved before the question is asked, for speed alone
+//	-- fold: scans
 //	-- column: name | what the column holds
 //	-- note: something to know about the answer; more than one may be given
 //	-- false-positives: what else looks like this
@@ -33,6 +34,8 @@ var cannedFiles embed.FS
 // condition, those of such tasks (t, and p for their process) or shapes as the tables of a
 // segment have them, or of such rows of the views endpoints or processes, for which the
 // query's own WITH may be used.
+//
+// With "fold: scans" the rows of a scan are written as one, see [Folding].
 //
 // Types are integer, text, time (nanoseconds in the SQL), flag (1 when given,
 // else 0), and words to choose from, as in process|port.
@@ -50,6 +53,7 @@ type Canned struct {
 	Notes          []string
 	FalsePositives string
 	Examples       []string
+	FoldsScans     bool   // the answer is written through a [Folding] unless --all is given
 	Narrowing      string // how it is narrowed before it is asked, "" not at all
 	Source         string // the whole file
 }
@@ -141,6 +145,8 @@ func (c *Canned) set(key, text string) error {
 		c.Params = append(c.Params, p)
 	case "window":
 		c.OwnWindow = text == "parameters"
+	case "fold":
+		c.FoldsScans = text == "scans"
 	case "narrow":
 		c.Narrowing = what
 	case "column":

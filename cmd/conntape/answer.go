@@ -149,6 +149,24 @@ func (h *host) answerWithout(q question, ask asking, without []store.LeftOut) (q
 	return result, nil
 }
 
+// answerFolded does the same with the rows of a scan folded into one, if they are to be.
+func (h *host) answerFolded(q question, fold bool, ask func(*store.Tape, query.RowWriter) (query.Result, error)) (query.Result, error) {
+	if !fold {
+		return h.answerWith(q, ask)
+	}
+	var folding *query.Folding
+	result, err := h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+		folding = query.NewFolding(out)
+		result, err := ask(tape, folding)
+		result.Rows -= folding.Folded()
+		return result, err
+	})
+	if folding != nil && folding.Folded() > 0 {
+		note(h.stderr, fmt.Sprintf("%d rows of scans are folded into others; --all shows each", folding.Folded()))
+	}
+	return result, err
+}
+
 // closing says on stderr how the answer ended and what it covers.
 func (h *host) closing(q question, coverage *query.Coverage, result query.Result) {
 	if result.Cut != "" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -103,6 +104,34 @@ func TestMeantWords(t *testing.T) {
 		want, _ := askAt(t, tape, meant)
 		if got != want || got == "" {
 			t.Errorf("%s: got\n%s\nwant, as of %s\n%s", typed, got, meant, want)
+		}
+	}
+}
+
+// tree and match fold a scan into one row, say so, and unfold it with --all.
+func TestScansAreFolded(t *testing.T) {
+	tape, list := filepath.Join(t.TempDir(), "tape"), filepath.Join(t.TempDir(), "list.txt")
+	if err := writeFixture(tape, "many"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(list, []byte("10.0.0.0/8\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"query tree 2000", "query match --indicators " + list} {
+		for _, all := range []bool{false, true} {
+			h, stdout, stderr := world("")
+			words := append(strings.Fields(line), "--quiet", "--format", "csv", "--dir", tape)
+			if all {
+				words = append(words, "--all")
+			}
+			if code := h.report(h.run(context.Background(), words)); code != exitDone && code != exitFound {
+				t.Fatalf("%s: exit %d: %s", line, code, stderr)
+			}
+			rows := strings.Count(stdout.String(), ":22")
+			isFolded := strings.Contains(stdout.String(), "10.0.0.1:22 and 1999 other addresses") && strings.Contains(stderr.String(), "1999 rows of scans are folded into others; --all shows each")
+			if isFolded == all || all && rows != 2000 || !all && rows != 1 {
+				t.Errorf("%s, all %v: %d rows, %s\n%.500s", line, all, rows, stderr, stdout)
+			}
 		}
 	}
 }

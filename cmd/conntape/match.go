@@ -44,7 +44,7 @@ Examples:
 		Flags: append(answerFlags(limitFlag("`N` most rows to write; 0 for all", 0)),
 			&cli.StringFlag{Name: "indicators", Usage: "`FILE` the list of indicators; - for stdin"},
 			&cli.BoolFlag{Name: "check", Usage: "only read the list, and report each line that is not understood"},
-			allFlag()),
+			&cli.BoolFlag{Name: "all", Usage: "show each destination of a scan, port-0 UDP probes of name resolution and AF_UNSPEC disconnects too"}),
 		Action: h.match,
 	}
 }
@@ -77,7 +77,7 @@ func (h *host) match(c *cli.Context) error {
 		Request: query.Request{Limit: c.Int64("limit"), Timeout: timeout, Clock: query.Clock{Now: h.now(), Zone: q.zone}},
 		Window:  q.window, All: c.Bool("all"),
 	}
-	result, err := h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+	result, err := h.answerFolded(q, !c.Bool("all"), func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		return query.Match(c.Context, tape, &list.Set, request, out)
 	})
 	if err == nil && result.Rows > 0 {

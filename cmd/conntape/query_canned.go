@@ -124,7 +124,7 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 	if request.Params, err = canned.Bind(given, request.Clock, q.window); err != nil {
 		return err
 	}
-	_, err = h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+	_, err = h.answerFolded(q, canned.FoldsScans && !c.Bool("all"), func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		mine := query.Sources(tape)
 		sources := mine
 		if canned.Plans() {

@@ -1,6 +1,7 @@
 -- purpose: A process with its ancestors and descendants, and all that they connected to.
 -- arg: process integer | a pid, or a process_id where the pid was used more than once
--- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- param: all flag | show each destination of a scan, port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
+-- fold: scans
 -- column: relation | ancestor, itself or descendant
 -- column: process | name and pid, indented below its parent
 -- column: start_time | when it was forked
@@ -12,6 +13,7 @@
 -- column: first_time | when the first of them was issued
 -- column: process_id | its row in processes
 -- note: Only processes that connected, and their ancestors, are on a tape: a child that never connected is not.
+-- note: Ten or more destinations that differ in address or port alone are folded into one row, unless --all is given; the SQL has each.
 -- note: The window narrows what they connected to, and not the processes.
 -- false-positives: A pid is used again after a while, and one process may run several programs: each is shown, one after another.
 -- example: conntape query tree 901
