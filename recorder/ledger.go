@@ -2,7 +2,7 @@ package recorder
 
 import (
 	"fmt"
-	"sync/atomic"
+	"sync"
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
@@ -37,13 +37,24 @@ type ledger struct {
 	unread    uint64            // records that were left in the ring at the end
 	refused   map[string]uint64 // attempts that were refused, by cause
 
-	// The writer's part: a batch that could not be written anywhere.
-	dropped     atomic.Uint64 // attempts
-	droppedRows atomic.Uint64
+	dropping sync.Mutex
+	dropped  drops // the writer's part: batches that could not be written anywhere. Guarded by dropping
+	gone     drops // the same when the ledger was last observed, so that gaps and counters never differ
 
 	seenAt   uint64            // when the kernel's counters were last read, ns CLOCK_BOOTTIME
 	observed map[string]uint64 // losses by cause as they were then
 	gaps     gaps
+}
+
+// drops are attempts, and the rows that they had.
+type drops struct{ attempts, rows uint64 }
+
+// drop counts a batch that could not be written. It is for the writer.
+func (l *ledger) drop(attempts, rows uint64) {
+	l.dropping.Lock()
+	defer l.dropping.Unlock()
+	l.dropped.attempts += attempts
+	l.dropped.rows += rows
 }
 
 func newLedger(now, quiet uint64) *ledger {
@@ -69,7 +80,7 @@ func (l *ledger) lost() map[string]uint64 {
 		causeRing:   ring,
 		causeMissed: l.kernel.Missed,
 		causeMemory: l.refused[causeMemory],
-		causeStore:  l.refused[causeStore] + l.dropped.Load(),
+		causeStore:  l.refused[causeStore] + l.gone.attempts,
 		causeUnread: l.unread,
 	}
 }
@@ -78,6 +89,9 @@ func (l *ledger) lost() map[string]uint64 {
 func (l *ledger) observe(now uint64, k bpf.Counters) {
 	described := k.ProcessLost - min(l.kernel.ProcessLost, k.ProcessLost)
 	l.kernel = k
+	l.dropping.Lock()
+	l.gone = l.dropped
+	l.dropping.Unlock()
 	for cause, n := range l.lost() {
 		before := l.observed[cause]
 		if n < before { // a record was lost, but its attempt has a row
@@ -96,10 +110,11 @@ func (l *ledger) counters() store.Counters {
 	c := store.Counters{
 		"received":         l.received,
 		"folded":           l.folded,
-		"coalesced":        l.coalesced - min(l.coalesced, l.dropped.Load()-l.droppedRows.Load()),
-		"stored":           l.rows - min(l.rows, l.droppedRows.Load()),
+		"coalesced":        l.coalesced - min(l.coalesced, l.gone.attempts-l.gone.rows),
+		"stored":           l.rows - min(l.rows, l.gone.rows),
 		"updated":          l.updated,
 		"in_flight_stored": l.inFlight,
+		"recovered":        l.recovered,
 		"in_flight_full":   l.kernel.InFlightFull,
 		"argv_cut":         l.argvCut,
 		"missed_return":    l.kernel.MissedReturn,

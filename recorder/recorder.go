@@ -281,6 +281,7 @@ func (r *recorder) closeTape(stopped uint64, reason string) error {
 	left := r.writer.takeCarried()
 	left.Gaps = append(left.Gaps, r.ledger.gaps.take()...)
 	if len(left.Gaps)+len(left.Anchors) > 0 {
+		left.Counters = r.ledger.counters() // what a gap lost is counted in the segment that has the gap
 		if err := r.sink.Append(left); err != nil {
 			errs = append(errs, fmt.Errorf("write last gaps: %w", err))
 		}

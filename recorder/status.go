@@ -18,7 +18,7 @@ type progress struct {
 // publish tells the status goroutine how things stand.
 func (r *recorder) publish() {
 	l := r.ledger
-	lost := l.dropped.Load()
+	lost := uint64(0)
 	for _, n := range l.observed {
 		lost += n
 	}

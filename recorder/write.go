@@ -59,8 +59,7 @@ func (w *writer) write(b *batch) error {
 // drop counts a batch as lost. What it had to tell beside attempts the next one will tell.
 func (w *writer) drop(b *batch, err error) {
 	w.log.Error("batch lost", "connects", b.events, "error", err)
-	w.ledger.droppedRows.Add(b.rows)
-	w.ledger.dropped.Add(b.events)
+	w.ledger.drop(b.events, b.rows)
 	w.mu.Lock()
 	w.carried.Gaps = append(w.carried.Gaps, b.Gaps...)
 	w.carried.Anchors = append(w.carried.Anchors, b.Anchors...)

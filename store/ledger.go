@@ -145,6 +145,7 @@ func (s *segment) beginRun(pid int, o *WriterOptions, counted Counters) error {
 		}
 		s.counted[name] = counted[name]
 	}
+	s.missedUpdates = counted[missedUpdatesCounter]
 	return nil
 }
 

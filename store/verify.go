@@ -295,6 +295,7 @@ func (v *tapeVerifier) between(a, b *segmentVerifier) {
 	if a.broken || b.broken || b.seg.previous != a.number {
 		return
 	}
+	v.continued(a, b)
 	last, first := &a.seg.boots[len(a.seg.boots)-1], &b.seg.boots[0]
 	if last.bootID != first.bootID {
 		return

@@ -214,7 +214,7 @@ func (s *segmentVerifier) look(conn *sqlite.Conn) error {
 	if seal := s.tape.book.segments[s.seg.previous].sealLeaf(); seal != nil && before != nil && !bytes.Equal(before, seal.SHA256[:]) {
 		s.fail(s.rightUntil(), "the hash that it has of %s is not the one that the log has", segmentName(s.seg.previous))
 	}
-	checks := []func(*sqlite.Conn) error{s.checkPages, s.checkRows, s.checkSealed, s.checkCounters, s.checkLedger, s.checkGaps, s.checkBoots, s.checkClock}
+	checks := []func(*sqlite.Conn) error{s.checkPages, s.checkRows, s.checkSealed, s.checkCounters, s.checkLosses, s.checkLedger, s.checkGaps, s.checkBoots, s.checkClock}
 	if s.book.salvaged() {
 		s.failSalvaged()
 		checks = checks[:3] // what was lost is in none of the others

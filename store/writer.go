@@ -198,7 +198,7 @@ func (w *Writer) append(batch *Batch, state string) error {
 	if w.seg == nil {
 		return w.moveOn(batch, state, errors.New("no segment could be written before"))
 	}
-	w.prepare(batch)
+	w.prepare(batch, state)
 	err := w.seg.write(batch, state, w.tellRemoved)
 	for isFull(err) && w.diskIsFull(err) && w.expireForRoom() {
 		err = w.seg.write(batch, state, w.tellRemoved)
@@ -228,12 +228,15 @@ func (w *Writer) written(batch *Batch) {
 	w.tellBatch(batch)
 }
 
-// prepare does what is due before a batch is written.
-func (w *Writer) prepare(batch *Batch) {
+// prepare does what is due before a batch is written. The last one goes to the segment
+// that there is: a segment that is begun to hold nothing but its end helps nobody.
+func (w *Writer) prepare(batch *Batch, state string) {
 	for _, a := range batch.Anchors {
 		w.synchronized = a.Sync == syncedClock
 	}
-	w.rotateIfDue(batch)
+	if state == stateActive {
+		w.rotateIfDue(batch)
+	}
 	w.makeRoom(batch)
 	w.mu.Lock()
 	defer w.mu.Unlock()

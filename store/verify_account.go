@@ -1,0 +1,53 @@
+package store
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// checkLosses compares what the gaps of a segment tell of lost connections with what
+// was counted as lost while it was active: each loss is in one gap of one segment.
+func (s *segmentVerifier) checkLosses(conn *sqlite.Conn) error {
+	var told int64
+	err := execOn(conn, func(q *sqlite.Stmt) error { told = q.ColumnInt64(0); return nil }, `SELECT coalesce(sum(lost), 0) FROM gap`)
+	if err != nil || s.book != nil && s.book.aside {
+		return err
+	}
+	var lost, recovered int64
+	counted := false
+	for _, r := range s.seg.runs {
+		counted = counted || len(r.counters) > 0
+		lost += r.counters["lost"].since()
+		recovered += r.counters["recovered"].value
+	}
+	switch {
+	case !counted: // killed before the first batch
+	case told > lost+recovered:
+		s.fail(s.rightUntil(), "its gaps tell of %d lost connections, and %d were counted: a loss is told more than once", told, lost)
+	case told < lost:
+		s.fail(s.rightUntil(), "%d connections were counted as lost, and its gaps tell of %d", lost, told)
+	}
+	return nil
+}
+
+// continued makes sure that a run which goes on from one segment to the next has one
+// account: it begins in b with what it was at the end of a.
+func (v *tapeVerifier) continued(a, b *segmentVerifier) {
+	if len(a.seg.runs) == 0 || len(b.seg.runs) == 0 || a.book != nil && a.book.aside || a.book.salvaged() || b.book.salvaged() {
+		return
+	}
+	last, first := &a.seg.runs[len(a.seg.runs)-1], &b.seg.runs[0]
+	if !last.same(first) {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(last.counters)) {
+		if is, was := first.counters[name].first, last.counters[name].value; is != was {
+			v.out.Problems = append(v.out.Problems, Problem{Segment: b.number, File: segmentName(b.number), Since: b.rightUntil(),
+				What: fmt.Sprintf("the recorder's counter %s was %d at the end of %s, and begins here with %d", Escape([]byte(name)), was, segmentName(a.number), is)})
+			return
+		}
+	}
+}
