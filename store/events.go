@@ -90,6 +90,7 @@ type SegmentExpired struct {
 	SHA256   [32]byte // zero when it had not been sealed
 	From, To int64    // wall clock that it covers, ns since the Unix epoch; 0 unknown
 	Why      string   // one of the Expired constants
+	Limit    int64    // bytes that the tape may take now, which it was about to pass; 0 any number
 }
 
 // Why retention removed a segment.

@@ -45,7 +45,7 @@ func (k *LogKeeper) take(e Event) (now bool) {
 	case SegmentExpired:
 		k.begin()
 		k.expired = true
-		k.put(tapelog.Leaf{Kind: tapelog.KindExpiry, Segment: e.Segment, SHA256: e.SHA256, Size: e.Bytes, From: e.From, To: e.To, Cause: e.Why})
+		k.put(tapelog.Leaf{Kind: tapelog.KindExpiry, Segment: e.Segment, SHA256: e.SHA256, Size: e.Bytes, From: e.From, To: e.To, Cause: e.Why, MaxSize: e.Limit})
 		return true
 	case SegmentHeld:
 		k.begin()

@@ -134,7 +134,7 @@ func (w *Writer) expireOldest(why string) bool {
 	if s == nil {
 		return false
 	}
-	e := SegmentExpired{Segment: s.number, File: segmentName(s.number), SHA256: s.sha, Bytes: s.bytes, From: s.from, To: s.to, Why: why}
+	e := SegmentExpired{Segment: s.number, File: segmentName(s.number), SHA256: s.sha, Bytes: s.bytes, From: s.from, To: s.to, Why: why, Limit: w.o.Limits.MaxBytes}
 	w.tell(e)
 	gone, err := w.takeAway(s)
 	w.mu.Lock()
@@ -219,6 +219,11 @@ func (w *Writer) expireActive() bool {
 	return w.expireForRoom()
 }
 
+// removedDetail is the detail of the gap that tells of a segment which was removed.
+func removedDetail(number int) string {
+	return segmentName(number) + " was removed before its time: the disk was full"
+}
+
 // tellRemoved writes into s, as gaps, what was removed before its time because
 // the disk was full.
 func (w *Writer) tellRemoved(s *segment) error {
@@ -227,7 +232,7 @@ func (w *Writer) tellRemoved(s *segment) error {
 		if r.from != 0 && r.to != 0 {
 			from, to = r.from-s.wallStep, r.to-s.wallStep
 		}
-		err := s.putGapAt(from, to, CauseFull, 0, segmentName(r.number)+" was removed before its time: the disk was full")
+		err := s.putGapAt(from, to, CauseFull, 0, removedDetail(r.number))
 		if err != nil {
 			return err
 		}

@@ -181,12 +181,58 @@ func copyFile(from *os.File, to string) error {
 		return fmt.Errorf("copy segment: %w", err)
 	}
 	if unix.IoctlFileClone(int(out.Fd()), int(from.Fd())) != nil {
-		if _, err := io.Copy(out, from); err != nil { // copy_file_range
+		if err := copyData(out, from); err != nil {
 			out.Close()
 			return fmt.Errorf("copy segment: %w", err)
 		}
 	}
 	return out.Close()
+}
+
+// copyData copies what is in a file, and leaves its holes out.
+func copyData(out, from *os.File) error {
+	info, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	size := info.Size() // what is appended meanwhile does not count
+	for at := int64(0); at < size; {
+		start, err := unix.Seek(int(from.Fd()), at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			break // a hole up to the end
+		}
+		end := size
+		if err == nil {
+			end, err = unix.Seek(int(from.Fd()), start, unix.SEEK_HOLE)
+		} else {
+			start = at // a file system that does not know its holes
+		}
+		if err != nil {
+			end = size
+		}
+		if end = min(end, size); start >= end {
+			break
+		}
+		if err := copyRange(out, from, start, end); err != nil {
+			return err
+		}
+		at = end
+	}
+	return out.Truncate(size)
+}
+
+// copyRange copies part of a file to the same place of another.
+func copyRange(out, from *os.File, start, end int64) error {
+	for _, f := range []*os.File{out, from} {
+		if _, err := f.Seek(start, io.SeekStart); err != nil {
+			return err
+		}
+	}
+	n, err := io.CopyN(out, from, end-start) // copy_file_range
+	if errors.Is(err, io.EOF) && n < end-start {
+		return nil // it shrank, which copyOnce sees
+	}
+	return err
 }
 
 // settle puts the WAL of a copy into its database and removes it, so that it can

@@ -132,7 +132,7 @@ func (v *tapeVerifier) run(ctx context.Context) error {
 		}
 	}
 	// The log first: what a segment has is then at least what the log says.
-	if err := v.readLog(); err != nil {
+	if err := v.readLog(ctx); err != nil {
 		return err
 	}
 	names, err := readSegmentNames(v.dir)
@@ -156,8 +156,8 @@ func (v *tapeVerifier) run(ctx context.Context) error {
 }
 
 // readLog checks the log and keeps what it says of each segment.
-func (v *tapeVerifier) readLog() error {
-	r, err := tapelog.Verify(filepath.Join(v.dir, logDir), tapelog.VerifyOptions{Key: v.o.Key, Head: v.o.Head, Leaf: v.book.take})
+func (v *tapeVerifier) readLog(ctx context.Context) error {
+	r, err := tapelog.Verify(filepath.Join(v.dir, logDir), tapelog.VerifyOptions{Key: v.o.Key, Head: v.o.Head, Leaf: until(ctx, v.book.take)})
 	if errors.Is(err, tapelog.ErrNoLog) {
 		v.problem(Problem{What: "there is no log: nothing of this tape can be proven"})
 		return nil
@@ -194,6 +194,16 @@ func (v *tapeVerifier) readLog() error {
 	}
 	v.silence(r)
 	return nil
+}
+
+// until is take until ctx is done: a log may be long.
+func until(ctx context.Context, take func(tapelog.Leaf) error) func(tapelog.Leaf) error {
+	return func(l tapelog.Leaf) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return take(l)
+	}
 }
 
 // silence looks whether a recorder that runs still writes to the log.
@@ -271,7 +281,8 @@ func (v *tapeVerifier) segments(ctx context.Context, names segmentNames) error {
 			v.between(results[i-1], s)
 		}
 	}
-	return v.missing(results, names.others)
+	v.missingGaps(results)
+	return v.missing(ctx, results, names.others)
 }
 
 // segment returns what looks at segment n.

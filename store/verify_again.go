@@ -56,7 +56,7 @@ func (v *tapeVerifier) lookAgain(ctx context.Context, results []*segmentVerifier
 		if v.log == nil || ctx.Err() != nil || !slices.ContainsFunc(results, func(s *segmentVerifier) bool { return len(s.problems) > 0 }) {
 			break
 		}
-		book, changed, err := v.readAgain()
+		book, changed, err := v.readAgain(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -88,13 +88,13 @@ func (v *tapeVerifier) lookAgain(ctx context.Context, results []*segmentVerifier
 // readAgain reads what the log says now. It must be the log of the look before, gone
 // on: that one's head and first key decide, and what is wrong with it is a problem
 // as it was in the first look. changed reports whether it says more, all of it right.
-func (v *tapeVerifier) readAgain() (book *logBook, changed bool, err error) {
+func (v *tapeVerifier) readAgain(ctx context.Context) (book *logBook, changed bool, err error) {
 	book = newLogBook()
 	key := v.o.Key
 	if key == "" {
 		key = v.log.First
 	}
-	r, err := tapelog.Verify(filepath.Join(v.dir, logDir), tapelog.VerifyOptions{Key: key, Head: v.log.Head, Leaf: book.take})
+	r, err := tapelog.Verify(filepath.Join(v.dir, logDir), tapelog.VerifyOptions{Key: key, Head: v.log.Head, Leaf: until(ctx, book.take)})
 	if errors.Is(err, tapelog.ErrNoLog) {
 		v.problem(Problem{File: logDir, What: "the log was removed while the tape was verified"})
 		return v.book, false, nil
@@ -144,7 +144,7 @@ func (v *tapeVerifier) late(ctx context.Context, results []*segmentVerifier, nam
 // missing reports segments that the log knows and the directory does not have, and
 // names of segments that belong to something else. The leaf of an expiry is written
 // before the file goes: a log that is read afterwards has it.
-func (v *tapeVerifier) missing(results []*segmentVerifier, others []otherFile) error {
+func (v *tapeVerifier) missing(ctx context.Context, results []*segmentVerifier, others []otherFile) error {
 	newest := 0
 	for _, s := range results {
 		newest = max(newest, s.number)
@@ -166,7 +166,7 @@ func (v *tapeVerifier) missing(results []*segmentVerifier, others []otherFile) e
 	book := v.book
 	if expiring && v.log != nil {
 		var err error
-		if book, _, err = v.readAgain(); err != nil {
+		if book, _, err = v.readAgain(ctx); err != nil {
 			return err
 		}
 	}

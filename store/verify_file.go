@@ -16,6 +16,11 @@ import (
 // looked at even if the hash of the whole is: whoever seals may be who lies, and queries go by the sums.
 func (s *segmentVerifier) checkFile(ctx context.Context) {
 	seal, f, err := s.book.sealLeaf(), (*sealedFile)(nil), error(nil)
+	if info, err := os.Lstat(s.path); err == nil && info.Size() > seal.Size { // however large: it is not read
+		s.altered = true
+		s.fail(s.rightUntil(), "it has %d bytes and had %d when it was sealed: it was altered since", info.Size(), seal.Size)
+		return
+	}
 	if f, err = s.readSealed(ctx); err != nil {
 		if s.altered = true; ctx.Err() == nil {
 			s.fail(s.rightUntil(), "it cannot be read: %v", bare(err))

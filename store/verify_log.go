@@ -1,7 +1,6 @@
 package store
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +25,8 @@ type logBook struct {
 	bootID    string    // of the last start
 	stopped   bool      // no recorder was started after the last stop
 
+	forced    []forcedExpiry         // because the disk was full
+	limit     int64                  // of the last expiry of this run, 0 none
 	holds     map[string]*loggedHold // by id
 	holdOrder []string
 
@@ -85,7 +86,7 @@ func (b *logBook) take(l tapelog.Leaf) error {
 	case tapelog.KindStart:
 		b.endBefore = before
 		b.starts = append(b.starts, l)
-		b.bootID, b.stopped = l.BootID, false
+		b.bootID, b.stopped, b.limit = l.BootID, false, 0
 	case tapelog.KindPrune: // it says again what the starts said that it removed
 		b.starts = append(b.starts, l)
 	}
@@ -120,6 +121,7 @@ func (b *logBook) take(l tapelog.Leaf) error {
 			b.turns = append(b.turns, segmentTurn{l.Seq, l.Segment})
 		}
 		s.reach(l)
+		b.confirm(l)
 		s.last = &l
 		s.clocks = append(s.clocks, clockPoint{l.Seq, b.bootID, l.Boot, l.Real})
 	case tapelog.KindGap:
@@ -167,48 +169,6 @@ func (b *logBook) seal(s *loggedSegment, l tapelog.Leaf) {
 	}
 	if len(s.seals) == 0 {
 		s.seals = append(s.seals, l)
-	}
-}
-
-// expire notes a removal, and asks whether retention would have made it.
-func (b *logBook) expire(s *loggedSegment, l tapelog.Leaf) {
-	if s.expired { // told again
-		return
-	}
-	s.expired = true
-	e := Expiry{Segment: l.Segment, At: wallTime(l.Real), Why: l.Cause, Bytes: l.Size, From: wallTime(l.From), To: wallTime(l.To)}
-	if l.SHA256 != (tapelog.Hash{}) {
-		e.SHA256 = hex.EncodeToString(l.SHA256[:])
-	}
-	b.expired = append(b.expired, e)
-	for n, other := range b.segments {
-		if n < l.Segment && !other.expired {
-			b.problem(l, fmt.Sprintf("the log claims that retention removed it while the older %s was still there: retention removes the oldest first", segmentName(n)))
-			break
-		}
-	}
-	if len(s.seals) > 0 && l.SHA256 != (tapelog.Hash{}) && l.SHA256 != s.seals[0].SHA256 {
-		b.problem(l, "what was removed is not what was sealed: the hashes differ")
-	}
-	var start tapelog.Leaf
-	if len(b.starts) > 0 {
-		start = b.starts[len(b.starts)-1]
-	}
-	const slack = int64(time.Minute)
-	switch l.Cause {
-	case ExpiredAge:
-		if start.MaxAge > 0 && l.To > 0 && l.Real-l.To < start.MaxAge-slack {
-			b.problem(l, fmt.Sprintf("the log claims that retention removed it for its age of %v, and the limit was %v",
-				time.Duration(l.Real-l.To).Round(time.Second), time.Duration(start.MaxAge)))
-		}
-	case ExpiredSize:
-		if start.Seq == 0 && start.Kind == "" || start.MaxSize > 0 {
-			break
-		}
-		b.problem(l, "the log claims that retention removed it for the size of the tape, and there was no limit")
-	case ExpiredFree, ExpiredFull:
-	default:
-		b.problem(l, fmt.Sprintf("the log claims that it was removed for %q, which is none of retention's reasons", Escape([]byte(l.Cause))))
 	}
 }
 

@@ -181,8 +181,11 @@ func (s *segmentVerifier) checkGaps(conn *sqlite.Conn) error {
 		found[gapKey{q.ColumnInt64(0), q.ColumnText(2)}] = gap{to, q.ColumnInt64(3)}
 		s.gapAfter = s.gapAfter || q.ColumnIsNull(1) || to >= s.heartbeat
 		s.gapBefore = s.gapBefore || q.ColumnIsNull(0) || q.ColumnInt64(0) <= s.seg.created
+		if q.ColumnText(2) == CauseFull {
+			s.removed = append(s.removed, q.ColumnText(4))
+		}
 		return nil
-	}, `SELECT from_ns, to_ns, cause, lost FROM gap`)
+	}, `SELECT from_ns, to_ns, cause, lost, detail FROM gap`)
 	if err != nil || s.book == nil || s.book.aside {
 		return err
 	}

@@ -28,11 +28,12 @@ type segmentVerifier struct {
 	chained   int64
 	sum       [32]byte
 	hashed    bool
-	altered   bool // some of its pages are not as they were sealed, which was said
-	broken    bool // it could not be read
-	unborn    bool // there was never anything in it
-	gapAfter  bool // a gap reaches its end
-	gapBefore bool // a gap reaches its beginning
+	altered   bool     // some of its pages are not as they were sealed, which was said
+	broken    bool     // it could not be read
+	unborn    bool     // there was never anything in it
+	gapAfter  bool     // a gap reaches its end
+	gapBefore bool     // a gap reaches its beginning
+	removed   []string // details of its gaps that tell of removed segments
 
 	stop     <-chan struct{} // closed when nobody waits for the answer
 	problems []Problem

@@ -106,6 +106,7 @@ func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	if err != nil {
 		return nil, err
 	}
+	w.recallRemoved()
 	if err := w.openSegment(); err != nil {
 		w.lock.release()
 		return nil, err

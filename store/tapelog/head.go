@@ -2,9 +2,11 @@ package tapelog
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -48,7 +50,7 @@ func headOf(f file) ([]byte, Leaf, error) {
 	var last Leaf
 	for {
 		e, err := p.next()
-		if errors.Is(err, io.EOF) || errors.Is(err, errLine) || err == nil && e.leaf.Seq != t.size {
+		if errors.Is(err, io.EOF) || errors.Is(err, errLine) || errors.Is(err, errJunk) || err == nil && e.leaf.Seq != t.size {
 			break // the end, or what may become a line
 		}
 		if err != nil {
@@ -70,6 +72,41 @@ func headOf(f file) ([]byte, Leaf, error) {
 		return nil, Leaf{}, errPart
 	}
 	return text, last, nil
+}
+
+// Tail returns the leaves in the last so many bytes of the last part of a log, in
+// order; none when there is no log. It verifies nothing.
+func Tail(dir string, size int64) ([]Leaf, error) { return lastLeaves(directory{path: dir}, size) }
+
+func lastLeaves(fsys files, most int64) ([]Leaf, error) {
+	names, err := fsys.list()
+	numbers := partNumbers(names)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(numbers) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list log: %w", err)
+	}
+	f, err := fsys.read(partName(numbers[len(numbers)-1]))
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	defer f.Close()
+	size, err := f.size()
+	if err != nil {
+		return nil, fmt.Errorf("read log: %w", err)
+	}
+	text := make([]byte, min(size, most))
+	if _, err := f.ReadAt(text, size-int64(len(text))); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read log: %w", err)
+	}
+	var leaves []Leaf
+	for line := range bytes.Lines(text) {
+		if e, err := parseEntry(bytes.TrimSuffix(line, []byte{'\n'})); err == nil { // the first may be cut short
+			leaves = append(leaves, e.leaf)
+		}
+	}
+	return leaves, nil
 }
 
 // HeadLine returns a signed checkpoint as one line, for a log that takes lines.

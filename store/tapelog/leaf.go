@@ -52,7 +52,7 @@ type Leaf struct {
 
 	Tape, Host, Machine, BootID, Version, Backend string // start: who records
 
-	MaxSize int64 // start: the most that the tape may take, bytes
+	MaxSize int64 // start, expiry: the most that the tape may take, bytes
 	MaxAge  int64 // start: how long a segment is kept, ns
 
 	Segment  int   // the segment it is about

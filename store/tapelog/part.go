@@ -169,10 +169,25 @@ type partReader struct {
 	header *partHeader
 	in     *bufio.Reader
 	at     int64 // offset of the next line
+	leaves int   // read so far
+	errors int   // damaged lines so far
+	junk   bool  // what comes next cannot be a log, and is not read
 }
 
-// errLine is what next returns for a line that is no leaf, finished or not.
-var errLine = errors.New("damaged line")
+// errLine is what next returns for a line that is no leaf, finished or not. errJunk
+// is what it returns, once, for what no recorder and no crash leaves behind: a line
+// that is longer than lines can be, more leaves or damaged lines than a part can
+// have. After it comes io.EOF, whatever there is: somebody may have made the file as large as he likes.
+var (
+	errLine = errors.New("damaged line")
+	errJunk = errors.New("no log from here on")
+)
+
+// Bounds of a part: leaves, and lines that are none.
+const (
+	mostLeaves = 2 * partLeaves
+	mostErrors = 1000
+)
 
 // readPart reads the header of a part; the error is errPart when it has none.
 func readPart(r io.Reader) (*partReader, error) {
@@ -195,18 +210,15 @@ func readPart(r io.Reader) (*partReader, error) {
 // next returns the next line. At the end of the file the error is io.EOF; a line
 // that is no leaf is skipped, and the error is errLine.
 func (p *partReader) next() (entry, error) {
+	if p.junk {
+		return entry{}, io.EOF
+	}
 	line, err := p.in.ReadSlice('\n')
 	p.at += int64(len(line))
 	switch {
-	case errors.Is(err, bufio.ErrBufferFull):
-		for errors.Is(err, bufio.ErrBufferFull) {
-			line, err = p.in.ReadSlice('\n')
-			p.at += int64(len(line))
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
-			return entry{}, fmt.Errorf("read log: %w", err)
-		}
-		return entry{}, errLine
+	case errors.Is(err, bufio.ErrBufferFull), err == nil && (p.leaves == mostLeaves || p.errors == mostErrors):
+		p.junk = true
+		return entry{}, errJunk
 	case errors.Is(err, io.EOF) && len(line) == 0:
 		return entry{}, io.EOF
 	case errors.Is(err, io.EOF):
@@ -216,9 +228,11 @@ func (p *partReader) next() (entry, error) {
 	}
 	e, err := parseEntry(line[:len(line)-1])
 	if err != nil {
+		p.errors++
 		return entry{}, errLine
 	}
 	e.end = p.at
+	p.leaves++
 	return e, nil
 }
 
@@ -240,6 +254,9 @@ func (p *partReader) readTail() (tail, error) {
 			return t, nil
 		case errors.Is(err, errLine):
 			bad = true
+			continue
+		case errors.Is(err, errJunk):
+			t.damaged = true
 			continue
 		case err != nil:
 			return tail{}, err

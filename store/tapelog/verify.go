@@ -251,7 +251,7 @@ func (v *verifier) part(n int, last bool) error {
 			end = next.tree.size
 		}
 	}
-	damaged := false // a line that was not understood, reported when another follows
+	damaged := 0 // lines that were not understood, reported when a leaf follows
 	before := v.result.Bytes
 	for {
 		e, err := p.next()
@@ -260,7 +260,11 @@ func (v *verifier) part(n int, last bool) error {
 		}
 		v.result.Bytes = before + p.at
 		if errors.Is(err, errLine) {
-			damaged = true
+			damaged++
+			continue
+		}
+		if errors.Is(err, errJunk) {
+			v.lose(name, "from here on the file is no log: its lines are longer, or more, than a recorder writes")
 			continue
 		}
 		if err != nil {
@@ -272,18 +276,18 @@ func (v *verifier) part(n int, last bool) error {
 			}
 			continue // written again in the next part, since here it failed
 		}
-		if damaged {
+		if damaged > 0 {
 			v.lose(name, "a line of the log is damaged, and what follows cannot be proven")
-			damaged = false
+			damaged = 0
 		}
 		if err := v.leaf(name, &e, begins); err != nil {
 			return err
 		}
 		begins = false
 	}
-	if damaged {
+	if damaged > 0 {
 		switch {
-		case last:
+		case last && damaged == 1:
 			v.result.Torn = true
 		case end >= 0 && v.tree.size == end: // a write that failed, and was done again in the next part
 		default:

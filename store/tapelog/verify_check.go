@@ -65,6 +65,9 @@ func (v *verifier) flushJobs() {
 	v.work.Go(func() {
 		defer func() { <-v.limit }()
 		for _, j := range jobs {
+			if v.moot(j) {
+				return
+			}
 			if ed25519.Verify(j.key[:], []byte(j.text), j.signature) {
 				continue
 			}
@@ -74,6 +77,13 @@ func (v *verifier) flushJobs() {
 			return // those after it hang on it
 		}
 	})
+}
+
+// moot reports whether a leaf hangs on one of its part whose signature is wrong.
+func (v *verifier) moot(j job) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.ContainsFunc(v.bad, func(b badSignature) bool { return b.part == j.part && b.seq < j.seq })
 }
 
 // finish waits for the signatures and says what is known of the whole.

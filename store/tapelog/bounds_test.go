@@ -1,0 +1,95 @@
+package tapelog
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// within runs do, and fails when it takes longer or more memory than it may.
+func within(t *testing.T, most time.Duration, mostBytes uint64, do func()) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	start := time.Now()
+	do()
+	took := time.Since(start)
+	runtime.ReadMemStats(&after)
+	if took > most || after.TotalAlloc-before.TotalAlloc > mostBytes {
+		t.Errorf("%v and %d MB of memory", took, (after.TotalAlloc-before.TotalAlloc)>>20)
+	}
+	t.Logf("%v, %d MB of memory", took, (after.TotalAlloc-before.TotalAlloc)>>20)
+}
+
+// Who may write to the log may make it as large as he likes. It is told, at once,
+// and recording goes on in a part of its own.
+func TestNULsBehindTheLog(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	k := writeLog(t, dir, 20, 100)
+	if err := os.Truncate(filepath.Join(dir, partName(1)), 8<<30); err != nil {
+		t.Skip(err) // a file system without holes, or with smaller files
+	}
+	within(t, 2*time.Second, 32<<20, func() {
+		r := mustVerify(t, dir, VerifyOptions{Key: k.key})
+		if !strings.Contains(found(r), "from here on the file is no log") || r.Proven != 20 {
+			t.Errorf("%+v", r)
+		}
+		if _, leaf, err := Head(dir); err != nil || leaf.Seq != 19 {
+			t.Errorf("head: leaf %d, %v", leaf.Seq, err)
+		}
+		l, err := Open(dir, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Append(Leaf{Kind: KindCheckpoint, Boot: 21 * tick, Real: epoch}); err != nil {
+			t.Error(err)
+		}
+		l.Close()
+	})
+	r := mustVerify(t, dir, VerifyOptions{Key: k.key})
+	if r.Leaves != 21 || len(r.Findings) != 1 {
+		t.Errorf("gone on: %d leaves, %+v", r.Leaves, r.Findings)
+	}
+}
+
+func TestJunkBehindTheLog(t *testing.T) {
+	for name, n := range map[string]int{"unsigned leaves": 1_500_000, "lines": 3_000_000} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "log")
+			k := writeLog(t, dir, 20, 100)
+			f, err := os.OpenFile(filepath.Join(dir, partName(1)), os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := bufio.NewWriter(f)
+			leaf := Leaf{Kind: KindCheckpoint, Boot: 21 * tick, Real: epoch}
+			signature := make([]byte, 64)
+			for i := range n {
+				if name == "lines" {
+					fmt.Fprintln(out, i)
+					continue
+				}
+				leaf.Seq = int64(20 + i)
+				out.Write(formatEntry(leaf.String(), signature))
+			}
+			if err := out.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			within(t, 20*time.Second, 2<<30, func() {
+				r := mustVerify(t, dir, VerifyOptions{Key: k.key})
+				if r.Proven != 20 || len(r.Findings) == 0 {
+					t.Errorf("%+v", r)
+				}
+				if r.Leaves > mostLeaves {
+					t.Errorf("%d leaves were read", r.Leaves)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,169 @@
+package store
+
+import (
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/conntape/conntape/store/tapelog"
+)
+
+// forcedExpiry is a segment that was removed because the disk was full. The next
+// batch that is committed brings a gap that says so.
+type forcedExpiry struct {
+	leaf      tapelog.Leaf
+	batches   int64 // of the active segment then
+	active    int   // that segment
+	confirmed bool  // a batch was committed afterwards
+}
+
+// expire notes a removal, and asks whether retention would have made it.
+func (b *logBook) expire(s *loggedSegment, l tapelog.Leaf) {
+	if s.expired { // told again
+		return
+	}
+	e := Expiry{Segment: l.Segment, At: wallTime(l.Real), Why: l.Cause, Bytes: l.Size, From: wallTime(l.From), To: wallTime(l.To)}
+	if l.SHA256 != (tapelog.Hash{}) {
+		e.SHA256 = hex.EncodeToString(l.SHA256[:])
+	}
+	b.expired = append(b.expired, e)
+	for n, other := range b.segments {
+		if n < l.Segment && !other.expired {
+			b.problem(l, fmt.Sprintf("the log claims that retention removed it while the older %s was still there: retention removes the oldest first", segmentName(n)))
+			break
+		}
+	}
+	if len(s.seals) > 0 && l.SHA256 != (tapelog.Hash{}) && l.SHA256 != s.seals[0].SHA256 {
+		b.problem(l, "what was removed is not what was sealed: the hashes differ")
+	}
+	if what := b.unasked(l); what != "" {
+		b.problem(l, "the log claims that retention removed it "+what)
+	}
+	s.expired = true
+	if l.Cause == ExpiredFull || l.Cause == ExpiredFree {
+		f := forcedExpiry{leaf: l}
+		if n := len(b.turns); n > 0 {
+			f.active = b.turns[n-1].segment
+			if points := b.segments[f.active].points; len(points) > 0 {
+				f.batches = points[len(points)-1].batches
+			}
+		}
+		b.forced = append(b.forced, f)
+	}
+}
+
+// expirySlack is how far the clocks of retention and of the log may be apart.
+const expirySlack = int64(time.Minute)
+
+// unasked says why nothing asked retention for the removal that a leaf tells of, ""
+// when something did.
+func (b *logBook) unasked(l tapelog.Leaf) string {
+	var start tapelog.Leaf
+	if len(b.starts) > 0 {
+		start = b.starts[len(b.starts)-1]
+	}
+	switch l.Cause {
+	case ExpiredAge:
+		if start.MaxAge > 0 && l.To > 0 && l.Real-l.To < start.MaxAge-expirySlack {
+			return fmt.Sprintf("for its age of %v, and the limit was %v", time.Duration(l.Real-l.To).Round(time.Second), time.Duration(start.MaxAge))
+		}
+	case ExpiredSize:
+		if what := b.unaskedSize(start, l); what != "" {
+			return what
+		}
+	case ExpiredFree, ExpiredFull: // there must be a gap, see missingGaps
+	default:
+		return fmt.Sprintf("for %q, which is none of its reasons", Escape([]byte(l.Cause)))
+	}
+	if b.stopped {
+		return "when no recorder ran"
+	}
+	return ""
+}
+
+// unaskedSize compares a removal for size with the limit then in force and with the
+// segments that there were. Those that were not sealed have no size in the log: each
+// may have been as large as a segment gets, and sealing is set aside room for.
+func (b *logBook) unaskedSize(start, l tapelog.Leaf) string {
+	if len(b.starts) == 0 {
+		return ""
+	}
+	limit := l.MaxSize
+	before := b.limit
+	b.limit = limit
+	switch {
+	case start.MaxSize == 0 && limit == 0:
+		return "for the size of the tape, and there was no limit"
+	case limit == 0 || start.MaxSize > 0 && limit > start.MaxSize:
+		return fmt.Sprintf("for a limit of %d bytes, and the limit was %d", limit, start.MaxSize)
+	case limit < before:
+		return fmt.Sprintf("for a limit of %d bytes, and the same recorder had one of %d before", limit, before)
+	}
+	const batch = 16 << 20 // one that comes may be that large
+	most := limit/4 + batch
+	for _, other := range b.segments {
+		switch seal := other.sealLeaf(); {
+		case other.expired:
+		case seal != nil:
+			most += seal.Size
+		default:
+			most += limit / segmentsInBudget
+		}
+	}
+	if most < limit {
+		return fmt.Sprintf("for the size of the tape, which was %d bytes at the most, and the limit was %d", most, limit)
+	}
+	return ""
+}
+
+// confirm notes that a batch was committed after a removal from a full disk.
+func (b *logBook) confirm(l tapelog.Leaf) {
+	for i := range b.forced {
+		f := &b.forced[i]
+		f.confirmed = f.confirmed || l.Batches > 0 && (l.Segment != f.active || l.Batches > f.batches)
+	}
+}
+
+// recallBytes is how much of the end of the log is read to see what a recorder that
+// was killed could not say.
+const recallBytes = 64 << 10
+
+// recallRemoved has the next batch tell of segments that were removed from a full
+// disk, if the recorder was killed before its next batch told of them.
+func (w *Writer) recallRemoved() {
+	leaves, err := tapelog.Tail(filepath.Join(w.dir, logDir), recallBytes)
+	if err != nil {
+		w.log.Warn("end of the log not read", "error", err)
+		return
+	}
+	book := newLogBook()
+	for _, l := range leaves {
+		book.take(l)
+	}
+	for _, f := range book.forced {
+		if !f.confirmed {
+			w.removed = append(w.removed, &stored{number: f.leaf.Segment, from: f.leaf.From, to: f.leaf.To})
+		}
+	}
+}
+
+// missingGaps looks whether each removal from a full disk has its gap in one of the
+// segments that are left: without it an answer would not say that something is
+// missing. If a recorder was killed in between, the next one writes it.
+func (v *tapeVerifier) missingGaps(results []*segmentVerifier) {
+	for _, f := range v.book.forced {
+		text := removedDetail(f.leaf.Segment)
+		told := slices.ContainsFunc(results, func(s *segmentVerifier) bool { return s.broken || slices.Contains(s.removed, text) })
+		oldest := slices.ContainsFunc(results, func(s *segmentVerifier) bool { return s.number <= f.active })
+		switch {
+		case told || !oldest: // or the segment with the gap has expired too
+		case f.confirmed:
+			v.problem(Problem{Segment: f.leaf.Segment, File: segmentName(f.leaf.Segment), Since: wallTime(f.leaf.Real),
+				What: fmt.Sprintf("the log claims that retention removed it because the disk was full (%s), and no gap says so", f.leaf.Cause)})
+		default:
+			v.note(fmt.Sprintf("%s was removed because the disk was full, and the recorder was killed before it could say so in a gap", segmentName(f.leaf.Segment)))
+		}
+	}
+}
