@@ -363,7 +363,7 @@ func TestTamper(t *testing.T) {
 		{"claim an expiry for no reason", func(t *testing.T, dir string) {
 			os.Remove(segment(dir, 1))
 			forge(t, dir, tapelog.Leaf{Kind: tapelog.KindExpiry, Boot: boot(), Real: real, Segment: 1, Cause: "tidied up"})
-		}, []string{"1 00000001.db: the log claims that it was removed for \"tidied up\""}, false},
+		}, []string{"1 00000001.db: the log claims that retention removed it for \"tidied up\""}, false},
 
 		{"edit the log", func(t *testing.T, dir string) {
 			editLog(t, dir, func(lines []string) []string {

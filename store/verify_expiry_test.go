@@ -79,8 +79,8 @@ func TestRemovalIsRecalled(t *testing.T) {
 	if len(v.Problems) > 0 || !strings.Contains(strings.Join(v.Notes, " "), "killed before it could say so") {
 		t.Errorf("%s%q", problems(v), v.Notes)
 	}
-	for range 2 {
-		s.record(t, 1, 2000*second, nil)
+	for _, boot := range []uint64{2000, 4000} {
+		s.record(t, 1, boot*second, nil)
 	}
 	if text := problems(s.verify(t, VerifyOptions{Key: s.key})); text != "" {
 		t.Errorf("problems: %s", text)
