@@ -17,7 +17,7 @@ func (s *segmentSource) spans(ctx context.Context, sel *selection, from, to int6
 	if sel.remotes == nil && sel.tasks == nil {
 		return []idSpan{{from, to}}, nil
 	}
-	late, err := s.list(ctx, `SELECT id FROM `+s.Schema+`.late ORDER BY id`)
+	late, err := s.list(ctx, `SELECT id FROM late ORDER BY id`)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (s *segmentSource) spans(ctx context.Context, sel *selection, from, to int6
 		}
 		return false
 	}
-	err = scan(ctx, s.Conn, `SELECT id, remotes, tasks FROM `+s.Schema+`.block ORDER BY id`, func(row *sqlite.Stmt) {
+	err = s.scan(ctx, `SELECT id, remotes, tasks FROM block ORDER BY id`, func(row *sqlite.Stmt) {
 		end := row.ColumnInt64(0)
 		if end < begin {
 			return

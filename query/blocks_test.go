@@ -67,8 +67,9 @@ func TestBlocksArePassedOver(t *testing.T) {
 	}
 	who := cannedNamed(t, "who")
 	left := 0
+	stock := stockOf(t, tape, Window{})
 	for _, address := range addresses {
-		compareWithSQL(t, tape, who, map[string]string{"indicator": address}, Window{})
+		compareWithSQL(t, tape, stock, who, map[string]string{"indicator": address}, Window{})
 		s := &segmentSource{Source: Sources(tape)[0]}
 		if err := s.describe(t.Context()); err != nil {
 			t.Fatal(err)

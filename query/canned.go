@@ -30,7 +30,7 @@ var cannedFiles embed.FS
 //	-- false-positives: what else looks like this
 //	-- example: a line to type
 //
-// What is resolved is the newest connections, those to an indicator, or, as tables WHERE
+// What is resolved is the connections to an indicator, or, as tables WHERE
 // condition, those of such tasks (t, and p for their process) or shapes as the tables of a
 // segment have them, or of such rows of the views endpoints or processes, for which the
 // query's own WITH may be used.

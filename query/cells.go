@@ -6,58 +6,27 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/conntape/conntape/store"
 	"zombiezen.com/go/sqlite"
 )
 
 // What is in a cell of the view connections is not worked out here: it is what the view
 // says of a task, an endpoint or a shape.
 
-// knownView is the view connections, when it is of the form that is known.
+// knownView is the view connections.
 type knownView struct {
-	columns, types []string
-	parts          map[string]string            // by segment: the SELECT
-	says           map[string]map[string]string // by segment and column: the expression
+	columns []string
+	says    map[string]string // by column: the expression, over the tables of a segment as the view names them
 }
 
-// newKnownView takes the view apart, nil: it is of another form.
-func newKnownView(ctx context.Context, conn *sqlite.Conn) *knownView {
-	v := &knownView{parts: viewParts(ctx, conn), says: make(map[string]map[string]string)}
-	if len(v.parts) == 0 {
-		return nil
-	}
-	err := each(ctx, conn, `SELECT name, type FROM pragma_table_info('connections')`, func(row []Value) {
-		v.columns, v.types = append(v.columns, string(row[0].Bytes)), append(v.types, string(row[1].Bytes))
-	})
-	if err != nil || len(v.columns) == 0 || len(v.columns) > 63 {
-		return nil
-	}
-	for segment, part := range v.parts {
-		v.says[segment] = make(map[string]string)
-		part = strings.TrimPrefix(part, "SELECT * FROM (\n")
-		selected, _, found := strings.Cut(part, "\nFROM "+segment+".connection c\n")
-		rest, begins := strings.CutPrefix(selected+",\n", "SELECT\n")
-		if !found || !begins {
-			return nil
-		}
-		for _, name := range v.columns {
-			if _, known := originOf(name); !known {
-				return nil
-			}
-			if v.says[segment][name], rest, found = strings.Cut(rest, " AS "+name+",\n"); !found {
-				return nil
-			}
-		}
+// newKnownView takes the view apart.
+func newKnownView() *knownView {
+	v := &knownView{says: make(map[string]string)}
+	for _, c := range store.ViewColumns("connections") {
+		v.columns = append(v.columns, c.Name)
+		v.says[c.Name] = c.SQL
 	}
 	return v
-}
-
-// declare returns the declaration of a virtual table with the columns of the view.
-func (v *knownView) declare(name string) string {
-	var columns []string
-	for i, column := range v.columns {
-		columns = append(columns, column+" "+v.types[i])
-	}
-	return "CREATE TABLE " + name + " (" + strings.Join(columns, ", ") + ")"
 }
 
 // cells reads columns of the view for tasks, endpoints or shapes of these ids; shapes as they
@@ -69,15 +38,15 @@ func (v *knownView) cells(ctx context.Context, s *segmentSource, of origin, ids 
 	var id, from string
 	switch of {
 	case ofTask:
-		id, from = "t.id", fmt.Sprintf("%[1]s.task t JOIN %[1]s.process p ON p.id = t.process", s.Schema)
+		id, from = "t.id", "task t JOIN process p ON p.id = t.process"
 	case ofRemote:
-		id, from = "e.id", s.Schema+".endpoint e"
+		id, from = "e.id", "endpoint e"
 	case ofOutcome:
-		id, from = "s.id", fmt.Sprintf("%[1]s.shape s JOIN %[1]s.endpoint e ON e.id = %[2]d", s.Schema, towards)
+		id, from = "s.id", fmt.Sprintf("shape s JOIN endpoint e ON e.id = %d", towards)
 	}
 	says := []string{id}
 	for _, column := range columns {
-		says = append(says, v.says[s.Schema][column])
+		says = append(says, v.says[column])
 	}
 	sql := "SELECT " + strings.Join(says, ",\n") + "\nFROM " + from
 	if len(ids) <= mostListed {
@@ -85,7 +54,7 @@ func (v *knownView) cells(ctx context.Context, s *segmentSource, of origin, ids 
 	}
 	slices.Sort(ids)
 	row := newRowReader(1 + len(columns))
-	return scan(ctx, s.Conn, sql, func(stmt *sqlite.Stmt) {
+	return s.scan(ctx, sql, func(stmt *sqlite.Stmt) {
 		values := row.read(stmt)
 		if _, asked := slices.BinarySearch(ids, values[0].Int); asked {
 			take(values[0].Int, values[1:])
@@ -105,7 +74,7 @@ func (s *segmentSource) endpoints(ctx context.Context, ids []int64, fn func(id, 
 			return nil
 		})
 	}
-	return scan(ctx, s.Conn, `SELECT id, family, port, address FROM `+s.Schema+`.endpoint WHERE id IN (`+joinInts(ids)+`)`, func(row *sqlite.Stmt) {
+	return s.scan(ctx, `SELECT id, family, port, address FROM endpoint WHERE id IN (`+joinInts(ids)+`)`, func(row *sqlite.Stmt) {
 		fn(row.ColumnInt64(0), row.ColumnInt64(1), []byte(row.ColumnText(3)), row.ColumnInt64(2))
 	})
 }

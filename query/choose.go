@@ -37,20 +37,16 @@ func (p *Planned) chooser(ctx context.Context) (chooser, error) {
 		err := each(ctx, p.main, p.canned.tables()+`SELECT DISTINCT process_id FROM processes WHERE `+where, func(row []Value) { processes[row[0].Int] = true })
 		return chooseProcesses(processes), err
 	case "endpoints":
-		remotes := make(map[int64][]int64)
+		p.places = make(map[int64][]int64)
 		err := each(ctx, p.main, p.canned.tables()+`SELECT segment, id FROM endpoints WHERE `+where, func(row []Value) {
-			remotes[row[0].Int] = append(remotes[row[0].Int], row[1].Int)
-			p.places = append(p.places, row[1].Int)
+			p.places[row[0].Int] = append(p.places[row[0].Int], row[1].Int)
 		})
-		if p.places == nil {
-			p.places = []int64{}
-		}
 		return func(_ context.Context, s *segmentSource) (*selection, error) {
-			return ofRemotes(remotes[int64(s.Number)]), nil
+			return ofRemotes(p.places[int64(s.Number)]), nil
 		}, err
 	case "tasks":
 		return func(ctx context.Context, s *segmentSource) (*selection, error) {
-			tasks, err := s.list(ctx, `SELECT t.id FROM `+s.Schema+`.task t JOIN `+s.Schema+`.process p ON p.id = t.process WHERE `+where)
+			tasks, err := s.list(ctx, `SELECT t.id FROM task t JOIN process p ON p.id = t.process WHERE `+where)
 			return ofTasks(tasks), err
 		}, nil
 	case "shapes":
@@ -83,10 +79,10 @@ func ofTasks(tasks []int64) *selection {
 func (s *segmentSource) list(ctx context.Context, sql string, params ...Value) ([]int64, error) {
 	var ids []int64
 	if len(params) == 0 {
-		err := scan(ctx, s.Conn, sql, func(row *sqlite.Stmt) { ids = append(ids, row.ColumnInt64(0)) })
+		err := s.scan(ctx, sql, func(row *sqlite.Stmt) { ids = append(ids, row.ColumnInt64(0)) })
 		return ids, err
 	}
-	err := each(ctx, s.Conn, sql, func(row []Value) { ids = append(ids, row[0].Int) }, params...)
+	err := s.each(ctx, sql, func(row []Value) { ids = append(ids, row[0].Int) }, params...)
 	return ids, err
 }
 
@@ -107,7 +103,7 @@ func chooseIndicator(indicator string) chooser {
 		return nil // the question says what is wrong with it
 	}
 	return func(ctx context.Context, s *segmentSource) (*selection, error) {
-		remotes, err := s.list(ctx, `SELECT id FROM `+s.Schema+`.endpoint WHERE `+where, params...)
+		remotes, err := s.list(ctx, `SELECT id FROM endpoint WHERE `+where, params...)
 		return ofRemotes(remotes), err
 	}
 }
@@ -116,7 +112,7 @@ func chooseIndicator(indicator string) chooser {
 func chooseProcesses(processes map[int64]bool) chooser {
 	return func(ctx context.Context, s *segmentSource) (*selection, error) {
 		var tasks []int64
-		err := scan(ctx, s.Conn, `SELECT id, process FROM `+s.Schema+`.task`, func(row *sqlite.Stmt) {
+		err := s.scan(ctx, `SELECT id, process FROM task`, func(row *sqlite.Stmt) {
 			if processes[row.ColumnInt64(1)] {
 				tasks = append(tasks, row.ColumnInt64(0))
 			}
@@ -132,7 +128,7 @@ func family(ctx context.Context, sources []Source, process int64) (map[int64]boo
 	var origins []int64
 	parents, children := make(map[int64][]int64), make(map[int64][]int64)
 	err := inParallel(ctx, describable(sources), func(ctx context.Context, _ int, s *segmentSource) error {
-		return scan(ctx, s.Conn, `SELECT id, tgid, parent FROM `+s.Schema+`.process`, func(row *sqlite.Stmt) {
+		return s.scan(ctx, `SELECT id, tgid, parent FROM process`, func(row *sqlite.Stmt) {
 			mu.Lock()
 			defer mu.Unlock()
 			id, parent := row.ColumnInt64(0), row.ColumnInt64(2)
@@ -180,7 +176,7 @@ func (s *segmentSource) number(ctx context.Context, sel *selection, from, to int
 			return nil, nil, err
 		}
 	}
-	shapes := `SELECT id FROM ` + s.Schema + `.shape`
+	shapes := `SELECT id FROM shape`
 	if sel.shapes != "" {
 		shapes += ` WHERE ` + sel.shapes
 	}
@@ -188,12 +184,12 @@ func (s *segmentSource) number(ctx context.Context, sel *selection, from, to int
 		numbers *numbering
 		ids     []int64
 		all     string
-	}{{&s.tasks, sel.tasks, `SELECT id FROM ` + s.Schema + `.task`}, {&s.remotes, remotes, `SELECT id FROM ` + s.Schema + `.endpoint`}, {&s.shapes, nil, shapes}} {
+	}{{&s.tasks, sel.tasks, `SELECT id FROM task`}, {&s.remotes, remotes, `SELECT id FROM endpoint`}, {&s.shapes, nil, shapes}} {
 		for _, id := range of.ids {
 			of.numbers.add(id)
 		}
 		if of.ids == nil {
-			if err := scan(ctx, s.Conn, of.all, func(row *sqlite.Stmt) { of.numbers.add(row.ColumnInt64(0)) }); err != nil {
+			if err := s.scan(ctx, of.all, func(row *sqlite.Stmt) { of.numbers.add(row.ColumnInt64(0)) }); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -228,13 +224,13 @@ func bitmap(ids []int64) []bool {
 // reached returns the endpoints that tasks connected to.
 func (s *segmentSource) reached(ctx context.Context, tasks []int64) ([]int64, error) {
 	slices.Sort(tasks)
-	sql := `SELECT task, remotes FROM ` + s.Schema + `.reach`
+	sql := `SELECT task, remotes FROM reach`
 	if len(tasks) <= mostListed {
 		sql += ` WHERE task IN (` + joinInts(tasks) + `)`
 	}
 	remotes := []int64{}
 	var failed error
-	err := scan(ctx, s.Conn, sql, func(row *sqlite.Stmt) {
+	err := s.scan(ctx, sql, func(row *sqlite.Stmt) {
 		if _, asked := slices.BinarySearch(tasks, row.ColumnInt64(0)); !asked {
 			return
 		}

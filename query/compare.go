@@ -33,10 +33,8 @@ func Compare(ctx context.Context, one, other Compared, c Comparison, out RowWrit
 	n := newNumbers()
 	var sides [2]*reading
 	for i, side := range []Compared{one, other} {
-		sources, closeAll := Apart(side.Tape)
-		defer closeAll()
 		var err error
-		if sides[i], err = n.newReading(limited, sources, side.Window, c.All); err != nil {
+		if sides[i], err = n.newReading(limited, Sources(side.Tape), side.Window, c.All); err != nil {
 			return Result{}, explainLimit(limited, p.request.Timeout, err)
 		}
 	}
@@ -45,9 +43,6 @@ func Compare(ctx context.Context, one, other Compared, c Comparison, out RowWrit
 
 // diff writes what canned/diff.sql says.
 func (p *Planned) diff(ctx context.Context, out RowWriter) (Result, error) {
-	if viewParts(ctx, p.main) == nil {
-		return Run(ctx, p.main, p.request, out)
-	}
 	windows, err := p.windows(ctx)
 	if err != nil {
 		return Result{}, explainLimit(ctx, p.request.Timeout, err)

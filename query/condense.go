@@ -42,19 +42,19 @@ type contactCell struct {
 	place  int // among the cells of the origin
 }
 
-// newContactTable makes the contacts of what a question can be about readable as a table of that name on a connection.
-func newContactTable(ctx context.Context, conn *sqlite.Conn, name string, view *knownView, sources []Source, w Window, choose chooser) (*contactTable, error) {
-	t, err := chooseContacts(ctx, view, sources, w, choose)
+// newContactTable makes the contacts of what a question can be about readable as a table of that name.
+func newContactTable(ctx context.Context, tape *store.Tape, name string, w Window, choose chooser) (*contactTable, error) {
+	t, err := chooseContacts(ctx, Sources(tape), w, choose)
 	if err != nil {
 		return nil, err
 	}
-	return t, readable(conn, name, view.declare(name), t)
+	return t, tape.Table(name, "connections", t)
 }
 
 // chooseContacts finds out what a question can be about.
-func chooseContacts(ctx context.Context, view *knownView, sources []Source, w Window, choose chooser) (*contactTable, error) {
-	t := &contactTable{ctx: ctx, view: view, window: w}
-	segments := describable(sources)
+func chooseContacts(ctx context.Context, sources []Source, w Window, choose chooser) (*contactTable, error) {
+	t := &contactTable{ctx: ctx, view: newKnownView(), window: w}
+	segments := inWindow(sources, w)
 	err := inParallel(ctx, segments, func(ctx context.Context, _ int, s *segmentSource) (err error) {
 		s.about, err = choose(ctx, s)
 		return err
@@ -113,53 +113,16 @@ func (t *contactTable) fill() error {
 	return t.failed
 }
 
-// read reads the contacts of all segments. One that is not sealed is read row by row,
-// without SQLite, while the others are read with it.
+// read reads the contacts of all segments.
 func (t *contactTable) read() error {
-	reading, stop := context.WithCancelCause(t.ctx)
-	defer stop(nil)
-	var rowByRow sync.WaitGroup
-	var behind collected[*contactMerger]
 	from, to := t.window.bounds()
-	err := inParallel(reading, t.chosen, func(ctx context.Context, _ int, s *segmentSource) error {
+	return inParallel(t.ctx, t.chosen, func(ctx context.Context, _ int, s *segmentSource) error {
 		if err := s.describe(ctx); err != nil {
 			return err
 		}
-		from, to := max(from, s.first), min(to, s.last+1)
-		if from >= to {
-			return nil
-		}
-		remotes, spans, err := s.number(ctx, s.about, from, to)
-		if err != nil {
-			return err
-		}
-		m := &contactMerger{ctx: t.ctx, table: t, segment: s, how: make(map[uint64]int32), families: idTable{numbers: make(map[int64]int32)}}
-		if s.sealed {
-			return s.posted(ctx, remotes, from, to, m)
-		}
-		m.waits = true
-		behind.add(m)
-		rowByRow.Go(func() {
-			if err := s.sorted(reading, spans, m); err != nil {
-				stop(err)
-			}
-		})
-		return nil
+		m := &contactMerger{ctx: ctx, table: t, segment: s, how: make(map[uint64]int32), families: idTable{numbers: make(map[int64]int32)}}
+		return s.chosen(ctx, s.about, max(from, s.first), min(to, s.last+1), m)
 	})
-	if err != nil {
-		stop(err)
-	}
-	rowByRow.Wait()
-	if err := context.Cause(reading); err != nil {
-		return err
-	}
-	for _, m := range behind.list {
-		m.waits = false
-		if err := m.end(m.segment); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // explain returns the error of a question over the table: what kept it from being filled.
@@ -175,7 +138,6 @@ type contactMerger struct {
 	ctx     context.Context
 	table   *contactTable
 	segment *segmentSource
-	waits   bool // until all is read, as SQLite is in use
 	rows    []contactRow
 
 	task, remote []int32 // numbers of the dictionaries, by number of the segment
@@ -213,9 +175,6 @@ func (m *contactMerger) take(s *segmentSource, c *contact) error {
 }
 
 func (m *contactMerger) end(*segmentSource) error {
-	if m.waits {
-		return nil
-	}
 	if err := m.readTasks(); err != nil {
 		return err
 	}
@@ -359,6 +318,9 @@ func (c *contactCursor) Close() error { return nil }
 // Column returns a cell.
 func (c *contactCursor) Column(i int, _ bool) (sqlite.Value, error) {
 	t := c.table
+	if i == len(t.view.columns) {
+		return sqlite.IntegerValue(int64(c.at)), nil // the key
+	}
 	row, cell := t.rows.at(t.rows.order[c.at]), t.cells[i]
 	if t.used>>i&1 == 0 {
 		return sqlite.Value{}, fmt.Errorf("column %s was not asked for", t.view.columns[i])

@@ -36,10 +36,10 @@ func TestTimeText(t *testing.T) {
 // read here of one tape, and SQL is asked of another, with fewer endpoints.
 func TestContactOfLostEndpoint(t *testing.T) {
 	tape, other := generated(t, 5_000, 2), generated(t, 5, 2)
-	table := &contactTable{view: newKnownView(t.Context(), other.Conn())}
+	table := &contactTable{view: newKnownView()}
 	table.columns[ofRemote] = []string{"remote_address"}
 	s := &segmentSource{Source: Sources(tape)[0]}
-	s.Conn = other.Conn()
+	s.use = Sources(other)[0].use
 	m := &contactMerger{ctx: t.Context(), table: table, segment: s, families: idTable{numbers: make(map[int64]int32)}}
 	for id := range int64(mostListed + 10) {
 		s.remotes.add(id)
@@ -55,7 +55,7 @@ func TestContactOfLostEndpoint(t *testing.T) {
 func TestReachedByManyTasks(t *testing.T) {
 	tape := generated(t, 5_000, 2)
 	s := &segmentSource{Source: Sources(tape)[0]}
-	tasks, err := s.list(t.Context(), "SELECT id FROM s1.task")
+	tasks, err := s.list(t.Context(), "SELECT id FROM task")
 	if err != nil || len(tasks) < 20 {
 		t.Fatal(len(tasks), err)
 	}
@@ -109,8 +109,7 @@ func TestMergedRows(t *testing.T) {
 // What a table holds beside its rows is what the rows have, and no more: of shapes only those.
 func TestContactsHoldWhatTheyNeed(t *testing.T) {
 	tape := generated(t, 10_000, 3)
-	view := newKnownView(t.Context(), tape.Conn())
-	table, err := newContactTable(t.Context(), tape.Conn(), "contact", view, Sources(tape), Window{}, chooseIndicator("22"))
+	table, err := newContactTable(t.Context(), tape, "contact", Window{}, chooseIndicator("22"))
 	if err != nil {
 		t.Fatal(err)
 	}

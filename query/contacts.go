@@ -48,7 +48,7 @@ type reading struct {
 func (n *numbers) newReading(ctx context.Context, sources []Source, w Window, all bool) (*reading, error) {
 	r := &reading{numbers: n, byNumber: make(map[int]*segmentSource), all: all}
 	r.from, r.to = w.bounds()
-	described := describable(sources)
+	described := inWindow(sources, w)
 	err := inParallel(ctx, described, func(ctx context.Context, _ int, s *segmentSource) error {
 		if err := s.describe(ctx); err != nil {
 			return err
@@ -365,7 +365,7 @@ func (s *segmentSource) walls(c *contact) (first, last int64) {
 // never is later than any time.
 const never = 1<<63 - 1
 
-// scan runs a question of our own without copying its rows.
+// scan asks a question of our own without copying its rows.
 func scan(ctx context.Context, conn *sqlite.Conn, sql string, row func(*sqlite.Stmt)) error {
 	before := conn.SetInterrupt(ctx.Done())
 	defer conn.SetInterrupt(before)

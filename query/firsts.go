@@ -183,24 +183,26 @@ func (p *Planned) writeFirsts(ctx context.Context, out RowWriter, columns []stri
 // firsts reads connections by segment and id, at most mostFirsts of them: time, pid, user, exe, remote, outcome, cmdline,
 // ancestry, container.
 func (p *Planned) firsts(ctx context.Context, rows []firstRow) (map[[2]int64][]Value, error) {
-	ids := make(map[string][]int64)
+	ids := make(map[int][]int64)
 	for _, row := range rows {
-		ids[p.own[row.firstIn]] = append(ids[p.own[row.firstIn]], row.first)
+		ids[row.firstIn] = append(ids[row.firstIn], row.first)
 	}
-	n := make(narrowing)
-	for segment, list := range ids {
-		n[segment] = "c.id IN (" + joinInts(list) + ")"
-	}
-	read := make(map[[2]int64][]Value)
-	err := each(ctx, p.main, n.apply(viewParts(ctx, p.main), firstSQL), func(row []Value) {
-		kept := make([]Value, 0, len(row)-2)
-		for _, v := range row[2:] {
-			kept = append(kept, keep(v))
+	found, err := rowsOf(ctx, p.sources, func(s *Source) string {
+		if list := ids[s.Number]; list != nil {
+			return firstSQL + " WHERE id IN (" + joinInts(list) + ")"
 		}
-		read[[2]int64{row[0].Int, row[1].Int}] = kept
+		return ""
 	})
 	if err != nil {
 		return nil, err
+	}
+	read := make(map[[2]int64][]Value, len(found))
+	for _, row := range found {
+		cells := make([]Value, 0, len(row)-2)
+		for _, v := range row[2:] {
+			cells = append(cells, valueOf(v))
+		}
+		read[[2]int64{row[0].Int64(), row[1].Int64()}] = cells
 	}
 	for _, row := range rows {
 		if read[row.key()] == nil {

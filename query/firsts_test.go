@@ -12,7 +12,7 @@ import (
 // Any number of connections is read, in parts, and one that is not there is damage.
 func TestWriteFirsts(t *testing.T) {
 	tape := generated(t, 5_000, 2)
-	p := NewPlanned(&Canned{}, Request{}, Window{}, Sources(tape), Sources(tape))
+	p := NewPlanned(tape, &Canned{}, Request{}, Window{})
 	var rows []firstRow
 	err := each(t.Context(), tape.Conn(), "SELECT segment, id FROM connections ORDER BY pid LIMIT 1000", func(row []Value) {
 		rows = append(rows, firstRow{firstIn: int(row[0].Int), first: row[1].Int})

@@ -80,7 +80,7 @@ ORDER BY 5, 1, 11, 4`
 // Match writes a row for each indicator of the set that something on the tape
 // matches, and each process, destination and outcome of it.
 func Match(ctx context.Context, tape *store.Tape, set *indicator.Set, r MatchRequest, out RowWriter) (Result, error) {
-	return match(ctx, tape, newKnownView(ctx, tape.Conn()), set, r, out)
+	return match(ctx, tape, newKnownView(), set, r, out)
 }
 
 // match does it over contacts, or over the view as it is when it is of no known form.
@@ -88,7 +88,7 @@ func match(ctx context.Context, tape *store.Tape, view *knownView, set *indicato
 	conn := tape.Conn()
 	ctx, cancel := withTimeLimit(ctx, r.Timeout)
 	defer cancel()
-	m := &matcher{set: set, view: view, remotes: make(map[string][]int64), addresses: make(map[string]bool), processes: make(map[int64][]processHit), out: &manyWriter{RowWriter: out, ctx: ctx, limit: r.Limit}}
+	m := &matcher{set: set, view: view, remotes: make(map[int][]int64), addresses: make(map[string]bool), processes: make(map[int64][]processHit), out: &manyWriter{RowWriter: out, ctx: ctx, limit: r.Limit}}
 	if err := m.find(ctx, tape); err != nil {
 		return Result{}, explainLimit(ctx, r.Timeout, err)
 	}
@@ -120,11 +120,11 @@ func (m *matcher) tables(ctx context.Context, tape *store.Tape, w Window) (strin
 	var tables []string
 	for name, choose := range map[string]chooser{
 		"by_remote": func(_ context.Context, s *segmentSource) (*selection, error) {
-			return ofRemotes(m.remotes[s.Schema]), nil
+			return ofRemotes(m.remotes[s.Number]), nil
 		},
 		"by_process": chooseProcesses(processes),
 	} {
-		contacts, err := newContactTable(ctx, tape.Conn(), "contact_"+name, m.view, Sources(tape), w, choose)
+		contacts, err := newContactTable(ctx, tape, "contact_"+name, w, choose)
 		if err != nil {
 			return "", err
 		}
@@ -138,7 +138,7 @@ func (m *matcher) tables(ctx context.Context, tape *store.Tape, w Window) (strin
 type matcher struct {
 	set       *indicator.Set
 	view      *knownView             // nil: it is of no known form
-	remotes   map[string][]int64     // ids of endpoints that match, by segment
+	remotes   map[int][]int64        // ids of endpoints that match, by number of the segment
 	addresses map[string]bool        // of endpoints that match, as they are on the tape
 	processes map[int64][]processHit // by process_id
 	contacts  []*contactTable        // that it is asked over
@@ -181,7 +181,7 @@ func (m *matcher) findRemotes(ctx context.Context, tape *store.Tape) error {
 	for _, s := range Sources(tape) {
 		err := tape.ScanEndpoints(ctx, s.index, func(id, _ int64, address []byte, port int64) error {
 			if len(m.byRemote(string(address), intValue(port))) > 0 {
-				m.remotes[s.Schema] = append(m.remotes[s.Schema], id)
+				m.remotes[s.Number] = append(m.remotes[s.Number], id)
 			}
 			return nil
 		})

@@ -208,8 +208,8 @@ const protocolSQL = `CASE
 func (n *numbers) read(ctx context.Context, s *segmentSource) error {
 	var tasks []actor
 	var processes []int64
-	err := each(ctx, s.Conn, `SELECT t.id, t.process, p.tgid, coalesce(p.exe, '[' || t.comm || ']'), coalesce(nullif(coalesce(t.user, p.user), ''), t.uid), nullif(coalesce(t.container, p.container), '')
-		FROM `+s.Schema+`.task t JOIN `+s.Schema+`.process p ON p.id = t.process`, func(row []Value) {
+	err := s.each(ctx, `SELECT t.id, t.process, p.tgid, coalesce(p.exe, '[' || t.comm || ']'), coalesce(nullif(coalesce(t.user, p.user), ''), t.uid), nullif(coalesce(t.container, p.container), '')
+		FROM task t JOIN process p ON p.id = t.process`, func(row []Value) {
 		s.tasks.add(row[0].Int)
 		processes = append(processes, row[1].Int)
 		s.task = append(s.task, task{pid: row[2].Int})
@@ -231,7 +231,7 @@ func (n *numbers) read(ctx context.Context, s *segmentSource) error {
 		return err
 	}
 	var protocols []Value
-	err = each(ctx, s.Conn, `SELECT id, type, coalesce(hook_errno > 0 OR errno NOT IN (0, 11, 114, 115, 4, 512), 0), coalesce(hook_errno > 0, 0), `+protocolSQL+` FROM `+s.Schema+`.shape`, func(row []Value) {
+	err = s.each(ctx, `SELECT id, type, coalesce(hook_errno > 0 OR errno NOT IN (0, 11, 114, 115, 4, 512), 0), coalesce(hook_errno > 0, 0), `+protocolSQL+` FROM shape`, func(row []Value) {
 		s.shapes.add(row[0].Int)
 		s.shape = append(s.shape, shape{dgram: row[1].Int == typeDgram, failed: row[2].Int != 0, denied: row[3].Int != 0})
 		protocols = append(protocols, keep(row[4]))

@@ -3,10 +3,10 @@ package query
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/conntape/conntape/store"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -19,24 +19,19 @@ type Planned struct {
 	canned   *Canned
 	request  Request
 	window   Window
+	tape     *store.Tape
 	main     *sqlite.Conn
-	sources  []Source       // each segment once, over several connections where that helps
-	own      map[int]string // name of each segment on main, by its number
-	contacts *contactTable  // that it is asked over, nil: the view
-	places   []int64        // ids of endpoints, of whatever segment, that it can be about; nil: any
+	sources  []Source
+	contacts *contactTable     // that it is asked over, nil: all connections
+	places   map[int64][]int64 // ids of endpoints that it can be about, by number of the segment; nil: any
 }
 
-// NewPlanned prepares a question. mine are all segments as they are attached to the
-// tape's own connection; sources are the same ones, to be read at the same time.
-func NewPlanned(c *Canned, r Request, w Window, mine, sources []Source) *Planned {
-	p := &Planned{canned: c, request: r, window: w, sources: sources, own: make(map[int]string)}
-	for _, s := range mine {
-		p.main, p.own[s.Number] = s.Conn, s.Schema
-	}
-	return p
+// NewPlanned prepares a question to a tape whose views are narrowed to the window, unless it has its own.
+func NewPlanned(tape *store.Tape, c *Canned, r Request, w Window) *Planned {
+	return &Planned{canned: c, request: r, window: w, tape: tape, main: tape.Conn(), sources: Sources(tape)}
 }
 
-// plans are what answers canned queries in the place of their SQL, where the view is of the form that is known.
+// plans are what answers canned queries in the place of their SQL.
 var plans = map[string]func(*Planned, context.Context, RowWriter) (Result, error){
 	"top":        counting((*Planned).top),
 	"rare":       counting((*Planned).rare),
@@ -51,9 +46,6 @@ var plans = map[string]func(*Planned, context.Context, RowWriter) (Result, error
 // counting is a plan over all contacts of the window, and of before where that tells what is new.
 func counting(plan func(*Planned, context.Context, *reading, RowWriter) (Result, error)) func(*Planned, context.Context, RowWriter) (Result, error) {
 	return func(p *Planned, ctx context.Context, out RowWriter) (Result, error) {
-		if viewParts(ctx, p.main) == nil {
-			return Run(ctx, p.main, p.request, out)
-		}
 		w := p.window
 		if p.canned.OwnWindow {
 			w.Since = time.Time{}
@@ -64,12 +56,6 @@ func counting(plan func(*Planned, context.Context, *reading, RowWriter) (Result,
 		}
 		return plan(p, ctx, r, out)
 	}
-}
-
-// Plans reports whether a canned query reads segments at the same time, so that more
-// connections make it faster.
-func (c *Canned) Plans() bool {
-	return plans[c.Name] != nil || strings.Contains(c.Narrowing, " WHERE ")
 }
 
 // Run asks the question and writes its answer.
@@ -83,7 +69,7 @@ func (p *Planned) Run(ctx context.Context, out RowWriter) (Result, error) {
 	if err != nil {
 		return Result{}, explainLimit(ctx, p.request.Timeout, err)
 	}
-	result, err := Run(ctx, p.main, narrowed, out)
+	result, err := askVirtual(ctx, p.tape, func() (Result, error) { return Run(ctx, p.main, narrowed, out) })
 	if p.contacts != nil {
 		err = p.contacts.explain(err)
 	}

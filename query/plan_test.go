@@ -71,16 +71,21 @@ func TestPlansAnswerLikeTheirSQL(t *testing.T) {
 	middle := from.Add(to.Sub(from) * 6 / 10)
 	windows := []Window{{}, {Since: middle}, {Until: middle}, {Since: middle, Until: middle.Add(2 * time.Hour)}}
 	compared := 0
+	whole, narrowed := stockOf(t, tape, Window{}), make(map[Window]*sqlite.Conn)
+	for _, w := range windows[1:] {
+		narrowed[w] = stockOf(t, tape, w)
+	}
 	for _, c := range library {
-		if c.Narrowing == "" && !c.Plans() {
-			continue
-		}
 		for _, given := range variantsOf(c) {
 			for _, w := range windows {
 				if c.OwnWindow && w.Since.IsZero() {
 					continue
 				}
-				compareWithSQL(t, tape, c, given, w)
+				stock := whole
+				if !c.OwnWindow && !w.IsOpen() {
+					stock = narrowed[w]
+				}
+				compareWithSQL(t, tape, stock, c, given, w)
 				compared++
 			}
 		}
@@ -147,32 +152,23 @@ func csvOf(t *testing.T, what string, ask func(RowWriter) (Result, error)) strin
 	return out.String()
 }
 
-func compareWithSQL(t *testing.T, tape *store.Tape, c *Canned, given map[string]string, w Window) {
+// compareWithSQL compares the answer to a canned query with that of its SQL over plain tables, which are narrowed to the
+// window unless the query has its own.
+func compareWithSQL(t *testing.T, tape *store.Tape, stock *sqlite.Conn, c *Canned, given map[string]string, w Window) {
 	t.Helper()
-	bound := w
+	tape.Bound(w.Since, w.Until)
 	if c.OwnWindow {
-		bound = Window{}
-	}
-	if err := tape.Bound(bound.Since, bound.Until); err != nil {
-		t.Fatal(err)
+		tape.Bound(time.Time{}, time.Time{})
 	}
 	params, err := c.Bind(given, Clock{Now: time.Unix(0, 0)}, w)
 	if err != nil {
 		t.Fatal(err)
 	}
 	request := Request{SQL: c.Source, Params: params}
-	mine := Sources(tape)
-	sources, closeAll := Apart(tape)
-	defer closeAll()
-	for _, s := range sources[:len(mine)-1] {
-		if s.Conn == tape.Conn() {
-			t.Fatalf("segment %d has no connection of its own", s.Number)
-		}
-	}
 	what := fmt.Sprintf("%s %v %v", c.Name, given, w)
-	want := csvOf(t, what, func(out RowWriter) (Result, error) { return Run(context.Background(), tape.Conn(), request, out) })
+	want := csvOf(t, what, func(out RowWriter) (Result, error) { return Run(context.Background(), stock, request, out) })
 	got := csvOf(t, what, func(out RowWriter) (Result, error) {
-		return NewPlanned(c, request, w, mine, sources).Run(context.Background(), out)
+		return NewPlanned(tape, c, request, w).Run(context.Background(), out)
 	})
 	if got != want {
 		a, b := strings.Split(want, "\n"), strings.Split(got, "\n")
@@ -209,7 +205,7 @@ func TestMatchIsTheSameNarrowed(t *testing.T) {
 		}
 		return out.String()
 	}
-	narrowed, whole := ask(newKnownView(context.Background(), tape.Conn())), ask(nil)
+	narrowed, whole := ask(newKnownView()), ask(nil)
 	if narrowed != whole || strings.Count(whole, "\n") < 100 {
 		t.Errorf("%d and %d rows", strings.Count(narrowed, "\n"), strings.Count(whole, "\n"))
 	}
@@ -240,7 +236,7 @@ func TestNothingInTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		check(c.Name, func(out RowWriter) (Result, error) {
-			return NewPlanned(c, Request{SQL: c.Source, Params: params, Timeout: time.Nanosecond}, w, Sources(tape), Sources(tape)).Run(t.Context(), out)
+			return NewPlanned(tape, c, Request{SQL: c.Source, Params: params, Timeout: time.Nanosecond}, w).Run(t.Context(), out)
 		})
 	}
 	list, err := indicator.Read(strings.NewReader("198.51.100.66\n"))
@@ -293,12 +289,13 @@ func TestExportIsTheView(t *testing.T) {
 		}
 		return out.String(), result
 	}
+	stock := stockOf(t, tape, Window{})
 	for _, limit := range []int64{0, 1, 999, 1000, 1001, 2000, 2999, 3000, 3001} {
 		want, first := write(func(out RowWriter) (Result, error) {
-			return Run(context.Background(), tape.Conn(), Request{SQL: "SELECT * FROM connections ORDER BY time_ns", Limit: limit}, out)
+			return Run(context.Background(), stock, Request{SQL: "SELECT * FROM connections ORDER BY time_ns", Limit: limit}, out)
 		})
 		got, second := write(func(out RowWriter) (Result, error) {
-			return Export(context.Background(), tape.Conn(), Request{Limit: limit}, out)
+			return Export(context.Background(), tape, Request{Limit: limit}, out)
 		})
 		if got != want || first != second {
 			t.Errorf("limit %d: %v and %v, %d and %d bytes", limit, first, second, len(want), len(got))
@@ -349,9 +346,6 @@ func TestPlansOfAlteredTape(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range library {
-			if c.Narrowing == "" && !c.Plans() {
-				continue
-			}
 			for _, given := range variantsOf(c)[:1] {
 				params, err := c.Bind(given, Clock{}, Window{Since: time.Unix(1, 0)})
 				if err != nil {
@@ -361,9 +355,8 @@ func TestPlansOfAlteredTape(t *testing.T) {
 				if c.OwnWindow {
 					w.Since = time.Unix(1, 0)
 				}
-				mine := Sources(tape)
 				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-				_, err = NewPlanned(c, Request{SQL: c.Source, Params: params, Limit: 100}, w, mine, mine).Run(ctx, eachRow(func([]Value) error { return nil }))
+				_, err = NewPlanned(tape, c, Request{SQL: c.Source, Params: params, Limit: 100}, w).Run(ctx, eachRow(func([]Value) error { return nil }))
 				cancel()
 				if ctx.Err() == context.DeadlineExceeded {
 					t.Errorf("%d, %s: does not end: %v", i, c.Name, err)
@@ -381,6 +374,7 @@ func TestCompareTapesLikeWindows(t *testing.T) {
 	segments := tape.Segments()
 	from, to := segments[0].From, segments[len(segments)-1].To
 	middle := from.Add(to.Sub(from) / 2)
+	stock := stockOf(t, tape, Window{})
 	base, w := Window{Since: from, Until: middle}, Window{Since: middle, Until: to}
 	for _, all := range []bool{false, true} {
 		given := map[string]string{"factor": "2", "all": strconv.FormatBool(all), "base_since": base.Since.Format(time.RFC3339Nano), "base_until": base.Until.Format(time.RFC3339Nano)}
@@ -389,7 +383,7 @@ func TestCompareTapesLikeWindows(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := csvOf(t, "SQL", func(out RowWriter) (Result, error) {
-			return Run(t.Context(), tape.Conn(), Request{SQL: diff.Source, Params: params}, out)
+			return Run(t.Context(), stock, Request{SQL: diff.Source, Params: params}, out)
 		})
 		got := csvOf(t, "tapes", func(out RowWriter) (Result, error) {
 			return Compare(t.Context(), Compared{tape, w}, Compared{tape, base}, Comparison{Factor: 2, All: all}, out)

@@ -83,13 +83,12 @@ func askCanned(t *testing.T, tape *store.Tape, name string) []map[string]string 
 	if err != nil {
 		t.Fatal(err)
 	}
-	mine := Sources(tape)
 	var out bytes.Buffer
 	to, err := NewRowWriter("csv", &out, FormatOptions{Raw: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewPlanned(c, Request{SQL: c.Source, Params: params}, Window{}, mine, mine).Run(context.Background(), to); err != nil {
+	if _, err := NewPlanned(tape, c, Request{SQL: c.Source, Params: params}, Window{}).Run(context.Background(), to); err != nil {
 		t.Fatal(err)
 	}
 	records, err := csv.NewReader(strings.NewReader(out.String())).ReadAll()

@@ -1,6 +1,8 @@
 package query
 
 import (
+	"context"
+	"slices"
 	"strings"
 
 	"zombiezen.com/go/sqlite"
@@ -16,6 +18,25 @@ type rowTable struct {
 // newRowTable makes rows readable as a table of that name on a connection.
 func newRowTable(conn *sqlite.Conn, name string, columns []string, rows [][]sqlite.Value) error {
 	return readable(conn, name, "CREATE TABLE "+name+" ("+strings.Join(columns, ", ")+")", &rowTable{rows: rows})
+}
+
+// rowsOf reads rows of each segment, oldest first, by SQL over its views; "": none.
+func rowsOf(ctx context.Context, sources []Source, sql func(*Source) string) ([][]sqlite.Value, error) {
+	parts := make([][][]sqlite.Value, len(sources))
+	err := inParallel(ctx, describable(sources), func(ctx context.Context, _ int, s *segmentSource) error {
+		ask := sql(&s.Source)
+		if ask == "" {
+			return nil
+		}
+		return s.each(ctx, ask, func(row []Value) {
+			cells := make([]sqlite.Value, len(row))
+			for i, v := range row {
+				cells[i] = keep(v).forSQLite()
+			}
+			parts[s.index] = append(parts[s.index], cells)
+		})
+	})
+	return slices.Concat(parts...), err
 }
 
 // BestIndex has none.
@@ -42,7 +63,12 @@ func (c *rowCursor) Next() error { c.at++; return nil }
 func (c *rowCursor) EOF() bool { return c.at >= len(c.table.rows) }
 
 // Column returns a cell.
-func (c *rowCursor) Column(i int, _ bool) (sqlite.Value, error) { return c.table.rows[c.at][i], nil }
+func (c *rowCursor) Column(i int, _ bool) (sqlite.Value, error) {
+	if i == len(c.table.rows[c.at]) {
+		return sqlite.IntegerValue(int64(c.at)), nil // the key of a table like a view
+	}
+	return c.table.rows[c.at][i], nil
+}
 
 // RowID returns the number of the row.
 func (c *rowCursor) RowID() (int64, error) { return int64(c.at), nil }

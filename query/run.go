@@ -27,9 +27,7 @@ type Result struct {
 }
 
 // depthLimit is how deep SQL may be nested: what SQLite allows unless told
-// otherwise. It counts every use of a view over ten segments as some ninety, also
-// of a common table expression over one, so that with fewer a question that names
-// such an expression three times is refused.
+// otherwise.
 const depthLimit = 1000
 
 // OutOfTime reports whether the answer was cut by its time limit.

@@ -15,55 +15,35 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// Source is one segment of a tape and a connection that it can be read through.
-// Several may share a connection; those that do not are read at the same time.
+// Source is one segment of a tape, which is read through a connection of its own. Different segments may be read at the
+// same time.
 type Source struct {
-	Conn   *sqlite.Conn
-	Schema string // name under which the segment is attached there
-	Number int    // of the segment
+	Number int // of the segment
 
 	tape  *store.Tape
 	index int // among its segments
+	info  store.SegmentInfo
+	use   func(func(*sqlite.Conn) error) error // lends a connection to it
 }
 
-// Sources returns the segments of a tape over its own connection, oldest first.
+// Sources returns the segments of a tape, oldest first.
 func Sources(tape *store.Tape) []Source {
 	var sources []Source
-	for i, s := range tape.Segments() {
-		sources = append(sources, Source{Conn: tape.Conn(), Schema: fmt.Sprintf("s%d", i+1), Number: s.Number, tape: tape, index: i})
+	for i, info := range tape.Segments() {
+		use := func(fn func(*sqlite.Conn) error) error { return tape.Use(i, fn) }
+		sources = append(sources, Source{Number: info.Number, tape: tape, index: i, info: info, use: use})
 	}
 	return sources
 }
 
-// Apart returns the segments of a tape over a connection of its own for each that is
-// never written again, so that they can be read at the same time; one for which that
-// cannot be opened is read over the connection of the tape. closeAll ends them.
-func Apart(tape *store.Tape) (sources []Source, closeAll func()) {
-	sources = Sources(tape)
-	opened := make([]*sqlite.Conn, len(sources))
-	atOnce := func(work func(i int)) {
-		var wait sync.WaitGroup
-		for i := range opened {
-			wait.Go(func() { work(i) })
-		}
-		wait.Wait()
-	}
-	segments := tape.Segments()
-	atOnce(func(i int) {
-		if segments[i].Snapshot || len(sources) == 1 {
-			return
-		}
-		if conn, err := tape.Apart(i); err == nil {
-			opened[i], sources[i].Conn = conn, conn
-		}
-	})
-	return sources, func() {
-		atOnce(func(i int) {
-			if opened[i] != nil {
-				opened[i].Close()
-			}
-		})
-	}
+// scan asks the segment a question of our own without copying its rows.
+func (s *Source) scan(ctx context.Context, sql string, row func(*sqlite.Stmt)) error {
+	return s.use(func(conn *sqlite.Conn) error { return scan(ctx, conn, sql, row) })
+}
+
+// each asks the segment a question of our own and hands over its rows.
+func (s *Source) each(ctx context.Context, sql string, row func([]Value), params ...Value) error {
+	return s.use(func(conn *sqlite.Conn) error { return each(ctx, conn, sql, row, params...) })
 }
 
 // segmentSource is a source with what a plan must know of it.
@@ -97,6 +77,14 @@ func describable(sources []Source) []*segmentSource {
 	return segments
 }
 
+// inWindow returns the segments that may have connections in a window. The others are not opened.
+func inWindow(sources []Source, w Window) []*segmentSource {
+	from, to := w.bounds()
+	return slices.DeleteFunc(describable(sources), func(s *segmentSource) bool {
+		return s.info.First > s.info.Last || s.info.Last < from || s.info.First >= to
+	})
+}
+
 // clockRow says that from this id on the wall clock is that much ahead.
 type clockRow struct{ from, offset int64 }
 
@@ -114,22 +102,22 @@ func (s *segmentSource) wall(ns int64) int64 {
 
 // describe fills in what is known of a segment.
 func (s *segmentSource) describe(ctx context.Context) (err error) {
-	if s.sealed, err = isSealed(ctx, s.Conn, s.Schema); err != nil {
+	if s.sealed, err = s.isSealed(ctx); err != nil {
 		return err
 	}
-	ends := `SELECT coalesce(min(id), 0), coalesce((SELECT max(id) FROM ` + s.Schema + `.connection), -1) FROM ` + s.Schema + `.connection`
-	err = scan(ctx, s.Conn, ends, func(row *sqlite.Stmt) { s.first, s.last = row.ColumnInt64(0), row.ColumnInt64(1) })
+	ends := `SELECT coalesce(min(id), 0), coalesce((SELECT max(id) FROM connection), -1) FROM connection`
+	err = s.scan(ctx, ends, func(row *sqlite.Stmt) { s.first, s.last = row.ColumnInt64(0), row.ColumnInt64(1) })
 	if s.last == math.MaxInt64 { // no span of ids, whose end is not in it, has that one
 		return fmt.Errorf("read segment %d: %w: the time of connection %d is no clock's", s.Number, store.ErrDamaged, s.last)
 	}
 	s.steady, s.lastTask = true, never
-	return errors.Join(err, scan(ctx, s.Conn, `SELECT id, offset_ns FROM `+s.Schema+`.clock ORDER BY id`, func(row *sqlite.Stmt) {
+	return errors.Join(err, s.scan(ctx, `SELECT id, offset_ns FROM clock ORDER BY id`, func(row *sqlite.Stmt) {
 		from, offset := row.ColumnInt64(0), row.ColumnInt64(1)
 		if n := len(s.clock); n > 0 && s.clock[n-1].offset > offset {
 			s.steady = false
 		}
 		s.clock = append(s.clock, clockRow{from, offset})
-	}), scan(ctx, s.Conn, `SELECT id, count, last_ns FROM `+s.Schema+`.repeat ORDER BY id`, func(row *sqlite.Stmt) {
+	}), s.scan(ctx, `SELECT id, count, last_ns FROM repeat ORDER BY id`, func(row *sqlite.Stmt) {
 		s.repeats = append(s.repeats, repeat{row.ColumnInt64(0), row.ColumnInt64(1), row.ColumnInt64(2)})
 	}))
 }
@@ -151,19 +139,9 @@ func (s *segmentSource) repeatOf(id int64) repeat {
 	return s.repeats[i]
 }
 
-// inParallel calls work for each segment, those of one connection one after another,
-// at most as many at a time as there are processors, which are the slots. The first
-// error ends it.
+// inParallel calls work for each segment, at most as many at a time as there are processors, which are the slots. The
+// first error ends it. A segment that is gone has nothing to tell.
 func inParallel(ctx context.Context, segments []*segmentSource, work func(ctx context.Context, slot int, s *segmentSource) error) error {
-	byConn := make(map[*sqlite.Conn][]*segmentSource)
-	var order []*sqlite.Conn
-	for _, s := range segments {
-		if byConn[s.Conn] == nil {
-			order = append(order, s.Conn)
-		}
-		byConn[s.Conn] = append(byConn[s.Conn], s)
-	}
-	slices.Reverse(order) // the newest, which has no index yet and takes longest, first
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	slots := make(chan int, parallelism())
@@ -171,20 +149,17 @@ func inParallel(ctx context.Context, segments []*segmentSource, work func(ctx co
 		slots <- slot
 	}
 	var wait sync.WaitGroup
-	for _, conn := range order {
+	for _, s := range slices.Backward(segments) { // the newest, which has no index yet and takes longest, first
 		slot := <-slots
-		wait.Add(1)
-		go func() {
-			defer func() { slots <- slot; wait.Done() }()
-			for _, s := range slices.Backward(byConn[conn]) {
-				if err := work(ctx, slot, s); err != nil {
-					stop(err)
-				}
-				if ctx.Err() != nil {
-					return
-				}
+		if ctx.Err() != nil {
+			break
+		}
+		wait.Go(func() {
+			defer func() { slots <- slot }()
+			if err := work(ctx, slot, s); err != nil && !errors.Is(err, store.ErrGone) {
+				stop(err)
 			}
-		}()
+		})
 	}
 	wait.Wait()
 	return context.Cause(ctx)

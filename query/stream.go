@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"regexp"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/conntape/conntape/store"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -68,19 +70,28 @@ type run struct {
 // stream answers a question that asks for columns of all connections.
 type stream struct {
 	columns  []string
-	byTime   bool // in the order of time, and not one segment after another
+	order    timeOrder
 	byOrigin [origins][]int
 	runs     []run
-	segments []*streamSegment
+	segments []*streamSegment // in the order in which they are begun
 }
+
+// timeOrder is the order of the rows of a stream.
+type timeOrder int
+
+const (
+	bySegment timeOrder = iota // one segment after another
+	oldestFirst
+	newestFirst
+)
 
 // mostKept bounds what is kept of each origin of a segment.
 const mostKept = 1 << 16
 
 // newStream returns what answers SELECT columns FROM connections, nil when that
 // must be left to SQLite.
-func newStream(parts map[string]string, conn *sqlite.Conn, columns []string, byTime bool) *stream {
-	s := &stream{columns: columns, byTime: byTime}
+func newStream(tape *store.Tape, columns []string, order timeOrder) *stream {
+	s := &stream{columns: columns, order: order}
 	runs := [origins]int{}
 	for i, name := range columns {
 		o, known := originOf(name)
@@ -95,35 +106,24 @@ func newStream(parts map[string]string, conn *sqlite.Conn, columns []string, byT
 		}
 		s.byOrigin[o] = append(s.byOrigin[o], i)
 	}
-	for _, name := range sortedKeysOf(parts) {
-		condition, ok := boundOf(parts[name])
-		if !ok {
-			return nil
-		}
-		s.segments = append(s.segments, &streamSegment{stream: s, conn: conn, name: name, view: parts[name], condition: condition, families: make(map[string]int), mostKept: mostKept})
+	w := windowOf(tape)
+	from, to := w.bounds()
+	for _, segment := range inWindow(Sources(tape), w) {
+		s.segments = append(s.segments, &streamSegment{stream: s, source: segment.Source, from: from, to: to, families: make(map[string]int), mostKept: mostKept})
 	}
-	if len(s.segments) == 0 {
-		return nil
+	switch order {
+	case oldestFirst:
+		slices.SortStableFunc(s.segments, func(a, b *streamSegment) int { return cmp.Compare(a.source.info.First, b.source.info.First) })
+	case newestFirst:
+		slices.SortStableFunc(s.segments, func(a, b *streamSegment) int { return cmp.Compare(b.source.info.Last, a.source.info.Last) })
 	}
 	return s
 }
 
-// What the views look like that are narrowed to a window.
-var (
-	boundForm = regexp.MustCompile(`(?s)^SELECT \* FROM \(\n.*\n\) WHERE (.*)$`)
-	boundTest = regexp.MustCompile(`^time_ns (?:>=|<) -?[0-9]+(?: AND time_ns (?:>=|<) -?[0-9]+)*$`)
-)
-
-// boundOf returns the window of a part of the view as a condition on id.
-func boundOf(part string) (string, bool) {
-	m := boundForm.FindStringSubmatch(part)
-	switch {
-	case m == nil:
-		return "1", !strings.HasPrefix(part, "SELECT *")
-	case boundTest.MatchString(m[1]):
-		return strings.ReplaceAll(m[1], "time_ns", "id"), true
-	}
-	return "", false
+// windowOf returns the window that the views of a tape are narrowed to.
+func windowOf(tape *store.Tape) Window {
+	since, until := tape.Bounds()
+	return Window{since, until}
 }
 
 // streamRow is a connection: its own cells, and those that it has from elsewhere.
@@ -153,7 +153,7 @@ func (n nullable) value() Value {
 const streamChunk, streamAhead = 2048, 3
 
 // run writes the answer.
-func (s *stream) run(ctx context.Context, conn *sqlite.Conn, r Request, out RowWriter) (Result, error) {
+func (s *stream) run(ctx context.Context, r Request, out RowWriter) (Result, error) {
 	ctx, cancel := withTimeLimit(ctx, r.Timeout)
 	defer cancel()
 	if cells := cellsOf(out); cells != nil {
@@ -161,8 +161,6 @@ func (s *stream) run(ctx context.Context, conn *sqlite.Conn, r Request, out RowW
 	}
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
-	before := conn.SetInterrupt(reading.Done())
-	defer conn.SetInterrupt(before)
 	full, free := make(chan []streamRow), make(chan []streamRow, streamAhead)
 	for range streamAhead {
 		free <- make([]streamRow, 0, streamChunk)
@@ -171,7 +169,7 @@ func (s *stream) run(ctx context.Context, conn *sqlite.Conn, r Request, out RowW
 	var readErr error
 	go func() {
 		defer close(full)
-		more, readErr = s.read(r.Limit, func(rows []streamRow) []streamRow {
+		more, readErr = s.read(reading, r.Limit, func(rows []streamRow) []streamRow {
 			full <- rows
 			return (<-free)[:0]
 		}, <-free)
@@ -207,22 +205,11 @@ func (s *stream) run(ctx context.Context, conn *sqlite.Conn, r Request, out RowW
 
 // read reads the connections and hands them over. more: there are some beyond the
 // limit.
-func (s *stream) read(limit int64, hand func([]streamRow) []streamRow, rows []streamRow) (more bool, err error) {
-	defer func() {
-		for _, segment := range s.segments {
-			segment.finish()
-		}
-	}()
-	open := s.segments
-	if s.byTime {
-		for _, segment := range open {
-			if err := segment.next(); err != nil {
-				return false, err
-			}
-		}
-	}
+func (s *stream) read(ctx context.Context, limit int64, hand func([]streamRow) []streamRow, rows []streamRow) (more bool, err error) {
+	m := &merger{left: s.segments}
+	defer m.close()
 	for n := int64(0); ; n++ {
-		segment, err := s.oldest(&open)
+		segment, err := m.next(s.order)
 		if err != nil {
 			return false, err
 		}
@@ -232,59 +219,100 @@ func (s *stream) read(limit int64, hand func([]streamRow) []streamRow, rows []st
 			}
 			return segment != nil, nil
 		}
-		rows = append(rows, segment.row)
-		if err := segment.next(); err != nil {
-			return false, err
+		if n%256 == 0 && ctx.Err() != nil {
+			return false, context.Cause(ctx)
 		}
+		rows = append(rows, segment.row)
 		if len(rows) == cap(rows) {
 			rows = hand(rows)
 		}
 	}
 }
 
-// oldest returns the segment whose row comes next, nil when there is none.
-func (s *stream) oldest(open *[]*streamSegment) (*streamSegment, error) {
-	if !s.byTime {
-		for len(*open) > 0 {
-			first := (*open)[0]
-			if !first.begun {
-				if err := first.next(); err != nil {
-					return nil, err
-				}
-			}
-			if !first.ended {
-				return first, nil
-			}
-			*open = (*open)[1:]
-		}
-		return nil, nil
-	}
-	var oldest *streamSegment
-	for _, segment := range *open {
-		if !segment.ended && (oldest == nil || segment.row.id < oldest.row.id) {
-			oldest = segment
+// merger goes through the rows of segments in an order. It begins a segment only when one of its rows may come next.
+type merger struct {
+	open []*streamSegment // that are begun, each at a row
+	left []*streamSegment // that are not, in the order in which they are
+	at   *streamSegment   // whose row came last
+}
+
+// next returns the segment whose row comes next, nil when there is none.
+func (m *merger) next(order timeOrder) (*streamSegment, error) {
+	if m.at != nil {
+		if err := m.step(m.at); err != nil {
+			return nil, err
 		}
 	}
-	return oldest, nil
+	for {
+		m.at = nil
+		for _, segment := range m.open {
+			if m.at == nil || order.before(segment.row.id, m.at.row.id) || segment.row.id == m.at.row.id && segment.source.index < m.at.source.index {
+				m.at = segment
+			}
+		}
+		if len(m.left) == 0 || m.at != nil && (order == bySegment || order.before(m.at.row.id, m.left[0].foremost(order))) {
+			return m.at, nil
+		}
+		segment := m.left[0]
+		m.left = m.left[1:]
+		m.open = append(m.open, segment)
+		if err := m.step(segment); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// step goes to the next row of a segment, which leaves those that are open if it has none.
+func (m *merger) step(segment *streamSegment) error {
+	err := segment.next()
+	if segment.ended {
+		m.open = slices.DeleteFunc(m.open, func(s *streamSegment) bool { return s == segment })
+	}
+	return err
+}
+
+// close lets go of all segments.
+func (m *merger) close() {
+	for _, segment := range m.open {
+		segment.finish()
+	}
+	*m = merger{}
+}
+
+// before reports whether one time comes before another.
+func (o timeOrder) before(a, b int64) bool {
+	if o == newestFirst {
+		return a > b
+	}
+	return a < b
+}
+
+// foremost returns a time which none of the segment's rows comes before.
+func (s *streamSegment) foremost(order timeOrder) int64 {
+	if order == newestFirst {
+		return min(s.source.info.Last, s.to)
+	}
+	return max(s.source.info.First, s.from)
 }
 
 // plainSelect is SQL that a stream answers.
 var plainSelect = regexp.MustCompile(`(?i)^select\s+([a-z_]+(?:\s*,\s*[a-z_]+)*|\*)\s+from\s+connections(\s+order\s+by\s+time_ns)?\s*;?\s*$`)
 
 // streamOf returns the stream for SQL of that form, nil when it is of another.
-func streamOf(ctx context.Context, conn *sqlite.Conn, r Request) *stream {
+func streamOf(tape *store.Tape, r Request) *stream {
 	m := plainSelect.FindStringSubmatch(strings.TrimSpace(r.SQL))
 	if m == nil || len(r.Params) > 0 {
 		return nil
 	}
 	columns := strings.FieldsFunc(m[1], func(r rune) bool { return unicode.IsSpace(r) || r == ',' })
 	if m[1] == "*" {
-		columns = nil
-		if err := each(ctx, conn, `SELECT name FROM pragma_table_info('connections')`, func(row []Value) { columns = append(columns, string(row[0].Bytes)) }); err != nil {
-			return nil
-		}
+		columns = newKnownView().columns
 	}
-	return newStream(viewParts(ctx, conn), conn, columns, m[2] != "")
+	order := bySegment
+	if m[2] != "" {
+		order = oldestFirst
+	}
+	return newStream(tape, columns, order)
 }
 
 // streamWriter puts rows together.

@@ -1,27 +1,31 @@
 package query
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"sort"
 	"strings"
 
+	"github.com/conntape/conntape/store"
 	"zombiezen.com/go/sqlite"
 )
 
-// streamSegment reads the connections of one segment, oldest first.
+// streamSegment reads the connections of one segment, oldest first or newest first.
 type streamSegment struct {
-	stream    *stream
-	conn      *sqlite.Conn
-	name      string                               // under which it is attached
-	view      string                               // the part of the view that is its
-	condition string                               // on the ids of connections
-	ids       []int64                              // that are read, ascending; nil: all that the condition is true of
-	wanted    func(task, remote, shape int64) bool // nil: all
-	wallText  timeText
-	row       streamRow
-	begun     bool
-	ended     bool
+	stream   *stream
+	source   Source
+	conn     *sqlite.Conn                                // once begun
+	from, to int64                                       // ids; to is not included
+	prepare  func(*streamSegment) (some bool, err error) // says which rows are read, before it begins; nil: all
+	ids      []int64                                     // that are read, in order; nil: all of the span
+	wanted   func(task, remote, shape int64) bool        // nil: all
+	wallText timeText
+	row      streamRow
+	begun    bool
+	ended    bool
 
+	release       func() // of conn
 	clock         []clockRow
 	clockAt       int // of the row before
 	rows, repeats *sqlite.Stmt
@@ -39,7 +43,11 @@ const unbound = -1 << 63
 func (s *streamSegment) next() error {
 	if !s.begun {
 		s.begun = true
-		if err := s.begin(); err != nil {
+		if some, err := s.begin(); err != nil || !some {
+			s.finish()
+			if errors.Is(err, store.ErrGone) {
+				err = nil
+			}
 			return err
 		}
 	}
@@ -78,36 +86,47 @@ func (s *streamSegment) step() (bool, error) {
 
 // begin prepares to read: the connections, and beside them those that stand for
 // several.
-func (s *streamSegment) begin() (err error) {
+func (s *streamSegment) begin() (some bool, err error) {
+	if s.conn, s.release, err = s.source.tape.Borrow(s.source.index); err != nil {
+		return false, err
+	}
+	if s.prepare != nil {
+		if some, err := s.prepare(s); err != nil || !some {
+			return false, err
+		}
+	}
 	needed := func(column string) string {
 		if slices.Contains(s.stream.columns, column) || column == "local" && len(s.stream.byOrigin[ofLocal]) > 0 {
 			return column
 		}
 		return "NULL"
 	}
-	which := s.condition
+	which, order := fmt.Sprintf("id >= %d AND id < %d", s.from, s.to), " ORDER BY id"
+	if s.stream.order == newestFirst {
+		order += " DESC"
+	}
+	if s.repeats, _, err = s.conn.PrepareTransient(`SELECT id, count, last_ns FROM repeat WHERE ` + which + order); err != nil {
+		return false, err
+	}
 	if s.ids != nil {
 		which = "id = ?"
 	}
 	if s.rows, _, err = s.conn.PrepareTransient(`SELECT id, task, remote, shape, ` + needed("local") + `, ` + needed("fd") + `, ` + needed("cookie") +
-		` FROM ` + s.name + `.connection WHERE ` + which + ` ORDER BY id`); err != nil {
-		return err
+		` FROM connection WHERE ` + which + order); err != nil {
+		return false, err
 	}
-	if s.repeats, _, err = s.conn.PrepareTransient(`SELECT id, count, last_ns FROM ` + s.name + `.repeat WHERE ` + s.condition + ` ORDER BY id`); err != nil {
-		return err
-	}
-	clock, _, err := s.conn.PrepareTransient(`SELECT id, offset_ns FROM ` + s.name + `.clock ORDER BY id`)
+	clock, _, err := s.conn.PrepareTransient(`SELECT id, offset_ns FROM clock ORDER BY id`)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer clock.Finalize()
 	for {
 		more, err := clock.Step()
 		if err != nil {
-			return err
+			return false, err
 		}
 		if !more {
-			return s.nextRepeat()
+			return true, s.nextRepeat()
 		}
 		s.clock = append(s.clock, clockRow{clock.ColumnInt64(0), clock.ColumnInt64(1)})
 	}
@@ -117,6 +136,9 @@ func (s *streamSegment) begin() (err error) {
 func (s *streamSegment) nextRepeat() error {
 	more, err := s.repeats.Step()
 	s.repeat = streamRow{id: never, count: 1, last: never}
+	if s.stream.order == newestFirst {
+		s.repeat.id = -never
+	}
 	if more {
 		s.repeat = streamRow{id: s.repeats.ColumnInt64(0), count: s.repeats.ColumnInt64(1), last: s.repeats.ColumnInt64(2)}
 	}
@@ -130,6 +152,9 @@ func (s *streamSegment) finish() {
 			stmt.Finalize()
 		}
 	}
+	if s.release != nil {
+		s.release()
+	}
 	*s = streamSegment{begun: true, ended: true}
 }
 
@@ -139,7 +164,7 @@ func (s *streamSegment) read() (inView bool, err error) {
 	row := &s.row
 	*row = streamRow{id: s.rows.ColumnInt64(0), count: 1}
 	row.last = row.id
-	for s.repeat.id < row.id {
+	for s.stream.order.before(s.repeat.id, row.id) {
 		if err := s.nextRepeat(); err != nil {
 			return false, err
 		}
@@ -246,8 +271,7 @@ func (s *streamSegment) keepOutcome() (inView bool, err error) {
 // ask asks the view for columns of the current connection, nil when it is not in it.
 func (s *streamSegment) ask(o origin, columns []string) (_ *kept, err error) {
 	if s.asked[o] == nil {
-		s.asked[o], _, err = s.conn.PrepareTransient(`SELECT ` + strings.Join(append([]string{"family"}, columns...), ", ") +
-			` FROM (` + strings.Replace(s.view, lastJoin(s.name), lastJoin(s.name)+"\nWHERE c.id = ?1", 1) + "\n)")
+		s.asked[o], _, err = s.conn.PrepareTransient(`SELECT ` + strings.Join(append([]string{"family"}, columns...), ", ") + ` FROM connections WHERE id = ?1`)
 		if err != nil {
 			return nil, err
 		}

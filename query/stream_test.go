@@ -119,13 +119,14 @@ func sameAsSQL(t *testing.T, tape *store.Tape, r Request, format string, zone *t
 		}
 		return out.String(), result
 	}
-	want, first := answer(func(ctx context.Context, out RowWriter) (Result, error) { return Run(ctx, tape.Conn(), r, out) })
+	stock := stockOf(t, tape, windowOf(tape))
+	want, first := answer(func(ctx context.Context, out RowWriter) (Result, error) { return Run(ctx, stock, r, out) })
 	got, second := answer(func(ctx context.Context, out RowWriter) (Result, error) {
-		s := streamOf(ctx, tape.Conn(), r)
+		s := streamOf(tape, r)
 		if s == nil {
 			t.Fatalf("%s is left to SQLite", r.SQL)
 		}
-		return s.run(ctx, tape.Conn(), r, out)
+		return s.run(ctx, r, out)
 	})
 	if got != want || first != second {
 		a, b := strings.Split(want, "\n"), strings.Split(got, "\n")
@@ -165,9 +166,7 @@ func TestStreamIsTheView(t *testing.T) {
 	}
 	first, last := tape.Segments()[0].From, tape.Segments()[2].To
 	for _, w := range []Window{{Since: first.Add(last.Sub(first) / 3)}, {Until: first.Add(last.Sub(first) / 2)}, {Since: first.Add(time.Minute), Until: first.Add(2 * time.Minute)}, {Since: last.Add(time.Hour)}} {
-		if err := tape.Bound(w.Since, w.Until); err != nil {
-			t.Fatal(err)
-		}
+		tape.Bound(w.Since, w.Until)
 		for _, format := range []string{"csv", "json"} {
 			sameAsSQL(t, tape, Request{SQL: all}, format, nil)
 		}
@@ -186,15 +185,15 @@ func TestStreamOfOneSegment(t *testing.T) {
 // What is kept is bounded, and an answer does not depend on how much that is.
 func TestStreamForgets(t *testing.T) {
 	tape := openNasty(t, nasty(t))
-	s := streamOf(context.Background(), tape.Conn(), Request{SQL: "SELECT * FROM connections ORDER BY time_ns"})
+	s := streamOf(tape, Request{SQL: "SELECT * FROM connections ORDER BY time_ns"})
 	for _, segment := range s.segments {
 		segment.mostKept = 2
 	}
 	var want, got bytes.Buffer
-	if _, err := Run(context.Background(), tape.Conn(), Request{SQL: "SELECT * FROM connections ORDER BY time_ns"}, newCSV(&want, false)); err != nil {
+	if _, err := Run(context.Background(), stockOf(t, tape, Window{}), Request{SQL: "SELECT * FROM connections ORDER BY time_ns"}, newCSV(&want, false)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.run(context.Background(), tape.Conn(), Request{}, newCSV(&got, false)); err != nil {
+	if _, err := s.run(context.Background(), Request{}, newCSV(&got, false)); err != nil {
 		t.Fatal(err)
 	}
 	if got.String() != want.String() {
@@ -238,11 +237,11 @@ func TestStreamLeavesTheRest(t *testing.T) {
 		"select count(*) from connections", "select exe, exe from connections", "select EXE from connections", "select nothere from connections", "select exe e from connections",
 		"select exe from connections where pid = 1", "select * from processes", "select exe from connections order by pid", "select * from connections; select 1", "select rowid from connections", "select distinct exe from connections",
 	} {
-		if streamOf(context.Background(), tape.Conn(), Request{SQL: sql}) != nil {
+		if streamOf(tape, Request{SQL: sql}) != nil {
 			t.Errorf("%s is taken", sql)
 		}
 	}
-	if streamOf(context.Background(), tape.Conn(), Request{SQL: "select * from connections", Params: map[string]Value{"x": {}}}) != nil {
+	if streamOf(tape, Request{SQL: "select * from connections", Params: map[string]Value{"x": {}}}) != nil {
 		t.Error("a parameter is not missed")
 	}
 }
@@ -254,7 +253,7 @@ func TestStreamEnds(t *testing.T) {
 	const all = "SELECT * FROM connections ORDER BY time_ns"
 	ask := func(ctx context.Context, r Request, out RowWriter) (Result, error) {
 		r.SQL = all
-		return streamOf(context.Background(), tape.Conn(), r).run(ctx, tape.Conn(), r, out)
+		return streamOf(tape, r).run(ctx, r, out)
 	}
 	var out bytes.Buffer
 	result, err := ask(context.Background(), Request{Timeout: time.Nanosecond}, newCSV(&out, false))
@@ -314,7 +313,7 @@ func BenchmarkExport(b *testing.B) {
 		r := Request{SQL: "SELECT " + columns + " FROM connections"}
 		for name, ask := range map[string]func(RowWriter) (Result, error){
 			"stream": func(out RowWriter) (Result, error) {
-				return RunSQL(context.Background(), tape, r, Window{}, out)
+				return RunSQL(context.Background(), tape, r, out)
 			},
 			"SQLite": func(out RowWriter) (Result, error) { return Run(context.Background(), tape.Conn(), r, out) },
 		} {

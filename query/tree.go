@@ -22,14 +22,10 @@ type reachedRemote struct {
 
 // tree writes what canned/tree.sql says.
 func (p *Planned) tree(ctx context.Context, out RowWriter) (Result, error) {
-	view := newKnownView(ctx, p.main)
-	if view == nil {
-		return Run(ctx, p.main, p.request, out)
-	}
 	members, err := family(ctx, p.sources, p.request.Params["process"].Int)
 	var connected map[int64][]*reachedRemote
 	if err == nil {
-		connected, err = p.connected(ctx, view, members)
+		connected, err = p.connected(ctx, members)
 	}
 	if err != nil {
 		return Result{}, explainLimit(ctx, p.request.Timeout, err)
@@ -40,7 +36,7 @@ func (p *Planned) tree(ctx context.Context, out RowWriter) (Result, error) {
 	r := p.request
 	r.Limit = 0
 	r.SQL = withTable("processes AS (SELECT * FROM family)", r.SQL)
-	r.SQL = withTable("connections AS (SELECT NULL AS "+strings.Join(view.columns, ", NULL AS ")+" WHERE false)", r.SQL)
+	r.SQL = withTable("connections AS (SELECT NULL AS "+strings.Join(newKnownView().columns, ", NULL AS ")+" WHERE false)", r.SQL)
 	w := &treeWriter{manyWriter{RowWriter: out, ctx: ctx, limit: p.request.Limit}, connected}
 	result, err := Run(ctx, p.main, r, w)
 	return w.ended(r, result, err)
@@ -55,26 +51,17 @@ func (p *Planned) readFamily(ctx context.Context, members map[int64]bool) error 
 	if len(members) <= mostListed {
 		sql += " WHERE process_id IN (" + joinInts(slices.Collect(maps.Keys(members))) + ")"
 	}
-	var rows [][]sqlite.Value
-	err := each(ctx, p.main, sql, func(row []Value) {
-		if !members[row[0].Int] {
-			return
-		}
-		cells := make([]sqlite.Value, len(row))
-		for i, v := range row {
-			cells[i] = keep(v).forSQLite()
-		}
-		rows = append(rows, cells)
-	})
+	rows, err := rowsOf(ctx, p.sources, func(*Source) string { return sql })
 	if err != nil {
 		return err
 	}
+	rows = slices.DeleteFunc(rows, func(row []sqlite.Value) bool { return !members[row[0].Int64()] })
 	return newRowTable(p.main, "family", treeProcesses, rows)
 }
 
 // connected returns what processes connected to, in the order in which they did.
-func (p *Planned) connected(ctx context.Context, view *knownView, processes map[int64]bool) (map[int64][]*reachedRemote, error) {
-	t, err := chooseContacts(ctx, view, p.sources, p.window, chooseProcesses(processes))
+func (p *Planned) connected(ctx context.Context, processes map[int64]bool) (map[int64][]*reachedRemote, error) {
+	t, err := chooseContacts(ctx, p.sources, p.window, chooseProcesses(processes))
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,7 @@ func TestTreeLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stock := stockOf(t, tape, Window{})
 	ask := func(limit int64, timeout time.Duration, planned bool) (Result, string, error) {
 		var out bytes.Buffer
 		to, err := NewRowWriter("csv", &out, FormatOptions{})
@@ -34,9 +35,9 @@ func TestTreeLimits(t *testing.T) {
 		r := Request{SQL: c.Source, Params: params, Limit: limit, Timeout: timeout}
 		var result Result
 		if planned {
-			result, err = NewPlanned(c, r, Window{}, Sources(tape), Sources(tape)).Run(t.Context(), to)
+			result, err = NewPlanned(tape, c, r, Window{}).Run(t.Context(), to)
 		} else {
-			result, err = Run(t.Context(), tape.Conn(), r, to)
+			result, err = Run(t.Context(), stock, r, to)
 		}
 		return result, out.String(), err
 	}
@@ -110,10 +111,14 @@ func TestTreeOfAlteredTape(t *testing.T) {
 	c := cannedNamed(t, "tree")
 	from, to := tape.Segments()[0].From, tape.Segments()[2].To
 	windows := []Window{{}, {Since: from.Add(to.Sub(from) / 3), Until: from.Add(to.Sub(from) * 2 / 3)}}
+	stock := map[Window]*sqlite.Conn{}
+	for _, w := range windows {
+		stock[w] = stockOf(t, tape, w)
+	}
 	for pid := range 9 {
 		for _, all := range []string{"false", "true"} {
 			for _, w := range windows {
-				compareWithSQL(t, tape, c, map[string]string{"process": strconv.Itoa(pid), "all": all}, w)
+				compareWithSQL(t, tape, stock[w], c, map[string]string{"process": strconv.Itoa(pid), "all": all}, w)
 			}
 		}
 	}

@@ -5,54 +5,35 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/conntape/conntape/store"
 	"zombiezen.com/go/sqlite"
 )
 
-// SQL that somebody wrote is asked over a virtual table in the place of the view connections. SQLite tells it which
+// SQL over connections is asked over a virtual table that knows how the segments of a tape are made. SQLite tells it which
 // columns are compared to what, so that it finds the connections of an address, a port or a program by the postings of
 // sealed segments, and reads no more of the others than it must. What is compared is looked at again by SQLite: this
-// table may hand over too much, and never too little. Its cells are those that the view has (see stream.go).
+// table may hand over too much, and never too little. Its cells are those that the view of a segment has (see stream.go).
 
-// virtualName is the name of the table.
-const virtualName = "connection_rows"
-
-// virtualTable is the connections of a tape in a window.
+// virtualTable is the connections of a tape in the window of its views.
 type virtualTable struct {
 	nothingHeld
-	ctx      context.Context
-	tape     *store.Tape
-	sources  map[string]Source // by schema
-	parts    map[string]string // of the view, likewise
-	from, to int64             // ids; to is not included
-	columns  []string
+	ctx     context.Context
+	tape    *store.Tape
+	columns []string
 }
 
-// asVirtual returns the SQL over the virtual table, which it installs; false where the view is not of the form that is
-// known, or the SQL cannot be asked so.
-func asVirtual(ctx context.Context, tape *store.Tape, r Request, w Window) (string, bool) {
-	conn := tape.Conn()
-	view := newKnownView(ctx, conn)
-	if view == nil {
-		return "", false
+// askVirtual makes it readable as connections while ask asks, and reads for as long as ctx lasts.
+func askVirtual(ctx context.Context, tape *store.Tape, ask func() (Result, error)) (Result, error) {
+	t := &virtualTable{ctx: ctx, tape: tape, columns: newKnownView().columns}
+	if err := tape.Table("connections", "connections", t); err != nil {
+		return Result{}, err
 	}
-	t := &virtualTable{ctx: ctx, tape: tape, sources: make(map[string]Source), parts: view.parts, columns: view.columns}
-	t.from, t.to = w.bounds()
-	for _, s := range Sources(tape) {
-		t.sources[s.Schema] = s
-	}
-	if newStream(t.parts, conn, t.columns, false) == nil {
-		return "", false
-	}
-	if err := readable(conn, virtualName, view.declare(virtualName), t); err != nil {
-		return "", false
-	}
-	r.SQL = withTable("connections AS NOT MATERIALIZED (SELECT * FROM "+virtualName+")", r.SQL)
-	return r.SQL, compiles(conn, r)
+	defer func() { t.ctx = context.Background() }()
+	return ask()
 }
 
 // Estimates for the planner: how many connections there are, how many an equality leaves, and what it costs to find
@@ -66,7 +47,9 @@ const (
 // BestIndex takes every comparison that it can make use of.
 func (t *virtualTable) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, error) {
 	out := &sqlite.IndexOutputs{ConstraintUsage: make([]sqlite.IndexConstraintUsage, len(in.Constraints)), EstimatedCost: estimatedRows, EstimatedRows: estimatedRows}
-	plan := []string{strconv.FormatUint(in.ColumnsUsed, 16)}
+	order := t.orderOf(in.OrderBy)
+	out.OrderByConsumed = order != bySegment
+	plan := []string{strconv.FormatUint(in.ColumnsUsed, 16) + " " + strconv.Itoa(int(order))}
 	for i, c := range in.Constraints {
 		if !c.Usable || c.Column < 0 || c.Column >= len(t.columns) || c.Collation != "BINARY" {
 			continue
@@ -88,6 +71,19 @@ func (t *virtualTable) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, 
 	}
 	out.ID.String = strings.Join(plan, ",")
 	return out, nil
+}
+
+// orderOf returns the order in which rows are wanted, if it is that of time.
+func (t *virtualTable) orderOf(terms []sqlite.IndexOrderBy) timeOrder {
+	switch {
+	case len(terms) != 1 || terms[0].Column < 0 || terms[0].Column >= len(t.columns):
+		return bySegment
+	case t.columns[terms[0].Column] != "id" && t.columns[terms[0].Column] != "time_ns":
+		return bySegment
+	case terms[0].Desc:
+		return newestFirst
+	}
+	return oldestFirst
 }
 
 func isRange(op sqlite.IndexConstraintOp) bool {
@@ -150,13 +146,13 @@ type compared struct {
 	value  sqlite.Value
 }
 
-// virtualCursor walks connections, segment by segment.
+// virtualCursor walks connections.
 type virtualCursor struct {
 	table    *virtualTable
 	compared []compared
-	left     []*streamSegment
-	begun    *streamSegment // nil: at the end
-	schema   int            // number of its schema, in RowID
+	order    timeOrder
+	segments merger
+	begun    *streamSegment // whose row it is at; nil: at the end
 
 	cells []virtualCell // by column of the table
 }
@@ -173,11 +169,13 @@ type virtualCell struct {
 func (c *virtualCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error {
 	c.Close()
 	plan := strings.Split(id.String, ",")
-	mask, err := strconv.ParseUint(plan[0], 16, 64)
-	if err != nil || len(plan) != len(args)+1 {
+	bits, order, _ := strings.Cut(plan[0], " ")
+	mask, err := strconv.ParseUint(bits, 16, 64)
+	number, orderErr := strconv.Atoi(order)
+	if err != nil || orderErr != nil || len(plan) != len(args)+1 {
 		return errors.New("the plan of a virtual table is odd")
 	}
-	c.compared = c.compared[:0]
+	c.order, c.compared = timeOrder(number), c.compared[:0]
 	for i, what := range plan[1:] {
 		column, op, _ := strings.Cut(what, " ")
 		number, err := strconv.Atoi(op)
@@ -197,60 +195,46 @@ func (c *virtualCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error {
 			columns = append(columns, name)
 		}
 	}
-	s := newStream(c.table.parts, c.table.tape.Conn(), columns, false)
+	s := newStream(c.table.tape, columns, c.order)
 	if s == nil {
-		return errors.New("the views of the tape changed")
+		return errors.New("the views of the tape have a column that is not known")
 	}
-	c.left = s.segments
+	for _, segment := range s.segments {
+		segment.prepare = c.narrow
+	}
+	c.segments = merger{left: s.segments}
 	return c.Next()
 }
 
 // Next goes to the next connection.
-func (c *virtualCursor) Next() error {
-	for {
-		if c.begun == nil {
-			if len(c.left) == 0 {
-				return nil
-			}
-			c.begun, c.left = c.left[0], c.left[1:]
-			c.schema = segmentIndex(c.begun.name)
-			if some, err := c.narrow(c.begun); err != nil {
-				return err
-			} else if !some {
-				c.begun = nil
-				continue
-			}
-		}
-		if err := c.begun.next(); err != nil {
-			return err
-		}
-		if !c.begun.ended {
-			return nil
-		}
-		c.begun = nil
+func (c *virtualCursor) Next() (err error) {
+	if c.table.ctx.Err() != nil {
+		return context.Cause(c.table.ctx)
 	}
+	c.begun, err = c.segments.next(c.order)
+	return err
 }
 
 // EOF reports whether there is no connection any more.
 func (c *virtualCursor) EOF() bool { return c.begun == nil }
 
-// RowID tells connections apart: within a segment, whose ids are times, and among the ten segments that a tape has at
-// most.
-func (c *virtualCursor) RowID() (int64, error) { return c.begun.row.id<<4 | int64(c.schema), nil }
+// RowID is not asked for: the table has none.
+func (c *virtualCursor) RowID() (int64, error) { return 0, errors.New("the table has no rowid") }
 
 // Close lets go of what is being read.
 func (c *virtualCursor) Close() error {
-	if c.begun != nil {
-		c.begun.finish()
-	}
-	c.begun, c.left = nil, nil
+	c.segments.close()
+	c.begun = nil
 	return nil
 }
 
-// Column returns a cell.
+// Column returns a cell; the last column is the row's key.
 func (c *virtualCursor) Column(i int, _ bool) (sqlite.Value, error) {
-	cell := c.cells[i]
 	row := &c.begun.row
+	if i == len(c.cells) {
+		return sqlite.TextValue(fmt.Sprintf("%d/%d", c.begun.source.index, row.id)), nil // the key
+	}
+	cell := c.cells[i]
 	switch {
 	case !cell.used:
 		return sqlite.Value{}, fmt.Errorf("column %s was not asked for", c.table.columns[i])
@@ -289,6 +273,21 @@ func (v Value) forSQLite() sqlite.Value {
 	return sqlite.Value{}
 }
 
+// valueOf returns what forSQLite was made of.
+func valueOf(v sqlite.Value) Value {
+	switch v.Type() {
+	case sqlite.TypeInteger:
+		return intValue(v.Int64())
+	case sqlite.TypeFloat:
+		return Value{Kind: Real, Real: v.Float()}
+	case sqlite.TypeText:
+		return textValue(v.Text())
+	case sqlite.TypeBlob:
+		return Value{Kind: Blob, Bytes: v.Blob()}
+	}
+	return Value{}
+}
+
 // forSQLite returns a value of what is kept.
 func (k *kept) forSQLite(place int) sqlite.Value {
 	if k.given == nil {
@@ -305,11 +304,11 @@ const mostByID = 100_000
 // narrow has no more read of a segment than what is compared can be true of, and reports whether that is any.
 func (c *virtualCursor) narrow(to *streamSegment) (some bool, err error) {
 	ctx := c.table.ctx
-	s := &segmentSource{Source: c.table.sources[to.name]}
+	s := &segmentSource{Source: to.source}
 	if err := s.describe(ctx); err != nil {
 		return false, err
 	}
-	from, until := max(c.table.from, s.first), min(c.table.to, s.last+1)
+	from, until := max(to.from, s.first), min(to.to, s.last+1)
 	for i := range c.compared {
 		low, high := c.compared[i].span(s)
 		from, until = max(from, low), min(until, high)
@@ -317,13 +316,13 @@ func (c *virtualCursor) narrow(to *streamSegment) (some bool, err error) {
 	if from >= until {
 		return false, nil
 	}
-	to.condition = fmt.Sprintf("id >= %d AND id < %d", from, until)
+	to.from, to.to = from, until
 	sel := &selection{}
 	if sel.remotes, err = c.remotes(s); err != nil || sel.remotes != nil && len(sel.remotes) == 0 {
 		return false, err
 	}
 	if where := c.where("t"); where != "" {
-		sel.tasks, err = s.list(ctx, `SELECT t.id FROM `+s.Schema+`.task t JOIN `+s.Schema+`.process p ON p.id = t.process WHERE `+where)
+		sel.tasks, err = s.list(ctx, `SELECT t.id FROM task t JOIN process p ON p.id = t.process WHERE `+where)
 		if err != nil || len(sel.tasks) == 0 {
 			return false, err
 		}
@@ -344,6 +343,9 @@ func (c *virtualCursor) narrow(to *streamSegment) (some bool, err error) {
 		return false, err
 	}
 	slices.Sort(found.ids)
+	if c.order == newestFirst {
+		slices.Reverse(found.ids)
+	}
 	to.ids = found.ids
 	return len(found.ids) > 0, nil
 }
@@ -387,7 +389,7 @@ func (c *virtualCursor) remotes(s *segmentSource) ([]int64, error) {
 	for i := range c.compared {
 		if by := &c.compared[i]; by.table == "e" && by.fits() {
 			if by.column != "remote_port" {
-				list, err := s.list(c.table.ctx, `SELECT id FROM `+s.Schema+`.endpoint e WHERE `+where)
+				list, err := s.list(c.table.ctx, `SELECT id FROM endpoint e WHERE `+where)
 				return append([]int64{}, list...), err
 			}
 			port = by.value.Int64()
@@ -420,7 +422,10 @@ func (c *compared) literal() string {
 	if c.kind == Integer {
 		return strconv.FormatInt(c.value.Int64(), 10)
 	}
-	return "'" + strings.ReplaceAll(c.value.Text(), "'", "''") + "'"
+	if text := c.value.Text(); !strings.Contains(text, "\x00") {
+		return "'" + strings.ReplaceAll(text, "'", "''") + "'"
+	}
+	return fmt.Sprintf("CAST(x'%x' AS TEXT)", c.value.Text())
 }
 
 // span returns the ids that it can be true of: from and, not included, to.
@@ -434,12 +439,12 @@ func (c *compared) span(s *segmentSource) (from, to int64) {
 		low = c.value.Int64()
 		high = low
 	} else {
-		first, last, ok := wallOf(c.value.Text())
-		if !ok {
-			return from, to
-		}
+		at := boundary(c.value.Text())
 		least, most := s.offsets()
-		low, high = first-most, last-least
+		low, high = minus(at, most), minus(at, least)
+		if at == 0 {
+			low = -never // what is before 1970, as on an altered tape, is not written in the order of time
+		}
 	}
 	if c.op != sqlite.IndexConstraintLT && c.op != sqlite.IndexConstraintLE {
 		from = low
@@ -458,21 +463,19 @@ func (s *segmentSource) offsets() (least, most int64) {
 	return least, most
 }
 
-// wallOf returns moments between which lies what parts the times that are less than a text from those that are not, as
-// texts. It knows all of a time, the beginning of one, and one of whole seconds, whose Z is more than the point of every
-// time in that second. False: it is no such text, or far away.
-func wallOf(text string) (first, last int64, ok bool) {
-	const whole = "0000-01-01T00:00:00.000000000Z"
-	second := int64(0)
-	if short, found := strings.CutSuffix(text, "Z"); found && len(short) == len("2006-01-02T15:04:05") {
-		text, second = short, int64(time.Second)
+// boundary returns the first moment since 1970 whose time, as the views write it, is not less than a text; never: each is.
+func boundary(text string) int64 {
+	at := sort.Search(never, func(ns int) bool { return wallString(int64(ns)) >= text })
+	return int64(at)
+}
+
+// minus returns a difference, or what is nearest to it.
+func minus(a, b int64) int64 {
+	if d := a - b; (a^b)&(a^d) >= 0 {
+		return d
 	}
-	if len(text) > len(whole) || len(text) < len("2006") {
-		return 0, 0, false
+	if a < 0 {
+		return -never
 	}
-	t, err := time.Parse(tapeTime, text+whole[len(text):])
-	if err != nil || t.Year() < 1980 || t.Year() > 2200 {
-		return 0, 0, false
-	}
-	return t.UnixNano(), t.UnixNano() + second, true
+	return never
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/conntape/conntape/generate"
 	"github.com/conntape/conntape/store"
+	"zombiezen.com/go/sqlite"
 )
 
 // answer returns the rows of an answer, sorted, with its header.
@@ -30,17 +31,14 @@ func answer(t *testing.T, ask func(RowWriter) (Result, error)) (string, error) {
 	return strings.Join(lines, "\n"), nil
 }
 
-// sameAsView asks SQL over the virtual table and over the view, and fails where the answers differ.
-func sameAsView(t *testing.T, tape *store.Tape, w Window, sql string) {
+// sameAsView asks SQL of the tape and of its rows in plain tables, and fails where the answers differ.
+func sameAsView(t *testing.T, tape *store.Tape, stock *sqlite.Conn, sql string) {
 	t.Helper()
-	if _, ok := asVirtual(t.Context(), tape, Request{SQL: sql}, w); !ok {
-		t.Errorf("%s: not asked over the virtual table", sql)
-	}
-	got, err := answer(t, func(out RowWriter) (Result, error) { return RunSQL(t.Context(), tape, Request{SQL: sql}, w, out) })
+	got, err := answer(t, func(out RowWriter) (Result, error) { return RunSQL(t.Context(), tape, Request{SQL: sql}, out) })
 	if err != nil {
 		t.Errorf("%s: %v", sql, err)
 	}
-	want, err := answer(t, func(out RowWriter) (Result, error) { return Run(t.Context(), tape.Conn(), Request{SQL: sql}, out) })
+	want, err := answer(t, func(out RowWriter) (Result, error) { return Run(t.Context(), stock, Request{SQL: sql}, out) })
 	if err != nil {
 		t.Errorf("%s: %v", sql, err)
 	}
@@ -60,6 +58,7 @@ func sameAsView(t *testing.T, tape *store.Tape, w Window, sql string) {
 // of its kind and of others, with the rules by which SQLite converts them.
 func TestComparisonsAreThoseOfTheView(t *testing.T) {
 	tape := generated(t, 400, 3)
+	stock := stockOf(t, tape, Window{})
 	for column := range comparisons {
 		var values []string
 		err := each(t.Context(), tape.Conn(), "SELECT DISTINCT "+column+", typeof("+column+") FROM connections ORDER BY abs(random()) LIMIT 2", func(row []Value) {
@@ -84,7 +83,7 @@ func TestComparisonsAreThoseOfTheView(t *testing.T) {
 			conditions = append(conditions, v+" = "+column)
 		}
 		for _, where := range conditions {
-			sameAsView(t, tape, Window{}, "select segment, id, count, "+column+" from connections where "+where)
+			sameAsView(t, tape, stock, "select segment, id, count, "+column+" from connections where "+where)
 		}
 	}
 }
@@ -124,11 +123,10 @@ func TestAdHocIsTheView(t *testing.T) {
 		"select via, type, protocol, fd, cookie, local_address, local_port, last_time, remote_raw from connections where errno = 111",
 	}
 	for _, w := range []Window{{}, {Since: middle}, {Until: middle}, {Since: middle, Until: middle.Add(2 * time.Hour)}} {
-		if err := tape.Bound(w.Since, w.Until); err != nil {
-			t.Fatal(err)
-		}
+		tape.Bound(w.Since, w.Until)
+		stock := stockOf(t, tape, w)
 		for _, sql := range questions {
-			sameAsView(t, tape, w, sql)
+			sameAsView(t, tape, stock, sql)
 		}
 	}
 }
@@ -142,8 +140,8 @@ func TestErrorsOfAdHoc(t *testing.T) {
 		"with connections as (select 1 as a) select b from connections": `no such column: b`,
 		"select rowid from connections":                                 `no such column: rowid`,
 	} {
-		_, err := RunSQL(context.Background(), tape, Request{SQL: sql}, Window{}, eachRow(func([]Value) error { return nil }))
-		_, view := Run(context.Background(), tape.Conn(), Request{SQL: sql}, eachRow(func([]Value) error { return nil }))
+		_, err := RunSQL(context.Background(), tape, Request{SQL: sql}, eachRow(func([]Value) error { return nil }))
+		_, view := Run(context.Background(), stockOf(t, tape, Window{}), Request{SQL: sql}, eachRow(func([]Value) error { return nil }))
 		if err == nil || view == nil || !strings.Contains(err.Error(), want) || err.Error() != view.Error() {
 			t.Errorf("%s: got %v, and of the view %v", sql, err, view)
 		}
@@ -157,7 +155,7 @@ func TestAdHocHasATimeLimit(t *testing.T) {
 	result, err := RunSQL(t.Context(), tape, Request{
 		SQL:     "select count(*) from connections a, connections b, connections c where a.pid + b.pid + c.pid = -1",
 		Timeout: 300 * time.Millisecond,
-	}, Window{}, eachRow(func([]Value) error { return nil }))
+	}, eachRow(func([]Value) error { return nil }))
 	if took := time.Since(begun); took > 5*time.Second || err == nil && result.Cut == "" || err != nil && !strings.Contains(err.Error(), "time limit") {
 		t.Errorf("%v, %v after %v", result, err, took)
 	}
@@ -189,23 +187,24 @@ func TestAdHocAcrossClockSteps(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tape.Close()
-	if steps := askInt(t, tape, "SELECT count(DISTINCT offset_ns) FROM s1.clock"); steps < 4 {
+	if steps := askInt(t, tape, "SELECT count(DISTINCT offset_ns) FROM clock"); steps < 4 {
 		t.Fatalf("%d different offsets", steps)
 	}
+	stock := stockOf(t, tape, Window{})
 	for hour := -12; hour < 60; hour += 3 {
 		at := time.Unix(0, begin).Add(time.Duration(hour) * time.Hour).UTC()
 		for _, form := range []string{"2006-01-02T15:04:05.000000000Z", "2006-01-02T15:04", "2006-01-02T15:04:05Z", "2006-01-02"} {
 			for _, op := range []string{">", "<=", "="} {
-				sameAsView(t, tape, Window{}, "select id, time from connections where time "+op+" '"+at.Format(form)+"'")
+				sameAsView(t, tape, stock, "select id, time from connections where time "+op+" '"+at.Format(form)+"'")
 			}
 		}
 	}
 }
 
-// askInt returns the number that SQL gives.
+// askInt returns the number that SQL over the tables of the first segment gives.
 func askInt(t *testing.T, tape *store.Tape, sql string) (n int64) {
 	t.Helper()
-	if err := each(t.Context(), tape.Conn(), sql, func(row []Value) { n = row[0].Int }); err != nil {
+	if err := Sources(tape)[0].each(t.Context(), sql, func(row []Value) { n = row[0].Int }); err != nil {
 		t.Fatal(err)
 	}
 	return n

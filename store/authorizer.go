@@ -58,7 +58,7 @@ var readerLimits = []struct {
 	{sqlite.LimitVariableNumber, 1000},
 	{sqlite.LimitTriggerDepth, 1},
 	{sqlite.LimitWorkerThreads, 0},
-	{sqlite.LimitAttached, maxAttached},
+	{sqlite.LimitAttached, 0},
 }
 
 // harden closes a connection off: from here on it can only query. Everything

@@ -70,7 +70,7 @@ func TestBlocks(t *testing.T) {
 	}
 	waitSealed(t, w)
 	mustClose(t, w, l.boot+second)
-	if got := one(t, mustOpenTape(t, filepath.Join(dir, "00000001.db")).Conn(), "SELECT count(*) FROM s1.block"); got != "0" {
+	if got := one(t, connOf(t, mustOpenTape(t, filepath.Join(dir, "00000001.db")), 1), "SELECT count(*) FROM block"); got != "0" {
 		t.Errorf("%s blocks in a sealed segment", got)
 	}
 }

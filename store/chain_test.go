@@ -7,10 +7,10 @@ import (
 
 // chainsOf replays the chain of a segment and compares it with what the segment
 // says of itself.
-func chainsOf(t testing.TB, tape *Tape, schema string) map[int64][32]byte {
+func chainsOf(t testing.TB, tape *Tape, place int) map[int64][32]byte {
 	t.Helper()
 	chains := map[int64][32]byte{}
-	err := replayChain(tape.Conn(), schema+".", func(batch int64, chain, said [32]byte) error {
+	err := replayChain(connOf(t, tape, place), "main.", func(batch int64, chain, said [32]byte) error {
 		if chain != said {
 			return fmt.Errorf("batch %d is %x, and says %x", batch, chain[:4], said[:4])
 		}
@@ -18,7 +18,7 @@ func chainsOf(t testing.TB, tape *Tape, schema string) map[int64][32]byte {
 		return nil
 	})
 	if err != nil {
-		t.Errorf("%s: %v", schema, err)
+		t.Errorf("segment %d: %v", place, err)
 	}
 	return chains
 }
@@ -77,7 +77,7 @@ func TestChainIsReplayed(t *testing.T) {
 
 	tape := mustOpenTape(t, dir)
 	for i, want := range []int{5, 1} {
-		chains := chainsOf(t, tape, fmt.Sprintf("s%d", i+1))
+		chains := chainsOf(t, tape, i+1)
 		if len(chains) != want {
 			t.Errorf("segment %d: %d batches, want %d", i+1, len(chains), want)
 		}

@@ -11,7 +11,7 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// SegmentInfo describes one attached segment.
+// SegmentInfo describes one segment of a tape.
 type SegmentInfo struct {
 	Number   int
 	Path     string // the file in the tape, not the private copy
@@ -23,6 +23,8 @@ type SegmentInfo struct {
 	Version, Backend                        string
 	BlindSpots                              []string
 	SchemaVersion                           int
+
+	First, Last int64 // lowest and highest time_ns of its connections; First > Last: it has none
 
 	RunStart  time.Time // start of the newest recorder on it, maybe before the segment's
 	From, To  time.Time // first moment covered, last heartbeat
@@ -68,7 +70,7 @@ type Coverage struct {
 	Since     time.Time // when it started
 	LastBatch time.Time // wall clock of its last commit
 
-	// Segments that were left out, with the reason (more than fit, damaged).
+	// Segments that were left out, with the reason.
 	LeftOut []LeftOut
 }
 
@@ -86,7 +88,7 @@ func (t *Tape) Coverage() (Coverage, error) {
 	oldest, newest := &t.segs[0].info, &t.segs[len(t.segs)-1].info
 	c := Coverage{
 		TapeID: newest.TapeID, From: oldest.From, To: newest.To,
-		LastBatch: newest.LastBatch, LeftOut: slices.Clone(t.leftOut),
+		LastBatch: newest.LastBatch, LeftOut: t.LeftOut(),
 	}
 	var runs runAccounts
 	for _, seg := range t.segs {

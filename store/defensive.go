@@ -19,22 +19,36 @@ var errDriver = errors.New("the SQLite driver is not the one that this was writt
 // Conn.SetDefensive of v1.4.2 must not be used for it: it passes the first of two
 // arguments. SQLite takes what lies behind that in memory for the second, a
 // pointer, and writes there: what is damaged then is the allocator's own list, and
-// the program dies much later. The handle is not exported, hence reflect.
+// the program dies much later.
 func setDefensive(conn *sqlite.Conn) error {
-	v := reflect.ValueOf(conn).Elem()
-	tls, db := v.FieldByName("tls"), v.FieldByName("conn")
-	if !tls.IsValid() || tls.Type() != reflect.TypeFor[*libc.TLS]() || !db.IsValid() || db.Kind() != reflect.Uintptr {
-		return fmt.Errorf("set defensive mode: %w", errDriver)
+	thread, db, err := handleOf(conn)
+	if err != nil {
+		return fmt.Errorf("set defensive mode: %w", err)
 	}
-	thread := (*libc.TLS)(tls.UnsafePointer())
 	args := libc.NewVaList(int32(1), uintptr(0)) // on; do not tell what it was
 	if args == 0 {
 		return fmt.Errorf("set defensive mode: %w", sqlite.ResultNoMem.ToError())
 	}
 	defer libc.Xfree(thread, args)
-	code := sqlite3.Xsqlite3_db_config(thread, uintptr(db.Uint()), sqlite3.SQLITE_DBCONFIG_DEFENSIVE, args)
+	code := sqlite3.Xsqlite3_db_config(thread, db, sqlite3.SQLITE_DBCONFIG_DEFENSIVE, args)
 	if code != sqlite3.SQLITE_OK {
 		return fmt.Errorf("set defensive mode: %w", sqlite.ResultCode(code).ToError())
 	}
 	return nil
+}
+
+// handleOf returns the thread and the handle of a connection, which the driver does not export.
+func handleOf(conn *sqlite.Conn) (thread *libc.TLS, db uintptr, err error) {
+	v := reflect.ValueOf(conn).Elem()
+	tls, handle := v.FieldByName("tls"), v.FieldByName("conn")
+	if !tls.IsValid() || tls.Type() != reflect.TypeFor[*libc.TLS]() || !handle.IsValid() || handle.Kind() != reflect.Uintptr {
+		return nil, 0, errDriver
+	}
+	return (*libc.TLS)(tls.UnsafePointer()), uintptr(handle.Uint()), nil
+}
+
+// interrupted reports whether whoever asked on a connection does not wait for the answer any more.
+func interrupted(conn *sqlite.Conn) bool {
+	thread, db, err := handleOf(conn)
+	return err == nil && sqlite3.Xsqlite3_is_interrupted(thread, db) != 0
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -60,7 +61,19 @@ func (seg *openSegment) read(conn *sqlite.Conn) error {
 	}
 	last := &seg.boots[len(seg.boots)-1]
 	info.BootID, info.Kernel = last.bootID, last.kernel
-	return seg.readRuns(conn)
+	return errors.Join(seg.readEnds(conn), seg.readRuns(conn))
+}
+
+// readEnds reads the times of the first and of the last connection.
+func (seg *openSegment) readEnds(conn *sqlite.Conn) error {
+	err := execOn(conn, func(q *sqlite.Stmt) error {
+		seg.info.First, seg.info.Last = q.ColumnInt64(0), q.ColumnInt64(1)
+		return nil
+	}, `SELECT coalesce((SELECT min(id) FROM connection), 0), coalesce((SELECT max(id) FROM connection), -1)`)
+	if err != nil {
+		return fmt.Errorf("read connections: %w", err)
+	}
+	return nil
 }
 
 // readRuns reads who recorded, with what, and what was counted.

@@ -77,8 +77,8 @@ func checkWhole(t testing.TB, dir string) (rowCount uint64) {
 	if len(cov.LeftOut) != 0 {
 		t.Errorf("left out: %+v", cov.LeftOut)
 	}
-	for _, seg := range tape.segs {
-		if got := rows(t, tape.Conn(), "PRAGMA "+seg.schema+".integrity_check"); len(got) != 1 || got[0] != "ok" {
+	for i, seg := range tape.segs {
+		if got := rows(t, connOf(t, tape, i+1), "PRAGMA integrity_check"); len(got) != 1 || got[0] != "ok" {
 			t.Errorf("integrity of %s: %v", seg.info.Path, got)
 		}
 	}

@@ -44,6 +44,17 @@ func mustOpenTape(t testing.TB, path string) *Tape {
 	return tape
 }
 
+// connOf returns the connection to a segment, by its place, the oldest being 1.
+func connOf(t testing.TB, tape *Tape, place int) *sqlite.Conn {
+	t.Helper()
+	conn, release, err := tape.Borrow(place - 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	return conn
+}
+
 func mustAppend(t testing.TB, w *Writer, b Batch) {
 	t.Helper()
 	if err := w.Append(b); err != nil {

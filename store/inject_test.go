@@ -108,11 +108,11 @@ func recoverAndCheck(t *testing.T, name, dir string, first, last uint64, whole b
 	if cov, err := tape.Coverage(); err != nil || len(cov.LeftOut) != 0 {
 		t.Errorf("%s: %+v %v", name, cov.LeftOut, err)
 	}
-	for _, seg := range tape.segs {
-		if got := rows(t, tape.Conn(), "PRAGMA "+seg.schema+".integrity_check"); len(got) != 1 || got[0] != "ok" {
+	for i, seg := range tape.segs {
+		if got := rows(t, connOf(t, tape, i+1), "PRAGMA integrity_check"); len(got) != 1 || got[0] != "ok" {
 			t.Errorf("%s: integrity of %s: %v", name, seg.info.Path, got)
 		}
-		chainsOf(t, tape, seg.schema)
+		chainsOf(t, tape, i+1)
 	}
 	const query = "SELECT count(*) - count(DISTINCT cookie), sum(cookie BETWEEN ?1 AND ?2), coalesce(min(cookie), 0), coalesce(max(cookie), 0) FROM connections"
 	var twice, there, from, to uint64

@@ -61,7 +61,7 @@ func TestSettingsDoNotChangeAnswers(t *testing.T) {
 				b.Gaps = []Gap{{From: 1000 * second, To: 1000*second + 5, Cause: "ring full", Lost: 2}}
 			}
 			mustAppend(t, w, b)
-			if setting.rotate > 0 && n%setting.rotate == setting.rotate-1 && n/setting.rotate < maxAttached-1 {
+			if setting.rotate > 0 && n%setting.rotate == setting.rotate-1 {
 				w.writing.Lock()
 				err := w.rotate(ReasonSize)
 				w.writing.Unlock()

@@ -56,7 +56,7 @@ func TestOutcomeAfterRotation(t *testing.T) {
 	if n := tape.Segments()[1].Counters[missedUpdatesCounter]; n != 1 { // the one of no row
 		t.Errorf("%d missed", n)
 	}
-	chains := chainsOf(t, tape, "s1")
+	chains := chainsOf(t, tape, 1)
 	if len(told) != 1 || told[0].Batches != 3 || told[0].Chain != chains[2] || len(chains) != 2 {
 		t.Errorf("told %+v, chains %v", told, chains)
 	}

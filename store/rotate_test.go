@@ -265,7 +265,7 @@ func TestRotate(t *testing.T) {
 	if got := rows(t, tape.Conn(), "SELECT segment, seen, stored FROM segments"); !slices.Equal(got, []string{"1|1|1", "2|1|1"}) {
 		t.Errorf("counters %q", got)
 	}
-	if got := one(t, tape.Conn(), "SELECT lower(hex(previous_hash)) FROM s2.segment"); got != hashOfFile(t, filepath.Join(dir, "00000001.db")) {
+	if got := one(t, connOf(t, tape, 2), "SELECT lower(hex(previous_hash)) FROM segment"); got != hashOfFile(t, filepath.Join(dir, "00000001.db")) {
 		t.Errorf("previous hash %s", got)
 	}
 	if err := w.Rotate(); err == nil {

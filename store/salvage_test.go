@@ -119,15 +119,15 @@ func TestSalvageIsExact(t *testing.T) {
 	was, is := mustOpenTape(t, dir), mustOpenTape(t, to)
 	for _, query := range []string{
 		"SELECT * FROM connections ORDER BY id", "SELECT * FROM processes ORDER BY process_id", "SELECT * FROM endpoints ORDER BY id",
-		"SELECT * FROM gaps WHERE cause <> 'salvaged' ORDER BY id", "SELECT * FROM s1.counter ORDER BY 1, 2", "SELECT * FROM s1.clock", "SELECT * FROM s1.run",
-		"SELECT * FROM s1.batch", "SELECT * FROM s1.changed", "SELECT * FROM s1.repeat", "SELECT seen, stored, from_time, to_time, host FROM segments",
+		"SELECT * FROM gaps WHERE cause <> 'salvaged' ORDER BY id", "SELECT * FROM counter ORDER BY 1, 2", "SELECT * FROM clock", "SELECT * FROM run",
+		"SELECT * FROM batch", "SELECT * FROM changed", "SELECT * FROM repeat", "SELECT seen, stored, from_time, to_time, host FROM segments",
 	} {
-		want, got := rows(t, was.Conn(), query), rows(t, is.Conn(), query)
+		want, got := rows(t, connOf(t, was, 1), query), rows(t, connOf(t, is, 1), query)
 		if len(want) == 0 || strings.Join(got, "\n") != strings.Join(want, "\n") {
 			t.Errorf("%s\ngot  %.300q\nwant %.300q", query, got, want)
 		}
 	}
-	chainsOf(t, is, "s1")
+	chainsOf(t, is, 1)
 }
 
 func TestSalvageRefuses(t *testing.T) {

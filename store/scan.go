@@ -38,7 +38,7 @@ type tableFile struct {
 	roots map[string]uint32 // first pages of tables
 }
 
-// openTables opens a segment, which need not be attached yet.
+// openTables opens a segment, which SQLite need not have open yet.
 func openTables(path string) (*tableFile, error) {
 	file, err := openForCopy(path)
 	if err != nil {
@@ -61,10 +61,10 @@ func openTables(path string) (*tableFile, error) {
 	return t, nil
 }
 
-// find finds the tables of the segment, which is attached as schema.
-func (t *tableFile) find(conn *sqlite.Conn, schema string) error {
+// find finds the tables of the segment, which the connection is to.
+func (t *tableFile) find(conn *sqlite.Conn) error {
 	return execOn(conn, func(q *sqlite.Stmt) error { t.roots[q.ColumnText(0)] = uint32(q.ColumnInt64(1)); return nil },
-		`SELECT name, rootpage FROM `+schema+`.sqlite_schema WHERE type = 'table'`)
+		`SELECT name, rootpage FROM sqlite_schema WHERE type = 'table'`)
 }
 
 // isAt reports whether the file is the one that a path leads to: a segment that is sealed is another file then.
@@ -104,7 +104,12 @@ func (t *Tape) ScanEndpoints(ctx context.Context, segment int, fn func(id, famil
 
 func (t *Tape) scan(ctx context.Context, segment int, table string, s *scanning, page func(n uint32, depth int) error) error {
 	seg := t.segs[segment]
-	if err := seg.tables.scan(ctx, table, s, page); err != nil {
+	r, release, err := t.borrow(segment)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := r.tables.scan(ctx, table, s, page); err != nil {
 		if other := (*Error)(nil); errors.Is(err, ErrDamaged) && !errors.As(err, &other) { // else fn read another segment
 			seg.watch.Found(seg.file, err)
 		}

@@ -39,7 +39,7 @@ func postingRows(t *testing.T, tape *Tape, remotes []int64, from, to int64) (got
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, row := range rows(t, tape.Conn(), fmt.Sprintf("SELECT remote, hex(list) FROM s1.posting WHERE first_ns < %d AND last_ns >= %d ORDER BY remote, part", to, from)) {
+	for _, row := range rows(t, connOf(t, tape, 1), fmt.Sprintf("SELECT remote, hex(list) FROM posting WHERE first_ns < %d AND last_ns >= %d ORDER BY remote, part", to, from)) {
 		var remote int64
 		fmt.Sscanf(row, "%d|", &remote)
 		if _, asked := slices.BinarySearch(remotes, remote); asked || remotes == nil {
@@ -60,7 +60,7 @@ func TestScanPostingsReadsLikeSQLite(t *testing.T) {
 			t.Fatalf("%d connections: %d lists, want %d", n, len(got), len(want))
 		}
 		var most, first, last int64
-		fmt.Sscanf(rows(t, tape.Conn(), "SELECT max(remote), min(first_ns), max(last_ns) FROM s1.posting")[0], "%d|%d|%d", &most, &first, &last)
+		fmt.Sscanf(rows(t, connOf(t, tape, 1), "SELECT max(remote), min(first_ns), max(last_ns) FROM posting")[0], "%d|%d|%d", &most, &first, &last)
 		for round := range 60 {
 			remotes := []int64{}
 			for range []int{0, 1, 2, 30, 1000}[round%5] {
@@ -82,7 +82,8 @@ func TestScanPostingsReadsLikeSQLite(t *testing.T) {
 // Postings whose bytes are anything are read to an end, in order.
 func TestScanPostingsOfDamagedTable(t *testing.T) {
 	tape, dir := sealedLoad(t, 60_000, 2000)
-	c := *tape.segs[0].tables
+	connOf(t, tape, 1)
+	c := *tape.segs[0].reading.tables
 	root := int(c.roots["posting"]-1) * pageSize
 	whole, err := os.ReadFile(filepath.Join(dir, "00000001.db"))
 	if err != nil {

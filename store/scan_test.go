@@ -45,7 +45,7 @@ func TestScanReadsLikeSQLite(t *testing.T) {
 		}
 		mustClose(t, w, l.boot+second)
 		tape := mustOpenTape(t, dir)
-		all := rows(t, tape.Conn(), "SELECT id, task, remote, shape FROM s1.connection ORDER BY id")
+		all := rows(t, connOf(t, tape, 1), "SELECT id, task, remote, shape FROM connection ORDER BY id")
 		if len(all) != n {
 			t.Fatalf("%d rows, want %d", len(all), n)
 		}
@@ -55,7 +55,7 @@ func TestScanReadsLikeSQLite(t *testing.T) {
 			places = append(places, fmt.Sprintf("%d|%d|%s|%d", id, family, address, port))
 			return nil
 		})
-		if want := rows(t, tape.Conn(), "SELECT id, family, address, port FROM s1.endpoint ORDER BY id"); err != nil || !slices.Equal(places, want) {
+		if want := rows(t, connOf(t, tape, 1), "SELECT id, family, address, port FROM endpoint ORDER BY id"); err != nil || !slices.Equal(places, want) {
 			t.Errorf("%d endpoints, want %d: %v", len(places), len(want), err)
 		}
 		if got := scanned(t, tape, lowest, highest); !slices.Equal(got, all) {
@@ -93,7 +93,7 @@ func TestScanOfWanted(t *testing.T) {
 			return nil
 		})
 		all := 0
-		for _, row := range rows(t, tape.Conn(), "SELECT task, remote FROM s1.connection") {
+		for _, row := range rows(t, connOf(t, tape, 1), "SELECT task, remote FROM connection") {
 			var task, remote int64
 			fmt.Sscanf(row, "%d|%d", &task, &remote)
 			if has(wanted.Tasks, task) && has(wanted.Remotes, remote) {
@@ -129,7 +129,7 @@ func TestScanOfLongRows(t *testing.T) {
 		got = append(got, fmt.Sprintf("%d|%d|%s|%d", id, family, address, port))
 		return nil
 	})
-	want := rows(t, tape.Conn(), "SELECT id, family, address, port FROM s1.endpoint ORDER BY id")
+	want := rows(t, connOf(t, tape, 1), "SELECT id, family, address, port FROM endpoint ORDER BY id")
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%d endpoints, want %d: %v", len(got), len(want), err)
 	}
@@ -165,7 +165,8 @@ func TestScanEnds(t *testing.T) {
 func TestScanOfDamagedTable(t *testing.T) {
 	dir := loaded(t, 30, 70, 60_000)
 	tape := mustOpenTape(t, dir)
-	c := *tape.segs[0].tables
+	connOf(t, tape, 1)
+	c := *tape.segs[0].reading.tables
 	first := c.roots["connection"]
 	whole, err := os.ReadFile(filepath.Join(dir, "00000001.db"))
 	if err != nil {
@@ -240,13 +241,13 @@ func FuzzScan(f *testing.F) {
 		tape := mustOpenTape(f, dir)
 		whole, err := os.ReadFile(tape.segs[0].file)
 		if err != nil { // the copy is gone; its descriptor is there
-			whole = make([]byte, int(tape.segs[0].tables.pages)*pageSize)
-			if _, err := tape.segs[0].tables.file.ReadAt(whole, 0); err != nil {
+			whole = make([]byte, int(tape.segs[0].reading.tables.pages)*pageSize)
+			if _, err := tape.segs[0].reading.tables.file.ReadAt(whole, 0); err != nil {
 				f.Fatal(err)
 			}
 		}
 		for _, table := range []string{"connection", "endpoint"} {
-			f.Add(whole, tape.segs[0].tables.roots[table])
+			f.Add(whole, tape.segs[0].reading.tables.roots[table])
 		}
 		tape.Close()
 	}
@@ -350,7 +351,7 @@ func TestFastConnection(t *testing.T) {
 	long := 0
 	s := &scanning{from: -1 << 63, to: 1<<63 - 1, connection: func(_, _, _, _ int64) error { return nil },
 		fn: func(int64, []byte) error { long++; return nil }}
-	if err := tape.segs[0].tables.scan(t.Context(), "connection", s, s.page); err != nil || long > 100 {
+	if err := tape.segs[0].reading.tables.scan(t.Context(), "connection", s, s.page); err != nil || long > 100 {
 		t.Errorf("%d of 5000 were read the long way: %v", long, err)
 	}
 }

@@ -172,7 +172,7 @@ func TestPreviousHash(t *testing.T) {
 	}
 	tape := mustOpenTape(t, dir)
 	for i := 2; i <= 3; i++ {
-		got := one(t, tape.Conn(), fmt.Sprintf("SELECT lower(hex(previous_hash)) FROM s%d.segment", i))
+		got := one(t, connOf(t, tape, i), "SELECT lower(hex(previous_hash)) FROM segment")
 		if want := hashOfFile(t, filepath.Join(dir, segmentName(i-1))); got != want {
 			t.Errorf("segment %d has %s, want %s", i, got, want)
 		}
@@ -187,7 +187,7 @@ func TestPostings(t *testing.T) {
 	mustClose(t, w, 5000*second)
 	tape := mustOpenTape(t, filepath.Join(dir, "00000001.db"))
 	var got, pairs []string
-	err := execOn(tape.Conn(), func(q *sqlite.Stmt) error {
+	err := execOn(connOf(t, tape, 1), func(q *sqlite.Stmt) error {
 		of := fmt.Sprintf("%d|%d|%d|%d", q.ColumnInt64(2), q.ColumnInt64(3), q.ColumnInt64(4), q.ColumnInt64(5))
 		rows, connects, first, last := int64(0), int64(0), int64(math.MaxInt64), int64(0)
 		r := posting.NewReader(columnBytes(q, 1, nil))
@@ -201,15 +201,15 @@ func TestPostings(t *testing.T) {
 			t.Errorf("a part is %s, and says %s", is, of)
 		}
 		return r.Err()
-	}, "SELECT remote, list, rows, connects, first_ns, last_ns FROM s1.posting ORDER BY remote, part")
+	}, "SELECT remote, list, rows, connects, first_ns, last_ns FROM posting ORDER BY remote, part")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := rows(t, tape.Conn(), "SELECT c.remote, c.task, c.shape, c.id, coalesce(r.count, 1) FROM s1.connection c LEFT JOIN s1.repeat r ON r.id = c.id ORDER BY 1, 2, 3, 4")
+	want := rows(t, connOf(t, tape, 1), "SELECT c.remote, c.task, c.shape, c.id, coalesce(r.count, 1) FROM connection c LEFT JOIN repeat r ON r.id = c.id ORDER BY 1, 2, 3, 4")
 	if !slices.Equal(got, want) || len(got) != 9000 {
 		t.Errorf("%d rows in the index, want %d", len(got), len(want))
 	}
-	err = execOn(tape.Conn(), func(q *sqlite.Stmt) error {
+	err = execOn(connOf(t, tape, 1), func(q *sqlite.Stmt) error {
 		for remote, err := range posting.IDs(columnBytes(q, 1, nil)) {
 			if err != nil {
 				return err
@@ -217,11 +217,11 @@ func TestPostings(t *testing.T) {
 			pairs = append(pairs, fmt.Sprintf("%d|%d", q.ColumnInt64(0), remote))
 		}
 		return nil
-	}, "SELECT task, remotes FROM s1.reach ORDER BY task, part")
+	}, "SELECT task, remotes FROM reach ORDER BY task, part")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := rows(t, tape.Conn(), "SELECT DISTINCT task, remote FROM s1.connection ORDER BY 1, 2"); !slices.Equal(pairs, want) {
+	if want := rows(t, connOf(t, tape, 1), "SELECT DISTINCT task, remote FROM connection ORDER BY 1, 2"); !slices.Equal(pairs, want) {
 		t.Errorf("%d pairs, want %d", len(pairs), len(want))
 	}
 }

@@ -39,7 +39,7 @@ func readEverything(t testing.TB, dir string) (answer string, err error) {
 				fmt.Fprintf(&b, "c%d %d %d %d\n", id, task, remote, shape)
 				return nil
 			}))
-		if tape.segs[i].tables.roots["posting"] != 0 {
+		if tape.segs[i].reading.tables.roots["posting"] != 0 {
 			err = errors.Join(err, tape.ScanPostings(context.Background(), i, nil, 0, 1<<62, func(remote int64, list []byte) error {
 				fmt.Fprintf(&b, "p%d %x\n", remote, list)
 				return nil
@@ -127,7 +127,7 @@ func rootsOf(t testing.TB, path string) map[string]int {
 		t.Fatal(err)
 	}
 	defer tables.file.Close()
-	if err := peekAt(path, func(conn *sqlite.Conn) error { return tables.find(conn, "main") }); err != nil {
+	if err := peekAt(path, func(conn *sqlite.Conn) error { return tables.find(conn) }); err != nil {
 		t.Fatal(err)
 	}
 	for name, n := range tables.roots {

@@ -6,8 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -15,27 +18,24 @@ import (
 	"github.com/conntape/conntape/store/sqlitefile"
 )
 
-// maxAttached is the most databases that the driver attaches to one connection.
-// It is compiled in; a test watches it.
-const maxAttached = 10
-
-// Tape is a tape opened for reading. It is not safe for concurrent use, and must
+// Tape is a tape opened for reading. It is not safe for concurrent use but for [Tape.Use], and must
 // not be opened by the process that records on it: closing another descriptor of
 // a file drops the locks that the process has on it.
 type Tape struct {
-	dir     string // of the tape
-	single  string // file name, when one segment file was opened
-	conn    *sqlite.Conn
-	segs    []*openSegment // oldest first
-	leftOut []LeftOut
+	dir          string // of the tape
+	single       string // file name, when one segment file was opened
+	conn         *sqlite.Conn
+	segs         []*openSegment // oldest first
+	since, until time.Time      // window of the views
+	leftOut      []LeftOut
+	readers      readers
 }
 
-// openSegment is a segment that a tape has attached.
+// openSegment is a segment that a tape reads.
 type openSegment struct {
 	info    SegmentInfo
-	schema  string // name under which it is attached: s1, s2, …
-	file    string // what is opened: the segment, or a private copy
-	tables  *tableFile
+	file    string      // what is opened: the segment, or a private copy
+	stat    os.FileInfo // of it, when it was described
 	watch   sqlitefile.Watch
 	created int64      // segment clock
 	boots   []bootSpan // in order, at least one
@@ -44,12 +44,15 @@ type openSegment struct {
 	batches  int64
 	previous int   // number of the segment before it
 	counts   int64 // commits of that one which count, -1 all
+
+	opening sync.Mutex // held while it is opened
+	reading *reading   // nil: it is not open
+	users   int        // of that
 }
 
 // OpenTape opens a tape directory, or one segment file, for reading. It needs
 // read permission and nothing more; it takes no lock, and leaves nothing behind
-// in the directory. At most the newest 10 segments are read; what is left out,
-// and why, is in [Coverage]. Errors are ErrNoTape, ErrNotSegment, ErrDamaged,
+// in the directory. What is left out, and why, is in [Coverage]. Errors are ErrNoTape, ErrNotSegment, ErrDamaged,
 // ErrIncompatible or of the operating system, each with a hint. Segments that are
 // known to be damaged, by [Tape.Damage], are not read.
 func OpenTape(path string, damaged ...LeftOut) (*Tape, error) {
@@ -84,19 +87,16 @@ func openTape(path, abs string, damaged []LeftOut) (*Tape, error) {
 	if err != nil {
 		return nil, &Error{Op: "open tape", Path: path, Err: bare(err), Hint: copyHint}
 	}
-	// Once attached the copies are held by their descriptors alone, so that even
+	// The copies are opened at once, and held by their descriptors alone, so that even
 	// a reader that is killed leaves nothing in the temporary directory.
 	defer os.RemoveAll(copies)
-	ahead := begin(names[max(0, len(names)-maxAttached):], copies)
-	err = t.prepare(names, copies, ahead.ready)
-	begun := ahead.wait()
-	if err != nil {
-		begun.close()
+	if err := t.prepare(names, copies); err != nil {
+		t.Close()
 		return nil, err
 	}
-	if err := t.attach(begun); err != nil {
+	if t.conn, err = t.connect(); err != nil {
 		t.Close()
-		return nil, &Error{Op: "open tape", Path: path, Err: err, Hint: hintFor(err)}
+		return nil, &Error{Op: "open tape", Path: path, Err: err}
 	}
 	return t, nil
 }
@@ -139,38 +139,36 @@ func (t *Tape) find(path string) ([]string, error) {
 	return names, nil
 }
 
-// prepare copies, checks and describes segments, newest first, until as many are
-// ready as can be attached. In a directory a segment that cannot be read is left
+// prepare describes the segments, and copies those that need it. In a directory a segment that cannot be read is left
 // out; when none is left, its error is returned.
-func (t *Tape) prepare(names []string, copies string, ready map[string]func() (*openSegment, error)) error {
+func (t *Tape) prepare(names []string, copies string) error {
+	ready, wait := describeAhead(names)
+	defer wait()
 	var next *openSegment
 	for i := len(names) - 1; i >= 0; i-- {
-		if len(t.segs) == maxAttached {
-			t.leftOut = append(t.leftOut, LeftOut{Path: names[i],
-				Err: fmt.Errorf("only the newest %d segments are read", maxAttached)})
-			continue
-		}
-		limit := int64(-1)
-		if n, ok := parseSegmentName(filepath.Base(names[i])); ok && next != nil && next.previous == n {
-			limit = next.counts
-		}
 		begun := i == len(names)-1 && i > 0 && unborn(names[i]) // asked first: it may be born while it is read
-		prepare, isAhead := ready[names[i]]
-		if !isAhead {
-			prepare = func() (*openSegment, error) { return prepareSegment(names[i], copies, limit) }
+		describe := ready[i]
+		if describe == nil {
+			limit := int64(-1)
+			if n, ok := parseSegmentName(filepath.Base(names[i])); ok && next != nil && next.previous == n {
+				limit = next.counts
+			}
+			describe = func() (*openSegment, error) { return copyAndDescribe(names[i], copies, limit) }
 		}
-		seg, err := prepare()
-		if begun && errors.Is(err, ErrNotSegment) {
-			continue
-		}
-		if err != nil {
+		seg, err := describe()
+		switch {
+		case begun && errors.Is(err, ErrNotSegment):
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, errVanished):
+			return errVanished
+		case err != nil:
 			err = &Error{Op: "open segment", Path: names[i], Err: bare(err), Hint: hintFor(err)}
 			t.leftOut = append(t.leftOut, LeftOut{Path: names[i], Err: err})
-			continue
+		default:
+			t.segs = append(t.segs, seg)
+			next = seg
 		}
-		t.segs = append([]*openSegment{seg}, t.segs...)
-		next = seg
 	}
+	slices.Reverse(t.segs)
 	if len(t.segs) == 0 {
 		return t.leftOut[len(t.leftOut)-1].Err
 	}
@@ -196,127 +194,111 @@ func (t *Tape) findMissing() {
 	}
 }
 
+// describeAhead describes the segments that need no copy, several at the same time. Its functions return what became of
+// one, and are nil for a segment that must be copied; wait waits for all of them.
+func describeAhead(names []string) (ready []func() (*openSegment, error), wait func()) {
+	ready = make([]func() (*openSegment, error), len(names))
+	var begun atomic.Int64
+	var workers sync.WaitGroup
+	for i, name := range names {
+		if !needsSnapshot(name) {
+			ready[i] = sync.OnceValues(func() (*openSegment, error) { return describeFile(name) })
+		}
+	}
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for i := len(names) - int(begun.Add(1)); i >= 0; i = len(names) - int(begun.Add(1)) {
+				if ready[i] != nil {
+					ready[i]() // whoever needs it gets the error too
+				}
+			}
+		})
+	}
+	return ready, workers.Wait
+}
+
 // unborn reports whether a file has the mode with which a recorder begins one.
 func unborn(path string) bool {
 	info, err := os.Lstat(path)
 	return err == nil && info.Mode().Perm() == birthMode
 }
 
-// prepareSegment makes one segment ready to attach. limit is the number of its
-// commits that count, -1 all.
-func prepareSegment(path, copies string, limit int64) (*openSegment, error) {
+// describeFile describes a segment that nobody writes.
+func describeFile(path string) (*openSegment, error) {
 	seg := &openSegment{file: path}
 	seg.info.Path = path
-	for _, name := range []string{path, path + "-wal"} {
-		if info, err := os.Lstat(name); err == nil {
-			seg.info.Bytes += info.Size()
-		}
+	var err error
+	if seg.stat, err = os.Lstat(path); err != nil {
+		return nil, err
 	}
-	if needsSnapshot(path) {
-		seg.info.Snapshot = true
-		file, err := snapshotUpTo(path, copies, limit)
-		if err != nil {
-			return nil, classify(err)
-		}
-		seg.file = file
+	seg.info.Bytes = seg.stat.Size()
+	if !seg.stat.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: not a regular file", ErrNotSegment)
 	}
-	err := peekAt(seg.file, func(conn *sqlite.Conn) error {
+	return seg, seg.look()
+}
+
+// look reads from the file what the segment says of itself, and makes sure that it has sums if it is sealed.
+func (seg *openSegment) look() error {
+	return peekAt(seg.file, func(conn *sqlite.Conn) error {
 		if err := seg.describe(conn); err != nil {
 			return err
 		}
 		return checkHasSums(conn, seg.file)
 	})
-	if err != nil {
+}
+
+// copyAndDescribe describes a segment that may be written, and opens a private copy of it. limit is the number of its
+// commits that count, -1 all.
+func copyAndDescribe(path, copies string, limit int64) (*openSegment, error) {
+	seg := &openSegment{}
+	seg.info.Path, seg.info.Snapshot = path, true
+	for _, name := range []string{path, path + "-wal"} {
+		if info, err := os.Lstat(name); err == nil {
+			seg.info.Bytes += info.Size()
+		}
+	}
+	var err error
+	if seg.file, err = snapshotUpTo(path, copies, limit); err != nil {
+		return nil, classify(err)
+	}
+	if seg.stat, err = os.Lstat(seg.file); err != nil {
 		return nil, err
 	}
-	return seg, nil
+	if err := seg.look(); err != nil {
+		return nil, err
+	}
+	seg.reading, err = seg.open()
+	return seg, err
 }
 
-// attach makes the connection, with every segment and the public views, of one that was
-// begun or of a new one.
-func (t *Tape) attach(a *attaching) (err error) {
-	if !a.fits(t.segs) {
-		a.close()
-		if a, err = newAttaching(len(t.segs)); err != nil {
-			return err
-		}
-	}
-	t.conn = a.conn
-	for _, seg := range t.segs[len(a.segs):] {
-		if err := a.add(seg); err != nil {
-			return err
-		}
-	}
-	for _, name := range publicViews {
-		if err := a.view(name); err != nil {
-			return err
-		}
-	}
-	return harden(t.conn)
-}
-
-// openReader opens a connection that segments can be attached to.
-func openReader() (*sqlite.Conn, error) {
-	conn, err := sqlite.OpenConn(":memory:", sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenMemory|sqlite.OpenURI)
+// connect opens the connection that has the public views, and can do nothing but query them.
+func (t *Tape) connect() (*sqlite.Conn, error) {
+	conn, err := sqlite.OpenConn(":memory:", sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenMemory)
 	if err != nil {
 		return nil, fmt.Errorf("open connection: %w", err)
 	}
+	t.conn = conn
 	err = setDefensive(conn)
-	for _, pragma := range []string{"PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON"} {
+	if err == nil {
+		err = execOn(conn, nil, "PRAGMA trusted_schema = OFF")
+	}
+	for _, view := range publicViews {
 		if err == nil {
-			err = execOn(conn, nil, pragma)
+			err = t.newPublicTable(view)
 		}
-	}
-	if err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return conn, nil
-}
-
-// attach attaches the segment to a connection: the file whose tables are open already.
-func (seg *openSegment) attach(conn *sqlite.Conn) error {
-	uri, err := seg.watch.URI(seg.file)
-	if err == nil {
-		err = execOn(conn, nil, "ATTACH ? AS "+seg.schema, uri)
-	}
-	if !seg.tables.isAt(seg.file) {
-		err = errVanished
-	}
-	if err != nil {
-		return fmt.Errorf("attach %s: %w", filepath.Base(seg.info.Path), err)
-	}
-	return execOn(conn, nil, "PRAGMA "+seg.schema+".cache_size = -1024")
-}
-
-// Apart opens a connection to one segment alone, by its place among Segments, so that
-// it can be read while the others are: attached under the name that it has on Conn,
-// without the public views, and as unable to do anything but query. A segment that is
-// read from a private copy has none. Whoever asked for it closes it.
-func (t *Tape) Apart(segment int) (*sqlite.Conn, error) {
-	seg := t.segs[segment]
-	conn, err := openReader()
-	if err == nil {
-		err = seg.attach(conn)
 	}
 	if err == nil {
 		err = harden(conn)
 	}
-	if err != nil {
-		if conn != nil {
-			conn.Close()
-		}
-		return nil, &Error{Op: "open segment", Path: seg.info.Path, Err: err, Hint: hintFor(err)}
-	}
-	return conn, nil
+	return conn, err
 }
 
-// Conn returns the connection: the segments are attached as s1 to sN, oldest
-// first, and the TEMP views connections, processes, endpoints, gaps and segments
-// are over all of them. It can only query; see authorizer.go.
+// Conn returns the connection on which connections, processes, endpoints, gaps and segments are tables over all
+// segments. It can only query; see authorizer.go.
 func (t *Tape) Conn() *sqlite.Conn { return t.conn }
 
-// Segments describes the attached segments, oldest first.
+// Segments describes the segments, oldest first.
 func (t *Tape) Segments() []SegmentInfo {
 	infos := make([]SegmentInfo, len(t.segs))
 	for i, seg := range t.segs {
@@ -325,17 +307,18 @@ func (t *Tape) Segments() []SegmentInfo {
 	return infos
 }
 
-// Close closes the connection. Private copies are gone already.
+// Close closes the connections. Private copies are gone already.
 func (t *Tape) Close() error {
-	if t.conn == nil {
-		return nil
+	var errs []error
+	if t.conn != nil {
+		errs = append(errs, t.conn.Close())
+		t.conn = nil
 	}
-	errs := []error{t.conn.Close()}
-	t.conn = nil
 	for _, seg := range t.segs {
 		seg.watch.Close()
-		if seg.tables != nil {
-			errs = append(errs, seg.tables.file.Close())
+		if seg.reading != nil {
+			errs = append(errs, seg.reading.close())
+			seg.reading = nil
 		}
 	}
 	return errors.Join(errs...)

@@ -200,7 +200,7 @@ func TestInterning(t *testing.T) {
 	}
 	tape := mustOpenTape(t, dir)
 	for table, want := range map[string]string{"endpoint": "1", "shape": "1", "process": "3", "connection": "18", "segment": "1", "run": "3"} {
-		if got := one(t, tape.Conn(), "SELECT count(*) FROM s1."+table); got != want {
+		if got := one(t, connOf(t, tape, 1), "SELECT count(*) FROM "+table); got != want {
 			t.Errorf("%s: %s rows, want %s", table, got, want)
 		}
 	}

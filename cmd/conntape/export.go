@@ -76,7 +76,7 @@ func (h *host) export(c *cli.Context) error {
 		return h.answer(c, q, request)
 	}
 	_, err = h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		return query.Export(c.Context, tape.Conn(), request, out)
+		return query.Export(c.Context, tape, request, out)
 	})
 	return err
 }

@@ -125,14 +125,7 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 		return err
 	}
 	_, err = h.answerFolded(q, canned.FoldsScans && !c.Bool("all"), func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		mine := query.Sources(tape)
-		sources := mine
-		if canned.Plans() {
-			more, closeAll := query.Apart(tape)
-			defer closeAll()
-			sources = more
-		}
-		return query.NewPlanned(canned, request, q.window, mine, sources).Run(c.Context, out)
+		return query.NewPlanned(tape, canned, request, q.window).Run(c.Context, out)
 	})
 	return err
 }

@@ -51,7 +51,7 @@ func (h *host) querySQL(c *cli.Context) error {
 		return err
 	}
 	_, err = h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		return query.RunSQL(c.Context, tape, request, q.window, out)
+		return query.RunSQL(c.Context, tape, request, out)
 	})
 	return err
 }

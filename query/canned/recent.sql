@@ -1,6 +1,5 @@
 -- purpose: The newest connections, newest first.
 -- param: limit integer = 50 | most connections to show; 0 for all
--- narrow: newest | for speed alone; the SQL is the whole question
 -- column: time | when the connect was issued
 -- column: pid | process that issued it
 -- column: user | its user

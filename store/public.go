@@ -1,0 +1,284 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// The public views of a tape are virtual tables, each over the view of that name in every segment. Of what SQL compares
+// columns to they hand on to a segment what finds rows there; SQLite looks at all of it again, so that a table may hand
+// over too many rows and never too few.
+
+// publicTable is one of the public views, over all segments of a tape.
+type publicTable struct {
+	tape    *Tape
+	name    string
+	columns []ViewColumn
+	key     int // the column that tells rows of one segment apart
+	segment int // the column that is the number of the segment
+}
+
+// newPublicTable makes a public view readable on the connection of the tape.
+func (t *Tape) newPublicTable(name string) error {
+	p := &publicTable{tape: t, name: name, columns: ViewColumns(name)}
+	for i, c := range p.columns {
+		if c.Name == "segment" {
+			p.segment = i
+		}
+	}
+	return t.Table(name, name, p)
+}
+
+// Disconnect has nothing to release.
+func (p *publicTable) Disconnect() error { return nil }
+
+// Destroy has nothing to remove.
+func (p *publicTable) Destroy() error { return nil }
+
+// What the planner is told of a view: there are many rows, an equality leaves few of them, and to look for these again and
+// again takes longer than it would in one table.
+const (
+	publicRows  = 1_000_000
+	publicFound = 100
+	lookupCost  = 10_000
+)
+
+// operators are the comparisons that are handed on.
+var operators = map[sqlite.IndexConstraintOp]string{
+	sqlite.IndexConstraintEq: "=", sqlite.IndexConstraintIs: "=", sqlite.IndexConstraintGT: ">", sqlite.IndexConstraintGE: ">=",
+	sqlite.IndexConstraintLT: "<", sqlite.IndexConstraintLE: "<=",
+}
+
+// BestIndex takes every comparison of a column that a table of the segment has. The plan is the columns that are used,
+// as bits, and the comparisons.
+func (p *publicTable) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, error) {
+	out := &sqlite.IndexOutputs{ConstraintUsage: make([]sqlite.IndexConstraintUsage, len(in.Constraints)), EstimatedCost: publicRows, EstimatedRows: publicRows}
+	plan := []string{strconv.FormatUint(in.ColumnsUsed, 16)}
+	for i, c := range in.Constraints {
+		if !c.Usable || c.Column < 0 || c.Column >= len(p.columns) || p.columns[c.Column].Type == "" || operators[c.Op] == "" || c.Collation != "BINARY" {
+			continue
+		}
+		if operators[c.Op] == "=" {
+			out.EstimatedCost, out.EstimatedRows = lookupCost, min(out.EstimatedRows, publicFound)
+		} else {
+			out.EstimatedCost, out.EstimatedRows = out.EstimatedCost/3, max(1, out.EstimatedRows/3)
+		}
+		out.ConstraintUsage[i].ArgvIndex = len(plan)
+		plan = append(plan, fmt.Sprintf("%d %s", c.Column, operators[c.Op]))
+	}
+	out.ID.String = strings.Join(plan, ",")
+	return out, nil
+}
+
+// Open opens a cursor.
+func (p *publicTable) Open() (sqlite.VTableCursor, error) { return &publicCursor{table: p}, nil }
+
+// publicCursor walks the rows, segment by segment, oldest first.
+type publicCursor struct {
+	table *publicTable
+	where []string // conditions on the view of a segment
+	args  []any
+	only  int64 // number of the one segment that is asked for, -1: all
+	used  []int // columns that are read
+	place []int // by column: its place among these
+
+	next    int // segment
+	current int
+	stmt    *sqlite.Stmt // nil: at the end
+	release func()
+}
+
+// Filter begins anew, with what the plan compares.
+func (c *publicCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error {
+	if err := c.Close(); err != nil {
+		return err
+	}
+	p := c.table
+	plan := strings.Split(id.String, ",")
+	mask, err := strconv.ParseUint(plan[0], 16, 64)
+	if err != nil || len(plan) != len(args)+1 {
+		return errors.New("the plan of a virtual table is odd")
+	}
+	*c = publicCursor{table: p, only: -1, place: make([]int, len(p.columns))}
+	for i := range p.columns {
+		if mask>>min(i, 63)&1 != 0 || i == p.key && mask>>min(len(p.columns), 63)&1 != 0 {
+			c.place[i], c.used = len(c.used), append(c.used, i)
+		}
+	}
+	for i, what := range plan[1:] {
+		number, op, _ := strings.Cut(what, " ")
+		column, err := strconv.Atoi(number)
+		if err != nil {
+			return err
+		}
+		c.compare(column, op, args[i])
+	}
+	return c.Next()
+}
+
+// compare notes a comparison. What a column of one type is compared to of another is left to SQLite: it may convert either.
+// So is the order of texts, which may be numbers to it.
+func (c *publicCursor) compare(column int, op string, v sqlite.Value) {
+	p := c.table
+	by := p.columns[column]
+	switch {
+	case by.Type == "INTEGER" && v.Type() == sqlite.TypeInteger:
+		if column == p.segment && op == "=" {
+			c.only = v.Int64()
+		}
+		c.args = append(c.args, v.Int64())
+	case by.Type == "TEXT" && v.Type() == sqlite.TypeText && op == "=":
+		c.args = append(c.args, v.Text())
+	default:
+		return
+	}
+	c.where = append(c.where, by.Name+" "+op+" ?")
+}
+
+// Next goes to the next row.
+func (c *publicCursor) Next() error {
+	for {
+		if c.stmt != nil {
+			if interrupted(c.table.tape.conn) {
+				return sqlite.ResultInterrupt.ToError()
+			}
+			if more, err := c.stmt.Step(); err != nil || more {
+				return err
+			}
+			if err := c.finish(); err != nil {
+				return err
+			}
+		}
+		segments := c.table.tape.segs
+		for c.only >= 0 && c.next < len(segments) && int64(segments[c.next].info.Number) != c.only {
+			c.next++
+		}
+		if c.next >= len(segments) {
+			return nil
+		}
+		c.current = c.next
+		c.next++
+		if err := c.begin(); err != nil && !errors.Is(err, ErrGone) {
+			return err
+		}
+	}
+}
+
+// begin begins to read the current segment.
+func (c *publicCursor) begin() error {
+	conn, release, err := c.table.tape.Borrow(c.current)
+	if err != nil {
+		return err
+	}
+	c.release = release
+	if c.stmt, _, err = conn.PrepareTransient(c.sql()); err != nil {
+		release()
+		return err
+	}
+	for i, arg := range c.args {
+		if err := bindAny(c.stmt, i+1, arg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sql returns the question to the current segment.
+func (c *publicCursor) sql() string {
+	p := c.table
+	columns, from := []string{}, p.name
+	for _, i := range c.used {
+		columns = append(columns, p.columns[i].Name)
+	}
+	if len(columns) == 0 {
+		columns = []string{"NULL"}
+	}
+	segments := p.tape.segs
+	if p.name == "gaps" && c.current+1 < len(segments) {
+		// What an earlier segment left open ended when the next one began.
+		schema, err := expectedSchema(segments[c.current].info.SchemaVersion)
+		if err == nil {
+			_, body, _ := strings.Cut(schema["gaps"], " AS\n")
+			from = "(" + strings.ReplaceAll(body, "g.to_ns", fmt.Sprintf("coalesce(g.to_ns, %d)", segments[c.current+1].created)) + ")"
+		}
+	}
+	sql := "SELECT " + strings.Join(columns, ", ") + " FROM " + from
+	if where := append(p.tape.within(p.name), c.where...); len(where) > 0 {
+		sql += " WHERE " + strings.Join(where, " AND ")
+	}
+	return sql
+}
+
+// finish ends what is read of a segment.
+func (c *publicCursor) finish() error {
+	if c.stmt == nil {
+		return nil
+	}
+	err := c.stmt.Finalize()
+	c.stmt = nil
+	c.release()
+	return err
+}
+
+// EOF reports whether there is no row any more.
+func (c *publicCursor) EOF() bool { return c.stmt == nil }
+
+// Close lets go of what is being read.
+func (c *publicCursor) Close() error { return c.finish() }
+
+// RowID is not asked for: the table has none.
+func (c *publicCursor) RowID() (int64, error) { return 0, errors.New("the table has no rowid") }
+
+// Column returns a cell; the last column is the row's key.
+func (c *publicCursor) Column(i int, _ bool) (sqlite.Value, error) {
+	if i == len(c.table.columns) {
+		return sqlite.TextValue(fmt.Sprintf("%d/%s", c.current, c.stmt.ColumnText(c.place[c.table.key]))), nil
+	}
+	place := c.place[i]
+	switch c.stmt.ColumnType(place) {
+	case sqlite.TypeInteger:
+		return sqlite.IntegerValue(c.stmt.ColumnInt64(place)), nil
+	case sqlite.TypeFloat:
+		return sqlite.FloatValue(c.stmt.ColumnFloat(place)), nil
+	case sqlite.TypeText:
+		return sqlite.TextValue(c.stmt.ColumnText(place)), nil
+	case sqlite.TypeBlob:
+		blob := make([]byte, c.stmt.ColumnLen(place))
+		c.stmt.ColumnBytes(place, blob)
+		return sqlite.BlobValue(blob), nil
+	}
+	return sqlite.Value{}, nil
+}
+
+// Bound narrows the public views to the window from since, which is inside it,
+// to until, which is not: connections to those whose time_ns lies in it, gaps to
+// those that overlap it. processes, endpoints and segments stay whole. A zero
+// time leaves that end open, and two of them lift the bounds.
+func (t *Tape) Bound(since, until time.Time) { t.since, t.until = since, until }
+
+// Bounds returns the window that the views are narrowed to.
+func (t *Tape) Bounds() (since, until time.Time) { return t.since, t.until }
+
+// within returns the conditions on the rows of a view that are in the window.
+func (t *Tape) within(view string) (conditions []string) {
+	from, to := "time_ns >= %d", "time_ns < %d"
+	switch view {
+	case "connections":
+	case "gaps":
+		from, to = "coalesce(to_ns >= %d, 1)", "coalesce(from_ns < %d, 1)"
+	default:
+		return nil
+	}
+	if !t.since.IsZero() {
+		conditions = append(conditions, fmt.Sprintf(from, t.since.UnixNano()))
+	}
+	if !t.until.IsZero() {
+		conditions = append(conditions, fmt.Sprintf(to, t.until.UnixNano()))
+	}
+	return conditions
+}
