@@ -28,9 +28,10 @@ func (h *host) matchCommand() *cli.Command {
 		Name:      "match",
 		Usage:     "look for a list of indicators: addresses, ranges, ports, names, paths",
 		ArgsUsage: "--indicators FILE",
-		Description: `The list is plain (one a line), CSV, a STIX 2.1 bundle or a MISP export, told by its content; - is stdin.
-Indicators that were made harmless, such as hxxp://192.0.2[.]1, are read too. The exit code is 3 when
-something matches, 0 when nothing does. Each line that is not understood is told on stderr.
+		Description: `The list is plain, CSV of any form, STIX 2, MISP, OpenIOC, Suricata rules, Zeek's Intel, a hosts file or JSON,
+told by its content; - is stdin. Indicators that were made harmless, such as hxxp://192.0.2[.]1, are read
+too. A port beside an address belongs to that address. The exit code is 3 when something matches, 0 when
+nothing does. Each line that is not understood is told on stderr, and so is how much was left out, and why.
 
 Addresses, ranges and ports match what was connected to. Names match the file name of a program or script,
 and names of hosts (and of domains they are in) in arguments: which name an address was looked up by is not
@@ -121,6 +122,9 @@ func (h *host) tellIndicators(list *indicator.Reading, quiet bool) {
 		note(h.stderr, line)
 		for _, why := range slices.Sorted(maps.Keys(list.LeftOut)) {
 			note(h.stderr, fmt.Sprintf("indicators: %d left out: %s", list.LeftOut[why], why))
+		}
+		for _, what := range slices.Sorted(maps.Keys(list.Notes)) {
+			note(h.stderr, fmt.Sprintf("indicators: %d: %s", list.Notes[what], what))
 		}
 	}
 	if n := list.Set.Count(indicator.Hash); n > 0 {

@@ -3,24 +3,31 @@ package indicator
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
+	"slices"
+	"strings"
 )
 
-// readJSON walks one or several JSON documents and takes every object that it
-// knows: those of a STIX bundle, the attributes of MISP events wherever they are,
-// and texts in a list. It holds one object at a time.
+// Every object of a JSON list is read like a row of a table: its fields are its columns,
+// those of objects in it too (destination.ip). An object in an array is a row of its own.
+// STIX objects and attributes of MISP are rows that more is known of.
+
+// readJSON walks one or several JSON documents. It holds one row at a time.
 func (r *Reading) readJSON(in io.Reader) error {
 	r.Format = "json"
 	w := &walker{reading: r, decoder: json.NewDecoder(in)}
+	w.decoder.UseNumber()
 	for {
-		err := w.value("", 0)
+		err := w.value("", "", nil, 0)
+		if err == io.EOF && w.open > 0 {
+			err = io.ErrUnexpectedEOF
+		}
 		switch {
-		case errors.Is(err, io.EOF):
+		case err == io.EOF:
 			w.finish()
 			return nil
 		case isJSONFault(err):
-			r.problem(w.objects, "", "broken JSON, and all that follows it: "+err.Error())
+			r.problem(w.objects+1, "", "broken JSON, and all that follows it: "+err.Error())
 			w.finish()
 			return nil
 		case err != nil:
@@ -32,8 +39,7 @@ func (r *Reading) readJSON(in io.Reader) error {
 // isJSONFault reports whether the error is one of the list and not of reading it.
 func isJSONFault(err error) bool {
 	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	return errors.As(err, &syntax) || errors.As(err, &kind) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errDeep)
+	return errors.As(err, &syntax) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errDeep)
 }
 
 // deepest is how deep a document may be nested.
@@ -45,15 +51,47 @@ var errDeep = errors.New("nested too deep")
 type walker struct {
 	reading *Reading
 	decoder *json.Decoder
-	objects int    // STIX objects and MISP attributes so far
+	open    int    // objects and arrays that have not ended
+	objects int    // rows and texts so far
+	empty   int    // of them: without an indicator
 	event   string // what the MISP event says of itself
 
+	group          []*jsonRow // attributes of the MISP object that is read
+	inGroup        bool
 	stixIndicators int
 	observed       []observedObject // of STIX; they count when there is no indicator
 }
 
-// value reads one value, which is that of key.
-func (w *walker) value(key string, depth int) error {
+// jsonRow is an object of a list.
+type jsonRow struct {
+	list     string // name of the array or object that it is in
+	fields   []field
+	children bool // it has rows in it
+}
+
+// get returns the text of a field by its exact name.
+func (o *jsonRow) get(name string) string {
+	for _, f := range o.fields {
+		if f.name == name {
+			return f.text
+		}
+	}
+	return ""
+}
+
+// text returns all of a row, to show.
+func (o *jsonRow) text() string {
+	var parts []string
+	for _, f := range o.fields {
+		if f.text != "" && len(parts) < 20 {
+			parts = append(parts, f.name+"="+f.text)
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+// value reads one value, which is that of key in the row, where path leads to it.
+func (w *walker) value(path, key string, row *jsonRow, depth int) error {
 	token, err := w.decoder.Token()
 	if err != nil {
 		return err
@@ -61,21 +99,47 @@ func (w *walker) value(key string, depth int) error {
 	if depth > deepest {
 		return errDeep
 	}
-	switch token := token.(type) {
-	case json.Delim:
-		if token == '{' {
-			return w.object(depth)
-		}
-		return w.array(key, depth)
-	case string:
-		if key == "info" {
-			w.event = token
+	delim, isDelim := token.(json.Delim)
+	switch {
+	case !isDelim:
+		w.scalar(path+key, key, textOf(token), row)
+		return nil
+	case delim == '[':
+		return w.array(path+key, key, row, depth+1)
+	case row == nil || isRowKey(key):
+		return w.newRow(key, row, depth+1)
+	}
+	return w.object(path+key+".", row, depth+1)
+}
+
+// isRowKey reports whether an object by that name is a row of its own: by a number, as in
+// ThreatFox, or by the address that it is about.
+func isRowKey(key string) bool {
+	c, ok := readCell(key)
+	return ok && (c.sure || c.is(Port)) || strings.Trim(key, "0123456789") == ""
+}
+
+// newRow reads an object that is a row.
+func (w *walker) newRow(list string, parent *jsonRow, depth int) error {
+	row := &jsonRow{list: list}
+	if parent != nil {
+		parent.children = true
+		if strings.Trim(list, "0123456789") == "" {
+			row.list = parent.list
 		}
 	}
+	if c, ok := readCell(list); ok && c.sure {
+		row.fields = append(row.fields, field{roleIP, "", list})
+	}
+	if err := w.object("", row, depth); err != nil {
+		return err
+	}
+	w.take(row)
 	return nil
 }
 
-func (w *walker) object(depth int) error {
+func (w *walker) object(path string, row *jsonRow, depth int) error {
+	w.open++
 	for w.decoder.More() {
 		token, err := w.decoder.Token()
 		if err != nil {
@@ -85,75 +149,172 @@ func (w *walker) object(depth int) error {
 		if !ok {
 			return &json.SyntaxError{}
 		}
-		if err := w.value(key, depth+1); err != nil {
+		if err := w.value(path, key, row, depth); err != nil {
 			return err
 		}
 	}
+	return w.close()
+}
+
+// close takes the end of an object or array.
+func (w *walker) close() error {
 	_, err := w.decoder.Token()
+	if err == nil {
+		w.open--
+	}
 	return err
 }
 
-// array reads the members of a list: STIX objects, MISP attributes, or others.
-func (w *walker) array(key string, depth int) error {
+// array reads the members of a list. Texts in a list of a row are fields of it.
+func (w *walker) array(path, key string, row *jsonRow, depth int) error {
+	if depth > deepest {
+		return errDeep
+	}
+	w.open++
+	grouped := key == "Attribute" && row != nil && row.list == "Object"
+	if grouped {
+		w.inGroup, w.group = true, nil
+	}
 	for w.decoder.More() {
-		var err error
-		switch key {
-		case "objects":
-			err = w.stixObject()
-		case "Attribute", "ShadowAttribute":
-			err = w.mispAttribute()
+		token, err := w.decoder.Token()
+		if err != nil {
+			return err
+		}
+		switch delim, isDelim := token.(json.Delim); {
+		case !isDelim:
+			w.scalar(path, key, textOf(token), row)
+		case delim == '[':
+			err = w.array(path, key, row, depth+1)
 		default:
-			err = w.member(key, depth)
+			err = w.newRow(key, row, depth+1)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	_, err := w.decoder.Token()
-	return err
+	if grouped {
+		w.inGroup = false
+		w.mispObject()
+	}
+	return w.close()
 }
 
-// member reads a member of a list of no known meaning. A text in it is an
-// indicator by itself.
-func (w *walker) member(key string, depth int) error {
-	token, err := w.decoder.Token()
-	if err != nil {
-		return err
+// scalar takes a text, number or flag: a field of a row, or a member of a list.
+func (w *walker) scalar(name, key, text string, row *jsonRow) {
+	if key == "info" {
+		w.event = text
 	}
-	switch token := token.(type) {
-	case json.Delim:
-		if token == '{' {
-			return w.object(depth + 1)
-		}
-		if depth > deepest {
-			return errDeep
-		}
-		return w.array("", depth+1)
-	case string:
-		if key != "" { // a list of a field that we do not know
-			return nil
-		}
-		w.objects++
-		if i, ok := Parse(token); ok {
-			w.reading.add(i, w.event, w.objects)
-		} else {
-			w.reading.problem(w.objects, token, "it is no address, CIDR, port, name, path or hash")
-		}
+	if row == nil {
+		w.member(text)
+		return
 	}
-	return nil
+	if c, ok := readCell(key); ok && c.sure { // {"198.51.100.66": 443}
+		own := &jsonRow{fields: []field{{roleIP, "", key}, {roleLabel, key, text}}}
+		if _, isPort := parsePortNumber(text); isPort {
+			own.fields[1].role = rolePort
+			w.reading.note(portBeside)
+		}
+		row.children = true
+		w.take(own)
+		return
+	}
+	row.fields = append(row.fields, field{roleOf(name), name, text})
 }
 
-// next decodes the next value into v. A value of another shape is a problem of
-// its own and not the end of the list.
-func (w *walker) next(v any) (ok bool, err error) {
+// member takes a text of a list of texts. A number is none: whether it is a port, nothing
+// says.
+func (w *walker) member(text string) {
 	w.objects++
-	var raw json.RawMessage
-	if err := w.decoder.Decode(&raw); err != nil {
-		return false, err
+	if c, ok := readCells(text); ok && !c.is(Port) {
+		w.reading.add(w.objects, w.event, c.list...)
+		return
 	}
-	if err := json.Unmarshal(raw, v); err != nil {
-		w.reading.problem(w.objects, string(raw[:min(len(raw), longestLabel)]), fmt.Sprintf("it is not of the shape that was expected: %v", err))
-		return false, nil
+	w.reading.problem(w.objects, text, notIndicator)
+}
+
+func textOf(token json.Token) string {
+	switch token := token.(type) {
+	case string:
+		return token
+	case json.Number:
+		return token.String()
+	case bool:
+		if token {
+			return "true"
+		}
+		return "false"
 	}
-	return true, nil
+	return ""
+}
+
+// take reads a row that is complete.
+func (w *walker) take(row *jsonRow) {
+	isAttribute := row.list == "Attribute" || row.list == "ShadowAttribute"
+	if isAttribute {
+		w.reading.Format = "misp"
+		if w.inGroup {
+			w.group = append(w.group, row)
+			return
+		}
+	}
+	if row.children && !slices.ContainsFunc(row.fields, func(f field) bool { return f.text != "" && isHostRole(f.role) }) {
+		return // what holds rows, and is none
+	}
+	w.objects++
+	switch {
+	case isAttribute:
+		w.mispAttribute(row, nil)
+	case w.stixRow(row):
+	default:
+		w.anyRow(row)
+	}
+}
+
+// anyRow reads a row of no known schema.
+func (w *walker) anyRow(row *jsonRow) {
+	before := w.reading.said()
+	why := portAlone
+	if ports, _ := portsOf(row.fields); len(ports) == 0 || slices.ContainsFunc(row.fields, func(f field) bool { return f.text != "" && isHostRole(f.role) }) {
+		if why = w.reading.row(row.fields, w.objects); why == "" || w.reading.said() > before {
+			return
+		}
+	}
+	var texts []string
+	hosts := false
+	for _, f := range row.fields {
+		hosts = hosts || f.text != "" && isHostRole(f.role)
+		if _, isPort := parsePortNumber(f.text); !isPort {
+			texts = append(texts, f.text)
+		}
+	}
+	if ports, ok := portsOf(row.fields); ok && !hosts && w.reading.loose(texts, ports, w.objects) || w.reading.said() > before {
+		return
+	}
+	if hosts || why != notIndicator {
+		w.reading.problem(w.objects, row.text(), why)
+		return
+	}
+	w.empty++
+}
+
+const portAlone = "it has a port and no address"
+
+// finish takes what a bundle has observed, when it has no indicator: then it is a list.
+// In a bundle with indicators it may be anything, the victim too. A document of which
+// nothing was understood is a problem.
+func (w *walker) finish() {
+	for _, o := range w.observed {
+		if w.stixIndicators > 0 {
+			w.reading.leaveOut("observed, and no indicator")
+			continue
+		}
+		w.reading.add(o.line, "", o.indicator)
+	}
+	if w.reading.said() == 0 {
+		w.reading.problem(1, "", "the JSON has no object with an indicator, and no list of texts")
+		return
+	}
+	for range w.empty {
+		w.reading.leaveOut("an object without an indicator")
+	}
 }

@@ -3,7 +3,6 @@ package indicator
 import (
 	"encoding/hex"
 	"net/netip"
-	"net/url"
 	"strconv"
 	"strings"
 )
@@ -12,55 +11,52 @@ import (
 // a CIDR, a port, a URL, the name of a host or file, a path, or a hash. It takes
 // the ways in which reports make them harmless: hxxp://192.0.2[.]1, evil[.]example.
 func Parse(text string) (*Indicator, bool) {
-	text = refang(strings.TrimSpace(text))
+	i, _, ok := parse(text)
+	return i, ok
+}
+
+// parse is Parse that also tells whether the text alone makes the kind sure: an address,
+// range, hash or URL is one wherever it stands, and so is a name that was made harmless.
+// A number, a word with a dot in it or a path may be anything.
+func parse(text string) (i *Indicator, sure, ok bool) {
+	written := undecorated(text)
+	text = undecorated(refang(written))
 	if text == "" || len(text) > 4096 || strings.ContainsAny(text, "\x00\n\r") {
-		return nil, false
+		return nil, false, false
 	}
-	if i, ok := parseAddress(text); ok {
-		return i, true
+	if i, ok := parseAddress(strings.TrimSuffix(text, ".")); ok && !strings.ContainsAny(text, " \t") { // a zone may have spaces
+		return i, true, true
 	}
 	if i, ok := ParsePort(text); ok {
-		return i, true
+		return i, false, true
 	}
-	if text[0] == '/' || text[0] == '@' && len(text) > 1 {
-		return &Indicator{Kind: Path, Text: text}, true
+	if text[0] == '/' && len(text) > 1 || text[0] == '@' && len(text) > 1 {
+		return &Indicator{Kind: Path, Text: text}, false, true
 	}
 	if i, ok := parseHash(text); ok {
-		return i, true
+		return i, true, true
 	}
 	if strings.Contains(text, "://") {
-		return parseURL(text)
+		i, ok := parseURL(text)
+		return i, true, ok
 	}
-	return parseHost(text)
-}
-
-// refang undoes what makes an indicator harmless.
-func refang(text string) string {
-	if strings.ContainsAny(text, "[({") {
-		text = strings.NewReplacer("[.]", ".", "(.)", ".", "{.}", ".", "[dot]", ".", "(dot)", ".", "[:]", ":", "[://]", "://").Replace(text)
-	}
-	if rest, ok := cutPrefixFold(text, "hxxp"); ok {
-		text = "http" + rest
-	}
-	return text
-}
-
-func cutPrefixFold(text, prefix string) (string, bool) {
-	if len(text) < len(prefix) || !strings.EqualFold(text[:len(prefix)], prefix) {
-		return text, false
-	}
-	return text[len(prefix):], true
+	i, ok = parseHost(text)
+	return i, text != toASCII(written), ok
 }
 
 // parseAddress reads an address, a CIDR, or an address with a port.
 func parseAddress(text string) (*Indicator, bool) {
-	if a, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
+	inside := text
+	if strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]") {
+		inside = text[1 : len(text)-1]
+	}
+	if a, err := netip.ParseAddr(inside); err == nil {
 		return &Indicator{Kind: Address, Text: a.Unmap().WithZone("").String()}, true
 	}
 	if p, ok := parsePrefix(text); ok {
 		return &Indicator{Kind: Range, Text: p.String()}, true
 	}
-	if ap, err := netip.ParseAddrPort(text); err == nil {
+	if ap, err := netip.ParseAddrPort(text); err == nil && ap.Port() != 0 {
 		return &Indicator{Kind: Address, Text: ap.Addr().Unmap().WithZone("").String(), Port: ap.Port()}, true
 	}
 	return nil, false
@@ -117,32 +113,48 @@ func parseHash(text string) (*Indicator, bool) {
 	return nil, false
 }
 
-// parseURL takes the host of a URL, and its port when one is written.
+// parseURL takes the host of a URL, and its port when one is written, whatever the
+// scheme: reports write hxxp, h**p and meow. A unix or file URL is its path.
 func parseURL(text string) (*Indicator, bool) {
-	u, err := url.Parse(text)
-	if err != nil || u.Hostname() == "" {
+	scheme, rest, _ := strings.Cut(text, "://")
+	if scheme == "" || strings.ContainsAny(scheme, " /[]()\"'<>,;=") {
 		return nil, false
 	}
-	i, ok := parseHost(u.Hostname())
-	if a, isAddress := parseAddress(u.Hostname()); isAddress {
-		i, ok = a, true
+	if scheme = strings.ToLower(scheme); scheme == "unix" || scheme == "file" {
+		return &Indicator{Kind: Path, Text: rest}, strings.HasPrefix(rest, "/") && len(rest) > 1
 	}
-	if !ok {
-		return nil, false
+	if end := strings.IndexAny(rest, `/?#\`); end >= 0 {
+		rest = rest[:end]
 	}
-	if u.Port() != "" {
-		port, ok := parsePortNumber(u.Port())
-		if !ok {
-			return nil, false
-		}
-		i.Port = port
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		rest = rest[at+1:]
 	}
-	return i, true
+	return parseHostPort(rest)
 }
 
-// parseHost reads the name of a host or of a file, perhaps with a port, *.domain
-// being that domain.
+// parseHostPort reads the host of a URL: an address, or a name, perhaps with a port.
+func parseHostPort(text string) (*Indicator, bool) {
+	if i, ok := parseAddress(text); ok {
+		return i, i.Kind == Address
+	}
+	return parseName(text)
+}
+
+// parseHost reads the name of a host or of a file, or an address with the path of a URL
+// after it.
 func parseHost(text string) (*Indicator, bool) {
+	if end := strings.IndexAny(text, "/?#"); end > 0 {
+		host, path := text[:end], text[end+1:]
+		if strings.ContainsAny(text, " \t") || path != "" && strings.Trim(path, "0123456789./") == "" {
+			return nil, false // a bad CIDR, or a bad mask
+		}
+		return parseHostPort(host)
+	}
+	return parseName(text)
+}
+
+// parseName reads a name, perhaps with a port, *.domain and .domain being that domain.
+func parseName(text string) (*Indicator, bool) {
 	name, port := text, uint16(0)
 	if host, number, ok := strings.Cut(text, ":"); ok {
 		if port, ok = parsePortNumber(number); !ok {

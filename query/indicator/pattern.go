@@ -6,40 +6,105 @@ import "strings"
 // few comparisons that all must hold. Everything else is told and not guessed:
 // what must happen in an order, or repeatedly, or must not be.
 
-// comparison is one field that must have a value.
-type comparison struct{ field, value string }
+// comparison is one field that must have a value, or why it cannot be looked up.
+type comparison struct{ field, value, why string }
 
 // mostAlternatives is how many alternatives a pattern may have.
 const mostAlternatives = 1000
 
-// parsePattern returns the alternatives of a pattern, or why there are none.
-func parsePattern(text string) (alternatives [][]comparison, why string) {
+// pattern is what a pattern says.
+type pattern struct {
+	alternatives [][]comparison
+	qualified    bool   // something of it has a time or a number
+	why          string // it cannot be read; "" it can
+}
+
+const (
+	unreadable = "the pattern cannot be read"
+	tooDeep    = "the pattern is nested too deep"
+)
+
+// parsePattern reads a pattern.
+func parsePattern(text string) pattern {
 	p := &patternParser{tokens: tokenize(text)}
+	found := p.observations(0)
+	if p.why == "" && len(p.tokens) > 0 {
+		p.why = unreadable
+	}
+	return pattern{found, p.qualified, p.why}
+}
+
+// observations reads what is in brackets or parentheses, joined by OR, with qualifiers.
+func (p *patternParser) observations(depth int) (found [][]comparison) {
+	if depth > 50 {
+		p.why = tooDeep
+		return nil
+	}
 	for {
-		if !p.take("[") {
-			return nil, "the pattern cannot be read"
-		}
-		inside := p.either(0)
-		if p.why == "" && !p.take("]") {
-			p.why = "the pattern cannot be read"
-		}
-		if p.why != "" {
-			return nil, p.why
-		}
-		alternatives = append(alternatives, inside...)
 		switch {
-		case len(p.tokens) == 0:
-			return alternatives, ""
-		case !p.take("OR"):
-			return nil, "it wants several things at once, or in an order"
+		case p.take("("):
+			found = append(found, p.observations(depth+1)...)
+			p.want(")")
+		case p.take("["):
+			found = append(found, p.either(0)...)
+			p.want("]")
+		default:
+			p.want("[")
 		}
+		for p.why == "" && p.qualifier() {
+			p.qualified = true
+		}
+		switch {
+		case p.why != "":
+			return nil
+		case p.take("OR"):
+			if len(found) > mostAlternatives {
+				p.why = "the pattern has too many alternatives"
+				return nil
+			}
+		case len(p.tokens) == 0 || p.tokens[0] == ")":
+			return found
+		case p.tokens[0] == "AND" || p.tokens[0] == "FOLLOWEDBY":
+			p.why = "it wants several things at once, or in an order"
+			return nil
+		default:
+			p.why = unreadable
+			return nil
+		}
+	}
+}
+
+// qualifier reads WITHIN n SECONDS, REPEATS n TIMES or START t'…' STOP t'…'.
+func (p *patternParser) qualifier() bool {
+	words := 3
+	switch {
+	case len(p.tokens) == 0:
+		return false
+	case p.tokens[0] == "START":
+		words = 6 // START t '…' STOP t '…'
+	case p.tokens[0] != "WITHIN" && p.tokens[0] != "REPEATS":
+		return false
+	}
+	if len(p.tokens) < words {
+		p.why = unreadable
+		return false
+	}
+	p.tokens = p.tokens[words:]
+	return true
+}
+
+// want takes a token that must come.
+func (p *patternParser) want(token string) {
+	if p.why == "" && !p.take(token) {
+		p.why = unreadable
 	}
 }
 
 // patternParser reads tokens; why is what is wrong, "" nothing.
 type patternParser struct {
-	tokens []string
-	why    string
+	tokens    []string
+	qualified bool
+	why       string
 }
 
 func (p *patternParser) take(token string) bool {
@@ -91,32 +156,54 @@ func (p *patternParser) both(depth int) [][]comparison {
 // term reads a comparison, or what stands in parentheses.
 func (p *patternParser) term(depth int) [][]comparison {
 	if depth > 50 {
-		p.why = "the pattern is nested too deep"
+		p.why = tooDeep
 		return nil
 	}
 	if p.take("(") {
 		inside := p.either(depth + 1)
 		if p.why == "" && !p.take(")") {
-			p.why = "the pattern cannot be read"
+			p.why = unreadable
 		}
 		return inside
 	}
+	return p.comparison()
+}
+
+// comparison reads a field, an operator and a value. An operator that nothing can be
+// looked up by costs its alternative, and not the others.
+func (p *patternParser) comparison() [][]comparison {
 	field, operator := p.next(), p.next()
+	not := field == "NOT"
+	if not {
+		field, operator = operator, p.next()
+	}
+	if operator == "NOT" {
+		not, operator = true, p.next()
+	}
+	var found [][]comparison
+	why := ""
 	switch operator {
-	case "=", "==", "ISSUBSET":
+	case "IN":
+		found = p.members(field)
+	case "=", "==", "ISSUBSET", "!=", "<>", "<", ">", "<=", ">=", "LIKE", "MATCHES", "ISSUPERSET":
 		value, ok := literal(p.next())
 		if !ok {
-			p.why = "the pattern cannot be read"
+			p.why = unreadable
 		}
-		return [][]comparison{{{field, value}}}
-	case "IN":
-		return p.members(field)
-	case "LIKE", "MATCHES", "!=", "<>", "NOT", "<", ">", "<=", ">=", "ISSUPERSET", "EXISTS":
-		p.why = "it compares with " + operator + ", which cannot be looked up"
+		found = [][]comparison{{{field: field, value: value}}}
+		if operator != "=" && operator != "==" && operator != "ISSUBSET" {
+			why = "it compares with " + operator + ", which cannot be looked up"
+		}
 	default:
-		p.why = "the pattern cannot be read"
+		p.why = unreadable
 	}
-	return nil
+	if not {
+		why = "it says what must not be, which cannot be looked up"
+	}
+	if why != "" {
+		return [][]comparison{{{why: why}}}
+	}
+	return found
 }
 
 // members reads the list after IN.
@@ -128,13 +215,13 @@ func (p *patternParser) members(field string) [][]comparison {
 		if value, ok = literal(p.next()); !ok {
 			break
 		}
-		found = append(found, []comparison{{field, value}})
+		found = append(found, []comparison{{field: field, value: value}})
 		if p.take(")") {
 			return found
 		}
 		ok = p.take(",")
 	}
-	p.why = "the pattern cannot be read"
+	p.why = unreadable
 	return nil
 }
 

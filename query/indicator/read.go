@@ -18,11 +18,14 @@ type Problem struct {
 // Reading is a list that was read.
 type Reading struct {
 	Set        Set
-	Format     string         // plain, csv, stix, misp or json
+	Format     string         // plain, csv, stix, misp, json, openioc or rules
 	Entries    int            // indicators that were understood, those that came twice included
 	Duplicates int            // of them: had been read already
 	LeftOut    map[string]int // understood, and no indicator: how many, by reason
+	Notes      map[string]int // read, but on an assumption: how many, by what was assumed
 	Problems   []Problem
+
+	leftOut int // sum of LeftOut
 }
 
 // longest is the longest line, and the longest cell, that is read.
@@ -31,20 +34,27 @@ const longest = 1 << 20
 // longestLabel is how much is kept of what a list says of an indicator, in bytes.
 const longestLabel = 200
 
+// notIndicator is the reason for a text that is of no kind.
+const notIndicator = "it is no address, CIDR, port, name, path or hash"
+
 // Read reads a list, and tells by its beginning which format it has. The error is
 // one of reading; a list that makes no sense is a list of problems.
 func Read(r io.Reader) (*Reading, error) {
+	reading := &Reading{LeftOut: make(map[string]int), Notes: make(map[string]int)}
 	in := bufio.NewReaderSize(r, 64<<10)
-	reading := &Reading{LeftOut: make(map[string]int)}
-	if mark, err := in.Peek(3); err == nil && string(mark) == "\ufeff" {
-		in.Discard(3)
+	if why := binaryKind(in); why != "" {
+		reading.problem(1, "", why)
+		return reading, nil
 	}
+	in = decoded(in)
 	first, err := firstByte(in)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("read indicators: %w", err)
-	case first == '{' || first == '[' && !looksPlain(in):
+	case first == '{' || first == '[' && looksJSON(in):
 		err = reading.readJSON(in)
+	case first == '<' && looksXML(in):
+		err = reading.readXML(in)
 	default:
 		err = reading.readText(in)
 	}
@@ -71,20 +81,32 @@ func firstByte(in *bufio.Reader) (byte, error) {
 	}
 }
 
-// looksPlain reports whether what begins with a bracket is an IPv6 address in
-// brackets and no JSON.
-func looksPlain(in *bufio.Reader) bool {
+// looksJSON reports whether what begins with a bracket is JSON, and not an IPv6
+// address in brackets, a defanged address or the heading of a list.
+func looksJSON(in *bufio.Reader) bool {
 	head, _ := in.Peek(64)
-	inside, _, ok := strings.Cut(strings.TrimSpace(string(head))[1:], "]")
-	return ok && strings.Count(inside, ":") > 1 && !strings.ContainsAny(inside, `"{[`)
+	inside := strings.TrimSpace(strings.TrimSpace(string(head))[1:])
+	return inside == "" || strings.ContainsAny(inside[:1], `"{[]`) && !strings.HasPrefix(inside, "].")
 }
 
-// add takes an indicator that was understood.
-func (r *Reading) add(i *Indicator, label string, line int) {
-	i.Label, i.Line = cutLabel(label), line
-	r.Entries++
-	if !r.Set.Add(i) {
-		r.Duplicates++
+// looksXML reports whether what begins with < is XML, and not an address in angle
+// brackets.
+func looksXML(in *bufio.Reader) bool {
+	head, _ := in.Peek(64)
+	inside := strings.TrimSpace(string(head))[1:]
+	inside, _, _ = strings.Cut(inside, ">")
+	_, isIndicator := Parse(inside)
+	return inside != "" && !isIndicator && (inside[0] == '?' || inside[0] == '!' || inside[0] >= 'A' && inside[0] <= 'z')
+}
+
+// add takes indicators that were understood.
+func (r *Reading) add(line int, label string, list ...*Indicator) {
+	for _, i := range list {
+		i.Label, i.Line = cutLabel(label), line
+		r.Entries++
+		if !r.Set.Add(i) {
+			r.Duplicates++
+		}
 	}
 }
 
@@ -94,7 +116,13 @@ func (r *Reading) problem(line int, text, why string) {
 }
 
 // leaveOut counts what was understood and is nothing to look for.
-func (r *Reading) leaveOut(why string) { r.LeftOut[why]++ }
+func (r *Reading) leaveOut(why string) { r.LeftOut[why]++; r.leftOut++ }
+
+// note counts an indicator that was read on an assumption.
+func (r *Reading) note(what string) { r.Notes[what]++ }
+
+// said returns how much was said so far. It grows with each line that is not silent.
+func (r *Reading) said() int { return r.Entries + len(r.Problems) + r.leftOut }
 
 // cutLabel returns a text as one line, cut at a rune.
 func cutLabel(text string) string {

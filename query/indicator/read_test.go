@@ -2,6 +2,7 @@ package indicator
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -96,18 +97,21 @@ func TestEveryLineIsAccounted(t *testing.T) {
 	}
 }
 
-// Whatever a list holds, reading it ends, and what it gives can be looked up.
+// Whatever a list holds, reading it ends, what it gives can be looked up, and no line is
+// passed over: each is an indicator, left out, or a problem.
 func FuzzRead(f *testing.F) {
-	lists, err := filepath.Glob("testdata/*.list")
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, name := range lists {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			f.Fatal(err)
+	for _, pattern := range []string{"testdata/*.list", "testdata/kinds/*"} {
+		lists, err := filepath.Glob(pattern)
+		if err != nil || len(lists) == 0 {
+			f.Fatal(pattern, err)
 		}
-		f.Add(string(text))
+		for _, name := range lists {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(string(text))
+		}
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		r, err := Read(strings.NewReader(text))
@@ -123,6 +127,62 @@ func FuzzRead(f *testing.F) {
 					t.Errorf("%q was read, and reads again as %v", i, again)
 				}
 			}
+		}
+		lines := 0
+		for line := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == '\n' || r == '\r' }) {
+			if dotted.MatchString(line) && !isComment(strings.TrimSpace(line)) {
+				lines++
+			}
+		}
+		if (r.Format == "plain" || r.Format == "rules") && r.said() < lines {
+			t.Errorf("%d lines have an address, and %d things are said", lines, r.said())
+		}
+	})
+}
+
+// forms are ways to write an address at a port, in lists of any kind. What is read of
+// them is that address at that port or nothing, which is said.
+var forms = []string{
+	"$A:$P", "$A $P", "$A,$P", "$A|$P", "$A;$P", "$A\t$P", "$A port $P", "$A (tcp/$P)", "hxxp://$A:$P/x", "$L $A:$P $L", "$A:$P # $L", "$L, $A, port $P", "- $A:$P",
+	"ip,port\n$A,$P", "IP Address;Port;$L\n$A;$P;$L", "port,ip\n$P,$A", "src,dst_ip,dst_port\n192.0.2.77,$A,$P", "type,value\nip-dst|port,$A|$P", "type,value\nip:port,$A:$P",
+	"value,port,type\n$A,$P,ipv4", `{"ip": "$A", "port": $P}`, `[{"dst": {"ip": "$A", "port": $P}}]`, `{"$A": {"port": $P}}`, `{"$A": $P}`, `[{"ioc_value": "$A:$P"}]`,
+	"alert tcp any any -> $A $P (msg:\"$L\"; sid:1;)", "alert tcp any any -> [$A] [$P] (sid:1;)", "-A INPUT -s $A --dport $P -j DROP",
+	`{"Event": {"Attribute": [{"type": "ip-dst|port", "value": "$A|$P", "comment": "$L"}]}}`,
+	`{"Object": [{"Attribute": [{"type": "port", "value": "$P"}, {"type": "ip-dst", "value": "$A"}]}]}`,
+	`{"type": "indicator", "pattern": "[network-traffic:dst_ref.value = '$A' AND network-traffic:dst_port = $P]"}`,
+	`<ioc><Indicator operator="AND"><IndicatorItem condition="is"><Context search="PortItem/remoteIP"/><Content>$A</Content></IndicatorItem><IndicatorItem condition="is"><Context search="PortItem/remotePort"/><Content>$P</Content></IndicatorItem></Indicator></ioc>`,
+}
+
+// Nothing is read wider than it is written, and nothing is passed over in silence.
+func FuzzNeverWider(f *testing.F) {
+	for form := range forms {
+		f.Add(uint8(form), uint32(0xc6336442), uint16(443), "a label")
+		f.Add(uint8(form), uint32(0x0a000001), uint16(24), "Port L\"")
+	}
+	f.Fuzz(func(t *testing.T, form uint8, number uint32, port uint16, label string) {
+		a := netip.AddrFrom4([4]byte{byte(number >> 24), byte(number >> 16), byte(number >> 8), byte(number)})
+		if port == 0 {
+			port = 1
+		}
+		label = strings.Map(func(r rune) rune {
+			if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+				return r
+			}
+			return ' '
+		}, label)
+		text := strings.NewReplacer("$A", a.String(), "$P", portText(port), "$L", label).Replace(forms[int(form)%len(forms)])
+		r, err := Read(strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := r.Set.ByAddress(a, port+1); len(found) > 0 {
+			t.Errorf("%q is read as %v, which is any port", text, found)
+		}
+		if found := r.Set.ByAddress(a.Next(), port); len(found) > 0 {
+			t.Errorf("%q is read as %v, which is another address", text, found)
+		}
+		if found := r.Set.ByAddress(a, port); len(found) == 0 && r.said() == 0 {
+			t.Errorf("%q is passed over", text)
 		}
 	})
 }

@@ -2,22 +2,11 @@ package indicator
 
 import (
 	"path"
+	"slices"
 	"strings"
 )
 
 // STIX 2.1: https://docs.oasis-open.org/cti/stix/v2.1/os/stix-v2.1-os.html
-
-// stixObject is what is read of an object of a bundle.
-type stixObject struct {
-	Type        string            `json:"type"`
-	Name        string            `json:"name"`
-	Description string            `json:"description"`
-	Pattern     string            `json:"pattern"`
-	PatternType string            `json:"pattern_type"`
-	Revoked     bool              `json:"revoked"`
-	Value       string            `json:"value"`
-	Hashes      map[string]string `json:"hashes"`
-}
 
 // observedObject is an address, name, URL or file that a bundle holds outside of
 // its indicators.
@@ -26,83 +15,121 @@ type observedObject struct {
 	line      int
 }
 
-// stixObject reads one object of a bundle.
-func (w *walker) stixObject() error {
-	w.reading.Format = "stix"
-	var o stixObject
-	ok, err := w.next(&o)
-	if err != nil || !ok {
-		return err
-	}
-	switch o.Type {
-	case "indicator":
+// stixRow reads an object of STIX, and returns false for another.
+func (w *walker) stixRow(row *jsonRow) bool {
+	kind := row.get("type")
+	switch {
+	case kind == "indicator" && row.get("pattern") != "":
 		w.stixIndicators++
-		w.stixIndicator(&o)
-	case "ipv4-addr", "ipv6-addr", "domain-name", "url":
-		if i, ok := Parse(o.Value); ok {
+		w.stixIndicator(row)
+	case !strings.HasPrefix(row.get("id"), kind+"--") && row.list != "objects" || kind == "":
+		return false
+	case slices.Contains([]string{"ipv4-addr", "ipv6-addr", "domain-name", "url"}, kind):
+		if i, ok := Parse(row.get("value")); ok && i.Kind != Port {
 			w.observed = append(w.observed, observedObject{i, w.objects})
 		} else {
-			w.reading.problem(w.objects, o.Value, "it is no "+o.Type)
+			w.reading.problem(w.objects, row.get("value"), "it is no "+kind)
 		}
-	case "file":
-		for _, digest := range o.Hashes {
-			if i, ok := parseHash(digest); ok {
-				w.observed = append(w.observed, observedObject{i, w.objects})
-			}
-		}
-		if o.Name != "" {
-			w.observed = append(w.observed, observedObject{fileName(o.Name), w.objects})
-		}
+	case kind == "file":
+		w.stixFile(row)
+	default:
+		w.empty++
 	}
-	return nil
+	w.reading.Format = "stix"
+	return true
 }
 
-func (w *walker) stixIndicator(o *stixObject) {
-	label := o.Name
-	if label == "" {
-		label = o.Description
-	}
-	switch {
-	case o.Revoked:
-		w.reading.leaveOut("revoked")
-		return
-	case o.PatternType != "" && o.PatternType != "stix":
-		w.reading.problem(w.objects, o.Pattern, "its pattern is "+cutLabel(o.PatternType)+" and not STIX")
-		return
-	}
-	alternatives, why := parsePattern(o.Pattern)
-	if why != "" {
-		w.reading.problem(w.objects, o.Pattern, why)
-		return
-	}
-	var found []*Indicator
-	for _, terms := range alternatives {
-		i, why := indicatorOf(terms)
-		if why != "" {
-			w.reading.problem(w.objects, o.Pattern, why)
-			return
-		}
-		found = append(found, i)
-	}
-	for _, i := range found {
-		w.reading.add(i, label, w.objects)
-	}
-}
-
-// finish takes what a bundle has observed, when it has no indicator: then it is a
-// list. In a bundle with indicators it may be anything, the victim too.
-func (w *walker) finish() {
-	for _, o := range w.observed {
-		if w.stixIndicators > 0 {
-			w.reading.leaveOut("observed, and no indicator")
+func (w *walker) stixFile(row *jsonRow) {
+	for _, f := range row.fields {
+		if !strings.HasPrefix(f.name, "hashes.") {
 			continue
 		}
-		w.reading.add(o.indicator, "", o.line)
+		if i, ok := parseHash(f.text); ok {
+			w.observed = append(w.observed, observedObject{i, w.objects})
+		}
 	}
-	if w.objects == 0 {
-		w.reading.problem(1, "", "the JSON is no STIX bundle, no MISP export and no list of texts")
+	if name := row.get("name"); name != "" {
+		w.observed = append(w.observed, observedObject{fileName(name), w.objects})
 	}
 }
+
+// unmet are parts of patterns that cannot be looked up, and without which the rest of a
+// pattern is no wider.
+const (
+	qualifierUnmet = "the time or number of a STIX pattern (WITHIN, REPEATS, START) is not looked at"
+	resolvesUnmet  = "an address that a name resolves to, in a STIX pattern: the address and the name are both looked for"
+)
+
+func (w *walker) stixIndicator(row *jsonRow) {
+	pattern, label := row.get("pattern"), row.get("name")
+	if label == "" {
+		label = row.get("description")
+	}
+	switch kind := row.get("pattern_type"); {
+	case isTrue(row.get("revoked")):
+		w.reading.leaveOut("revoked")
+		return
+	case row.get("indicator_types") == "benign":
+		w.reading.leaveOut("an indicator of what is benign")
+		return
+	case kind != "" && kind != "stix":
+		w.reading.problem(w.objects, pattern, "its pattern is "+cutLabel(kind)+" and not STIX")
+		return
+	}
+	p := parsePattern(pattern)
+	if p.why != "" {
+		w.reading.problem(w.objects, pattern, p.why)
+		return
+	}
+	for _, terms := range p.alternatives {
+		found, why := indicatorsOf(terms)
+		if why != "" {
+			w.reading.problem(w.objects, pattern, why)
+			continue
+		}
+		if len(found) > 1 {
+			w.reading.note(resolvesUnmet)
+		}
+		w.reading.add(w.objects, label, found...)
+	}
+	if p.qualified {
+		w.reading.note(qualifierUnmet)
+	}
+}
+
+// indicatorsOf returns what all terms together are: one indicator, or a name and the
+// address that it resolves to; or why there is none.
+func indicatorsOf(terms []comparison) (found []*Indicator, why string) {
+	var resolved *Indicator
+	var rest []comparison
+	for _, t := range terms {
+		if t.why != "" {
+			return nil, t.why
+		}
+		if t.field != "domain-name:resolves_to_refs[*].value" || len(terms) == 1 {
+			rest = append(rest, t)
+			continue
+		}
+		i, ok := Parse(t.value)
+		if !ok || i.Kind == Port || resolved != nil {
+			return nil, "it has no value of " + cutLabel(t.field) + " that can be read"
+		}
+		resolved = i
+	}
+	i, why := indicatorOf(rest)
+	switch {
+	case why != "":
+		return nil, why
+	case resolved != nil && i.Kind != Name:
+		return nil, manyThings
+	case resolved != nil:
+		resolved.Port = i.Port
+		return []*Indicator{i, resolved}, ""
+	}
+	return []*Indicator{i}, ""
+}
+
+const manyThings = "it wants several things at once"
 
 // indicatorOf returns the one indicator that all terms together are, or why there
 // is none.
@@ -116,9 +143,14 @@ func indicatorOf(terms []comparison) (i *Indicator, why string) {
 		case strings.HasSuffix(field, ".type"), strings.HasPrefix(field, "network-traffic:protocols"):
 			continue
 		case field == "network-traffic:dst_port":
-			if port, ok = parsePortNumber(t.value); !ok {
-				return nil, "it has no port where there must be one"
+			number, isPort := parsePortNumber(t.value)
+			if !isPort {
+				return nil, badPort
 			}
+			if port != 0 && port != number {
+				return nil, manyThings
+			}
+			port = number
 			continue
 		case field == "file:name" || field == "process:image_ref.name":
 			name = t.value
@@ -138,13 +170,13 @@ func indicatorOf(terms []comparison) (i *Indicator, why string) {
 		case !ok:
 			return nil, "it has no value of " + cutLabel(t.field) + " that can be read"
 		case i != nil:
-			return nil, "it wants several things at once"
+			return nil, manyThings
 		}
 		i = one
 	}
 	switch {
 	case name != "" && i != nil, folder != "" && name == "", port != 0 && name != "":
-		return nil, "it wants several things at once"
+		return nil, manyThings
 	case folder != "":
 		return fileName(path.Join(folder, name)), ""
 	case name != "":
@@ -153,6 +185,8 @@ func indicatorOf(terms []comparison) (i *Indicator, why string) {
 		return &Indicator{Kind: Port, Text: portText(port), Port: port}, ""
 	case i == nil:
 		return nil, "it asks for nothing that is on a tape"
+	case port != 0 && i.Port != 0 && i.Port != port, port != 0 && i.Kind == Hash:
+		return nil, manyThings
 	case port != 0:
 		i.Port = port
 	}

@@ -5,40 +5,87 @@ import (
 	"encoding/csv"
 	"errors"
 	"io"
-	"slices"
 	"strings"
 )
 
-// readText reads a plain list or CSV. In a plain list a line is an indicator, and
-// what follows it after white space says what it is; # and // begin a comment, and
-// so does ; after white space. In CSV the header tells which column holds the
-// indicators; without a header the first cell that is one does.
+// textReader reads a list of lines. Each line is read by itself, unless a header has
+// told what the columns of the lines after it are.
+type textReader struct {
+	*Reading
+	in    *bufio.Reader
+	queue []string // lines that were read ahead
+	line  int      // number of the last line that was taken
+	table *table   // nil: no header yet
+	maybe *table   // a header in a comment, until the line after it has as many cells
+}
+
+// readText reads a plain list, CSV in any of its forms, or rules. In a plain list a line
+// has one indicator or several, and what is beside them says what they are; # and //
+// begin a comment, and so does ; after white space.
 func (r *Reading) readText(in *bufio.Reader) error {
 	r.Format = "plain"
-	for number := 1; ; number++ {
-		line, err := readLine(in)
-		if errors.Is(err, errLongLine) {
-			r.problem(number, line, "the line is too long")
+	t := &textReader{Reading: r, in: in}
+	for {
+		line, err := t.next()
+		switch {
+		case err == io.EOF:
+			return nil
+		case errors.Is(err, errLongLine):
+			r.problem(t.line, line, "the line is too long")
 			continue
-		}
-		if err != nil && (err != io.EOF || line == "") {
-			if err == io.EOF {
-				err = nil
-			}
+		case err != nil:
 			return err
 		}
 		content := strings.TrimSpace(line)
+		before := r.said()
 		switch {
-		case content == "" || isComment(content):
-		case separatorOf(content) != 0:
-			return r.readCSV(in, line, number, separatorOf(content))
+		case content == "" || t.isComment(line, content):
+			continue
+		case t.isHeader(line):
+			continue
+		case t.table != nil:
+			t.tableLine(line)
 		default:
-			r.plainLine(content, number)
+			r.plainLine(content, t.line)
+		}
+		if r.said() == before {
+			r.problem(t.line, content, notIndicator)
 		}
 	}
 }
 
 var errLongLine = errors.New("line too long")
+
+// next returns the next line without its end, which may be LF, CR or both.
+func (t *textReader) next() (string, error) {
+	t.line++
+	if len(t.queue) > 0 {
+		line := t.queue[0]
+		t.queue = t.queue[1:]
+		return line, nil
+	}
+	line, err := readLine(t.in)
+	if err != nil && (err != io.EOF || line == "") {
+		return line, err
+	}
+	if strings.Contains(line, "\r") {
+		lines := strings.Split(strings.TrimSuffix(line, "\r"), "\r")
+		line, t.queue = lines[0], lines[1:]
+	}
+	return line, nil
+}
+
+// ahead returns the line that is n lines ahead, and false when there is none.
+func (t *textReader) ahead(n int) (string, bool) {
+	for len(t.queue) <= n {
+		line, err := readLine(t.in)
+		if err != nil {
+			return "", false
+		}
+		t.queue = append(t.queue, line)
+	}
+	return t.queue[n], true
+}
 
 // readLine returns a line without its end. Of one that is longer than longest it
 // returns the beginning, and errLongLine.
@@ -65,169 +112,113 @@ func readLine(in *bufio.Reader) (string, error) {
 	return string(line), nil
 }
 
-func isComment(line string) bool {
-	return strings.HasPrefix(line, "#") || strings.HasPrefix(line, "//") || strings.HasPrefix(line, ";")
-}
-
-// separatorOf returns what parts the cells of a line of CSV, 0 when it is none.
-func separatorOf(line string) rune {
-	for _, separator := range []string{",", "\t", ";"} {
-		before, _, ok := strings.Cut(line, separator)
-		if ok && before == strings.TrimRight(before, " ") && !strings.ContainsAny(before, "'()") {
-			return rune(separator[0])
+// isComment reports whether a line is a comment. One before the first line of a table
+// may be its header, as in the feeds of abuse.ch and in Zeek's.
+func (t *textReader) isComment(line, content string) bool {
+	if !isComment(content) {
+		return false
+	}
+	if rest, ok := strings.CutPrefix(content, "#"); ok && t.table == nil {
+		rest = strings.TrimPrefix(strings.TrimPrefix(rest, "fields"), "\t")
+		if header := findTable(strings.TrimSpace(rest)); header != nil && len(header.roles) > 1 {
+			t.maybe = header
 		}
 	}
-	return 0
+	return true
 }
 
-// plainLine reads one line of a plain list.
-func (r *Reading) plainLine(line string, number int) {
-	if i, ok := Parse(line); ok {
-		r.add(i, "", number)
+func isComment(line string) bool {
+	return strings.HasPrefix(line, "#") || strings.HasPrefix(line, "//") || strings.HasPrefix(line, ";") ||
+		line == "!" || strings.HasPrefix(line, "! ")
+}
+
+// isHeader takes a line that is the header of a table. A header may come after lines of
+// another kind, but not after indicators.
+func (t *textReader) isHeader(line string) bool {
+	if t.table != nil {
+		return false
+	}
+	if t.maybe != nil {
+		if cells := splitRecord(line, t.maybe.separator); len(cells) == len(t.maybe.roles) {
+			t.table, t.maybe, t.Format = t.maybe, nil, "csv"
+			return false
+		}
+	}
+	if strings.HasPrefix(strings.ToLower(line), "sep=") && len(strings.TrimSpace(line)) == len("sep=,") {
+		return true // for Excel
+	}
+	if t.Entries > 0 {
+		return false
+	}
+	if t.table = findTable(line); t.table != nil {
+		t.Format = "csv"
+	}
+	return t.table != nil
+}
+
+// tableLine reads a line after a header.
+func (t *textReader) tableLine(line string) {
+	start := t.line
+	cells := t.record(line)
+	if len(cells) == 1 && len(t.table.roles) > 1 {
+		t.plainLine(strings.TrimSpace(line), start)
 		return
 	}
-	word, rest, _ := strings.Cut(line, " ")
-	word, rest = strings.TrimRight(word, ",;"), strings.TrimSpace(rest)
-	if word == "0.0.0.0" || word == "127.0.0.1" { // a hosts file
-		name, label, _ := strings.Cut(rest, " ")
-		if i, ok := Parse(name); ok && i.Kind == Name {
-			r.add(i, trimComment(label), number)
+	if len(t.table.roles) == 1 {
+		cells = []string{line}
+	}
+	before := t.said()
+	if why := t.row(t.table.fields(cells), start); why != "" {
+		if other := findTable(line); other != nil && other.isWhole() && t.said() == before {
+			t.table = other // two tables, one after the other
+			t.leaveOut("the header of another table")
 			return
 		}
+		t.problem(start, strings.Join(cells, " "), why)
 	}
-	if i, ok := Parse(word); ok && i.Kind != Port {
-		r.add(i, trimComment(rest), number)
-		return
+}
+
+// record returns the cells of the record that begins with a line. A cell in quotes may go
+// on for some lines; a quote that is only a quote takes no line after it away.
+func (t *textReader) record(line string) []string {
+	const mostLines = 100
+	if !strings.Contains(line, `"`) {
+		return strings.Split(line, string(t.table.separator))
 	}
-	r.problem(number, line, "it is no address, CIDR, port, name, path or hash")
-}
-
-func trimComment(text string) string { return strings.TrimLeft(text, "#;/ \t-") }
-
-// columnNames are the headers of columns with indicators, the surest first.
-func columnNames() []string {
-	return []string{"indicator", "indicator_value", "value", "ioc", "ioc_value", "observable", "dst_ip", "ip", "ip_address", "ipaddress", "address", "addr", "cidr",
-		"network", "netblock", "subnet", "domain", "hostname", "host", "fqdn", "url", "sha256", "sha1", "md5", "hash", "file", "filename", "path"}
-}
-
-// labelNames are the headers of columns that say what an indicator is.
-func labelNames() []string {
-	return []string{"comment", "description", "label", "name", "threat", "malware", "malware_printable", "tags", "category", "info", "event_info", "reason"}
-}
-
-// readCSV reads records, the first of which begins with a line that was read.
-func (r *Reading) readCSV(in io.Reader, first string, number int, separator rune) error {
-	r.Format = "csv"
-	table := csv.NewReader(io.MultiReader(strings.NewReader(first+"\n"), in))
-	table.Comma, table.FieldsPerRecord, table.LazyQuotes, table.TrimLeadingSpace, table.ReuseRecord = separator, -1, true, separator != '\t', true
-	var columns csvColumns
-	for header := true; ; header = false {
-		cells, err := table.Read()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		line := number
+	whole := line
+	for n := range mostLines {
+		cells, err := strictRecord(whole, t.table.separator)
 		if err == nil {
-			at, _ := table.FieldPos(0)
-			line += at - 1
+			t.queue, t.line = t.queue[n:], t.line+n
+			return cells
 		}
-		var broken *csv.ParseError
-		if errors.As(err, &broken) {
-			r.problem(number+broken.StartLine-1, "", "broken CSV: "+broken.Err.Error())
-			continue
+		if strings.Count(whole, `"`)%2 == 0 || errors.Is(err, csv.ErrBareQuote) {
+			break
 		}
-		if err != nil {
-			return err
+		more, ok := t.ahead(n)
+		if !ok || len(whole)+len(more) > longest || t.table.isRow(more) {
+			break
 		}
-		if header {
-			if columns = findColumns(cells); columns.found {
-				continue
-			}
-		}
-		if len(cells) == 1 {
-			if cell := strings.TrimSpace(cells[0]); cell == "" || isComment(cell) {
-				continue
-			}
-		} else if isComment(strings.TrimSpace(cells[0])) {
-			continue
-		}
-		r.csvRow(columns, cells, line)
+		whole += "\n" + more
 	}
+	return splitRecord(line, t.table.separator)
 }
 
-// csvColumns is what the header of a CSV file told.
-type csvColumns struct {
-	found              bool
-	value, kind        int // -1 none
-	label, toIDs, port int
+// strictRecord returns the cells of one record, as RFC 4180 has it.
+func strictRecord(text string, separator rune) ([]string, error) {
+	in := csv.NewReader(strings.NewReader(text))
+	in.Comma, in.TrimLeadingSpace = separator, separator != '\t'
+	return in.Read()
 }
 
-// findColumns reads a header. A record with an indicator in it is none.
-func findColumns(cells []string) csvColumns {
-	lower := make([]string, len(cells))
-	for i, cell := range cells {
-		lower[i] = strings.ToLower(strings.Trim(strings.TrimSpace(cell), `#"' `))
+// splitRecord returns the cells of a line, where quotes may be wrong.
+func splitRecord(line string, separator rune) []string {
+	if cells, err := strictRecord(line, separator); err == nil {
+		return cells
 	}
-	find := func(names []string) int {
-		for _, name := range names {
-			if i := slices.Index(lower, name); i >= 0 {
-				return i
-			}
-		}
-		return -1
+	cells := strings.Split(line, string(separator))
+	for i := range cells {
+		cells[i] = strings.Trim(strings.TrimSpace(cells[i]), `"`)
 	}
-	c := csvColumns{
-		value: find(columnNames()), kind: find([]string{"type", "indicator_type", "ioc_type", "attribute_type"}),
-		label: find(labelNames()), toIDs: find([]string{"to_ids"}), port: find([]string{"port", "dst_port"}),
-	}
-	c.found = c.value >= 0 || c.port >= 0
-	return c
-}
-
-// csvRow reads one record.
-func (r *Reading) csvRow(columns csvColumns, cells []string, line int) {
-	cell := func(i int) string {
-		if i < 0 || i >= len(cells) {
-			return ""
-		}
-		return strings.TrimSpace(cells[i])
-	}
-	whole := strings.Join(cells, " ")
-	if !columns.found && len(cells) == 1 {
-		r.plainLine(strings.TrimSpace(whole), line)
-		return
-	}
-	if !columns.found {
-		for at, text := range cells {
-			if i, ok := Parse(text); ok && i.Kind != Port {
-				r.add(i, strings.Join(append(slices.Clone(cells[:at]), cells[at+1:]...), " "), line)
-				return
-			}
-		}
-		r.problem(line, whole, "no cell is an address, CIDR, name, path or hash")
-		return
-	}
-	if flag := strings.ToLower(cell(columns.toIDs)); flag == "0" || flag == "false" {
-		r.leaveOut(notForDetection)
-		return
-	}
-	if columns.kind >= 0 && isMISPType(cell(columns.kind)) {
-		r.misp(cell(columns.kind), cell(columns.value), cell(columns.label), line)
-		return
-	}
-	value := cell(columns.value)
-	i, ok := Parse(value)
-	if port, isPort := parsePortNumber(cell(columns.port)); isPort {
-		switch {
-		case value == "":
-			i, ok = ParsePort(cell(columns.port))
-		case ok && (i.Kind == Address || i.Kind == Range || i.Kind == Name) && i.Port == 0:
-			i.Port = port
-		}
-	}
-	if !ok {
-		r.problem(line, whole, "it is no address, CIDR, port, name, path or hash")
-		return
-	}
-	r.add(i, cell(columns.label), line)
+	return cells
 }

@@ -1,0 +1,247 @@
+package indicator
+
+import (
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// plainLine reads one line of a list without a header. The forms are tried from the
+// narrowest to the widest, running text last.
+func (r *Reading) plainLine(line string, number int) {
+	if strings.HasPrefix(line, "!") || strings.HasPrefix(line, "@@") {
+		r.leaveOut("an exception (! or @@)")
+		return
+	}
+	if c, ok := readCell(line); ok {
+		r.add(number, "", c.list...)
+		return
+	}
+	if r.hostsLine(line, number) || r.rule(line, number) || r.resolverLine(line, number) || r.labelledRange(line, number) {
+		return
+	}
+	head, comment := cutComment(line)
+	if c, ok := readCell(head); ok {
+		r.add(number, trimComment(comment), c.list...)
+		return
+	}
+	if label, list, ok := strings.Cut(head, ": "); ok {
+		if c, ok := readCells(list); ok && !slices.ContainsFunc(c.list, func(i *Indicator) bool { return i.Kind == Port }) {
+			r.add(number, label, c.list...)
+			return
+		}
+	}
+	if cells := looseRow(head); cells != nil {
+		if !r.emuleAllows(cells) && !r.loose(cells, nil, number) && !r.weak(cells, number) {
+			r.problem(number, line, "no cell is an address, CIDR, name, path or hash")
+		}
+		return
+	}
+	r.sentence(line, head, comment, number)
+}
+
+func trimComment(text string) string { return strings.TrimSpace(strings.TrimLeft(text, "#;/ \t-")) }
+
+// cutComment parts a line from the comment after it.
+func cutComment(line string) (head, comment string) {
+	at := len(line)
+	for _, mark := range []string{" #", "\t#", " //", "\t//", " ;", "\t;"} {
+		if i := strings.Index(line, mark); i > 0 && i < at {
+			at = i
+		}
+	}
+	return strings.TrimSpace(line[:at]), strings.TrimSpace(line[at:])
+}
+
+// looseRow returns the cells of a line of a table without a header, nil when it is none:
+// one cell at least must be an indicator as a whole, and none an address with words around it.
+func looseRow(line string) []string {
+	for _, separator := range []rune{',', '\t', ';', '|'} {
+		if !strings.ContainsRune(line, separator) {
+			continue
+		}
+		cells := splitRecord(strings.TrimRight(line, ",; \t"), separator)
+		for i := range cells {
+			cells[i] = strings.TrimSpace(cells[i])
+		}
+		whole, part := false, false
+		for _, text := range cells {
+			_, ok := readCell(text)
+			whole, part = whole || ok, part || !ok && looksLikeAddress(text)
+		}
+		if whole && !part && len(cells) > 1 {
+			return cells
+		}
+	}
+	return nil
+}
+
+// emuleAllows takes a line of eMule's ipfilter.dat that allows a range, with a level
+// above 127.
+func (r *Reading) emuleAllows(cells []string) bool {
+	if len(cells) < 2 || !strings.Contains(cells[0], "-") {
+		return false
+	}
+	level, ok := octet(strings.TrimLeft(cells[1], "0"))
+	if ok && level > 127 {
+		r.leaveOut("a range that the list allows (level above 127)")
+	}
+	return ok && level > 127
+}
+
+// hostsLine reads a line of a hosts file: an address that leads nowhere, and names.
+func (r *Reading) hostsLine(line string, number int) bool {
+	head, comment := cutComment(line)
+	fields := strings.Fields(head)
+	if len(fields) < 2 || !leadsNowhere(fields[0]) {
+		return false
+	}
+	for _, text := range fields[1:] {
+		if strings.ContainsAny(text, ":,;|=/()") || maskLike(text) || text == "-" {
+			return false
+		}
+	}
+	for _, text := range fields[1:] {
+		if c, ok := readCell(text); ok && c.is(Name) && !isOwnName(text) {
+			r.add(number, trimComment(comment), c.list...)
+			continue
+		}
+		r.leaveOut("a name of the host itself, in a hosts file")
+	}
+	return true
+}
+
+func maskLike(text string) bool {
+	_, ok := maskBits(text)
+	return ok
+}
+
+// leadsNowhere reports whether a hosts file means no real host by an address.
+func leadsNowhere(text string) bool {
+	a, err := netip.ParseAddr(text)
+	return err == nil && (a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.Zone() != "" || text == "255.255.255.255")
+}
+
+// isOwnName reports whether a hosts file has a name for the host itself.
+func isOwnName(name string) bool {
+	return strings.HasPrefix(name, "localhost.") || strings.HasSuffix(name, ".localdomain") || strings.HasSuffix(name, ".localhost")
+}
+
+// labelledRange reads a line of a P2P block list: label:first-last.
+func (r *Reading) labelledRange(line string, number int) bool {
+	at := strings.LastIndexByte(line, ':')
+	if at <= 0 {
+		return false
+	}
+	first, last, ok := strings.Cut(line[at+1:], "-")
+	if !ok {
+		return false
+	}
+	list, ok := between(strings.TrimSpace(first), strings.TrimSpace(last))
+	if ok {
+		r.add(number, line[:at], list...)
+	}
+	return ok
+}
+
+// resolverForms are the lines by which resolvers and filters of advertisements are told
+// to block a name: dnsmasq, unbound, BIND's response policy, Adblock.
+var resolverForms = []*regexp.Regexp{
+	regexp.MustCompile(`^(?:address|server|local)=/([^/]+)/(?:0\.0\.0\.0|127\.0\.0\.1|::1?|#)?$`),
+	regexp.MustCompile(`^local-(?:zone|data): *"?([^\s"]+)"? .*$`),
+	regexp.MustCompile(`^(\S+)\s+(?:[0-9]+\s+)?(?:IN\s+)?CNAME\s+\.$`),
+	regexp.MustCompile(`^\|\|([^\^/$*]+)\^(?:\$.*)?$`),
+	regexp.MustCompile(`^\.([\w.-]+)$`),
+}
+
+// resolverLine reads a line of such a kind.
+func (r *Reading) resolverLine(line string, number int) bool {
+	for _, form := range resolverForms {
+		if found := form.FindStringSubmatch(line); found != nil {
+			if c, ok := readCell(found[1]); ok && c.is(Name, Address, Range) {
+				r.add(number, "", c.list...)
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// portWords is how a sentence says a port: port 443, --dport 443, 443/tcp, TCP/443.
+var portWords = regexp.MustCompile(`(?i)(?:\bd?ports?\b["']?[ :=]+|\b(?:tcp|udp)/)([0-9]{1,5}(?:(?:, ?|/| and | or )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp)\b`)
+
+// sentence reads running text. What is sure is taken wherever it stands, at the port that
+// the text names. A name is only taken as the first word.
+func (r *Reading) sentence(line, head, comment string, number int) {
+	text := head
+	var ports []uint16
+	for _, found := range portWords.FindAllStringSubmatch(head, -1) {
+		for _, n := range strings.FieldsFunc(found[1]+" "+found[2], func(r rune) bool { return r < '0' || r > '9' }) {
+			port, ok := parsePortNumber(n)
+			if !ok {
+				r.problem(number, line, "it has no port where there must be one")
+				return
+			}
+			ports = append(ports, port)
+		}
+	}
+	text = portWords.ReplaceAllString(text, " ")
+	words := wordsOfSentence(text)
+	said := r.said()
+	if r.loose(words, ports, number) || r.said() > said {
+		return
+	}
+	if len(words) > 0 {
+		if c, ok := readCell(words[0]); ok && c.is(Name, Path) {
+			label := strings.TrimSpace(strings.Join(words[1:], " ") + " " + trimComment(comment))
+			r.add(number, label, withPorts(c.list, ports)...)
+			return
+		}
+	}
+	r.problem(number, line, notIndicator)
+}
+
+// wordsOfSentence returns the words of running text without the punctuation around them,
+// and the ends of a range as one word.
+func wordsOfSentence(text string) []string {
+	text = rangeDash.ReplaceAllStringFunc(toASCII(text), func(ends string) string {
+		first, last, _ := strings.Cut(ends, " - ")
+		if octet, _, _ := strings.Cut(first, "."); !strings.HasPrefix(last, octet+".") {
+			return ends // from one host to another, more likely
+		}
+		return first + "-" + last
+	})
+	var words []string
+	for word := range strings.FieldsSeq(text) {
+		if _, ok := readCell(word); ok || strings.Contains(word, "://") {
+			words = append(words, trimWord(word))
+			continue
+		}
+		for part := range strings.FieldsFuncSeq(word, func(r rune) bool { return strings.ContainsRune(",;|=", r) }) {
+			words = append(words, trimWord(part))
+		}
+	}
+	return words
+}
+
+// rangeDash is the dash between two addresses.
+var rangeDash = regexp.MustCompile(`\b([0-9]{1,3}(?:\.[0-9]{1,3}){3}) - ([0-9]{1,3}(?:\.[0-9]{1,3}){3})\b`)
+
+// trimWord returns a word without what does not belong to it, and without the label that
+// is joined to it by a colon.
+func trimWord(word string) string {
+	if _, ok := readCell(word); ok {
+		return word
+	}
+	trimmed := strings.Trim(word, "()[]{}<>\"'`,;:!?*|.")
+	if _, ok := readCell(trimmed); ok {
+		return trimmed
+	}
+	if label, rest, ok := strings.Cut(trimmed, ":"); ok && label != "" && strings.Trim(strings.ToLower(label), "abcdefghijklmnopqrstuvwxyz0123456789_-") == "" && strings.ContainsAny(label, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		if c, ok := readCell(rest); ok && c.sure {
+			return rest
+		}
+	}
+	return word
+}

@@ -1,0 +1,232 @@
+package indicator
+
+import (
+	"slices"
+	"strings"
+)
+
+// row reads one record of a table or one object of JSON by what its fields are, and
+// returns why it cannot, "" when it could.
+func (r *Reading) row(fields []field, line int) (why string) {
+	for i := range fields {
+		fields[i].text = strings.TrimSpace(fields[i].text)
+		if text := fields[i].text; text == "-" || text == "(empty)" || strings.EqualFold(text, "null") || text == "N/A" {
+			fields[i].text = ""
+		}
+	}
+	switch {
+	case isFalse(first(fields, roleDetect)):
+		r.leaveOut(notForDetection)
+		return ""
+	case isTrue(first(fields, roleDeleted)):
+		r.leaveOut("deleted")
+		return ""
+	}
+	if kind, value := first(fields, roleType), first(fields, roleValue); kind != "" && value != "" {
+		ports, ok := portsOf(fields)
+		if !ok {
+			return badPort
+		}
+		return r.typed(kind, value, ports, labelOf(fields), line)
+	}
+	return r.untyped(fields, line)
+}
+
+const badPort = "it has no port where there must be one"
+
+// untyped reads a row whose fields tell by their names what they hold.
+func (r *Reading) untyped(fields []field, line int) (why string) {
+	ports, ok := portsOf(fields)
+	if !ok {
+		return badPort
+	}
+	used := usedRoles(fields)
+	found, why := rangeOf(fields)
+	if why != "" {
+		return why
+	}
+	for _, f := range fields {
+		if f.text == "" || !slices.Contains(used, f.role) {
+			continue
+		}
+		c, ok := readCells(f.text)
+		switch {
+		case !ok && f.role == roleFile:
+			c = cell{list: []*Indicator{fileName(f.text)}}
+		case !ok || !fits(c, f.role):
+			return notIndicator
+		}
+		found = append(found, c.list...)
+	}
+	label := labelOf(fields)
+	switch {
+	case len(found) > 0:
+		r.add(line, label, withPorts(found, ports)...)
+	case len(ports) > 0 && !slices.ContainsFunc(fields, func(f field) bool { return isHostRole(f.role) }):
+		for _, port := range ports {
+			r.add(line, label, &Indicator{Kind: Port, Text: portText(port), Port: port})
+		}
+	case len(ports) > 0:
+		return "it has a port and no address"
+	default:
+		return notIndicator
+	}
+	r.tellUnused(fields, used)
+	return ""
+}
+
+// usedRoles returns which fields of a row are indicators: the value if there is one, else
+// everything but where the connection came from.
+func usedRoles(fields []field) []role {
+	used := []role{roleName, roleURL, roleHash, roleFile}
+	has := func(want role) bool { return first(fields, want) != "" }
+	switch {
+	case has(roleValue):
+		return []role{roleValue}
+	case has(roleTarget):
+		return append(used, roleTarget)
+	case has(roleIP):
+		return append(used, roleIP)
+	case has(roleSource) && !has(roleMask) && !has(roleFirst) && !slices.ContainsFunc(fields, func(f field) bool { return f.role == roleTarget }):
+		return append(used, roleSource)
+	}
+	return used
+}
+
+// fits reports whether a field of that role may hold such indicators. A number alone is
+// never the host of a row.
+func fits(c cell, of role) bool {
+	switch of {
+	case roleHash:
+		return c.is(Hash)
+	case roleFile:
+		return c.is(Name, Path)
+	case roleValue:
+		return !c.is(Port)
+	}
+	return c.is(Address, Range, Name)
+}
+
+func isHostRole(of role) bool {
+	return slices.Contains([]role{roleValue, roleTarget, roleIP, roleSource, roleFirst, roleLast, roleMask, roleName, roleURL}, of)
+}
+
+// rangeOf returns the range that a row has in two fields: its ends, or a network and its
+// length or mask. A field that is a network by itself is one too. The fields that were
+// used are emptied.
+func rangeOf(fields []field) (found []*Indicator, why string) {
+	if start, end := first(fields, roleFirst), first(fields, roleLast); start != "" && end != "" {
+		list, ok := between(start, end)
+		if !ok {
+			return nil, "its ends are not those of a range of addresses"
+		}
+		empty(fields, roleFirst, roleLast, roleMask)
+		return list, ""
+	}
+	mask, column := "", ""
+	for _, f := range fields {
+		if f.role == roleMask && maskLike(f.text) {
+			mask = f.text
+		}
+	}
+	for i, f := range fields {
+		if f.role != roleMask || f.text == "" || f.text == mask {
+			continue
+		}
+		c, ok := readCells(f.text)
+		switch {
+		case ok && mask != "" && c.is(Address):
+			continue // a network, and its mask beside it
+		case ok && c.is(Address, Range) && (column == "" || column == f.name):
+			found, column = append(found, c.list...), f.name
+			fields[i].text = ""
+		case strings.ContainsAny(f.text, "0123456789"):
+			return nil, noNetwork // such as a mask with holes
+		}
+	}
+	if mask == "" || len(found) > 0 {
+		return found, "" // DShield has the length beside the ends, other lists beside the network
+	}
+	for _, f := range fields {
+		if f.text == mask || !slices.Contains([]role{roleTarget, roleIP, roleValue, roleFirst, roleMask}, f.role) {
+			continue
+		}
+		if i, ok := masked(f.text, strings.TrimPrefix(mask, "/")); ok {
+			empty(fields, roleMask, f.role)
+			return []*Indicator{i}, ""
+		}
+	}
+	return nil, noNetwork
+}
+
+const noNetwork = "it has no network where there must be one"
+
+// empty forgets fields that were used.
+func empty(fields []field, roles ...role) {
+	for i := range fields {
+		if slices.Contains(roles, fields[i].role) {
+			fields[i].text = ""
+		}
+	}
+}
+
+func portsOf(fields []field) ([]uint16, bool) {
+	var all []uint16
+	for _, f := range fields {
+		if f.role != rolePort {
+			continue
+		}
+		ports, ok := readPorts(f.text)
+		if !ok {
+			return nil, false
+		}
+		all = append(all, ports...)
+	}
+	return all, true
+}
+
+// tellUnused counts the fields of a row that look like indicators and are not taken for
+// any.
+func (r *Reading) tellUnused(fields []field, used []role) {
+	for _, f := range fields {
+		if f.text == "" || slices.Contains(used, f.role) || f.role == rolePort {
+			continue
+		}
+		switch c, ok := readCell(f.text); {
+		case f.role == roleSource:
+			r.leaveOut(sourceBeside)
+		case ok && c.sure && !c.is(Hash) || isHostRole(f.role):
+			r.leaveOut(otherColumn + ": " + cutLabel(f.name))
+		}
+	}
+}
+
+// first returns the first text of a role that is not empty.
+func first(fields []field, of role) string {
+	for _, f := range fields {
+		if f.role == of && f.text != "" {
+			return f.text
+		}
+	}
+	return ""
+}
+
+// labelOf returns what a row says of its indicators: a comment rather than a category.
+func labelOf(fields []field) string {
+	for _, words := range [][]string{{"comment", "description", "desc", "label", "note", "notes", "bemerkung", "kommentar"}, {"name", "threat", "malware", "title", "printable", "info"}} {
+		for _, f := range fields {
+			if f.role == roleLabel && f.text != "" && slices.ContainsFunc(wordsOf(f.name), func(w string) bool { return slices.Contains(words, w) }) {
+				return f.text
+			}
+		}
+	}
+	return first(fields, roleLabel)
+}
+
+func isFalse(flag string) bool {
+	return slices.Contains([]string{"0", "false", "no", "f"}, strings.ToLower(flag))
+}
+
+func isTrue(flag string) bool {
+	return slices.Contains([]string{"1", "true", "yes", "t"}, strings.ToLower(flag))
+}

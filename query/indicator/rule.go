@@ -1,0 +1,97 @@
+package indicator
+
+import (
+	"regexp"
+	"strings"
+)
+
+// Rules of Suricata and Snort: action protocol source port -> destination port (options).
+// https://docs.suricata.io/en/latest/rules/intro.html
+
+var (
+	ruleForm    = regexp.MustCompile(`^(alert|drop|reject\w*|log|pass|block)\s+(\w[\w.-]*)\s+(.+?)\s+(->|<>)\s+(.+?)\s*\((.*)\)\s*$`)
+	nameContent = regexp.MustCompile(`(?:dns[._]query|tls[._]sni|http[._]host|http\.host\.raw)\s*;\s*(?:[\w.]+;\s*)*content\s*:\s*"([^"|]+)"`)
+	ruleMessage = regexp.MustCompile(`msg\s*:\s*"((?:[^"\\]|\\.)*)"`)
+)
+
+// rule reads one rule: its destination with the port, or else its source, or the name
+// that it looks for.
+func (r *Reading) rule(line string, number int) bool {
+	parts := ruleForm.FindStringSubmatch(line)
+	if parts == nil {
+		return false
+	}
+	if r.Format == "plain" {
+		r.Format = "rules"
+	}
+	label := ""
+	if found := ruleMessage.FindStringSubmatch(parts[6]); found != nil {
+		label = found[1]
+	}
+	source, _ := ruleEnd(parts[3])
+	target, port := ruleEnd(parts[5])
+	switch {
+	case parts[1] == "pass":
+		r.leaveOut("rules that let pass")
+	case namesHosts(target):
+		r.ruleHosts(line, target, port, label, number)
+		if namesHosts(source) {
+			r.leaveOut(sourceBeside)
+		}
+	case namesHosts(source):
+		// What a rule says of the port of a source is where the source answers from.
+		_, port = ruleEnd(parts[3])
+		r.ruleHosts(line, source, port, label, number)
+	default:
+		r.ruleName(line, parts[6], label, number)
+	}
+	return true
+}
+
+// ruleEnd parts an end of a rule into addresses and ports.
+func ruleEnd(text string) (hosts, port string) {
+	at := strings.LastIndexAny(text, " \t")
+	if open := strings.LastIndexByte(text, '['); open > 0 && strings.HasSuffix(text, "]") && !strings.HasSuffix(text[:open], "!") {
+		at = open - 1
+	}
+	if at < 0 {
+		return text, ""
+	}
+	return strings.TrimSpace(text[:at]), strings.TrimSpace(text[at:])
+}
+
+func namesHosts(text string) bool { return looksLikeAddress(text) || strings.Contains(text, "::") }
+
+// ruleHosts takes the addresses of a rule, at its ports.
+func (r *Reading) ruleHosts(line, hosts, port, label string, number int) {
+	ports, ok := readPorts(strings.TrimPrefix(port, "$"))
+	switch {
+	case strings.Contains(hosts, "!"):
+		r.problem(number, line, "its addresses have an exception (!), which cannot be looked up")
+		return
+	case strings.HasPrefix(port, "$") || !ok:
+		r.problem(number, line, "its ports cannot be looked up: "+port)
+		return
+	}
+	for _, text := range strings.FieldsFunc(hosts, func(r rune) bool { return strings.ContainsRune("[], \t", r) }) {
+		c, ok := readCell(text)
+		switch {
+		case strings.HasPrefix(text, "$") || text == "any":
+		case !ok || !c.is(Address, Range):
+			r.problem(number, text, notIndicator)
+		default:
+			r.add(number, label, withPorts(c.list, ports)...)
+		}
+	}
+}
+
+// ruleName takes the name of a host that a rule looks for in DNS, TLS or HTTP.
+func (r *Reading) ruleName(line, options, label string, number int) {
+	if found := nameContent.FindStringSubmatch(options); found != nil {
+		if c, ok := readCell(strings.TrimPrefix(found[1], ".")); ok && c.is(Name) {
+			r.add(number, label, c.list...)
+			return
+		}
+	}
+	r.problem(number, line, "the rule has no address and no name")
+}

@@ -1,0 +1,234 @@
+package indicator
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// role is what a column of a table, or a field of a JSON object, holds.
+type role int
+
+const (
+	roleOther  role = iota
+	roleValue       // an indicator of any kind
+	roleTarget      // an address that was connected to
+	roleIP          // an address
+	roleSource      // an address that connected
+	roleFirst       // of a range
+	roleLast
+	roleMask // of a network: its length, its mask, or the network
+	rolePort
+	roleSourcePort
+	roleName // of a host
+	roleURL
+	roleHash
+	roleFile
+	roleType // what kind of indicator the value is
+	roleLabel
+	roleDetect  // to_ids
+	roleDeleted // or revoked
+)
+
+// table is what a header told.
+type table struct {
+	separator rune
+	names     []string
+	roles     []role
+}
+
+// field is one cell and what it is.
+type field struct {
+	role       role
+	name, text string
+}
+
+// findTable returns what a header tells, nil when the line is none: one that names a
+// column with indicators, and is no indicator and no sentence itself.
+func findTable(line string) *table {
+	var best *table
+	for _, separator := range []rune{',', '\t', ';', '|'} {
+		t := headerOf(splitRecord(strings.TrimSpace(line), separator))
+		if t != nil && (best == nil || len(t.roles) > len(best.roles)) {
+			best, t.separator = t, separator
+		}
+	}
+	if best != nil && len(best.roles) == 1 && len(strings.Fields(best.names[0])) > 1 {
+		return nil // "IP addresses" over a list is a heading
+	}
+	return best
+}
+
+// headerOf returns what cells tell if they are names of columns.
+func headerOf(cells []string) *table {
+	t := &table{}
+	useful, names := 0, 0
+	for _, cell := range cells {
+		cell = strings.Trim(cell, `"' #`)
+		of := roleOf(cell)
+		c, isIndicator := readCell(cell)
+		switch {
+		case len(strings.Fields(cell)) > 3, strings.Contains(cell, "="), isIndicator && c.sure, cell != "" && cell[0] >= '0' && cell[0] <= '9':
+			return nil
+		case of >= roleValue && of <= roleFile:
+			useful++
+		case isIndicator && of == roleOther:
+			names++ // evil.example, or meta.source
+		}
+		t.names, t.roles = append(t.names, cell), append(t.roles, of)
+	}
+	if useful == 0 || names > 0 && useful < 2 && !slices.Contains(t.roles, roleType) {
+		return nil
+	}
+	return t
+}
+
+// isWhole reports whether a line after records is a header all the same: every column
+// has a name.
+func (t *table) isWhole() bool {
+	known := 0
+	for i, name := range t.names {
+		if name == "" {
+			return false
+		}
+		if t.roles[i] != roleOther {
+			known++
+		}
+	}
+	return known > 1
+}
+
+// fields returns the cells of a record with what they are. A record may have fewer or
+// more cells than the header.
+func (t *table) fields(cells []string) []field {
+	list := make([]field, len(cells))
+	for i, cell := range cells {
+		list[i].text = cell
+		if i < len(t.roles) {
+			list[i].role, list[i].name = t.roles[i], t.names[i]
+		}
+	}
+	return list
+}
+
+// isRow reports whether a line is a record of the table by itself, with an indicator
+// where the table has them.
+func (t *table) isRow(line string) bool {
+	cells := splitRecord(line, t.separator)
+	if len(cells) < len(t.roles) {
+		return false
+	}
+	for _, f := range t.fields(cells) {
+		if f.role >= roleValue && f.role <= roleFile {
+			if _, ok := readCell(f.text); ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// roleOf returns what a column holds by the words of its name.
+func roleOf(name string) role {
+	words := wordsOf(name)
+	if len(words) > 1 && words[0] == "id" && slices.Contains([]string{"orig", "resp"}, words[1]) {
+		words = words[1:] // Zeek's id.resp_h
+	}
+	has := func(list ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return slices.Contains(list, w) })
+	}
+	only := func(list ...string) bool {
+		return len(words) > 0 && !slices.ContainsFunc(words, func(w string) bool { return !slices.Contains(list, w) })
+	}
+	source := has("src", "source", "client", "victim", "local", "sensor", "origin", "orig", "internal", "reporter", "honeypot", "attacked")
+	target := has("dst", "dest", "destination", "remote", "resp", "target", "c2", "cnc", "server", "d")
+	addressed := has("ip", "ips", "ipv4", "ipv6", "ip4", "ip6", "ipaddr", "ipaddress", "address", "addresses", "addr", "adresse", "adressen", "direccion", "indirizzo", "adres", "host", "h")
+	switch {
+	case only("to", "ids"):
+		return roleDetect
+	case only("deleted", "revoked"):
+		return roleDeleted
+	case only("type", "kind", "indicator", "ioc", "attribute", "observable", "data") && has("type", "kind"):
+		return roleType
+	case has("count", "version", "mac", "email", "mail", "country", "asn", "as", "date", "time", "timestamp", "seen", "id", "uuid", "size", "score",
+		"status", "type", "org", "owner", "isp", "city", "street", "hits", "rank", "number", "num", "reference", "link", "relation", "created", "modified"):
+		return roleOther
+	case only("indicator", "indicators", "value", "values", "ioc", "iocs", "observable", "artifact", "artefact", "indikator", "entity"):
+		return roleValue
+	case has("port", "ports", "dport", "sport", "dpt", "spt", "puerto", "porta", "p"):
+		if source && !target || has("sport", "spt") {
+			return roleSourcePort
+		}
+		return rolePort
+	case only("start", "begin", "first", "from", "low", "lower", "von", "min", "ip", "address", "addr", "range", "ipv4", "ipv6") && has("start", "begin", "first", "from", "low", "lower", "von", "min"):
+		return roleFirst
+	case only("end", "last", "to", "high", "upper", "bis", "max", "ip", "address", "addr", "range", "ipv4", "ipv6") && has("end", "last", "to", "high", "upper", "bis", "max"):
+		return roleLast
+	case has("cidr", "netblock", "network", "subnet", "prefix", "prefixes", "netmask", "mask", "bits", "block", "blocks", "prefixlen", "range", "ranges", "net", "netz"):
+		return roleMask
+	case has("url", "urls", "uri", "uris"):
+		return roleURL
+	case has("md5", "sha1", "sha224", "sha256", "sha384", "sha512", "hash", "hashes", "sha"):
+		return roleHash
+	case has("domain", "domains", "hostname", "hostnames", "fqdn", "fqdns", "dns", "sni", "domaine", "dominio"):
+		return roleName
+	case source && addressed || only("src"):
+		return roleSource
+	case target && (addressed || only("dst", "dest", "destination", "remote", "target", "c2", "cnc", "server")):
+		return roleTarget
+	case addressed:
+		return roleIP
+	case has("file", "filename", "filenames", "filepath", "path"):
+		return roleFile
+	case has("comment", "description", "desc", "label", "name", "threat", "malware", "tag", "tags", "category", "info", "reason", "note", "notes", "title",
+		"campaign", "family", "signature", "msg", "message", "bemerkung", "kommentar", "beschreibung", "printable"):
+		return roleLabel
+	}
+	return roleOther
+}
+
+// wordsOf parts a name such as destination.ip, dstIP, IP-Adresse or srcip into words.
+func wordsOf(name string) []string {
+	var words []string
+	var word strings.Builder
+	end := func() {
+		if word.Len() > 0 {
+			words = append(words, strings.ToLower(word.String()))
+			word.Reset()
+		}
+	}
+	lower := false
+	for _, r := range name {
+		if !unicode.IsLetter(r) && !unicode.IsDigit(r) {
+			end()
+			lower = false
+			continue
+		}
+		if unicode.IsUpper(r) && lower {
+			end()
+		}
+		lower = unicode.IsLower(r)
+		word.WriteRune(r)
+	}
+	end()
+	var parted []string
+	for _, w := range words {
+		parted = append(parted, glued(w)...)
+	}
+	return parted
+}
+
+// glued parts a word that is two: dstip, srcport, startip.
+func glued(word string) []string {
+	for _, tail := range []string{"ipaddress", "ipaddr", "address", "addr", "ip", "port", "range"} {
+		head, ok := strings.CutSuffix(word, tail)
+		if ok && slices.Contains([]string{"dst", "dest", "destination", "src", "source", "remote", "local", "server", "client", "start", "end", "begin", "first",
+			"last", "from", "to", "ip", "c2", "bad", "malicious", "attacker", "host", "network", "target", "mac", "email", "d", "s"}, head) {
+			if head == "s" {
+				head = "src"
+			}
+			return []string{head, tail}
+		}
+	}
+	return []string{word}
+}

@@ -1,0 +1,96 @@
+package indicator
+
+import (
+	"slices"
+	"strings"
+)
+
+// Lists that say of each value what it is use the types of MISP
+// (https://www.misp-project.org/datamodels/#types), of STIX, of Zeek's Intel::, of OTX or
+// of ThreatFox, or words of their own. All are read by their words.
+
+// notForDetection is why an attribute of MISP without to_ids is left out.
+const notForDetection = "marked as not for detection (to_ids)"
+
+// typeKinds returns the kinds of indicators that a type says. Known is false for a type
+// that says nothing of the kind; none and known, that it is nothing that is on a tape.
+func typeKinds(kind string) (kinds []Kind, known bool) {
+	words := wordsOf(kind)
+	has := func(list ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return slices.Contains(list, w) })
+	}
+	if has("as", "asn", "email", "mail", "mac", "mutex", "user", "username", "agent", "subject", "size", "regkey", "registry", "cert", "certificate", "pubkey", "x509",
+		"fingerprint", "ja3", "ja3s", "jarm", "imphash", "ssdeep", "tlsh", "authentihash", "impfuzzy", "pehash", "vhash", "yara", "snort", "sigma", "btc", "cve",
+		"vulnerability", "software", "datetime", "country", "phone", "text", "comment", "mime", "pattern", "named", "pipe") {
+		return nil, true
+	}
+	for _, k := range []struct {
+		words []string
+		kinds []Kind
+	}{
+		{[]string{"ip", "ipv4", "ipv6", "ip4", "ip6", "addr", "address", "cidr", "subnet", "network", "netblock", "range", "net"}, []Kind{Address, Range}},
+		{[]string{"domain", "hostname", "host", "fqdn", "dns"}, []Kind{Name}},
+		{[]string{"url", "uri"}, []Kind{Address, Name}},
+		{[]string{"md5", "sha1", "sha224", "sha256", "sha384", "sha512", "sha", "hash", "filehash"}, []Kind{Hash}},
+		{[]string{"filename", "filepath", "path"}, []Kind{Name, Path}},
+	} {
+		if has(k.words...) {
+			kinds = append(kinds, k.kinds...)
+		}
+	}
+	if len(kinds) == 0 && has("file") {
+		kinds = []Kind{Name, Path, Hash}
+	}
+	if len(kinds) == 0 && has("port") && !has("src", "source") {
+		kinds = []Kind{Port}
+	}
+	return kinds, len(kinds) > 0
+}
+
+// typed reads a value by its type, and returns why it cannot.
+func (r *Reading) typed(kind, value string, ports []uint16, label string, line int) (why string) {
+	kinds, known := typeKinds(kind)
+	if !known {
+		c, ok := readCells(value)
+		if ok && c.sure {
+			r.add(line, label, withPorts(c.list, ports)...)
+			return ""
+		}
+	}
+	if len(kinds) == 0 {
+		r.leaveOut("of type " + cutLabel(strings.ToLower(kind)) + ", which says nothing of connections")
+		return ""
+	}
+	var found []*Indicator
+	parts := strings.Split(value, "|")
+	for n, part := range parts {
+		part = strings.TrimSpace(part)
+		if strings.Contains(strings.ToLower(kind), "port") && n > 0 && n == len(parts)-1 {
+			port, ok := parsePortNumber(part)
+			if !ok {
+				return badPort
+			}
+			ports = append(ports, port)
+			break
+		}
+		c, ok := readCells(part)
+		if !ok && slices.Contains(kinds, Path) || ok && c.is(Port) && slices.Contains(kinds, Path) {
+			c, ok = cell{list: []*Indicator{fileName(part)}}, part != ""
+		}
+		if !ok || !c.is(kinds...) {
+			return "it is no " + cutLabel(strings.ToLower(kind))
+		}
+		found = append(found, c.list...)
+	}
+	r.add(line, label, withPorts(found, ports)...)
+	return ""
+}
+
+// fileName returns the indicator of the name of a file, or of its path.
+func fileName(text string) *Indicator {
+	text = strings.TrimSpace(text)
+	if strings.HasPrefix(text, "/") {
+		return &Indicator{Kind: Path, Text: text}
+	}
+	return &Indicator{Kind: Name, Text: strings.ToLower(text)}
+}

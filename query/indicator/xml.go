@@ -1,0 +1,134 @@
+package indicator
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"strings"
+)
+
+// OpenIOC 1.0 and 1.1: https://github.com/fireeye/OpenIOC_1.1. Items are joined by AND or
+// OR; items under one AND are one indicator if they are an address or name and its port.
+
+// iocItem is one thing that an OpenIOC asks for.
+type iocItem struct {
+	Condition string `xml:"condition,attr"`
+	Negate    string `xml:"negate,attr"`
+	Context   struct {
+		Search string `xml:"search,attr"`
+	} `xml:"Context"`
+	Content struct {
+		Type string `xml:"type,attr"`
+		Text string `xml:",chardata"`
+	} `xml:"Content"`
+}
+
+// iocIndicator is items and further indicators, joined by an operator.
+type iocIndicator struct {
+	Operator string         `xml:"operator,attr"`
+	Items    []iocItem      `xml:"IndicatorItem"`
+	Inside   []iocIndicator `xml:"Indicator"`
+}
+
+// readXML reads OpenIOC.
+func (r *Reading) readXML(in io.Reader) error {
+	r.Format = "openioc"
+	decoder := xml.NewDecoder(in)
+	items := 0
+	for {
+		token, err := decoder.Token()
+		var syntax *xml.SyntaxError
+		switch {
+		case err == io.EOF && items > 0:
+			return nil
+		case err == io.EOF:
+			r.problem(1, "", "the XML is no OpenIOC")
+			return nil
+		case errors.As(err, &syntax):
+			r.problem(items+1, "", "broken XML, and all that follows it: "+syntax.Error())
+			return nil
+		case err != nil:
+			return err
+		}
+		start, ok := token.(xml.StartElement)
+		if !ok || start.Name.Local != "Indicator" {
+			continue
+		}
+		var top iocIndicator
+		if err := decoder.DecodeElement(&top, &start); err != nil {
+			r.problem(items+1, "", "broken XML: "+err.Error())
+			return nil
+		}
+		r.openIOC(&top, &items, 0)
+	}
+}
+
+// openIOC reads an indicator and what is inside of it.
+func (r *Reading) openIOC(ioc *iocIndicator, items *int, depth int) {
+	if depth > deepest {
+		r.problem(*items, "", errDeep.Error())
+		return
+	}
+	if !strings.EqualFold(ioc.Operator, "AND") || len(ioc.Items)+len(ioc.Inside) == 1 {
+		for i := range ioc.Items {
+			*items++
+			r.iocItems(ioc.Items[i:i+1], *items)
+		}
+		for i := range ioc.Inside {
+			r.openIOC(&ioc.Inside[i], items, depth+1)
+		}
+		return
+	}
+	*items++
+	if len(ioc.Inside) > 0 {
+		r.problem(*items, "", manyThings)
+		return
+	}
+	r.iocItems(ioc.Items, *items)
+}
+
+// iocItems reads items that are one indicator.
+func (r *Reading) iocItems(items []iocItem, number int) {
+	var terms []comparison
+	text := ""
+	for _, item := range items {
+		value := strings.TrimSpace(item.Content.Text)
+		text += " " + item.Context.Search + "=" + value
+		if isTrue(item.Negate) || item.Condition != "is" && item.Condition != "" && !isHostField(item.Context.Search) || strings.HasSuffix(item.Condition, "not") {
+			r.problem(number, text, "it compares with "+cutLabel(item.Condition)+", which cannot be looked up")
+			return
+		}
+		terms = append(terms, comparison{field: iocField(item.Context.Search), value: value})
+	}
+	i, why := indicatorOf(terms)
+	if why != "" {
+		r.problem(number, text, why)
+		return
+	}
+	r.add(number, "", i)
+}
+
+// isHostField reports whether a field holds the name of a host: contains is how people
+// write that a domain is meant.
+func isHostField(search string) bool { return iocField(search) == "domain-name:value" }
+
+// iocField returns the field of STIX that a search term of OpenIOC is.
+func iocField(search string) string {
+	switch search {
+	case "PortItem/remoteIP", "Network/DNS/ip", "RouteEntryItem/Destination", "DnsEntryItem/RecordData/IPv4Address", "Network/IP":
+		return "ipv4-addr:value"
+	case "PortItem/remotePort":
+		return "network-traffic:dst_port"
+	case "Network/DNS", "DnsEntryItem/Host", "DnsEntryItem/RecordName", "UrlHistoryItem/HostName":
+		return "domain-name:value"
+	case "Network/URI", "UrlHistoryItem/URL", "FileDownloadHistoryItem/SourceURL":
+		return "url:value"
+	case "FileItem/FileName", "ProcessItem/name":
+		return "file:name"
+	case "FileItem/FullPath", "ProcessItem/path":
+		return "file:path"
+	case "FileItem/Md5sum", "FileItem/Sha1sum", "FileItem/Sha256sum":
+		return "file:hashes.any"
+	}
+	return search
+}
