@@ -65,6 +65,7 @@ type FormatOptions struct {
 	Wrap     bool      // table: break long cells into lines instead of cutting them
 	Paint    Palette   // table: colours
 	Coverage *Coverage // json, html: the statement that goes with the answer
+	Origin   *Origin   // html: where the answer comes from
 }
 
 // format is one way to write rows.
@@ -82,7 +83,7 @@ func formats() []format {
 		{"json", "one object with the rows and their coverage", func(w io.Writer, o FormatOptions) RowWriter { return newJSON(w, o.Coverage) }},
 		{"jsonl", "one object a row, a row a line", func(w io.Writer, _ FormatOptions) RowWriter { return newJSONLines(w) }},
 		{"markdown", "a table of Markdown", func(w io.Writer, _ FormatOptions) RowWriter { return newMarkdown(w) }},
-		{"html", "one page that needs nothing else, with its coverage", func(w io.Writer, o FormatOptions) RowWriter { return newHTML(w, o.Coverage) }},
+		{"html", "one page that needs nothing else, with its origin and coverage", func(w io.Writer, o FormatOptions) RowWriter { return newHTML(w, o) }},
 	}
 }
 

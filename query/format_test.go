@@ -50,6 +50,11 @@ func writeHostile(t *testing.T, name string, o FormatOptions) []byte {
 	return out.Bytes()
 }
 
+// hostileOrigin is of a host, and with a question, that are no text to trust.
+func hostileOrigin(at time.Time) *Origin {
+	return &Origin{Host: "web1</dd><script>", Question: "conntape query who '<b>\x1b[31m'", Exported: at, Version: "1.2.3", TapeID: "0123</dl>", Head: "conntape/x\n1\nabc</pre>=\n\n— x y<i>\n"}
+}
+
 func TestGolden(t *testing.T) {
 	at := time.Date(2026, 7, 1, 12, 0, 0, 5, time.UTC)
 	coverage := &Coverage{From: &at, To: &at, Gaps: []Gap{{From: &at, Cause: "ring", Detail: "x\x1b[31m\u202e</script>"}}, zone: time.UTC}
@@ -64,7 +69,7 @@ func TestGolden(t *testing.T) {
 		{"hostile.tsv", "tsv", FormatOptions{}},
 		{"hostile.raw.tsv", "tsv", FormatOptions{Raw: true}},
 		{"hostile.md", "markdown", FormatOptions{}},
-		{"hostile.html", "html", FormatOptions{Coverage: coverage}},
+		{"hostile.html", "html", FormatOptions{Coverage: coverage, Origin: hostileOrigin(at)}},
 		{"hostile.table", "table", FormatOptions{}},
 		{"hostile.80.table", "table", FormatOptions{Width: 80}},
 		{"hostile.20.table", "table", FormatOptions{Width: 20}},
@@ -167,10 +172,16 @@ func TestMarkdownIsATable(t *testing.T) {
 // Nothing in a page is markup but what the writer wrote.
 func TestHTMLIsText(t *testing.T) {
 	at := time.Date(2026, 7, 1, 12, 0, 0, 5, time.UTC)
-	page := string(writeHostile(t, "html", FormatOptions{Coverage: &Coverage{From: &at, To: &at, LeftOut: []string{"</p><script>"}, zone: time.UTC}}))
-	known := regexp.MustCompile(`</?(?:!DOCTYPE html|html|html lang="en"|head|meta [^<>]*|title|style|body|table|thead|tbody|tr|th|td|td class="n"|p)>`)
+	page := string(writeHostile(t, "html", FormatOptions{Origin: hostileOrigin(at), Coverage: &Coverage{From: &at, To: &at, LeftOut: []string{"</p><script>"}, zone: time.UTC}}))
+	known := regexp.MustCompile(`</?(?:!DOCTYPE html|html|html lang="en"|head|meta [^<>]*|title|style|body|table|thead|tbody|tr|th|td|td class="[nw]"|p|div|dl|dt|dd|pre|wbr)>`)
 	if rest := known.ReplaceAllString(page, ""); strings.ContainsAny(rest, "<>") {
 		t.Errorf("there is other markup: %s", rest)
+	}
+	for _, want := range []string{"<dt>host</dt><dd>web1&lt;/dd&gt;&lt;script&gt;</dd>", "<dt>question</dt><dd>conntape query who", "<dt>window</dt><dd>the beginning to the end</dd>",
+		"<dt>exported</dt><dd>2026-07-01T12:00:00.000000005Z</dd>", "<dt>conntape</dt><dd>1.2.3</dd>", "<dt>tape</dt><dd>0123&lt;/dl&gt;</dd>", "<dt>signed head</dt><dd><pre>conntape/x\n1\nabc&lt;/pre&gt;=\n\n— x y&lt;i&gt;</pre></dd>"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
 	}
 	if cells := strings.Count(page, "<td"); cells != 5*len(hostile()) {
 		t.Errorf("%d cells, want %d", cells, 5*len(hostile()))
@@ -178,6 +189,34 @@ func TestHTMLIsText(t *testing.T) {
 	for _, want := range []string{"&lt;/script&gt;&lt;b&gt;", "24 rows, cut: row limit of 3", "LEFT OUT &lt;/p&gt;"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
+		}
+	}
+}
+
+// Numbers, times, addresses and short words stay whole; long paths and command lines
+// may break after separators, and nowhere else.
+func TestHTMLBreaks(t *testing.T) {
+	var out bytes.Buffer
+	h := newHTML(&out, FormatOptions{})
+	if err := h.Begin([]string{"score", "first_time", "remote", "exe", "cmdline", "user"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		column int
+		value  Value
+		want   string
+	}{
+		{0, Value{Kind: Real, Real: 100}, `<td class="n">100.0</td>`},
+		{1, textValue("2026-07-01T12:00:00.123456789+02:00, and more that is long"), "<td>2026-07-01T12:00:00.123456789+02:00, and more that is long</td>"},
+		{2, textValue("[2001:db8:1111:2222:3333:4444:5555:6666]:65535"), "<td>[2001:db8:1111:2222:3333:4444:5555:6666]:65535</td>"},
+		{2, textValue("/run/user/1000/containers/podman/podman.socket"), `<td class="w">/<wbr>run/<wbr>user/<wbr>1000/<wbr>containers/<wbr>podman/<wbr>podman.socket</td>`},
+		{3, textValue("/usr/bin/curl"), "<td>/usr/bin/curl</td>"},
+		{4, textValue("curl 'https://example.org/a?b=c&d=<e>' --output /dev/null"), `<td class="w">curl &#39;https:<wbr>//<wbr>example.org/<wbr>a?<wbr>b=<wbr>c&amp;d=<wbr>&lt;e&gt;&#39; --output /<wbr>dev/<wbr>null</td>`},
+		{5, textValue("www-data"), "<td>www-data</td>"},
+		{5, Value{Kind: Null}, "<td></td>"},
+	} {
+		if got := string(h.appendCell(nil, c.column, c.value)); got != c.want {
+			t.Errorf("got  %s\nwant %s", got, c.want)
 		}
 	}
 }

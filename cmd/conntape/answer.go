@@ -14,6 +14,7 @@ import (
 
 // question is what the flags say of a question beside its SQL.
 type question struct {
+	asked  string // as it was typed
 	dir    string
 	format string
 	window query.Window
@@ -46,7 +47,7 @@ func (h *host) readQuestion(c *cli.Context) (question, time.Duration, error) {
 	if err := h.readOutput(c, &q); err != nil {
 		return q, 0, err
 	}
-	q.quiet, q.raw = c.Bool("quiet"), c.Bool("raw")
+	q.asked, q.quiet, q.raw = h.typed, c.Bool("quiet"), c.Bool("raw")
 	timeout, err := readTimeout(c)
 	return q, timeout, err
 }
@@ -120,7 +121,11 @@ func (h *host) answerWithout(q question, ask asking, without []store.LeftOut) (q
 	}
 	coverage := query.NewCoverage(covered, q.window, q.zone)
 	write := func(to io.Writer) error {
-		out, err := query.NewRowWriter(q.format, to, query.FormatOptions{Raw: q.raw, Width: q.width, Paint: q.paint, Coverage: coverage})
+		options := query.FormatOptions{Raw: q.raw, Width: q.width, Paint: q.paint, Coverage: coverage}
+		if q.format == "html" {
+			options.Origin = h.origin(q, tape, covered)
+		}
+		out, err := query.NewRowWriter(q.format, to, options)
 		if err != nil {
 			return err
 		}

@@ -75,6 +75,7 @@ type host struct {
 	width          func() (columns int, terminal bool) // of stdout
 	watched        func() bool                         // whether stderr is a terminal; nil: it is none
 
+	typed     string                 // the command line that is run
 	interrupt atomic.Pointer[func()] // what Ctrl-C does instead of ending the program
 }
 
@@ -96,6 +97,7 @@ func (h *host) interrupted() bool {
 
 // run parses the arguments and runs the command that they name.
 func (h *host) run(ctx context.Context, args []string) error {
+	h.typed = commandLine(args)
 	app, err := h.newApp()
 	if err != nil {
 		return err

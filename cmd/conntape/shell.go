@@ -189,7 +189,7 @@ func (s *shellState) ask(sql string) error {
 		return err
 	}
 	q := s.q
-	q.window = window
+	q.asked, q.window = sql, window
 	if width, terminal := s.h.width(); terminal {
 		q.width = width // it may have changed
 	}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store"
+)
+
+// origin says where an answer comes from. Hosts are those of the segments, which are
+// more than one only on a tape that was put together by hand.
+func (h *host) origin(q question, tape *store.Tape, c store.Coverage) *query.Origin {
+	o := &query.Origin{Question: q.asked, Exported: h.now(), Version: readBuild().Version, TapeID: c.TapeID}
+	for _, s := range tape.Segments() {
+		if s.Host != "" && !strings.Contains(", "+o.Host+",", ", "+s.Host+",") {
+			o.Host = strings.TrimPrefix(o.Host+", "+s.Host, ", ")
+		}
+	}
+	head, err := store.ReadCheckpoint(q.dir)
+	if o.Head = string(head); err != nil {
+		o.Head = "none: " + err.Error()
+	}
+	return o
+}
+
+// commandLine writes words as they are typed to a shell.
+func commandLine(words []string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = word
+		if word == "" || strings.ContainsAny(word, " \t\n'\"\\$`!*?[](){}<>|&;~#") {
+			quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(append([]string{"conntape"}, quoted...), " ")
+}
