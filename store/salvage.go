@@ -21,6 +21,8 @@ import (
 type Salvaged struct {
 	Pages   int              // of the file and its WAL
 	Unread  int              // that gave an I/O error
+	Altered int              // that are not as they were sealed, and were left out
+	Frames  int              // of the WAL that are damaged, and were left out
 	Broken  int              // rows that could not be read on pages that could
 	Rows    map[string]int64 // by table
 	Missing int64            // connections that the segment counted and that are not there; -1 unknown
@@ -35,7 +37,7 @@ func Salvage(from, to string) (_ *Salvaged, err error) {
 	if err != nil {
 		return nil, &Error{Op: "salvage segment", Path: from, Err: bare(err), Hint: hintFor(err)}
 	}
-	defer pages.close()
+	defer pages.Close()
 	file, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_RDWR, birthMode)
 	if err != nil {
 		hint := ""
@@ -66,6 +68,20 @@ func Salvage(from, to string) (_ *Salvaged, err error) {
 	return result, nil
 }
 
+// openPages opens what there is of a segment.
+func openPages(path string) (*sqlitefile.Pages, error) {
+	db, err := openForCopy(path)
+	if err != nil {
+		return nil, err
+	}
+	wal, err := openForCopy(path + "-wal")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		db.Close()
+		return nil, err
+	}
+	return sqlitefile.OpenPages(db, wal)
+}
+
 // salvager fills a new segment with rows that are found.
 type salvager struct {
 	conn   *sqlite.Conn
@@ -78,7 +94,7 @@ type salvager struct {
 // left.
 type tableShape struct {
 	name    string
-	kind    byte
+	kind    sqlitefile.Kind
 	columns []columnShape
 	insert  *sqlite.Stmt
 }
@@ -89,7 +105,7 @@ type columnShape struct {
 	alias   bool // of the rowid: stored as NULL
 }
 
-func salvageInto(pages *pageFile, from, to string) (_ *Salvaged, err error) {
+func salvageInto(pages *sqlitefile.Pages, from, to string) (_ *Salvaged, err error) {
 	conn, err := sqlite.OpenConn(to, sqlite.OpenReadWrite)
 	if err != nil {
 		return nil, err
@@ -112,7 +128,7 @@ func salvageInto(pages *pageFile, from, to string) (_ *Salvaged, err error) {
 	if err := sqlitex.ExecuteScript(conn, script, nil); err != nil {
 		return nil, fmt.Errorf("make schema: %w", err)
 	}
-	s := &salvager{conn: conn, result: &Salvaged{Pages: int(pages.count), Rows: map[string]int64{}}}
+	s := &salvager{conn: conn, result: &Salvaged{Pages: int(pages.Count), Rows: map[string]int64{}}}
 	if err := s.findTables(); err != nil {
 		return nil, err
 	}
@@ -122,7 +138,7 @@ func salvageInto(pages *pageFile, from, to string) (_ *Salvaged, err error) {
 	if s.result.Rows["connection"] == 0 && s.result.Rows["segment"] == 0 {
 		return nil, fmt.Errorf("%w: nothing of it can be read", ErrNotSegment)
 	}
-	if err := s.complete(filepath.Base(from)); err != nil {
+	if err := s.complete(from); err != nil {
 		return nil, err
 	}
 	if err := execOn(conn, nil, "COMMIT"); err != nil {
@@ -143,13 +159,13 @@ func (s *salvager) findTables() error {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		t := tableShape{name: name, kind: leafOfTable}
+		t := tableShape{name: name, kind: sqlitefile.TableLeaf}
 		if names[name] {
-			t.kind = leafOfIndex
+			t.kind = sqlitefile.IndexLeaf
 		}
 		err := execOn(s.conn, func(q *sqlite.Stmt) error {
 			t.columns = append(t.columns, columnShape{kind: q.ColumnText(0), notNull: q.ColumnBool(1),
-				alias: t.kind == leafOfTable && q.ColumnInt(2) == 1})
+				alias: t.kind == sqlitefile.TableLeaf && q.ColumnInt(2) == 1})
 			return nil
 		}, `SELECT type, "notnull", pk FROM pragma_table_info(?) ORDER BY cid`, name)
 		if err != nil {
@@ -165,11 +181,11 @@ func (s *salvager) findTables() error {
 }
 
 // is reports whether a row can be one of the table.
-func (t *tableShape) is(c *cell) bool {
-	if c.kind != t.kind || len(c.row) != len(t.columns) {
+func (t *tableShape) is(c *sqlitefile.Cell) bool {
+	if c.Kind != t.kind || len(c.Row) != len(t.columns) {
 		return false
 	}
-	for i, v := range c.row {
+	for i, v := range c.Row {
 		column := t.columns[i]
 		fits := false
 		switch v.(type) {
@@ -190,12 +206,12 @@ func (t *tableShape) is(c *cell) bool {
 }
 
 // scan takes every row that it finds.
-func (s *salvager) scan(pages *pageFile) error {
-	page := make([]byte, pages.size)
+func (s *salvager) scan(pages *sqlitefile.Pages) error {
+	page := make([]byte, pages.Size)
 	var failed error
-	for n := uint32(1); n <= pages.count && failed == nil; n++ {
-		pages.read(n, page)
-		s.result.Broken += pages.cells(n, page, func(c cell) {
+	for n := uint32(1); n <= pages.Count && failed == nil; n++ {
+		pages.Read(n, page)
+		s.result.Broken += pages.Cells(n, page, func(c sqlitefile.Cell) {
 			for i := range s.tables {
 				if failed == nil && s.tables[i].is(&c) {
 					failed = s.insert(&s.tables[i], &c)
@@ -204,16 +220,16 @@ func (s *salvager) scan(pages *pageFile) error {
 			}
 		})
 	}
-	s.result.Unread = pages.unread
+	s.result.Unread, s.result.Altered, s.result.Frames = pages.Unread, pages.Altered, pages.Frames
 	return failed
 }
 
 // insert writes a row. One that a constraint refuses, or that is there already, is
 // left out.
-func (s *salvager) insert(t *tableShape, c *cell) error {
-	for i, v := range c.row {
+func (s *salvager) insert(t *tableShape, c *sqlitefile.Cell) error {
+	for i, v := range c.Row {
 		if t.columns[i].alias {
-			v = c.rowid
+			v = c.Rowid
 		}
 		if err := bindAny(t.insert, i+1, v); err != nil {
 			return err

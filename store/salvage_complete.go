@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"zombiezen.com/go/sqlite"
 
@@ -17,7 +18,8 @@ const lostOwner = 1<<32 - 1
 
 // complete makes a segment of the rows that were found: what they refer to and was
 // lost is there as unknown, and a gap says that there was more.
-func (s *salvager) complete(file string) error {
+func (s *salvager) complete(from string) error {
+	file := filepath.Base(from)
 	if err := s.describeSegment(file); err != nil {
 		return fmt.Errorf("describe segment: %w", err)
 	}
@@ -40,26 +42,35 @@ func (s *salvager) complete(file string) error {
 			return fmt.Errorf("complete rows: %w", err)
 		}
 	}
-	var stored, rows int64
+	var rows, number int64
+	tape := ""
 	err := execOn(s.conn, func(q *sqlite.Stmt) error {
-		rows, stored, s.result.Unknown = q.ColumnInt64(0), q.ColumnInt64(1), q.ColumnInt64(2)
+		rows, number, tape, s.result.Unknown = q.ColumnInt64(0), q.ColumnInt64(1), q.ColumnText(2), q.ColumnInt64(3)
 		return nil
-	}, `SELECT (SELECT count(*) FROM connection),
-		(SELECT coalesce(sum(value - first), -1) FROM counter WHERE name = 'stored'),
+	}, `SELECT (SELECT count(*) FROM connection), number, tape_id,
 		(SELECT count(*) FROM connection c JOIN task t ON t.id = c.task JOIN process p ON p.id = t.process JOIN endpoint e ON e.id = c.remote
-			JOIN shape s ON s.id = c.shape WHERE t.uid = ?1 OR p.tgid = 0 OR e.family = 65535 AND e.address = '?' OR s.via = '?')`, int64(lostOwner))
+			JOIN shape s ON s.id = c.shape WHERE t.uid = ?1 OR p.tgid = 0 OR e.family = 65535 AND e.address = '?' OR s.via = '?')
+		FROM segment`, int64(lostOwner))
 	if err != nil {
 		return err
 	}
+	kept, err := readKept(s.conn)
+	if err != nil {
+		return err
+	}
+	said := expect(from, int(number))
+	if tape != "?" && tape != said.tape {
+		said = expected{stored: -1} // it is the log of another tape
+	}
 	s.result.Missing = -1
 	var lost any // unknown
-	if stored >= 0 {
-		s.result.Missing = max(0, stored-rows)
+	if had := said.rows(kept); had >= 0 {
+		s.result.Missing = max(0, had-rows)
 		lost = s.result.Missing
 	}
 	return execOn(s.conn, nil, `INSERT INTO gap (from_ns, to_ns, cause, lost, detail) SELECT created_ns, heartbeat_ns, ?, ?, ? FROM segment`,
-		CauseSalvaged, lost, fmt.Sprintf("salvaged from %s: %d pages, %d of them not readable, %d rows broken",
-			escapeString(file, nil), s.result.Pages, s.result.Unread, s.result.Broken))
+		CauseSalvaged, lost, fmt.Sprintf("salvaged from %s: %d pages, %d of them not readable, %d altered, %d frames of the WAL damaged, %d rows broken",
+			escapeString(file, nil), s.result.Pages, s.result.Unread, s.result.Altered, s.result.Frames, s.result.Broken))
 }
 
 // describeSegment closes the segment, and describes it by its rows if its own

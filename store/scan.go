@@ -199,7 +199,7 @@ func (s *scanning) page(n uint32, depth int) error {
 		return err
 	}
 	switch {
-	case page[0] == leafOfTable:
+	case page[0] == byte(sqlitefile.TableLeaf):
 		return s.leaf(n, page)
 	case page[0] != branchOfTable || depth == deepest:
 		return fmt.Errorf("%w: page %d is of no table", ErrDamaged, n)
@@ -213,7 +213,7 @@ func (s *scanning) page(n uint32, depth int) error {
 	}
 	for i := range count {
 		at := int(binary.BigEndian.Uint16(branch[12+2*i:]))
-		highest, _, ok := varint(branch[:], at+4)
+		highest, _, ok := sqlitefile.Varint(branch[:], at+4)
 		if !ok {
 			return fmt.Errorf("%w: page %d", ErrDamaged, n)
 		}
@@ -254,9 +254,9 @@ func (s *scanning) leaf(n uint32, page []byte) error {
 				continue
 			}
 		}
-		length, at, ok := varint(page, at)
+		length, at, ok := sqlitefile.Varint(page, at)
 		id, at, idOK := rowid(page, at)
-		if !ok || !idOK || length < 2 || length > mostRowBytes {
+		if !ok || !idOK || length < 2 || length > sqlitefile.MostRowBytes {
 			return fmt.Errorf("%w: row %d of page %d", ErrDamaged, i, n)
 		}
 		if id < s.from {
@@ -291,14 +291,14 @@ func (s *scanning) leaf(n uint32, page []byte) error {
 	return nil
 }
 
-// rowid is varint, faster for numbers of nine bytes, as times are.
+// rowid is sqlitefile.Varint, faster for numbers of nine bytes, as times are.
 func rowid(data []byte, at int) (id int64, next int, ok bool) {
 	if at < 0 || at+9 > len(data) {
-		return varint(data, at)
+		return sqlitefile.Varint(data, at)
 	}
 	x := binary.BigEndian.Uint64(data[at:])
 	if x&allMore != allMore {
-		return varint(data, at)
+		return sqlitefile.Varint(data, at)
 	}
 	return nineBytes(x, data[at+8]), at + 9, true
 }
@@ -418,7 +418,7 @@ func references(row []byte) (task, remote, shape int64, ok bool) {
 
 // place reads the three columns behind the id of an endpoint.
 func place(row []byte) (family int64, address []byte, port int64, ok bool) {
-	size, at, ok := varint(row, 0)
+	size, at, ok := sqlitefile.Varint(row, 0)
 	if !ok || size < int64(at)+5 || size > int64(len(row)) || row[at] != 0 {
 		return 0, nil, 0, false
 	}
@@ -426,7 +426,7 @@ func place(row []byte) (family int64, address []byte, port int64, ok bool) {
 	if family, body, ok = integer(header[at+1], body); !ok {
 		return 0, nil, 0, false
 	}
-	kind, at, ok := varint(header, at+2)
+	kind, at, ok := sqlitefile.Varint(header, at+2)
 	if length := (kind - 13) / 2; !ok || kind < 13 || kind%2 == 0 || length > int64(len(body)) || at == len(header) {
 		return 0, nil, 0, false
 	} else {

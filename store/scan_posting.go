@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+
+	"github.com/conntape/conntape/store/sqlitefile"
 )
 
 // The postings of a sealed segment are read here too: a table without rowid is a b-tree whose branches have rows as its
@@ -50,7 +52,7 @@ func (s *postingScan) page(n uint32, depth int) error {
 		copy(s.branches[depth-1][:], page)
 		page = s.branches[depth-1][:] // its children are read into the room of what was read
 		begin = 12
-	case page[0] != leafOfIndex:
+	case page[0] != byte(sqlitefile.IndexLeaf):
 		return fmt.Errorf("%w: page %d is of no table without rowid", ErrDamaged, n)
 	}
 	count := int(binary.BigEndian.Uint16(page[3:]))
@@ -63,7 +65,7 @@ func (s *postingScan) page(n uint32, depth int) error {
 		if begin == 12 {
 			at += 4
 		}
-		length, at, ok := varint(page, at)
+		length, at, ok := sqlitefile.Varint(page, at)
 		if !ok || length < 2 || length > mostOnIndexPage || int(length) > len(page)-at {
 			return fmt.Errorf("%w: row %d of page %d", ErrDamaged, i, n)
 		}
@@ -120,7 +122,7 @@ type postingRow struct {
 
 // postingOf reads a row.
 func postingOf(row []byte) (p postingRow, ok bool) {
-	size, at, ok := varint(row, 0)
+	size, at, ok := sqlitefile.Varint(row, 0)
 	if !ok || size < int64(at)+7 || size > int64(len(row)) {
 		return p, false
 	}
@@ -131,7 +133,7 @@ func postingOf(row []byte) (p postingRow, ok bool) {
 			return p, false
 		}
 	}
-	kind, _, ok := varint(header, len(n))
+	kind, _, ok := sqlitefile.Varint(header, len(n))
 	if !ok || kind < 12 || kind%2 != 0 || (kind-12)/2 > int64(len(body)) {
 		return p, false
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/conntape/conntape/store/sqlitefile"
 )
 
 // scanned returns what Scan reads, as text.
@@ -328,7 +330,7 @@ func TestFastConnection(t *testing.T) {
 			continue
 		}
 		fast++
-		length, at, _ := varint(page, 100)
+		length, at, _ := sqlitefile.Varint(page, 100)
 		slowID, at, _ := rowid(page, at)
 		if int(length) > len(page)-at {
 			t.Fatalf("% x: read beyond the page", cell)

@@ -41,8 +41,6 @@ const (
 	snapshotPause    = 20 * time.Millisecond
 )
 
-const walHeaderSize = 32
-
 // errMoved: the file changed in a way that makes the copy useless.
 var errMoved = errors.New("segment changed while it was copied")
 
@@ -146,7 +144,7 @@ func readWALHeader(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	header := make([]byte, walHeaderSize)
+	header := make([]byte, sqlitefile.WALHeaderSize)
 	switch _, err := io.ReadFull(f, header); {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, nil

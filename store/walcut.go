@@ -1,13 +1,14 @@
 package store
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/sqlitefile"
 )
 
 // A commit whose fsync failed was reported as failed, and its batch written
@@ -47,37 +48,33 @@ func snapshotUpTo(path, dir string, limit int64) (string, error) {
 
 var errNoCommit = errors.New("no such commit in the WAL")
 
-// cutCommits truncates a WAL so that its last n commits are gone. Format:
-// https://sqlite.org/fileformat2.html#walformat. All numbers are big endian: the
-// header has the page size at byte 8 and the salts at 16; each frame has 24 bytes
-// before its page, with the database size at byte 4 (not 0 in the last frame of a
-// commit) and the salts at 8.
+// cutCommits truncates a WAL so that its last n commits are gone, of those that SQLite reads.
 func cutCommits(path string, n int) error {
-	wal, err := os.ReadFile(path)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("cut WAL: %w", err)
 	}
-	if len(wal) < walHeaderSize {
-		return fmt.Errorf("cut WAL: %w", errNoCommit)
+	defer f.Close()
+	wal, err := sqlitefile.OpenWAL(f, pageSize)
+	if errors.Is(err, sqlitefile.ErrNoWAL) {
+		err = errNoCommit
 	}
-	page := int(binary.BigEndian.Uint32(wal[8:]))
-	if page < 512 || page > 65536 || page&(page-1) != 0 {
-		return fmt.Errorf("cut WAL: %w: page size %d", ErrDamaged, page)
+	if err != nil {
+		return fmt.Errorf("cut WAL: %w", err)
 	}
-	salts := string(wal[16:24])
-	ends := []int{walHeaderSize} // after each commit
-	for at := walHeaderSize; at+24+page <= len(wal); at += 24 + page {
-		if string(wal[at+8:at+16]) != salts {
-			break // of an earlier generation
+	ends := []int64{sqlitefile.WALHeaderSize} // after each commit
+	for frame := range wal.Frames() {
+		if !frame.Reached {
+			break
 		}
-		if binary.BigEndian.Uint32(wal[at+4:]) != 0 {
-			ends = append(ends, at+24+page)
+		if frame.Commit != 0 {
+			ends = append(ends, wal.End(frame))
 		}
 	}
 	if n >= len(ends) {
 		return fmt.Errorf("cut WAL: %w", errNoCommit)
 	}
-	if err := os.Truncate(path, int64(ends[len(ends)-1-n])); err != nil {
+	if err := f.Truncate(ends[len(ends)-1-n]); err != nil {
 		return fmt.Errorf("cut WAL: %w", err)
 	}
 	return nil

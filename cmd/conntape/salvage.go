@@ -55,6 +55,12 @@ func (h *host) salvage(c *cli.Context) error {
 		if n := result.Unread; n > 0 {
 			fmt.Fprintf(h.stderr, "conntape: %d pages gave an I/O error\n", n)
 		}
+		if n := result.Altered; n > 0 {
+			fmt.Fprintf(h.stderr, "conntape: %d pages are not as they were sealed, and were left out\n", n)
+		}
+		if n := result.Frames; n > 0 {
+			fmt.Fprintf(h.stderr, "conntape: %d frames of its WAL are damaged, and were left out\n", n)
+		}
 		if n := result.Broken; n > 0 {
 			fmt.Fprintf(h.stderr, "conntape: %d rows could not be read\n", n)
 		}

@@ -1,17 +1,20 @@
-package store
+package sqlitefile
 
 import (
 	"encoding/binary"
+	"errors"
 	"unicode/utf8"
 )
 
-// value is a value of a row: nil, int64, string or []byte. A row of a segment
-// never holds a float.
-type value any
+// Value is a value of a row: nil, int64, string or []byte. A row with a float is taken for none.
+type Value any
 
-// varint reads a number of SQLite's: big endian, seven bits a byte, nine bytes at
-// the most, of which the last has eight.
-func varint(data []byte, at int) (v int64, next int, ok bool) {
+// errRow says that there is no row, or none that can be read.
+var errRow = errors.New("not a row")
+
+// Varint reads a number of SQLite's that begins at an offset of data: big endian, seven bits a byte, nine bytes at the most,
+// of which the last has eight. next is the offset behind it.
+func Varint(data []byte, at int) (v int64, next int, ok bool) {
 	var u uint64
 	for i := range 9 {
 		if at < 0 || at >= len(data) {
@@ -34,21 +37,21 @@ func varint(data []byte, at int) (v int64, next int, ok bool) {
 const mostColumns = 100
 
 // decodeRecord reads a row: a header with the type of each column, then the values.
-func decodeRecord(payload []byte) ([]value, error) {
-	size, at, ok := varint(payload, 0)
+func decodeRecord(payload []byte) ([]Value, error) {
+	size, at, ok := Varint(payload, 0)
 	if !ok || size < int64(at) || size > int64(len(payload)) {
-		return nil, errCell
+		return nil, errRow
 	}
 	body := payload[size:]
-	var row []value
+	var row []Value
 	for at < int(size) {
 		var kind int64
-		if kind, at, ok = varint(payload[:size], at); !ok || len(row) == mostColumns {
-			return nil, errCell
+		if kind, at, ok = Varint(payload[:size], at); !ok || len(row) == mostColumns {
+			return nil, errRow
 		}
 		v, rest, ok := decodeValue(kind, body)
 		if !ok {
-			return nil, errCell
+			return nil, errRow
 		}
 		row, body = append(row, v), rest
 	}
@@ -56,7 +59,7 @@ func decodeRecord(payload []byte) ([]value, error) {
 }
 
 // decodeValue reads a value of a serial type.
-func decodeValue(kind int64, body []byte) (v value, rest []byte, ok bool) {
+func decodeValue(kind int64, body []byte) (v Value, rest []byte, ok bool) {
 	var size int64
 	switch {
 	case kind >= 12:

@@ -1,0 +1,78 @@
+package store
+
+import (
+	"path/filepath"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/tapelog"
+)
+
+// What was lost with a part of a segment is not always told by what is left of it: with the newest pages its counters may be
+// gone too. The log of the tape, where the segment still lies in it, says how many connections it had.
+
+// expected is what a log says of a segment.
+type expected struct {
+	tape   string // whose log it is, "" unknown
+	sealed bool
+	stored int64 // connections: of the segment if it was sealed, else of the last recorder that told; -1 unknown
+}
+
+// expect reads what the log beside a segment file says of that segment. It is unknown if there is no log, or no word in it.
+func expect(path string, number int) expected {
+	e := expected{stored: -1}
+	err := tapelog.Read(filepath.Join(filepath.Dir(path), logDir), func(l *tapelog.Leaf) {
+		switch {
+		case l.Tape != "":
+			e.tape = escapeString(l.Tape, nil)
+		case l.Segment != number:
+		case l.Kind == tapelog.KindSeal:
+			e.sealed, e.stored = true, clampInt64(l.Stored)
+		case !e.sealed && (l.Kind == tapelog.KindCheckpoint || l.Kind == tapelog.KindStop):
+			e.stored = clampInt64(l.Stored)
+		}
+	})
+	if err != nil {
+		return expected{stored: -1}
+	}
+	return e
+}
+
+// rows returns how many connections the segment had, at least, by the log and by what its own counters say; -1: nobody
+// knows.
+func (e expected) rows(c keptCounters) int64 {
+	switch {
+	case e.sealed:
+		return max(c.rows(), e.stored)
+	case !c.some || e.stored < 0:
+		return c.rows()
+	case e.stored < c.last.first: // it is of a recorder that came later, of which nothing is left
+		return c.rows() + e.stored
+	}
+	return c.before + max(c.last.value, e.stored) - c.last.first
+}
+
+// keptCounters are what is left of the counters of stored connections.
+type keptCounters struct {
+	some   bool
+	before int64   // connections of all recorders but the last
+	last   counted // of the last
+}
+
+// rows returns how many connections they count, -1 if nothing is left.
+func (c keptCounters) rows() int64 {
+	if !c.some {
+		return -1
+	}
+	return c.before + c.last.since()
+}
+
+// readKept reads what is left of the counters of a salvaged segment.
+func readKept(conn *sqlite.Conn) (c keptCounters, err error) {
+	err = execOn(conn, func(q *sqlite.Stmt) error {
+		c.before += c.last.since()
+		c.some, c.last = true, counted{q.ColumnInt64(0), q.ColumnInt64(1)}
+		return nil
+	}, `SELECT first, value FROM counter WHERE name = 'stored' ORDER BY run`)
+	return c, err
+}

@@ -1,0 +1,125 @@
+package sqlitefile
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// Pages gives the pages of a database that SQLite will not read: from the file and from the commits of its WAL. Not a byte
+// of them is trusted.
+type Pages struct {
+	Size  int    // of a page, bytes
+	Count uint32 // of pages
+
+	Unread  int // pages that gave an I/O error
+	Altered int // pages that are not as they were sealed, which are left out
+	Frames  int // frames of the WAL that are damaged, which are left out
+
+	db, wal *os.File // wal nil: none
+	sums    *Sums    // nil: none
+	frames  map[uint32]int64
+	left    map[uint32]bool // pages that are left out, or gave an error
+}
+
+// OpenPages reads a database and its WAL, nil if it has none. It owns the files from now on, whether it returns an error or
+// not.
+func OpenPages(db, wal *os.File) (_ *Pages, err error) {
+	p := &Pages{Size: PageSize, db: db, wal: wal, frames: map[uint32]int64{}, left: map[uint32]bool{}}
+	defer func() {
+		if err != nil {
+			p.Close()
+		}
+	}()
+	info, err := db.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read database: %w", err)
+	}
+	size := info.Size()
+	var header [100]byte
+	if _, err := db.ReadAt(header[:], 0); err == nil {
+		if n := int(binary.BigEndian.Uint16(header[16:])); n >= 512 && n <= 32768 && n&(n-1) == 0 {
+			p.Size = n
+		}
+	}
+	if sums, err := ReadSums(db, size); err == nil {
+		p.Size, p.sums, size = PageSize, sums, int64(sums.Pages())*PageSize
+	}
+	p.Count = uint32(min((size+int64(p.Size)-1)/int64(p.Size), 1<<31))
+	if wal != nil {
+		err = p.readWAL()
+	}
+	return p, err
+}
+
+// Close closes the files.
+func (p *Pages) Close() error {
+	err := p.db.Close()
+	if p.wal != nil {
+		err = errors.Join(err, p.wal.Close())
+	}
+	return err
+}
+
+// readWAL finds the newest frame of each page, up to the last commit. It passes over frames that are damaged: whatever else
+// was committed with them is there.
+func (p *Pages) readWAL() error {
+	w, err := OpenWAL(p.wal, p.Size)
+	if errors.Is(err, ErrNoWAL) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if w.PageSize() != p.Size {
+		return nil // it is of another database
+	}
+	open := map[uint32]int64{} // since the last commit
+	bad := 0
+	for f := range w.Frames() {
+		if f.Whole {
+			open[f.Page] = f.At
+		} else {
+			bad++
+		}
+		if f.Commit == 0 {
+			continue
+		}
+		for n, at := range open {
+			p.frames[n] = at
+			p.Count = max(p.Count, min(n, f.Commit))
+		}
+		p.Frames += bad
+		bad = 0
+		clear(open)
+	}
+	return nil
+}
+
+// Read fills page, whose length is Size, with page n, from 1 on. What cannot be read, or was altered, is zero.
+func (p *Pages) Read(n uint32, page []byte) {
+	from, at := p.db, int64(n-1)*int64(p.Size)
+	frame, inWAL := p.frames[n]
+	if inWAL {
+		from, at = p.wal, frame
+	}
+	got, err := from.ReadAt(page, at)
+	clear(page[got:])
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		p.leave(n, &p.Unread)
+	case !inWAL && p.sums != nil && p.sums.Check(n, page) != nil:
+		clear(page)
+		p.leave(n, &p.Altered)
+	}
+}
+
+// leave counts a page, once.
+func (p *Pages) leave(n uint32, count *int) {
+	if !p.left[n] {
+		p.left[n] = true
+		*count++
+	}
+}

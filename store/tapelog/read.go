@@ -1,0 +1,62 @@
+package tapelog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+)
+
+// Read calls fn for each leaf of a log, in its order. Nothing is verified: neither signatures nor that no leaf is missing.
+// It is for those who want to know what the log says and will not rely on it. A log that is not there has no leaves.
+func Read(dir string, fn func(*Leaf)) error {
+	d := directory{path: dir}
+	names, err := d.list()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list log: %w", err)
+	}
+	for _, n := range partNumbers(names) {
+		if err := readLeaves(d, partName(n), fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readLeaves reads one part.
+func readLeaves(d directory, name string, fn func(*Leaf)) error {
+	f, err := d.read(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // pruned meanwhile
+	}
+	if err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	defer f.Close()
+	size, err := f.size()
+	if err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	part, err := readPart(io.NewSectionReader(f, 0, size))
+	if errors.Is(err, errPart) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for {
+		e, err := part.next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.Is(err, errLine):
+		case err != nil:
+			return err
+		default:
+			fn(&e.leaf)
+		}
+	}
+}
