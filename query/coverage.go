@@ -158,6 +158,16 @@ func (s *Coverage) Lines(found bool) []string {
 	return lines
 }
 
+// Key is the same for two answers that have the same to say of what they cover, but
+// for how late it is: a tape that is being recorded covers more with each second.
+func (s *Coverage) Key(found bool) string {
+	ended := ""
+	if !s.Recording {
+		ended = fmt.Sprint(s.Ended, deref(s.To).UnixNano())
+	}
+	return fmt.Sprint(found, deref(s.From).UnixNano(), s.Since != nil, s.Until != nil, s.Recording, ended, len(s.Gaps), s.Lost, s.Backends, s.LeftOut)
+}
+
 // asked says what was asked for, and what of it the tape cannot know at all.
 func (s *Coverage) asked() string {
 	if s.Since == nil && s.Until == nil {

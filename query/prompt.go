@@ -45,11 +45,12 @@ func IsComplete(sql string) bool {
 type Completer struct {
 	words   []string            // views, functions and keywords
 	columns map[string][]string // by view
+	after   map[string][]string // words that may follow a line that begins so
 }
 
 // NewCompleter knows the documented schema, SQL, and the words given.
 func NewCompleter(words ...string) *Completer {
-	c := &Completer{columns: make(map[string][]string)}
+	c := &Completer{columns: make(map[string][]string), after: make(map[string][]string)}
 	c.words = append(c.words, viewNames()...)
 	for _, row := range Schema() {
 		switch {
@@ -68,6 +69,21 @@ func NewCompleter(words ...string) *Completer {
 	return c
 }
 
+// After completes words, and nothing else, in a line that begins with another or others.
+func (c *Completer) After(begin string, words []string) { c.after[begin] = words }
+
+// following returns what may follow the beginning of a line, and whether that is known:
+// of two beginnings the longer one.
+func (c *Completer) following(head string) ([]string, bool) {
+	words := strings.Fields(head)
+	for n := min(len(words), 2); n > 0; n-- {
+		if list, ok := c.after[strings.Join(words[:n], " ")]; ok {
+			return list, true
+		}
+	}
+	return nil, false
+}
+
 // Complete returns what the line may become at pos, with what stands before and
 // after what is completed. Columns come first: those of the views that the line
 // names, or of all views.
@@ -79,8 +95,12 @@ func (c *Completer) Complete(line string, pos int) (head string, completions []s
 	if start == 1 && line[0] == '.' {
 		start = 0 // a command of the prompt
 	}
+	following, isCommand := c.following(line[:max(0, strings.LastIndexByte(line[:pos], ' '))])
+	if isCommand {
+		start = strings.LastIndexByte(line[:pos], ' ') + 1
+	}
 	head, word, tail := line[:start], line[start:pos], line[pos:]
-	if word == "" {
+	if word == "" && !isCommand {
 		return head, nil, tail
 	}
 	lower := strings.ToLower(word)
@@ -90,6 +110,10 @@ func (c *Completer) Complete(line string, pos int) (head string, completions []s
 				completions = append(completions, name)
 			}
 		}
+	}
+	if isCommand {
+		add(following)
+		return head, completions, tail
 	}
 	named := false
 	for _, view := range viewNames() {

@@ -19,7 +19,10 @@ func TestIsComplete(t *testing.T) {
 }
 
 func TestComplete(t *testing.T) {
-	c := NewCompleter(".tables")
+	c := NewCompleter(".tables", "who", "first-seen")
+	c.After(".ask", []string{"failed", "fanout", "first-seen", "who"})
+	c.After(".ask first-seen", []string{"--since", "--all"})
+	c.After("who", []string{"--port"})
 	for line, want := range map[string]string{
 		"select remote_a| from connections":     "remote_address",
 		"select remote_p":                       "remote_port",
@@ -29,6 +32,13 @@ func TestComplete(t *testing.T) {
 		"select back| from segments":            "backend",
 		"sel":                                   "select",
 		".ta":                                   ".tables",
+		".ask fi":                               "first-seen",
+		".ask first-s":                          "first-seen",
+		".ask ":                                 "failed fanout first-seen who",
+		".ask first-seen --s":                   "--since",
+		".ask first-seen --since 2h --a":        "--all",
+		"who 10.0.0.1 --p":                      "--port",
+		"wh":                                    "where when who",
 		"select AGO":                            "ago(",
 		"select ":                               "",
 		"select zzz":                            "",

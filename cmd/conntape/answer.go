@@ -187,8 +187,13 @@ func (h *host) closing(q question, coverage *query.Coverage, result query.Result
 	if result.Rows == 0 && result.Cut == "" {
 		note(h.stderr, "no rows: nothing that was recorded matches")
 	}
-	for _, line := range coverage.Lines(result.Rows > 0) {
-		note(h.stderr, line)
+	if key := coverage.Key(result.Rows > 0); h.told == nil || !h.told[key] {
+		for _, line := range coverage.Lines(result.Rows > 0) {
+			note(h.stderr, line)
+		}
+		if h.told != nil {
+			h.told[key] = true
+		}
 	}
 }
 

@@ -75,6 +75,7 @@ type host struct {
 	width          func() (columns int, terminal bool) // of stdout
 	watched        func() bool                         // whether stderr is a terminal; nil: it is none
 
+	told      map[string]bool        // what a shell has said of its tape; nil: no shell
 	typed     string                 // the command line that is run
 	interrupt atomic.Pointer[func()] // what Ctrl-C does instead of ending the program
 }

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,9 +19,9 @@ func (h *host) shellCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "shell",
 		Usage: "ask one question after another, at a prompt",
-		Description: `SQL ends with a semicolon and may be of several lines; words that begin with a dot are commands, and
-.help lists them. Tab completes views, columns and functions, arrows and Ctrl-R go through what was typed
-before. Ctrl-C stops a question, and Ctrl-D ends. When stdin is no terminal, questions are read from it
+		Description: `SQL ends with a semicolon and may be of several lines. The name of a canned query with its arguments asks
+it; words that begin with a dot are commands, and help lists them. Tab completes views, columns, functions and
+queries; arrows and Ctrl-R go through what was typed before. Ctrl-C stops a question, and Ctrl-D ends. When stdin is no terminal, questions are read from it
 without a prompt, and the first that is wrong ends it.
 
 Examples:
@@ -71,9 +69,11 @@ type shellState struct {
 	limit   int64
 	timeout time.Duration
 	params  map[string]query.Value
-	bail    bool // the first error ends it
-	cut     bool // an answer was cut by its time limit
-	damaged bool // an answer lacks what was damaged
+	canned  []string // names of the canned queries
+	output  string   // file that the next answer goes to, "" for stdout
+	bail    bool     // the first error ends it
+	cut     bool     // an answer was cut by its time limit
+	damaged bool     // an answer lacks what was damaged
 }
 
 func (h *host) shell(c *cli.Context) error {
@@ -84,8 +84,17 @@ func (h *host) shell(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	library, err := query.Library()
+	if err != nil {
+		return err
+	}
+	h.told = make(map[string]bool)
+	defer func() { h.told = nil }()
 	s := &shellState{h: h, c: c, q: q, since: c.String("since"), until: c.String("until"), limit: c.Int64("limit"), timeout: timeout, params: make(map[string]query.Value)}
-	lines, terminal, err := h.openLines(c.String("history"), query.NewCompleter(shellCommands()...))
+	for _, canned := range library {
+		s.canned = append(s.canned, canned.Name)
+	}
+	lines, terminal, err := h.openLines(c.String("history"), s.completer(library))
 	if err != nil {
 		return err
 	}
@@ -95,7 +104,7 @@ func (h *host) shell(c *cli.Context) error {
 		s.limit = 0
 	}
 	if terminal && !q.quiet {
-		note(h.stderr, "SQL ends with a semicolon; .help tells more, Ctrl-D ends")
+		note(h.stderr, "SQL ends with a semicolon; help lists the commands, exit or Ctrl-D ends")
 	}
 	return s.loop(lines)
 }
@@ -124,8 +133,8 @@ func (s *shellState) loop(lines lineSource) error {
 		if typed.Len() == 0 && strings.TrimSpace(line) == "" {
 			continue
 		}
-		if word := strings.TrimSpace(line); typed.Len() == 0 && strings.HasPrefix(word, ".") {
-			lines.Keep(word)
+		if word := asCommand(line, s.canned); typed.Len() == 0 && word != "" {
+			lines.Keep(strings.TrimSpace(line))
 			err = s.command(word)
 			if errors.Is(err, errQuit) {
 				return s.end(nil)
@@ -193,6 +202,13 @@ func (s *shellState) ask(sql string) error {
 	if width, terminal := s.h.width(); terminal {
 		q.width = width // it may have changed
 	}
+	if s.output != "" {
+		q.output, q.width, q.paint = s.output, 0, false
+		if format := formatOf(s.output); format != "" {
+			q.format = format
+		}
+		s.output = ""
+	}
 	params := make(map[string]query.Value)
 	for name, v := range s.params {
 		if strings.Contains(sql, ":"+name) {
@@ -203,141 +219,6 @@ func (s *shellState) ask(sql string) error {
 	_, err = s.h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		return query.RunSQL(ctx, tape, request, out)
 	})
-	return err
-}
-
-// errQuit ends a shell.
-var errQuit = errors.New("quit")
-
-// shellCommands are the commands of the prompt.
-func shellCommands() []string {
-	return []string{".ask", ".format", ".help", ".limit", ".param", ".queries", ".quit", ".schema", ".since", ".tables", ".timeout", ".until"}
-}
-
-const shellHelp = `.ask NAME …        a canned query with its arguments and flags: .ask who 203.0.113.0/24
-.format NAME       table, csv, tsv, json, jsonl, markdown, html
-.limit N           rows of an answer at most; 0 for all
-.param NAME VALUE  value of :NAME in SQL; without a value, forget it
-.queries           the canned queries
-.schema [VIEW]     every view, column and function
-.since [TIME]      start of the window; without a time, none
-.tables            the views
-.timeout [TIME]    longest time for an answer; without a time, none
-.until [TIME]      end of the window
-.quit              end; so does Ctrl-D
-`
-
-// command runs a command of the prompt.
-func (s *shellState) command(line string) error {
-	name, rest, _ := strings.Cut(line, " ")
-	rest = strings.TrimSpace(rest)
-	var err error
-	switch name {
-	case ".quit", ".exit":
-		return errQuit
-	case ".help":
-		_, err = io.WriteString(s.h.stdout, shellHelp)
-	case ".tables":
-		_, err = io.WriteString(s.h.stdout, "connections\nprocesses\nendpoints\ngaps\nsegments\n")
-	case ".schema":
-		err = s.run("schema", strings.Fields(rest))
-	case ".queries":
-		err = s.run("list", nil)
-	case ".ask":
-		err = s.askCanned(strings.Fields(rest))
-	case ".format":
-		var format string
-		if format, err = query.ParseFormat(rest, query.FormatNames()...); err == nil {
-			s.q.format = format
-		}
-	case ".since":
-		err = s.setWindow(rest, s.until)
-	case ".until":
-		err = s.setWindow(s.since, rest)
-	case ".limit":
-		n, parseErr := strconv.ParseInt(rest, 10, 64)
-		if parseErr != nil || n < 0 {
-			return usagef("try .limit 100", ".limit takes a whole number, not %q", rest)
-		}
-		s.limit = n
-	case ".timeout":
-		s.timeout = 0
-		if rest != "" {
-			s.timeout, err = query.ParseDuration(rest)
-		}
-	case ".param":
-		err = s.setParam(rest)
-	default:
-		hint := ".help lists the commands"
-		if near := query.Nearest(name, shellCommands()); near != "" {
-			hint = "did you mean " + near + "?"
-		}
-		err = usagef(hint, "there is no command %q", name)
-	}
-	return err
-}
-
-func (s *shellState) setWindow(since, until string) error {
-	if _, err := (query.Clock{Now: s.h.now(), Zone: s.q.zone}).ParseWindow(since, until); err != nil {
-		return err
-	}
-	s.since, s.until = since, until
-	return nil
-}
-
-// setParam reads NAME VALUE or NAME=VALUE, or shows all when there is nothing.
-func (s *shellState) setParam(text string) error {
-	if text == "" {
-		for _, name := range slices.Sorted(maps.Keys(s.params)) {
-			fmt.Fprintln(s.h.stdout, query.Safe(name))
-		}
-		return nil
-	}
-	if !strings.Contains(text, "=") {
-		name, value, ok := strings.Cut(text, " ")
-		if !ok {
-			delete(s.params, name)
-			return nil
-		}
-		text = name + "=" + strings.TrimSpace(value)
-	}
-	name, value, err := query.ParseParam(text)
-	if err == nil {
-		s.params[name] = value
-	}
-	return err
-}
-
-// askCanned asks a canned query in the window and format of the shell.
-func (s *shellState) askCanned(words []string) error {
-	if len(words) == 0 || slices.Contains([]string{"shell", "sql"}, words[0]) {
-		return usagef("try .ask recent; .queries lists them", ".ask needs the name of a canned query")
-	}
-	args := append(words, "--dir", s.q.dir, "--tz", s.c.String("tz"))
-	for name, value := range map[string]string{"since": s.since, "until": s.until} {
-		if value != "" && !slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "--"+name) }) {
-			args = append(args, "--"+name, value)
-		}
-	}
-	if s.q.quiet {
-		args = append(args, "--quiet")
-	}
-	return s.run(args[0], args[1:])
-}
-
-// run runs another command of "query", which Ctrl-C stops.
-func (s *shellState) run(command string, args []string) error {
-	ctx, cancel := context.WithCancel(s.c.Context)
-	defer cancel()
-	defer s.h.onInterrupt(cancel)()
-	words := append([]string{"query", command}, args...)
-	if !slices.ContainsFunc(args, func(w string) bool { return strings.HasPrefix(w, "--format") }) {
-		words = append(words, "--format", s.q.format)
-	}
-	err := s.h.run(ctx, words)
-	if errors.Is(err, errFound) {
-		return nil
-	}
 	return err
 }
 

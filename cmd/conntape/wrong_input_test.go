@@ -38,7 +38,7 @@ func TestWrongInput(t *testing.T) {
 		}
 		lines++
 		h, stdout, stderr := world("")
-		words := shellWords(strings.ReplaceAll(typed, "$TMP", tmp))
+		words := splitWords(strings.ReplaceAll(typed, "$TMP", tmp))
 		code := h.report(h.run(context.Background(), words))
 		said := strings.ReplaceAll(stderr.String(), tmp, "$TMP")
 		fmt.Fprintf(&got, "%s\n[%d] %s", line, code, strings.ReplaceAll(said, "conntape: hint: ", "    hint: "))
@@ -87,35 +87,6 @@ func wrongInputFiles(t *testing.T) string {
 		}
 	}
 	return tmp
-}
-
-// shellWords splits a line as a shell does: at blanks, but not within quotes.
-func shellWords(line string) []string {
-	var words []string
-	var word strings.Builder
-	var quote rune
-	begun := false
-	for _, r := range line {
-		switch {
-		case quote != 0 && r == quote:
-			quote = 0
-		case quote == 0 && (r == '"' || r == '\''):
-			quote, begun = r, true
-		case quote == 0 && r == ' ':
-			if begun {
-				words = append(words, word.String())
-			}
-			word.Reset()
-			begun = false
-		default:
-			word.WriteRune(r)
-			begun = true
-		}
-	}
-	if begun {
-		words = append(words, word.String())
-	}
-	return words
 }
 
 // differingLines returns the lines that only one of two texts has.
