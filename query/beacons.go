@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -374,8 +375,12 @@ func rankOf(sorted []int64, share float64) int64 {
 	return sorted[int(math.Round(float64(len(sorted)-1)*share))]
 }
 
-// rounded rounds as SQLite does, by decimal digits.
+// rounded rounds as SQLite does, by decimal digits, and a tie away from zero.
 func rounded(f float64, digits int) float64 {
+	const beyond = 20 // a tie has none but zeros so far behind
+	if text := strconv.FormatFloat(f, 'f', digits+beyond, 64); strings.HasSuffix(text, "5"+strings.Repeat("0", beyond-1)) {
+		f = math.Nextafter(f, math.Copysign(math.Inf(1), f))
+	}
 	r, _ := strconv.ParseFloat(strconv.FormatFloat(f, 'f', digits, 64), 64)
 	return r
 }

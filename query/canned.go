@@ -38,7 +38,8 @@ var cannedFiles embed.FS
 // With "fold: scans" the rows of a scan are written as one, see [Folding].
 //
 // Types are integer, text, time (nanoseconds in the SQL), flag (1 when given,
-// else 0), and words to choose from, as in process|port.
+// else 0), remote (an endpoint as column remote shows it; its port becomes the
+// parameter port), and words to choose from, as in process|port.
 //
 // With "window: parameters" the views are not narrowed to the window, for the
 // query looks beyond it: it must be given a --since, and has its ends as the
@@ -167,7 +168,7 @@ func parseParamDoc(what, purpose string) (Param, error) {
 	what, value, _ := strings.Cut(what, " = ")
 	name, kind, _ := strings.Cut(what, " ")
 	p := Param{Name: name, Type: kind, Default: value, Purpose: purpose}
-	known := slices.Contains([]string{"integer", "text", "time", "flag"}, kind) || p.Choices() != nil
+	known := slices.Contains([]string{"integer", "text", "time", "flag", "remote"}, kind) || p.Choices() != nil
 	if name == "" || !known || purpose == "" {
 		return Param{}, fmt.Errorf("parameter %q is not name type [= default] | purpose", what)
 	}
@@ -178,10 +179,18 @@ func parseParamDoc(what, purpose string) (Param, error) {
 // defaults of the others. Times are read against the clock.
 func (c *Canned) Bind(given map[string]string, clock Clock, w Window) (map[string]Value, error) {
 	values := make(map[string]Value, len(c.Params)+2)
+	asked := remoteAsked{port: -1}
 	for _, p := range c.Params {
 		text, ok := given[p.Name]
 		if !ok {
 			text = p.Default
+		}
+		if p.Type == "remote" {
+			var err error
+			if asked, err = parseRemote(text); err != nil {
+				return nil, err
+			}
+			text = asked.indicator
 		}
 		v, err := p.read(text, clock)
 		if err != nil {
@@ -191,6 +200,12 @@ func (c *Canned) Bind(given map[string]string, clock Clock, w Window) (map[strin
 			v.Int = -1 // how SQLite says no limit
 		}
 		values[p.Name] = v
+	}
+	if asked.port >= 0 {
+		if port := values["port"]; port.Kind == Integer && port.Int != asked.port {
+			return nil, usagef("leave one of them out", "the port is both %d and %d", asked.port, port.Int)
+		}
+		values["port"] = intValue(asked.port)
 	}
 	if c.OwnWindow {
 		if w.Since.IsZero() {

@@ -31,7 +31,7 @@ func (p *Planned) chooser(ctx context.Context) (chooser, error) {
 	what, where, _ := strings.Cut(p.canned.Narrowing, " WHERE ")
 	switch what {
 	case "indicator":
-		return chooseIndicator(string(p.request.Params["indicator"].Bytes)), nil
+		return chooseIndicator(p.text("indicator")), p.checkUnixAsked(ctx, p.text("indicator"))
 	case "processes":
 		processes := make(map[int64]bool)
 		err := each(ctx, p.main, p.canned.tables()+`SELECT DISTINCT process_id FROM processes WHERE `+where, func(row []Value) { processes[row[0].Int] = true })
@@ -88,19 +88,16 @@ func (s *segmentSource) list(ctx context.Context, sql string, params ...Value) (
 
 // chooseIndicator chooses the endpoints that an indicator matches.
 func chooseIndicator(indicator string) chooser {
-	where, params := "address = :p1", []Value{{Kind: Text, Bytes: []byte(indicator)}}
+	where, params := "family = 1 AND "+unixCondition, []Value{{Kind: Text, Bytes: []byte(indicator)}}
 	port, portErr := strconv.ParseUint(indicator, 10, 63)
 	prefix, isAddress := ParsePrefix(indicator)
 	switch {
 	case portErr == nil && strings.Trim(indicator, "0123456789") == "":
 		where, params = "port = :p1", []Value{{Kind: Integer, Int: int64(port)}}
-	case strings.HasPrefix(indicator, "/") || strings.HasPrefix(indicator, "@"):
 	case isAddress:
 		start := textStart(prefix)
 		where = "(address BETWEEN :p1 AND :p1 || '~' OR address BETWEEN '::ffff:' || :p1 AND '::ffff:' || :p1 || '~') AND family IN (2, 10) AND cidr_match(address, :p2)"
 		params = []Value{{Kind: Text, Bytes: []byte(start)}, {Kind: Text, Bytes: []byte(indicator)}}
-	default:
-		return nil // the question says what is wrong with it
 	}
 	return func(ctx context.Context, s *segmentSource) (*selection, error) {
 		remotes, err := s.list(ctx, `SELECT id FROM endpoint WHERE `+where, params...)

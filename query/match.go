@@ -11,6 +11,7 @@ import (
 
 	"github.com/conntape/conntape/query/indicator"
 	"github.com/conntape/conntape/store"
+	"golang.org/x/sys/unix"
 )
 
 // A tape has few endpoints and processes beside its connections. So a match goes
@@ -29,7 +30,7 @@ func MatchColumns() []ColumnDoc {
 	return []ColumnDoc{
 		{"first_time", "when the first of them was issued; of a process that connected to nothing, when it started"},
 		{"last_time", "when the last one was"},
-		{"n", "connects; 0: the process itself matches, and connected to nothing"},
+		{"n", "connects; 0: the process itself matches, and connected to nothing, or to nothing that is shown without --all"},
 		{"indicator", "what of the list matches"},
 		{"kind", "what it is of: address, range, port, name or path"},
 		{"label", "what the list says of it"},
@@ -52,7 +53,7 @@ by_process AS (SELECT * FROM connections WHERE process_id IN (SELECT CAST(value 
 // matchSQL has the columns of a match but for the four that are of the indicator,
 // and before them what to look the indicator up by.
 const matchSQL = `
-SELECT process_id, remote_address, remote_port, 1 AS by_remote,
+SELECT process_id, remote_address, remote_port, CASE family WHEN 'unix' THEN 2 ELSE 1 END AS by_remote,
   min(time) AS first_time, max(last_time) AS last_time, sum(count) AS n, pid, user, container,
 ` + remoteAndOutcome + `,
   exe, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry
@@ -72,7 +73,7 @@ SELECT process_id, NULL, NULL, 0, min(coalesce(exec_time, start_time)), NULL, 0,
   NULL, NULL, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
 FROM processes
 WHERE process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes))
-  AND process_id NOT IN (SELECT process_id FROM by_process)
+  AND process_id NOT IN (SELECT process_id FROM by_process WHERE :all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
   AND coalesce(coalesce(exec_time, start_time) >= :since, 1) AND coalesce(coalesce(exec_time, start_time) < :until, 1)
 GROUP BY process_id
 ORDER BY 5, 1, 11, 4`
@@ -172,15 +173,15 @@ func (m *matcher) find(ctx context.Context, tape *store.Tape) error {
 // findRemotes looks up every endpoint.
 func (m *matcher) findRemotes(ctx context.Context, tape *store.Tape) error {
 	if m.view == nil {
-		return each(ctx, tape.Conn(), `SELECT DISTINCT address, port FROM endpoints`, func(row []Value) {
-			if address := string(row[0].Bytes); len(m.byRemote(address, row[1])) > 0 {
+		return each(ctx, tape.Conn(), `SELECT DISTINCT address, port, family = 'unix' FROM endpoints`, func(row []Value) {
+			if address := string(row[0].Bytes); len(m.byRemote(row[2].Int == 1, address, row[1])) > 0 {
 				m.addresses[address] = true
 			}
 		})
 	}
 	for _, s := range Sources(tape) {
-		err := tape.ScanEndpoints(ctx, s.index, func(id, _ int64, address []byte, port int64) error {
-			if len(m.byRemote(string(address), intValue(port))) > 0 {
+		err := tape.ScanEndpoints(ctx, s.index, func(id, family int64, address []byte, port int64) error {
+			if len(m.byRemote(family == unix.AF_UNIX, string(address), intValue(port))) > 0 {
 				m.remotes[s.Number] = append(m.remotes[s.Number], id)
 			}
 			return nil
@@ -192,15 +193,19 @@ func (m *matcher) findRemotes(ctx context.Context, tape *store.Tape) error {
 	return nil
 }
 
-// byRemote returns the indicators that an endpoint matches.
-func (m *matcher) byRemote(address string, port Value) []*indicator.Indicator {
+// byRemote returns the indicators that an endpoint matches. A UNIX socket may have the path
+// 10.0.0.1, and is no address.
+func (m *matcher) byRemote(isUnix bool, address string, port Value) []*indicator.Indicator {
+	if isUnix {
+		return m.set.ByPath(address)
+	}
 	if a, ok := parseAddress(address); ok {
 		return m.set.ByAddress(a, uint16(max(port.Int, 0)))
 	}
 	if port.Kind == Integer && port.Int > 0 {
 		return m.set.ByAddress(netip.Addr{}, uint16(port.Int))
 	}
-	return m.set.ByPath(address)
+	return nil
 }
 
 // byProcess returns the indicators that a program, its script or its arguments
@@ -292,7 +297,7 @@ func (m *matcher) Row(values []Value) error {
 		}
 		return nil
 	}
-	for _, i := range m.byRemote(string(values[1].Bytes), values[2]) {
+	for _, i := range m.byRemote(values[3].Int == 2, string(values[1].Bytes), values[2]) {
 		if err := m.write(values[4:], i, "remote"); err != nil {
 			return err
 		}

@@ -117,7 +117,7 @@ func variantsOf(c *Canned) []map[string]string {
 	case "timeline":
 		variants = append(variants, map[string]string{}, map[string]string{"all": "true"}, map[string]string{"seconds": "600"}, map[string]string{"seconds": "7"})
 	case "who":
-		for _, what := range []string{"198.51.100.66", "10.20.0.0/24", "22", "/run/docker.sock", "@none", "::/0", "::ffff:198.51.100.66", "fe80::1%eth0", "65535"} {
+		for _, what := range []string{"198.51.100.66", "10.20.0.0/24", "22", "/run/docker.sock", "@none", "::/0", "::ffff:198.51.100.66", "fe80::1%eth0", "65535", "198.51.100.66:443", "[2001:db8::1]:443"} {
 			variants = append(variants, map[string]string{"indicator": what}, map[string]string{"indicator": what, "port": "443", "all": "true"})
 		}
 	case "recent":

@@ -20,6 +20,7 @@ type topRow struct {
 // and a protocol.
 type topNames struct {
 	*names
+	numbers          map[int32]int64 // of names that are none, but uids
 	ofActor, ofPlace []int32
 	ofPort           map[uint64]int32
 	place            []int32 // of places: the same for those of one address and port
@@ -29,7 +30,7 @@ type topNames struct {
 const noName = "(none)"
 
 func newTopNames(r *reading, by string) *topNames {
-	t := &topNames{names: newNames(), place: r.addresses(true)}
+	t := &topNames{names: newNames(), numbers: make(map[int32]int64), place: r.addresses(true)}
 	switch by {
 	case "destination":
 		for _, to := range r.places {
@@ -55,8 +56,13 @@ func newTopNames(r *reading, by string) *topNames {
 	for _, a := range r.actors {
 		name := a.exe
 		switch {
+		case by == "user" && a.user.Kind == Integer:
+			t.ofActor = append(t.ofActor, t.ofNumber(a.user.Int))
+			continue
+		case by == "user" && a.user.Kind == Text:
+			name = string(a.user.Bytes)
 		case by == "user":
-			name = string(a.user.appendPlain(nil, false))
+			name = noName
 		case by == "container" && a.container.Kind == Text:
 			name = string(a.container.Bytes)
 		case by == "container":
@@ -65,6 +71,35 @@ func newTopNames(r *reading, by string) *topNames {
 		t.ofActor = append(t.ofActor, t.of(name))
 	}
 	return t
+}
+
+// ofNumber returns the number of a uid, which is another than that of a user whose name it is.
+func (t *topNames) ofNumber(uid int64) int32 {
+	number := t.of("\x00" + strconv.FormatInt(uid, 10)) // no name of a user has a NUL
+	t.numbers[number] = uid
+	return number
+}
+
+// value returns a name as it is shown.
+func (t *topNames) value(number int) Value {
+	if uid, ok := t.numbers[int32(number)]; ok {
+		return intValue(uid)
+	}
+	return textValue(t.list[number])
+}
+
+// compare orders names as SQLite does, numbers before texts.
+func (t *topNames) compare(a, b int) int {
+	x, y := t.value(a), t.value(b)
+	switch {
+	case x.Kind == Integer && y.Kind == Integer:
+		return cmp.Compare(x.Int, y.Int)
+	case x.Kind == Integer:
+		return -1
+	case y.Kind == Integer:
+		return 1
+	}
+	return cmp.Compare(t.list[a], t.list[b])
 }
 
 // topReader counts contacts by name.
@@ -158,16 +193,15 @@ func (p *Planned) top(ctx context.Context, r *reading, out RowWriter) (Result, e
 		}
 	}
 	slices.SortFunc(shown, func(a, b int) int {
-		return cmp.Or(-cmp.Compare(t.rows[a].n, t.rows[b].n), cmp.Compare(names.list[a], names.list[b]))
+		return cmp.Or(-cmp.Compare(t.rows[a].n, t.rows[b].n), names.compare(a, b))
 	})
 	if limit := p.request.Params[LimitParam].Int; limit >= 0 && int64(len(shown)) > limit {
 		shown = shown[:limit]
 	}
 	return p.writeRows(ctx, out, []string{"name", "n", "percent", "programs", "destinations", "failed", "first_time", "last_time", "bar"}, len(shown), func(i int) []Value {
 		row := t.rows[shown[i]]
-		percent, _ := strconv.ParseFloat(strconv.FormatFloat(100*float64(row.n)/float64(total), 'f', 1, 64), 64)
 		return []Value{
-			textValue(names.list[shown[i]]), intValue(row.n), {Kind: Real, Real: percent}, intValue(row.programs), intValue(row.places),
+			names.value(shown[i]), intValue(row.n), {Kind: Real, Real: rounded(100*float64(row.n)/float64(total), 1)}, intValue(row.programs), intValue(row.places),
 			intValue(row.failed), wallText(row.firstWall), wallText(row.lastWall), barText(row.n, most),
 		}
 	})

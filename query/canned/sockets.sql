@@ -7,7 +7,7 @@
 -- column: pid | process
 -- column: user | its user
 -- column: container | its container; NULL: none that is known
--- column: remote | path of the socket
+-- column: remote | path of the socket, a relative one after the directory that the program was started in
 -- column: outcome | what became of them
 -- column: exe | its program
 -- column: cmdline | its arguments, or its name in brackets when there are none
@@ -24,10 +24,14 @@ WITH socket(pattern, power) AS (
     ('*/.s.PGSQL.*', 'data through PostgreSQL'), ('*/gpg-agent*', 'keys through gpg-agent'), ('*/ssh-*/agent.*', 'keys through ssh-agent')
 ),
 known AS MATERIALIZED ( -- there are far fewer paths than connects
-  SELECT DISTINCT address, power
+  SELECT DISTINCT address
   FROM endpoints
-  JOIN socket ON address GLOB pattern
-  WHERE family = 'unix'
+  WHERE family = 'unix' AND (address NOT GLOB '[/@]*' OR EXISTS (SELECT 1 FROM socket WHERE address GLOB pattern))
+),
+reached AS ( -- a relative path may be any until it is resolved
+  SELECT *, CASE WHEN remote_address GLOB '[/@]*' THEN remote_address ELSE rtrim(coalesce(cwd, ''), '/') || '/' || remote_address END AS path
+  FROM connections
+  WHERE remote_address IN (SELECT address FROM known) AND family = 'unix'
 )
 SELECT
   min(time) AS first_time,
@@ -37,14 +41,12 @@ SELECT
   pid,
   user,
   container,
-  remote_address AS remote,
+  path AS remote,
   outcome,
   exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   ancestry
-FROM connections
-CROSS JOIN known ON known.address = remote_address
-WHERE remote_address IN (SELECT address FROM known)
-  AND family = 'unix'
-GROUP BY process_id, user, container, remote_address, outcome
+FROM reached
+JOIN socket ON path GLOB pattern
+GROUP BY process_id, user, container, path, outcome, power
 ORDER BY min(time_ns), remote

@@ -1,5 +1,5 @@
 -- purpose: Every process that touched an address, a range, a port or a path.
--- arg: indicator text | an address, a CIDR such as 10.0.0.0/8, a port, or the path or @name of a UNIX socket as it is shown
+-- arg: indicator remote | an address, a CIDR such as 10.0.0.0/8, address:port, a port, or the path or @name of a UNIX socket
 -- param: port integer | only connects to this port of the address or range
 -- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- narrow: indicator | for speed alone; the SQL is the whole question
@@ -15,10 +15,11 @@
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: ancestry | its ancestors, and itself last
 -- note: ::ffff:192.0.2.1 is 192.0.2.1, and IPv6 may be written in any form.
--- note: A path is compared as a whole. A number alone is a port, of any protocol.
+-- note: A path that begins with / or @ is compared as a whole, any other with the last elements of paths: docker.sock is /run/docker.sock too. A number alone is a port, of any protocol.
 -- false-positives: An address may be shared: by a content network, by a proxy, by everybody behind one translator.
 -- example: conntape query who 203.0.113.0/24
 -- example: conntape query who 203.0.113.10 --port 443 --since 7d
+-- example: conntape query who 203.0.113.10:443
 -- example: conntape query who 22
 -- example: conntape query who /run/docker.sock
 WITH touched AS ( -- of these, all but one are empty: what the indicator is decides
@@ -26,13 +27,14 @@ WITH touched AS ( -- of these, all but one are empty: what the indicator is deci
   WHERE :indicator NOT GLOB '*[^0-9]*' AND remote_port = CAST(:indicator AS INTEGER)
   UNION ALL
   SELECT * FROM connections
-  WHERE :indicator GLOB '[/@]*' AND remote_address = :indicator AND family = 'unix'
+  WHERE ip_plain(:indicator) IS NULL AND family = 'unix' AND :indicator GLOB '*[^0-9]*'
+    AND (remote_address = :indicator OR :indicator NOT GLOB '[/@]*' AND substr(remote_address, -1 - length(:indicator)) = '/' || :indicator)
   UNION ALL
   SELECT * FROM connections -- one address, also in its IPv6 form
   WHERE :indicator GLOB '*[^0-9]*' AND remote_address IN (ip_plain(:indicator), '::ffff:' || ip_plain(:indicator)) AND family IN ('ipv4', 'ipv6')
   UNION ALL
   SELECT * FROM connections -- a range, and an address with a scope
-  WHERE :indicator GLOB '*[^0-9]*' AND :indicator NOT GLOB '[/@]*' AND family IN ('ipv4', 'ipv6') AND remote_address IN (
+  WHERE coalesce(ip_plain(:indicator), ip_plain(substr(:indicator, 1, instr(:indicator, '/') - 1))) IS NOT NULL AND family IN ('ipv4', 'ipv6') AND remote_address IN (
     SELECT address FROM endpoints
     WHERE address BETWEEN cidr_start(:indicator) AND cidr_start(:indicator) || '~' AND cidr_match(address, :indicator)
     UNION

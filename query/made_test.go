@@ -1,0 +1,184 @@
+package query
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/conntape/conntape/query/indicator"
+	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/sqlitefile"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+)
+
+// altered opens a generated tape of three segments after SQL has changed each of them, %[1]d being its index.
+func altered(t *testing.T, connections int, script string) *store.Tape {
+	t.Helper()
+	dir := writeGenerated(t, connections, 3)
+	segments, err := filepath.Glob(filepath.Join(dir, "*.db"))
+	if err != nil || len(segments) != 3 {
+		t.Fatal(segments, err)
+	}
+	for i, path := range segments {
+		conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = errors.Join(sqlitex.ExecuteScript(conn, strings.ReplaceAll(script, "%[1]d", fmt.Sprint(i)), nil), conn.Close())
+		if i < 2 { // it is sealed
+			err = errors.Join(err, sqlitefile.AppendSums(path))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return opened(t, dir)
+}
+
+// oddities are what generated tapes have not: users without a name and users whose name is a number, UNIX sockets whose paths
+// look like addresses or are relative, programs whose connects are all of the hidden kinds, exact ties of counts.
+const oddities = `
+	UPDATE task SET user = CASE id % 5 WHEN 0 THEN NULL WHEN 1 THEN '' WHEN 2 THEN '1000' WHEN 3 THEN '(none)' ELSE user END;
+	UPDATE process SET user = NULL WHERE id % 2 = 0;
+	UPDATE task SET uid = 1000 WHERE id % 5 < 2 AND id % 3 = 0;
+	UPDATE OR IGNORE endpoint SET family = 1, port = -1, address = CASE id % 4 WHEN 0 THEN '10.0.0.1' WHEN 1 THEN 'run/docker.sock' WHEN 2 THEN '/srv/'||id||'/docker.sock' ELSE 'docker.sock' END WHERE id % 40 < 4;
+	UPDATE process SET cwd = '/srv/lxd' WHERE id % 3 = 0;
+	UPDATE process SET exe = '/opt/hidden' WHERE id IN (SELECT id FROM process ORDER BY id LIMIT 3);
+	UPDATE shape SET type = 2 WHERE id % 3 = 0;
+	UPDATE OR IGNORE endpoint SET port = 0 WHERE id % 7 = 0 AND family <> 1;`
+
+// What plans and narrowed questions answer of such a tape is what their SQL does.
+func TestPlansOfOddTape(t *testing.T) {
+	tape := altered(t, 6_000, oddities)
+	stock := stockOf(t, tape, Window{})
+	library, err := Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := Window{Since: tape.Segments()[1].From}
+	for _, c := range library {
+		variants := variantsOf(c)
+		if c.Name == "who" {
+			variants = append(variants, map[string]string{"indicator": "docker.sock"}, map[string]string{"indicator": "run/docker.sock"})
+		}
+		for _, given := range variants {
+			w := Window{}
+			if c.OwnWindow {
+				w = since
+			}
+			compareWithSQL(t, tape, stock, c, given, w)
+		}
+	}
+}
+
+// A user without a name is a number, and another than the user whose name it is.
+func TestTopTellsUsersApart(t *testing.T) {
+	tape := altered(t, 3_000, `UPDATE process SET user = NULL; UPDATE task SET uid = 1000, user = CASE id % 2 WHEN 0 THEN NULL ELSE '1000' END;`)
+	c := cannedNamed(t, "top")
+	params, err := c.Bind(map[string]string{"by": "user"}, Clock{}, Window{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := make(map[Kind]int)
+	_, err = NewPlanned(tape, c, Request{SQL: c.Source, Params: params}, Window{}).Run(t.Context(), eachRow(func(row []Value) error {
+		kinds[row[0].Kind]++
+		return nil
+	}))
+	if err != nil || kinds[Integer] != 1 || kinds[Text] != 1 {
+		t.Errorf("%v, %v", kinds, err)
+	}
+}
+
+// Numbers are rounded as SQLite rounds them, exact ties too.
+func TestRoundedLikeSQLite(t *testing.T) {
+	conn, err := sqlite.OpenConn(":memory:", sqlite.OpenReadWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for n := range 4001 {
+		f := float64(n) / 16
+		for _, digits := range []int{1, 3} {
+			want, err := sqlitex.ResultFloat(conn.Prep(fmt.Sprintf("SELECT round(%v / 16.0, %d)", n, digits)))
+			if err != nil || rounded(f, digits) != want {
+				t.Errorf("%v to %d is %v, want %v, %v", f, digits, rounded(f, digits), want, err)
+			}
+		}
+	}
+}
+
+// A program whose connects are all hidden is found all the same, and a UNIX socket whose path looks like an address is none.
+func TestMatchOfHiddenKinds(t *testing.T) {
+	tape := altered(t, 3_000, `UPDATE shape SET type = 2; UPDATE endpoint SET port = 0 WHERE family IN (2, 10);
+		UPDATE OR IGNORE endpoint SET family = 1, port = -1, address = '10.9.9.9' WHERE id = (SELECT max(id) FROM endpoint);`)
+	exe := ""
+	if err := each(t.Context(), stockOf(t, tape, Window{}), `SELECT exe FROM connections WHERE type = 'dgram' AND remote_port = 0 AND exe NOT IN (SELECT exe FROM connections WHERE family = 'unix' AND exe IS NOT NULL) LIMIT 1`,
+		func(row []Value) { exe = string(row[0].Bytes) }); err != nil || exe == "" {
+		t.Fatal(exe, err)
+	}
+	for list, least := range map[string]int{exe: 1, "10.9.9.9": 0, "10.9.9.0/24": 0} {
+		set, err := indicator.Read(strings.NewReader(list + "\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, view := range []*knownView{newKnownView(), nil} {
+			rows := 0
+			_, err = match(t.Context(), tape, view, &set.Set, MatchRequest{}, eachRow(func([]Value) error { rows++; return nil }))
+			if err != nil || cmp.Compare(rows, 0) != least {
+				t.Errorf("%s: %d rows, %v", list, rows, err)
+			}
+		}
+	}
+}
+
+// Query who takes whatever column remote shows, and says what is wrong with a word that is nothing of the kind.
+func TestWhoTakesWhatIsShown(t *testing.T) {
+	tape := altered(t, 3_000, oddities)
+	c := cannedNamed(t, "who")
+	ask := func(indicator string) (rows int, err error) {
+		params, err := c.Bind(map[string]string{"indicator": indicator, "all": "true"}, Clock{}, Window{})
+		if err != nil {
+			return 0, err
+		}
+		_, err = NewPlanned(tape, c, Request{SQL: c.Source, Params: params}, Window{}).Run(t.Context(), eachRow(func([]Value) error { rows++; return nil }))
+		return rows, err
+	}
+	shown := make(map[string]bool)
+	err := each(t.Context(), stockOf(t, tape, Window{}), `SELECT DISTINCT CASE WHEN remote_port IS NULL THEN remote_address WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
+		ELSE coalesce(remote_ip, remote_address) || ':' || remote_port END FROM connections WHERE family IN ('ipv4', 'ipv6', 'unix') AND remote_address <> '10.0.0.1' LIMIT 60`, func(row []Value) { shown[string(row[0].Bytes)] = true })
+	if err != nil || len(shown) < 15 {
+		t.Fatal(len(shown), err)
+	}
+	for remote := range shown {
+		if rows, err := ask(remote); rows == 0 || err != nil {
+			t.Errorf("%s: %d rows, %v", remote, rows, err)
+		}
+	}
+	for indicator, want := range map[string]string{
+		"": "is empty", " ": "is empty", "evil.example": "is no address", "nginx": "is no address", "10.0.0.0/99": "neither an address nor a CIDR", "99999": "no port", "0": "no port",
+		"https://evil.example/": "is a URL", "[x:]": "no address", "10.0.0.300": "is no address",
+	} {
+		rows, err := ask(indicator)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "SQL") || rows > 0 {
+			t.Errorf("%q: %d rows, %v", indicator, rows, err)
+		}
+	}
+}
+
+// Query sockets knows docker.sock by a relative path too, and resolves it.
+func TestSocketsByRelativePaths(t *testing.T) {
+	tape := altered(t, 3_000, oddities+`UPDATE process SET cwd = '/srv/lxd'; UPDATE OR IGNORE endpoint SET address = 'unix.socket' WHERE address = 'docker.sock' AND %[1]d = 1;`)
+	seen := make(map[string]bool)
+	for _, row := range askCanned(t, tape, "sockets") {
+		seen[row["remote"]+" "+row["power"]] = true
+	}
+	for _, want := range []string{"/srv/lxd/docker.sock root through Docker", "/srv/lxd/run/docker.sock root through Docker", "/srv/lxd/unix.socket root through LXD"} {
+		if !seen[want] {
+			t.Errorf("%s is missing of %v", want, seen)
+		}
+	}
+}

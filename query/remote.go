@@ -1,0 +1,77 @@
+package query
+
+import (
+	"context"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// remoteAsked is what query who was asked for: an address, a CIDR, a port, or the path of a
+// UNIX socket, perhaps with the port that was written after an address.
+type remoteAsked struct {
+	indicator string
+	port      int64 // -1 none
+}
+
+const remoteHint = "give an address, a CIDR such as 10.0.0.0/8, address:port, a port, or the path or @name of a UNIX socket"
+
+// parseRemote reads everything that column remote shows: address:port, [address]:port, and
+// any UNIX address.
+func parseRemote(text string) (remoteAsked, error) {
+	asked := remoteAsked{text, -1}
+	address, rest, _ := strings.Cut(text, "/")
+	_, isAddress := parseAddress(address)
+	_, isPrefix := ParsePrefix(text)
+	switch end, err := netip.ParseAddrPort(text); {
+	case strings.TrimSpace(text) == "":
+		return asked, usagef(remoteHint, "what to look for is empty")
+	case strings.Trim(text, "0123456789") == "":
+		if n, err := strconv.ParseUint(text, 10, 16); err != nil || n == 0 {
+			return asked, usagef(remoteHint, "%q is no port: ports are 1 to 65535", shorten(text, 60))
+		}
+	case err == nil:
+		return remoteAsked{end.Addr().String(), int64(end.Port())}, nil
+	case strings.Contains(text, "://"):
+		return asked, usagef(remoteHint, "%q is a URL, and a tape holds addresses", shorten(text, 60))
+	case strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]") && strings.Contains(text, ":"):
+		asked.indicator = text[1 : len(text)-1]
+		if _, ok := parseAddress(asked.indicator); !ok {
+			return asked, usagef(remoteHint, "%q is no address", shorten(text, 60))
+		}
+	case isAddress && rest != "" && !isPrefix:
+		return asked, usagef(remoteHint, "%q is neither an address nor a CIDR such as 10.0.0.0/8", shorten(text, 60))
+	}
+	return asked, nil
+}
+
+// isUnixAsked reports whether an indicator can only be the address of a UNIX socket. One that
+// begins with neither / nor @ is a relative path, or the last elements of any.
+func isUnixAsked(indicator string) bool {
+	_, isPrefix := ParsePrefix(indicator)
+	return !isPrefix && strings.Trim(indicator, "0123456789") != ""
+}
+
+// unixCondition is the SQL that an address of a UNIX socket meets, :p1 being the indicator.
+const unixCondition = `(address = :p1 OR substr(:p1, 1, 1) NOT IN ('/', '@') AND substr(address, -1 - length(:p1)) = '/' || :p1)`
+
+// checkUnixAsked returns an error for a word that is no address, and of no UNIX socket of the
+// tape either: the name of a host, or a slip.
+func (p *Planned) checkUnixAsked(ctx context.Context, indicator string) error {
+	if !isUnixAsked(indicator) || strings.HasPrefix(indicator, "/") || strings.HasPrefix(indicator, "@") {
+		return nil
+	}
+	known := false
+	request := Request{SQL: `SELECT 1 FROM endpoints WHERE family = 'unix' AND ` + unixCondition + ` LIMIT 1`, Params: map[string]Value{"p1": textValue(indicator)}}
+	_, err := askVirtual(ctx, p.tape, func() (Result, error) {
+		return Run(ctx, p.main, request, eachRow(func([]Value) error { known = true; return nil }))
+	})
+	if err != nil || known {
+		return err
+	}
+	hint := remoteHint
+	if strings.Contains(indicator, ".") && !strings.Contains(indicator, "/") {
+		hint = "a tape holds no names that were looked up; conntape query match finds names in arguments, or give the address"
+	}
+	return usagef(hint, "%q is no address, port or CIDR, and no UNIX socket that was connected to", shorten(indicator, 60))
+}
