@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/store/trusted"
 )
 
 // remoteFileSystems are those on which a tape is refused, by the magic numbers of
@@ -87,6 +89,10 @@ func checkTapeDir(dir string) error {
 		if dir, err = filepath.EvalSymlinks(dir); err != nil {
 			return &Error{Op: "open tape", Path: dir, Err: bare(err)}
 		}
+	}
+	if err := trusted.Check(filepath.Dir(dir)); err != nil {
+		return &Error{Op: "open tape", Path: dir, Err: fmt.Errorf("somebody else could put another tape in its place: %w", err),
+			Hint: "record below directories that only root can write to, such as /var/lib/conntape"}
 	}
 	if err := checkOwn(dir, 0o002); err != nil {
 		return &Error{Op: "open tape", Path: dir, Err: bare(err), Hint: "somebody else could swap its files: chown it to who records, and chmod 0750"}

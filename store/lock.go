@@ -12,8 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tapeLock is the open lock file of a tape. One recorder holds it.
-type tapeLock struct{ file *os.File }
+// tapeLock is the open lock file of a tape, and its directory. One recorder holds it.
+type tapeLock struct {
+	file *os.File
+	dir  heldDirectories
+}
 
 // lockTape takes the lock of a tape without waiting. The file says who holds it,
 // for the error that a second recorder prints; flock, not the text, decides. It
@@ -47,7 +50,7 @@ func lockTape(dir string, now time.Time) (*tapeLock, error) {
 	if err := writeHolder(file, text); err != nil {
 		file.Truncate(0) // a disk that is full: then the holder has no name
 	}
-	return &tapeLock{file: file}, nil
+	return &tapeLock{file: file, dir: holdDirectories(dir)}, nil
 }
 
 func writeHolder(file *os.File, text string) error {
@@ -75,11 +78,24 @@ func readHolder(file *os.File) string {
 	return Escape([]byte(line))
 }
 
+// errDirMoved: what would be written now would be somewhere else.
+var errDirMoved = errors.New("the directory of the tape was moved away or replaced")
+
+// checkPlace makes sure that the path of the tape leads to the directory that is
+// locked.
+func (l *tapeLock) checkPlace() error {
+	if !l.dir.same() {
+		return errDirMoved
+	}
+	return nil
+}
+
 // release empties the lock file and lets go.
 func (l *tapeLock) release() error {
 	if l == nil || l.file == nil {
 		return nil
 	}
+	l.dir.close()
 	err := l.file.Truncate(0)
 	if cerr := l.file.Close(); err == nil {
 		err = cerr

@@ -170,6 +170,10 @@ func (w *Writer) expireForRoom() bool {
 // takeOldest returns the oldest stored segment, of which the keeper has let go,
 // and will not touch it again.
 func (w *Writer) takeOldest() *stored {
+	if err := w.lock.checkPlace(); err != nil { // nothing of somebody else's is removed
+		w.log.Error("no segment removed", "path", w.dir, "error", err)
+		return nil
+	}
 	w.mu.Lock()
 	s := w.catalog.oldest()
 	if s == nil {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/conntape/conntape/migrations"
 	"github.com/conntape/conntape/store/sqlitefile"
+
+	"github.com/conntape/conntape/store/trusted"
 )
 
 // Salvaged says what came of a damaged segment.
@@ -38,6 +40,11 @@ func Salvage(from, to string) (_ *Salvaged, err error) {
 		return nil, &Error{Op: "salvage segment", Path: from, Err: bare(err), Hint: hintFor(err)}
 	}
 	defer pages.Close()
+	folder, err := trusted.Open(filepath.Dir(to)) // by no link of somebody else
+	if err != nil {
+		return nil, &Error{Op: "make segment", Path: to, Err: bare(err), Hint: "name a file in a directory of yours"}
+	}
+	defer folder.Close()
 	file, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_RDWR, birthMode)
 	if err != nil {
 		hint := ""

@@ -268,6 +268,9 @@ func (w *Writer) rememberClock(s *segment) {
 // counters are at counted; fill adds what else the first transaction holds.
 func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*segment) error) (*segment, error) {
 	_, highest, err := listSegments(w.dir)
+	if err == nil {
+		err = w.lock.checkPlace()
+	}
 	if err != nil {
 		return nil, &Error{Op: "begin segment", Path: w.dir, Err: err}
 	}

@@ -16,12 +16,12 @@ const module = "github.com/conntape/conntape"
 // and to store/sqlitefile, which makes a VFS for it.
 func allowedImports() map[string][]string {
 	return map[string][]string{
-		"cmd/conntape":    {"generate", "recorder", "query", "query/indicator", "store"},
+		"cmd/conntape":    {"generate", "recorder", "query", "query/indicator", "store", "store/trusted"},
 		"recorder":        {"bpf", "store"},
 		"query":           {"docs", "query/indicator", "store", "store/posting"},
 		"query/indicator": {},
 		"generate":        {"store"},
-		"store":           {"migrations", "store/posting", "store/sqlitefile", "store/tapelog"},
+		"store":           {"migrations", "store/posting", "store/sqlitefile", "store/tapelog", "store/trusted"},
 		"store/posting":   {},
 		"store/tapelog":   {"store/tapelog/vault"},
 		"migrations":      {},
@@ -30,6 +30,7 @@ func allowedImports() map[string][]string {
 
 		"store/sqlitefile":    {},
 		"store/tapelog/vault": {},
+		"store/trusted":       {},
 	}
 }
 

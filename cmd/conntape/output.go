@@ -3,12 +3,16 @@ package main
 import (
 	"errors"
 	"fmt"
-	"github.com/urfave/cli/v2"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/conntape/conntape/store/trusted"
 )
 
 func outputFlag() cli.Flag {
@@ -43,7 +47,11 @@ func checkOutput(name, tape string) error {
 	if name == "" {
 		return usagef("name a file, such as answer.csv", "--output is empty")
 	}
-	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+	info, err := os.Lstat(name)
+	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return usagef("name the file that it leads to, or remove the link", "--output %s is a link, and a file is not written through one", name)
+	}
+	if err == nil && !info.Mode().IsRegular() {
 		return usagef("name a file; to write to stdout leave --output out", "--output %s is no regular file", name)
 	}
 	folder, err := os.Stat(filepath.Dir(name))
@@ -63,14 +71,18 @@ func checkOutput(name, tape string) error {
 // has another name until all of it is safely on the disk, so that a file of that
 // name is always a whole answer, the one before or this one.
 func writeWhole(name string, write func(io.Writer) error) (err error) {
-	if target, linkErr := filepath.EvalSymlinks(name); linkErr == nil {
-		name = target // replace the file, and not the link to it
-	} else if !errors.Is(linkErr, fs.ErrNotExist) {
-		return fmt.Errorf("write answer: %w", linkErr)
-	}
-	file, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // 0600
+	// No link of somebody else has a say in where the file goes: not in the way to its
+	// directory, and then the directory is the one that was opened. A link of its own
+	// name is replaced.
+	folder, err := trusted.Open(filepath.Dir(name))
 	if err != nil {
 		return fmt.Errorf("write answer: %w", err)
+	}
+	defer folder.Close()
+	path := fmt.Sprintf("/proc/self/fd/%d/%s", folder.Fd(), filepath.Base(name))
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0600
+	if err != nil {
+		return writeError(name, err)
 	}
 	defer func() {
 		if err != nil {
@@ -82,15 +94,24 @@ func writeWhole(name string, write func(io.Writer) error) (err error) {
 		return err
 	}
 	if err := file.Sync(); err != nil {
-		return fmt.Errorf("write answer: %w", err)
+		return writeError(name, err)
 	}
 	if err := file.Close(); err != nil {
-		return fmt.Errorf("write answer: %w", err)
+		return writeError(name, err)
 	}
-	if err := os.Rename(file.Name(), name); err != nil {
-		return fmt.Errorf("write answer: %w", err)
+	if err := os.Rename(file.Name(), path); err != nil {
+		return writeError(name, err)
 	}
 	return nil
+}
+
+// writeError says that a file could not be written, by the name that people gave it.
+func writeError(name string, err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		err = errno
+	}
+	return fmt.Errorf("write answer: %s: %w", name, err)
 }
 
 // readOutput reads --output, and --format where a file is written: as told, or by

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +31,8 @@ type files interface {
 	remove(name string) error
 	rename(from, to string) error
 	syncDir() error
+	// close lets go of the directory. It may be used again.
+	close()
 }
 
 // file is one open file.
@@ -49,11 +52,46 @@ const (
 	keyMode  = 0o600
 )
 
-// directory is files in a real directory.
+// directory is files in a real directory. It is opened once, and what is done to it
+// is done to that one, wherever its path leads later.
 type directory struct {
 	path string
 	// give hands a file or directory to the readers of the tape; nil: nobody.
 	give func(path string, mode fs.FileMode) error
+
+	dir *os.File // nil: not open yet
+}
+
+// openDir opens the directory unless it is open.
+func (d *directory) openDir() (err error) {
+	if d.dir == nil {
+		d.dir, err = os.OpenFile(d.path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	}
+	return err
+}
+
+// close closes the directory.
+func (d *directory) close() {
+	d.dir.Close() // only read from; an error says nothing
+	d.dir = nil
+}
+
+// at returns a path of a file in the directory that is open.
+func (d *directory) at(name string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", d.dir.Fd(), name)
+}
+
+// named puts the path that people know into an error.
+func (d *directory) named(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) && strings.HasPrefix(p.Path, "/proc/self/fd/") {
+		p.Path = filepath.Join(d.path, filepath.Base(p.Path))
+	}
+	var l *os.LinkError
+	if errors.As(err, &l) {
+		l.Old, l.New = filepath.Join(d.path, filepath.Base(l.Old)), filepath.Join(d.path, filepath.Base(l.New))
+	}
+	return err
 }
 
 type osFile struct{ *os.File }
@@ -66,17 +104,14 @@ func (f osFile) size() (int64, error) {
 	return info.Size(), nil
 }
 
-func (d directory) makeDir() error {
+func (d *directory) makeDir() error {
 	err := os.Mkdir(d.path, dirMode)
-	if errors.Is(err, fs.ErrExist) {
-		info, err := os.Lstat(d.path) // a link here would lead us astray
-		if err == nil && !info.IsDir() {
-			err = fmt.Errorf("%s: not a directory", d.path)
-		}
-		return err
+	made := err == nil
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		err = d.openDir()
 	}
-	if err != nil {
-		return err
+	if err != nil || !made {
+		return err // a link here would lead us astray
 	}
 	if err := d.hand(d.path, dirMode); err != nil {
 		return err
@@ -84,17 +119,20 @@ func (d directory) makeDir() error {
 	return syncDirectory(filepath.Dir(d.path))
 }
 
-func (d directory) hand(path string, mode fs.FileMode) error {
+func (d *directory) hand(path string, mode fs.FileMode) error {
 	if d.give != nil {
-		return d.give(path, mode)
+		return d.named(d.give(path, mode))
 	}
-	return os.Chmod(path, mode) // whatever the umask is
+	return d.named(os.Chmod(path, mode)) // whatever the umask is
 }
 
-func (d directory) list() ([]string, error) {
-	entries, err := os.ReadDir(d.path)
-	if err != nil {
+func (d *directory) list() ([]string, error) {
+	if err := d.openDir(); err != nil {
 		return nil, err
+	}
+	entries, err := os.ReadDir(d.at("."))
+	if err != nil {
+		return nil, d.named(err)
 	}
 	names := make([]string, len(entries))
 	for i, e := range entries {
@@ -104,15 +142,14 @@ func (d directory) list() ([]string, error) {
 	return names, nil
 }
 
-func (d directory) create(name string) (file, error) {
-	path := filepath.Join(d.path, name)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|unix.O_NOFOLLOW, keyMode)
+func (d *directory) create(name string) (file, error) {
+	f, err := os.OpenFile(d.at(name), os.O_CREATE|os.O_EXCL|os.O_RDWR|unix.O_NOFOLLOW, keyMode)
 	if err != nil {
-		return nil, err
+		return nil, d.named(err)
 	}
 	if name == keyName || name == newKeyName {
 		rewriteInPlace(f)
-	} else if err := d.hand(path, partMode); err != nil {
+	} else if err := d.hand(d.at(name), partMode); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -140,18 +177,17 @@ const (
 	fsNoCopyOnWrite = 0x00800000 // FS_NOCOW_FL
 )
 
-func (d directory) open(name string) (file, error) {
-	f, err := openRegular(filepath.Join(d.path, name), os.O_RDWR)
-	if err != nil {
+func (d *directory) open(name string) (file, error) { return d.openAs(name, os.O_RDWR) }
+
+func (d *directory) read(name string) (file, error) { return d.openAs(name, os.O_RDONLY) }
+
+func (d *directory) openAs(name string, flag int) (file, error) {
+	if err := d.openDir(); err != nil {
 		return nil, err
 	}
-	return osFile{f}, nil
-}
-
-func (d directory) read(name string) (file, error) {
-	f, err := openRegular(filepath.Join(d.path, name), os.O_RDONLY)
+	f, err := openRegular(d.at(name), flag)
 	if err != nil {
-		return nil, err
+		return nil, d.named(err)
 	}
 	return osFile{f}, nil
 }
@@ -165,7 +201,7 @@ func openRegular(path string, flag int) (*os.File, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s: not a regular file", path)
+		err = &fs.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
 	}
 	if err != nil {
 		f.Close()
@@ -174,13 +210,13 @@ func openRegular(path string, flag int) (*os.File, error) {
 	return f, nil
 }
 
-func (d directory) remove(name string) error { return os.Remove(filepath.Join(d.path, name)) }
+func (d *directory) remove(name string) error { return d.named(os.Remove(d.at(name))) }
 
-func (d directory) rename(from, to string) error {
-	return os.Rename(filepath.Join(d.path, from), filepath.Join(d.path, to))
+func (d *directory) rename(from, to string) error {
+	return d.named(os.Rename(d.at(from), d.at(to)))
 }
 
-func (d directory) syncDir() error { return syncDirectory(d.path) }
+func (d *directory) syncDir() error { return d.dir.Sync() }
 
 func syncDirectory(path string) error {
 	dir, err := os.Open(path)

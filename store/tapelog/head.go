@@ -16,9 +16,10 @@ import (
 // Head returns the signed checkpoint of the last leaf of a log, and the leaf. It
 // reads the last part alone and verifies nothing: that is what [Verify] is for.
 // The error is ErrNoLog when there is no leaf.
-func Head(dir string) ([]byte, Leaf, error) { return head(directory{path: dir}) }
+func Head(dir string) ([]byte, Leaf, error) { return head(&directory{path: dir}) }
 
 func head(fsys files) ([]byte, Leaf, error) {
+	defer fsys.close()
 	names, err := fsys.list()
 	if err != nil {
 		return nil, Leaf{}, fmt.Errorf("list log: %w", err)
@@ -76,9 +77,10 @@ func headOf(f file) ([]byte, Leaf, error) {
 
 // Tail returns the leaves in the last so many bytes of the last part of a log, in
 // order; none when there is no log. It verifies nothing.
-func Tail(dir string, size int64) ([]Leaf, error) { return lastLeaves(directory{path: dir}, size) }
+func Tail(dir string, size int64) ([]Leaf, error) { return lastLeaves(&directory{path: dir}, size) }
 
 func lastLeaves(fsys files, most int64) ([]Leaf, error) {
+	defer fsys.close()
 	names, err := fsys.list()
 	numbers := partNumbers(names)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(numbers) == 0 {

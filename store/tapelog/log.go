@@ -59,7 +59,7 @@ var ErrClosed = errors.New("the log is closed")
 // next part, with a key of its own (Created then returns true); what was there
 // before stays as it is, and [Verify] tells of it.
 func Open(dir string, o Options) (*Log, error) {
-	return open(directory{path: dir, give: o.Give}, o)
+	return open(&directory{path: dir, give: o.Give}, o)
 }
 
 func open(fsys files, o Options) (*Log, error) {
@@ -296,5 +296,6 @@ func (l *Log) shut() (err error) {
 	if l.vault != nil {
 		l.vault.Close()
 	}
+	l.files.close()
 	return err
 }

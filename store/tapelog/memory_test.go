@@ -67,6 +67,8 @@ func (m *memory) step() error {
 
 func (m *memory) makeDir() error { return nil }
 
+func (m *memory) close() {}
+
 func (m *memory) list() ([]string, error) { return slices.Sorted(maps.Keys(m.names)), nil }
 
 func (m *memory) create(name string) (file, error) {

@@ -66,10 +66,11 @@ var ErrNoLog = errors.New("no log here")
 // that the log could not be read; what is wrong with it is in Result.Findings.
 // A recorder may append to it meanwhile.
 func Verify(dir string, o VerifyOptions) (*Result, error) {
-	return verify(directory{path: dir}, o)
+	return verify(&directory{path: dir}, o)
 }
 
 func verify(fsys files, o VerifyOptions) (*Result, error) {
+	defer fsys.close()
 	v := &verifier{files: fsys, o: o, limit: make(chan struct{}, runtime.GOMAXPROCS(0)), lastBoot: -1}
 	if err := v.prepare(); err != nil {
 		return nil, err
