@@ -198,6 +198,36 @@ static __always_inline void begin_reissue(struct attempt *a, struct sock *sk)
 	count(COUNT_REISSUED);
 }
 
+/* Wakes only on the record that crosses the mark: behind it the recorder is awake, or its poll is due. */
+static __always_inline __u64 wakeup_flags(__u64 fill, __u32 size)
+{
+	return fill >= wakeup_bytes && fill < wakeup_bytes + size + 8 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+static __always_inline void send_connect(struct connect_large *r)
+{
+	__u64 fill = bpf_ringbuf_query(&connects, BPF_RB_AVAIL_DATA);
+	__u32 size = r->c.flags & CONNECT_LARGE ? sizeof(struct connect_large) : sizeof(struct connect_small);
+	int level = LEVELS;
+	long err;
+
+	if (!below_mark(RING_CONNECTS, fill, connects_mark)) {
+		level = take_connect(&r->c, size);
+		if (level != LEVELS) {
+			lose_connect(&r->c, level);
+			count(COUNT_LOST);
+			return;
+		}
+	}
+	if (r->c.flags & CONNECT_LARGE)
+		err = bpf_ringbuf_output(&connects, r, sizeof(struct connect_large), wakeup_flags(fill, sizeof(struct connect_large)));
+	else
+		err = bpf_ringbuf_output(&connects, r, sizeof(struct connect_small), wakeup_flags(fill, sizeof(struct connect_small)));
+	if (err)
+		lose_connect(&r->c, LEVEL_PROCESS);
+	count(err ? COUNT_LOST : COUNT_SENT);
+}
+
 static __always_inline void send_now(struct attempt *a)
 {
 	count_seen();

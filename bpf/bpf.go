@@ -62,6 +62,7 @@ type Capture struct {
 	sample     ringbuf.Record // of connects, reused
 	process    ringbuf.Record // of processes, reused
 	fill       *fill          // of connects
+	losers     map[int]Loser  // as they were last read, by place
 }
 
 // Open loads and attaches a backend. Exec, fork and exit are attached before the hooks, so that every process whose
@@ -179,6 +180,7 @@ func configure(spec *ebpf.CollectionSpec, p plan, version uint32, o Options) err
 		return fmt.Errorf("count processors: %w", err)
 	}
 	spec.Maps["counters"].MaxEntries = uint32(cpus)
+	spec.Maps["connect_losers"].MaxEntries = uint32(cpus)
 	ring := spec.Maps["connects"]
 	if o.RingBytes != 0 {
 		ring.MaxEntries = o.RingBytes
@@ -189,6 +191,10 @@ func configure(spec *ebpf.CollectionSpec, p plan, version uint32, o Options) err
 	set := map[string]any{
 		"wakeup_bytes":         ring.MaxEntries / 4,
 		"process_wakeup_bytes": spec.Maps["processes"].MaxEntries / 4,
+		"connects_mark":        ring.MaxEntries / 4 * 3,
+		"connects_allowance":   ring.MaxEntries / 4 / 16,
+		"processes_mark":       spec.Maps["processes"].MaxEntries / 2,
+		"processes_allowance":  spec.Maps["processes"].MaxEntries / 2 / 16,
 		"task_storage":         p.storage,
 		"returns_in_row":       p.inRow,
 		"after_lsm":            p.afterLSM,

@@ -20,6 +20,7 @@
 #include "record.h"
 #include "maps.h"
 #include "task.h"
+#include "fair.h"
 #include "attempt.h"
 #include "process.h"
 

@@ -16,6 +16,9 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	connectMapAllowanceKeys       = "allowance_keys"
+	connectMapAllowances          = "allowances"
+	connectMapConnectLosers       = "connect_losers"
 	connectMapConnects            = "connects"
 	connectMapCounters            = "counters"
 	connectMapDescriptions        = "descriptions"
@@ -51,14 +54,21 @@ const (
 	connectProgProcessForkClassic = "process_fork_classic"
 	connectProgProcessSnapshot    = "process_snapshot"
 	connectVarAfterLsm            = "after_lsm"
+	connectVarConnectsAllowance   = "connects_allowance"
+	connectVarConnectsMark        = "connects_mark"
 	connectVarProcessWakeupBytes  = "process_wakeup_bytes"
+	connectVarProcessesAllowance  = "processes_allowance"
+	connectVarProcessesMark       = "processes_mark"
 	connectVarRecorderSleeps      = "recorder_sleeps"
 	connectVarReturnsInRow        = "returns_in_row"
+	connectVarRounds              = "rounds"
 	connectVarTaskStorage         = "task_storage"
 	connectVarTracingCookie       = "tracing_cookie"
 	connectVarTypedTask           = "typed_task"
+	connectVarUnused              = "unused"
 	connectVarUringPends          = "uring_pends"
 	connectVarWakeupBytes         = "wakeup_bytes"
+	connectVarWasBelow            = "was_below"
 )
 
 // loadConnect returns the embedded CollectionSpec for connect.
@@ -134,6 +144,9 @@ type connectProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connectMapSpecs struct {
+	AllowanceKeys   *ebpf.MapSpec `ebpf:"allowance_keys"`
+	Allowances      *ebpf.MapSpec `ebpf:"allowances"`
+	ConnectLosers   *ebpf.MapSpec `ebpf:"connect_losers"`
 	Connects        *ebpf.MapSpec `ebpf:"connects"`
 	Counters        *ebpf.MapSpec `ebpf:"counters"`
 	Descriptions    *ebpf.MapSpec `ebpf:"descriptions"`
@@ -150,14 +163,21 @@ type connectMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type connectVariableSpecs struct {
 	AfterLsm           *ebpf.VariableSpec `ebpf:"after_lsm"`
+	ConnectsAllowance  *ebpf.VariableSpec `ebpf:"connects_allowance"`
+	ConnectsMark       *ebpf.VariableSpec `ebpf:"connects_mark"`
 	ProcessWakeupBytes *ebpf.VariableSpec `ebpf:"process_wakeup_bytes"`
+	ProcessesAllowance *ebpf.VariableSpec `ebpf:"processes_allowance"`
+	ProcessesMark      *ebpf.VariableSpec `ebpf:"processes_mark"`
 	RecorderSleeps     *ebpf.VariableSpec `ebpf:"recorder_sleeps"`
 	ReturnsInRow       *ebpf.VariableSpec `ebpf:"returns_in_row"`
+	Rounds             *ebpf.VariableSpec `ebpf:"rounds"`
 	TaskStorage        *ebpf.VariableSpec `ebpf:"task_storage"`
 	TracingCookie      *ebpf.VariableSpec `ebpf:"tracing_cookie"`
 	TypedTask          *ebpf.VariableSpec `ebpf:"typed_task"`
+	Unused             *ebpf.VariableSpec `ebpf:"unused"`
 	UringPends         *ebpf.VariableSpec `ebpf:"uring_pends"`
 	WakeupBytes        *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
+	WasBelow           *ebpf.VariableSpec `ebpf:"was_below"`
 }
 
 // connectObjects contains all objects after they have been loaded into the kernel.
@@ -180,6 +200,9 @@ func (o *connectObjects) Close() error {
 //
 // It can be passed to loadConnectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connectMaps struct {
+	AllowanceKeys   *ebpf.Map `ebpf:"allowance_keys"`
+	Allowances      *ebpf.Map `ebpf:"allowances"`
+	ConnectLosers   *ebpf.Map `ebpf:"connect_losers"`
 	Connects        *ebpf.Map `ebpf:"connects"`
 	Counters        *ebpf.Map `ebpf:"counters"`
 	Descriptions    *ebpf.Map `ebpf:"descriptions"`
@@ -193,6 +216,9 @@ type connectMaps struct {
 
 func (m *connectMaps) Close() error {
 	return _ConnectClose(
+		m.AllowanceKeys,
+		m.Allowances,
+		m.ConnectLosers,
 		m.Connects,
 		m.Counters,
 		m.Descriptions,
@@ -210,14 +236,21 @@ func (m *connectMaps) Close() error {
 // It can be passed to loadConnectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connectVariables struct {
 	AfterLsm           *ebpf.Variable `ebpf:"after_lsm"`
+	ConnectsAllowance  *ebpf.Variable `ebpf:"connects_allowance"`
+	ConnectsMark       *ebpf.Variable `ebpf:"connects_mark"`
 	ProcessWakeupBytes *ebpf.Variable `ebpf:"process_wakeup_bytes"`
+	ProcessesAllowance *ebpf.Variable `ebpf:"processes_allowance"`
+	ProcessesMark      *ebpf.Variable `ebpf:"processes_mark"`
 	RecorderSleeps     *ebpf.Variable `ebpf:"recorder_sleeps"`
 	ReturnsInRow       *ebpf.Variable `ebpf:"returns_in_row"`
+	Rounds             *ebpf.Variable `ebpf:"rounds"`
 	TaskStorage        *ebpf.Variable `ebpf:"task_storage"`
 	TracingCookie      *ebpf.Variable `ebpf:"tracing_cookie"`
 	TypedTask          *ebpf.Variable `ebpf:"typed_task"`
+	Unused             *ebpf.Variable `ebpf:"unused"`
 	UringPends         *ebpf.Variable `ebpf:"uring_pends"`
 	WakeupBytes        *ebpf.Variable `ebpf:"wakeup_bytes"`
+	WasBelow           *ebpf.Variable `ebpf:"was_below"`
 }
 
 // connectPrograms contains all programs after they have been loaded into the kernel.

@@ -120,6 +120,41 @@ func TestConnectLayout(t *testing.T) {
 	}
 }
 
+func TestLoserLayout(t *testing.T) {
+	fields, size := members(t, "loser")
+	if size != loserSize {
+		t.Errorf("struct loser has %d bytes, the decoder takes %d", size, loserSize)
+	}
+	got := map[string]func(*Loser) uint64{
+		"n":            func(l *Loser) uint64 { return l.Attempts },
+		"first":        func(l *Loser) uint64 { return l.First },
+		"last":         func(l *Loser) uint64 { return l.Last },
+		"start":        func(l *Loser) uint64 { return l.Start },
+		"parent_start": func(l *Loser) uint64 { return l.ParentStart },
+		"tgid":         func(l *Loser) uint64 { return uint64(l.Tgid) },
+		"parent_tgid":  func(l *Loser) uint64 { return uint64(l.ParentTgid) },
+		"uid":          func(l *Loser) uint64 { return uint64(l.UID) },
+		"children":     nil,
+		"comm":         func(l *Loser) uint64 { return uint64(l.Comm[0]) },
+	}
+	for i, m := range fields {
+		get, known := got[m.name]
+		if !known {
+			t.Errorf("no Go field is held to struct loser's %s", m.name)
+		}
+		b := make([]byte, loserSize)
+		want := put(b, m, i)
+		if m.name == "comm" {
+			b[m.offset], want = 'x', 'x'
+		}
+		var l Loser
+		l.decode(b)
+		if get == nil && !l.Children || get != nil && get(&l) != want {
+			t.Errorf("%s is read from elsewhere: %+v", m.name, l)
+		}
+	}
+}
+
 func TestConnectAddressLayout(t *testing.T) {
 	for _, layout := range []struct {
 		name  string

@@ -161,25 +161,4 @@ static __always_inline void count_seen(void)
 		wake_recorder();
 }
 
-/* Wakes only on the record that crosses the mark: behind it the recorder is awake, or its poll is due. */
-static __always_inline __u64 wakeup_flags(void *ring, __u32 size)
-{
-	__u64 fill = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
-
-	return fill >= wakeup_bytes && fill < wakeup_bytes + size + 8 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
-}
-
-static __always_inline void send_connect(struct connect_large *r)
-{
-	long err;
-
-	if (r->c.flags & CONNECT_LARGE)
-		err = bpf_ringbuf_output(&connects, r, sizeof(struct connect_large),
-					 wakeup_flags(&connects, sizeof(struct connect_large)));
-	else
-		err = bpf_ringbuf_output(&connects, r, sizeof(struct connect_small),
-					 wakeup_flags(&connects, sizeof(struct connect_small)));
-	count(err ? COUNT_LOST : COUNT_SENT);
-}
-
 #endif

@@ -7,6 +7,7 @@
 #define PATH_STEPS 128  /* of one path: components and mounts together */
 #define NAME_BYTES 256  /* of one component with its NUL: NAME_MAX + 1 */
 #define ARGV_BYTES 4096
+#define ARGV_CUT 256 /* what is left of arguments under a flood */
 #define TEXT_BYTES (5 * PATH_BYTES) /* exe, cwd, cgroup, filename, argv */
 #define SUBSYSTEMS 16               /* more than any kernel's CGROUP_SUBSYS_COUNT */
 #define PIDTYPE_TGID 1
@@ -282,11 +283,45 @@ static __always_inline void describe_argv(struct description *d, struct task_str
 	d->used = off + len;
 }
 
-static __always_inline void send_process(void *p, __u64 size)
+/* Whether a record may be sent above the mark. */
+static __noinline int take_process(struct process *p, __u32 size)
 {
+	struct allowance_key *key = first_key(RING_PROCESSES, &p->key);
+
+	if (!key)
+		return true;
+	if (!take(key, size, processes_allowance))
+		return false;
+	key->level = LEVEL_FAMILY;
+	key->a = p->parent.start;
+	key->b = p->parent.tgid;
+	return take_kin(key, size, processes_allowance, &p->cgroup_id, &p->uid, &p->loginuid) == LEVELS;
+}
+
+/*
+ * An exit is always sent: it is small, and frees what the recorder keeps. So is a fork, of which there is one a process. An
+ * exec beyond its allowance loses its arguments, and above three quarters of the ring is not sent.
+ */
+static __always_inline void send_process(struct process *p, __u32 size)
+{
+	__u64 fill = bpf_ringbuf_query(&processes, BPF_RB_AVAIL_DATA);
+	__u32 argv = p->argv_len;
+
 	count(COUNT_PROCESS_SEEN);
+	if (!below_mark(RING_PROCESSES, fill, processes_mark) && p->kind == PROCESS_EXEC && !take_process(p, size)) {
+		if (fill >= processes_mark + processes_mark / 2) {
+			count(COUNT_PROCESS_LOST);
+			return;
+		}
+		if (argv > ARGV_CUT) {
+			p->argv_len = ARGV_CUT;
+			size -= argv - ARGV_CUT;
+		}
+	}
+	if (size > sizeof(struct process) + TEXT_BYTES)
+		return;
 	count(bpf_ringbuf_output(&processes, p, size, BPF_RB_NO_WAKEUP) ? COUNT_PROCESS_LOST : COUNT_PROCESS_SENT);
-	if (recorder_sleeps && bpf_ringbuf_query(&processes, BPF_RB_AVAIL_DATA) >= process_wakeup_bytes)
+	if ((recorder_sleeps && fill >= process_wakeup_bytes) || (fill < process_wakeup_bytes && fill + size >= process_wakeup_bytes))
 		wake_recorder();
 }
 
@@ -303,7 +338,7 @@ static __always_inline void send_exec(struct task_struct *task, struct linux_bin
 		describe_script(d, bprm);
 	describe_argv(d, task);
 	if (d->used <= TEXT_BYTES)
-		send_process(d, sizeof(d->p) + d->used);
+		send_process(&d->p, sizeof(d->p) + d->used);
 }
 
 /* parent: the caller, which with CLONE_PARENT is not what getppid(2) will say, but who did it. */

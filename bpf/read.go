@@ -188,5 +188,62 @@ func (c *Capture) Counters() (Counters, error) {
 	return n, nil
 }
 
+// Loser is a process whose attempts found no room in the connect ring, or all children of one.
+type Loser struct {
+	Attempts           uint64
+	First, Last        uint64 // of them, ns CLOCK_BOOTTIME
+	Start, ParentStart uint64 // as in ProcessKey
+	Tgid, ParentTgid   uint32
+	UID                uint32        // of the first attempt
+	Children           bool          // Start and Tgid are those of a parent whose children lost
+	Comm               [commLen]byte // of the first attempt, NUL-padded
+}
+
+// decode reads a struct loser of fair.h.
+func (l *Loser) decode(b []byte) {
+	n := binary.NativeEndian
+	*l = Loser{
+		Attempts: n.Uint64(b[0:]), First: n.Uint64(b[8:]), Last: n.Uint64(b[16:]), Start: n.Uint64(b[24:]), ParentStart: n.Uint64(b[32:]),
+		Tgid: n.Uint32(b[40:]), ParentTgid: n.Uint32(b[44:]), UID: n.Uint32(b[48:]), Children: n.Uint32(b[52:]) != 0,
+		Comm: [commLen]byte(b[56:72]),
+	}
+}
+
+// Losers calls fn for every process that lost attempts to a full ring since it was called last, as far as the kernel had
+// room to note them: Counters has the number of all. A place that was not counted up meanwhile is freed.
+func (c *Capture) Losers(fn func(*Loser)) error {
+	memory, err := c.collection.Maps["connect_losers"].Memory()
+	if err != nil {
+		return fmt.Errorf("map losers: %w", err)
+	}
+	rows := make([]byte, memory.Size())
+	if _, err := memory.ReadAt(rows, 0); err != nil {
+		return fmt.Errorf("read losers: %w", err)
+	}
+	before := c.losers
+	c.losers = map[int]Loser{}
+	for at := 0; at+loserSize <= len(rows); at += loserSize {
+		var l Loser
+		if l.decode(rows[at : at+loserSize]); l.Attempts == 0 {
+			continue
+		}
+		old := before[at]
+		if old.Start != l.Start || old.Tgid != l.Tgid || old.First != l.First {
+			old = Loser{}
+		}
+		if old.Attempts == l.Attempts {
+			if _, err := memory.WriteAt(make([]byte, 8), int64(at)); err != nil {
+				return fmt.Errorf("free a loser's place: %w", err)
+			}
+			continue
+		}
+		c.losers[at] = l
+		l.Attempts -= old.Attempts
+		l.First = max(l.First, old.Last)
+		fn(&l)
+	}
+	return nil
+}
+
 // less is a - b, and not below 0.
 func less(a, b uint64) uint64 { return a - min(a, b) }

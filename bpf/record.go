@@ -15,6 +15,7 @@ const (
 	localLarge    = 112
 	connectSize   = 112
 	processSize   = 152
+	loserSize     = 72
 	inFlightSize  = connectSize + sockaddrLarge + localLarge
 )
 

@@ -150,9 +150,26 @@ enum counter {
 
 #define COUNTER_SLOTS 16
 
+/* A process whose connects found no room in the ring, or all children of one that did. */
+struct loser {
+	__u64 n;     /* connects; 0: the place is free */
+	__u64 first; /* of them, ns CLOCK_BOOTTIME at the hook */
+	__u64 last;
+	__u64 start; /* of the process, as in process_key */
+	__u64 parent_start;
+	__u32 tgid;
+	__u32 parent_tgid;
+	__u32 uid;      /* of the first */
+	__u32 children; /* 1: start and tgid are those of a parent, and its children lost these */
+	char comm[COMM_LEN]; /* of the first */
+};
+
+#define LOSERS 64 /* a CPU */
+
 /* Brings the types that no map and no program's signature names into the object's BTF. Nothing is loaded of it. */
 #define KEEP_TYPE(type, name) type keep_##name SEC(".types")
 KEEP_TYPE(struct connect_small, connect_small);
+KEEP_TYPE(struct loser, loser);
 KEEP_TYPE(enum via, via);
 KEEP_TYPE(enum connect_flags, connect_flags);
 KEEP_TYPE(enum process_kind, process_kind);

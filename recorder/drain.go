@@ -202,7 +202,9 @@ func (r *recorder) tick(now uint64) error {
 	if counters.ProcessLost != r.ledger.kernel.ProcessLost {
 		r.relearnAlive = 2 // two walks tell which processes are gone
 	}
-	r.ledger.observe(now, counters)
+	if err := r.observe(now, counters); err != nil {
+		return err
+	}
 	if r.relearnAlive > 0 && r.mayWalk(now) {
 		r.relearnAlive--
 		if err := r.walk(); err != nil {
@@ -221,6 +223,19 @@ func (r *recorder) tick(now uint64) error {
 	}
 	if changed {
 		r.resolver.relearn()
+	}
+	return nil
+}
+
+// observe accounts for what the kernel counted, and for who lost it.
+func (r *recorder) observe(now uint64, counters bpf.Counters) error {
+	var err error
+	if counters.LostRing != r.ledger.kernel.LostRing {
+		err = r.src.Losers(r.ledger.loseInRing)
+	}
+	r.ledger.observe(now, counters)
+	if err != nil {
+		return fmt.Errorf("read who lost: %w", err)
 	}
 	return nil
 }
@@ -309,7 +324,7 @@ func (r *recorder) push(now uint64) error {
 		counters = r.ledger.kernel
 		err = fmt.Errorf("read counters: %w", err)
 	}
-	r.ledger.observe(now, counters)
+	err = errors.Join(err, r.observe(now, counters))
 	carried := r.writer.takeCarried()
 	b := r.queue.open
 	b.Gaps = append(carried.Gaps, r.ledger.gaps.take()...)

@@ -72,6 +72,18 @@ func (l *ledger) refuse(cause string, c *bpf.Connect, who owner) {
 	})
 }
 
+// loseInRing notes who lost attempts that the kernel counts.
+func (l *ledger) loseInRing(k *bpf.Loser) {
+	lost := loser{
+		pid: k.Tgid, uid: k.UID, comm: cString(k.Comm[:]), n: k.Attempts, first: k.First, last: k.Last,
+		parent: lifeKey{k.ParentStart, k.ParentTgid}, children: k.Children,
+	}
+	if k.Children {
+		lost.parent = lifeKey{k.Start, k.Tgid}
+	}
+	l.gaps.lose(causeRing, lifeKey{k.Start, k.Tgid}, lost)
+}
+
 // lost returns all losses by cause. An attempt that was written while in flight, and whose record was lost then, is not
 // lost: that leaves fewer for the ring.
 func (l *ledger) lost() map[string]uint64 {

@@ -35,6 +35,10 @@ func (l *losers) lose(k lifeKey, lost loser) {
 	if l.of == nil {
 		l.of, l.families = map[lifeKey]*loser{}, map[lifeKey]*loser{}
 	}
+	if lost.children {
+		l.foldOne(lost)
+		return
+	}
 	if one := l.of[k]; one != nil {
 		one.add(lost)
 		return
@@ -82,7 +86,7 @@ func (l *losers) add(more *losers) {
 
 // text names those who lost most of what a gap lost. Times are since its start.
 func (l *losers) text(from, lost uint64) string {
-	if len(l.of) == 0 {
+	if len(l.of)+len(l.families) == 0 {
 		return ""
 	}
 	list := slices.AppendSeq(slices.Collect(maps.Values(l.of)), maps.Values(l.families))

@@ -173,6 +173,32 @@ func TestWhoLostIsSaid(t *testing.T) {
 	}
 }
 
+// TestWhoLostInTheRingIsSaid: what the kernel tells of it is in the gap, the children of one parent as one.
+func TestWhoLostInTheRingIsSaid(t *testing.T) {
+	src, out := newScript(), newMemory()
+	stop := start(t, src, out, quick(), Options{})
+	now := bootNow()
+	src.mu.Lock()
+	src.losers = []bpf.Loser{
+		{Attempts: 70, First: now, Last: now + 5, Tgid: 4, Start: 4, UID: 1000, Comm: [16]byte{'f', '\x1b'}},
+		{Attempts: 20, First: now, Last: now + 5, Tgid: 3, Start: 3, Children: true, Comm: [16]byte{'b'}},
+	}
+	src.mu.Unlock()
+	src.lose(100)
+	waitFor(t, "the gap", func() bool { out.mu.Lock(); defer out.mu.Unlock(); return len(out.gaps) == 1 })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	accounted(t, out)
+	for _, want := range []string{
+		"; pid 4 (f\x1b) of uid 1000 lost 70 from ", "; children of pid 3, such as (b) of uid 0 lost 20 from ", "; others lost 10",
+	} {
+		if d := out.gaps[0].Detail; !strings.Contains(d, want) {
+			t.Errorf("the gap says %q, want %q", d, want)
+		}
+	}
+}
+
 // TestLosersAreFew: any number of processes loses, and of those that are forgotten their parents are known.
 func TestLosersAreFew(t *testing.T) {
 	var l, all losers

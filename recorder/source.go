@@ -27,6 +27,8 @@ type source interface {
 	// InFlight calls fn for every attempt that has begun and not returned.
 	InFlight(fn func(*bpf.Connect)) error
 	Counters() (bpf.Counters, error)
+	// Losers calls fn for who lost attempts to a full ring since it was called last. Counters has them all, Losers maybe not.
+	Losers(fn func(*bpf.Loser)) error
 	// Detach ends the capture; rings, in-flight map and counters stay readable, so that the last of each can agree.
 	Detach() error
 	Close() error

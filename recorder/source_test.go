@@ -25,6 +25,7 @@ type script struct {
 	walks     int
 	onWalk    func() // called while the kernel's list is being read
 	counters  bpf.Counters
+	losers    []bpf.Loser
 	reads     int  // calls of ReadConnect that had to wait
 	sleeps    bool // whoever begins an attempt wakes it
 	detached  bool // after which nothing is captured
@@ -129,6 +130,17 @@ func (s *script) Counters() (bpf.Counters, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.counters, nil
+}
+
+func (s *script) Losers(fn func(*bpf.Loser)) error {
+	s.mu.Lock()
+	list := s.losers
+	s.losers = nil
+	s.mu.Unlock()
+	for i := range list {
+		fn(&list[i])
+	}
+	return nil
 }
 
 // connect plays an attempt that has returned.

@@ -67,15 +67,13 @@ func (l *life) insert(p *store.Process) {
 	l.executions = slices.Insert(l.executions, i, p)
 }
 
-// drop removes the executions up to one. It tells whether none is left.
+// drop removes the executions up to one, oldest first. It tells whether none is left.
 func (l *life) drop(exec uint32) bool {
-	l.executions = slices.DeleteFunc(l.executions, func(p *store.Process) bool {
-		if p.Key.Exec <= exec {
-			l.share.charge(-longArgv(p))
-			return true
-		}
-		return false
-	})
+	for len(l.executions) > 0 && l.executions[0].Key.Exec <= exec {
+		l.share.charge(-longArgv(l.executions[0]))
+		l.executions[0] = nil
+		l.executions = l.executions[1:]
+	}
 	return len(l.executions) == 0
 }
 

@@ -11,9 +11,8 @@ import (
 	"time"
 )
 
-// mostMemory is what a recorder may take with the default buffer, in bytes: 64 MiB of buffer and 100 MB, and what its ring,
-// of which it has two mappings, is larger than the default.
-const mostMemory = 64<<20 + 100e6 + 2*(64-8)<<20
+// mostMemory is what a recorder may take with the default buffer, in bytes: 64 MiB of buffer and 100 MB.
+const mostMemory = 64<<20 + 100e6
 
 // TestFloods: however one process floods, another one's connects to new addresses have a row each, the recorder's memory
 // is bounded, and each attempt is accounted for.
@@ -25,7 +24,7 @@ func TestFloods(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := tempDir(t)
-			tape := record(t, dir, "--ring", "64MiB")
+			tape := record(t, dir)
 			pid := tape.cmd.Process.Pid
 			flooding := exec.Command(env.connects, flood...)
 			var (
