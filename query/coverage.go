@@ -19,13 +19,16 @@ type Coverage struct {
 	Recording bool       `json:"recording"`
 	Ended     string     `json:"ended"` // why it is not recorded any more, "" when it is or nobody knows
 
-	Gaps        []Gap    `json:"gaps"`         // those that touch the window
-	Lost        uint64   `json:"lost"`         // events known to be lost in those gaps
-	LostUnknown bool     `json:"lost_unknown"` // and there are more, nobody knows how many
-	Blind       float64  `json:"blind_seconds"`
-	Backends    []string `json:"backends"`
-	BlindSpots  []string `json:"blind_spots"`
-	LeftOut     []string `json:"left_out"` // segments that could not be read, with the reason
+	Gaps        []Gap   `json:"gaps"`         // those that touch the window
+	Lost        uint64  `json:"lost"`         // events known to be lost in those gaps
+	LostUnknown bool    `json:"lost_unknown"` // and there are more, nobody knows how many
+	Blind       float64 `json:"blind_seconds"`
+
+	Gone // of the window
+
+	Backends   []string `json:"backends"`
+	BlindSpots []string `json:"blind_spots"`
+	LeftOut    []string `json:"left_out"` // segments that could not be read, with the reason
 
 	zone *time.Location
 }
@@ -70,13 +73,14 @@ func NewCoverage(c store.Coverage, w Window, zone *time.Location) *Coverage {
 	if zone == nil {
 		s.zone = time.UTC
 	}
+	s.Gone = s.gone(c, w)
 	var lost store.Loss
 	for _, g := range c.Gaps {
 		if isEnd(g, c) {
 			s.Ended = g.Cause
 			continue
 		}
-		if !isBlind(g) || !w.overlaps(g.From, g.To) {
+		if !isBlind(g) || g.Cause == store.CauseFull && s.RemovedUnknown == "" || !w.overlaps(g.From, g.To) {
 			continue
 		}
 		s.Gaps = append(s.Gaps, newGap(g))
@@ -138,11 +142,18 @@ func (s *Coverage) Lines(found bool) []string {
 	if asked := s.asked(); asked != "" {
 		lines = append(lines, "coverage: "+asked)
 	}
-	if len(s.Gaps) > 0 {
+	for _, gone := range s.Gone.lines(s.zone) {
+		lines = append(lines, "coverage: "+gone)
+	}
+	switch {
+	case s.allRemoved():
+	case len(s.Gaps) > 0:
 		span := time.Duration(s.Blind * float64(time.Second))
 		lines = append(lines, fmt.Sprintf("coverage: %s, together %s long, %s lost (see: conntape query gaps)",
 			count(uint64(len(s.Gaps)), "gap"), shortSpan(span), LostText(store.Loss{Known: s.Lost, Unknown: s.LostUnknown})))
-	} else {
+	case s.any():
+		lines = append(lines, "coverage: no gaps, nothing lost in what is left")
+	default:
 		lines = append(lines, "coverage: no gaps, nothing lost")
 	}
 	lines = append(lines, s.LeftOutLines()...)
@@ -182,12 +193,16 @@ func (s *Coverage) asked() string {
 	}
 	text := "asked for " + since + " to " + until
 	switch {
+	case s.allRemoved():
+		return text + ": ALL OF IT BEFORE what is left of this tape"
 	case s.Until != nil && !s.Until.After(*s.From):
 		return text + ": ALL OF IT BEFORE this tape began"
 	case s.Since != nil && s.To != nil && s.Since.After(*s.To) && !s.Recording:
 		return text + ": ALL OF IT AFTER this tape ended"
-	case s.Since != nil && s.Since.Before(*s.From):
+	case s.Since != nil && s.Since.Before(*s.From) && !s.any():
 		return text + ", of which the first " + shortSpan(s.From.Sub(*s.Since)) + " were before this tape began"
+	case s.Since != nil && s.Since.Before(*s.From):
+		return text + ", of which the first " + shortSpan(s.From.Sub(*s.Since)) + " are before what is left of this tape"
 	}
 	return text
 }

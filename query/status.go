@@ -40,6 +40,7 @@ type Status struct {
 	Gaps        []Gap    `json:"gaps"`
 	Lost        uint64   `json:"lost_in_gaps"`
 	LostUnknown bool     `json:"lost_in_gaps_unknown"` // and more, nobody knows how many
+	Gone                 // of all that was recorded
 	LeftOut     []string `json:"left_out"`
 }
 
@@ -50,7 +51,7 @@ func NewStatus(dir string, c store.Coverage, segments []store.SegmentInfo) *Stat
 		Recording: c.Recording, PID: c.PID, Since: timeOrNil(c.Since),
 		From: timeOrNil(c.From), To: timeOrNil(c.To), Committed: timeOrNil(c.LastBatch),
 		Backends: orEmpty(c.Backends), BlindSpots: orEmpty(c.BlindSpots),
-		Counters: map[string]uint64{}, Gaps: []Gap{}, Lost: c.Lost.Known, LostUnknown: c.Lost.Unknown, LeftOut: []string{},
+		Counters: map[string]uint64{}, Gone: newGone(c.Removals(), Window{}), Gaps: []Gap{}, Lost: c.Lost.Known, LostUnknown: c.Lost.Unknown, LeftOut: []string{},
 	}
 	for _, g := range segments {
 		s.Bytes += g.Bytes
@@ -62,6 +63,7 @@ func NewStatus(dir string, c store.Coverage, segments []store.SegmentInfo) *Stat
 		switch {
 		case isEnd(g, c):
 			s.Ended = g.Cause
+		case g.Cause == store.CauseFull && s.RemovedUnknown == "": // it is among the removed
 		case isBlind(g):
 			s.Gaps = append(s.Gaps, newGap(g))
 		}
@@ -100,6 +102,14 @@ func (s *Status) WriteText(w io.Writer, zone *time.Location, now time.Time) erro
 	} else {
 		line("recorded", "%s to %s (%s)", at(s.From), at(s.To), shortSpan(deref(s.To).Sub(*s.From)))
 	}
+	for i, gone := range s.Gone.lines(zone) {
+		label := "removed"
+		if i > 0 {
+			label = ""
+		}
+		line(label, "%s", strings.TrimPrefix(gone, "removed "))
+	}
+	s.writeWarnings(line)
 	if s.Committed != nil {
 		line("last fsync", "%s (%s ago)", at(s.Committed), shortSpan(max(0, now.Sub(*s.Committed))))
 	}
@@ -119,6 +129,20 @@ func (s *Status) WriteText(w io.Writer, zone *time.Location, now time.Time) erro
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// leastHistory is how long a history has to be, or it is a warning: an intrusion that
+// was noticed later than that is gone.
+const leastHistory = time.Hour
+
+// writeWarnings says what is wrong with how much is kept.
+func (s *Status) writeWarnings(line func(label, format string, args ...any)) {
+	if s.From == nil || !s.any() {
+		return
+	}
+	if kept := deref(s.To).Sub(*s.From); kept < leastHistory {
+		line("WARNING", "the history is only %s long: what was before has been removed. Give the tape more room (--max-size)", shortSpan(max(0, kept)))
+	}
 }
 
 // writeCounters writes the counters that the promise is about, whether they add

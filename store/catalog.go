@@ -26,6 +26,7 @@ type stored struct {
 	built  bool  // sealed, but for telling so and for the mode of the file
 	damage error // why it cannot be sealed as it is, and is to be salvaged
 	stuck  bool  // it could not be removed
+	tally  tally
 
 	seg       *segment      // still open, handed over by the writer; nil it is not
 	notBefore time.Time     // when to try sealing it again
@@ -157,13 +158,17 @@ func (w *Writer) lookAt(s *stored) (previous int, all bool) {
 		if err != nil {
 			return err
 		}
-		isSealed, err = hasSeal(conn)
+		if isSealed, err = hasSeal(conn); err != nil {
+			return err
+		}
+		s.tally, err = readTally(conn, isSealed)
 		return err
 	})
 	switch {
 	case isDamaged(err):
-		s.damage = err
+		s.damage, s.tally = err, unknownTally
 	case err != nil:
+		s.tally = unknownTally
 		w.log.Warn("segment not understood", "path", s.path, "error", err)
 		s.state = aside
 		return 0, true

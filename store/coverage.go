@@ -72,6 +72,8 @@ type Coverage struct {
 
 	// Segments that were left out, with the reason.
 	LeftOut []LeftOut
+
+	removals func() Removals
 }
 
 // LeftOut is a segment that an answer does not cover.
@@ -88,7 +90,7 @@ func (t *Tape) Coverage() (Coverage, error) {
 	oldest, newest := &t.segs[0].info, &t.segs[len(t.segs)-1].info
 	c := Coverage{
 		TapeID: newest.TapeID, From: oldest.From, To: newest.To,
-		LastBatch: newest.LastBatch, LeftOut: t.LeftOut(),
+		LastBatch: newest.LastBatch, removals: t.findRemovals(), LeftOut: t.LeftOut(),
 	}
 	var runs runAccounts
 	for _, seg := range t.segs {

@@ -75,6 +75,7 @@ type SegmentSealed struct {
 	First, Last int64 // segment clock of the first and last connection, ns; 0 none
 	From, To    int64 // wall clock that it covers, ns since the Unix epoch
 	Rows        int64
+	Connects    int64 // that the rows stand for
 	Batches     int64
 	Chain       [32]byte // of the last batch
 	Counters    Counters // what was counted while it was active
@@ -91,6 +92,8 @@ type SegmentExpired struct {
 	From, To int64    // wall clock that it covers, ns since the Unix epoch; 0 unknown
 	Why      string   // one of the Expired constants
 	Limit    int64    // bytes that the tape may take now, which it was about to pass; 0 any number
+	Rows     int64    // that it held, -1 unknown
+	Connects int64    // that they stand for, -1 unknown
 }
 
 // Why retention removed a segment.

@@ -27,7 +27,7 @@ func (w *Writer) leave(s *segment) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.catalog.add(&stored{number: s.number, path: s.path, bytes: s.bytes(), from: s.created + s.wallStep,
-		to: s.heartbeat + s.wallStep, state: aside, seg: s})
+		to: s.heartbeat + s.wallStep, tally: s.tally, state: aside, seg: s})
 }
 
 // moveOn writes the batch into a new segment, with a gap row that says why.

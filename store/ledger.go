@@ -243,6 +243,7 @@ func (s *segment) write(b *Batch, state string, more func(*segment) error) error
 	s.blocks.committed()
 	s.state, s.heartbeat = state, heartbeat
 	s.told, s.gaps = told, gaps
+	s.tally.add(b.Connections)
 	maps.Copy(s.counted, counters)
 	return nil
 }

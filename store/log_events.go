@@ -40,12 +40,13 @@ func (k *LogKeeper) take(e Event) (now bool) {
 		k.begin()
 		k.put(tapelog.Leaf{Kind: tapelog.KindSeal, Segment: e.Segment, SHA256: e.SHA256, PageSums: e.PageSums, Size: e.Bytes, Batches: e.Batches, Chain: e.Chain,
 			Seen: e.Counters["seen"], Stored: e.Counters["stored"], Coalesced: e.Counters["coalesced"], Lost: e.Counters["lost"],
-			From: e.From, To: e.To, BootID: e.BootID})
+			Rows: e.Rows, Connects: e.Connects, From: e.From, To: e.To, BootID: e.BootID})
 		return true
 	case SegmentExpired:
 		k.begin()
 		k.expired = true
-		k.put(tapelog.Leaf{Kind: tapelog.KindExpiry, Segment: e.Segment, SHA256: e.SHA256, Size: e.Bytes, From: e.From, To: e.To, Cause: e.Why, MaxSize: e.Limit})
+		k.put(tapelog.Leaf{Kind: tapelog.KindExpiry, Segment: e.Segment, SHA256: e.SHA256, Size: e.Bytes, From: e.From, To: e.To, Cause: e.Why, MaxSize: e.Limit,
+			Rows: e.Rows, Connects: e.Connects})
 		return true
 	case SegmentHeld:
 		k.begin()

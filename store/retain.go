@@ -134,7 +134,8 @@ func (w *Writer) expireOldest(why string) bool {
 	if s == nil {
 		return false
 	}
-	e := SegmentExpired{Segment: s.number, File: segmentName(s.number), SHA256: s.sha, Bytes: s.bytes, From: s.from, To: s.to, Why: why, Limit: w.o.Limits.MaxBytes}
+	e := SegmentExpired{Segment: s.number, File: segmentName(s.number), SHA256: s.sha, Bytes: s.bytes, From: s.from, To: s.to, Why: why, Limit: w.o.Limits.MaxBytes,
+		Rows: s.tally.rows, Connects: s.tally.connects}
 	w.tell(e)
 	gone, err := w.takeAway(s)
 	w.mu.Lock()

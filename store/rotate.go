@@ -127,7 +127,7 @@ func (w *Writer) handOver(s *segment) *stored {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	closed := &stored{number: s.number, path: s.path, bytes: s.bytes(),
-		from: s.created + s.wallStep, to: s.heartbeat + s.wallStep, seg: s}
+		from: s.created + s.wallStep, to: s.heartbeat + s.wallStep, tally: s.tally, seg: s}
 	closed.await()
 	w.catalog.add(closed)
 	return closed

@@ -57,6 +57,7 @@ func (w *Writer) seal(s *stored) error {
 	}
 	w.mu.Lock()
 	s.sha, s.from, s.to, s.bytes = e.SHA256, e.From, e.To, e.Bytes
+	s.tally = tally{e.Rows, e.Connects}
 	s.settle(sealed)
 	w.hashed = hashedSegment{s.number, e.SHA256}
 	w.mu.Unlock()
@@ -245,8 +246,9 @@ func describeSealed(s *stored) (SegmentSealed, error) {
 		return execOn(conn, func(q *sqlite.Stmt) error {
 			e.Rows, e.First, e.Last = q.ColumnInt64(0), q.ColumnInt64(1), q.ColumnInt64(2)
 			q.ColumnBytes(3, e.Chain[:])
+			e.Connects = q.ColumnInt64(4)
 			return nil
-		}, `SELECT rows, coalesce(first_ns, 0), coalesce(last_ns, 0), (SELECT chain FROM batch ORDER BY id DESC LIMIT 1) FROM seal`)
+		}, `SELECT rows, coalesce(first_ns, 0), coalesce(last_ns, 0), (SELECT chain FROM batch ORDER BY id DESC LIMIT 1), connects FROM seal`)
 	})
 	if err != nil {
 		return e, err

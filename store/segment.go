@@ -39,6 +39,7 @@ type segment struct {
 	intern  interner
 	chainer chainer
 	blocks  blocks
+	tally   tally              // as last committed
 	counted Counters           // as last committed
 	told    map[string]toldGap // by cause, as last committed
 	gaps    []Gap              // of the last batch, as they were written
@@ -257,6 +258,9 @@ func continueSegment(path string, number int) (_ *segment, err error) {
 		return nil, fmt.Errorf("%w: feature bits %x/%x", ErrIncompatible, compatible, incompatible)
 	}
 	if err := s.loadBoot(); err != nil {
+		return nil, err
+	}
+	if s.tally, err = readTally(conn, false); err != nil {
 		return nil, err
 	}
 	if err := s.loadState(); err != nil {

@@ -48,13 +48,14 @@ type VerifiedSegment struct {
 
 // Expiry is a segment that retention removed, as the log tells it.
 type Expiry struct {
-	Segment int       `json:"segment"`
-	At      time.Time `json:"at"`
-	Why     string    `json:"why"`
-	Bytes   int64     `json:"bytes"`
-	SHA256  string    `json:"sha256,omitempty"`
-	From    time.Time `json:"from,omitzero"`
-	To      time.Time `json:"to,omitzero"`
+	Segment  int       `json:"segment"`
+	At       time.Time `json:"at"`
+	Why      string    `json:"why"`
+	Bytes    int64     `json:"bytes"`
+	Connects int64     `json:"connections"` // -1 unknown
+	SHA256   string    `json:"sha256,omitempty"`
+	From     time.Time `json:"from,omitzero"`
+	To       time.Time `json:"to,omitzero"`
 }
 
 // Verification is what VerifyTape found out.

@@ -24,7 +24,10 @@ func (b *logBook) expire(s *loggedSegment, l tapelog.Leaf) {
 	if s.expired { // told again
 		return
 	}
-	e := Expiry{Segment: l.Segment, At: wallTime(l.Real), Why: l.Cause, Bytes: l.Size, From: wallTime(l.From), To: wallTime(l.To)}
+	if len(s.seals) > 0 && (l.Rows != s.seals[0].Rows || l.Connects != s.seals[0].Connects) {
+		b.problem(l, fmt.Sprintf("the log says that %d connections were removed with it, and that %d were sealed", l.Connects, s.seals[0].Connects))
+	}
+	e := Expiry{Segment: l.Segment, Connects: l.Connects, At: wallTime(l.Real), Why: l.Cause, Bytes: l.Size, From: wallTime(l.From), To: wallTime(l.To)}
 	if l.SHA256 != (tapelog.Hash{}) {
 		e.SHA256 = hex.EncodeToString(l.SHA256[:])
 	}

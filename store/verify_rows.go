@@ -92,6 +92,9 @@ func (s *segmentVerifier) checkCounters(conn *sqlite.Conn) error {
 	if odd += s.pass.odd; odd > 0 { // what stands for NULL in the chain of hashes
 		s.fail(s.rightUntil(), "%d rows have values that are never written", odd)
 	}
+	if seal := s.book.sealLeaf(); seal != nil && seal.Rows != s.pass.rows {
+		s.fail(s.rightUntil(), "it has %d connections, and %d were sealed", s.pass.rows, seal.Rows)
+	}
 	if len(n) == 0 { // nothing was counted: killed before the first batch
 		return nil
 	}

@@ -66,6 +66,8 @@ type Leaf struct {
 
 	Seen, Stored, Coalesced, Lost uint64 // counters of the run, or Lost of the gap
 
+	Rows, Connects int64 // seal, expiry: connections that the segment holds, and connects that they stand for; -1 unknown
+
 	From, To int64  // the span it is about: ns of CLOCK_BOOTTIME for a gap, leaves for prune, else ns since the Unix epoch
 	Cause    string // one word: why
 	Detail   string // for people
@@ -114,6 +116,8 @@ func fields() []field {
 		number("stored", func(l *Leaf) *uint64 { return &l.Stored }),
 		number("coalesced", func(l *Leaf) *uint64 { return &l.Coalesced }),
 		number("lost", func(l *Leaf) *uint64 { return &l.Lost }),
+		integer("rows", func(l *Leaf) *int64 { return &l.Rows }),
+		integer("connects", func(l *Leaf) *int64 { return &l.Connects }),
 		integer("from", func(l *Leaf) *int64 { return &l.From }),
 		integer("to", func(l *Leaf) *int64 { return &l.To }),
 		text("cause", func(l *Leaf) *string { return &l.Cause }),

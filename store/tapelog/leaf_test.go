@@ -17,7 +17,7 @@ import (
 func full() Leaf {
 	l := Leaf{Seq: 7, Kind: KindSeal, Boot: 1, Real: -2, Suspended: 9, Sync: "synchronized", Tape: "t", Host: "my host%", Machine: "m",
 		BootID: "b", Version: "v1", Backend: "kprobe", MaxSize: 12, MaxAge: 13, Segment: 3, Previous: 2, SHA256: Hash{1}, PageSums: Hash{7}, Size: 4, Batches: 5, Chain: Hash{2}, Seen: 6, Stored: 7, Coalesced: 8,
-		Lost: 9, From: 10, To: 11, Part: Hash{3}, Cause: "age", Detail: "a\n=b\x00é sig=x"}
+		Lost: 9, Rows: 14, Connects: 15, From: 10, To: 11, Part: Hash{3}, Cause: "age", Detail: "a\n=b\x00é sig=x"}
 	l.Next[0] = 200
 	return l
 }

@@ -1,0 +1,85 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/conntape/conntape/store/tapelog"
+)
+
+// Removal is a segment that retention has removed, as the log of the tape tells it.
+type Removal struct {
+	Segment  int
+	At       time.Time // when it was removed
+	Cause    string    // one of the Expired constants
+	From, To time.Time // wall clock that it covered; zero unknown
+	Rows     int64     // that it held, -1 unknown
+	Connects int64     // that they stood for, -1 unknown
+}
+
+// Removals are what retention has removed from a tape. Of the oldest the log may tell
+// no more: it is pruned as the tape is.
+type Removals struct {
+	List   []Removal // in the order in which they were removed
+	Untold int       // segments that were removed before those
+	Err    error     // why it cannot be known what was removed; nil it is known
+}
+
+// errOneFile: a segment does not know what was before it.
+var errOneFile = errors.New("this is one file of a tape: what retention has removed is in the log of the tape")
+
+// findRemovals returns how to read what retention has removed. It removes the oldest
+// first, so that from a tape which begins with its first segment nothing was removed, and
+// the log need not be read.
+func (t *Tape) findRemovals() func() Removals {
+	if t.single != "" {
+		if t.segs[0].info.Number <= 1 {
+			return func() Removals { return Removals{} }
+		}
+		return func() Removals { return Removals{Err: errOneFile} }
+	}
+	numbers, _, err := listSegments(t.dir)
+	if err != nil || len(numbers) == 0 {
+		return func() Removals { return Removals{Err: bare(err)} }
+	}
+	if numbers[0] <= 1 {
+		return func() Removals { return Removals{} }
+	}
+	return sync.OnceValue(func() Removals { return readRemovals(t.dir, numbers[0]) })
+}
+
+// Removals reads what retention has removed before the oldest segment. On a tape that is
+// old and was never pruned it takes a while: the log is read to its end.
+func (c Coverage) Removals() Removals {
+	if c.removals == nil {
+		return Removals{}
+	}
+	return c.removals()
+}
+
+// readRemovals reads what the log says of the segments before the oldest.
+func readRemovals(dir string, oldest int) Removals {
+	var r Removals
+	told := map[int]bool{}
+	err := tapelog.Scan(filepath.Join(dir, logDir), tapelog.KindExpiry, func(l tapelog.Leaf) error {
+		if told[l.Segment] || l.Segment >= oldest { // told again, or its removal is under way
+			return nil
+		}
+		told[l.Segment] = true
+		r.List = append(r.List, Removal{Segment: l.Segment, At: wallTime(l.Real), Cause: l.Cause, From: wallTime(l.From), To: wallTime(l.To),
+			Rows: l.Rows, Connects: l.Connects})
+		return nil
+	})
+	switch {
+	case errors.Is(err, tapelog.ErrNoLog), errors.Is(err, fs.ErrNotExist):
+		return Removals{Err: errors.New("this tape has no log")}
+	case err != nil:
+		return Removals{Err: fmt.Errorf("the log of the tape cannot be read: %w", bare(err))}
+	}
+	r.Untold = oldest - 1 - len(r.List)
+	return r
+}
