@@ -16,10 +16,14 @@ import (
 
 // playLogged records with a log, as fast as it can, and begins a new segment
 // every few batches, so that there is always one that is sealed and one that
-// expires. It says each signed checkpoint. Argument: directory.
+// expires. It says each signed checkpoint. Arguments: directory, and boot id if it is
+// another than that of the tests.
 func playLogged(args []string) error {
 	o := options(0)
 	o.Now = Anchor{}
+	if len(args) > 1 {
+		o.BootID = args[1]
+	}
 	k := newLogKeeper(args[0], LogOptions{
 		Host: o.Host, MachineID: o.MachineID, BootID: o.BootID, Version: o.Version, Backend: o.Backend, BlindSpots: o.BlindSpots,
 		Begun:      func(key string) { fmt.Println("key", key) },
@@ -65,7 +69,7 @@ func TestKillLogged(t *testing.T) {
 	key := ""
 	var head []byte
 	for round := range rounds {
-		cmd := childCommand(t, "logged", dir)
+		cmd := childCommand(t, "logged", dir, bootNumber(round/2)) // every other time the host is restarted too
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

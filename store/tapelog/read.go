@@ -10,7 +10,8 @@ import (
 // Read calls fn for each leaf of a log, in its order. Nothing is verified: neither signatures nor that no leaf is missing.
 // It is for those who want to know what the log says and will not rely on it. A log that is not there has no leaves.
 func Read(dir string, fn func(*Leaf)) error {
-	d := directory{path: dir}
+	d := &directory{path: dir}
+	defer d.close()
 	names, err := d.list()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -27,7 +28,7 @@ func Read(dir string, fn func(*Leaf)) error {
 }
 
 // readLeaves reads one part.
-func readLeaves(d directory, name string, fn func(*Leaf)) error {
+func readLeaves(d *directory, name string, fn func(*Leaf)) error {
 	f, err := d.read(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // pruned meanwhile

@@ -15,10 +15,11 @@ import (
 // written again after an error of the disk comes again. The error is ErrNoLog when there
 // is no log, one of the operating system, or that of fn.
 func Scan(dir string, kind Kind, fn func(Leaf) error) error {
-	return scan(directory{path: dir}, kind, fn)
+	return scan(&directory{path: dir}, kind, fn)
 }
 
 func scan(fsys files, kind Kind, fn func(Leaf) error) error {
+	defer fsys.close()
 	names, err := fsys.list()
 	if err != nil {
 		return fmt.Errorf("list log: %w", err)
