@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 		"turn":      playTurn,
 		"read":      playRead,
 		"power":     playPower,
+		"steady":    playSteady,
 	}[part]
 	if err := play(os.Args[1:]); err != nil {
 		fmt.Println("error:", err)

@@ -7,9 +7,25 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/conntape/conntape/store/tapelog"
 )
+
+// slowTime has eight hours go by between any two leaves, and end in the past: what
+// is younger than eight days is not pruned.
+func slowTime(k *LogKeeper) {
+	clocks, now := k.clocks, time.Now().AddDate(-5, 0, 0)
+	var mu sync.Mutex
+	k.clocks = func() (logClocks, error) {
+		c, err := clocks()
+		mu.Lock()
+		defer mu.Unlock()
+		now = now.Add(8 * time.Hour)
+		c.real = now.UnixNano()
+		return c, err
+	}
+}
 
 // The log of a tape that goes on expiring does not grow for ever, and what is left
 // of it still proves what is left of the tape, from the first key on.
@@ -17,6 +33,7 @@ func TestLogIsPruned(t *testing.T) {
 	s := &sealedTape{dir: filepath.Join(t.TempDir(), "tape")}
 	o, k := loggedOptions(s.dir, 100*second)
 	k.partLeaves = 20
+	slowTime(k)
 	k.o.Begun = func(key string) { s.key = key }
 	k.o.Checkpoint = func(head []byte) { s.heads = append(s.heads, head) }
 	w := mustOpenWriter(t, s.dir, o)
@@ -81,6 +98,7 @@ func TestPruneKeepsTheOrder(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tape")
 	o, k := loggedOptions(dir, 100*second)
 	k.partLeaves = 3
+	slowTime(k)
 	w := mustOpenWriter(t, dir, o)
 	var work sync.WaitGroup
 	work.Go(func() {

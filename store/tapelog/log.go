@@ -36,6 +36,7 @@ type Log struct {
 	part    file     // nil: the last one could not be written
 	number  int      // of the last part
 	first   int64    // its first leaf
+	begun   int64    // when that was written: ns since the Unix epoch, 0 there is none
 	end     int64    // where its next line goes
 	head    []byte   // signed checkpoint of the last leaf that was appended
 	created bool
@@ -48,6 +49,7 @@ type pending struct {
 	line []byte
 	head []byte
 	next *state // as it is when the leaf is written
+	real int64  // when it was made, ns since the Unix epoch
 }
 
 // ErrClosed is returned by the methods of a log that was closed.
@@ -109,7 +111,7 @@ func (l *Log) startPart() error {
 		l.files.remove(name) // else the next Open does
 		return fmt.Errorf("write part: %w", err)
 	}
-	l.part, l.first, l.end = f, l.state.tree.size, int64(len(header))
+	l.part, l.first, l.end, l.begun = f, l.state.tree.size, int64(len(header)), 0
 	return nil
 }
 
@@ -176,7 +178,7 @@ func (l *Log) sign(leaf Leaf) (*pending, error) {
 	}
 	c := Checkpoint{l.state.origin, next.tree.size, root}
 	signature := l.state.sign(c)
-	p := &pending{line: formatEntry(text, signature), next: next}
+	p := &pending{line: formatEntry(text, signature), next: next, real: leaf.Real}
 	if len(p.line) > maxLine {
 		return nil, fmt.Errorf("append leaf: %d bytes are too long", len(p.line))
 	}
@@ -194,7 +196,7 @@ func (l *Log) nextState(leaf *Leaf) (*state, error) {
 		return nil, err
 	}
 	leaf.Part, leaf.Next = Hash{}, next.public
-	if leaf.Seq > 0 && !l.partIsFull() {
+	if leaf.Seq > 0 && !l.partIsFull(leaf.Real) {
 		l.vault.CopyPart(next.slot(), l.state.slot())
 		return next, nil
 	}
@@ -202,8 +204,10 @@ func (l *Log) nextState(leaf *Leaf) (*state, error) {
 	return next, err
 }
 
-// partIsFull reports whether the next leaf begins a new part.
-func (l *Log) partIsFull() bool { return l.part != nil && l.state.tree.size-l.first >= l.perPart }
+// partIsFull reports whether the next leaf, of that time, begins a new part.
+func (l *Log) partIsFull(real int64) bool {
+	return l.part != nil && (l.state.tree.size-l.first >= l.perPart || l.begun != 0 && real-l.begun >= int64(partAge))
+}
 
 // flush writes the leaf that is pending.
 func (l *Log) flush() error {
@@ -214,7 +218,7 @@ func (l *Log) flush() error {
 		return nil
 	}
 	p := l.pending
-	if l.partIsFull() {
+	if l.partIsFull(p.real) {
 		if err := l.part.Close(); err != nil {
 			l.logger.Warn("part not closed", "error", err)
 		}
@@ -228,6 +232,9 @@ func (l *Log) flush() error {
 	}
 	old := l.state
 	l.state, l.head, l.pending = p.next, p.head, nil
+	if l.begun == 0 {
+		l.begun = p.real
+	}
 	defer old.erase()
 	if err := l.keys.erase(old.tree.size, l.state); err != nil {
 		// The leaf is safe. The next one overwrites the slot in any case.

@@ -194,6 +194,9 @@ func (s *state) signed(e *entry, after *tree) bool {
 // really used.
 func (l *Log) goOn(s *state, keys []*state, p *lastPart) (*state, error) {
 	l.state, l.first, l.end = s, p.header.tree.size, p.tail.end
+	if p.tail.first != nil {
+		l.begun = p.tail.first.leaf.Real
+	}
 	l.created = s.tree.size == 0 // a crash came before anybody was told the first key
 	aside := func(reason any) {
 		l.logger.Error("the log goes on in a new part", "after", partName(l.number), "reason", reason)

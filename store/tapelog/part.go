@@ -238,7 +238,8 @@ func (p *partReader) next() (entry, error) {
 
 // tail is what a part ends with.
 type tail struct {
-	last    *entry // the last line that is a leaf, nil none
+	first   *entry // the first line that is a leaf, nil none
+	last    *entry // the last one
 	end     int64  // offset behind it, or behind the header
 	damaged bool   // there are lines before it that are no leaves, or not the next
 }
@@ -265,6 +266,9 @@ func (p *partReader) readTail() (tail, error) {
 			t.damaged = true
 		}
 		want = e.leaf.Seq + 1
+		if t.first == nil {
+			t.first = &e
+		}
 		t.last, t.end = &e, e.end
 	}
 }

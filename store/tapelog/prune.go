@@ -4,6 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
+)
+
+// A part is pruned when its first leaf is older than pruneAge, and not before. Until
+// then the key that signs how the next part begins may have been in the hands of
+// somebody who could pretend with it that the part was pruned, and write what he
+// likes in the place of what was in it: that is how long he would have to hide it.
+// A part is never longer than partAge, so that its key is younger.
+const (
+	partAge  = 7 * 24 * time.Hour
+	pruneAge = partAge + 24*time.Hour
 )
 
 // keptParts is the number of parts at the end of a log that are never pruned.
@@ -70,6 +81,9 @@ func (l *Log) prunePart(number, next int, note Leaf, expendable func(Leaf) bool)
 		}
 		if leaves == 0 {
 			end = e.end
+			if note.Real-e.leaf.Real < int64(pruneAge) {
+				return false, nil
+			}
 		}
 		leaves++
 	}

@@ -8,7 +8,69 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
+
+// later is when a part of the tests may be pruned.
+const later = epoch + int64(pruneAge) + int64(time.Hour)
+
+// A part that is younger is kept, and one that is missing was removed by somebody:
+// with the key that signs how the next part begins, which lies on the host for as
+// long as the part is written, he could else put other leaves in the place of these.
+func TestPrunedTooEarly(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	l, err := Open(dir, Options{PartLeaves: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := kept{key: l.FirstKey()}
+	appendLeaves(t, l, &k, 22)
+	old := mustVerify(t, dir, VerifyOptions{})
+	if err := l.Prune(Leaf{Boot: 23 * tick, Real: epoch + int64(pruneAge)}, expendableUpTo(100)); err != nil {
+		t.Fatal(err)
+	}
+	if r := mustVerify(t, dir, VerifyOptions{}); r.Leaves != old.Leaves {
+		t.Errorf("%d of %d leaves are left", r.Leaves, old.Leaves)
+	}
+	if err := l.Prune(Leaf{Boot: 23 * tick, Real: later}, expendableUpTo(100)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := found(mustVerify(t, dir, VerifyOptions{Key: k.key, Now: time.Unix(0, later)})); got != "" {
+		t.Errorf("pruned in time: %s", got)
+	}
+	if got := found(mustVerify(t, dir, VerifyOptions{Key: k.key, Now: time.Unix(0, epoch).Add(time.Hour)})); !strings.Contains(got, "leaves 1 to 4 are missing, and are younger") {
+		t.Errorf("pruned too early: %q", got)
+	}
+}
+
+// A part is never longer than a week: its key lies on the host as long.
+func TestPartEndsByAge(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	for n := range 3 {
+		l, err := Open(dir, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2 {
+			at := int64(n)*int64(partAge) + int64(i)
+			if _, err := l.Append(Leaf{Kind: KindStart, Boot: uint64(at) + 1, Real: epoch + at}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if l.number != n+1 {
+			t.Errorf("%d parts after %d weeks", l.number, n+1)
+		}
+	}
+	if r := mustVerify(t, dir, VerifyOptions{}); len(r.Findings) > 0 || r.Leaves != 6 {
+		t.Errorf("%+v", r)
+	}
+}
 
 // expendableUpTo lets go of leaves of small numbers.
 func expendableUpTo(n int64) func(Leaf) bool { return func(l Leaf) bool { return l.Seq <= n } }
@@ -30,7 +92,8 @@ func TestPrune(t *testing.T) {
 		return info.Size()
 	}
 	before := [...]int64{size(1), size(2), size(3), size(4)}
-	note := Leaf{Boot: 23 * tick, Real: epoch, Tape: "t"}
+	l.begun = 0 // the last part is not ended by its age as well
+	note := Leaf{Boot: 23 * tick, Real: later, Tape: "t"}
 	if err := l.Prune(note, expendableUpTo(3)); err != nil || size(1) != before[0] { // leaf 4 is needed
 		t.Errorf("%v, %d bytes", err, size(1))
 	}
@@ -88,7 +151,7 @@ func TestPruneCrash(t *testing.T) {
 		m.operations, m.crashAt = 0, 1+r.IntN(16)
 		l, err := openMemory(m)
 		if err == nil {
-			err = l.Prune(Leaf{Boot: 1 << 40, Real: 1}, expendableUpTo(8))
+			err = l.Prune(Leaf{Boot: 1 << 40, Real: later}, expendableUpTo(8))
 		}
 		if err != nil && !errors.Is(err, errCrashed) {
 			t.Fatalf("seed %d: %v", seed, err)
@@ -99,7 +162,7 @@ func TestPruneCrash(t *testing.T) {
 			if l, err = openMemory(m); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
-			if err := l.Prune(Leaf{Boot: 1 << 40, Real: 1}, expendableUpTo(8)); err != nil {
+			if err := l.Prune(Leaf{Boot: 1 << 40, Real: later}, expendableUpTo(8)); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 			if err := l.Close(); err != nil {

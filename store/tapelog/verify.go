@@ -25,6 +25,8 @@ type VerifyOptions struct {
 	// signature is good: Result.Proven tells afterwards. What pruning left of a part
 	// is no news, and left out. May be nil.
 	Leaf func(Leaf) error
+	Now  time.Time // zero: now; for tests
+
 	// Progress is called now and then with how many bytes were read. May be nil.
 	Progress func(bytes int64)
 }
