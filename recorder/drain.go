@@ -115,7 +115,7 @@ func (r *recorder) take(c *bpf.Connect) {
 	}
 	row := &r.row
 	who := r.resolver.party(c)
-	if who.share.credit < rowBytes && c.Via != bpf.ViaIOUring && who.share.room() < leastRow && !r.resolver.knows(c) {
+	if who.share.credit < rowBytes && c.Via != bpf.ViaIOUring && r.queue.full(who.share) && !r.resolver.knows(c) {
 		r.lump(c, who) // a flood of new addresses is not to fill the caches
 		return
 	}
@@ -141,9 +141,6 @@ func (r *recorder) take(c *bpf.Connect) {
 	}
 }
 
-// leastRow is the memory without which no row with a new address is made, in bytes.
-const leastRow = 1024
-
 // lump counts an attempt for whose own row there is no memory.
 func (r *recorder) lump(c *bpf.Connect, who *party) {
 	r.resolver.lump(c, who, &r.row)
@@ -154,7 +151,10 @@ func (r *recorder) lump(c *bpf.Connect, who *party) {
 		r.ledger.coalesced++
 	case refused:
 		cause := causeMemory
-		if r.writer.failing.Load() {
+		switch {
+		case r.queue.tape.over(who.share):
+			cause = causeShare
+		case r.writer.failing.Load():
 			cause = causeStore
 		}
 		r.ledger.refuse(cause, c, who.owner)
@@ -192,6 +192,7 @@ func (r *recorder) pass() error {
 // tick is what is due once a second, and after a sleep.
 func (r *recorder) tick(now uint64) error {
 	r.nextTick = now + uint64(r.config.tick)
+	r.queue.tape.age(now)
 	counters, err := r.src.Counters()
 	if err != nil {
 		return fmt.Errorf("read counters: %w", err)

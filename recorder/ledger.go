@@ -12,6 +12,7 @@ import (
 const (
 	causeRing        = "ring full"         // the kernel had no room for a connect's record
 	causeMemory      = "memory bound"      // the queue had none
+	causeShare       = "tape share"        // its process, or all kin, wrote half of a full tape
 	causeMissed      = "missed probes"     // the kernel did not run a program
 	causeProcessRing = "process ring full" // descriptions were lost, no connects
 	causeStore       = "store error"       // the tape could not be written
@@ -92,6 +93,7 @@ func (l *ledger) lost() map[string]uint64 {
 		causeRing:   ring,
 		causeMissed: l.kernel.Missed,
 		causeMemory: l.refused[causeMemory],
+		causeShare:  l.refused[causeShare],
 		causeStore:  l.refused[causeStore] + l.gone.attempts,
 		causeUnread: l.unread,
 	}
@@ -155,6 +157,7 @@ func (l *ledger) counters() store.Counters {
 var lostNames = map[string]string{
 	causeRing:   "ring",
 	causeMemory: "memory",
+	causeShare:  "share",
 	causeMissed: "missed",
 	causeStore:  "store",
 	causeUnread: "unread",
@@ -251,6 +254,8 @@ func detailOf(cause string, described uint64) string {
 		return "connects came faster than they were read"
 	case causeMemory:
 		return "connects came faster than they could be written, and their share of the queue was full"
+	case causeShare:
+		return "processes that the tape does not tell of, because what they belong to holds half of it"
 	case causeMissed:
 		return "the kernel did not run a probe this many times"
 	case causeProcessRing:

@@ -46,6 +46,7 @@ type mergeKey struct {
 // refused.
 type queue struct {
 	shares *shares
+	tape   *tapeShares
 	open   *batch
 	merge  map[mergeKey]int // rows of the open batch that others can be counted in
 	lumps  map[*share]int   // rows of the open batch without addresses, by process
@@ -62,9 +63,10 @@ type queue struct {
 	wake    chan struct{} // holds one token when there is something to take
 }
 
-func newQueue(bound int64) *queue {
+func newQueue(bound int64, tape *tapeShares) *queue {
 	return &queue{
 		shares: newShares(bound),
+		tape:   tape,
 		open:   &batch{},
 		merge:  map[mergeKey]int{},
 		lumps:  map[*share]int{},
@@ -100,11 +102,11 @@ func (q *queue) add(row *store.Connection, who *share, extra int64, mergeable bo
 	}
 	q.giveBack()
 	room := who.room()
-	if room > who.used && room >= cost && !q.shares.all.pressed() {
+	if room > who.used && room >= cost && !q.shares.all.pressed() && !q.tape.pressed(who) {
 		q.lend(who, room, cost)
 		return q.append(row)
 	}
-	if room < cost+mergeBytes {
+	if room < cost+mergeBytes || q.tape.over(who) {
 		return refused
 	}
 	if mergeable {
@@ -136,7 +138,7 @@ func (q *queue) lump(row *store.Connection, who *share, extra int64) outcome {
 	}
 	q.giveBack()
 	cost := rowBytes + mergeBytes + extra
-	if who.room() < cost && (who.used == 0 || q.shares.all.room() < cost) {
+	if who.room() < cost && (who.used == 0 || q.shares.all.room() < cost) || q.tape.over(who) && who.tape.used == 0 {
 		return refused
 	}
 	q.lumps[who] = len(q.open.Connections)
@@ -158,6 +160,9 @@ func (q *queue) giveBack() {
 		c.share.charge(-c.bytes)
 	}
 }
+
+// leastRow is the memory without which no row with a new address is made, in bytes.
+const leastRow = 1024
 
 // mergeRow counts another attempt in a row. What they do not share is no longer said.
 func mergeRow(into, row *store.Connection) {
@@ -212,6 +217,19 @@ func (q *queue) charge(who *share, bytes int64) {
 	}
 	who.open += bytes
 	who.charge(bytes)
+	q.tape.charge(who, bytes)
+}
+
+// full tells whether somebody will have no row with a new address.
+func (q *queue) full(who *share) bool { return who.room() < leastRow || q.tape.over(who) }
+
+// find returns the share of a process.
+func (q *queue) find(o owner) *share {
+	who := q.shares.find(o)
+	if who.tape == nil || who.tape.gone {
+		who.tape = q.tape.find(o)
+	}
+	return who
 }
 
 // tight tells whether somebody's attempts are being counted together to save memory, which only rows of the open batch

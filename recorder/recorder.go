@@ -18,6 +18,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/conntape/conntape/bpf"
@@ -118,7 +119,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		Begun: o.LogBegun, Checkpoint: o.Checkpoint, Logger: o.Logger,
 	})
 	defer func() { err = errors.Join(err, keeper.Close()) }() // after the tape was closed
-	w.Events = keeper.Listen
+	c := configOf(o)
+	w.Events = noticeFull(c.tape.full, keeper.Listen)
 	tape, err := store.OpenWriter(o.Dir, w)
 	if err != nil {
 		return fmt.Errorf("open tape: %w", err)
@@ -127,7 +129,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		o.Logger.Warn("mounts not read", "error", err)
 	}
-	return newRecorder(capture, tape, configOf(o), hostFiles{
+	return newRecorder(capture, tape, c, hostFiles{
 		proc: "/proc", passwd: "/etc/passwd", cgroups: cgroupMount(mounts),
 	}).run(ctx, o)
 }
@@ -137,6 +139,7 @@ type config struct {
 	batchAge    time.Duration
 	batchRows   int
 	buffer      int64
+	tape        *tapeShares
 	tick        time.Duration // of housekeeping
 	flightAge   time.Duration // after which an attempt that has not returned is written
 	heartbeat   time.Duration // longest time without a batch
@@ -147,7 +150,7 @@ type config struct {
 
 func configOf(o Options) config {
 	c := config{
-		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer,
+		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer, tape: newTapeShares(o.Limits.MaxBytes, new(atomic.Bool)),
 		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, sleepAfter: 5 * time.Second, stopWithin: 10 * time.Second, retryDelays: defaultRetries(),
 	}
 	if c.batchAge == 0 {
@@ -206,7 +209,7 @@ type recorder struct {
 }
 
 func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
-	queue := newQueue(c.buffer)
+	queue := newQueue(c.buffer, c.tape)
 	r := &recorder{
 		src: src, sink: out, config: c,
 		log:      slog.New(slog.DiscardHandler),
@@ -217,7 +220,7 @@ func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
 		flight:   newInFlight(),
 		queue:    queue,
 	}
-	r.resolver = newResolver(string(src.Backend()), r.table, r.queue.shares, r.who)
+	r.resolver = newResolver(string(src.Backend()), r.table, queue.find, r.who)
 	r.writer = &writer{recorder: r, stopping: make(chan struct{})}
 	now := r.boot()
 	r.ledger = newLedger(now, uint64(c.tick))

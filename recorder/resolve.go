@@ -81,7 +81,7 @@ func (p *party) extra() int64 {
 type resolver struct {
 	backend   string
 	table     *table
-	shares    *shares
+	share     func(owner) *share                // of the queue
 	process   func(*bpf.Connect) *store.Process // finds who connected, and is never at a loss
 	tasks     *generations[taskKey, *party]
 	shapes    *generations[shapeKey, *store.Shape]
@@ -92,11 +92,11 @@ type resolver struct {
 	several *store.Shape    // likewise
 }
 
-func newResolver(backend string, t *table, s *shares, process func(*bpf.Connect) *store.Process) *resolver {
+func newResolver(backend string, t *table, share func(owner) *share, process func(*bpf.Connect) *store.Process) *resolver {
 	return &resolver{
 		backend: backend,
 		table:   t,
-		shares:  s,
+		share:   share,
 		process: process,
 		tasks: newWeighed(taskCache, func(_ taskKey, p *party) int {
 			return taskBytes + int(p.size)
@@ -174,8 +174,8 @@ func (r *resolver) party(c *bpf.Connect) *party {
 		comm: c.Comm,
 	}
 	if p, ok := r.tasks.get(k); ok {
-		if p.share.gone {
-			p.share = r.shares.find(p.owner)
+		if p.share.gone || p.share.tape != nil && p.share.tape.gone {
+			p.share = r.share(p.owner)
 		}
 		return p
 	}
@@ -206,7 +206,7 @@ func (r *resolver) newParty(c *bpf.Connect) *party {
 		o.login = c.UID
 	}
 	r.fresh += taskBytes
-	return &party{task: t, share: r.shares.find(o), owner: o, size: processSize(p)}
+	return &party{task: t, share: r.share(o), owner: o, size: processSize(p)}
 }
 
 func (r *resolver) endpoint(raw []byte) *store.Endpoint {

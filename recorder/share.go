@@ -10,13 +10,16 @@ import "github.com/conntape/conntape/store"
 // Choudhury and Hahne, 1998). An eighth always stays free for whoever comes next.
 type share struct {
 	above *share
-	bound int64 // of the whole, bytes; only where above is nil
+	bound int64 // bytes; of the queue only that of the whole, where above is nil; see tapeShares.find
 	used  int64 // bytes, with those of the shares below
 	gone  bool  // it is no longer in the tree: look it up again
 
 	// Of a process, in the queue:
-	open   int64 // of used, what the open batch holds
-	credit int64 // of open, what is not needed yet
+	open   int64  // of used, what the open batch holds
+	credit int64  // of open, what is not needed yet
+	tape   *share // of the tape; nil: that has no bound
+
+	onTape // of a share of the tape
 }
 
 // room is how much more may be taken, in bytes; 0 or less: nothing.

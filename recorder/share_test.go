@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -228,7 +229,7 @@ func TestLosersAreFew(t *testing.T) {
 // end, and the whole never exceeds its bound.
 func TestSharesAddUp(t *testing.T) {
 	const bound = 1 << 20
-	q := newQueue(bound)
+	q := newQueue(bound, newTapeShares(0, new(atomic.Bool)))
 	random := rand.New(rand.NewPCG(1, 2))
 	var writing []*batch
 	for i := range 200_000 {

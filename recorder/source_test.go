@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -347,7 +348,7 @@ func aliveOf(k, parent bpf.ProcessKey, exe string) bpf.Process {
 // quick is a configuration whose intervals a test can wait for.
 func quick() config {
 	return config{
-		batchAge: 20 * time.Millisecond, batchRows: 1000, buffer: 16 << 20, tick: 10 * time.Millisecond,
+		batchAge: 20 * time.Millisecond, batchRows: 1000, buffer: 16 << 20, tape: newTapeShares(0, new(atomic.Bool)), tick: 10 * time.Millisecond,
 		flightAge: 30 * time.Millisecond, heartbeat: time.Hour, sleepAfter: time.Hour, stopWithin: time.Minute, retryDelays: []time.Duration{time.Millisecond, time.Millisecond},
 	}
 }
