@@ -71,8 +71,19 @@ func TestRemovalIsRecalled(t *testing.T) {
 	if err := os.Remove(filepath.Join(s.dir, segmentName(1))); err != nil {
 		t.Fatal(err)
 	}
+	var seal tapelog.Leaf
+	err = tapelog.Scan(filepath.Join(s.dir, logDir), tapelog.KindSeal, func(l tapelog.Leaf) error {
+		if l.Segment == 1 {
+			seal = l
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	start := tapelog.Leaf{Kind: tapelog.KindStart, Boot: c.boot + 1<<52, Real: c.real}
 	expiry := start
+	expiry.Rows, expiry.Connects = seal.Rows, seal.Connects
 	expiry.Kind, expiry.Segment, expiry.Cause = tapelog.KindExpiry, 1, ExpiredFull
 	forge(t, s.dir, start, expiry)
 	v := s.verify(t, VerifyOptions{Key: s.key})
