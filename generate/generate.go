@@ -23,8 +23,9 @@ type Options struct {
 	Begin       uint64        // first moment, ns of CLOCK_BOOTTIME
 	Span        time.Duration // of which the last connection is near the end
 	Intrusion   bool
-	Story       bool // a staged intrusion whose steps lead from one to the next, as in docs/investigation.md
-	Mapped      bool // a third of the connects to IPv4 come from IPv6 sockets, to ::ffff:192.0.2.1
+	Story       bool    // a staged intrusion whose steps lead from one to the next, as in docs/investigation.md
+	Timers      []Timer // beside all of it
+	Mapped      bool    // a third of the connects to IPv4 come from IPv6 sockets, to ::ffff:192.0.2.1
 }
 
 // Issue5 is the tape on which the speed of queries is measured.
@@ -67,6 +68,9 @@ func New(o Options) *Stream {
 	}
 	if o.Story {
 		planned += s.plantStory()
+	}
+	for i := range o.Timers {
+		planned += s.plantOwn(&o.Timers[i])
 	}
 	s.plantBackground(max(o.Connections-planned, 1))
 	return s

@@ -3,6 +3,7 @@ package query
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -135,12 +136,11 @@ func isPrivate(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
 	if !ok {
 		return sqlite.Value{}, nil
 	}
-	for _, p := range privateRanges() {
-		if p.Contains(a) {
-			return boolean(true)
-		}
-	}
-	return boolean(false)
+	return boolean(isPrivateAddress(a))
+}
+
+func isPrivateAddress(a netip.Addr) bool {
+	return slices.ContainsFunc(privateRanges(), func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // ipInt is ip_int(addr): an IPv4 address as an integer, an IPv6 address as a

@@ -252,8 +252,8 @@ func TestNothingInTime(t *testing.T) {
 func withoutArguments(lines []string) []string {
 	var rest []string
 	for _, line := range lines {
-		cells := strings.SplitN(line, ",", 11)
-		rest = append(rest, strings.Join(cells[:min(len(cells), 10)], ","))
+		cells := strings.SplitN(line, ",", 17)
+		rest = append(rest, strings.Join(cells[:min(len(cells), 16)], ","))
 	}
 	return rest
 }

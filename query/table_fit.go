@@ -16,7 +16,8 @@ import (
 // dispensable returns the columns that a narrow terminal has no room for, the first to
 // go first.
 func dispensable() []string {
-	return []string{"ancestry", "cmdline", "process_id", "last_time", "start_time", "sparkline", "first_time", "bar"}
+	return []string{"ancestry", "cmdline", "process_id", "last_time", "start_time", "days", "histogram", "duration",
+		"times", "alike", "sparkline", "first_time", "bar"}
 }
 
 // lastToGo is how many of them, from the end, go only when narrow columns would not do.

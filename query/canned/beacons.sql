@@ -2,10 +2,16 @@
 -- param: least integer = 6 | least number of connects; fewer say nothing about their intervals
 -- param: score integer = 80 | least score, from 0 to 100
 -- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
--- column: score | 100 is a clock, 50 is chance; see the notes
+-- column: score | of 100: half for times, a quarter each for histogram and duration; see the notes
+-- column: times | how even the intervals are, of 100
+-- column: histogram | how even the connects lie over the time from the first to the last, of 100
+-- column: duration | how much of the window they are in, or how many follow each other without one missing, of 100
 -- column: interval | median interval in seconds
 -- column: jitter | median distance of the intervals from it, in seconds
 -- column: n | connects
+-- column: programs | different programs that connect to the destination
+-- column: alike | destinations to which the program has beacons
+-- column: days | days (UTC) with connects
 -- column: sparkline | seconds with connects in each 24th of the time from the first to the last, as a share of the most; · is none
 -- column: first_time | when the first of them was issued
 -- column: last_time | when the last one was
@@ -15,11 +21,12 @@
 -- column: remote | address and port, or path
 -- column: cmdline | arguments of one of its processes, or its name in brackets
 -- column: ancestry | its ancestors, and itself last
--- note: Scored after RITA (Active Countermeasures), adapted to connects without sizes. Of the intervals between connects, Q1, Q2, Q3 are the quartiles.
--- note: skew = 1 - |Q1 + Q3 - 2 Q2| / (Q3 - Q1), the Bowley skewness turned over; 1 when Q3 = Q1 or Q2 is one of the two. Random arrivals are skewed, a timer with jitter is not.
--- note: spread = 1 - MAD / Q2, not below 0; MAD is the median of |interval - Q2|. A timer with 30% of jitter has about 0.85, random arrivals 0.3.
--- note: score = 100 (skew + spread) / 2. Quartiles are those of the nearest rank.
--- note: Connects of one program, user and container are put together whatever process made them; those within the same second count as one.
+-- note: Scored after RITA v5 (Active Countermeasures). What sizes are to it is added to times as long as a tape has none. Of the intervals between beats, Q1, Q2, Q3 are the quartiles, of the nearest rank.
+-- note: times = 100 (skew + spread) / 2. skew = 1 - |Q1 + Q3 - 2 Q2| / (Q3 - Q1), the Bowley skewness turned over; 1 when Q3 - Q1 is at most a second or a tenth of Q2, or Q2 is one of the two. spread = 1 - MAD / Q2, not below 0; MAD is the median of |interval - Q2|. A timer with 30% of jitter has about 90, random arrivals 55.
+-- note: histogram = 100 (1 - standard deviation / mean) of the beats in each of up to 24 equal parts of their time (4 beats each at least); or 0.9 of that over the parts that have any, if those are 6 or more: a host may be off by night. Fewer than 24 beats prove less: it is that share of 24 of it.
+-- note: duration = 100 times the share of the window from the first beat to the last, or the most beats that follow each other within 2 Q2 divided by 24, whatever is more, at most 100.
+-- note: The most unusual come first: destinations on the Internet before private ones, those of few programs before those of more than 2 and more than 9 (or where the program has as many beacons alike), and then by score.
+-- note: Connects of one program, user and container are put together whatever process made them; those within the same second, or a tenth of Q3 after another, count as one beat.
 -- false-positives: Anything with a timer: cron, NTP, health checks, monitoring agents, update checks, keep-alives. They are known by program and destination.
 -- example: conntape query beacons --since 1d
 -- example: conntape query beacons --least 20 --score 90
@@ -32,69 +39,105 @@ beat AS ( -- one for each second with connects of a pair
       WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
       ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
     END AS remote,
-    max(time_ns) AS last_ns,
+    min(CASE WHEN remote_port IS NULL THEN 1 ELSE coalesce(is_private(coalesce(remote_ip, remote_address)), 1) END) AS near,
+    min(time_ns) AS first_ns, max(time_ns) AS last_ns,
     sum(count) AS n, min(time) AS first_time, max(last_time) AS last_time,
     coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry
   FROM connections
   WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
   GROUP BY 1, 2, 3, 4, time_ns / 1000000000
 ),
-pair AS (
-  SELECT *, last_ns - lag(last_ns) OVER (PARTITION BY exe, user, container, remote ORDER BY last_ns) AS gap
+total AS (
+  SELECT exe, user, container, remote, near, sum(n) AS n, min(first_time) AS first_time, max(last_time) AS last_time, cmdline, ancestry
   FROM beat
+  GROUP BY exe, user, container, remote
+),
+shared AS (
+  SELECT remote, count(DISTINCT exe) AS programs
+  FROM beat
+  GROUP BY remote
+),
+spaced AS (
+  SELECT *, last_ns - lag(last_ns) OVER (PARTITION BY exe, user, container, remote ORDER BY last_ns) AS step
+  FROM beat
+),
+stepped AS ( -- the first has no step, and sorts before all
+  SELECT *,
+    row_number() OVER (PARTITION BY exe, user, container, remote ORDER BY step) - 1 AS rank,
+    count(step) OVER (PARTITION BY exe, user, container, remote) AS steps
+  FROM spaced
+),
+kept AS ( -- without what follows another closely
+  SELECT exe, user, container, remote, last_ns
+  FROM (
+    SELECT *,
+      max(CASE WHEN rank = 1 + CAST(round((steps - 1) * 0.75) AS INTEGER) THEN step END) OVER (PARTITION BY exe, user, container, remote) AS q3
+    FROM stepped
+  )
+  WHERE step IS NULL OR 10 * step >= q3
+),
+pair AS (
+  SELECT *,
+    last_ns - lag(last_ns) OVER (PARTITION BY exe, user, container, remote ORDER BY last_ns) AS gap,
+    count(*) OVER (PARTITION BY exe, user, container, remote) AS beats,
+    min(last_ns) OVER (PARTITION BY exe, user, container, remote) AS first_beat,
+    max(last_ns) OVER (PARTITION BY exe, user, container, remote) AS last_beat
+  FROM kept
 ),
 ranked AS (
-  SELECT *,
-    row_number() OVER (PARTITION BY exe, user, container, remote ORDER BY gap) AS rank,
-    count(*) OVER (PARTITION BY exe, user, container, remote) AS gaps
+  SELECT *, row_number() OVER (PARTITION BY exe, user, container, remote ORDER BY gap) - 1 AS rank
   FROM pair
-  WHERE gap IS NOT NULL
+  WHERE beats >= :least AND beats >= 2
 ),
 quartile AS (
-  SELECT exe, user, container, remote, gaps,
-    max(CASE WHEN rank = 1 + CAST(round((gaps - 1) * 0.25) AS INTEGER) THEN gap END) AS q1,
-    max(CASE WHEN rank = 1 + CAST(round((gaps - 1) * 0.50) AS INTEGER) THEN gap END) AS q2,
-    max(CASE WHEN rank = 1 + CAST(round((gaps - 1) * 0.75) AS INTEGER) THEN gap END) AS q3
+  SELECT *,
+    max(CASE WHEN rank = 1 + CAST(round((beats - 2) * 0.25) AS INTEGER) THEN gap END) OVER (PARTITION BY exe, user, container, remote) AS q1,
+    max(CASE WHEN rank = 1 + CAST(round((beats - 2) * 0.50) AS INTEGER) THEN gap END) OVER (PARTITION BY exe, user, container, remote) AS q2,
+    max(CASE WHEN rank = 1 + CAST(round((beats - 2) * 0.75) AS INTEGER) THEN gap END) OVER (PARTITION BY exe, user, container, remote) AS q3,
+    min(24, max(1, beats / 4)) AS parts
   FROM ranked
-  GROUP BY exe, user, container, remote
-  HAVING gaps + 1 >= :least
 ),
-distance AS (
-  SELECT quartile.*, abs(gap - q2) AS away,
-    row_number() OVER (PARTITION BY quartile.exe, quartile.user, quartile.container, quartile.remote ORDER BY abs(gap - q2)) AS rank
-  FROM ranked
-  JOIN quartile ON quartile.exe = ranked.exe AND quartile.user IS ranked.user
-    AND quartile.container IS ranked.container AND quartile.remote = ranked.remote
+placed AS (
+  SELECT *,
+    abs(gap - q2) AS away,
+    row_number() OVER (PARTITION BY exe, user, container, remote ORDER BY abs(gap - q2)) - 1 AS nearness,
+    coalesce(sum(gap > 2 * q2) OVER (PARTITION BY exe, user, container, remote ORDER BY last_ns), 0) AS island,
+    min(parts - 1, (last_ns - first_beat) * parts / (last_beat - first_beat)) AS part
+  FROM quartile
+),
+crowded AS (
+  SELECT *,
+    count(*) OVER (PARTITION BY exe, user, container, remote, part) AS crowd,
+    count(*) OVER (PARTITION BY exe, user, container, remote, island) AS run
+  FROM placed
+),
+measured AS (
+  SELECT exe, user, container, remote, q1, q2, q3, beats, parts, first_beat, last_beat,
+    max(CASE WHEN nearness = 1 + CAST(round((beats - 2) * 0.50) AS INTEGER) THEN away END) AS mad,
+    sum(crowd) AS squares, count(DISTINCT part) AS used, max(run) AS run, count(DISTINCT last_ns / 86400000000000) AS days
+  FROM crowded
+  GROUP BY exe, user, container, remote
 ),
 scored AS (
-  SELECT exe, user, container, remote, q2, away AS mad,
-    CASE WHEN q3 = q1 OR q2 IN (q1, q3) THEN 1.0 ELSE 1 - abs(q1 + q3 - 2 * q2) / CAST(q3 - q1 AS REAL) END AS skew,
-    max(0, 1 - away / CAST(q2 AS REAL)) AS spread
-  FROM distance
-  WHERE rank = 1 + CAST(round((gaps - 1) * 0.50) AS INTEGER)
-),
-total AS (
-  SELECT exe, user, container, remote, min(last_ns) AS first_beat, max(last_ns) AS last_beat, sum(n) AS n,
-    min(first_time) AS first_time, max(last_time) AS last_time, cmdline, ancestry
-  FROM beat
-  GROUP BY exe, user, container, remote
+  SELECT *,
+    (CASE WHEN q3 - q1 <= max(1000000000, q2 / 10) OR q2 IN (q1, q3) THEN 1.0 ELSE 1 - abs(q1 + q3 - 2 * q2) / CAST(q3 - q1 AS REAL) END
+      + max(0, 1 - mad / CAST(q2 AS REAL))) / 2 AS times,
+    max(0, 1 - sqrt(parts * squares - beats * beats) / beats,
+      CASE WHEN used >= 6 THEN 0.9 * (1 - sqrt(used * squares - beats * beats) / beats) ELSE 0 END) * min(1, beats / 24.0) AS histogram,
+    min(1, max(CAST(last_beat - first_beat AS REAL) / max(1, (SELECT max(last_ns) - min(first_ns) FROM beat)), run / 24.0)) AS duration
+  FROM measured
 ),
 found AS (
-  SELECT round(50 * (skew + spread), 1) AS score, q2, mad, total.*
+  SELECT scored.*, round(50 * times + 25 * histogram + 25 * duration, 1) AS score, count(*) OVER (PARTITION BY exe) AS alike
   FROM scored
-  JOIN total USING (exe, remote)
-  WHERE scored.user IS total.user AND scored.container IS total.container
-    AND round(50 * (skew + spread), 1) >= :score
+  WHERE round(50 * times + 25 * histogram + 25 * duration, 1) >= :score
 ),
-part AS (
+drawn AS (
   SELECT exe, user, container, remote, part, count(*) AS beats,
     max(count(*)) OVER (PARTITION BY exe, user, container, remote) AS most
   FROM (
-    SELECT beat.exe, beat.user, beat.container, beat.remote,
-      min(23, (beat.last_ns - first_beat) * 24 / (last_beat - first_beat)) AS part
-    FROM found
-    JOIN beat ON beat.exe = found.exe AND beat.remote = found.remote
-      AND beat.user IS found.user AND beat.container IS found.container
+    SELECT exe, user, container, remote, min(23, (last_ns - first_beat) * 24 / (last_beat - first_beat)) AS part
+    FROM placed
   )
   GROUP BY exe, user, container, remote, part
 ),
@@ -105,26 +148,34 @@ every(part) AS (
 )
 SELECT
   score,
+  round(100 * times, 1) AS times,
+  round(100 * histogram, 1) AS histogram,
+  round(100 * duration, 1) AS duration,
   round(q2 / 1e9, 3) AS interval,
   round(mad / 1e9, 3) AS jitter,
-  n,
+  total.n,
+  programs,
+  alike,
+  days,
   (
     SELECT group_concat(step, '')
     FROM (
-      SELECT substr('·▁▂▃▄▅▆▇█', 1 + coalesce((8 * beats + most - 1) / most, 0), 1) AS step
+      SELECT substr('·▁▂▃▄▅▆▇█', 1 + coalesce((8 * drawn.beats + most - 1) / most, 0), 1) AS step
       FROM every
-      LEFT JOIN part ON part.part = every.part AND part.exe = found.exe AND part.remote = found.remote
-        AND part.user IS found.user AND part.container IS found.container
+      LEFT JOIN drawn ON drawn.part = every.part AND drawn.exe = found.exe AND drawn.remote = found.remote
+        AND drawn.user IS found.user AND drawn.container IS found.container
       ORDER BY every.part
     )
   ) AS sparkline,
   first_time,
   last_time,
-  user,
-  container,
-  exe,
-  remote,
+  found.user AS user,
+  found.container AS container,
+  found.exe AS exe,
+  found.remote AS remote,
   cmdline,
   ancestry
 FROM found
-ORDER BY score DESC, n DESC, remote
+JOIN total ON total.exe = found.exe AND total.remote = found.remote AND total.user IS found.user AND total.container IS found.container
+JOIN shared ON shared.remote = found.remote
+ORDER BY near + (max(programs, alike) > 2) + (max(programs, alike) > 9), score DESC, total.n DESC, found.remote
