@@ -41,6 +41,7 @@ type Status struct {
 	Lost        uint64   `json:"lost_in_gaps"`
 	LostUnknown bool     `json:"lost_in_gaps_unknown"` // and more, nobody knows how many
 	Gone                 // of all that was recorded
+	Busiest     *Busiest `json:"busiest"` // process with the most rows; null: not counted
 	LeftOut     []string `json:"left_out"`
 }
 
@@ -137,7 +138,13 @@ const leastHistory = time.Hour
 
 // writeWarnings says what is wrong with how much is kept.
 func (s *Status) writeWarnings(line func(label, format string, args ...any)) {
-	if s.From == nil || !s.any() {
+	if s.From == nil {
+		return
+	}
+	if s.Busiest.most() {
+		line("WARNING", "%s", s.Busiest.text())
+	}
+	if !s.any() {
 		return
 	}
 	if kept := deref(s.To).Sub(*s.From); kept < leastHistory {

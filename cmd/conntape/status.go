@@ -28,6 +28,9 @@ Examples:
 	}
 }
 
+// busiestWithin is how long a status may count who wrote how much.
+const busiestWithin = time.Second
+
 func (h *host) status(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
@@ -54,6 +57,9 @@ func (h *host) status(c *cli.Context) error {
 		return err
 	}
 	status := query.NewStatus(dir, covered, tape.Segments())
+	if status.Busiest, err = query.FindBusiest(c.Context, tape, busiestWithin); err != nil {
+		return err
+	}
 	if format == "text" {
 		err = h.writeStatus(status, zone)
 	} else {

@@ -1,0 +1,121 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/posting"
+)
+
+// Busiest is the process with the most rows of a tape, with how much of the history that
+// is.
+type Busiest struct {
+	ProcessID   int64  `json:"process_id"`
+	PID         int64  `json:"pid"`
+	Program     string `json:"program"`
+	Connections int64  `json:"connections"` // rows that it wrote
+	Of          int64  `json:"of"`          // rows that were counted
+}
+
+// most reports whether the process wrote over half of what was counted.
+func (b *Busiest) most() bool { return b != nil && b.Connections > b.Of/2 }
+
+// text says it for people.
+func (b *Busiest) text() string {
+	return fmt.Sprintf("process %d (%s) wrote %.0f%% of the history: %s of %s connections. See: conntape query top", b.PID, b.Program,
+		100*float64(b.Connections)/float64(b.Of), digits(b.Connections), digits(b.Of))
+}
+
+// FindBusiest counts which process has how many rows, from the newest segment on, as many
+// segments as there is time for. Segments that cannot be read are left out. It returns nil
+// when nothing could be counted.
+func FindBusiest(ctx context.Context, tape *store.Tape, limit time.Duration) (*Busiest, error) {
+	timed, stop := context.WithTimeout(ctx, limit)
+	defer stop()
+	rows, total := map[int64]int64{}, int64(0)
+	best := int64(0)
+	for _, s := range slices.Backward(Sources(tape)) {
+		counted, err := s.countProcesses(timed)
+		if timed.Err() != nil {
+			break
+		}
+		if errors.Is(err, store.ErrGone) || errors.Is(err, store.ErrDamaged) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for process, n := range counted {
+			rows[process] += n
+			total += n
+		}
+	}
+	for process, n := range rows {
+		if n > rows[best] || n == rows[best] && process < best {
+			best = process
+		}
+	}
+	if total == 0 {
+		return nil, ctx.Err()
+	}
+	b := &Busiest{ProcessID: best, Program: "?", Connections: rows[best], Of: total}
+	for _, s := range slices.Backward(Sources(tape)) { // its name
+		found := false
+		err := s.each(ctx, `SELECT tgid, coalesce(exe, '[' || comm || ']', '?') FROM process WHERE id = :p1`, func(row []Value) {
+			found, b.PID, b.Program = true, row[0].Int, string(row[1].Bytes)
+		}, intValue(best))
+		if err == nil && found {
+			break
+		}
+	}
+	return b, ctx.Err()
+}
+
+// countProcesses counts the rows of a segment by process: by the index of a sealed one,
+// which is a fifth of the rows.
+func (s *Source) countProcesses(ctx context.Context) (map[int64]int64, error) {
+	tasks := map[int64]int64{}
+	sealed, err := s.isSealed(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case sealed:
+		err = s.countPostings(ctx, tasks)
+	default:
+		err = s.scan(ctx, `SELECT task, count(*) FROM connection GROUP BY task`, func(q *sqlite.Stmt) { tasks[q.ColumnInt64(0)] = q.ColumnInt64(1) })
+	}
+	if err != nil {
+		return nil, err
+	}
+	processes := map[int64]int64{}
+	return processes, s.scan(ctx, `SELECT id, process FROM task`, func(q *sqlite.Stmt) {
+		if n := tasks[q.ColumnInt64(0)]; n > 0 {
+			processes[q.ColumnInt64(1)] += n
+		}
+	})
+}
+
+// countPostings counts the rows of each task without looking at them.
+func (s *Source) countPostings(ctx context.Context, tasks map[int64]int64) error {
+	var list []byte
+	var damaged error
+	err := s.scan(ctx, `SELECT list FROM posting`, func(q *sqlite.Stmt) {
+		list = slices.Grow(list[:0], q.ColumnLen(0))[:q.ColumnLen(0)]
+		q.ColumnBytes(0, list)
+		r := posting.NewReader(list)
+		for r.Next() {
+			tasks[r.Task] += r.Rows
+		}
+		damaged = errors.Join(damaged, r.Err())
+	})
+	if err == nil && damaged != nil {
+		return fmt.Errorf("%w: %w", store.ErrDamaged, damaged)
+	}
+	return err
+}
