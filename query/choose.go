@@ -88,19 +88,39 @@ func (s *segmentSource) list(ctx context.Context, sql string, params ...Value) (
 
 // chooseIndicator chooses the endpoints that an indicator matches.
 func chooseIndicator(indicator string) chooser {
-	where, params := "family = 1 AND "+unixCondition, []Value{{Kind: Text, Bytes: []byte(indicator)}}
 	port, portErr := strconv.ParseUint(indicator, 10, 63)
 	prefix, isAddress := ParsePrefix(indicator)
 	switch {
 	case portErr == nil && strings.Trim(indicator, "0123456789") == "":
-		where, params = "port = :p1", []Value{{Kind: Integer, Int: int64(port)}}
+		return func(ctx context.Context, s *segmentSource) (*selection, error) {
+			var remotes []int64
+			err := s.tape.ScanEndpoints(ctx, s.index, func(id, _ int64, _ []byte, its int64) error {
+				if its == int64(port) {
+					remotes = append(remotes, id)
+				}
+				return nil
+			})
+			return ofRemotes(remotes), err
+		}
 	case isAddress:
 		start := textStart(prefix)
-		where = "(address BETWEEN :p1 AND :p1 || '~' OR address BETWEEN '::ffff:' || :p1 AND '::ffff:' || :p1 || '~') AND family IN (2, 10) AND cidr_match(address, :p2)"
-		params = []Value{{Kind: Text, Bytes: []byte(start)}, {Kind: Text, Bytes: []byte(indicator)}}
+		ranges := []store.TextRange{{From: start, To: start + "~"}}
+		if mapped := "::ffff:" + start; start != "" && !strings.HasPrefix(mapped, start) {
+			ranges = append(ranges, store.TextRange{From: mapped, To: mapped + "~"})
+		}
+		return func(ctx context.Context, s *segmentSource) (*selection, error) {
+			var remotes []int64
+			err := s.tape.FindEndpoints(ctx, s.index, ranges, func(id, family int64, address []byte, _ int64) error {
+				if a, ok := parseAddress(string(address)); ok && (family == familyIPv4 || family == familyIPv6) && prefix.Contains(a) {
+					remotes = append(remotes, id)
+				}
+				return nil
+			})
+			return ofRemotes(remotes), err
+		}
 	}
 	return func(ctx context.Context, s *segmentSource) (*selection, error) {
-		remotes, err := s.list(ctx, `SELECT id FROM endpoint WHERE `+where, params...)
+		remotes, err := s.list(ctx, `SELECT id FROM endpoint WHERE family = 1 AND `+unixCondition, Value{Kind: Text, Bytes: []byte(indicator)})
 		return ofRemotes(remotes), err
 	}
 }

@@ -45,15 +45,15 @@ func (t *Tape) Explain(err error) error {
 }
 
 // without takes segments that are known to be damaged out of the files that are read.
-func (t *Tape) without(names []string, damaged []LeftOut) ([]string, error) {
+func (t *Tape) without(files []segmentFile, damaged []LeftOut) ([]segmentFile, error) {
 	t.leftOut = append(t.leftOut, damaged...)
-	names = slices.DeleteFunc(names, func(name string) bool {
-		return slices.ContainsFunc(damaged, func(l LeftOut) bool { return l.Path == name })
+	files = slices.DeleteFunc(files, func(f segmentFile) bool {
+		return slices.ContainsFunc(damaged, func(l LeftOut) bool { return l.Path == f.path })
 	})
-	if len(names) == 0 {
+	if len(files) == 0 {
 		return nil, &Error{Op: "open segment", Path: damaged[0].Path, Err: damaged[0].Err, Hint: hintFor(damaged[0].Err)}
 	}
-	return names, nil
+	return files, nil
 }
 
 // AnyDamaged reports whether a segment was left out because it is damaged.

@@ -45,7 +45,8 @@ func parseSegmentName(name string) (int, bool) {
 type segmentNames struct {
 	files   []int // regular files, in order
 	others  []otherFile
-	highest int // that any name uses, a -wal left alone included
+	wals    map[int]bool // by number: there is a -wal
+	highest int          // that any name uses, a -wal left alone included
 }
 
 // otherFile is something with the name of a segment that is no regular file, which
@@ -73,6 +74,11 @@ func readSegmentNames(dir string) (s segmentNames, err error) {
 		}
 		s.highest = max(s.highest, n)
 		switch {
+		case e.Name() == name+"-wal":
+			if s.wals == nil {
+				s.wals = map[int]bool{}
+			}
+			s.wals[n] = true
 		case name != e.Name():
 		case e.Type().IsRegular():
 			s.files = append(s.files, n)

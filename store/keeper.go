@@ -75,6 +75,7 @@ func (w *Writer) keep() {
 	defer close(w.kept)
 	lowerPriority()
 	w.hashLast()
+	w.mendManifest()
 	for {
 		s := w.nextUnsealed()
 		if s != nil {

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,11 +27,7 @@ type publicTable struct {
 // newPublicTable makes a public view readable on the connection of the tape.
 func (t *Tape) newPublicTable(name string) error {
 	p := &publicTable{tape: t, name: name, columns: ViewColumns(name)}
-	for i, c := range p.columns {
-		if c.Name == "segment" {
-			p.segment = i
-		}
-	}
+	p.segment = p.column("segment")
 	return t.Table(name, name, p)
 }
 
@@ -89,8 +86,9 @@ type publicCursor struct {
 
 	next    int // segment
 	current int
-	stmt    *sqlite.Stmt // nil: at the end
+	stmt    *sqlite.Stmt // nil: no segment is being read through SQLite
 	release func()
+	rows    [][]smallCell // of the current segment that the manifest has: the first is the one that it is at
 }
 
 // Filter begins anew, with what the plan compares.
@@ -143,6 +141,12 @@ func (c *publicCursor) compare(column int, op string, v sqlite.Value) {
 // Next goes to the next row.
 func (c *publicCursor) Next() error {
 	for {
+		if len(c.rows) > 0 {
+			c.rows = c.rows[1:]
+		}
+		if len(c.rows) > 0 {
+			return nil
+		}
 		if c.stmt != nil {
 			if interrupted(c.table.tape.conn) {
 				return sqlite.ResultInterrupt.ToError()
@@ -163,10 +167,43 @@ func (c *publicCursor) Next() error {
 		}
 		c.current = c.next
 		c.next++
+		if rows, known := c.small(); known {
+			if c.rows = rows; len(rows) > 0 {
+				return nil
+			}
+			continue
+		}
 		if err := c.begin(); err != nil && !errors.Is(err, ErrGone) {
 			return err
 		}
 	}
+}
+
+// small returns the rows of the current segment if the manifest has them: all that are in the window.
+func (c *publicCursor) small() (rows [][]smallCell, known bool) {
+	t, p := c.table.tape, c.table
+	all, known := t.segs[c.current].small[p.name]
+	if !known || slices.ContainsFunc(all, func(row []smallCell) bool { return len(row) != len(p.columns) }) {
+		return nil, false
+	}
+	if p.name != "gaps" {
+		return all, true
+	}
+	from, to := p.column("from_ns"), p.column("to_ns")
+	for _, row := range all {
+		if row[to].kind == int64(sqlite.TypeNull) {
+			return nil, false // an open gap ended when the next segment began
+		}
+		if (t.since.IsZero() || row[to].number >= t.since.UnixNano()) && (t.until.IsZero() || row[from].kind == int64(sqlite.TypeNull) || row[from].number < t.until.UnixNano()) {
+			rows = append(rows, row)
+		}
+	}
+	return rows, true
+}
+
+// column returns the place of a column.
+func (p *publicTable) column(name string) int {
+	return slices.IndexFunc(p.columns, func(c ViewColumn) bool { return c.Name == name })
 }
 
 // begin begins to read the current segment.
@@ -226,7 +263,7 @@ func (c *publicCursor) finish() error {
 }
 
 // EOF reports whether there is no row any more.
-func (c *publicCursor) EOF() bool { return c.stmt == nil }
+func (c *publicCursor) EOF() bool { return c.stmt == nil && len(c.rows) == 0 }
 
 // Close lets go of what is being read.
 func (c *publicCursor) Close() error { return c.finish() }
@@ -236,6 +273,12 @@ func (c *publicCursor) RowID() (int64, error) { return 0, errors.New("the table 
 
 // Column returns a cell; the last column is the row's key.
 func (c *publicCursor) Column(i int, _ bool) (sqlite.Value, error) {
+	if len(c.rows) > 0 {
+		if i == len(c.table.columns) {
+			return sqlite.TextValue(fmt.Sprintf("%d/%d", c.current, c.rows[0][c.table.key].number)), nil
+		}
+		return c.rows[0][i].value(), nil
+	}
 	if i == len(c.table.columns) {
 		return sqlite.TextValue(fmt.Sprintf("%d/%s", c.current, c.stmt.ColumnText(c.place[c.table.key]))), nil
 	}

@@ -306,7 +306,7 @@ func TestExpiryRemovesAllFiles(t *testing.T) {
 		}
 	}
 	mustClose(t, mustOpenWriter(t, dir, options(103*second)), 104*second)
-	if names := files(t, dir); !slices.Equal(names, []string{"00000002.db", "lock"}) {
+	if names := files(t, dir); !slices.Equal(names, []string{"00000002.db", "lock", "manifest"}) {
 		t.Errorf("files: %q", names)
 	}
 }

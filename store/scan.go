@@ -35,7 +35,7 @@ type tableFile struct {
 	info  os.FileInfo
 	pages uint32            // in the file
 	sums  *sqlitefile.Sums  // nil: it is not sealed
-	roots map[string]uint32 // first pages of tables
+	roots map[string]uint32 // first pages of tables and indexes
 }
 
 // openTables opens a segment, which SQLite need not have open yet.
@@ -61,10 +61,10 @@ func openTables(path string) (*tableFile, error) {
 	return t, nil
 }
 
-// find finds the tables of the segment, which the connection is to.
+// find finds the tables and indexes of the segment, which the connection is to.
 func (t *tableFile) find(conn *sqlite.Conn) error {
 	return execOn(conn, func(q *sqlite.Stmt) error { t.roots[q.ColumnText(0)] = uint32(q.ColumnInt64(1)); return nil },
-		`SELECT name, rootpage FROM sqlite_schema WHERE type = 'table'`)
+		`SELECT name, rootpage FROM sqlite_schema WHERE rootpage > 0`)
 }
 
 // isAt reports whether the file is the one that a path leads to: a segment that is sealed is another file then.
@@ -104,12 +104,12 @@ func (t *Tape) ScanEndpoints(ctx context.Context, segment int, fn func(id, famil
 
 func (t *Tape) scan(ctx context.Context, segment int, table string, s *scanning, page func(n uint32, depth int) error) error {
 	seg := t.segs[segment]
-	r, release, err := t.borrow(segment)
+	tables, release, err := t.tablesOf(segment)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if err := r.tables.scan(ctx, table, s, page); err != nil {
+	if err := tables.scan(ctx, table, s, page); err != nil {
 		if other := (*Error)(nil); errors.Is(err, ErrDamaged) && !errors.As(err, &other) { // else fn read another segment
 			seg.watch.Found(seg.file, err)
 		}

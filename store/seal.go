@@ -55,6 +55,7 @@ func (w *Writer) seal(s *stored) error {
 	if err := w.makeReadOnly(s.path); err != nil {
 		return err
 	}
+	w.noteSealed(s.path, s.number)
 	w.mu.Lock()
 	s.sha, s.from, s.to, s.bytes = e.SHA256, e.From, e.To, e.Bytes
 	s.tally = tally{e.Rows, e.Connects}

@@ -40,6 +40,8 @@ type openSegment struct {
 	created int64      // segment clock
 	boots   []bootSpan // in order, at least one
 	runs    []runAccount
+	small   map[string][][]smallCell // rows of small views, by view, if the manifest has them
+	roots   map[string]int64         // first pages of tables and indexes, likewise
 
 	batches  int64
 	previous int   // number of the segment before it
@@ -76,11 +78,11 @@ const mostTries = 20
 
 func openTape(path, abs string, damaged []LeftOut) (*Tape, error) {
 	t := &Tape{}
-	names, err := t.find(abs)
+	files, err := t.find(abs)
 	if err != nil {
 		return nil, err
 	}
-	if names, err = t.without(names, damaged); err != nil {
+	if files, err = t.without(files, damaged); err != nil {
 		return nil, err
 	}
 	copies, err := os.MkdirTemp("", "conntape-")
@@ -90,7 +92,7 @@ func openTape(path, abs string, damaged []LeftOut) (*Tape, error) {
 	// The copies are opened at once, and held by their descriptors alone, so that even
 	// a reader that is killed leaves nothing in the temporary directory.
 	defer os.RemoveAll(copies)
-	if err := t.prepare(names, copies); err != nil {
+	if err := t.prepare(files, copies); err != nil {
 		t.Close()
 		return nil, err
 	}
@@ -103,8 +105,21 @@ func openTape(path, abs string, damaged []LeftOut) (*Tape, error) {
 
 const copyHint = "the segment that is being recorded is read from a copy: set TMPDIR to a directory with room for it"
 
+// segmentFile is a file that is read.
+type segmentFile struct {
+	path   string
+	number int         // by its name; 0: it has another
+	stat   os.FileInfo // nil: it could not be looked at
+	hasWAL bool
+}
+
+// isClosed reports whether nobody will write the file any more.
+func (f *segmentFile) isClosed() bool {
+	return !f.hasWAL && f.stat != nil && f.stat.Mode().IsRegular() && f.stat.Mode().Perm()&0o222 == 0
+}
+
 // find lists the files to read, oldest first.
-func (t *Tape) find(path string) ([]string, error) {
+func (t *Tape) find(path string) ([]segmentFile, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -114,7 +129,9 @@ func (t *Tape) find(path string) ([]string, error) {
 		return nil, &Error{Op: "open tape", Path: path, Err: bare(err), Hint: hintFor(err)}
 	case !info.IsDir():
 		t.dir, t.single = filepath.Split(path)
-		return []string{path}, nil
+		number, _ := parseSegmentName(t.single)
+		stat, _ := os.Lstat(path)
+		return []segmentFile{{path, number, stat, isThere(path + "-wal")}}, nil
 	}
 	t.dir = path
 	found, err := readSegmentNames(path)
@@ -124,36 +141,37 @@ func (t *Tape) find(path string) ([]string, error) {
 	for _, other := range found.others {
 		t.leaveOut(other.number, other)
 	}
-	var names []string
+	files := make([]segmentFile, 0, len(found.files))
 	for _, n := range found.files {
-		name := filepath.Join(path, segmentName(n))
-		if info, err := os.Lstat(name); err == nil && info.Size() == 0 {
+		f := segmentFile{path: filepath.Join(path, segmentName(n)), number: n, hasWAL: found.wals[n]}
+		if f.stat, err = os.Lstat(f.path); err == nil && f.stat.Size() == 0 {
 			continue // just being made
 		}
-		names = append(names, name)
+		files = append(files, f)
 	}
-	if len(names) == 0 {
+	if len(files) == 0 {
 		return nil, &Error{Op: "open tape", Path: path, Err: ErrNoTape,
 			Hint: "record one with: conntape record --dir " + path}
 	}
-	return names, nil
+	return files, nil
 }
 
 // prepare describes the segments, and copies those that need it. In a directory a segment that cannot be read is left
 // out; when none is left, its error is returned.
-func (t *Tape) prepare(names []string, copies string) error {
-	ready, wait := describeAhead(names)
+func (t *Tape) prepare(files []segmentFile, copies string) error {
+	manifest, _ := readManifest(t.dir)
+	ready, wait := describeAhead(files, manifest)
 	defer wait()
 	var next *openSegment
-	for i := len(names) - 1; i >= 0; i-- {
-		begun := i == len(names)-1 && i > 0 && unborn(names[i]) // asked first: it may be born while it is read
+	for i, f := range slices.Backward(files) {
+		begun := i == len(files)-1 && i > 0 && unborn(f.path) // asked first: it may be born while it is read
 		describe := ready[i]
 		if describe == nil {
 			limit := int64(-1)
-			if n, ok := parseSegmentName(filepath.Base(names[i])); ok && next != nil && next.previous == n {
+			if f.number != 0 && next != nil && next.previous == f.number {
 				limit = next.counts
 			}
-			describe = func() (*openSegment, error) { return copyAndDescribe(names[i], copies, limit) }
+			describe = func() (*openSegment, error) { return copyAndDescribe(f.path, copies, limit) }
 		}
 		seg, err := describe()
 		switch {
@@ -161,8 +179,8 @@ func (t *Tape) prepare(names []string, copies string) error {
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, errVanished):
 			return errVanished
 		case err != nil:
-			err = &Error{Op: "open segment", Path: names[i], Err: bare(err), Hint: hintFor(err)}
-			t.leftOut = append(t.leftOut, LeftOut{Path: names[i], Err: err})
+			err = &Error{Op: "open segment", Path: f.path, Err: bare(err), Hint: hintFor(err)}
+			t.leftOut = append(t.leftOut, LeftOut{Path: f.path, Err: err})
 		default:
 			t.segs = append(t.segs, seg)
 			next = seg
@@ -196,18 +214,18 @@ func (t *Tape) findMissing() {
 
 // describeAhead describes the segments that need no copy, several at the same time. Its functions return what became of
 // one, and are nil for a segment that must be copied; wait waits for all of them.
-func describeAhead(names []string) (ready []func() (*openSegment, error), wait func()) {
-	ready = make([]func() (*openSegment, error), len(names))
+func describeAhead(files []segmentFile, manifest map[int]manifestEntry) (ready []func() (*openSegment, error), wait func()) {
+	ready = make([]func() (*openSegment, error), len(files))
 	var begun atomic.Int64
 	var workers sync.WaitGroup
-	for i, name := range names {
-		if !needsSnapshot(name) {
-			ready[i] = sync.OnceValues(func() (*openSegment, error) { return describeFile(name) })
+	for i, f := range files {
+		if f.isClosed() {
+			ready[i] = sync.OnceValues(func() (*openSegment, error) { return describeFile(f, manifest[f.number]) })
 		}
 	}
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
-			for i := len(names) - int(begun.Add(1)); i >= 0; i = len(names) - int(begun.Add(1)) {
+			for i := len(files) - int(begun.Add(1)); i >= 0; i = len(files) - int(begun.Add(1)) {
 				if ready[i] != nil {
 					ready[i]() // whoever needs it gets the error too
 				}
@@ -223,17 +241,12 @@ func unborn(path string) bool {
 	return err == nil && info.Mode().Perm() == birthMode
 }
 
-// describeFile describes a segment that nobody writes.
-func describeFile(path string) (*openSegment, error) {
-	seg := &openSegment{file: path}
-	seg.info.Path = path
-	var err error
-	if seg.stat, err = os.Lstat(path); err != nil {
-		return nil, err
-	}
-	seg.info.Bytes = seg.stat.Size()
-	if !seg.stat.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: not a regular file", ErrNotSegment)
+// describeFile describes a segment that nobody writes, by its entry in the manifest if that counts.
+func describeFile(f segmentFile, entry manifestEntry) (*openSegment, error) {
+	seg := &openSegment{file: f.path, stat: f.stat}
+	seg.info.Path, seg.info.Bytes = f.path, f.stat.Size()
+	if entry.fill(seg) {
+		return seg, nil
 	}
 	return seg, seg.look()
 }

@@ -15,9 +15,9 @@ import (
 // sumsMagic begins what is behind the sums. The digit is the version of this format.
 const sumsMagic = "conntape sums 1\n"
 
-// sumsEnd is the length of what is behind the sums: the magic, the length of a page, how many there are, and a CRC-32 of
+// SumsEnd is the length of what is behind the sums: the magic, the length of a page, how many there are, and a CRC-32 of
 // the sums and of these.
-const sumsEnd = len(sumsMagic) + 3*4
+const SumsEnd = len(sumsMagic) + 3*4
 
 // mostPages bounds the pages of a file with sums: 64 GiB, of which the sums take 64 MiB of memory.
 const mostPages = 1 << 24
@@ -53,7 +53,7 @@ func AppendSums(path string) (err error) {
 	if err != nil {
 		return err
 	}
-	all := make([]byte, 0, 4*int(pages)+sumsEnd)
+	all := make([]byte, 0, 4*int(pages)+SumsEnd)
 	page := make([]byte, PageSize)
 	for n := range int64(pages) {
 		if _, err := f.ReadAt(page, n*PageSize); err != nil {
@@ -94,21 +94,21 @@ func countPages(f *os.File) (uint32, error) {
 // ReadSums reads the sums at the end of a file of size bytes. Errors are ErrNoSums, ErrDamaged if they are not what was
 // written, or of r.
 func ReadSums(r io.ReaderAt, size int64) (*Sums, error) {
-	end := make([]byte, sumsEnd)
-	if size < PageSize+int64(sumsEnd) {
+	end := make([]byte, SumsEnd)
+	if size < PageSize+int64(SumsEnd) {
 		return nil, ErrNoSums
 	}
-	if _, err := r.ReadAt(end, size-int64(sumsEnd)); err != nil {
+	if _, err := r.ReadAt(end, size-int64(SumsEnd)); err != nil {
 		return nil, fmt.Errorf("read page sums: %w", err)
 	}
 	if string(end[:len(sumsMagic)]) != sumsMagic {
 		return nil, ErrNoSums
 	}
 	pageSize, pages := binary.BigEndian.Uint32(end[len(sumsMagic):]), binary.BigEndian.Uint32(end[len(sumsMagic)+4:])
-	if pageSize != PageSize || pages > mostPages || size != int64(pages)*(PageSize+4)+int64(sumsEnd) {
+	if pageSize != PageSize || pages > mostPages || size != int64(pages)*(PageSize+4)+int64(SumsEnd) {
 		return nil, damaged("sums of %d pages in %d bytes", pages, size)
 	}
-	all := make([]byte, 4*int(pages)+sumsEnd)
+	all := make([]byte, 4*int(pages)+SumsEnd)
 	if _, err := r.ReadAt(all, int64(pages)*PageSize); err != nil {
 		return nil, fmt.Errorf("read page sums: %w", err)
 	}
@@ -128,7 +128,7 @@ func SumsOf(f *os.File) (*Sums, error) {
 }
 
 // Pages returns how many pages there are.
-func (s *Sums) Pages() uint32 { return uint32((len(s.all) - sumsEnd) / 4) }
+func (s *Sums) Pages() uint32 { return uint32((len(s.all) - SumsEnd) / 4) }
 
 // Hash returns the SHA-256 of the sums and of what is behind them, up to the end of the file.
 func (s *Sums) Hash() [32]byte { return sha256.Sum256(s.all) }

@@ -84,7 +84,7 @@ func TestSumsAreBehindTheDatabase(t *testing.T) {
 			t.Fatal(err)
 		}
 		pages := len(before) / PageSize
-		if !bytes.Equal(data[:len(before)], before) || len(data) != len(before)+4*pages+sumsEnd {
+		if !bytes.Equal(data[:len(before)], before) || len(data) != len(before)+4*pages+SumsEnd {
 			t.Fatalf("%d bytes became %d", len(before), len(data))
 		}
 		sums, err := ReadSums(bytes.NewReader(data), int64(len(data)))
@@ -143,7 +143,7 @@ func TestFlippedBit(t *testing.T) {
 			}
 			data[at] ^= bit
 			answer, found, err := ask(t, path)
-			inEnd := at >= len(data)-sumsEnd
+			inEnd := at >= len(data)-SumsEnd
 			var page *PageError
 			switch {
 			case err == nil && answer == want && (len(found) == 0 || inEnd):
@@ -174,8 +174,8 @@ func TestMovedPages(t *testing.T) {
 		},
 		"cut":              func(data []byte) []byte { return append(data[:4*PageSize], data[5*PageSize:]...) },
 		"fewer cells":      func(data []byte) []byte { data[2*PageSize+4]--; return data },
-		"sums of others":   func(data []byte) []byte { data[len(data)-sumsEnd-6]++; return data },
-		"cut in the sums":  func(data []byte) []byte { return append(data[:len(data)-100], data[len(data)-sumsEnd:]...) },
+		"sums of others":   func(data []byte) []byte { data[len(data)-SumsEnd-6]++; return data },
+		"cut in the sums":  func(data []byte) []byte { return append(data[:len(data)-100], data[len(data)-SumsEnd:]...) },
 		"page count lower": func(data []byte) []byte { data[31]--; return data },
 	} {
 		path, data := withSums(t)

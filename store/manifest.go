@@ -1,0 +1,429 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/sqlitefile"
+)
+
+// The manifest tells of each sealed segment what it says of itself, so that a tape of thousands of them is opened without
+// looking into one. The recorder appends an entry when a segment is sealed. Nothing depends on it: an entry counts only
+// for the very file that it was made of, and what it does not tell is read from the segment. docs/format.md describes it.
+
+const (
+	manifestName  = "manifest"
+	manifestMagic = "conntape manifest 1\n"
+)
+
+// fileMark tells whether a file is the one that an entry was made of. A file whose content was changed, or that is
+// another one of this name, has another change time, which no program can set. A file that was copied, or linked by a
+// hold, has another too: then its end tells, which is a checksum over those of all its pages.
+type fileMark struct {
+	size, modified, changed, inode int64
+	end                            string
+}
+
+// markOf returns the mark of a file.
+func markOf(info os.FileInfo) fileMark {
+	m := fileMark{size: info.Size(), modified: info.ModTime().UnixNano()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		m.changed, m.inode = st.Ctim.Nano(), int64(st.Ino)
+	}
+	return m
+}
+
+// isOf reports whether the mark is that of the segment's file.
+func (m fileMark) isOf(seg *openSegment) bool {
+	is := markOf(seg.stat)
+	is.end = m.end
+	if is == m || is.size != m.size {
+		return is == m
+	}
+	end, err := endOf(seg.file, is.size)
+	return err == nil && end == m.end
+}
+
+// endOf returns the last bytes of a sealed segment of that size.
+func endOf(path string, size int64) (string, error) {
+	f, err := openForCopy(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	end := make([]byte, sqlitefile.SumsEnd)
+	_, err = f.ReadAt(end, size-int64(len(end)))
+	return string(end), err
+}
+
+// manifestEntry is what the manifest has of a segment, but for its file.
+type manifestEntry struct {
+	mark    fileMark
+	segment string // packed
+}
+
+// readManifest returns the entries of a manifest by the number of the segment. What is torn or altered has none, and what
+// follows it; whole: nothing is.
+func readManifest(dir string) (entries map[int]manifestEntry, whole bool) {
+	entries = map[int]manifestEntry{}
+	f, err := openForCopy(filepath.Join(dir, manifestName))
+	if err != nil {
+		return entries, errors.Is(err, fs.ErrNotExist)
+	}
+	defer f.Close()
+	text, err := readUpTo(f, mostManifest)
+	if err != nil || len(text) < len(manifestMagic) || text[:len(manifestMagic)] != manifestMagic {
+		return entries, false
+	}
+	rest := text[len(manifestMagic):]
+	for len(rest) > 8 {
+		length := int(binary.BigEndian.Uint32([]byte(rest[:4])))
+		if length > len(rest)-8 || crc32.ChecksumIEEE([]byte(rest[8:8+length])) != binary.BigEndian.Uint32([]byte(rest[4:8])) {
+			break
+		}
+		c, number, mark := &codec{in: rest[8 : 8+length], reading: true}, int64(0), fileMark{}
+		c.head(&number, &mark)
+		if !c.bad {
+			entries[int(number)] = manifestEntry{mark, c.in}
+		}
+		rest = rest[8+length:]
+	}
+	return entries, rest == ""
+}
+
+// mostManifest is how long a manifest may be: some 100,000 segments have 64 MiB.
+const mostManifest = 64 << 20
+
+// readUpTo reads a file that is no longer than most.
+func readUpTo(f *os.File, most int64) (string, error) {
+	info, err := f.Stat()
+	if err != nil || info.Size() > most {
+		return "", errors.Join(err, errors.New("too long"))
+	}
+	text := make([]byte, info.Size())
+	n, err := f.ReadAt(text, 0)
+	if n < len(text) {
+		return "", err
+	}
+	return string(text), nil
+}
+
+// fill describes a segment by the entry, if that is of this very file.
+func (e manifestEntry) fill(seg *openSegment) bool {
+	if e.segment == "" || !e.mark.isOf(seg) {
+		return false
+	}
+	c, found := &codec{in: e.segment, reading: true}, openSegment{}
+	c.segment(&found)
+	if c.bad || c.in != "" {
+		return false
+	}
+	seg.created, seg.batches, seg.previous, seg.counts = found.created, found.batches, found.previous, found.counts
+	seg.boots, seg.runs, seg.small, seg.roots = found.boots, found.runs, found.small, found.roots
+	path, bytes := seg.info.Path, seg.info.Bytes
+	seg.info = found.info
+	seg.info.Path, seg.info.Bytes = path, bytes
+	return true
+}
+
+// newEntry returns the record of a sealed segment that nobody has open.
+func newEntry(path string, number int) ([]byte, error) {
+	stat, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	seg, err := describeFile(segmentFile{path: path, stat: stat}, manifestEntry{})
+	if err == nil {
+		err = seg.readSmall()
+	}
+	if err != nil {
+		return nil, err
+	}
+	c, n, mark := &codec{}, int64(number), markOf(stat)
+	if mark.end, err = endOf(path, mark.size); err != nil {
+		return nil, err
+	}
+	c.head(&n, &mark)
+	c.segment(seg)
+	record := binary.BigEndian.AppendUint32(nil, uint32(len(c.out)))
+	record = binary.BigEndian.AppendUint32(record, crc32.ChecksumIEEE(c.out))
+	return append(record, c.out...), nil
+}
+
+// smallViews are the views whose rows the manifest has.
+var smallViews = []string{"gaps", "segments"}
+
+// readSmall reads the rows of the small views, and where the tables begin.
+func (seg *openSegment) readSmall() error {
+	return peekAt(seg.file, func(conn *sqlite.Conn) error {
+		seg.small, seg.roots = map[string][][]smallCell{}, map[string]int64{}
+		for _, view := range smallViews {
+			err := execOn(conn, func(q *sqlite.Stmt) error {
+				row := make([]smallCell, q.ColumnCount())
+				for i := range row {
+					row[i] = cellOf(q, i)
+				}
+				seg.small[view] = append(seg.small[view], row)
+				return nil
+			}, "SELECT * FROM "+view)
+			if err != nil {
+				return fmt.Errorf("read %s: %w", view, err)
+			}
+		}
+		return execOn(conn, func(q *sqlite.Stmt) error { seg.roots[q.ColumnText(0)] = q.ColumnInt64(1); return nil },
+			`SELECT name, rootpage FROM sqlite_schema WHERE rootpage > 0`)
+	})
+}
+
+// smallCell is a value of a row that the manifest has: NULL, an integer or a text.
+type smallCell struct {
+	kind   int64 // sqlite.ColumnType
+	number int64
+	text   string
+}
+
+func cellOf(q *sqlite.Stmt, i int) smallCell {
+	switch kind := q.ColumnType(i); kind {
+	case sqlite.TypeInteger:
+		return smallCell{kind: int64(kind), number: q.ColumnInt64(i)}
+	case sqlite.TypeNull:
+		return smallCell{kind: int64(kind)}
+	default:
+		return smallCell{kind: int64(sqlite.TypeText), text: q.ColumnText(i)}
+	}
+}
+
+// value returns the cell as a virtual table gives it.
+func (c smallCell) value() sqlite.Value {
+	switch sqlite.ColumnType(c.kind) {
+	case sqlite.TypeInteger:
+		return sqlite.IntegerValue(c.number)
+	case sqlite.TypeText:
+		return sqlite.TextValue(c.text)
+	}
+	return sqlite.Value{}
+}
+
+// codec writes or reads the fields that it is shown, one after another, so that both are told of them once.
+type codec struct {
+	reading bool
+	out     []byte // what is written
+	in      string // what is still to be read
+	bad     bool   // it is not what was written
+}
+
+func (c *codec) int(n *int64) {
+	if !c.reading {
+		c.out = binary.AppendVarint(c.out, *n)
+		return
+	}
+	var u uint64
+	for i := 0; i < len(c.in) && i < binary.MaxVarintLen64; i++ {
+		u |= uint64(c.in[i]&0x7f) << (7 * i)
+		if c.in[i] < 0x80 {
+			c.in = c.in[i+1:]
+			*n = int64(u>>1) ^ -int64(u&1)
+			return
+		}
+	}
+	c.bad, c.in = true, ""
+}
+
+func (c *codec) text(s *string) {
+	length := int64(len(*s))
+	c.int(&length)
+	switch {
+	case !c.reading:
+		c.out = append(c.out, *s...)
+	case length < 0 || length > int64(len(c.in)):
+		c.bad, c.in = true, ""
+	default:
+		*s, c.in = c.in[:length], c.in[length:]
+	}
+}
+
+func (c *codec) smallInt(n *int) {
+	wide := int64(*n)
+	c.int(&wide)
+	*n = int(wide)
+}
+
+func (c *codec) time(t *time.Time) {
+	ns := int64(math.MinInt64) // no time
+	if !t.IsZero() {
+		ns = t.UnixNano()
+	}
+	c.int(&ns)
+	if c.reading && ns != math.MinInt64 {
+		*t = wallTime(ns)
+	}
+}
+
+// listOf shows each of a list.
+func listOf[T any](c *codec, list *[]T, each func(*T)) {
+	n := int64(len(*list))
+	c.int(&n)
+	if c.reading {
+		if n < 0 || n > int64(len(c.in)) { // each has a byte at least
+			c.bad, c.in = true, ""
+			return
+		}
+		*list = make([]T, n)
+	}
+	for i := range *list {
+		each(&(*list)[i])
+	}
+}
+
+// mapOf shows each of a map.
+func mapOf[T any](c *codec, m *map[string]T, each func(*T)) {
+	type pair struct {
+		name  string
+		value T
+	}
+	pairs := make([]pair, 0, len(*m))
+	for name, v := range *m {
+		pairs = append(pairs, pair{name, v})
+	}
+	listOf(c, &pairs, func(p *pair) { c.text(&p.name); each(&p.value) })
+	if c.reading {
+		*m = make(map[string]T, len(pairs))
+		for _, p := range pairs {
+			(*m)[p.name] = p.value
+		}
+	}
+}
+
+// head is what begins an entry.
+func (c *codec) head(number *int64, mark *fileMark) {
+	for _, n := range []*int64{number, &mark.size, &mark.modified, &mark.changed, &mark.inode} {
+		c.int(n)
+	}
+	c.text(&mark.end)
+}
+
+// segment is what is known of a segment.
+func (c *codec) segment(seg *openSegment) {
+	info := &seg.info
+	c.smallInt(&info.Number)
+	c.smallInt(&info.SchemaVersion)
+	c.smallInt(&seg.previous)
+	for _, n := range []*int64{&seg.created, &seg.batches, &seg.counts, &info.First, &info.Last} {
+		c.int(n)
+	}
+	for _, s := range []*string{&info.State, &info.TapeID, &info.Host, &info.MachineID, &info.BootID, &info.Kernel, &info.Version, &info.Backend} {
+		c.text(s)
+	}
+	listOf(c, &info.BlindSpots, c.text)
+	for _, t := range []*time.Time{&info.RunStart, &info.From, &info.To, &info.LastBatch} {
+		c.time(t)
+	}
+	listOf(c, &seg.boots, func(b *bootSpan) {
+		c.text(&b.bootID)
+		c.text(&b.kernel)
+		for _, n := range []*int64{&b.id, &b.offset, &b.first, &b.last} {
+			c.int(n)
+		}
+	})
+	listOf(c, &seg.runs, func(r *runAccount) {
+		for _, n := range []*int64{&r.id, &r.startBoot, &r.start} {
+			c.int(n)
+		}
+		for _, s := range []*string{&r.bootID, &r.version, &r.backend, &r.blindSpots} {
+			c.text(s)
+		}
+		mapOf(c, &r.counters, func(n *counted) { c.int(&n.first); c.int(&n.value) })
+	})
+	mapOf(c, &seg.roots, c.int)
+	mapOf(c, &seg.small, func(rows *[][]smallCell) {
+		listOf(c, rows, func(row *[]smallCell) {
+			listOf(c, row, func(v *smallCell) { c.int(&v.kind); c.int(&v.number); c.text(&v.text) })
+		})
+	})
+	if c.reading {
+		info.Counters = segmentCounters(seg.runs)
+	}
+}
+
+// noteSealed appends an entry to the manifest. That it cannot is no harm: readers look into the segment then.
+func (w *Writer) noteSealed(path string, number int) {
+	record, err := newEntry(path, number)
+	if err == nil {
+		err = appendManifest(w.dir, record)
+	}
+	if err != nil {
+		w.log.Warn("segment not noted in the manifest", "path", path, "error", err)
+	}
+}
+
+// appendManifest appends records. A manifest of which most is of segments that are gone is written anew.
+func appendManifest(dir string, records []byte) error {
+	path := filepath.Join(dir, manifestName)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, fileMode)
+	if err != nil {
+		return fmt.Errorf("append to manifest: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() == 0 {
+		if err = giveToGroup(path, fileMode); err == nil {
+			records = slices.Concat([]byte(manifestMagic), records)
+		}
+	}
+	if err == nil {
+		_, err = f.Write(records)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("append to manifest: %w", err)
+	}
+	return nil
+}
+
+// mendManifest makes entries for the sealed segments that have none that counts, and leaves those out that are gone.
+func (w *Writer) mendManifest() {
+	entries, isWhole := readManifest(w.dir)
+	var records []byte
+	w.mu.Lock()
+	var list []stored
+	for _, s := range w.catalog.list {
+		if s.state == sealed {
+			list = append(list, stored{number: s.number, path: s.path})
+		}
+	}
+	w.mu.Unlock()
+	isWhole = isWhole && len(entries) <= 2*len(list)+100
+	for _, s := range list {
+		info, err := os.Lstat(s.path)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && isWhole && entries[s.number].mark.isOf(&openSegment{file: s.path, stat: info}) {
+			continue
+		}
+		record, err := newEntry(s.path, s.number)
+		if err != nil {
+			w.log.Warn("segment not noted in the manifest", "path", s.path, "error", err)
+			continue
+		}
+		records = append(records, record...)
+	}
+	if !isWhole {
+		if err := os.Remove(filepath.Join(w.dir, manifestName)); err != nil {
+			w.log.Warn("manifest not written anew", "error", err)
+			return
+		}
+	}
+	if len(records) > 0 {
+		if err := appendManifest(w.dir, records); err != nil {
+			w.log.Warn("manifest not mended", "error", err)
+		}
+	}
+}

@@ -1,0 +1,188 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// turnedTape records n segments, each sealed but for the last, with some endpoints that all have and some that one has.
+func turnedTape(t testing.TB, n int) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "tape")
+	w := mustOpenWriter(t, dir, options(100*second))
+	x := newWorld()
+	for i := range n {
+		var b Batch
+		for j := range 40 {
+			c := x.connection(uint64(101+100*i+j) * second)
+			c.Remote = endpoint(2, fmt.Sprintf("192.0.2.%d", j), int32(80+j%3))
+			if j%2 == 0 {
+				c.Remote = endpoint(10, fmt.Sprintf("::ffff:198.51.%d.%d", i, j), 443)
+			}
+			b.Connections = append(b.Connections, c)
+		}
+		b.Counters = Counters{"seen": uint64(40 * (i + 1)), "stored": uint64(40 * (i + 1))}
+		b.Gaps = []Gap{{From: uint64(150+100*i) * second, To: uint64(151+100*i) * second, Cause: "ring full", Lost: 1}}
+		mustAppend(t, w, b)
+		if i < n-1 {
+			if err := w.Rotate(); err != nil {
+				t.Fatal(err)
+			}
+			waitSealed(t, w)
+		}
+	}
+	mustClose(t, w, uint64(101+100*n)*second)
+	return dir
+}
+
+// told returns what a tape tells of itself, and how many segments it opened for that.
+func told(t testing.TB, dir string) (text string, opened int) {
+	t.Helper()
+	tape := mustOpenTape(t, dir)
+	cov, err := tape.Coverage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, info := range tape.Segments() {
+		fmt.Fprintf(&b, "%+v\n", info)
+	}
+	fmt.Fprintf(&b, "%+v\n", cov)
+	for _, query := range []string{"SELECT * FROM gaps", "SELECT * FROM segments", "SELECT * FROM gaps WHERE segment = 2"} {
+		b.WriteString(strings.Join(rows(t, tape.Conn(), query), "\n"))
+	}
+	tape.Bound(wallTime(epoch2026+int64(155*second)), wallTime(epoch2026+int64(260*second)))
+	b.WriteString(strings.Join(rows(t, tape.Conn(), "SELECT * FROM gaps"), "\n"))
+	for i, seg := range tape.segs {
+		if seg.reading != nil && i < len(tape.segs)-1 {
+			opened++
+		}
+	}
+	return b.String(), opened
+}
+
+// With the manifest a tape tells the same as without it, and opens none of the sealed segments. An entry counts for the
+// file alone that it was made of, and a manifest that is torn or altered is no harm.
+func TestManifest(t *testing.T) {
+	dir := turnedTape(t, 5)
+	manifest := filepath.Join(dir, manifestName)
+	whole, err := os.ReadFile(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, opened := told(t, dir)
+	if opened != 0 {
+		t.Errorf("%d sealed segments were opened", opened)
+	}
+	os.Remove(manifest)
+	want, opened := told(t, dir)
+	if got != want || opened != 4 {
+		t.Errorf("with the manifest\n%s\nwithout it, %d opened\n%s", got, opened, want)
+	}
+	for name, text := range map[string][]byte{
+		"torn": whole[:len(whole)-9], "a bit": slices.Concat(whole[:200], []byte{whole[200] ^ 1}, whole[201:]), "empty": {}, "another version": append([]byte("conntape manifest 2\n"), whole[20:]...),
+		"a huge length": append(whole[:20:20], 0x7f, 0xff, 0xff, 0xff, 1, 2, 3, 4, 5),
+	} {
+		if err := os.WriteFile(manifest, text, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := told(t, dir); got != want {
+			t.Errorf("%s: it tells\n%s\nwant\n%s", name, got, want)
+		}
+	}
+	if err := os.WriteFile(manifest, whole, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	// A copy of the tape, and a segment that a hold has linked, are the same files; another segment of that name is not.
+	first, second := filepath.Join(dir, segmentName(1)), filepath.Join(dir, segmentName(2))
+	if err := os.Link(first, filepath.Join(t.TempDir(), "held")); err != nil {
+		t.Fatal(err)
+	}
+	if _, opened := told(t, dir); opened != 0 {
+		t.Errorf("after a hold %d sealed segments were opened", opened)
+	}
+	text, err := os.ReadFile(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	swapFile(t, first, text)
+	tape := mustOpenTape(t, dir)
+	if got := one(t, tape.Conn(), "SELECT group_concat(segment) FROM segments"); got != "2,2,3,4,5" {
+		t.Errorf("segments %s", got)
+	}
+}
+
+// A recorder makes the entries that are missing, and leaves out those of segments that are gone.
+func TestManifestIsMended(t *testing.T) {
+	dir := turnedTape(t, 6)
+	want, err := os.ReadFile(filepath.Join(dir, manifestName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range [][]byte{nil, want[:len(want)/2], slices.Concat(want, want[20:]), []byte("x")} {
+		if err := os.WriteFile(filepath.Join(dir, manifestName), text, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		w := mustOpenWriter(t, dir, options(9000*second))
+		waitSealed(t, w)
+		mustClose(t, w, 9001*second)
+		if entries, whole := readManifest(dir); len(entries) < 5 || !whole {
+			t.Errorf("of %d bytes: %d entries, whole: %t", len(text), len(entries), whole)
+		}
+		if _, opened := told(t, dir); opened != 0 {
+			t.Errorf("of %d bytes: %d segments are opened", len(text), opened)
+		}
+	}
+}
+
+// Whatever a manifest has, it is read to an end.
+func FuzzManifest(f *testing.F) {
+	seg := &openSegment{runs: []runAccount{{counters: map[string]counted{"seen": {1, 2}}}}, boots: []bootSpan{{bootID: "b"}}, roots: map[string]int64{"x": 3},
+		small: map[string][][]smallCell{"gaps": {{{kind: 1, number: 5}, {kind: 3, text: "y"}}}}}
+	c := &codec{}
+	c.segment(seg)
+	f.Add(string(c.out))
+	f.Fuzz(func(t *testing.T, text string) {
+		c := &codec{in: text, reading: true}
+		c.segment(&openSegment{})
+	})
+}
+
+// What is found by the index is what SQLite finds, of any range, in segments of a leaf and of branches.
+func TestFindEndpoints(t *testing.T) {
+	for _, endpoints := range []int{40, 900, 4000} {
+		w := mustOpenWriter(t, filepath.Join(t.TempDir(), "tape"), options(100*second))
+		l := newLoad(20, endpoints)
+		conns := make([]Connection, 6*endpoints)
+		l.fill(conns)
+		mustAppend(t, w, l.batch(conns))
+		tape := mustOpenTape(t, w.dir)
+		conn := connOf(t, tape, len(tape.segs))
+		all := rows(t, conn, "SELECT address FROM endpoint ORDER BY random() LIMIT 12")
+		if len(all) < 5 {
+			t.Fatalf("%d endpoints", len(all))
+		}
+		for _, r := range []TextRange{{"", "\xff"}, {"1", "2"}, {"192.0.2.1", "192.0.2.1"}, {"z", "zz"}, {"9", "1"}, {all[0], all[0]}, {all[1], all[1] + "~"}, {all[2][:3], all[2][:3] + "~"}, {min(all[3], all[4]), max(all[3], all[4])}} {
+			want := rows(t, conn, "SELECT id, family, address, port FROM endpoint WHERE address BETWEEN ? AND ? ORDER BY id", r.From, r.To)
+			var got []string
+			err := tape.FindEndpoints(context.Background(), len(tape.segs)-1, []TextRange{r}, func(id, family int64, address []byte, port int64) error {
+				got = append(got, fmt.Sprintf("%d|%d|%s|%d", id, family, address, port))
+				return nil
+			})
+			slices.SortFunc(got, func(a, b string) int {
+				var x, y int
+				fmt.Sscan(strings.Split(a, "|")[0], &x)
+				fmt.Sscan(strings.Split(b, "|")[0], &y)
+				return x - y
+			})
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("%q: %d, want %d: %v", r, len(got), len(want), err)
+			}
+		}
+	}
+}
