@@ -120,7 +120,7 @@ func TestForkBombOnAFullTape(t *testing.T) {
 }
 
 func TestTapeIsFullWhenHistoryGoesForItsSize(t *testing.T) {
-	for why, want := range map[string]bool{store.ExpiredAge: false, store.ExpiredSize: true, store.ExpiredFull: true, store.ExpiredFree: true} {
+	for why, want := range map[string]bool{store.ExpiredAge: false, store.ExpiredSize: true, store.ExpiredFull: true} {
 		full, told := new(atomic.Bool), 0
 		listen := noticeFull(full, func(store.Event) { told++ })
 		listen(store.RunStarted{})

@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +45,10 @@ func (w *writer) write(b *batch) error {
 			w.committed.Add(b.rows)
 			return nil
 		}
+		var partly *store.PartlyWritten
+		if errors.As(err, &partly) {
+			w.committed.Add(b.cut(partly.Connections))
+		}
 		if try == len(w.config.retryDelays) {
 			return err
 		}
@@ -54,6 +59,19 @@ func (w *writer) write(b *batch) error {
 			try = len(w.config.retryDelays) - 1
 		}
 	}
+}
+
+// cut takes the first connections off a batch, which are on the disk, and returns how many of them are rows.
+func (b *batch) cut(connections int) (rows uint64) {
+	for _, c := range b.Connections[:connections] {
+		if !c.Update {
+			rows++
+			b.events -= max(1, uint64(c.Count))
+		}
+	}
+	b.rows -= rows
+	b.Connections = b.Connections[connections:]
+	return rows
 }
 
 // drop counts a batch as lost. What it had to tell beside attempts the next one will tell.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -16,9 +17,8 @@ import (
 type stored struct {
 	number int
 	path   string
-	bytes  int64 // size of its files, or what sealing may make of them
-	extra  int64 // what sealing adds to that, until it is done
-	temp   int64 // what sealing takes beside that while it lasts
+	bytes  int64 // that its files take on the disk
+	closed int64 // size of its database once it is closed; for sealing
 	from   int64 // wall clock that it covers, ns; 0 unknown
 	to     int64
 	sha    [32]byte // zero: not sealed, or not read yet
@@ -49,6 +49,10 @@ type catalog struct {
 	list    []*stored
 	expired []*expired // no part of the tape any more, and not gone yet
 	other   int64      // bytes of what is no segment
+	room    int64      // bytes that the tape may take, 0 any number
+	active  struct {   // the active segment, as the writer last told
+		bytes, closed int64
+	}
 }
 
 func (c *catalog) add(s *stored) {
@@ -62,45 +66,55 @@ func (c *catalog) remove(s *stored) {
 
 // usage is what a tape takes, in bytes.
 type usage struct {
-	kept     int64 // without what is being removed
-	expired  int64 // that
-	frees    int64 // what the file system gets back of it
-	reserved int64 // what sealing has yet to write at the most: one segment at a time
-	sealing  int64 // of this, what it may write any moment
+	kept     int64 // by all that is no part of what is being removed
+	active   int64 // the active segment once it is closed
+	expired  int64 // by what is being removed
+	reserved int64 // to be taken by sealing at the most, which is one segment at a time
+	sealing  int64 // of this, what is being sealed now may take any moment
 }
 
-// usage adds it up, without the active segment.
+// usage adds it up.
 func (c *catalog) usage() (u usage) {
-	u.kept = c.other
-	temp := int64(0)
+	u.kept, u.active = c.other+c.active.bytes, c.active.closed
 	for _, s := range c.list {
 		u.kept += s.bytes
-		u.reserved += s.extra
-		temp = max(temp, s.temp)
+		if s.state != unsealed {
+			continue
+		}
+		u.reserved = max(u.reserved, sealingBytes(s.closed))
 		if s.done != nil {
-			u.sealing += s.extra + s.temp
+			u.sealing = max(u.sealing, sealingBytes(s.closed))
 		}
 	}
-	u.reserved += temp
 	for _, e := range c.expired {
 		if e.stuck {
 			u.kept += e.bytes
-			continue
+		} else {
+			u.expired += e.bytes
 		}
-		u.expired += e.bytes
-		u.frees += e.frees
 	}
 	return u
 }
 
-// await notes what sealing s will take.
-func (s *stored) await() {
-	s.extra = max(sealingFloor, s.bytes/100*(sealedPercent-100))
-	s.temp = max(sealingFloor, s.bytes/100*sealingPercent)
+// waiting reports whether a segment is to be sealed now.
+func (w *Writer) waiting() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.hurry && slices.ContainsFunc(w.catalog.list, (*stored).isDue)
 }
 
-// settle notes that s will not be sealed, or has been.
-func (s *stored) settle(state storedState) { s.state, s.extra, s.temp = state, 0, 0 }
+// isDue reports whether s is to be sealed now.
+func (s *stored) isDue() bool { return s.state == unsealed && time.Now().After(s.notBefore) }
+
+// noteActive notes what the active segment takes. It belongs to the writer.
+func (w *Writer) noteActive() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.catalog.active.bytes, w.catalog.active.closed = 0, 0
+	if w.seg != nil {
+		w.catalog.active.bytes, w.catalog.active.closed = w.seg.bytes(), w.seg.pages*pageSize
+	}
+}
 
 // oldest is the first of the stored segments that can be removed, nil none.
 func (c *catalog) oldest() *stored {
@@ -177,9 +191,6 @@ func (w *Writer) lookAt(s *stored) (previous int, all bool) {
 	case isSealed:
 		s.built = true
 	}
-	if s.state == unsealed {
-		s.await()
-	}
 	if s.damage != nil {
 		return 0, true
 	}
@@ -193,8 +204,9 @@ const spanSQL = `SELECT
 	heartbeat_ns + (SELECT offset_ns FROM clock ORDER BY id DESC LIMIT 1),
 	coalesce(previous_number, 0), previous_batches FROM segment`
 
-// measure notes how large the files are, and, when it is not known, when they
-// were last written.
+// measure notes what the files take, and, when it is not known, when they were last
+// written. A database and its WAL are together as large as it can be when it is
+// closed.
 func (s *stored) measure() {
 	s.bytes = 0
 	for _, suffix := range segmentSuffixes {
@@ -202,11 +214,31 @@ func (s *stored) measure() {
 		if err != nil {
 			continue
 		}
-		s.bytes += info.Size()
+		s.bytes += allocated(info)
 		if s.to == 0 {
 			s.to = info.ModTime().UnixNano()
 		}
 	}
+	s.closed = s.bytes
+}
+
+// allocated is what a file takes on the disk, bytes: its size, some of whose blocks
+// may only be promised yet, or its blocks, some of which may lie beyond its end.
+func allocated(info fs.FileInfo) int64 {
+	size := (info.Size() + pageSize - 1) / pageSize * pageSize
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return max(size, st.Blocks*512)
+	}
+	return size
+}
+
+// allocatedAt is allocated for the file of that name, 0 when there is none.
+func allocatedAt(path string) int64 {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return 0
+	}
+	return allocated(info)
 }
 
 // segmentSuffixes are the names of the files that a segment can have.
@@ -233,7 +265,7 @@ func (w *Writer) measureOther() int64 {
 			return nil
 		}
 		if info, err := d.Info(); err == nil {
-			sum += info.Size()
+			sum += allocated(info)
 		}
 		return nil
 	})

@@ -100,7 +100,6 @@ type SegmentExpired struct {
 const (
 	ExpiredAge  = "age"  // older than MaxAge
 	ExpiredSize = "size" // the tape would be larger than MaxBytes
-	ExpiredFree = "free" // less than KeepFree would be free on the file system
 	ExpiredFull = "full" // the file system took no more
 )
 

@@ -23,10 +23,11 @@ func (w *Writer) setAside(cause error) {
 // leave keeps a segment that is not to be touched open until it is removed, or the
 // process ends.
 func (w *Writer) leave(s *segment) {
-	w.aside = append(w.aside, s)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.catalog.add(&stored{number: s.number, path: s.path, bytes: s.bytes(), from: s.created + s.wallStep,
+	w.aside = append(w.aside, s)
+	w.catalog.active.bytes, w.catalog.active.closed = 0, 0
+	w.catalog.add(&stored{number: s.number, path: s.path, bytes: s.bytes(), closed: s.pages * pageSize, from: s.created + s.wallStep,
 		to: s.heartbeat + s.wallStep, tally: s.tally, state: aside, seg: s})
 }
 
@@ -36,6 +37,7 @@ func (w *Writer) moveOn(batch *Batch, state string, cause error) error {
 		seg, err := w.createWith(batch, state, cause)
 		if err == nil {
 			w.seg = seg
+			w.noteActive()
 			w.written(batch)
 			return nil
 		}

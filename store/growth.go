@@ -25,21 +25,34 @@ type estimator struct {
 	touched int64 // pages in the middle of tables and indexes
 }
 
-// estimate returns the growth at the most, for a segment of so many pages.
-func (e *estimator) estimate(s *segment, b *Batch) growth {
+// fit returns how many of the connections of a batch, at least one if there are any,
+// add no more than so many bytes to the WAL, with all else that is in the batch, and
+// what they add to the files at the most.
+func (e *estimator) fit(s *segment, b *Batch, most int64) (n int, g growth) {
 	if e.seen == nil {
 		e.seen = map[any]struct{}{}
 	}
 	clear(e.seen)
-	e.bytes, e.touched = s.blocks.most(len(b.Connections)), 24
-	for i := range b.Connections {
-		e.connection(s, &b.Connections[i])
-	}
+	e.bytes, e.touched = 0, 24
 	for _, g := range b.Gaps {
 		e.bytes += otherRowBytes + int64(len(g.Cause)+len(g.Detail))*4
 	}
 	e.bytes += int64(len(b.Anchors)+len(b.Counters)+8) * otherRowBytes
-	db := e.bytes + e.bytes/4 // pages that split are not full
+	for n = range b.Connections {
+		before := *e
+		e.connection(s, &b.Connections[n])
+		if n > 0 && e.growth(s, n+1).wal > most {
+			*e = before
+			return n, e.growth(s, n)
+		}
+	}
+	return len(b.Connections), e.growth(s, len(b.Connections))
+}
+
+// growth is what was added up for so many connections.
+func (e *estimator) growth(s *segment, connections int) growth {
+	bytes := e.bytes + s.blocks.most(connections)
+	db := bytes + bytes/4 // pages that split are not full
 	pages := db/pageSize + 8
 	wal := (pages + min(e.touched, s.pages)) * walFrameBytes
 	return growth{db: pages * pageSize, wal: max(0, s.walUsed()+wal-s.walSize)}

@@ -54,9 +54,12 @@ func TestGrowthIsBounded(t *testing.T) {
 		b.Gaps = []Gap{{From: boot, Cause: "x", Detail: strings.Repeat("y", random.IntN(500))}}
 		b.Counters = Counters{"seen": boot}
 		w.seg.blocks.size = 1000
-		g := w.estimator.estimate(w.seg, &b)
+		n, g := w.estimator.fit(w.seg, &b, 1<<30)
 		before := w.seg.bytes()
 		mustAppend(t, w, b)
+		if n != len(b.Connections) {
+			t.Fatalf("%d of %d connections fit", n, len(b.Connections))
+		}
 		if more := w.seg.bytes() - before; more > g.sum() {
 			t.Errorf("batch %d of %d: grew by %d, estimated %d", i, len(b.Connections), more, g.sum())
 		} else {

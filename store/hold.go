@@ -152,7 +152,7 @@ func (w *Writer) closeFor(h *Hold) error {
 	if err := w.rotate(ReasonRequest); err != nil {
 		return err
 	}
-	w.makeRoom(&Batch{})
+	w.makeRoom(growth{})
 	w.wakeKeeper()
 	return nil
 }

@@ -1,10 +1,13 @@
 package store
 
 import (
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
@@ -129,5 +132,100 @@ func TestReadLocksCostNothing(t *testing.T) {
 		if path := filepath.Join(dir, segmentName(n)); !closedFile(path) {
 			t.Errorf("%s is not sealed", path)
 		}
+	}
+}
+
+// flood records so many connections in batches of 100,000, as a recorder does, at so
+// many a second, 0 as fast as it goes. It returns the most that the files of the tape
+// took at any look, and how many looks there were.
+func flood(t testing.TB, w *Writer, l *load, connections, perSecond int) (most int64, looks int) {
+	t.Helper()
+	stop := watchEvery(10*time.Millisecond, func() { most, looks = max(most, taken(w.dir)), looks+1 })
+	defer stop()
+	begin := time.Now()
+	for done := 0; done < connections; {
+		n := min(100_000, connections-done)
+		if perSecond > 0 {
+			n = min(n, max(1, perSecond))
+		}
+		conns := make([]Connection, n)
+		l.fill(conns)
+		mustAppend(t, w, l.batch(conns))
+		if done += n; perSecond > 0 {
+			time.Sleep(time.Until(begin.Add(time.Duration(done) * time.Second / time.Duration(perSecond))))
+		}
+	}
+	waitSealed(t, w)
+	w.waitForRemovals()
+	return most, looks
+}
+
+// taken is what the files of a tape take on the disk, the WAL of the active segment
+// and what is removed in the background included.
+func taken(dir string) (sum int64) {
+	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil
+		}
+		if info, err := d.Info(); err == nil {
+			sum += allocated(info)
+		}
+		return nil
+	})
+	return sum
+}
+
+// history is what the segments take, sealed or not, without what sealing needs.
+func history(t testing.TB, dir string) (sum int64) {
+	t.Helper()
+	numbers, _, err := listSegments(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range numbers {
+		sum += allocatedAt(filepath.Join(dir, segmentName(n)))
+	}
+	return sum
+}
+
+// Whatever the load is, the tape never takes more than its budget, and at least 80%
+// of it holds history once there was that much.
+func TestBudgetIsKeptAndUsed(t *testing.T) {
+	for _, c := range []struct {
+		budget               int64
+		processes, endpoints int
+		connections          int
+	}{
+		{MinMaxBytes, 50, 500, 400_000},
+		{16 << 20, 50, 500, 800_000},
+		{16 << 20, 1, 1 << 20, 200_000}, // one process connects to nothing twice
+		{32 << 20, 50, 500, 1_500_000},
+		{32 << 20, 20_000, 20_000, 400_000}, // each thread a process of its own
+	} {
+		if testing.Short() && c.budget > 16<<20 {
+			continue
+		}
+		t.Run(fmt.Sprintf("%d MiB, %d processes, %d endpoints", c.budget>>20, c.processes, c.endpoints), func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "tape")
+			o := options(999 * second)
+			o.Limits = Limits{MaxBytes: c.budget}
+			w := mustOpenWriter(t, dir, o)
+			l := newLoad(c.processes, c.endpoints)
+			w.now = func(string) (Anchor, error) { return at(l.boot), nil }
+			most, looks := flood(t, w, l, c.connections, 0)
+			kept := history(t, dir)
+			t.Logf("at most %.1f%% of the budget in %d looks, %.1f%% history at the end", 100*float64(most)/float64(c.budget), looks, 100*float64(kept)/float64(c.budget))
+			if most > c.budget {
+				t.Errorf("the tape took %d bytes, and may %d", most, c.budget)
+			}
+			least := c.budget / 100 * 80
+			if c.budget < 16<<20 {
+				least = c.budget / 100 * 60
+			}
+			if kept < least {
+				t.Errorf("%d bytes of history, and at least %d would be right", kept, least)
+			}
+			mustClose(t, w, l.boot)
+		})
 	}
 }

@@ -77,6 +77,7 @@ func (w *Writer) keep() {
 	w.hashLast()
 	w.mendManifest()
 	for {
+		w.makeRoomToSeal()
 		s := w.nextUnsealed()
 		if s != nil {
 			w.sealOne(s)
@@ -136,7 +137,7 @@ func (w *Writer) nextUnsealed() *stored {
 		return nil
 	}
 	for _, s := range w.catalog.list {
-		if s.state == unsealed && time.Now().After(s.notBefore) {
+		if s.isDue() {
 			s.stop, s.done = make(chan struct{}), make(chan struct{})
 			return s
 		}
@@ -162,7 +163,7 @@ func (w *Writer) sealOne(s *stored) {
 		s.notBefore = time.Now().Add(sealingRetry)
 		w.log.Warn("segment not sealed yet", "path", s.path, "error", err)
 	default:
-		s.settle(aside)
+		s.state = aside
 		s.measure()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,15 +13,15 @@ import (
 // Limits bound what a tape takes up and how long it is kept. Zero values set no
 // bound.
 type Limits struct {
-	// MaxBytes is the most that all files of the tape take at any instant:
-	// segments, WAL, what sealing needs meanwhile, the log; but not legal holds,
-	// which have a bound of their own.
+	// MaxBytes is the most that all files of the tape take at any instant, as
+	// allocated: segments, WAL, what sealing needs meanwhile, the log; but not legal
+	// holds, which have a bound of their own.
 	MaxBytes int64
 	// MaxAge is how long a segment is kept after its last event.
 	MaxAge time.Duration
-	// KeepFree is what is to stay free on the file system, in bytes and in
-	// percent of it; the larger of the two counts. The tape does not grow into it;
-	// when others do, see squeeze.
+	// KeepFree is what the tape leaves free on the file system when it takes room,
+	// in bytes and in percent of it; the larger of the two counts. Room that the
+	// tape has taken it keeps, whatever others do: see room.
 	KeepFree        int64
 	KeepFreePercent int
 	// MaxHeldBytes is the most that segments under legal holds take.
@@ -37,18 +38,21 @@ const (
 	MinMaxBytes = 8 << 20
 )
 
-// A segment is closed when it has grown to an eighth of the size of the tape,
-// with what sealing will add to it, or spans an eighth of its age.
-const segmentsInBudget = 8
-
-// What sealing does to the size of a segment, in percent of what it was: what it
-// adds (29 bytes a connection become 37, and 43 when each is of other parties than
-// those around it), and what it takes meanwhile, beside that, which is the copy that
-// it works on and the temporary file in which the index is sorted. What is small has
-// at least sealingFloor.
+// A segment is closed when, sealed, it will have a 32nd of the room of the tape, or
+// when it spans an eighth of its age. The more segments, the less goes when the
+// oldest is removed, and the less must be kept for sealing.
 const (
-	sealedPercent  = 150
-	sealingPercent = 100 + 60
+	segmentsInBudget = 32
+	segmentsInAge    = 8
+)
+
+// What sealing makes of a closed segment, in percent of its size: the sealed file is
+// as a rule 115 to 130, and 141 when one process connects to nothing twice. Beside
+// the closed file, the copy and the file in which the index is sorted take 156 at the
+// most, both measured. What is small takes at least sealingFloor.
+const (
+	sealedPercent  = 130
+	sealingPercent = 160
 	sealingFloor   = 128 << 10
 )
 
@@ -68,59 +72,69 @@ func (l Limits) check() error {
 	return nil
 }
 
+// bounded reports whether anything bounds the size of the tape.
+func (l Limits) bounded() bool { return l.MaxBytes > 0 || l.KeepFree > 0 || l.KeepFreePercent > 0 }
+
+// room is how large a tape may become that has taken so many bytes of the disk, 0 for
+// any size: MaxBytes, but nothing of what is to stay free. There is a recording on a
+// disk that is never emptier, too: a quarter of what is to stay free the tape may
+// take, up to an eighth of MaxBytes.
+func (l Limits) room(taken int64, d disk) int64 {
+	if !l.bounded() {
+		return 0
+	}
+	most := l.MaxBytes
+	if most == 0 {
+		most = math.MaxInt64
+	}
+	least := min(most/8, l.keepFree(d)/4)
+	return max(MinMaxBytes, min(most, max(least, taken+d.available-l.keepFree(d))))
+}
+
 // leastSegment is the size below which an active segment is not closed for its
 // size, bytes.
 const leastSegment = 512 << 10
 
-// segmentBytes is the size at which an active segment is closed when there is room
-// for a tape of that size: so that with what sealing adds it is an eighth of it, or
-// of the limit.
-func (l Limits) segmentBytes(most int64) int64 {
-	if l.MaxBytes > 0 {
-		most = min(most, l.MaxBytes)
-	}
-	return max(leastSegment, most/segmentsInBudget*100/sealedPercent)
+// segmentBytes is the size at which an active segment is closed on a tape of that
+// size.
+func segmentBytes(room int64) int64 {
+	return max(leastSegment, room/segmentsInBudget*100/sealedPercent)
 }
 
-// ahead is what is left of the room when the oldest segment goes: some batches are
-// written while its file is removed. Of MaxBytes it is as much as the WAL keeps.
-func (l Limits) ahead(d disk) int64 { return min(l.walBytes(), d.total/64) }
-
-// leastKept is what a tape may take of the room that is to stay free: a quarter of
-// it, but no more than an eighth of what it may take at all.
-func (l Limits) leastKept(d disk) int64 {
-	most := l.MaxBytes
-	if most == 0 {
-		most = DefaultMaxBytes
-	}
-	return min(most/segmentsInBudget, l.keepFree(d)/4)
-}
+// sealingBytes is what sealing takes beside a closed segment of that size.
+func sealingBytes(closed int64) int64 { return max(sealingFloor, closed/100*sealingPercent) }
 
 // segmentAge is the age at which an active segment is closed, 0 never.
-func (l Limits) segmentAge() time.Duration { return l.MaxAge / segmentsInBudget }
+func (l Limits) segmentAge() time.Duration { return l.MaxAge / segmentsInAge }
 
-// walBytes is the size that the WAL may keep between two batches.
-func (l Limits) walBytes() int64 {
-	if l.MaxBytes == 0 {
+// walBytes is the size that the WAL may keep between two batches, and the most that
+// one transaction may add.
+func walBytes(room int64) int64 {
+	if room == 0 {
 		return checkpointPagesMax * pageSize
 	}
-	return max(64*pageSize, min(checkpointPagesMax*pageSize, l.MaxBytes/64))
+	return max(64*pageSize, min(checkpointPagesMax*pageSize, room/64))
 }
 
 // disk is how things stand on a file system.
 type disk struct {
-	free, total int64 // bytes
-	files       int64 // that can still be made
+	free      int64 // bytes that this process can still write
+	available int64 // bytes that an unprivileged one can
+	total     int64 // bytes
+	files     int64 // that can still be made
 }
 
-// readDisk asks for what an unprivileged process could use, since what is
-// reserved for root is not ours to take.
+// readDisk looks at the file system of dir.
 func readDisk(dir string) (disk, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return disk{}, fmt.Errorf("look at file system: %w", err)
 	}
-	d := disk{free: int64(st.Bavail) * st.Bsize, total: int64(st.Blocks) * st.Bsize, files: int64(st.Ffree)}
+	d := disk{available: int64(st.Bavail) * st.Bsize, total: int64(st.Blocks) * st.Bsize, files: int64(st.Ffree)}
+	d.free = d.available
+	if os.Geteuid() == 0 { // some file systems keep blocks for root
+		d.free = int64(st.Bfree) * st.Bsize
+	}
 	if st.Files == 0 { // as many as there is room for (btrfs)
 		d.files = math.MaxInt64
 	}

@@ -37,12 +37,12 @@ func (w *Writer) giveOutcomes() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	before.bytes = before.seg.bytes()
+	before.bytes, before.closed = before.seg.bytes(), before.seg.pages*pageSize
 	close(before.done)
 	before.done = nil
 	if err != nil {
 		w.log.Error("results of connects not written", "path", before.path, "error", err)
-		before.settle(aside)
+		before.state = aside
 		w.aside = append(w.aside, before.seg)
 	}
 }

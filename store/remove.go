@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 )
 
 // What retention takes off the tape gets another name at once, and is removed by a
@@ -19,7 +18,6 @@ type expired struct {
 	number int
 	path   string   // that it had
 	bytes  int64    // of its files
-	frees  int64    // of these, what nothing else keeps: a legal hold is another name of the file
 	seg    *segment // still open: its blocks are freed when it is closed; nil it is not
 	stuck  bool     // it could not be removed
 }
@@ -34,12 +32,7 @@ func (w *Writer) takeAway(s *stored) (*expired, error) {
 	if err := clearImmutable(s.path); err != nil {
 		w.log.Warn("immutable flag not cleared", "path", s.path, "error", err)
 	}
-	e := &expired{number: s.number, path: s.path, bytes: s.bytes, frees: s.bytes, seg: s.seg}
-	if info, err := os.Lstat(s.path); err == nil {
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
-			e.frees -= info.Size()
-		}
-	}
+	e := &expired{number: s.number, path: s.path, bytes: s.bytes, seg: s.seg}
 	if err := os.Rename(s.path, s.path+expiringSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}

@@ -319,7 +319,7 @@ func maintain(dir string, r Request, o WriterOptions) (Answer, error) {
 		w.addToCatalog(newest) // and so it is closed
 	}
 	w.startKeeper()
-	w.makeRoom(&Batch{})
+	w.makeRoom(growth{})
 	w.wakeKeeper()
 	var a Answer
 	if r.Do == DoRotate {

@@ -7,87 +7,75 @@ import (
 
 // Retention removes whole segments, the oldest first. What it costs a batch does
 // not depend on what is kept: a few numbers are added up, the log takes a leaf, and
-// a file is renamed. It begins while there is still room for some batches, so that
-// none waits for the file to be gone (remove.go), unless there is no other way.
+// a file is renamed. It begins while there is still room for a batch, so that none
+// waits for the file to be gone (remove.go), unless there is no other way.
 
-// makeRoom removes what must go before the batch can be written: older than
-// MaxAge, beyond MaxBytes, or eating what is to stay free.
-func (w *Writer) makeRoom(b *Batch) {
+// makeRoom removes what must go before so much can be written: older than MaxAge,
+// or beyond the size of the tape.
+func (w *Writer) makeRoom(g growth) {
 	w.expireOld()
-	if w.seg == nil {
+	for w.tooMuch(g) && w.expireOldest(ExpiredSize) {
+	}
+	w.waitWhile(func() bool { return !w.fits(g) })
+}
+
+// tooMuch reports whether the tape would be too large with g, when the segments that
+// wait are sealed one after the other.
+func (w *Writer) tooMuch(g growth) bool {
+	room, u := w.room(), w.usage()
+	return room > 0 && u.kept+max(u.reserved, sealingBytes(u.active+g.db))+g.sum()+otherFiles > room
+}
+
+// fits reports whether g can be written although what has expired is not gone yet,
+// and whatever sealing does meanwhile.
+func (w *Writer) fits(g growth) bool {
+	room, u := w.room(), w.usage()
+	return room == 0 || u.kept+u.expired+u.sealing+g.sum()+otherFiles <= room
+}
+
+// makeRoomToSeal removes the oldest segments until one that waits can be sealed: the
+// sealed ones before it are larger than they were. It belongs to the keeper.
+func (w *Writer) makeRoomToSeal() {
+	for w.waiting() && w.tooMuch(growth{}) && w.expireOldest(ExpiredSize) {
+	}
+}
+
+// room is how large the tape may become, 0 for any size. It grows when others leave
+// the disk, and never shrinks for what they take of it.
+func (w *Writer) room() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lookAround()
+	return w.catalog.room
+}
+
+// usage is what the tape takes.
+func (w *Writer) usage() usage {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lookAround()
+	return w.catalog.usage()
+}
+
+// lookAroundEvery is how often the disk and the files that are no segments are looked
+// at.
+const lookAroundEvery = 10 * time.Second
+
+// lookAround notes how things stand around the segments. The caller holds w.mu.
+func (w *Writer) lookAround() {
+	if time.Since(w.lookedAround) < lookAroundEvery {
 		return
 	}
-	g := w.estimator.estimate(w.seg, b)
-	for {
-		why := w.tooMuch(g)
-		if why == "" {
-			w.waitWhile(func() bool { return !w.fits(g) })
-			return
-		}
-		if w.expireOldest(why) {
-			continue
-		}
-		if !w.giveUpActive(why) {
-			return
-		}
-		g = w.estimator.estimate(w.seg, b) // all that it refers to is new there
-	}
-}
-
-// tooMuch says which bound g would pass, "" when none. A disk that is about to be
-// full is one, whatever the limits are.
-func (w *Writer) tooMuch(g growth) string {
-	l := w.o.Limits
-	u := w.usage()
-	need := u.kept + u.reserved + g.sum()
-	if l.MaxBytes > 0 && need+otherFiles+l.walBytes() > l.MaxBytes {
-		return ExpiredSize
-	}
+	w.lookedAround = time.Now()
+	w.catalog.other = w.measureOther()
 	d, err := readDisk(w.dir)
 	if err != nil {
-		return ""
+		w.log.Warn("room not known", "path", w.dir, "error", err)
+		return
 	}
-	switch left, keep := d.free+u.frees-u.reserved-g.sum(), l.keepFree(d); {
-	case left < otherFiles:
-		return ExpiredFull
-	case keep > 0 && left-l.ahead(d) < keep && need > w.squeeze.allowed(u.kept, l.leastKept(d)):
-		return ExpiredFree
-	}
-	return ""
-}
-
-// fits reports whether the batch can be written although what has expired is not
-// gone yet, and whatever sealing does meanwhile.
-func (w *Writer) fits(g growth) bool {
-	l := w.o.Limits
-	u := w.usage()
-	if l.MaxBytes > 0 && u.kept+u.expired+u.sealing+g.sum()+otherFiles > l.MaxBytes {
-		return false
-	}
-	d, err := readDisk(w.dir)
-	return err != nil || d.free-u.sealing-g.sum() >= max(otherFiles, l.keepFree(d))
-}
-
-// usage is what the tape takes, the active segment included.
-func (w *Writer) usage() usage {
-	if time.Since(w.otherMeasured) > otherEvery {
-		w.otherMeasured = time.Now()
-		other := w.measureOther()
-		w.mu.Lock()
-		w.catalog.other = other
-		w.mu.Unlock()
-	}
-	w.mu.Lock()
 	u := w.catalog.usage()
-	w.mu.Unlock()
-	if w.seg != nil {
-		u.kept += w.seg.bytes()
-	}
-	return u
+	w.catalog.room = max(w.catalog.room, w.o.Limits.room(u.kept+u.expired, d))
 }
-
-// otherEvery is how often files that are no segments are looked at.
-const otherEvery = 10 * time.Second
 
 // expireOld removes segments whose last event is older than MaxAge.
 func (w *Writer) expireOld() {
@@ -128,20 +116,22 @@ func (w *Writer) wallNow() int64 {
 }
 
 // expireOldest has the oldest stored segment removed. It reports whether there is,
-// or soon will be, more room.
+// or soon will be, more room. Writer and keeper may both call it.
 func (w *Writer) expireOldest(why string) bool {
+	w.expiring.Lock()
+	defer w.expiring.Unlock()
 	s := w.takeOldest()
 	if s == nil {
 		return false
 	}
-	e := SegmentExpired{Segment: s.number, File: segmentName(s.number), SHA256: s.sha, Bytes: s.bytes, From: s.from, To: s.to, Why: why, Limit: w.o.Limits.MaxBytes,
+	e := SegmentExpired{Segment: s.number, File: segmentName(s.number), SHA256: s.sha, Bytes: s.bytes, From: s.from, To: s.to, Why: why, Limit: w.room(),
 		Rows: s.tally.rows, Connects: s.tally.connects}
 	w.tell(e)
 	gone, err := w.takeAway(s)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err != nil {
-		s.settle(aside)
+		s.state = aside
 		s.stuck = true
 		w.log.Error("segment not removed", "path", s.path, "error", err)
 		return true // that it did not work for this one does not mean that it does for none
@@ -151,7 +141,7 @@ func (w *Writer) expireOldest(why string) bool {
 		w.aside = slices.DeleteFunc(w.aside, func(o *segment) bool { return o == s.seg })
 	}
 	w.removeLater(gone)
-	if why == ExpiredFree || why == ExpiredFull {
+	if why == ExpiredFull {
 		w.removed = append(w.removed, s)
 	}
 	w.log.Info("segment expired", "path", s.path, "why", why, "bytes", s.bytes)
@@ -192,36 +182,9 @@ func (w *Writer) takeOldest() *stored {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if s.state == unsealed {
-		s.settle(aside)
+		s.state = aside
 	}
 	return s
-}
-
-// giveUpActive closes the active segment, so that it can be removed next, when
-// nothing else is left. One that is small already is kept: recording goes on.
-func (w *Writer) giveUpActive(why string) bool {
-	if w.seg == nil || w.seg.bytes() < leastSegment || time.Since(w.rotationFailed) < rotationPause {
-		return false
-	}
-	if err := w.rotate(ReasonSize); err != nil {
-		w.rotationFailed = time.Now()
-		w.log.Error("segment not rotated", "path", w.seg.path, "why", why, "error", err)
-		return false
-	}
-	return true
-}
-
-// expireActive removes the active segment, which is all that is left of the tape,
-// because the disk takes no more of it. One that is small is kept: removing it
-// would win nothing.
-func (w *Writer) expireActive() bool {
-	if w.seg == nil || w.seg.bytes() < leastSegment {
-		return false
-	}
-	w.leave(w.seg)
-	w.last.number, w.last.batches = w.seg.number, w.seg.batches
-	w.seg = nil
-	return w.expireForRoom()
 }
 
 // removedDetail is the detail of the gap that tells of a segment which was removed.

@@ -18,7 +18,7 @@ func (w *Writer) due(b *Batch) string {
 	switch {
 	case s.batches == 0:
 		return ""
-	case s.pages*pageSize >= leastSegment && w.isFull(s):
+	case w.isFull(s):
 		return ReasonSize
 	case s.empty():
 		return ""
@@ -31,12 +31,8 @@ func (w *Writer) due(b *Batch) string {
 // isFull reports whether s is as large as one segment is to be. Without a limit
 // there is nothing to share out.
 func (w *Writer) isFull(s *segment) bool {
-	l := w.o.Limits
-	if l.MaxBytes == 0 && l.KeepFree == 0 && l.KeepFreePercent == 0 {
-		return false
-	}
-	d, err := readDisk(w.dir)
-	return err == nil && s.pages*pageSize >= l.segmentBytes(max(w.usage().kept+d.free-l.keepFree(d), w.squeeze.room()))
+	room := w.room()
+	return room > 0 && s.pages*pageSize >= segmentBytes(room)
 }
 
 // rotateIfDue closes the active segment when it is time to. That it did not work
@@ -91,7 +87,7 @@ func (w *Writer) rotateNow() (file string, err error) {
 	if err := w.rotate(ReasonRequest); err != nil {
 		return "", err
 	}
-	w.makeRoom(&Batch{})
+	w.makeRoom(growth{})
 	w.wakeKeeper()
 	return file, nil
 }
@@ -112,6 +108,7 @@ func (w *Writer) rotate(reason string) error {
 	}
 	w.seg = seg
 	closed := w.handOver(old)
+	w.noteActive()
 	if reason != ReasonRequest && w.pendingOutcomes() {
 		w.mu.Lock()
 		closed.notBefore = time.Now().Add(outcomePatience)
@@ -122,13 +119,22 @@ func (w *Writer) rotate(reason string) error {
 }
 
 // handOver gives a segment that takes no more batches to the keeper, which is to
-// be woken once there is room for what it does.
+// be woken once there is room for what it does. Its WAL goes at once: many may wait.
 func (w *Writer) handOver(s *segment) *stored {
+	err := s.emptyWAL()
+	closed := &stored{number: s.number, path: s.path, bytes: s.bytes(), closed: s.pages * pageSize,
+		from: s.created + s.wallStep, to: s.heartbeat + s.wallStep, tally: s.tally, seg: s}
+	if err != nil && !isFull(err) && !isBusy(err) { // all of it is in the WAL
+		w.log.Error("segment not closed", "path", s.path, "error", err)
+		closed.state = aside
+		w.tell(SegmentSetAside{Segment: s.number, File: segmentName(s.number), Batches: -1, Cause: err.Error()})
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	closed := &stored{number: s.number, path: s.path, bytes: s.bytes(),
-		from: s.created + s.wallStep, to: s.heartbeat + s.wallStep, tally: s.tally, seg: s}
-	closed.await()
+	if closed.state == aside {
+		w.aside = append(w.aside, s)
+	}
+	w.catalog.active.bytes, w.catalog.active.closed = 0, 0
 	w.catalog.add(closed)
 	return closed
 }

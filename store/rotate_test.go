@@ -49,7 +49,10 @@ func used(t testing.TB, dir string) (sum int64) {
 }
 
 // watch calls look all the time until the function that it returns is called.
-func watch(look func()) (stop func()) {
+func watch(look func()) (stop func()) { return watchEvery(200*time.Microsecond, look) }
+
+// watchEvery is watch with that pause.
+func watchEvery(pause time.Duration, look func()) (stop func()) {
 	var running sync.WaitGroup
 	end := make(chan struct{})
 	running.Go(func() {
@@ -57,7 +60,7 @@ func watch(look func()) (stop func()) {
 			select {
 			case <-end:
 				return
-			case <-time.After(200 * time.Microsecond):
+			case <-time.After(pause):
 				look()
 			}
 		}

@@ -59,7 +59,7 @@ func (w *Writer) seal(s *stored) error {
 	w.mu.Lock()
 	s.sha, s.from, s.to, s.bytes = e.SHA256, e.From, e.To, e.Bytes
 	s.tally = tally{e.Rows, e.Connects}
-	s.settle(sealed)
+	s.state = sealed
 	w.hashed = hashedSegment{s.number, e.SHA256}
 	w.mu.Unlock()
 	w.holdSealed(s)
@@ -105,6 +105,9 @@ func (w *Writer) closeForGood(s *stored) error {
 		return err
 	}
 	s.seg = nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s.bytes, s.closed = seg.pages*pageSize, seg.pages*pageSize
 	return nil
 }
 

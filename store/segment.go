@@ -48,6 +48,7 @@ type segment struct {
 	pages         int64  // of the database, as if all had been checkpointed
 	walPages      int64  // in the WAL since it began anew, 0 when all are in the database
 	walSize       int64  // of the WAL file, bytes
+	taken         int64  // by database and WAL on the disk, bytes
 	walKeep       int64  // size that the WAL file may keep, bytes
 	missedUpdates uint64 // updates of rows that are not in this segment
 	previousHash  []byte // of the segment before, to be written with the next batch
@@ -125,6 +126,7 @@ type birth struct {
 	previous        int   // number of the segment before, 0 none
 	previousBatches int64 // how many of its commits count, -1 all
 	wallStep        int64 // wall clock minus segment clock before the first anchor
+	walBytes        int64 // that its WAL may keep
 }
 
 // createSegment makes a new active segment with what fill puts into it, in one
@@ -171,7 +173,7 @@ func createSegment(path string, b birth, o *WriterOptions, fill func(*segment) e
 	if err = s.chainer.load(conn); err != nil {
 		return nil, err
 	}
-	if err = s.boundWAL(o.Limits.walBytes()); err != nil {
+	if err = s.boundWAL(b.walBytes); err != nil {
 		return nil, err
 	}
 	for _, name := range []string{path, path + "-wal"} {
@@ -284,18 +286,28 @@ func (s *segment) measure() error {
 	if err != nil {
 		return err
 	}
-	s.walSize = 0
+	s.walSize, s.taken = 0, max(s.pages*pageSize, allocatedAt(s.path))
 	if info, err := os.Lstat(s.path + "-wal"); err == nil {
 		s.walSize = info.Size()
+		s.taken += allocated(info)
 	}
 	return nil
+}
+
+// emptyWAL moves all of the WAL into the database.
+func (s *segment) emptyWAL() error {
+	if err := s.query(nil, "PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+		return err
+	}
+	s.walPages = 0
+	return s.measure()
 }
 
 // walUsed is how much of the WAL holds what is not in the database yet.
 func (s *segment) walUsed() int64 { return s.walPages * walFrameBytes }
 
-// bytes is what the files take, at the most.
-func (s *segment) bytes() int64 { return s.pages*pageSize + s.walSize }
+// bytes is what the files take when all of the WAL is in the database too.
+func (s *segment) bytes() int64 { return s.taken }
 
 func newSegment(path string, number int, conn *sqlite.Conn) *segment {
 	s := &segment{path: path, number: number, conn: conn, counted: Counters{}, told: map[string]toldGap{}}

@@ -126,7 +126,7 @@ func (w *Writer) addToCatalog(number int) {
 // spare marks a segment as one that was set aside.
 func (w *Writer) spare(number int) {
 	if s := w.catalog.find(number); s != nil && s.state == unsealed {
-		s.settle(aside)
+		s.state = aside
 	}
 }
 
@@ -180,7 +180,7 @@ func (w *Writer) resume(s *segment) error {
 	if err != nil {
 		return err
 	}
-	if err := s.boundWAL(w.o.Limits.walBytes()); err != nil {
+	if err := s.boundWAL(walBytes(w.room())); err != nil {
 		return err
 	}
 	for _, name := range []string{s.path, s.path + "-wal"} {
@@ -246,7 +246,7 @@ func (w *Writer) retire(s *segment) error {
 		}
 	}
 	s.state = stateClosed
-	if err := s.boundWAL(w.o.Limits.walBytes()); err != nil {
+	if err := s.boundWAL(walBytes(w.room())); err != nil {
 		return err
 	}
 	w.handOver(s)

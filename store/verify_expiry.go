@@ -45,7 +45,7 @@ func (b *logBook) expire(s *loggedSegment, l tapelog.Leaf) {
 		b.problem(l, "the log claims that retention removed it "+what)
 	}
 	s.expired = true
-	if l.Cause == ExpiredFull || l.Cause == ExpiredFree {
+	if l.Cause == ExpiredFull {
 		f := forcedExpiry{leaf: l}
 		if n := len(b.turns); n > 0 {
 			f.active = b.turns[n-1].segment
@@ -76,7 +76,7 @@ func (b *logBook) unasked(l tapelog.Leaf) string {
 		if what := b.unaskedSize(start, l); what != "" {
 			return what
 		}
-	case ExpiredFree, ExpiredFull: // there must be a gap, see missingGaps
+	case ExpiredFull: // there must be a gap, see missingGaps
 	default:
 		return fmt.Sprintf("for %q, which is none of its reasons", Escape([]byte(l.Cause)))
 	}
@@ -112,7 +112,7 @@ func (b *logBook) unaskedSize(start, l tapelog.Leaf) string {
 		case seal != nil:
 			most += seal.Size
 		default:
-			most += limit / segmentsInBudget
+			most += max(leastSegment, limit/segmentsInBudget)
 		}
 	}
 	if most < limit {

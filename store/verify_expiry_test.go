@@ -35,7 +35,7 @@ func TestClaimedExpiries(t *testing.T) {
 		{"size, no limit told", ExpiredSize, 0, false, "for a limit of 0 bytes, and the limit was 1073741824"},
 		{"size, a larger limit", ExpiredSize, limit + 1, false, "for a limit of 1073741825 bytes"},
 		{"full", ExpiredFull, limit, false, "because the disk was full (full), and no gap says so"},
-		{"free", ExpiredFree, limit, false, "and no gap says so"},
+		{"free", "free", limit, false, "which is none of its reasons"},
 		{"count", "count", limit, false, "which is none of its reasons"},
 		{"after the end", ExpiredFull, limit, true, "when no recorder ran"},
 	} {

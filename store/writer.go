@@ -72,10 +72,10 @@ type Writer struct {
 	synchronized   bool // the kernel says that the wall clock is right
 	estimator      estimator
 	rotationFailed time.Time // when a segment was due and could not be made
-	otherMeasured  time.Time
+	lookedAround   time.Time // guarded by mu
 
-	removed []*stored // because the disk was full, and not told by a gap yet
-	squeeze squeeze   // of others, on the room that is to stay free
+	expiring sync.Mutex // held while a segment is taken off the tape; taken before mu
+	removed  []*stored  // because the disk was full, and not told by a gap yet; guarded by mu
 
 	catalog  catalog // segments that are not active
 	hashed   hashedSegment
@@ -114,7 +114,7 @@ func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	w.tell(RunStarted{TapeID: w.tapeID, Segment: w.seg.number, BootID: o.BootID, At: w.o.Now})
 	w.tellHoldsAgain()
 	w.startKeeper()
-	w.makeRoom(&Batch{})
+	w.makeRoom(growth{})
 	w.wakeKeeper()
 	w.startServing()
 	return w, nil
@@ -175,10 +175,12 @@ func (w *Writer) Segment() (number int, path string) {
 	return w.seg.number, w.seg.path
 }
 
-// Append writes a batch as one transaction and returns when it is on the disk.
+// Append writes a batch and returns when it is on the disk: as one transaction, or
+// as several when it is large for the size of the tape. With an error that is
+// [PartlyWritten] the first of them are on the disk.
 //
-// Before, it closes the segment when that is due, and removes the oldest ones so
-// that neither limit nor disk is exceeded. When the disk is full all the same, the
+// Before each, it closes the segment when that is due, and removes the oldest ones so
+// that the tape does not become too large. When the disk is full all the same, the
 // oldest segments go until the batch fits, with gap rows of cause "full".
 //
 // When the file is at fault (I/O error, failed sync, corruption) it is not touched
@@ -192,14 +194,28 @@ func (w *Writer) Append(batch Batch) error {
 	if w.closed {
 		return &Error{Op: "append batch", Path: w.dir, Err: ErrClosed}
 	}
-	return w.append(&batch, stateActive)
+	written := 0
+	for {
+		part, rest, more := w.next(&batch, stateActive)
+		if err := w.append(&part, stateActive); err != nil {
+			if written > 0 {
+				return &PartlyWritten{Connections: written, Err: err}
+			}
+			return err
+		}
+		if !more {
+			return nil
+		}
+		written += len(part.Connections)
+		batch = rest
+	}
 }
 
+// append writes what one transaction holds, for which there is room.
 func (w *Writer) append(batch *Batch, state string) error {
 	if w.seg == nil {
 		return w.moveOn(batch, state, errors.New("no segment could be written before"))
 	}
-	w.prepare(batch, state)
 	err := w.seg.write(batch, state, w.tellRemoved)
 	for isFull(err) && w.diskIsFull(err) && w.expireForRoom() {
 		err = w.seg.write(batch, state, w.tellRemoved)
@@ -210,10 +226,10 @@ func (w *Writer) append(batch *Batch, state string) error {
 		if err := w.seg.checkpoint(); err != nil && !isFull(err) {
 			w.setAside(err) // the batch is safe; the next one goes elsewhere
 		}
+		w.noteActive()
 		return nil
 	}
 	switch {
-	case isFull(err) && w.diskIsFull(err) && w.expireActive():
 	case isFull(err) || !storageFault(err):
 		return &Error{Op: "append batch", Path: w.seg.path, Err: err, Hint: storageHint(err)}
 	default:
@@ -224,27 +240,35 @@ func (w *Writer) append(batch *Batch, state string) error {
 
 // written notes that a batch is on the disk in the active segment.
 func (w *Writer) written(batch *Batch) {
+	w.mu.Lock()
 	w.removed = nil
+	w.mu.Unlock()
 	w.remember()
 	w.tellBatch(batch)
 }
 
-// prepare does what is due before a batch is written. The last one goes to the segment
-// that there is: a segment that is begun to hold nothing but its end helps nobody.
-func (w *Writer) prepare(batch *Batch, state string) {
+// next does what is due before a batch is written, and returns what is to be written
+// first, and what then, if there is more. The last batch goes to the segment that
+// there is: a segment that is begun to hold nothing but its end helps nobody.
+func (w *Writer) next(batch *Batch, state string) (part, rest Batch, more bool) {
 	for _, a := range batch.Anchors {
 		w.synchronized = a.Sync == syncedClock
+	}
+	if w.seg == nil {
+		return *batch, Batch{}, false
 	}
 	if state == stateActive {
 		w.rotateIfDue(batch)
 	}
-	w.makeRoom(batch)
+	part, rest, g := w.split(batch)
+	w.makeRoom(g)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.seg.previousHash == nil && w.hashed.number != 0 && w.hashed.number == w.seg.previous {
 		w.seg.previousHash = w.hashed.sha[:]
 	}
 	w.wakeKeeper()
+	return part, rest, len(part.Connections) < len(batch.Connections)
 }
 
 // tellBatch says that the batch is on the disk.
@@ -279,7 +303,7 @@ func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*
 		rand.Read(id[:]) // never fails
 		w.tapeID = hex.EncodeToString(id[:])
 	}
-	b := birth{number: max(highest, w.last.number) + 1, tapeID: w.tapeID, now: now, previous: w.last.number, previousBatches: w.last.batches}
+	b := birth{walBytes: walBytes(w.room()), number: max(highest, w.last.number) + 1, tapeID: w.tapeID, now: now, previous: w.last.number, previousBatches: w.last.batches}
 	b.offset, b.wallStep = w.clockOf(now)
 	b.floor = b.offset
 	seg, err := createSegment(filepath.Join(w.dir, segmentName(b.number)), b, &w.o, func(s *segment) error {
@@ -330,7 +354,8 @@ func (w *Writer) close(stop Gap, c Counters) error {
 		}
 		stop.From = now.Boot
 	}
-	err := w.append(&Batch{Gaps: []Gap{stop}, Counters: c, Now: stop.From}, stateStopped)
+	last, _, _ := w.next(&Batch{Gaps: []Gap{stop}, Counters: c, Now: stop.From}, stateStopped)
+	err := w.append(&last, stateStopped)
 	w.tell(RunStopped{Segment: w.last.number, Now: stop.From, Counters: maps.Clone(w.counted)})
 	if w.seg != nil {
 		if cerr := w.seg.close(); err == nil && cerr != nil {
