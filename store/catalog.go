@@ -48,8 +48,10 @@ const (
 type catalog struct {
 	list    []*stored
 	expired []*expired // no part of the tape any more, and not gone yet
+	pinned  []*pinned  // gone, but for readers that have them open
 	other   int64      // bytes of what is no segment
 	room    int64      // bytes that the tape may take, 0 any number
+	growing int64      // bytes that the batch that is being written may add
 	active  struct {   // the active segment, as the writer last told
 		bytes, closed int64
 	}
@@ -71,11 +73,12 @@ type usage struct {
 	expired  int64 // by what is being removed
 	reserved int64 // to be taken by sealing at the most, which is one segment at a time
 	sealing  int64 // of this, what is being sealed now may take any moment
+	growing  int64 // to be taken by the batch that is being written
 }
 
 // usage adds it up.
 func (c *catalog) usage() (u usage) {
-	u.kept, u.active = c.other+c.active.bytes, c.active.closed
+	u.kept, u.active, u.growing = c.other+c.active.bytes, c.active.closed, c.growing
 	for _, s := range c.list {
 		u.kept += s.bytes
 		if s.state != unsealed {
@@ -85,6 +88,9 @@ func (c *catalog) usage() (u usage) {
 		if s.done != nil {
 			u.sealing = max(u.sealing, sealingBytes(s.closed))
 		}
+	}
+	for _, p := range c.pinned {
+		u.expired += p.bytes
 	}
 	for _, e := range c.expired {
 		if e.stuck {
@@ -110,7 +116,7 @@ func (s *stored) isDue() bool { return s.state == unsealed && time.Now().After(s
 func (w *Writer) noteActive() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.catalog.active.bytes, w.catalog.active.closed = 0, 0
+	w.catalog.active.bytes, w.catalog.active.closed, w.catalog.growing = 0, 0, 0
 	if w.seg != nil {
 		w.catalog.active.bytes, w.catalog.active.closed = w.seg.bytes(), w.seg.pages*pageSize
 	}
@@ -261,7 +267,7 @@ func (w *Writer) measureOther() int64 {
 		for _, suffix := range []string{sealingSuffix, damagedSuffix, expiringSuffix} {
 			name = strings.TrimSuffix(name, suffix)
 		}
-		if _, ok := parseSegmentName(name); ok && filepath.Dir(path) == w.dir {
+		if _, ok := parseSegmentName(name); (ok || name == reserveName) && filepath.Dir(path) == w.dir {
 			return nil
 		}
 		if info, err := d.Info(); err == nil {

@@ -41,7 +41,7 @@ func (w *Writer) moveOn(batch *Batch, state string, cause error) error {
 			w.written(batch)
 			return nil
 		}
-		if !w.diskIsFull(err) || !w.expireForRoom() {
+		if !w.diskIsFull(err) || !w.makeRoomOnDisk() {
 			return err
 		}
 	}

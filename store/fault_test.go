@@ -307,7 +307,7 @@ func playTurn(args []string) error {
 	}
 	o := options(0)
 	o.Now = Anchor{}
-	o.Limits = Limits{MaxBytes: MinMaxBytes}
+	o.Limits = Limits{MaxBytes: MinMaxBytes, Reserve: true}
 	w, err := OpenWriter(args[0], o)
 	if err != nil {
 		return fmt.Errorf("open: %w", err)

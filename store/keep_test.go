@@ -161,9 +161,17 @@ func flood(t testing.TB, w *Writer, l *load, connections, perSecond int) (most i
 }
 
 // taken is what the files of a tape take on the disk, the WAL of the active segment
-// and what is removed in the background included.
-func taken(dir string) (sum int64) {
+// and what is removed in the background included, but not legal holds.
+//
+// Files come and go while they are added up: room that goes from one to another counts
+// twice when it does so in between, but not twice in a row.
+func taken(dir string) int64 { return min(takenOnce(dir), takenOnce(dir)) }
+
+func takenOnce(dir string) (sum int64) {
 	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && d.Name() == heldDir {
+			return filepath.SkipDir
+		}
 		if err != nil || d.IsDir() {
 			return nil
 		}
@@ -198,11 +206,11 @@ func TestBudgetIsKeptAndUsed(t *testing.T) {
 	}{
 		{MinMaxBytes, 50, 500, 400_000},
 		{16 << 20, 50, 500, 800_000},
-		{16 << 20, 1, 1 << 20, 200_000}, // one process connects to nothing twice
+		{16 << 20, 1, 1 << 20, 150_000}, // one process connects to nothing twice
 		{32 << 20, 50, 500, 1_500_000},
-		{32 << 20, 20_000, 20_000, 400_000}, // each thread a process of its own
+		{32 << 20, 5000, 20_000, 400_000}, // each thread a process of its own
 	} {
-		if testing.Short() && c.budget > 16<<20 {
+		if testing.Short() && (c.budget > 16<<20 || c.processes == 1) {
 			continue
 		}
 		t.Run(fmt.Sprintf("%d MiB, %d processes, %d endpoints", c.budget>>20, c.processes, c.endpoints), func(t *testing.T) {

@@ -147,12 +147,14 @@ func (w *Writer) nextUnsealed() *stored {
 
 // sealOne seals s, and lets go of it whatever comes of it.
 func (w *Writer) sealOne(s *stored) {
+	w.adjustReserve()
 	err := w.seal(s)
 	later := s.givenUp() || errors.Is(err, errGivenUp) || isFull(err) || isBusy(err)
 	if err != nil && !later {
 		w.log.Error("segment not sealed", "path", s.path, "error", err)
 		w.tell(SegmentSetAside{Segment: s.number, File: segmentName(s.number), Batches: -1, Cause: err.Error()})
 	}
+	defer w.adjustReserve()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	close(s.done)

@@ -24,6 +24,9 @@ type Limits struct {
 	// tape has taken it keeps, whatever others do: see room.
 	KeepFree        int64
 	KeepFreePercent int
+	// Reserve sets aside on the disk what the tape may take and does not yet, see
+	// reserve. Only with MaxBytes.
+	Reserve bool
 	// MaxHeldBytes is the most that segments under legal holds take.
 	MaxHeldBytes int64
 }

@@ -72,6 +72,9 @@ func (w *Writer) removeExpired() {
 		}
 		close(w.removing) // for those who wait for room
 		w.removing = make(chan struct{})
+		w.mu.Unlock()
+		w.adjustReserve()
+		w.mu.Lock()
 	}
 	close(w.removing)
 	w.removing = nil
@@ -81,7 +84,16 @@ func (w *Writer) removeExpired() {
 // remove removes the files of a segment. A connection to it that is still open is
 // given up last: closing it writes.
 func (w *Writer) remove(e *expired) error {
+	var p *pinned
+	if e.seg == nil {
+		p = openPinned(e.path + expiringSuffix)
+	}
 	err := removeFiles(e.path)
+	if p != nil {
+		w.mu.Lock()
+		w.catalog.pinned = append(w.catalog.pinned, p)
+		w.mu.Unlock()
+	}
 	if w.o.Immutable {
 		w.guardHeld(e.number)
 	}

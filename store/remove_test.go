@@ -1,6 +1,7 @@
 package store
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -91,4 +92,62 @@ func TestRemovalIsFinished(t *testing.T) {
 	if got := files(t, dir); !slices.Equal(got, []string{"00000003.db", "00000004.db", "lock"}) {
 		t.Errorf("files: %q", got)
 	}
+}
+
+// A reader that has a removed segment open may finish, while there is room; then its
+// blocks are taken back. A legal hold is never cut.
+func TestReadersKeepNoRoom(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	o := options(999 * second)
+	o.Limits = small
+	w := mustOpenWriter(t, dir, o)
+	l := newLoad(50, 500)
+	w.now = func(string) (Anchor, error) { return at(l.boot), nil }
+	conns := make([]Connection, 5000)
+	for range 2 {
+		l.fill(conns)
+		mustAppend(t, w, l.batch(conns))
+		if err := w.Rotate(); err != nil {
+			t.Fatal(err)
+		}
+		waitSealed(t, w)
+	}
+	held := filepath.Join(t.TempDir(), "held")
+	if err := os.Link(filepath.Join(dir, segmentName(1)), held); err != nil {
+		t.Fatal(err)
+	}
+	var readers []*os.File
+	for n := 1; n <= 2; n++ {
+		f, err := os.Open(filepath.Join(dir, segmentName(n)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		readers = append(readers, f)
+		if !w.expireOldest(ExpiredSize) {
+			t.Fatal("nothing expired")
+		}
+	}
+	w.waitForRemovals()
+	size := func(f *os.File) int64 {
+		info, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	kept := size(readers[1])
+	if u := w.usage(); kept == 0 || u.expired < kept || u.expired > kept+kept/2 {
+		t.Errorf("the reader has %d bytes, and %d count", kept, u.expired)
+	}
+	l.fill(conns[:10])
+	mustAppend(t, w, l.batch(conns[:10]))
+	if size(readers[1]) != kept {
+		t.Error("it was cut while there was room")
+	}
+	w.makeRoom(growth{db: small.MaxBytes - w.usage().kept - otherFiles - kept/2})
+	if size(readers[0]) == 0 || size(readers[1]) != 0 || w.usage().expired != 0 {
+		t.Errorf("held %d, removed %d, usage %+v", size(readers[0]), size(readers[1]), w.usage())
+	}
+	mustClose(t, w, l.boot+second)
 }

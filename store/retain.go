@@ -17,6 +17,16 @@ func (w *Writer) makeRoom(g growth) {
 	for w.tooMuch(g) && w.expireOldest(ExpiredSize) {
 	}
 	w.waitWhile(func() bool { return !w.fits(g) })
+	w.unpin(!w.fits(g))
+	w.noteGrowing(g)
+	w.adjustReserve()
+}
+
+// noteGrowing notes what the batch that is written next may take.
+func (w *Writer) noteGrowing(g growth) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.catalog.growing = g.sum()
 }
 
 // tooMuch reports whether the tape would be too large with g, when the segments that
@@ -43,17 +53,19 @@ func (w *Writer) makeRoomToSeal() {
 // room is how large the tape may become, 0 for any size. It grows when others leave
 // the disk, and never shrinks for what they take of it.
 func (w *Writer) room() int64 {
+	reserved := w.reserved()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lookAround()
+	w.lookAround(reserved)
 	return w.catalog.room
 }
 
 // usage is what the tape takes.
 func (w *Writer) usage() usage {
+	reserved := w.reserved()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lookAround()
+	w.lookAround(reserved)
 	return w.catalog.usage()
 }
 
@@ -61,8 +73,9 @@ func (w *Writer) usage() usage {
 // at.
 const lookAroundEvery = 10 * time.Second
 
-// lookAround notes how things stand around the segments. The caller holds w.mu.
-func (w *Writer) lookAround() {
+// lookAround notes how things stand around the segments. The caller holds w.mu, and
+// says how large the reserve is.
+func (w *Writer) lookAround(reserved int64) {
 	if time.Since(w.lookedAround) < lookAroundEvery {
 		return
 	}
@@ -74,7 +87,7 @@ func (w *Writer) lookAround() {
 		return
 	}
 	u := w.catalog.usage()
-	w.catalog.room = max(w.catalog.room, w.o.Limits.room(u.kept+u.expired, d))
+	w.catalog.room = max(w.catalog.room, w.o.Limits.room(u.kept+u.expired+reserved, d))
 }
 
 // expireOld removes segments whose last event is older than MaxAge.
@@ -146,6 +159,13 @@ func (w *Writer) expireOldest(why string) bool {
 	}
 	w.log.Info("segment expired", "path", s.path, "why", why, "bytes", s.bytes)
 	return true
+}
+
+// makeRoomOnDisk makes room on a disk that is full: from the reserve, and only when
+// there is none, by removing the oldest segment.
+func (w *Writer) makeRoomOnDisk() bool {
+	w.unpin(true)
+	return w.releaseReserve(max(startBytes, 2*walBytes(w.room()))) || w.expireForRoom()
 }
 
 // expireForRoom removes the oldest stored segment from a disk that is full, and

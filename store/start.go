@@ -76,6 +76,9 @@ const startBytes = 2 << 20
 // makeRoomToStart removes the oldest segments when a disk is so full that recording
 // could not even begin: a recorder that ends at once would be started for ever.
 func (w *Writer) makeRoomToStart(newest int) {
+	if d, err := readDisk(w.dir); err == nil && d.free < startBytes {
+		w.releaseReserve(startBytes)
+	}
 	for told := false; ; told = true {
 		d, err := readDisk(w.dir)
 		if err != nil || d.free >= startBytes && d.files >= fullFiles || w.catalog.oldest() == nil {

@@ -77,6 +77,7 @@ type Writer struct {
 	expiring sync.Mutex // held while a segment is taken off the tape; taken before mu
 	removed  []*stored  // because the disk was full, and not told by a gap yet; guarded by mu
 
+	reserve  reserve
 	catalog  catalog // segments that are not active
 	hashed   hashedSegment
 	removing chan struct{} // closed when one more of what has expired is gone; nil nothing is being removed
@@ -107,7 +108,9 @@ func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 		return nil, err
 	}
 	w.recallRemoved()
+	w.openReserve()
 	if err := w.openSegment(); err != nil {
+		w.closeReserve()
 		w.lock.release()
 		return nil, err
 	}
@@ -217,7 +220,7 @@ func (w *Writer) append(batch *Batch, state string) error {
 		return w.moveOn(batch, state, errors.New("no segment could be written before"))
 	}
 	err := w.seg.write(batch, state, w.tellRemoved)
-	for isFull(err) && w.diskIsFull(err) && w.expireForRoom() {
+	for isFull(err) && w.diskIsFull(err) && w.makeRoomOnDisk() {
 		err = w.seg.write(batch, state, w.tellRemoved)
 	}
 	if err == nil {
@@ -365,6 +368,9 @@ func (w *Writer) close(stop Gap, c Counters) error {
 	}
 	w.waitForRemovals()
 	w.stopKeeper()
+	w.unpin(true)
+	w.adjustReserve()
+	w.closeReserve()
 	if lerr := w.lock.release(); err == nil && lerr != nil {
 		err = &Error{Op: "release tape lock", Path: w.dir, Err: bare(lerr)}
 	}

@@ -51,6 +51,7 @@ Examples:
 			&cli.StringFlag{Name: "max-size", Usage: "`SIZE` most disk space for the tape, everything included; the oldest segments are removed first", Value: "2GiB"},
 			&cli.StringFlag{Name: "max-age", Usage: "`TIME` remove a segment when its newest event is older than this", Value: "90d"},
 			&cli.StringFlag{Name: "keep-free", Usage: "`SIZE` free space to leave to others, in bytes or percent of the file system", Value: "5%"},
+			&cli.StringFlag{Name: "reserve", Usage: "`NAME` auto sets the space of the tape aside on the disk, where the file system can; none does not", Value: "auto"},
 			&cli.StringFlag{Name: "max-held", Usage: "`SIZE` most disk space for segments kept by conntape hold", Value: "2GiB"},
 			&cli.BoolFlag{Name: "immutable", Usage: "make sealed segments immutable (chattr +i)"},
 			&cli.BoolFlag{Name: "syslog", Usage: "send each signed checkpoint of the tape's log to the system log"},
@@ -170,6 +171,13 @@ func readLimits(c *cli.Context) (l store.Limits, err error) {
 	}
 	if l.MaxHeldBytes, err = readSize(c, "max-held", 0, math.MaxInt64); err != nil {
 		return l, err
+	}
+	switch name := c.String("reserve"); name {
+	case "auto":
+		l.Reserve = true
+	case "none":
+	default:
+		return l, usagef("--reserve auto or --reserve none", "--reserve %s is neither auto nor none", name)
 	}
 	percent, ok := strings.CutSuffix(strings.TrimSpace(c.String("keep-free")), "%")
 	if !ok {

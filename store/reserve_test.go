@@ -1,0 +1,153 @@
+package store
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// mountImage makes a file system of that size in a file and mounts it.
+func mountImage(t *testing.T, bytes int64, mkfs ...string) (mount string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("NOT TESTED: needs root to mount a file system")
+	}
+	if _, err := exec.LookPath(mkfs[0]); err != nil {
+		t.Skipf("NOT TESTED: needs %s", mkfs[0])
+	}
+	image := filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(image, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(image, bytes); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(mkfs[0], append(mkfs[1:], image)...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	mount, err := os.MkdirTemp("", "mount") // others must get there
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(mount) })
+	if err := os.Chmod(mount, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("mount", "-o", "loop", image, mount).CombinedOutput(); err != nil {
+		t.Skipf("NOT TESTED: needs to mount a loop device: %v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", "-l", mount).CombinedOutput(); err != nil {
+			t.Errorf("unmount: %v: %s", err, out)
+		}
+	})
+	return mount
+}
+
+// fillers starts processes of nobody that take every block of a file system that they
+// can get, until the function that it returns is called.
+func fillers(t *testing.T, mount string, n int) (stop func()) {
+	t.Helper()
+	const nobody = 65534
+	dir := filepath.Join(mount, "nobody")
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(dir, nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	var running []*exec.Cmd
+	for i := range n {
+		script := `i=0; while :; do i=$((i+1)); fallocate -l 4M ` + fmt.Sprint("f", i) + `.$i 2>/dev/null || fallocate -l 64K ` +
+			fmt.Sprint("g", i) + `.$i 2>/dev/null || dd if=/dev/zero of=` + fmt.Sprint("d", i) + ` bs=64k oflag=append conv=notrunc status=none 2>/dev/null; done`
+		cmd := exec.Command("sh", "-c", script)
+		cmd.Dir = dir
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, Setpgid: true}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		running = append(running, cmd)
+	}
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		for _, cmd := range running {
+			unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+			cmd.Wait()
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// Somebody else who fills the file system to the last block, for as long as he likes,
+// takes no segment of a tape that has reserved its room, and recording goes on.
+func TestOthersFillTheDisk(t *testing.T) {
+	for name, c := range map[string]struct {
+		mkfs []string
+	}{
+		"ext4": {[]string{"mkfs.ext4", "-q"}},
+		"xfs":  {[]string{"mkfs.xfs", "-q"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mount := mountImage(t, 400<<20, c.mkfs...)
+			dir := filepath.Join(mount, "tape")
+			h := &heard{}
+			o := options(999 * second)
+			o.Limits, o.Events = Limits{MaxBytes: 64 << 20, Reserve: true, KeepFreePercent: 5}, h.listen
+			w := mustOpenWriter(t, dir, o)
+			l := newLoad(50, 500)
+			w.now = func(string) (Anchor, error) { return at(l.boot), nil }
+			conns := make([]Connection, 10_000)
+			record := func(batches int, pause time.Duration) {
+				for range batches {
+					l.fill(conns)
+					mustAppend(t, w, l.batch(conns))
+					time.Sleep(pause)
+				}
+			}
+			record(60, 0) // a third of the budget
+			most := int64(0)
+			watched := watchEvery(10*time.Millisecond, func() { most = max(most, taken(dir)) })
+			stop := fillers(t, mount, 3)
+			time.Sleep(time.Second)
+			record(rounds(200, 300, 3000), 10*time.Millisecond)
+			waitSealed(t, w)
+			w.waitForRemovals()
+			d, err := readDisk(mount)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop()
+			watched()
+			kept := history(t, dir)
+			t.Logf("others left %d bytes; at most %.1f%% of the budget taken, %.1f%% history, reserve %d",
+				d.available, 100*float64(most)/float64(o.Limits.MaxBytes), 100*float64(kept)/float64(o.Limits.MaxBytes), w.reserved())
+			if most > o.Limits.MaxBytes {
+				t.Errorf("the tape took %d bytes", most)
+			}
+			if kept < o.Limits.MaxBytes/100*65 {
+				t.Errorf("only %d bytes of history", kept)
+			}
+			if d.available > 4<<20 {
+				t.Errorf("the disk was not full: %d bytes", d.available)
+			}
+			for _, line := range h.lines {
+				if strings.HasPrefix(line, "SegmentExpired") && !strings.HasSuffix(line, ": size") {
+					t.Error(line)
+				}
+			}
+			mustClose(t, w, l.boot)
+		})
+	}
+}
