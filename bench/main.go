@@ -2,7 +2,7 @@
 //
 //	make bench                 what it needs from Debian, then all of it
 //	go run ./bench             all of it, as root
-//	go run ./bench -only cost  a part of it, on the terminal alone: cost, pipeline, disk, store, idle, guests
+//	go run ./bench -only cost  a part of it, on the terminal alone: cost, pipeline, disk, store, budget, idle, guests
 //	go run ./bench -results FILE, then -render FILE: the same report again, when only its words have changed
 //
 // Everything that is a time is measured beside what it is compared with, in the same run and in turns, since machines
@@ -51,7 +51,7 @@ func main() {
 func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }
 
 // What can be asked for.
-var sections = []string{"cost", "pipeline", "disk", "store", "idle", "guests"}
+var sections = []string{"cost", "pipeline", "disk", "store", "budget", "idle", "guests"}
 
 func runBench(args []string) error {
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -168,6 +168,8 @@ func (b *bench) run(section string) (err error) {
 		b.report.Store, err = measureStore(b.dir, generate.Options{
 			Seed: 2, Connections: 8_000_000, Processes: 500, Images: 60, Endpoints: 5000, Begin: uint64(time.Hour), Span: 24 * time.Hour,
 		})
+	case "budget":
+		err = b.budget()
 	case "idle":
 		b.report.Idle, err = measureIdle(b.ctx, &b.rig, 30*time.Second)
 	case "guests":

@@ -20,6 +20,7 @@ type report struct {
 	Shares   []share
 	Disk     diskRun
 	Store    storeRun
+	Budget   []budgetRun
 	Idle     idleRun
 	Guests   []guestRun
 }
@@ -47,6 +48,7 @@ func (r *report) write(w io.Writer) error {
 	r.guestCost(p)
 	r.pipeline(p)
 	r.store(p)
+	r.budget(p)
 	r.rest(p)
 	p.line("%s", strings.TrimSpace(notes))
 	return p.err

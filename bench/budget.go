@@ -1,0 +1,174 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/conntape/conntape/store"
+)
+
+// A budgetRun is one load on a tape of one size.
+type budgetRun struct {
+	Limit       int64 // bytes
+	Rate        int   // connections a batch: those of a second
+	Connections int
+	Took        time.Duration
+	Most        int64 // that all files took at any look
+	Looks       int
+	History     int64 // that the segments take at the end
+	Segments    int
+}
+
+// What is measured: each size takes one and a half times what it holds.
+var (
+	budgetSizes = []int64{16 << 20, 32 << 20, 256 << 20, 2 << 30}
+	budgetRates = []int{1_000, 50_000, 400_000}
+)
+
+// budgetRow is about what a sealed connection takes, bytes.
+const budgetRow = 38
+
+// budgetLook is how often the files are looked at.
+const budgetLook = 10 * time.Millisecond
+
+// budget measures every size at every rate; the largest at one.
+func (b *bench) budget() error {
+	for _, size := range budgetSizes {
+		for _, rate := range budgetRates {
+			if size > 1<<30 && rate != 50_000 {
+				continue
+			}
+			run, err := measureBudget(filepath.Join(b.dir, "budget"), size, rate)
+			if err != nil {
+				return err
+			}
+			progress("%d MiB, %d a batch: at most %.1f%%, history %.1f%%", size>>20, rate, 100*float64(run.Most)/float64(size), 100*float64(run.History)/float64(size))
+			b.report.Budget = append(b.report.Budget, run)
+		}
+	}
+	return nil
+}
+
+func measureBudget(dir string, size int64, rate int) (run budgetRun, err error) {
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	run = budgetRun{Limit: size, Rate: rate}
+	load := newBudgetLoad(500, 5000)
+	real := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixNano()
+	w, err := store.OpenWriter(dir, store.WriterOptions{Version: "bench", Backend: "fexit", BootID: "bench", Now: store.Anchor{Boot: load.boot, Real: real},
+		Limits: store.Limits{MaxBytes: size, Reserve: true}})
+	if err != nil {
+		return run, err
+	}
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			most, _, _ := allocatedIn(dir)
+			run.Most, run.Looks = max(run.Most, most), run.Looks+1
+			select {
+			case <-end:
+				return
+			case <-time.After(budgetLook):
+			}
+		}
+	}()
+	begin := time.Now()
+	for int64(run.Connections)*budgetRow < size+size/2 && err == nil {
+		rows := load.batch(rate)
+		err = w.Append(store.Batch{Connections: rows, Now: load.boot})
+		run.Connections += rate
+	}
+	run.Took = time.Since(begin)
+	err = errors.Join(err, w.Close(store.Gap{From: load.boot}, nil))
+	close(end)
+	<-ended
+	_, run.History, run.Segments = allocatedIn(dir)
+	return run, err
+}
+
+// allocatedIn is what the files of a tape take on the disk, in all and without the reserve, and what its segments do.
+func allocatedIn(dir string) (all, segments int64, files int) {
+	filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return nil
+		}
+		n := info.Size()
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			n = max(n, st.Blocks*512)
+		}
+		all += n
+		if strings.HasSuffix(path, ".db") {
+			segments += n
+			files++
+		}
+		return nil
+	})
+	return all, segments, files
+}
+
+// budgetLoad makes connections without end.
+type budgetLoad struct {
+	tasks     []*store.Task
+	endpoints []*store.Endpoint
+	shape     store.Shape
+	boot, n   uint64
+	rows      []store.Connection
+}
+
+func newBudgetLoad(processes, endpoints int) *budgetLoad {
+	l := &budgetLoad{boot: uint64(time.Hour), shape: store.Shape{SocketFamily: 2, Type: 1, Protocol: 6, Via: "connect", AddressSource: "kernel", Backend: "fexit", Addrlen: 16}}
+	for i := range processes {
+		p := &store.Process{Key: store.ProcessKey{Tgid: uint32(1000 + i), StartBoot: uint64(i), Exec: 1}, Comm: "client", Exe: "/usr/bin/client",
+			Argv: []string{"client", "--peer", fmt.Sprintf("service-%d.example.net", i)}, Source: store.SourceExec}
+		l.tasks = append(l.tasks, &store.Task{Process: p, Tid: p.Key.Tgid, Comm: "client"})
+	}
+	for i := range endpoints {
+		raw := []byte{2, 0, 1, 187, 10, 0, byte(i >> 8), byte(i), 0, 0, 0, 0, 0, 0, 0, 0}
+		l.endpoints = append(l.endpoints, &store.Endpoint{Family: 2, Address: fmt.Sprintf("10.0.%d.%d", i>>8, i&255), Port: 443, Raw: raw})
+	}
+	return l
+}
+
+func (l *budgetLoad) batch(n int) []store.Connection {
+	l.rows = l.rows[:0]
+	for range n {
+		l.n++
+		l.boot += 2500
+		h := l.n * 0x9e3779b97f4a7c15 >> 32
+		l.rows = append(l.rows, store.Connection{BootTime: l.boot, Task: l.tasks[h%uint64(len(l.tasks))], Remote: l.endpoints[h*7%uint64(len(l.endpoints))],
+			Shape: &l.shape, FD: int32(3 + h%60), Cookie: l.n})
+	}
+	return l.rows
+}
+
+func (r *report) budget(p *printer) {
+	if len(r.Budget) == 0 {
+		return
+	}
+	p.line("## What a tape takes of its size")
+	p.line("")
+	p.line("Connections of 500 processes to 5,000 addresses, one and a half times as many as the tape holds, in batches as large as a")
+	p.line("recorder has after a second at that rate, one after the other as fast as they are written. All files count with their blocks,")
+	p.line("looked at every %v; history is what the segments take when the recorder has ended.", budgetLook)
+	p.line("")
+	p.head("--max-size", "connections a second", "written in", "most taken", "history", "segments", "kept")
+	for _, b := range r.Budget {
+		most, history := float64(b.Most)/float64(b.Limit), float64(b.History)/float64(b.Limit)
+		ok := kept(most, 1)
+		if history < 0.8 && b.Limit >= 32<<20 {
+			ok = "**no: less than 80%**"
+		}
+		p.row(fmt.Sprintf("%d MiB", b.Limit>>20), thousands(float64(b.Rate)), fmt.Sprintf("%.1f s", b.Took.Seconds()),
+			fmt.Sprintf("%.1f%%", 100*most), fmt.Sprintf("%.1f%%", 100*history), fmt.Sprint(b.Segments), ok)
+	}
+	p.line("")
+}
