@@ -51,7 +51,10 @@ func openTables(path string) (*tableFile, error) {
 	}
 	t := &tableFile{file: file, info: info, pages: uint32(min(info.Size()/pageSize, 1<<32-1)), roots: map[string]uint32{}}
 	switch t.sums, err = sqlitefile.ReadSums(file, info.Size()); {
-	case errors.Is(err, sqlitefile.ErrNoSums):
+	case errors.Is(err, sqlitefile.ErrNoSums) && info.Mode().Perm()&0o222 == 0:
+		file.Close()
+		return nil, fmt.Errorf("%w: it is sealed, and %w", ErrDamaged, err)
+	case errors.Is(err, sqlitefile.ErrNoSums): // a copy of what is recorded
 	case err != nil:
 		file.Close()
 		return nil, classify(err)

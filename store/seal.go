@@ -317,16 +317,20 @@ func hasSeal(conn *sqlite.Conn) (found bool, err error) {
 
 // hashOfSums returns the hash of the page sums that a sealed file has.
 func hashOfSums(path string) ([32]byte, error) {
-	f, err := openForCopy(path)
-	if err != nil {
-		return [32]byte{}, err
-	}
-	defer f.Close()
-	sums, err := sqlitefile.SumsOf(f)
+	sums, err := sumsOf(path)
 	if err != nil {
 		return [32]byte{}, err
 	}
 	return sums.Hash(), nil
+}
+
+func sumsOf(path string) (*sqlitefile.Sums, error) {
+	f, err := openForCopy(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return sqlitefile.SumsOf(f)
 }
 
 // checkHasSums makes sure that a segment has page sums if it is sealed: without them its pages are not checked.
@@ -335,7 +339,7 @@ func checkHasSums(conn *sqlite.Conn, path string) error {
 	if err != nil || !sealed {
 		return err
 	}
-	if _, err = hashOfSums(path); errors.Is(err, sqlitefile.ErrNoSums) {
+	if _, err = sumsOf(path); errors.Is(err, sqlitefile.ErrNoSums) {
 		return fmt.Errorf("%w: it is sealed, and %w", ErrDamaged, err)
 	}
 	return classify(err)

@@ -1,6 +1,7 @@
 package sqlitefile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,9 @@ import (
 // in openFiles.
 
 const vfsName = "conntape"
+
+// headerSize is the length of the header of a database, in bytes.
+const headerSize = 100
 
 // What SQLite calls back must be found by a number: no pointer of Go may be kept in its memory.
 var (
@@ -139,6 +143,12 @@ var registerVFS = sync.OnceValue(func() error {
 // at returns what is at an address of C's memory.
 func at[T any](address uintptr) *T { return (*T)(*(*unsafe.Pointer)(unsafe.Pointer(&address))) }
 
+// memory returns bytes of C's memory. It is not inlined: go1.26 ends with an internal error where it sees that bytes are
+// copied from a number.
+//
+//go:noinline
+func memory(address uintptr, n int) []byte { return unsafe.Slice(at[byte](address), n) }
+
 // function returns the function that a method of C is.
 func function[F any](method uintptr) F { return *(*F)(unsafe.Pointer(&method)) }
 
@@ -151,6 +161,7 @@ type checkedFile struct {
 	sums    *Sums
 	err     error   // why it has none that can be used
 	page    uintptr // room for one
+	header  []byte  // of the database, once its page was checked
 	file    *watchedFile
 }
 
@@ -228,12 +239,24 @@ func readDatabase(tls *libc.TLS, file, buffer uintptr, n int32, from int64) int3
 	if n == PageSize && from%PageSize == 0 {
 		return f.read(tls, file, buffer, from/PageSize)
 	}
-	into := unsafe.Slice(at[byte](buffer), n)
+	into := memory(buffer, int(n))
+	if end := from + int64(n); from >= 0 && end <= int64(len(f.header)) {
+		// Before each statement SQLite looks whether the header has changed.
+		code := function[readFunc](f.methods.FxRead)(tls, file, buffer, n, from)
+		if code == sqlite3.SQLITE_OK && string(into) != string(f.header[from:end]) {
+			return f.damaged(&PageError{1})
+		}
+		return code
+	}
 	for len(into) > 0 {
 		if code := f.read(tls, file, f.page, from/PageSize); code != sqlite3.SQLITE_OK {
 			return code
 		}
-		got := copy(into, unsafe.Slice(at[byte](f.page), PageSize)[from%PageSize:])
+		page := memory(f.page, PageSize)
+		if from < PageSize {
+			f.header = bytes.Clone(page[:headerSize])
+		}
+		got := copy(into, page[from%PageSize:])
 		into, from = into[got:], from+int64(got)
 	}
 	return sqlite3.SQLITE_OK
@@ -251,7 +274,7 @@ func (f *checkedFile) read(tls *libc.TLS, file, buffer uintptr, page int64) int3
 	if code != sqlite3.SQLITE_OK {
 		return code
 	}
-	if err := f.sums.Check(uint32(page+1), unsafe.Slice(at[byte](buffer), PageSize)); err != nil {
+	if err := f.sums.Check(uint32(page+1), memory(buffer, PageSize)); err != nil {
 		return f.damaged(err)
 	}
 	return sqlite3.SQLITE_OK
@@ -296,7 +319,7 @@ func (r readerAt) ReadAt(into []byte, from int64) (int, error) {
 	defer libc.Xfree(r.tls, buffer)
 	switch code := r.read(r.tls, r.file, buffer, int32(len(into)), from); code {
 	case sqlite3.SQLITE_OK:
-		return copy(into, unsafe.Slice(at[byte](buffer), len(into))), nil
+		return copy(into, memory(buffer, len(into))), nil
 	case sqlite3.SQLITE_IOERR_SHORT_READ:
 		return 0, io.ErrUnexpectedEOF
 	default:

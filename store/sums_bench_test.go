@@ -1,0 +1,87 @@
+package store
+
+import (
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// What checking each page costs, in turns with the same reads unchecked: of all connections of a sealed segment, row by row
+// in Go, and of single ones with SQLite, each through a cache that has none of it. The least of all turns is reported.
+func BenchmarkCheckedReads(b *testing.B) {
+	dir := filepath.Join(b.TempDir(), "tape")
+	w := mustOpenWriter(b, dir, options(999*second))
+	l := newLoad(500, 5000)
+	w.now = func(string) (Anchor, error) { return at(l.boot), nil }
+	conns := make([]Connection, 20_000)
+	const batches, points = 30, 1000
+	for range batches {
+		l.fill(conns)
+		mustAppend(b, w, l.batch(conns))
+	}
+	if err := w.Rotate(); err != nil {
+		b.Fatal(err)
+	}
+	waitSealed(b, w)
+	path := filepath.Join(dir, segmentName(1))
+	tables, err := openTables(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer tables.file.Close()
+	if err := peekAt(path, tables.find); err != nil {
+		b.Fatal(err)
+	}
+	sums := tables.sums
+	var ids []int64
+	scan := func() {
+		ids = ids[:0]
+		take := func(id, _, _, _ int64) error { ids = append(ids, id); return nil }
+		s := &scanning{from: 0, to: 1 << 62, connection: take, fn: func(id int64, _ []byte) error { return take(id, 0, 0, 0) }}
+		if err := tables.scan(b.Context(), "connection", s, s.page); err != nil || len(ids) != batches*len(conns) {
+			b.Fatal(len(ids), err)
+		}
+	}
+	look := func(conn *sqlite.Conn) error {
+		r := rand.New(rand.NewPCG(1, 1))
+		for range points {
+			if err := execOn(conn, nil, "SELECT task FROM connection WHERE id = ?", ids[r.IntN(len(ids))]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	run := func(read func(string, func(*sqlite.Conn) error) error) func() {
+		return func() {
+			if err := read(path, look); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	turns := []struct {
+		name string
+		per  int
+		do   func()
+		best time.Duration
+	}{
+		{"ns/row", batches * len(conns), func() { tables.sums = sums; scan() }, 0},
+		{"ns/row-unchecked", batches * len(conns), func() { tables.sums = nil; scan() }, 0},
+		{"ns/point", points, run(peekAt), 0},
+		{"ns/point-unchecked", points, run(peekUnchecked), 0},
+	}
+	for b.Loop() {
+		for i := range turns {
+			began := time.Now()
+			turns[i].do()
+			if took := time.Since(began); turns[i].best == 0 || took < turns[i].best {
+				turns[i].best = took
+			}
+		}
+	}
+	for _, turn := range turns {
+		b.ReportMetric(float64(turn.best.Nanoseconds())/float64(turn.per), turn.name)
+	}
+}
