@@ -42,8 +42,8 @@ var cannedFiles embed.FS
 // parameter port), and words to choose from, as in process|port.
 //
 // With "window: parameters" the views are not narrowed to the window, for the
-// query looks beyond it: it must be given a --since, and has its ends as the
-// parameters :since and :until. An integer or time of a flag that is not given and
+// query looks beyond it: it has its ends as the parameters :since and :until. Without
+// --since it is the last day. An integer or time of a flag that is not given and
 // has no default is NULL.
 type Canned struct {
 	Name           string
@@ -208,13 +208,28 @@ func (c *Canned) Bind(given map[string]string, clock Clock, w Window) (map[strin
 		values["port"] = intValue(asked.port)
 	}
 	if c.OwnWindow {
-		if w.Since.IsZero() {
-			return nil, usagef("try: "+c.Examples[0], "query %s needs --since: it compares the window with what was before", c.Name)
-		}
+		w = c.WindowOf(w, clock)
 		values["since"], values["until"] = tapeTimeValue(w.Since), tapeTimeValue(w.Until)
 	}
 	return values, nil
 }
+
+// WindowOf returns the window that is asked about: where the query has its own and no
+// beginning is given, the day before the end, or before now.
+func (c *Canned) WindowOf(w Window, clock Clock) Window {
+	if c.OwnWindow && w.Since.IsZero() {
+		end := w.Until
+		if end.IsZero() {
+			end = clock.Now
+		}
+		w.Since = end.Add(-24 * time.Hour)
+	}
+	return w
+}
+
+// ReadsConnections reports whether the query is about connections, which can be
+// filtered.
+func (c *Canned) ReadsConnections() bool { return strings.Contains(c.Source, "FROM connections") }
 
 // read reads the text of one parameter.
 func (p Param) read(text string, clock Clock) (Value, error) {

@@ -19,6 +19,7 @@ type Planned struct {
 	canned   *Canned
 	request  Request
 	window   Window
+	filter   Filter
 	tape     *store.Tape
 	main     *sqlite.Conn
 	sources  []Source
@@ -29,6 +30,13 @@ type Planned struct {
 // NewPlanned prepares a question to a tape whose views are narrowed to the window, unless it has its own.
 func NewPlanned(tape *store.Tape, c *Canned, r Request, w Window) *Planned {
 	return &Planned{canned: c, request: r, window: w, tape: tape, main: tape.Conn(), sources: Sources(tape)}
+}
+
+// Filtered restricts the question to the connections that pass a filter. It is asked as
+// its SQL says then: plans count all connections.
+func (p *Planned) Filtered(f Filter) *Planned {
+	p.filter = f
+	return p
 }
 
 // plans are what answers canned queries in the place of their SQL.
@@ -62,6 +70,13 @@ func counting(plan func(*Planned, context.Context, *reading, RowWriter) (Result,
 func (p *Planned) Run(ctx context.Context, out RowWriter) (Result, error) {
 	ctx, stop := withTimeLimit(ctx, p.request.Timeout)
 	defer stop()
+	if !p.filter.IsEmpty() {
+		request, err := p.filter.Apply(p.request)
+		if err != nil {
+			return Result{}, err
+		}
+		return askVirtual(ctx, p.tape, func() (Result, error) { return Run(ctx, p.main, request, out) })
+	}
 	if plan := plans[p.canned.Name]; plan != nil {
 		return plan(p, ctx, out)
 	}

@@ -295,7 +295,7 @@ func TestExportIsTheView(t *testing.T) {
 			return Run(context.Background(), stock, Request{SQL: "SELECT * FROM connections ORDER BY time_ns", Limit: limit}, out)
 		})
 		got, second := write(func(out RowWriter) (Result, error) {
-			return Export(context.Background(), tape, Request{Limit: limit}, out)
+			return Export(context.Background(), tape, Filter{}, Request{Limit: limit}, out)
 		})
 		if got != want || first != second {
 			t.Errorf("limit %d: %v and %v, %d and %d bytes", limit, first, second, len(want), len(got))

@@ -84,7 +84,6 @@ func TestBadInput(t *testing.T) {
 		{"query|top|user|port" + on, 2, `takes no such argument`},
 		{"query|tree" + on, 2, `needs PROCESS`},
 		{"query|tree|bash" + on, 2, `PROCESS takes a whole number`},
-		{"query|first-seen" + on, 2, `needs --since`},
 		{"query|diff|--since|1h|--base-since|soon" + on, 2, `cannot read time "soon"`},
 		{"query|fanout|--all=perhaps" + on, 2, `takes no value`},
 		{"query|schema|nope", 2, `no view "nope"`},

@@ -21,6 +21,7 @@ import (
 // every flag; and no section documents what there is not.
 func TestUsageIsDocumented(t *testing.T) {
 	sections := sectionsOf(t, "usage.md", "## conntape ")
+	filters := sectionsOf(t, "usage.md", "## ")["Filters"]
 	common := sectionsOf(t, "usage.md", "## Flags of ")["every question"]
 	walk(testApp(t).Commands, nil, func(path []string, c *cli.Command) {
 		name := strings.Join(path, " ")
@@ -32,6 +33,9 @@ func TestUsageIsDocumented(t *testing.T) {
 		delete(sections, name)
 		if strings.Contains(text, "(#flags-of-every-question)") {
 			text += common
+		}
+		if strings.Contains(text, "(#filters)") {
+			text += filters
 		}
 		flags := make(map[string]bool)
 		for _, flag := range c.Flags {

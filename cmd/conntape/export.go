@@ -24,7 +24,7 @@ Examples:
   conntape export processes --output processes.jsonl
   conntape query who 203.0.113.0/24 --output report.html
   conntape query sql "select exe, count(*) n from connections group by exe" --output programs.md`,
-		Flags:  answerFlags(limitFlag("`N` most rows to write; 0 for all", 0)),
+		Flags:  filterFlags(answerFlags(limitFlag("`N` most rows to write; 0 for all", 0))),
 		Action: h.export,
 	}
 }
@@ -72,11 +72,17 @@ func (h *host) export(c *cli.Context) error {
 		SQL: "SELECT * FROM " + view + " ORDER BY " + order, Limit: c.Int64("limit"), Timeout: timeout,
 		Clock: query.Clock{Now: h.now(), Zone: q.zone},
 	}
-	if view != "connections" {
+	filter, err := readFilter(c)
+	switch {
+	case err != nil:
+		return err
+	case view != "connections" && !filter.IsEmpty():
+		return usagef("filter in SQL: conntape query sql \"SELECT * FROM "+view+" WHERE …\" --output FILE", "only connections can be filtered, not %s", view)
+	case view != "connections":
 		return h.answer(c, q, request)
 	}
 	_, err = h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		return query.Export(c.Context, tape, request, out)
+		return query.Export(c.Context, tape, filter, request, out)
 	})
 	return err
 }

@@ -35,6 +35,9 @@ func (h *host) cannedCommand(canned *query.Canned) *cli.Command {
 			own = append(own, &cli.StringFlag{Name: p.Flag(), Usage: "`" + placeholderOf(p) + "` " + p.Purpose, Value: p.Default})
 		}
 	}
+	if canned.ReadsConnections() {
+		own = filterFlags(own)
+	}
 	return &cli.Command{
 		Name:        canned.Name,
 		Category:    "Canned queries",
@@ -121,11 +124,21 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 	if !canned.Has(query.LimitParam) {
 		request.Limit = c.Int64("limit")
 	}
+	q.window = canned.WindowOf(q.window, request.Clock)
+	var filter query.Filter
+	if canned.ReadsConnections() {
+		if filter, err = readFilter(c); err != nil {
+			return err
+		}
+		if canned.Has("port") {
+			filter.Port = "" // the query's own
+		}
+	}
 	if request.Params, err = canned.Bind(given, request.Clock, q.window); err != nil {
 		return err
 	}
 	_, err = h.answerFolded(q, canned.FoldsScans && !c.Bool("all"), func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		return query.NewPlanned(tape, canned, request, q.window).Run(c.Context, out)
+		return query.NewPlanned(tape, canned, request, q.window).Filtered(filter).Run(c.Context, out)
 	})
 	return err
 }

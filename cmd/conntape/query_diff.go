@@ -27,6 +27,13 @@ func (h *host) diffTapes(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
+	filter, err := readFilter(c)
+	if err != nil {
+		return err
+	}
+	if !filter.IsEmpty() {
+		return usagef("leave --against out to compare two windows of one tape with a filter", "two tapes are compared as a whole, and not filtered")
+	}
 	q, timeout, err := h.readQuestion(c)
 	if err != nil {
 		return err

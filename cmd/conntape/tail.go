@@ -31,20 +31,12 @@ Examples:
   conntape tail
   conntape tail --exe curl --outcome refused
   conntape tail --where "not is_private(remote_address) and loginuid is null"`,
-		Flags: []cli.Flag{
+		Flags: append(filterFlags(nil),
 			dirFlag("directory of the tape, or one segment file"), tzFlag(), formatFlag([]string{"line", "jsonl"}, "line"),
 			limitFlag("`N` end after this many connections; 0 for no end", 0), quietFlag(),
 			&cli.Int64Flag{Name: "lines", Usage: "`N` earlier connections to show first", Value: 10},
 			&cli.StringFlag{Name: "where", Usage: "`SQL` condition on the columns of connections"},
-			&cli.StringFlag{Name: "exe", Usage: "`NAME` only this program: its name or path"},
-			&cli.StringFlag{Name: "to", Usage: "`ADDRESS` only connections to this address, CIDR or UNIX socket"},
-			&cli.Int64Flag{Name: "port", Usage: "`N` only connections to this port"},
-			&cli.Int64Flag{Name: "pid", Usage: "`N` only this process"},
-			&cli.StringFlag{Name: "user", Usage: "`NAME` only this user: name or uid"},
-			&cli.StringFlag{Name: "container", Usage: "`TEXT` only containers with this text in their name"},
-			&cli.StringFlag{Name: "outcome", Usage: "`WORD` only this outcome: " + strings.Join(query.Outcomes(), ", ")},
-			allFlag(),
-		},
+			allFlag()),
 		Action: h.tail,
 	}
 }
@@ -94,16 +86,12 @@ func (h *host) tail(c *cli.Context) error {
 			return query.InZone(out, zone), err
 		}}
 	}
-	outcome := c.String("outcome")
-	if c.IsSet("outcome") {
-		if outcome, err = query.ParseOutcome(outcome); err != nil {
-			return err
-		}
+	filter, err := readFilter(c)
+	if err != nil {
+		return err
 	}
-	t.tail = query.NewTail(query.Filter{
-		Where: c.String("where"), Exe: c.String("exe"), To: c.String("to"), Port: c.Int64("port"), PID: c.Int64("pid"),
-		User: c.String("user"), Container: c.String("container"), Outcome: outcome, All: c.Bool("all"),
-	}, h.now().UnixNano())
+	filter.Where = c.String("where")
+	t.tail = query.NewTail(filter, c.Bool("all"), h.now().UnixNano())
 	if err := t.begin(c.Context, c.Int64("lines")); err != nil {
 		return err
 	}

@@ -1,0 +1,138 @@
+package query
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Filter says which connections an answer is about. What is empty filters nothing.
+type Filter struct {
+	Where     string // an SQL expression over the columns of connections
+	Exe       string // program: its path, or the last part of it, or the name of the thread
+	User      string // name, or uid
+	PID       string // whole number
+	Port      string // whole number, of the remote
+	To        string // address, CIDR, address:port, or path or @name of a UNIX socket
+	Container string // part of its name
+	Outcome   string // a word of [Outcomes]
+	Name      string // name of a host: refused, since no tape holds any
+}
+
+// condition is an SQL expression over connections with its parameters.
+type condition struct {
+	sql    string
+	params map[string]Value
+}
+
+// conditions returns what connections must be, or a UsageError. All parameters begin
+// with filter_, so that no query has one of the same name.
+func (f Filter) conditions() ([]condition, error) {
+	var all []condition
+	add := func(sql string, params map[string]Value) { all = append(all, condition{sql, params}) }
+	if f.Name != "" {
+		return nil, usagef("look its addresses up and give --to; conntape query match --indicators finds names in arguments of programs",
+			"a tape does not hold which name an address was looked up by: --name %q", f.Name)
+	}
+	switch {
+	case strings.HasPrefix(f.Exe, "/"):
+		add("exe = :filter_exe", map[string]Value{"filter_exe": textValue(f.Exe)})
+	case f.Exe != "":
+		add("comm = :filter_exe OR exe = :filter_exe OR substr(exe, -length(:filter_exe) - 1) = '/' || :filter_exe", map[string]Value{"filter_exe": textValue(f.Exe)})
+	}
+	if f.User != "" {
+		sql, params := "user = :filter_user", map[string]Value{"filter_user": textValue(f.User)}
+		if uid := ParseValue(f.User); uid.Kind == Integer {
+			sql, params["filter_uid"] = sql+" OR uid = :filter_uid", uid
+		}
+		add(sql, params)
+	}
+	for _, number := range []struct{ flag, column, text string }{{"pid", "pid", f.PID}, {"port", "remote_port", f.Port}} {
+		if number.text == "" {
+			continue
+		}
+		v := ParseValue(number.text)
+		if number.flag == "port" && v.Kind == Integer && v.Int > 65535 {
+			return nil, usagef("ports are 0 to 65535", "there is no port %s", number.text)
+		}
+		if v.Kind != Integer || v.Int < 0 {
+			return nil, usagef("give a number without unit or sign, such as 443", "--%s takes a whole number, not %q", number.flag, number.text)
+		}
+		add(number.column+" = :filter_"+number.flag, map[string]Value{"filter_" + number.flag: v})
+	}
+	if f.To != "" {
+		to, err := toCondition(f.To)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, to)
+	}
+	if f.Container != "" {
+		add("instr(container, :filter_container) > 0", map[string]Value{"filter_container": textValue(f.Container)})
+	}
+	if f.Outcome != "" {
+		word, err := ParseOutcome(f.Outcome)
+		if err != nil {
+			return nil, err
+		}
+		add("outcome = :filter_outcome", map[string]Value{"filter_outcome": textValue(word)})
+	}
+	if f.Where != "" {
+		add(f.Where+"\n", nil) // it may end with a comment
+	}
+	return all, nil
+}
+
+// toCondition reads --to. A single address is compared by =, which finds it without
+// reading every connection.
+func toCondition(text string) (condition, error) {
+	if text[0] == '/' || text[0] == '@' {
+		return condition{"family = 'unix' AND remote_address = :filter_to", map[string]Value{"filter_to": textValue(text)}}, nil
+	}
+	if at, err := netip.ParseAddrPort(text); err == nil {
+		return condition{"remote_ip = :filter_to AND remote_port = :filter_to_port",
+			map[string]Value{"filter_to": textValue(at.Addr().Unmap().String()), "filter_to_port": intValue(int64(at.Port()))}}, nil
+	}
+	prefix, ok := ParsePrefix(text)
+	switch {
+	case !ok && isWholeNumber(text):
+		return condition{}, usagef("a port is given with --port "+text, "cannot read address %q", text)
+	case !ok:
+		return condition{}, usagef("try 192.0.2.1, 192.0.2.0/24, 192.0.2.1:443 or /run/docker.sock; names of hosts are not on a tape", "cannot read address %q", text)
+	case prefix.IsSingleIP():
+		return condition{"remote_ip = :filter_to", map[string]Value{"filter_to": textValue(prefix.Addr().String())}}, nil
+	}
+	return condition{"family IN ('ipv4', 'ipv6') AND cidr_match(remote_address, :filter_to)", map[string]Value{"filter_to": textValue(text)}}, nil
+}
+
+func isWholeNumber(text string) bool {
+	_, err := strconv.ParseUint(text, 10, 64)
+	return err == nil
+}
+
+// IsEmpty reports whether every connection passes.
+func (f Filter) IsEmpty() bool { return f == Filter{} }
+
+// Apply returns the question asked of the connections that pass alone: wherever its SQL
+// says connections, it reads those. A UsageError says what is wrong with the filter.
+func (f Filter) Apply(r Request) (Request, error) {
+	conditions, err := f.conditions()
+	if err != nil || len(conditions) == 0 {
+		return r, err
+	}
+	var parts []string
+	params := maps.Clone(r.Params)
+	if params == nil {
+		params = make(map[string]Value)
+	}
+	for _, c := range conditions {
+		parts = append(parts, "("+c.sql+")")
+		maps.Copy(params, c.params)
+	}
+	slices.Sort(parts)
+	r.SQL = withTable("connections AS NOT MATERIALIZED (SELECT * FROM main.connections WHERE "+strings.Join(parts, " AND ")+")", r.SQL)
+	r.Params = params
+	return r, nil
+}
