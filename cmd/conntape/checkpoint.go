@@ -1,8 +1,15 @@
 package main
 
 import (
-	"github.com/conntape/conntape/store"
+	"errors"
+	"os"
+	"path/filepath"
+
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/trusted"
 )
 
 func (h *host) checkpointCommand() *cli.Command {
@@ -11,14 +18,18 @@ func (h *host) checkpointCommand() *cli.Command {
 		Usage: "print the signed head of the tape's log, to be kept elsewhere",
 		Description: `What is kept on another host proves later, with "conntape verify --head FILE", that nothing recorded
 until then was removed, rolled back or rewritten. "conntape record --syslog" sends each one, every
-10 seconds, to the system's log.
+10 seconds, to the system's log. --push does so once, for a timer or cron, to the system's log or to
+the end of a file, such as one on a medium that can only be appended to.
 
 Examples:
   conntape checkpoint > head
-  conntape checkpoint --line | ssh other-host 'cat >> web1.heads'`,
+  conntape checkpoint --line | ssh other-host 'cat >> web1.heads'
+  conntape checkpoint --push syslog
+  conntape checkpoint --push /mnt/worm/web1.heads`,
 		Flags: []cli.Flag{
 			dirFlag("directory of the tape"),
 			&cli.BoolFlag{Name: "line", Usage: "write the checkpoint as one line"},
+			&cli.StringFlag{Name: "push", Usage: "`WHERE` append the checkpoint as one line to this file, or send it to the system's log: syslog"},
 		},
 		Action: h.checkpoint,
 	}
@@ -36,9 +47,61 @@ func (h *host) checkpoint(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.IsSet("push") {
+		return push(head, c.String("push"))
+	}
 	if c.Bool("line") {
 		head = []byte(store.CheckpointLine(head) + "\n")
 	}
 	_, err = h.stdout.Write(head)
 	return err
+}
+
+// push sends a signed checkpoint to where it is to be kept.
+func push(head []byte, where string) error {
+	switch where {
+	case "":
+		return usagef("name a file, or syslog", "--push is empty")
+	case "syslog":
+		system, err := openSyslog()
+		if err != nil {
+			return &hintedError{err, "is there a system log? --push FILE appends to a file"}
+		}
+		defer system.Close()
+		return system.out.Notice("checkpoint " + store.CheckpointLine(head))
+	}
+	return appendLine(where, "checkpoint "+store.CheckpointLine(head))
+}
+
+// appendLine appends a line to a file, durably, and makes the file if there is none.
+// It goes through no link.
+func appendLine(name, line string) (err error) {
+	folder, err := trusted.Open(filepath.Dir(name))
+	if err != nil {
+		return writeError(name, err)
+	}
+	defer folder.Close()
+	fd, err := unix.Openat(int(folder.Fd()), filepath.Base(name), unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
+	if errors.Is(err, unix.ELOOP) {
+		return usagef("name the file that it leads to, or remove the link", "--push %s is a link, and a file is not written through one", name)
+	}
+	if err != nil {
+		return writeError(name, err)
+	}
+	file := os.NewFile(uintptr(fd), name)
+	defer func() {
+		if cerr := file.Close(); err == nil && cerr != nil {
+			err = writeError(name, cerr)
+		}
+	}()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return usagef("name a file, or syslog", "--push %s is no regular file", name)
+	}
+	if _, err := file.WriteString(line + "\n"); err != nil {
+		return writeError(name, err)
+	}
+	if err := file.Sync(); err != nil {
+		return writeError(name, err)
+	}
+	return nil
 }
