@@ -176,7 +176,7 @@ func (r *recorder) pass() error {
 		r.received = now
 	}
 	r.table.forget(r.horizon)
-	r.ledger.argvCut = r.table.cut
+	r.ledger.argvCut, r.ledger.namesCut = r.table.cut, r.table.names.cut
 	if now >= r.nextTick {
 		if err := r.tick(now); err != nil {
 			return err

@@ -63,7 +63,7 @@ const gcPercent = 200
 
 // heapBeside is the memory that the heap may take beside the queue, in bytes, garbage included. Of 100 MB beside the queue,
 // the rest is for SQLite's cache, a batch that it writes, the rings and the program.
-const heapBeside = 48 << 20
+const heapBeside = 36 << 20
 
 // boundHeap has garbage collected more often than gcPercent says when there is much of it. Whoever started us may have
 // set a lower limit (GOMEMLIMIT).
@@ -120,7 +120,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	})
 	defer func() { err = errors.Join(err, keeper.Close()) }() // after the tape was closed
 	c := configOf(o)
-	w.Events = noticeFull(c.tape.full, keeper.Listen)
+	w.Events = noticeSegments(c.names.begun, noticeFull(c.tape.full, keeper.Listen))
 	tape, err := store.OpenWriter(o.Dir, w)
 	if err != nil {
 		return fmt.Errorf("open tape: %w", err)
@@ -140,6 +140,7 @@ type config struct {
 	batchRows   int
 	buffer      int64
 	tape        *tapeShares
+	names       *names
 	tick        time.Duration // of housekeeping
 	flightAge   time.Duration // after which an attempt that has not returned is written
 	heartbeat   time.Duration // longest time without a batch
@@ -150,7 +151,7 @@ type config struct {
 
 func configOf(o Options) config {
 	c := config{
-		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer, tape: newTapeShares(o.Limits.MaxBytes, new(atomic.Bool)),
+		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer, tape: newTapeShares(o.Limits.MaxBytes, new(atomic.Bool)), names: newNames(o.Limits.MaxBytes, new(atomic.Int64)),
 		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, sleepAfter: 5 * time.Second, stopWithin: 10 * time.Second, retryDelays: defaultRetries(),
 	}
 	if c.batchAge == 0 {
@@ -219,6 +220,9 @@ func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
 		reissues: newReissues(),
 		flight:   newInFlight(),
 		queue:    queue,
+	}
+	if c.names != nil {
+		r.table.names = c.names
 	}
 	r.resolver = newResolver(string(src.Backend()), r.table, queue.find, r.who)
 	r.writer = &writer{recorder: r, stopping: make(chan struct{})}

@@ -12,6 +12,7 @@ import (
 const (
 	taskCache     = 8 << 20
 	endpointCache = 8 << 20
+	cutNameCache  = 1 << 20
 	shapeCache    = 4 << 10
 )
 
@@ -85,8 +86,9 @@ type resolver struct {
 	process   func(*bpf.Connect) *store.Process // finds who connected, and is never at a loss
 	tasks     *generations[taskKey, *party]
 	shapes    *generations[shapeKey, *store.Shape]
-	endpoints *generations[string, *store.Endpoint]
-	fresh     int64 // bytes of what was made since the last takeFresh
+	endpoints *generations[string, *store.Endpoint] // by sockaddr
+	cutNames  *generations[string, *store.Endpoint] // by what is left of them
+	fresh     int64                                 // bytes of what was made since the last takeFresh
 
 	nowhere *store.Endpoint // of a row without addresses
 	several *store.Shape    // likewise
@@ -101,17 +103,18 @@ func newResolver(backend string, t *table, share func(owner) *share, process fun
 		tasks: newWeighed(taskCache, func(_ taskKey, p *party) int {
 			return taskBytes + int(p.size)
 		}),
-		shapes: newGenerations[shapeKey, *store.Shape](shapeCache),
-		endpoints: newWeighed(endpointCache, func(_ string, e *store.Endpoint) int {
-			return int(endpointSize(e))
-		}),
-		nowhere: &store.Endpoint{Family: noFamily, Port: noPort},
+		shapes:    newGenerations[shapeKey, *store.Shape](shapeCache),
+		endpoints: newWeighed(endpointCache, weighEndpoint),
+		cutNames:  newWeighed(cutNameCache, weighEndpoint),
+		nowhere:   &store.Endpoint{Family: noFamily, Port: noPort},
 		several: &store.Shape{
 			Via: bpf.ViaConnect.String(), AddressSource: store.AddressDropped, Backend: backend,
 			HookErrno: store.Unknown, Errno: store.Unknown,
 		},
 	}
 }
+
+func weighEndpoint(_ string, e *store.Endpoint) int { return int(endpointSize(e)) }
 
 // resolve fills row from a record. For what was met before it allocates nothing.
 func (r *resolver) resolve(c *bpf.Connect, row *store.Connection) *party {
@@ -125,13 +128,13 @@ func (r *resolver) address(c *bpf.Connect, p *party, row *store.Connection) {
 	*row = store.Connection{
 		BootTime: c.BootTime,
 		Task:     p.task,
-		Remote:   r.endpoint(c.Remote),
+		Remote:   r.endpoint(c.Remote, p),
 		Shape:    r.shape(c),
 		FD:       c.FD,
 		Cookie:   c.Cookie,
 	}
 	if len(c.Local) > 0 {
-		row.Local = r.endpoint(c.Local)
+		row.Local = r.endpoint(c.Local, p)
 	}
 }
 
@@ -206,17 +209,30 @@ func (r *resolver) newParty(c *bpf.Connect) *party {
 		o.login = c.UID
 	}
 	r.fresh += taskBytes
+	if long := longArgv(p); long > 0 {
+		r.table.names.take(o, long) // or it was cut at its exec, or there is room no more
+	}
 	return &party{task: t, share: r.share(o), owner: o, size: processSize(p)}
 }
 
-func (r *resolver) endpoint(raw []byte) *store.Endpoint {
+// endpoint returns an address that p connected to, or is bound to. What somebody else has a whole name for stays whole.
+func (r *resolver) endpoint(raw []byte, p *party) *store.Endpoint {
 	if e, ok := getBytes(r.endpoints, raw); ok {
 		return e
 	}
 	raw = bytes.Clone(raw)
 	e := decodeSockaddr(raw)
+	cache, key := r.endpoints, string(raw)
+	if isLong(&e) && !r.table.names.take(p.owner, endpointSize(&e)/2) {
+		r.table.names.cut++
+		e = *cutName(&e)
+		cache, key = r.cutNames, e.Address
+		if known, ok := cache.get(key); ok {
+			return known
+		}
+	}
 	r.fresh += endpointSize(&e)
-	r.endpoints.put(string(raw), &e)
+	cache.put(key, &e)
 	return &e
 }
 

@@ -94,6 +94,7 @@ type table struct {
 	cgroups  *cgroups
 	shares   *shares
 	queue    *shares // of the queue, which is to hold the descriptions of those that connect
+	names    *names  // in the segment
 	cut      uint64  // arguments that were cut for want of memory
 }
 
@@ -102,7 +103,7 @@ type table struct {
 const tableBytes = 16 << 20
 
 func newTable(u *users, c *cgroups, queue *shares) *table {
-	return &table{lives: map[lifeKey]*life{}, users: u, cgroups: c, shares: newShares(tableBytes), queue: queue}
+	return &table{lives: map[lifeKey]*life{}, users: u, cgroups: c, shares: newShares(tableBytes), queue: queue, names: newNames(0, nil)}
 }
 
 // find returns the description of exactly this execution, or nil: never of the program that the process was before.
@@ -184,10 +185,14 @@ func longArgv(p *store.Process) int64 {
 }
 
 // fit cuts the arguments of a new program if whoever it belongs to has no memory for them: in the table, or twice in the
-// queue, where its connect would otherwise cost a row of its own.
+// queue, where its connect would otherwise cost a row of its own; or no room in the segment.
 func (t *table) fit(p *store.Process) {
 	who, long := ownerOf(p), longArgv(p)
-	if long == 0 || t.shares.find(who).room() >= long && t.queue.find(who).room() >= 2*processSize(p) {
+	if long == 0 {
+		return
+	}
+	written := t.names.find(who)
+	if t.shares.find(who).room() >= long && t.queue.find(who).room() >= 2*processSize(p) && (written == nil || written.room() >= long) {
 		return
 	}
 	p.Argv, p.ArgvTruncated = cutArgv(p.Argv), true
