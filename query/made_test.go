@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -180,5 +181,59 @@ func TestSocketsByRelativePaths(t *testing.T) {
 		if !seen[want] {
 			t.Errorf("%s is missing of %v", want, seen)
 		}
+	}
+}
+
+// Of interpreters that connect, a service comes last and a relay before it, each with why.
+func TestShellsRanksTheUnusual(t *testing.T) {
+	tape := altered(t, 3_000, `UPDATE process SET exe = CASE id % 3 WHEN 0 THEN '/usr/bin/nc' WHEN 1 THEN '/usr/bin/python3' ELSE exe END, script = NULL, cmdline = NULL, parent = NULL;
+		UPDATE process SET script = '/tmp/.a/x.py' WHERE exe = '/usr/bin/python3' AND id % 2 = 0;`)
+	var last string
+	points := 100
+	for _, row := range askCanned(t, tape, "shells") {
+		n, err := strconv.Atoi(row["points"])
+		if err != nil || n > points || row["reason"] == "" {
+			t.Fatalf("%v after %d: %v", row, points, err)
+		}
+		if strings.Contains(row["reason"], "script where anybody can write") != strings.Contains(row["reason"], "hidden script") {
+			t.Errorf("%v", row)
+		}
+		points, last = n, row["reason"]
+	}
+	if !strings.HasSuffix(last, "service") {
+		t.Errorf("the last is %q", last)
+	}
+}
+
+// A program in the directory of a user's tool ranks below one that is hidden elsewhere, and both below one in memory.
+func TestSuspiciousExeRanksTheUnusual(t *testing.T) {
+	tape := altered(t, 3_000, `UPDATE process SET script = NULL, exe = CASE id % 3 WHEN 0 THEN '/home/ann/.cargo/bin/rg' WHEN 1 THEN '/opt/.x/run' ELSE '/memfd:x (deleted)' END, exe_memfd = id % 3 = 2, exe_deleted = 0;`)
+	var order []string
+	for _, row := range askCanned(t, tape, "suspicious-exe") {
+		if len(order) == 0 || order[len(order)-1] != row["exe"] {
+			order = append(order, row["exe"])
+		}
+	}
+	if len(order) < 2 || order[len(order)-1] != "/home/ann/.cargo/bin/rg" || order[0] == "/home/ann/.cargo/bin/rg" {
+		t.Errorf("%v", order)
+	}
+}
+
+// EISCONN is no failure, and what is tried in vain by every program is a row of its own at the end.
+func TestFailedFoldsTheUsual(t *testing.T) {
+	tape := altered(t, 3_000, `UPDATE shape SET errno = CASE id % 3 WHEN 0 THEN 106 WHEN 1 THEN 2 ELSE 111 END, hook_errno = 0;
+		UPDATE OR IGNORE endpoint SET family = 1, port = -1, address = '/var/run/nscd/socket' WHERE id = (SELECT remote FROM connection GROUP BY remote ORDER BY count(*) DESC LIMIT 1);`)
+	rows := askCanned(t, tape, "failed")
+	folded := 0
+	for _, row := range rows {
+		if row["errno"] == "106" {
+			t.Errorf("%v", row)
+		}
+		if row["remote"] == "/var/run/nscd/socket" && row["errno"] == "2" {
+			folded++
+		}
+	}
+	if last := rows[len(rows)-1]; folded != 1 || last["remote"] != "/var/run/nscd/socket" || !strings.HasSuffix(last["exe"], " programs") {
+		t.Errorf("%d rows, the last is %v", folded, last)
 	}
 }

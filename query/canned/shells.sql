@@ -4,7 +4,8 @@
 -- column: first_time | when the first of them was issued
 -- column: last_time | when the last one was
 -- column: n | connects
--- column: reason | shell, interpreter, or child of a server
+-- column: points | how unusual it is, the most unusual first
+-- column: reason | what is unusual, and what it is: shell, interpreter, relay or service
 -- column: pid | process
 -- column: user | its user
 -- column: container | its container; NULL: none that is known
@@ -14,37 +15,53 @@
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: ancestry | its ancestors, and itself last
 -- note: UNIX sockets are left out: shells connect to those of the system all the time.
+-- note: points: a relay such as nc 4, a shell 3, an interpreter 1; child of a server 4; code in the arguments 2; a script where anybody can write 3, a hidden one 2; a service of systemd, one that it has started itself, 2 less.
 -- false-positives: Scripts of administrators and services written in Python, Perl or PHP. A shell that connects by itself is rare, and so is a child of a web server.
 -- example: conntape query shells --since 1d
 WITH
-name(pattern, reason) AS (
-  VALUES ('sh', 'shell'), ('bash', 'shell'), ('dash', 'shell'), ('zsh', 'shell'), ('ksh*', 'shell'), ('mksh', 'shell'), ('ash', 'shell'),
-    ('fish', 'shell'), ('tcsh', 'shell'), ('csh', 'shell'), ('busybox', 'shell'), ('pwsh', 'shell'),
-    ('python*', 'interpreter'), ('perl*', 'interpreter'), ('ruby*', 'interpreter'), ('php*', 'interpreter'), ('node', 'interpreter'),
-    ('nodejs', 'interpreter'), ('lua*', 'interpreter'), ('tclsh*', 'interpreter'), ('awk', 'interpreter'), ('gawk', 'interpreter'),
-    ('mawk', 'interpreter'), ('socat', 'interpreter'), ('nc', 'interpreter'), ('nc.*', 'interpreter'), ('ncat', 'interpreter')
+name(pattern, reason, points) AS (
+  VALUES ('sh', 'shell', 3), ('bash', 'shell', 3), ('dash', 'shell', 3), ('zsh', 'shell', 3), ('ksh*', 'shell', 3), ('mksh', 'shell', 3), ('ash', 'shell', 3),
+    ('fish', 'shell', 3), ('tcsh', 'shell', 3), ('csh', 'shell', 3), ('busybox', 'shell', 3), ('pwsh', 'shell', 3),
+    ('python*', 'interpreter', 1), ('perl*', 'interpreter', 1), ('ruby*', 'interpreter', 1), ('php*', 'interpreter', 1), ('node', 'interpreter', 1),
+    ('nodejs', 'interpreter', 1), ('lua*', 'interpreter', 1), ('tclsh*', 'interpreter', 1), ('awk', 'interpreter', 1), ('gawk', 'interpreter', 1),
+    ('mawk', 'interpreter', 1), ('socat', 'relay', 4), ('nc', 'relay', 4), ('nc.*', 'relay', 4), ('ncat', 'relay', 4)
 ),
 server(pattern) AS (
   VALUES ('nginx'), ('apache2'), ('httpd'), ('lighttpd'), ('caddy'), ('php-fpm*'), ('uwsgi'), ('gunicorn'), ('tomcat*'), ('java'),
     ('mysqld'), ('mariadbd'), ('postgres'), ('mongod'), ('redis-server'), ('sqlservr'), ('oracle*')
 ),
 program AS (
-  SELECT DISTINCT process_id, exe, ancestry,
+  SELECT DISTINCT process_id, exe, ancestry, script, cmdline,
     replace(exe, rtrim(exe, replace(exe, '/', '')), '') AS base -- what follows the last slash
   FROM processes
 ),
-judged AS MATERIALIZED ( -- there are far fewer processes than connects
-  SELECT process_id, exe, ancestry, concat_ws(', ',
-    (SELECT reason FROM name WHERE base GLOB pattern),
-    CASE WHEN NOT EXISTS (SELECT 1 FROM server WHERE base GLOB pattern)
-      AND EXISTS (SELECT 1 FROM server WHERE ' > ' || ancestry GLOB '* > ' || pattern || '(*) > *')
-      THEN 'child of a server' END) AS reason
+seen AS (
+  SELECT process_id, exe, ancestry, base, name.reason AS kind, coalesce(points, 0) AS points,
+    NOT EXISTS (SELECT 1 FROM server WHERE base GLOB server.pattern)
+      AND EXISTS (SELECT 1 FROM server WHERE ' > ' || ancestry GLOB '* > ' || server.pattern || '(*) > *') AS served,
+    coalesce(' ' || cmdline || ' ' GLOB '* -[cer] *', 0) AS code,
+    coalesce(script GLOB '/tmp/*' OR script GLOB '/var/tmp/*' OR script GLOB '/dev/*' OR script GLOB '/run/user/*', 0) AS writable,
+    coalesce(script GLOB '*/.*', 0) AS hidden,
+    coalesce(ancestry GLOB 'systemd(1) > *' AND ancestry NOT GLOB '* > * > *', 0) AS service
   FROM program
+  LEFT JOIN name ON base GLOB name.pattern
+),
+judged AS MATERIALIZED ( -- there are far fewer processes than connects
+  SELECT process_id, exe, ancestry, points + 4 * served + 2 * code + 3 * writable + 2 * hidden - 2 * service AS points,
+    concat_ws(', ', kind,
+      CASE WHEN served THEN 'child of a server' END,
+      CASE WHEN code THEN 'code in the arguments' END,
+      CASE WHEN writable THEN 'script where anybody can write' END,
+      CASE WHEN hidden THEN 'hidden script' END,
+      CASE WHEN service THEN 'service' END) AS reason
+  FROM seen
+  WHERE kind IS NOT NULL OR served
 )
 SELECT
   min(time) AS first_time,
   max(last_time) AS last_time,
   sum(count) AS n,
+  points,
   reason,
   pid,
   user,
@@ -64,5 +81,5 @@ WHERE reason <> ''
   AND judged.exe IS connections.exe AND judged.ancestry IS connections.ancestry
   AND family IN ('ipv4', 'ipv6')
   AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
-GROUP BY process_id, user, container, remote, 9
-ORDER BY min(time_ns), remote
+GROUP BY process_id, user, container, remote, 10
+ORDER BY points DESC, min(time_ns), remote

@@ -4,6 +4,7 @@
 -- column: first_time | when the first of them was issued
 -- column: last_time | when the last one was
 -- column: n | connects
+-- column: points | how unusual it is, the most unusual first
 -- column: reason | what is unusual about the program, or about the script that it runs
 -- column: destinations | how many addresses and ports
 -- column: pid | process
@@ -13,26 +14,52 @@
 -- column: script | its script; NULL: it is none
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: ancestry | its ancestors, and itself last
+-- note: points: run from memory 5; deleted 3, of a package 1; where anybody can write 4; hidden 3, in the directory of a tool in a home (.local, .cargo, .nvm and the like) 1; child of a server 3; the only process of its program 1.
 -- false-positives: A daemon whose package was upgraded runs a deleted file until it is restarted. AppImages and installers run from /tmp; tools of one user are often in a hidden directory, such as ~/.local/bin.
 -- example: conntape query suspicious-exe --since 7d
 WITH
 program AS (
-  SELECT process_id, script, max(exe_deleted) AS deleted, max(exe_memfd) AS memfd, coalesce(script, exe) AS path
+  SELECT process_id, script, max(exe_deleted) AS deleted, max(exe_memfd) AS memfd, coalesce(script, exe) AS path, ancestry
   FROM processes
   GROUP BY process_id
 ),
-suspect AS MATERIALIZED (
-  SELECT process_id, script, concat_ws(', ',
-    CASE WHEN memfd THEN 'run from memory' WHEN deleted THEN 'deleted' END,
-    CASE WHEN path GLOB '/tmp/*' OR path GLOB '/var/tmp/*' OR path GLOB '/dev/*' OR path GLOB '/run/user/*' OR path GLOB '/run/lock/*'
-      THEN 'where anybody can write' END,
-    CASE WHEN path GLOB '*/.*' THEN 'hidden' END) AS reason
+rarity AS (
+  SELECT path, count(*) AS processes
   FROM program
+  GROUP BY path
+),
+seen AS (
+  SELECT process_id, script, processes,
+    coalesce(memfd, 0) AS memfd,
+    coalesce(deleted AND NOT memfd, 0) AS deleted,
+    coalesce(deleted AND NOT memfd AND (path GLOB '/usr/*' OR path GLOB '/bin/*' OR path GLOB '/sbin/*' OR path GLOB '/lib*' OR path GLOB '/opt/*'), 0) AS packaged,
+    path GLOB '/tmp/*' OR path GLOB '/var/tmp/*' OR path GLOB '/dev/*' OR path GLOB '/run/user/*' OR path GLOB '/run/lock/*' AS writable,
+    path GLOB '*/.*' AS hidden,
+    (path GLOB '/home/*' OR path GLOB '/root/*') AND (path GLOB '*/.local/*' OR path GLOB '*/.cargo/*' OR path GLOB '*/.rustup/*' OR path GLOB '*/.nvm/*' OR path GLOB '*/.npm/*'
+      OR path GLOB '*/.pyenv/*' OR path GLOB '*/.rbenv/*' OR path GLOB '*/.vscode*/*' OR path GLOB '*/.cursor*/*' OR path GLOB '*/.sdkman/*' OR path GLOB '*/.dotnet/*' OR path GLOB '*/.deno/*'
+      OR path GLOB '*/.bun/*' OR path GLOB '*/.venv/*' OR path GLOB '*/.linuxbrew/*') AS tool,
+    ' > ' || ancestry GLOB '* > nginx(*) > *' OR ' > ' || ancestry GLOB '* > apache2(*) > *' OR ' > ' || ancestry GLOB '* > httpd(*) > *' OR ' > ' || ancestry GLOB '* > php-fpm*(*) > *'
+      OR ' > ' || ancestry GLOB '* > java(*) > *' OR ' > ' || ancestry GLOB '* > postgres(*) > *' OR ' > ' || ancestry GLOB '* > mysqld(*) > *' OR ' > ' || ancestry GLOB '* > redis-server(*) > *' AS served
+  FROM program
+  JOIN rarity USING (path)
+),
+suspect AS MATERIALIZED (
+  SELECT process_id, script,
+    5 * memfd + 3 * deleted - 2 * packaged + 4 * writable + 3 * hidden - 2 * (hidden AND tool) + 3 * coalesce(served, 0) + (processes = 1) AS points,
+    concat_ws(', ',
+      CASE WHEN memfd THEN 'run from memory' WHEN packaged THEN 'deleted, of a package' WHEN deleted THEN 'deleted' END,
+      CASE WHEN writable THEN 'where anybody can write' END,
+      CASE WHEN hidden AND tool THEN 'hidden, a tool of a user' WHEN hidden THEN 'hidden' END,
+      CASE WHEN served THEN 'child of a server' END,
+      CASE WHEN processes = 1 THEN 'the only process' END) AS reason
+  FROM seen
+  WHERE memfd OR deleted OR writable OR hidden
 )
 SELECT
   min(time) AS first_time,
   max(last_time) AS last_time,
   sum(count) AS n,
+  points,
   reason,
   count(DISTINCT coalesce(remote_ip, remote_address) || ' ' || coalesce(remote_port, '')) AS destinations,
   pid,
@@ -47,4 +74,4 @@ CROSS JOIN suspect USING (process_id)
 WHERE reason <> ''
   AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container
-ORDER BY min(time_ns)
+ORDER BY points DESC, min(time_ns)
