@@ -122,7 +122,7 @@ func TestCannedQueriesAtWidth(t *testing.T) {
 	if err := writeFixture(tape, "incident"); err != nil {
 		t.Fatal(err)
 	}
-	lines := map[string]string{"list": "query list", "schema": "query schema gaps"}
+	lines := map[string]string{"list": "query list"}
 	for _, c := range library {
 		lines[c.Name] = strings.TrimPrefix(c.Examples[0], "conntape ") + " --quiet --limit 12 --dir " + tape
 	}

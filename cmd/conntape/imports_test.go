@@ -65,3 +65,20 @@ func TestImportsPointOneWay(t *testing.T) {
 		t.Errorf("%d of %d packages found", seen, len(allowedImports()))
 	}
 }
+
+// The program runs as root, and has no use for what the network brings with it.
+func TestProgramHasNoHTTP(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", module+"/cmd/conntape").Output()
+	if err != nil {
+		t.Fatalf("list packages: %v", err)
+	}
+	packages := strings.Fields(string(out))
+	for _, forbidden := range []string{"net/http", "crypto/tls"} {
+		if slices.Contains(packages, forbidden) {
+			t.Errorf("%s is in the program", forbidden)
+		}
+	}
+	if !slices.Contains(packages, module+"/store") {
+		t.Errorf("the packages of the program are %v", packages)
+	}
+}

@@ -1,16 +1,25 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/conntape/conntape/query"
-	"github.com/schollz/progressbar/v3"
 )
 
 // progressAfter is how long an answer may take before its progress is shown.
 const progressAfter = time.Second
+
+// statusLine is the line of a terminal that says how far something is. Each text takes
+// the place of the one before. It is no reason to stop when it cannot be written.
+type statusLine struct{ w io.Writer }
+
+func (l statusLine) show(text string) { fmt.Fprint(l.w, "\r\x1b[K"+text) }
+
+func (l statusLine) clear() { l.show("") }
 
 // progress shows on a terminal that a question is at work: for how long, and how
 // many rows were written. How many there will be nobody knows before.
@@ -30,6 +39,7 @@ func (h *host) startProgress(shared bool) *progress {
 	if p.quiet = h.watched == nil || !h.watched(); p.quiet {
 		return p
 	}
+	begun := time.Now()
 	p.gone.Add(1)
 	go func() {
 		defer p.gone.Done()
@@ -38,15 +48,14 @@ func (h *host) startProgress(shared bool) *progress {
 			return
 		case <-time.After(progressAfter):
 		}
-		bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(h.stderr), progressbar.OptionSetDescription("conntape: rows"),
-			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("rows"), progressbar.OptionClearOnFinish(),
-			progressbar.OptionSetElapsedTime(true), progressbar.OptionSpinnerType(9))
-		defer bar.Finish()
-		for tick := time.NewTicker(200 * time.Millisecond); ; {
-			bar.Set64(p.rows.Load())
+		line := statusLine{h.stderr}
+		defer line.clear()
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			line.show(fmt.Sprintf("conntape: rows: %d, after %s", p.rows.Load(), time.Since(begun).Round(time.Second)))
 			select {
 			case <-p.ended:
-				tick.Stop()
 				return
 			case <-tick.C:
 			}

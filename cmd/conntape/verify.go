@@ -10,7 +10,6 @@ import (
 
 	"github.com/conntape/conntape/query"
 	"github.com/conntape/conntape/store"
-	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 )
@@ -62,6 +61,9 @@ func (h *host) verify(c *cli.Context) error {
 		o.Progress = h.progressBar()
 	}
 	v, err := store.VerifyTape(c.Context, dir, o)
+	if o.Progress != nil {
+		statusLine{h.stderr}.clear()
+	}
 	if err != nil {
 		return err
 	}
@@ -138,20 +140,19 @@ func readHead(c *cli.Context) ([]byte, error) {
 	return head, nil
 }
 
-// progressBar returns a function that draws a bar on stderr, when that is a
-// terminal; nil when it is not.
+// progressBar returns a function that shows on stderr how much was verified, when that
+// is a terminal; nil when it is not.
 func (h *host) progressBar() func(done, total int64) {
 	file, ok := h.stderr.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
 		return nil
 	}
-	var bar *progressbar.ProgressBar
+	var shown time.Time
 	return func(done, total int64) {
-		if bar == nil {
-			bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(file), progressbar.OptionShowBytes(true),
-				progressbar.OptionSetDescription("verify"), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+		if time.Since(shown) < 100*time.Millisecond {
+			return
 		}
-		// A bar that cannot be drawn is no reason to stop.
-		_ = bar.Set64(done)
+		shown = time.Now()
+		statusLine{file}.show(fmt.Sprintf("conntape: verified %d of %d MiB", done>>20, total>>20))
 	}
 }
