@@ -39,7 +39,14 @@ func readEverything(t testing.TB, dir string) (answer string, err error) {
 				fmt.Fprintf(&b, "c%d %d %d %d\n", id, task, remote, shape)
 				return nil
 			}))
-		if tape.segs[i].reading.tables.roots["posting"] != 0 {
+		r, release, opened := tape.borrow(i)
+		if opened != nil {
+			err = errors.Join(err, opened)
+			continue
+		}
+		sealed := r.tables.roots["posting"] != 0
+		release()
+		if sealed {
 			err = errors.Join(err, tape.ScanPostings(context.Background(), i, nil, 0, 1<<62, func(remote int64, list []byte) error {
 				fmt.Fprintf(&b, "p%d %x\n", remote, list)
 				return nil

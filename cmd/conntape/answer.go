@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -92,15 +91,12 @@ type asking func(*store.Tape, query.RowWriter) (query.Result, error)
 // a part of it has been shown already.
 func (h *host) answerWith(q question, ask asking) (query.Result, error) {
 	defer collectLate(answerMemory)()
-	var without []store.LeftOut
-	for {
-		result, err := h.answerWithout(q, ask, without)
-		var met *damageMet
-		if !errors.As(err, &met) || met.shown {
-			return result, err
-		}
-		without = append(without, met.segments...)
-	}
+	var result query.Result
+	err := leavingOut(func(damaged []store.LeftOut) (err error) {
+		result, err = h.answerWithout(q, ask, damaged)
+		return err
+	})
+	return result, err
 }
 
 // answerWithout answers without some segments. The error is a *damageMet if there

@@ -36,6 +36,19 @@ func findDamage(tape *store.Tape, err error) error {
 	return &damageMet{error: explained, segments: met}
 }
 
+// leavingOut calls ask for all segments, and again without those that turn out to be damaged, until it ends otherwise.
+func leavingOut(ask func(damaged []store.LeftOut) error) error {
+	var damaged []store.LeftOut
+	for {
+		err := ask(damaged)
+		var met *damageMet
+		if !errors.As(err, &met) || met.shown {
+			return err
+		}
+		damaged = append(damaged, met.segments...)
+	}
+}
+
 // noDamage is findDamage for a tape that is not opened again.
 func noDamage(tape *store.Tape, err error) error {
 	err = findDamage(tape, err)

@@ -47,17 +47,22 @@ func (h *host) status(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	tape, err := store.OpenTape(dir)
+	var covered store.Coverage
+	var status *query.Status
+	err = leavingOut(func(damaged []store.LeftOut) error {
+		tape, err := store.OpenTape(dir, damaged...)
+		if err != nil {
+			return err
+		}
+		defer tape.Close()
+		if covered, err = tape.Coverage(); err != nil {
+			return findDamage(tape, err)
+		}
+		status = query.NewStatus(dir, covered, tape.Segments())
+		status.Busiest, err = query.FindBusiest(c.Context, tape, busiestWithin)
+		return findDamage(tape, err)
+	})
 	if err != nil {
-		return err
-	}
-	defer tape.Close()
-	covered, err := tape.Coverage()
-	if err != nil {
-		return err
-	}
-	status := query.NewStatus(dir, covered, tape.Segments())
-	if status.Busiest, err = query.FindBusiest(c.Context, tape, busiestWithin); err != nil {
 		return err
 	}
 	if format == "text" {
