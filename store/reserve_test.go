@@ -151,3 +151,56 @@ func TestOthersFillTheDisk(t *testing.T) {
 		})
 	}
 }
+
+// Where no room can be reserved, others who take at once what a removal frees get one
+// segment, and not one after the other.
+func TestFullDiskCostsHistorySlowly(t *testing.T) {
+	mount := t.TempDir()
+	if err := unix.Mount("tmpfs", mount, "tmpfs", 0, "size=24m"); err != nil {
+		t.Skipf("NOT TESTED: needs to mount a tmpfs: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(mount, unix.MNT_DETACH) })
+	dir := filepath.Join(mount, "tape")
+	h := &heard{}
+	o := options(999 * second)
+	o.Limits, o.Events = Limits{MaxBytes: 16 << 20, Reserve: true}, h.listen
+	w := mustOpenWriter(t, dir, o)
+	l := newLoad(50, 500)
+	w.now = func(string) (Anchor, error) { return at(l.boot), nil }
+	conns := make([]Connection, 10_000)
+	for range 20 {
+		l.fill(conns)
+		mustAppend(t, w, l.batch(conns))
+	}
+	waitSealed(t, w)
+	ballast, err := os.Create(filepath.Join(mount, "ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ballast.Close()
+	refused := 0
+	for range 100 {
+		for _, err := ballast.Write(make([]byte, 4096)); err == nil; {
+			_, err = ballast.Write(make([]byte, 4096))
+		}
+		l.fill(conns)
+		if err := w.Append(l.batch(conns)); err != nil {
+			refused++
+		}
+	}
+	gone := 0
+	for _, line := range h.lines {
+		if strings.HasPrefix(line, "SegmentExpired") {
+			gone++
+		}
+	}
+	if gone > 2 || refused == 0 { // the second after 10 s, on a slow machine
+		t.Errorf("%d segments went, %d batches were refused", gone, refused)
+	}
+	if err := os.Remove(ballast.Name()); err != nil {
+		t.Fatal(err)
+	}
+	ballast.Close()
+	mustAppend(t, w, l.batch(conns))
+	mustClose(t, w, l.boot+second)
+}

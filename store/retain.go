@@ -161,11 +161,23 @@ func (w *Writer) expireOldest(why string) bool {
 	return true
 }
 
+// forcedPause is how long a disk that is full costs no further segment: whoever takes
+// at once what a removal frees, or fills the disk for a moment, must not get all of the
+// history for it. The recorder keeps what cannot be written meanwhile.
+const forcedPause = 10 * time.Second
+
 // makeRoomOnDisk makes room on a disk that is full: from the reserve, and only when
 // there is none, by removing the oldest segment.
 func (w *Writer) makeRoomOnDisk() bool {
 	w.unpin(true)
-	return w.releaseReserve(max(startBytes, 2*walBytes(w.room()))) || w.expireForRoom()
+	if w.releaseReserve(max(startBytes, 2*walBytes(w.room()))) {
+		return true
+	}
+	if time.Since(w.forced) < forcedPause {
+		return false
+	}
+	w.forced = time.Now()
+	return w.expireForRoom()
 }
 
 // expireForRoom removes the oldest stored segment from a disk that is full, and

@@ -72,6 +72,7 @@ type Writer struct {
 	synchronized   bool // the kernel says that the wall clock is right
 	estimator      estimator
 	rotationFailed time.Time // when a segment was due and could not be made
+	forced         time.Time // when a segment was last removed because the disk was full
 	lookedAround   time.Time // guarded by mu
 
 	expiring sync.Mutex // held while a segment is taken off the tape; taken before mu
