@@ -103,6 +103,7 @@ type opened struct {
 	node   *node
 	path   string
 	offset int64
+	append bool // each write goes to the end
 }
 
 func newPlayer(root string) *player {
@@ -135,8 +136,12 @@ func (p *player) load(t testing.TB) {
 	}
 }
 
-// resolve returns the path of a file by a directory descriptor and a name.
+// resolve returns the path of a file by a directory descriptor and a name, or by a
+// name that begins with a directory descriptor.
 func (p *player) resolve(dir, name string) string {
+	if below, ok := strings.CutPrefix(name, "/proc/self/fd/"); ok {
+		dir, name, _ = strings.Cut(below, "/")
+	}
 	if !filepath.IsAbs(name) && p.open[dir] != nil {
 		name = path.Join(p.open[dir].path, name)
 	}
@@ -173,6 +178,9 @@ func (p *player) play(t testing.TB, i int, o operation) {
 		}
 	case "write":
 		if f != nil {
+			if f.append {
+				f.offset = int64(len(f.node.now))
+			}
 			f.node.change(dataChange{i, f.offset, []byte(o.args[1])[:o.result]})
 			f.offset += o.result
 		} else if o.args[0] == "1" || o.args[0] == "2" {
@@ -259,5 +267,5 @@ func (p *player) playOpen(t testing.TB, i int, o operation) {
 	} else if strings.Contains(o.args[2], "O_TRUNC") {
 		n.change(dataChange{at: i})
 	}
-	p.open[strconv.FormatInt(o.result, 10)] = &opened{node: n, path: name}
+	p.open[strconv.FormatInt(o.result, 10)] = &opened{node: n, path: name, append: strings.Contains(o.args[2], "O_APPEND")}
 }
