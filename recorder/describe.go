@@ -35,7 +35,7 @@ func (t *table) identify(p *store.Process, rec *bpf.Process) {
 	p.PidInNS = rec.PidInNS
 	p.Comm = rec.Comm
 	p.UID, p.GID, p.EUID = rec.UID, rec.GID, rec.EUID
-	p.User = t.users.name(rec.UID)
+	p.User = t.users.name(rec.UID, p.Container)
 	p.LoginUID, p.SessionID = auditID(rec.LoginUID), auditID(rec.SessionID)
 	p.CgroupID = rec.CgroupID
 	p.MntNS, p.PidNS, p.NetNS, p.UserNS = uint64(rec.MntNS), uint64(rec.PidNS), uint64(rec.NetNS), uint64(rec.UserNS)
@@ -59,6 +59,7 @@ func (t *table) inherit(parent *store.Process, rec *bpf.Process) *store.Process 
 		p.Cgroup = t.cgroups.path(rec.CgroupID)
 		at := t.cgroups.place(p.Cgroup, false)
 		p.Container, p.Unit = at.container, at.unit
+		p.User = t.users.name(rec.UID, p.Container)
 	}
 	return p
 }

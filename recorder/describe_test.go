@@ -50,13 +50,13 @@ func TestConnectIsFullyDescribed(t *testing.T) {
 		t.Errorf("shape %+v, want %+v", *row.Shape, wantShape)
 	}
 	task := row.Task
-	if task.Tid != 201 || task.Comm != "comm" || task.User != "alice" || task.LoginUID != -1 || task.NetNS != 12 ||
+	if task.Tid != 201 || task.Comm != "comm" || task.User != "" || task.LoginUID != -1 || task.NetNS != 12 ||
 		task.Container != "docker:"+id64 || task.Cgroup != rec.Cgroup {
 		t.Errorf("task %+v", task)
 	}
 	p := task.Process
 	if !slices.Equal(p.Argv, []string{"curl", "http://a b", ""}) || p.ArgvTruncated || p.Source != store.SourceExec ||
-		p.User != "alice" || p.LoginUID != 1000 || p.SessionID != 4 || p.Unit != "docker-"+id64+".scope" || p.NetNS != 11 ||
+		p.User != "" || p.LoginUID != 1000 || p.SessionID != 4 || p.Unit != "docker-"+id64+".scope" || p.NetNS != 11 ||
 		p.ExecBoot != now+1 || p.PPID != 100 || p.ExeIno != 42 {
 		t.Errorf("process %+v", p)
 	}

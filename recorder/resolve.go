@@ -194,7 +194,6 @@ func (r *resolver) newParty(c *bpf.Connect) *party {
 		Tid:     c.Tid,
 		Comm:    cString(c.Comm[:]),
 		UID:     c.UID, GID: c.GID, EUID: c.EUID,
-		User:     r.table.users.name(c.UID),
 		LoginUID: auditID(c.LoginUID), SessionID: auditID(c.SessionID),
 		NetNS:    uint64(c.NetNS),
 		CgroupID: c.CgroupID,
@@ -204,6 +203,7 @@ func (r *resolver) newParty(c *bpf.Connect) *party {
 		t.Cgroup = r.table.cgroups.path(c.CgroupID)
 		t.Container = r.table.cgroups.place(t.Cgroup, false).container
 	}
+	t.User = r.table.users.name(c.UID, t.Container)
 	o := owner{login: c.LoginUID, uid: c.UID, cgroup: c.CgroupID, life: lifeOf(c.Key), parent: parentOf(p)}
 	if c.LoginUID == bpf.Unset {
 		o.login = c.UID

@@ -233,7 +233,6 @@ func (t *table) unknown(c *bpf.Connect) *store.Process {
 		UID:       c.UID,
 		GID:       c.GID,
 		EUID:      c.EUID,
-		User:      t.users.name(c.UID),
 		LoginUID:  auditID(c.LoginUID),
 		SessionID: auditID(c.SessionID),
 		CgroupID:  c.CgroupID,
@@ -245,6 +244,7 @@ func (t *table) unknown(c *bpf.Connect) *store.Process {
 	}
 	at := t.cgroups.place(p.Cgroup, false)
 	p.Container, p.Unit = at.container, at.unit
+	p.User = t.users.name(c.UID, p.Container)
 	if l := t.lives[lifeOf(c.Key)]; l != nil {
 		t.keepParent(p, l)
 	}

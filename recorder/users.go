@@ -23,8 +23,12 @@ func newUsers(path string) *users {
 	return &users{path: path, names: map[uint32]string{}}
 }
 
-// name returns the user's name, or "".
-func (u *users) name(uid uint32) string {
+// name returns the name of a user on the host, or "". In a container a uid means whatever the passwd(5) of its image
+// says, which is not known here.
+func (u *users) name(uid uint32, container string) string {
+	if container != "" {
+		return ""
+	}
 	return u.names[uid]
 }
 

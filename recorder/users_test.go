@@ -32,20 +32,29 @@ func TestUsers(t *testing.T) {
 	refresh(u, true)
 	refresh(u, false)
 	for uid, want := range map[uint32]string{0: "root", 2: "bin", 7: "", 8: "", 1000: "", 4294967294: "last", 4294967295: ""} {
-		if got := u.name(uid); got != want {
+		if got := u.name(uid, ""); got != want {
 			t.Errorf("name(%d) = %q, want %q", uid, got, want)
 		}
 	}
 	write("admin:x:0:0::/:\n", now.Add(time.Second))
 	refresh(u, true)
-	if u.name(0) != "admin" || u.name(2) != "" {
-		t.Errorf("after a change: %q, %q", u.name(0), u.name(2))
+	if u.name(0, "") != "admin" || u.name(2, "") != "" {
+		t.Errorf("after a change: %q, %q", u.name(0, ""), u.name(2, ""))
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	refresh(u, false)
-	if u.name(0) != "admin" {
+	if u.name(0, "") != "admin" {
 		t.Error("a file that is gone took the names with it")
+	}
+}
+
+// In a container a uid is no user of the host.
+func TestNoUserOfTheHostInContainer(t *testing.T) {
+	u := newUsers("")
+	u.names = map[uint32]string{0: "root", 1000: "alice"}
+	if host, inside := u.name(1000, ""), u.name(1000, "docker:4f1c2d3e4f50"); host != "alice" || inside != "" {
+		t.Errorf("%q on the host, %q in a container", host, inside)
 	}
 }
