@@ -5,18 +5,27 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
 )
 
 // A kretprobe instance is held while its function runs. 4096 is the most that tracefs allows (KRETPROBE_MAXACTIVE_MAX).
 const kretprobeInstances = 4096
 
+// attach attaches a hook and keeps its link.
 func (c *Capture) attach(h hook) error {
+	l, err := c.link(h)
+	switch {
+	case err != nil && h.mayFail:
+		return nil
+	case err != nil:
+		return err
+	}
+	c.attached = append(c.attached, attachment{hook: h, link: l})
+	return nil
+}
+
+// link attaches a hook. The program is attached until the link is closed.
+func (c *Capture) link(h hook) (l link.Link, err error) {
 	prog := c.collection.Programs[h.program]
-	var (
-		l   link.Link
-		err error
-	)
 	switch h.how {
 	case tracing:
 		l, err = link.AttachTracing(link.TracingOptions{Program: prog})
@@ -39,20 +48,10 @@ func (c *Capture) attach(h hook) error {
 			root.close()
 		}
 	}
-	if err != nil {
-		if h.mayFail {
-			return nil
-		}
-		return err
-	}
-	c.links = append(c.links, l)
-	if h.how == kprobe {
-		c.entries = append(c.entries, l)
-	}
-	return nil
+	return l, err
 }
 
-var errBlind = errors.New("it attaches, but does not see a connect")
+var errUnseen = errors.New("it attaches, but does not see a connect")
 
 // check makes a connect of our own and looks whether it was seen, and whether its return was: there are kernels on which
 // a hook attaches and never fires, and builds in which the compiler has inlined the function whose return we want. The
@@ -63,7 +62,7 @@ func (c *Capture) check(returns []hook) error {
 		return err
 	}
 	if !seen {
-		return errBlind
+		return errUnseen
 	}
 	if returned {
 		return nil
@@ -80,7 +79,7 @@ func (c *Capture) check(returns []hook) error {
 		return err
 	}
 	if !returned {
-		return fmt.Errorf("%w return", errBlind)
+		return fmt.Errorf("%w return", errUnseen)
 	}
 	return nil
 }
@@ -92,17 +91,10 @@ func (c *Capture) tryConnect() (seen, returned bool, err error) {
 	if err != nil {
 		return false, false, err
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	cookie, err := connectOnce(probes[0].domain, probes[0].to)
 	if err != nil {
-		return false, false, fmt.Errorf("make a socket: %w", err)
+		return false, false, fmt.Errorf("connect once: %w", err)
 	}
-	defer unix.Close(fd)
-	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
-	if err != nil {
-		return false, false, fmt.Errorf("read a socket's cookie: %w", err)
-	}
-	// Whatever it returns: without a loopback it still is an attempt.
-	_ = unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 9})
 	after, err := c.Counters()
 	if err != nil {
 		return false, false, err

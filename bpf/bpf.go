@@ -16,7 +16,6 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/features"
-	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 )
@@ -53,10 +52,9 @@ type Capture struct {
 	backend    Backend
 	blindSpots []string
 	collection *ebpf.Collection
-	links      []link.Link
-	entries    []link.Link // of links, the kprobes
-	first      string      // the program whose misses are attempts that nobody may have seen
-	atReturn   bool        // that one is at the return
+	attached   []attachment
+	first      string // the program whose misses are attempts that nobody may have seen
+	atReturn   bool   // that one is at the return
 	connects   *ringbuf.Reader
 	processes  *ringbuf.Reader
 	sample     ringbuf.Record // of connects, reused
@@ -231,10 +229,10 @@ func (c *Capture) BlindSpots() []string { return c.blindSpots }
 // agree. Attempts in flight then stay so for good. It may be called again.
 func (c *Capture) Detach() error {
 	var errs []error
-	for _, l := range slices.Backward(c.links) {
-		errs = append(errs, l.Close())
+	for _, a := range slices.Backward(c.attached) {
+		errs = append(errs, a.link.Close())
 	}
-	c.links, c.entries = nil, nil
+	c.attached = nil
 	return errors.Join(errs...)
 }
 

@@ -40,8 +40,11 @@ func (c *Capture) readMisses() (misses, error) {
 	if c.backend != Kprobe {
 		return m, nil
 	}
-	for _, l := range c.entries {
-		info, err := l.Info()
+	for _, a := range c.attached {
+		if a.hook.how != kprobe {
+			continue
+		}
+		info, err := a.link.Info()
 		if err != nil { // before 5.15 there is no link to ask
 			continue
 		}

@@ -99,7 +99,7 @@ func (r *recorder) pollUntil(now uint64) (time.Time, error) {
 func (r *recorder) maySleep(now uint64) bool {
 	k := r.ledger.kernel
 	return now >= r.received+uint64(r.config.sleepAfter) && now < r.pushed+uint64(r.config.heartbeat) &&
-		k.Seen == k.Sent+k.LostRing && len(r.flight.written) == 0 && r.relearnAlive == 0 &&
+		k.Seen == k.Sent+k.LostRing && len(r.flight.written) == 0 && len(r.watch.out) == 0 && r.relearnAlive == 0 &&
 		len(r.queue.open.Connections) == 0 && !r.ledger.gaps.pending() && !r.anchors.pending()
 }
 
@@ -107,6 +107,10 @@ func (r *recorder) maySleep(now uint64) bool {
 func (r *recorder) take(c *bpf.Connect) {
 	r.ledger.received++
 	r.horizon = max(r.horizon, c.BootTime)
+	if len(r.watch.out) > 0 && r.watch.back(c) {
+		r.ledger.own++
+		return
+	}
 	if len(r.flight.written) > 0 {
 		if f := r.flight.written[c.ID()]; f != nil {
 			r.landed(c, f)
@@ -211,6 +215,9 @@ func (r *recorder) tick(now uint64) error {
 		if err := r.walk(); err != nil {
 			return err
 		}
+	}
+	if err := r.lookAfterHooks(now, counters); err != nil {
+		return err
 	}
 	if counters.Seen != counters.Sent+counters.LostRing || len(r.flight.written) > 0 {
 		if err := r.sweep(now, uint64(r.config.flightAge)); err != nil {

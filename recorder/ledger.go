@@ -31,6 +31,7 @@ type ledger struct {
 	rows      uint64       // rows handed to the queue
 	coalesced uint64
 	folded    uint64
+	own       uint64            // connects of our own, by which the hooks are probed: no rows
 	updated   uint64            // rows that got a result later
 	inFlight  uint64            // rows made of attempts that had not returned
 	recovered uint64            // of those, attempts whose record was lost after all
@@ -135,7 +136,8 @@ func (l *ledger) counters() store.Counters {
 		"names_cut":        l.namesCut,
 		"missed_return":    l.kernel.MissedReturn,
 		"not_attempted":    l.kernel.NotAttempted,
-		"seen":             l.kernel.Seen + l.kernel.Missed - l.folded,
+		"seen":             l.kernel.Seen + l.kernel.Missed - l.folded - l.own,
+		"own":              l.own,
 		"sent":             l.kernel.Sent,
 		"process_seen":     l.kernel.ProcessSeen,
 		"process_sent":     l.kernel.ProcessSent,
@@ -188,6 +190,9 @@ func (g *gaps) lose(cause string, k lifeKey, lost loser) {
 	}
 	g.news[cause].lose(k, lost)
 }
+
+// tell adds a gap that is whole.
+func (g *gaps) tell(gap store.Gap) { g.replaced = append(g.replaced, gap) }
 
 // extend adds what was lost between from and to.
 func (g *gaps) extend(cause string, from, to, lost, described uint64) {

@@ -86,7 +86,8 @@ func (o Options) check() error {
 }
 
 // Run records until ctx ends, and returns nil then: everything seen until that moment is on the tape. An error means
-// that recording did not begin, or could not go on.
+// that recording did not begin, or could not go on. When the kernel stops running the programs of a backend, recording goes
+// on with another one, whichever was asked for.
 func Run(ctx context.Context, o Options) (err error) {
 	if err := o.check(); err != nil {
 		return err
@@ -96,6 +97,17 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	defer boundHeap(cmp.Or(o.Buffer, DefaultBuffer))()
+	for {
+		if err = runOnce(ctx, o); !errors.Is(err, bpf.ErrBlind) || ctx.Err() != nil {
+			return err
+		}
+		o.Logger.Error("recording begins anew, with a backend that sees", "error", err)
+		o.Backend = ""
+	}
+}
+
+// runOnce records with one backend. The error wraps bpf.ErrBlind when that one sees no more; the tape is closed then.
+func runOnce(ctx context.Context, o Options) (err error) {
 	capture, err := bpf.Open(bpf.Options{Backend: o.Backend, RingBytes: o.RingBytes, Logger: o.Logger})
 	if err != nil {
 		return fmt.Errorf("start capture: %w", err)
@@ -144,6 +156,8 @@ type config struct {
 	tick        time.Duration // of housekeeping
 	flightAge   time.Duration // after which an attempt that has not returned is written
 	heartbeat   time.Duration // longest time without a batch
+	lookEvery   time.Duration // between two looks at the hooks
+	probeEvery  time.Duration // between two connects of our own
 	sleepAfter  time.Duration // without an attempt, the recorder waits to be woken by the next
 	stopWithin  time.Duration // of the last drain: whoever stops a service waits for it. What is left then is lost
 	retryDelays []time.Duration
@@ -151,8 +165,10 @@ type config struct {
 
 func configOf(o Options) config {
 	c := config{
-		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer, tape: newTapeShares(o.Limits.MaxBytes, new(atomic.Bool)), names: newNames(o.Limits.MaxBytes, new(atomic.Int64)),
-		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, sleepAfter: 5 * time.Second, stopWithin: 10 * time.Second, retryDelays: defaultRetries(),
+		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer,
+		tape: newTapeShares(o.Limits.MaxBytes, new(atomic.Bool)), names: newNames(o.Limits.MaxBytes, new(atomic.Int64)),
+		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, lookEvery: lookEvery, probeEvery: probeEvery,
+		sleepAfter: 5 * time.Second, stopWithin: 10 * time.Second, retryDelays: defaultRetries(),
 	}
 	if c.batchAge == 0 {
 		c.batchAge = DefaultBatchAge
@@ -191,6 +207,7 @@ type recorder struct {
 	writer   *writer
 	anchors  anchors
 	progress progress
+	watch    watch
 
 	rec     bpf.Connect // reused
 	process bpf.Process
@@ -229,6 +246,7 @@ func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
 	now := r.boot()
 	r.ledger = newLedger(now, uint64(c.tick))
 	r.passed, r.pushed, r.received = now, now, now
+	r.watch = watch{proven: now, out: map[uint64]bpf.Probe{}, nextProbe: now + uint64(c.probeEvery)}
 	return r
 }
 

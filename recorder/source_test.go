@@ -32,6 +32,10 @@ type script struct {
 	detached  bool // after which nothing is captured
 	onDetach  func()
 	failure   error
+	gone      []string // what Watch has to say, once
+	blind     error    // that of Watch
+	unseen    bool     // Probe connects, and no hook sees it
+	probed    int
 }
 
 func newScript() *script {
@@ -40,7 +44,26 @@ func newScript() *script {
 
 func (s *script) Backend() bpf.Backend { return bpf.Cgroup }
 func (s *script) BlindSpots() []string { return []string{"nothing that a test could see"} }
-func (s *script) Close() error         { return nil }
+func (s *script) Watch() ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gone := s.gone
+	s.gone = nil
+	return gone, s.blind
+}
+
+// Probe plays connects that the hooks see, and one of which they see nothing if the test says so.
+func (s *script) Probe() ([]bpf.Probe, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.probed++
+	if s.unseen {
+		return []bpf.Probe{{Cookie: 1 << 40, What: "a connect"}}, nil
+	}
+	return nil, nil
+}
+
+func (s *script) Close() error { return nil }
 
 func (s *script) Detach() error {
 	if s.onDetach != nil {

@@ -133,11 +133,13 @@ type Connection struct {
 // From and Cause of one already in the segment replaces it, so that an open gap
 // can be extended and closed.
 type Gap struct {
-	From   uint64 // ns of CLOCK_BOOTTIME; 0 unknown
-	To     uint64 // ns of CLOCK_BOOTTIME; 0 still open
-	Cause  string // one of the Cause constants, or the recorder's own word
-	Lost   uint64 // events known to be lost
-	Detail string // for people
+	From  uint64 // ns of CLOCK_BOOTTIME; 0 unknown
+	To    uint64 // ns of CLOCK_BOOTTIME; 0 still open
+	Cause string // one of the Cause constants, or the recorder's own word
+	Lost  uint64 // events known to be lost
+	// LostUnknown says that events were lost, and that nobody knows how many: NULL in the tape.
+	LostUnknown bool
+	Detail      string // for people
 }
 
 // Causes of gaps that the store itself writes.
@@ -146,6 +148,7 @@ const (
 	CauseStopped   = "stopped"   // the recorder was stopped cleanly
 	CauseCrash     = "crash"     // the recorder was killed, or the host lost power
 	CauseUnwritten = "unwritten" // seen by the kernel, and not written when the recorder was killed
+	CauseHook      = "hook gone" // somebody took our programs from their hooks, or silenced them
 	CauseStorage   = "storage"   // a segment was set aside after an error
 	CauseFull      = "full"      // a segment was removed before its time: the disk was full
 )

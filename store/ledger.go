@@ -55,7 +55,11 @@ func (s *segment) putGap(g Gap, told map[string]toldGap) (Gap, error) {
 	if g.To != 0 {
 		to = s.at(g.To)
 	}
-	return g, s.putGapAt(from, to, g.Cause, g.Lost, g.Detail)
+	lost := any(g.Lost)
+	if g.LostUnknown {
+		lost = nil
+	}
+	return g, s.putGapAt(from, to, g.Cause, lost, g.Detail)
 }
 
 // putGapAt is putGap with times on the segment clock, nil for NULL. A number of lost

@@ -1,6 +1,10 @@
 package store
 
-import "github.com/conntape/conntape/store/tapelog"
+import (
+	"slices"
+
+	"github.com/conntape/conntape/store/tapelog"
+)
 
 // Listen takes an event of the tape. It returns when what must not be forgotten
 // is on the disk: that a segment was sealed, that one is to be removed, a hold,
@@ -30,7 +34,7 @@ func (k *LogKeeper) take(e Event) (now bool) {
 		k.active.Segment = e.Segment
 		k.later()
 	case BatchCommitted:
-		k.batch(e)
+		return k.batch(e)
 	case SegmentSetAside:
 		k.begin()
 		k.put(tapelog.Leaf{Kind: tapelog.KindGap, Segment: e.Segment, Batches: e.Batches, Cause: CauseStorage, Detail: cut(e.Cause)})
@@ -68,8 +72,8 @@ func (k *LogKeeper) take(e Event) (now bool) {
 	return false
 }
 
-// batch notes how far the active segment has come.
-func (k *LogKeeper) batch(e BatchCommitted) {
+// batch notes how far the active segment has come. That hooks were gone is told at once: whoever took them is at work.
+func (k *LogKeeper) batch(e BatchCommitted) (now bool) {
 	k.begin()
 	k.active.Segment, k.active.Batches, k.active.Chain = e.Segment, e.Number, e.Chain
 	countIn(&k.active, e.Batch.Counters)
@@ -80,9 +84,14 @@ func (k *LogKeeper) batch(e BatchCommitted) {
 		if a.Kind == "step" { // the clocks are part of every leaf
 			k.putCheckpoint()
 			k.later()
-			return
+			break
 		}
 	}
+	if slices.ContainsFunc(e.Gaps, func(g Gap) bool { return g.Cause == CauseHook }) {
+		k.putCheckpoint()
+		return true
+	}
+	return false
 }
 
 // countIn puts counters into a leaf. Those that a batch does not name have not

@@ -1,0 +1,104 @@
+package recorder
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/conntape/conntape/bpf"
+	"github.com/conntape/conntape/store"
+)
+
+// The recorder watches its own hooks, because whoever becomes root takes them away first. Often it compares what is attached
+// with what it attached; now and then it connects by itself, through each path, and wants to see that connect in the ring.
+const (
+	lookEvery  = 5 * time.Second // so that a look falls within the heartbeat of a recorder that sleeps
+	probeEvery = time.Minute
+)
+
+// watch is the recorder's watch over its hooks. It belongs to the draining goroutine.
+type watch struct {
+	nextLook, nextProbe uint64
+	proven              uint64 // until then the hooks are known to have been there, ns CLOCK_BOOTTIME
+	out                 map[uint64]bpf.Probe
+	sent                uint64 // when the probes in out connected
+	lostRing            uint64 // by the kernel's count then: a probe may be among those that come after
+}
+
+// back takes a connect of our own out of the stream. It is no row.
+func (w *watch) back(c *bpf.Connect) bool {
+	if _, ours := w.out[c.Cookie]; !ours {
+		return false
+	}
+	delete(w.out, c.Cookie)
+	return true
+}
+
+// lookAfterHooks does what is due of the watch. The error wraps bpf.ErrBlind where recording cannot go on with this
+// backend; the gap that tells of it is noted already.
+func (r *recorder) lookAfterHooks(now uint64, k bpf.Counters) error {
+	w := &r.watch
+	if err := r.missProbes(now, k); err != nil {
+		return err
+	}
+	if now < w.nextLook {
+		return nil
+	}
+	w.nextLook = now + uint64(r.config.lookEvery)
+	gone, err := r.src.Watch()
+	if err != nil && !errors.Is(err, bpf.ErrBlind) {
+		r.log.Warn("hooks not watched", "error", err)
+		return nil
+	}
+	if err != nil {
+		gone = append(gone, err.Error())
+	}
+	if len(gone) > 0 {
+		r.hookGone(now, strings.Join(gone, "; "))
+		w.nextProbe = now
+	}
+	if err != nil {
+		return err
+	}
+	w.proven = now
+	if now < w.nextProbe || len(w.out) > 0 {
+		return nil
+	}
+	w.nextProbe, w.sent, w.lostRing = now+uint64(r.config.probeEvery), now, k.LostRing
+	probes, err := r.src.Probe()
+	if err != nil {
+		r.log.Warn("hooks not probed", "error", err)
+	}
+	for _, p := range probes {
+		w.out[p.Cookie] = p
+	}
+	return nil
+}
+
+// missProbes looks for connects of our own that should have come back by now: the ring was read beyond them. While the ring
+// loses records nothing follows from one that does not.
+func (r *recorder) missProbes(now uint64, k bpf.Counters) error {
+	w := &r.watch
+	if within := w.sent + uint64(r.config.flightAge); len(w.out) == 0 || r.horizon < within {
+		return nil
+	}
+	var missing []string
+	for _, p := range w.out {
+		missing = append(missing, p.What)
+	}
+	clear(w.out)
+	if k.LostRing != w.lostRing {
+		w.nextProbe = now
+		return nil
+	}
+	what := "the hooks do not see a connect of our own: " + strings.Join(missing, ", ")
+	r.hookGone(now, what)
+	return fmt.Errorf("%w: %s", bpf.ErrBlind, what)
+}
+
+// hookGone notes that hooks were not there, since when at the most. How many connects went by nobody knows.
+func (r *recorder) hookGone(now uint64, detail string) {
+	r.log.Error("recording had holes", "detail", detail)
+	r.ledger.gaps.tell(store.Gap{From: r.watch.proven, To: now, Cause: store.CauseHook, LostUnknown: true, Detail: detail})
+}

@@ -1,0 +1,96 @@
+package recorder
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/conntape/conntape/bpf"
+	"github.com/conntape/conntape/store"
+)
+
+// hookGaps returns what the tape says of hooks that were gone.
+func hookGaps(out *memory) (gaps []store.Gap) {
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	for _, g := range out.gaps {
+		if g.Cause == store.CauseHook {
+			gaps = append(gaps, g)
+		}
+	}
+	return gaps
+}
+
+// watchful looks after its hooks all the time.
+func watchful() config {
+	c := quick()
+	c.lookEvery, c.probeEvery = time.Millisecond, 10*time.Millisecond
+	return c
+}
+
+func TestHookGone(t *testing.T) {
+	src, out := newScript(), newMemory()
+	stop := start(t, src, out, watchful(), Options{})
+	src.mu.Lock()
+	src.gone = []string{"cgroup_connect4 was detached, and is attached again"}
+	src.mu.Unlock()
+	waitFor(t, "a gap", func() bool { return len(hookGaps(out)) > 0 })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	g := hookGaps(out)
+	if len(g) != 1 || !g[0].LostUnknown || g[0].From == 0 || g[0].From >= g[0].To || !strings.Contains(g[0].Detail, "cgroup_connect4") {
+		t.Errorf("%+v", g)
+	}
+}
+
+// TestBlind: a backend that the kernel silenced, or that sees no connect of our own, ends, with a gap.
+func TestBlind(t *testing.T) {
+	for name, blind := range map[string]func(*script){
+		"silenced": func(s *script) { s.blind = fmt.Errorf("%w: a switch is 0", bpf.ErrBlind) },
+		"unseen":   func(s *script) { s.unseen = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			src, out := newScript(), newMemory()
+			stop := start(t, src, out, watchful(), Options{})
+			src.mu.Lock()
+			blind(src)
+			src.mu.Unlock()
+			waitFor(t, "the end", func() bool { out.mu.Lock(); defer out.mu.Unlock(); return out.stop != nil })
+			if err := stop(); !errors.Is(err, bpf.ErrBlind) {
+				t.Errorf("ended with %v", err)
+			}
+			if g := hookGaps(out); len(g) != 1 || !g[0].LostUnknown || g[0].From >= g[0].To {
+				t.Errorf("%+v", g)
+			}
+			accounted(t, out)
+		})
+	}
+}
+
+// TestProbeInFlood: a probe whose record may be among those that found the ring full accuses nobody; it is made again.
+func TestProbeInFlood(t *testing.T) {
+	for lost, want := range map[uint64]error{0: bpf.ErrBlind, 1: nil} {
+		r := newRecorder(newScript(), newMemory(), quick(), hostFiles{proc: procOf(t), passwd: "/etc/passwd"})
+		now := r.boot()
+		r.watch.out[7], r.watch.sent, r.horizon = bpf.Probe{Cookie: 7}, now, now+uint64(time.Minute)
+		if err := r.missProbes(now+uint64(time.Minute), bpf.Counters{LostRing: lost}); !errors.Is(err, want) {
+			t.Errorf("%d lost by the ring: %v", lost, err)
+		}
+		if len(r.watch.out) > 0 || r.ledger.gaps.pending() != (want != nil) {
+			t.Errorf("%d lost by the ring: %d out, %+v", lost, len(r.watch.out), r.ledger.gaps.take())
+		}
+	}
+}
+
+// TestProbeIsNoRow: a connect of our own that comes back is counted, and no row.
+func TestProbeIsNoRow(t *testing.T) {
+	r := newRecorder(newScript(), newMemory(), quick(), hostFiles{proc: procOf(t), passwd: "/etc/passwd"})
+	r.watch.out[7] = bpf.Probe{Cookie: 7}
+	r.take(&bpf.Connect{Cookie: 7})
+	if len(r.watch.out) != 0 || r.ledger.own != 1 || len(r.queue.open.Connections) != 0 {
+		t.Errorf("%d out, %d own, %d rows", len(r.watch.out), r.ledger.own, len(r.queue.open.Connections))
+	}
+}

@@ -1,0 +1,137 @@
+package capture
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// hookGap waits until the tape says that hooks were gone, and returns that gap.
+func hookGap(t *testing.T, dir string) row {
+	t.Helper()
+	var gap row
+	eventually(t, "a gap says that hooks were gone", func() bool {
+		gaps := rows(t, dir, `SELECT * FROM gaps WHERE cause = 'hook gone'`)
+		if len(gaps) > 0 {
+			gap = gaps[0]
+		}
+		return len(gaps) > 0
+	})
+	if gap["lost"] != nil || gap.int("from_ns") >= gap.int("to_ns") || gap.int("to_ns")-gap.int("from_ns") > 12e9 {
+		t.Errorf("the gap is %v", gap)
+	}
+	return gap
+}
+
+// TestHooksDetached takes the cgroup programs of a recorder off their hooks, as an intruder with root would: it is
+// noticed, said, and mended.
+func TestHooksDetached(t *testing.T) {
+	before := cgroupLinks(t, false)
+	dir := tempDir(t)
+	tape := record(t, dir)
+	if backendOf(t, dir) != "cgroup" {
+		t.Skip("SKIPPED: this backend has no cgroup programs, and nobody can detach the others")
+	}
+	ours := cgroupLinks(t, true)
+	for id, l := range ours {
+		if _, old := before[id]; old {
+			continue
+		}
+		if err := l.Detach(); err != nil {
+			t.Fatalf("detach link %d: %v", id, err)
+		}
+	}
+	if gap := hookGap(t, dir); !strings.Contains(gap.text("detail"), "cgroup_connect4 was detached, and is attached again") {
+		t.Errorf("the gap is about %q", gap.text("detail"))
+	}
+	// Only the hooks see how io_uring connects.
+	connected := mustRun(t, "uring-tcp", "plain")
+	tape.stop(t)
+	for _, r := range connected.reports {
+		if n := number(t, dir, `SELECT count(*) FROM connections WHERE cookie = ? AND via = 'io_uring'`, int64(r.Cookie)); n != 1 {
+			t.Errorf("the connect of socket %d has %d rows", r.Cookie, n)
+		}
+	}
+}
+
+// backendOf tells which backend a recorder chose.
+func backendOf(t *testing.T, dir string) string {
+	t.Helper()
+	var backend string
+	eventually(t, "the segment says which backend it has", func() bool {
+		if segments := rows(t, dir, `SELECT backend FROM segments ORDER BY segment DESC LIMIT 1`); len(segments) > 0 {
+			backend = segments[0].text("backend")
+		}
+		return backend != ""
+	})
+	return backend
+}
+
+// cgroupLinks returns the links of programs on the hooks of connect, by id. open keeps them open.
+func cgroupLinks(t *testing.T, open bool) map[link.ID]link.Link {
+	t.Helper()
+	found := map[link.ID]link.Link{}
+	var all link.Iterator
+	defer all.Close()
+	for all.Next() {
+		info, err := all.Link.Info()
+		if err != nil || info.Cgroup() == nil {
+			continue
+		}
+		program, err := ebpf.NewProgramFromID(info.Program)
+		if err != nil {
+			continue
+		}
+		about, err := program.Info()
+		program.Close()
+		if err != nil || !strings.HasPrefix(about.Name, "cgroup_connect") {
+			continue
+		}
+		found[all.ID] = nil
+		if open {
+			l := all.Take()
+			t.Cleanup(func() { l.Close() })
+			found[all.ID] = l
+		}
+	}
+	if err := all.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// TestHooksSilenced turns off what calls trampolines and kprobes, which leaves every link as it was: recording goes on
+// with the hooks that need neither.
+func TestHooksSilenced(t *testing.T) {
+	if !env.inGuest {
+		t.Skip("SKIPPED: it would silence the tracers of this machine")
+	}
+	const ftrace = "/proc/sys/kernel/ftrace_enabled"
+	dir := tempDir(t)
+	tape := record(t, dir)
+	if backendOf(t, dir) == "cgroup" {
+		t.Skip("SKIPPED: nothing silences the cgroup hooks")
+	}
+	err := os.WriteFile(ftrace, []byte("0"), 0)
+	if errors.Is(err, unix.EBUSY) || errors.Is(err, os.ErrNotExist) {
+		t.Skipf("SKIPPED: this kernel lets nobody silence it now: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.WriteFile(ftrace, []byte("1"), 0)
+	tape.waitFor(t, "with the cgroup backend")
+	hookGap(t, dir)
+	connected := mustRun(t, "tcp4-refused")
+	tape.stop(t)
+	for _, r := range connected.reports {
+		if n := number(t, dir, `SELECT count(*) FROM connections WHERE cookie = ? AND backend = 'cgroup'`, int64(r.Cookie)); n != 1 {
+			t.Errorf("the connect of socket %d has %d rows", r.Cookie, n)
+		}
+	}
+}
