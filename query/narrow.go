@@ -48,6 +48,15 @@ func (p *Planned) narrow(ctx context.Context) (Request, error) {
 	if err != nil || choose == nil {
 		return r, err
 	}
+	if p.contacts, err = newContactTable(ctx, p.tape, "contact", p.window, choose); err != nil {
+		return r, err
+	}
+	if p.canned.Narrowing == "indicator" {
+		p.places = make(map[int64][]int64)
+		for _, s := range p.contacts.chosen {
+			p.places[int64(s.Number)] = s.about.remotes
+		}
+	}
 	if p.places != nil {
 		if err := p.readPlaces(ctx); err != nil {
 			return r, err
@@ -55,8 +64,7 @@ func (p *Planned) narrow(ctx context.Context) (Request, error) {
 		r.SQL = withTable("endpoints AS (SELECT * FROM place)", r.SQL)
 	}
 	r.SQL = withTable("connections AS NOT MATERIALIZED (SELECT * FROM contact)", r.SQL)
-	p.contacts, err = newContactTable(ctx, p.tape, "contact", p.window, choose)
-	return r, err
+	return r, nil
 }
 
 // readPlaces makes the endpoints that the question can be about readable as table place.

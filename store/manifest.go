@@ -170,6 +170,7 @@ func (seg *openSegment) readSmall() error {
 	return peekAt(seg.file, func(conn *sqlite.Conn) error {
 		seg.small, seg.roots = map[string][][]smallCell{}, map[string]int64{}
 		for _, view := range smallViews {
+			seg.small[view] = [][]smallCell{}
 			err := execOn(conn, func(q *sqlite.Stmt) error {
 				row := make([]smallCell, q.ColumnCount())
 				for i := range row {

@@ -89,7 +89,7 @@ func TestRemovalIsFinished(t *testing.T) {
 		t.Errorf("segments %s are read", got)
 	}
 	mustClose(t, mustOpenWriter(t, dir, options(110*second)), 120*second)
-	if got := files(t, dir); !slices.Equal(got, []string{"00000003.db", "00000004.db", "lock"}) {
+	if got := files(t, dir); !slices.Equal(got, []string{"00000003.db", "00000004.db", "lock", "manifest"}) {
 		t.Errorf("files: %q", got)
 	}
 }
