@@ -71,6 +71,9 @@ func (t *Tape) borrow(segment int) (*reading, func(), error) {
 		if errors.Is(err, ErrGone) {
 			t.leave(seg, err)
 		} else {
+			if isDamaged(err) {
+				seg.watch.Found(seg.file, err)
+			}
 			err = &Error{Op: "open segment", Path: seg.info.Path, Err: err, Hint: hintFor(err)}
 		}
 		return nil, nil, err
