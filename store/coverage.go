@@ -98,7 +98,10 @@ func (t *Tape) Coverage() (Coverage, error) {
 	}
 	c.Counters = runs.counters()
 	c.addBackends(runs)
-	if err := t.readGaps(&c); err != nil {
+	t.ownGaps = true // what was removed is told once
+	err := t.readGaps(&c)
+	t.ownGaps = false
+	if err != nil {
 		return Coverage{}, t.Explain(fmt.Errorf("read coverage: %w", err))
 	}
 	if err := t.findRecorder(&c); err != nil {

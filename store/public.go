@@ -244,6 +244,9 @@ func (c *publicCursor) sql() string {
 			from = "(" + strings.ReplaceAll(body, "g.to_ns", fmt.Sprintf("coalesce(g.to_ns, %d)", segments[c.current+1].created)) + ")"
 		}
 	}
+	if p.name == "gaps" && c.current == 0 {
+		from = p.tape.withRemovals(from)
+	}
 	sql := "SELECT " + strings.Join(columns, ", ") + " FROM " + from
 	if where := append(p.tape.within(p.name), c.where...); len(where) > 0 {
 		sql += " WHERE " + strings.Join(where, " AND ")

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,6 +52,56 @@ func (t *Tape) findRemovals() func() Removals {
 		return func() Removals { return Removals{} }
 	}
 	return sync.OnceValue(func() Removals { return readRemovals(t.dir, numbers[0]) })
+}
+
+// CauseRemoved is the cause of the rows of the view gaps that tell what retention has
+// removed. No segment has such a row: they are read from the log.
+const CauseRemoved = "removed"
+
+// withRemovals puts the removals before the gaps of the oldest segment. One from a full
+// disk is told by the gap that the recorder wrote.
+func (t *Tape) withRemovals(gaps string) string {
+	if t.ownGaps {
+		return gaps
+	}
+	var rows []string
+	if t.gone == nil {
+		t.gone = t.findRemovals()
+	}
+	for _, r := range t.gone().List {
+		if r.Cause == ExpiredFull {
+			continue
+		}
+		rows = append(rows, r.gapRow())
+	}
+	if len(rows) == 0 {
+		return gaps
+	}
+	const columns = "id, from_time, to_time, cause, lost, detail, from_ns, to_ns, segment"
+	return "(SELECT " + columns + " FROM (SELECT column1 AS id, column2 AS from_time, column3 AS to_time, column4 AS cause, column5 AS lost, column6 AS detail, " +
+		"column7 AS from_ns, column8 AS to_ns, column9 AS segment FROM (VALUES " + strings.Join(rows, ", ") + ")) UNION ALL SELECT " + columns + " FROM " + gaps + ")"
+}
+
+// gapRow returns the removal as a row of the view gaps, in SQL. What was removed is not
+// lost: it was recorded.
+func (r *Removal) gapRow() string {
+	text, number := func(t time.Time) string {
+		if t.IsZero() {
+			return "NULL"
+		}
+		return "'" + t.UTC().Format("2006-01-02T15:04:05.000000000Z") + "'"
+	}, func(t time.Time) string {
+		if t.IsZero() {
+			return "NULL"
+		}
+		return strconv.FormatInt(t.UnixNano(), 10)
+	}
+	held := "an unknown number of connections"
+	if r.Connects >= 0 {
+		held = fmt.Sprintf("%d connections", r.Connects)
+	}
+	detail := fmt.Sprintf("removed by retention (%s) at %s: %s", Escape([]byte(r.Cause)), r.At.UTC().Format(time.RFC3339), held)
+	return fmt.Sprintf("(%d, %s, %s, '%s', 0, '%s', %s, %s, %d)", -r.Segment, text(r.From), text(r.To), CauseRemoved, quoted(detail), number(r.From), number(r.To), r.Segment)
 }
 
 // Removals reads what retention has removed before the oldest segment. On a tape that is

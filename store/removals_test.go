@@ -78,6 +78,22 @@ func TestRemovals(t *testing.T) {
 			t.Errorf("got  %+v\nwant %+v", e, want)
 		}
 	}
+	got := rows(t, tape.Conn(), "SELECT segment, cause, lost, from_ns - ?, to_time, detail FROM gaps WHERE cause = 'removed' AND segment < 3 ORDER BY segment", epoch2026)
+	for i, row := range got {
+		n := i + 1
+		want := fmt.Sprintf("%d|removed|0|%d|%s|removed by retention (age) at %s: %d connections", n, r.List[i].From.UnixNano()-epoch2026,
+			stampNS(r.List[i].To.UnixNano()), r.List[i].At.UTC().Format(time.RFC3339), n+2)
+		if row != want {
+			t.Errorf("got  %s\nwant %s", row, want)
+		}
+	}
+	if all := one(t, tape.Conn(), "SELECT count(*), count(*) FILTER (WHERE cause = 'removed') FROM gaps"); len(got) != 2 || all != "4|3" {
+		t.Errorf("%d rows, gaps %s", len(got), all)
+	}
+	tape.Bound(wallTime(epoch2026+int64(110*second)), wallTime(epoch2026+int64(120*second)))
+	if got := one(t, tape.Conn(), "SELECT group_concat(segment) FROM gaps WHERE cause = 'removed'"); got != "1" {
+		t.Errorf("in a window: %s", got)
+	}
 	mustBeWhole(t, dir)
 	if n := mustVerify(t, dir).Expired; len(n) != 3 || n[1].Connects != 4 {
 		t.Errorf("verify: %+v", n)

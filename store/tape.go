@@ -29,6 +29,8 @@ type Tape struct {
 	since, until time.Time      // window of the views
 	leftOut      []LeftOut
 	readers      readers
+	ownGaps      bool            // the view gaps is without what retention has removed
+	gone         func() Removals // what that is; nil: not asked for yet
 }
 
 // openSegment is a segment that a tape reads.
