@@ -372,7 +372,7 @@ func (w *Writer) noteSealed(path string, number int) {
 // appendManifest appends records. A manifest of which most is of segments that are gone is written anew.
 func appendManifest(dir string, records []byte) error {
 	path := filepath.Join(dir, manifestName)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, fileMode)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, fileMode)
 	if err != nil {
 		return fmt.Errorf("append to manifest: %w", err)
 	}
@@ -383,7 +383,7 @@ func appendManifest(dir string, records []byte) error {
 		}
 	}
 	if err == nil {
-		_, err = f.Write(records)
+		_, err = f.WriteAt(records, info.Size())
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("append to manifest: %w", err)
