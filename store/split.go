@@ -14,9 +14,9 @@ func (e *PartlyWritten) Error() string { return e.Err.Error() }
 func (e *PartlyWritten) Unwrap() error { return e.Err }
 
 // split cuts off a batch what one transaction may hold of it: what adds no more than
-// the WAL of the tape is to have. Counters, gaps and clocks are part of the last
-// transaction, so that what is counted as stored is never more than what is. It
-// returns what the part adds, in bytes.
+// the WAL of the tape is to have. Gaps and clocks are part of the last
+// transaction; what is counted as stored goes with the rows, since the next part may be
+// in another segment. It returns what the part adds, in bytes.
 func (w *Writer) split(b *Batch) (part, rest Batch, g growth) {
 	n, g := w.estimator.fit(w.seg, b, walBytes(w.room()))
 	if n == len(b.Connections) {
@@ -27,7 +27,30 @@ func (w *Writer) split(b *Batch) (part, rest Batch, g growth) {
 		part.Now = max(part.Now, part.Connections[i].BootTime)
 	}
 	part.Now = min(part.Now, b.Now)
+	part.Counters = w.countedWith(part.Connections, b.Counters)
 	rest = *b
 	rest.Connections = b.Connections[n:]
 	return part, rest, g
+}
+
+// countedWith returns the counters after the first connections of a batch that ends with
+// other counters, nil if it has none.
+func (w *Writer) countedWith(conns []Connection, end Counters) Counters {
+	if _, ok := end["stored"]; !ok {
+		return nil
+	}
+	rows, more := uint64(0), uint64(0)
+	for i := range conns {
+		if !conns[i].Update {
+			rows++
+			more += uint64(max(1, conns[i].Count)) - 1
+		}
+	}
+	c := Counters{}
+	for name, n := range map[string]uint64{"seen": rows + more, "stored": rows, "coalesced": more} {
+		if last, ok := end[name]; ok {
+			c[name] = min(last, w.counted[name]+n)
+		}
+	}
+	return c
 }
