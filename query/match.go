@@ -58,7 +58,7 @@ SELECT process_id, remote_address, remote_port, CASE family WHEN 'unix' THEN 2 E
 ` + remoteAndOutcome + `,
   exe, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry
 FROM by_remote
-WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, remote, 12
 UNION ALL
 SELECT process_id, remote_address, remote_port, 0,
@@ -66,14 +66,14 @@ SELECT process_id, remote_address, remote_port, 0,
 ` + remoteAndOutcome + `,
   exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
 FROM by_process
-WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, remote, 12
 UNION ALL
 SELECT process_id, NULL, NULL, 0, min(coalesce(exec_time, start_time)), NULL, 0, pid, user, container,
   NULL, NULL, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
 FROM processes
 WHERE process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes))
-  AND process_id NOT IN (SELECT process_id FROM by_process WHERE :all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  AND process_id NOT IN (SELECT process_id FROM by_process WHERE :all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
   AND coalesce(coalesce(exec_time, start_time) >= :since, 1) AND coalesce(coalesce(exec_time, start_time) < :until, 1)
 GROUP BY process_id
 ORDER BY 5, 1, 11, 4`

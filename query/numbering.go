@@ -56,8 +56,8 @@ const (
 	familyUnspec = 0
 	familyIPv4   = 2
 	familyIPv6   = 10
-	familyNone   = 65535 // an address too short to have one
-	typeDgram    = 2
+
+	typeDgram = 2
 )
 
 // place is where to.
@@ -290,7 +290,7 @@ func (n *numbers) addresses(ports bool) []int32 {
 // isProbe reports whether a connect is one that findings leave out.
 func (n *numbers) isProbe(p int32, s *shape) bool {
 	to := &n.places[p]
-	return to.family == familyUnspec || to.family == familyNone || to.port == 0 && s.dgram
+	return to.family == familyUnspec || to.port == 0 && s.dgram
 }
 
 // keep returns a value that outlives its row.

@@ -47,7 +47,7 @@ func (t *Tail) sql(tail string) (Request, error) {
 		return r, err
 	}
 	if !t.all {
-		conditions = append(conditions, condition{sql: "family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0)"})
+		conditions = append(conditions, condition{sql: "family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0)"})
 	}
 	for _, c := range conditions {
 		r.SQL += "\n  AND (" + c.sql + ")"

@@ -81,7 +81,7 @@ func (p *Planned) connected(ctx context.Context, processes map[int64]bool) (map[
 	remotes, hows := make([]remote, len(t.remotes.cells)), make([]how, len(t.hows.cells))
 	for i, cells := range t.remotes.cells {
 		family, address, port, ip := t.cell(cells, "family"), t.cell(cells, "remote_address"), t.cell(cells, "remote_port"), t.cell(cells, "remote_ip")
-		remotes[i] = remote{labels.of(remoteLabel(address, port, ip)), family.Type() == sqlite.TypeNull || family.Text() == "unspec", port.Type() == sqlite.TypeInteger && port.Int64() == 0}
+		remotes[i] = remote{labels.of(remoteLabel(address, port, ip)), family.Text() == "unspec", port.Type() == sqlite.TypeInteger && port.Int64() == 0}
 	}
 	for i, cells := range t.hows.cells {
 		hows[i] = how{outcomes.of(t.cell(cells, "outcome").Text()), t.cell(cells, "type").Text() == "dgram"}

@@ -44,7 +44,7 @@ beat AS ( -- one for each second with connects of a pair
     sum(count) AS n, min(time) AS first_time, max(last_time) AS last_time,
     coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry
   FROM connections
-  WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
   GROUP BY 1, 2, 3, 4, time_ns / 1000000000
 ),
 total AS (

@@ -31,6 +31,6 @@ SELECT
 FROM connections
 WHERE container IS NOT NULL
   AND instr(container, :id) > 0
-  AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY container, user, exe, remote, 9
 ORDER BY container, min(time_ns), remote

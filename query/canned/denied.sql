@@ -35,6 +35,6 @@ SELECT
   ancestry
 FROM connections
 WHERE (outcome = 'denied' OR errno IN (1, 13))
-  AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, remote, verdict, 5
 ORDER BY min(time_ns), remote

@@ -44,7 +44,7 @@ pair AS (
     max(pid) AS pid
   FROM connections, bound
   WHERE (time_ns >= since AND time_ns < until OR time_ns >= base_since AND time_ns < base_until)
-    AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+    AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
   GROUP BY 1, 2
 ),
 judged AS (

@@ -23,7 +23,7 @@ WITH tried AS (
     '/var/run/avahi-daemon/socket', '/run/avahi-daemon/socket', '/run/systemd/userdb/io.systemd.DynamicUser', '/run/systemd/resolve/io.systemd.Resolve') AS usual
   FROM connections
   WHERE outcome IN ('refused', 'timed out', 'unreachable', 'failed') AND coalesce(errno, 0) NOT IN (106, 114)
-    AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+    AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 )
 SELECT
   min(time) AS first_time,

@@ -24,7 +24,7 @@ attempt AS (
   SELECT (time_ns / 500000000 / max(:seconds, 1)) - half.behind AS slot, connections.*
   FROM connections, (SELECT 0 AS behind UNION ALL SELECT 1) AS half
   WHERE family IN ('ipv4', 'ipv6')
-    AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+    AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 ),
 by_address AS (
   SELECT slot, process_id, count(DISTINCT remote_port) AS ports, sum(count) AS n, min(time_ns) AS first_ns, time,

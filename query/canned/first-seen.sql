@@ -33,7 +33,7 @@ WITH seen AS (
     ancestry
   FROM connections
   WHERE coalesce(time_ns < ns(:until), 1)
-    AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+    AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
   GROUP BY remote, CASE :by WHEN 'pair' THEN coalesce(exe, '[' || comm || ']') END
 )
 SELECT first_time, n, pid, user, exe, remote, outcome, cmdline, ancestry

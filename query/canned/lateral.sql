@@ -47,6 +47,6 @@ SELECT
 FROM connections
 CROSS JOIN port ON port.number = remote_port
 WHERE remote_address IN (SELECT address FROM private)
-  AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, service
 ORDER BY addresses DESC, min(time_ns), service

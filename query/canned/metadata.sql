@@ -46,6 +46,6 @@ SELECT
 FROM connections
 CROSS JOIN asked ON asked.address = remote_address
 WHERE remote_address IN (SELECT address FROM asked)
-  AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, remote, 6
 ORDER BY min(time_ns), remote

@@ -32,7 +32,7 @@ FROM (
     coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
     ancestry
   FROM connections
-  WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
   GROUP BY remote
 ) AS destination
 WHERE programs = 1 AND n <= :most

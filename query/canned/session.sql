@@ -40,6 +40,6 @@ FROM connections
 WHERE loginuid IS NOT NULL
   AND (:loginuid IS NULL OR loginuid = :loginuid)
   AND (:session IS NULL OR session_id = :session)
-  AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY loginuid, session_id, process_id, user, remote, 9
 ORDER BY loginuid, session_id, min(time_ns), remote

@@ -80,6 +80,6 @@ CROSS JOIN judged USING (process_id)
 WHERE reason <> ''
   AND judged.exe IS connections.exe AND judged.ancestry IS connections.ancestry
   AND family IN ('ipv4', 'ipv6')
-  AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, remote, 10
 ORDER BY points DESC, min(time_ns), remote

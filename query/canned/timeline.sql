@@ -23,7 +23,7 @@ bucket AS (
     sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'failed') THEN count ELSE 0 END) AS failed,
     sum(CASE WHEN outcome = 'denied' THEN count ELSE 0 END) AS denied
   FROM connections
-  WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
   GROUP BY b
 ),
 every(b) AS (

@@ -34,7 +34,7 @@ WITH counted AS (
     min(time) AS first_time,
     max(last_time) AS last_time
   FROM connections
-  WHERE (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
   GROUP BY 1
 )
 SELECT

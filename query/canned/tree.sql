@@ -56,7 +56,7 @@ connected AS (
     CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome
   FROM connections
   WHERE process_id IN (SELECT process_id FROM member)
-    AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+    AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
   GROUP BY process_id, remote, 6
 )
 SELECT

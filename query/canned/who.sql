@@ -61,6 +61,6 @@ SELECT
   ancestry
 FROM touched
 WHERE (:port IS NULL OR remote_port = :port)
-  AND (:all OR family <> 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, remote, 8
 ORDER BY min(time_ns), remote
