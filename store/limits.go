@@ -91,7 +91,7 @@ func (l Limits) room(taken int64, d disk) int64 {
 		most = math.MaxInt64
 	}
 	least := min(most/8, l.keepFree(d)/4)
-	return max(MinMaxBytes, min(most, max(least, taken+d.available-l.keepFree(d))))
+	return max(MinMaxBytes, min(most, max(least, taken, taken+d.available-l.keepFree(d))))
 }
 
 // leastSegment is the size below which an active segment is not closed for its
