@@ -8,10 +8,10 @@ OUT ?= conntape
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT) ./cmd/conntape
 
-# Records this host into ./tape until Ctrl-C.
+# Records this host into /var/lib/conntape until Ctrl-C.
 record: build
-	@if [ "$$(id -u)" != 0 ]; then echo 'conntape: error: recording needs root: run sudo ./$(OUT) record --dir tape' >&2; exit 1; fi
-	@./$(OUT) record --dir tape
+	@if [ "$$(id -u)" != 0 ]; then echo 'conntape: error: recording needs root: run sudo ./$(OUT) record' >&2; exit 1; fi
+	@./$(OUT) record
 
 # Everything: linters, unit tests, fuzzing, capture on this kernel and on those of the matrix (test/guest).
 # Part of it: go run ./test/suite -only unit,native
