@@ -40,18 +40,6 @@ func readBoots(conn *sqlite.Conn) ([]bootSpan, error) {
 	return boots, nil
 }
 
-// bootOf returns the boot in which a time on the segment clock lies; of one before
-// the first boot, the first.
-func bootOf(boots []bootSpan, ns int64) *bootSpan {
-	at := &boots[0]
-	for i := range boots {
-		if boots[i].offset <= ns {
-			at = &boots[i]
-		}
-	}
-	return at
-}
-
 // loadBoot reads the newest boot: that of who wrote last.
 func (s *segment) loadBoot() error {
 	boots, err := readBoots(s.conn)

@@ -19,7 +19,7 @@ import (
 // mostIdle is how many connections stay open that nobody reads through. Each takes up to 1.3 MB.
 const mostIdle = 32
 
-// ErrGone: a segment was removed while the tape was read, as retention does. What is read of the tape goes on without it,
+// ErrGone says that a segment was removed while the tape was read, as retention does. What is read of the tape goes on without it,
 // and [Tape.Coverage] lists it as left out.
 var ErrGone = errors.New("it was removed while it was read")
 

@@ -16,7 +16,7 @@ import (
 // PageSize is the length of a page of a segment, in bytes. A database with pages of another length has no sums.
 const PageSize = 4096
 
-// ErrDamaged: the file is not what was written. Each error that says so is this one for errors.Is.
+// ErrDamaged says that a file is not what was written. Each error that says so is this one for errors.Is.
 var ErrDamaged = errors.New("damaged file")
 
 // damage is an ErrDamaged that says what is damaged.

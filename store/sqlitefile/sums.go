@@ -22,7 +22,7 @@ const SumsEnd = len(sumsMagic) + 3*4
 // mostPages bounds the pages of a file with sums: 64 GiB, of which the sums take 64 MiB of memory.
 const mostPages = 1 << 24
 
-// ErrNoSums: the file ends without sums of its pages.
+// ErrNoSums says that a file ends without sums of its pages.
 var ErrNoSums = errors.New("it has no sums of its pages")
 
 // PageError says that a page is not the one that was there when the sums were made.

@@ -19,7 +19,7 @@ const (
 	FrameHeaderSize = 24
 )
 
-// ErrNoWAL: a file has no frame of a WAL, or is none.
+// ErrNoWAL says that a file has no frame of a WAL, or is none.
 var ErrNoWAL = errors.New("no frames of a WAL")
 
 // mostForeign is how many frames in a row may be of another generation, as those are that an earlier use of the file left,
