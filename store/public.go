@@ -159,7 +159,7 @@ func (c *publicCursor) Next() error {
 			}
 		}
 		segments := c.table.tape.segs
-		for c.only >= 0 && c.next < len(segments) && int64(segments[c.next].info.Number) != c.only {
+		for c.only >= 0 && c.next < len(segments) && int64(segments[c.next].info.Number) != c.only && !c.table.hasRemovals(c.next) {
 			c.next++
 		}
 		if c.next >= len(segments) {
@@ -183,7 +183,7 @@ func (c *publicCursor) Next() error {
 func (c *publicCursor) small() (rows [][]smallCell, known bool) {
 	t, p := c.table.tape, c.table
 	all, known := t.segs[c.current].small[p.name]
-	if !known || slices.ContainsFunc(all, func(row []smallCell) bool { return len(row) != len(p.columns) }) {
+	if !known || p.hasRemovals(c.current) || slices.ContainsFunc(all, func(row []smallCell) bool { return len(row) != len(p.columns) }) {
 		return nil, false
 	}
 	if p.name != "gaps" {
@@ -199,6 +199,11 @@ func (c *publicCursor) small() (rows [][]smallCell, known bool) {
 		}
 	}
 	return rows, true
+}
+
+// hasRemovals reports whether what retention has removed is told with this segment.
+func (p *publicTable) hasRemovals(segment int) bool {
+	return p.name == "gaps" && segment == 0 && len(p.tape.removalRows()) > 0
 }
 
 // column returns the place of a column.
@@ -244,7 +249,7 @@ func (c *publicCursor) sql() string {
 			from = "(" + strings.ReplaceAll(body, "g.to_ns", fmt.Sprintf("coalesce(g.to_ns, %d)", segments[c.current+1].created)) + ")"
 		}
 	}
-	if p.name == "gaps" && c.current == 0 {
+	if p.hasRemovals(c.current) {
 		from = p.tape.withRemovals(from)
 	}
 	sql := "SELECT " + strings.Join(columns, ", ") + " FROM " + from

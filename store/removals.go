@@ -58,13 +58,12 @@ func (t *Tape) findRemovals() func() Removals {
 // removed. No segment has such a row: they are read from the log.
 const CauseRemoved = "removed"
 
-// withRemovals puts the removals before the gaps of the oldest segment. One from a full
-// disk is told by the gap that the recorder wrote.
-func (t *Tape) withRemovals(gaps string) string {
+// removalRows returns the removals as rows of the view gaps, in SQL. One from a full disk
+// is told by the gap that the recorder wrote.
+func (t *Tape) removalRows() (rows []string) {
 	if t.ownGaps {
-		return gaps
+		return nil
 	}
-	var rows []string
 	if t.gone == nil {
 		t.gone = t.findRemovals()
 	}
@@ -74,12 +73,14 @@ func (t *Tape) withRemovals(gaps string) string {
 		}
 		rows = append(rows, r.gapRow())
 	}
-	if len(rows) == 0 {
-		return gaps
-	}
+	return rows
+}
+
+// withRemovals puts the removals before the gaps of the oldest segment.
+func (t *Tape) withRemovals(gaps string) string {
 	const columns = "id, from_time, to_time, cause, lost, detail, from_ns, to_ns, segment"
 	return "(SELECT " + columns + " FROM (SELECT column1 AS id, column2 AS from_time, column3 AS to_time, column4 AS cause, column5 AS lost, column6 AS detail, " +
-		"column7 AS from_ns, column8 AS to_ns, column9 AS segment FROM (VALUES " + strings.Join(rows, ", ") + ")) UNION ALL SELECT " + columns + " FROM " + gaps + ")"
+		"column7 AS from_ns, column8 AS to_ns, column9 AS segment FROM (VALUES " + strings.Join(t.removalRows(), ", ") + ")) UNION ALL SELECT " + columns + " FROM " + gaps + ")"
 }
 
 // gapRow returns the removal as a row of the view gaps, in SQL. What was removed is not

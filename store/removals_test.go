@@ -90,6 +90,9 @@ func TestRemovals(t *testing.T) {
 	if all := one(t, tape.Conn(), "SELECT count(*), count(*) FILTER (WHERE cause = 'removed') FROM gaps"); len(got) != 2 || all != "4|3" {
 		t.Errorf("%d rows, gaps %s", len(got), all)
 	}
+	if got := one(t, tape.Conn(), "SELECT group_concat(cause) FROM gaps WHERE segment = 2"); got != "removed" {
+		t.Errorf("of segment 2: %s", got)
+	}
 	tape.Bound(wallTime(epoch2026+int64(110*second)), wallTime(epoch2026+int64(120*second)))
 	if got := one(t, tape.Conn(), "SELECT group_concat(segment) FROM gaps WHERE cause = 'removed'"); got != "1" {
 		t.Errorf("in a window: %s", got)
