@@ -6,8 +6,6 @@
 -- wall clock was from it, and when.
 -- Text that came from elsewhere is escaped (docs of store.Escape): it is always
 -- printable, and the raw bytes can be had back.
--- A name after FROM or JOIN is a table and nothing else: readers put the name
--- of an attached segment in front of it.
 
 -- The segment describes itself. Exactly one row.
 CREATE TABLE segment (
