@@ -116,6 +116,7 @@ func (r *readers) release(seg *openSegment) {
 
 // open opens the segment. If its file is another one by now, as when it was sealed, that must be the same segment.
 func (seg *openSegment) open() (*reading, error) {
+	told := seg.roots != nil // by the manifest
 	if now, err := os.Lstat(seg.file); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s", ErrGone, filepath.Base(seg.info.Path))
 	} else if err == nil && !os.SameFile(now, seg.stat) {
@@ -126,7 +127,7 @@ func (seg *openSegment) open() (*reading, error) {
 		if again.info.Number != seg.info.Number || again.info.TapeID != seg.info.TapeID || again.batches < seg.batches {
 			return nil, fmt.Errorf("%w: %s is another segment now", ErrGone, filepath.Base(seg.info.Path))
 		}
-		seg.stat = now
+		seg.stat, told = now, false
 	}
 	r := &reading{}
 	var err error
@@ -138,6 +139,9 @@ func (seg *openSegment) open() (*reading, error) {
 	}
 	if err == nil && !r.tables.isAt(seg.file) {
 		err = fmt.Errorf("%w: %s", ErrGone, filepath.Base(seg.info.Path))
+	}
+	if err == nil && told {
+		err = seg.checkTold(r)
 	}
 	if err != nil {
 		if r.conn != nil {

@@ -245,10 +245,11 @@ func unborn(path string) bool {
 
 // describeFile describes a segment that nobody writes, by its entry in the manifest if that counts.
 func describeFile(f segmentFile, entry manifestEntry) (*openSegment, error) {
-	seg := &openSegment{file: f.path, stat: f.stat}
-	seg.info.Path, seg.info.Bytes = f.path, f.stat.Size()
-	if entry.fill(seg) {
-		return seg, nil
+	told := &openSegment{file: f.path, stat: f.stat}
+	told.info.Path, told.info.Bytes = f.path, f.stat.Size()
+	seg := &openSegment{file: told.file, stat: told.stat, info: told.info}
+	if entry.fill(told) && (f.number == 0 || told.info.Number == f.number) {
+		return told, nil
 	}
 	return seg, seg.look()
 }
@@ -348,6 +349,8 @@ func hintFor(err error) string {
 		return "read it with the conntape that made it, or a newer one"
 	case errors.Is(err, ErrNotSegment):
 		return "name a tape directory or one of its .db files"
+	case errors.Is(err, errManifest):
+		return "see what conntape verify says; without the file manifest answers are slower and right"
 	case errors.Is(err, ErrDamaged):
 		return "conntape salvage FILE reads what can be read of it; the other segments can be read as ever"
 	case errors.Is(err, fs.ErrNotExist):

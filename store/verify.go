@@ -113,6 +113,8 @@ type tapeVerifier struct {
 	book *logBook
 	log  *tapelog.Result // nil: there is no log
 
+	manifest map[int]manifestEntry // by the number of the segment
+
 	mu          sync.Mutex // guards what follows while segments are looked at
 	done, total int64
 	out         Verification
@@ -143,6 +145,7 @@ func (v *tapeVerifier) run(ctx context.Context) error {
 	if len(names.files) == 0 && v.log == nil {
 		return ErrNoTape
 	}
+	v.manifest, _ = readManifest(v.dir)
 	if err := v.segments(ctx, names); err != nil {
 		return err
 	}

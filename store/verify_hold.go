@@ -48,6 +48,7 @@ func (v *tapeVerifier) holds(ctx context.Context) error {
 		v.problem(Problem{File: heldDir, What: fmt.Sprintf("the holds cannot be read: %v", bare(err))})
 	}
 	for _, h := range onDisk {
+		v.heldManifest(h.ID)
 		switch known := v.book.holds[h.ID]; {
 		case v.log == nil:
 		case known == nil && len(h.Segments) > 0 && v.book.unfinished(h.Created):

@@ -102,6 +102,9 @@ func (s *segmentVerifier) lookAtAll(ctx context.Context) {
 		s.checkFile(ctx)
 	}
 	err := s.open(ctx)
+	if err == nil && !s.altered {
+		s.checkManifest()
+	}
 	if s.book == nil && s.tape.log != nil {
 		if err == nil && s.young() {
 			s.note(segmentName(s.number) + " was begun after the last entry of the log, which does not cover it yet")
