@@ -144,7 +144,7 @@ func (s *segmentVerifier) young() bool {
 			passed = true
 		}
 	}
-	if s.seg.info.TapeID != escapeString(start.Tape, nil) || time.Duration(s.heartbeat-s.seg.created) >= youngest {
+	if s.seg.info.TapeID != escapeString(start.Tape, nil) || s.recordedFor() >= youngest {
 		return false
 	}
 	switch {
@@ -155,6 +155,15 @@ func (s *segmentVerifier) young() bool {
 	default: // killed before its start was told: of another boot, or after a stop
 		return b.unfinished(made)
 	}
+}
+
+// recordedFor returns for how long the segment was recorded. Between two boots its clock
+// may jump by any time.
+func (s *segmentVerifier) recordedFor() (sum time.Duration) {
+	for _, b := range s.seg.boots {
+		sum += time.Duration(max(0, b.last-b.first))
+	}
+	return sum
 }
 
 // unfinished reports whether what was made at a time may be missing in the log,
