@@ -105,9 +105,10 @@ func (w *Writer) closeForGood(s *stored) error {
 		return err
 	}
 	s.seg = nil
+	bytes := allocatedAt(s.path)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s.bytes, s.closed = seg.pages*pageSize, seg.pages*pageSize
+	s.bytes, s.closed = bytes, bytes
 	return nil
 }
 
