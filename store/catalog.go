@@ -250,10 +250,10 @@ func allocatedAt(path string) int64 {
 // segmentSuffixes are the names of the files that a segment can have.
 var segmentSuffixes = []string{"", "-wal", "-journal", sealingSuffix + "-journal", sealingSuffix, damagedSuffix + "-wal", damagedSuffix, expiringSuffix}
 
-// measureOther adds up the files of the tape that are no segments: the log, the
-// lock, requests. What is under legal hold has a bound of its own.
-func (w *Writer) measureOther() int64 {
-	var sum int64
+// measureAll adds up the files of the tape, and those of them that are neither segments
+// nor the reserve: the log, the lock, requests. What is under legal hold has a bound of
+// its own.
+func (w *Writer) measureAll() (all, other int64) {
 	filepath.WalkDir(w.dir, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -263,6 +263,11 @@ func (w *Writer) measureOther() int64 {
 		case d.IsDir():
 			return nil
 		}
+		info, err := d.Info()
+		if err != nil {
+			return nil
+		}
+		all += allocated(info)
 		name, _, _ := strings.Cut(d.Name(), "-")
 		for _, suffix := range []string{sealingSuffix, damagedSuffix, expiringSuffix} {
 			name = strings.TrimSuffix(name, suffix)
@@ -270,12 +275,10 @@ func (w *Writer) measureOther() int64 {
 		if _, ok := parseSegmentName(name); (ok || name == reserveName) && filepath.Dir(path) == w.dir {
 			return nil
 		}
-		if info, err := d.Info(); err == nil {
-			sum += allocated(info)
-		}
+		other += allocated(info)
 		return nil
 	})
-	return sum
+	return all, other
 }
 
 // isThere reports whether a file exists, or cannot be told not to.

@@ -25,7 +25,6 @@ type hashedSegment struct {
 
 // startKeeper begins to seal what the catalog holds.
 func (w *Writer) startKeeper() {
-	w.work = make(chan struct{}, 1)
 	w.quit, w.kept = make(chan struct{}), make(chan struct{})
 	go w.keep()
 }

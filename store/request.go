@@ -318,9 +318,8 @@ func maintain(dir string, r Request, o WriterOptions) (Answer, error) {
 	if !empty && r.Do != DoRelease {
 		w.addToCatalog(newest) // and so it is closed
 	}
-	w.startKeeper()
 	w.makeRoom(growth{})
-	w.wakeKeeper()
+	w.startKeeper()
 	var a Answer
 	if r.Do == DoRotate {
 		if !empty {

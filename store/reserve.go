@@ -130,13 +130,6 @@ func (r *reserve) resize(to int64) error {
 	return nil
 }
 
-// reserved is the size of the reserve, bytes.
-func (w *Writer) reserved() int64 {
-	w.reserve.mu.Lock()
-	defer w.reserve.mu.Unlock()
-	return w.reserve.size
-}
-
 // adjustReserve makes the reserve as large as the tape leaves of its room, without what
 // the batch that is being written and the segment that is being sealed may take.
 func (w *Writer) adjustReserve() {
@@ -147,7 +140,7 @@ func (w *Writer) adjustReserve() {
 		return
 	}
 	w.mu.Lock()
-	w.lookAround(r.size)
+	w.lookAround()
 	u, room := w.catalog.usage(), w.catalog.room
 	w.mu.Unlock()
 	slack := max(otherFiles, room/256) // so that not every batch changes it
@@ -164,6 +157,24 @@ func (w *Writer) adjustReserve() {
 		w.log.Warn("the disk has no room for all of the tape", "reserved", r.size, "wanted", most-slack)
 	}
 	r.full = short
+}
+
+// fillReserve makes the reserve as large as it may be while nobody records, so that the
+// next recorder finds all of the room although others have filled the disk.
+func (w *Writer) fillReserve() {
+	r := &w.reserve
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.file == nil {
+		return
+	}
+	w.mu.Lock()
+	room := w.catalog.room
+	w.mu.Unlock()
+	all, _ := w.measureAll()
+	if err := r.resize(room - (all - r.size) - otherFiles); err != nil && !errors.Is(err, unix.ENOSPC) {
+		w.log.Error("reserve not changed", "path", w.dir, "error", err)
+	}
 }
 
 // releaseReserve gives so much of the reserve to the file system, for what must be

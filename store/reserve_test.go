@@ -132,7 +132,7 @@ func TestOthersFillTheDisk(t *testing.T) {
 			watched()
 			kept := history(t, dir)
 			t.Logf("others left %d bytes; at most %.1f%% of the budget taken, %.1f%% history, reserve %d",
-				d.available, 100*float64(most)/float64(o.Limits.MaxBytes), 100*float64(kept)/float64(o.Limits.MaxBytes), w.reserved())
+				d.available, 100*float64(most)/float64(o.Limits.MaxBytes), 100*float64(kept)/float64(o.Limits.MaxBytes), w.reserve.size)
 			if most > o.Limits.MaxBytes {
 				t.Errorf("the tape took %d bytes", most)
 			}

@@ -53,19 +53,17 @@ func (w *Writer) makeRoomToSeal() {
 // room is how large the tape may become, 0 for any size. It grows when others leave
 // the disk, and never shrinks for what they take of it.
 func (w *Writer) room() int64 {
-	reserved := w.reserved()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lookAround(reserved)
+	w.lookAround()
 	return w.catalog.room
 }
 
 // usage is what the tape takes.
 func (w *Writer) usage() usage {
-	reserved := w.reserved()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lookAround(reserved)
+	w.lookAround()
 	return w.catalog.usage()
 }
 
@@ -73,21 +71,26 @@ func (w *Writer) usage() usage {
 // at.
 const lookAroundEvery = 10 * time.Second
 
-// lookAround notes how things stand around the segments. The caller holds w.mu, and
-// says how large the reserve is.
-func (w *Writer) lookAround(reserved int64) {
+// lookAround notes how things stand around the segments. The caller holds w.mu.
+func (w *Writer) lookAround() {
 	if time.Since(w.lookedAround) < lookAroundEvery {
 		return
 	}
 	w.lookedAround = time.Now()
-	w.catalog.other = w.measureOther()
+	taken, other := w.measureAll()
+	w.catalog.other = other
 	d, err := readDisk(w.dir)
 	if err != nil {
 		w.log.Warn("room not known", "path", w.dir, "error", err)
 		return
 	}
-	u := w.catalog.usage()
-	w.catalog.room = max(w.catalog.room, w.o.Limits.room(u.kept+u.expired+reserved, d))
+	if w.catalog.room == 0 {
+		taken += otherFiles // which the recorder before did not use, see fillReserve
+	}
+	for _, p := range w.catalog.pinned {
+		taken += p.bytes
+	}
+	w.catalog.room = max(w.catalog.room, w.o.Limits.room(taken, d))
 }
 
 // expireOld removes segments whose last event is older than MaxAge.

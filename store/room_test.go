@@ -1,7 +1,9 @@
 package store
 
 import (
+	"path/filepath"
 	"testing"
+	"time"
 )
 
 // A segment that an earlier recorder left counts with all of its bytes while it is
@@ -27,5 +29,41 @@ func TestLeftSegmentCountsWhileItIsSealed(t *testing.T) {
 	}
 	if want := allocatedAt(s.path); want < 20_000*10 || s.bytes != want || s.closed != want {
 		t.Errorf("%d bytes are counted, %d as to be sealed: the file has %d", s.bytes, s.closed, want)
+	}
+}
+
+// A tape keeps its room on a disk that others have filled, however often its recorder
+// starts, and takes no more than its room while it does.
+func TestRestartsKeepTheRoom(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	o := options(999 * second)
+	o.Limits = Limits{MaxBytes: 32 << 20, Reserve: true}
+	l := newLoad(50, 500)
+	conns := make([]Connection, 10_000)
+	most := int64(0)
+	for run := range 8 {
+		if run > 0 {
+			o.Limits.KeepFree = 1 << 50 // nothing that the tape has not is to be had
+		}
+		o.Now = at(l.boot)
+		watched := watchEvery(time.Millisecond, func() { most = max(most, taken(dir)) })
+		w := mustOpenWriter(t, dir, o)
+		w.now = func(string) (Anchor, error) { return at(l.boot), nil }
+		if w.reserve.file == nil {
+			t.Skip("NOT TESTED: needs a file system that can reserve room")
+		}
+		if w.catalog.room < o.Limits.MaxBytes-64<<10 { // a page at each start
+			t.Errorf("start %d: the room is %d bytes, and was %d", run, w.catalog.room, o.Limits.MaxBytes)
+		}
+		for range 5 {
+			l.fill(conns)
+			mustAppend(t, w, l.batch(conns))
+		}
+		mustClose(t, w, l.boot)
+		l.boot += second
+		watched()
+	}
+	if most > o.Limits.MaxBytes {
+		t.Errorf("the tape took %d bytes", most)
 	}
 }

@@ -18,6 +18,8 @@ func (w *Writer) openSegment() error {
 		return &Error{Op: "open tape", Path: w.dir, Err: err}
 	}
 	w.loadCatalog(numbers, newest)
+	w.room() // before others can have what the reserve gives up
+	w.releaseReserve(startBytes)
 	w.makeRoomToStart(newest)
 	w.last.number, w.last.batches = newest, -1
 	if newest == 0 {
@@ -76,9 +78,6 @@ const startBytes = 2 << 20
 // makeRoomToStart removes the oldest segments when a disk is so full that recording
 // could not even begin: a recorder that ends at once would be started for ever.
 func (w *Writer) makeRoomToStart(newest int) {
-	if d, err := readDisk(w.dir); err == nil && d.free < startBytes {
-		w.releaseReserve(startBytes)
-	}
 	for told := false; ; told = true {
 		d, err := readDisk(w.dir)
 		if err != nil || d.free >= startBytes && d.files >= fullFiles || w.catalog.oldest() == nil {
@@ -202,6 +201,7 @@ func (w *Writer) adopt(s *segment) {
 	s.state = stateActive
 	w.seg = s
 	w.remember()
+	w.noteActive()
 }
 
 // openRun writes the start of this recorder into s.

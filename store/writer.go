@@ -117,9 +117,8 @@ func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	}
 	w.tell(RunStarted{TapeID: w.tapeID, Segment: w.seg.number, BootID: o.BootID, At: w.o.Now})
 	w.tellHoldsAgain()
+	w.makeRoom(growth{}) // before the keeper takes any of it
 	w.startKeeper()
-	w.makeRoom(growth{})
-	w.wakeKeeper()
 	w.startServing()
 	return w, nil
 }
@@ -150,7 +149,8 @@ func newWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	if err := checkFileSystem(dir); err != nil {
 		return nil, err
 	}
-	w := &Writer{dir: dir, o: o, log: o.Logger, now: ReadAnchor, counted: Counters{}, synchronized: o.Now.Sync == syncedClock}
+	w := &Writer{dir: dir, o: o, log: o.Logger, now: ReadAnchor, counted: Counters{}, synchronized: o.Now.Sync == syncedClock,
+		work: make(chan struct{}, 1)}
 	if w.lock, err = lockTape(dir, time.Now()); err != nil {
 		return nil, err
 	}
@@ -370,7 +370,7 @@ func (w *Writer) close(stop Gap, c Counters) error {
 	w.waitForRemovals()
 	w.stopKeeper()
 	w.unpin(true)
-	w.adjustReserve()
+	w.fillReserve()
 	w.closeReserve()
 	if lerr := w.lock.release(); err == nil && lerr != nil {
 		err = &Error{Op: "release tape lock", Path: w.dir, Err: bare(lerr)}
