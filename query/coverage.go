@@ -30,7 +30,9 @@ type Coverage struct {
 	BlindSpots []string `json:"blind_spots"`
 	LeftOut    []string `json:"left_out"` // segments that could not be read, with the reason
 
-	zone *time.Location
+	zone    *time.Location
+	leftOut func() []store.LeftOut // by now; nil: none since the statement was made
+	told    int                    // how many of LeftOut are from before the answer was read
 }
 
 // Gap is a span of time in which the recorder was blind or lost events.
@@ -92,6 +94,25 @@ func NewCoverage(c store.Coverage, w Window, zone *time.Location) *Coverage {
 		s.LeftOut = append(s.LeftOut, fmt.Sprintf("%s: %v", l.Path, l.Err))
 	}
 	return s
+}
+
+// Follow has the statement tell, whenever it is shown, of segments too that were left out since: leftOut returns those of
+// before and, behind them, those that were removed while the answer was read.
+func (s *Coverage) Follow(leftOut func() []store.LeftOut) {
+	s.leftOut, s.told = leftOut, len(s.LeftOut)
+}
+
+// LateLeftOut returns the segments that were removed while the answer was read, with the reason, and adds them to LeftOut.
+// The answer may have a part of what they had.
+func (s *Coverage) LateLeftOut() []string {
+	if s.leftOut == nil {
+		return nil
+	}
+	s.LeftOut = s.LeftOut[:s.told]
+	for _, l := range s.leftOut()[s.told:] {
+		s.LeftOut = append(s.LeftOut, fmt.Sprintf("%s: %v; the answer may be partial", l.Path, l.Err))
+	}
+	return s.LeftOut[s.told:]
 }
 
 // isBlind reports whether a gap lies within the life of the tape. What was
@@ -172,6 +193,7 @@ func (s *Coverage) Lines(found bool) []string {
 // Key is the same for two answers that have the same to say of what they cover, but
 // for how late it is: a tape that is being recorded covers more with each second.
 func (s *Coverage) Key(found bool) string {
+	s.LateLeftOut()
 	ended := ""
 	if !s.Recording {
 		ended = fmt.Sprint(s.Ended, deref(s.To).UnixNano())
@@ -209,6 +231,7 @@ func (s *Coverage) asked() string {
 
 // LeftOutLines returns a line, safe to show, for each segment that could not be read.
 func (s *Coverage) LeftOutLines() []string {
+	s.LateLeftOut()
 	var lines []string
 	for _, l := range s.LeftOut {
 		lines = append(lines, Safe("coverage: LEFT OUT "+l))

@@ -12,6 +12,7 @@ import (
 //
 //	{"coverage": {…}, "columns": […], "rows": [{…}, …], "cut": null}
 //
+// with "left_out": […] at its end if segments were removed while it was read,
 // or, as jsonl, one object a row. Integers and reals are numbers, NULL is null,
 // a blob is text of the form x'0a0b'. An answer that failed half-way is not
 // closed, and so is no valid JSON.
@@ -92,6 +93,15 @@ func (j *jsonWriter) End(cut string) error {
 			b = append(b, "null"...)
 		} else {
 			b = appendJSONText(b, []byte(cut))
+		}
+		if j.coverage != nil {
+			if late := j.coverage.LateLeftOut(); len(late) > 0 {
+				text, err := json.Marshal(late)
+				if err != nil {
+					return fmt.Errorf("encode coverage: %w", err)
+				}
+				b = append(append(b, ",\n\"left_out\": "...), SafeJSON(text)...)
+			}
 		}
 		if _, err := j.out.Write(append(b, "\n}\n"...)); err != nil {
 			return err

@@ -68,6 +68,9 @@ func (t *Tape) borrow(segment int) (*reading, func(), error) {
 	}
 	r, err := seg.open()
 	if err != nil {
+		if _, gone := os.Lstat(seg.file); errors.Is(gone, fs.ErrNotExist) && !errors.Is(err, ErrGone) {
+			err = fmt.Errorf("%w: %s", ErrGone, filepath.Base(seg.info.Path)) // between two looks at it
+		}
 		if errors.Is(err, ErrGone) {
 			t.leave(seg, err)
 		} else {

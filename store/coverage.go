@@ -90,7 +90,7 @@ func (t *Tape) Coverage() (Coverage, error) {
 	oldest, newest := &t.segs[0].info, &t.segs[len(t.segs)-1].info
 	c := Coverage{
 		TapeID: newest.TapeID, From: oldest.From, To: newest.To,
-		LastBatch: newest.LastBatch, removals: t.findRemovals(), LeftOut: t.LeftOut(),
+		LastBatch: newest.LastBatch, removals: t.findRemovals(),
 	}
 	var runs runAccounts
 	for _, seg := range t.segs {
@@ -101,6 +101,7 @@ func (t *Tape) Coverage() (Coverage, error) {
 	t.ownGaps = true // what was removed is told once
 	err := t.readGaps(&c)
 	t.ownGaps = false
+	c.LeftOut = t.LeftOut() // of segments that have gone meanwhile too
 	if err != nil {
 		return Coverage{}, t.Explain(fmt.Errorf("read coverage: %w", err))
 	}

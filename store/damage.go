@@ -56,7 +56,9 @@ func (t *Tape) without(files []segmentFile, damaged []LeftOut) ([]segmentFile, e
 	return files, nil
 }
 
-// AnyDamaged reports whether a segment was left out because it is damaged.
-func AnyDamaged(left []LeftOut) bool {
-	return slices.ContainsFunc(left, func(l LeftOut) bool { return errors.Is(l.Err, ErrDamaged) || errors.Is(l.Err, ErrNotSegment) })
+// AnyLost reports whether a segment was left out because it is damaged, or was removed while it was read.
+func AnyLost(left []LeftOut) bool {
+	return slices.ContainsFunc(left, func(l LeftOut) bool {
+		return errors.Is(l.Err, ErrDamaged) || errors.Is(l.Err, ErrNotSegment) || errors.Is(l.Err, ErrGone)
+	})
 }

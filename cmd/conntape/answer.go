@@ -116,6 +116,7 @@ func (h *host) answerWithout(q question, ask asking, without []store.LeftOut) (q
 		tape.Bound(q.window.Since, q.window.Until)
 	}
 	coverage := query.NewCoverage(covered, q.window, q.zone)
+	coverage.Follow(tape.LeftOut)
 	write := func(to io.Writer) error {
 		options := query.FormatOptions{Raw: q.raw, Width: q.width, Paint: q.paint, Coverage: coverage}
 		if q.format == "html" {
@@ -139,7 +140,7 @@ func (h *host) answerWithout(q question, ask asking, without []store.LeftOut) (q
 		return result, err
 	}
 	h.closing(q, coverage, result)
-	if store.AnyDamaged(covered.LeftOut) {
+	if store.AnyLost(tape.LeftOut()) {
 		return result, errDamaged
 	}
 	if result.OutOfTime() {

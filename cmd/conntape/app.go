@@ -23,7 +23,7 @@ func (h *host) newApp() (*cli.App, error) {
 			"  conntape query sql \"select time, exe, remote_address from connections\" --dir ./tape\n\n" +
 			"stdout carries data only; everything else is on stderr. Exit codes: 0 done, 1 failed,\n" +
 			"2 wrong usage, 3 found (by commands that look for something), 4 cut by --timeout,\n" +
-			"5 part of the tape is damaged.",
+			"5 part of the tape is damaged, or was removed while it was read.",
 		Commands: []*cli.Command{
 			h.recordCommand(),
 			h.queryCommand(library),

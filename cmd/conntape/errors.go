@@ -22,7 +22,7 @@ var errFound = errors.New("found")
 // with the answer, and nothing more is said.
 var errCut = errors.New("cut")
 
-// errDamaged is what a command ends with when damage to the tape left a part of the
+// errDamaged is what a command ends with when damage to the tape, or the removal of a segment meanwhile, left a part of the
 // answer out. That was said with the answer, and nothing more is said.
 var errDamaged = errors.New("damaged")
 

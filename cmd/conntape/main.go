@@ -27,7 +27,7 @@ const (
 	exitUsage   = 2
 	exitFound   = 3 // a command whose job is to look for something found it
 	exitCut     = 4 // --timeout ended the answer before its end
-	exitDamaged = 5 // part of the tape is damaged, and the answer lacks what was there
+	exitDamaged = 5 // part of the tape is damaged, or was removed while it was read: the answer lacks what was there
 )
 
 // sameSignal is the time in which a second signal is taken for the first.

@@ -61,7 +61,8 @@ func (h *host) diffTapes(c *cli.Context) error {
 		result, err := query.Compare(c.Context, query.Compared{Tape: tape, Window: q.window}, query.Compared{Tape: other, Window: base}, comparison, out)
 		return result, noDamage(other, err)
 	})
-	if err == nil && store.AnyDamaged(covered.LeftOut) {
+	covered.LeftOut = other.LeftOut() // some may have been removed while it was read
+	if err == nil && store.AnyLost(covered.LeftOut) {
 		err = errDamaged
 	}
 	if (err == nil || errors.Is(err, errCut) || errors.Is(err, errDamaged)) && !q.quiet {

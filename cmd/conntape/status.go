@@ -70,7 +70,7 @@ func (h *host) status(c *cli.Context) error {
 	} else {
 		err = h.writeStatusJSON(status)
 	}
-	if err == nil && store.AnyDamaged(covered.LeftOut) {
+	if err == nil && store.AnyLost(covered.LeftOut) {
 		return errDamaged
 	}
 	return err

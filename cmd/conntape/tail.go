@@ -200,6 +200,11 @@ func (t *tailing) look(ctx context.Context) error {
 	t.damaged = append(t.damaged, tape.Damage()...)
 	if err == nil {
 		t.tellCoverage(covered)
+		for _, left := range tape.LeftOut() {
+			if errors.Is(left.Err, store.ErrGone) {
+				t.say(fmt.Sprintf("LEFT OUT %s: %v", left.Path, left.Err))
+			}
+		}
 	}
 	return err
 }
