@@ -26,6 +26,7 @@ type Options struct {
 	Story       bool    // a staged intrusion whose steps lead from one to the next, as in docs/investigation.md
 	Timers      []Timer // beside all of it
 	Mapped      bool    // a third of the connects to IPv4 come from IPv6 sockets, to ::ffff:192.0.2.1
+	InFlight    int     // of so many connections before a rotation a third is written after it: segments overlap in time
 }
 
 // Issue5 is the tape on which the speed of queries is measured.

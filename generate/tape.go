@@ -73,16 +73,23 @@ func WriteTape(dir string, s *Stream, segments int) error {
 	}
 	written, part := 0, (s.o.Connections+segments-1)/segments
 	counters := store.Counters{}
-	var rows []store.Connection
+	var rows, late []store.Connection
 	for {
-		rows = s.Batch(rows[:0], min(batchRows, part-written%part))
-		if len(rows) == 0 {
+		rows = append(rows[:0], late...)
+		rows = s.Batch(rows, min(batchRows, part-written%part))
+		if len(rows) == len(late) {
 			break
 		}
-		written += len(rows)
-		counters = store.Counters{"seen": uint64(written), "stored": uint64(written)}
-		err := w.Append(store.Batch{Connections: rows, Counters: counters, Now: rows[len(rows)-1].BootTime})
-		if err == nil && written%part == 0 && written < s.o.Connections {
+		written += len(rows) - len(late)
+		isFull := written%part == 0 && written < s.o.Connections
+		now := rows[len(rows)-1].BootTime
+		if late = nil; isFull {
+			rows, late = inFlight(rows, s.o.InFlight)
+		}
+		stored := uint64(written - len(late))
+		counters = store.Counters{"seen": stored, "stored": stored}
+		err := w.Append(store.Batch{Connections: rows, Counters: counters, Now: now})
+		if err == nil && isFull {
 			_, full := w.Segment()
 			if err = w.Rotate(); err == nil {
 				err = waitSealed(full)
@@ -93,6 +100,25 @@ func WriteTape(dir string, s *Stream, segments int) error {
 		}
 	}
 	return w.Close(store.Gap{From: s.end()}, counters)
+}
+
+// inFlight parts a third of the last rows of a segment from the others: their connects end after the rotation. Half of
+// them were issued at the very moment of the row before.
+func inFlight(rows []store.Connection, last int) (written, late []store.Connection) {
+	first := max(0, len(rows)-last)
+	written = rows[:first]
+	for i, row := range rows[first:] {
+		switch {
+		case i%3 != 1:
+			written = append(written, row)
+		case i%2 == 0:
+			row.BootTime = written[len(written)-1].BootTime
+			fallthrough
+		default:
+			late = append(late, row)
+		}
+	}
+	return written, late
 }
 
 // waitSealed waits until a segment that is full was sealed, which is done in the

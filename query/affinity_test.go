@@ -1,0 +1,84 @@
+package query
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// Times are texts, and compared as such: whatever a person leaves out or writes otherwise, no row is lost or added.
+func TestOddTimesAreTexts(t *testing.T) {
+	tape := generated(t, 3_000, 3)
+	stock := stockOf(t, tape, Window{})
+	segments := tape.Segments()
+	at := segments[0].From.Add(segments[2].To.Sub(segments[0].From) * 6 / 10).UTC()
+	row := ""
+	if err := each(t.Context(), stock, "SELECT time FROM connections ORDER BY time_ns LIMIT 1 OFFSET 1500", func(r []Value) { row = string(r[0].Bytes) }); err != nil {
+		t.Fatal(err)
+	}
+	texts := []string{row, row[:len(row)-1], row[:20], row[:19] + "," + row[20:], strings.ToLower(row), " " + row, row + " ", row + "Z", "", " ", "x", ":", "2", "20", "2026-1", "2026-10-1", "2026-1*",
+		"9999-12-31T23:59:59.999999999Z", "1970-01-01T00:00:00.000000000Z", "1969-12-31", "-1", "+2026", "é", "\x7f", at.Format("2006-01-02T15:04:05.5"), at.Format("2006-01-02T15:04:05,5"),
+		at.Format("2006-01-2"), at.Format("2006-1-2"), at.Format("2006-01-02T3"), at.Format("2006-01-02 15:04"), at.Format("2006-01-02T15:4"), at.Format("2006-01-02T15:04:05+00:00"), at.Format("2006-01-02T99"), at.Format("06-01-02"),
+		at.Format("2006-01"), at.Format("2006-0"), at.Format("2006-13"), at.Format("2006-01-32"), at.Format("2006-01-02T15:60:61")}
+	for i, text := range texts {
+		quoted, next := "'"+text+"'", "'"+texts[(i+7)%len(texts)]+"'"
+		for _, where := range []string{
+			"time >= " + quoted, "time > " + quoted, "time < " + quoted, "time <= " + quoted, "time = " + quoted, quoted + " <= time", "not time < " + quoted,
+			"time between " + quoted + " and " + next, "time between " + next + " and " + quoted, "time in (" + quoted + ", " + next + ")", "time glob " + quoted, "time glob " + quoted + " || '*'",
+			"time like " + quoted, "time like " + quoted + " || '%'", "time like '%' || " + quoted + " || '%'", "last_time >= " + quoted, "time >= cast(" + quoted + " as blob)", "time < " + quoted + " collate nocase", "time is not " + quoted,
+		} {
+			sameAsView(t, tape, stock, "select count(*), min(id), max(id), sum(id % 1000003) from connections where "+where)
+		}
+	}
+	for _, value := range []string{"NULL", "0", "2026", "-1", "1e300", "x'32303236'", fmt.Sprint(at.UnixNano()), "ns('" + row + "')", "ago('1h')"} {
+		for _, op := range []string{"=", "<", ">=", "is"} {
+			sameAsView(t, tape, stock, "select count(*), sum(id % 1000003) from connections where time "+op+" "+value)
+			sameAsView(t, tape, stock, "select count(*), sum(id % 1000003) from connections where time_ns "+op+" "+value)
+			sameAsView(t, tape, stock, "select count(*), sum(id % 1000003) from connections where time_ns "+op+" cast("+value+" as text)")
+		}
+	}
+}
+
+// Each column of each view has the affinity that SQLite gives it in the view of a segment: what it is compared and joined
+// to, sorted by and stored as is converted alike.
+func TestAffinityIsThatOfTheView(t *testing.T) {
+	tape := altered(t, 600, oddities)
+	stock := stockOf(t, tape, Window{})
+	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments"} {
+		for _, column := range columnsOf(stock, view) {
+			var values []string
+			err := each(t.Context(), stock, "SELECT DISTINCT "+column+" FROM "+view+" WHERE "+column+" IS NOT NULL ORDER BY 1 LIMIT 1", func(row []Value) {
+				text := "'" + strings.ReplaceAll(string(row[0].appendPlain(nil, false)), "'", "''") + "'"
+				values = append(values, text, "cast("+text+" as integer)", "cast("+text+" as text)", "cast("+text+" as blob)", text+" || ''")
+			})
+			if err != nil {
+				t.Fatal(view, column, err)
+			}
+			values = append(values, "cast('22' as text)", "'1'", "'0443'", "' 22'", "22.0", "'22.0'", "1e0", "null", "x'3232'", "(select '22')")
+			for _, v := range values {
+				for _, where := range []string{column + " = " + v, v + " = " + column, column + " < " + v, column + " in (" + v + ", 7, '53')", column + " in (select " + v + ")", v + " in (select " + column + " from " + view + ")",
+					column + " between " + v + " and 'z'", column + " is " + v, "+" + column + " = " + v, "case " + column + " when " + v + " then 1 end", column + " || '' = " + v} {
+					sameAsView(t, tape, stock, "select count(*), typeof(max("+column+")) from "+view+" where "+where)
+				}
+			}
+			for _, sql := range []string{
+				"select typeof(" + column + "), count(*) from " + view + " group by 1",
+				"with v(x) as (values ('22'), (22), (22.0), ('1'), (1), ('ipv4'), (x'3232'), (null)) select quote(x), count(*) from v join " + view + " on " + column + " = x group by 1",
+				"with v(x) as (select cast(pid as text) from processes union select port from endpoints union select address from endpoints union select exe from processes) select typeof(x), count(*) from v join " + view + " on " + column + " = x group by 1",
+				"select count(*) from " + view + " a join (select distinct " + column + " as x from " + view + ") b on a." + column + " = b.x",
+			} {
+				sameAsView(t, tape, stock, sql)
+			}
+			sameInOrder(t, tape, stock, "select "+column+" from "+view+" order by "+column)
+			sameInOrder(t, tape, stock, "select "+column+" from "+view+" order by "+column+" desc limit 20")
+			sameInOrder(t, tape, stock, "select "+column+" from "+view+" union select '22' union select 22 order by 1")
+		}
+	}
+	for _, sql := range []string{
+		"select count(*) from connections where remote_port = cast('22' as text)", "select count(*) from connections where count = '1'", "select count(*) from connections where pid = '123'",
+		"select count(*) from connections c join connections d on c.user = d.uid and c.id < d.id", "select count(*) from connections c join processes p on c.cmdline = p.pid or c.exe = p.exe and c.pid = p.pid || ''",
+		"select count(*) from connections c join endpoints e on c.remote_port = cast(e.port as text) and c.remote_address = e.address",
+	} {
+		sameAsView(t, tape, stock, sql)
+	}
+}

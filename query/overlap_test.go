@@ -1,0 +1,97 @@
+package query
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/conntape/conntape/store"
+	"zombiezen.com/go/sqlite"
+)
+
+// overlapOf returns the time that two segments of a tape, one after the other, have in common.
+func overlapOf(t *testing.T, tape *store.Tape, segment int) (from, to time.Time) {
+	t.Helper()
+	segments := tape.Segments()
+	sources := Sources(tape)
+	err := sources[segment].each(t.Context(), "SELECT max(id) FROM connection", func(row []Value) { to = time.Unix(0, row[0].Int) })
+	if err == nil {
+		err = sources[segment+1].each(t.Context(), "SELECT min(id) FROM connection", func(row []Value) { from = time.Unix(0, row[0].Int) })
+	}
+	if err != nil || !from.Before(to) {
+		t.Fatalf("%d segments, no overlap: %v to %v, %v", len(segments), from, to, err)
+	}
+	return from.UTC(), to.UTC()
+}
+
+// Where connects in flight at a rotation are in the next segment, and some of them were issued at the same nanosecond as
+// one of this segment, each window that begins or ends there has the answer of the SQL over plain tables.
+func TestWindowsInsideOverlaps(t *testing.T) {
+	tape := generated(t, 6_000, 3)
+	ties := 0
+	if err := each(t.Context(), stockOf(t, tape, Window{}), "SELECT count(*) - count(DISTINCT time_ns) FROM connections", func(row []Value) { ties = int(row[0].Int) }); err != nil || ties < 10 {
+		t.Fatalf("%d ties, %v", ties, err)
+	}
+	recent, timeline := cannedNamed(t, "recent"), cannedNamed(t, "timeline")
+	for segment := range 2 {
+		from, to := overlapOf(t, tape, segment)
+		for part := time.Duration(1); part < 10; part += 2 {
+			at := from.Add(to.Sub(from) * part / 10)
+			for _, w := range []Window{{Since: at}, {Until: at}, {Since: from, Until: at}, {Since: at, Until: to}, {Since: at, Until: at.Add(to.Sub(from) / 7)}} {
+				stock := stockOf(t, tape, w)
+				for _, limit := range []string{"1", "2", "10", "100", "0"} {
+					compareWithSQL(t, tape, stock, recent, map[string]string{"limit": limit}, w)
+				}
+				compareWithSQL(t, tape, stock, timeline, map[string]string{"seconds": "7"}, w)
+				compareWithSQL(t, tape, stock, timeline, map[string]string{"seconds": "600", "all": "true"}, w)
+				tape.Bound(w.Since, w.Until)
+				for _, sql := range []string{
+					"select time, id from connections order by time", "select time, id from connections order by time desc limit 20",
+					"select time_ns from connections order by time_ns limit 33", "select time_ns from connections order by time_ns desc limit 33",
+					"select time_ns, lag(time_ns) over (order by time_ns) from connections", "select min(time), max(time), count(*) from connections",
+					"select segment, id, exe from connections where time >= '" + at.Format(tapeTime) + "'", fmt.Sprint("select segment, id from connections where time_ns = ", at.UnixNano(), " or id < ", at.UnixNano()),
+				} {
+					sameInOrder(t, tape, stock, sql)
+				}
+				sameTail(t, tape, stock, at.UnixNano())
+			}
+		}
+	}
+}
+
+// sameInOrder compares the answers to SQL of the tape and of plain tables, the order of rows too.
+func sameInOrder(t *testing.T, tape *store.Tape, stock *sqlite.Conn, sql string) {
+	t.Helper()
+	want := csvOf(t, sql, func(out RowWriter) (Result, error) { return Run(t.Context(), stock, Request{SQL: sql}, out) })
+	got := csvOf(t, sql, func(out RowWriter) (Result, error) { return RunSQL(t.Context(), tape, Request{SQL: sql}, out) })
+	if got != want {
+		since, until := tape.Bounds()
+		t.Errorf("%s, %v to %v:\nSQL  %.600s\ntape %.600s", sql, since, until, want, got)
+	}
+}
+
+// sameTail compares what a tail shows, from a time on and of the newest rows, with the same of plain tables.
+func sameTail(t *testing.T, tape *store.Tape, stock *sqlite.Conn, since int64) {
+	t.Helper()
+	for _, back := range []int64{0, 1, 40} {
+		shown := func(conn *sqlite.Conn) string {
+			var out bytes.Buffer
+			tail := NewTail(Filter{}, true, since)
+			if back > 0 {
+				if err := tail.Back(t.Context(), conn, back, Clock{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 3 { // in parts: what was shown is not shown again, and nothing is left out
+				if _, err := tail.Look(t.Context(), conn, Clock{}, 50, newCSV(&out, false)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return out.String()
+		}
+		if want, got := shown(stock), shown(tape.Conn()); got != want {
+			t.Errorf("tail since %d, back %d:\nSQL  %.600s\ntape %.600s", since, back, want, got)
+		}
+	}
+}
