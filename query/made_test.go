@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/conntape/conntape/query/indicator"
 	"github.com/conntape/conntape/store"
@@ -235,5 +237,55 @@ func TestFailedFoldsTheUsual(t *testing.T) {
 	}
 	if last := rows[len(rows)-1]; folded != 1 || last["remote"] != "/var/run/nscd/socket" || !strings.HasSuffix(last["exe"], " programs") {
 		t.Errorf("%d rows, the last is %v", folded, last)
+	}
+}
+
+// Without all, a canned query leaves out name probes and disconnects, and nothing else: an endpoint of a family that is not
+// known, or has no name, is no less of interest.
+func TestUnknownFamiliesAreShown(t *testing.T) {
+	tape := altered(t, 6_000, oddities+`UPDATE endpoint SET family = 65535 WHERE id % 5 = 0; UPDATE OR IGNORE endpoint SET family = 65535, port = -1, address = '0x' || id WHERE id % 11 = 0;
+		UPDATE OR IGNORE endpoint SET family = 0, port = -1, address = '' WHERE id % 13 = 0; UPDATE endpoint SET family = 99 WHERE id % 17 = 0; UPDATE OR IGNORE endpoint SET port = 0 WHERE id % 4 = 0; UPDATE shape SET type = CASE id % 5 WHEN 0 THEN 77 WHEN 1 THEN 1 ELSE 2 END;`)
+	const unknown, hidden = "family IS NULL", "coalesce(family = 'unspec', 0) OR coalesce(type = 'dgram' AND remote_port = 0, 0)"
+	stock := stockOf(t, tape, Window{})
+	for what, sql := range map[string]string{"of no known family": unknown, "hidden": hidden} {
+		n := int64(0)
+		if err := each(t.Context(), stock, "SELECT count(*) FROM connections WHERE "+sql, func(row []Value) { n = row[0].Int }); err != nil || n < 300 {
+			t.Fatalf("%d %s, %v", n, what, err)
+		}
+	}
+	if err := sqlitex.ExecuteScript(stock, "DELETE FROM all_connections WHERE "+hidden, nil); err != nil {
+		t.Fatal(err)
+	}
+	library, err := Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	compared := 0
+	for _, c := range library {
+		if !c.Has("all") {
+			continue
+		}
+		w := Window{}
+		if c.OwnWindow {
+			w.Since = tape.Segments()[1].From
+		}
+		for _, given := range variantsOf(c) {
+			answer := func(all string, ask func(Request, RowWriter) (Result, error)) string {
+				given = maps.Clone(given)
+				given["all"] = all
+				params, err := c.Bind(given, Clock{Now: time.Unix(0, 0)}, w)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return csvOf(t, c.Name, func(out RowWriter) (Result, error) { return ask(Request{SQL: c.Source, Params: params}, out) })
+			}
+			want := answer("true", func(r Request, out RowWriter) (Result, error) { return Run(t.Context(), stock, r, out) })
+			got := answer("false", func(r Request, out RowWriter) (Result, error) { return NewPlanned(tape, c, r, w).Run(t.Context(), out) })
+			sameRows(t, fmt.Sprint(c.Name, " ", given), c.Name, want, got)
+			compared++
+		}
+	}
+	if compared < 30 {
+		t.Errorf("%d compared", compared)
 	}
 }
