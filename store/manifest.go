@@ -19,7 +19,8 @@ import (
 
 // The manifest tells of each sealed segment what it says of itself, so that a tape of thousands of them is opened without
 // looking into one. The recorder appends an entry when a segment is sealed. Nothing depends on it: an entry counts only
-// for the very file that it was made of, and what it does not tell is read from the segment. docs/format.md describes it.
+// for the very file that it was made of, and what it does not tell is read from the segment. It is not signed: verify compares
+// each entry with its segment. docs/format.md describes it.
 
 const (
 	manifestName  = "manifest"
