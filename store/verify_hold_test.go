@@ -62,3 +62,27 @@ func TestVerifyHold(t *testing.T) {
 		t.Errorf("released: %s", problems(v))
 	}
 }
+
+// A manifest in the directory of a hold has readers of the hold pass over rows.
+func TestManifestOfHold(t *testing.T) {
+	s := &sealedTape{dir: filepath.Join(t.TempDir(), "tape")}
+	o, k := loggedOptions(s.dir, 3600*second)
+	w := recordHours(t, s.dir, o, 4)
+	a, err := Ask(s.dir, Request{Do: DoHold, Since: wallAt(2 * 3600 * second), Until: wallAt(3 * 3600 * second), Reason: "case 7"}, WriterOptions{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, w, 5*3600*second)
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := problems(s.verify(t, VerifyOptions{})); got != "" {
+		t.Errorf("honest: %q", got)
+	}
+	if err := os.WriteFile(filepath.Join(HeldPath(s.dir, a.Hold.ID), manifestName), []byte(manifestMagic), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if got := problems(s.verify(t, VerifyOptions{})); !strings.Contains(got, "held/"+a.Hold.ID+"/manifest: a hold has no manifest") {
+		t.Errorf("with a manifest: %q", got)
+	}
+}
