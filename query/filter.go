@@ -118,21 +118,28 @@ func (f Filter) IsEmpty() bool { return f == Filter{} }
 // Apply returns the question asked of the connections that pass alone: wherever its SQL
 // says connections, it reads those. A UsageError says what is wrong with the filter.
 func (f Filter) Apply(r Request) (Request, error) {
-	conditions, err := f.conditions()
-	if err != nil || len(conditions) == 0 {
+	where, params, err := f.where()
+	if err != nil || f.IsEmpty() {
 		return r, err
 	}
-	var parts []string
-	params := maps.Clone(r.Params)
-	if params == nil {
-		params = make(map[string]Value)
+	maps.Copy(params, r.Params)
+	r.SQL = withTable("connections AS NOT MATERIALIZED (SELECT * FROM main.connections WHERE "+where+")", r.SQL)
+	r.Params = params
+	return r, nil
+}
+
+// where returns all conditions as one SQL expression with its parameters; 1: everything passes.
+func (f Filter) where() (sql string, params map[string]Value, err error) {
+	conditions, err := f.conditions()
+	if err != nil || len(conditions) == 0 {
+		return "1", nil, err
 	}
+	var parts []string
+	params = make(map[string]Value)
 	for _, c := range conditions {
 		parts = append(parts, "("+c.sql+")")
 		maps.Copy(params, c.params)
 	}
 	slices.Sort(parts)
-	r.SQL = withTable("connections AS NOT MATERIALIZED (SELECT * FROM main.connections WHERE "+strings.Join(parts, " AND ")+")", r.SQL)
-	r.Params = params
-	return r, nil
+	return strings.Join(parts, " AND "), params, nil
 }

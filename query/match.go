@@ -3,6 +3,8 @@ package query
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"net/netip"
 	"path"
 	"slices"
@@ -22,6 +24,7 @@ import (
 type MatchRequest struct {
 	Request        // Limit, Timeout and Clock of it
 	Window  Window // of processes that connected to nothing
+	Filter  Filter // only connections that pass; unless it is empty, no process that connected to nothing
 	All     bool   // port-0 UDP probes and AF_UNSPEC disconnects too
 }
 
@@ -47,8 +50,13 @@ func MatchColumns() []ColumnDoc {
 }
 
 // matchedSQL are the tables of matchSQL where the view is of no known form.
-const matchedSQL = `WITH by_remote AS (SELECT * FROM connections WHERE remote_address IN (SELECT value FROM json_each(:addresses))),
-by_process AS (SELECT * FROM connections WHERE process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes)))`
+const matchedSQL = `WITH remote_rows AS NOT MATERIALIZED (SELECT * FROM connections WHERE remote_address IN (SELECT value FROM json_each(:addresses))),
+process_rows AS NOT MATERIALIZED (SELECT * FROM connections WHERE process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes)))`
+
+// passingSQL are the connections of these tables that pass a filter.
+const passingSQL = `,
+by_remote AS NOT MATERIALIZED (SELECT * FROM remote_rows WHERE %[1]s),
+by_process AS NOT MATERIALIZED (SELECT * FROM process_rows WHERE %[1]s)`
 
 // matchSQL has the columns of a match but for the four that are of the indicator,
 // and before them what to look the indicator up by.
@@ -72,7 +80,7 @@ UNION ALL
 SELECT process_id, NULL, NULL, 0, min(coalesce(exec_time, start_time)), NULL, 0, pid, user, container,
   NULL, NULL, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
 FROM processes
-WHERE process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes))
+WHERE NOT :filtered AND process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes))
   AND process_id NOT IN (SELECT process_id FROM by_process WHERE :all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
   AND coalesce(coalesce(exec_time, start_time) >= :since, 1) AND coalesce(coalesce(exec_time, start_time) < :until, 1)
 GROUP BY process_id
@@ -87,24 +95,29 @@ func Match(ctx context.Context, tape *store.Tape, set *indicator.Set, r MatchReq
 // match does it over contacts, or over the view as it is when it is of no known form.
 func match(ctx context.Context, tape *store.Tape, view *knownView, set *indicator.Set, r MatchRequest, out RowWriter) (Result, error) {
 	conn := tape.Conn()
+	passing, params, err := r.Filter.where()
+	if err != nil {
+		return Result{}, err
+	}
 	ctx, cancel := withTimeLimit(ctx, r.Timeout)
 	defer cancel()
 	m := &matcher{set: set, view: view, remotes: make(map[int][]int64), addresses: make(map[string]bool), processes: make(map[int64][]processHit), out: &manyWriter{RowWriter: out, ctx: ctx, limit: r.Limit}}
 	if err := m.find(ctx, tape); err != nil {
 		return Result{}, explainLimit(ctx, r.Timeout, err)
 	}
-	request := Request{SQL: matchedSQL + matchSQL, Timeout: r.Timeout, Clock: r.Clock, Params: map[string]Value{
+	tables := matchedSQL
+	request := Request{Timeout: r.Timeout, Clock: r.Clock, Params: map[string]Value{
 		"all": {Kind: Integer, Int: int64(boolOrder(r.All))}, "since": tapeTimeValue(r.Window.Since), "until": tapeTimeValue(r.Window.Until),
-		"addresses": jsonValue(sortedKeys(m.addresses)), "processes": jsonValue(m.processIDs()),
+		"addresses": jsonValue(sortedKeys(m.addresses)), "processes": jsonValue(m.processIDs()), "filtered": intValue(int64(boolOrder(!r.Filter.IsEmpty()))),
 	}}
 	if m.view != nil {
-		tables, err := m.tables(ctx, tape, r.Window)
-		if err != nil {
+		if tables, err = m.tables(ctx, tape, r.Window); err != nil {
 			return Result{}, explainLimit(ctx, r.Timeout, err)
 		}
-		request.SQL = tables + matchSQL
 		delete(request.Params, "addresses")
 	}
+	request.SQL = tables + fmt.Sprintf(passingSQL, passing) + matchSQL
+	maps.Copy(request.Params, params)
 	result, err := Run(ctx, conn, request, m)
 	for _, contacts := range m.contacts {
 		err = contacts.explain(err)
@@ -120,17 +133,17 @@ func (m *matcher) tables(ctx context.Context, tape *store.Tape, w Window) (strin
 	}
 	var tables []string
 	for name, choose := range map[string]chooser{
-		"by_remote": func(_ context.Context, s *segmentSource) (*selection, error) {
+		"remote": func(_ context.Context, s *segmentSource) (*selection, error) {
 			return ofRemotes(m.remotes[s.Number]), nil
 		},
-		"by_process": chooseProcesses(processes),
+		"process": chooseProcesses(processes),
 	} {
 		contacts, err := newContactTable(ctx, tape, "contact_"+name, w, choose)
 		if err != nil {
 			return "", err
 		}
 		m.contacts = append(m.contacts, contacts)
-		tables = append(tables, name+" AS NOT MATERIALIZED (SELECT * FROM contact_"+name+")")
+		tables = append(tables, name+"_rows AS NOT MATERIALIZED (SELECT * FROM contact_"+name+")")
 	}
 	return "WITH " + strings.Join(tables, ",\n"), nil
 }

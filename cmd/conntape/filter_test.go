@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +51,10 @@ func TestFiltersOnCannedQueries(t *testing.T) {
 	whole := filepath.Join(t.TempDir(), "whole")
 	all := writeConnections(t, whole, func(store.Connection) bool { return true })
 	private := netip.MustParsePrefix("10.0.0.0/8")
+	list := filepath.Join(t.TempDir(), "list.txt")
+	if err := os.WriteFile(list, []byte("10.0.0.0/8\n198.51.100.66\n22\n/run/docker.sock\n/usr/bin/curl\n/usr/bin/nmap\n0.0.0.0/0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for flags, pass := range map[string]func(store.Connection) bool{
 		"--exe nmap":          func(c store.Connection) bool { return path.Base(c.Task.Process.Exe) == "nmap" || c.Task.Comm == "nmap" },
 		"--exe /usr/bin/curl": func(c store.Connection) bool { return c.Task.Process.Exe == "/usr/bin/curl" },
@@ -85,15 +91,28 @@ func TestFiltersOnCannedQueries(t *testing.T) {
 				t.Errorf("%s %s:\n%s\nwant\n%s", c.Name, flags, got, want)
 			}
 		}
+		match := func(tape, flags string) string {
+			h, out, said := world("")
+			words := append([]string{"query", "match", "--dir", tape, "--indicators", list, "--all", "--quiet", "--format", "csv"}, strings.Fields(flags)...)
+			if code := h.report(h.run(context.Background(), words)); code != exitFound {
+				t.Errorf("match %s: exit %d: %s", flags, code, said)
+			}
+			return out.String()
+		}
+		got, want := match(whole, flags), match(some, "")
+		want = regexp.MustCompile(`(?m)^[^,]*,[^,]*,0,.*\n`).ReplaceAllString(want, "") // programs that match and connected to nothing
+		if got != want || strings.Count(got, "\n") < 2 {
+			t.Errorf("match %s:\n%s\nwant\n%s", flags, got, want)
+		}
 		h, _, stderr := world("")
 		file := filepath.Join(t.TempDir(), "x.csv")
 		words := append([]string{"export", "--dir", whole, "--output", file}, strings.Fields(flags)...)
 		if code := h.report(h.run(context.Background(), words)); code != exitDone || !strings.Contains(stderr.String(), "rows: ") {
 			t.Errorf("export %s: exit %d: %s", flags, code, stderr)
 		}
-		h, got, _ := world("")
+		h, counted, _ := world("")
 		h.run(context.Background(), []string{"query", "sql", "select count(*) from connections", "--dir", some, "-q"})
-		n := strings.TrimPrefix(strings.TrimSpace(got.String()), "count(*)\n")
+		n := strings.TrimPrefix(strings.TrimSpace(counted.String()), "count(*)\n")
 		if !strings.Contains(stderr.String(), "rows: "+n+"\n") {
 			t.Errorf("export %s: %s, want %s rows", flags, stderr, n)
 		}

@@ -36,16 +36,16 @@ nothing does. Each line that is not understood is told on stderr, and so is how 
 Addresses, ranges and ports match what was connected to. Names match the file name of a program or script,
 and names of hosts (and of domains they are in) in arguments: which name an address was looked up by is not
 on a tape. Paths match programs, scripts and UNIX sockets. Hashes are counted and match nothing: a tape
-holds none. Columns:
+holds none. With a filter such as --exe, a program without a connection that passes it is left out. Columns:
 ` + columns.String() + `
 Examples:
   conntape query match --indicators blocklist.txt
   conntape query match --indicators bundle.json --since 7d --format csv --output hits.csv
   conntape query match --indicators feed.csv --check`,
-		Flags: append(answerFlags(limitFlag("`N` most rows to write; 0 for all", 0)),
+		Flags: append(answerFlags(limitFlag("`N` most rows to write; 0 for all", 0)), filterFlags([]cli.Flag{
 			&cli.StringFlag{Name: "indicators", Usage: "`FILE` the list of indicators; - for stdin"},
 			&cli.BoolFlag{Name: "check", Usage: "only read the list, and report each line that is not understood"},
-			&cli.BoolFlag{Name: "all", Usage: "show each destination of a scan, port-0 UDP probes of name resolution and AF_UNSPEC disconnects too"}),
+			&cli.BoolFlag{Name: "all", Usage: "show each destination of a scan, port-0 UDP probes of name resolution and AF_UNSPEC disconnects too"}})...),
 		Action: h.match,
 	}
 }
@@ -59,6 +59,10 @@ func (h *host) match(c *cli.Context) error {
 		return usagef(example, "conntape query match needs a list: --indicators FILE")
 	}
 	q, timeout, err := h.readQuestion(c)
+	if err != nil {
+		return err
+	}
+	filter, err := readFilter(c)
 	if err != nil {
 		return err
 	}
@@ -76,7 +80,7 @@ func (h *host) match(c *cli.Context) error {
 	}
 	request := query.MatchRequest{
 		Request: query.Request{Limit: c.Int64("limit"), Timeout: timeout, Clock: query.Clock{Now: h.now(), Zone: q.zone}},
-		Window:  q.window, All: c.Bool("all"),
+		Window:  q.window, Filter: filter, All: c.Bool("all"),
 	}
 	result, err := h.answerFolded(q, !c.Bool("all"), func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		return query.Match(c.Context, tape, &list.Set, request, out)
