@@ -123,9 +123,14 @@ func walBytes(room int64) int64 {
 type disk struct {
 	free      int64 // bytes that this process can still write
 	available int64 // bytes that an unprivileged one can
+	forRoot   int64 // bytes that only this process can, as it is root
 	total     int64 // bytes
 	files     int64 // that can still be made
 }
+
+// ext4Reserve is the most that ext4 keeps for its own use, in blocks, or a
+// 50th of all if that is less (ext4_calculate_resv_clusters).
+const ext4Reserve = 4096
 
 // readDisk looks at the file system of dir.
 func readDisk(dir string) (disk, error) {
@@ -137,6 +142,10 @@ func readDisk(dir string) (disk, error) {
 	d.free = d.available
 	if os.Geteuid() == 0 { // some file systems keep blocks for root
 		d.free = int64(st.Bfree) * st.Bsize
+		d.forRoot = d.free - d.available
+	}
+	if int64(st.Type)&0xffffffff == unix.EXT4_SUPER_MAGIC { // it keeps some for itself, which count as free
+		d.forRoot = max(0, d.forRoot-min(int64(st.Blocks)/50, ext4Reserve)*st.Bsize)
 	}
 	if st.Files == 0 { // as many as there is room for (btrfs)
 		d.files = math.MaxInt64

@@ -16,19 +16,23 @@ import (
 // nobody else's files can have it. It shrinks as the segments grow, and grows when
 // one is removed or sealing is done. It holds nothing, so a recorder that is killed
 // at any moment leaves no more than a reserve of another size, which the next one
-// sets right.
+// sets right if the disk has room.
 //
 // What is handed from the reserve to a segment is free for a moment, and others who
 // fill the disk may be quicker. On file systems that keep blocks for root (ext4) they
 // win nothing by that: what the recorder writes then comes out of these blocks, and
 // what it frees next fills them up before anybody else gets any. Elsewhere the reserve
-// becomes smaller by what they got.
+// becomes smaller by what they got, until there is none, and then history goes.
 
 // reserveName is the name of the reserve in a tape.
 const reserveName = "reserve"
 
 // reserveStep is the most that the reserve grows by at once, bytes.
 const reserveStep = 64 << 20
+
+// rootShare is how much of the size of a tape a file system must keep for root, so
+// that what is handed over is always there: a 10th.
+const rootShare = 10
 
 type reserve struct {
 	mu   sync.Mutex // held while its size changes; taken before Writer.mu
@@ -57,6 +61,10 @@ func (w *Writer) openReserve() {
 	}
 	w.reserve.file = file
 	w.reserve.measure()
+	if d, err := readDisk(w.dir); err == nil && d.forRoot < w.o.Limits.MaxBytes/rootShare {
+		w.log.Warn("the file system keeps too few blocks for root: others who fill the disk get room of the tape although it is reserved, and that can cost history",
+			"path", w.dir, "kept", d.forRoot, "wanted", w.o.Limits.MaxBytes/rootShare)
+	}
 }
 
 // makeReserve opens the reserve on a file system that can reserve room: not one that

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -65,5 +67,20 @@ func TestRestartsKeepTheRoom(t *testing.T) {
 	}
 	if most > o.Limits.MaxBytes {
 		t.Errorf("the tape took %d bytes", most)
+	}
+}
+
+// A recorder says when it starts that the room of its tape is not safe on this file
+// system, and does not where it is.
+func TestFewBlocksForRootAreTold(t *testing.T) {
+	for percent, told := range map[string]bool{"0": true, "1": true, "5": false} {
+		dir := filepath.Join(mountImage(t, 400<<20, "mkfs.ext4", "-q", "-m", percent), "tape")
+		var log strings.Builder
+		o := options(999 * second)
+		o.Limits, o.Logger = Limits{MaxBytes: 64 << 20, Reserve: true}, slog.New(slog.NewTextHandler(&log, nil))
+		mustClose(t, mustOpenWriter(t, dir, o), 1000*second)
+		if strings.Contains(log.String(), "too few blocks for root") != told {
+			t.Errorf("%s%% for root: %s", percent, log.String())
+		}
 	}
 }
