@@ -7,8 +7,8 @@ import (
 )
 
 // Listen takes an event of the tape. It returns when what must not be forgotten
-// is on the disk: that a segment was sealed, that one is to be removed, a hold,
-// the end. All else waits for the next of these, or is written in the background.
+// is on the disk: that a segment was begun or sealed, that one is to be removed, a
+// hold, the end. All else waits for the next of these, or is written in the background.
 func (k *LogKeeper) Listen(e Event) {
 	if k.take(e) {
 		k.flush()
@@ -24,10 +24,13 @@ func (k *LogKeeper) take(e Event) (now bool) {
 	case SegmentStarted:
 		k.tape = e.TapeID
 		k.begin()
+		if k.active.Segment == e.Previous && e.Previous != 0 {
+			k.putCheckpoint() // its last word before it is sealed, which may take a while
+		}
 		k.putGaps()
 		k.put(tapelog.Leaf{Kind: tapelog.KindSegment, Segment: e.Segment, Previous: e.Previous, Cause: e.Reason, BootID: e.BootID})
 		k.active = tapelog.Leaf{Segment: e.Segment, Seen: k.active.Seen, Stored: k.active.Stored, Coalesced: k.active.Coalesced, Lost: k.active.Lost}
-		k.later()
+		return true
 	case RunStarted:
 		k.tape = e.TapeID
 		k.begin()
