@@ -52,16 +52,18 @@ func TestAffinityIsThatOfTheView(t *testing.T) {
 			var values []string
 			err := each(t.Context(), stock, "SELECT DISTINCT "+column+" FROM "+view+" WHERE "+column+" IS NOT NULL ORDER BY 1 LIMIT 1", func(row []Value) {
 				text := "'" + strings.ReplaceAll(string(row[0].appendPlain(nil, false)), "'", "''") + "'"
-				values = append(values, text, "cast("+text+" as integer)", "cast("+text+" as text)", "cast("+text+" as blob)")
+				values = append(values, text, "cast("+text+" as text)", "cast("+text+" as blob)")
 			})
 			if err != nil {
 				t.Fatal(view, column, err)
 			}
-			values = append(values, "cast('22' as text)", "'1'", "' 022'", "22.0", "null", "x'3232'", "(select '22')")
+			values = append(values, "cast('22' as text)", "'1'", "' 022'", "22.0", "null")
 			for _, v := range values {
-				if !isExpression(view, column) {
-					sameAsView(t, tape, stock, "select count(*) from "+view+" where "+column+" in (select "+v+")")
+				looked := column
+				if isExpression(view, column) {
+					looked = "+" + column
 				}
+				sameAsView(t, tape, stock, "select count(*) from "+view+" where "+looked+" in (select "+v+")")
 				var counts []string
 				for _, where := range []string{column + " = " + v, v + " = " + column, column + " < " + v, column + " in (" + v + ", 7, '53')", v + " in (select " + column + " from " + view + ")",
 					column + " between " + v + " and 'z'", column + " is " + v, "+" + column + " = " + v, "case " + column + " when " + v + " then 1 end", column + " || '' = " + v} {
@@ -94,7 +96,7 @@ func TestAffinityIsThatOfTheView(t *testing.T) {
 
 // isExpression reports whether a column is an expression in the view of a segment, and so has no affinity. SQLite looks
 // through the rows of IN (SELECT …) for a virtual table without the affinity of what is selected: a number of such a column
-// is not found in texts there.
+// is not found in texts there, unless a plus before it keeps the table out of it.
 func isExpression(view, column string) bool {
 	columns := store.ViewColumns(view)
 	return columns[slices.IndexFunc(columns, func(c store.ViewColumn) bool { return c.Name == column })].Type == ""
