@@ -72,11 +72,12 @@ func Open(o Options) (*Capture, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	// Before 5.11 maps count against RLIMIT_MEMLOCK, those of other programs of this user too: checkKernel makes some.
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("raise RLIMIT_MEMLOCK: %w: %w", ErrPrivilege, err)
+	}
 	if err := checkKernel(); err != nil {
 		return nil, err
-	}
-	if err := rlimit.RemoveMemlock(); err != nil { // before 5.11 maps count against RLIMIT_MEMLOCK
-		return nil, fmt.Errorf("raise RLIMIT_MEMLOCK: %w: %w", ErrPrivilege, err)
 	}
 	backends := Backends()
 	if o.Backend != "" {

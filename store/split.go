@@ -13,12 +13,16 @@ func (e *PartlyWritten) Error() string { return e.Err.Error() }
 // Unwrap returns that error.
 func (e *PartlyWritten) Unwrap() error { return e.Err }
 
+// mostTransaction is what a transaction may add, in bytes: SQLite keeps the pages that it
+// changes in memory until it is committed.
+const mostTransaction = 8 << 20
+
 // split cuts off a batch what one transaction may hold of it: what adds no more than
-// the WAL of the tape is to have. Gaps and clocks are part of the last
+// the WAL of the tape is to have, and not too much for the memory. Gaps and clocks are part of the last
 // transaction; what is counted as stored goes with the rows, since the next part may be
 // in another segment. It returns what the part adds, in bytes.
 func (w *Writer) split(b *Batch) (part, rest Batch, g growth) {
-	n, g := w.estimator.fit(w.seg, b, walBytes(w.room()))
+	n, g := w.estimator.fit(w.seg, b, min(walBytes(w.room()), mostTransaction))
 	if n == len(b.Connections) {
 		return *b, Batch{}, g
 	}

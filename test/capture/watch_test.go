@@ -35,6 +35,7 @@ func TestHooksDetached(t *testing.T) {
 	dir := tempDir(t)
 	tape := record(t, dir)
 	if backendOf(t, dir) != "cgroup" {
+		tape.stop(t)
 		t.Skip("SKIPPED: this backend has no cgroup programs, and nobody can detach the others")
 	}
 	ours := cgroupLinks(t, true)
@@ -115,10 +116,12 @@ func TestHooksSilenced(t *testing.T) {
 	dir := tempDir(t)
 	tape := record(t, dir)
 	if backendOf(t, dir) == "cgroup" {
+		tape.stop(t)
 		t.Skip("SKIPPED: nothing silences the cgroup hooks")
 	}
 	err := os.WriteFile(ftrace, []byte("0"), 0)
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, os.ErrNotExist) {
+		tape.stop(t)
 		t.Skipf("SKIPPED: this kernel lets nobody silence it now: %v", err)
 	}
 	if err != nil {
