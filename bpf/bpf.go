@@ -53,8 +53,9 @@ type Capture struct {
 	blindSpots []string
 	collection *ebpf.Collection
 	attached   []attachment
-	first      string // the program whose misses are attempts that nobody may have seen
-	atReturn   bool   // that one is at the return
+	harmless   []string // switches that were off when a connect of ours was seen
+	first      string   // the program whose misses are attempts that nobody may have seen
+	atReturn   bool     // that one is at the return
 	connects   *ringbuf.Reader
 	processes  *ringbuf.Reader
 	sample     ringbuf.Record // of connects, reused
@@ -150,6 +151,7 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 	if err := c.check(plan.returns); err != nil {
 		return nil, err
 	}
+	c.harmless = c.switchesOff()
 	return c, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -46,7 +47,12 @@ func (c *Capture) Watch() (gone []string, err error) {
 		a.link = again
 		gone = append(gone, fmt.Sprintf("%s was %s, and is attached again", a.hook.program, why))
 	}
-	return gone, c.silenced()
+	for _, s := range c.switchesOff() {
+		if !slices.Contains(c.harmless, s) {
+			return gone, fmt.Errorf("%w: %s is 0", ErrBlind, s)
+		}
+	}
+	return gone, nil
 }
 
 // doubt says what happened to a cgroup program, "" nothing. A detached link keeps its id and program; only the cgroup is
@@ -84,15 +90,15 @@ var killSwitches = []killSwitch{
 	{"/sys/kernel/debug/kprobes/enabled", []Backend{Kprobe}},
 }
 
-// silenced looks at the switches that concern the backend. One that cannot be read is not there.
-func (c *Capture) silenced() error {
+// switchesOff returns those that concern the backend and are off. One that cannot be read is not there.
+func (c *Capture) switchesOff() (off []string) {
 	for _, s := range killSwitches {
 		for _, b := range s.backends {
 			text, err := os.ReadFile(s.path)
 			if b == c.backend && err == nil && strings.TrimSpace(string(text)) == "0" {
-				return fmt.Errorf("%w: %s is 0", ErrBlind, s.path)
+				off = append(off, s.path)
 			}
 		}
 	}
-	return nil
+	return off
 }
