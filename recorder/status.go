@@ -22,7 +22,7 @@ func (r *recorder) publish() {
 	for _, n := range l.observed {
 		lost += n
 	}
-	r.progress.seen.Store(max(l.kernel.Seen+l.kernel.Missed, l.received))
+	r.progress.seen.Store(max(l.kernel.Seen+l.kernel.Missed, l.received) - l.own)
 	r.progress.rows.Store(l.rows)
 	r.progress.coalesced.Store(l.coalesced)
 	r.progress.lost.Store(lost)

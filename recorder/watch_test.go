@@ -93,4 +93,8 @@ func TestProbeIsNoRow(t *testing.T) {
 	if len(r.watch.out) != 0 || r.ledger.own != 1 || len(r.queue.open.Connections) != 0 {
 		t.Errorf("%d out, %d own, %d rows", len(r.watch.out), r.ledger.own, len(r.queue.open.Connections))
 	}
+	r.ledger.kernel.Seen = 1
+	if r.publish(); r.progress.seen.Load() != 0 {
+		t.Errorf("the status line counts %d connects", r.progress.seen.Load())
+	}
 }
