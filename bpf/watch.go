@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 )
 
@@ -59,9 +58,6 @@ func (c *Capture) Watch() (gone []string, err error) {
 // gone from it (kernel/bpf/cgroup.c, bpf_cgroup_link_fill_link_info).
 func (c *Capture) doubt(a *attachment) (string, error) {
 	info, err := a.link.Info()
-	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, link.ErrNotSupported) { // before 5.8
-		return "", nil
-	}
 	if err != nil {
 		return "", fmt.Errorf("look at the link of %s: %w", a.hook.program, err)
 	}
