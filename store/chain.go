@@ -151,7 +151,7 @@ func (c *chainer) end(conn *sqlite.Conn, newest int64) (chain [32]byte, after ma
 	if err != nil {
 		return chain, after, err
 	}
-	if err := hashInterned(c.hasher, conn, "", c.marks, after, slices.Sorted(maps.Keys(c.processes))); err != nil {
+	if err := hashInterned(c.hasher, conn, c.marks, after, slices.Sorted(maps.Keys(c.processes))); err != nil {
 		return chain, after, err
 	}
 	chain = c.hasher.sum()
@@ -160,9 +160,8 @@ func (c *chainer) end(conn *sqlite.Conn, newest int64) (chain [32]byte, after ma
 	return chain, after, err
 }
 
-// hashInterned digests what a batch added to the tables beside connection. db is
-// "" or the name of an attached database with its dot.
-func hashInterned(h *chainHasher, conn *sqlite.Conn, db string, before, after marks, processes []int64) error {
+// hashInterned digests what a batch added to the tables beside connection.
+func hashInterned(h *chainHasher, conn *sqlite.Conn, before, after marks, processes []int64) error {
 	for _, t := range []struct {
 		kind     byte
 		table    string
@@ -172,14 +171,14 @@ func hashInterned(h *chainHasher, conn *sqlite.Conn, db string, before, after ma
 			continue
 		}
 		err := execOn(conn, func(q *sqlite.Stmt) error { h.values(t.kind, q); return nil },
-			"SELECT * FROM "+db+t.table+" WHERE id > ? AND id <= ? ORDER BY id", t.from, t.to)
+			"SELECT * FROM "+t.table+" WHERE id > ? AND id <= ? ORDER BY id", t.from, t.to)
 		if err != nil {
 			return fmt.Errorf("hash %s: %w", t.table, err)
 		}
 	}
 	for _, id := range processes {
 		err := execOn(conn, func(q *sqlite.Stmt) error { h.values('p', q); return nil },
-			"SELECT * FROM "+db+"process WHERE id = ?", id)
+			"SELECT * FROM process WHERE id = ?", id)
 		if err != nil {
 			return fmt.Errorf("hash process: %w", err)
 		}

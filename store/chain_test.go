@@ -10,7 +10,7 @@ import (
 func chainsOf(t testing.TB, tape *Tape, place int) map[int64][32]byte {
 	t.Helper()
 	chains := map[int64][32]byte{}
-	err := replayChain(connOf(t, tape, place), "main.", func(batch int64, chain, said [32]byte) error {
+	err := replayChain(connOf(t, tape, place), func(batch int64, chain, said [32]byte) error {
 		if chain != said {
 			return fmt.Errorf("batch %d is %x, and says %x", batch, chain[:4], said[:4])
 		}
@@ -115,7 +115,7 @@ func TestChainShowsAlterations(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got [32]byte
-		if err := replayChain(w.seg.conn, "", func(_ int64, chain, _ [32]byte) error { got = chain; return nil }); err != nil {
+		if err := replayChain(w.seg.conn, func(_ int64, chain, _ [32]byte) error { got = chain; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		if got == want {

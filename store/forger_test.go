@@ -252,7 +252,7 @@ func alterOld(t *testing.T, dir string, before *forgedLog, early stolen) *forged
 	rechain(t, dir, 1)
 	chains := map[int64][32]byte{}
 	err := peek(filepath.Join(dir, segmentName(1)), func(conn *sqlite.Conn) error {
-		return replayChain(conn, "", func(n int64, chain, _ [32]byte) error { chains[n] = chain; return nil })
+		return replayChain(conn, func(n int64, chain, _ [32]byte) error { chains[n] = chain; return nil })
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ func connectsOfRow(count int64) int64 { return min(max(count, 1), 1<<32-1) }
 func pack(conn *sqlite.Conn, scratch string) (err error) {
 	s := posting.NewSorter(mostSorted, func() (posting.File, error) { return unnamedFile(scratch) })
 	defer func() { err = errors.Join(err, s.Close()) }()
-	repeats, err := newRepeatCursor(conn, "")
+	repeats, err := newRepeatCursor(conn)
 	if err != nil {
 		return err
 	}

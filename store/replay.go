@@ -8,16 +8,15 @@ import (
 
 // replayChain makes the chain of a segment again from what its tables hold, and
 // calls fn for each batch with what it comes to and with what the segment says.
-// db is "" or the name of an attached database with its dot.
-func replayChain(conn *sqlite.Conn, db string, fn func(batch int64, chain, said [32]byte) error) error {
-	return replayRows(conn, db, func(*storedRow) {}, fn)
+func replayChain(conn *sqlite.Conn, fn func(batch int64, chain, said [32]byte) error) error {
+	return replayRows(conn, func(*storedRow) {}, fn)
 }
 
 // replayRows is replayChain that reads every connection once, in the order of id,
 // and gives it to row. When fn returns an error the chain is not followed any
 // further; the rest of the rows is read, and the error returned then.
-func replayRows(conn *sqlite.Conn, db string, row func(*storedRow), fn func(batch int64, chain, said [32]byte) error) error {
-	r := &replay{conn: conn, db: db, hasher: newChainHasher(), row: row, fn: fn}
+func replayRows(conn *sqlite.Conn, row func(*storedRow), fn func(batch int64, chain, said [32]byte) error) error {
+	r := &replay{conn: conn, hasher: newChainHasher(), row: row, fn: fn}
 	if err := r.load(); err != nil {
 		return fmt.Errorf("replay batches: %w", err)
 	}
@@ -35,7 +34,6 @@ type storedRow struct {
 
 type replay struct {
 	conn   *sqlite.Conn
-	db     string
 	hasher *chainHasher
 	row    func(*storedRow)
 	fn     func(batch int64, chain, said [32]byte) error
@@ -70,25 +68,25 @@ func (r *replay) load() error {
 		query string
 		row   func(*sqlite.Stmt) error
 	}{
-		{"SELECT id, newest, task, endpoint, shape, chain FROM " + r.db + "batch ORDER BY id", func(q *sqlite.Stmt) error {
+		{"SELECT id, newest, task, endpoint, shape, chain FROM batch ORDER BY id", func(q *sqlite.Stmt) error {
 			b := replayBatch{id: q.ColumnInt64(0), marks: marks{q.ColumnInt64(1), q.ColumnInt64(2), q.ColumnInt64(3), q.ColumnInt64(4)}}
 			q.ColumnBytes(5, b.chain[:])
 			r.batches = append(r.batches, b)
 			return nil
 		}},
-		{"SELECT batch, id FROM " + r.db + "late ORDER BY id", func(q *sqlite.Stmt) error {
+		{"SELECT batch, id FROM late ORDER BY id", func(q *sqlite.Stmt) error {
 			batch, id := q.ColumnInt64(0), q.ColumnInt64(1)
 			r.late[id] = struct{}{}
 			r.lateOf[batch] = append(r.lateOf[batch], id)
 			return nil
 		}},
-		{"SELECT batch, id, shape FROM " + r.db + "changed ORDER BY id, batch", func(q *sqlite.Stmt) error {
+		{"SELECT batch, id, shape FROM changed ORDER BY id, batch", func(q *sqlite.Stmt) error {
 			batch, id := q.ColumnInt64(0), q.ColumnInt64(1)
 			r.changes[batch] = append(r.changes[batch], id)
 			r.history[id] = append(r.history[id], shapeBefore{batch, q.ColumnInt64(2)})
 			return nil
 		}},
-		{"SELECT batch, id FROM " + r.db + "process WHERE source <> 'unknown' ORDER BY id", func(q *sqlite.Stmt) error {
+		{"SELECT batch, id FROM process WHERE source <> 'unknown' ORDER BY id", func(q *sqlite.Stmt) error {
 			r.processes[q.ColumnInt64(0)] = append(r.processes[q.ColumnInt64(0)], q.ColumnInt64(1))
 			return nil
 		}},
@@ -105,7 +103,7 @@ const replayColumns = "SELECT id, task, remote, shape, local, fd, cookie FROM "
 // rows reads the connections, and beside them how often each was, in one pass
 // over either table.
 func (r *replay) rows() error {
-	repeats, err := newRepeatCursor(r.conn, r.db)
+	repeats, err := newRepeatCursor(r.conn)
 	if err != nil {
 		return err
 	}
@@ -120,7 +118,7 @@ func (r *replay) rows() error {
 			return nil
 		}
 		return r.follow(&row.chainRow)
-	}, replayColumns+r.db+"connection NOT INDEXED ORDER BY id")
+	}, replayColumns+"connection NOT INDEXED ORDER BY id")
 	if err != nil {
 		return err
 	}
@@ -154,8 +152,8 @@ type repeatCursor struct {
 	id, count, last int64
 }
 
-func newRepeatCursor(conn *sqlite.Conn, db string) (*repeatCursor, error) {
-	stmt, err := conn.Prepare("SELECT id, count, last_ns FROM " + db + "repeat ORDER BY id")
+func newRepeatCursor(conn *sqlite.Conn) (*repeatCursor, error) {
+	stmt, err := conn.Prepare("SELECT id, count, last_ns FROM repeat ORDER BY id")
 	return &repeatCursor{stmt: stmt}, err
 }
 
@@ -219,12 +217,12 @@ func (r *replay) begin() error {
 		var row storedRow
 		found := false
 		err := execOn(r.conn, func(q *sqlite.Stmt) error { row, found = scanRow(q), true; return nil },
-			replayColumns+r.db+"connection WHERE id = ?", id)
+			replayColumns+"connection WHERE id = ?", id)
 		if err != nil {
 			return err
 		}
 		err = execOn(r.conn, func(q *sqlite.Stmt) error { row.count, row.last = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
-			"SELECT count, last_ns FROM "+r.db+"repeat WHERE id = ?", id)
+			"SELECT count, last_ns FROM repeat WHERE id = ?", id)
 		if err != nil {
 			return err
 		}
@@ -248,7 +246,7 @@ func (r *replay) finish() error {
 		}
 		r.hasher.change(id, shape)
 	}
-	if err := hashInterned(r.hasher, r.conn, r.db, r.before, b.marks, r.processes[b.id]); err != nil {
+	if err := hashInterned(r.hasher, r.conn, r.before, b.marks, r.processes[b.id]); err != nil {
 		return err
 	}
 	r.chain, r.before, r.begun = r.hasher.sum(), b.marks, false
@@ -265,6 +263,6 @@ func (r *replay) shapeAfter(id, batch int64) (shape int64, err error) {
 		}
 	}
 	err = execOn(r.conn, func(q *sqlite.Stmt) error { shape = q.ColumnInt64(0); return nil },
-		"SELECT shape FROM "+r.db+"connection WHERE id = ?", id)
+		"SELECT shape FROM connection WHERE id = ?", id)
 	return shape, err
 }

@@ -413,7 +413,7 @@ func rechain(t testing.TB, dir string, number int) (last [32]byte) {
 	t.Helper()
 	script := ""
 	err := peek(filepath.Join(dir, segmentName(number)), func(conn *sqlite.Conn) error {
-		return replayChain(conn, "", func(n int64, chain, _ [32]byte) error {
+		return replayChain(conn, func(n int64, chain, _ [32]byte) error {
 			script += fmt.Sprintf("UPDATE batch SET chain = x'%x' WHERE id = %d;\n", chain, n)
 			last = chain
 			return nil

@@ -19,7 +19,7 @@ var errEnough = errors.New("enough")
 // fn as well.
 func (s *segmentVerifier) checkChain(conn *sqlite.Conn, fn func(*storedRow)) error {
 	if s.book.salvaged() { // there is no whole chain
-		err := replayRows(conn, "", fn, func(int64, [32]byte, [32]byte) error { return errEnough })
+		err := replayRows(conn, fn, func(int64, [32]byte, [32]byte) error { return errEnough })
 		if errors.Is(err, errEnough) {
 			return nil
 		}
@@ -39,7 +39,7 @@ func (s *segmentVerifier) checkChain(conn *sqlite.Conn, fn func(*storedRow)) err
 		s.fail(since, "it has %d commits, and the log saw %d: it was rolled back, or replaced by an older copy", s.seg.batches, points[n-1].batches)
 	}
 	c := chainCheck{points: points}
-	err := replayRows(conn, "", fn, c.batch)
+	err := replayRows(conn, fn, c.batch)
 	if err == nil {
 		err = c.upTo(s.seg.batches)
 	}
