@@ -33,7 +33,7 @@ func (h *host) readQuestion(c *cli.Context) (question, time.Duration, error) {
 	if q.dir, err = h.readDir(c); err != nil {
 		return q, 0, err
 	}
-	if q.zone, err = readZone(c); err != nil {
+	if q.zone, err = h.readZone(c); err != nil {
 		return q, 0, err
 	}
 	if q.window, err = h.readWindow(c, q.zone); err != nil {
@@ -62,9 +62,9 @@ func (h *host) readFormat(c *cli.Context) (format string, width int, err error) 
 		format = "table"
 	case c.IsSet("format"):
 		format, err = query.ParseFormat(c.String("format"), query.FormatNames()...)
-	case h.getenv(formatVariable) != "":
-		if format, err = query.ParseFormat(h.getenv(formatVariable), query.FormatNames()...); err != nil {
-			err = usagef("set "+formatVariable+" to one of "+strings.Join(query.FormatNames(), ", ")+", or unset it", "%s in the environment: %v", formatVariable, err)
+	case h.settings.get("format") != "":
+		if format, err = query.ParseFormat(h.settings.get("format"), query.FormatNames()...); err != nil {
+			err = usagef("set "+h.settings.from["format"].name+" to one of "+strings.Join(query.FormatNames(), ", ")+", or unset it", "%v", err)
 		}
 	case terminal:
 		format = "table"

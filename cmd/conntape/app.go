@@ -21,6 +21,8 @@ func (h *host) newApp() (*cli.App, error) {
 			"  sudo conntape record --dir ./tape\n" +
 			"  conntape query recent --dir ./tape\n" +
 			"  conntape query sql \"select time, exe, remote_address from connections\" --dir ./tape\n\n" +
+			"Every command takes --config PATH, the file of settings in place of /etc/conntape.toml; conntape\n" +
+			"config shows what is in force.\n\n" +
 			"stdout carries data only; everything else is on stderr. Exit codes: 0 done, 1 failed,\n" +
 			"2 wrong usage, 3 found (by commands that look for something), 4 cut by --timeout,\n" +
 			"5 part of the tape is damaged, or was removed while it was read.",
@@ -36,6 +38,7 @@ func (h *host) newApp() (*cli.App, error) {
 			h.holdCommand(),
 			h.releaseCommand(),
 			h.salvageCommand(),
+			h.configCommand(),
 			h.demoCommand(),
 			h.versionCommand(),
 		},

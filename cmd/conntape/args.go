@@ -24,6 +24,8 @@ type call struct {
 	flags []flagGiven
 	args  []string
 	help  bool
+
+	config string // the value of --config, which every command takes
 }
 
 type flagGiven struct{ name, value string }
@@ -37,6 +39,7 @@ var flagForm = regexp.MustCompile(`(?s)^--?([A-Za-z][A-Za-z0-9-]*)(?:=(.*))?$`)
 func parseArgs(commands []*cli.Command, argv []string) (*call, error) {
 	c := &call{all: commands}
 	values := flagValues(commands)
+	values["config"] = true
 	var unknown string
 	for i := 0; i < len(argv); i++ {
 		word := argv[i]
@@ -79,6 +82,12 @@ func parseArgs(commands []*cli.Command, argv []string) (*call, error) {
 				i++
 				value = argv[i]
 			}
+		}
+		if name == "config" {
+			if c.config = value; value == "" {
+				return nil, usagef("/dev/null is a file without settings", "--config is empty")
+			}
+			continue
 		}
 		c.flags = append(c.flags, flagGiven{name, value})
 	}
@@ -180,12 +189,12 @@ func (c *call) check() error {
 
 // bare reports whether the program was called with nothing at all.
 func (c *call) bare() bool {
-	return len(c.path) == 0 && len(c.flags) == 0 && len(c.args) == 0 && !c.help
+	return len(c.path) == 0 && len(c.flags) == 0 && len(c.args) == 0 && c.config == "" && !c.help
 }
 
 // unknownFlag returns the error for a flag that the command does not have.
 func (c *call) unknownFlag(name string) error {
-	var names []string
+	names := []string{"config"}
 	if len(c.path) > 0 {
 		for _, flag := range c.path[len(c.path)-1].Flags {
 			names = append(names, flag.Names()...)

@@ -21,6 +21,7 @@ import (
 // every flag; and no section documents what there is not.
 func TestUsageIsDocumented(t *testing.T) {
 	sections := sectionsOf(t, "usage.md", "## conntape ")
+	record := sections["record"]
 	filters := sectionsOf(t, "usage.md", "## ")["Filters"]
 	common := sectionsOf(t, "usage.md", "## Flags of ")["every question"]
 	walk(testApp(t).Commands, nil, func(path []string, c *cli.Command) {
@@ -36,6 +37,9 @@ func TestUsageIsDocumented(t *testing.T) {
 		}
 		if strings.Contains(text, "(#filters)") {
 			text += filters
+		}
+		if strings.Contains(text, "every flag of [record](#conntape-record)") {
+			text += record
 		}
 		flags := make(map[string]bool)
 		for _, flag := range c.Flags {

@@ -13,8 +13,8 @@ import (
 // defaultDir is where a tape is kept unless --dir says otherwise.
 const defaultDir = "/var/lib/conntape"
 
-// dirVariable and formatVariable are the environment variables that stand for
-// --dir and, for answers, for --format.
+// dirVariable and formatVariable are the environment variables that help tells of:
+// they stand for --dir and, for answers, for --format. See settings.
 const (
 	dirVariable    = "CONNTAPE_DIR"
 	formatVariable = "CONNTAPE_FORMAT"
@@ -80,8 +80,13 @@ func answerFlags(limit cli.Flag) []cli.Flag {
 	return append(flags, outputFlag(), rawFlag(), limit, timeoutFlag(), quietFlag())
 }
 
-// readZone reads --tz.
-func readZone(c *cli.Context) (*time.Location, error) { return query.ParseZone(c.String("tz")) }
+// readZone reads --tz, or else the setting.
+func (h *host) readZone(c *cli.Context) (*time.Location, error) {
+	if zone := h.settings.get("tz"); zone != "" && !c.IsSet("tz") {
+		return query.ParseZone(zone)
+	}
+	return query.ParseZone(c.String("tz"))
+}
 
 // readWindow reads --since and --until.
 func (h *host) readWindow(c *cli.Context, zone *time.Location) (query.Window, error) {
@@ -106,9 +111,9 @@ func readTimeout(c *cli.Context) (time.Duration, error) {
 	return timeout, err
 }
 
-// readDir reads --dir, or else the environment.
+// readDir reads --dir, or else the setting.
 func (h *host) readDir(c *cli.Context) (string, error) {
-	if dir := h.getenv(dirVariable); dir != "" && !c.IsSet("dir") {
+	if dir := h.settings.get("dir"); dir != "" && !c.IsSet("dir") {
 		return dir, nil
 	}
 	if c.String("dir") == "" {

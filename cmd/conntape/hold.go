@@ -55,7 +55,7 @@ func (h *host) hold(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	zone, err := readZone(c)
+	zone, err := h.readZone(c)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func runMain() int {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	h := &host{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: time.Now, getenv: os.Getenv, width: stdoutWidth, watched: stderrWatched}
+	h := &host{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: time.Now, getenv: os.Getenv, environ: os.Environ(), config: defaultConfig, width: stdoutWidth, watched: stderrWatched}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
@@ -72,11 +72,14 @@ type host struct {
 	stdout, stderr io.Writer
 	now            func() time.Time
 	getenv         func(string) string
+	environ        []string                            // every NAME=value
+	config         string                              // the configuration file when nothing names another; "" none
 	width          func() (columns int, terminal bool) // of stdout
 	watched        func() bool                         // whether stderr is a terminal; nil: it is none
 
 	told      map[string]bool        // what a shell has said of its tape; nil: no shell
 	typed     string                 // the command line that is run
+	settings  *settings              // what environment and configuration file say
 	interrupt atomic.Pointer[func()] // what Ctrl-C does instead of ending the program
 }
 
@@ -116,7 +119,10 @@ func (h *host) run(ctx context.Context, args []string) error {
 		}
 		return errBare
 	}
-	return app.RunContext(ctx, append([]string{app.Name}, call.ordered()...))
+	if err := h.settle(call); err != nil {
+		return err
+	}
+	return h.settings.blame(app.RunContext(ctx, append([]string{app.Name}, call.ordered()...)))
 }
 
 // stdoutWidth returns the width of the terminal that stdout is.

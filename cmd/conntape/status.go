@@ -39,7 +39,7 @@ func (h *host) status(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	zone, err := readZone(c)
+	zone, err := h.readZone(c)
 	if err != nil {
 		return err
 	}

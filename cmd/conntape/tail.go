@@ -66,7 +66,7 @@ func (h *host) tail(c *cli.Context) error {
 	if t.dir, err = h.readDir(c); err != nil {
 		return err
 	}
-	zone, err := readZone(c)
+	zone, err := h.readZone(c)
 	if err != nil {
 		return err
 	}
