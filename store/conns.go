@@ -29,7 +29,7 @@ type reading struct {
 	tables *tableFile
 }
 
-func (r *reading) close() error { return errors.Join(r.conn.Close(), r.tables.file.Close()) }
+func (r *reading) close() error { return errors.Join(r.conn.Close(), r.tables.Close()) }
 
 // readers are the connections of a tape.
 type readers struct {
@@ -150,7 +150,7 @@ func (seg *openSegment) open() (*reading, error) {
 		if r.conn != nil {
 			r.conn.Close()
 		}
-		r.tables.file.Close()
+		r.tables.Close()
 		return nil, err
 	}
 	return r, nil

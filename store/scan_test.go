@@ -168,8 +168,8 @@ func TestScanOfDamagedTable(t *testing.T) {
 	dir := loaded(t, 30, 70, 60_000)
 	tape := mustOpenTape(t, dir)
 	connOf(t, tape, 1)
-	c := *tape.segs[0].reading.tables
-	first := c.roots["connection"]
+	roots := tape.segs[0].reading.tables.roots
+	first := roots["connection"]
 	whole, err := os.ReadFile(filepath.Join(dir, "00000001.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -196,16 +196,10 @@ func TestScanOfDamagedTable(t *testing.T) {
 		default:
 			damage(damaged, root, 1+rand.IntN(3000))
 		}
-		if err := os.WriteFile(path, damaged, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if c.file, err = os.Open(path); err != nil {
-			t.Fatal(err)
-		}
-		c.pages = uint32(len(damaged) / pageSize)
+		c := tablesWith(t, path, damaged, roots)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		table := []string{"connection", "endpoint"}[max(0, round-4)%2]
-		err := scanBothWays(t, ctx, &c, table)
+		err := scanBothWays(t, ctx, c, table)
 		if ctx.Err() != nil {
 			t.Errorf("round %d has no end", round)
 		}
@@ -215,9 +209,23 @@ func TestScanOfDamagedTable(t *testing.T) {
 			t.Errorf("round %d: nothing was wrong", round)
 		}
 		cancel()
-		c.file.Close()
+		c.Close()
 	}
 	t.Logf("%d of 400 rounds were said to be damaged", said)
+}
+
+// tablesWith returns the tables of a file that it writes.
+func tablesWith(t testing.TB, path string, data []byte, roots map[string]uint32) *tableFile {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tables, err := openTables(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables.roots = roots
+	return tables
 }
 
 // damage changes so many bytes, a third of them on the page at root.
@@ -241,12 +249,13 @@ func FuzzScan(f *testing.F) {
 		l.fill(conns)
 		mustAppend(f, w, l.batch(conns))
 		tape := mustOpenTape(f, dir)
-		whole, err := os.ReadFile(tape.segs[0].file)
-		if err != nil { // the copy is gone; its descriptor is there
-			whole = make([]byte, int(tape.segs[0].reading.tables.pages)*pageSize)
-			if _, err := tape.segs[0].reading.tables.file.ReadAt(whole, 0); err != nil {
-				f.Fatal(err)
-			}
+		copied, err := snapshot(filepath.Join(dir, segmentName(1)), f.TempDir())
+		if err != nil {
+			f.Fatal(err)
+		}
+		whole, err := os.ReadFile(copied)
+		if err != nil {
+			f.Fatal(err)
 		}
 		for _, table := range []string{"connection", "endpoint"} {
 			f.Add(whole, tape.segs[0].reading.tables.roots[table])
@@ -255,16 +264,9 @@ func FuzzScan(f *testing.F) {
 	}
 	path := filepath.Join(f.TempDir(), "pages")
 	f.Fuzz(func(t *testing.T, data []byte, root uint32) {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		file, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		c := &tableFile{file: file, pages: uint32(len(data) / pageSize), roots: map[string]uint32{"t": root}}
-		_ = scanBothWays(t, t.Context(), c, "t")
+		c := tablesWith(t, path, data, map[string]uint32{"connection": root, "endpoint": root})
+		defer c.Close()
+		_ = scanBothWays(t, t.Context(), c, "connection")
 	})
 }
 
@@ -274,7 +276,6 @@ func scanBothWays(t *testing.T, ctx context.Context, c *tableFile, table string)
 	var ways [2][][4]int64
 	var errs [2]error
 	for i := range ways {
-		s := &scanning{from: -1 << 63, to: 1<<63 - 1}
 		take := func(id, task, remote, shape int64) error {
 			if n := len(ways[i]); n > 0 && id <= ways[i][n-1][0] {
 				t.Errorf("%d after %d", id, ways[i][n-1][0])
@@ -282,22 +283,22 @@ func scanBothWays(t *testing.T, ctx context.Context, c *tableFile, table string)
 			ways[i] = append(ways[i], [4]int64{id, task, remote, shape})
 			return nil
 		}
-		s.fn = func(id int64, row []byte) error {
-			place(row)
-			if task, remote, shape, ok := references(row); ok {
+		if i == 0 {
+			errs[i] = classify(c.Rows(ctx, c.roots[table], -1<<63, 1<<63-1, func(id int64, row []byte) error {
+				task, remote, shape, ok := references(row)
+				if !ok {
+					return fmt.Errorf("%w: connection %d", ErrDamaged, id)
+				}
 				return take(id, task, remote, shape)
-			}
-			return take(id, -1, -1, -1)
+			}))
+		} else {
+			errs[i] = classify(c.connections(ctx, c.roots[table], -1<<63, 1<<63-1, Wanted{}, take))
 		}
-		if i == 1 {
-			s.connection = take
-		}
-		errs[i] = c.scan(ctx, table, s, s.page)
 	}
-	nobody := &scanning{from: -1 << 63, to: 1<<63 - 1, wanted: Wanted{Tasks: []bool{}}, connection: func(_, _, _, _ int64) error { return nil }, fn: func(int64, []byte) error { return nil }}
-	if err := c.scan(ctx, table, nobody, nobody.page); err != nil && errs[0] == nil {
+	if err := c.connections(ctx, c.roots[table], -1<<63, 1<<63-1, Wanted{Tasks: []bool{}}, func(_, _, _, _ int64) error { return nil }); err != nil && errs[0] == nil {
 		t.Errorf("what nobody wants: %v", err)
 	}
+	_ = c.endpoints(ctx, func(_, _ int64, _ []byte, _ int64) error { return nil })
 	if !slices.Equal(ways[0], ways[1]) || fmt.Sprint(errs[0]) != fmt.Sprint(errs[1]) {
 		t.Errorf("%d rows, %v; fast %d rows, %v", len(ways[0]), errs[0], len(ways[1]), errs[1])
 	}
@@ -331,7 +332,7 @@ func TestFastConnection(t *testing.T) {
 		}
 		fast++
 		length, at, _ := sqlitefile.Varint(page, 100)
-		slowID, at, _ := rowid(page, at)
+		slowID, at, _ := sqlitefile.Varint(page, at)
 		if int(length) > len(page)-at {
 			t.Fatalf("% x: read beyond the page", cell)
 		}
@@ -350,10 +351,16 @@ func TestFastConnection(t *testing.T) {
 	w := mustOpenWriter(t, dir, options(100*second))
 	mustAppend(t, w, l.batch(conns))
 	tape := mustOpenTape(t, dir)
-	long := 0
-	s := &scanning{from: -1 << 63, to: 1<<63 - 1, connection: func(_, _, _, _ int64) error { return nil },
-		fn: func(int64, []byte) error { long++; return nil }}
-	if err := tape.segs[0].reading.tables.scan(t.Context(), "connection", s, s.page); err != nil || long > 100 {
+	long, c := 0, tape.segs[0].reading.tables
+	err := c.Leaves(t.Context(), c.roots["connection"], -1<<63, 1<<63-1, func(l *sqlitefile.Leaf) error {
+		for i := range l.Len() {
+			if _, _, _, _, _, ok := connectionAt(l.Page, l.Offset(i), &Wanted{}); !ok {
+				long++
+			}
+		}
+		return nil
+	})
+	if err != nil || long > 100 {
 		t.Errorf("%d of 5000 were read the long way: %v", long, err)
 	}
 }

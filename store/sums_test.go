@@ -133,7 +133,7 @@ func rootsOf(t testing.TB, path string) map[string]int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tables.file.Close()
+	defer tables.Close()
 	if err := peekAt(path, func(conn *sqlite.Conn) error { return tables.find(conn) }); err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,7 @@ package sqlitefile
 
 import (
 	"encoding/binary"
-	"fmt"
+	"slices"
 )
 
 // Kind is what a page of a b-tree is, as its first byte says.
@@ -87,7 +87,7 @@ func (p *Pages) cell(kind Kind, page []byte, at int) (c Cell, err error) {
 		if at+here+4 > len(page) {
 			return c, errRow
 		}
-		payload, err = p.overflow(append([]byte(nil), payload...), int(length), binary.BigEndian.Uint32(page[at+here:]))
+		payload, err = overflow(slices.Clone(payload), int(length), binary.BigEndian.Uint32(page[at+here:]), p.rest)
 		if err != nil {
 			return c, err
 		}
@@ -96,16 +96,12 @@ func (p *Pages) cell(kind Kind, page []byte, at int) (c Cell, err error) {
 	return c, err
 }
 
-// overflow appends the rest of a row, which is on a chain of pages.
-func (p *Pages) overflow(payload []byte, length int, next uint32) ([]byte, error) {
-	page := make([]byte, p.Size)
-	for len(payload) < length {
-		if next == 0 || next > p.Count {
-			return nil, fmt.Errorf("%w: its pages end too early", errRow)
-		}
-		p.Read(next, page)
-		next = binary.BigEndian.Uint32(page)
-		payload = append(payload, page[4:4+min(len(page)-4, length-len(payload))]...) // so a ring ends too
+// rest reads a page of the rest of a row.
+func (p *Pages) rest(n uint32) ([]byte, error) {
+	if n == 0 || n > p.Count {
+		return nil, errRow
 	}
-	return payload, nil
+	page := make([]byte, p.Size)
+	p.Read(n, page)
+	return page, nil
 }

@@ -1,9 +1,10 @@
-// Package sqlitefile knows what SQLite's file format says of bytes, and what a sealed segment has behind its last page:
-// a sum of each page.
+// Package sqlitefile is the one reader of SQLite's file format: pages, b-trees of tables and of indexes, rows and what of
+// them is on pages of their own, the WAL; and of the sums of its pages that a sealed segment has behind its last page.
 //
-// It knows pages, their sums, and how SQLite is made to check them too (a VFS). It does not know what a segment is, which
-// tables it has or where its file lies in a tape. It writes nothing but the sums. Whatever bytes it is given, it returns
-// an error that is ErrDamaged, and takes no more memory than the file is long.
+// A database that nobody writes is read by [Trees]; one that SQLite will not read, row by row, by [Pages]; and a VFS has
+// SQLite check the sums too. The package does not know what a segment is, which tables it has or where its file lies in a
+// tape. It writes nothing but the sums. Whatever bytes it is given, it returns an error that is ErrDamaged, and takes no
+// more memory than the file is long.
 //
 // Format: https://sqlite.org/fileformat2.html; of the sums: docs/format.md.
 package sqlitefile

@@ -1,7 +1,6 @@
 package sqlitefile
 
 import (
-	"encoding/binary"
 	"errors"
 	"unicode/utf8"
 )
@@ -12,82 +11,126 @@ type Value any
 // errRow says that there is no row, or none that can be read.
 var errRow = errors.New("not a row")
 
-// Varint reads a number of SQLite's that begins at an offset of data: big endian, seven bits a byte, nine bytes at the most,
-// of which the last has eight. next is the offset behind it.
-func Varint(data []byte, at int) (v int64, next int, ok bool) {
-	var u uint64
-	for i := range 9 {
-		if at < 0 || at >= len(data) {
-			return 0, at, false
-		}
-		b := data[at]
-		at++
-		if i == 8 {
-			return int64(u<<8 | uint64(b)), at, true
-		}
-		u = u<<7 | uint64(b&0x7f)
-		if b < 0x80 {
-			return int64(u), at, true
-		}
+// Record reads the columns of a row in their order, without copying them. A column that is not what it is read as, or is
+// not there, is read as nothing, and so are all behind it; OK reports that.
+// Format: https://sqlite.org/fileformat2.html, "Record Format".
+type Record struct {
+	header, body []byte // what is left of the serial types, and of the values
+	bad          bool
+}
+
+// ReadRecord begins to read a row.
+func ReadRecord(row []byte) Record {
+	size, at, ok := Varint(row, 0)
+	if !ok || size < int64(at) || size > int64(len(row)) {
+		return Record{bad: true}
 	}
-	return 0, at, false
+	return Record{header: row[at:size], body: row[size:]}
+}
+
+// OK reports whether all columns were what they were read as.
+func (r *Record) OK() bool { return !r.bad }
+
+// Null passes over a NULL, as the column of a table has that is its rowid.
+func (r *Record) Null() {
+	if r.kind() != 0 {
+		r.bad = true
+	}
+}
+
+// Int reads an integer.
+func (r *Record) Int() int64 {
+	kind := r.kind()
+	if kind < 0 || kind >= int64(len(Integers)) || !Integers[kind].Valid {
+		r.bad = true
+		return 0
+	}
+	k := &Integers[kind]
+	data := r.take(int64(k.size))
+	if r.bad {
+		return 0
+	}
+	var wide [8]byte
+	copy(wide[:], data)
+	n, _ := k.Read(wide[:], 0)
+	return n
+}
+
+// Text reads a text, which is good as long as the row is.
+func (r *Record) Text() []byte { return r.bytes(13) }
+
+// Blob reads a blob, which is good as long as the row is.
+func (r *Record) Blob() []byte { return r.bytes(12) }
+
+func (r *Record) bytes(shortest int64) []byte {
+	kind := r.kind()
+	if kind < shortest || (kind-shortest)%2 != 0 {
+		r.bad = true
+		return nil
+	}
+	return r.take((kind - shortest) / 2)
+}
+
+// kind reads the serial type of the next column.
+func (r *Record) kind() int64 {
+	if r.bad || len(r.header) == 0 {
+		r.bad = true
+		return 0
+	}
+	if b := r.header[0]; b < 0x80 {
+		r.header = r.header[1:]
+		return int64(b)
+	}
+	kind, at, ok := Varint(r.header, 0)
+	if !ok {
+		r.bad = true
+		return 0
+	}
+	r.header = r.header[at:]
+	return kind
+}
+
+// take reads bytes of a value.
+func (r *Record) take(size int64) []byte {
+	if r.bad || size > int64(len(r.body)) {
+		r.bad = true
+		return nil
+	}
+	data := r.body[:size]
+	r.body = r.body[size:]
+	return data
 }
 
 // mostColumns bounds the columns that a row is believed to have.
 const mostColumns = 100
 
-// decodeRecord reads a row: a header with the type of each column, then the values.
-func decodeRecord(payload []byte) ([]Value, error) {
-	size, at, ok := Varint(payload, 0)
-	if !ok || size < int64(at) || size > int64(len(payload)) {
-		return nil, errRow
+// decodeRecord reads a row of columns of any type, into memory of its own.
+func decodeRecord(payload []byte) (row []Value, err error) {
+	r := ReadRecord(payload)
+	for !r.bad && len(r.header) > 0 && len(row) < mostColumns {
+		row = append(row, r.value())
 	}
-	body := payload[size:]
-	var row []Value
-	for at < int(size) {
-		var kind int64
-		if kind, at, ok = Varint(payload[:size], at); !ok || len(row) == mostColumns {
-			return nil, errRow
-		}
-		v, rest, ok := decodeValue(kind, body)
-		if !ok {
-			return nil, errRow
-		}
-		row, body = append(row, v), rest
+	if r.bad || len(r.header) > 0 {
+		return nil, errRow
 	}
 	return row, nil
 }
 
-// decodeValue reads a value of a serial type.
-func decodeValue(kind int64, body []byte) (v Value, rest []byte, ok bool) {
-	var size int64
-	switch {
-	case kind >= 12:
-		size = (kind - 12) / 2
-	case kind >= 0 && kind <= 6:
-		size = [...]int64{0, 1, 2, 3, 4, 6, 8}[kind]
-	case kind == 8 || kind == 9:
-	default: // a float, or reserved
-		return nil, nil, false
-	}
-	if size > int64(len(body)) {
-		return nil, nil, false
-	}
-	data, rest := body[:size], body[size:]
-	switch {
+// value reads a column of any type.
+func (r *Record) value() Value {
+	before := *r
+	switch kind := r.kind(); {
 	case kind == 0:
-		return nil, rest, true
-	case kind == 8 || kind == 9:
-		return kind - 8, rest, true
-	case kind < 7:
-		var wide [8]byte
-		if data[0]&0x80 != 0 {
-			wide = [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-		}
-		copy(wide[8-size:], data)
-		return int64(binary.BigEndian.Uint64(wide[:])), rest, true
+		return nil
+	case kind < 12:
+		*r = before
+		return r.Int()
 	case kind%2 == 0:
-		return append([]byte{}, data...), rest, true
+		*r = before
+		return append([]byte{}, r.Blob()...)
 	}
-	return string(data), rest, utf8.Valid(data)
+	*r = before
+	text := r.Text()
+	r.bad = r.bad || !utf8.Valid(text)
+	return string(text)
 }

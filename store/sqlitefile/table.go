@@ -1,0 +1,101 @@
+package sqlitefile
+
+import (
+	"context"
+	"encoding/binary"
+)
+
+// Leaf is a page with rows of a table. It is good until the function that was given it returns.
+type Leaf struct {
+	Page  []byte
+	w     *walk
+	n     uint32
+	count int
+}
+
+// Len returns how many rows there are.
+func (l *Leaf) Len() int { return l.count }
+
+// Offset returns where on the page a row begins, from 0 on: with its length and its id. It may be beyond the page.
+func (l *Leaf) Offset(i int) int { return int(binary.BigEndian.Uint16(l.Page[8+2*i:])) }
+
+// Row reads a row, from 0 on.
+func (l *Leaf) Row(i int) (id int64, row []byte, err error) {
+	length, at, ok := Varint(l.Page, l.Offset(i))
+	id, at, idOK := rowid(l.Page, at)
+	if !ok || !idOK {
+		return 0, nil, damaged("row %d of page %d", i, l.n)
+	}
+	row, err = l.w.payload(TableLeaf, l.Page, at, length)
+	return id, row, cellError(err, l.n, i)
+}
+
+// Misplaced is the error of a row whose id is not above those of all rows before.
+func (l *Leaf) Misplaced(i int) error { return damaged("row %d of page %d is out of order", i, l.n) }
+
+// Leaves calls fn for the leaves of the table whose first page is root, in order: those that may have rows whose ids are not
+// below from and below to. It ends with the first error of fn. Errors are ErrDamaged, the cause of ctx's end, or of the
+// operating system.
+func (t *Trees) Leaves(ctx context.Context, root uint32, from, to int64, fn func(*Leaf) error) error {
+	if from >= to {
+		return nil
+	}
+	w, err := t.walk(ctx)
+	if err != nil {
+		return err
+	}
+	return w.leaves(root, 1, from, to, fn)
+}
+
+func (w *walk) leaves(n uint32, depth int, from, to int64, fn func(*Leaf) error) error {
+	page, pointers, count, err := w.enter(n, depth, TableLeaf, TableBranch)
+	if err != nil {
+		return err
+	}
+	if pointers == 8 {
+		return fn(&Leaf{Page: page, w: w, n: n, count: count})
+	}
+	for i := range count {
+		at := int(binary.BigEndian.Uint16(page[pointers+2*i:]))
+		highest, _, ok := Varint(page, at+4)
+		if !ok {
+			return damaged("page %d", n)
+		}
+		if highest < from {
+			continue
+		}
+		if err := w.leaves(binary.BigEndian.Uint32(page[at:]), depth+1, from, to, fn); err != nil {
+			return err
+		}
+		if highest >= to-1 {
+			return nil
+		}
+	}
+	return w.leaves(binary.BigEndian.Uint32(page[8:]), depth+1, from, to, fn)
+}
+
+// Rows calls fn for the rows of the table whose first page is root whose ids are not below from and below to, in the order
+// of their ids. The row is good until fn returns. It ends and fails as Leaves does.
+func (t *Trees) Rows(ctx context.Context, root uint32, from, to int64, fn func(id int64, row []byte) error) error {
+	next := from // the least id that the next row may have: a table that leads back to what was read has no end
+	return t.Leaves(ctx, root, from, to, func(l *Leaf) error {
+		for i := range l.Len() {
+			id, row, err := l.Row(i)
+			switch {
+			case err != nil:
+				return err
+			case id < from:
+				continue
+			case id >= to:
+				return nil
+			case id < next:
+				return l.Misplaced(i)
+			}
+			next = id + 1
+			if err := fn(id, row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
