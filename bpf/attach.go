@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/cilium/ebpf/link"
 )
@@ -57,6 +58,8 @@ var errUnseen = errors.New("it attaches, but does not see a connect")
 // a hook attaches and never fires, and builds in which the compiler has inlined the function whose return we want. The
 // connect sends nothing: it only sets the peer of a UDP socket, to the discard port of the loopback.
 func (c *Capture) check(returns []hook) error {
+	runtime.LockOSThread() // the second connect sends what the first has left in flight, if it is the same thread's
+	defer runtime.UnlockOSThread()
 	seen, returned, err := c.tryConnect()
 	if err != nil {
 		return err
@@ -91,10 +94,12 @@ func (c *Capture) tryConnect() (seen, returned bool, err error) {
 	if err != nil {
 		return false, false, err
 	}
-	cookie, err := connectOnce(probes[0].domain, probes[0].to)
+	first := probeFamilies[0]
+	cookie, err := connectOnce(first.domain, first.to, connectPlainly)
 	if err != nil {
 		return false, false, fmt.Errorf("connect once: %w", err)
 	}
+	c.checks = append(c.checks, Probe{cookie, "connect(2) to " + first.name})
 	after, err := c.Counters()
 	if err != nil {
 		return false, false, err

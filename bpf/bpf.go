@@ -54,6 +54,7 @@ type Capture struct {
 	collection *ebpf.Collection
 	attached   []attachment
 	harmless   []string // switches that were off when a connect of ours was seen
+	checks     []Probe  // connects that Open made
 	first      string   // the program whose misses are attempts that nobody may have seen
 	atReturn   bool     // that one is at the return
 	connects   *ringbuf.Reader
@@ -152,6 +153,9 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 		return nil, err
 	}
 	c.harmless = c.switchesOff()
+	if why := uringDenied(); why != "" {
+		c.blindSpots = append(c.blindSpots, "whether the hooks still see connects by io_uring, which conntape may not make to try ("+why+")")
+	}
 	return c, nil
 }
 

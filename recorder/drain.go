@@ -356,6 +356,7 @@ func (r *recorder) finish() error {
 	for range 2 { // two absences tell what is gone without a record
 		errs = append(errs, r.sweep(now, 0))
 	}
+	r.ledger.own += r.flight.own // they return no more
 	r.settle(now + 1)
 	return errors.Join(append(errs, r.push(now))...)
 }

@@ -19,6 +19,7 @@ type flying struct {
 type inFlight struct {
 	written map[bpf.ID]*flying
 	present map[bpf.ID]struct{}
+	own     uint64 // connects of our own that were in flight at the last sweep
 }
 
 func newInFlight() *inFlight {
@@ -28,9 +29,14 @@ func newInFlight() *inFlight {
 // sweep writes what has been in flight for longer than age (ns) and is not written yet.
 func (r *recorder) sweep(now, age uint64) error {
 	clear(r.flight.present)
+	r.flight.own = 0
 	err := r.src.InFlight(func(c *bpf.Connect) {
 		if c.Flags&bpf.Reissue != 0 {
 			return // its attempt has a row
+		}
+		if _, ours := r.watch.out[c.Cookie]; ours { // no row, whether it returns or not
+			r.flight.own++
+			return
 		}
 		if _, ok := r.flight.written[c.ID()]; ok {
 			r.flight.present[c.ID()] = struct{}{}

@@ -246,7 +246,7 @@ func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
 	now := r.boot()
 	r.ledger = newLedger(now, uint64(c.tick))
 	r.passed, r.pushed, r.received = now, now, now
-	r.watch = watch{proven: now, out: map[uint64]bpf.Probe{}, nextProbe: now + uint64(c.probeEvery)}
+	r.watch = newWatch(now, src.Checks(), c)
 	return r
 }
 

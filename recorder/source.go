@@ -30,9 +30,10 @@ type source interface {
 	// Losers calls fn for who lost attempts to a full ring since it was called last. Counters has them all, Losers maybe not.
 	Losers(fn func(*bpf.Loser)) error
 	// Watch mends what somebody did to the hooks, says it, and returns bpf.ErrBlind where it cannot. Probe connects, so that
-	// the hooks can be seen to see it.
+	// the hooks can be seen to see it; Checks are the connects that were made so before the recorder began.
 	Watch() (gone []string, err error)
 	Probe() ([]bpf.Probe, error)
+	Checks() []bpf.Probe
 	// Detach ends the capture; rings, in-flight map and counters stay readable, so that the last of each can agree.
 	Detach() error
 	Close() error

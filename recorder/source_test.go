@@ -36,6 +36,7 @@ type script struct {
 	blind     error    // that of Watch
 	unseen    bool     // Probe connects, and no hook sees it
 	probed    int
+	checks    []bpf.Probe
 }
 
 func newScript() *script {
@@ -62,6 +63,8 @@ func (s *script) Probe() ([]bpf.Probe, error) {
 	}
 	return nil, nil
 }
+
+func (s *script) Checks() []bpf.Probe { return s.checks }
 
 func (s *script) Close() error { return nil }
 

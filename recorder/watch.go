@@ -24,6 +24,21 @@ type watch struct {
 	out                 map[uint64]bpf.Probe
 	sent                uint64 // when the probes in out connected
 	lostRing            uint64 // by the kernel's count then: a probe may be among those that come after
+	noURing             bool   // the last round had no probes by io_uring
+}
+
+func newWatch(now uint64, checks []bpf.Probe, c config) watch {
+	w := watch{proven: now, nextProbe: now + uint64(c.probeEvery), out: map[uint64]bpf.Probe{}}
+	w.await(checks, now, 0)
+	return w
+}
+
+// await wants the records of connects of our own, which were made at now while the ring had lost so many.
+func (w *watch) await(probes []bpf.Probe, now, lostRing uint64) {
+	w.sent, w.lostRing = now, lostRing
+	for _, p := range probes {
+		w.out[p.Cookie] = p
+	}
 }
 
 // back takes a connect of our own out of the stream. It is no row.
@@ -65,14 +80,14 @@ func (r *recorder) lookAfterHooks(now uint64, k bpf.Counters) error {
 	if now < w.nextProbe || len(w.out) > 0 {
 		return nil
 	}
-	w.nextProbe, w.sent, w.lostRing = now+uint64(r.config.probeEvery), now, k.LostRing
+	w.nextProbe = now + uint64(r.config.probeEvery)
 	probes, err := r.src.Probe()
-	if err != nil {
-		r.log.Warn("hooks not probed", "error", err)
+	noURing := errors.Is(err, bpf.ErrNoURing)
+	if err != nil && !(noURing && w.noURing) { // that is said once
+		r.log.Warn("hooks not probed in every way", "error", err)
 	}
-	for _, p := range probes {
-		w.out[p.Cookie] = p
-	}
+	w.noURing = noURing
+	w.await(probes, now, k.LostRing)
 	return nil
 }
 

@@ -98,3 +98,21 @@ func TestProbeIsNoRow(t *testing.T) {
 		t.Errorf("the status line counts %d connects", r.progress.seen.Load())
 	}
 }
+
+// TestChecksAreNoRows: the connects by which a capture was tried before the recorder began are counted, and no rows,
+// whether they returned or not.
+func TestChecksAreNoRows(t *testing.T) {
+	src, out := newScript(), newMemory()
+	src.checks = []bpf.Probe{{Cookie: 7, What: "a connect"}, {Cookie: 8, What: "a connect whose return nobody saw"}}
+	src.connect(bpf.Connect{Cookie: 7, Tid: 9})
+	src.begin(bpf.Connect{Cookie: 8, BootTime: 1, Tid: 9})
+	stop := start(t, src, out, quick(), Options{})
+	waitFor(t, "the check", func() bool { src.mu.Lock(); defer src.mu.Unlock(); return len(src.connects) == 0 })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if n := out.count(); n != 0 || out.counters["own"] != 2 {
+		t.Errorf("%d rows, %d connects of our own", n, out.counters["own"])
+	}
+	accounted(t, out)
+}

@@ -88,6 +88,17 @@ func number(t testing.TB, dir, query string, args ...any) int64 {
 	return 0
 }
 
+// counter returns a counter of the recorder, over all segments.
+func counter(t testing.TB, dir, name string) (n uint64) {
+	t.Helper()
+	tape := openTape(t, dir)
+	defer tape.Close()
+	for _, s := range tape.Segments() {
+		n += s.Counters[name]
+	}
+	return n
+}
+
 // An account is what became of all that the kernel saw.
 type account struct{ seen, stored, coalesced, lost int64 }
 

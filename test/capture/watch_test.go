@@ -52,12 +52,36 @@ func TestHooksDetached(t *testing.T) {
 	}
 	// Only the hooks see how io_uring connects.
 	connected := mustRun(t, "uring-tcp", "plain")
+	wantOwn(t, dir)
 	tape.stop(t)
 	for _, r := range connected.reports {
 		if n := number(t, dir, `SELECT count(*) FROM connections WHERE cookie = ? AND via = 'io_uring'`, int64(r.Cookie)); n != 1 {
 			t.Errorf("the connect of socket %d has %d rows", r.Cookie, n)
 		}
 	}
+}
+
+// wantOwn wants that a recorder that had a doubt has tried each path by connects of its own, and none of these as a row. It had
+// made one at its start.
+func wantOwn(t *testing.T, dir string) {
+	t.Helper()
+	want := uint64(1 + len([]string{"IPv4", "IPv6", "UNIX"}))
+	if !strings.Contains(blindSpots(t, dir), "which conntape may not make to try") {
+		want += 2
+		if !strings.Contains(blindSpots(t, dir), "UNIX sockets through io_uring") {
+			want++
+		}
+	}
+	eventually(t, "each path is tried", func() bool { return counter(t, dir, "own") >= want })
+	if n := number(t, dir, `SELECT count(*) FROM connections WHERE comm LIKE 'conntape%' AND (remote_port = 9 OR remote_address = '@conntape probe')`); n != 0 {
+		t.Errorf("%d connects of the recorder's own are rows", n)
+	}
+}
+
+// blindSpots returns what the tape says that is not seen.
+func blindSpots(t *testing.T, dir string) string {
+	t.Helper()
+	return rows(t, dir, `SELECT blind_spots FROM segments ORDER BY segment DESC LIMIT 1`)[0].text("blind_spots")
 }
 
 // backendOf tells which backend a recorder chose.
