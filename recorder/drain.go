@@ -109,6 +109,9 @@ func (r *recorder) take(c *bpf.Connect) {
 	r.horizon = max(r.horizon, c.BootTime)
 	if len(r.watch.out) > 0 && r.watch.back(c) {
 		r.ledger.own++
+		if len(r.watch.out) == 0 {
+			r.alive()
+		}
 		return
 	}
 	if len(r.flight.written) > 0 {
@@ -197,6 +200,7 @@ func (r *recorder) pass() error {
 func (r *recorder) tick(now uint64) error {
 	r.nextTick = now + uint64(r.config.tick)
 	r.queue.tape.age(now)
+	r.retune()
 	counters, err := r.src.Counters()
 	if err != nil {
 		return fmt.Errorf("read counters: %w", err)

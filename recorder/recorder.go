@@ -51,6 +51,8 @@ type Options struct {
 	LogBegun   func(key string)
 	Checkpoint func(head []byte)
 
+	Service Service // what supervises the recorder
+
 	Version  string
 	Status   io.Writer // where to say that recording began, and how it goes; nil is nowhere
 	Terminal bool      // Status is a terminal
@@ -98,7 +100,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	defer boundHeap(cmp.Or(o.Buffer, DefaultBuffer))()
 	for {
-		if err = runOnce(ctx, o); !errors.Is(err, bpf.ErrBlind) || ctx.Err() != nil {
+		if err = runOnce(ctx, &o); !errors.Is(err, bpf.ErrBlind) || ctx.Err() != nil {
 			return err
 		}
 		o.Logger.Error("recording begins anew, with a backend that sees", "error", err)
@@ -107,7 +109,7 @@ func Run(ctx context.Context, o Options) (err error) {
 }
 
 // runOnce records with one backend. The error wraps bpf.ErrBlind when that one sees no more; the tape is closed then.
-func runOnce(ctx context.Context, o Options) (err error) {
+func runOnce(ctx context.Context, o *Options) (err error) {
 	capture, err := bpf.Open(bpf.Options{Backend: o.Backend, RingBytes: o.RingBytes, Logger: o.Logger})
 	if err != nil {
 		return fmt.Errorf("start capture: %w", err)
@@ -131,7 +133,7 @@ func runOnce(ctx context.Context, o Options) (err error) {
 		Begun: o.LogBegun, Checkpoint: o.Checkpoint, Logger: o.Logger,
 	})
 	defer func() { err = errors.Join(err, keeper.Close()) }() // after the tape was closed
-	c := configOf(o)
+	c := configOf(*o)
 	w.Events = noticeSegments(c.names.begun, noticeFull(c.tape.full, keeper.Listen))
 	tape, err := store.OpenWriter(o.Dir, w)
 	if err != nil {
@@ -141,9 +143,14 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		o.Logger.Warn("mounts not read", "error", err)
 	}
-	return newRecorder(capture, tape, c, hostFiles{
+	r := newRecorder(capture, tape, c, hostFiles{
 		proc: "/proc", passwd: "/etc/passwd", cgroups: cgroupMount(mounts),
-	}).run(ctx, o)
+	})
+	r.tuned = func(t Tuning) {
+		t.apply(o)
+		go tape.Relimit(t.KeepFree, t.KeepFreePercent, t.MaxHeldBytes) // it waits while something is put under a hold
+	}
+	return r.run(ctx, *o)
 }
 
 // config is what of Options the loops need, with their intervals.
@@ -169,6 +176,9 @@ func configOf(o Options) config {
 		tape: newTapeShares(o.Limits.MaxBytes, new(atomic.Bool)), names: newNames(o.Limits.MaxBytes, new(atomic.Int64)),
 		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, lookEvery: lookEvery, probeEvery: probeEvery,
 		sleepAfter: 5 * time.Second, stopWithin: 10 * time.Second, retryDelays: defaultRetries(),
+	}
+	if every := o.Service.ProbeEvery; every > 0 {
+		c.probeEvery = every
 	}
 	if c.batchAge == 0 {
 		c.batchAge = DefaultBatchAge
@@ -208,6 +218,8 @@ type recorder struct {
 	anchors  anchors
 	progress progress
 	watch    watch
+	service  Service
+	tuned    func(Tuning) // hands a change on to the tape; nil: to nobody
 
 	rec     bpf.Connect // reused
 	process bpf.Process
@@ -255,6 +267,7 @@ func (r *recorder) run(ctx context.Context, o Options) error {
 	if o.Logger != nil {
 		r.log = o.Logger
 	}
+	r.service = o.Service
 	if _, err := r.table.users.refresh(); err != nil {
 		r.log.Warn("users not read", "error", err)
 	}
@@ -270,8 +283,14 @@ func (r *recorder) run(ctx context.Context, o Options) error {
 	err := r.learnAlive(store.SourceSnapshot)
 	debug.FreeOSMemory() // what the kernel's types and the programs took to load is not needed again
 	shown := make(chan struct{})
+	// Only now is every process described that connects from here on.
+	if err == nil && r.service.Ready != nil {
+		r.service.Ready(string(r.src.Backend()))
+	}
+	if r.service.Progress != nil {
+		background.Go(func() { r.tellProgress(clock.Done(), r.service.Progress) })
+	}
 	if o.Status != nil {
-		// Only now is every process described that connects from here on.
 		announce(o.Status, string(r.src.Backend()), o.Dir, r.src.BlindSpots())
 		go func() { // not waited for before the tape is closed: a stopped terminal blocks it
 			defer close(shown)

@@ -61,7 +61,10 @@ func (s *script) Probe() ([]bpf.Probe, error) {
 	if s.unseen {
 		return []bpf.Probe{{Cookie: 1 << 40, What: "a connect"}}, nil
 	}
-	return nil, nil
+	s.counters.Seen, s.counters.Sent = s.counters.Seen+1, s.counters.Sent+1
+	cookie := 1<<40 + uint64(s.probed)
+	s.connects = append(s.connects, bpf.Connect{Cookie: cookie, BootTime: bootNow()})
+	return []bpf.Probe{{Cookie: cookie, What: "a connect"}}, nil
 }
 
 func (s *script) Checks() []bpf.Probe { return s.checks }
@@ -375,6 +378,6 @@ func aliveOf(k, parent bpf.ProcessKey, exe string) bpf.Process {
 func quick() config {
 	return config{
 		batchAge: 20 * time.Millisecond, batchRows: 1000, buffer: 16 << 20, tape: newTapeShares(0, new(atomic.Bool)), tick: 10 * time.Millisecond,
-		flightAge: 30 * time.Millisecond, heartbeat: time.Hour, sleepAfter: time.Hour, stopWithin: time.Minute, retryDelays: []time.Duration{time.Millisecond, time.Millisecond},
+		flightAge: 30 * time.Millisecond, heartbeat: time.Hour, lookEvery: time.Hour, probeEvery: time.Hour, sleepAfter: time.Hour, stopWithin: time.Minute, retryDelays: []time.Duration{time.Millisecond, time.Millisecond},
 	}
 }

@@ -72,6 +72,27 @@ func (r *recorder) showStatus(stop <-chan struct{}, w io.Writer, terminal bool) 
 	}
 }
 
+// tellProgress tells the status line every logEvery, if anything was recorded since, until stop is closed.
+func (r *recorder) tellProgress(stop <-chan struct{}, tell func(string)) {
+	ticker := time.NewTicker(logEvery)
+	defer ticker.Stop()
+	told := ""
+	var before uint64
+	for {
+		select {
+		case <-stop:
+			return
+		case <-ticker.C:
+		}
+		seen := r.progress.seen.Load()
+		if line := r.statusLine(float64(seen-before) / logEvery.Seconds()); line != told {
+			tell(line)
+			told = line
+		}
+		before = seen
+	}
+}
+
 func (r *recorder) statusLine(rate float64) string {
 	p := &r.progress
 	s := fmt.Sprintf("%s connects · %s/s · %s rows on disk · lost %s", grouped(p.seen.Load()), grouped(uint64(rate+0.5)),

@@ -105,6 +105,7 @@ func (r *recorder) missProbes(now uint64, k bpf.Counters) error {
 	clear(w.out)
 	if k.LostRing != w.lostRing {
 		w.nextProbe = now
+		r.alive()
 		return nil
 	}
 	what := "the hooks do not see a connect of our own: " + strings.Join(missing, ", ")

@@ -160,6 +160,17 @@ func newWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 // syncedClock is what an anchor says of a clock that the kernel holds for right.
 const syncedClock = "synchronized"
 
+// Relimit changes what may change while the tape is written: what is left free on the disk, in bytes and percent, and
+// the bytes that holds may take. Size and age stay: they are in the log's line of this start, by which what was removed is judged.
+func (w *Writer) Relimit(keepFree int64, percent int, held int64) {
+	w.holding.Lock()
+	defer w.holding.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.o.Limits.KeepFree, w.o.Limits.KeepFreePercent, w.o.Limits.MaxHeldBytes = keepFree, percent, held
+	w.lookedAround = time.Time{}
+}
+
 // tell hands an event to who wants to know.
 func (w *Writer) tell(e Event) {
 	if w.o.Events == nil {

@@ -16,6 +16,7 @@ import (
 	"time"
 	_ "time/tzdata" // hosts without a time zone database understand --tz too
 
+	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 )
 
@@ -79,6 +80,7 @@ type host struct {
 
 	told      map[string]bool        // what a shell has said of its tape; nil: no shell
 	typed     string                 // the command line that is run
+	argv      []string               // its words
 	settings  *settings              // what environment and configuration file say
 	interrupt atomic.Pointer[func()] // what Ctrl-C does instead of ending the program
 }
@@ -101,11 +103,16 @@ func (h *host) interrupted() bool {
 
 // run parses the arguments and runs the command that they name.
 func (h *host) run(ctx context.Context, args []string) error {
-	h.typed = commandLine(args)
+	h.typed, h.argv = commandLine(args), args
 	app, err := h.newApp()
 	if err != nil {
 		return err
 	}
+	return h.runApp(ctx, app, args)
+}
+
+// runApp does the same with commands that are made already.
+func (h *host) runApp(ctx context.Context, app *cli.App, args []string) error {
 	call, err := parseArgs(app.Commands, args)
 	if err != nil {
 		return err

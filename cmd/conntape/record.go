@@ -35,7 +35,8 @@ func (h *host) recordCommand() *cli.Command {
 		Name:  "record",
 		Usage: "record every connect on this host until a signal ends it",
 		Description: `Needs root. Writes to the tape in --dir, which is created when it is not there; one recorder may
-write to a tape at a time. SIGINT or SIGTERM writes what is in memory to the disk and ends it.
+write to a tape at a time. SIGINT or SIGTERM writes what is in memory to the disk and ends it;
+SIGHUP reads the configuration again.
 What the backend cannot see is said at the start, kept in the tape and shown by status.
 
 Examples:
@@ -63,22 +64,26 @@ Examples:
 }
 
 func (h *host) record(c *cli.Context) error {
-	options, err := h.readRecordOptions(c)
+	read, err := h.readConfiguration(c)
 	if err != nil {
 		return err
 	}
+	options := read.options
 	if !mayRecord() {
 		return &hintedError{errors.New("recording needs root"), "type: sudo conntape record --dir " + options.Dir}
 	}
 	if err := keepOutOfCores(); err != nil {
 		return fmt.Errorf("keep memory out of core dumps: %w", err)
 	}
-	level := slog.LevelWarn
-	if c.Bool("verbose") {
-		level = slog.LevelDebug
-	}
+	var level slog.LevelVar
+	setLevel(&level, read.verbose)
 	options.Version = readBuild().Version
-	options.Logger = slog.New(slog.NewTextHandler(h.stderr, &slog.HandlerOptions{Level: level}))
+	options.Logger = slog.New(logHandler(h.stderr, &level, h.getenv("JOURNAL_STREAM") != ""))
+	tune := make(chan recorder.Tuning, 1)
+	options.Service = supervised()
+	options.Service.Tune = tune
+	reload := &reloader{h: h, was: read, level: &level, log: options.Logger, tune: tune}
+	go reload.run(c.Context)
 	if !c.Bool("quiet") {
 		options.Status = h.stderr
 		if file, ok := h.stderr.(*os.File); ok {
