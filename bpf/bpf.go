@@ -59,6 +59,8 @@ type Capture struct {
 	atReturn   bool     // that one is at the return
 	connects   *ringbuf.Reader
 	processes  *ringbuf.Reader
+	outcomes   *ringbuf.Reader
+	outcome    ringbuf.Record // of outcomes, reused
 	sample     ringbuf.Record // of connects, reused
 	process    ringbuf.Record // of processes, reused
 	fill       *fill          // of connects
@@ -117,7 +119,7 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 	if plan.classic, err = mayBeClassic(version); err != nil {
 		return nil, err
 	}
-	plan.hooks = append(processHooks(plan.classic), plan.hooks...)
+	plan.hooks = slices.Concat(processHooks(plan.classic), outcomeHooks(version), plan.hooks)
 	if err := configure(spec, plan, version, o); err != nil {
 		return nil, err
 	}
@@ -138,7 +140,10 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 	if c.processes, err = ringbuf.NewReader(c.collection.Maps["processes"]); err != nil {
 		return nil, fmt.Errorf("map process ring: %w", err)
 	}
-	for _, r := range []*ringbuf.Reader{c.connects, c.processes} {
+	if c.outcomes, err = ringbuf.NewReader(c.collection.Maps["outcomes"]); err != nil {
+		return nil, fmt.Errorf("map outcome ring: %w", err)
+	}
+	for _, r := range []*ringbuf.Reader{c.connects, c.processes, c.outcomes} {
 		r.SetDeadline(time.Unix(1, 0)) // long past: they never wait
 	}
 	if c.fill, err = watchFill(c.collection.Maps["connects"], c.connects); err != nil {
@@ -180,6 +185,12 @@ func configure(spec *ebpf.CollectionSpec, p plan, version uint32, o Options) err
 	if !p.classic {
 		avoidStorage(spec.Maps["execs"])
 	}
+	sockets := version >= 5<<16|11<<8 // bpf_sk_storage_get in tracing programs (8e4597c627fb); there is no probing for it
+	if sockets {
+		spec.Maps["tracked_hash"].MaxEntries = 1
+	} else {
+		avoidStorage(spec.Maps["tracked_storage"])
+	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("count processors: %w", err)
@@ -200,6 +211,10 @@ func configure(spec *ebpf.CollectionSpec, p plan, version uint32, o Options) err
 		"connects_allowance":   ring.MaxEntries / 4 / 16,
 		"processes_mark":       spec.Maps["processes"].MaxEntries / 2,
 		"processes_allowance":  spec.Maps["processes"].MaxEntries / 2 / 16,
+		"outcomes_wakeup":      spec.Maps["outcomes"].MaxEntries / 4,
+		"outcomes_mark":        spec.Maps["outcomes"].MaxEntries / 4 * 3,
+		"outcomes_allowance":   spec.Maps["outcomes"].MaxEntries / 4 / 16,
+		"socket_storage":       sockets,
 		"task_storage":         p.storage,
 		"returns_in_row":       p.inRow,
 		"after_lsm":            p.afterLSM,
@@ -249,7 +264,7 @@ func (c *Capture) Close() error {
 	if c.fill != nil {
 		errs = append(errs, c.fill.close())
 	}
-	for _, r := range []*ringbuf.Reader{c.connects, c.processes} {
+	for _, r := range []*ringbuf.Reader{c.connects, c.processes, c.outcomes} {
 		if r != nil {
 			errs = append(errs, r.Close())
 		}

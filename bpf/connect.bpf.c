@@ -10,7 +10,7 @@
  *   cgroup  cgroup_connect4, cgroup_connect6, cgroup_connect_unix, exit_connect_unseen; where programs can be preempted
  *           also exit_mark, exit_mark_again
  *
- * A process's exec, fork and exit are in process.h, for all of them.
+ * What becomes of a connection is in outcome.h, a process's exec, fork and exit in process.h, for all of them.
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -22,6 +22,7 @@
 #include "task.h"
 #include "fair.h"
 #include "attempt.h"
+#include "outcome.h"
 #include "process.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -277,6 +278,22 @@ static __always_inline struct socket *socket_of(struct task_struct *task, int fd
 	return BPF_CORE_READ(file, private_data);
 }
 
+/* Leaves word for the socket's first change of state: no attempt will be in flight then. */
+static __always_inline void announce(const struct connect *c)
+{
+	struct announced early = {
+		.boot_time = c->boot_time,
+		.process = c->process,
+		.tid = c->tid,
+		.login = c->loginuid != (__u32)-1 ? c->loginuid : c->uid,
+	};
+
+	if (c->protocol != IPPROTO_TCP)
+		return;
+	bpf_map_update_elem(&announced, &c->cookie, &early, BPF_ANY);
+	announces = 1;
+}
+
 static __always_inline int cgroup_begin(struct bpf_sock_addr *ctx, int family)
 {
 	struct attempt stack, *a = new_attempt(&stack);
@@ -314,6 +331,7 @@ static __always_inline int cgroup_begin(struct bpf_sock_addr *ctx, int family)
 		park(a, &stack);
 	} else { /* no tracepoint tells the return */
 		r->c.flags |= CONNECT_RETURN_LOST;
+		announce(&r->c);
 		send_now(a);
 	}
 	return 1; /* let it pass */

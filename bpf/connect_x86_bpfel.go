@@ -18,6 +18,7 @@ import (
 const (
 	connectMapAllowanceKeys       = "allowance_keys"
 	connectMapAllowances          = "allowances"
+	connectMapAnnounced           = "announced"
 	connectMapConnectLosers       = "connect_losers"
 	connectMapConnects            = "connects"
 	connectMapCounters            = "counters"
@@ -25,8 +26,11 @@ const (
 	connectMapExecs               = "execs"
 	connectMapInFlightHash        = "in_flight_hash"
 	connectMapInFlightStorage     = "in_flight_storage"
+	connectMapOutcomes            = "outcomes"
 	connectMapProcesses           = "processes"
 	connectMapSentEarly           = "sent_early"
+	connectMapTrackedHash         = "tracked_hash"
+	connectMapTrackedStorage      = "tracked_storage"
 	connectMapUringPending        = "uring_pending"
 	connectProgCgroupConnect4     = "cgroup_connect4"
 	connectProgCgroupConnect6     = "cgroup_connect6"
@@ -53,15 +57,23 @@ const (
 	connectProgProcessFork        = "process_fork"
 	connectProgProcessForkClassic = "process_fork_classic"
 	connectProgProcessSnapshot    = "process_snapshot"
+	connectProgStateChanged       = "state_changed"
+	connectProgStateChangedAgain  = "state_changed_again"
 	connectVarAfterLsm            = "after_lsm"
+	connectVarAnnounces           = "announces"
 	connectVarConnectsAllowance   = "connects_allowance"
 	connectVarConnectsMark        = "connects_mark"
+	connectVarNothingTracked      = "nothing_tracked"
+	connectVarOutcomesAllowance   = "outcomes_allowance"
+	connectVarOutcomesMark        = "outcomes_mark"
+	connectVarOutcomesWakeup      = "outcomes_wakeup"
 	connectVarProcessWakeupBytes  = "process_wakeup_bytes"
 	connectVarProcessesAllowance  = "processes_allowance"
 	connectVarProcessesMark       = "processes_mark"
 	connectVarRecorderSleeps      = "recorder_sleeps"
 	connectVarReturnsInRow        = "returns_in_row"
 	connectVarRounds              = "rounds"
+	connectVarSocketStorage       = "socket_storage"
 	connectVarTaskStorage         = "task_storage"
 	connectVarTracingCookie       = "tracing_cookie"
 	connectVarTypedTask           = "typed_task"
@@ -138,6 +150,8 @@ type connectProgramSpecs struct {
 	ProcessFork        *ebpf.ProgramSpec `ebpf:"process_fork"`
 	ProcessForkClassic *ebpf.ProgramSpec `ebpf:"process_fork_classic"`
 	ProcessSnapshot    *ebpf.ProgramSpec `ebpf:"process_snapshot"`
+	StateChanged       *ebpf.ProgramSpec `ebpf:"state_changed"`
+	StateChangedAgain  *ebpf.ProgramSpec `ebpf:"state_changed_again"`
 }
 
 // connectMapSpecs contains maps before they are loaded into the kernel.
@@ -146,6 +160,7 @@ type connectProgramSpecs struct {
 type connectMapSpecs struct {
 	AllowanceKeys   *ebpf.MapSpec `ebpf:"allowance_keys"`
 	Allowances      *ebpf.MapSpec `ebpf:"allowances"`
+	Announced       *ebpf.MapSpec `ebpf:"announced"`
 	ConnectLosers   *ebpf.MapSpec `ebpf:"connect_losers"`
 	Connects        *ebpf.MapSpec `ebpf:"connects"`
 	Counters        *ebpf.MapSpec `ebpf:"counters"`
@@ -153,8 +168,11 @@ type connectMapSpecs struct {
 	Execs           *ebpf.MapSpec `ebpf:"execs"`
 	InFlightHash    *ebpf.MapSpec `ebpf:"in_flight_hash"`
 	InFlightStorage *ebpf.MapSpec `ebpf:"in_flight_storage"`
+	Outcomes        *ebpf.MapSpec `ebpf:"outcomes"`
 	Processes       *ebpf.MapSpec `ebpf:"processes"`
 	SentEarly       *ebpf.MapSpec `ebpf:"sent_early"`
+	TrackedHash     *ebpf.MapSpec `ebpf:"tracked_hash"`
+	TrackedStorage  *ebpf.MapSpec `ebpf:"tracked_storage"`
 	UringPending    *ebpf.MapSpec `ebpf:"uring_pending"`
 }
 
@@ -163,14 +181,20 @@ type connectMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type connectVariableSpecs struct {
 	AfterLsm           *ebpf.VariableSpec `ebpf:"after_lsm"`
+	Announces          *ebpf.VariableSpec `ebpf:"announces"`
 	ConnectsAllowance  *ebpf.VariableSpec `ebpf:"connects_allowance"`
 	ConnectsMark       *ebpf.VariableSpec `ebpf:"connects_mark"`
+	NothingTracked     *ebpf.VariableSpec `ebpf:"nothing_tracked"`
+	OutcomesAllowance  *ebpf.VariableSpec `ebpf:"outcomes_allowance"`
+	OutcomesMark       *ebpf.VariableSpec `ebpf:"outcomes_mark"`
+	OutcomesWakeup     *ebpf.VariableSpec `ebpf:"outcomes_wakeup"`
 	ProcessWakeupBytes *ebpf.VariableSpec `ebpf:"process_wakeup_bytes"`
 	ProcessesAllowance *ebpf.VariableSpec `ebpf:"processes_allowance"`
 	ProcessesMark      *ebpf.VariableSpec `ebpf:"processes_mark"`
 	RecorderSleeps     *ebpf.VariableSpec `ebpf:"recorder_sleeps"`
 	ReturnsInRow       *ebpf.VariableSpec `ebpf:"returns_in_row"`
 	Rounds             *ebpf.VariableSpec `ebpf:"rounds"`
+	SocketStorage      *ebpf.VariableSpec `ebpf:"socket_storage"`
 	TaskStorage        *ebpf.VariableSpec `ebpf:"task_storage"`
 	TracingCookie      *ebpf.VariableSpec `ebpf:"tracing_cookie"`
 	TypedTask          *ebpf.VariableSpec `ebpf:"typed_task"`
@@ -202,6 +226,7 @@ func (o *connectObjects) Close() error {
 type connectMaps struct {
 	AllowanceKeys   *ebpf.Map `ebpf:"allowance_keys"`
 	Allowances      *ebpf.Map `ebpf:"allowances"`
+	Announced       *ebpf.Map `ebpf:"announced"`
 	ConnectLosers   *ebpf.Map `ebpf:"connect_losers"`
 	Connects        *ebpf.Map `ebpf:"connects"`
 	Counters        *ebpf.Map `ebpf:"counters"`
@@ -209,8 +234,11 @@ type connectMaps struct {
 	Execs           *ebpf.Map `ebpf:"execs"`
 	InFlightHash    *ebpf.Map `ebpf:"in_flight_hash"`
 	InFlightStorage *ebpf.Map `ebpf:"in_flight_storage"`
+	Outcomes        *ebpf.Map `ebpf:"outcomes"`
 	Processes       *ebpf.Map `ebpf:"processes"`
 	SentEarly       *ebpf.Map `ebpf:"sent_early"`
+	TrackedHash     *ebpf.Map `ebpf:"tracked_hash"`
+	TrackedStorage  *ebpf.Map `ebpf:"tracked_storage"`
 	UringPending    *ebpf.Map `ebpf:"uring_pending"`
 }
 
@@ -218,6 +246,7 @@ func (m *connectMaps) Close() error {
 	return _ConnectClose(
 		m.AllowanceKeys,
 		m.Allowances,
+		m.Announced,
 		m.ConnectLosers,
 		m.Connects,
 		m.Counters,
@@ -225,8 +254,11 @@ func (m *connectMaps) Close() error {
 		m.Execs,
 		m.InFlightHash,
 		m.InFlightStorage,
+		m.Outcomes,
 		m.Processes,
 		m.SentEarly,
+		m.TrackedHash,
+		m.TrackedStorage,
 		m.UringPending,
 	)
 }
@@ -236,14 +268,20 @@ func (m *connectMaps) Close() error {
 // It can be passed to loadConnectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connectVariables struct {
 	AfterLsm           *ebpf.Variable `ebpf:"after_lsm"`
+	Announces          *ebpf.Variable `ebpf:"announces"`
 	ConnectsAllowance  *ebpf.Variable `ebpf:"connects_allowance"`
 	ConnectsMark       *ebpf.Variable `ebpf:"connects_mark"`
+	NothingTracked     *ebpf.Variable `ebpf:"nothing_tracked"`
+	OutcomesAllowance  *ebpf.Variable `ebpf:"outcomes_allowance"`
+	OutcomesMark       *ebpf.Variable `ebpf:"outcomes_mark"`
+	OutcomesWakeup     *ebpf.Variable `ebpf:"outcomes_wakeup"`
 	ProcessWakeupBytes *ebpf.Variable `ebpf:"process_wakeup_bytes"`
 	ProcessesAllowance *ebpf.Variable `ebpf:"processes_allowance"`
 	ProcessesMark      *ebpf.Variable `ebpf:"processes_mark"`
 	RecorderSleeps     *ebpf.Variable `ebpf:"recorder_sleeps"`
 	ReturnsInRow       *ebpf.Variable `ebpf:"returns_in_row"`
 	Rounds             *ebpf.Variable `ebpf:"rounds"`
+	SocketStorage      *ebpf.Variable `ebpf:"socket_storage"`
 	TaskStorage        *ebpf.Variable `ebpf:"task_storage"`
 	TracingCookie      *ebpf.Variable `ebpf:"tracing_cookie"`
 	TypedTask          *ebpf.Variable `ebpf:"typed_task"`
@@ -282,6 +320,8 @@ type connectPrograms struct {
 	ProcessFork        *ebpf.Program `ebpf:"process_fork"`
 	ProcessForkClassic *ebpf.Program `ebpf:"process_fork_classic"`
 	ProcessSnapshot    *ebpf.Program `ebpf:"process_snapshot"`
+	StateChanged       *ebpf.Program `ebpf:"state_changed"`
+	StateChangedAgain  *ebpf.Program `ebpf:"state_changed_again"`
 }
 
 func (p *connectPrograms) Close() error {
@@ -311,6 +351,8 @@ func (p *connectPrograms) Close() error {
 		p.ProcessFork,
 		p.ProcessForkClassic,
 		p.ProcessSnapshot,
+		p.StateChanged,
+		p.StateChangedAgain,
 	)
 }
 

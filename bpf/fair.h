@@ -15,7 +15,8 @@ const volatile __u32 processes_allowance = 128 << 10;
 enum ring {
 	RING_CONNECTS,
 	RING_PROCESSES,
-	RINGS,
+	RING_OUTCOMES,
+	RINGS = 4, /* a power of two */
 };
 
 /*
@@ -97,7 +98,7 @@ static __always_inline bool below_mark(enum ring ring, __u64 fill, __u32 mark)
 
 static __always_inline void enter_round(__u32 ring)
 {
-	ring &= 1;
+	ring &= RINGS - 1;
 	if (was_below[ring]) {
 		was_below[ring] = 0;
 		__sync_fetch_and_add(&rounds[ring], 1);
@@ -110,7 +111,7 @@ const struct allowance unused = {};
 static __always_inline bool take(const struct allowance_key *key, __u32 size, __u64 most)
 {
 	struct allowance *have = bpf_map_lookup_elem(&allowances, key);
-	__u64 round = rounds[key->ring & 1];
+	__u64 round = rounds[key->ring & (RINGS - 1)];
 
 	if (!have) {
 		bpf_map_update_elem(&allowances, key, &unused, BPF_NOEXIST);

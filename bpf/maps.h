@@ -102,6 +102,28 @@ struct {
 __u32 uring_pends;
 
 /*
+ * Attempts on TCP sockets that were sent at the hook since nothing tells their return, by cookie: whose outcome is to come.
+ * The cgroup hooks insert, CLOSE>SYN_SENT deletes; one that comes to no SYN stays until it is the oldest. Full: the oldest
+ * goes, which matters only if as many threads stand between hook and SYN.
+ */
+struct announced {
+	__u64 boot_time;
+	struct process_key process;
+	__u32 tid;
+	__u32 login;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u64);
+	__type(value, struct announced);
+} announced SEC(".maps");
+
+/* Set once it has been used: until then nobody pays for looking there. */
+__u32 announces;
+
+/*
  * Counts, by enum counter, a row a CPU (the loader sets how many) and a cache line or two a row. Fixed entries, nothing is
  * inserted or deleted. The recorder reads them through mmap(2): the bpf(2) calls that read a map keep tracepoint and
  * kprobe programs off their CPU until they return (bpf_disable_instrumentation, include/linux/bpf.h).

@@ -15,6 +15,7 @@ import (
 type misses struct {
 	hook      uint64 // a program that sees attempts begin; in a row of several at the return, the row's first program
 	process   uint64 // a program of a process's life
+	outcome   uint64 // all programs of a connection's outcome, at most
 	kretprobe uint64 // no instance was left
 }
 
@@ -26,10 +27,14 @@ type misses struct {
 // counts in).
 func (c *Capture) readMisses() (misses, error) {
 	var m misses
+	outcome := ^uint64(0)
 	for name, p := range c.collection.Programs {
 		stats, err := p.Stats()
 		if err != nil {
 			return m, fmt.Errorf("read statistics of %s: %w", name, err)
+		}
+		if strings.HasPrefix(name, "state_changed") {
+			outcome = min(outcome, stats.RecursionMisses)
 		}
 		if name == c.first {
 			m.hook += stats.RecursionMisses
@@ -37,6 +42,7 @@ func (c *Capture) readMisses() (misses, error) {
 			m.process += stats.RecursionMisses
 		}
 	}
+	m.outcome = outcome
 	if c.backend != Kprobe {
 		return m, nil
 	}

@@ -59,6 +59,16 @@ func processHooks(classic bool) []hook {
 	}
 }
 
+// outcomeHooks are those of what becomes of a TCP connection: a second program where the kernel may leave one out, since
+// another thread is preempted inside it.
+func outcomeHooks(version uint32) []hook {
+	hooks := []hook{{program: "state_changed"}}
+	if version >= 7<<16 && mayPreempt() {
+		hooks = append(hooks, hook{program: "state_changed_again"})
+	}
+	return hooks
+}
+
 // mayBeClassic tells whether programs of classic tracepoints can do all that ours have to.
 func mayBeClassic(version uint32) (bool, error) {
 	if version < 6<<16|12<<8 {

@@ -145,12 +145,15 @@ type Counters struct {
 	ProcessSeen  uint64 // exec, fork and exit
 	ProcessSent  uint64
 	ProcessLost  uint64 // the process ring was full, or the kernel did not run the program
+	OutcomeSeen  uint64 // outcomes of attempts that were recorded, at most two each, and those that no program saw, at most
+	OutcomeSent  uint64 // of them, records put into their ring
+	OutcomeLost  uint64 // their ring was full, or the kernel had no memory, or did not run the program
 	Missed       uint64 // attempts that nobody saw, because the kernel left our programs out; may become less again
 	MissedReturn uint64 // attempts whose verdict or errno nobody saw
 }
 
 // counterSlots is COUNTER_SLOTS in record.h: what a CPU's row of counters has room for.
-const counterSlots = 16
+const counterSlots = 24
 
 // Counters reads them. At rest Seen = Sent + LostRing + attempts in flight.
 func (c *Capture) Counters() (Counters, error) {
@@ -173,6 +176,7 @@ func (c *Capture) Counters() (Counters, error) {
 	for i, to := range []*uint64{ // enum counter in record.h
 		&n.Seen, &n.Sent, &n.LostRing, &n.Reissued, &n.InFlightFull, &n.NotAttempted,
 		&n.ProcessSeen, &n.ProcessSent, &n.ProcessLost, &abandoned, &noVerdict, &rescued, &unseenLost,
+		&n.OutcomeSeen, &n.OutcomeSent, &n.OutcomeLost,
 	} {
 		for at := i * 8; at < len(rows); at += counterSlots * 8 {
 			*to += binary.NativeEndian.Uint64(rows[at:])
@@ -185,6 +189,8 @@ func (c *Capture) Counters() (Counters, error) {
 	n.MissedReturn = abandoned + noVerdict + missed.kretprobe
 	n.ProcessSeen += missed.process
 	n.ProcessLost += missed.process
+	n.OutcomeSeen += missed.outcome
+	n.OutcomeLost += missed.outcome
 	return n, nil
 }
 

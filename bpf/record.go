@@ -16,6 +16,7 @@ const (
 	connectSize   = 112
 	processSize   = 152
 	loserSize     = 72
+	outcomeSize   = 88
 	inFlightSize  = connectSize + sockaddrLarge + localLarge
 )
 

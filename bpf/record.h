@@ -130,6 +130,40 @@ struct process {
 	char comm[COMM_LEN];
 };
 
+enum outcome_kind {
+	OUTCOME_ESTABLISHED = 1, /* the handshake is done */
+	OUTCOME_CLOSED = 2,      /* the connection is over, or never came about */
+};
+
+/* Who sent the first FIN. */
+enum closed_by {
+	CLOSED_BY_NONE = 0,
+	CLOSED_BY_LOCAL = 1,
+	CLOSED_BY_REMOTE = 2,
+};
+
+/* What became of a TCP connection. connect_time, cookie and tid are those of the record of its attempt. */
+struct outcome {
+	__u64 boot_time; /* of the change, ns CLOCK_BOOTTIME */
+	__u64 connect_time;
+	__u64 cookie;
+	__u64 established; /* ns CLOCK_BOOTTIME; 0: never */
+	__u64 bytes_sent;  /* that the peer has acknowledged */
+	__u64 bytes_received;
+	__u32 tid;
+	__u32 retransmits; /* segments */
+	__u32 rtt;         /* us, when it was established; 0: not measured */
+	__u16 local_port;
+	__u16 error; /* the socket's pending errno at the change */
+	__u8 kind;
+	__u8 from; /* state before, TCP_SYN_SENT and its kin */
+	__u8 closed_by;
+	__u8 reserved;
+	__u16 family; /* of local */
+	__u16 reserved2;
+	__u8 local[16]; /* IPv4: the first four bytes */
+};
+
 /* Where the programs count. One slot a CPU, summed by the recorder. */
 enum counter {
 	COUNT_SEEN,          /* attempts that a hook saw begin, reissues included */
@@ -145,10 +179,13 @@ enum counter {
 	COUNT_NO_VERDICT,   /* returned, and its verdict was seen by no program of a hook that tells it */
 	COUNT_RESCUED,      /* returns that the first program in a row did not see, and a later one did */
 	COUNT_UNSEEN_LOST,  /* connect(2) that no hook saw, and that no program was left to record */
+	COUNT_OUTCOME_SEEN, /* outcomes of attempts that were recorded */
+	COUNT_OUTCOME_SENT,
+	COUNT_OUTCOME_LOST, /* their ring was full, or there was no memory to tell whose they would be */
 	COUNTERS,
 };
 
-#define COUNTER_SLOTS 16
+#define COUNTER_SLOTS 24
 
 /* A process whose connects found no room in the ring, or all children of one that did. */
 struct loser {
@@ -170,6 +207,9 @@ struct loser {
 #define KEEP_TYPE(type, name) type keep_##name SEC(".types")
 KEEP_TYPE(struct connect_small, connect_small);
 KEEP_TYPE(struct loser, loser);
+KEEP_TYPE(struct outcome, outcome);
+KEEP_TYPE(enum outcome_kind, outcome_kind);
+KEEP_TYPE(enum closed_by, closed_by);
 KEEP_TYPE(enum via, via);
 KEEP_TYPE(enum connect_flags, connect_flags);
 KEEP_TYPE(enum process_kind, process_kind);

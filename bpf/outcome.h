@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * What becomes of a TCP connection after connect: inet_sock_set_state (include/trace/events/sock.h) tells each change of
+ * state, in whatever task or interrupt caused it. So nothing is taken from the current task here, but once: a socket goes from
+ * CLOSE to SYN_SENT in the thread that connects it, whose attempt in flight says which row the rest belongs to.
+ */
+#ifndef CONNTAPE_OUTCOME_H
+#define CONNTAPE_OUTCOME_H
+
+/* include/net/tcp_states.h */
+#define TCP_ESTABLISHED 1
+#define TCP_SYN_SENT 2
+#define TCP_FIN_WAIT1 4
+#define TCP_CLOSE 7
+#define TCP_CLOSE_WAIT 8
+
+#define IPPROTO_TCP 6
+#define IPPROTO_MPTCP 262
+
+#define SOCK_DONE 1 /* include/net/sock.h, enum sock_flags: the peer's FIN has come */
+
+/* A connection whose attempt was recorded, from SYN_SENT to CLOSE. */
+struct tracked {
+	__u64 connect_time; /* the attempt's boot_time; 0: nothing is tracked */
+	__u64 cookie;       /* the attempt's */
+	__u64 established;  /* ns CLOCK_BOOTTIME; 0: not yet */
+	struct process_key process;
+	__u32 tid;   /* the attempt's */
+	__u32 login; /* its loginuid, or uid where that is not set */
+	__u32 rtt;   /* us, when it was established; 0: not measured */
+	__u8 state;  /* as the last program left it */
+	__u8 closed_by;
+};
+
+/*
+ * By socket. CLOSE>SYN_SENT makes the entry and fills it at each connect; CLOSE empties it; the kernel frees it with the
+ * socket. It cannot be full; where the kernel has no memory for one, COUNT_OUTCOME_LOST says so.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct tracked);
+} tracked_storage SEC(".maps");
+
+/*
+ * The same by address of the socket, on kernels where tracing programs may not use socket storage (before 5.11).
+ * CLOSE>SYN_SENT inserts, CLOSE deletes; no socket is freed in between. Full: as above. The loader shrinks it where it is
+ * not used.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__type(key, __u64);
+	__type(value, struct tracked);
+} tracked_hash SEC(".maps");
+
+/* Which of the two, set by the loader. */
+const volatile bool socket_storage = false;
+
+/*
+ * Outcomes. A ring of its own, so that they cannot push out connects, nor connects them. Full: the record is dropped and
+ * COUNT_OUTCOME_LOST says so. The loader sets the size.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 << 20);
+} outcomes SEC(".maps");
+
+const volatile __u32 outcomes_wakeup = 1 << 20;   /* fill in bytes at which the recorder is woken */
+const volatile __u32 outcomes_mark = 3 << 20;     /* see fair.h */
+const volatile __u32 outcomes_allowance = 64 << 10;
+
+static __always_inline struct tracked *tracked_of(struct sock *sk)
+{
+	__u64 key = (__u64)sk;
+
+	if (socket_storage)
+		return bpf_sk_storage_get(&tracked_storage, sk, NULL, 0);
+	return bpf_map_lookup_elem(&tracked_hash, &key);
+}
+
+const struct tracked nothing_tracked = {};
+
+static __always_inline struct tracked *track(struct sock *sk)
+{
+	__u64 key = (__u64)sk;
+
+	if (socket_storage)
+		return bpf_sk_storage_get(&tracked_storage, sk, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	bpf_map_update_elem(&tracked_hash, &key, &nothing_tracked, BPF_ANY);
+	return bpf_map_lookup_elem(&tracked_hash, &key);
+}
+
+/* Whether an outcome may be sent above the mark: by the process and the login of who connected. */
+static __noinline int take_outcome(const struct tracked *t, __u32 size)
+{
+	struct allowance_key *key = first_key(RING_OUTCOMES, &t->process);
+
+	if (!key)
+		return LEVELS;
+	if (!take(key, size, outcomes_allowance))
+		return LEVEL_PROCESS;
+	key->level = LEVEL_LOGIN;
+	key->a = t->login;
+	key->b = 0;
+	return take(key, size, 8 * (__u64)outcomes_allowance) ? LEVELS : LEVEL_LOGIN;
+}
+
+static __always_inline void send_outcome(const struct tracked *t, struct outcome *o)
+{
+	__u64 fill = bpf_ringbuf_query(&outcomes, BPF_RB_AVAIL_DATA);
+
+	count(COUNT_OUTCOME_SEEN);
+	if (!below_mark(RING_OUTCOMES, fill, outcomes_mark) && take_outcome(t, sizeof(*o)) != LEVELS) {
+		count(COUNT_OUTCOME_LOST);
+		return;
+	}
+	if (bpf_ringbuf_output(&outcomes, o, sizeof(*o), BPF_RB_NO_WAKEUP)) {
+		count(COUNT_OUTCOME_LOST);
+		return;
+	}
+	count(COUNT_OUTCOME_SENT);
+	if (recorder_sleeps || (fill >= outcomes_wakeup && fill < outcomes_wakeup + sizeof(*o) + 8))
+		wake_recorder();
+}
+
+/* Who is connecting: the current thread's attempt in flight, if it is of this socket. A subflow has its own cookie. */
+static __always_inline bool is_of(const struct attempt *a, const struct sock *sk)
+{
+	return a->record.c.protocol == IPPROTO_MPTCP || (a->record.c.protocol == IPPROTO_TCP &&
+							 a->record.c.cookie == (__u64)sk->__sk_common.skc_cookie.counter);
+}
+
+static __always_inline void begin_tracking(struct sock *sk)
+{
+	struct attempt *a = in_flight();
+	struct announced *early = NULL;
+	struct tracked *t;
+	__u64 cookie;
+
+	if (!a || !is_of(a, sk)) {
+		a = NULL;
+		cookie = sk->__sk_common.skc_cookie.counter;
+		if (!announces)
+			return;
+		early = bpf_map_lookup_elem(&announced, &cookie);
+		if (!early)
+			return;
+	}
+	t = track(sk);
+	if (!t) {
+		count(COUNT_OUTCOME_SEEN);
+		count(COUNT_OUTCOME_LOST);
+		return;
+	}
+	t->established = 0;
+	t->closed_by = CLOSED_BY_NONE;
+	t->rtt = 0;
+	t->state = TCP_SYN_SENT;
+	if (a) {
+		t->cookie = a->record.c.cookie;
+		t->process = a->record.c.process;
+		t->tid = a->record.c.tid;
+		t->login = a->record.c.loginuid != (__u32)-1 ? a->record.c.loginuid : a->record.c.uid;
+		t->connect_time = a->record.c.boot_time;
+	} else if (early) {
+		t->cookie = cookie;
+		t->process = early->process;
+		t->tid = early->tid;
+		t->login = early->login;
+		t->connect_time = early->boot_time;
+		bpf_map_delete_elem(&announced, &cookie);
+	}
+}
+
+static __always_inline void fill_local(struct outcome *o, struct sock *sk, struct tcp_sock *tp)
+{
+	o->family = sk->__sk_common.skc_family;
+	o->local_port = bpf_ntohs(tp->inet_conn.icsk_inet.inet_sport); /* skc_num is 0 again at CLOSE */
+	if (o->family == AF_INET) {
+		__be32 v4 = sk->__sk_common.skc_rcv_saddr;
+
+		__builtin_memcpy(o->local, &v4, sizeof(v4));
+	} else if (bpf_core_field_exists(struct sock_common, skc_v6_rcv_saddr)) {
+		bpf_core_read(o->local, sizeof(o->local), &sk->__sk_common.skc_v6_rcv_saddr);
+	}
+}
+
+/*
+ * bytes_acked counts our SYN and our FIN, when they were acknowledged, and bytes_sent neither, but each retransmission;
+ * bytes_received counts the peer's FIN. At CLOSE all are intact; tcp_disconnect wipes them right after.
+ */
+static __always_inline void fill_bytes(struct outcome *o, struct sock *sk, struct tcp_sock *tp)
+{
+	__u64 acked = tp->bytes_acked, sent = tp->bytes_sent - tp->bytes_retrans, received = tp->bytes_received;
+
+	acked -= acked > 0;
+	o->bytes_sent = acked < sent ? acked : sent;
+	o->bytes_received = received - (received > 0 && sk->__sk_common.skc_flags & (1UL << SOCK_DONE));
+	o->retransmits = tp->total_retrans;
+}
+
+static __always_inline void tell_outcome(struct tracked *t, struct sock *sk, enum outcome_kind kind, int from)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct outcome o = {
+		.boot_time = bpf_ktime_get_boot_ns(),
+		.connect_time = t->connect_time,
+		.cookie = t->cookie,
+		.tid = t->tid,
+		.kind = kind,
+		.from = from,
+		.closed_by = t->closed_by,
+		.error = sk->sk_err,
+	};
+
+	if (!tp) /* never: its protocol is TCP */
+		return;
+	if (kind == OUTCOME_ESTABLISHED) {
+		t->established = o.boot_time;
+		t->rtt = tp->srtt_us >> 3; /* of the handshake; later that of a delayed ACK is in it */
+	}
+	o.established = t->established;
+	o.rtt = t->rtt;
+	fill_local(&o, sk, tp);
+	fill_bytes(&o, sk, tp);
+	send_outcome(t, &o);
+}
+
+static __always_inline void change_state(struct sock *sk, int from, int to, bool again)
+{
+	struct tracked *t;
+	__u64 key = (__u64)sk;
+
+	if (sk->sk_protocol != IPPROTO_TCP) /* an MPTCP socket is no tcp_sock: its subflows are */
+		return;
+	t = tracked_of(sk);
+	if (from == TCP_CLOSE && to == TCP_SYN_SENT) {
+		if (again && t && t->connect_time && t->state == TCP_SYN_SENT)
+			return;
+		begin_tracking(sk);
+		return;
+	}
+	if (!t || !t->connect_time || t->state == to)
+		return;
+	t->state = to;
+	if (to == TCP_ESTABLISHED) {
+		tell_outcome(t, sk, OUTCOME_ESTABLISHED, from);
+	} else if (to == TCP_FIN_WAIT1 && !t->closed_by) {
+		t->closed_by = CLOSED_BY_LOCAL;
+	} else if (to == TCP_CLOSE_WAIT && !t->closed_by) {
+		t->closed_by = CLOSED_BY_REMOTE;
+	} else if (to == TCP_CLOSE) {
+		tell_outcome(t, sk, OUTCOME_CLOSED, from);
+		t->connect_time = 0;
+		if (!socket_storage)
+			bpf_map_delete_elem(&tracked_hash, &key);
+	}
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int state_changed(__u64 *ctx)
+{
+	change_state((struct sock *)ctx[0], ctx[1], ctx[2], false);
+	return 0;
+}
+
+/* Finds nothing to do unless the kernel left the program above out. */
+SEC("tp_btf/inet_sock_set_state")
+int state_changed_again(__u64 *ctx)
+{
+	change_state((struct sock *)ctx[0], ctx[1], ctx[2], true);
+	return 0;
+}
+
+#endif
