@@ -296,6 +296,7 @@ SELECT
     WHEN s.errno IN (100, 101, 112, 113) THEN 'unreachable'
     WHEN s.errno IN (11, 114, 115) THEN 'in progress'
     WHEN s.errno IN (4, 512) THEN 'interrupted'
+    WHEN s.errno = 106 THEN 'already connected' -- EISCONN
     ELSE 'failed' END AS outcome,
   s.backend AS backend,
   p.id AS process_id,

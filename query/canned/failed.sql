@@ -14,7 +14,7 @@
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: ancestry | its ancestors, and itself last
 -- note: connect(2) of a nonblocking socket returns before it can fail, with "in progress": such a failure is not known.
--- note: EISCONN and EALREADY are left out: the socket is connected, or will be.
+-- note: EISCONN (already connected) and EALREADY (in progress) are no failures.
 -- note: Sockets that the C library tries first and hosts do not have, such as nscd's, are one row each, the last ones: exe says how many programs tried.
 -- false-positives: Programs that try IPv6 first without a route to it, health checks of what is down, and a service that starts before the one it needs.
 -- example: conntape query failed --since 2h
@@ -22,7 +22,7 @@ WITH tried AS (
   SELECT *, errno = 2 AND family = 'unix' AND remote_address IN ('/var/run/nscd/socket', '/run/nscd/socket', '/var/lib/sss/pipes/nss',
     '/var/run/avahi-daemon/socket', '/run/avahi-daemon/socket', '/run/systemd/userdb/io.systemd.DynamicUser', '/run/systemd/resolve/io.systemd.Resolve') AS usual
   FROM connections
-  WHERE outcome IN ('refused', 'timed out', 'unreachable', 'failed') AND coalesce(errno, 0) NOT IN (106, 114)
+  WHERE outcome IN ('refused', 'timed out', 'unreachable', 'failed')
     AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 )
 SELECT

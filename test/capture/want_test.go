@@ -218,6 +218,8 @@ func outcomeText(r report) string {
 		return "in progress"
 	case int64(unix.EINTR), 512:
 		return "interrupted"
+	case int64(unix.EISCONN):
+		return "already connected"
 	}
 	return "failed"
 }
