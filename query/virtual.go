@@ -94,7 +94,7 @@ func isRange(op sqlite.IndexConstraintOp) bool {
 type comparison struct {
 	kind    Kind   // of what it is compared to; any other is left to SQLite
 	table   string // that tells: e endpoint, t task, s shape; "" the connection itself
-	sql     string // condition on its row, %s is what it is compared to
+	sql     string // condition on its row, %s is the list of values that the column may have
 	ordered bool   // by < and > too
 }
 
@@ -103,36 +103,37 @@ var comparisons = map[string]*comparison{
 	"id":             {kind: Integer, ordered: true},
 	"time_ns":        {kind: Integer, ordered: true},
 	"time":           {kind: Text, ordered: true},
-	"remote_address": {kind: Text, table: "e", sql: "e.address = %s"},
-	"remote_ip":      {kind: Text, table: "e", sql: "e.address IN (%[1]s, '::ffff:' || %[1]s)"},
-	"remote_port":    {kind: Integer, table: "e", sql: "e.port = %s"},
-	"pid":            {kind: Integer, table: "t", sql: "p.tgid = %s"},
-	"ppid":           {kind: Integer, table: "t", sql: "p.ppid = %s"},
-	"process_id":     {kind: Integer, table: "t", sql: "p.id = %s"},
-	"parent_id":      {kind: Integer, table: "t", sql: "p.parent = %s"},
-	"exe":            {kind: Text, table: "t", sql: "p.exe = %s"},
-	"cmdline":        {kind: Text, table: "t", sql: "p.cmdline = %s"},
-	"cwd":            {kind: Text, table: "t", sql: "p.cwd = %s"},
-	"ancestry":       {kind: Text, table: "t", sql: "p.ancestry = %s"},
-	"tid":            {kind: Integer, table: "t", sql: "t.tid = %s"},
-	"comm":           {kind: Text, table: "t", sql: "t.comm = %s"},
-	"uid":            {kind: Integer, table: "t", sql: "t.uid = %s"},
-	"gid":            {kind: Integer, table: "t", sql: "t.gid = %s"},
-	"euid":           {kind: Integer, table: "t", sql: "t.euid = %s"},
-	"loginuid":       {kind: Integer, table: "t", sql: "t.loginuid = %s"},
-	"session_id":     {kind: Integer, table: "t", sql: "t.session_id = %s"},
-	"netns":          {kind: Integer, table: "t", sql: "t.netns = %s"},
-	"user":           {kind: Text, table: "t", sql: "coalesce(t.user, p.user) = %s"},
-	"container":      {kind: Text, table: "t", sql: "coalesce(t.container, p.container) = %s"},
-	"cgroup":         {kind: Text, table: "t", sql: "coalesce(t.cgroup, p.cgroup) = %s"},
-	"via":            {kind: Text, table: "s", sql: "via = %s"},
-	"errno":          {kind: Integer, table: "s", sql: "errno = %s"},
-	"hook_errno":     {kind: Integer, table: "s", sql: "hook_errno = %s"},
+	"remote_address": {kind: Text, table: "e", sql: "e.address IN (%s)"},
+	"remote_ip":      {kind: Text, table: "e", sql: "e.address IN (%s)"},
+	"remote_port":    {kind: Integer, table: "e", sql: "e.port IN (%s)"},
+	"pid":            {kind: Integer, table: "t", sql: "p.tgid IN (%s)"},
+	"ppid":           {kind: Integer, table: "t", sql: "p.ppid IN (%s)"},
+	"process_id":     {kind: Integer, table: "t", sql: "p.id IN (%s)"},
+	"parent_id":      {kind: Integer, table: "t", sql: "p.parent IN (%s)"},
+	"exe":            {kind: Text, table: "t", sql: "p.exe IN (%s)"},
+	"cmdline":        {kind: Text, table: "t", sql: "p.cmdline IN (%s)"},
+	"cwd":            {kind: Text, table: "t", sql: "p.cwd IN (%s)"},
+	"ancestry":       {kind: Text, table: "t", sql: "p.ancestry IN (%s)"},
+	"tid":            {kind: Integer, table: "t", sql: "t.tid IN (%s)"},
+	"comm":           {kind: Text, table: "t", sql: "t.comm IN (%s)"},
+	"uid":            {kind: Integer, table: "t", sql: "t.uid IN (%s)"},
+	"gid":            {kind: Integer, table: "t", sql: "t.gid IN (%s)"},
+	"euid":           {kind: Integer, table: "t", sql: "t.euid IN (%s)"},
+	"loginuid":       {kind: Integer, table: "t", sql: "t.loginuid IN (%s)"},
+	"session_id":     {kind: Integer, table: "t", sql: "t.session_id IN (%s)"},
+	"netns":          {kind: Integer, table: "t", sql: "t.netns IN (%s)"},
+	"user":           {kind: Text, table: "t", sql: "coalesce(t.user, p.user) IN (%s)"},
+	"container":      {kind: Text, table: "t", sql: "coalesce(t.container, p.container) IN (%s)"},
+	"cgroup":         {kind: Text, table: "t", sql: "coalesce(t.cgroup, p.cgroup) IN (%s)"},
+	"via":            {kind: Text, table: "s", sql: "via IN (%s)"},
+	"errno":          {kind: Integer, table: "s", sql: "errno IN (%s)"},
+	"hook_errno":     {kind: Integer, table: "s", sql: "hook_errno IN (%s)"},
 	"outcome": {kind: Text, table: "s", sql: `CASE
 		WHEN hook_errno > 0 THEN 'denied' WHEN errno IS NULL THEN 'unknown'
-		WHEN errno = 0 THEN CASE WHEN %[1]s IN ('disconnected', 'established', 'set') THEN %[1]s END
+		WHEN errno = 0 THEN iif('disconnected' IN (%[1]s), 'disconnected', iif('established' IN (%[1]s), 'established', 'set'))
 		WHEN errno = 111 THEN 'refused' WHEN errno = 110 THEN 'timed out' WHEN errno IN (100, 101, 112, 113) THEN 'unreachable'
-		WHEN errno IN (11, 114, 115) THEN 'in progress' WHEN errno IN (4, 512) THEN 'interrupted' ELSE 'failed' END = %[1]s`},
+		WHEN errno IN (11, 114, 115) THEN 'in progress' WHEN errno IN (4, 512) THEN 'interrupted' WHEN errno = 106 THEN 'already connected'
+		ELSE 'failed' END IN (%[1]s)`},
 }
 
 // Open opens a cursor.
@@ -143,8 +144,11 @@ type compared struct {
 	*comparison
 	column string
 	op     sqlite.IndexConstraintOp
-	value  sqlite.Value
+	values []sqlite.Value // any of them: several for IN
 }
+
+// mostInList is how many values of IN are looked up. For more of them every connection is read.
+const mostInList = 10_000
 
 // virtualCursor walks connections.
 type virtualCursor struct {
@@ -182,7 +186,13 @@ func (c *virtualCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error {
 		if err != nil {
 			return err
 		}
-		c.compared = append(c.compared, compared{comparisons[column], column, sqlite.IndexConstraintOp(number), args[i]})
+		values, isList := store.InList(args[i])
+		if !isList {
+			values = []sqlite.Value{args[i]}
+		}
+		if by := (compared{comparisons[column], column, sqlite.IndexConstraintOp(number), values}); by.fits() {
+			c.compared = append(c.compared, by)
+		}
 	}
 	var columns []string
 	c.cells = make([]virtualCell, len(c.table.columns))
@@ -372,33 +382,37 @@ func (l *idLister) take(_ *segmentSource, c *contact) error {
 func (c *virtualCursor) where(table string) string {
 	var all []string
 	for i := range c.compared {
-		if by := &c.compared[i]; by.table == table && by.fits() {
-			all = append(all, fmt.Sprintf(by.sql, by.literal()))
+		if by := &c.compared[i]; by.table == table {
+			all = append(all, fmt.Sprintf(by.sql, by.literals()))
 		}
 	}
 	return strings.Join(all, " AND ")
 }
 
-// remotes returns the endpoints that it can be about, nil: any.
+// remotes returns the endpoints that it can be about, nil: any. Ports alone are found in the raw pages.
 func (c *virtualCursor) remotes(s *segmentSource) ([]int64, error) {
-	where, port := c.where("e"), int64(0)
+	where := c.where("e")
 	if where == "" {
 		return nil, nil
 	}
-	ports := 0
+	var ports map[int64]bool
 	for i := range c.compared {
-		if by := &c.compared[i]; by.table == "e" && by.fits() {
-			if by.column != "remote_port" {
-				list, err := s.list(c.table.ctx, `SELECT id FROM endpoint e WHERE `+where)
-				return append([]int64{}, list...), err
+		by := &c.compared[i]
+		switch {
+		case by.table != "e":
+		case by.column != "remote_port":
+			list, err := s.list(c.table.ctx, `SELECT id FROM endpoint e WHERE `+where)
+			return append([]int64{}, list...), err
+		case ports == nil: // of two comparisons of the port SQLite judges the second
+			ports = make(map[int64]bool)
+			for _, v := range by.values {
+				ports[v.Int64()] = true
 			}
-			port = by.value.Int64()
-			ports++
 		}
 	}
 	list := []int64{}
-	err := s.tape.ScanEndpoints(c.table.ctx, s.index, func(id, _ int64, _ []byte, its int64) error {
-		if its == port || ports > 1 {
+	err := s.tape.ScanEndpoints(c.table.ctx, s.index, func(id, _ int64, _ []byte, port int64) error {
+		if ports[port] {
 			list = append(list, id)
 		}
 		return nil
@@ -406,53 +420,67 @@ func (c *virtualCursor) remotes(s *segmentSource) ([]int64, error) {
 	return list, err
 }
 
-// fits reports whether it is compared to what the column has.
+// fits reports whether it is compared to values of the column's type alone. SQLite converts others, or the column.
 func (c *compared) fits() bool {
-	switch c.value.Type() {
-	case sqlite.TypeInteger:
-		return c.kind == Integer
-	case sqlite.TypeText:
-		return c.kind == Text
-	}
-	return false
+	return len(c.values) <= mostInList && !slices.ContainsFunc(c.values, func(v sqlite.Value) bool {
+		return !(v.Type() == sqlite.TypeInteger && c.kind == Integer || v.Type() == sqlite.TypeText && c.kind == Text)
+	})
 }
 
-// literal returns the value as SQL.
-func (c *compared) literal() string {
-	if c.kind == Integer {
-		return strconv.FormatInt(c.value.Int64(), 10)
+// literals returns the values as SQL. An IPv4 address is that of an IPv6 socket too.
+func (c *compared) literals() string {
+	all := make([]string, 0, len(c.values))
+	for _, v := range c.values {
+		all = append(all, literal(v))
+		if c.column == "remote_ip" {
+			all = append(all, literal(sqlite.TextValue("::ffff:"+v.Text())))
+		}
 	}
-	if text := c.value.Text(); !strings.Contains(text, "\x00") {
-		return "'" + strings.ReplaceAll(text, "'", "''") + "'"
+	return strings.Join(all, ", ")
+}
+
+// literal returns an integer or a text as SQL.
+func literal(v sqlite.Value) string {
+	text := v.Text()
+	switch {
+	case v.Type() == sqlite.TypeInteger:
+		return strconv.FormatInt(v.Int64(), 10)
+	case strings.Contains(text, "\x00"):
+		return fmt.Sprintf("CAST(x'%x' AS TEXT)", text)
 	}
-	return fmt.Sprintf("CAST(x'%x' AS TEXT)", c.value.Text())
+	return "'" + strings.ReplaceAll(text, "'", "''") + "'"
 }
 
 // span returns the ids that it can be true of: from and, not included, to.
 func (c *compared) span(s *segmentSource) (from, to int64) {
-	from, to = -never, never
-	if !c.ordered || !c.fits() {
-		return from, to
+	if !c.ordered {
+		return -never, never
 	}
-	low, high := int64(0), int64(0) // the moment, as ids
-	if c.kind == Integer {
-		low = c.value.Int64()
-		high = low
-	} else {
-		at := boundary(c.value.Text())
-		least, most := s.offsets()
-		low, high = minus(at, most), minus(at, least)
-		if at == 0 {
-			low = -never // what is before 1970, as on an altered tape, is not written in the order of time
-		}
+	from, to = never, -never
+	for _, v := range c.values {
+		low, high := c.moment(s, v)
+		from, to = min(from, low), max(to, min(high, never-1)+1)
 	}
-	if c.op != sqlite.IndexConstraintLT && c.op != sqlite.IndexConstraintLE {
-		from = low
+	if c.op == sqlite.IndexConstraintLT || c.op == sqlite.IndexConstraintLE {
+		from = -never
 	}
-	if c.op != sqlite.IndexConstraintGT && c.op != sqlite.IndexConstraintGE && high < never {
-		to = high + 1
+	if c.op == sqlite.IndexConstraintGT || c.op == sqlite.IndexConstraintGE {
+		to = never
 	}
 	return from, to
+}
+
+// moment returns the lowest and the highest id that a value of a column of time can mean.
+func (c *compared) moment(s *segmentSource, v sqlite.Value) (low, high int64) {
+	if c.kind == Integer {
+		return v.Int64(), v.Int64()
+	}
+	at := boundary(v.Text())
+	least, most := s.offsets()
+	if at == 0 {
+		return -never, minus(at, least) // what is before 1970, as on an altered tape, is not written in the order of time
+	}
+	return minus(at, most), minus(at, least)
 }
 
 // offsets returns by how much the wall clock was ahead of the ids, at least and at most.

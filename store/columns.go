@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"unsafe"
@@ -88,11 +89,18 @@ func (t *Tape) Table(name, view string, table sqlite.VTable) error {
 		declaration += c.Name + " " + c.Type + ", "
 	}
 	declaration += "row_key HIDDEN PRIMARY KEY) WITHOUT ROWID"
+	var kept any // by the driver, with this function
 	err := t.conn.SetModule(name, &sqlite.Module{Connect: func(*sqlite.Conn, *sqlite.VTableConnectOptions) (sqlite.VTable, *sqlite.VTableConfig, error) {
+		runtime.KeepAlive(kept)
 		return table, &sqlite.VTableConfig{Declaration: declaration}, nil
 	}})
+	var module *sqlite3.TModule
 	if err == nil {
-		err = plainExpressions(t.conn, name, columns)
+		module, err = connectedModule(t.conn, name)
+	}
+	if err == nil {
+		kept = listsAtOnce((*sqlite3.Tsqlite3_module)(pointer(module.FpModule)))
+		err = plainExpressions(module, columns)
 	}
 	if err != nil {
 		return fmt.Errorf("make table %s: %w", name, err)
@@ -105,39 +113,42 @@ func (t *Tape) Table(name, view string, table sqlite.VTable) error {
 // does one of none (https://sqlite.org/datatype3.html, 4.2). So WHERE remote_port = CAST('22' AS TEXT) found nothing. An
 // expression over the table has none too, and SQLite does not tell the table what that is compared to. The structures
 // are those of the version of SQLite that go.mod names; a test compares the answers with those of the view.
-func plainExpressions(conn *sqlite.Conn, module string, columns []ViewColumn) error {
-	stmt, _, err := conn.PrepareTransient("SELECT 1 FROM " + module) // connects the table
+func plainExpressions(module *sqlite3.TModule, columns []ViewColumn) error {
+	table := (*sqlite3.TTable)(pointer(module.FpEpoTab))
+	if int(table.FnCol) != len(columns)+1 {
+		return errDriver
+	}
+	declared := unsafe.Slice((*sqlite3.TColumn)(pointer(table.FaCol)), len(columns))
+	for i, c := range columns {
+		if c.Type == "" {
+			declared[i].Faffinity = sqlite3.SQLITE_AFF_NONE
+		}
+	}
+	return nil
+}
+
+// connectedModule connects the table of a module that is a table by itself, and returns SQLite's entry of the module.
+func connectedModule(conn *sqlite.Conn, name string) (*sqlite3.TModule, error) {
+	stmt, _, err := conn.PrepareTransient("SELECT 1 FROM " + name) // connects the table
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := stmt.Finalize(); err != nil {
-		return err
+		return nil, err
 	}
 	_, db, err := handleOf(conn)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	modules := &(*sqlite3.Tsqlite3)(pointer(db)).FaModule
-	for at := modules.Ffirst; at != 0; {
+	for at := (*sqlite3.Tsqlite3)(pointer(db)).FaModule.Ffirst; at != 0; {
 		element := (*sqlite3.THashElem)(pointer(at))
 		at = element.Fnext
 		m := (*sqlite3.TModule)(pointer(element.Fdata))
-		if m.FpEpoTab == 0 || libc.GoString(m.FzName) != module {
-			continue
+		if m.FpEpoTab != 0 && libc.GoString(m.FzName) == name {
+			return m, nil
 		}
-		table := (*sqlite3.TTable)(pointer(m.FpEpoTab))
-		if int(table.FnCol) != len(columns)+1 {
-			break
-		}
-		declared := unsafe.Slice((*sqlite3.TColumn)(pointer(table.FaCol)), len(columns))
-		for i, c := range columns {
-			if c.Type == "" {
-				declared[i].Faffinity = sqlite3.SQLITE_AFF_NONE
-			}
-		}
-		return nil
 	}
-	return errDriver
+	return nil, errDriver
 }
 
 // pointer returns an address in SQLite's memory, which does not move, as a pointer.

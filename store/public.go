@@ -119,21 +119,37 @@ func (c *publicCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error {
 	return c.Next()
 }
 
+// mostListed is how many values of IN are handed on; to read every row takes no longer than to look so many up.
+const mostListed = 1000
+
 // compare notes a comparison. What a column of one type is compared to of another is left to SQLite: it may convert either.
 // So is the order of texts, which may be numbers to it.
 func (c *publicCursor) compare(column int, op string, v sqlite.Value) {
-	p := c.table
-	by := p.columns[column]
-	switch {
-	case by.Type == "INTEGER" && v.Type() == sqlite.TypeInteger:
-		if column == p.segment && op == "=" {
-			c.only = v.Int64()
-		}
-		c.args = append(c.args, v.Int64())
-	case by.Type == "TEXT" && v.Type() == sqlite.TypeText && op == "=":
-		c.args = append(c.args, v.Text())
-	default:
+	by := c.table.columns[column]
+	list, isList := InList(v)
+	if !isList {
+		list = []sqlite.Value{v}
+	} else if len(list) > mostListed {
 		return
+	}
+	args := make([]any, len(list))
+	for i, v := range list {
+		switch {
+		case by.Type == "INTEGER" && v.Type() == sqlite.TypeInteger:
+			args[i] = v.Int64()
+		case by.Type == "TEXT" && v.Type() == sqlite.TypeText && op == "=":
+			args[i] = v.Text()
+		default:
+			return
+		}
+	}
+	c.args = append(c.args, args...)
+	if isList {
+		c.where = append(c.where, by.Name+" IN ("+strings.TrimSuffix(strings.Repeat("?, ", len(list)), ", ")+")")
+		return
+	}
+	if column == c.table.segment && op == "=" {
+		c.only = v.Int64()
 	}
 	c.where = append(c.where, by.Name+" "+op+" ?")
 }
