@@ -197,13 +197,36 @@ func TestShellsRanksTheUnusual(t *testing.T) {
 		if err != nil || n > points || row["reason"] == "" {
 			t.Fatalf("%v after %d: %v", row, points, err)
 		}
-		if strings.Contains(row["reason"], "script where anybody can write") != strings.Contains(row["reason"], "hidden script") {
+		if strings.Contains(row["reason"], "where anybody can write") != strings.Contains(row["reason"], "hidden") {
 			t.Errorf("%v", row)
 		}
 		points, last = n, row["reason"]
 	}
 	if !strings.HasSuffix(last, "service") {
 		t.Errorf("the last is %q", last)
+	}
+}
+
+// A shell that a server begot for the first time, or in a directory where anybody can write, ranks above one of the same
+// kind that has been seen before, and the reason says so. What ran when recording began is not new.
+func TestFirstSeenIsUnusual(t *testing.T) {
+	tape := altered(t, 3_000, `UPDATE process SET exe = '/usr/bin/bash', script = CASE id % 3 WHEN 0 THEN '/opt/x' WHEN 1 THEN '/opt/y' || id ELSE '/opt/z' || id END, cmdline = NULL, parent = NULL,
+		exec_boot_ns = CASE id % 3 WHEN 2 THEN 0 ELSE (SELECT min(id) + 7200000000000 FROM connection) - (SELECT offset_ns FROM boot WHERE boot.id = process.boot) + id END;`)
+	reasons := make(map[string]int)
+	for _, row := range askCanned(t, tape, "shells") {
+		script := "x"
+		if err := each(t.Context(), tape.Conn(), "SELECT substr(script, 6, 1) FROM processes WHERE pid = "+row["pid"], func(r []Value) { script = string(r[0].Bytes) }); err != nil {
+			t.Fatal(err)
+		}
+		reasons[fmt.Sprintf("%s first seen %t, the only one %t", script, strings.Contains(row["reason"], "first seen"), strings.Contains(row["reason"], "the only one"))]++
+	}
+	for _, want := range []string{"x first seen false, the only one false", "y first seen true, the only one true", "z first seen false, the only one true"} {
+		if reasons[want] == 0 {
+			t.Errorf("no row with %s: %v", want, reasons)
+		}
+	}
+	if reasons["z first seen true, the only one true"] > 0 {
+		t.Errorf("%v", reasons)
 	}
 }
 

@@ -14,22 +14,25 @@
 -- column: script | its script; NULL: it is none
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: ancestry | its ancestors, and itself last
--- note: points: run from memory 5; deleted 3, of a package 1; where anybody can write 4; hidden 3, in the directory of a tool in a home (.local, .cargo, .nvm and the like) 1; child of a server 3; the only process of its program 1.
+-- note: points: run from memory 5; deleted 3, of a package 1; where anybody can write 4; hidden 3, in the directory of a tool in a home (.local, .cargo, .nvm and the like) 1; child of a server 3; first seen 2; the only process of its program 1.
+-- note: First seen: no earlier process on the tape ran the program or script, and recording had gone on for an hour, whatever the window.
 -- false-positives: A daemon whose package was upgraded runs a deleted file until it is restarted. AppImages and installers run from /tmp; tools of one user are often in a hidden directory, such as ~/.local/bin.
 -- example: conntape query suspicious-exe --since 7d
 WITH
 program AS (
-  SELECT process_id, script, max(exe_deleted) AS deleted, max(exe_memfd) AS memfd, coalesce(script, exe) AS path, ancestry
+  SELECT process_id, script, max(exe_deleted) AS deleted, max(exe_memfd) AS memfd, coalesce(script, exe) AS path, ancestry,
+    min(coalesce(exec_time, start_time)) AS began
   FROM processes
   GROUP BY process_id
 ),
 rarity AS (
-  SELECT path, count(*) AS processes
+  SELECT path, count(*) AS processes, min(began) AS first
   FROM program
   GROUP BY path
 ),
 seen AS (
   SELECT process_id, script, processes,
+    coalesce(began = first AND first > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', min(from_ns) / 1000000000 + 3600, 'unixepoch') FROM segments), 0) AS new,
     coalesce(memfd, 0) AS memfd,
     coalesce(deleted AND NOT memfd, 0) AS deleted,
     coalesce(deleted AND NOT memfd AND (path GLOB '/usr/*' OR path GLOB '/bin/*' OR path GLOB '/sbin/*' OR path GLOB '/lib*' OR path GLOB '/opt/*'), 0) AS packaged,
@@ -45,12 +48,13 @@ seen AS (
 ),
 suspect AS MATERIALIZED (
   SELECT process_id, script,
-    5 * memfd + 3 * deleted - 2 * packaged + 4 * writable + 3 * hidden - 2 * (hidden AND tool) + 3 * coalesce(served, 0) + (processes = 1) AS points,
+    5 * memfd + 3 * deleted - 2 * packaged + 4 * writable + 3 * hidden - 2 * (hidden AND tool) + 3 * coalesce(served, 0) + 2 * new + (processes = 1) AS points,
     concat_ws(', ',
       CASE WHEN memfd THEN 'run from memory' WHEN packaged THEN 'deleted, of a package' WHEN deleted THEN 'deleted' END,
       CASE WHEN writable THEN 'where anybody can write' END,
       CASE WHEN hidden AND tool THEN 'hidden, a tool of a user' WHEN hidden THEN 'hidden' END,
       CASE WHEN served THEN 'child of a server' END,
+      CASE WHEN new THEN 'first seen' END,
       CASE WHEN processes = 1 THEN 'the only process' END) AS reason
   FROM seen
   WHERE memfd OR deleted OR writable OR hidden
