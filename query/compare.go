@@ -14,6 +14,7 @@ import (
 type Comparison struct {
 	Factor  int64 // more or less by this factor is told too; 0: only what is new or gone
 	All     bool  // port-0 UDP probes and AF_UNSPEC disconnects too
+	Filter  Filter
 	Limit   int64 // most rows to write, 0 for no limit
 	Timeout time.Duration
 }
@@ -30,6 +31,9 @@ func Compare(ctx context.Context, one, other Compared, c Comparison, out RowWrit
 	p := &Planned{request: Request{Limit: c.Limit, Timeout: c.Timeout}}
 	limited, stop := withTimeLimit(ctx, c.Timeout)
 	defer stop()
+	if !c.Filter.IsEmpty() {
+		return p.compareFiltered(limited, [2]Compared{one, other}, c, out)
+	}
 	n := newNumbers()
 	var sides [2]*reading
 	for i, side := range []Compared{one, other} {
@@ -168,26 +172,78 @@ func (p *Planned) compare(ctx context.Context, sides [2]*reading, factor int64, 
 			t.table, t.rows = pairTable{}, nil
 		}
 	}
+	name := func(i int) pairName {
+		key := all.table.keys[i]
+		return pairName{all.programs.list[key>>32], labels[uint32(key)]}
+	}
+	return p.writeChanges(ctx, all.rows, name, factor, out)
+}
+
+// pairName is a program and a destination as an answer shows them.
+type pairName struct{ exe, remote string }
+
+// compareFiltered compares the connections that pass a filter, by SQL: contacts do not have every column of a filter.
+func (p *Planned) compareFiltered(ctx context.Context, sides [2]Compared, c Comparison, out RowWriter) (Result, error) {
+	var rows []pairRow
+	var names []pairName
+	numbers := make(map[pairName]int)
+	for i, side := range sides {
+		request, err := c.Filter.Apply(Request{SQL: pairsSQL, Params: map[string]Value{"all": intValue(int64(boolOrder(c.All)))}})
+		if err != nil {
+			return Result{}, err
+		}
+		since, until := side.Tape.Bounds()
+		side.Tape.Bound(side.Window.Since, side.Window.Until)
+		_, err = RunSQL(ctx, side.Tape, request, eachRow(func(row []Value) error {
+			name := pairName{string(row[0].Bytes), string(row[1].Bytes)}
+			number, known := numbers[name]
+			if !known {
+				number = len(rows)
+				numbers[name], names, rows = number, append(names, name), append(rows, pairRow{})
+			}
+			pair := pairRow{firstWall: row[3].Int, lastWall: row[4].Int, pid: row[5].Int}
+			pair.n[i] = row[2].Int
+			rows[number].add(&pair)
+			return nil
+		}))
+		side.Tape.Bound(since, until)
+		if err != nil {
+			return Result{}, explainLimit(ctx, c.Timeout, err)
+		}
+	}
+	return p.writeChanges(ctx, rows, func(i int) pairName { return names[i] }, c.Factor, out)
+}
+
+// pairsSQL is what programs connected to.
+const pairsSQL = `SELECT coalesce(exe, '[' || comm || ']'),
+	CASE
+		WHEN remote_port IS NULL THEN remote_address
+		WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
+		ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
+	END, sum(count), ns(min(time)), ns(max(last_time)), max(pid)
+FROM connections
+WHERE :all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0)
+GROUP BY 1, 2`
+
+// writeChanges writes the pairs that differ between the two sides.
+func (p *Planned) writeChanges(ctx context.Context, pairs []pairRow, name func(i int) pairName, factor int64, out RowWriter) (Result, error) {
 	type judged struct{ pair, change int }
 	var rows []judged
-	for i := range all.rows {
-		if change := all.rows[i].change(factor); change >= 0 {
+	for i := range pairs {
+		if change := pairs[i].change(factor); change >= 0 {
 			rows = append(rows, judged{i, change})
 		}
 	}
-	exe := func(i int) string { return all.programs.list[all.table.keys[i]>>32] }
-	remote := func(i int) string { return labels[uint32(all.table.keys[i])] }
 	slices.SortFunc(rows, func(a, b judged) int {
 		return cmp.Or(
 			cmp.Compare(a.change, b.change),
-			-cmp.Compare(slices.Max(all.rows[a.pair].n[:]), slices.Max(all.rows[b.pair].n[:])),
-			cmp.Compare(exe(a.pair), exe(b.pair)), cmp.Compare(remote(a.pair), remote(b.pair)))
+			-cmp.Compare(slices.Max(pairs[a.pair].n[:]), slices.Max(pairs[b.pair].n[:])),
+			cmp.Compare(name(a.pair).exe, name(b.pair).exe), cmp.Compare(name(a.pair).remote, name(b.pair).remote))
 	})
 	return p.writeRows(ctx, out, []string{"change", "exe", "remote", "n", "base_n", "first_time", "last_time", "pid"}, len(rows), func(i int) []Value {
-		pair := rows[i].pair
-		row := &all.rows[pair]
+		row, name := &pairs[rows[i].pair], name(rows[i].pair)
 		return []Value{
-			textValue(changes[rows[i].change]), textValue(exe(pair)), textValue(remote(pair)), intValue(row.n[0]), intValue(row.n[1]),
+			textValue(changes[rows[i].change]), textValue(name.exe), textValue(name.remote), intValue(row.n[0]), intValue(row.n[1]),
 			wallText(row.firstWall), wallText(row.lastWall), intValue(row.pid),
 		}
 	})

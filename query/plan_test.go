@@ -404,5 +404,20 @@ func TestCompareTapesLikeWindows(t *testing.T) {
 		if got != want {
 			t.Errorf("all %t: differs:\nSQL\n%.2000s\ntapes\n%.2000s", all, want, got)
 		}
+		for _, f := range []Filter{{Port: "443"}, {To: "10.0.0.0/8"}, {User: "root", Outcome: "established"}, {Where: "time_ns % 3 > 0"}} {
+			want := csvOf(t, "SQL", func(out RowWriter) (Result, error) {
+				request, err := f.Apply(Request{SQL: diff.Source, Params: params})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return RunSQL(t.Context(), tape, request, out)
+			})
+			got := csvOf(t, "tapes", func(out RowWriter) (Result, error) {
+				return Compare(t.Context(), Compared{tape, w}, Compared{tape, base}, Comparison{Factor: 2, All: all, Filter: f}, out)
+			})
+			if got != want || strings.Count(got, "\n") < 3 {
+				t.Errorf("all %t, %+v: differs:\nSQL\n%.2000s\ntapes\n%.2000s", all, f, want, got)
+			}
+		}
 	}
 }

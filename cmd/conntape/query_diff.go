@@ -31,9 +31,6 @@ func (h *host) diffTapes(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if !filter.IsEmpty() {
-		return usagef("leave --against out to compare two windows of one tape with a filter", "two tapes are compared as a whole, and not filtered")
-	}
 	q, timeout, err := h.readQuestion(c)
 	if err != nil {
 		return err
@@ -57,7 +54,7 @@ func (h *host) diffTapes(c *cli.Context) error {
 	}
 	q.whole = true // what is compared is narrowed as it is read
 	result, err := h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		comparison := query.Comparison{Factor: factor, All: c.Bool("all"), Limit: c.Int64("limit"), Timeout: timeout}
+		comparison := query.Comparison{Factor: factor, All: c.Bool("all"), Filter: filter, Limit: c.Int64("limit"), Timeout: timeout}
 		result, err := query.Compare(c.Context, query.Compared{Tape: tape, Window: q.window}, query.Compared{Tape: other, Window: base}, comparison, out)
 		return result, noDamage(other, err)
 	})
