@@ -69,7 +69,7 @@ func validOrigin(origin string) bool {
 
 // ParseHead reads a signed checkpoint as [Log.Head] and "conntape checkpoint"
 // write it. Its signature is returned and not verified: the key that it needs is
-// in the log.
+// in the log. Other signatures may follow: of the stable key, and of witnesses.
 func ParseHead(text []byte) (c Checkpoint, signature []byte, err error) {
 	if len(text) > maxLine {
 		return c, nil, fmt.Errorf("%w: longer than %d bytes", errCheckpoint, maxLine)
@@ -81,19 +81,39 @@ func ParseHead(text []byte) (c Checkpoint, signature []byte, err error) {
 	if c, err = ParseCheckpoint(body + "\n"); err != nil {
 		return c, nil, err
 	}
-	line, rest, ok := strings.Cut(rest, "\n")
-	if !ok || rest != "" {
-		return c, nil, fmt.Errorf("%w: it has not one signature", errCheckpoint)
+	lines, ok := strings.CutSuffix(rest, "\n")
+	if !ok {
+		return c, nil, fmt.Errorf("%w: it has no signature", errCheckpoint)
 	}
+	for line := range strings.SplitSeq(lines, "\n") {
+		name, raw, err := parseSignature(line)
+		switch {
+		case err != nil:
+			return c, nil, err
+		case signature != nil: // the first one is of the leaf
+		case name != c.Origin:
+			return c, nil, fmt.Errorf("%w: its signature is of another origin", errCheckpoint)
+		case len(raw) != 4+ed25519.SignatureSize:
+			return c, nil, fmt.Errorf("%w: bad signature", errCheckpoint)
+		default:
+			signature = raw[4:]
+		}
+	}
+	return c, signature, nil
+}
+
+// parseSignature reads one line below a checkpoint: whose signature it is, the hash of
+// the key in four bytes, and the signature.
+func parseSignature(line string) (name string, raw []byte, err error) {
 	words := strings.Split(line, " ")
-	if len(words) != 3 || words[0] != "—" || words[1] != c.Origin {
-		return c, nil, fmt.Errorf("%w: its signature is of another origin", errCheckpoint)
+	if len(words) != 3 || words[0] != "—" || words[1] == "" {
+		return "", nil, fmt.Errorf("%w: a signature is not written as it should be", errCheckpoint)
 	}
-	raw, err := base64.StdEncoding.Strict().DecodeString(words[2])
-	if err != nil || len(raw) != 4+ed25519.SignatureSize {
-		return c, nil, fmt.Errorf("%w: bad signature", errCheckpoint)
+	raw, err = base64.StdEncoding.Strict().DecodeString(words[2])
+	if err != nil || len(raw) < 5 {
+		return "", nil, fmt.Errorf("%w: bad signature", errCheckpoint)
 	}
-	return c, raw[4:], nil
+	return words[1], raw, nil
 }
 
 // verifierKey returns a public key as people keep it: NAME+HASH+KEY, the

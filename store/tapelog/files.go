@@ -147,11 +147,15 @@ func (d *directory) create(name string) (file, error) {
 	if err != nil {
 		return nil, d.named(err)
 	}
-	if name == keyName || name == newKeyName {
+	switch name {
+	case keyName, newKeyName:
 		rewriteInPlace(f)
-	} else if err := d.hand(d.at(name), partMode); err != nil {
-		f.Close()
-		return nil, err
+	case newStableName: // nobody's but its owner's
+	default:
+		if err := d.hand(d.at(name), partMode); err != nil {
+			f.Close()
+			return nil, err
+		}
 	}
 	return osFile{f}, nil
 }

@@ -11,15 +11,22 @@ import (
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sys/unix"
 )
 
-// Head returns the signed checkpoint of the last leaf of a log, and the leaf. It
-// reads the last part alone and verifies nothing: that is what [Verify] is for.
-// The error is ErrNoLog when there is no leaf.
+// Head returns the signed checkpoint of the last leaf of a log, and the leaf, both
+// on the disk: what was handed out is there after a power loss. It reads the last
+// part alone and verifies nothing: that is what [Verify] is for. The error is
+// ErrNoLog when there is no leaf.
 func Head(dir string) ([]byte, Leaf, error) { return head(&directory{path: dir}) }
 
 func head(fsys files) ([]byte, Leaf, error) {
 	defer fsys.close()
+	return lastHead(fsys)
+}
+
+// lastHead is head of a directory that stays open.
+func lastHead(fsys files) ([]byte, Leaf, error) {
 	names, err := fsys.list()
 	if err != nil {
 		return nil, Leaf{}, fmt.Errorf("list log: %w", err)
@@ -71,6 +78,10 @@ func headOf(f file) ([]byte, Leaf, error) {
 	}
 	if text == nil {
 		return nil, Leaf{}, errPart
+	}
+	// The recorder may have written the leaf and not synced it yet.
+	if err := f.Sync(); err != nil && !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.EINVAL) {
+		return nil, Leaf{}, fmt.Errorf("sync log: %w", err)
 	}
 	return text, last, nil
 }

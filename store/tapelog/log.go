@@ -86,6 +86,7 @@ func open(fsys files, o Options) (*Log, error) {
 		l.shut()
 		return nil, err
 	}
+	l.keepStable()
 	return l, nil
 }
 

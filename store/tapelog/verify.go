@@ -20,6 +20,8 @@ type VerifyOptions struct {
 	Key  string // the first verifier key, as it was printed; "" unknown
 	Head []byte // a signed checkpoint that was kept; nil none
 
+	Witnesses []string // verifier keys of witnesses, each of which must have cosigned the log
+
 	// Leaf is called with each leaf in order, before it is known whether its
 	// signature is good: Result.Proven tells afterwards. What pruning left of a part
 	// is no news, and left out. May be nil.
@@ -55,6 +57,8 @@ type Result struct {
 	KeyMatched, HeadMatched bool
 	HeadSize                int64
 
+	Cosigned []Cosigned // by the witnesses that were named, and this is the log that they saw
+
 	Pruned   int64 // leaves that retention removed from the log, with a leaf that says so
 	Torn     bool  // the last line is cut short: a recorder was killed, or is writing
 	Findings []Finding
@@ -80,6 +84,9 @@ func verify(fsys files, o VerifyOptions) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := v.readMarks(); err != nil {
+		return nil, err
+	}
 	for i, n := range numbers {
 		if err := v.part(n, i == len(numbers)-1); err != nil {
 			v.work.Wait()
@@ -101,6 +108,7 @@ type verifier struct {
 	headSig []byte
 	key     [ed25519.PublicKeySize]byte // of o.Key
 	keyOf   string                      // its origin
+	marks   []*mark                     // what witnesses cosigned
 	nexts   map[int]*partHeader         // headers of all parts, by number
 	numbers []int
 

@@ -30,6 +30,7 @@ func (v *verifier) checkTime(part string, l *Leaf) {
 
 // checkHead compares the tree with the head that was kept, at its size.
 func (v *verifier) checkHead(part string) {
+	v.checkMarks()
 	if v.o.Head == nil || v.origin != v.head.Origin || v.tree.size != v.head.Size {
 		return
 	}
@@ -112,6 +113,7 @@ func (v *verifier) finish() {
 	v.comparePruned()
 	v.compareKey()
 	v.compareHead()
+	v.compareMarks()
 }
 
 // comparePruned looks whether what is not there was removed with a word.

@@ -69,7 +69,7 @@ func mustVerify(t testing.TB, dir string, o VerifyOptions) *Result {
 func TestVerify(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	k := writeLog(t, dir, 20, 7)
-	if names, err := os.ReadDir(dir); err != nil || len(names) != 4 { // 3 parts and the key
+	if names, err := os.ReadDir(dir); err != nil || len(names) != 5 { // 3 parts and two keys
 		t.Errorf("%v, %v", names, err)
 	}
 	for size, head := range k.heads {

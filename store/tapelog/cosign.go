@@ -1,0 +1,296 @@
+package tapelog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/sys/unix"
+)
+
+// Names of the file that keeps what witnesses cosigned, and of the one that is to take
+// its place.
+const (
+	cosignedName    = "cosigned"
+	newCosignedName = "cosigned.new"
+)
+
+// mostCosigned bounds the file: the newest checkpoint of each of so many witnesses.
+const (
+	mostCosigned      = 32
+	mostCosignedBytes = 1 << 20
+)
+
+// Answer is what a witness said: a status of HTTP, and what came with it.
+type Answer struct {
+	Status int
+	Body   []byte
+}
+
+// WitnessError is an answer that is no cosignature.
+type WitnessError struct {
+	Status int    // of HTTP; 200 with an answer that is none
+	Why    string // for people
+}
+
+func (e *WitnessError) Error() string { return e.Why }
+
+// BehindError: the log is not what the witness has cosigned before. Either the end of
+// the log was cut off or the tape rolled back, or its history was rewritten, or somebody
+// who stole the stable key showed the witness another log.
+type BehindError struct {
+	Witness   string
+	Cosigned  int64 // leaves that the witness has cosigned, -1 not said
+	Leaves    int64 // leaves that the log has
+	Rewritten bool  // as many leaves or fewer, and others
+}
+
+func (e *BehindError) Error() string {
+	if e.Rewritten {
+		return fmt.Sprintf("%s has cosigned another history than the %d leaves of this log: it was rewritten, or somebody else has its stable key", e.Witness, e.Leaves)
+	}
+	return fmt.Sprintf("%s has cosigned %d leaves, and the log has %d: its end was cut off, or the tape rolled back", e.Witness, e.Cosigned, e.Leaves)
+}
+
+// Cosigned is a checkpoint that a witness cosigned.
+type Cosigned struct {
+	Witness string
+	Leaves  int64
+	At      time.Time // by the clock of the witness, to the second
+	Note    []byte    // the checkpoint, with the signatures of its leaf, of the stable key and of the witness
+}
+
+// CosignOptions say who is to cosign, and how to ask.
+type CosignOptions struct {
+	Witness *Witness
+	// Post sends a request to the add-checkpoint of the witness.
+	Post func(request []byte) (Answer, error)
+	// Give is as in Options.
+	Give func(path string, mode fs.FileMode) error
+}
+
+// Cosign has a witness cosign the head of the log in dir, and keeps the cosignature
+// beside the log. The error is a *BehindError when the log is not what the witness saw
+// before, a *WitnessError for any other answer without a good cosignature,
+// ErrNoStableKey, ErrNoLog or ErrPruned.
+func Cosign(dir string, o CosignOptions) (*Cosigned, error) {
+	return cosign(&directory{path: dir, give: o.Give}, o)
+}
+
+func cosign(fsys files, o CosignOptions) (*Cosigned, error) {
+	defer fsys.close()
+	// The origin is not known before the lock is taken; the head is read after it.
+	lock, err := lockStable(fsys)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	signed, c, err := signedHead(fsys, lock)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := readCosigned(fsys)
+	if err != nil {
+		return nil, err
+	}
+	s := &submission{files: fsys, o: o, signed: signed, c: c}
+	line, at, err := s.submit(cosignedBy(kept, o.Witness, c.Origin))
+	if err != nil {
+		return nil, err
+	}
+	done := &Cosigned{Witness: o.Witness.Name(), Leaves: c.Size, At: at, Note: append(slices.Clone(signed), line...)}
+	return done, keepCosigned(fsys, kept, done, o.Witness)
+}
+
+// lockStable opens the stable key and locks it, so that one process at a time asks
+// witnesses and writes down what they say.
+func lockStable(fsys files) (file, error) {
+	f, err := fsys.read(stableName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNoStableKey
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open stable key: %w", err)
+	}
+	if locked, ok := f.(osFile); ok {
+		err = unix.Flock(int(locked.Fd()), unix.LOCK_EX)
+		for errors.Is(err, unix.EINTR) {
+			err = unix.Flock(int(locked.Fd()), unix.LOCK_EX)
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock stable key: %w", err)
+	}
+	return f, nil
+}
+
+// signedHead returns the head of the log with the signature of the stable key below
+// that of the leaf.
+func signedHead(fsys files, stable file) ([]byte, Checkpoint, error) {
+	text, _, err := lastHead(fsys)
+	if err != nil {
+		return nil, Checkpoint{}, err
+	}
+	c, _, err := ParseHead(text)
+	if err != nil {
+		return nil, c, err
+	}
+	key, err := readStable(stable, c.Origin)
+	if err != nil {
+		return nil, c, err
+	}
+	signature, err := note.Sign(&note.Note{Text: c.String()}, key)
+	if err != nil {
+		return nil, c, fmt.Errorf("sign checkpoint: %w", err)
+	}
+	_, line, _ := strings.Cut(string(signature), "\n\n")
+	return append(text, line...), c, nil
+}
+
+// submission is one checkpoint on its way to a witness.
+type submission struct {
+	files  files
+	o      CosignOptions
+	signed []byte
+	c      Checkpoint
+}
+
+// submit asks the witness, which we believe has cosigned old leaves, and asks again
+// when it has cosigned more or less than that.
+func (s *submission) submit(old int64) (line string, at time.Time, err error) {
+	for range 3 {
+		request, err := s.request(old)
+		if err != nil {
+			return "", at, err
+		}
+		answer, err := s.o.Post(request)
+		if err != nil {
+			return "", at, err
+		}
+		if answer.Status != 409 {
+			return s.read(answer)
+		}
+		has, err := strconv.ParseInt(strings.TrimSuffix(string(answer.Body), "\n"), 10, 64)
+		switch {
+		case err != nil || has < 0:
+			return "", at, &WitnessError{409, "the witness has cosigned something else, and does not say how many leaves"}
+		case has > s.c.Size:
+			return "", at, &BehindError{Witness: s.o.Witness.Name(), Cosigned: has, Leaves: s.c.Size}
+		case has == old && old < s.c.Size:
+			return "", at, &WitnessError{409, "the witness refuses what continues the leaves that it says it has cosigned"}
+		case has == old:
+			return "", at, &BehindError{Witness: s.o.Witness.Name(), Cosigned: has, Leaves: s.c.Size, Rewritten: true}
+		}
+		old = has
+	}
+	return "", at, &WitnessError{409, "the witness cosigns other checkpoints of this log meanwhile"}
+}
+
+// request is the body of add-checkpoint.
+func (s *submission) request(old int64) ([]byte, error) {
+	proof, err := proveTree(s.files, s.c, old)
+	if err != nil {
+		return nil, fmt.Errorf("prove to the witness what followed leaf %d: %w", old, err)
+	}
+	request := fmt.Appendf(nil, "old %d\n", old)
+	for _, h := range proof {
+		request = fmt.Appendf(request, "%s\n", h)
+	}
+	return append(append(request, '\n'), s.signed...), nil
+}
+
+// read takes the cosignature from an answer that is not 409.
+func (s *submission) read(a Answer) (line string, at time.Time, err error) {
+	w := s.o.Witness
+	switch a.Status {
+	case 200:
+	case 422:
+		return "", at, &BehindError{Witness: w.Name(), Cosigned: -1, Leaves: s.c.Size, Rewritten: true}
+	case 403:
+		return "", at, &WitnessError{403, "the witness does not know the key of this log"}
+	case 404:
+		return "", at, &WitnessError{404, "the witness does not know this log"}
+	default:
+		return "", at, &WitnessError{a.Status, fmt.Sprintf("the witness answered with status %d", a.Status)}
+	}
+	line, at, found, ok := w.cosignature([]byte(s.c.String() + "\n" + string(a.Body)))
+	switch {
+	case ok:
+		return line, at, nil
+	case found:
+		return "", at, &WitnessError{200, "the witness did not cosign this checkpoint: its signature is of something else"}
+	}
+	return "", at, &WitnessError{200, "the answer has no cosignature of " + w.Name()}
+}
+
+// readCosigned returns the checkpoints that were kept, none when there are none. What
+// is no checkpoint is left out.
+func readCosigned(fsys files) ([][]byte, error) {
+	f, err := fsys.read(cosignedName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open cosigned checkpoints: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(&sequential{f: f}, mostCosignedBytes))
+	if err != nil {
+		return nil, fmt.Errorf("read cosigned checkpoints: %w", err)
+	}
+	return splitCosigned(string(text)), nil
+}
+
+// splitCosigned reads notes that stand one after the other, with an empty line between.
+func splitCosigned(text string) [][]byte {
+	var notes [][]byte
+	blocks := strings.Split(strings.TrimSuffix(text, "\n"), "\n\n")
+	for i := 0; i+1 < len(blocks) && len(notes) < mostCosigned; i += 2 {
+		signed := []byte(blocks[i] + "\n\n" + blocks[i+1] + "\n")
+		if _, _, err := ParseHead(signed); err == nil {
+			notes = append(notes, signed)
+		}
+	}
+	return notes
+}
+
+// cosignedBy returns how many leaves of a log a witness has cosigned, 0 none.
+func cosignedBy(notes [][]byte, w *Witness, origin string) int64 {
+	most := int64(0)
+	for _, signed := range notes {
+		if c, _, err := ParseHead(signed); err == nil && c.Origin == origin {
+			if _, _, _, ok := w.cosignature(signed); ok {
+				most = max(most, c.Size)
+			}
+		}
+	}
+	return most
+}
+
+// keepCosigned writes down what a witness cosigned, in the place of what it cosigned
+// before.
+func keepCosigned(fsys files, kept [][]byte, done *Cosigned, w *Witness) error {
+	kept = slices.DeleteFunc(kept, func(signed []byte) bool {
+		_, _, found, _ := w.cosignature(signed)
+		return found
+	})
+	kept = append([][]byte{done.Note}, kept[:min(len(kept), mostCosigned-1)]...)
+	var text []byte
+	for i, signed := range kept {
+		if i > 0 {
+			text = append(text, '\n')
+		}
+		text = append(text, signed...)
+	}
+	if err := replaceFile(fsys, cosignedName, newCosignedName, text); err != nil {
+		return fmt.Errorf("keep cosignature: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,427 @@
+package tapelog
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// stubWitness is a witness without a network: what C2SP tlog-witness asks of one.
+type stubWitness struct {
+	name   string
+	key    ed25519.PrivateKey
+	log    note.Verifier // the stable key of the log
+	size   int64
+	root   tlog.Hash
+	now    time.Time
+	asked  int
+	answer func(Answer) Answer // nil: as it is
+}
+
+func newStubWitness(t testing.TB, dir string) *stubWitness {
+	t.Helper()
+	w := &stubWitness{name: "witness.example/w1", key: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32)), now: time.Unix(1767300000, 0).UTC()}
+	head, _, err := Head(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := ParseHead(head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := StableKey(dir, c.Origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.log, err = note.NewVerifier(verifier); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// verifierKey is what the witness publishes.
+func (w *stubWitness) verifierKey() string {
+	raw := append([]byte{algorithmCosignature}, w.key.Public().(ed25519.PublicKey)...)
+	sum := sha256.Sum256([]byte(w.name + "\n" + string(raw)))
+	return fmt.Sprintf("%s+%x+%s", w.name, sum[:4], base64.StdEncoding.EncodeToString(raw))
+}
+
+// cosign returns the signature line for a checkpoint.
+func (w *stubWitness) cosign(checkpoint string) string {
+	raw := append([]byte{algorithmCosignature}, w.key.Public().(ed25519.PublicKey)...)
+	sum := sha256.Sum256([]byte(w.name + "\n" + string(raw)))
+	out := binary.BigEndian.AppendUint64(sum[:4:4], uint64(w.now.Unix()))
+	out = append(out, ed25519.Sign(w.key, fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", w.now.Unix(), checkpoint))...)
+	return fmt.Sprintf("— %s %s\n", w.name, base64.StdEncoding.EncodeToString(out))
+}
+
+func (w *stubWitness) post(request []byte) (Answer, error) {
+	w.asked++
+	a := w.addCheckpoint(request)
+	if w.answer != nil {
+		a = w.answer(a)
+	}
+	return a, nil
+}
+
+func (w *stubWitness) addCheckpoint(request []byte) Answer {
+	status := func(n int) Answer { return Answer{Status: n} }
+	lines, signed, ok := strings.Cut(string(request), "\n\n")
+	if !ok {
+		return status(400)
+	}
+	words := strings.Split(lines, "\n")
+	digits, ok := strings.CutPrefix(words[0], "old ")
+	old, err := strconv.ParseInt(digits, 10, 64)
+	if !ok || err != nil {
+		return status(400)
+	}
+	var proof tlog.TreeProof
+	for _, word := range words[1:] {
+		h, err := tlog.ParseHash(word)
+		if err != nil {
+			return status(400)
+		}
+		proof = append(proof, h)
+	}
+	n, err := note.Open([]byte(signed), note.VerifierList(w.log))
+	if err != nil {
+		return status(403)
+	}
+	c, err := ParseCheckpoint(n.Text)
+	if err != nil || old > c.Size {
+		return status(400)
+	}
+	if old != w.size || old == c.Size && w.root != c.Root {
+		return Answer{409, fmt.Appendf(nil, "%d\n", w.size)}
+	}
+	if old > 0 && tlog.CheckTree(proof, c.Size, c.Root, old, w.root) != nil || old == 0 && len(proof) > 0 {
+		return status(422)
+	}
+	w.size, w.root = c.Size, c.Root
+	return Answer{200, []byte("— other.example AAAAAAAA\n" + w.cosign(n.Text))}
+}
+
+// push has the log cosigned.
+func push(t testing.TB, dir string, w *stubWitness) (*Cosigned, error) {
+	t.Helper()
+	key, err := ParseWitness(w.verifierKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Cosign(dir, CosignOptions{Witness: key, Post: w.post})
+}
+
+// reopen appends leaves to a log that was written before.
+func reopen(t testing.TB, dir string, k *kept, n int, perPart int64) {
+	t.Helper()
+	l, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.perPart = perPart
+	appendLeaves(t, l, k, n)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A witness follows a log over its parts, from whatever it cosigned last, and verify
+// takes its word.
+func TestCosign(t *testing.T) {
+	for _, step := range []int{1, 2, 3, 5, 8, 13} {
+		dir := filepath.Join(t.TempDir(), "log")
+		k := writeLog(t, dir, 1, 7)
+		w := newStubWitness(t, dir)
+		for range 8 {
+			done, err := push(t, dir, w)
+			if err != nil || done.Leaves != int64(len(k.heads)) || !done.At.Equal(w.now) {
+				t.Fatalf("step %d, %d leaves: %+v, %v", step, len(k.heads), done, err)
+			}
+			r := mustVerify(t, dir, VerifyOptions{Witnesses: []string{w.verifierKey()}})
+			if len(r.Findings) > 0 || len(r.Cosigned) != 1 || r.Cosigned[0].Leaves != done.Leaves {
+				t.Fatalf("step %d: %+v", step, r)
+			}
+			w.now = w.now.Add(time.Hour)
+			reopen(t, dir, &k, step, 7)
+		}
+		if w.asked != 8 { // what was cosigned last is known
+			t.Errorf("step %d: asked %d times", step, w.asked)
+		}
+		// The answer was lost, or the file: then the witness says how far it is.
+		if err := os.Remove(filepath.Join(dir, cosignedName)); err != nil {
+			t.Fatal(err)
+		}
+		if done, err := push(t, dir, w); err != nil || done.Leaves != int64(len(k.heads)) || w.asked != 10 {
+			t.Errorf("step %d: %+v, %v, asked %d times", step, done, err, w.asked)
+		}
+		if done, err := push(t, dir, w); err != nil || done.Leaves != int64(len(k.heads)) { // nothing new: the time
+			t.Errorf("step %d: %+v, %v", step, done, err)
+		}
+	}
+}
+
+// Who cuts the log off, rolls it back or writes another history cannot have it
+// cosigned, and verify finds it with what was kept beside the log.
+func TestCosignedIsNotUndone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	k := writeLog(t, dir, 20, 100)
+	w := newStubWitness(t, dir)
+	if _, err := push(t, dir, w); err != nil {
+		t.Fatal(err)
+	}
+	vkey := w.verifierKey()
+	for name, attack := range map[string]func(t *testing.T, dir string){
+		"the end cut off":       func(t *testing.T, dir string) { cutLines(t, dir, 5) },
+		"the last line cut off": func(t *testing.T, dir string) { cutLines(t, dir, 1) },
+		"another log in its place": func(t *testing.T, dir string) {
+			kept, err := os.ReadFile(filepath.Join(dir, cosignedName))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+			writeLog(t, dir, 40, 100)
+			if err := os.WriteFile(filepath.Join(dir, cosignedName), kept, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"cosignature removed": func(t *testing.T, dir string) {
+			if err := os.Remove(filepath.Join(dir, cosignedName)); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"cosignature altered": func(t *testing.T, dir string) {
+			path := filepath.Join(dir, cosignedName)
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = bytes.Replace(text, []byte("\n20\n"), []byte("\n19\n"), 1)
+			if err := os.WriteFile(path, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		copied := filepath.Join(t.TempDir(), "log")
+		copyDir(t, dir, copied)
+		attack(t, copied)
+		if r, err := Verify(copied, VerifyOptions{Witnesses: []string{vkey}}); err == nil && len(r.Findings) == 0 {
+			t.Errorf("%s: nothing is wrong", name)
+		}
+	}
+
+	// The witness tells it too, to who did not look.
+	short := filepath.Join(t.TempDir(), "log")
+	copyDir(t, dir, short)
+	cutLines(t, short, 5)
+	if err := os.Remove(filepath.Join(short, cosignedName)); err != nil {
+		t.Fatal(err)
+	}
+	var behind *BehindError
+	if _, err := push(t, short, w); !errors.As(err, &behind) || behind.Cosigned != 20 || behind.Leaves != 15 || behind.Rewritten {
+		t.Errorf("a log that was cut off: %v", err)
+	}
+	// A fork of it, with the stable key that was stolen.
+	w.root[0] ^= 1
+	reopen(t, dir, &k, 1, 100)
+	if _, err := push(t, dir, w); !errors.As(err, &behind) || !behind.Rewritten {
+		t.Errorf("a log that was rewritten: %v", err)
+	}
+	w.size = int64(len(k.heads))
+	if _, err := push(t, dir, w); !errors.As(err, &behind) || !behind.Rewritten {
+		t.Errorf("a log of the same size: %v", err)
+	}
+}
+
+// cutLines removes the last n lines of the first part.
+func cutLines(t *testing.T, dir string, n int) {
+	t.Helper()
+	path := filepath.Join(dir, partName(1))
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range n {
+		text = text[:bytes.LastIndexByte(text[:len(text)-1], '\n')+1]
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func copyDir(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Nothing but a cosignature of that witness on that checkpoint is kept.
+func TestAnswersOfWitnesses(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	writeLog(t, dir, 5, 100)
+	w := newStubWitness(t, dir)
+	stranger := &stubWitness{name: w.name, key: ed25519.NewKeyFromSeed(make([]byte, 32)), now: w.now}
+	always := func(a Answer) func(Answer) Answer { return func(Answer) Answer { return a } }
+	for name, answer := range map[string]func(Answer) Answer{
+		"404": always(Answer{Status: 404}), "403": always(Answer{Status: 403}), "400": always(Answer{Status: 400}),
+		"500": always(Answer{500, []byte("<html>")}), "429": always(Answer{Status: 429}), "204": always(Answer{Status: 204}), "301": always(Answer{Status: 301}),
+		"empty": always(Answer{Status: 200}), "NULs": always(Answer{200, make([]byte, 60000)}), "text": always(Answer{200, []byte("OK")}),
+		"half a line":      func(a Answer) Answer { return Answer{a.Status, a.Body[:len(a.Body)/2]} },
+		"a stranger's":     func(a Answer) Answer { return Answer{200, []byte(stranger.cosign("x"))} },
+		"another size":     always(Answer{200, []byte(w.cosign("conntape/ab\n9\n" + tlog.Hash{}.String() + "\n"))}),
+		"409 without size": always(Answer{409, []byte("many")}), "409 negative": always(Answer{409, []byte("-1\n")}),
+		"409 for ever": func(Answer) Answer { return Answer{409, []byte(strconv.Itoa(w.asked%4) + "\n")} },
+	} {
+		w.answer = answer
+		_, err := push(t, dir, w)
+		var refused *WitnessError
+		if !errors.As(err, &refused) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, cosignedName)); err == nil {
+			t.Errorf("%s: something was kept", name)
+			os.Remove(filepath.Join(dir, cosignedName))
+		}
+		w.size = 0
+	}
+}
+
+// A cosignature is kept when its part of the log is pruned, and says that it is of no
+// use; a newer one is.
+func TestCosignedSurvivesPruning(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	k := writeLog(t, dir, 10, 7)
+	w := newStubWitness(t, dir)
+	if _, err := push(t, dir, w); err != nil {
+		t.Fatal(err)
+	}
+	reopen(t, dir, &k, 40, 7)
+	second := *w
+	second.name = "witness.example/w2"
+	if _, err := push(t, dir, w); err != nil {
+		t.Fatal(err)
+	}
+	prune := func(upTo int64) {
+		l, err := Open(dir, Options{PartLeaves: 7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Prune(Leaf{Boot: 51 * tick, Real: epoch + int64(400*24*time.Hour)}, expendableUpTo(upTo)); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	prune(30)
+	o := VerifyOptions{Witnesses: []string{w.verifierKey()}, Now: time.Unix(0, epoch).Add(401 * 24 * time.Hour)}
+	if r := mustVerify(t, dir, o); len(r.Findings) > 0 || r.Pruned == 0 || len(r.Cosigned) != 1 || r.Cosigned[0].Leaves != 50 {
+		t.Errorf("%+v", r)
+	}
+	if _, err := push(t, dir, w); err != nil {
+		t.Errorf("after pruning: %v", err)
+	}
+	// The other witness has been asked long ago: nobody can prove to it what followed.
+	if _, err := push(t, dir, &second); !errors.Is(err, ErrPruned) {
+		t.Errorf("a witness that was left behind: %v", err)
+	}
+	r := mustVerify(t, dir, VerifyOptions{Witnesses: []string{second.verifierKey()}, Now: o.Now})
+	if len(r.Findings) != 1 || !strings.Contains(r.Findings[0].Problem, "no cosignature of witness.example/w2") {
+		t.Errorf("%+v", r.Findings)
+	}
+}
+
+// The stable key stays the same, is nobody's but its owner's, and is made again when
+// it is lost or of another log.
+func TestStableKey(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	k := writeLog(t, dir, 1, 100)
+	path := filepath.Join(dir, stableName)
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", info, err)
+	}
+	first, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reopen(t, dir, &k, 1, 100)
+	if again, err := os.ReadFile(path); err != nil || !bytes.Equal(first, again) {
+		t.Errorf("%v", err)
+	}
+	for name, text := range map[string]string{"empty": "", "junk": "PRIVATE+KEY+x", "NULs": strings.Repeat("\x00", 5000), "no end": strings.TrimSpace(string(first))} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		reopen(t, dir, &k, 1, 100)
+		if now, err := os.ReadFile(path); err != nil || string(now) == text || bytes.Equal(now, first) {
+			t.Errorf("%s: %q, %v", name, now, err)
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	w := &stubWitness{name: "w", key: ed25519.NewKeyFromSeed(make([]byte, 32))}
+	if _, err := push(t, dir, w); !errors.Is(err, ErrNoStableKey) {
+		t.Errorf("without a key: %v", err)
+	}
+}
+
+func TestParseWitness(t *testing.T) {
+	w := &stubWitness{name: "witness.example/w", key: ed25519.NewKeyFromSeed(make([]byte, 32))}
+	good := w.verifierKey()
+	if _, err := ParseWitness(good); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"", "+", "++", "a+b+c", good[1:], good + "A", strings.Replace(good, "+B", "+A", 1), "\x1b" + good[1:], " " + good,
+		verifierKey("conntape/ab", [32]byte{}), strings.ToUpper(good)} {
+		if _, err := ParseWitness(bad); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+// FuzzCosigned reads files that somebody else wrote.
+func FuzzCosigned(f *testing.F) {
+	w := &stubWitness{name: "w", key: ed25519.NewKeyFromSeed(make([]byte, 32)), now: time.Unix(5, 0)}
+	c := Checkpoint{"conntape/ab", 3, tlog.Hash{1}}
+	head, err := formatHead(c, [32]byte{}, make([]byte, ed25519.SignatureSize))
+	if err != nil {
+		f.Fatal(err)
+	}
+	note := string(head) + w.cosign(c.String())
+	f.Add(note)
+	f.Add(note + "\n" + note)
+	key, err := ParseWitness(w.verifierKey())
+	if err != nil {
+		f.Fatal(err)
+	}
+	right := c.String()
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, signed := range splitCosigned(text) {
+			c, _, err := ParseHead(signed)
+			if err != nil {
+				t.Fatalf("%q: %v", signed, err)
+			}
+			if _, _, _, ok := key.cosignature(signed); ok && c.String() != right {
+				t.Fatalf("%q is cosigned", signed)
+			}
+		}
+	})
+}
