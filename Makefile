@@ -4,9 +4,10 @@ OUT ?= conntape
 
 .PHONY: build record test setup generate matrix coverage bench clean
 
-# One static binary. No clang: the BPF objects are committed.
+# One static binary, and beside it the one that speaks to witnesses. No clang: the BPF objects are committed.
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT) ./cmd/conntape
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(OUT)-witness ./cmd/conntape-witness
 
 # Records this host into /var/lib/conntape until Ctrl-C.
 record: build
@@ -39,4 +40,4 @@ bench:
 	go run ./bench
 
 clean:
-	rm -f $(OUT)
+	rm -f $(OUT) $(OUT)-witness

@@ -18,6 +18,8 @@ type VerifyOptions struct {
 	Key  string // first verifier key of the log, as record printed it; "" unknown
 	Head []byte // a signed checkpoint that was kept; nil none
 
+	Witnesses []string // verifier keys of witnesses, each of which must have cosigned the log
+
 	// Progress is told how many bytes of how many have been looked at. It may be
 	// called from several goroutines, one at a time. May be nil.
 	Progress func(done, total int64)
@@ -58,6 +60,13 @@ type Expiry struct {
 	To       time.Time `json:"to,omitzero"`
 }
 
+// Witnessed is what one witness has cosigned of the log.
+type Witnessed struct {
+	Witness string    `json:"witness"`
+	Leaves  int64     `json:"leaves"`
+	At      time.Time `json:"at"` // by the clock of the witness
+}
+
 // Verification is what VerifyTape found out.
 type Verification struct {
 	Tape   string `json:"tape"`
@@ -73,6 +82,8 @@ type Verification struct {
 	KeyMatched  bool      `json:"key_matched"`
 	HeadMatched bool      `json:"head_matched"`
 	HeadSize    int64     `json:"head_size,omitempty"`
+
+	Cosigned []Witnessed `json:"cosigned"` // by the witnesses that were named
 
 	Segments []VerifiedSegment `json:"segments"`
 	Expired  []Expiry          `json:"expired"`
@@ -122,7 +133,7 @@ type tapeVerifier struct {
 
 func (v *tapeVerifier) run(ctx context.Context) error {
 	v.out.Tape = v.dir
-	v.out.Segments, v.out.Expired, v.out.Notes, v.out.Problems = []VerifiedSegment{}, []Expiry{}, []string{}, []Problem{}
+	v.out.Segments, v.out.Expired, v.out.Cosigned, v.out.Notes, v.out.Problems = []VerifiedSegment{}, []Expiry{}, []Witnessed{}, []string{}, []Problem{}
 	dirs := holdDirectories(v.dir, filepath.Join(v.dir, logDir))
 	defer dirs.close()
 	numbers, _, err := listSegments(v.dir)
@@ -161,7 +172,7 @@ func (v *tapeVerifier) run(ctx context.Context) error {
 
 // readLog checks the log and keeps what it says of each segment.
 func (v *tapeVerifier) readLog(ctx context.Context) error {
-	r, err := tapelog.Verify(filepath.Join(v.dir, logDir), tapelog.VerifyOptions{Key: v.o.Key, Head: v.o.Head, Leaf: until(ctx, v.book.take)})
+	r, err := tapelog.Verify(filepath.Join(v.dir, logDir), tapelog.VerifyOptions{Key: v.o.Key, Head: v.o.Head, Witnesses: v.o.Witnesses, Leaf: until(ctx, v.book.take)})
 	if errors.Is(err, tapelog.ErrNoLog) {
 		v.problem(Problem{What: "there is no log: nothing of this tape can be proven"})
 		return nil
@@ -190,8 +201,11 @@ func (v *tapeVerifier) readLog(ctx context.Context) error {
 	if v.o.Key == "" {
 		v.note("no key was given: that this is the log which the recorder began is not proven (--key)")
 	}
-	if v.o.Head == nil {
-		v.note("no head was given: that nothing is missing at the end is not proven (--head)")
+	for _, c := range r.Cosigned {
+		out.Cosigned = append(out.Cosigned, Witnessed{c.Witness, c.Leaves, c.At})
+	}
+	if v.o.Head == nil && len(v.o.Witnesses) == 0 {
+		v.note("no head was given: that nothing is missing at the end is not proven (--head, --witness)")
 	}
 	for _, p := range v.book.problems {
 		v.problem(p)

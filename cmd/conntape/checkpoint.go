@@ -2,8 +2,10 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -19,17 +21,23 @@ func (h *host) checkpointCommand() *cli.Command {
 		Description: `What is kept on another host proves later, with "conntape verify --head FILE", that nothing recorded
 until then was removed, rolled back or rewritten. "conntape record --syslog" sends each one, every
 10 seconds, to the system's log. --push does so once, for a timer or cron, to the system's log or to
-the end of a file, such as one on a medium that can only be appended to.
+the end of a file, such as one on a medium that can only be appended to; or has a witness of
+transparency logs (C2SP tlog-witness) cosign it, whose cosignature is kept beside the log for
+"conntape verify --witness". It exits with 3 when the witness has seen more of this log than there is.
 
 Examples:
   conntape checkpoint > head
   conntape checkpoint --line | ssh other-host 'cat >> web1.heads'
   conntape checkpoint --push syslog
-  conntape checkpoint --push /mnt/worm/web1.heads`,
+  conntape checkpoint --push /mnt/worm/web1.heads
+  conntape checkpoint --verifier-key
+  conntape checkpoint --push https://witness.example --witness witness.example+4f7c1a2b+BO…`,
 		Flags: []cli.Flag{
 			dirFlag("directory of the tape"),
 			&cli.BoolFlag{Name: "line", Usage: "write the checkpoint as one line"},
-			&cli.StringFlag{Name: "push", Usage: "`WHERE` append the checkpoint as one line to this file, or send it to the system's log: syslog"},
+			&cli.StringFlag{Name: "push", Usage: "`WHERE` append the checkpoint as one line to this file, send it to the system's log (syslog), or have the witness at this https:// address cosign it"},
+			&cli.StringFlag{Name: "witness", Usage: "`KEY` verifier key of the witness to push to, as it publishes it: NAME+HASH+KEY"},
+			&cli.BoolFlag{Name: "verifier-key", Usage: "print the stable key of the log, for witnesses and for those who verify a proof"},
 		},
 		Action: h.checkpoint,
 	}
@@ -42,6 +50,21 @@ func (h *host) checkpoint(c *cli.Context) error {
 	dir, err := h.readDir(c)
 	if err != nil {
 		return err
+	}
+	witness := strings.Contains(c.String("push"), "://")
+	switch {
+	case c.IsSet("witness") && !witness:
+		return usagef("add --push https://…, the address of the witness", "--witness is the key of a witness, and --push names none")
+	case c.Bool("verifier-key") && (c.IsSet("push") || c.Bool("line")):
+		return usagef("", "--verifier-key prints a key, and goes with neither --push nor --line")
+	case c.Bool("verifier-key"):
+		key, err := store.StableKey(dir)
+		if err == nil {
+			_, err = fmt.Fprintln(h.stdout, key)
+		}
+		return err
+	case witness:
+		return h.pushToWitness(c.Context, dir, c.String("push"), c.String("witness"))
 	}
 	head, err := store.ReadCheckpoint(dir)
 	if err != nil {
@@ -61,7 +84,7 @@ func (h *host) checkpoint(c *cli.Context) error {
 func push(head []byte, where string) error {
 	switch where {
 	case "":
-		return usagef("name a file, or syslog", "--push is empty")
+		return usagef("name a file, syslog, or the https:// address of a witness", "--push is empty")
 	case "syslog":
 		system, err := openSyslog()
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/conntape/conntape/witness"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -22,6 +23,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"conntape": main,
 		"fixture":  func() { os.Exit(fixtureMain()) },
+
+		"conntape-witness": func() { os.Exit(witness.Main()) },
 	})
 }
 

@@ -24,16 +24,18 @@ summaries, counters and gaps agree with each other and with the log. Exits with 
 wrong. A tape that is being recorded can be verified too.
 
 Without --key a log that was made anew from its first line on cannot be told from the real one, and
-without --head nobody can tell that the end is missing. docs/integrity.md says what is proven.
+without --head or --witness nobody can tell that the end is missing. docs/integrity.md says what is proven.
 
 Examples:
   conntape verify ./tape
   conntape verify --key conntape/3f0c…+8d2e4c11+AbG… --head head ./tape
-  conntape verify --head /var/log/remote/web1.log --json ./tape`,
+  conntape verify --head /var/log/remote/web1.log --json ./tape
+  conntape verify --witness witness.example+4f7c1a2b+BO… ./tape`,
 		Flags: []cli.Flag{
 			dirFlag("directory of the tape"),
 			&cli.StringFlag{Name: "key", Usage: "`KEY` the key that record printed when it began the tape, or a file that holds it"},
 			&cli.StringFlag{Name: "head", Usage: "`FILE` a signed checkpoint that you kept, or a system log with several; the newest counts"},
+			&cli.StringSliceFlag{Name: "witness", Usage: "`KEY` verifier key of a witness that has cosigned the log; may be repeated, and each must have"},
 			&cli.BoolFlag{Name: "json", Usage: "same as --format json"},
 			formatFlag([]string{"text", "json"}, "text"), quietFlag(),
 		},
@@ -57,6 +59,7 @@ func (h *host) verify(c *cli.Context) error {
 	if o.Head, err = readHead(c); err != nil {
 		return err
 	}
+	o.Witnesses = c.StringSlice("witness")
 	if !c.Bool("quiet") {
 		o.Progress = h.progressBar()
 	}

@@ -25,6 +25,9 @@ func writeVerification(w io.Writer, v *store.Verification) error {
 	if v.HeadMatched {
 		line("head", "the log is an extension of the %d leaves that were kept", v.HeadSize)
 	}
+	for _, c := range v.Cosigned {
+		line("cosigned", "%d leaves by %s, %s; %d leaves since then", c.Leaves, c.Witness, moment(c.At), v.Leaves-c.Leaves)
+	}
 	for _, s := range v.Segments {
 		state := s.State
 		if !s.SealedAt.IsZero() {

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store"
+)
+
+// witnessProgram speaks to witnesses: HTTP and TLS are not in this program.
+const witnessProgram = "conntape-witness"
+
+// Bounds of what is believed of the program.
+const (
+	witnessTime   = time.Minute
+	witnessAnswer = 128 << 10 // bytes
+)
+
+// pushToWitness has a witness cosign the head of a tape.
+func (h *host) pushToWitness(ctx context.Context, dir, address, key string) error {
+	if scheme, _, _ := strings.Cut(address, "://"); scheme != "https" && scheme != "http" {
+		return usagef("name a file, syslog, or the https:// address of a witness", "--push %s: a witness is asked by https or http", address)
+	}
+	if key == "" {
+		return usagef("add --witness NAME+HASH+KEY, as the witness publishes it", "--push %s: without the key of the witness nobody can tell its cosignature from another", address)
+	}
+	program, err := findWitnessProgram()
+	if err != nil {
+		return err
+	}
+	_, err = store.CosignTape(dir, key, func(request []byte) (store.WitnessAnswer, error) {
+		return runWitnessProgram(ctx, program, address, request)
+	})
+	var behind *store.BehindError
+	if errors.As(err, &behind) {
+		if _, err := fmt.Fprintf(h.stdout, "PROBLEM      log: %s\n", query.Safe(behind.Error())); err != nil {
+			return err
+		}
+		return errFound
+	}
+	return err
+}
+
+// findWitnessProgram looks beside this program, then in PATH.
+func findWitnessProgram() (string, error) {
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), witnessProgram)
+		if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return beside, nil
+		}
+	}
+	found, err := exec.LookPath(witnessProgram)
+	if err != nil {
+		return "", &hintedError{fmt.Errorf("%s is neither beside conntape nor in PATH", witnessProgram), "make build makes both; it is a program of its own, since conntape has no HTTP in it"}
+	}
+	return found, nil
+}
+
+// runWitnessProgram sends one request.
+func runWitnessProgram(ctx context.Context, program, address string, request []byte) (store.WitnessAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, witnessTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, address)
+	cmd.WaitDelay = time.Second
+	cmd.Stdin = bytes.NewReader(request)
+	out, complaint := &boundedBuffer{most: witnessAnswer}, &boundedBuffer{most: 4 << 10}
+	cmd.Stdout, cmd.Stderr = out, complaint
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return store.WitnessAnswer{}, fmt.Errorf("ask %s: %w", address, context.Cause(ctx))
+		}
+		if said := strings.TrimPrefix(strings.TrimSpace(complaint.String()), witnessProgram+": error: "); said != "" {
+			err = errors.New(said)
+		}
+		return store.WitnessAnswer{}, fmt.Errorf("ask %s: %w", address, err)
+	}
+	line, body, _ := bytes.Cut(out.Bytes(), []byte("\n"))
+	status, err := strconv.Atoi(string(line))
+	if err != nil {
+		return store.WitnessAnswer{}, fmt.Errorf("ask %s: %s answers otherwise than it should: is it of this version?", address, program)
+	}
+	return store.WitnessAnswer{Status: status, Body: body}, nil
+}
+
+// boundedBuffer keeps so many bytes; what is more is an error to the writer.
+type boundedBuffer struct {
+	bytes.Buffer
+	most int
+}
+
+// Write keeps b.
+func (b *boundedBuffer) Write(p []byte) (int, error) {
+	if b.Len()+len(p) > b.most {
+		return 0, errors.New("too long")
+	}
+	return b.Buffer.Write(p)
+}

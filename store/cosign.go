@@ -1,0 +1,80 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/conntape/conntape/store/tapelog"
+)
+
+// Names of package tapelog that its users need: the answer of a witness, what it
+// cosigned, and what is wrong when it does not.
+type (
+	WitnessAnswer = tapelog.Answer
+	Cosigned      = tapelog.Cosigned
+	BehindError   = tapelog.BehindError
+)
+
+// CosignTape has a witness cosign the head of the log of the tape in dir, and keeps
+// the cosignature in the log. witness is the verifier key of the witness; post sends a
+// request to its add-checkpoint. The error is a *BehindError when the witness knows
+// more of this log than there is, or other leaves.
+func CosignTape(dir, witness string, post func([]byte) (WitnessAnswer, error)) (*Cosigned, error) {
+	w, err := tapelog.ParseWitness(witness)
+	if err != nil {
+		return nil, &Error{Op: "read key of witness", Err: err, Hint: "give what the witness publishes: NAME+HASH+KEY"}
+	}
+	done, err := tapelog.Cosign(filepath.Join(dir, logDir), tapelog.CosignOptions{Witness: w, Post: post, Give: giveToGroup})
+	if err != nil {
+		return nil, &Error{Op: "have checkpoint cosigned", Path: dir, Err: bareLog(err), Hint: cosignHint(dir, err)}
+	}
+	return done, nil
+}
+
+// StableKey returns the verifier key of the tape in dir that stays: for witnesses, and
+// for those who verify a proof of ProveSegment.
+func StableKey(dir string) (string, error) {
+	path := filepath.Join(dir, logDir)
+	head, _, err := tapelog.Head(path)
+	var c tapelog.Checkpoint
+	if err == nil {
+		c, _, err = tapelog.ParseHead(head)
+	}
+	key := ""
+	if err == nil {
+		key, err = tapelog.StableKey(path, c.Origin)
+	}
+	if err != nil {
+		return "", &Error{Op: "read stable key", Path: dir, Err: bareLog(err), Hint: cosignHint(dir, err)}
+	}
+	return key, nil
+}
+
+// bareLog is bare of an error about a log that may not be there.
+func bareLog(err error) error {
+	if errors.Is(err, tapelog.ErrNoLog) || errors.Is(err, fs.ErrNotExist) {
+		return errors.New("there is no log here")
+	}
+	return bare(err)
+}
+
+func cosignHint(dir string, err error) string {
+	var refused *tapelog.WitnessError
+	switch {
+	case errors.Is(err, tapelog.ErrNoLog), errors.Is(err, fs.ErrNotExist):
+		return "record a tape with: conntape record --dir " + dir
+	case errors.Is(err, fs.ErrPermission):
+		return "the stable key is readable for the recorder's user alone: run it as root"
+	case errors.Is(err, tapelog.ErrNoStableKey):
+		return "the next conntape record makes it"
+	case errors.Is(err, tapelog.ErrPruned):
+		return "push at least once a week; this witness can only follow this tape again if its operator forgets what it has seen"
+	case errors.As(err, &refused) && (refused.Status == 403 || refused.Status == 404):
+		return fmt.Sprintf("give its operator the key of this log: conntape checkpoint --verifier-key --dir %s", dir)
+	case errors.As(err, &refused):
+		return "is that the address of a witness, and the key its own?"
+	}
+	return ""
+}
