@@ -77,3 +77,22 @@ func cutLine(path string) error {
 	end := bytes.LastIndexByte(text[:len(text)-1], '\n') + 1
 	return os.WriteFile(path, text[:end], 0o600)
 }
+
+// appendRun records a run without a connection on a tape of writeLogged.
+func appendRun(dir string, since time.Duration) error {
+	noon, err := time.Parse(time.RFC3339, fixtureNoon)
+	if err != nil {
+		return err
+	}
+	const boot = "00000000-0000-4000-8000-000000000001"
+	keeper := store.NewLogKeeper(dir, store.LogOptions{Host: "web1", MachineID: "m", BootID: boot, Version: "1.2.3", Backend: "cgroup"})
+	w, err := store.OpenWriter(dir, store.WriterOptions{
+		Version: "1.2.3", Backend: "cgroup", BootID: boot, Kernel: "6.1.0", Host: "web1", MachineID: "m", Events: keeper.Listen,
+		Now: store.Anchor{Boot: fixtureBoot + uint64(since), Real: noon.Add(since).UnixNano(), Kind: "start", Sync: "synchronized"},
+	})
+	if err != nil {
+		return err
+	}
+	stop := store.Gap{From: fixtureBoot + uint64(since+time.Second), Cause: store.CauseStopped}
+	return errors.Join(w.Close(stop, nil), keeper.Close())
+}
