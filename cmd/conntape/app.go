@@ -40,6 +40,8 @@ func (h *host) newApp() (*cli.App, error) {
 			h.salvageCommand(),
 			h.configCommand(),
 			h.demoCommand(),
+			h.completionCommand(),
+			h.manCommand(),
 			h.versionCommand(),
 		},
 		Writer:                    h.stdout,

@@ -67,13 +67,12 @@ func listCommands(w io.Writer, commands []*cli.Command) error {
 	return tab.Flush()
 }
 
-// listFlags lists flags with what they take, what they do and their default.
-func listFlags(w io.Writer, flags []cli.Flag) error {
-	if len(flags) == 0 {
-		return nil
-	}
-	var labels, texts []string
-	widest := 0
+// flagText is a flag as help and manual show it.
+type flagText struct{ label, text string }
+
+// flagTexts returns flags with what they take, what they do and their default.
+func flagTexts(flags []cli.Flag) []flagText {
+	var list []flagText
 	for _, flag := range flags {
 		spellings := make([]string, 0, 2)
 		for _, name := range flag.Names() {
@@ -90,12 +89,25 @@ func listFlags(w io.Writer, flags []cli.Flag) error {
 		if standard := doc.GetDefaultText(); doc.TakesValue() && standard != "" && standard != `""` && standard != "0" {
 			usage += " (default " + strings.Trim(standard, `"`) + ")"
 		}
-		labels, texts = append(labels, "  "+strings.Join(spellings, ", ")+value), append(texts, usage)
-		widest = max(widest, len(labels[len(labels)-1]))
+		list = append(list, flagText{"  " + strings.Join(spellings, ", ") + value, usage})
+	}
+	return list
+}
+
+// listFlags lists flags in two columns.
+func listFlags(w io.Writer, flags []cli.Flag) error {
+	if len(flags) == 0 {
+		return nil
+	}
+	list := flagTexts(flags)
+	widest := 0
+	for _, flag := range list {
+		widest = max(widest, len(flag.label))
 	}
 	fmt.Fprint(w, "\nFlags:\n")
-	for i, label := range labels {
-		for line := range strings.SplitSeq(text.WrapSoft(texts[i], helpWidth-widest-3), "\n") {
+	for _, flag := range list {
+		label := flag.label
+		for line := range strings.SplitSeq(text.WrapSoft(flag.text, helpWidth-widest-3), "\n") {
 			if _, err := fmt.Fprintf(w, "%-*s   %s\n", widest, label, strings.TrimSpace(line)); err != nil {
 				return err
 			}
