@@ -51,6 +51,7 @@ func (r *recorder) drain(ctx context.Context) error {
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			r.horizon = max(r.horizon, r.passed) // the ring was empty after that
+			r.findTheft()
 		default:
 			return fmt.Errorf("read connect ring: %w", err)
 		}
@@ -59,6 +60,10 @@ func (r *recorder) drain(ctx context.Context) error {
 		}
 		if ctx.Err() != nil {
 			return nil
+		}
+		if r.theft.sent != 0 { // the ring is read to its end at once
+			deadline = time.Now()
+			continue
 		}
 		if deadline, err = r.pollUntil(r.passed); err != nil {
 			return err
@@ -214,6 +219,9 @@ func (r *recorder) tick(now uint64) error {
 	if err := r.observe(now, counters); err != nil {
 		return err
 	}
+	if err := r.suspectTheft(now, counters); err != nil {
+		return err
+	}
 	if r.relearnAlive > 0 && r.mayWalk(now) {
 		r.relearnAlive--
 		if err := r.walk(); err != nil {
@@ -262,6 +270,7 @@ func (r *recorder) drainProcesses() (n int, err error) {
 		if !ok {
 			return n, nil
 		}
+		r.ledger.described++
 		r.table.apply(&r.process)
 	}
 }
@@ -382,7 +391,7 @@ func (r *recorder) drainRest(until time.Time) error {
 		if err != nil {
 			return fmt.Errorf("read counters: %w", err)
 		}
-		if counters.Sent <= r.ledger.received {
+		if counters.Sent <= r.ledger.received+r.ledger.stolen {
 			r.horizon = r.boot()
 			break
 		}
@@ -397,7 +406,12 @@ func (r *recorder) drainRest(until time.Time) error {
 	if err != nil {
 		return fmt.Errorf("read counters: %w", err)
 	}
-	r.ledger.unread = counters.Sent - min(counters.Sent, r.ledger.received)
+	missing := counters.Sent - min(counters.Sent, r.ledger.received+r.ledger.stolen)
+	if missing > 0 && r.src.Unread() == 0 {
+		r.steal(r.boot(), missing)
+	} else {
+		r.ledger.unread = missing
+	}
 	_, err = r.drainProcesses()
 	return err
 }

@@ -17,6 +17,9 @@ const (
 	causeProcessRing = "process ring full" // descriptions were lost, no connects
 	causeStore       = "store error"       // the tape could not be written
 	causeUnread      = "ring not read"     // recording stopped before all of it was read
+	causeStolen      = store.CauseStolen   // another process read records of connects from our ring
+	// Likewise of processes; no connects.
+	causeProcessesStolen = store.CauseProcessesStolen
 )
 
 // ledger accounts for every attempt. Each is in exactly one of stored (it has a row), coalesced (it is counted in
@@ -28,6 +31,8 @@ const (
 type ledger struct {
 	kernel    bpf.Counters // as last read
 	received  uint64       // records read from the ring
+	stolen    uint64       // records that somebody else has read from it
+	described uint64       // records read from the process ring
 	rows      uint64       // rows handed to the queue
 	coalesced uint64
 	folded    uint64
@@ -88,11 +93,12 @@ func (l *ledger) loseInRing(k *bpf.Loser) {
 }
 
 // lost returns all losses by cause. An attempt that was written while in flight, and whose record was lost then, is not
-// lost: that leaves fewer for the ring.
+// lost: that leaves fewer for the ring, or for the thief.
 func (l *ledger) lost() map[string]uint64 {
-	ring := l.kernel.LostRing - min(l.recovered, l.kernel.LostRing)
+	recovered := min(l.recovered, l.kernel.LostRing)
 	return map[string]uint64{
-		causeRing:   ring,
+		causeRing:   l.kernel.LostRing - recovered,
+		causeStolen: l.stolen - min(l.recovered-recovered, l.stolen),
 		causeMissed: l.kernel.Missed,
 		causeMemory: l.refused[causeMemory],
 		causeShare:  l.refused[causeShare],
@@ -165,6 +171,7 @@ var lostNames = map[string]string{
 	causeMissed: "missed",
 	causeStore:  "store",
 	causeUnread: "unread",
+	causeStolen: "stolen",
 }
 
 // gaps keeps the latest loss of each cause, so that one that lasts is one row.
@@ -265,7 +272,7 @@ func detailOf(cause string, described uint64) string {
 		return "processes that the tape does not tell of, because what they belong to holds half of it"
 	case causeMissed:
 		return "the kernel did not run a probe this many times"
-	case causeProcessRing:
+	case causeProcessRing, causeProcessesStolen:
 		return fmt.Sprintf("%d process descriptions; connects are complete", described)
 	case causeUnread:
 		return "recording was stopped before the ring was read to its end"

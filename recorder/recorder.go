@@ -220,6 +220,7 @@ type recorder struct {
 	watch    watch
 	service  Service
 	tuned    func(Tuning) // hands a change on to the tape; nil: to nobody
+	theft    theft
 
 	rec     bpf.Connect // reused
 	process bpf.Process
@@ -258,6 +259,7 @@ func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
 	now := r.boot()
 	r.ledger = newLedger(now, uint64(c.tick))
 	r.passed, r.pushed, r.received = now, now, now
+	r.theft.whole = now
 	r.watch = newWatch(now, src.Checks(), c)
 	return r
 }

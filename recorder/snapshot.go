@@ -129,6 +129,7 @@ func (r *recorder) readProcesses() ([]bpf.Process, error) {
 		if !ok {
 			return list, nil
 		}
+		r.ledger.described++
 		list = append(list, rec)
 	}
 }

@@ -22,6 +22,9 @@ type source interface {
 	// Sleep has ReadConnect return as soon as the next attempt begins; Interrupt, called by anyone, at once.
 	Sleep() error
 	Interrupt()
+	// Unread is how many bytes the ring holds. RingHolders are the processes that have it open besides us.
+	Unread() int
+	RingHolders() []string
 	// ReadProcess never blocks; false means that the ring is empty.
 	ReadProcess(rec *bpf.Process) (bool, error)
 	// InFlight calls fn for every attempt that has begun and not returned.

@@ -67,6 +67,14 @@ func (s *script) Probe() ([]bpf.Probe, error) {
 	return []bpf.Probe{{Cookie: cookie, What: "a connect"}}, nil
 }
 
+func (s *script) Unread() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.connects)
+}
+
+func (s *script) RingHolders() []string { return []string{"pid 7 (thief)"} }
+
 func (s *script) Checks() []bpf.Probe { return s.checks }
 
 func (s *script) Close() error { return nil }
@@ -219,6 +227,29 @@ func (s *script) endUnheard(c bpf.Connect) {
 	defer s.mu.Unlock()
 	delete(s.inFlight, c.ID())
 	s.counters.LostRing++
+}
+
+// steal plays a second reader that takes the oldest records of the ring, or of those that come next.
+func (s *script) steal(n int) {
+	for taken := 0; taken < n; {
+		s.mu.Lock()
+		if len(s.connects) > 0 {
+			s.connects = s.connects[1:]
+		} else { // one that came and went
+			s.counters.Seen++
+			s.counters.Sent++
+		}
+		taken++
+		s.mu.Unlock()
+	}
+}
+
+// endStolen plays a return whose record somebody else reads.
+func (s *script) endStolen(c bpf.Connect) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.inFlight, c.ID())
+	s.counters.Sent++
 }
 
 // lose plays attempts whose records find the ring full.

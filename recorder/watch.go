@@ -23,7 +23,7 @@ type watch struct {
 	proven              uint64 // until then the hooks are known to have been there, ns CLOCK_BOOTTIME
 	out                 map[uint64]bpf.Probe
 	sent                uint64 // when the probes in out connected
-	lostRing            uint64 // by the kernel's count then: a probe may be among those that come after
+	lost                uint64 // records that did not come by then: a probe may be among those that do not later
 	noURing             bool   // the last round had no probes by io_uring
 }
 
@@ -33,9 +33,9 @@ func newWatch(now uint64, checks []bpf.Probe, c config) watch {
 	return w
 }
 
-// await wants the records of connects of our own, which were made at now while the ring had lost so many.
-func (w *watch) await(probes []bpf.Probe, now, lostRing uint64) {
-	w.sent, w.lostRing = now, lostRing
+// await wants the records of connects of our own, which were made at now, when so many others had not come.
+func (w *watch) await(probes []bpf.Probe, now, lost uint64) {
+	w.sent, w.lost = now, lost
 	for _, p := range probes {
 		w.out[p.Cookie] = p
 	}
@@ -87,12 +87,12 @@ func (r *recorder) lookAfterHooks(now uint64, k bpf.Counters) error {
 		r.log.Warn("hooks not probed in every way", "error", err)
 	}
 	w.noURing = noURing
-	w.await(probes, now, k.LostRing)
+	w.await(probes, now, k.LostRing+r.ledger.stolen)
 	return nil
 }
 
-// missProbes looks for connects of our own that should have come back by now: the ring was read beyond them. While the ring
-// loses records nothing follows from one that does not.
+// missProbes looks for connects of our own that should have come back by now: the ring was read beyond them. While records
+// are lost or stolen nothing follows from one that does not.
 func (r *recorder) missProbes(now uint64, k bpf.Counters) error {
 	w := &r.watch
 	if within := w.sent + uint64(r.config.flightAge); len(w.out) == 0 || r.horizon < within {
@@ -103,7 +103,7 @@ func (r *recorder) missProbes(now uint64, k bpf.Counters) error {
 		missing = append(missing, p.What)
 	}
 	clear(w.out)
-	if k.LostRing != w.lostRing {
+	if k.LostRing+r.ledger.stolen != w.lost {
 		w.nextProbe = now
 		r.alive()
 		return nil

@@ -57,13 +57,14 @@ type LogKeeper struct {
 
 	mu      sync.Mutex // guards what follows; never held while the disk is waited for
 	tape    string
-	started bool           // the start leaf was queued
-	queue   []tapelog.Leaf // not written yet
-	dropped int            // leaves that found no room in it
-	active  tapelog.Leaf   // checkpoint leaf of the active segment, without clocks
-	gaps    []tapelog.Leaf // to be written with the next checkpoint
-	expired bool           // a segment was removed since the log was pruned
-	pruned  time.Time      // when that was looked at last
+	started bool              // the start leaf was queued
+	queue   []tapelog.Leaf    // not written yet
+	dropped int               // leaves that found no room in it
+	active  tapelog.Leaf      // checkpoint leaf of the active segment, without clocks
+	gaps    []tapelog.Leaf    // to be written with the next checkpoint
+	alarmed map[string]uint64 // by cause, beginning of the gap that was told at once last
+	expired bool              // a segment was removed since the log was pruned
+	pruned  time.Time         // when that was looked at last
 
 	wake chan struct{}
 	quit chan struct{}
@@ -271,6 +272,9 @@ func (k *LogKeeper) putGaps() {
 // batch.
 func (k *LogKeeper) addGap(segment int, g Gap) {
 	leaf := tapelog.Leaf{Kind: tapelog.KindGap, Segment: segment, From: int64(g.From), To: int64(g.To), Cause: g.Cause, Lost: g.Lost}
+	if IsAlarm(g.Cause) {
+		leaf.Detail = cut(Escape([]byte(g.Detail)))
+	}
 	for i := range k.gaps {
 		old := &k.gaps[i]
 		if old.Segment == segment && old.From == leaf.From && old.Cause == leaf.Cause {

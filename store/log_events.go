@@ -1,8 +1,6 @@
 package store
 
 import (
-	"slices"
-
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -75,7 +73,7 @@ func (k *LogKeeper) take(e Event) (now bool) {
 	return false
 }
 
-// batch notes how far the active segment has come. That hooks were gone is told at once: whoever took them is at work.
+// batch notes how far the active segment has come. What somebody does to the recorder is told at once: he is at work.
 func (k *LogKeeper) batch(e BatchCommitted) (now bool) {
 	k.begin()
 	k.active.Segment, k.active.Batches, k.active.Chain = e.Segment, e.Number, e.Chain
@@ -90,11 +88,30 @@ func (k *LogKeeper) batch(e BatchCommitted) (now bool) {
 			break
 		}
 	}
-	if slices.ContainsFunc(e.Gaps, func(g Gap) bool { return g.Cause == CauseHook }) {
+	if k.alarms(e.Gaps) {
 		k.putCheckpoint()
 		return true
 	}
 	return false
+}
+
+// alarms tells whether somebody is at work on the recorder, and that was not told yet. What lasts is told with the
+// checkpoints.
+func (k *LogKeeper) alarms(gaps []Gap) (news bool) {
+	for _, g := range gaps {
+		if IsAlarm(g.Cause) && k.alarmed[g.Cause] != g.From {
+			if k.alarmed == nil {
+				k.alarmed = map[string]uint64{}
+			}
+			k.alarmed[g.Cause], news = g.From, true
+		}
+	}
+	return news
+}
+
+// IsAlarm tells whether a gap of this cause is somebody's doing against the recorder.
+func IsAlarm(cause string) bool {
+	return cause == CauseHook || cause == CauseStolen || cause == CauseProcessesStolen
 }
 
 // countIn puts counters into a leaf. Those that a batch does not name have not

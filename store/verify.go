@@ -198,6 +198,9 @@ func (v *tapeVerifier) readLog(ctx context.Context) error {
 	if r.Torn {
 		v.note("the last line of the log is cut short: a recorder was killed while it wrote it, or is writing it now")
 	}
+	for _, l := range v.book.alarms {
+		v.note(alarmNote(l))
+	}
 	if v.o.Key == "" {
 		v.note("no key was given: that this is the log which the recorder began is not proven (--key)")
 	}

@@ -25,6 +25,7 @@ type logBook struct {
 	bootID    string    // of the last start
 	stopped   bool      // no recorder was started after the last stop
 
+	alarms    []tapelog.Leaf         // gaps that somebody made who was at the recorder, each as it was told last
 	forced    []forcedExpiry         // because the disk was full
 	limit     int64                  // of the last expiry of this run, 0 none
 	holds     map[string]*loggedHold // by id
@@ -133,6 +134,7 @@ func (b *logBook) take(l tapelog.Leaf) error {
 		} else {
 			s.gaps = append(s.gaps, bootLeaf{l, b.bootID})
 		}
+		b.alarm(l)
 	case tapelog.KindSeal:
 		s.reach(l)
 		s.clocks = nil // its hash says more
@@ -142,6 +144,29 @@ func (b *logBook) take(l tapelog.Leaf) error {
 	}
 	s.lastSeen, s.lastLeaf = wallTime(l.Real), l.Seq
 	return nil
+}
+
+// alarm keeps what somebody did to the recorder: of what lasted, the last that was told of it.
+func (b *logBook) alarm(l tapelog.Leaf) {
+	if !IsAlarm(l.Cause) {
+		return
+	}
+	if n := len(b.alarms); n > 0 && b.alarms[n-1].Cause == l.Cause && b.alarms[n-1].From == l.From {
+		b.alarms = b.alarms[:n-1]
+	}
+	b.alarms = append(b.alarms, l)
+}
+
+// alarmNote says it for people.
+func alarmNote(l tapelog.Leaf) string {
+	text := fmt.Sprintf("somebody was at the recorder by %s: %s", wallTime(l.Real).UTC().Format(time.RFC3339), l.Cause)
+	if l.Lost > 0 {
+		text += fmt.Sprintf(", %d lost", l.Lost)
+	}
+	if l.Detail != "" {
+		text += " (" + l.Detail + ")"
+	}
+	return text
 }
 
 // recordedIn notes that commits of the segment were made in a boot.

@@ -1,0 +1,138 @@
+package capture
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+)
+
+// ringOf opens the ring of a recorder by its id, as any process of root may.
+func ringOf(t *testing.T, pid int, name string) *ebpf.Map {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		about, _ := os.ReadFile(file)
+		for line := range strings.Lines(string(about)) {
+			text, ok := strings.CutPrefix(line, "map_id:")
+			if !ok {
+				continue
+			}
+			id, err := strconv.ParseUint(strings.TrimSpace(text), 10, 32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := ebpf.NewMapFromID(ebpf.MapID(id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info, err := m.Info(); err == nil && info.Name == name {
+				t.Cleanup(func() { m.Close() })
+				return m
+			}
+			m.Close()
+		}
+	}
+	t.Fatalf("the recorder has no map %s", name)
+	return nil
+}
+
+// stealFrom reads a ring until it has taken n records.
+func stealFrom(t *testing.T, ring *ebpf.Map, n int) {
+	t.Helper()
+	thief, err := ringbuf.NewReader(ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer thief.Close()
+	until := time.Now().Add(patience)
+	for taken := 0; taken < n; {
+		thief.SetDeadline(time.Unix(1, 0))
+		_, err := thief.Read()
+		switch {
+		case err == nil:
+			taken++
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			t.Fatal(err)
+		case time.Now().After(until):
+			t.Fatalf("only %d records in %v", taken, patience)
+		}
+	}
+}
+
+// TestStolenRing takes records out of the ring beside the recorder: each is counted as lost, in a gap that says who has the ring
+// open; status, gaps and verify say so. Before that, a load makes no alarm.
+func TestStolenRing(t *testing.T) {
+	dir := tempDir(t)
+	tape := record(t, dir)
+	load := exec.Command(env.connects, "flood", strconv.Itoa(scaled(1_000_000, 1000)), "2")
+	for until := time.Now().Add(time.Duration(scaled(20, 2)) * time.Second); time.Now().Before(until); {
+		load = exec.Command(load.Path, load.Args[1:]...)
+		if out, err := load.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	if n := number(t, dir, `SELECT count(*) FROM gaps WHERE cause LIKE '%stolen'`); n != 0 {
+		t.Fatalf("a load is taken for theft: %v", rows(t, dir, `SELECT * FROM gaps WHERE cause LIKE '%stolen'`))
+	}
+	ring := ringOf(t, tape.cmd.Process.Pid, "connects")
+	load = exec.Command(env.connects, "flood", strconv.Itoa(scaled(1_000_000, 10_000)), "2")
+	if err := load.Start(); err != nil {
+		t.Fatal(err)
+	}
+	const stolen = 1000
+	stealFrom(t, ring, stolen)
+	if err := load.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the theft is known", func() bool { return counter(t, dir, "lost_stolen") == stolen })
+	eventually(t, "the theft is a gap", func() bool {
+		return number(t, dir, `SELECT sum(lost) FROM gaps WHERE cause = 'records stolen'`) == stolen
+	})
+	detail := rows(t, dir, `SELECT detail FROM gaps WHERE cause = 'records stolen' LIMIT 1`)[0].text("detail")
+	if !strings.Contains(detail, fmt.Sprintf("open in pid %d (", os.Getpid())) {
+		t.Errorf("the gap says %q", detail)
+	}
+	tape.stop(t)
+	for _, command := range [][]string{{"status"}, {"verify"}, {"query", "gaps"}} {
+		out, err := exec.Command(env.conntape, append(command, "--dir", dir)...).CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %v", command, err)
+		}
+		if !bytes.Contains(out, []byte("records stolen")) {
+			t.Errorf("%v does not tell of the theft:\n%s", command, out)
+		}
+	}
+}
+
+// TestStolenDescriptions takes what the kernel says of processes: that is a gap too.
+func TestStolenDescriptions(t *testing.T) {
+	dir := tempDir(t)
+	tape := record(t, dir)
+	ring := ringOf(t, tape.cmd.Process.Pid, "processes")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 50 {
+			_ = exec.Command(env.connects, "nothing").Run()
+		}
+	}()
+	stealFrom(t, ring, 3)
+	<-done
+	eventually(t, "the theft is a gap", func() bool {
+		return number(t, dir, `SELECT count(*) FROM gaps WHERE cause = 'descriptions stolen'`) > 0
+	})
+	tape.stop(t)
+}
