@@ -34,6 +34,7 @@ func (h *host) newApp() (*cli.App, error) {
 			h.statusCommand(),
 			h.verifyCommand(),
 			h.checkpointCommand(),
+			h.proveCommand(),
 			h.rotateCommand(),
 			h.holdCommand(),
 			h.releaseCommand(),

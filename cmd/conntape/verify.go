@@ -18,7 +18,7 @@ func (h *host) verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "verify",
 		Usage:     "prove that a tape is what was recorded, or tell what is not, and since when",
-		ArgsUsage: "[TAPE]",
+		ArgsUsage: "[TAPE|SEGMENT]",
 		Description: `Checks the log and each signature in it, the hash of each sealed segment, and that rows, indexes,
 summaries, counters and gaps agree with each other and with the log. Exits with 3 when something is
 wrong. A tape that is being recorded can be verified too.
@@ -30,12 +30,14 @@ Examples:
   conntape verify ./tape
   conntape verify --key conntape/3f0c…+8d2e4c11+AbG… --head head ./tape
   conntape verify --head /var/log/remote/web1.log --json ./tape
-  conntape verify --witness witness.example+4f7c1a2b+BO… ./tape`,
+  conntape verify --witness witness.example+4f7c1a2b+BO… ./tape
+  conntape verify --proof 00000007.tlog-proof --witness witness.example+4f7c1a2b+BO… 00000007.db`,
 		Flags: []cli.Flag{
 			dirFlag("directory of the tape"),
 			&cli.StringFlag{Name: "key", Usage: "`KEY` the key that record printed when it began the tape, or a file that holds it"},
 			&cli.StringFlag{Name: "head", Usage: "`FILE` a signed checkpoint that you kept, or a system log with several; the newest counts"},
 			&cli.StringSliceFlag{Name: "witness", Usage: "`KEY` verifier key of a witness that has cosigned the log; may be repeated, and each must have"},
+			&cli.StringFlag{Name: "proof", Usage: "`FILE` verify this proof of one segment, whose file is the argument; --key is then the stable key of the log"},
 			&cli.BoolFlag{Name: "json", Usage: "same as --format json"},
 			formatFlag([]string{"text", "json"}, "text"), quietFlag(),
 		},
@@ -44,11 +46,14 @@ Examples:
 }
 
 func (h *host) verify(c *cli.Context) error {
-	dir, err := h.readTapeArgument(c)
+	format, err := readReportFormat(c)
 	if err != nil {
 		return err
 	}
-	format, err := readReportFormat(c)
+	if c.IsSet("proof") {
+		return h.verifyProof(c, format == "json" || c.Bool("json"))
+	}
+	dir, err := h.readTapeArgument(c)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ type WitnessError struct {
 
 func (e *WitnessError) Error() string { return e.Why }
 
-// BehindError: the log is not what the witness has cosigned before. Either the end of
+// BehindError says that the log is not what the witness has cosigned before. Either the end of
 // the log was cut off or the tape rolled back, or its history was rewritten, or somebody
 // who stole the stable key showed the witness another log.
 type BehindError struct {

@@ -16,7 +16,7 @@ type storedHashes struct {
 	hashes []tlog.Hash // as package tlog stores them, from the first one of that leaf on
 }
 
-// ErrPruned: the entries of the log that a proof needs were removed, with the segments
+// ErrPruned says that the entries of the log that a proof needs were removed, with the segments
 // that they tell of.
 var ErrPruned = errors.New("the entries of the log from there on were removed with their segments")
 

@@ -24,7 +24,7 @@ const (
 	newStableName = "stable.new"
 )
 
-// ErrNoStableKey: the log has no stable key yet. The next recorder makes it.
+// ErrNoStableKey says that the log has no stable key yet. The next recorder makes it.
 var ErrNoStableKey = errors.New("the log has no stable key")
 
 // keepStable makes the stable key of the log unless it is there. Recording goes on
