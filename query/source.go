@@ -22,16 +22,16 @@ type Source struct {
 
 	tape  *store.Tape
 	index int // among its segments
-	info  store.SegmentInfo
+	span  store.Span
 	use   func(func(*sqlite.Conn) error) error // lends a connection to it
 }
 
 // Sources returns the segments of a tape, oldest first.
 func Sources(tape *store.Tape) []Source {
 	var sources []Source
-	for i, info := range tape.Segments() {
+	for i, span := range tape.Spans() {
 		use := func(fn func(*sqlite.Conn) error) error { return tape.Use(i, fn) }
-		sources = append(sources, Source{Number: info.Number, tape: tape, index: i, info: info, use: use})
+		sources = append(sources, Source{Number: span.Number, tape: tape, index: i, span: span, use: use})
 	}
 	return sources
 }
@@ -81,7 +81,7 @@ func describable(sources []Source) []*segmentSource {
 func inWindow(sources []Source, w Window) []*segmentSource {
 	from, to := w.bounds()
 	return slices.DeleteFunc(describable(sources), func(s *segmentSource) bool {
-		return s.info.First > s.info.Last || s.info.Last < from || s.info.First >= to
+		return s.span.First > s.span.Last || s.span.Last < from || s.span.First >= to
 	})
 }
 

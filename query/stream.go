@@ -113,9 +113,9 @@ func newStream(tape *store.Tape, columns []string, order timeOrder) *stream {
 	}
 	switch order {
 	case oldestFirst:
-		slices.SortStableFunc(s.segments, func(a, b *streamSegment) int { return cmp.Compare(a.source.info.First, b.source.info.First) })
+		slices.SortStableFunc(s.segments, func(a, b *streamSegment) int { return cmp.Compare(a.source.span.First, b.source.span.First) })
 	case newestFirst:
-		slices.SortStableFunc(s.segments, func(a, b *streamSegment) int { return cmp.Compare(b.source.info.Last, a.source.info.Last) })
+		slices.SortStableFunc(s.segments, func(a, b *streamSegment) int { return cmp.Compare(b.source.span.Last, a.source.span.Last) })
 	}
 	return s
 }
@@ -290,9 +290,9 @@ func (o timeOrder) before(a, b int64) bool {
 // foremost returns a time which none of the segment's rows comes before.
 func (s *streamSegment) foremost(order timeOrder) int64 {
 	if order == newestFirst {
-		return min(s.source.info.Last, s.to)
+		return min(s.source.span.Last, s.to)
 	}
-	return max(s.source.info.First, s.from)
+	return max(s.source.span.First, s.from)
 }
 
 // plainSelect is SQL that a stream answers.

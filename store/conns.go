@@ -119,7 +119,7 @@ func (r *readers) release(seg *openSegment) {
 
 // open opens the segment. If its file is another one by now, as when it was sealed, that must be the same segment.
 func (seg *openSegment) open() (*reading, error) {
-	told := seg.roots != nil // by the manifest
+	told := seg.tableRoots() != nil // by the manifest
 	if now, err := os.Lstat(seg.file); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s", ErrGone, filepath.Base(seg.info.Path))
 	} else if err == nil && !os.SameFile(now, seg.stat) {

@@ -82,7 +82,6 @@ func (seg *openSegment) readRuns(conn *sqlite.Conn) (err error) {
 		return err
 	}
 	info := &seg.info
-	info.Counters = segmentCounters(seg.runs)
 	if len(seg.runs) > 0 {
 		last := &seg.runs[len(seg.runs)-1]
 		info.Version, info.Backend, info.BlindSpots = last.version, last.backend, splitLines(last.blindSpots)

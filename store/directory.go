@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -34,11 +35,11 @@ func parseSegmentName(name string) (int, bool) {
 	if !ok || len(digits) < 8 {
 		return 0, false
 	}
-	n, err := strconv.Atoi(digits)
-	if err != nil || n < 1 || segmentName(n) != name {
-		return 0, false
+	n, err := strconv.ParseUint(digits, 10, 63)
+	if err != nil || n < 1 || len(digits) > 8 && digits[0] == '0' {
+		return 0, false // none that segmentName gives
 	}
-	return n, true
+	return int(n), true
 }
 
 // segmentNames is what the names in a tape's directory say of its segments.
@@ -62,7 +63,12 @@ func (o otherFile) Error() string {
 
 // readSegmentNames lists the segments in dir.
 func readSegmentNames(dir string) (s segmentNames, err error) {
-	entries, err := os.ReadDir(dir)
+	d, err := os.Open(dir)
+	if err != nil {
+		return s, fmt.Errorf("list segments: %w", err)
+	}
+	defer d.Close()
+	entries, err := d.ReadDir(-1) // in no order, which takes half as long
 	if err != nil {
 		return s, fmt.Errorf("list segments: %w", err)
 	}
@@ -87,6 +93,7 @@ func readSegmentNames(dir string) (s segmentNames, err error) {
 		}
 	}
 	slices.Sort(s.files)
+	slices.SortFunc(s.others, func(a, b otherFile) int { return cmp.Compare(a.number, b.number) })
 	return s, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -120,22 +121,14 @@ func readUpTo(f *os.File, most int64) (string, error) {
 	return string(text), nil
 }
 
-// fill describes a segment by the entry, if that is of this very file.
+// fill describes a segment by the entry, if that is of this very file. If it returns false the segment may be half filled.
 func (e manifestEntry) fill(seg *openSegment) bool {
 	if e.segment == "" || !e.mark.isOf(seg) {
 		return false
 	}
-	c, found := &codec{in: e.segment, reading: true}, openSegment{}
-	c.segment(&found)
-	if c.bad || c.in != "" {
-		return false
-	}
-	seg.created, seg.batches, seg.previous, seg.counts = found.created, found.batches, found.previous, found.counts
-	seg.boots, seg.runs, seg.small, seg.roots = found.boots, found.runs, found.small, found.roots
-	path, bytes := seg.info.Path, seg.info.Bytes
-	seg.info = found.info
-	seg.info.Path, seg.info.Bytes = path, bytes
-	return true
+	c := &codec{in: e.segment, reading: true}
+	c.segment(seg)
+	return !c.bad && c.in == ""
 }
 
 // errManifest: the manifest says of a segment something that the segment does not.
@@ -148,11 +141,7 @@ func (seg *openSegment) checkTold(r *reading) error {
 	if err := is.readEnds(r.conn); err != nil {
 		return err
 	}
-	same := is.info.First == seg.info.First && is.info.Last == seg.info.Last && len(seg.roots) == len(r.tables.roots)
-	for name, root := range seg.roots {
-		same = same && int64(r.tables.roots[name]) == root
-	}
-	if !same {
+	if is.info.First != seg.info.First || is.info.Last != seg.info.Last || !maps.Equal(seg.tableRoots(), r.tables.roots) {
 		return errManifest
 	}
 	return nil
@@ -182,29 +171,27 @@ func newEntry(path string, number int) ([]byte, error) {
 	return append(record, c.out...), nil
 }
 
-// smallViews are the views whose rows the manifest has.
-var smallViews = []string{"gaps", "segments"}
-
 // readSmall reads the rows of the small views, and where the tables begin.
 func (seg *openSegment) readSmall() error {
 	return peekAt(seg.file, func(conn *sqlite.Conn) error {
-		seg.small, seg.roots = map[string][][]smallCell{}, map[string]int64{}
-		for _, view := range smallViews {
-			seg.small[view] = [][]smallCell{}
+		for view, small := range map[string]*packed[[][]smallCell]{"gaps": &seg.gaps, "segments": &seg.segments} {
+			rows := [][]smallCell{}
 			err := execOn(conn, func(q *sqlite.Stmt) error {
 				row := make([]smallCell, q.ColumnCount())
 				for i := range row {
 					row[i] = cellOf(q, i)
 				}
-				seg.small[view] = append(seg.small[view], row)
+				rows = append(rows, row)
 				return nil
 			}, "SELECT * FROM "+view)
 			if err != nil {
 				return fmt.Errorf("read %s: %w", view, err)
 			}
+			small.pack(rows, (*codec).rows)
 		}
-		return execOn(conn, func(q *sqlite.Stmt) error { seg.roots[q.ColumnText(0)] = q.ColumnInt64(1); return nil },
-			`SELECT name, rootpage FROM sqlite_schema WHERE rootpage > 0`)
+		roots, err := readRoots(conn)
+		seg.roots.pack(roots, (*codec).roots)
+		return err
 	})
 }
 

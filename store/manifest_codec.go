@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"math"
+	"sync"
 	"time"
 )
 
@@ -79,20 +80,26 @@ func listOf[T any](c *codec, list *[]T, each func(*T)) {
 
 // mapOf shows each of a map.
 func mapOf[T any](c *codec, m *map[string]T, each func(*T)) {
-	type pair struct {
-		name  string
-		value T
-	}
-	pairs := make([]pair, 0, len(*m))
-	for name, v := range *m {
-		pairs = append(pairs, pair{name, v})
-	}
-	listOf(c, &pairs, func(p *pair) { c.text(&p.name); each(&p.value) })
-	if c.reading {
-		*m = make(map[string]T, len(pairs))
-		for _, p := range pairs {
-			(*m)[p.name] = p.value
+	n := int64(len(*m))
+	c.int(&n)
+	if !c.reading {
+		for name, v := range *m {
+			c.text(&name)
+			each(&v)
 		}
+		return
+	}
+	if n < 0 || n > int64(len(c.in)) { // each has a byte at least
+		c.bad, c.in = true, ""
+		return
+	}
+	*m = make(map[string]T, n)
+	for range n {
+		var name string
+		var v T
+		c.text(&name)
+		each(&v)
+		(*m)[name] = v
 	}
 }
 
@@ -136,13 +143,67 @@ func (c *codec) segment(seg *openSegment) {
 		}
 		mapOf(c, &r.counters, func(n *counted) { c.int(&n.first); c.int(&n.value) })
 	})
-	mapOf(c, &seg.roots, c.int)
-	mapOf(c, &seg.small, func(rows *[][]smallCell) {
-		listOf(c, rows, func(row *[]smallCell) {
-			listOf(c, row, func(v *smallCell) { c.int(&v.kind); c.int(&v.number); c.text(&v.text) })
-		})
-	})
-	if c.reading {
-		info.Counters = segmentCounters(seg.runs)
+	for _, packed := range []*string{&seg.roots.text, &seg.gaps.text, &seg.segments.text} {
+		c.text(packed)
 	}
+}
+
+// roots is where the tables and indexes begin.
+func (c *codec) roots(roots *map[string]uint32) {
+	mapOf(c, roots, func(root *uint32) {
+		wide := int64(*root)
+		c.int(&wide)
+		*root = uint32(wide)
+	})
+}
+
+// rows is the rows of a small view.
+func (c *codec) rows(rows *[][]smallCell) {
+	listOf(c, rows, func(row *[]smallCell) {
+		listOf(c, row, func(v *smallCell) { c.int(&v.kind); c.int(&v.number); c.text(&v.text) })
+	})
+}
+
+// packed is a part of an entry that is not unpacked before it is asked for: most answers need it of few segments.
+type packed[T any] struct {
+	text  string // "": the manifest does not tell it
+	once  sync.Once
+	value T
+	known bool // it could be unpacked
+}
+
+// pack gives it a value.
+func (p *packed[T]) pack(value T, part func(*codec, *T)) {
+	c := &codec{}
+	part(c, &value)
+	p.text = string(c.out)
+}
+
+// unpack returns the value, false if there is none.
+func (p *packed[T]) unpack(part func(*codec, *T)) (T, bool) {
+	p.once.Do(func() {
+		c := &codec{in: p.text, reading: true}
+		part(c, &p.value)
+		p.known = !c.bad && c.in == ""
+	})
+	return p.value, p.known
+}
+
+// tableRoots returns the first page of each table and index, nil if the manifest does not tell them.
+func (seg *openSegment) tableRoots() map[string]uint32 {
+	if roots, known := seg.roots.unpack((*codec).roots); known {
+		return roots
+	}
+	return nil
+}
+
+// smallRows returns the rows of a small view, not known: the manifest does not tell them, or it is another view.
+func (seg *openSegment) smallRows(view string) (rows [][]smallCell, known bool) {
+	switch view {
+	case "gaps":
+		return seg.gaps.unpack((*codec).rows)
+	case "segments":
+		return seg.segments.unpack((*codec).rows)
+	}
+	return nil, false
 }

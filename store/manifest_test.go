@@ -144,14 +144,18 @@ func TestManifestIsMended(t *testing.T) {
 
 // Whatever a manifest has, it is read to an end.
 func FuzzManifest(f *testing.F) {
-	seg := &openSegment{runs: []runAccount{{counters: map[string]counted{"seen": {1, 2}}}}, boots: []bootSpan{{bootID: "b"}}, roots: map[string]int64{"x": 3},
-		small: map[string][][]smallCell{"gaps": {{{kind: 1, number: 5}, {kind: 3, text: "y"}}}}}
+	seg := &openSegment{runs: []runAccount{{counters: map[string]counted{"seen": {1, 2}}}}, boots: []bootSpan{{bootID: "b"}}}
+	seg.roots.pack(map[string]uint32{"x": 3}, (*codec).roots)
+	seg.gaps.pack([][]smallCell{{{kind: 1, number: 5}, {kind: 3, text: "y"}}}, (*codec).rows)
 	c := &codec{}
 	c.segment(seg)
 	f.Add(string(c.out))
 	f.Fuzz(func(t *testing.T, text string) {
 		c := &codec{in: text, reading: true}
-		c.segment(&openSegment{})
+		seg := &openSegment{}
+		c.segment(seg)
+		seg.tableRoots()
+		seg.smallRows("gaps")
 	})
 }
 

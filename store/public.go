@@ -198,7 +198,7 @@ func (c *publicCursor) Next() error {
 // small returns the rows of the current segment if the manifest has them: all that are in the window.
 func (c *publicCursor) small() (rows [][]smallCell, known bool) {
 	t, p := c.table.tape, c.table
-	all, known := t.segs[c.current].small[p.name]
+	all, known := t.segs[c.current].smallRows(p.name)
 	if !known || p.hasRemovals(c.current) || slices.ContainsFunc(all, func(row []smallCell) bool { return len(row) != len(p.columns) }) {
 		return nil, false
 	}

@@ -41,13 +41,22 @@ func openTables(path string) (*tableFile, error) {
 		trees.Close()
 		return nil, fmt.Errorf("%w: it is sealed, and %w", ErrDamaged, sqlitefile.ErrNoSums)
 	}
-	return &tableFile{trees, map[string]uint32{}}, nil
+	return &tableFile{trees, nil}, nil
 }
 
 // find finds the tables and indexes of the segment, which the connection is to.
 func (t *tableFile) find(conn *sqlite.Conn) error {
-	return execOn(conn, func(q *sqlite.Stmt) error { t.roots[q.ColumnText(0)] = uint32(q.ColumnInt64(1)); return nil },
+	var err error
+	t.roots, err = readRoots(conn)
+	return err
+}
+
+// readRoots returns the first page of each table and index.
+func readRoots(conn *sqlite.Conn) (map[string]uint32, error) {
+	roots := map[string]uint32{}
+	err := execOn(conn, func(q *sqlite.Stmt) error { roots[q.ColumnText(0)] = uint32(q.ColumnInt64(1)); return nil },
 		`SELECT name, rootpage FROM sqlite_schema WHERE rootpage > 0`)
+	return roots, err
 }
 
 // isAt reports whether the file is the one that a path leads to: a segment that is sealed is another file then.
@@ -59,12 +68,10 @@ func (t *tableFile) isAt(path string) bool {
 // tablesOf returns the tables of a segment. It is not opened with SQLite if the manifest tells where they begin.
 func (t *Tape) tablesOf(segment int) (*tableFile, func(), error) {
 	seg := t.segs[segment]
-	if seg.roots != nil {
+	if roots := seg.tableRoots(); roots != nil {
 		tables, err := openTables(seg.file)
 		if err == nil && os.SameFile(tables.Info(), seg.stat) {
-			for name, root := range seg.roots {
-				tables.roots[name] = uint32(root)
-			}
+			tables.roots = roots
 			return tables, func() { tables.Close() }, nil
 		}
 		if err == nil {

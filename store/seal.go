@@ -247,7 +247,7 @@ func describeSealed(s *stored) (SegmentSealed, error) {
 			return err
 		}
 		e.TapeID, e.BootID, e.Host = info.info.TapeID, info.info.BootID, info.info.Host
-		e.From, e.To, e.Batches, e.Counters = info.info.From.UnixNano(), info.info.To.UnixNano(), info.batches, info.info.Counters
+		e.From, e.To, e.Batches, e.Counters = info.info.From.UnixNano(), info.info.To.UnixNano(), info.batches, segmentCounters(info.runs)
 		return execOn(conn, func(q *sqlite.Stmt) error {
 			e.Rows, e.First, e.Last = q.ColumnInt64(0), q.ColumnInt64(1), q.ColumnInt64(2)
 			q.ColumnBytes(3, e.Chain[:])

@@ -35,15 +35,15 @@ type Tape struct {
 
 // openSegment is a segment that a tape reads.
 type openSegment struct {
-	info    SegmentInfo
-	file    string      // what is opened: the segment, or a private copy
-	stat    os.FileInfo // of it, when it was described
-	watch   sqlitefile.Watch
-	created int64      // segment clock
-	boots   []bootSpan // in order, at least one
-	runs    []runAccount
-	small   map[string][][]smallCell // rows of small views, by view, if the manifest has them
-	roots   map[string]int64         // first pages of tables and indexes, likewise
+	info           SegmentInfo
+	file           string      // what is opened: the segment, or a private copy
+	stat           os.FileInfo // of it, when it was described
+	watch          sqlitefile.Watch
+	created        int64      // segment clock
+	boots          []bootSpan // in order, at least one
+	runs           []runAccount
+	gaps, segments packed[[][]smallCell]     // rows of the views of that name, if the manifest has them
+	roots          packed[map[string]uint32] // first pages of tables and indexes, likewise
 
 	batches  int64
 	previous int   // number of the segment before it
@@ -143,19 +143,32 @@ func (t *Tape) find(path string) ([]segmentFile, error) {
 	for _, other := range found.others {
 		t.leaveOut(other.number, other)
 	}
-	files := make([]segmentFile, 0, len(found.files))
-	for _, n := range found.files {
-		f := segmentFile{path: filepath.Join(path, segmentName(n)), number: n, hasWAL: found.wals[n]}
-		if f.stat, err = os.Lstat(f.path); err == nil && f.stat.Size() == 0 {
-			continue // just being made
-		}
-		files = append(files, f)
-	}
+	files := make([]segmentFile, len(found.files))
+	sideBySide(len(files), func(i int) {
+		n := found.files[i]
+		files[i] = segmentFile{path: filepath.Join(path, segmentName(n)), number: n, hasWAL: found.wals[n]}
+		files[i].stat, _ = os.Lstat(files[i].path)
+	})
+	files = slices.DeleteFunc(files, func(f segmentFile) bool { return f.stat != nil && f.stat.Size() == 0 }) // just being made
 	if len(files) == 0 {
 		return nil, &Error{Op: "open tape", Path: path, Err: ErrNoTape,
 			Hint: "record one with: conntape record --dir " + path}
 	}
 	return files, nil
+}
+
+// sideBySide calls work for each number from 0 to n-1, on all processors.
+func sideBySide(n int, work func(i int)) {
+	var workers sync.WaitGroup
+	parts := min(n, runtime.GOMAXPROCS(0))
+	for part := range parts {
+		workers.Go(func() {
+			for i := n * part / parts; i < n*(part+1)/parts; i++ {
+				work(i)
+			}
+		})
+	}
+	workers.Wait()
 }
 
 // prepare describes the segments, and copies those that need it. In a directory a segment that cannot be read is left
@@ -245,12 +258,12 @@ func unborn(path string) bool {
 
 // describeFile describes a segment that nobody writes, by its entry in the manifest if that counts.
 func describeFile(f segmentFile, entry manifestEntry) (*openSegment, error) {
-	told := &openSegment{file: f.path, stat: f.stat}
-	told.info.Path, told.info.Bytes = f.path, f.stat.Size()
-	seg := &openSegment{file: told.file, stat: told.stat, info: told.info}
-	if entry.fill(told) && (f.number == 0 || told.info.Number == f.number) {
-		return told, nil
+	seg := &openSegment{file: f.path, stat: f.stat}
+	seg.info.Path, seg.info.Bytes = f.path, f.stat.Size()
+	if entry.fill(seg) && (f.number == 0 || seg.info.Number == f.number) {
+		return seg, nil
 	}
+	seg = &openSegment{file: f.path, stat: f.stat, info: SegmentInfo{Path: f.path, Bytes: f.stat.Size()}}
 	return seg, seg.look()
 }
 
@@ -319,8 +332,24 @@ func (t *Tape) Segments() []SegmentInfo {
 	infos := make([]SegmentInfo, len(t.segs))
 	for i, seg := range t.segs {
 		infos[i] = seg.info
+		infos[i].Counters = segmentCounters(seg.runs)
 	}
 	return infos
+}
+
+// Span is which connections a segment has.
+type Span struct {
+	Number      int   // of the segment
+	First, Last int64 // lowest and highest time_ns; First > Last: it has none
+}
+
+// Spans returns what Segments says of the connections of each segment, in a hundredth of the time.
+func (t *Tape) Spans() []Span {
+	spans := make([]Span, len(t.segs))
+	for i, seg := range t.segs {
+		spans[i] = Span{seg.info.Number, seg.info.First, seg.info.Last}
+	}
+	return spans
 }
 
 // Close closes the connections. Private copies are gone already.

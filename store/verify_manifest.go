@@ -61,14 +61,14 @@ func differences(a, b *openSegment) []string {
 	}{
 		{"number", func(s *openSegment) any { return s.info.Number }},
 		{"first and last connection", func(s *openSegment) any { return [2]int64{s.info.First, s.info.Last} }},
-		{"gaps and counts", func(s *openSegment) any { return s.small }},
-		{"places of the tables", func(s *openSegment) any { return s.roots }},
+		{"gaps and counts", func(s *openSegment) any { return [2]string{s.gaps.text, s.segments.text} }},
+		{"places of the tables", func(s *openSegment) any { return s.tableRoots() }},
 		{"boots", func(s *openSegment) any { return s.boots }},
 		{"runs and counters", func(s *openSegment) any { return s.runs }},
 		{"segment before", func(s *openSegment) any { return [2]int64{int64(s.previous), s.counts} }},
 		{"header", func(s *openSegment) any {
 			info := s.info
-			info.Number, info.First, info.Last, info.Counters = 0, 0, 0, nil
+			info.Number, info.First, info.Last = 0, 0, 0
 			return []any{info, s.created, s.batches}
 		}},
 	} {

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,6 +34,13 @@ func forgeManifest(t testing.TB, dir string, n int, change func(*fileMark, *open
 	}
 }
 
+// moveRoot has the entry of a segment tell another first page of a table.
+func moveRoot(seg *openSegment, table string) {
+	roots := maps.Clone(seg.tableRoots())
+	roots[table]++
+	seg.roots.pack(roots, (*codec).roots)
+}
+
 // Whatever an entry of the manifest says that its segment does not: verify says so. It says nothing of an entry that no
 // reader takes.
 func TestVerifyManifest(t *testing.T) {
@@ -56,8 +64,9 @@ func TestVerifyManifest(t *testing.T) {
 	for name, change := range map[string]func(*openSegment){
 		"first and last connection": func(seg *openSegment) { seg.info.First, seg.info.Last = 0, -1 },
 		"number":                    func(seg *openSegment) { seg.info.Number = 1 },
-		"gaps and counts":           func(seg *openSegment) { seg.small["gaps"] = nil },
-		"places of the tables":      func(seg *openSegment) { seg.roots["connection"]++ },
+		"gaps and counts":           func(seg *openSegment) { seg.gaps.pack(nil, (*codec).rows) },
+		"places of the tables":      func(seg *openSegment) { moveRoot(seg, "connection") },
+		"places of the table":       func(seg *openSegment) { seg.roots.text = "x" },
 		"boots":                     func(seg *openSegment) { seg.boots[0].offset += int64(time.Hour) },
 		"runs and counters":         func(seg *openSegment) { seg.runs[0].counters["lost"] = counted{} },
 		"segment before":            func(seg *openSegment) { seg.previous = 0 },
@@ -117,7 +126,7 @@ func TestFalseManifestIsMet(t *testing.T) {
 	for name, change := range map[string]func(*openSegment){
 		"last":  func(seg *openSegment) { seg.info.Last-- },
 		"first": func(seg *openSegment) { seg.info.First++ },
-		"root":  func(seg *openSegment) { seg.roots["endpoint"]++ },
+		"root":  func(seg *openSegment) { moveRoot(seg, "endpoint") },
 	} {
 		forgeManifest(t, dir, 2, func(_ *fileMark, seg *openSegment) { change(seg) })
 		err := mustOpenTape(t, dir).Use(1, func(*sqlite.Conn) error { return nil })

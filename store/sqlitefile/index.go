@@ -21,6 +21,7 @@ func (t *Trees) Search(ctx context.Context, root uint32, s Search) error {
 	if err != nil {
 		return err
 	}
+	defer w.end()
 	_, err = w.search(root, 1, &s)
 	return err
 }

@@ -44,6 +44,7 @@ func (t *Trees) Leaves(ctx context.Context, root uint32, from, to int64, fn func
 	if err != nil {
 		return err
 	}
+	defer w.end()
 	return w.leaves(root, 1, from, to, fn)
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync"
 )
 
 // SQLite takes some 200 ns for a row and more for a text, and 1 ms to open a database. So whoever reads a whole table, or
@@ -79,7 +80,19 @@ func (t *Trees) walk(ctx context.Context) (*walk, error) {
 			return nil, damaged("pages of %d bytes", size)
 		}
 	}
-	return &walk{Trees: t, ctx: ctx}, nil
+	w := walks.Get().(*walk)
+	w.Trees, w.ctx, w.seen, w.first, w.got = t, ctx, 0, 0, 0
+	return w, nil
+}
+
+// walks are those that ended, whose rooms are used again: a look-up in each of thousands of databases would spend its time
+// on clearing new ones.
+var walks = sync.Pool{New: func() any { return new(walk) }}
+
+// end ends the walk: nothing that it read is good any more.
+func (w *walk) end() {
+	w.Trees, w.ctx = nil, nil
+	walks.Put(w)
 }
 
 // read returns a page, which is good until the next is read.
