@@ -10,6 +10,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/posting"
 )
 
@@ -45,7 +46,7 @@ func FindBusiest(ctx context.Context, tape *store.Tape, limit time.Duration) (*B
 		if timed.Err() != nil {
 			break
 		}
-		if errors.Is(err, store.ErrGone) || errors.Is(err, store.ErrDamaged) {
+		if errors.Is(err, store.ErrGone) || errors.Is(err, failure.ErrDamaged) {
 			continue
 		}
 		if err != nil {
@@ -115,7 +116,7 @@ func (s *Source) countPostings(ctx context.Context, tasks map[int64]int64) error
 		damaged = errors.Join(damaged, r.Err())
 	})
 	if err == nil && damaged != nil {
-		return fmt.Errorf("%w: %w", store.ErrDamaged, damaged)
+		return fmt.Errorf("%w: %w", failure.ErrDamaged, damaged)
 	}
 	return err
 }

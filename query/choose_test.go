@@ -7,9 +7,10 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/conntape/conntape/store"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/conntape/conntape/store/failure"
 )
 
 // inMemory returns sources over databases that scripts make.
@@ -61,7 +62,7 @@ func TestHighestID(t *testing.T) {
 		CREATE TABLE connection (id INTEGER PRIMARY KEY); CREATE TABLE clock (id INTEGER PRIMARY KEY, offset_ns); CREATE TABLE repeat (id INTEGER PRIMARY KEY, count, last_ns);
 		INSERT INTO connection VALUES (1), (9223372036854775807);`)
 	s := describable(sources)[0]
-	if err := s.describe(t.Context()); !errors.Is(err, store.ErrDamaged) || s.last != math.MaxInt64 {
+	if err := s.describe(t.Context()); !errors.Is(err, failure.ErrDamaged) || s.last != math.MaxInt64 {
 		t.Errorf("%d: %v", s.last, err)
 	}
 }

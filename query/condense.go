@@ -8,8 +8,10 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/conntape/conntape/store"
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/failure"
 )
 
 // A canned query that groups connections by what their tasks, endpoints and shapes tell,
@@ -260,7 +262,7 @@ func (m *contactMerger) readRemotes() error {
 		found++
 	})
 	if err == nil && found != len(fresh) {
-		err = fmt.Errorf("read segment %d: %w: %d endpoints are there, and are not found by their ids", s.Number, store.ErrDamaged, len(fresh)-found)
+		err = fmt.Errorf("read segment %d: %w: %d endpoints are there, and are not found by their ids", s.Number, failure.ErrDamaged, len(fresh)-found)
 	}
 	return err
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"unsafe"
 
-	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/failure"
 )
 
 // A time is written the short way as it is the long way, also one before 1970.
@@ -46,7 +46,7 @@ func TestContactOfLostEndpoint(t *testing.T) {
 		m.rows = append(m.rows, contactRow{remote: int32(id)})
 	}
 	m.begin(s, 0, 0)
-	if err := m.readRemotes(); !errors.Is(err, store.ErrDamaged) {
+	if err := m.readRemotes(); !errors.Is(err, failure.ErrDamaged) {
 		t.Errorf("%v", err)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/failure"
 )
 
 // firstRow is a row of rare and of first-seen: where it was met first, and how often.
@@ -206,7 +206,7 @@ func (p *Planned) firsts(ctx context.Context, rows []firstRow) (map[[2]int64][]V
 	}
 	for _, row := range rows {
 		if read[row.key()] == nil {
-			return nil, fmt.Errorf("read segment %d: %w: connection %d is told of, and is not there", row.firstIn, store.ErrDamaged, row.first)
+			return nil, fmt.Errorf("read segment %d: %w: connection %d is told of, and is not there", row.firstIn, failure.ErrDamaged, row.first)
 		}
 	}
 	return read, nil

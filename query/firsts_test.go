@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/failure"
 )
 
 // Any number of connections is read, in parts, and one that is not there is damage.
@@ -43,7 +43,7 @@ func TestWriteFirsts(t *testing.T) {
 		t.Errorf("%v, want a row limit: %v", result, err)
 	}
 	rows[500].first++
-	if result, err := ask(rows); !errors.Is(err, store.ErrDamaged) || result.Rows != 0 {
+	if result, err := ask(rows); !errors.Is(err, failure.ErrDamaged) || result.Rows != 0 {
 		t.Errorf("%v: %v", result, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/failure"
 )
 
 // Source is one segment of a tape, which is read through a connection of its own. Different segments may be read at the
@@ -108,7 +109,7 @@ func (s *segmentSource) describe(ctx context.Context) (err error) {
 	ends := `SELECT coalesce(min(id), 0), coalesce((SELECT max(id) FROM connection), -1) FROM connection`
 	err = s.scan(ctx, ends, func(row *sqlite.Stmt) { s.first, s.last = row.ColumnInt64(0), row.ColumnInt64(1) })
 	if s.last == math.MaxInt64 { // no span of ids, whose end is not in it, has that one
-		return fmt.Errorf("read segment %d: %w: the time of connection %d is no clock's", s.Number, store.ErrDamaged, s.last)
+		return fmt.Errorf("read segment %d: %w: the time of connection %d is no clock's", s.Number, failure.ErrDamaged, s.last)
 	}
 	s.steady, s.lastTask = true, never
 	return errors.Join(err, s.scan(ctx, `SELECT id, offset_ns FROM clock ORDER BY id`, func(row *sqlite.Stmt) {

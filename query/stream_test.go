@@ -13,10 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conntape/conntape/generate"
-	"github.com/conntape/conntape/store"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/conntape/conntape/generate"
+	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/escape"
 )
 
 // nasty writes a tape of three segments with everything that makes a row unlike the
@@ -46,7 +48,7 @@ func nasty(t *testing.T) string {
 	for i, to := range []store.Endpoint{
 		{Family: 2, Address: "192.0.2.1", Port: 443}, {Family: 10, Address: "::ffff:192.0.2.1", Port: 443}, {Family: 10, Address: "fe80::1%2", Port: 0},
 		{Family: 2, Address: "0x00", Port: -1}, {Family: 0, Port: -1}, {Family: 65535, Address: "0x01", Port: -1}, {Family: 1, Address: "/run/=x,\"y", Port: -1},
-		{Family: 1, Address: store.Escape([]byte("@\x1b[2J\xff\n")), Port: -1}, {Family: 40, Address: "cid 3", Port: 22}, {Family: 99, Address: "-1", Port: -1},
+		{Family: 1, Address: escape.Bytes([]byte("@\x1b[2J\xff\n")), Port: -1}, {Family: 40, Address: "cid 3", Port: 22}, {Family: 99, Address: "-1", Port: -1},
 	} {
 		to.Raw = []byte{byte(i), 0xff}
 		remotes = append(remotes, &to)

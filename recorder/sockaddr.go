@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/escape"
 )
 
 // noFamily is the family of an address too short to name one. No kernel has a family of this number.
@@ -84,7 +85,7 @@ func unixText(name []byte) string {
 		return ""
 	}
 	if name[0] == 0 {
-		return "@" + store.Escape(name[1:])
+		return "@" + escape.Bytes(name[1:])
 	}
 	for i, c := range name {
 		if c == 0 {
@@ -93,9 +94,9 @@ func unixText(name []byte) string {
 		}
 	}
 	if name[0] == '@' {
-		return `\x40` + store.Escape(name[1:])
+		return `\x40` + escape.Bytes(name[1:])
 	}
-	return store.Escape(name)
+	return escape.Bytes(name)
 }
 
 // vsockText shows the port in the text when it has no room in an int32 (VMADDR_PORT_ANY is 0xffffffff).

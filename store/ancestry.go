@@ -3,6 +3,8 @@ package store
 import (
 	"strconv"
 	"strings"
+
+	"github.com/conntape/conntape/store/escape"
 )
 
 // maxAncestors bounds the length of the text: a chain of a thousand forks must
@@ -50,7 +52,7 @@ func ancestorName(comm string) string {
 	case "?":
 		return `\x3f`
 	}
-	text := escapeString(comm, func(c byte) bool { return c == '>' || c == '(' || c == ')' })
+	text := escape.String(comm, func(c byte) bool { return c == '>' || c == '(' || c == ')' })
 	if text[0] == ' ' {
 		text = `\x20` + text[1:]
 	}

@@ -4,6 +4,9 @@ import (
 	"fmt"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/failure"
 )
 
 // A segment goes on over restarts of the host. Each boot is a row of the table
@@ -35,7 +38,7 @@ func readBoots(conn *sqlite.Conn) ([]bootSpan, error) {
 		return nil, fmt.Errorf("read boots: %w", err)
 	}
 	if len(boots) == 0 {
-		return nil, fmt.Errorf("%w: it does not say in which boot it was recorded", ErrDamaged)
+		return nil, fmt.Errorf("%w: it does not say in which boot it was recorded", failure.ErrDamaged)
 	}
 	return boots, nil
 }
@@ -57,7 +60,7 @@ func (s *segment) loadBoot() error {
 // begins at first, on the segment clock.
 func (s *segment) putBoot(kernel string, first int64) error {
 	err := s.exec(`INSERT INTO boot (boot_id, kernel, offset_ns, first_ns) VALUES (?, ?, ?, ?)`,
-		escapeString(s.bootID, nil), escapeString(kernel, nil), s.offset, first)
+		escape.String(s.bootID, nil), escape.String(kernel, nil), s.offset, first)
 	s.boot = s.conn.LastInsertRowID()
 	return err
 }

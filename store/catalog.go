@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +10,9 @@ import (
 	"time"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // stored is a segment of the tape that is not the active one.
@@ -150,7 +152,7 @@ func (w *Writer) loadCatalog(numbers []int, newest int) {
 		if numbers[i] == newest {
 			continue
 		}
-		s := &stored{number: numbers[i], path: filepath.Join(w.dir, segmentName(numbers[i]))}
+		s := &stored{number: numbers[i], path: filepath.Join(w.dir, tapedir.SegmentName(numbers[i]))}
 		s.measure()
 		if cut[s.number] {
 			s.state = aside
@@ -166,7 +168,7 @@ func (w *Writer) loadCatalog(numbers []int, newest int) {
 func (w *Writer) lookAt(s *stored) (previous int, all bool) {
 	isSealed := false
 	look := peek
-	if !isThere(s.path + "-wal") {
+	if !tapedir.IsThere(s.path + "-wal") {
 		look = peekAt // nobody writes it now
 	}
 	err := look(s.path, func(conn *sqlite.Conn) error {
@@ -185,14 +187,14 @@ func (w *Writer) lookAt(s *stored) (previous int, all bool) {
 		return err
 	})
 	switch {
-	case isDamaged(err):
+	case failure.IsDamaged(err):
 		s.damage, s.tally = err, unknownTally
 	case err != nil:
 		s.tally = unknownTally
 		w.log.Warn("segment not understood", "path", s.path, "error", err)
 		s.state = aside
 		return 0, true
-	case isSealed && closedFile(s.path):
+	case isSealed && tapedir.ClosedFile(s.path):
 		s.state = sealed
 	case isSealed:
 		s.built = true
@@ -258,7 +260,7 @@ func (w *Writer) measureAll() (all, other int64) {
 		switch {
 		case err != nil:
 			return nil
-		case d.IsDir() && path == filepath.Join(w.dir, heldDir):
+		case d.IsDir() && path == filepath.Join(w.dir, tapedir.HeldDir):
 			return filepath.SkipDir
 		case d.IsDir():
 			return nil
@@ -272,17 +274,11 @@ func (w *Writer) measureAll() (all, other int64) {
 		for _, suffix := range []string{sealingSuffix, damagedSuffix, expiringSuffix} {
 			name = strings.TrimSuffix(name, suffix)
 		}
-		if _, ok := parseSegmentName(name); (ok || name == reserveName) && filepath.Dir(path) == w.dir {
+		if _, ok := tapedir.ParseSegmentName(name); (ok || name == reserveName) && filepath.Dir(path) == w.dir {
 			return nil
 		}
 		other += allocated(info)
 		return nil
 	})
 	return all, other
-}
-
-// isThere reports whether a file exists, or cannot be told not to.
-func isThere(path string) bool {
-	_, err := os.Lstat(path)
-	return !errors.Is(err, fs.ErrNotExist)
 }

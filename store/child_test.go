@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // The test binary is also the other process that some tests need: it plays the
@@ -94,7 +96,7 @@ func playHoldLock(args []string) error {
 	if err != nil {
 		return err
 	}
-	lk := unix.Flock_t{Type: unix.F_RDLCK, Whence: io.SeekStart, Start: lockBytesStart + 2, Len: 510}
+	lk := unix.Flock_t{Type: unix.F_RDLCK, Whence: io.SeekStart, Start: tapedir.LockBytesStart + 2, Len: 510}
 	if err := unix.FcntlFlock(f.Fd(), unix.F_SETLK, &lk); err != nil {
 		return err
 	}

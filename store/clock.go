@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/store/escape"
 )
 
 // ReadAnchor reads both clocks as close together as it can: boottime between
@@ -32,7 +34,7 @@ func (s *segment) insertAnchor(a Anchor) error {
 	}
 	s.wallStep = a.Real - at
 	return s.exec(`INSERT OR REPLACE INTO clock (id, offset_ns, kind, sync) VALUES (?, ?, ?, ?)`,
-		at, a.Real-at, escapeString(kind, nil), textOrNull(a.Sync))
+		at, a.Real-at, escape.String(kind, nil), textOrNull(a.Sync))
 }
 
 // at returns the time on the segment clock, ns since the Unix epoch, of a time

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/failure"
 )
 
 // Each segment is read through a connection of its own, in which it is the schema main. A connection is opened when it is
@@ -74,10 +76,10 @@ func (t *Tape) borrow(segment int) (*reading, func(), error) {
 		if errors.Is(err, ErrGone) {
 			t.leave(seg, err)
 		} else {
-			if isDamaged(err) {
+			if failure.IsDamaged(err) {
 				seg.watch.Found(seg.file, err)
 			}
-			err = &Error{Op: "open segment", Path: seg.info.Path, Err: err, Hint: hintFor(err)}
+			err = &failure.Error{Op: "open segment", Path: seg.info.Path, Err: err, Hint: failure.HintFor(err)}
 		}
 		return nil, nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"path/filepath"
 
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -24,11 +26,11 @@ type (
 func CosignTape(dir, witness string, post func([]byte) (WitnessAnswer, error)) (*Cosigned, error) {
 	w, err := tapelog.ParseWitness(witness)
 	if err != nil {
-		return nil, &Error{Op: "read key of witness", Err: err, Hint: "give what the witness publishes: NAME+HASH+KEY"}
+		return nil, &failure.Error{Op: "read key of witness", Err: err, Hint: "give what the witness publishes: NAME+HASH+KEY"}
 	}
-	done, err := tapelog.Cosign(filepath.Join(dir, logDir), tapelog.CosignOptions{Witness: w, Post: post, Give: giveToGroup})
+	done, err := tapelog.Cosign(filepath.Join(dir, logDir), tapelog.CosignOptions{Witness: w, Post: post, Give: tapedir.GiveToGroup})
 	if err != nil {
-		return nil, &Error{Op: "have checkpoint cosigned", Path: dir, Err: bareLog(err), Hint: cosignHint(dir, err)}
+		return nil, &failure.Error{Op: "have checkpoint cosigned", Path: dir, Err: bareLog(err), Hint: cosignHint(dir, err)}
 	}
 	return done, nil
 }
@@ -47,7 +49,7 @@ func StableKey(dir string) (string, error) {
 		key, err = tapelog.StableKey(path, c.Origin)
 	}
 	if err != nil {
-		return "", &Error{Op: "read stable key", Path: dir, Err: bareLog(err), Hint: cosignHint(dir, err)}
+		return "", &failure.Error{Op: "read stable key", Path: dir, Err: bareLog(err), Hint: cosignHint(dir, err)}
 	}
 	return key, nil
 }
@@ -57,7 +59,7 @@ func bareLog(err error) error {
 	if errors.Is(err, tapelog.ErrNoLog) || errors.Is(err, fs.ErrNotExist) {
 		return errors.New("there is no log here")
 	}
-	return bare(err)
+	return failure.Bare(err)
 }
 
 func cosignHint(dir string, err error) string {

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // SegmentInfo describes one segment of a tape.
@@ -85,7 +88,7 @@ type LeftOut struct {
 // Coverage says what answers from this tape can and cannot know.
 func (t *Tape) Coverage() (Coverage, error) {
 	if t.conn == nil {
-		return Coverage{}, &Error{Op: "read coverage", Path: t.dir, Err: ErrClosed}
+		return Coverage{}, &failure.Error{Op: "read coverage", Path: t.dir, Err: failure.ErrClosed}
 	}
 	oldest, newest := &t.segs[0].info, &t.segs[len(t.segs)-1].info
 	c := Coverage{
@@ -106,7 +109,7 @@ func (t *Tape) Coverage() (Coverage, error) {
 		return Coverage{}, t.Explain(fmt.Errorf("read coverage: %w", err))
 	}
 	if err := t.findRecorder(&c); err != nil {
-		return Coverage{}, &Error{Op: "look for recorder", Path: newest.Path, Err: bare(err)}
+		return Coverage{}, &failure.Error{Op: "look for recorder", Path: newest.Path, Err: failure.Bare(err)}
 	}
 	if c.Recording && len(runs) > 0 {
 		c.Since = wallTime(runs[len(runs)-1].start)
@@ -154,11 +157,11 @@ func (t *Tape) findRecorder(c *Coverage) error {
 	newest := t.segs[len(t.segs)-1].info
 	path := newest.Path
 	if t.single == "" { // the recorder may have gone on to the next
-		if numbers, _, err := listSegments(t.dir); err == nil && len(numbers) > 0 {
-			path = filepath.Join(t.dir, segmentName(numbers[len(numbers)-1]))
+		if numbers, _, err := tapedir.List(t.dir); err == nil && len(numbers) > 0 {
+			path = filepath.Join(t.dir, tapedir.SegmentName(numbers[len(numbers)-1]))
 		}
 	}
-	pid, held, err := lockHolder(path, false)
+	pid, held, err := tapedir.LockHolder(path, false)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil
 	}

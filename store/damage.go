@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/failure"
 )
 
 // Damage returns the segments in which damage was met since the tape was opened, with the page where it is known: whatever
@@ -15,9 +17,9 @@ func (t *Tape) Damage() []LeftOut {
 	var met []LeftOut
 	for _, seg := range t.segs {
 		for _, d := range seg.watch.Damage() {
-			err := classify(d.Err)
-			if !errors.Is(err, ErrDamaged) {
-				err = fmt.Errorf("%w: %w", ErrDamaged, err)
+			err := failure.Classify(d.Err)
+			if !errors.Is(err, failure.ErrDamaged) {
+				err = fmt.Errorf("%w: %w", failure.ErrDamaged, err)
 			}
 			met = append(met, LeftOut{Path: seg.info.Path, Err: err})
 		}
@@ -32,14 +34,14 @@ func (t *Tape) Explain(err error) error {
 		return err
 	}
 	if met := t.Damage(); len(met) > 0 {
-		return &Error{Op: "read segment", Path: met[0].Path, Err: met[0].Err, Hint: hintFor(ErrDamaged)}
+		return &failure.Error{Op: "read segment", Path: met[0].Path, Err: met[0].Err, Hint: failure.HintFor(failure.ErrDamaged)}
 	}
 	path := filepath.Join(t.dir, t.single)
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultCorrupt, sqlite.ResultNotADB, sqlite.ResultIOErr:
-		return &Error{Op: "read tape", Path: path, Err: fmt.Errorf("%w: %w", ErrDamaged, err), Hint: hintFor(ErrDamaged)}
+		return &failure.Error{Op: "read tape", Path: path, Err: fmt.Errorf("%w: %w", failure.ErrDamaged, err), Hint: failure.HintFor(failure.ErrDamaged)}
 	case sqlite.ResultAuth:
-		return &Error{Op: "query tape", Path: path, Err: err, Hint: "only SELECT is allowed: a tape cannot be changed"}
+		return &failure.Error{Op: "query tape", Path: path, Err: err, Hint: "only SELECT is allowed: a tape cannot be changed"}
 	}
 	return err
 }
@@ -51,7 +53,7 @@ func (t *Tape) without(files []segmentFile, damaged []LeftOut) ([]segmentFile, e
 		return slices.ContainsFunc(damaged, func(l LeftOut) bool { return l.Path == f.path })
 	})
 	if len(files) == 0 {
-		return nil, &Error{Op: "open segment", Path: damaged[0].Path, Err: damaged[0].Err, Hint: hintFor(damaged[0].Err)}
+		return nil, &failure.Error{Op: "open segment", Path: damaged[0].Path, Err: damaged[0].Err, Hint: failure.HintFor(damaged[0].Err)}
 	}
 	return files, nil
 }
@@ -59,6 +61,6 @@ func (t *Tape) without(files []segmentFile, damaged []LeftOut) ([]segmentFile, e
 // AnyLost reports whether a segment was left out because it is damaged, or was removed while it was read.
 func AnyLost(left []LeftOut) bool {
 	return slices.ContainsFunc(left, func(l LeftOut) bool {
-		return errors.Is(l.Err, ErrDamaged) || errors.Is(l.Err, ErrNotSegment) || errors.Is(l.Err, ErrGone)
+		return errors.Is(l.Err, failure.ErrDamaged) || errors.Is(l.Err, failure.ErrNotSegment) || errors.Is(l.Err, ErrGone)
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // A stored segment that turns out to be damaged is kept as it is, under another
@@ -18,7 +20,7 @@ const damagedSuffix = ".damaged"
 func (w *Writer) replaceDamaged(s *stored, cause error) error {
 	damaged, to := s.path+damagedSuffix, s.path+sealingSuffix
 	from := s.path
-	if isThere(damaged) {
+	if tapedir.IsThere(damaged) {
 		from = damaged // it was begun before
 	}
 	for _, name := range []string{to, to + "-journal"} {
@@ -31,8 +33,8 @@ func (w *Writer) replaceDamaged(s *stored, cause error) error {
 		w.log.Warn("segment not salvaged", "path", from, "error", err)
 		return cause
 	}
-	w.tell(SegmentSetAside{Segment: s.number, File: segmentName(s.number), Batches: -1, Cause: cause.Error()})
-	if err := giveToGroup(to, fileMode); err != nil { // until it was told that it is sealed
+	w.tell(SegmentSetAside{Segment: s.number, File: tapedir.SegmentName(s.number), Batches: -1, Cause: cause.Error()})
+	if err := tapedir.GiveToGroup(to, tapedir.FileMode); err != nil { // until it was told that it is sealed
 		return err
 	}
 	if from == s.path {
@@ -47,5 +49,5 @@ func (w *Writer) replaceDamaged(s *stored, cause error) error {
 		return fmt.Errorf("put salvaged segment in place: %w", err)
 	}
 	w.log.Error("segment salvaged", "path", s.path, "damage", cause, "connections", result.Rows["connection"], "missing", result.Missing)
-	return syncDir(w.dir)
+	return tapedir.SyncDir(w.dir)
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/failure"
 )
 
 // describe checks that the database is a segment of ours and reads what it says
@@ -16,7 +18,7 @@ func (seg *openSegment) describe(conn *sqlite.Conn) error {
 	if err == nil {
 		err = seg.read(conn)
 	}
-	return classify(err)
+	return failure.Classify(err)
 }
 
 func (seg *openSegment) check(conn *sqlite.Conn) (err error) {
@@ -52,9 +54,9 @@ func (seg *openSegment) read(conn *sqlite.Conn) error {
 	case err != nil:
 		return fmt.Errorf("read segment: %w", err)
 	case rows != 1:
-		return fmt.Errorf("%w: it does not describe itself", ErrDamaged)
+		return fmt.Errorf("%w: it does not describe itself", failure.ErrDamaged)
 	case incompatible&^knownIncompatible != 0:
-		return fmt.Errorf("%w: feature bits %x", ErrIncompatible, incompatible)
+		return fmt.Errorf("%w: feature bits %x", failure.ErrIncompatible, incompatible)
 	}
 	if seg.boots, err = readBoots(conn); err != nil {
 		return err

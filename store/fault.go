@@ -7,6 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // What the writer does when a file or the disk is at fault.
@@ -16,7 +19,7 @@ func (w *Writer) setAside(cause error) {
 	w.log.Error("segment set aside", "path", w.seg.path, "error", cause)
 	w.leave(w.seg)
 	w.last.number, w.last.batches = w.seg.number, w.seg.batches
-	w.tell(SegmentSetAside{Segment: w.seg.number, File: segmentName(w.seg.number), Batches: w.seg.batches, Cause: cause.Error()})
+	w.tell(SegmentSetAside{Segment: w.seg.number, File: tapedir.SegmentName(w.seg.number), Batches: w.seg.batches, Cause: cause.Error()})
 	w.seg = nil
 }
 
@@ -51,18 +54,18 @@ func (w *Writer) moveOn(batch *Batch, state string, cause error) error {
 func (w *Writer) createWith(batch *Batch, state string, cause error) (*segment, error) {
 	now, err := w.now("start")
 	if err != nil {
-		return nil, &Error{Op: "begin segment", Path: w.dir, Err: err}
+		return nil, &failure.Error{Op: "begin segment", Path: w.dir, Err: err}
 	}
 	seg, err := w.create(now, w.counted, ReasonFault, func(s *segment) error {
 		return s.putGapAt(s.created, s.created, CauseStorage, 0,
-			fmt.Sprintf("%s was set aside: %v", segmentName(w.last.number), cause))
+			fmt.Sprintf("%s was set aside: %v", tapedir.SegmentName(w.last.number), cause))
 	})
 	if err != nil {
 		return nil, err
 	}
 	if err := seg.write(batch, state, w.tellRemoved); err != nil {
 		seg.discard()
-		return nil, &Error{Op: "append batch", Path: seg.path, Err: err, Hint: storageHint(err)}
+		return nil, &failure.Error{Op: "append batch", Path: seg.path, Err: err, Hint: storageHint(err)}
 	}
 	return seg, nil
 }
@@ -90,7 +93,7 @@ const (
 // that fails for it, as on those that ask another host, says nothing of what
 // removing segments would win, and all of them would be removed for nothing.
 func probe(dir string) error {
-	f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, birthMode)
+	f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, tapedir.BirthMode)
 	if err != nil {
 		return err
 	}
@@ -105,4 +108,17 @@ func storageHint(err error) string {
 		return "the disk is full: make room, or put the tape elsewhere with --dir"
 	}
 	return "look for disk errors in the kernel log (dmesg)"
+}
+
+// storageFault reports whether err says that the file, rather than what was
+// asked of it, is at fault: an I/O error, a full disk, corruption, a lock that
+// somebody took, a file system gone read-only. Such a file is not used again.
+func storageFault(err error) bool {
+	switch sqlite.ErrCode(err).ToPrimary() {
+	case sqlite.ResultIOErr, sqlite.ResultFull, sqlite.ResultCorrupt, sqlite.ResultNotADB,
+		sqlite.ResultReadOnly, sqlite.ResultCantOpen, sqlite.ResultBusy, sqlite.ResultLocked,
+		sqlite.ResultProtocol, sqlite.ResultPerm, sqlite.ResultFormat, sqlite.ResultNotFound:
+		return true
+	}
+	return false
 }

@@ -15,6 +15,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // playBatches writes a number of batches and stops cleanly. Arguments: directory,
@@ -196,7 +199,7 @@ func TestCommitThatDoesNotCountLater(t *testing.T) {
 		if want := fmt.Sprintf("%d|%d", 3+i, 3+i); got != want {
 			t.Errorf("recorder %d: %s connections, want %s", i, got, want)
 		}
-		if closedFile(filepath.Join(dir, "00000001.db")) || hashOfFile(t, filepath.Join(dir, "00000001.db")) != before {
+		if tapedir.ClosedFile(filepath.Join(dir, "00000001.db")) || hashOfFile(t, filepath.Join(dir, "00000001.db")) != before {
 			t.Errorf("recorder %d touched the segment that was set aside", i)
 		}
 	}
@@ -222,7 +225,7 @@ func TestFullDisk(t *testing.T) {
 	for range 100 {
 		l.fill(conns)
 		if err := w.Append(l.batch(conns)); err != nil {
-			if HintOf(err) == "" || !strings.Contains(HintOf(err), "full") {
+			if failure.HintOf(err) == "" || !strings.Contains(failure.HintOf(err), "full") {
 				t.Errorf("no hint: %v", err)
 			}
 			break

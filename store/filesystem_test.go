@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // A tape is not recorded where others could swap its files, nor where locks and
@@ -41,8 +44,8 @@ func TestPlacesRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := OpenWriter(dir, options(second))
-			if err == nil || !strings.Contains(err.Error(), c.want) || HintOf(err) == "" {
-				t.Errorf("%v, hint %q, want %q", err, HintOf(err), c.want)
+			if err == nil || !strings.Contains(err.Error(), c.want) || failure.HintOf(err) == "" {
+				t.Errorf("%v, hint %q, want %q", err, failure.HintOf(err), c.want)
 			}
 		})
 	}
@@ -57,11 +60,11 @@ func TestPlacesRefused(t *testing.T) {
 func TestFileSystemsRefused(t *testing.T) {
 	for magic, want := range map[int64]string{unix.NFS_SUPER_MAGIC: "NFS", unix.EXT4_SUPER_MAGIC: "", unix.XFS_SUPER_MAGIC: "",
 		unix.BTRFS_SUPER_MAGIC: "", unix.TMPFS_MAGIC: "", unix.CIFS_SUPER_MAGIC: "SMB", 0xff534d42 - 1<<32: "SMB"} {
-		if got := remoteFileSystem(magic); got != want {
+		if got := tapedir.RemoteFileSystem(magic); got != want {
 			t.Errorf("%#x: %q, want %q", magic, got, want)
 		}
 	}
-	if err := checkFileSystem(t.TempDir()); err != nil {
+	if err := tapedir.CheckFileSystem(t.TempDir()); err != nil {
 		t.Error(err)
 	}
 	mount := t.TempDir()
@@ -69,7 +72,7 @@ func TestFileSystemsRefused(t *testing.T) {
 		t.Skipf("needs to mount a tmpfs: %v", err)
 	}
 	defer unix.Unmount(mount, unix.MNT_DETACH)
-	if err := checkFileSystem(mount); !errors.Is(err, unix.EROFS) || HintOf(err) == "" {
+	if err := tapedir.CheckFileSystem(mount); !errors.Is(err, unix.EROFS) || failure.HintOf(err) == "" {
 		t.Errorf("read-only: %v", err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 	"github.com/conntape/conntape/store/tapelog/vault"
 )
@@ -251,7 +252,7 @@ func alterOld(t *testing.T, dir string, before *forgedLog, early stolen) *forged
 	alter(t, dir, 1, fmt.Sprintf("UPDATE connection SET fd = fd + 1 WHERE id = (SELECT newest FROM batch WHERE id = %d)", batch))
 	rechain(t, dir, 1)
 	chains := map[int64][32]byte{}
-	err := peek(filepath.Join(dir, segmentName(1)), func(conn *sqlite.Conn) error {
+	err := peek(filepath.Join(dir, tapedir.SegmentName(1)), func(conn *sqlite.Conn) error {
 		return replayChain(conn, func(n int64, chain, _ [32]byte) error { chains[n] = chain; return nil })
 	})
 	if err != nil {

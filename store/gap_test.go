@@ -11,6 +11,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // crash returns a directory that holds what kill -9 would leave of the tape now.
@@ -272,7 +275,7 @@ func TestSegmentHeld(t *testing.T) {
 		w := mustOpenWriter(t, dir, options(170*second))
 		waitSealed(t, w)
 		mustClose(t, w, 180*second)
-		if !closedFile(path) {
+		if !tapedir.ClosedFile(path) {
 			t.Error("the segment was not sealed")
 		}
 	}()
@@ -320,7 +323,7 @@ func TestUnusableNewest(t *testing.T) {
 				if got := one(t, tape.Conn(), "SELECT count(*) FROM gaps WHERE segment = 1 AND cause = 'salvaged'"); got != "1" || len(cov.LeftOut) != 0 {
 					t.Errorf("%s gaps, left out %+v", got, cov.LeftOut)
 				}
-			} else if name != "link" && (len(cov.LeftOut) != 1 || HintOf(cov.LeftOut[0].Err) == "") {
+			} else if name != "link" && (len(cov.LeftOut) != 1 || failure.HintOf(cov.LeftOut[0].Err) == "") {
 				t.Errorf("left out: %+v", cov.LeftOut)
 			}
 			want := "crash|1"
@@ -372,7 +375,7 @@ func TestClosingIsFinished(t *testing.T) {
 		}
 		mustClose(t, w, (160+50*i)*second)
 	}
-	if names := files(t, dir); !slices.Equal(names, []string{"00000001.db", "00000002.db", "lock", manifestName}) || !closedFile(filepath.Join(dir, "00000001.db")) {
+	if names := files(t, dir); !slices.Equal(names, []string{"00000001.db", "00000002.db", "lock", manifestName}) || !tapedir.ClosedFile(filepath.Join(dir, "00000001.db")) {
 		t.Errorf("files: %v", names)
 	}
 	tape := mustOpenTape(t, dir)

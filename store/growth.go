@@ -1,5 +1,9 @@
 package store
 
+import (
+	"github.com/conntape/conntape/store/escape"
+)
+
 // growth is what writing a batch may add to the files of a segment, in bytes: to
 // the database once it is checkpointed, and to the WAL before.
 type growth struct{ db, wal int64 }
@@ -113,7 +117,7 @@ func (e *estimator) isNew(v any) bool {
 // escapedBytes is the size of texts as they are stored.
 func escapedBytes(texts ...string) (n int64) {
 	for _, t := range texts {
-		n += int64(len(escapeString(t, nil))) + 4
+		n += int64(len(escape.String(t, nil))) + 4
 	}
 	return n
 }

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // wallAt is the wall clock of the tests at a boot time.
@@ -67,7 +70,7 @@ func TestHold(t *testing.T) {
 	mustClose(t, w, 10*3600*second)
 
 	for id, want := range map[string]string{a.Hold.ID: "2|2|2", open.Hold.ID: "2|4|5"} {
-		tape := mustOpenTape(t, HeldPath(dir, id))
+		tape := mustOpenTape(t, tapedir.HeldPath(dir, id))
 		if id == open.Hold.ID {
 			want = "3|4|5"
 		}
@@ -75,28 +78,28 @@ func TestHold(t *testing.T) {
 			t.Errorf("hold %s: %s, want %s", id, got, want)
 		}
 		for _, s := range tape.Segments() {
-			if s.Snapshot || !closedFile(s.Path) {
+			if s.Snapshot || !tapedir.ClosedFile(s.Path) {
 				t.Errorf("%s is not sealed", s.Path)
 			}
 		}
 	}
-	holds, err := Holds(dir)
+	holds, err := tapedir.Holds(dir)
 	if err != nil || len(holds) != 2 || holds[1].ID != open.Hold.ID || len(holds[1].Segments) != 2 {
 		t.Errorf("holds: %+v, %v", holds, err)
 	}
 	for _, s := range holds[0].Segments {
-		if got := hashOfFile(t, filepath.Join(HeldPath(dir, holds[0].ID), s.File)); got != s.SHA256 {
+		if got := hashOfFile(t, filepath.Join(tapedir.HeldPath(dir, holds[0].ID), s.File)); got != s.SHA256 {
 			t.Errorf("%s is %s, and said to be %s", s.File, got, s.SHA256)
 		}
 	}
 	// Nobody records now: the same requests work.
-	if _, err := ask(Request{Do: DoRelease, Hold: "other"}); err == nil || HintOf(err) == "" {
+	if _, err := ask(Request{Do: DoRelease, Hold: "other"}); err == nil || failure.HintOf(err) == "" {
 		t.Errorf("release of none: %v", err)
 	}
 	if _, err := ask(Request{Do: DoRelease, Hold: a.Hold.ID, Reason: "closed"}); err != nil {
 		t.Error(err)
 	}
-	if isThere(HeldPath(dir, a.Hold.ID)) {
+	if tapedir.IsThere(tapedir.HeldPath(dir, a.Hold.ID)) {
 		t.Error("the hold is still there")
 	}
 	held := 0
@@ -131,7 +134,7 @@ func TestHoldRefused(t *testing.T) {
 			t.Errorf("%+v: %v", r, err)
 		}
 	}
-	if holds, err := Holds(dir); err != nil || len(holds) != 0 {
+	if holds, err := tapedir.Holds(dir); err != nil || len(holds) != 0 {
 		t.Errorf("holds: %+v, %v", holds, err)
 	}
 }
@@ -143,7 +146,7 @@ func TestRotateWithoutRecorder(t *testing.T) {
 	mustAppend(t, w, Batch{Connections: []Connection{newWorld().connection(101 * second)}, Now: 101 * second})
 	mustClose(t, w, 102*second)
 	a, err := Ask(dir, Request{Do: DoRotate}, options(103*second), nil)
-	if err != nil || a.File != "00000001.db" || !closedFile(filepath.Join(dir, a.File)) {
+	if err != nil || a.File != "00000001.db" || !tapedir.ClosedFile(filepath.Join(dir, a.File)) {
 		t.Errorf("%+v, %v, files %q", a, err, files(t, dir))
 	}
 	w = mustOpenWriter(t, dir, options(150*second))
@@ -166,12 +169,12 @@ func TestRequestsAreForTheOwner(t *testing.T) {
 	if info, err := os.Stat(requests); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("requests: %v, %v", info, err)
 	}
-	for name, text := range map[string]string{"a": "{", "b": `{"do":"rotate"}`, "c": strings.Repeat("x", mostRequest+1)} {
-		if err := writeWhole(filepath.Join(requests, name+requestSuffix), []byte(text), birthMode); err != nil {
+	for name, text := range map[string]string{"a": "{", "b": `{"do":"rotate"}`, "c": strings.Repeat("x", tapedir.MostSmall+1)} {
+		if err := tapedir.WriteWhole(filepath.Join(requests, name+requestSuffix), []byte(text), tapedir.BirthMode); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for start := time.Now(); isThere(filepath.Join(requests, "c"+requestSuffix)) || !isThere(filepath.Join(requests, "b"+answerSuffix)); {
+	for start := time.Now(); tapedir.IsThere(filepath.Join(requests, "c"+requestSuffix)) || !tapedir.IsThere(filepath.Join(requests, "b"+answerSuffix)); {
 		if time.Since(start) > 10*time.Second {
 			t.Fatal("not answered")
 		}
@@ -188,7 +191,7 @@ func TestRequestsAreForTheOwner(t *testing.T) {
 		t.Error("a directory that anybody can write to was obeyed")
 	}
 	mustClose(t, w, 111*second)
-	if _, err := Ask(t.TempDir(), Request{Do: DoRotate}, WriterOptions{}, nil); !errors.Is(err, ErrNoTape) {
+	if _, err := Ask(t.TempDir(), Request{Do: DoRotate}, WriterOptions{}, nil); !errors.Is(err, failure.ErrNoTape) {
 		t.Errorf("no tape: %v", err)
 	}
 }

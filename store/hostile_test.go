@@ -15,6 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // playHostile opens every file of a tape that it may read, again and again, maps
@@ -58,7 +60,7 @@ func lockEverything(path string) (tried, got int) {
 	count(unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB))
 	count(unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB))
 	for _, cmd := range []int{unix.F_SETLK, unix.F_OFD_SETLK} {
-		for _, span := range [][2]int64{{0, 0}, {lockBytesStart, 512}, {lockBytesStart + 2, 510}, {120, 8}} {
+		for _, span := range [][2]int64{{0, 0}, {tapedir.LockBytesStart, 512}, {tapedir.LockBytesStart + 2, 510}, {120, 8}} {
 			lk := unix.Flock_t{Type: unix.F_RDLCK, Whence: io.SeekStart, Start: span[0], Len: span[1]}
 			count(unix.FcntlFlock(uintptr(fd), cmd, &lk))
 		}
@@ -117,7 +119,7 @@ func TestHostileReader(t *testing.T) {
 			last := make(chan uint64, 1)
 			go func() { last <- lastNumber(progress) }()
 			for _, file := range append(files(t, dir), ".") { // as if that were group conntape
-				if file != lockName {
+				if file != tapedir.LockName {
 					if err := os.Chown(filepath.Join(dir, file), -1, group); err != nil {
 						t.Fatal(err)
 					}

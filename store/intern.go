@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/escape"
 )
 
 // interner numbers what repeats. Tasks, processes and endpoints remember their
@@ -68,7 +70,7 @@ func (in *interner) addTask(t *Task) (int64, error) {
 	s := in.segment
 	err = s.exec(`INSERT INTO task (process, tid, comm, uid, gid, euid, user, loginuid, session_id,
 		netns, cgroup_id, cgroup, container) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		process, t.Tid, escapeString(t.Comm, nil), t.UID, t.GID, t.EUID, ownText(t.User, p.User),
+		process, t.Tid, escape.String(t.Comm, nil), t.UID, t.GID, t.EUID, ownText(t.User, p.User),
 		setOrNull(t.LoginUID), setOrNull(t.SessionID), numberOrNull(t.NetNS), numberOrNull(t.CgroupID),
 		ownText(t.Cgroup, p.Cgroup), ownText(t.Container, p.Container))
 	if err != nil {
@@ -85,7 +87,7 @@ func ownText(own, process string) any {
 	if own == process {
 		return nil
 	}
-	return escapeString(own, nil)
+	return escape.String(own, nil)
 }
 
 // addEndpoint finds or writes an endpoint. It can be there already: written by
@@ -123,7 +125,7 @@ func (in *interner) addShape(shape *Shape) (int64, error) {
 		err := s.exec(`INSERT INTO shape (socket_family, type, protocol, via, address_source, backend,
 			hook_errno, errno, addrlen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			int(shape.SocketFamily), int(shape.Type), int(shape.Protocol),
-			escapeString(shape.Via, nil), escapeString(shape.AddressSource, nil), escapeString(shape.Backend, nil),
+			escape.String(shape.Via, nil), escape.String(shape.AddressSource, nil), escape.String(shape.Backend, nil),
 			setOrNull(shape.HookErrno), setOrNull(shape.Errno), int(shape.Addrlen))
 		if err != nil {
 			return 0, err
@@ -148,7 +150,7 @@ func (in *interner) loadShapes() error {
 			return q.ColumnInt32(column)
 		}
 		text := func(column int) string {
-			raw, err := Unescape(q.ColumnText(column))
+			raw, err := escape.Unescape(q.ColumnText(column))
 			if err != nil {
 				return q.ColumnText(column)
 			}

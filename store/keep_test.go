@@ -11,18 +11,20 @@ import (
 
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // connectionsIn counts the connections of every segment file of a tape, and the
 // files. It does not go by what a reader makes of the tape.
 func connectionsIn(t testing.TB, dir string) (connections, segments int) {
 	t.Helper()
-	numbers, _, err := listSegments(dir)
+	numbers, _, err := tapedir.List(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range numbers {
-		err := peek(filepath.Join(dir, segmentName(n)), func(conn *sqlite.Conn) error {
+		err := peek(filepath.Join(dir, tapedir.SegmentName(n)), func(conn *sqlite.Conn) error {
 			return execOn(conn, func(q *sqlite.Stmt) error { connections += q.ColumnInt(0); return nil }, `SELECT count(*) FROM connection`)
 		})
 		if err != nil {
@@ -85,7 +87,7 @@ func TestRotatingEmptyTape(t *testing.T) {
 	if a, err := Ask(dir, Request{Do: DoRotate}, options(102*second), nil); err != nil || a.File != "" {
 		t.Errorf("%+v, %v", a, err)
 	}
-	if closedFile(filepath.Join(dir, segmentName(1))) {
+	if tapedir.ClosedFile(filepath.Join(dir, tapedir.SegmentName(1))) {
 		t.Error("it was closed")
 	}
 }
@@ -103,16 +105,16 @@ func TestReadLocksCostNothing(t *testing.T) {
 		mustAppend(t, w, Batch{Connections: []Connection{x.connection(now + second)}, Now: now + second})
 		now += 2 * second
 		mustClose(t, w, now)
-		_, newest, err := listSegments(dir)
+		_, newest, err := tapedir.List(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := os.Open(filepath.Join(dir, segmentName(newest)))
+		f, err := os.Open(filepath.Join(dir, tapedir.SegmentName(newest)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		lock := unix.Flock_t{Type: unix.F_RDLCK, Start: lockBytesStart, Len: lockBytesLen}
+		lock := unix.Flock_t{Type: unix.F_RDLCK, Start: tapedir.LockBytesStart, Len: tapedir.LockBytesLen}
 		if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +131,7 @@ func TestReadLocksCostNothing(t *testing.T) {
 	waitSealed(t, w)
 	mustClose(t, w, now+second)
 	for n := 1; n < restarts; n++ {
-		if path := filepath.Join(dir, segmentName(n)); !closedFile(path) {
+		if path := filepath.Join(dir, tapedir.SegmentName(n)); !tapedir.ClosedFile(path) {
 			t.Errorf("%s is not sealed", path)
 		}
 	}
@@ -169,7 +171,7 @@ func taken(dir string) int64 { return min(takenOnce(dir), takenOnce(dir)) }
 
 func takenOnce(dir string) (sum int64) {
 	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && d.Name() == heldDir {
+		if err == nil && d.IsDir() && d.Name() == tapedir.HeldDir {
 			return filepath.SkipDir
 		}
 		if err != nil || d.IsDir() {
@@ -186,12 +188,12 @@ func takenOnce(dir string) (sum int64) {
 // history is what the segments take, sealed or not, without what sealing needs.
 func history(t testing.TB, dir string) (sum int64) {
 	t.Helper()
-	numbers, _, err := listSegments(dir)
+	numbers, _, err := tapedir.List(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range numbers {
-		sum += allocatedAt(filepath.Join(dir, segmentName(n)))
+		sum += allocatedAt(filepath.Join(dir, tapedir.SegmentName(n)))
 	}
 	return sum
 }

@@ -7,6 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // The keeper is the goroutine that seals what the writer hands over, one segment
@@ -151,7 +153,7 @@ func (w *Writer) sealOne(s *stored) {
 	later := s.givenUp() || errors.Is(err, errGivenUp) || isFull(err) || isBusy(err)
 	if err != nil && !later {
 		w.log.Error("segment not sealed", "path", s.path, "error", err)
-		w.tell(SegmentSetAside{Segment: s.number, File: segmentName(s.number), Batches: -1, Cause: err.Error()})
+		w.tell(SegmentSetAside{Segment: s.number, File: tapedir.SegmentName(s.number), Batches: -1, Cause: err.Error()})
 	}
 	defer w.adjustReserve()
 	w.mu.Lock()

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/escape"
 )
 
 // What a segment keeps beside connections: runs, gaps, counters, heartbeat.
@@ -65,7 +67,7 @@ func (s *segment) putGap(g Gap, told map[string]toldGap) (Gap, error) {
 // putGapAt is putGap with times on the segment clock, nil for NULL. A number of lost
 // events that nobody knows is nil too.
 func (s *segment) putGapAt(from, to any, cause string, lost any, detail string) error {
-	cause = escapeString(cause, nil)
+	cause = escape.String(cause, nil)
 	err := s.exec(`UPDATE gap SET to_ns = ?, lost = ?, detail = ?
 		WHERE id > (SELECT max(id) FROM gap) - ? AND from_ns IS ? AND cause = ?`,
 		to, lost, textOrNull(detail), recentGaps, from, cause)
@@ -137,7 +139,7 @@ func (s *segment) loseInFlight() (lost uint64, err error) {
 // were before: empty for one that has just started.
 func (s *segment) beginRun(pid int, o *WriterOptions, counted Counters) error {
 	err := s.exec(`INSERT INTO run (boot, start_boot_ns, pid, version, backend, blind_spots) VALUES (?, ?, ?, ?, ?, ?)`,
-		s.boot, o.Now.Boot, pid, escapeString(o.Version, nil), escapeString(o.Backend, nil), escapeLines(o.BlindSpots))
+		s.boot, o.Now.Boot, pid, escape.String(o.Version, nil), escape.String(o.Backend, nil), escapeLines(o.BlindSpots))
 	if err != nil {
 		return err
 	}
@@ -159,7 +161,7 @@ func escapeLines(lines []string) string {
 		if i > 0 {
 			out += "\n"
 		}
-		out += escapeString(line, nil)
+		out += escape.String(line, nil)
 	}
 	return out
 }
@@ -167,7 +169,7 @@ func escapeLines(lines []string) string {
 func (s *segment) putCounter(name string, first, value uint64) error {
 	return s.exec(`INSERT INTO counter (run, name, first, value) VALUES (?, ?, ?, ?)
 		ON CONFLICT (run, name) DO UPDATE SET value = excluded.value`,
-		s.run, escapeString(name, nil), first, value)
+		s.run, escape.String(name, nil), first, value)
 }
 
 // putCounters writes those that have changed since the last commit.

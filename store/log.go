@@ -8,6 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -145,7 +148,7 @@ func (k *LogKeeper) Close() error {
 		err = errors.Join(err, fmt.Errorf("%d entries were not written", left))
 	}
 	if err != nil {
-		return &Error{Op: "close log", Path: filepath.Join(k.dir, logDir), Err: err, Hint: storageHint(err)}
+		return &failure.Error{Op: "close log", Path: filepath.Join(k.dir, logDir), Err: err, Hint: storageHint(err)}
 	}
 	return nil
 }
@@ -223,7 +226,7 @@ func (k *LogKeeper) open() error {
 	if k.log != nil {
 		return nil
 	}
-	l, err := tapelog.Open(filepath.Join(k.dir, logDir), tapelog.Options{Give: giveToGroup, PartLeaves: k.partLeaves, Logger: k.logger})
+	l, err := tapelog.Open(filepath.Join(k.dir, logDir), tapelog.Options{Give: tapedir.GiveToGroup, PartLeaves: k.partLeaves, Logger: k.logger})
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
@@ -273,7 +276,7 @@ func (k *LogKeeper) putGaps() {
 func (k *LogKeeper) addGap(segment int, g Gap) {
 	leaf := tapelog.Leaf{Kind: tapelog.KindGap, Segment: segment, From: int64(g.From), To: int64(g.To), Cause: g.Cause, Lost: g.Lost}
 	if IsAlarm(g.Cause) {
-		leaf.Detail = cut(Escape([]byte(g.Detail)))
+		leaf.Detail = cut(escape.Bytes([]byte(g.Detail)))
 	}
 	for i := range k.gaps {
 		old := &k.gaps[i]

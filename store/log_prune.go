@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -69,11 +70,11 @@ func (k *LogKeeper) stampedNow() (tapelog.Leaf, error) {
 // oldestKept returns the number of the oldest segment that the tape or a legal
 // hold still has.
 func oldestKept(dir string) (int, error) {
-	numbers, _, err := listSegments(dir)
+	numbers, _, err := tapedir.List(dir)
 	if err != nil {
 		return 0, err
 	}
-	holds, err := Holds(dir)
+	holds, err := tapedir.Holds(dir)
 	if err != nil {
 		return 0, err
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -128,7 +129,7 @@ func TestLogThatFails(t *testing.T) {
 	for n := range mostQueued + 10 {
 		k.Listen(SegmentSetAside{Segment: n + 1})
 	}
-	var e *Error
+	var e *failure.Error
 	if err := k.Close(); !errors.As(err, &e) || !strings.Contains(err.Error(), fmt.Sprint(mostQueued+11)) {
 		t.Errorf("closed with %v", err)
 	}

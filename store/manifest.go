@@ -15,7 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/sqlitefile"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // The manifest tells of each sealed segment what it says of itself, so that a tape of thousands of them is opened without
@@ -59,7 +61,7 @@ func (m fileMark) isOf(seg *openSegment) bool {
 
 // endOf returns the last bytes of a sealed segment of that size.
 func endOf(path string, size int64) (string, error) {
-	f, err := openForCopy(path)
+	f, err := tapedir.OpenForCopy(path)
 	if err != nil {
 		return "", err
 	}
@@ -79,7 +81,7 @@ type manifestEntry struct {
 // follows it; whole: nothing is.
 func readManifest(dir string) (entries map[int]manifestEntry, whole bool) {
 	entries = map[int]manifestEntry{}
-	f, err := openForCopy(filepath.Join(dir, manifestName))
+	f, err := tapedir.OpenForCopy(filepath.Join(dir, manifestName))
 	if err != nil {
 		return entries, errors.Is(err, fs.ErrNotExist)
 	}
@@ -131,9 +133,6 @@ func (e manifestEntry) fill(seg *openSegment) bool {
 	return !c.bad && c.in == ""
 }
 
-// errManifest: the manifest says of a segment something that the segment does not.
-var errManifest = errors.New("the manifest is false about it, so that answers may lack rows")
-
 // checkTold compares what the manifest told of a segment with what opening it shows: that costs next to nothing. The rest
 // is for verify.
 func (seg *openSegment) checkTold(r *reading) error {
@@ -142,7 +141,7 @@ func (seg *openSegment) checkTold(r *reading) error {
 		return err
 	}
 	if is.info.First != seg.info.First || is.info.Last != seg.info.Last || !maps.Equal(seg.tableRoots(), r.tables.roots) {
-		return errManifest
+		return failure.ErrManifest
 	}
 	return nil
 }
@@ -238,13 +237,13 @@ func (w *Writer) noteSealed(path string, number int) {
 // appendManifest appends records. A manifest of which most is of segments that are gone is written anew.
 func appendManifest(dir string, records []byte) error {
 	path := filepath.Join(dir, manifestName)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, fileMode)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, tapedir.FileMode)
 	if err != nil {
 		return fmt.Errorf("append to manifest: %w", err)
 	}
 	info, err := f.Stat()
 	if err == nil && info.Size() == 0 {
-		if err = giveToGroup(path, fileMode); err == nil {
+		if err = tapedir.GiveToGroup(path, tapedir.FileMode); err == nil {
 			records = slices.Concat([]byte(manifestMagic), records)
 		}
 	}

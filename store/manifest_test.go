@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // turnedTape records n segments, each sealed but for the last, with some endpoints that all have and some that one has.
@@ -101,7 +103,7 @@ func TestManifest(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A copy of the tape, and a segment that a hold has linked, are the same files; another segment of that name is not.
-	first, second := filepath.Join(dir, segmentName(1)), filepath.Join(dir, segmentName(2))
+	first, second := filepath.Join(dir, tapedir.SegmentName(1)), filepath.Join(dir, tapedir.SegmentName(2))
 	if err := os.Link(first, filepath.Join(t.TempDir(), "held")); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/failure"
 )
 
 // The same events, recorded with other batch sizes, rotation points and numbers of
@@ -199,7 +201,7 @@ func playRead(args []string) error {
 		return err
 	}
 	for _, l := range cov.LeftOut {
-		if !strings.Contains(HintOf(l.Err), "removed meanwhile") {
+		if !strings.Contains(failure.HintOf(l.Err), "removed meanwhile") {
 			return l.Err
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // What must survive a power loss is on the disk before what rests on it is done:
@@ -59,7 +61,7 @@ func TestOrderOfSyncs(t *testing.T) {
 	syncOf := func(path string) string { return "<" + path + ">)" }
 	sealedSegments := 0
 	for n := 1; n <= 3; n++ {
-		path := filepath.Join(dir, segmentName(n))
+		path := filepath.Join(dir, tapedir.SegmentName(n))
 		renamed := find(0, fmt.Sprintf(`%q, AT_FDCWD`, path+sealingSuffix))
 		if renamed < 0 {
 			continue
@@ -80,7 +82,7 @@ func TestOrderOfSyncs(t *testing.T) {
 		t.Fatalf("no segment was sealed in\n%s", text)
 	}
 	for n := 2; n <= 3; n++ {
-		path := filepath.Join(dir, segmentName(n))
+		path := filepath.Join(dir, tapedir.SegmentName(n))
 		made := find(0, fmt.Sprintf(`%q, O_RDWR|O_CREAT|O_EXCL`, path))
 		first := find(made, syncOf(path+"-wal"))
 		named := find(first, syncOf(dir))

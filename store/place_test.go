@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/trusted"
 )
 
@@ -24,7 +26,7 @@ func TestDirectoryOfSomebodyElse(t *testing.T) {
 	}
 	w, err := OpenWriter(filepath.Join(his, "below", "tape"), options(100*second))
 	var why *trusted.Error
-	if !errors.As(err, &why) || why.Path != his || HintOf(err) == "" {
+	if !errors.As(err, &why) || why.Path != his || failure.HintOf(err) == "" {
 		t.Errorf("%v", err)
 	}
 	if err == nil {
@@ -61,18 +63,18 @@ func TestDirectoryReplaced(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	his := filepath.Join(dir, segmentName(1))
+	his := filepath.Join(dir, tapedir.SegmentName(1))
 	if err := os.WriteFile(his, []byte("his"), 0o440); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Rotate(); !errors.Is(err, errDirMoved) {
+	if err := w.Rotate(); !errors.Is(err, tapedir.ErrDirMoved) {
 		t.Errorf("rotated: %v", err)
 	}
 	if w.expireOldest(ExpiredSize) {
 		t.Error("a segment of somebody else was removed")
 	}
 	add()
-	if text := strings.Join(files(t, dir), " "); strings.Contains(text, segmentName(2)) || strings.Contains(text, ".log") || strings.Contains(text, segmentName(3)) {
+	if text := strings.Join(files(t, dir), " "); strings.Contains(text, tapedir.SegmentName(2)) || strings.Contains(text, ".log") || strings.Contains(text, tapedir.SegmentName(3)) {
 		t.Errorf("in the other directory: %s", text)
 	}
 	if err := os.RemoveAll(dir); err != nil {

@@ -1,6 +1,10 @@
 package store
 
-import "zombiezen.com/go/sqlite"
+import (
+	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/escape"
+)
 
 // addProcess writes a process and those of its ancestors that the segment does
 // not have yet, oldest first. It walks instead of calling itself: a chain of
@@ -83,7 +87,7 @@ func (in *interner) findProcess(id int64, key ProcessKey) (found, same bool, sou
 func (in *interner) writeProcess(id int64, p *Process) error {
 	var cmdline, ppid any
 	if p.Argv != nil {
-		cmdline = Cmdline(p.Argv)
+		cmdline = escape.Cmdline(p.Argv)
 	}
 	if p.PPID != 0 || p.Parent != nil || p.Key.Tgid <= 2 { // 0 is a fact for init and kthreadd alone
 		ppid = p.PPID
@@ -112,5 +116,5 @@ func (in *interner) writeProcess(id int64, p *Process) error {
 		p.ExeDeleted, p.ExeMemfd, numberOrNull(p.ExeDev), numberOrNull(p.ExeIno),
 		numberOrNull(p.MntNS), numberOrNull(p.PidNS), numberOrNull(p.NetNS), numberOrNull(p.UserNS),
 		numberOrNull(p.UtsNS), numberOrNull(p.IpcNS), numberOrNull(p.CgroupNS),
-		escapeString(source, nil), ancestry(p), in.segment.chainer.batch)
+		escape.String(source, nil), ancestry(p), in.segment.chainer.batch)
 }

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -46,7 +48,7 @@ type ProvenSegment struct {
 // segment that is not what was sealed is an error; there may be none.
 func ProveSegment(ctx context.Context, dir string, number int) ([]byte, error) {
 	fail := func(err error, hint string) ([]byte, error) {
-		return nil, &Error{Op: "prove segment", Path: filepath.Join(dir, segmentName(number)), Err: bareLog(err), Hint: hint}
+		return nil, &failure.Error{Op: "prove segment", Path: filepath.Join(dir, tapedir.SegmentName(number)), Err: bareLog(err), Hint: hint}
 	}
 	proof, seal, err := tapelog.Prove(filepath.Join(dir, logDir), number)
 	switch {
@@ -59,7 +61,7 @@ func ProveSegment(ctx context.Context, dir string, number int) ([]byte, error) {
 	case err != nil:
 		return fail(err, cosignHint(dir, err))
 	}
-	err = isSealed(ctx, filepath.Join(dir, segmentName(number)), seal)
+	err = isSealed(ctx, filepath.Join(dir, tapedir.SegmentName(number)), seal)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fail(err, "conntape verify tells what is wrong with the tape")
 	}
@@ -74,13 +76,13 @@ func VerifyProof(ctx context.Context, proof []byte, path string, o ProofOptions)
 		return nil, err
 	}
 	if err != nil {
-		return nil, &Error{Op: "verify proof", Err: err, Hint: "give the key that conntape checkpoint --verifier-key printed with --key, or that of a witness with --witness"}
+		return nil, &failure.Error{Op: "verify proof", Err: err, Hint: "give the key that conntape checkpoint --verifier-key printed with --key, or that of a witness with --witness"}
 	}
 	if err := isSealed(ctx, path, &p.Leaf); err != nil {
 		if errors.Is(err, ErrUnproven) {
 			return nil, err
 		}
-		return nil, &Error{Op: "verify segment", Path: path, Err: bare(err), Hint: "name the file of the segment that the proof is of"}
+		return nil, &failure.Error{Op: "verify segment", Path: path, Err: failure.Bare(err), Hint: "name the file of the segment that the proof is of"}
 	}
 	out := &ProvenSegment{File: path, Segment: p.Leaf.Segment, SHA256: hex.EncodeToString(p.Leaf.SHA256[:]), Bytes: p.Leaf.Size, Rows: p.Leaf.Rows,
 		From: wallTime(p.Leaf.From), To: wallTime(p.Leaf.To), SealedAt: wallTime(p.Leaf.Real),
@@ -95,19 +97,19 @@ func VerifyProof(ctx context.Context, proof []byte, path string, o ProofOptions)
 func ReadProof(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, &Error{Op: "read proof", Path: path, Err: bare(err)}
+		return nil, &failure.Error{Op: "read proof", Path: path, Err: failure.Bare(err)}
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, mostProof+1))
 	if err != nil {
-		return nil, &Error{Op: "read proof", Path: path, Err: bare(err)}
+		return nil, &failure.Error{Op: "read proof", Path: path, Err: failure.Bare(err)}
 	}
 	return text, nil
 }
 
 // isSealed compares a file with its seal. The error is ErrUnproven when it is another.
 func isSealed(ctx context.Context, path string, seal *tapelog.Leaf) error {
-	f, err := openForCopy(path)
+	f, err := tapedir.OpenForCopy(path)
 	if err != nil {
 		return err
 	}

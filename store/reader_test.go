@@ -11,6 +11,9 @@ import (
 	"testing"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // smallTape records n segments, one connection in each, by n boots of as many hosts.
@@ -145,7 +148,7 @@ func TestReaderCannotWrite(t *testing.T) {
 	if _, err := os.Stat(outside); err == nil {
 		t.Error("a file was written")
 	}
-	if err := execOn(tape.Conn(), nil, "DELETE FROM gaps"); !strings.Contains(HintOf(tape.Explain(err)), "only SELECT") {
+	if err := execOn(tape.Conn(), nil, "DELETE FROM gaps"); !strings.Contains(failure.HintOf(tape.Explain(err)), "only SELECT") {
 		t.Errorf("no hint: %v", tape.Explain(err))
 	}
 	for _, query := range []string{
@@ -221,23 +224,23 @@ func TestOpenErrors(t *testing.T) {
 		path string
 		want error
 	}{
-		"nothing there":     {filepath.Join(t.TempDir(), "no"), ErrNoTape},
-		"empty directory":   {t.TempDir(), ErrNoTape},
-		"empty file":        {write("x.db", ""), ErrNotSegment},
-		"text":              {write("x.db", strings.Repeat("hello ", 5000)), ErrNotSegment},
-		"device":            {"/dev/zero", ErrNotSegment},
-		"foreign database":  {change(sql("PRAGMA application_id = 5")), ErrNotSegment},
-		"newer schema":      {change(sql("PRAGMA user_version = 99")), ErrIncompatible},
-		"incompatible bit":  {change(sql("UPDATE segment SET incompatible = 4")), ErrIncompatible},
-		"half":              {write("x.db", string(whole[:len(whole)/2])), ErrDamaged},
-		"header only":       {write("x.db", string(whole[:100])), ErrDamaged},
-		"zeroed schema":     {write("x.db", string(whole[:100])+strings.Repeat("\x00", len(whole)-100)), ErrDamaged},
-		"no description":    {change(sql("DELETE FROM segment")), ErrDamaged},
-		"poisoned view":     {change(sql("DROP VIEW gaps", "CREATE VIEW gaps AS SELECT load_extension('x')")), ErrDamaged},
-		"additional view":   {change(sql("CREATE VIEW more AS SELECT 1")), ErrDamaged},
-		"trigger":           {change(sql("CREATE TRIGGER t AFTER INSERT ON gap BEGIN SELECT 1; END")), ErrDamaged},
-		"index on function": {change(sql("CREATE INDEX i ON gap (upper(cause))")), ErrDamaged},
-		"missing table":     {change(sql("DROP TABLE repeat")), ErrDamaged},
+		"nothing there":     {filepath.Join(t.TempDir(), "no"), failure.ErrNoTape},
+		"empty directory":   {t.TempDir(), failure.ErrNoTape},
+		"empty file":        {write("x.db", ""), failure.ErrNotSegment},
+		"text":              {write("x.db", strings.Repeat("hello ", 5000)), failure.ErrNotSegment},
+		"device":            {"/dev/zero", failure.ErrNotSegment},
+		"foreign database":  {change(sql("PRAGMA application_id = 5")), failure.ErrNotSegment},
+		"newer schema":      {change(sql("PRAGMA user_version = 99")), failure.ErrIncompatible},
+		"incompatible bit":  {change(sql("UPDATE segment SET incompatible = 4")), failure.ErrIncompatible},
+		"half":              {write("x.db", string(whole[:len(whole)/2])), failure.ErrDamaged},
+		"header only":       {write("x.db", string(whole[:100])), failure.ErrDamaged},
+		"zeroed schema":     {write("x.db", string(whole[:100])+strings.Repeat("\x00", len(whole)-100)), failure.ErrDamaged},
+		"no description":    {change(sql("DELETE FROM segment")), failure.ErrDamaged},
+		"poisoned view":     {change(sql("DROP VIEW gaps", "CREATE VIEW gaps AS SELECT load_extension('x')")), failure.ErrDamaged},
+		"additional view":   {change(sql("CREATE VIEW more AS SELECT 1")), failure.ErrDamaged},
+		"trigger":           {change(sql("CREATE TRIGGER t AFTER INSERT ON gap BEGIN SELECT 1; END")), failure.ErrDamaged},
+		"index on function": {change(sql("CREATE INDEX i ON gap (upper(cause))")), failure.ErrDamaged},
+		"missing table":     {change(sql("DROP TABLE repeat")), failure.ErrDamaged},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tape, err := OpenTape(c.path)
@@ -245,12 +248,12 @@ func TestOpenErrors(t *testing.T) {
 				tape.Close()
 				t.Fatal("no error")
 			}
-			var e *Error
+			var e *failure.Error
 			if !errors.As(err, &e) || !errors.Is(err, c.want) {
 				t.Errorf("error %v, want %v", err, c.want)
 			}
-			if HintOf(err) == "" || strings.Contains(err.Error(), "\n") {
-				t.Errorf("error %q, hint %q", err, HintOf(err))
+			if failure.HintOf(err) == "" || strings.Contains(err.Error(), "\n") {
+				t.Errorf("error %q, hint %q", err, failure.HintOf(err))
 			}
 		})
 	}
@@ -276,7 +279,7 @@ func TestDamagedPage(t *testing.T) {
 	}
 	tape := mustOpenTape(t, dir)
 	err = execOn(tape.Conn(), nil, "SELECT * FROM connections")
-	if err = tape.Explain(err); !errors.Is(err, ErrDamaged) || HintOf(err) == "" {
+	if err = tape.Explain(err); !errors.Is(err, failure.ErrDamaged) || failure.HintOf(err) == "" {
 		t.Errorf("error %v", err)
 	}
 }
@@ -392,12 +395,12 @@ func swapFile(t *testing.T, path string, data []byte) {
 func TestSegmentChangesBeforeItIsRead(t *testing.T) {
 	const count = "SELECT count(*), count(DISTINCT segment) FROM connections"
 	dir := smallTape(t, 4)
-	path := func(n int) string { return filepath.Join(dir, segmentName(n)) }
+	path := func(n int) string { return filepath.Join(dir, tapedir.SegmentName(n)) }
 	whole, err := os.ReadFile(path(2))
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := os.ReadFile(filepath.Join(smallTape(t, 1), segmentName(1)))
+	other, err := os.ReadFile(filepath.Join(smallTape(t, 1), tapedir.SegmentName(1)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -430,7 +433,7 @@ func TestSegmentChangesBeforeItIsRead(t *testing.T) {
 func TestFewAreOpen(t *testing.T) {
 	dir := smallTape(t, 2)
 	for n := 3; n <= 3*mostIdle; n++ {
-		if err := os.Link(filepath.Join(dir, segmentName(1)), filepath.Join(dir, segmentName(n))); err != nil {
+		if err := os.Link(filepath.Join(dir, tapedir.SegmentName(1)), filepath.Join(dir, tapedir.SegmentName(n))); err != nil {
 			t.Fatal(err)
 		}
 	}

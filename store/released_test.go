@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/conntape/conntape/migrations"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // A tape of every schema version that was released is kept in testdata, for ever:
@@ -33,7 +34,7 @@ func TestReleasedVersions(t *testing.T) {
 			if err := os.CopyFS(dir, os.DirFS(fixtureDir(version))); err != nil {
 				t.Fatal(err)
 			}
-			for name, mode := range map[string]os.FileMode{"00000001.db": closedMode, "00000002.db": fileMode, "00000002.db-wal": fileMode, "": dirMode} {
+			for name, mode := range map[string]os.FileMode{"00000001.db": tapedir.ClosedMode, "00000002.db": tapedir.FileMode, "00000002.db-wal": tapedir.FileMode, "": tapedir.DirMode} {
 				if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
 					t.Fatal(err)
 				}

@@ -10,6 +10,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -44,9 +47,9 @@ func (t *Tape) findRemovals() func() Removals {
 		}
 		return func() Removals { return Removals{Err: errOneFile} }
 	}
-	numbers, _, err := listSegments(t.dir)
+	numbers, _, err := tapedir.List(t.dir)
 	if err != nil || len(numbers) == 0 {
-		return func() Removals { return Removals{Err: bare(err)} }
+		return func() Removals { return Removals{Err: failure.Bare(err)} }
 	}
 	if numbers[0] <= 1 {
 		return func() Removals { return Removals{} }
@@ -101,7 +104,7 @@ func (r *Removal) gapRow() string {
 	if r.Connects >= 0 {
 		held = fmt.Sprintf("%d connections", r.Connects)
 	}
-	detail := fmt.Sprintf("removed by retention (%s) at %s: %s", Escape([]byte(r.Cause)), r.At.UTC().Format(time.RFC3339), held)
+	detail := fmt.Sprintf("removed by retention (%s) at %s: %s", escape.Bytes([]byte(r.Cause)), r.At.UTC().Format(time.RFC3339), held)
 	return fmt.Sprintf("(%d, %s, %s, '%s', 0, '%s', %s, %s, %d)", -r.Segment, text(r.From), text(r.To), CauseRemoved, quoted(detail), number(r.From), number(r.To), r.Segment)
 }
 
@@ -131,7 +134,7 @@ func readRemovals(dir string, oldest int) Removals {
 	case errors.Is(err, tapelog.ErrNoLog), errors.Is(err, fs.ErrNotExist):
 		return Removals{Err: errors.New("this tape has no log")}
 	case err != nil:
-		return Removals{Err: fmt.Errorf("the log of the tape cannot be read: %w", bare(err))}
+		return Removals{Err: fmt.Errorf("the log of the tape cannot be read: %w", failure.Bare(err))}
 	}
 	r.Untold = oldest - 1 - len(r.List)
 	return r

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -109,7 +110,7 @@ func TestRemovals(t *testing.T) {
 func TestRemovalsUnknown(t *testing.T) {
 	dir := shortened(t)
 	look := func(path string) Removals { return mustCover(t, path).Removals() }
-	if r := look(filepath.Join(dir, segmentName(5))); r.Err == nil || len(r.List) > 0 {
+	if r := look(filepath.Join(dir, tapedir.SegmentName(5))); r.Err == nil || len(r.List) > 0 {
 		t.Errorf("one file: %+v", r)
 	}
 	if err := os.Rename(filepath.Join(dir, logDir), filepath.Join(t.TempDir(), "log")); err != nil {
@@ -120,7 +121,7 @@ func TestRemovalsUnknown(t *testing.T) {
 	}
 	whole := t.TempDir()
 	mustClose(t, mustOpenWriter(t, whole, options(100*second)), 110*second)
-	for _, path := range []string{whole, filepath.Join(whole, segmentName(1))} {
+	for _, path := range []string{whole, filepath.Join(whole, tapedir.SegmentName(1))} {
 		if r := look(path); r.Err != nil || len(r.List) > 0 || r.Untold > 0 {
 			t.Errorf("nothing was removed: %+v", r)
 		}
@@ -131,7 +132,7 @@ func TestRemovalsUnknown(t *testing.T) {
 // nothing had been there.
 func TestRemovalsUntold(t *testing.T) {
 	dir := shortened(t)
-	if err := os.Remove(filepath.Join(dir, segmentName(4))); err != nil {
+	if err := os.Remove(filepath.Join(dir, tapedir.SegmentName(4))); err != nil {
 		t.Fatal(err)
 	}
 	if r := mustCover(t, dir).Removals(); r.Untold != 1 || len(r.List) != 3 {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // What retention takes off the tape gets another name at once, and is removed by a
@@ -29,7 +31,7 @@ const expiringSuffix = ".expiring"
 // takeAway ends that s is a segment of the tape. Its other files keep their names:
 // without the first they mean nothing.
 func (w *Writer) takeAway(s *stored) (*expired, error) {
-	if err := clearImmutable(s.path); err != nil {
+	if err := tapedir.ClearImmutable(s.path); err != nil {
 		w.log.Warn("immutable flag not cleared", "path", s.path, "error", err)
 	}
 	e := &expired{number: s.number, path: s.path, bytes: s.bytes, seg: s.seg}
@@ -108,7 +110,7 @@ func (w *Writer) remove(e *expired) error {
 // removal that is cut short is known goes last, whatever the order is in which a
 // power loss leaves what was not synced.
 func removeFiles(path string) error {
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := tapedir.SyncDir(filepath.Dir(path)); err != nil {
 		return err
 	}
 	var errs []error
@@ -124,7 +126,7 @@ func removeFiles(path string) error {
 		}
 	}
 	if others {
-		errs = append(errs, syncDir(filepath.Dir(path)))
+		errs = append(errs, tapedir.SyncDir(filepath.Dir(path)))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -159,7 +161,7 @@ func (w *Writer) finishRemovals() {
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), expiringSuffix)
 		path := filepath.Join(w.dir, name)
-		if _, known := parseSegmentName(name); ok && known && !isThere(path) {
+		if _, known := tapedir.ParseSegmentName(name); ok && known && !tapedir.IsThere(path) {
 			err = errors.Join(err, removeFiles(path))
 		}
 	}

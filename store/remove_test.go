@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // holdRemovals has nothing removed that expires until the function that it returns
@@ -33,14 +35,14 @@ func TestRemovalIsNotWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitSealed(t, w)
-	path := filepath.Join(dir, segmentName(1))
+	path := filepath.Join(dir, tapedir.SegmentName(1))
 	before := w.usage()
 	resume := holdRemovals(w)
 	if !w.expireOldest(ExpiredSize) {
 		t.Fatal("nothing expired")
 	}
 	now := w.usage()
-	if isThere(path) || !isThere(path+expiringSuffix) || now.expired == 0 || now.kept+now.expired != before.kept {
+	if tapedir.IsThere(path) || !tapedir.IsThere(path+expiringSuffix) || now.expired == 0 || now.kept+now.expired != before.kept {
 		t.Errorf("it took %+v, and now %+v; files %q", before, now, files(t, dir))
 	}
 	l.fill(conns[:100])
@@ -61,7 +63,7 @@ func TestRemovalIsNotWaitedFor(t *testing.T) {
 	}
 	resume()
 	w.waitForRemovals()
-	if u := w.usage(); isThere(path+expiringSuffix) || u.expired != 0 {
+	if u := w.usage(); tapedir.IsThere(path+expiringSuffix) || u.expired != 0 {
 		t.Errorf("not gone: %+v, files %q", u, files(t, dir))
 	}
 	waitSealed(t, w)
@@ -113,12 +115,12 @@ func TestReadersKeepNoRoom(t *testing.T) {
 		waitSealed(t, w)
 	}
 	held := filepath.Join(t.TempDir(), "held")
-	if err := os.Link(filepath.Join(dir, segmentName(1)), held); err != nil {
+	if err := os.Link(filepath.Join(dir, tapedir.SegmentName(1)), held); err != nil {
 		t.Fatal(err)
 	}
 	var readers []*os.File
 	for n := 1; n <= 2; n++ {
-		f, err := os.Open(filepath.Join(dir, segmentName(n)))
+		f, err := os.Open(filepath.Join(dir, tapedir.SegmentName(n)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +13,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // What others than the recorder want done to a tape is asked of it through files:
@@ -24,7 +26,6 @@ const (
 	requestDir    = "requests"
 	requestSuffix = ".request"
 	answerSuffix  = ".answer"
-	mostRequest   = 64 << 10 // bytes
 )
 
 // Request asks for something to be done to a tape.
@@ -45,10 +46,10 @@ const (
 
 // Answer says what came of a request.
 type Answer struct {
-	Error string `json:"error,omitempty"`
-	Hint  string `json:"hint,omitempty"`
-	File  string `json:"file,omitempty"` // rotate: the segment that was closed, "" none: it is empty
-	Hold  *Hold  `json:"hold,omitempty"` // hold, release
+	Error string        `json:"error,omitempty"`
+	Hint  string        `json:"hint,omitempty"`
+	File  string        `json:"file,omitempty"` // rotate: the segment that was closed, "" none: it is empty
+	Hold  *tapedir.Hold `json:"hold,omitempty"` // hold, release
 }
 
 // answerPatience is how long Ask waits when nothing says that it is worked on.
@@ -62,24 +63,24 @@ const staleAnswer = time.Hour
 func Ask(dir string, r Request, o WriterOptions, stop <-chan struct{}) (Answer, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return Answer{}, &Error{Op: "open tape", Path: dir, Err: err}
+		return Answer{}, &failure.Error{Op: "open tape", Path: dir, Err: err}
 	}
-	numbers, _, err := listSegments(dir)
+	numbers, _, err := tapedir.List(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return Answer{}, &Error{Op: "open tape", Path: dir, Err: bare(err), Hint: "only the owner of the tape may: run it as root"}
+		return Answer{}, &failure.Error{Op: "open tape", Path: dir, Err: failure.Bare(err), Hint: "only the owner of the tape may: run it as root"}
 	}
 	if len(numbers) == 0 {
-		return Answer{}, &Error{Op: "open tape", Path: dir, Err: ErrNoTape, Hint: "name the directory of the tape with --dir"}
+		return Answer{}, &failure.Error{Op: "open tape", Path: dir, Err: failure.ErrNoTape, Hint: "name the directory of the tape with --dir"}
 	}
 	a, err := maintain(dir, r, o)
-	if errors.Is(err, ErrLocked) {
+	if errors.Is(err, failure.ErrLocked) {
 		a, err = askRecorder(dir, r, stop)
 	}
 	if err != nil {
 		return Answer{}, err
 	}
 	if a.Error != "" {
-		return a, &Error{Op: r.Do, Path: dir, Err: errors.New(a.Error), Hint: a.Hint}
+		return a, &failure.Error{Op: r.Do, Path: dir, Err: errors.New(a.Error), Hint: a.Hint}
 	}
 	return a, nil
 }
@@ -94,13 +95,13 @@ func askRecorder(dir string, r Request, stop <-chan struct{}) (Answer, error) {
 	if err != nil {
 		return Answer{}, fmt.Errorf("write request: %w", err)
 	}
-	if err := writeWhole(name+requestSuffix, text, birthMode); err != nil {
-		return Answer{}, &Error{Op: "write request", Path: requests, Err: bare(err), Hint: "only the owner of the tape may: run it as root"}
+	if err := tapedir.WriteWhole(name+requestSuffix, text, tapedir.BirthMode); err != nil {
+		return Answer{}, &failure.Error{Op: "write request", Path: requests, Err: failure.Bare(err), Hint: "only the owner of the tape may: run it as root"}
 	}
 	defer os.Remove(name + answerSuffix)
 	start := time.Now()
 	for {
-		text, err := readSmall(name + answerSuffix)
+		text, err := tapedir.ReadSmall(name + answerSuffix)
 		if err == nil {
 			var a Answer
 			if err := json.Unmarshal(text, &a); err != nil {
@@ -108,74 +109,21 @@ func askRecorder(dir string, r Request, stop <-chan struct{}) (Answer, error) {
 			}
 			return a, nil
 		}
-		waiting := isThere(name + requestSuffix) // nobody has taken it
+		waiting := tapedir.IsThere(name + requestSuffix) // nobody has taken it
 		switch {
 		case !errors.Is(err, fs.ErrNotExist):
-			return Answer{}, &Error{Op: "read answer", Path: name + answerSuffix, Err: bare(err)}
+			return Answer{}, &failure.Error{Op: "read answer", Path: name + answerSuffix, Err: failure.Bare(err)}
 		case waiting && time.Since(start) > answerPatience:
 			os.Remove(name + requestSuffix)
-			return Answer{}, &Error{Op: r.Do, Path: dir, Err: errors.New("the recorder does not answer"), Hint: "look whether it runs: conntape status"}
+			return Answer{}, &failure.Error{Op: r.Do, Path: dir, Err: errors.New("the recorder does not answer"), Hint: "look whether it runs: conntape status"}
 		}
 		select {
 		case <-stop:
 			os.Remove(name + requestSuffix)
-			return Answer{}, &Error{Op: r.Do, Path: dir, Err: errors.New("stopped before the recorder answered")}
+			return Answer{}, &failure.Error{Op: r.Do, Path: dir, Err: errors.New("stopped before the recorder answered")}
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-// readSmall reads a small regular file.
-func readSmall(path string) ([]byte, error) {
-	f, err := openForCopy(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, mostRequest+1))
-	if err == nil && len(text) > mostRequest {
-		err = errors.New("too long")
-	}
-	return text, err
-}
-
-// writeWhole writes a file that appears whole and durable, or not at all.
-func writeWhole(path string, text []byte, mode fs.FileMode) (err error) {
-	temp := path + ".tmp"
-	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_NOFOLLOW, birthMode)
-	if errors.Is(err, fs.ErrExist) { // of one who was killed
-		if err := os.Remove(temp); err != nil {
-			return err
-		}
-		f, err = os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_NOFOLLOW, birthMode)
-	}
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(temp)
-		}
-	}()
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	if mode != birthMode {
-		if err := giveToGroup(temp, mode); err != nil {
-			return err
-		}
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
 }
 
 // startServing begins to answer requests. That it cannot is no reason not to
@@ -188,7 +136,7 @@ func (w *Writer) startServing() {
 		err = os.Chmod(requests, 0o700) // whatever the umask is
 	}
 	if errors.Is(err, fs.ErrExist) {
-		err = checkOwn(requests, 0o077)
+		err = tapedir.CheckOwn(requests, 0o077)
 	}
 	var watched *os.File
 	if err == nil {
@@ -251,7 +199,7 @@ func (w *Writer) serve(dir string) {
 			}
 			continue
 		}
-		text, err := readSmall(path + requestSuffix)
+		text, err := tapedir.ReadSmall(path + requestSuffix)
 		if rerr := os.Remove(path + requestSuffix); err != nil || rerr != nil {
 			w.log.Warn("request not read", "path", path, "error", errors.Join(err, rerr))
 			continue
@@ -265,7 +213,7 @@ func (w *Writer) serve(dir string) {
 		}
 		text, err = json.Marshal(a)
 		if err == nil {
-			err = writeWhole(path+answerSuffix, text, birthMode)
+			err = tapedir.WriteWhole(path+answerSuffix, text, tapedir.BirthMode)
 		}
 		if err != nil {
 			w.log.Warn("request not answered", "path", path, "error", err)
@@ -287,11 +235,11 @@ func (w *Writer) do(r Request) (a Answer) {
 		err = fmt.Errorf("there is no request %q", r.Do)
 	}
 	if err != nil {
-		var e *Error
+		var e *failure.Error
 		if errors.As(err, &e) {
 			err = fmt.Errorf("%w", e.Err)
 		}
-		a.Error, a.Hint = err.Error(), HintOf(err)
+		a.Error, a.Hint = err.Error(), failure.HintOf(err)
 		if e != nil {
 			a.Hint = e.Hint
 		}
@@ -309,12 +257,12 @@ func maintain(dir string, r Request, o WriterOptions) (Answer, error) {
 	}
 	numbers, newest, err := w.findSegments()
 	if err != nil {
-		return Answer{}, errors.Join(err, w.lock.release())
+		return Answer{}, errors.Join(err, w.lock.Release())
 	}
 	w.loadCatalog(numbers, newest)
-	w.tapeID = w.lookAtEnd(filepath.Join(w.dir, segmentName(newest))).tapeID
+	w.tapeID = w.lookAtEnd(filepath.Join(w.dir, tapedir.SegmentName(newest))).tapeID
 	w.tell(RunStarted{TapeID: w.tapeID, Segment: newest, BootID: o.BootID, At: w.o.Now})
-	empty := newest == 0 || w.isEmpty(filepath.Join(w.dir, segmentName(newest)))
+	empty := newest == 0 || w.isEmpty(filepath.Join(w.dir, tapedir.SegmentName(newest)))
 	if !empty && r.Do != DoRelease {
 		w.addToCatalog(newest) // and so it is closed
 	}
@@ -323,7 +271,7 @@ func maintain(dir string, r Request, o WriterOptions) (Answer, error) {
 	var a Answer
 	if r.Do == DoRotate {
 		if !empty {
-			a.File = segmentName(newest)
+			a.File = tapedir.SegmentName(newest)
 		}
 		w.waitForKeeper(nil)
 	} else {
@@ -332,7 +280,7 @@ func maintain(dir string, r Request, o WriterOptions) (Answer, error) {
 	w.waitForRemovals()
 	w.stopKeeper()
 	w.tell(RunStopped{Segment: newest, Now: w.o.Now.Boot})
-	return a, w.lock.release()
+	return a, w.lock.Release()
 }
 
 // waitForKeeper waits until nothing that among tells of is left to be sealed, nil

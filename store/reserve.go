@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // The reserve is a file that takes what the tape may take and does not yet: so that
@@ -80,7 +82,7 @@ func makeReserve(path string) (*os.File, error) {
 	case unix.BTRFS_SUPER_MAGIC:
 		return nil, errors.New("btrfs writes to new blocks, also where room was reserved")
 	}
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, birthMode)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, tapedir.BirthMode)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,8 @@ package store
 import (
 	"slices"
 	"time"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // Retention removes whole segments, the oldest first. What it costs a batch does
@@ -140,7 +142,7 @@ func (w *Writer) expireOldest(why string) bool {
 	if s == nil {
 		return false
 	}
-	e := SegmentExpired{Segment: s.number, File: segmentName(s.number), SHA256: s.sha, Bytes: s.bytes, From: s.from, To: s.to, Why: why, Limit: w.room(),
+	e := SegmentExpired{Segment: s.number, File: tapedir.SegmentName(s.number), SHA256: s.sha, Bytes: s.bytes, From: s.from, To: s.to, Why: why, Limit: w.room(),
 		Rows: s.tally.rows, Connects: s.tally.connects}
 	w.tell(e)
 	gone, err := w.takeAway(s)
@@ -196,7 +198,7 @@ func (w *Writer) expireForRoom() bool {
 // takeOldest returns the oldest stored segment, of which the keeper has let go,
 // and will not touch it again.
 func (w *Writer) takeOldest() *stored {
-	if err := w.lock.checkPlace(); err != nil { // nothing of somebody else's is removed
+	if err := w.lock.CheckPlace(); err != nil { // nothing of somebody else's is removed
 		w.log.Error("no segment removed", "path", w.dir, "error", err)
 		return nil
 	}
@@ -224,7 +226,7 @@ func (w *Writer) takeOldest() *stored {
 
 // removedDetail is the detail of the gap that tells of a segment which was removed.
 func removedDetail(number int) string {
-	return segmentName(number) + " was removed before its time: the disk was full"
+	return tapedir.SegmentName(number) + " was removed before its time: the disk was full"
 }
 
 // tellRemoved writes into s, as gaps, what was removed before its time because

@@ -23,7 +23,7 @@ func TestLeftSegmentCountsWhileItIsSealed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.lock.release()
+	defer w.lock.Release()
 	w.loadCatalog([]int{1}, 0)
 	s := w.catalog.list[0]
 	if err := w.closeForGood(s); err != nil {

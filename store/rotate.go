@@ -5,6 +5,9 @@ import (
 	"time"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // rotationPause is how long the writer stays with a segment that it ought to
@@ -76,14 +79,14 @@ func (w *Writer) rotateNow() (file string, err error) {
 	defer w.writing.Unlock()
 	switch {
 	case w.closed:
-		return "", &Error{Op: "rotate tape", Path: w.dir, Err: ErrClosed}
+		return "", &failure.Error{Op: "rotate tape", Path: w.dir, Err: failure.ErrClosed}
 	case w.seg == nil:
-		return "", &Error{Op: "rotate tape", Path: w.dir, Err: errors.New("there is no segment to close"), Hint: storageHint(nil)}
+		return "", &failure.Error{Op: "rotate tape", Path: w.dir, Err: errors.New("there is no segment to close"), Hint: storageHint(nil)}
 	}
 	if w.seg.empty() {
 		return "", nil
 	}
-	file = segmentName(w.seg.number)
+	file = tapedir.SegmentName(w.seg.number)
 	if err := w.rotate(ReasonRequest); err != nil {
 		return "", err
 	}
@@ -97,7 +100,7 @@ func (w *Writer) rotateNow() (file string, err error) {
 func (w *Writer) rotate(reason string) error {
 	now, err := w.now("start")
 	if err != nil {
-		return &Error{Op: "begin segment", Path: w.dir, Err: err}
+		return &failure.Error{Op: "begin segment", Path: w.dir, Err: err}
 	}
 	old, last := w.seg, w.last
 	w.last.number, w.last.batches = old.number, -1 // all of its commits count
@@ -127,7 +130,7 @@ func (w *Writer) handOver(s *segment) *stored {
 	if err != nil && !isFull(err) && !isBusy(err) { // all of it is in the WAL
 		w.log.Error("segment not closed", "path", s.path, "error", err)
 		closed.state = aside
-		w.tell(SegmentSetAside{Segment: s.number, File: segmentName(s.number), Batches: -1, Cause: err.Error()})
+		w.tell(SegmentSetAside{Segment: s.number, File: tapedir.SegmentName(s.number), Batches: -1, Cause: err.Error()})
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // small is the least budget that rotation works with.
@@ -101,7 +103,7 @@ func TestRotationBySize(t *testing.T) {
 		t.Fatalf("%d segments", len(segments))
 	}
 	for i, s := range segments[:len(segments)-1] {
-		if s.Snapshot || s.State != stateClosed || !closedFile(s.Path) {
+		if s.Snapshot || s.State != stateClosed || !tapedir.ClosedFile(s.Path) {
 			t.Errorf("segment %d is not sealed: %+v", i+1, s)
 		}
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/conntape/conntape/migrations"
 	"github.com/conntape/conntape/store/sqlitefile"
 
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/trusted"
 )
 
@@ -37,21 +39,21 @@ type Salvaged struct {
 func Salvage(from, to string) (_ *Salvaged, err error) {
 	pages, err := openPages(from)
 	if err != nil {
-		return nil, &Error{Op: "salvage segment", Path: from, Err: bare(err), Hint: hintFor(err)}
+		return nil, &failure.Error{Op: "salvage segment", Path: from, Err: failure.Bare(err), Hint: failure.HintFor(err)}
 	}
 	defer pages.Close()
 	folder, err := trusted.Open(filepath.Dir(to)) // by no link of somebody else
 	if err != nil {
-		return nil, &Error{Op: "make segment", Path: to, Err: bare(err), Hint: "name a file in a directory of yours"}
+		return nil, &failure.Error{Op: "make segment", Path: to, Err: failure.Bare(err), Hint: "name a file in a directory of yours"}
 	}
 	defer folder.Close()
-	file, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_RDWR, birthMode)
+	file, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_RDWR, tapedir.BirthMode)
 	if err != nil {
 		hint := ""
 		if errors.Is(err, fs.ErrExist) {
 			hint = "name a file that does not exist yet"
 		}
-		return nil, &Error{Op: "make segment", Path: to, Err: bare(err), Hint: hint}
+		return nil, &failure.Error{Op: "make segment", Path: to, Err: failure.Bare(err), Hint: hint}
 	}
 	defer func() {
 		if err != nil {
@@ -60,28 +62,28 @@ func Salvage(from, to string) (_ *Salvaged, err error) {
 		}
 	}()
 	if err := file.Close(); err != nil {
-		return nil, &Error{Op: "make segment", Path: to, Err: bare(err)}
+		return nil, &failure.Error{Op: "make segment", Path: to, Err: failure.Bare(err)}
 	}
 	result, err := salvageInto(pages, from, to)
 	if err == nil {
 		err = sqlitefile.AppendSums(to)
 	}
 	if err == nil {
-		err = errors.Join(os.Chmod(to, closedMode), syncFile(to), syncDir(filepath.Dir(to)))
+		err = errors.Join(os.Chmod(to, tapedir.ClosedMode), tapedir.SyncFile(to), tapedir.SyncDir(filepath.Dir(to)))
 	}
 	if err != nil {
-		return nil, &Error{Op: "salvage segment", Path: from, Err: err, Hint: hintFor(err)}
+		return nil, &failure.Error{Op: "salvage segment", Path: from, Err: err, Hint: failure.HintFor(err)}
 	}
 	return result, nil
 }
 
 // openPages opens what there is of a segment.
 func openPages(path string) (*sqlitefile.Pages, error) {
-	db, err := openForCopy(path)
+	db, err := tapedir.OpenForCopy(path)
 	if err != nil {
 		return nil, err
 	}
-	wal, err := openForCopy(path + "-wal")
+	wal, err := tapedir.OpenForCopy(path + "-wal")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		db.Close()
 		return nil, err
@@ -143,7 +145,7 @@ func salvageInto(pages *sqlitefile.Pages, from, to string) (_ *Salvaged, err err
 		return nil, err
 	}
 	if s.result.Rows["connection"] == 0 && s.result.Rows["segment"] == 0 {
-		return nil, fmt.Errorf("%w: nothing of it can be read", ErrNotSegment)
+		return nil, fmt.Errorf("%w: nothing of it can be read", failure.ErrNotSegment)
 	}
 	if err := s.complete(from); err != nil {
 		return nil, err

@@ -7,6 +7,8 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/migrations"
+	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // CauseSalvaged is the cause of the gap in a segment that was salvaged.
@@ -70,7 +72,7 @@ func (s *salvager) complete(from string) error {
 	}
 	return execOn(s.conn, nil, `INSERT INTO gap (from_ns, to_ns, cause, lost, detail) SELECT created_ns, heartbeat_ns, ?, ?, ? FROM segment`,
 		CauseSalvaged, lost, fmt.Sprintf("salvaged from %s: %d pages, %d of them not readable, %d altered, %d frames of the WAL damaged, %d rows broken",
-			escapeString(file, nil), s.result.Pages, s.result.Unread, s.result.Altered, s.result.Frames, s.result.Broken))
+			escape.String(file, nil), s.result.Pages, s.result.Unread, s.result.Altered, s.result.Frames, s.result.Broken))
 }
 
 // describeSegment closes the segment, and describes it by its rows if its own
@@ -81,7 +83,7 @@ func (s *salvager) describeSegment(file string) error {
 			heartbeat_ns = max(heartbeat_ns, coalesce((SELECT max(id) FROM connection), 0))`,
 			stateClosed, migrations.Version, knownCompatible, knownIncompatible)
 	}
-	number, ok := parseSegmentName(file)
+	number, ok := tapedir.ParseSegmentName(file)
 	if !ok {
 		number = 1
 	}

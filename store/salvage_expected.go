@@ -5,6 +5,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -24,7 +25,7 @@ func expect(path string, number int) expected {
 	err := tapelog.Read(filepath.Join(filepath.Dir(path), logDir), func(l *tapelog.Leaf) {
 		switch {
 		case l.Tape != "":
-			e.tape = escapeString(l.Tape, nil)
+			e.tape = escape.String(l.Tape, nil)
 		case l.Segment != number:
 		case l.Kind == tapelog.KindSeal:
 			e.sealed, e.stored = true, clampInt64(l.Stored)

@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // recorded writes 20,000 connections and returns the files of a recorder that was
@@ -90,7 +93,7 @@ func TestSalvage(t *testing.T) {
 			if got := one(t, tape.Conn(), "SELECT count(*), max(lost) FROM gaps WHERE cause = 'salvaged'"); got != fmt.Sprintf("1|%d", max(0, result.Missing)) {
 				t.Errorf("gap %s", got)
 			}
-			if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, db) || !closedFile(to) {
+			if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, db) || !tapedir.ClosedFile(to) {
 				t.Error("the damaged segment was touched, or the new one is not sealed")
 			}
 		})
@@ -137,11 +140,11 @@ func TestSalvageRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		to := filepath.Join(dir, "out.db")
-		if _, err := Salvage(filepath.Join(dir, name), to); !errors.Is(err, ErrNotSegment) || HintOf(err) == "" || isThere(to) {
+		if _, err := Salvage(filepath.Join(dir, name), to); !errors.Is(err, failure.ErrNotSegment) || failure.HintOf(err) == "" || tapedir.IsThere(to) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := Salvage(filepath.Join(dir, "empty"), filepath.Join(dir, "text")); HintOf(err) == "" {
+	if _, err := Salvage(filepath.Join(dir, "empty"), filepath.Join(dir, "text")); failure.HintOf(err) == "" {
 		t.Errorf("the output exists: %v", err)
 	}
 	if _, err := Salvage(filepath.Join(dir, "none"), filepath.Join(dir, "out.db")); !errors.Is(err, os.ErrNotExist) {
@@ -184,7 +187,7 @@ func FuzzSalvage(f *testing.F) {
 		}
 		to := filepath.Join(t.TempDir(), "out.db")
 		if _, err := Salvage(put(t, db, wal), to); err != nil {
-			if isThere(to) {
+			if tapedir.IsThere(to) {
 				t.Errorf("left behind with %v", err)
 			}
 			return

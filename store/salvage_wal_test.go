@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/conntape/conntape/store/sqlitefile"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // One bit of a WAL costs what its frame held, and the log says how much that was: what is salvaged and what is missing come
@@ -80,7 +81,7 @@ func TestSalvageDamagedWAL(t *testing.T) {
 // A page of a sealed segment that is not as it was sealed is left out, and told.
 func TestSalvageSealed(t *testing.T) {
 	s := recordTape(t, filepath.Join(t.TempDir(), "tape"), 2)
-	path := filepath.Join(s.dir, segmentName(1))
+	path := filepath.Join(s.dir, tapedir.SegmentName(1))
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,9 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/sqlitefile"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // A segment that is not sealed has no postings, and who counts over it reads every connection; whoever counts over any
@@ -29,17 +31,17 @@ type tableFile struct {
 
 // openTables opens a segment, which SQLite need not have open yet.
 func openTables(path string) (*tableFile, error) {
-	file, err := openForCopy(path)
+	file, err := tapedir.OpenForCopy(path)
 	if err != nil {
 		return nil, err
 	}
 	trees, err := sqlitefile.OpenTrees(file)
 	if err != nil {
-		return nil, classify(err)
+		return nil, failure.Classify(err)
 	}
 	if !trees.HasSums() && trees.Info().Mode().Perm()&0o222 == 0 {
 		trees.Close()
-		return nil, fmt.Errorf("%w: it is sealed, and %w", ErrDamaged, sqlitefile.ErrNoSums)
+		return nil, fmt.Errorf("%w: it is sealed, and %w", failure.ErrDamaged, sqlitefile.ErrNoSums)
 	}
 	return &tableFile{trees, nil}, nil
 }
@@ -93,11 +95,11 @@ func (t *Tape) scan(segment int, fn func(*tableFile) error) error {
 		return err
 	}
 	defer release()
-	if err := classify(fn(tables)); err != nil {
-		if other := (*Error)(nil); errors.Is(err, ErrDamaged) && !errors.As(err, &other) { // else fn read another segment
+	if err := failure.Classify(fn(tables)); err != nil {
+		if other := (*failure.Error)(nil); errors.Is(err, failure.ErrDamaged) && !errors.As(err, &other) { // else fn read another segment
 			seg.watch.Found(seg.file, err)
 		}
-		return &Error{Op: "read segment", Path: seg.info.Path, Err: err, Hint: hintFor(err)}
+		return &failure.Error{Op: "read segment", Path: seg.info.Path, Err: err, Hint: failure.HintFor(err)}
 	}
 	return nil
 }
@@ -141,7 +143,7 @@ func (t *tableFile) connections(ctx context.Context, root uint32, from, to int64
 			case id < next:
 				return l.Misplaced(i)
 			default:
-				return fmt.Errorf("%w: connection %d", ErrDamaged, id)
+				return fmt.Errorf("%w: connection %d", failure.ErrDamaged, id)
 			}
 			next = id + 1
 			if err := fn(id, task, remote, shape); err != nil {
@@ -164,7 +166,7 @@ func (t *tableFile) endpoints(ctx context.Context, fn func(id, family int64, add
 		r.Null()
 		family, address, port := r.Int(), r.Text(), r.Int()
 		if !r.OK() {
-			return fmt.Errorf("%w: endpoint %d", ErrDamaged, id)
+			return fmt.Errorf("%w: endpoint %d", failure.ErrDamaged, id)
 		}
 		return fn(id, family, address, port)
 	})
@@ -199,7 +201,7 @@ func (t *tableFile) addresses(ctx context.Context, within TextRange, fn func(id,
 			address, port, family, _, id := r.Text(), r.Int(), r.Int(), r.Blob(), r.Int()
 			switch {
 			case !r.OK():
-				return false, fmt.Errorf("%w: a row of the index over addresses", ErrDamaged)
+				return false, fmt.Errorf("%w: a row of the index over addresses", failure.ErrDamaged)
 			case string(address) < within.From:
 				return false, nil
 			case string(address) > within.To:
@@ -235,7 +237,7 @@ func (t *tableFile) postings(ctx context.Context, remotes []int64, from, to int6
 			key := [2]int64{r.Int(), r.Int()}
 			_, _, first, last, list := r.Int(), r.Int(), r.Int(), r.Int(), r.Blob()
 			if !r.OK() || begun && slices.Compare(key[:], before[:]) <= 0 {
-				return false, fmt.Errorf("%w: a posting of endpoint %d", ErrDamaged, key[0])
+				return false, fmt.Errorf("%w: a posting of endpoint %d", failure.ErrDamaged, key[0])
 			}
 			begun, before = true, key
 			if !all {

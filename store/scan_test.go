@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/sqlitefile"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // scanned returns what Scan reads, as text.
@@ -249,7 +251,7 @@ func FuzzScan(f *testing.F) {
 		l.fill(conns)
 		mustAppend(f, w, l.batch(conns))
 		tape := mustOpenTape(f, dir)
-		copied, err := snapshot(filepath.Join(dir, segmentName(1)), f.TempDir())
+		copied, err := snapshot(filepath.Join(dir, tapedir.SegmentName(1)), f.TempDir())
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -284,15 +286,15 @@ func scanBothWays(t *testing.T, ctx context.Context, c *tableFile, table string)
 			return nil
 		}
 		if i == 0 {
-			errs[i] = classify(c.Rows(ctx, c.roots[table], -1<<63, 1<<63-1, func(id int64, row []byte) error {
+			errs[i] = failure.Classify(c.Rows(ctx, c.roots[table], -1<<63, 1<<63-1, func(id int64, row []byte) error {
 				task, remote, shape, ok := references(row)
 				if !ok {
-					return fmt.Errorf("%w: connection %d", ErrDamaged, id)
+					return fmt.Errorf("%w: connection %d", failure.ErrDamaged, id)
 				}
 				return take(id, task, remote, shape)
 			}))
 		} else {
-			errs[i] = classify(c.connections(ctx, c.roots[table], -1<<63, 1<<63-1, Wanted{}, take))
+			errs[i] = failure.Classify(c.connections(ctx, c.roots[table], -1<<63, 1<<63-1, Wanted{}, take))
 		}
 	}
 	if err := c.connections(ctx, c.roots[table], -1<<63, 1<<63-1, Wanted{Tasks: []bool{}}, func(_, _, _, _ int64) error { return nil }); err != nil && errs[0] == nil {

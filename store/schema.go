@@ -9,6 +9,8 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/migrations"
+	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/failure"
 )
 
 // applicationID is in the header of every segment ("CTap", big endian at byte
@@ -36,11 +38,11 @@ func schemaVersion(conn *sqlite.Conn, db string) (int, error) {
 	}
 	switch {
 	case app != applicationID:
-		return 0, ErrNotSegment
+		return 0, failure.ErrNotSegment
 	case version > migrations.Version:
-		return 0, fmt.Errorf("%w: schema version %d", ErrIncompatible, version)
+		return 0, fmt.Errorf("%w: schema version %d", failure.ErrIncompatible, version)
 	case version < 1:
-		return 0, ErrNotSegment
+		return 0, failure.ErrNotSegment
 	}
 	return int(version), nil
 }
@@ -73,19 +75,19 @@ func checkSchema(conn *sqlite.Conn, db string, version int) error {
 		}
 		expected, ok := want[name]
 		if !ok || expected != sql {
-			return fmt.Errorf("%w: its schema has been altered at %q", ErrDamaged, Escape([]byte(name)))
+			return fmt.Errorf("%w: its schema has been altered at %q", failure.ErrDamaged, escape.Bytes([]byte(name)))
 		}
 		found++
 		return nil
 	}, fmt.Sprintf("SELECT name, coalesce(sql, '') FROM %s.sqlite_schema", db))
 	if err != nil {
-		if errors.Is(err, ErrDamaged) {
+		if errors.Is(err, failure.ErrDamaged) {
 			return err
 		}
 		return fmt.Errorf("read schema: %w", err)
 	}
 	if found != len(want) {
-		return fmt.Errorf("%w: its schema is incomplete (%d of %d objects)", ErrDamaged, found, len(want))
+		return fmt.Errorf("%w: its schema is incomplete (%d of %d objects)", failure.ErrDamaged, found, len(want))
 	}
 	return nil
 }

@@ -13,7 +13,10 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/conntape/conntape/migrations"
+	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/sqlitefile"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // Sealing turns a segment that takes no more batches into one that is never
@@ -37,7 +40,7 @@ var errGivenUp = errors.New("given up")
 func (w *Writer) seal(s *stored) error {
 	if !s.built {
 		err := w.closeAndBuild(s)
-		if isDamaged(err) && s.seg == nil {
+		if failure.IsDamaged(err) && s.seg == nil {
 			err = w.replaceDamaged(s, err)
 		}
 		if err != nil {
@@ -80,7 +83,7 @@ func (w *Writer) closeAndBuild(s *stored) error {
 
 // closeForGood writes that the segment is closed, and empties its WAL.
 func (w *Writer) closeForGood(s *stored) error {
-	if s.seg == nil && closedFile(s.path) {
+	if s.seg == nil && tapedir.ClosedFile(s.path) {
 		return nil // by a recorder that did not seal
 	}
 	if s.seg == nil {
@@ -130,7 +133,7 @@ func (w *Writer) build(s *stored) error {
 			return fmt.Errorf("remove unfinished copy: %w", err)
 		}
 	}
-	from, err := openForCopy(s.path)
+	from, err := tapedir.OpenForCopy(s.path)
 	if err != nil {
 		return fmt.Errorf("copy segment: %w", err)
 	}
@@ -143,21 +146,21 @@ func (w *Writer) build(s *stored) error {
 		return err
 	}
 	if err := sqlitefile.AppendSums(to); err != nil {
-		return classify(err)
+		return failure.Classify(err)
 	}
-	if err := giveToGroup(to, fileMode); err != nil {
+	if err := tapedir.GiveToGroup(to, tapedir.FileMode); err != nil {
 		return err
 	}
-	if err := syncFile(to); err != nil {
+	if err := tapedir.SyncFile(to); err != nil {
 		return err
 	}
 	if s.givenUp() {
 		return errGivenUp
 	}
 	if err := os.Rename(to, s.path); err != nil {
-		return fmt.Errorf("put sealed segment in place: %w", bare(err))
+		return fmt.Errorf("put sealed segment in place: %w", failure.Bare(err))
 	}
-	return syncDir(w.dir)
+	return tapedir.SyncDir(w.dir)
 }
 
 // buildSealed adds the index to a database that nobody else has, and
@@ -233,14 +236,14 @@ func checkIntegrity(conn *sqlite.Conn) error {
 		return fmt.Errorf("check integrity: %w", err)
 	}
 	if found != "" {
-		return fmt.Errorf("%w: %s", ErrDamaged, Escape([]byte(found)))
+		return fmt.Errorf("%w: %s", failure.ErrDamaged, escape.Bytes([]byte(found)))
 	}
 	return nil
 }
 
 // describeSealed reads and hashes a sealed file that nobody has open.
 func describeSealed(s *stored) (SegmentSealed, error) {
-	e := SegmentSealed{Segment: s.number, File: segmentName(s.number)}
+	e := SegmentSealed{Segment: s.number, File: tapedir.SegmentName(s.number)}
 	err := peekAt(s.path, func(conn *sqlite.Conn) error {
 		info := &openSegment{}
 		if err := info.describe(conn); err != nil {
@@ -294,16 +297,16 @@ func hashFile(path string, stop <-chan struct{}) (sum [32]byte, size int64, err 
 // makeReadOnly takes the write bits off a sealed file, and makes it immutable
 // when that was asked for.
 func (w *Writer) makeReadOnly(path string) error {
-	if err := giveToGroup(path, closedMode); err != nil {
+	if err := tapedir.GiveToGroup(path, tapedir.ClosedMode); err != nil {
 		return err
 	}
-	if err := syncFile(path); err != nil {
+	if err := tapedir.SyncFile(path); err != nil {
 		return err
 	}
 	if !w.o.Immutable {
 		return nil
 	}
-	if err := setImmutable(path); err != nil {
+	if err := tapedir.SetImmutable(path); err != nil {
 		w.log.Warn("segment not made immutable", "path", path, "error", err)
 	}
 	return nil
@@ -326,7 +329,7 @@ func hashOfSums(path string) ([32]byte, error) {
 }
 
 func sumsOf(path string) (*sqlitefile.Sums, error) {
-	f, err := openForCopy(path)
+	f, err := tapedir.OpenForCopy(path)
 	if err != nil {
 		return nil, err
 	}
@@ -341,20 +344,7 @@ func checkHasSums(conn *sqlite.Conn, path string) error {
 		return err
 	}
 	if _, err = sumsOf(path); errors.Is(err, sqlitefile.ErrNoSums) {
-		return fmt.Errorf("%w: it is sealed, and %w", ErrDamaged, err)
+		return fmt.Errorf("%w: it is sealed, and %w", failure.ErrDamaged, err)
 	}
-	return classify(err)
-}
-
-// syncFile makes the content and the mode of a file durable.
-func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return fmt.Errorf("sync file: %w", err)
-	}
-	if err := f.Sync(); err != nil {
-		f.Close()
-		return fmt.Errorf("sync file: %w", err)
-	}
-	return f.Close()
+	return failure.Classify(err)
 }

@@ -12,7 +12,9 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/posting"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // rotated records two segments, of which the keeper has not touched the first
@@ -64,7 +66,7 @@ func finish(t *testing.T, dir string) (sum string, told int) {
 	waitSealed(t, w)
 	mustClose(t, w, 10_000*second)
 	path := filepath.Join(dir, "00000001.db")
-	if !closedFile(path) || isThere(path+"-wal") || isThere(path+sealingSuffix) {
+	if !tapedir.ClosedFile(path) || tapedir.IsThere(path+"-wal") || tapedir.IsThere(path+sealingSuffix) {
 		t.Errorf("not sealed: %q", files(t, dir))
 	}
 	if got := hashOfFile(t, path); told > 0 && got != sum {
@@ -115,7 +117,7 @@ func TestInterruptedSealing(t *testing.T) {
 		},
 		"in place, not told": func(dir string) {
 			finish(t, dir)
-			if err := os.Chmod(filepath.Join(dir, "00000001.db"), fileMode); err != nil {
+			if err := os.Chmod(filepath.Join(dir, "00000001.db"), tapedir.FileMode); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -173,7 +175,7 @@ func TestPreviousHash(t *testing.T) {
 	tape := mustOpenTape(t, dir)
 	for i := 2; i <= 3; i++ {
 		got := one(t, connOf(t, tape, i), "SELECT lower(hex(previous_hash)) FROM segment")
-		if want := hashOfFile(t, filepath.Join(dir, segmentName(i-1))); got != want {
+		if want := hashOfFile(t, filepath.Join(dir, tapedir.SegmentName(i-1))); got != want {
 			t.Errorf("segment %d has %s, want %s", i, got, want)
 		}
 	}
@@ -336,7 +338,7 @@ func TestDamagedSegmentIsSalvaged(t *testing.T) {
 		}
 		waitSealed(t, w)
 		mustClose(t, w, 9500*second)
-		if !slices.Equal(told, []string{"aside 00000001.db", "sealed 00000001.db"}) || !closedFile(path) || isThere(path+sealingSuffix) {
+		if !slices.Equal(told, []string{"aside 00000001.db", "sealed 00000001.db"}) || !tapedir.ClosedFile(path) || tapedir.IsThere(path+sealingSuffix) {
 			t.Errorf("told %q, files %q", told, files(t, dir))
 		}
 		// Before it is known to be damaged, that it is closed is written into it.
@@ -355,7 +357,7 @@ func TestDamagedSegmentIsSalvaged(t *testing.T) {
 		w = mustOpenWriter(t, dir, options(9900*second))
 		w.expireOldest(ExpiredSize)
 		mustClose(t, w, 9901*second)
-		if isThere(path) || isThere(path+damagedSuffix) {
+		if tapedir.IsThere(path) || tapedir.IsThere(path+damagedSuffix) {
 			t.Errorf("files of an expired segment: %q", files(t, dir))
 		}
 	}
@@ -393,7 +395,7 @@ func TestImmutable(t *testing.T) {
 	if err := os.Remove(path); err == nil {
 		t.Skip("no immutable flag on this file system, or not for us")
 	}
-	if !w.expireOldest(ExpiredSize) || isThere(path) {
+	if !w.expireOldest(ExpiredSize) || tapedir.IsThere(path) {
 		t.Error("it was not removed")
 	}
 	mustClose(t, w, 102*second)
@@ -407,7 +409,7 @@ func TestLimitsAreChecked(t *testing.T) {
 			t.Errorf("%+v: no error", l)
 		}
 	}
-	var e *Error
+	var e *failure.Error
 	if _, err := OpenWriter("/proc/none/tape", options(second)); !errors.As(err, &e) {
 		t.Errorf("error %v", err)
 	}

@@ -10,6 +10,9 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/conntape/conntape/migrations"
+	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // segment is the active file, held by this process and nobody else.
@@ -133,12 +136,12 @@ type birth struct {
 // transaction. It is born 0600 and given to the group only when it is locked.
 // Nothing is left behind on an error.
 func createSegment(path string, b birth, o *WriterOptions, fill func(*segment) error) (_ *segment, err error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, birthMode)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, tapedir.BirthMode)
 	if err != nil {
-		return nil, &Error{Op: "create segment", Path: path, Err: bare(err)}
+		return nil, &failure.Error{Op: "create segment", Path: path, Err: failure.Bare(err)}
 	}
 	if err := file.Close(); err != nil {
-		return nil, &Error{Op: "create segment", Path: path, Err: bare(err)}
+		return nil, &failure.Error{Op: "create segment", Path: path, Err: failure.Bare(err)}
 	}
 	var conn *sqlite.Conn
 	defer func() {
@@ -149,14 +152,14 @@ func createSegment(path string, b birth, o *WriterOptions, fill func(*segment) e
 			conn.Close()
 		}
 		removeSegment(path)
-		err = &Error{Op: "create segment", Path: path, Err: err, Hint: storageHint(err)}
+		err = &failure.Error{Op: "create segment", Path: path, Err: err, Hint: storageHint(err)}
 	}()
 	if conn, err = openForWriting(path); err != nil {
 		return nil, err
 	}
 	s := newSegment(path, b.number, conn)
 	s.tapeID, s.bootID, s.schema = b.tapeID, o.BootID, migrations.Version
-	s.host, s.machineID = escapeString(o.Host, nil), escapeString(o.MachineID, nil)
+	s.host, s.machineID = escape.String(o.Host, nil), escape.String(o.MachineID, nil)
 	s.previous, s.counts = b.previous, b.previousBatches
 	s.offset, s.floor = b.offset, b.floor
 	s.created = s.at(b.now.Boot)
@@ -177,11 +180,11 @@ func createSegment(path string, b birth, o *WriterOptions, fill func(*segment) e
 		return nil, err
 	}
 	for _, name := range []string{path, path + "-wal"} {
-		if err = giveToGroup(name, fileMode); err != nil {
+		if err = tapedir.GiveToGroup(name, tapedir.FileMode); err != nil {
 			return nil, err
 		}
 	}
-	if err = syncDir(filepath.Dir(path)); err != nil {
+	if err = tapedir.SyncDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -255,9 +258,9 @@ func continueSegment(path string, number int) (_ *segment, err error) {
 	case err != nil:
 		return nil, err
 	case rows != 1:
-		return nil, fmt.Errorf("%w: it does not describe itself", ErrDamaged)
+		return nil, fmt.Errorf("%w: it does not describe itself", failure.ErrDamaged)
 	case compatible&^knownCompatible != 0 || incompatible&^knownIncompatible != 0:
-		return nil, fmt.Errorf("%w: feature bits %x/%x", ErrIncompatible, compatible, incompatible)
+		return nil, fmt.Errorf("%w: feature bits %x/%x", failure.ErrIncompatible, compatible, incompatible)
 	}
 	if err := s.loadBoot(); err != nil {
 		return nil, err

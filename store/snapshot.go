@@ -14,7 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/sqlitefile"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // Readers never open the recorder's file with SQLite: they copy it, and the
@@ -41,9 +43,6 @@ const (
 	snapshotPause    = 20 * time.Millisecond
 )
 
-// errMoved: the file changed in a way that makes the copy useless.
-var errMoved = errors.New("segment changed while it was copied")
-
 // snapshot copies the segment at path to dir and returns the path of the copy,
 // without WAL.
 func snapshot(path, dir string) (string, error) {
@@ -62,7 +61,7 @@ func snapshot(path, dir string) (string, error) {
 func copySegment(path, to string) error {
 	for start := time.Now(); ; time.Sleep(snapshotPause) {
 		err := copyOnce(path, to)
-		if !errors.Is(err, errMoved) {
+		if !errors.Is(err, failure.ErrMoved) {
 			return err
 		}
 		if time.Since(start) > snapshotPatience {
@@ -76,7 +75,7 @@ func copyOnce(path, to string) error {
 	if err != nil {
 		return err
 	}
-	db, err := openForCopy(path)
+	db, err := tapedir.OpenForCopy(path)
 	if err != nil {
 		return err
 	}
@@ -92,10 +91,10 @@ func copyOnce(path, to string) error {
 	if before == nil {
 		return unchanged(path, was)
 	}
-	wal, err := openForCopy(path + "-wal")
+	wal, err := tapedir.OpenForCopy(path + "-wal")
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return errMoved
+			return failure.ErrMoved
 		}
 		return err
 	}
@@ -112,7 +111,7 @@ func copyOnce(path, to string) error {
 		return err
 	}
 	if !bytes.Equal(before, copied) || !bytes.Equal(before, after) {
-		return errMoved
+		return failure.ErrMoved
 	}
 	return nil
 }
@@ -128,7 +127,7 @@ func unchanged(path string, was fs.FileInfo) error {
 		return err
 	}
 	if header != nil || !os.SameFile(was, is) || !was.ModTime().Equal(is.ModTime()) || was.Size() != is.Size() {
-		return errMoved
+		return failure.ErrMoved
 	}
 	return nil
 }
@@ -136,7 +135,7 @@ func unchanged(path string, was fs.FileInfo) error {
 // readWALHeader returns the first 32 bytes of a WAL, nil when there is none or it
 // is shorter: then no frame is in it.
 func readWALHeader(path string) ([]byte, error) {
-	f, err := openForCopy(path)
+	f, err := tapedir.OpenForCopy(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -154,27 +153,10 @@ func readWALHeader(path string) ([]byte, error) {
 	return header, nil
 }
 
-// openForCopy opens a regular file, and nothing else, for reading.
-func openForCopy(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%w: not a regular file", ErrNotSegment)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
 // copyFile copies from to a new file: by sharing its blocks when the file system
 // can, else in the kernel, else through memory.
 func copyFile(from *os.File, to string) error {
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, birthMode)
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, tapedir.BirthMode)
 	if err != nil {
 		return fmt.Errorf("copy segment: %w", err)
 	}
@@ -286,7 +268,7 @@ func peekAt(path string, fn func(*sqlite.Conn) error) error {
 		return err
 	}
 	if err := peekURI(uri, fn); err != nil {
-		return explainDamage(err, &watch)
+		return failure.ExplainDamage(err, &watch)
 	}
 	return nil
 }
@@ -316,5 +298,5 @@ func needsSnapshot(path string) bool {
 	if _, err := os.Lstat(path + "-wal"); err == nil {
 		return true
 	}
-	return !closedFile(path)
+	return !tapedir.ClosedFile(path)
 }

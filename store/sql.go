@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/escape"
 )
 
 // Thin helpers over the driver for statements that are not on the hot path.
@@ -71,7 +73,7 @@ func textOrNull(s string) any {
 	if s == "" {
 		return nil
 	}
-	return escapeString(s, nil)
+	return escape.String(s, nil)
 }
 
 // numberOrNull returns v, or NULL for 0.

@@ -9,13 +9,16 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/migrations"
+	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // openSegment finds the segment to write to when a recorder starts.
 func (w *Writer) openSegment() error {
 	numbers, newest, err := w.findSegments()
 	if err != nil {
-		return &Error{Op: "open tape", Path: w.dir, Err: err}
+		return &failure.Error{Op: "open tape", Path: w.dir, Err: err}
 	}
 	w.loadCatalog(numbers, newest)
 	w.room() // before others can have what the reserve gives up
@@ -27,8 +30,8 @@ func (w *Writer) openSegment() error {
 			return s.putGapAt(nil, s.at(w.o.Now.Boot), CauseStart, 0, "recording began")
 		})
 	}
-	path := filepath.Join(w.dir, segmentName(newest))
-	if closedFile(path) {
+	path := filepath.Join(w.dir, tapedir.SegmentName(newest))
+	if tapedir.ClosedFile(path) {
 		w.tapeID = w.lookAtEnd(path).tapeID
 		w.addToCatalog(newest)
 		return w.begin(ReasonSchema, nothingMore)
@@ -36,7 +39,7 @@ func (w *Writer) openSegment() error {
 	seg, err := continueSegment(path, newest)
 	if err != nil {
 		w.addToCatalog(newest)
-		if !isDamaged(err) && !isBusy(err) { // the keeper sees to those
+		if !failure.IsDamaged(err) && !isBusy(err) { // the keeper sees to those
 			w.spare(newest)
 		}
 		return w.beginAfter(path, err)
@@ -65,7 +68,7 @@ func (w *Writer) reasonToLeave(s *segment) string {
 	switch {
 	case s.state == stateClosed || s.schema != migrations.Version:
 		return ReasonSchema
-	case s.host != escapeString(w.o.Host, nil) || s.machineID != escapeString(w.o.MachineID, nil):
+	case s.host != escape.String(w.o.Host, nil) || s.machineID != escape.String(w.o.MachineID, nil):
 		return ReasonHost
 	}
 	return ""
@@ -84,7 +87,7 @@ func (w *Writer) makeRoomToStart(newest int) {
 			return
 		}
 		if !told {
-			w.tell(RunStarted{TapeID: w.lookAtEnd(filepath.Join(w.dir, segmentName(newest))).tapeID, Segment: newest, BootID: w.o.BootID, At: w.o.Now})
+			w.tell(RunStarted{TapeID: w.lookAtEnd(filepath.Join(w.dir, tapedir.SegmentName(newest))).tapeID, Segment: newest, BootID: w.o.BootID, At: w.o.Now})
 		}
 		w.expireForRoom()
 	}
@@ -97,11 +100,11 @@ func nothingMore(*segment) error { return nil }
 // is none. One whose birth was cut short, and so never held anything, is removed.
 func (w *Writer) findSegments() (numbers []int, newest int, err error) {
 	w.finishRemovals()
-	if numbers, _, err = listSegments(w.dir); err != nil {
+	if numbers, _, err = tapedir.List(w.dir); err != nil {
 		return nil, 0, err
 	}
 	numbers = slices.DeleteFunc(numbers, func(n int) bool {
-		path := filepath.Join(w.dir, segmentName(n))
+		path := filepath.Join(w.dir, tapedir.SegmentName(n))
 		if !stillborn(path) {
 			return false
 		}
@@ -117,7 +120,7 @@ func (w *Writer) findSegments() (numbers []int, newest int, err error) {
 
 // addToCatalog adds a segment that is not gone on with.
 func (w *Writer) addToCatalog(number int) {
-	s := &stored{number: number, path: filepath.Join(w.dir, segmentName(number))}
+	s := &stored{number: number, path: filepath.Join(w.dir, tapedir.SegmentName(number))}
 	s.measure()
 	if previous, all := w.lookAt(s); !all {
 		w.spare(previous)
@@ -137,7 +140,7 @@ func (w *Writer) spare(number int) {
 // is making it now.
 func stillborn(path string) bool {
 	info, err := os.Lstat(path)
-	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm() != birthMode {
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm() != tapedir.BirthMode {
 		return false
 	}
 	if info.Size() == 0 {
@@ -149,12 +152,6 @@ func stillborn(path string) bool {
 			`SELECT count(*) FROM sqlite_schema`)
 	})
 	return err == nil && objects == 0
-}
-
-// closedFile reports whether the mode says that the segment is closed.
-func closedFile(path string) bool {
-	info, err := os.Lstat(path)
-	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o222 == 0
 }
 
 // How a run ended that did not say so.
@@ -186,7 +183,7 @@ func (w *Writer) resume(s *segment) error {
 		return err
 	}
 	for _, name := range []string{s.path, s.path + "-wal"} {
-		if err := giveToGroup(name, fileMode); err != nil {
+		if err := tapedir.GiveToGroup(name, tapedir.FileMode); err != nil {
 			return err
 		}
 	}
@@ -274,7 +271,7 @@ func (w *Writer) beginAfter(path string, cause error) error {
 	switch sqlite.ErrCode(cause).ToPrimary() {
 	case sqlite.ResultBusy, sqlite.ResultLocked:
 		if !w.isAside(path) {
-			detail = fmt.Sprintf("%s was left as it is: %s", name, describeHolder(path))
+			detail = fmt.Sprintf("%s was left as it is: %s", name, tapedir.DescribeHolder(path))
 		}
 	}
 	w.log.Warn("segment left", "path", path, "error", cause, "detail", detail)

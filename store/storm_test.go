@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // Everything at once: floods, rotations, holds that come and go, restarts of the
@@ -142,15 +144,15 @@ func (s *storm) disturb(t *testing.T, w *Writer, unlock func()) (stop func()) {
 // returns is called.
 func lockNewest(t *testing.T, dir string) (unlock func()) {
 	t.Helper()
-	_, newest, err := listSegments(dir)
+	_, newest, err := tapedir.List(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(filepath.Join(dir, segmentName(newest)))
+	f, err := os.Open(filepath.Join(dir, tapedir.SegmentName(newest)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	lock := unix.Flock_t{Type: unix.F_RDLCK, Start: lockBytesStart, Len: lockBytesLen}
+	lock := unix.Flock_t{Type: unix.F_RDLCK, Start: tapedir.LockBytesStart, Len: tapedir.LockBytesLen}
 	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
 		t.Fatal(err)
 	}
@@ -172,12 +174,12 @@ func (s *storm) check(t *testing.T) {
 	// Cookies are numbered: what is there has no hole, ends with the last one, and
 	// each is there once.
 	var n, first, last int64 = 0, 1 << 62, 0
-	numbers, _, err := listSegments(s.dir)
+	numbers, _, err := tapedir.List(s.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, number := range numbers {
-		err := peek(filepath.Join(s.dir, segmentName(number)), func(conn *sqlite.Conn) error {
+		err := peek(filepath.Join(s.dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
 			return execOn(conn, func(q *sqlite.Stmt) error {
 				if q.ColumnInt64(0) > 0 {
 					n, first, last = n+q.ColumnInt64(0), min(first, q.ColumnInt64(1)), max(last, q.ColumnInt64(2))

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // What checking each page costs, in turns with the same reads unchecked: of all connections of a sealed segment, row by row
@@ -27,7 +29,7 @@ func BenchmarkCheckedReads(b *testing.B) {
 		b.Fatal(err)
 	}
 	waitSealed(b, w)
-	path := filepath.Join(dir, segmentName(1))
+	path := filepath.Join(dir, tapedir.SegmentName(1))
 	tables, err := openTables(path)
 	if err != nil {
 		b.Fatal(err)

@@ -14,7 +14,9 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/sqlitefile"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // readEverything reads that a tape has, in every way that there is.
@@ -74,7 +76,7 @@ func TestDamagedPageIsTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(s.dir, segmentName(2))
+	path := filepath.Join(s.dir, tapedir.SegmentName(2))
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +105,7 @@ func TestDamagedPageIsTold(t *testing.T) {
 	for name, change := range changes {
 		altered := bytes.Clone(data)
 		change(altered)
-		if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, altered, 0o600), os.Chmod(path, closedMode)); err != nil {
+		if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, altered, 0o600), os.Chmod(path, tapedir.ClosedMode)); err != nil {
 			t.Fatal(err)
 		}
 		got, err := readEverything(t, s.dir)
@@ -112,9 +114,9 @@ func TestDamagedPageIsTold(t *testing.T) {
 			t.Errorf("%s: another answer, in silence", name)
 		case err == nil:
 			t.Logf("%s: not met", name)
-		case !errors.Is(err, ErrDamaged):
+		case !errors.Is(err, failure.ErrDamaged):
 			t.Errorf("%s: %v", name, err)
-		case !strings.Contains(err.Error(), segmentName(2)):
+		case !strings.Contains(err.Error(), tapedir.SegmentName(2)):
 			t.Errorf("%s: which segment? %v", name, err)
 		case strings.Contains(err.Error(), " is not as it was sealed"):
 			named++

@@ -20,6 +20,7 @@ import (
 
 	"github.com/conntape/conntape/store/posting"
 	"github.com/conntape/conntape/store/sqlitefile"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -66,7 +67,7 @@ func alter(t testing.TB, dir string, number int, script string) {
 // alterWith is alter by a function.
 func alterWith(t testing.TB, dir string, number int, change func(*sqlite.Conn)) {
 	t.Helper()
-	path := filepath.Join(dir, segmentName(number))
+	path := filepath.Join(dir, tapedir.SegmentName(number))
 	info, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
@@ -244,7 +245,7 @@ func TestTamper(t *testing.T) {
 		o.BootID, o.Host = strings.Replace(testBoot, "1", "9", 1), "db7"
 		k.o.BootID, k.o.Host = o.BootID, o.Host
 	})
-	segment := func(dir string, n int) string { return filepath.Join(dir, segmentName(n)) }
+	segment := func(dir string, n int) string { return filepath.Join(dir, tapedir.SegmentName(n)) }
 	real := time.Now().UnixNano()
 	boot := func() uint64 {
 		c, err := readLogClocks()
@@ -412,7 +413,7 @@ func TestTamper(t *testing.T) {
 func rechain(t testing.TB, dir string, number int) (last [32]byte) {
 	t.Helper()
 	script := ""
-	err := peek(filepath.Join(dir, segmentName(number)), func(conn *sqlite.Conn) error {
+	err := peek(filepath.Join(dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
 		return replayChain(conn, func(n int64, chain, _ [32]byte) error {
 			script += fmt.Sprintf("UPDATE batch SET chain = x'%x' WHERE id = %d;\n", chain, n)
 			last = chain
@@ -529,7 +530,7 @@ func TestFlipBits(t *testing.T) {
 	harmless := map[string]int{}
 	for range tamperRounds(t, 80) {
 		number := 1 + r.IntN(2)
-		path := filepath.Join(s.dir, segmentName(number))
+		path := filepath.Join(s.dir, tapedir.SegmentName(number))
 		info, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)
@@ -585,7 +586,7 @@ func contents(t testing.TB, dir string, number int) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	hashed := map[string]string{"run": "id, version, backend, blind_spots"}
-	err := peek(filepath.Join(dir, segmentName(number)), func(conn *sqlite.Conn) error {
+	err := peek(filepath.Join(dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
 		for _, table := range []string{"connection", "repeat", "task", "process", "endpoint", "shape", "counter", "run", "gap", "clock", "segment", "batch", "late", "changed", "block"} {
 			var b strings.Builder
 			err := execOn(conn, func(q *sqlite.Stmt) error {

@@ -8,14 +8,15 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/sqlitefile"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // Tape is a tape opened for reading. It is not safe for concurrent use but for [Tape.Use], and must
@@ -56,13 +57,13 @@ type openSegment struct {
 
 // OpenTape opens a tape directory, or one segment file, for reading. It needs
 // read permission and nothing more; it takes no lock, and leaves nothing behind
-// in the directory. What is left out, and why, is in [Coverage]. Errors are ErrNoTape, ErrNotSegment, ErrDamaged,
-// ErrIncompatible or of the operating system, each with a hint. Segments that are
+// in the directory. What is left out, and why, is in [Coverage]. Errors are failure.ErrNoTape, failure.ErrNotSegment, failure.ErrDamaged,
+// failure.ErrIncompatible or of the operating system, each with a hint. Segments that are
 // known to be damaged, by [Tape.Damage], are not read.
 func OpenTape(path string, damaged ...LeftOut) (*Tape, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return nil, &Error{Op: "open tape", Path: path, Err: err}
+		return nil, &failure.Error{Op: "open tape", Path: path, Err: err}
 	}
 	for try := 1; ; try++ {
 		t, err := openTape(path, abs, damaged)
@@ -89,7 +90,7 @@ func openTape(path, abs string, damaged []LeftOut) (*Tape, error) {
 	}
 	copies, err := os.MkdirTemp("", "conntape-")
 	if err != nil {
-		return nil, &Error{Op: "open tape", Path: path, Err: bare(err), Hint: copyHint}
+		return nil, &failure.Error{Op: "open tape", Path: path, Err: failure.Bare(err), Hint: failure.CopyHint}
 	}
 	// The copies are opened at once, and held by their descriptors alone, so that even
 	// a reader that is killed leaves nothing in the temporary directory.
@@ -100,12 +101,10 @@ func openTape(path, abs string, damaged []LeftOut) (*Tape, error) {
 	}
 	if t.conn, err = t.connect(); err != nil {
 		t.Close()
-		return nil, &Error{Op: "open tape", Path: path, Err: err}
+		return nil, &failure.Error{Op: "open tape", Path: path, Err: err}
 	}
 	return t, nil
 }
-
-const copyHint = "the segment that is being recorded is read from a copy: set TMPDIR to a directory with room for it"
 
 // segmentFile is a file that is read.
 type segmentFile struct {
@@ -125,33 +124,33 @@ func (t *Tape) find(path string) ([]segmentFile, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, &Error{Op: "open tape", Path: path, Err: ErrNoTape,
+		return nil, &failure.Error{Op: "open tape", Path: path, Err: failure.ErrNoTape,
 			Hint: "record one with: conntape record --dir " + path}
 	case err != nil:
-		return nil, &Error{Op: "open tape", Path: path, Err: bare(err), Hint: hintFor(err)}
+		return nil, &failure.Error{Op: "open tape", Path: path, Err: failure.Bare(err), Hint: failure.HintFor(err)}
 	case !info.IsDir():
 		t.dir, t.single = filepath.Split(path)
-		number, _ := parseSegmentName(t.single)
+		number, _ := tapedir.ParseSegmentName(t.single)
 		stat, _ := os.Lstat(path)
-		return []segmentFile{{path, number, stat, isThere(path + "-wal")}}, nil
+		return []segmentFile{{path, number, stat, tapedir.IsThere(path + "-wal")}}, nil
 	}
 	t.dir = path
-	found, err := readSegmentNames(path)
+	found, err := tapedir.ReadNames(path)
 	if err != nil {
-		return nil, &Error{Op: "open tape", Path: path, Err: bare(err), Hint: hintFor(err)}
+		return nil, &failure.Error{Op: "open tape", Path: path, Err: failure.Bare(err), Hint: failure.HintFor(err)}
 	}
-	for _, other := range found.others {
-		t.leaveOut(other.number, other)
+	for _, other := range found.Others {
+		t.leaveOut(other.Number, other)
 	}
-	files := make([]segmentFile, len(found.files))
+	files := make([]segmentFile, len(found.Files))
 	sideBySide(len(files), func(i int) {
-		n := found.files[i]
-		files[i] = segmentFile{path: filepath.Join(path, segmentName(n)), number: n, hasWAL: found.wals[n]}
+		n := found.Files[i]
+		files[i] = segmentFile{path: filepath.Join(path, tapedir.SegmentName(n)), number: n, hasWAL: found.Wals[n]}
 		files[i].stat, _ = os.Lstat(files[i].path)
 	})
 	files = slices.DeleteFunc(files, func(f segmentFile) bool { return f.stat != nil && f.stat.Size() == 0 }) // just being made
 	if len(files) == 0 {
-		return nil, &Error{Op: "open tape", Path: path, Err: ErrNoTape,
+		return nil, &failure.Error{Op: "open tape", Path: path, Err: failure.ErrNoTape,
 			Hint: "record one with: conntape record --dir " + path}
 	}
 	return files, nil
@@ -190,11 +189,11 @@ func (t *Tape) prepare(files []segmentFile, copies string) error {
 		}
 		seg, err := describe()
 		switch {
-		case begun && errors.Is(err, ErrNotSegment):
+		case begun && errors.Is(err, failure.ErrNotSegment):
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, errVanished):
 			return errVanished
 		case err != nil:
-			err = &Error{Op: "open segment", Path: f.path, Err: bare(err), Hint: hintFor(err)}
+			err = &failure.Error{Op: "open segment", Path: f.path, Err: failure.Bare(err), Hint: failure.HintFor(err)}
 			t.leftOut = append(t.leftOut, LeftOut{Path: f.path, Err: err})
 		default:
 			t.segs = append(t.segs, seg)
@@ -211,7 +210,7 @@ func (t *Tape) prepare(files []segmentFile, copies string) error {
 
 // leaveOut notes that an answer does not cover a segment.
 func (t *Tape) leaveOut(number int, err error) {
-	t.leftOut = append(t.leftOut, LeftOut{Path: filepath.Join(t.dir, segmentName(number)), Err: err})
+	t.leftOut = append(t.leftOut, LeftOut{Path: filepath.Join(t.dir, tapedir.SegmentName(number)), Err: err})
 }
 
 // findMissing leaves out the segments that others say they follow, and that are not
@@ -219,11 +218,11 @@ func (t *Tape) leaveOut(number int, err error) {
 func (t *Tape) findMissing() {
 	for i := 1; i < len(t.segs); i++ {
 		seg, before := t.segs[i], t.segs[i-1]
-		path := filepath.Join(t.dir, segmentName(seg.previous))
+		path := filepath.Join(t.dir, tapedir.SegmentName(seg.previous))
 		if seg.previous <= before.info.Number || slices.ContainsFunc(t.leftOut, func(l LeftOut) bool { return l.Path == path }) {
 			continue
 		}
-		t.leaveOut(seg.previous, fmt.Errorf("it is not there, and %s follows it", segmentName(seg.info.Number)))
+		t.leaveOut(seg.previous, fmt.Errorf("it is not there, and %s follows it", tapedir.SegmentName(seg.info.Number)))
 	}
 }
 
@@ -253,7 +252,7 @@ func describeAhead(files []segmentFile, manifest map[int]manifestEntry) (ready [
 // unborn reports whether a file has the mode with which a recorder begins one.
 func unborn(path string) bool {
 	info, err := os.Lstat(path)
-	return err == nil && info.Mode().Perm() == birthMode
+	return err == nil && info.Mode().Perm() == tapedir.BirthMode
 }
 
 // describeFile describes a segment that nobody writes, by its entry in the manifest if that counts.
@@ -289,7 +288,7 @@ func copyAndDescribe(path, copies string, limit int64) (*openSegment, error) {
 	}
 	var err error
 	if seg.file, err = snapshotUpTo(path, copies, limit); err != nil {
-		return nil, classify(err)
+		return nil, failure.Classify(err)
 	}
 	if seg.stat, err = os.Lstat(seg.file); err != nil {
 		return nil, err
@@ -367,31 +366,6 @@ func (t *Tape) Close() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// hintFor says what to do about an error on opening.
-func hintFor(err error) string {
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return "read it as root, or as a member of the group " + groupName
-	case errors.Is(err, ErrIncompatible):
-		return "read it with the conntape that made it, or a newer one"
-	case errors.Is(err, ErrNotSegment):
-		return "name a tape directory or one of its .db files"
-	case errors.Is(err, errManifest):
-		return "see what conntape verify says; without the file manifest answers are slower and right"
-	case errors.Is(err, ErrDamaged):
-		return "conntape salvage FILE reads what can be read of it; the other segments can be read as ever"
-	case errors.Is(err, fs.ErrNotExist):
-		return "it was removed meanwhile; try again"
-	case errors.Is(err, errMoved):
-		return "it is written faster than it can be copied; set TMPDIR to a faster disk, or try again"
-	}
-	switch code := sqlite.ErrCode(err).ToPrimary(); {
-	case code == sqlite.ResultFull, strings.Contains(err.Error(), "no space left"):
-		return copyHint
-	}
-	return ""
 }
 
 // wall returns the time on the wall clock of a time on a segment's clock.

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -100,19 +102,19 @@ type Verification struct {
 func VerifyTape(ctx context.Context, dir string, o VerifyOptions) (*Verification, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return nil, &Error{Op: "verify tape", Path: dir, Err: err}
+		return nil, &failure.Error{Op: "verify tape", Path: dir, Err: err}
 	}
 	info, err := os.Stat(dir)
 	switch {
 	case err != nil:
-		return nil, &Error{Op: "verify tape", Path: dir, Err: ErrNoTape, Hint: "name the directory of a tape with --dir"}
+		return nil, &failure.Error{Op: "verify tape", Path: dir, Err: failure.ErrNoTape, Hint: "name the directory of a tape with --dir"}
 	case !info.IsDir():
-		return nil, &Error{Op: "verify tape", Path: dir, Err: errors.New("not a directory"),
+		return nil, &failure.Error{Op: "verify tape", Path: dir, Err: errors.New("not a directory"),
 			Hint: "name the directory of the tape: what proves a segment is in the log beside it"}
 	}
 	v := &tapeVerifier{dir: dir, o: o, book: newLogBook()}
 	if err := v.run(ctx); err != nil {
-		return nil, &Error{Op: "verify tape", Path: dir, Err: bare(err), Hint: hintFor(err)}
+		return nil, &failure.Error{Op: "verify tape", Path: dir, Err: failure.Bare(err), Hint: failure.HintFor(err)}
 	}
 	return &v.out, nil
 }
@@ -134,14 +136,14 @@ type tapeVerifier struct {
 func (v *tapeVerifier) run(ctx context.Context) error {
 	v.out.Tape = v.dir
 	v.out.Segments, v.out.Expired, v.out.Cosigned, v.out.Notes, v.out.Problems = []VerifiedSegment{}, []Expiry{}, []Witnessed{}, []string{}, []Problem{}
-	dirs := holdDirectories(v.dir, filepath.Join(v.dir, logDir))
-	defer dirs.close()
-	numbers, _, err := listSegments(v.dir)
+	dirs := tapedir.KeepOpen(v.dir, filepath.Join(v.dir, logDir))
+	defer dirs.Close()
+	numbers, _, err := tapedir.List(v.dir)
 	if err != nil {
 		return err
 	}
 	for _, n := range numbers {
-		if info, err := os.Lstat(filepath.Join(v.dir, segmentName(n))); err == nil {
+		if info, err := os.Lstat(filepath.Join(v.dir, tapedir.SegmentName(n))); err == nil {
 			v.total += info.Size()
 		}
 	}
@@ -149,12 +151,12 @@ func (v *tapeVerifier) run(ctx context.Context) error {
 	if err := v.readLog(ctx); err != nil {
 		return err
 	}
-	names, err := readSegmentNames(v.dir)
+	names, err := tapedir.ReadNames(v.dir)
 	if err != nil {
 		return err
 	}
-	if len(names.files) == 0 && v.log == nil {
-		return ErrNoTape
+	if len(names.Files) == 0 && v.log == nil {
+		return failure.ErrNoTape
 	}
 	v.manifest, _ = readManifest(v.dir)
 	if err := v.segments(ctx, names); err != nil {
@@ -163,7 +165,7 @@ func (v *tapeVerifier) run(ctx context.Context) error {
 	if err := v.holds(ctx); err != nil {
 		return err
 	}
-	if !dirs.same() {
+	if !dirs.Same() {
 		v.problem(Problem{What: "the directory of the tape, or of its log, was replaced while it was verified: nothing above is proven of what is there now"})
 	}
 	slices.SortStableFunc(v.out.Problems, func(a, b Problem) int { return a.Segment - b.Segment })
@@ -268,9 +270,9 @@ func (v *tapeVerifier) progress(bytes int64) {
 }
 
 // segments looks at all segments, and at what lies between them.
-func (v *tapeVerifier) segments(ctx context.Context, names segmentNames) error {
-	results := make([]*segmentVerifier, len(names.files))
-	for i, n := range names.files {
+func (v *tapeVerifier) segments(ctx context.Context, names tapedir.Names) error {
+	results := make([]*segmentVerifier, len(names.Files))
+	for i, n := range names.Files {
 		results[i] = v.segment(n)
 	}
 	v.lookAt(ctx, results)
@@ -303,12 +305,12 @@ func (v *tapeVerifier) segments(ctx context.Context, names segmentNames) error {
 		}
 	}
 	v.missingGaps(results)
-	return v.missing(ctx, results, names.others)
+	return v.missing(ctx, results, names.Others)
 }
 
 // segment returns what looks at segment n.
 func (v *tapeVerifier) segment(n int) *segmentVerifier {
-	return &segmentVerifier{tape: v, number: n, path: filepath.Join(v.dir, segmentName(n)), book: v.book.segments[n]}
+	return &segmentVerifier{tape: v, number: n, path: filepath.Join(v.dir, tapedir.SegmentName(n)), book: v.book.segments[n]}
 }
 
 // follows looks whether a segment is missing between two, of which the log knows
@@ -318,8 +320,8 @@ func (v *tapeVerifier) follows(a, b *segmentVerifier) {
 	if b.broken || previous <= a.number || v.book.segments[previous] != nil {
 		return
 	}
-	v.out.Problems = append(v.out.Problems, Problem{Segment: b.number, File: segmentName(b.number), Since: b.rightUntil(),
-		What: fmt.Sprintf("it says that it follows %s, which is neither in the tape nor in its log", segmentName(previous))})
+	v.out.Problems = append(v.out.Problems, Problem{Segment: b.number, File: tapedir.SegmentName(b.number), Since: b.rightUntil(),
+		What: fmt.Sprintf("it says that it follows %s, which is neither in the tape nor in its log", tapedir.SegmentName(previous))})
 }
 
 // between looks at what lies between two segments that follow each other.
@@ -336,8 +338,8 @@ func (v *tapeVerifier) between(a, b *segmentVerifier) {
 	if blind <= 30*time.Second || a.gapAfter || b.gapBefore {
 		return
 	}
-	v.out.Problems = append(v.out.Problems, Problem{Segment: b.number, File: segmentName(b.number), Since: a.seg.info.To,
-		What: fmt.Sprintf("nothing covers the %v between %s and this segment, and there is no gap that says so", blind.Round(time.Second), segmentName(a.number))})
+	v.out.Problems = append(v.out.Problems, Problem{Segment: b.number, File: tapedir.SegmentName(b.number), Since: a.seg.info.To,
+		What: fmt.Sprintf("nothing covers the %v between %s and this segment, and there is no gap that says so", blind.Round(time.Second), tapedir.SegmentName(a.number))})
 }
 
 // wallTime returns the time of ns since the Unix epoch, zero for 0.

@@ -6,6 +6,9 @@ import (
 	"slices"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // checkLosses compares what the gaps of a segment tell of lost connections with what
@@ -45,8 +48,8 @@ func (v *tapeVerifier) continued(a, b *segmentVerifier) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(last.counters)) {
 		if is, was := first.counters[name].first, last.counters[name].value; is != was {
-			v.out.Problems = append(v.out.Problems, Problem{Segment: b.number, File: segmentName(b.number), Since: b.rightUntil(),
-				What: fmt.Sprintf("the recorder's counter %s was %d at the end of %s, and begins here with %d", Escape([]byte(name)), was, segmentName(a.number), is)})
+			v.out.Problems = append(v.out.Problems, Problem{Segment: b.number, File: tapedir.SegmentName(b.number), Since: b.rightUntil(),
+				What: fmt.Sprintf("the recorder's counter %s was %d at the end of %s, and begins here with %d", escape.Bytes([]byte(name)), was, tapedir.SegmentName(a.number), is)})
 			return
 		}
 	}

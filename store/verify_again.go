@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -124,14 +125,14 @@ func (v *tapeVerifier) readAgain(ctx context.Context) (book *logBook, changed bo
 
 // late looks at segments below the newest that were not there when the tape was
 // listed: one that is being salvaged has no name for a moment.
-func (v *tapeVerifier) late(ctx context.Context, results []*segmentVerifier, names segmentNames) ([]*segmentVerifier, error) {
-	now, err := readSegmentNames(v.dir)
+func (v *tapeVerifier) late(ctx context.Context, results []*segmentVerifier, names tapedir.Names) ([]*segmentVerifier, error) {
+	now, err := tapedir.ReadNames(v.dir)
 	if err != nil {
 		return nil, err
 	}
 	var late []*segmentVerifier
-	for _, n := range now.files {
-		if n < names.highest && !slices.Contains(names.files, n) {
+	for _, n := range now.Files {
+		if n < names.Highest && !slices.Contains(names.Files, n) {
 			late = append(late, v.segment(n))
 		}
 	}
@@ -144,21 +145,21 @@ func (v *tapeVerifier) late(ctx context.Context, results []*segmentVerifier, nam
 // missing reports segments that the log knows and the directory does not have, and
 // names of segments that belong to something else. The leaf of an expiry is written
 // before the file goes: a log that is read afterwards has it.
-func (v *tapeVerifier) missing(ctx context.Context, results []*segmentVerifier, others []otherFile) error {
+func (v *tapeVerifier) missing(ctx context.Context, results []*segmentVerifier, others []tapedir.Other) error {
 	newest := 0
 	for _, s := range results {
 		newest = max(newest, s.number)
 	}
 	gone := map[int]string{} // what is wrong with each
 	for _, o := range others {
-		gone[o.number] = o.Error()
+		gone[o.Number] = o.Error()
 	}
 	expiring := false
 	for _, b := range v.book.inOrder() {
 		if b.expired || gone[b.number] != "" || slices.ContainsFunc(results, func(s *segmentVerifier) bool { return s.number == b.number }) {
 			continue
 		}
-		if info, err := os.Lstat(filepath.Join(v.dir, segmentName(b.number))); err == nil && info.Mode().IsRegular() && b.number > newest {
+		if info, err := os.Lstat(filepath.Join(v.dir, tapedir.SegmentName(b.number))); err == nil && info.Mode().IsRegular() && b.number > newest {
 			continue // it was begun while the others were looked at
 		}
 		gone[b.number], expiring = "the segment was removed, and the log tells of no expiry", true
@@ -172,14 +173,14 @@ func (v *tapeVerifier) missing(ctx context.Context, results []*segmentVerifier, 
 	}
 	for _, n := range slices.Sorted(maps.Keys(gone)) {
 		is := book.segments[n]
-		if is != nil && is.expired && !slices.ContainsFunc(others, func(o otherFile) bool { return o.number == n }) {
+		if is != nil && is.expired && !slices.ContainsFunc(others, func(o tapedir.Other) bool { return o.Number == n }) {
 			continue
 		}
-		p := Problem{Segment: n, File: segmentName(n), What: gone[n]}
+		p := Problem{Segment: n, File: tapedir.SegmentName(n), What: gone[n]}
 		if is != nil {
 			p.Since = is.lastSeen
 		}
-		v.out.Segments = append(v.out.Segments, VerifiedSegment{Number: n, File: segmentName(n), State: "missing"})
+		v.out.Segments = append(v.out.Segments, VerifiedSegment{Number: n, File: tapedir.SegmentName(n), State: "missing"})
 		v.out.Problems = append(v.out.Problems, p)
 	}
 	slices.SortFunc(v.out.Segments, func(a, b VerifiedSegment) int { return a.Number - b.Number })

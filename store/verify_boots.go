@@ -4,11 +4,13 @@ import (
 	"time"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/escape"
 )
 
 // bootNamed returns the boot of the segment with an id as the log has it, nil none.
 func (s *segmentVerifier) bootNamed(id string) *bootSpan {
-	id = escapeString(id, nil)
+	id = escape.String(id, nil)
 	for i := range s.seg.boots {
 		if s.seg.boots[i].bootID == id {
 			return &s.seg.boots[i]
@@ -45,7 +47,7 @@ func (s *segmentVerifier) checkBoots(conn *sqlite.Conn) error {
 	// checkpoint may be in between: it was killed before that.
 	at := 0
 	for _, l := range s.book.boots {
-		want := escapeString(l.bootID, nil)
+		want := escape.String(l.bootID, nil)
 		for at < len(boots) && boots[at].bootID != want {
 			at++
 		}
@@ -54,9 +56,9 @@ func (s *segmentVerifier) checkBoots(conn *sqlite.Conn) error {
 			return nil
 		}
 	}
-	if begun := s.book.begun; begun != nil && boots[0].bootID != escapeString(begun.BootID, nil) {
+	if begun := s.book.begun; begun != nil && boots[0].bootID != escape.String(begun.BootID, nil) {
 		s.fail(s.rightUntil(), "it was begun in another boot: %s, and the log says %s",
-			Escape([]byte(boots[0].bootID)), escapeString(begun.BootID, nil))
+			escape.Bytes([]byte(boots[0].bootID)), escape.String(begun.BootID, nil))
 	}
 	return nil
 }

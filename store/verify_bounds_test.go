@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // Whoever may write to a tape may make its files as large as he likes, without a
@@ -21,12 +23,12 @@ func TestSparseFiles(t *testing.T) {
 		file    string
 		problem string
 	}{
-		"sealed segment":   {segmentName(1), "it was altered since"},
-		"active segment":   {segmentName(2), ""}, // SQLite goes by the number of pages in the header
-		"WAL":              {segmentName(2) + "-wal", ""},
-		"WAL of a sealed":  {segmentName(1) + "-wal", ""},
+		"sealed segment":   {tapedir.SegmentName(1), "it was altered since"},
+		"active segment":   {tapedir.SegmentName(2), ""}, // SQLite goes by the number of pages in the header
+		"WAL":              {tapedir.SegmentName(2) + "-wal", ""},
+		"WAL of a sealed":  {tapedir.SegmentName(1) + "-wal", ""},
 		"NULs in the log":  {filepath.Join(logDir, "00000001.log"), "from here on the file is no log"},
-		"an unsealed copy": {segmentName(3), "the log does not know this segment"},
+		"an unsealed copy": {tapedir.SegmentName(3), "the log does not know this segment"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := copyTape(t, s.dir)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -34,7 +36,7 @@ func (b *logBook) expire(s *loggedSegment, l tapelog.Leaf) {
 	b.expired = append(b.expired, e)
 	for n, other := range b.segments {
 		if n < l.Segment && !other.expired {
-			b.problem(l, fmt.Sprintf("the log claims that retention removed it while the older %s was still there: retention removes the oldest first", segmentName(n)))
+			b.problem(l, fmt.Sprintf("the log claims that retention removed it while the older %s was still there: retention removes the oldest first", tapedir.SegmentName(n)))
 			break
 		}
 	}
@@ -78,7 +80,7 @@ func (b *logBook) unasked(l tapelog.Leaf) string {
 		}
 	case ExpiredFull: // there must be a gap, see missingGaps
 	default:
-		return fmt.Sprintf("for %q, which is none of its reasons", Escape([]byte(l.Cause)))
+		return fmt.Sprintf("for %q, which is none of its reasons", escape.Bytes([]byte(l.Cause)))
 	}
 	if b.stopped {
 		return "when no recorder ran"
@@ -163,10 +165,10 @@ func (v *tapeVerifier) missingGaps(results []*segmentVerifier) {
 		switch {
 		case told || !oldest: // or the segment with the gap has expired too
 		case f.confirmed:
-			v.problem(Problem{Segment: f.leaf.Segment, File: segmentName(f.leaf.Segment), Since: wallTime(f.leaf.Real),
+			v.problem(Problem{Segment: f.leaf.Segment, File: tapedir.SegmentName(f.leaf.Segment), Since: wallTime(f.leaf.Real),
 				What: fmt.Sprintf("the log claims that retention removed it because the disk was full (%s), and no gap says so", f.leaf.Cause)})
 		default:
-			v.note(fmt.Sprintf("%s was removed because the disk was full, and the recorder was killed before it could say so in a gap", segmentName(f.leaf.Segment)))
+			v.note(fmt.Sprintf("%s was removed because the disk was full, and the recorder was killed before it could say so in a gap", tapedir.SegmentName(f.leaf.Segment)))
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -41,7 +42,7 @@ func TestClaimedExpiries(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := copyTape(t, s.dir)
-			if err := os.Remove(filepath.Join(dir, segmentName(1))); err != nil {
+			if err := os.Remove(filepath.Join(dir, tapedir.SegmentName(1))); err != nil {
 				t.Fatal(err)
 			}
 			expiry := stamp
@@ -68,7 +69,7 @@ func TestRemovalIsRecalled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(s.dir, segmentName(1))); err != nil {
+	if err := os.Remove(filepath.Join(s.dir, tapedir.SegmentName(1))); err != nil {
 		t.Fatal(err)
 	}
 	var seal tapelog.Leaf

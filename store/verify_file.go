@@ -9,7 +9,9 @@ import (
 	"io"
 	"os"
 
+	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/sqlitefile"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // checkFile compares the file of a sealed segment with its seal, and each page with its sum. That the sums are right is
@@ -23,7 +25,7 @@ func (s *segmentVerifier) checkFile(ctx context.Context) {
 	}
 	if f, err = s.readSealed(ctx); err != nil {
 		if s.altered = true; ctx.Err() == nil {
-			s.fail(s.rightUntil(), "it cannot be read: %v", bare(err))
+			s.fail(s.rightUntil(), "it cannot be read: %v", failure.Bare(err))
 		}
 		return
 	}
@@ -61,7 +63,7 @@ const namedPages = 3
 
 // readSealed reads the file once.
 func (s *segmentVerifier) readSealed(ctx context.Context) (*sealedFile, error) {
-	file, err := openForCopy(s.path)
+	file, err := tapedir.OpenForCopy(s.path)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -43,20 +46,20 @@ func (b *logBook) hold(l tapelog.Leaf) {
 
 // holds looks whether what was held is still there, as it was.
 func (v *tapeVerifier) holds(ctx context.Context) error {
-	onDisk, err := Holds(v.dir)
+	onDisk, err := tapedir.Holds(v.dir)
 	if err != nil {
-		v.problem(Problem{File: heldDir, What: fmt.Sprintf("the holds cannot be read: %v", bare(err))})
+		v.problem(Problem{File: tapedir.HeldDir, What: fmt.Sprintf("the holds cannot be read: %v", failure.Bare(err))})
 	}
 	for _, h := range onDisk {
 		v.heldManifest(h.ID)
 		switch known := v.book.holds[h.ID]; {
 		case v.log == nil:
 		case known == nil && len(h.Segments) > 0 && v.book.unfinished(h.Created):
-			v.note(fmt.Sprintf("hold %s was made when the log ended, which does not have it yet", Escape([]byte(h.ID))))
+			v.note(fmt.Sprintf("hold %s was made when the log ended, which does not have it yet", escape.Bytes([]byte(h.ID))))
 		case known == nil && len(h.Segments) > 0:
-			v.problem(Problem{File: filepath.Join(heldDir, h.ID), What: "the log does not know this hold"})
+			v.problem(Problem{File: filepath.Join(tapedir.HeldDir, h.ID), What: "the log does not know this hold"})
 		case known != nil && known.released:
-			v.note(fmt.Sprintf("hold %s is still there although the log says that it was released", Escape([]byte(h.ID))))
+			v.note(fmt.Sprintf("hold %s is still there although the log says that it was released", escape.Bytes([]byte(h.ID))))
 		}
 	}
 	for _, id := range v.book.holdOrder {
@@ -75,7 +78,7 @@ func (v *tapeVerifier) holds(ctx context.Context) error {
 
 // held looks at one segment under a hold.
 func (v *tapeVerifier) held(ctx context.Context, h *loggedHold, l tapelog.Leaf) error {
-	name := filepath.Join(heldDir, filepath.Base(h.id), segmentName(l.Segment))
+	name := filepath.Join(tapedir.HeldDir, filepath.Base(h.id), tapedir.SegmentName(l.Segment))
 	path := filepath.Join(v.dir, name)
 	p := Problem{Segment: l.Segment, File: name, Since: wallTime(l.Real)}
 	held, err := os.Lstat(path)
@@ -87,7 +90,7 @@ func (v *tapeVerifier) held(ctx context.Context, h *loggedHold, l tapelog.Leaf) 
 	if err != nil {
 		return err
 	}
-	if first, err := os.Lstat(filepath.Join(v.dir, segmentName(l.Segment))); err == nil && os.SameFile(first, held) {
+	if first, err := os.Lstat(filepath.Join(v.dir, tapedir.SegmentName(l.Segment))); err == nil && os.SameFile(first, held) {
 		return nil // the same file, which was looked at
 	}
 	s := &segmentVerifier{tape: v, number: l.Segment, path: path}
@@ -96,7 +99,7 @@ func (v *tapeVerifier) held(ctx context.Context, h *loggedHold, l tapelog.Leaf) 
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		p.What = fmt.Sprintf("it cannot be read: %v", bare(err))
+		p.What = fmt.Sprintf("it cannot be read: %v", failure.Bare(err))
 	case tapelog.Hash(f.hash.Sum(nil)) != l.SHA256:
 		p.What = "its hash is not the one that the log has: it was altered since it was held"
 	default:

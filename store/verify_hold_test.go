@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // What is held is still proven when retention has removed it from the tape.
@@ -25,7 +27,7 @@ func TestVerifyHold(t *testing.T) {
 	if err := k.Close(); err != nil {
 		t.Fatal(err)
 	}
-	held := filepath.Join(HeldPath(s.dir, a.Hold.ID), "00000002.db")
+	held := filepath.Join(tapedir.HeldPath(s.dir, a.Hold.ID), "00000002.db")
 	v := s.verify(t, VerifyOptions{})
 	if len(v.Problems) > 0 || len(v.Expired) != 2 {
 		t.Errorf("%s%+v", problems(v), v.Expired)
@@ -79,7 +81,7 @@ func TestManifestOfHold(t *testing.T) {
 	if got := problems(s.verify(t, VerifyOptions{})); got != "" {
 		t.Errorf("honest: %q", got)
 	}
-	if err := os.WriteFile(filepath.Join(HeldPath(s.dir, a.Hold.ID), manifestName), []byte(manifestMagic), 0o640); err != nil {
+	if err := os.WriteFile(filepath.Join(tapedir.HeldPath(s.dir, a.Hold.ID), manifestName), []byte(manifestMagic), 0o640); err != nil {
 		t.Fatal(err)
 	}
 	if got := problems(s.verify(t, VerifyOptions{})); !strings.Contains(got, "held/"+a.Hold.ID+"/manifest: a hold has no manifest") {

@@ -10,6 +10,8 @@ import (
 	"sort"
 	"time"
 
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -200,7 +202,7 @@ func (b *logBook) seal(s *loggedSegment, l tapelog.Leaf) {
 // problem reports something that leaf l says of its segment. What came before the
 // last leaf on it is not touched.
 func (b *logBook) problem(l tapelog.Leaf, what string) {
-	p := Problem{Segment: l.Segment, File: segmentName(l.Segment), What: what}
+	p := Problem{Segment: l.Segment, File: tapedir.SegmentName(l.Segment), What: what}
 	if s := b.segments[l.Segment]; s != nil {
 		p.Since = s.lastSeen
 	}
@@ -248,10 +250,10 @@ func ReadCheckpoint(dir string) ([]byte, error) {
 	head, _, err := tapelog.Head(filepath.Join(dir, logDir))
 	switch {
 	case errors.Is(err, tapelog.ErrNoLog), errors.Is(err, fs.ErrNotExist):
-		return nil, &Error{Op: "read checkpoint", Path: dir, Err: errors.New("there is no log here"),
+		return nil, &failure.Error{Op: "read checkpoint", Path: dir, Err: errors.New("there is no log here"),
 			Hint: "record a tape with: conntape record --dir " + dir}
 	case err != nil:
-		return nil, &Error{Op: "read checkpoint", Path: dir, Err: bare(err), Hint: hintFor(err)}
+		return nil, &failure.Error{Op: "read checkpoint", Path: dir, Err: failure.Bare(err), Hint: failure.HintFor(err)}
 	}
 	return head, nil
 }

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // Readers go by the manifest: a false entry hides rows of a segment that is as it was sealed. So each entry that a reader
@@ -17,7 +20,7 @@ import (
 // held to the log too.
 func (s *segmentVerifier) checkManifest() {
 	stat, err := os.Lstat(s.path)
-	f := segmentFile{path: s.path, number: s.number, stat: stat, hasWAL: isThere(s.path + "-wal")}
+	f := segmentFile{path: s.path, number: s.number, stat: stat, hasWAL: tapedir.IsThere(s.path + "-wal")}
 	if err != nil || !f.isClosed() {
 		return
 	}
@@ -29,10 +32,10 @@ func (s *segmentVerifier) checkManifest() {
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // it has expired
 	case err != nil:
-		s.fail(s.rightUntil(), "the manifest tells of it as of a sealed segment, and it cannot be read as one: %v", bare(err))
+		s.fail(s.rightUntil(), "the manifest tells of it as of a sealed segment, and it cannot be read as one: %v", failure.Bare(err))
 	default:
 		if wrong := differences(claimed, is); len(wrong) > 0 {
-			s.fail(s.rightUntil(), "%v: remove the file %s. False: %s", errManifest, manifestName, strings.Join(wrong, ", "))
+			s.fail(s.rightUntil(), "%v: remove the file %s. False: %s", failure.ErrManifest, manifestName, strings.Join(wrong, ", "))
 		}
 	}
 }
@@ -81,7 +84,7 @@ func differences(a, b *openSegment) []string {
 
 // heldManifest reports a manifest in the directory of a hold: a reader goes by it, and no recorder makes one there.
 func (v *tapeVerifier) heldManifest(id string) {
-	name := filepath.Join(heldDir, id, manifestName)
+	name := filepath.Join(tapedir.HeldDir, id, manifestName)
 	if _, err := os.Lstat(filepath.Join(v.dir, name)); err == nil {
 		v.problem(Problem{File: name, What: fmt.Sprintf("a hold has no %s: somebody put it here to have rows left out of answers", manifestName)})
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // forgeManifest appends an entry for segment n to the manifest of a tape, as root can: the last one altered.
@@ -56,7 +58,7 @@ func TestVerifyManifest(t *testing.T) {
 		if want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("%s: verify finds %q, want %q", name, got, want)
 		}
-		if err := os.WriteFile(path, honest, fileMode); err != nil {
+		if err := os.WriteFile(path, honest, tapedir.FileMode); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -81,13 +83,13 @@ func TestVerifyManifest(t *testing.T) {
 		check(name+", of another file", "")
 	}
 	for name, text := range map[string][]byte{"missing": nil, "torn": honest[:len(honest)-9], "another version": append([]byte("conntape manifest 2\n"), honest[20:]...)} {
-		if err := os.WriteFile(path, text, fileMode); err != nil {
+		if err := os.WriteFile(path, text, tapedir.FileMode); err != nil {
 			t.Fatal(err)
 		}
 		check(name, "")
 	}
 	// A segment that is not sealed, made to look so, to hide its rows.
-	last := filepath.Join(s.dir, segmentName(3))
+	last := filepath.Join(s.dir, tapedir.SegmentName(3))
 	if err := os.Chmod(last, 0o440); err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +122,7 @@ func TestFalseManifestIsMet(t *testing.T) {
 	if info := tape.Segments()[1]; info.Number != 2 || info.First > info.Last {
 		t.Errorf("the entry was taken: %+v", info)
 	}
-	if err := os.WriteFile(filepath.Join(dir, manifestName), honest, fileMode); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, manifestName), honest, tapedir.FileMode); err != nil {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*openSegment){
@@ -133,7 +135,7 @@ func TestFalseManifestIsMet(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "the manifest is false about it") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, manifestName), honest, fileMode); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, manifestName), honest, tapedir.FileMode); err != nil {
 			t.Fatal(err)
 		}
 	}

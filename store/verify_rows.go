@@ -7,6 +7,8 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -68,7 +70,7 @@ func (s *segmentVerifier) checkSealed(conn *sqlite.Conn) error {
 		}
 		return nil
 	}
-	if s.book != nil && s.book.sealLeaf() == nil && closedFile(s.path) {
+	if s.book != nil && s.book.sealLeaf() == nil && tapedir.ClosedFile(s.path) {
 		s.fail(s.book.lastSeen, "it is sealed, and the log does not say so")
 	}
 	return s.checkIndex(conn, s.pass.index)
@@ -124,12 +126,12 @@ func (s *segmentVerifier) checkLedger(*sqlite.Conn) error {
 	starts := s.tape.book.starts
 	for _, r := range runs {
 		known := slices.ContainsFunc(starts, func(l tapelog.Leaf) bool {
-			return escapeString(l.Version, nil) == r.version && escapeString(l.Backend, nil) == r.backend && l.Detail == cut(r.blindSpots)
+			return escape.String(l.Version, nil) == r.version && escape.String(l.Backend, nil) == r.backend && l.Detail == cut(r.blindSpots)
 		})
 		// One that was killed before its first commit may not have said so, and of
 		// one that began long ago the log may have been pruned.
 		if !known && len(r.counters) > 0 && s.book.start != nil {
-			s.fail(s.rightUntil(), "a recorder that the log does not know: %s, %s", Escape([]byte(r.version)), Escape([]byte(r.backend)))
+			s.fail(s.rightUntil(), "a recorder that the log does not know: %s, %s", escape.Bytes([]byte(r.version)), escape.Bytes([]byte(r.backend)))
 		}
 	}
 	last := s.book.last
@@ -200,7 +202,7 @@ func (s *segmentVerifier) checkGaps(conn *sqlite.Conn) error {
 		if boot == nil {
 			continue // checkBoots says so
 		}
-		k := gapKey{boot.at(l.From), escapeString(l.Cause, nil)}
+		k := gapKey{boot.at(l.From), escape.String(l.Cause, nil)}
 		if _, ok := last[k]; !ok {
 			order = append(order, k)
 		}
@@ -212,9 +214,9 @@ func (s *segmentVerifier) checkGaps(conn *sqlite.Conn) error {
 		_, there := found[k]
 		switch {
 		case !there:
-			s.fail(s.rightUntil(), "a gap that the log tells of is not there: %s, %d lost", Escape([]byte(k.cause)), want.lost)
+			s.fail(s.rightUntil(), "a gap that the log tells of is not there: %s, %d lost", escape.Bytes([]byte(k.cause)), want.lost)
 		case k.cause != CauseStopped && is.lost < want.lost:
-			s.fail(s.rightUntil(), "the gap %s says %d lost, and the log %d", Escape([]byte(k.cause)), is.lost, want.lost)
+			s.fail(s.rightUntil(), "the gap %s says %d lost, and the log %d", escape.Bytes([]byte(k.cause)), is.lost, want.lost)
 		}
 	}
 	return nil

@@ -13,6 +13,10 @@ import (
 
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // segmentVerifier looks at one segment.
@@ -42,7 +46,7 @@ type segmentVerifier struct {
 
 // fail reports a problem of this segment. since is when it was last right.
 func (s *segmentVerifier) fail(since time.Time, format string, args ...any) {
-	s.problems = append(s.problems, Problem{Segment: s.number, File: segmentName(s.number), Since: since, What: fmt.Sprintf(format, args...)})
+	s.problems = append(s.problems, Problem{Segment: s.number, File: tapedir.SegmentName(s.number), Since: since, What: fmt.Sprintf(format, args...)})
 }
 
 func (s *segmentVerifier) note(text string) { s.notes = append(s.notes, text) }
@@ -52,7 +56,7 @@ func (s *segmentVerifier) note(text string) { s.notes = append(s.notes, text) }
 func (s *segmentVerifier) run(ctx context.Context) {
 	for range verifyTries {
 		*s = segmentVerifier{tape: s.tape, number: s.number, path: s.path, book: s.book}
-		before, err := openForCopy(s.path)
+		before, err := tapedir.OpenForCopy(s.path)
 		if err != nil {
 			s.lookAtAll(ctx) // and say what is wrong
 			return
@@ -92,11 +96,11 @@ func (s *segmentVerifier) lookAtAll(ctx context.Context) {
 	s.stop = ctx.Done()
 	if s.book == nil && stillborn(s.path) {
 		s.unborn, s.broken = true, true
-		s.note(segmentName(s.number) + " was never more than begun: a recorder was killed while it made it, or is making it now")
+		s.note(tapedir.SegmentName(s.number) + " was never more than begun: a recorder was killed while it made it, or is making it now")
 		return
 	}
 	if s.book != nil && s.book.expired {
-		s.note(fmt.Sprintf("%s is still there although the log says that it expired: its removal was cut short", segmentName(s.number)))
+		s.note(fmt.Sprintf("%s is still there although the log says that it expired: its removal was cut short", tapedir.SegmentName(s.number)))
 	}
 	if s.book.sealLeaf() != nil {
 		s.checkFile(ctx)
@@ -107,7 +111,7 @@ func (s *segmentVerifier) lookAtAll(ctx context.Context) {
 	}
 	if s.book == nil && s.tape.log != nil {
 		if err == nil && s.young() {
-			s.note(segmentName(s.number) + " was begun after the last entry of the log, which does not cover it yet")
+			s.note(tapedir.SegmentName(s.number) + " was begun after the last entry of the log, which does not cover it yet")
 		} else {
 			s.fail(time.Time{}, "the log does not know this segment: it was put here from elsewhere, or recorded without a log")
 		}
@@ -119,7 +123,7 @@ func (s *segmentVerifier) lookAtAll(ctx context.Context) {
 		s.fail(time.Time{}, "it was removed while the tape was verified")
 	default:
 		s.broken = true
-		s.fail(s.rightUntil(), "it cannot be read: %v", bare(err))
+		s.fail(s.rightUntil(), "it cannot be read: %v", failure.Bare(err))
 	}
 }
 
@@ -144,13 +148,13 @@ func (s *segmentVerifier) young() bool {
 			passed = true
 		}
 	}
-	if s.seg.info.TapeID != escapeString(start.Tape, nil) || s.recordedFor() >= youngest {
+	if s.seg.info.TapeID != escape.String(start.Tape, nil) || s.recordedFor() >= youngest {
 		return false
 	}
 	switch {
 	case passed: // the recorder that came next has begun another, and not sealed this one yet
 		return made.After(b.endBefore.Add(-youngest))
-	case !b.stopped && s.seg.info.BootID == escapeString(start.BootID, nil):
+	case !b.stopped && s.seg.info.BootID == escape.String(start.BootID, nil):
 		return true
 	default: // killed before its start was told: of another boot, or after a stop
 		return b.unfinished(made)
@@ -225,7 +229,7 @@ func (s *segmentVerifier) look(conn *sqlite.Conn) error {
 	}
 	s.checkIdentity()
 	if seal := s.tape.book.segments[s.seg.previous].sealLeaf(); seal != nil && before != nil && !bytes.Equal(before, seal.SHA256[:]) {
-		s.fail(s.rightUntil(), "the hash that it has of %s is not the one that the log has", segmentName(s.seg.previous))
+		s.fail(s.rightUntil(), "the hash that it has of %s is not the one that the log has", tapedir.SegmentName(s.seg.previous))
 	}
 	checks := []func(*sqlite.Conn) error{s.checkPages, s.checkRows, s.checkSealed, s.checkCounters, s.checkLosses, s.checkLedger, s.checkGaps, s.checkBoots, s.checkClock}
 	if s.book.salvaged() {
@@ -251,7 +255,7 @@ func (s *segmentVerifier) failSalvaged() {
 			}
 		}
 	}
-	s.fail(since, "it was found damaged, and this is what could be read of it (leaf %d): %s", s.book.damaged.Seq, Escape([]byte(s.book.damaged.Detail)))
+	s.fail(since, "it was found damaged, and this is what could be read of it (leaf %d): %s", s.book.damaged.Seq, escape.Bytes([]byte(s.book.damaged.Detail)))
 }
 
 // checkIdentity compares what the segment says that it is.
@@ -271,9 +275,9 @@ func (s *segmentVerifier) checkIdentity() {
 	for _, c := range []struct{ what, is, want string }{
 		{"tape", info.TapeID, start.Tape}, {"host", info.Host, start.Host}, {"machine", info.MachineID, start.Machine},
 	} {
-		want := escapeString(c.want, nil)
+		want := escape.String(c.want, nil)
 		if c.want != "" && c.is != want {
-			s.fail(s.rightUntil(), "it is of another %s: %s, and the log says %s", c.what, Escape([]byte(c.is)), want)
+			s.fail(s.rightUntil(), "it is of another %s: %s, and the log says %s", c.what, escape.Bytes([]byte(c.is)), want)
 		}
 	}
 	begun := s.book.begun
@@ -307,7 +311,7 @@ func (s *segmentVerifier) checkPages(conn *sqlite.Conn) error {
 			return err
 		}
 		if len(found) > 0 {
-			s.fail(s.rightUntil(), "SQLite finds it damaged: %s", Escape([]byte(strings.Join(found, "; "))))
+			s.fail(s.rightUntil(), "SQLite finds it damaged: %s", escape.Bytes([]byte(strings.Join(found, "; "))))
 			break
 		}
 	}
@@ -321,7 +325,7 @@ func (s *segmentVerifier) checkPages(conn *sqlite.Conn) error {
 
 // result says in a line what was found.
 func (s *segmentVerifier) result() VerifiedSegment {
-	r := VerifiedSegment{Number: s.number, File: segmentName(s.number), State: s.seg.info.State, Rows: s.pass.rows, Chained: s.chained,
+	r := VerifiedSegment{Number: s.number, File: tapedir.SegmentName(s.number), State: s.seg.info.State, Rows: s.pass.rows, Chained: s.chained,
 		From: s.seg.info.From, To: s.seg.info.To, OK: len(s.problems) == 0}
 	if info, err := os.Lstat(s.path); err == nil {
 		r.Bytes = info.Size()

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -42,7 +43,7 @@ func TestNameOfASegment(t *testing.T) {
 		for _, number := range []int{1, 2, 3, 4, 9} {
 			t.Run(fmt.Sprint(name, " ", number), func(t *testing.T) {
 				dir := copyTape(t, s.dir)
-				path := filepath.Join(dir, segmentName(number))
+				path := filepath.Join(dir, tapedir.SegmentName(number))
 				os.Remove(path)
 				if err := make(path); err != nil {
 					if os.Geteuid() != 0 && name == "a device" {
@@ -54,7 +55,7 @@ func TestNameOfASegment(t *testing.T) {
 					return
 				}
 				v := (&sealedTape{dir: dir}).verify(t, VerifyOptions{Key: s.key, Head: s.lastHead()})
-				if text := problems(v); !strings.Contains(text, fmt.Sprintf("%d %s: ", number, segmentName(number))) {
+				if text := problems(v); !strings.Contains(text, fmt.Sprintf("%d %s: ", number, tapedir.SegmentName(number))) {
 					t.Errorf("problems: %s", text)
 				}
 				if name == "nothing" && (number == 1 || number == 4) {
@@ -76,7 +77,7 @@ func TestNameOfASegment(t *testing.T) {
 // A segment that was removed from between, of which the log says nothing.
 func TestBreakInTheChain(t *testing.T) {
 	s := recordTape(t, filepath.Join(t.TempDir(), "tape"), 4)
-	if err := os.Remove(filepath.Join(s.dir, segmentName(2))); err != nil {
+	if err := os.Remove(filepath.Join(s.dir, tapedir.SegmentName(2))); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(filepath.Join(s.dir, logDir)); err != nil {
@@ -131,7 +132,7 @@ func TestLogSwappedWhileVerified(t *testing.T) {
 			dir := copyTape(t, s.dir)
 			was := s.verify(t, VerifyOptions{}).Segments[1].SHA256
 			// Nothing but the hash tells: a counter in the header that nothing reads.
-			path := filepath.Join(dir, segmentName(2))
+			path := filepath.Join(dir, tapedir.SegmentName(2))
 			data, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
@@ -139,7 +140,7 @@ func TestLogSwappedWhileVerified(t *testing.T) {
 			data[27]++ // file change counter
 			data[95]++ // version-valid-for
 			os.Remove(path)
-			if err := os.WriteFile(path, data, closedMode); err != nil {
+			if err := os.WriteFile(path, data, tapedir.ClosedMode); err != nil {
 				t.Fatal(err)
 			}
 			sum := sha256.Sum256(data)
@@ -161,7 +162,7 @@ func TestLogSwappedWhileVerified(t *testing.T) {
 // A segment is replaced between the look at its hash and the look at its rows.
 func TestSegmentSwappedWhileVerified(t *testing.T) {
 	s := recordTape(t, filepath.Join(t.TempDir(), "tape"), 2)
-	path := filepath.Join(s.dir, segmentName(1))
+	path := filepath.Join(s.dir, tapedir.SegmentName(1))
 	n := 0
 	v := s.verify(t, VerifyOptions{Progress: func(int64, int64) {
 		n++

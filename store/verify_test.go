@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/conntape/conntape/store/failure"
 )
 
 // sealedTape is a tape that was recorded and stopped, with what its owner keeps.
@@ -133,7 +135,7 @@ func TestVerifyNothing(t *testing.T) {
 	if err := os.WriteFile(file, make([]byte, 5000), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := VerifyTape(context.Background(), file, VerifyOptions{}); err == nil || HintOf(err) == "" {
+	if _, err := VerifyTape(context.Background(), file, VerifyOptions{}); err == nil || failure.HintOf(err) == "" {
 		t.Errorf("a file: %v", err)
 	}
 	v, err := VerifyTape(context.Background(), dir, VerifyOptions{})

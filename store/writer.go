@@ -11,6 +11,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // WriterOptions describe the recorder to the tape.
@@ -48,7 +51,7 @@ type Writer struct {
 	dir  string
 	o    WriterOptions
 	log  *slog.Logger
-	lock *tapeLock
+	lock *tapedir.Lock
 	now  func(kind string) (Anchor, error) // ReadAnchor
 	seg  *segment                          // nil after a fault that left no segment to write to
 
@@ -112,7 +115,7 @@ func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	w.openReserve()
 	if err := w.openSegment(); err != nil {
 		w.closeReserve()
-		w.lock.release()
+		w.lock.Release()
 		return nil, err
 	}
 	w.tell(RunStarted{TapeID: w.tapeID, Segment: w.seg.number, BootID: o.BootID, At: w.o.Now})
@@ -130,28 +133,28 @@ func newWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	}
 	if o.Now.Boot == 0 {
 		if o.Now, err = ReadAnchor("start"); err != nil {
-			return nil, &Error{Op: "open tape", Path: dir, Err: err}
+			return nil, &failure.Error{Op: "open tape", Path: dir, Err: err}
 		}
 	}
 	if err := o.Limits.check(); err != nil {
-		return nil, &Error{Op: "open tape", Path: dir, Err: err}
+		return nil, &failure.Error{Op: "open tape", Path: dir, Err: err}
 	}
 	o.Now.Kind = "start"
 	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, &Error{Op: "open tape", Path: dir, Err: err}
+		return nil, &failure.Error{Op: "open tape", Path: dir, Err: err}
 	}
-	if err := makeDir(dir); err != nil {
+	if err := tapedir.Make(dir); err != nil {
 		return nil, err
 	}
-	if err := checkTapeDir(dir); err != nil {
+	if err := tapedir.CheckTapeDir(dir); err != nil {
 		return nil, err
 	}
-	if err := checkFileSystem(dir); err != nil {
+	if err := tapedir.CheckFileSystem(dir); err != nil {
 		return nil, err
 	}
 	w := &Writer{dir: dir, o: o, log: o.Logger, now: ReadAnchor, counted: Counters{}, synchronized: o.Now.Sync == syncedClock,
 		work: make(chan struct{}, 1)}
-	if w.lock, err = lockTape(dir, time.Now()); err != nil {
+	if w.lock, err = tapedir.TakeLock(dir, time.Now()); err != nil {
 		return nil, err
 	}
 	return w, nil
@@ -207,7 +210,7 @@ func (w *Writer) Append(batch Batch) error {
 	w.writing.Lock()
 	defer w.writing.Unlock()
 	if w.closed {
-		return &Error{Op: "append batch", Path: w.dir, Err: ErrClosed}
+		return &failure.Error{Op: "append batch", Path: w.dir, Err: failure.ErrClosed}
 	}
 	written := 0
 	for {
@@ -246,7 +249,7 @@ func (w *Writer) append(batch *Batch, state string) error {
 	}
 	switch {
 	case isFull(err) || !storageFault(err):
-		return &Error{Op: "append batch", Path: w.seg.path, Err: err, Hint: storageHint(err)}
+		return &failure.Error{Op: "append batch", Path: w.seg.path, Err: err, Hint: storageHint(err)}
 	default:
 		w.setAside(err)
 	}
@@ -306,12 +309,12 @@ func (w *Writer) rememberClock(s *segment) {
 // create begins the next segment, and in it the run of this recorder, whose
 // counters are at counted; fill adds what else the first transaction holds.
 func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*segment) error) (*segment, error) {
-	_, highest, err := listSegments(w.dir)
+	_, highest, err := tapedir.List(w.dir)
 	if err == nil {
-		err = w.lock.checkPlace()
+		err = w.lock.CheckPlace()
 	}
 	if err != nil {
-		return nil, &Error{Op: "begin segment", Path: w.dir, Err: err}
+		return nil, &failure.Error{Op: "begin segment", Path: w.dir, Err: err}
 	}
 	if w.tapeID == "" {
 		var id [16]byte
@@ -321,7 +324,7 @@ func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*
 	b := birth{walBytes: walBytes(w.room()), number: max(highest, w.last.number) + 1, tapeID: w.tapeID, now: now, previous: w.last.number, previousBatches: w.last.batches}
 	b.offset, b.wallStep = w.clockOf(now)
 	b.floor = b.offset
-	seg, err := createSegment(filepath.Join(w.dir, segmentName(b.number)), b, &w.o, func(s *segment) error {
+	seg, err := createSegment(filepath.Join(w.dir, tapedir.SegmentName(b.number)), b, &w.o, func(s *segment) error {
 		if err := s.beginRun(os.Getpid(), &w.o, counted); err != nil {
 			return err
 		}
@@ -335,7 +338,7 @@ func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*
 	}
 	seg.told = carryTold(w.told)
 	w.log.Info("segment begun", "path", seg.path, "reason", reason)
-	w.tell(SegmentStarted{TapeID: w.tapeID, Segment: b.number, File: segmentName(b.number), Previous: b.previous,
+	w.tell(SegmentStarted{TapeID: w.tapeID, Segment: b.number, File: tapedir.SegmentName(b.number), Previous: b.previous,
 		Reason: reason, BootID: w.o.BootID, At: now})
 	return seg, nil
 }
@@ -348,7 +351,7 @@ func (w *Writer) Close(stop Gap, c Counters) error {
 	w.writing.Lock()
 	if w.closed {
 		w.writing.Unlock()
-		return &Error{Op: "close tape", Path: w.dir, Err: ErrClosed}
+		return &failure.Error{Op: "close tape", Path: w.dir, Err: failure.ErrClosed}
 	}
 	w.closed = true // no request can rotate any more
 	w.ending.Store(true)
@@ -374,7 +377,7 @@ func (w *Writer) close(stop Gap, c Counters) error {
 	w.tell(RunStopped{Segment: w.last.number, Now: stop.From, Counters: maps.Clone(w.counted)})
 	if w.seg != nil {
 		if cerr := w.seg.close(); err == nil && cerr != nil {
-			err = &Error{Op: "close segment", Path: w.seg.path, Err: cerr}
+			err = &failure.Error{Op: "close segment", Path: w.seg.path, Err: cerr}
 		}
 		w.seg = nil
 	}
@@ -383,8 +386,8 @@ func (w *Writer) close(stop Gap, c Counters) error {
 	w.unpin(true)
 	w.fillReserve()
 	w.closeReserve()
-	if lerr := w.lock.release(); err == nil && lerr != nil {
-		err = &Error{Op: "release tape lock", Path: w.dir, Err: bare(lerr)}
+	if lerr := w.lock.Release(); err == nil && lerr != nil {
+		err = &failure.Error{Op: "release tape lock", Path: w.dir, Err: failure.Bare(lerr)}
 	}
 	return err
 }

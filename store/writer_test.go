@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // One row through writer, copy and view: every column.
@@ -296,10 +299,10 @@ func TestBadBatch(t *testing.T) {
 	}
 	mustAppend(t, w, Batch{Connections: []Connection{fresh}})
 	mustClose(t, w, 4*second)
-	if err := w.Append(Batch{}); !errors.Is(err, ErrClosed) {
+	if err := w.Append(Batch{}); !errors.Is(err, failure.ErrClosed) {
 		t.Errorf("Append after Close: %v", err)
 	}
-	if err := w.Close(Gap{}, nil); !errors.Is(err, ErrClosed) {
+	if err := w.Close(Gap{}, nil); !errors.Is(err, failure.ErrClosed) {
 		t.Errorf("second Close: %v", err)
 	}
 	tape := mustOpenTape(t, dir)
@@ -312,8 +315,8 @@ func TestLock(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tape")
 	w := mustOpenWriter(t, dir, options(second))
 	_, err := OpenWriter(dir, options(second))
-	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "by pid "+itoa(int64(os.Getpid()))+" since 2") || HintOf(err) == "" {
-		t.Errorf("second recorder: %v, hint %q", err, HintOf(err))
+	if !errors.Is(err, failure.ErrLocked) || !strings.Contains(err.Error(), "by pid "+itoa(int64(os.Getpid()))+" since 2") || failure.HintOf(err) == "" {
+		t.Errorf("second recorder: %v, hint %q", err, failure.HintOf(err))
 	}
 	mustClose(t, w, 2*second)
 	w = mustOpenWriter(t, dir, options(3*second))
@@ -374,7 +377,7 @@ func lockHeld(t testing.TB, path string) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("%d %d", lockBytesStart, lockBytesStart+lockBytesLen-1)
+	want := fmt.Sprintf("%d %d", tapedir.LockBytesStart, tapedir.LockBytesStart+tapedir.LockBytesLen-1)
 	for line := range strings.Lines(string(locks)) {
 		if strings.Contains(line, "POSIX  ADVISORY  WRITE "+itoa(int64(os.Getpid()))+" ") && strings.Contains(line, ":"+itoa(int64(info.Sys().(*syscall.Stat_t).Ino))+" ") && strings.HasSuffix(strings.TrimSpace(line), want) {
 			return true

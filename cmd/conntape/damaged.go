@@ -7,6 +7,7 @@ import (
 
 	"github.com/conntape/conntape/query"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/failure"
 )
 
 // damageMet is the error of an answer during which damaged segments were met.
@@ -27,11 +28,11 @@ func findDamage(tape *store.Tape, err error) error {
 	}
 	explained := tape.Explain(err)
 	met := tape.Damage()
-	if len(met) == 0 || err != nil && !errors.Is(explained, store.ErrDamaged) {
+	if len(met) == 0 || err != nil && !errors.Is(explained, failure.ErrDamaged) {
 		return explained
 	}
 	if explained == nil {
-		explained = &store.Error{Op: "read segment", Path: met[0].Path, Err: met[0].Err}
+		explained = &failure.Error{Op: "read segment", Path: met[0].Path, Err: met[0].Err}
 	}
 	return &damageMet{error: explained, segments: met}
 }

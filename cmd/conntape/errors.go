@@ -7,7 +7,7 @@ import (
 	"syscall"
 
 	"github.com/conntape/conntape/query"
-	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/failure"
 )
 
 // errBare is what the program ends with when it was given no command: its help
@@ -54,7 +54,7 @@ func (h *host) report(err error) int {
 	switch {
 	case errors.Is(err, query.ErrUsage):
 		return exitUsage
-	case errors.Is(err, store.ErrDamaged):
+	case errors.Is(err, failure.ErrDamaged):
 		return exitDamaged
 	case errors.Is(err, query.ErrTimeLimit):
 		return exitCut
@@ -68,7 +68,7 @@ func hintOf(err error) string {
 	if errors.As(err, &hinted) {
 		return hinted.HintText()
 	}
-	return store.HintOf(err)
+	return failure.HintOf(err)
 }
 
 // oneLine returns a message as one line that is safe to show, whatever names of

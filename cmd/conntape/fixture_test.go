@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/escape"
 )
 
 // The tape that the tests ask: what happens on it, and when, is the same every
@@ -119,7 +120,7 @@ func plainConnections() []store.Connection {
 	web := &store.Endpoint{Family: 2, Address: "203.0.113.10", Port: 443, Raw: []byte{2, 0, 1, 187, 203, 0, 113, 10}}
 	v6 := &store.Endpoint{Family: 10, Address: "2001:db8::1", Port: 8443, Raw: []byte{10, 0, 32, 251}}
 	sock := &store.Endpoint{Family: 1, Address: "/run/docker.sock", Port: -1, Raw: append([]byte{1, 0}, "/run/docker.sock"...)}
-	bad := &store.Endpoint{Family: 1, Address: store.Escape([]byte("@" + hostileName)), Port: -1, Raw: []byte{1, 0, 0, 27}}
+	bad := &store.Endpoint{Family: 1, Address: escape.Bytes([]byte("@" + hostileName)), Port: -1, Raw: []byte{1, 0, 0, 27}}
 
 	at := func(seconds float64) uint64 { return fixtureBoot + uint64(seconds*float64(time.Second)) }
 	return []store.Connection{

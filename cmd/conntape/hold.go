@@ -7,9 +7,11 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/conntape/conntape/query"
 	"github.com/conntape/conntape/store"
-	"github.com/urfave/cli/v2"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 func (h *host) holdCommand() *cli.Command {
@@ -75,7 +77,7 @@ func (h *host) hold(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		holds, err := store.Holds(dir)
+		holds, err := tapedir.Holds(dir)
 		if err != nil {
 			return err
 		}
@@ -92,7 +94,7 @@ func (h *host) hold(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.printHolds(dir, []store.Hold{*a.Hold}, format, zone)
+	return h.printHolds(dir, []tapedir.Hold{*a.Hold}, format, zone)
 }
 
 func (h *host) release(c *cli.Context) error {
@@ -104,10 +106,10 @@ func (h *host) release(c *cli.Context) error {
 }
 
 // printHolds lists holds, one a line, or as a JSON array.
-func (h *host) printHolds(dir string, holds []store.Hold, format string, zone *time.Location) error {
+func (h *host) printHolds(dir string, holds []tapedir.Hold, format string, zone *time.Location) error {
 	if format == "json" {
 		if holds == nil {
-			holds = []store.Hold{}
+			holds = []tapedir.Hold{}
 		}
 		text, err := json.MarshalIndent(holds, "", "  ")
 		if err != nil {
@@ -134,7 +136,7 @@ func (h *host) printHolds(dir string, holds []store.Hold, format string, zone *t
 			segments += fmt.Sprintf(" (%d missing)", n)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", query.Safe(hold.ID), at(hold.Since), at(hold.Until), segments, hold.Bytes(),
-			query.Safe(hold.Reason), query.Safe(store.HeldPath(dir, hold.ID)))
+			query.Safe(hold.Reason), query.Safe(tapedir.HeldPath(dir, hold.ID)))
 	}
 	return w.Flush()
 }

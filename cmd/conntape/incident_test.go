@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/escape"
 )
 
 // incident is an afternoon on a web server, from noon to 20:00, with an intrusion
@@ -117,7 +118,7 @@ func (n *incident) intrusion(systemd *store.Process, daemon daemonFunc) {
 	memfd.ExeMemfd, memfd.ExeDeleted = true, true
 	n.add(entry+90, task(memfd), n.to(10, "2001:db8:bad::1", 443), shape(10, 1, 6, 0, 110))
 	evil := daemon(sh, 7030, "www-data", "evil\x1b[0m", "/var/tmp/"+hostileName, hostileName, "--flag")
-	n.add(entry+95, task(evil), n.to(1, store.Escape([]byte("@"+hostileName)), -1), local())
+	n.add(entry+95, task(evil), n.to(1, escape.Bytes([]byte("@"+hostileName)), -1), local())
 	n.add(entry+96, task(evil), n.to(2, "198.51.100.7", 4444), shape(2, 1, 6, store.Unknown, 1))
 
 	stolen := process(process(systemd, 8120, "sshd", "/usr/sbin/sshd", "sshd: bob@pts/1"), 9010, "bash", "/usr/bin/bash", "-bash")

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/escape"
 )
 
 // runKilled: the program is to die of SIGKILL in the middle of its connect.
@@ -75,7 +75,7 @@ func checkDaemon(t *testing.T, c *caseRun) {
 const oneArgs = " one udp 127.0.0.1 4242"
 
 func inDir(name string) from {
-	return func(c *caseRun) any { return store.Escape([]byte(filepath.Join(c.dir, name))) }
+	return func(c *caseRun) any { return escape.Bytes([]byte(filepath.Join(c.dir, name))) }
 }
 
 // execCases: which program connected.
@@ -209,7 +209,7 @@ func nameCases() []testCase {
 // cutArgv: at least the first 4000 bytes are there, all that is there is right, and the row says that more is missing.
 var cutArgv = expectation{
 	want: want{"cmdline": from(func(c *caseRun) any {
-		whole := store.Cmdline(c.argv)
+		whole := escape.Cmdline(c.argv)
 		return test{"the beginning of a long command line", func(v any) bool {
 			s, _ := v.(string)
 			return len(s) > 4000 && len(s) <= len(whole) && strings.HasPrefix(whole, s)

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/escape"
 )
 
 // TestMillionRefused: "how often" is exact, and nothing stays behind in the kernel.
@@ -105,7 +105,7 @@ func TestShortLived(t *testing.T) {
 	tape.stop(t)
 
 	all := rows(t, dir, `SELECT c.*, p.pid AS parent_pid, p.cmdline AS parent_cmdline FROM connections c
-		LEFT JOIN processes p ON p.process_id = c.parent_id WHERE c.exe LIKE ? || '/program-%' ORDER BY c.time_ns`, store.Escape([]byte(bin)))
+		LEFT JOIN processes p ON p.process_id = c.parent_id WHERE c.exe LIKE ? || '/program-%' ORDER BY c.time_ns`, escape.Bytes([]byte(bin)))
 	if len(all) != n {
 		t.Errorf("want %d rows, got %d", n, len(all))
 	}

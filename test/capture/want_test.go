@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/escape"
 )
 
 // want says what columns must hold: nil is NULL, a test decides for itself, anything else must be equal.
@@ -130,7 +130,7 @@ func show(v any) string {
 // usual is what a row holds when nothing about its attempt is special.
 func (c *caseRun) usual(r report) want {
 	w := want{
-		"pid": r.PID, "count": 1, "exe": env.connects, "cmdline": store.Cmdline(c.argv), "cwd": c.dir, "backend": env.seenBy,
+		"pid": r.PID, "count": 1, "exe": env.connects, "cmdline": escape.Cmdline(c.argv), "cwd": c.dir, "backend": env.seenBy,
 		"ppid": r.PPID, "parent_id": test{"a number", func(v any) bool { _, ok := v.(int64); return ok }},
 		"via": "connect", "address_source": "kernel", "hook_errno": 0,
 	}
@@ -141,7 +141,7 @@ func (c *caseRun) usual(r report) want {
 		return w
 	}
 	w = w.but(want{
-		"fd": r.FD, "comm": store.Escape(r.Comm), "uid": r.UID, "gid": r.GID, "euid": r.EUID, "netns": r.NetNS,
+		"fd": r.FD, "comm": escape.Bytes(r.Comm), "uid": r.UID, "gid": r.GID, "euid": r.EUID, "netns": r.NetNS,
 		"socket_family": familyText(r.Family), "type": typeText(r.Type), "protocol": protocolText(r.Family, r.Protocol),
 		"cookie": int64(r.Cookie), "addrlen": int64(int32(r.Addrlen)), "remote_raw": hex.EncodeToString(r.Addr),
 		"errno": r.Errno, "outcome": outcomeText(r), "time_ns": between(r.Real0-int64(slack), r.Real1+int64(slack)),
@@ -178,7 +178,7 @@ func addressText(raw []byte) (family, address, port any) {
 		return "ipv6", netip.AddrFrom16([16]byte(raw[8:24])).String(), int64(raw[2])<<8 | int64(raw[3])
 	case number == unix.AF_UNIX && len(raw) > 2 && raw[2] != 0 && raw[2] != '@':
 		path, _, _ := strings.Cut(string(raw[2:]), "\x00")
-		return "unix", store.Escape([]byte(path)), nil
+		return "unix", escape.Bytes([]byte(path)), nil
 	}
 	return familyText(number), anything, anything
 }

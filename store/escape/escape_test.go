@@ -1,4 +1,4 @@
-package store
+package escape
 
 import (
 	"bytes"
@@ -27,7 +27,7 @@ func TestEscape(t *testing.T) {
 		{"\ufffd", "\ufffd"}, // a real replacement character is valid
 		{`\x41`, `\\x41`},    // what looks like an escape is not one
 	} {
-		if got := Escape([]byte(c.raw)); got != c.want {
+		if got := Bytes([]byte(c.raw)); got != c.want {
 			t.Errorf("Escape(%q) = %q, want %q", c.raw, got, c.want)
 		}
 		back, err := Unescape(c.want)
@@ -52,7 +52,7 @@ func TestEscapeEveryRune(t *testing.T) {
 			continue
 		}
 		raw := []byte(string(r))
-		text := Escape(raw)
+		text := Bytes(raw)
 		for _, o := range text {
 			if !unicode.IsPrint(o) || unicode.In(o, unicode.Cf, unicode.Co, unicode.Bidi_Control, unicode.Variation_Selector) {
 				t.Fatalf("Escape(%U) = %q holds %U", r, text, o)
@@ -91,56 +91,10 @@ func TestCmdline(t *testing.T) {
 	}
 }
 
-func TestAncestry(t *testing.T) {
-	systemd := &Process{Key: ProcessKey{Tgid: 1}, Comm: "systemd"}
-	sshd := &Process{Key: ProcessKey{Tgid: 812}, Comm: "sshd", PPID: 1, Parent: systemd}
-	curl := &Process{Key: ProcessKey{Tgid: 950}, Comm: "curl", PPID: 812, Parent: sshd}
-	liar := &Process{Key: ProcessKey{Tgid: 7}, Comm: " a(1) > b ", PPID: 1, Parent: systemd}
-	orphan := &Process{Key: ProcessKey{Tgid: 8}, Comm: "?", PPID: 44}
-	nobody := &Process{Key: ProcessKey{Tgid: 9}}
-	for p, want := range map[*Process]string{
-		curl:   "systemd(1) > sshd(812) > curl(950)",
-		liar:   `systemd(1) > \x20a\x281\x29 \x3e b\x20(7)`,
-		orphan: `?(44) > \x3f(8)`,
-		nobody: "?(9)",
-	} {
-		if got := ancestry(p); got != want {
-			t.Errorf("ancestry = %q, want %q", got, want)
-		}
-	}
-	deep := systemd
-	for i := uint32(2); i < 1000; i++ {
-		deep = &Process{Key: ProcessKey{Tgid: i}, Comm: "x", PPID: i - 1, Parent: deep}
-	}
-	if got := ancestry(deep); !strings.HasPrefix(got, "… > x(968) > ") || strings.Count(got, "(") != maxAncestors {
-		t.Errorf("deep ancestry = %q", got)
-	}
-}
-
-func TestProcessID(t *testing.T) {
-	// Written once; must never change, or processes of one boot fall apart
-	// between segments.
-	const boot = "6f1c5c0e-0000-4000-8000-000000000001"
-	if got, want := processID(boot, ProcessKey{Tgid: 950, StartBoot: 123456789, Exec: 2}), int64(7875171304521459); got != want {
-		t.Errorf("processID = %d, want %d", got, want)
-	}
-	seen := map[int64]bool{}
-	for i := uint32(0); i < 1000; i++ {
-		id := processID(boot, ProcessKey{Tgid: i})
-		if id <= 0 || id >= 1<<53 || seen[id] {
-			t.Fatalf("id %d of tgid %d", id, i)
-		}
-		seen[id] = true
-	}
-	if nextProcessID(1<<53-1) != 1 || nextProcessID(5) != 6 {
-		t.Error("nextProcessID does not wrap")
-	}
-}
-
 func FuzzEscape(f *testing.F) {
 	f.Add([]byte("plain"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		text := Escape(raw)
+		text := Bytes(raw)
 		for _, r := range text {
 			if r == utf8.RuneError && !bytes.Contains(raw, []byte("\ufffd")) || !unicode.IsPrint(r) {
 				t.Fatalf("Escape(%q) = %q holds %U", raw, text, r)
@@ -164,7 +118,7 @@ func FuzzUnescape(f *testing.F) {
 			return
 		}
 		// What can be read can be written, and reads the same.
-		again, err := Unescape(Escape(raw))
+		again, err := Unescape(Bytes(raw))
 		if err != nil || !bytes.Equal(again, raw) {
 			t.Fatalf("%q: %q, %v", text, again, err)
 		}

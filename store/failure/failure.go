@@ -1,8 +1,10 @@
-package store
+package failure
 
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"strings"
 
 	"zombiezen.com/go/sqlite"
 
@@ -60,22 +62,9 @@ func HintOf(err error) string {
 	return ""
 }
 
-// storageFault reports whether err says that the file, rather than what was
-// asked of it, is at fault: an I/O error, a full disk, corruption, a lock that
-// somebody took, a file system gone read-only. Such a file is not used again.
-func storageFault(err error) bool {
-	switch sqlite.ErrCode(err).ToPrimary() {
-	case sqlite.ResultIOErr, sqlite.ResultFull, sqlite.ResultCorrupt, sqlite.ResultNotADB,
-		sqlite.ResultReadOnly, sqlite.ResultCantOpen, sqlite.ResultBusy, sqlite.ResultLocked,
-		sqlite.ResultProtocol, sqlite.ResultPerm, sqlite.ResultFormat, sqlite.ResultNotFound:
-		return true
-	}
-	return false
-}
-
-// classify adds ErrNotSegment or ErrDamaged to what SQLite says of a file that
+// Classify adds ErrNotSegment or ErrDamaged to what SQLite says of a file that
 // is none, or a broken one.
-func classify(err error) error {
+func Classify(err error) error {
 	switch {
 	case errors.Is(err, ErrDamaged):
 		return err
@@ -91,17 +80,62 @@ func classify(err error) error {
 	return err
 }
 
-// explainDamage puts what a watch found in the place of SQLite's word that a file is corrupt.
-func explainDamage(err error, watch *sqlitefile.Watch) error {
+// ExplainDamage puts what a watch found in the place of SQLite's word that a file is corrupt.
+func ExplainDamage(err error, watch *sqlitefile.Watch) error {
 	if found := watch.Damage(); len(found) > 0 && sqlite.ErrCode(err).ToPrimary() == sqlite.ResultCorrupt {
 		return fmt.Errorf("%w: %w", ErrDamaged, found[0].Err)
 	}
 	return err
 }
 
-// isDamaged reports whether err says that what is in a file cannot be what was
+// IsDamaged reports whether err says that what is in a file cannot be what was
 // written, rather than that it cannot be read.
-func isDamaged(err error) bool {
-	err = classify(err)
+func IsDamaged(err error) bool {
+	err = Classify(err)
 	return errors.Is(err, ErrDamaged) || errors.Is(err, ErrNotSegment)
+}
+
+// Group is the group whose members may read a tape.
+const Group = "conntape"
+
+// HintFor says what to do about an error on opening.
+func HintFor(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "read it as root, or as a member of the group " + Group
+	case errors.Is(err, ErrIncompatible):
+		return "read it with the conntape that made it, or a newer one"
+	case errors.Is(err, ErrNotSegment):
+		return "name a tape directory or one of its .db files"
+	case errors.Is(err, ErrManifest):
+		return "see what conntape verify says; without the file manifest answers are slower and right"
+	case errors.Is(err, ErrDamaged):
+		return "conntape salvage FILE reads what can be read of it; the other segments can be read as ever"
+	case errors.Is(err, fs.ErrNotExist):
+		return "it was removed meanwhile; try again"
+	case errors.Is(err, ErrMoved):
+		return "it is written faster than it can be copied; set TMPDIR to a faster disk, or try again"
+	}
+	switch code := sqlite.ErrCode(err).ToPrimary(); {
+	case code == sqlite.ResultFull, strings.Contains(err.Error(), "no space left"):
+		return CopyHint
+	}
+	return ""
+}
+
+const CopyHint = "the segment that is being recorded is read from a copy: set TMPDIR to a directory with room for it"
+
+// ErrMoved: the file changed in a way that makes the copy useless.
+var ErrMoved = errors.New("segment changed while it was copied")
+
+// ErrManifest: the manifest says of a segment something that the segment does not.
+var ErrManifest = errors.New("the manifest is false about it, so that answers may lack rows")
+
+// Bare strips the path that package os puts into its errors: Error has it.
+func Bare(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
 }

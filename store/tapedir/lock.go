@@ -1,4 +1,4 @@
-package store
+package tapedir
 
 import (
 	"errors"
@@ -10,23 +10,26 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/failure"
 )
 
-// tapeLock is the open lock file of a tape, and its directory. One recorder holds it.
-type tapeLock struct {
+// Lock is the open lock file of a tape, and its directory. One recorder holds it.
+type Lock struct {
 	file *os.File
-	dir  heldDirectories
+	dir  Places
 }
 
-// lockTape takes the lock of a tape without waiting. The file says who holds it,
+// TakeLock takes the lock of a tape without waiting. The file says who holds it,
 // for the error that a second recorder prints; flock, not the text, decides. It
 // is 0600, so that a reader cannot take the lock to keep a recorder from
 // starting.
-func lockTape(dir string, now time.Time) (*tapeLock, error) {
-	path := filepath.Join(dir, lockName)
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, birthMode)
+func TakeLock(dir string, now time.Time) (*Lock, error) {
+	path := filepath.Join(dir, LockName)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, BirthMode)
 	if err != nil {
-		return nil, &Error{Op: "open tape lock", Path: path, Err: err,
+		return nil, &failure.Error{Op: "open tape lock", Path: path, Err: err,
 			Hint: "the recorder must own the tape; run it as root or choose another --dir"}
 	}
 	file := os.NewFile(uintptr(fd), path)
@@ -38,23 +41,23 @@ func lockTape(dir string, now time.Time) (*tapeLock, error) {
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		holder := readHolder(file)
 		file.Close()
-		return nil, &Error{Op: "lock tape", Path: dir, Err: fmt.Errorf("%w by %s", ErrLocked, holder),
+		return nil, &failure.Error{Op: "lock tape", Path: dir, Err: fmt.Errorf("%w by %s", failure.ErrLocked, holder),
 			Hint: "one recorder per tape: stop that one, or give this one another --dir"}
 	}
 	if err != nil {
 		file.Close()
-		return nil, &Error{Op: "lock tape", Path: dir, Err: err,
+		return nil, &failure.Error{Op: "lock tape", Path: dir, Err: err,
 			Hint: "the tape must be on a local file system with working locks"}
 	}
 	text := fmt.Sprintf("pid %d since %s\n", os.Getpid(), now.UTC().Format(time.RFC3339))
 	if err := writeHolder(file, text); err != nil {
 		file.Truncate(0) // a disk that is full: then the holder has no name
 	}
-	return &tapeLock{file: file, dir: holdDirectories(dir)}, nil
+	return &Lock{file: file, dir: KeepOpen(dir)}, nil
 }
 
 func writeHolder(file *os.File, text string) error {
-	if err := file.Chmod(birthMode); err != nil {
+	if err := file.Chmod(BirthMode); err != nil {
 		return err
 	}
 	if err := file.Truncate(0); err != nil {
@@ -75,27 +78,27 @@ func readHolder(file *os.File) string {
 	if line == "" {
 		return "another process"
 	}
-	return Escape([]byte(line))
+	return escape.Bytes([]byte(line))
 }
 
-// errDirMoved: what would be written now would be somewhere else.
-var errDirMoved = errors.New("the directory of the tape was moved away or replaced")
+// ErrDirMoved: what would be written now would be somewhere else.
+var ErrDirMoved = errors.New("the directory of the tape was moved away or replaced")
 
-// checkPlace makes sure that the path of the tape leads to the directory that is
+// CheckPlace makes sure that the path of the tape leads to the directory that is
 // locked.
-func (l *tapeLock) checkPlace() error {
-	if !l.dir.same() {
-		return errDirMoved
+func (l *Lock) CheckPlace() error {
+	if !l.dir.Same() {
+		return ErrDirMoved
 	}
 	return nil
 }
 
-// release empties the lock file and lets go.
-func (l *tapeLock) release() error {
+// Release empties the lock file and lets go.
+func (l *Lock) Release() error {
 	if l == nil || l.file == nil {
 		return nil
 	}
-	l.dir.close()
+	l.dir.Close()
 	err := l.file.Truncate(0)
 	if cerr := l.file.Close(); err == nil {
 		err = cerr
@@ -107,16 +110,16 @@ func (l *tapeLock) release() error {
 // SQLite's locks on the database file, from its os.h: the pending byte, the
 // reserved byte, and 510 shared bytes.
 const (
-	lockBytesStart = 0x40000000
-	lockBytesLen   = 2 + 510
+	LockBytesStart = 0x40000000
+	LockBytesLen   = 2 + 510
 )
 
-// lockHolder returns the pid of a process that holds a POSIX lock which keeps
+// LockHolder returns the pid of a process that holds a POSIX lock which keeps
 // another from locking the database file at path: for reading, or, with write,
 // for writing. 0: nobody, or one that cannot be told (another pid namespace, an
 // open-file-description lock). It opens and closes the file, so it must never be
 // used on a database that this process has open.
-func lockHolder(path string, write bool) (pid int, held bool, err error) {
+func LockHolder(path string, write bool) (pid int, held bool, err error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return 0, false, err
@@ -126,7 +129,7 @@ func lockHolder(path string, write bool) (pid int, held bool, err error) {
 	if write {
 		kind = unix.F_WRLCK
 	}
-	lk := unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: lockBytesStart, Len: lockBytesLen}
+	lk := unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: LockBytesStart, Len: LockBytesLen}
 	if err := unix.FcntlFlock(uintptr(fd), unix.F_GETLK, &lk); err != nil {
 		return 0, false, err
 	}
@@ -136,9 +139,9 @@ func lockHolder(path string, write bool) (pid int, held bool, err error) {
 	return max(0, int(lk.Pid)), true, nil
 }
 
-// describeHolder says in words who holds path.
-func describeHolder(path string) string {
-	pid, held, err := lockHolder(path, true)
+// DescribeHolder says in words who holds path.
+func DescribeHolder(path string) string {
+	pid, held, err := LockHolder(path, true)
 	if err != nil || !held {
 		return "held by a process that is gone"
 	}
@@ -149,5 +152,5 @@ func describeHolder(path string) string {
 	if err != nil {
 		return fmt.Sprintf("held by pid %d", pid)
 	}
-	return fmt.Sprintf("held by %s (pid %d)", Escape([]byte(strings.TrimSuffix(string(comm), "\n"))), pid)
+	return fmt.Sprintf("held by %s (pid %d)", escape.Bytes([]byte(strings.TrimSuffix(string(comm), "\n"))), pid)
 }

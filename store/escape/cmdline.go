@@ -1,4 +1,4 @@
-package store
+package escape
 
 import (
 	"fmt"
@@ -11,14 +11,14 @@ import (
 // apart again.
 func Cmdline(argv []string) string {
 	if len(argv) == 1 && !needsQuotes(argv[0]) {
-		return escapeString(argv[0], nil)
+		return String(argv[0], nil)
 	}
 	var b strings.Builder
 	for i, arg := range argv {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		text := escapeString(arg, nil)
+		text := String(arg, nil)
 		if !needsQuotes(arg) {
 			b.WriteString(text)
 			continue

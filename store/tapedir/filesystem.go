@@ -1,4 +1,4 @@
-package store
+package tapedir
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/trusted"
 )
 
@@ -22,28 +23,28 @@ var remoteFileSystems = map[int64]string{
 	0x0bd00bd0: "Lustre", 0x47504653: "GPFS", 0x786f4256: "VirtualBox shared folders", 0xbacbacbc: "VMware shared folders",
 }
 
-// checkFileSystem refuses a directory where locks or fsync cannot be relied on.
-func checkFileSystem(dir string) error {
+// CheckFileSystem refuses a directory where locks or fsync cannot be relied on.
+func CheckFileSystem(dir string) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return &Error{Op: "look at file system", Path: dir, Err: err}
+		return &failure.Error{Op: "look at file system", Path: dir, Err: err}
 	}
 	const hint = "put the tape on a disk of this host, and copy sealed segments from there"
-	if name := remoteFileSystem(int64(st.Type)); name != "" {
-		return &Error{Op: "open tape", Path: dir, Hint: hint,
+	if name := RemoteFileSystem(int64(st.Type)); name != "" {
+		return &failure.Error{Op: "open tape", Path: dir, Hint: hint,
 			Err: fmt.Errorf("it is on %s, where locks and fsync cannot be relied on", name)}
 	}
 	if st.Flags&unix.ST_RDONLY != 0 {
-		return &Error{Op: "open tape", Path: dir, Err: unix.EROFS, Hint: "the file system is mounted read-only"}
+		return &failure.Error{Op: "open tape", Path: dir, Err: unix.EROFS, Hint: "the file system is mounted read-only"}
 	}
 	if err := checkLocks(dir); err != nil {
-		return &Error{Op: "open tape", Path: dir, Hint: hint, Err: fmt.Errorf("locks do not work here: %w", err)}
+		return &failure.Error{Op: "open tape", Path: dir, Hint: hint, Err: fmt.Errorf("locks do not work here: %w", err)}
 	}
 	return nil
 }
 
-// remoteFileSystem names the file system of that magic number, "" when it is fit.
-func remoteFileSystem(magic int64) string { return remoteFileSystems[magic&0xffffffff] }
+// RemoteFileSystem names the file system of that magic number, "" when it is fit.
+func RemoteFileSystem(magic int64) string { return remoteFileSystems[magic&0xffffffff] }
 
 // checkLocks makes sure that a lock of one is seen by another, with a file that
 // goes at once. Open-file-description locks conflict within one process.
@@ -59,11 +60,11 @@ func checkLocks(dir string) error {
 		return nil
 	}
 	defer other.Close()
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: lockBytesStart, Len: lockBytesLen}
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: LockBytesStart, Len: LockBytesLen}
 	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
 		return err
 	}
-	lock = unix.Flock_t{Type: unix.F_WRLCK, Start: lockBytesStart, Len: lockBytesLen}
+	lock = unix.Flock_t{Type: unix.F_WRLCK, Start: LockBytesStart, Len: LockBytesLen}
 	if err := unix.FcntlFlock(other.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
 		return err
 	}
@@ -73,29 +74,29 @@ func checkLocks(dir string) error {
 	return nil
 }
 
-// checkTapeDir refuses a directory in which somebody else could put or swap files:
+// CheckTapeDir refuses a directory in which somebody else could put or swap files:
 // a link, one of another user, one that others may write to. And it says so of the
 // files that the writer opens by name.
-func checkTapeDir(dir string) error {
+func CheckTapeDir(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
-		return &Error{Op: "open tape", Path: dir, Err: bare(err)}
+		return &failure.Error{Op: "open tape", Path: dir, Err: failure.Bare(err)}
 	}
 	if info.Mode()&os.ModeSymlink != 0 {
 		// Where it leads to counts, if nobody else could have made it.
 		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-			return &Error{Op: "open tape", Path: dir, Err: fmt.Errorf("it is a link of user %d", st.Uid), Hint: "name the directory itself with --dir"}
+			return &failure.Error{Op: "open tape", Path: dir, Err: fmt.Errorf("it is a link of user %d", st.Uid), Hint: "name the directory itself with --dir"}
 		}
 		if dir, err = filepath.EvalSymlinks(dir); err != nil {
-			return &Error{Op: "open tape", Path: dir, Err: bare(err)}
+			return &failure.Error{Op: "open tape", Path: dir, Err: failure.Bare(err)}
 		}
 	}
 	if err := trusted.Check(filepath.Dir(dir)); err != nil {
-		return &Error{Op: "open tape", Path: dir, Err: fmt.Errorf("somebody else could put another tape in its place: %w", err),
+		return &failure.Error{Op: "open tape", Path: dir, Err: fmt.Errorf("somebody else could put another tape in its place: %w", err),
 			Hint: "record below directories that only root can write to, such as /var/lib/conntape"}
 	}
-	if err := checkOwn(dir, 0o002); err != nil {
-		return &Error{Op: "open tape", Path: dir, Err: bare(err), Hint: "somebody else could swap its files: chown it to who records, and chmod 0750"}
+	if err := CheckOwn(dir, 0o002); err != nil {
+		return &failure.Error{Op: "open tape", Path: dir, Err: failure.Bare(err), Hint: "somebody else could swap its files: chown it to who records, and chmod 0750"}
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package store
+package tapedir
 
 import (
 	"cmp"
@@ -12,57 +12,58 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/conntape/conntape/store/failure"
 )
 
 // Modes of what is in a tape. A closed segment loses the write bits: readers
 // take it by that for a file that is never written again.
 const (
-	dirMode    = 0o750
-	birthMode  = 0o600 // until the recorder has locked it: nobody gets in before
-	fileMode   = 0o640
-	closedMode = 0o440
-	lockName   = "lock"
-	heldDir    = "held"
-	groupName  = "conntape"
+	DirMode    = 0o750
+	BirthMode  = 0o600 // until the recorder has locked it: nobody gets in before
+	FileMode   = 0o640
+	ClosedMode = 0o440
+	LockName   = "lock"
+	HeldDir    = "held"
 )
 
-// segmentName returns the file name of segment n.
-func segmentName(n int) string { return fmt.Sprintf("%08d.db", n) }
+// SegmentName returns the file name of segment n.
+func SegmentName(n int) string { return fmt.Sprintf("%08d.db", n) }
 
-// parseSegmentName returns the number of a segment file name.
-func parseSegmentName(name string) (int, bool) {
+// ParseSegmentName returns the number of a segment file name.
+func ParseSegmentName(name string) (int, bool) {
 	digits, ok := strings.CutSuffix(name, ".db")
 	if !ok || len(digits) < 8 {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(digits, 10, 63)
 	if err != nil || n < 1 || len(digits) > 8 && digits[0] == '0' {
-		return 0, false // none that segmentName gives
+		return 0, false // none that SegmentName gives
 	}
 	return int(n), true
 }
 
-// segmentNames is what the names in a tape's directory say of its segments.
-type segmentNames struct {
-	files   []int // regular files, in order
-	others  []otherFile
-	wals    map[int]bool // by number: there is a -wal
-	highest int          // that any name uses, a -wal left alone included
+// Names is what the names in a tape's directory say of its segments.
+type Names struct {
+	Files   []int // regular files, in order
+	Others  []Other
+	Wals    map[int]bool // by number: there is a -wal
+	Highest int          // that any name uses, a -wal left alone included
 }
 
-// otherFile is something with the name of a segment that is no regular file, which
+// Other is something with the name of a segment that is no regular file, which
 // no recorder makes.
-type otherFile struct {
-	number int
+type Other struct {
+	Number int
 	kind   string
 }
 
-func (o otherFile) Error() string {
+func (o Other) Error() string {
 	return fmt.Sprintf("there is %s in place of the segment", o.kind)
 }
 
-// readSegmentNames lists the segments in dir.
-func readSegmentNames(dir string) (s segmentNames, err error) {
+// ReadNames lists the segments in dir.
+func ReadNames(dir string) (s Names, err error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return s, fmt.Errorf("list segments: %w", err)
@@ -74,26 +75,26 @@ func readSegmentNames(dir string) (s segmentNames, err error) {
 	}
 	for _, e := range entries {
 		name, _, _ := strings.Cut(e.Name(), "-") // 00000001.db-wal
-		n, ok := parseSegmentName(name)
+		n, ok := ParseSegmentName(name)
 		if !ok {
 			continue
 		}
-		s.highest = max(s.highest, n)
+		s.Highest = max(s.Highest, n)
 		switch {
 		case e.Name() == name+"-wal":
-			if s.wals == nil {
-				s.wals = map[int]bool{}
+			if s.Wals == nil {
+				s.Wals = map[int]bool{}
 			}
-			s.wals[n] = true
+			s.Wals[n] = true
 		case name != e.Name():
 		case e.Type().IsRegular():
-			s.files = append(s.files, n)
+			s.Files = append(s.Files, n)
 		default:
-			s.others = append(s.others, otherFile{n, kindOfFile(e.Type())})
+			s.Others = append(s.Others, Other{n, kindOfFile(e.Type())})
 		}
 	}
-	slices.Sort(s.files)
-	slices.SortFunc(s.others, func(a, b otherFile) int { return cmp.Compare(a.number, b.number) })
+	slices.Sort(s.Files)
+	slices.SortFunc(s.Others, func(a, b Other) int { return cmp.Compare(a.Number, b.Number) })
 	return s, nil
 }
 
@@ -113,39 +114,39 @@ func kindOfFile(mode fs.FileMode) string {
 	}
 }
 
-// listSegments returns the numbers of the segments in dir in order, and the
+// List returns the numbers of the segments in dir in order, and the
 // highest number that any file there uses, a -wal left alone included.
-func listSegments(dir string) (numbers []int, highest int, err error) {
-	names, err := readSegmentNames(dir)
-	return names.files, names.highest, err
+func List(dir string) (numbers []int, highest int, err error) {
+	names, err := ReadNames(dir)
+	return names.Files, names.Highest, err
 }
 
-// makeDir makes the tape directory when there is none, and gives it to the
+// Make makes the tape directory when there is none, and gives it to the
 // reading group.
-func makeDir(dir string) error {
+func Make(dir string) error {
 	parent := filepath.Dir(dir)
 	if err := makeParents(parent); err != nil {
-		return &Error{Op: "make tape directory", Path: dir, Err: bare(err)}
+		return &failure.Error{Op: "make tape directory", Path: dir, Err: failure.Bare(err)}
 	}
-	err := os.Mkdir(dir, dirMode)
+	err := os.Mkdir(dir, DirMode)
 	switch {
 	case err == nil:
-		if err := giveToGroup(dir, dirMode); err != nil {
+		if err := GiveToGroup(dir, DirMode); err != nil {
 			return err
 		}
 		return syncParent(parent)
 	case errors.Is(err, fs.ErrExist):
 		info, err := os.Stat(dir)
 		if err != nil {
-			return &Error{Op: "open tape", Path: dir, Err: bare(err)}
+			return &failure.Error{Op: "open tape", Path: dir, Err: failure.Bare(err)}
 		}
 		if !info.IsDir() {
-			return &Error{Op: "open tape", Path: dir, Err: errors.New("not a directory"),
+			return &failure.Error{Op: "open tape", Path: dir, Err: errors.New("not a directory"),
 				Hint: "name the directory of the tape with --dir"}
 		}
 		return nil
 	default:
-		return &Error{Op: "make tape directory", Path: dir, Err: bare(err),
+		return &failure.Error{Op: "make tape directory", Path: dir, Err: failure.Bare(err),
 			Hint: "the recorder must be able to write there; run it as root or choose another --dir"}
 	}
 }
@@ -169,16 +170,16 @@ func makeParents(dir string) error {
 // syncParent is syncDir for a directory that need not be ours: whoever may make a
 // name in it but not read it cannot sync it.
 func syncParent(dir string) error {
-	if err := syncDir(dir); err != nil && !errors.Is(err, fs.ErrPermission) {
+	if err := SyncDir(dir); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
 	return nil
 }
 
-// checkOwn makes sure that path is a directory of ours, without the permissions in
+// CheckOwn makes sure that path is a directory of ours, without the permissions in
 // without, and that no group but our own may write to it: nobody else can have put
 // anything into it.
-func checkOwn(path string, without fs.FileMode) error {
+func CheckOwn(path string, without fs.FileMode) error {
 	info, err := os.Lstat(path)
 	if err != nil {
 		return err
@@ -195,11 +196,11 @@ func checkOwn(path string, without fs.FileMode) error {
 	return nil
 }
 
-// giveToGroup sets the mode and, when there is a group conntape and we may, the
+// GiveToGroup sets the mode and, when there is a group conntape and we may, the
 // group of path. It works by name: opening an active segment again, and closing
 // it, would drop the recorder's locks.
-func giveToGroup(path string, mode fs.FileMode) error {
-	if g, err := user.LookupGroup(groupName); err == nil && os.Geteuid() == 0 {
+func GiveToGroup(path string, mode fs.FileMode) error {
+	if g, err := user.LookupGroup(failure.Group); err == nil && os.Geteuid() == 0 {
 		gid, err := strconv.Atoi(g.Gid)
 		if err != nil {
 			return fmt.Errorf("parse group id: %w", err)
@@ -214,24 +215,14 @@ func giveToGroup(path string, mode fs.FileMode) error {
 	return nil
 }
 
-// syncDir makes names created in or removed from dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("open directory: %w", err)
-	}
-	if err := d.Sync(); err != nil {
-		d.Close()
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	return d.Close()
+// ClosedFile reports whether the mode says that the segment is closed.
+func ClosedFile(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o222 == 0
 }
 
-// bare strips the path that package os puts into its errors: Error has it.
-func bare(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
-	}
-	return err
+// IsThere reports whether a file exists, or cannot be told not to.
+func IsThere(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
 }

@@ -1,4 +1,4 @@
-package store
+package tapedir
 
 import (
 	"errors"
@@ -15,15 +15,15 @@ import (
 
 const immutableFlag = 0x10 // FS_IMMUTABLE_FL, linux/fs.h
 
-// setImmutable sets the flag on a file that this process has not open elsewhere.
-func setImmutable(path string) error {
+// SetImmutable sets the flag on a file that this process has not open elsewhere.
+func SetImmutable(path string) error {
 	return changeFlags(path, func(flags int) int { return flags | immutableFlag })
 }
 
-// clearImmutable takes the flag off. That there is none, or no such file, or no
+// ClearImmutable takes the flag off. That there is none, or no such file, or no
 // such flag on this file system, is no error.
-func clearImmutable(path string) error {
-	if !closedFile(path) {
+func ClearImmutable(path string) error {
+	if !ClosedFile(path) {
 		return nil // it may be open: no descriptor may touch it
 	}
 	err := changeFlags(path, func(flags int) int { return flags &^ immutableFlag })

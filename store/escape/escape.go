@@ -1,4 +1,4 @@
-package store
+package escape
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// Escape returns raw as printable text from which [Unescape] gets raw back.
+// Bytes returns raw as printable text from which [Unescape] gets raw back.
 //
 // Printable runes are kept. A backslash becomes \\. An ASCII control character,
 // DEL, or a byte that is not part of valid UTF-8 becomes \xNN, two hex digits in
@@ -18,11 +18,11 @@ import (
 // separators other than the ASCII space, and runes that render as nothing
 // (variation selectors, fillers). So what a process calls itself cannot move a
 // cursor, reorder a line, or look like a blank, in any program that shows it.
-func Escape(raw []byte) string { return escapeString(string(raw), nil) }
+func Bytes(raw []byte) string { return String(string(raw), nil) }
 
-// escapeString escapes s, and also every ASCII character for which also returns
+// String escapes s, and also every ASCII character for which also returns
 // true (as \xNN). It returns s itself when there is nothing to escape.
-func escapeString(s string, also func(byte) bool) string {
+func String(s string, also func(byte) bool) string {
 	i := plainPrefix(s, also)
 	if i == len(s) {
 		return s
