@@ -2,10 +2,17 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 OUT ?= conntape
 
-.PHONY: build record test setup generate matrix coverage bench clean
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.PHONY: install packages build record test setup generate matrix coverage bench clean
+
+# Nothing here works without Go: say so once, and how to go without it.
+NEED_GO = @command -v go >/dev/null || { echo 'conntape: error: building needs Go 1.26 or later: install it from https://go.dev/dl, or install a deb or rpm package instead' >&2; exit 1; }
 
 # One static binary, and beside it the one that speaks to witnesses. No clang: the BPF objects are committed.
 build:
+	$(NEED_GO)
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT) ./cmd/conntape
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(OUT)-witness ./cmd/conntape-witness
 
@@ -13,6 +20,16 @@ build:
 record: build
 	@if [ "$$(id -u)" != 0 ]; then echo 'conntape: error: recording needs root: run sudo ./$(OUT) record' >&2; exit 1; fi
 	@./$(OUT) record
+
+# Programs, unit, group, manual, completions; the service is not started. make install DESTDIR=/tmp/root PREFIX=/usr for a package.
+install:
+	$(NEED_GO)
+	go run ./packaging/build -install '$(DESTDIR)/' -prefix '$(PREFIX)'
+
+# deb and rpm for amd64 and arm64, in dist/. The same commit makes the same bytes.
+packages:
+	$(NEED_GO)
+	go run ./packaging/build -out dist
 
 # Everything: linters, unit tests, fuzzing, capture on this kernel and on those of the matrix (test/guest).
 # Part of it: go run ./test/suite -only unit,native
@@ -40,4 +57,4 @@ bench:
 	go run ./bench
 
 clean:
-	rm -f $(OUT) $(OUT)-witness
+	rm -rf $(OUT) $(OUT)-witness dist

@@ -17,7 +17,6 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/ringbuf"
-	"github.com/cilium/ebpf/rlimit"
 )
 
 // Backend names what feeds the recorder.
@@ -76,9 +75,8 @@ func Open(o Options) (*Capture, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	// Before 5.11 maps count against RLIMIT_MEMLOCK, those of other programs of this user too: checkKernel makes some.
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("raise RLIMIT_MEMLOCK: %w: %w", ErrPrivilege, err)
+	if err := allowLockedMemory(); err != nil { // checkKernel makes maps
+		return nil, err
 	}
 	if err := checkKernel(); err != nil {
 		return nil, err

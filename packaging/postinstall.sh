@@ -1,0 +1,17 @@
+#!/bin/sh
+# After installing or upgrading. The recorder is started the first time, and restarted by an upgrade if it runs.
+set -e
+command -v systemd-sysusers >/dev/null && systemd-sysusers conntape.conf || getent group conntape >/dev/null || groupadd --system conntape
+if command -v systemd-tmpfiles >/dev/null; then
+	systemd-tmpfiles --create conntape.conf
+else
+	mkdir -p /var/lib/conntape && chown root:conntape /var/lib/conntape && chmod 0750 /var/lib/conntape
+fi
+[ -d /run/systemd/system ] || exit 0
+systemctl daemon-reload
+# deb: "configure" with the version before, if any; rpm: 1 to install, 2 to upgrade.
+if { [ "$1" = configure ] && [ -z "$2" ]; } || [ "$1" = 1 ]; then
+	systemctl enable --now conntape.service || true
+else
+	systemctl try-restart conntape.service || true
+fi
