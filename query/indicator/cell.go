@@ -104,6 +104,14 @@ func (r *Reading) loose(cells []string, ports []uint16, line int) bool {
 	var found []*Indicator
 	var beside []string
 	names := 0
+	if pairsUnclear(cells) {
+		r.problem(line, strings.Join(cells, " "), "it has addresses and then numbers, and no header says which number is whose port")
+		return true
+	}
+	hasAddress := slices.ContainsFunc(cells, func(text string) bool {
+		c, ok := readCell(text)
+		return ok && c.sure && c.is(Address, Range) && !strings.Contains(text, "://")
+	})
 	for at := 0; at < len(cells); at++ {
 		c, ok := readCell(cells[at])
 		switch {
@@ -111,12 +119,16 @@ func (r *Reading) loose(cells []string, ports []uint16, line int) bool {
 			r.problem(line, cells[at], notIndicator)
 			beside = append(beside, cells[at])
 			continue
-		case !ok || !c.sure:
+		case !ok || !c.sure || hasAddress && c.is(Name) && strings.Contains(cells[at], "://"):
 			if ok && c.is(Name) {
 				names++
 			}
 			beside = append(beside, cells[at])
 			continue
+		}
+		if at+1 < len(cells) && c.is(Address, Range) && portRangeCell(cells[at+1]) {
+			r.problem(line, cells[at]+" "+cells[at+1], manyPorts)
+			return true
 		}
 		list, used := r.pair(c, cells, at)
 		at += used
@@ -134,6 +146,23 @@ func (r *Reading) loose(cells []string, ports []uint16, line int) bool {
 	return true
 }
 
+// pairsUnclear reports whether cells have two addresses, or more, before the numbers that may be their ports.
+func pairsUnclear(cells []string) bool {
+	isAddress := func(at int) bool {
+		c, ok := readCell(cells[at])
+		return ok && c.sure && c.is(Address) && len(c.list) == 1 && c.list[0].Port == 0
+	}
+	isNumber := func(at int) bool { _, ok := parsePortNumber(strings.TrimSpace(cells[at])); return ok }
+	for at := 0; at+3 < len(cells); at++ {
+		if isAddress(at) && isAddress(at+1) && isNumber(at+2) && isNumber(at+3) {
+			_, isRange := wholeBlock(cells[at], cells[at+1])
+			_, isMask := masked(cells[at], cells[at+1])
+			return !isRange && !isMask
+		}
+	}
+	return false
+}
+
 // pair reads what belongs to a cell that is an address: the mask after it, the last
 // address of its range, or its port. It returns how many cells after it were used.
 func (r *Reading) pair(c cell, cells []string, at int) (list []*Indicator, used int) {
@@ -148,6 +177,9 @@ func (r *Reading) pair(c cell, cells []string, at int) (list []*Indicator, used 
 		if block, ok := masked(i.Text, next); ok {
 			return []*Indicator{block}, 1
 		}
+		if block, ok := wildcarded(i.Text, next); ok {
+			return []*Indicator{block}, 1
+		}
 		if block, ok := wholeBlock(i.Text, undecorated(refang(next))); ok {
 			used = 1
 			if at+2 < len(cells) && strings.HasSuffix(block[0].Text, "/"+strings.TrimSpace(cells[at+2])) {
@@ -156,11 +188,16 @@ func (r *Reading) pair(c cell, cells []string, at int) (list []*Indicator, used 
 			return block, used
 		}
 	}
-	if port, ok := ParsePort(next); ok && !strings.Contains(cells[at], "-") { // after first-last eMule has its level
+	if port, ok := ParsePort(undecorated(next)); ok && !strings.Contains(cells[at], "-") { // after first-last eMule has its level
 		r.note(portBeside)
 		return withPorts(c.list, []uint16{port.Port}), 1
 	}
 	return c.list, 0
+}
+
+// maybeOctets reports whether four numbers may be an address that was made harmless by commas.
+func maybeOctets(cells []string) bool {
+	return len(cells) == 4 && !slices.ContainsFunc(cells, func(text string) bool { _, ok := octet(strings.TrimSpace(text)); return !ok })
 }
 
 // weak reads cells that are names, paths or ports: all of the names and paths, and ports
@@ -181,7 +218,7 @@ func (r *Reading) weak(cells []string, line int) bool {
 			beside = append(beside, text)
 		}
 	}
-	if len(found) == 0 && ports == len(cells) {
+	if len(found) == 0 && ports == len(cells) && !maybeOctets(cells) {
 		for _, text := range cells {
 			i, _ := Parse(text)
 			found = append(found, i)

@@ -37,6 +37,8 @@ type Indicator struct {
 	Port  uint16 // with an address, range or name: this port alone; 0 any
 	Label string // what the list says of it, cut to a line; "" nothing
 	Line  int    // where it was read, the first time: see Problem
+
+	shortened bool // a CIDR that names an address inside of its range
 }
 
 // String returns the indicator as people write it.

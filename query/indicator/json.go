@@ -109,6 +109,9 @@ func (w *walker) value(path, key string, row *jsonRow, depth int) error {
 	case row == nil || isRowKey(key):
 		return w.newRow(key, row, depth+1)
 	}
+	if c, ok := readCell(key); ok && c.is(Name) {
+		w.reading.leaveOut("the key of an object, which looks like the name of a host")
+	}
 	return w.object(path+key+".", row, depth+1)
 }
 
@@ -270,8 +273,20 @@ func (w *walker) take(row *jsonRow) {
 	}
 }
 
+// aboutList reports whether a field says something of the list itself: its terms, its licence, where it comes from.
+func aboutList(name string) bool {
+	return slices.ContainsFunc(wordsOf(name), func(word string) bool {
+		return slices.Contains([]string{"terms", "license", "licence", "copyright", "schema", "homepage", "documentation", "docs", "help", "feed", "self", "href", "next", "prev", "previous",
+			"link", "links", "reference", "references", "permalink", "contact", "publisher", "provider", "generator", "vendor"}, word)
+	})
+}
+
 // anyRow reads a row of no known schema.
 func (w *walker) anyRow(row *jsonRow) {
+	if strings.EqualFold(row.get("type"), "metadata") {
+		w.reading.leaveOut("about the list itself")
+		return
+	}
 	before := w.reading.said()
 	why := portAlone
 	if ports, _ := portsOf(row.fields); len(ports) == 0 || slices.ContainsFunc(row.fields, func(f field) bool { return f.text != "" && isHostRole(f.role) }) {
@@ -283,6 +298,12 @@ func (w *walker) anyRow(row *jsonRow) {
 	hosts := false
 	for _, f := range row.fields {
 		hosts = hosts || f.text != "" && isHostRole(f.role)
+		if f.role == roleOther && aboutList(f.name) {
+			if c, ok := readCell(f.text); ok && c.sure {
+				w.reading.leaveOut(otherColumn + ": " + cutLabel(f.name))
+			}
+			continue
+		}
 		if _, isPort := parsePortNumber(f.text); !isPort {
 			texts = append(texts, f.text)
 		}

@@ -10,16 +10,30 @@ import (
 // plainLine reads one line of a list without a header. The forms are tried from the
 // narrowest to the widest, running text last.
 func (r *Reading) plainLine(line string, number int) {
+	line = bullet.ReplaceAllString(line, "")
 	if strings.HasPrefix(line, "!") || strings.HasPrefix(line, "@@") {
 		r.leaveOut("an exception (! or @@)")
 		return
 	}
+	if pageElements.MatchString(line) {
+		r.leaveOut("a filter of the elements of a page")
+		return
+	}
 	if c, ok := readCell(line); ok {
+		if c.is(Path) && strings.Contains(line, " ") {
+			r.note("a line that begins with / is read as a path with spaces in it")
+		}
 		r.add(number, "", c.list...)
 		return
 	}
-	if r.hostsLine(line, number) || r.rule(line, number) || r.resolverLine(line, number) || r.labelledRange(line, number) {
+	if r.keyedLine(line, number) || r.filterLine(line, number) || r.hostsLine(line, number) || r.rule(line, number) || r.resolverLine(line, number) || r.labelledRange(line, number) {
 		return
+	}
+	if head, label, ok := strings.Cut(line, "#"); ok { // 198.51.100.66#4#2#Malicious Host#CN
+		if c, ok := readCell(head); ok && c.is(Address, Range) {
+			r.add(number, trimComment(label), c.list...)
+			return
+		}
 	}
 	head, comment := cutComment(line)
 	if c, ok := readCell(head); ok {
@@ -40,6 +54,12 @@ func (r *Reading) plainLine(line string, number int) {
 	}
 	r.sentence(line, head, comment, number)
 }
+
+// pageElements is how a filter of advertisements hides what a page has: example.com##.banner.
+var pageElements = regexp.MustCompile(`^[\w.,~*-]*#[@?$%]*#`)
+
+// bullet is what stands before an item of a list.
+var bullet = regexp.MustCompile(`^[•·‣▪●○–—*>+-]\s+`)
 
 func trimComment(text string) string { return strings.TrimSpace(strings.TrimLeft(text, "#;/ \t-")) }
 
@@ -155,11 +175,22 @@ var resolverForms = []*regexp.Regexp{
 	regexp.MustCompile(`^\.([\w.-]+)$`),
 }
 
+// resolverPasses are the lines by which these are told to let a name pass.
+var resolverPasses = regexp.MustCompile(`\brpz-passthru\b|\brpz-client-ip\b|^local-zone: .* "?(?:transparent|typetransparent|nodefault|always_transparent)"?$`)
+
 // resolverLine reads a line of such a kind.
 func (r *Reading) resolverLine(line string, number int) bool {
+	if resolverPasses.MatchString(line) {
+		r.leaveOut(passes)
+		return true
+	}
 	for _, form := range resolverForms {
 		if found := form.FindStringSubmatch(line); found != nil {
-			if c, ok := readCell(found[1]); ok && c.is(Name, Address, Range) {
+			name := found[1]
+			if block, ok := responsePolicy(name); ok {
+				name = block
+			}
+			if c, ok := readCell(name); ok && c.is(Name, Address, Range) {
 				r.add(number, "", c.list...)
 				return true
 			}
@@ -169,11 +200,15 @@ func (r *Reading) resolverLine(line string, number int) bool {
 }
 
 // portWords is how a sentence says a port: port 443, --dport 443, 443/tcp, TCP/443.
-var portWords = regexp.MustCompile(`(?i)(?:\bd?ports?\b["']?[ :=]+|\b(?:tcp|udp)/)([0-9]{1,5}(?:(?:, ?|/| and | or )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp)\b`)
+var portWords = regexp.MustCompile(`(?i)(?:\bd?ports?\b["']?[ :=]+\{? ?|\b(?:tcp|udp)/|\beq )([0-9]{1,5}(?:(?:, ?|/| and | or )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp)\b`)
 
 // sentence reads running text. What is sure is taken wherever it stands, at the port that
 // the text names. A name is only taken as the first word.
 func (r *Reading) sentence(line, head, comment string, number int) {
+	if hasPortRange(head) {
+		r.problem(number, line, manyPorts)
+		return
+	}
 	text := head
 	var ports []uint16
 	for _, found := range portWords.FindAllStringSubmatch(head, -1) {
@@ -212,6 +247,7 @@ func wordsOfSentence(text string) []string {
 		}
 		return first + "-" + last
 	})
+	text = joined.ReplaceAllString(text, "$1 $2")
 	var words []string
 	for word := range strings.FieldsSeq(text) {
 		if _, ok := readCell(word); ok || strings.Contains(word, "://") {
@@ -225,13 +261,16 @@ func wordsOfSentence(text string) []string {
 	return words
 }
 
+// joined is an address and its port as nft joins them: 198.51.100.66 . tcp . 443.
+var joined = regexp.MustCompile(`\b([0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-f:]*:[0-9a-f:]+) \. (?:(?:tcp|udp) \. )?([0-9])`)
+
 // rangeDash is the dash between two addresses.
 var rangeDash = regexp.MustCompile(`\b([0-9]{1,3}(?:\.[0-9]{1,3}){3}) - ([0-9]{1,3}(?:\.[0-9]{1,3}){3})\b`)
 
 // trimWord returns a word without what does not belong to it, and without the label that
 // is joined to it by a colon.
 func trimWord(word string) string {
-	if _, ok := readCell(word); ok {
+	if _, ok := readCell(word); ok || strings.HasPrefix(word, "</") {
 		return word
 	}
 	trimmed := strings.Trim(word, "()[]{}<>\"'`,;:!?*|.")

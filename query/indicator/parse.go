@@ -19,7 +19,7 @@ func Parse(text string) (*Indicator, bool) {
 // range, hash or URL is one wherever it stands, and so is a name that was made harmless.
 // A number, a word with a dot in it or a path may be anything.
 func parse(text string) (i *Indicator, sure, ok bool) {
-	written := undecorated(text)
+	markup, written := text, undecorated(text)
 	text = undecorated(refang(written))
 	if text == "" || len(text) > 4096 || strings.ContainsAny(text, "\x00\n\r") {
 		return nil, false, false
@@ -30,7 +30,7 @@ func parse(text string) (i *Indicator, sure, ok bool) {
 	if i, ok := ParsePort(text); ok {
 		return i, false, true
 	}
-	if text[0] == '/' && len(text) > 1 || text[0] == '@' && len(text) > 1 {
+	if isPath(text) && !strings.Contains(markup, "</") {
 		return &Indicator{Kind: Path, Text: text}, false, true
 	}
 	if i, ok := parseHash(text); ok {
@@ -44,6 +44,11 @@ func parse(text string) (i *Indicator, sure, ok bool) {
 	return i, text != toASCII(written), ok
 }
 
+// isPath reports whether a text is a path, or the name of an abstract socket, which nobody writes with white space in it.
+func isPath(text string) bool {
+	return len(text) > 1 && (text[0] == '/' && text[1] != ' ' || text[0] == '@' && !strings.ContainsAny(text, " \t"))
+}
+
 // parseAddress reads an address, a CIDR, or an address with a port.
 func parseAddress(text string) (*Indicator, bool) {
 	inside := text
@@ -54,12 +59,18 @@ func parseAddress(text string) (*Indicator, bool) {
 		return &Indicator{Kind: Address, Text: a.Unmap().WithZone("").String()}, true
 	}
 	if p, ok := parsePrefix(text); ok {
-		return &Indicator{Kind: Range, Text: p.String()}, true
+		return &Indicator{Kind: Range, Text: p.String(), shortened: hasHostBits(text)}, true
 	}
 	if ap, err := netip.ParseAddrPort(text); err == nil && ap.Port() != 0 {
 		return &Indicator{Kind: Address, Text: ap.Addr().Unmap().WithZone("").String(), Port: ap.Port()}, true
 	}
 	return nil, false
+}
+
+// hasHostBits reports whether a CIDR names an address inside of its range: 198.51.100.66/24.
+func hasHostBits(text string) bool {
+	p, err := netip.ParsePrefix(text)
+	return err == nil && p.Masked() != p
 }
 
 // parsePrefix reads an address or a CIDR as a range. Bits beyond its length are
@@ -163,7 +174,7 @@ func parseName(text string) (*Indicator, bool) {
 		name = host
 	}
 	name = strings.ToLower(strings.TrimPrefix(strings.TrimSuffix(name, "."), "*."))
-	if !isHostName(name) {
+	if !isHostName(name) || strings.Contains(name+".", ".rpz-") {
 		return nil, false
 	}
 	return &Indicator{Kind: Name, Text: name, Port: port}, true

@@ -103,6 +103,9 @@ func looksXML(in *bufio.Reader) bool {
 func (r *Reading) add(line int, label string, list ...*Indicator) {
 	for _, i := range list {
 		i.Label, i.Line = cutLabel(label), line
+		if i.shortened {
+			r.note("a CIDR with bits beyond its length is read as the whole range")
+		}
 		r.Entries++
 		if !r.Set.Add(i) {
 			r.Duplicates++

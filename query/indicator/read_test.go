@@ -147,6 +147,8 @@ var forms = []string{
 	"ip,port\n$A,$P", "IP Address;Port;$L\n$A;$P;$L", "port,ip\n$P,$A", "src,dst_ip,dst_port\n192.0.2.77,$A,$P", "type,value\nip-dst|port,$A|$P", "type,value\nip:port,$A:$P",
 	"value,port,type\n$A,$P,ipv4", `{"ip": "$A", "port": $P}`, `[{"dst": {"ip": "$A", "port": $P}}]`, `{"$A": {"port": $P}}`, `{"$A": $P}`, `[{"ioc_value": "$A:$P"}]`,
 	"alert tcp any any -> $A $P (msg:\"$L\"; sid:1;)", "alert tcp any any -> [$A] [$P] (sid:1;)", "-A INPUT -s $A --dport $P -j DROP",
+	"src=192.0.2.77 dst=$A spt=5 dpt=$P", "$A . $P", "$A . tcp . $P", "ip daddr { $A } tcp dport { $P } drop", "access-list 1 deny tcp any host $A eq $P", "add b $A,tcp:$P", "('$A', $P, '$L')",
+	"• $A:$P - $L", "INSERT INTO t VALUES ('$A', $P)", "ansible_host=$A ansible_port=$P", "192.0.2.77,$A,5,$P", "ports $P-$P $A", "$A tcp:$P-$P",
 	`{"Event": {"Attribute": [{"type": "ip-dst|port", "value": "$A|$P", "comment": "$L"}]}}`,
 	`{"Object": [{"Attribute": [{"type": "port", "value": "$P"}, {"type": "ip-dst", "value": "$A"}]}]}`,
 	`{"type": "indicator", "pattern": "[network-traffic:dst_ref.value = '$A' AND network-traffic:dst_port = $P]"}`,

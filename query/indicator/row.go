@@ -19,7 +19,10 @@ func (r *Reading) row(fields []field, line int) (why string) {
 		r.leaveOut(notForDetection)
 		return ""
 	case isTrue(first(fields, roleDeleted)):
-		r.leaveOut("deleted")
+		r.leaveOut("deleted, or marked as harmless")
+		return ""
+	case slices.Contains([]string{"allow", "allowed", "accept", "permit", "pass", "whitelist", "allowlist"}, strings.ToLower(first(fields, roleAction))):
+		r.leaveOut(passes)
 		return ""
 	}
 	if kind, value := first(fields, roleType), first(fields, roleValue); kind != "" && value != "" {

@@ -27,7 +27,8 @@ const (
 	roleType // what kind of indicator the value is
 	roleLabel
 	roleDetect  // to_ids
-	roleDeleted // or revoked
+	roleDeleted // or revoked, or harmless
+	roleAction  // what a filter does
 )
 
 // table is what a header told.
@@ -53,8 +54,8 @@ func findTable(line string) *table {
 			best, t.separator = t, separator
 		}
 	}
-	if best != nil && len(best.roles) == 1 && len(strings.Fields(best.names[0])) > 1 {
-		return nil // "IP addresses" over a list is a heading
+	if best != nil && len(best.roles) == 1 && (len(strings.Fields(best.names[0])) > 1 || strings.HasSuffix(strings.TrimSpace(line), ":")) {
+		return nil // "IP addresses" or "C2:" over a list is a heading
 	}
 	return best
 }
@@ -130,7 +131,7 @@ func (t *table) isRow(line string) bool {
 
 // roleOf returns what a column holds by the words of its name.
 func roleOf(name string) role {
-	words := wordsOf(name)
+	words := wordsOf(strings.TrimPrefix(name, "_source.")) // Elasticsearch puts it before each field
 	if len(words) > 1 && words[0] == "id" && slices.Contains([]string{"orig", "resp"}, words[1]) {
 		words = words[1:] // Zeek's id.resp_h
 	}
@@ -146,11 +147,13 @@ func roleOf(name string) role {
 	switch {
 	case only("to", "ids"):
 		return roleDetect
-	case only("deleted", "revoked"):
+	case only("is", "deleted", "revoked", "whitelisted", "allowlisted", "benign") && !only("is"), only("false", "positive") && len(words) == 2:
 		return roleDeleted
+	case only("action", "act", "verdict", "policy", "rule", "decision") && has("action", "act", "verdict", "decision"):
+		return roleAction
 	case only("type", "kind", "indicator", "ioc", "attribute", "observable", "data") && has("type", "kind"):
 		return roleType
-	case has("count", "version", "mac", "email", "mail", "country", "asn", "as", "date", "time", "timestamp", "seen", "id", "uuid", "size", "score",
+	case has("count", "version", "ja3", "ja3s", "jarm", "imphash", "mac", "email", "mail", "country", "asn", "as", "date", "time", "timestamp", "seen", "id", "uuid", "size", "score",
 		"status", "type", "org", "owner", "isp", "city", "street", "hits", "rank", "number", "num", "reference", "link", "relation", "created", "modified"):
 		return roleOther
 	case only("indicator", "indicators", "value", "values", "ioc", "iocs", "observable", "artifact", "artefact", "indikator", "entity"):
@@ -166,6 +169,10 @@ func roleOf(name string) role {
 		return roleLast
 	case has("cidr", "netblock", "network", "subnet", "prefix", "prefixes", "netmask", "mask", "bits", "block", "blocks", "prefixlen", "range", "ranges", "net", "netz"):
 		return roleMask
+	case only("sa"), only("da"): // nfdump
+		return map[string]role{"sa": roleSource, "da": roleTarget}[words[0]]
+	case only("sp"), only("dp"):
+		return map[string]role{"sp": roleSourcePort, "dp": rolePort}[words[0]]
 	case has("url", "urls", "uri", "uris"):
 		return roleURL
 	case has("md5", "sha1", "sha224", "sha256", "sha384", "sha512", "hash", "hashes", "sha"):

@@ -118,7 +118,7 @@ func (t *textReader) isComment(line, content string) bool {
 	if !isComment(content) {
 		return false
 	}
-	if rest, ok := strings.CutPrefix(content, "#"); ok && t.table == nil {
+	if rest, ok := strings.CutPrefix(content, "#"); ok && t.table == nil && !strings.HasPrefix(rest, "types\t") {
 		rest = strings.TrimPrefix(strings.TrimPrefix(rest, "fields"), "\t")
 		if header := findTable(strings.TrimSpace(rest)); header != nil && len(header.roles) > 1 {
 			t.maybe = header
@@ -172,6 +172,10 @@ func (t *textReader) tableLine(line string) {
 		if other := findTable(line); other != nil && other.isWhole() && t.said() == before {
 			t.table = other // two tables, one after the other
 			t.leaveOut("the header of another table")
+			return
+		}
+		if _, isPort := ParsePort(strings.TrimSpace(line)); len(t.table.roles) == 1 && !isPort {
+			t.plainLine(strings.TrimSpace(line), start) // a heading that looked like the header of one column
 			return
 		}
 		t.problem(start, strings.Join(cells, " "), why)

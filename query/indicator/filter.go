@@ -1,0 +1,126 @@
+package indicator
+
+import (
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Rules of packet filters and access lists are often handed on as lists: iptables-save, nft, ipset, ufw, pf, Cisco, nginx,
+// Apache. What they let pass is no indicator, and neither is what they name as an exception.
+
+// filterForms tell such a line by how it begins.
+var filterForms = regexp.MustCompile(`(?i)^(?:-[AIR] |\[?\d*\]? ?(?:ip6?tables|ufw|nft|access-list|permit|deny|allow|pass|block|require|drop|reject) |(?:ip6?|tcp|udp|meta|iif|oif|iifname|oifname|ether|ct) |\d+ (?:permit|deny|allow) |add rule )`)
+
+// The words of such a line.
+var (
+	ufwPasses   = regexp.MustCompile(`\bALLOW (?:IN|OUT|FWD)\b`)
+	letsPass    = regexp.MustCompile(`(?i)(?:^| )(?:-j (?:ACCEPT|RETURN)|accept|permit|allow|pass|require (?:ip|host))(?:[ ;,]|$)`)
+	exceptWords = regexp.MustCompile(`(?:^| )(?:!=? ?[-\w.:\[]|not [\d:])`)
+	portRange   = regexp.MustCompile(`(?i)(?:\b(?:[ds]|dst-|src-)?ports?\b["']?[ :=]+|\b(?:tcp|udp)/)\{? ?(?:[0-9]{1,5}(?:, ?| and | or ))*([0-9]{1,5})(?:-|:|–| to )([0-9]{1,5})\b`)
+	portsBeyond = regexp.MustCompile(`(?i)\b(?:range [0-9]{1,5} [0-9]{1,5}|(?:gt|lt|neq) [0-9]{1,5}|eq [a-z]+)\b`)
+)
+
+// The reasons for what is not read of them.
+const (
+	passes    = "what a filter lets pass"
+	exception = "it has an exception (! or not), which cannot be looked up"
+	manyPorts = "a range of ports, or a port by name, cannot be looked up"
+)
+
+// filterLine takes a rule that lets pass, or that cannot be looked up. Others are read as any line is.
+func (r *Reading) filterLine(line string, number int) bool {
+	words := strings.Join(strings.Fields(line), " ")
+	switch {
+	case ufwPasses.MatchString(words):
+		r.leaveOut(passes)
+	case !filterForms.MatchString(words):
+		return false
+	case letsPass.MatchString(words) && !strings.HasPrefix(strings.ToLower(words), "require not"):
+		r.leaveOut(passes)
+	case exceptWords.MatchString(words) && !strings.HasPrefix(strings.ToLower(words), "require not"):
+		r.problem(number, line, exception)
+	default:
+		return false
+	}
+	return true
+}
+
+// hasPortRange reports whether running text names a range of ports: ports 80-90, --dport 80:90, gt 1023.
+func hasPortRange(text string) bool {
+	for _, found := range portRange.FindAllStringSubmatch(text, -1) {
+		if isPortRange(found[1], found[2]) {
+			return true
+		}
+	}
+	return portsBeyond.MatchString(text)
+}
+
+// isPortRange reports whether two numbers may be the ends of a range of ports, and no date.
+func isPortRange(first, last string) bool {
+	a, okA := parsePortNumber(first)
+	b, okB := parsePortNumber(last)
+	return okA && okB && a <= b && last[0] != '0'
+}
+
+// portRangeCell reports whether a cell is a range of ports: 8000-8010 or 8000:8010.
+func portRangeCell(text string) bool {
+	for _, protocol := range []string{"tcp:", "udp:", "sctp:", "tcp/", "udp/"} {
+		text = strings.TrimPrefix(strings.ToLower(text), protocol)
+	}
+	first, last, ok := strings.Cut(strings.ReplaceAll(text, ":", "-"), "-")
+	return ok && isPortRange(strings.TrimSpace(first), strings.TrimSpace(last))
+}
+
+// wildcarded returns the range of an address and the wildcard mask of an access list, whose bits are the other way round.
+func wildcarded(address, mask string) (*Indicator, bool) {
+	a, errA := netip.ParseAddr(address)
+	m, errM := netip.ParseAddr(mask)
+	if errA != nil || errM != nil || !a.Is4() || !m.Is4() {
+		return nil, false
+	}
+	octets := m.As4()
+	if octets[0] != 0 { // wider than /8, or a netmask
+		return nil, false
+	}
+	for i := range octets {
+		octets[i] = ^octets[i]
+	}
+	return masked(address, netip.AddrFrom4(octets).String())
+}
+
+// responsePolicy returns what a name of a response policy zone stands for: 32.66.100.51.198.rpz-ip is 198.51.100.66/32.
+func responsePolicy(name string) (string, bool) {
+	labels := strings.Split(strings.TrimSuffix(strings.ToLower(name), "."), ".")
+	if len(labels) != 6 || labels[5] != "rpz-ip" {
+		return "", false
+	}
+	bits, err := strconv.Atoi(labels[0])
+	text := strings.Join([]string{labels[4], labels[3], labels[2], labels[1]}, ".") + "/" + labels[0]
+	_, ok := parsePrefix(text)
+	return text, err == nil && ok && bits > 0
+}
+
+// keyed is a word of a line that is all keys and values, as logs and scripts of routers have them: dst=198.51.100.66 dpt=443.
+var keyed = regexp.MustCompile(`(?:^|[ \t|])([A-Za-z][\w.-]*)=("[^"]*"|[^ \t]*)`)
+
+// keyedLine reads a line whose keys tell what is an address and what its port. One that has no address is none.
+func (r *Reading) keyedLine(line string, number int) bool {
+	var fields []field
+	isHost := false
+	for _, found := range keyed.FindAllStringSubmatch(line, -1) {
+		f := field{roleOf(found[1]), found[1], strings.Trim(found[2], `",;`)}
+		if c, ok := readCell(f.text); ok && c.sure && c.is(Address, Range) && (f.role == roleTarget || f.role == roleIP || f.role == roleSource || f.role == roleValue) {
+			isHost = true
+		}
+		fields = append(fields, f)
+	}
+	if len(fields) < 2 || !isHost {
+		return false
+	}
+	if why := r.row(fields, number); why != "" {
+		r.problem(number, line, why)
+	}
+	return true
+}
