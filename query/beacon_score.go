@@ -57,16 +57,18 @@ type beacon struct {
 	alike                      int64 // destinations with beacons of the program
 	days                       int64
 	near                       bool // the destination is no address of the Internet
+	settled                    bool // it went on already when the window began
 	firstRow
 	firstWall, lastWall int64
 	who                 *actor
 	sparkline           string
 }
 
-// level is how usual a beacon is: whether the destination is near, and whether many programs or destinations do the same.
-func (b *beacon) level() int {
+// usual is how usual a beacon is: whether it went on already when the window began, whether the destination is near, and
+// whether many programs or destinations do the same.
+func (b *beacon) usual() int {
 	most := max(b.programs, b.alike)
-	return boolOrder(b.near) + boolOrder(most > 2) + boolOrder(most > 9)
+	return boolOrder(b.settled) + boolOrder(b.near) + boolOrder(most > 2) + boolOrder(most > 9)
 }
 
 // countAlike counts the destinations to which a program has beacons.
@@ -84,7 +86,8 @@ func countAlike(found []beacon) {
 type scoring struct {
 	least int64   // connects
 	score float64 // of 100
-	span  int64   // from the first connect of the window to the last
+	from  int64   // first connect of the window
+	span  int64   // from it to the last
 }
 
 // beaconScorer scores the destinations of one worker.
@@ -155,6 +158,7 @@ func (b *beaconScorer) judge(s *series) (beacon, bool) {
 	}
 	one.times, one.histogram, one.duration = rounded(100*times, 1), rounded(100*histogram, 1), rounded(100*duration, 1)
 	one.sparkline = sparkline(b.beats)
+	one.settled = b.beats[0]-b.scoring.from < max(2*q2, b.span/24)
 	day := int64(-never)
 	for _, beat := range b.beats {
 		if d := beat / 86_400_000_000_000; d != day {

@@ -136,16 +136,17 @@ func (p *Planned) beacons(ctx context.Context, r *reading, out RowWriter) (Resul
 		if err != nil {
 			return err
 		}
-		span := int64(0)
+		from, span := int64(0), int64(0)
 		if len(holders.list) > 0 {
-			from, to := int64(never), int64(-never)
+			to := int64(-never)
+			from = never
 			for _, h := range holders.list {
 				from, to = min(from, h.from), max(to, h.to)
 			}
 			span = to - from
 		}
 		parts, starts := byLabel(holders.list, len(names.labels.list))
-		found = append(found, r.scoreAll(names, parts, starts, scoring{p.request.Params["least"].Int, float64(p.request.Params["score"].Int), span})...)
+		found = append(found, r.scoreAll(names, parts, starts, scoring{p.request.Params["least"].Int, float64(p.request.Params["score"].Int), from, span})...)
 		return context.Cause(ctx)
 	})
 	if err != nil {
@@ -153,7 +154,7 @@ func (p *Planned) beacons(ctx context.Context, r *reading, out RowWriter) (Resul
 	}
 	countAlike(found)
 	slices.SortFunc(found, func(a, b beacon) int {
-		return cmp.Or(cmp.Compare(a.level(), b.level()), -cmp.Compare(a.score, b.score), -cmp.Compare(a.n, b.n), cmp.Compare(a.label, b.label), cmp.Compare(a.who.exe, b.who.exe))
+		return cmp.Or(cmp.Compare(a.usual(), b.usual()), -cmp.Compare(a.score, b.score), -cmp.Compare(a.n, b.n), cmp.Compare(a.label, b.label), cmp.Compare(a.who.exe, b.who.exe))
 	})
 	return p.writeBeacons(ctx, found, out)
 }
@@ -234,11 +235,11 @@ func (p *Planned) writeBeacons(ctx context.Context, found []beacon, out RowWrite
 	for i, b := range found {
 		rows[i] = b.firstRow
 	}
-	columns := []string{"score", "times", "histogram", "duration", "interval", "jitter", "n", "programs", "alike", "days", "sparkline", "first_time", "last_time", "user", "container", "exe", "remote", "cmdline", "ancestry"}
+	columns := []string{"score", "usual", "times", "histogram", "duration", "interval", "jitter", "n", "programs", "alike", "days", "sparkline", "first_time", "last_time", "user", "container", "exe", "remote", "cmdline", "ancestry"}
 	return p.writeFirsts(ctx, out, columns, rows, func(i int, first []Value) []Value {
 		b := found[i]
 		return []Value{
-			{Kind: Real, Real: b.score}, {Kind: Real, Real: b.times}, {Kind: Real, Real: b.histogram}, {Kind: Real, Real: b.duration},
+			{Kind: Real, Real: b.score}, intValue(int64(b.usual())), {Kind: Real, Real: b.times}, {Kind: Real, Real: b.histogram}, {Kind: Real, Real: b.duration},
 			{Kind: Real, Real: b.interval}, {Kind: Real, Real: b.jitter}, intValue(b.n), intValue(b.programs), intValue(b.alike), intValue(b.days), textValue(b.sparkline), wallText(b.firstWall), wallText(b.lastWall),
 			namedUser(b.who.user), b.who.container, textValue(b.who.exe), textValue(b.label), first[6], first[7],
 		}

@@ -260,8 +260,8 @@ func TestNothingInTime(t *testing.T) {
 func withoutArguments(lines []string) []string {
 	var rest []string
 	for _, line := range lines {
-		cells := strings.SplitN(line, ",", 17)
-		rest = append(rest, strings.Join(cells[:min(len(cells), 16)], ","))
+		cells := strings.SplitN(line, ",", 18)
+		rest = append(rest, strings.Join(cells[:min(len(cells), 17)], ","))
 	}
 	return rest
 }

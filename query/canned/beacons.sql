@@ -3,6 +3,7 @@
 -- param: score integer = 80 | least score, from 0 to 100
 -- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- column: score | of 100: half for times, a quarter each for histogram and duration; see the notes
+-- column: usual | how usual it is, the least usual first: 1 for each of those that the notes name
 -- column: times | how even the intervals are, of 100
 -- column: histogram | how even the connects lie over the time from the first to the last, of 100
 -- column: duration | how much of the window they are in, or how many follow each other without one missing, of 100
@@ -25,7 +26,7 @@
 -- note: times = 100 (skew + spread) / 2. skew = 1 - |Q1 + Q3 - 2 Q2| / (Q3 - Q1), the Bowley skewness turned over; 1 when Q3 - Q1 is at most a second or a tenth of Q2, or Q2 is one of the two. spread = 1 - MAD / Q2, not below 0; MAD is the median of |interval - Q2|. A timer with 30% of jitter has about 90, random arrivals 55.
 -- note: histogram = 100 (1 - standard deviation / mean) of the beats in each of up to 24 equal parts of their time (4 beats each at least); or 0.9 of that over the parts that have any, if those are 6 or more: a host may be off by night. Fewer than 24 beats prove less: it is that share of 24 of it.
 -- note: duration = 100 times the share of the window from the first beat to the last, or the most beats that follow each other within 2 Q2 divided by 24, whatever is more, at most 100.
--- note: The most unusual come first: destinations on the Internet before private ones, those of few programs before those of more than 2 and more than 9 (or where the program has as many beacons alike), and then by score.
+-- note: usual is 1 for what went on already when the window began (its first beat is in the first 24th of the window, or within 2 Q2), 1 for a destination that is not on the Internet, 1 for one of more than 2 programs (or where the program has as many beacons alike), 1 for more than 9. Rows of the same are in the order of the score. Ask for a window that begins before the suspicion does.
 -- note: Connects of one program, user and container are put together whatever process made them; those within the same second, or a tenth of Q3 after another, count as one beat.
 -- false-positives: Anything with a timer: cron, NTP, health checks, monitoring agents, update checks, keep-alives. They are known by program and destination.
 -- example: conntape query beacons --since 1d
@@ -128,7 +129,7 @@ scored AS (
   FROM measured
 ),
 found AS (
-  SELECT scored.*, round(50 * times + 25 * histogram + 25 * duration, 1) AS score, count(*) OVER (PARTITION BY exe) AS alike
+  SELECT scored.*, first_beat - (SELECT min(first_ns) FROM beat) < max(2 * q2, (SELECT max(last_ns) - min(first_ns) FROM beat) / 24) AS settled, round(50 * times + 25 * histogram + 25 * duration, 1) AS score, count(*) OVER (PARTITION BY exe) AS alike
   FROM scored
   WHERE round(50 * times + 25 * histogram + 25 * duration, 1) >= :score
 ),
@@ -148,6 +149,7 @@ every(part) AS (
 )
 SELECT
   score,
+  settled + near + (max(programs, alike) > 2) + (max(programs, alike) > 9) AS usual,
   round(100 * times, 1) AS times,
   round(100 * histogram, 1) AS histogram,
   round(100 * duration, 1) AS duration,
@@ -178,4 +180,4 @@ SELECT
 FROM found
 JOIN total ON total.exe = found.exe AND total.remote = found.remote AND total.user IS found.user AND total.container IS found.container
 JOIN shared ON shared.remote = found.remote
-ORDER BY near + (max(programs, alike) > 2) + (max(programs, alike) > 9), score DESC, total.n DESC, found.remote
+ORDER BY usual, score DESC, total.n DESC, found.remote
