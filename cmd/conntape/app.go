@@ -40,6 +40,7 @@ func (h *host) newApp() (*cli.App, error) {
 			h.releaseCommand(),
 			h.salvageCommand(),
 			h.configCommand(),
+			h.doctorCommand(),
 			h.demoCommand(),
 			h.completionCommand(),
 			h.manCommand(),

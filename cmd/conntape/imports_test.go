@@ -17,7 +17,8 @@ func allowedImports() map[string][]string {
 	return map[string][]string{
 		"cmd/conntape-witness": {"witness"},
 		"witness":              {},
-		"cmd/conntape":         {"generate", "recorder", "query", "query/indicator", "store", "store/failure", "store/tapedir", "store/trusted"},
+		"doctor":               {"bpf", "recorder", "store", "store/tapedir", "store/trusted"},
+		"cmd/conntape":         {"doctor", "generate", "recorder", "query", "query/indicator", "store", "store/failure", "store/tapedir", "store/trusted"},
 		"recorder":             {"bpf", "store", "store/escape"},
 		"query":                {"docs", "query/indicator", "store", "store/failure", "store/posting"},
 		"query/indicator":      {},

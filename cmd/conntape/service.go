@@ -70,7 +70,10 @@ func (h *host) readConfiguration(c *cli.Context) (*configuration, error) {
 }
 
 // reread reads the command line again, with the environment and the file as they are now.
-func (h *host) reread(ctx context.Context) (*configuration, error) {
+func (h *host) reread(ctx context.Context) (*configuration, error) { return h.rereadAs(ctx, h.argv) }
+
+// rereadAs reads another command line of record instead.
+func (h *host) rereadAs(ctx context.Context, argv []string) (*configuration, error) {
 	again := &host{stdin: h.stdin, stdout: io.Discard, stderr: io.Discard, now: h.now, getenv: h.getenv, config: h.config, width: h.width}
 	app, err := again.newApp()
 	if err != nil {
@@ -81,7 +84,7 @@ func (h *host) reread(ctx context.Context) (*configuration, error) {
 		read, err = again.readConfiguration(c)
 		return err
 	}
-	if err := again.runApp(ctx, app, h.argv); err != nil {
+	if err := again.runApp(ctx, app, argv); err != nil {
 		return nil, err
 	}
 	if read == nil {

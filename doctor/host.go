@@ -1,0 +1,170 @@
+package doctor
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// host is where to look; its files are below root.
+type host struct{ root string }
+
+// read returns the text of a file without white space around it.
+func (h host) read(path string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(h.root, "/", path))
+	return string(bytes.TrimSpace(text)), err
+}
+
+func (h host) kernel() Finding {
+	release, err := h.read("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return problem("kernel", "mount /proc", "not known: %v", err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err == nil && (major < 5 || major == 5 && minor < 8) {
+		return problem("kernel", "boot Linux 5.8 or later", "Linux %s has no BPF ring buffer, which came with 5.8", release)
+	}
+	return fine("kernel", "Linux %s", release)
+}
+
+func (h host) types() Finding {
+	info, err := os.Stat(filepath.Join(h.root, "/sys/kernel/btf/vmlinux"))
+	if err != nil {
+		return problem("btf", "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as those of the large distributions are", "the kernel does not tell its types: %v", err)
+	}
+	return fine("btf", "the kernel tells its types (%d KiB)", info.Size()/1024)
+}
+
+// needed are the capabilities without which no backend, or not every one, works. docs/operations.md has which needs which.
+var needed = []struct {
+	name string
+	bit  uint
+}{{"CAP_BPF", unix.CAP_BPF}, {"CAP_PERFMON", unix.CAP_PERFMON}, {"CAP_NET_ADMIN", unix.CAP_NET_ADMIN}, {"CAP_SYS_PTRACE", unix.CAP_SYS_PTRACE}}
+
+func (h host) capabilities() Finding {
+	status, err := h.read("/proc/self/status")
+	if err != nil {
+		return problem("capabilities", "mount /proc", "not known: %v", err)
+	}
+	_, rest, _ := strings.Cut(status, "\nCapEff:")
+	word, _, _ := strings.Cut(strings.TrimSpace(rest), "\n")
+	has, err := strconv.ParseUint(word, 16, 64)
+	if err != nil {
+		return problem("capabilities", "", "not known: %v", err)
+	}
+	var lacks []string
+	for _, c := range needed {
+		if has&(1<<c.bit) == 0 {
+			lacks = append(lacks, c.name)
+		}
+	}
+	if len(lacks) > 0 {
+		return problem("capabilities", "put sudo in front, or give these to the service", "lacking %s", strings.Join(lacks, ", "))
+	}
+	return fine("capabilities", "CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_PTRACE are there")
+}
+
+func (h host) lockdown() Finding {
+	text, err := h.read("/sys/kernel/security/lockdown")
+	if err != nil {
+		return fine("lockdown", "none: the kernel has none, or securityfs is not mounted")
+	}
+	_, rest, _ := strings.Cut(text, "[")
+	mode, _, _ := strings.Cut(rest, "]")
+	if mode == "confidentiality" {
+		return problem("lockdown", "boot with lockdown=integrity: in this mode BPF may not read kernel memory", "confidentiality")
+	}
+	return fine("lockdown", "%s", mode)
+}
+
+func (h host) securityModules() Finding {
+	text, err := h.read("/sys/kernel/security/lsm")
+	if err != nil {
+		return fine("lsm", "not known: %v", err)
+	}
+	return fine("lsm", "%s", strings.ReplaceAll(text, ",", ", "))
+}
+
+// mounts returns where file systems of a type are mounted.
+func (h host) mounts(fstype string) (at []string) {
+	text, err := h.read("/proc/self/mounts")
+	if err != nil {
+		return nil
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		if words := strings.Fields(line); len(words) > 2 && words[2] == fstype {
+			at = append(at, words[1])
+		}
+	}
+	return at
+}
+
+func (h host) cgroups() Finding {
+	at := h.mounts("cgroup2")
+	if len(at) == 0 {
+		return note("cgroup", "mount -t cgroup2 none /sys/fs/cgroup, or boot with systemd.unified_cgroup_hierarchy=1",
+			"version 2 is not mounted: containers are not told apart, and the cgroup backend mounts it for itself")
+	}
+	return fine("cgroup", "version 2 is mounted at %s", at[0])
+}
+
+func (h host) tracefs() Finding {
+	at := h.mounts("tracefs")
+	if len(at) == 0 {
+		return note("tracefs", "mount -t tracefs none /sys/kernel/tracing", "not mounted; record mounts it when it may (CAP_SYS_ADMIN), and the unit may not")
+	}
+	return fine("tracefs", "mounted at %s", at[0])
+}
+
+// switches are those of the kernel that silence programs which stay attached.
+func (h host) switches() Finding {
+	for _, path := range []string{"/proc/sys/kernel/ftrace_enabled", "/sys/kernel/debug/kprobes/enabled"} {
+		if text, err := h.read(path); err == nil && text == "0" {
+			return problem("switches", "echo 1 > "+path+", and find out who set it", "%s is 0: it silences programs that stay attached", path)
+		}
+	}
+	return fine("switches", "none silences the hooks")
+}
+
+// tracers are others on the hook that fexit and kprobe use.
+func (h host) tracers() Finding {
+	const symbol = "security_socket_connect"
+	var others []string
+	for _, at := range h.mounts("tracefs") {
+		if text, err := h.read(at + "/kprobe_events"); err == nil {
+			for line := range strings.SplitSeq(text, "\n") {
+				if strings.Contains(line, symbol) {
+					others = append(others, line)
+				}
+			}
+		}
+		if text, err := h.read(at + "/enabled_functions"); err == nil && strings.Contains(text, symbol) {
+			others = append(others, "a trampoline or kprobe on "+symbol)
+		}
+		break
+	}
+	if len(others) > 0 {
+		return fine("tracers", "others on the same hook, which does no harm: %s", strings.Join(others, "; "))
+	}
+	return fine("tracers", "nobody else is on the same hook")
+}
+
+func (h host) clock() Finding {
+	var t unix.Timex
+	state, err := unix.Adjtimex(&t)
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return note("clock", "", "not known: a filter forbids to ask")
+	case err != nil:
+		return note("clock", "", "not known: %v", err)
+	case state == unix.TIME_ERROR || t.Status&unix.STA_UNSYNC != 0:
+		return note("clock", "run systemd-timesyncd, chrony or ntpd", "nothing keeps it right: times on the tape are only as good as it is")
+	}
+	return fine("clock", "synchronized")
+}

@@ -1,0 +1,32 @@
+package query
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/conntape/conntape/store"
+)
+
+// cookieSegments is how many segments FindCookies looks into, from the newest on: one may be sealed meanwhile.
+const cookieSegments = 2
+
+// FindCookies returns which of these socket cookies are among the newest connections of a tape.
+func FindCookies(ctx context.Context, tape *store.Tape, cookies []uint64) (map[uint64]bool, error) {
+	list := make([]string, len(cookies))
+	for i, cookie := range cookies {
+		list[i] = strconv.FormatInt(int64(cookie), 10)
+	}
+	found := make(map[uint64]bool)
+	sources := Sources(tape)
+	for _, s := range slices.Backward(sources[max(0, len(sources)-cookieSegments):]) {
+		err := s.each(ctx, "SELECT DISTINCT cookie FROM connection WHERE cookie IN ("+strings.Join(list, ",")+")", func(row []Value) {
+			found[uint64(row[0].Int)] = true
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, ctx.Err()
+}
