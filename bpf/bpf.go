@@ -52,10 +52,11 @@ type Capture struct {
 	blindSpots []string
 	collection *ebpf.Collection
 	attached   []attachment
-	harmless   []string // switches that were off when a connect of ours was seen
-	checks     []Probe  // connects that Open made
-	first      string   // the program whose misses are attempts that nobody may have seen
-	atReturn   bool     // that one is at the return
+	harmless   []string           // switches that were off when a connect of ours was seen
+	checks     []Probe            // connects that Open made
+	touched    [touchKinds]uint64 // counts that were told
+	first      string             // the program whose misses are attempts that nobody may have seen
+	atReturn   bool               // that one is at the return
 	connects   *ringbuf.Reader
 	processes  *ringbuf.Reader
 	outcomes   *ringbuf.Reader
@@ -118,6 +119,11 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 		return nil, err
 	}
 	plan.hooks = slices.Concat(processHooks(plan.classic), outcomeHooks(version), plan.hooks)
+	touch, err := touchHooks(b)
+	if err != nil {
+		return nil, err
+	}
+	plan.hooks = append(touch, plan.hooks...)
 	if err := configure(spec, plan, version, o); err != nil {
 		return nil, err
 	}

@@ -442,3 +442,5 @@ int exit_connect_unseen(struct sys_exit_args *ctx)
 		record_unseen(ctx->ret);
 	return 0;
 }
+
+#include "touch.h"

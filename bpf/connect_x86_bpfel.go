@@ -59,6 +59,9 @@ const (
 	connectProgProcessSnapshot    = "process_snapshot"
 	connectProgStateChanged       = "state_changed"
 	connectProgStateChangedAgain  = "state_changed_again"
+	connectProgTouchMemory        = "touch_memory"
+	connectProgTouchMemoryKprobe  = "touch_memory_kprobe"
+	connectProgTouchSignal        = "touch_signal"
 	connectVarAfterLsm            = "after_lsm"
 	connectVarAnnounces           = "announces"
 	connectVarConnectsAllowance   = "connects_allowance"
@@ -71,10 +74,12 @@ const (
 	connectVarProcessesAllowance  = "processes_allowance"
 	connectVarProcessesMark       = "processes_mark"
 	connectVarRecorderSleeps      = "recorder_sleeps"
+	connectVarRecorderTgid        = "recorder_tgid"
 	connectVarReturnsInRow        = "returns_in_row"
 	connectVarRounds              = "rounds"
 	connectVarSocketStorage       = "socket_storage"
 	connectVarTaskStorage         = "task_storage"
+	connectVarTouches             = "touches"
 	connectVarTracingCookie       = "tracing_cookie"
 	connectVarTypedTask           = "typed_task"
 	connectVarUnused              = "unused"
@@ -152,6 +157,9 @@ type connectProgramSpecs struct {
 	ProcessSnapshot    *ebpf.ProgramSpec `ebpf:"process_snapshot"`
 	StateChanged       *ebpf.ProgramSpec `ebpf:"state_changed"`
 	StateChangedAgain  *ebpf.ProgramSpec `ebpf:"state_changed_again"`
+	TouchMemory        *ebpf.ProgramSpec `ebpf:"touch_memory"`
+	TouchMemoryKprobe  *ebpf.ProgramSpec `ebpf:"touch_memory_kprobe"`
+	TouchSignal        *ebpf.ProgramSpec `ebpf:"touch_signal"`
 }
 
 // connectMapSpecs contains maps before they are loaded into the kernel.
@@ -192,10 +200,12 @@ type connectVariableSpecs struct {
 	ProcessesAllowance *ebpf.VariableSpec `ebpf:"processes_allowance"`
 	ProcessesMark      *ebpf.VariableSpec `ebpf:"processes_mark"`
 	RecorderSleeps     *ebpf.VariableSpec `ebpf:"recorder_sleeps"`
+	RecorderTgid       *ebpf.VariableSpec `ebpf:"recorder_tgid"`
 	ReturnsInRow       *ebpf.VariableSpec `ebpf:"returns_in_row"`
 	Rounds             *ebpf.VariableSpec `ebpf:"rounds"`
 	SocketStorage      *ebpf.VariableSpec `ebpf:"socket_storage"`
 	TaskStorage        *ebpf.VariableSpec `ebpf:"task_storage"`
+	Touches            *ebpf.VariableSpec `ebpf:"touches"`
 	TracingCookie      *ebpf.VariableSpec `ebpf:"tracing_cookie"`
 	TypedTask          *ebpf.VariableSpec `ebpf:"typed_task"`
 	Unused             *ebpf.VariableSpec `ebpf:"unused"`
@@ -279,10 +289,12 @@ type connectVariables struct {
 	ProcessesAllowance *ebpf.Variable `ebpf:"processes_allowance"`
 	ProcessesMark      *ebpf.Variable `ebpf:"processes_mark"`
 	RecorderSleeps     *ebpf.Variable `ebpf:"recorder_sleeps"`
+	RecorderTgid       *ebpf.Variable `ebpf:"recorder_tgid"`
 	ReturnsInRow       *ebpf.Variable `ebpf:"returns_in_row"`
 	Rounds             *ebpf.Variable `ebpf:"rounds"`
 	SocketStorage      *ebpf.Variable `ebpf:"socket_storage"`
 	TaskStorage        *ebpf.Variable `ebpf:"task_storage"`
+	Touches            *ebpf.Variable `ebpf:"touches"`
 	TracingCookie      *ebpf.Variable `ebpf:"tracing_cookie"`
 	TypedTask          *ebpf.Variable `ebpf:"typed_task"`
 	Unused             *ebpf.Variable `ebpf:"unused"`
@@ -322,6 +334,9 @@ type connectPrograms struct {
 	ProcessSnapshot    *ebpf.Program `ebpf:"process_snapshot"`
 	StateChanged       *ebpf.Program `ebpf:"state_changed"`
 	StateChangedAgain  *ebpf.Program `ebpf:"state_changed_again"`
+	TouchMemory        *ebpf.Program `ebpf:"touch_memory"`
+	TouchMemoryKprobe  *ebpf.Program `ebpf:"touch_memory_kprobe"`
+	TouchSignal        *ebpf.Program `ebpf:"touch_signal"`
 }
 
 func (p *connectPrograms) Close() error {
@@ -353,6 +368,9 @@ func (p *connectPrograms) Close() error {
 		p.ProcessSnapshot,
 		p.StateChanged,
 		p.StateChangedAgain,
+		p.TouchMemory,
+		p.TouchMemoryKprobe,
+		p.TouchSignal,
 	)
 }
 

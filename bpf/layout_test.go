@@ -155,6 +155,39 @@ func TestLoserLayout(t *testing.T) {
 	}
 }
 
+func TestTouchLayout(t *testing.T) {
+	fields, size := members(t, "touch")
+	if size != touchSize {
+		t.Errorf("struct touch has %d bytes, the decoder takes %d", size, touchSize)
+	}
+	got := map[string]func(*Touch) uint64{
+		"n":      func(t *Touch) uint64 { return t.Count },
+		"last":   func(t *Touch) uint64 { return t.Last },
+		"tgid":   func(t *Touch) uint64 { return uint64(t.Tgid) },
+		"uid":    func(t *Touch) uint64 { return uint64(t.UID) },
+		"what":   nil, // at offset 24: Touched
+		"kernel": nil,
+		"comm":   func(t *Touch) uint64 { return uint64(t.Comm[0]) },
+	}
+	for i, m := range fields {
+		get, known := got[m.name]
+		if !known {
+			t.Errorf("no Go field is held to struct touch's %s", m.name)
+		}
+		b := make([]byte, touchSize)
+		want := put(b, m, i)
+		b[32] = 'x'
+		if m.name == "comm" {
+			want = 'x'
+		}
+		var touch Touch
+		touch.decode(b)
+		if get != nil && get(&touch) != want || m.name == "kernel" && !touch.Kernel || m.name == "what" && m.offset != 24 {
+			t.Errorf("%s is read from elsewhere: %+v", m.name, touch)
+		}
+	}
+}
+
 func TestOutcomeLayout(t *testing.T) {
 	fields, size := members(t, "outcome")
 	if size != outcomeSize {

@@ -155,6 +155,12 @@ const volatile __u32 process_wakeup_bytes = 1 << 20;
  */
 __u32 recorder_sleeps;
 
+/*
+ * The recorder's tgid in the initial pid namespace, which it does not know if it lives in another. process_snapshot, which it
+ * runs at its start, sets it.
+ */
+__u32 recorder_tgid;
+
 static __always_inline void count(__u32 which)
 {
 	__u32 cpu = bpf_get_smp_processor_id();

@@ -467,6 +467,7 @@ int process_snapshot(struct bpf_iter__task *ctx)
 	__u32 slot = SLOT_SNAPSHOT;
 	struct description *d = bpf_map_lookup_elem(&descriptions, &slot);
 
+	recorder_tgid = bpf_get_current_pid_tgid() >> 32; /* who reads */
 	if (!task || !d || BPF_CORE_READ(task, tgid) != BPF_CORE_READ(task, pid))
 		return 0;
 	describe(d, slot, task);

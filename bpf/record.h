@@ -203,6 +203,23 @@ struct loser {
 
 #define LOSERS 64 /* a CPU */
 
+enum touch_kind {
+	TOUCH_SIGNAL, /* a signal that ends or stops was sent to the recorder */
+	TOUCH_MEMORY, /* somebody wanted to trace it, or to open its memory */
+	TOUCHES,
+};
+
+/* What was done to the recorder. */
+struct touch {
+	__u64 n;
+	__u64 last; /* ns CLOCK_BOOTTIME */
+	__u32 tgid; /* who did it then, in the initial pid namespace */
+	__u32 uid;
+	__u32 what; /* the signal; of memory what the check returned */
+	__u32 kernel; /* 1: the kernel itself sent it, whoever ran then */
+	char comm[COMM_LEN];
+};
+
 /* Brings the types that no map and no program's signature names into the object's BTF. Nothing is loaded of it. */
 #define KEEP_TYPE(type, name) type keep_##name SEC(".types")
 KEEP_TYPE(struct connect_small, connect_small);
@@ -215,5 +232,6 @@ KEEP_TYPE(enum connect_flags, connect_flags);
 KEEP_TYPE(enum process_kind, process_kind);
 KEEP_TYPE(enum process_flags, process_flags);
 KEEP_TYPE(enum counter, counter);
+KEEP_TYPE(enum touch_kind, touch_kind);
 
 #endif

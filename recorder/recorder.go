@@ -221,6 +221,7 @@ type recorder struct {
 	service  Service
 	tuned    func(Tuning) // hands a change on to the tape; nil: to nobody
 	theft    theft
+	touches  touches
 
 	rec     bpf.Connect // reused
 	process bpf.Process
@@ -305,6 +306,10 @@ func (r *recorder) run(ctx context.Context, o Options) error {
 	reason := "told to stop"
 	if err != nil {
 		reason = err.Error()
+	}
+	r.lookAtTouches(r.boot())
+	if err == nil {
+		reason += r.touches.stopped
 	}
 	err = errors.Join(err, r.finish())
 	stopped := r.boot()

@@ -37,6 +37,8 @@ type source interface {
 	Watch() (gone []string, err error)
 	Probe() ([]bpf.Probe, error)
 	Checks() []bpf.Probe
+	// Touched is what somebody did to this process since it was called last.
+	Touched() ([]bpf.Touch, error)
 	// Detach ends the capture; rings, in-flight map and counters stay readable, so that the last of each can agree.
 	Detach() error
 	Close() error
@@ -45,5 +47,7 @@ type source interface {
 // sink is what the recorder needs of a tape. *store.Writer is one.
 type sink interface {
 	Append(store.Batch) error
+	// CheckPlace tells whether the directory of the tape and its lock are where they were. Any goroutine may call it.
+	CheckPlace() error
 	Close(stop store.Gap, c store.Counters) error
 }

@@ -37,6 +37,7 @@ type script struct {
 	unseen    bool     // Probe connects, and no hook sees it
 	probed    int
 	checks    []bpf.Probe
+	touches   []bpf.Touch
 }
 
 func newScript() *script {
@@ -74,6 +75,14 @@ func (s *script) Unread() int {
 }
 
 func (s *script) RingHolders() []string { return []string{"pid 7 (thief)"} }
+
+func (s *script) Touched() ([]bpf.Touch, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	touches := s.touches
+	s.touches = nil
+	return touches, nil
+}
 
 func (s *script) Checks() []bpf.Probe { return s.checks }
 
@@ -285,6 +294,7 @@ func (s *script) setAlive(list ...bpf.Process) {
 
 // memory is a sink that keeps what it is given, and can be made to stall or fail.
 type memory struct {
+	moved    error // that of CheckPlace
 	mu       sync.Mutex
 	batches  []store.Batch
 	rows     []store.Connection // updates applied
@@ -299,6 +309,12 @@ type memory struct {
 var errDisk = errors.New("disk on fire")
 
 func newMemory() *memory { return &memory{entered: make(chan struct{}, 1000)} }
+
+func (m *memory) CheckPlace() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.moved
+}
 
 func (m *memory) Append(b store.Batch) error {
 	m.mu.Lock()

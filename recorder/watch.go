@@ -57,10 +57,12 @@ func (r *recorder) lookAfterHooks(now uint64, k bpf.Counters) error {
 	if err := r.missProbes(now, k); err != nil {
 		return err
 	}
+	r.lookAtTouches(now)
 	if now < w.nextLook {
 		return nil
 	}
 	w.nextLook = now + uint64(r.config.lookEvery)
+	r.lookAround(now)
 	gone, err := r.src.Watch()
 	if err != nil && !errors.Is(err, bpf.ErrBlind) {
 		r.log.Warn("hooks not watched", "error", err)

@@ -122,6 +122,7 @@ type HoldReleased struct {
 type RunStopped struct {
 	Segment  int
 	Now      uint64 // ns of CLOCK_BOOTTIME
+	Why      string // for people
 	Counters Counters
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -65,7 +66,7 @@ func (k *LogKeeper) take(e Event) (now bool) {
 		k.begin()
 		k.putGaps()
 		leaf := k.active
-		leaf.Kind, leaf.Segment = tapelog.KindStop, e.Segment
+		leaf.Kind, leaf.Segment, leaf.Detail = tapelog.KindStop, e.Segment, cut(escape.Bytes([]byte(e.Why)))
 		countIn(&leaf, e.Counters)
 		k.put(leaf)
 		return true
@@ -111,7 +112,7 @@ func (k *LogKeeper) alarms(gaps []Gap) (news bool) {
 
 // IsAlarm tells whether a gap of this cause is somebody's doing against the recorder.
 func IsAlarm(cause string) bool {
-	return cause == CauseHook || cause == CauseStolen || cause == CauseProcessesStolen
+	return cause == CauseHook || cause == CauseTouched || cause == CauseStolen || cause == CauseProcessesStolen
 }
 
 // countIn puts counters into a leaf. Those that a batch does not name have not

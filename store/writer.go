@@ -374,7 +374,7 @@ func (w *Writer) close(stop Gap, c Counters) error {
 	}
 	last, _, _ := w.next(&Batch{Gaps: []Gap{stop}, Counters: c, Now: stop.From}, stateStopped)
 	err := w.append(&last, stateStopped)
-	w.tell(RunStopped{Segment: w.last.number, Now: stop.From, Counters: maps.Clone(w.counted)})
+	w.tell(RunStopped{Segment: w.last.number, Now: stop.From, Why: stop.Detail, Counters: maps.Clone(w.counted)})
 	if w.seg != nil {
 		if cerr := w.seg.close(); err == nil && cerr != nil {
 			err = &failure.Error{Op: "close segment", Path: w.seg.path, Err: cerr}

@@ -84,6 +84,21 @@ func readHolder(file *os.File) string {
 // ErrDirMoved: what would be written now would be somewhere else.
 var ErrDirMoved = errors.New("the directory of the tape was moved away or replaced")
 
+// ErrLockMoved means that another recorder could begin beside the one that holds the lock.
+var ErrLockMoved = errors.New("the lock of the tape was removed or replaced")
+
+// CheckFile makes sure that the lock is still the file of that name in the directory.
+func (l *Lock) CheckFile() error {
+	was, err := l.file.Stat()
+	if err != nil {
+		return nil // it was released
+	}
+	if now, err := os.Lstat(l.file.Name()); err != nil || !os.SameFile(was, now) {
+		return ErrLockMoved
+	}
+	return nil
+}
+
 // CheckPlace makes sure that the path of the tape leads to the directory that is
 // locked.
 func (l *Lock) CheckPlace() error {

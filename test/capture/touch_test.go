@@ -1,0 +1,104 @@
+package capture
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// touchedGap waits for a gap that says what was done to the recorder.
+func touchedGap(t *testing.T, dir, what string) {
+	t.Helper()
+	eventually(t, "a gap says: "+what, func() bool {
+		for _, gap := range rows(t, dir, `SELECT lost, detail FROM gaps WHERE cause = 'recorder touched'`) {
+			if strings.Contains(gap.text("detail"), what) {
+				return gap["lost"] == int64(0)
+			}
+		}
+		return false
+	})
+}
+
+// trace is a tracer of a process while it runs do: it lets every signal pass.
+func trace(t *testing.T, pid int, do func()) {
+	t.Helper()
+	end, ended := make(chan struct{}), make(chan error)
+	go func() {
+		runtime.LockOSThread() // a tracer is a thread
+		defer runtime.UnlockOSThread()
+		ended <- func() error {
+			if err := unix.PtraceSeize(pid); err != nil {
+				return err
+			}
+			defer unix.PtraceDetach(pid)
+			for {
+				var status unix.WaitStatus
+				switch at, err := unix.Wait4(pid, &status, unix.WALL|unix.WNOHANG, nil); {
+				case err != nil:
+					return err
+				case at != 0 && status.Stopped():
+					select {
+					case <-end: // only a tracee that has stopped can be left
+						return nil
+					default:
+					}
+					if err := unix.PtraceCont(pid, int(status.StopSignal())); err != nil {
+						return err
+					}
+				default:
+					time.Sleep(10 * time.Millisecond)
+				}
+				select {
+				case <-end:
+					_ = unix.PtraceInterrupt(pid)
+				default:
+				}
+			}
+		}()
+	}()
+	do()
+	close(end)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTouched does to a recorder what somebody does who wants to stop or to change it.
+func TestTouched(t *testing.T) {
+	dir := tempDir(t)
+	tape := record(t, dir)
+	pid, self := tape.cmd.Process.Pid, fmt.Sprintf("by pid %d (", os.Getpid())
+	backend := backendOf(t, dir)
+
+	signal(t, tape, syscall.SIGSTOP)
+	signal(t, tape, syscall.SIGCONT)
+	touchedGap(t, dir, "SIGSTOP was sent to the recorder "+self)
+
+	if backend != "cgroup" {
+		memory, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		memory.Close()
+		touchedGap(t, dir, "the memory of the recorder was opened, or it was traced, "+self)
+	}
+
+	trace(t, pid, func() { touchedGap(t, dir, fmt.Sprintf("the recorder is traced by pid %d (", os.Getpid())) })
+
+	if err := os.Remove(filepath.Join(dir, "lock")); err != nil {
+		t.Fatal(err)
+	}
+	touchedGap(t, dir, "the lock of the tape was removed or replaced")
+	tape.end(t, syscall.SIGTERM)
+	stopped := rows(t, dir, `SELECT detail FROM gaps WHERE cause = 'stopped'`)
+	if len(stopped) != 1 || !strings.Contains(stopped[0].text("detail"), "told to stop by SIGTERM of pid "+strings.TrimPrefix(self, "by pid ")) {
+		t.Errorf("the end says %v", stopped)
+	}
+}
