@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -81,9 +82,12 @@ func (p procfs) tracer() string {
 		return ""
 	}
 	for _, path := range all {
-		if pid := statusField(path, "TracerPid:"); pid != "" && pid != "0" {
-			return fmt.Sprintf("pid %s (%s)", pid, statusField(filepath.Join(p.root, pid, "status"), "Name:"))
+		thread := statusField(path, "TracerPid:") // a thread of the tracer
+		if thread == "" || thread == "0" {
+			continue
 		}
+		about := filepath.Join(p.root, thread, "status")
+		return fmt.Sprintf("pid %s (%s)", cmp.Or(statusField(about, "Tgid:"), thread), statusField(about, "Name:"))
 	}
 	return ""
 }

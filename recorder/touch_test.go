@@ -70,8 +70,8 @@ func TestTracer(t *testing.T) {
 	root := t.TempDir()
 	for path, text := range map[string]string{
 		"self/task/5/status": "Name:\tconntape\nTracerPid:\t0\n",
-		"self/task/6/status": "Name:\tconntape\nTracerPid:\t9\n",
-		"9/status":           "Name:\tstrace\n",
+		"self/task/6/status": "Name:\tconntape\nTracerPid:\t19\n",
+		"19/status":          "Name:\tstrace\nTgid:\t9\n",
 	} {
 		path = filepath.Join(root, path)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
