@@ -45,7 +45,7 @@ func (h host) types() Finding {
 var needed = []struct {
 	name string
 	bit  uint
-}{{"CAP_BPF", unix.CAP_BPF}, {"CAP_PERFMON", unix.CAP_PERFMON}, {"CAP_NET_ADMIN", unix.CAP_NET_ADMIN}, {"CAP_SYS_PTRACE", unix.CAP_SYS_PTRACE}}
+}{{"CAP_BPF", unix.CAP_BPF}, {"CAP_PERFMON", unix.CAP_PERFMON}, {"CAP_NET_ADMIN", unix.CAP_NET_ADMIN}}
 
 func (h host) capabilities() Finding {
 	status, err := h.read("/proc/self/status")
@@ -67,7 +67,7 @@ func (h host) capabilities() Finding {
 	if len(lacks) > 0 {
 		return problem("capabilities", "put sudo in front, or give these to the service", "lacking %s", strings.Join(lacks, ", "))
 	}
-	return fine("capabilities", "CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_PTRACE are there")
+	return fine("capabilities", "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN are there")
 }
 
 func (h host) lockdown() Finding {

@@ -104,7 +104,7 @@ func (h *host) record(c *cli.Context) error {
 	case err == nil, errors.Is(err, context.Canceled):
 		return nil
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
-		return &hintedError{err, "recording needs root, or CAP_BPF, CAP_PERFMON, CAP_SYS_RESOURCE and CAP_SYS_PTRACE"}
+		return &hintedError{err, "recording needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"}
 	}
 	return err
 }

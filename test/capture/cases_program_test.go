@@ -22,6 +22,8 @@ func runHelper(name string, args []string) int {
 		}
 	case "hold":
 		err = holdEverything(args[0])
+	case "capabilities":
+		err = execWith(args[0], args[1:])
 	default:
 		err = fmt.Errorf("no helper %q", name)
 	}

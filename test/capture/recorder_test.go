@@ -56,7 +56,13 @@ func launch(t testing.TB, dir string, flags ...string) *recorder {
 	if env.backend != "" {
 		args = append(args, "--backend", env.backend)
 	}
-	r := &recorder{dir: dir, cmd: exec.Command(env.conntape, append(args, flags...)...), ended: make(chan error, 1)}
+	return start(t, dir, exec.Command(env.conntape, append(args, flags...)...))
+}
+
+// start runs a command that records.
+func start(t testing.TB, dir string, cmd *exec.Cmd) *recorder {
+	t.Helper()
+	r := &recorder{dir: dir, cmd: cmd, ended: make(chan error, 1)}
 	r.cmd.Stdout = &r.stdout
 	stderr, err := r.cmd.StderrPipe()
 	if err != nil {
