@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // batchRows is how many connections are one transaction.
@@ -32,7 +33,7 @@ func WriteDemo(dir string, seed uint64, end time.Time) (connections int, err err
 	lossAt := s.at(0.45)
 	const lost = 7
 	loss := store.Gap{From: lossAt, To: lossAt + uint64(3*time.Second), Cause: "ring", Lost: lost, Detail: "ring buffer full"}
-	counters := store.Counters{}
+	counters := segment.Counters{}
 	var rows []store.Connection
 	for {
 		rows = s.Batch(rows[:0], batchRows)
@@ -40,7 +41,7 @@ func WriteDemo(dir string, seed uint64, end time.Time) (connections int, err err
 			break
 		}
 		connections += len(rows)
-		counters = store.Counters{"seen": uint64(connections) + lost, "stored": uint64(connections), "lost": lost}
+		counters = segment.Counters{"seen": uint64(connections) + lost, "stored": uint64(connections), "lost": lost}
 		batch := store.Batch{Connections: rows, Counters: counters, Now: rows[len(rows)-1].BootTime}
 		if connections == len(rows) {
 			batch.Gaps = []store.Gap{loss}
@@ -72,7 +73,7 @@ func WriteTape(dir string, s *Stream, segments int) error {
 		return err
 	}
 	written, part := 0, (s.o.Connections+segments-1)/segments
-	counters := store.Counters{}
+	counters := segment.Counters{}
 	var rows, late []store.Connection
 	for {
 		rows = append(rows[:0], late...)
@@ -87,7 +88,7 @@ func WriteTape(dir string, s *Stream, segments int) error {
 			rows, late = inFlight(rows, s.o.InFlight)
 		}
 		stored := uint64(written - len(late))
-		counters = store.Counters{"seen": stored, "stored": stored}
+		counters = segment.Counters{"seen": stored, "stored": stored}
 		err := w.Append(store.Batch{Connections: rows, Counters: counters, Now: now})
 		if err == nil && isFull {
 			_, full := w.Segment()

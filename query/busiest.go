@@ -12,6 +12,7 @@ import (
 	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/posting"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // Busiest is the process with the most rows of a tape, with how much of the history that
@@ -46,7 +47,7 @@ func FindBusiest(ctx context.Context, tape *store.Tape, limit time.Duration) (*B
 		if timed.Err() != nil {
 			break
 		}
-		if errors.Is(err, store.ErrGone) || errors.Is(err, failure.ErrDamaged) {
+		if errors.Is(err, segment.ErrGone) || errors.Is(err, failure.ErrDamaged) {
 			continue
 		}
 		if err != nil {

@@ -6,8 +6,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/conntape/conntape/store"
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // What is in a cell of the view connections is not worked out here: it is what the view
@@ -22,7 +23,7 @@ type knownView struct {
 // newKnownView takes the view apart.
 func newKnownView() *knownView {
 	v := &knownView{says: make(map[string]string)}
-	for _, c := range store.ViewColumns("connections") {
+	for _, c := range segment.ViewColumns("connections") {
 		v.columns = append(v.columns, c.Name)
 		v.says[c.Name] = c.SQL
 	}

@@ -9,9 +9,10 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/conntape/conntape/store"
-	"github.com/conntape/conntape/store/posting"
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/posting"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // What a question can be about is judged by tables that are small, before contacts are
@@ -104,9 +105,9 @@ func chooseIndicator(indicator string) chooser {
 		}
 	case isAddress:
 		start := textStart(prefix)
-		ranges := []store.TextRange{{From: start, To: start + "~"}}
+		ranges := []segment.TextRange{{From: start, To: start + "~"}}
 		if mapped := "::ffff:" + start; start != "" && !strings.HasPrefix(mapped, start) {
-			ranges = append(ranges, store.TextRange{From: mapped, To: mapped + "~"})
+			ranges = append(ranges, segment.TextRange{From: mapped, To: mapped + "~"})
 		}
 		return func(ctx context.Context, s *segmentSource) (*selection, error) {
 			var remotes []int64
@@ -212,7 +213,7 @@ func (s *segmentSource) number(ctx context.Context, sel *selection, from, to int
 		}
 	}
 	if !s.sealed {
-		s.wanted = store.Wanted{Tasks: bitmap(sel.tasks), Remotes: bitmap(sel.remotes)}
+		s.wanted = segment.Wanted{Tasks: bitmap(sel.tasks), Remotes: bitmap(sel.remotes)}
 		spans, err = s.spans(ctx, sel, from, to)
 		return nil, spans, err
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // Coverage is the statement that goes with every answer: what the tape can know
@@ -82,7 +83,7 @@ func NewCoverage(c store.Coverage, w Window, zone *time.Location) *Coverage {
 			s.Ended = g.Cause
 			continue
 		}
-		if !isBlind(g) || g.Cause == store.CauseFull && s.RemovedUnknown == "" || !w.overlaps(g.From, g.To) {
+		if !isBlind(g) || g.Cause == segment.CauseFull && s.RemovedUnknown == "" || !w.overlaps(g.From, g.To) {
 			continue
 		}
 		s.Gaps = append(s.Gaps, newGap(g))
@@ -117,13 +118,13 @@ func (s *Coverage) LateLeftOut() []string {
 
 // isBlind reports whether a gap lies within the life of the tape. What was
 // before its beginning is told by From.
-func isBlind(g store.GapInfo) bool { return g.Cause != store.CauseStart }
+func isBlind(g store.GapInfo) bool { return g.Cause != segment.CauseStart }
 
 // isEnd reports whether a gap is the silence after the end of the tape, which is
 // told by To. A stop may have been told before the last sign of life: a segment
 // that was begun meanwhile is one.
 func isEnd(g store.GapInfo, c store.Coverage) bool {
-	return g.To.IsZero() && !c.Recording && (g.Cause == store.CauseStopped || !g.From.Before(c.To))
+	return g.To.IsZero() && !c.Recording && (g.Cause == segment.CauseStopped || !g.From.Before(c.To))
 }
 
 // blindFor returns how much of a gap lies in the window. An open gap lasts to

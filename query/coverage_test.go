@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // A recorder that has stopped and is asked to rotate before it has closed the tape was
@@ -25,7 +26,7 @@ func TestStopMeetsRotation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Append(store.Batch{Now: now.Boot + 1, Counters: store.Counters{"seen": 0}}); err != nil {
+	if err := w.Append(store.Batch{Now: now.Boot + 1, Counters: segment.Counters{"seen": 0}}); err != nil {
 		t.Fatal(err)
 	}
 	stopped := now.Boot + 2
@@ -45,7 +46,7 @@ func TestStopMeetsRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := NewCoverage(covered, Window{}, nil)
-	if c.Ended != store.CauseStopped || len(c.Gaps) != 0 || !strings.Contains(c.Lines(true)[0], "(then stopped)") {
+	if c.Ended != segment.CauseStopped || len(c.Gaps) != 0 || !strings.Contains(c.Lines(true)[0], "(then stopped)") {
 		t.Errorf("%+v: %q", c, c.Lines(true))
 	}
 }

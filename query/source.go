@@ -14,6 +14,7 @@ import (
 
 	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // Source is one segment of a tape, which is read through a connection of its own. Different segments may be read at the
@@ -61,9 +62,9 @@ type segmentSource struct {
 	place                  []int32 // of the tape, by number of the remote
 	shape                  []shape
 
-	about    *selection   // of a question that is about some of it
-	wanted   store.Wanted // of connections that are read row by row
-	lastTask int64        // that contacts are wanted of, and never: any
+	about    *selection     // of a question that is about some of it
+	wanted   segment.Wanted // of connections that are read row by row
+	lastTask int64          // that contacts are wanted of, and never: any
 
 	contact     contact // that was unpacked last, and room for it
 	ids, counts []int64
@@ -157,7 +158,7 @@ func inParallel(ctx context.Context, segments []*segmentSource, work func(ctx co
 		}
 		wait.Go(func() {
 			defer func() { slots <- slot }()
-			if err := work(ctx, slot, s); err != nil && !errors.Is(err, store.ErrGone) {
+			if err := work(ctx, slot, s); err != nil && !errors.Is(err, segment.ErrGone) {
 				stop(err)
 			}
 		})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // Status is what a tape holds and whether it is being recorded.
@@ -46,7 +47,7 @@ type Status struct {
 }
 
 // NewStatus gathers the status of an open tape.
-func NewStatus(dir string, c store.Coverage, segments []store.SegmentInfo) *Status {
+func NewStatus(dir string, c store.Coverage, segments []segment.Info) *Status {
 	s := &Status{
 		Dir: dir, TapeID: c.TapeID, Segments: len(segments),
 		Recording: c.Recording, PID: c.PID, Since: timeOrNil(c.Since),
@@ -64,7 +65,7 @@ func NewStatus(dir string, c store.Coverage, segments []store.SegmentInfo) *Stat
 		switch {
 		case isEnd(g, c):
 			s.Ended = g.Cause
-		case g.Cause == store.CauseFull && s.RemovedUnknown == "": // it is among the removed
+		case g.Cause == segment.CauseFull && s.RemovedUnknown == "": // it is among the removed
 		case isBlind(g):
 			s.Gaps = append(s.Gaps, newGap(g))
 		}

@@ -5,9 +5,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/conntape/conntape/store"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // stockOf returns a connection with the rows that the public views of all segments have, as SQLite reads them, in plain
@@ -23,7 +25,7 @@ func stockOf(t testing.TB, tape *store.Tape, w Window) *sqlite.Conn {
 	from, to := w.bounds()
 	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments"} {
 		var declared, selected, places []string
-		for _, c := range store.ViewColumns(view) {
+		for _, c := range segment.ViewColumns(view) {
 			declared, places = append(declared, c.Name+" "+c.Type), append(places, "?")
 			if c.Type == "" {
 				selected = append(selected, "+"+c.Name+" AS "+c.Name)

@@ -7,8 +7,9 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/conntape/conntape/store"
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // streamSegment reads the connections of one segment, oldest first or newest first.
@@ -45,7 +46,7 @@ func (s *streamSegment) next() error {
 		s.begun = true
 		if some, err := s.begin(); err != nil || !some {
 			s.finish()
-			if errors.Is(err, store.ErrGone) {
+			if errors.Is(err, segment.ErrGone) {
 				err = nil
 			}
 			return err

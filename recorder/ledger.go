@@ -6,6 +6,7 @@ import (
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // Causes of gaps that the recorder writes. The store has its own.
@@ -17,9 +18,9 @@ const (
 	causeProcessRing = "process ring full" // descriptions were lost, no connects
 	causeStore       = "store error"       // the tape could not be written
 	causeUnread      = "ring not read"     // recording stopped before all of it was read
-	causeStolen      = store.CauseStolen   // another process read records of connects from our ring
+	causeStolen      = segment.CauseStolen // another process read records of connects from our ring
 	// Likewise of processes; no connects.
-	causeProcessesStolen = store.CauseProcessesStolen
+	causeProcessesStolen = segment.CauseProcessesStolen
 )
 
 // ledger accounts for every attempt. Each is in exactly one of stored (it has a row), coalesced (it is counted in
@@ -128,8 +129,8 @@ func (l *ledger) observe(now uint64, k bpf.Counters) {
 }
 
 // counters are what the tape keeps: absolute since the start.
-func (l *ledger) counters() store.Counters {
-	c := store.Counters{
+func (l *ledger) counters() segment.Counters {
+	c := segment.Counters{
 		"received":         l.received,
 		"folded":           l.folded,
 		"coalesced":        l.coalesced - min(l.coalesced, l.gone.attempts-l.gone.rows),

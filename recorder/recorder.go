@@ -23,6 +23,7 @@ import (
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // Defaults of Options.
@@ -337,7 +338,7 @@ func (r *recorder) closeTape(stopped uint64, reason string) error {
 			errs = append(errs, fmt.Errorf("write last gaps: %w", err))
 		}
 	}
-	err := r.sink.Close(store.Gap{From: stopped, Cause: store.CauseStopped, Detail: reason}, r.ledger.counters())
+	err := r.sink.Close(store.Gap{From: stopped, Cause: segment.CauseStopped, Detail: reason}, r.ledger.counters())
 	if err != nil {
 		errs = append(errs, fmt.Errorf("close tape: %w", err))
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // start runs a recorder over a script until the test stops it.
@@ -93,7 +94,7 @@ func accounted(t *testing.T, m *memory) {
 	if lost != c["lost"] {
 		t.Errorf("gaps tell of %d lost attempts, counters of %d", lost, c["lost"])
 	}
-	if m.stop == nil || m.stop.Cause != store.CauseStopped || m.stop.To != 0 {
+	if m.stop == nil || m.stop.Cause != segment.CauseStopped || m.stop.To != 0 {
 		t.Errorf("stop gap %+v", m.stop)
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // source is what the recorder needs of a capture. *bpf.Capture is one; tests script another.
@@ -49,5 +50,5 @@ type sink interface {
 	Append(store.Batch) error
 	// CheckPlace tells whether the directory of the tape and its lock are where they were. Any goroutine may call it.
 	CheckPlace() error
-	Close(stop store.Gap, c store.Counters) error
+	Close(stop store.Gap, c segment.Counters) error
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // script is a capture that plays what a test tells it, in the order in which a kernel could. It counts as the kernel
@@ -299,7 +300,7 @@ type memory struct {
 	batches  []store.Batch
 	rows     []store.Connection // updates applied
 	gaps     []store.Gap
-	counters store.Counters
+	counters segment.Counters
 	stop     *store.Gap
 	gate     chan struct{} // when set, Append waits until it is closed
 	entered  chan struct{} // told when Append begins
@@ -361,7 +362,7 @@ func (m *memory) putGap(g store.Gap) {
 	m.gaps = append(m.gaps, g)
 }
 
-func (m *memory) Close(stop store.Gap, c store.Counters) error {
+func (m *memory) Close(stop store.Gap, c segment.Counters) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.stop, m.counters = &stop, c

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/tapelog"
 )
 
 // tapeShares bound how much of a full tape's history one who floods can push out: half, and what he writes beyond that comes
@@ -131,7 +132,7 @@ func (t *tapeShares) age(now uint64) {
 // noticeFull returns a listener to what happens to a tape that sets full when history is removed to make room.
 func noticeFull(full *atomic.Bool, next func(store.Event)) func(store.Event) {
 	return func(e store.Event) {
-		if gone, ok := e.(store.SegmentExpired); ok && gone.Why != store.ExpiredAge {
+		if gone, ok := e.(store.SegmentExpired); ok && gone.Why != tapelog.ExpiredAge {
 			full.Store(true)
 		}
 		next(e)

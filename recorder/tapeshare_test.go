@@ -7,6 +7,7 @@ import (
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/tapelog"
 )
 
 // TestFloodHoldsHalfOfAFullTape: one process floods for 90 days, another does little. While there is room each connect of
@@ -120,7 +121,7 @@ func TestForkBombOnAFullTape(t *testing.T) {
 }
 
 func TestTapeIsFullWhenHistoryGoesForItsSize(t *testing.T) {
-	for why, want := range map[string]bool{store.ExpiredAge: false, store.ExpiredSize: true, store.ExpiredFull: true} {
+	for why, want := range map[string]bool{tapelog.ExpiredAge: false, tapelog.ExpiredSize: true, tapelog.ExpiredFull: true} {
 		full, told := new(atomic.Bool), 0
 		listen := noticeFull(full, func(store.Event) { told++ })
 		listen(store.RunStarted{})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // gapsOf returns what the tape says of one cause.
@@ -27,8 +28,8 @@ func TestStolenRecords(t *testing.T) {
 		src.connect(connectBy(key(1, 1, 1), now+i))
 	}
 	src.steal(3)
-	waitFor(t, "a gap", func() bool { return len(gapsOf(out, store.CauseStolen)) > 0 })
-	if g := gapsOf(out, store.CauseStolen)[0]; g.Lost != 3 || g.From >= g.To || !strings.Contains(g.Detail, "open in pid 7 (thief)") {
+	waitFor(t, "a gap", func() bool { return len(gapsOf(out, segment.CauseStolen)) > 0 })
+	if g := gapsOf(out, segment.CauseStolen)[0]; g.Lost != 3 || g.From >= g.To || !strings.Contains(g.Detail, "open in pid 7 (thief)") {
 		t.Errorf("%+v", g)
 	}
 	src.connect(connectBy(key(1, 1, 1), bootNow()))
@@ -50,7 +51,7 @@ func TestStolenReturn(t *testing.T) {
 	src.begin(c)
 	waitFor(t, "its row", func() bool { return out.count() == 1 })
 	src.endStolen(c)
-	waitFor(t, "the theft", func() bool { return len(gapsOf(out, store.CauseStolen)) > 0 })
+	waitFor(t, "the theft", func() bool { return len(gapsOf(out, segment.CauseStolen)) > 0 })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -66,12 +67,12 @@ func TestStolenDescriptions(t *testing.T) {
 	src.counters.ProcessSeen, src.counters.ProcessSent = src.counters.ProcessSeen+4, src.counters.ProcessSent+4
 	walks := src.walks
 	src.mu.Unlock()
-	waitFor(t, "a gap", func() bool { return len(gapsOf(out, store.CauseProcessesStolen)) > 0 })
+	waitFor(t, "a gap", func() bool { return len(gapsOf(out, segment.CauseProcessesStolen)) > 0 })
 	waitFor(t, "two walks", func() bool { src.mu.Lock(); defer src.mu.Unlock(); return src.walks >= walks+2 })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	if g := gapsOf(out, store.CauseProcessesStolen)[0]; g.Lost != 0 || !strings.HasPrefix(g.Detail, "4 process descriptions") {
+	if g := gapsOf(out, segment.CauseProcessesStolen)[0]; g.Lost != 0 || !strings.HasPrefix(g.Detail, "4 process descriptions") {
 		t.Errorf("%+v", g)
 	}
 }
@@ -88,7 +89,7 @@ func TestNothingStolen(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	if g := gapsOf(out, store.CauseStolen); len(g) > 0 {
+	if g := gapsOf(out, segment.CauseStolen); len(g) > 0 {
 		t.Errorf("%+v", g)
 	}
 	accounted(t, out)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // touches is what the recorder has noticed of what is done to itself.
@@ -71,7 +72,7 @@ func (r *recorder) lookAround(now uint64) {
 // the tape says from then on is as true as he wants it.
 func (r *recorder) touched(from, now uint64, detail string) {
 	r.log.Error("somebody is at the recorder", "detail", detail)
-	r.ledger.gaps.tell(store.Gap{From: min(from, now-1), To: now, Cause: store.CauseTouched, Detail: detail})
+	r.ledger.gaps.tell(store.Gap{From: min(from, now-1), To: now, Cause: segment.CauseTouched, Detail: detail})
 }
 
 // tracer returns who traces one of our threads, as "pid 7 (NAME)", and "" if nobody does. It looks at each thread, since one

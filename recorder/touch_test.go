@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/conntape/conntape/bpf"
-	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // TestTouched: what somebody does to the recorder is a gap that loses nothing and says who did it, once.
@@ -39,11 +39,11 @@ func TestTouched(t *testing.T) {
 			touch.does(src, out)
 			out.mu.Unlock()
 			src.mu.Unlock()
-			waitFor(t, "a gap", func() bool { return len(gapsOf(out, store.CauseTouched)) > 0 })
+			waitFor(t, "a gap", func() bool { return len(gapsOf(out, segment.CauseTouched)) > 0 })
 			if err := stop(); err != nil {
 				t.Fatal(err)
 			}
-			g := gapsOf(out, store.CauseTouched)
+			g := gapsOf(out, segment.CauseTouched)
 			if len(g) != 1 || g[0].Lost != 0 || g[0].LostUnknown || g[0].From >= g[0].To || !strings.Contains(g[0].Detail, touch.want) {
 				t.Errorf("%+v", g)
 			}
@@ -61,7 +61,7 @@ func TestStoppedBy(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	if out.stop.Detail != "told to stop by SIGTERM of pid 1 (systemd), uid 0" || len(gapsOf(out, store.CauseTouched)) > 0 {
+	if out.stop.Detail != "told to stop by SIGTERM of pid 1 (systemd), uid 0" || len(gapsOf(out, segment.CauseTouched)) > 0 {
 		t.Errorf("%+v, %+v", out.stop, out.gaps)
 	}
 }

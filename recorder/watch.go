@@ -8,6 +8,7 @@ import (
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // The recorder watches its own hooks, because whoever becomes root takes them away first. Often it compares what is attached
@@ -118,5 +119,5 @@ func (r *recorder) missProbes(now uint64, k bpf.Counters) error {
 // hookGone notes that hooks were not there, since when at the most. How many connects went by nobody knows.
 func (r *recorder) hookGone(now uint64, detail string) {
 	r.log.Error("recording had holes", "detail", detail)
-	r.ledger.gaps.tell(store.Gap{From: r.watch.proven, To: now, Cause: store.CauseHook, LostUnknown: true, Detail: detail})
+	r.ledger.gaps.tell(store.Gap{From: r.watch.proven, To: now, Cause: segment.CauseHook, LostUnknown: true, Detail: detail})
 }

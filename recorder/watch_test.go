@@ -9,6 +9,7 @@ import (
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // hookGaps returns what the tape says of hooks that were gone.
@@ -16,7 +17,7 @@ func hookGaps(out *memory) (gaps []store.Gap) {
 	out.mu.Lock()
 	defer out.mu.Unlock()
 	for _, g := range out.gaps {
-		if g.Cause == store.CauseHook {
+		if g.Cause == segment.CauseHook {
 			gaps = append(gaps, g)
 		}
 	}

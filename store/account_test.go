@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // loggedWriter begins a tape with a log, and tells the writer what time it is.
@@ -65,16 +67,16 @@ func TestAccountOverRotations(t *testing.T) {
 	w, k, rotate := loggedWriter(t, dir, 100*second)
 	x := newWorld()
 	gap := Gap{From: 101 * second, Cause: "ring full", Detail: "d"}
-	one := func(boot, lost uint64, c Counters) {
+	one := func(boot, lost uint64, c segment.Counters) {
 		gap.To, gap.Lost = boot, lost
 		mustAppend(t, w, Batch{Connections: []Connection{x.connection(boot)}, Now: boot, Gaps: []Gap{gap}, Counters: c})
 	}
-	one(102*second, 5, Counters{"seen": 70, "stored": 1, "lost": 5, "in_flight": 64})
+	one(102*second, 5, segment.Counters{"seen": 70, "stored": 1, "lost": 5, "in_flight": 64})
 	rotate(103 * second)
-	one(104*second, 5, Counters{"seen": 71, "stored": 2, "lost": 5, "in_flight": 64})
+	one(104*second, 5, segment.Counters{"seen": 71, "stored": 2, "lost": 5, "in_flight": 64})
 	rotate(105 * second)
-	one(106*second, 60, Counters{"seen": 80, "stored": 3, "lost": 60, "in_flight": 17})
-	one(107*second, 77, Counters{"seen": 80, "stored": 4, "lost": 76, "in_flight": 0, "recovered": 1})
+	one(106*second, 60, segment.Counters{"seen": 80, "stored": 3, "lost": 60, "in_flight": 17})
+	one(107*second, 77, segment.Counters{"seen": 80, "stored": 4, "lost": 76, "in_flight": 0, "recovered": 1})
 	waitSealed(t, w)
 	k.checkpoint()
 	mustCloseBoth(t, w, k, 108*second)
@@ -108,11 +110,11 @@ func TestVerifyAccounts(t *testing.T) {
 			x := newWorld()
 			gap := Gap{From: 101 * second, To: 102 * second, Cause: "ring full", Lost: 9}
 			mustAppend(t, w, Batch{Connections: []Connection{x.connection(102 * second)}, Gaps: []Gap{gap}, Now: 102 * second,
-				Counters: Counters{"seen": 10, "stored": 1, "lost": 9}})
+				Counters: segment.Counters{"seen": 10, "stored": 1, "lost": 9}})
 			rotate(103 * second)
 			gap.To, gap.Lost = 104*second, 14
 			mustAppend(t, w, Batch{Connections: []Connection{x.connection(104 * second)}, Gaps: []Gap{gap}, Now: 104 * second,
-				Counters: Counters{"seen": 16, "stored": 2, "lost": 14}})
+				Counters: segment.Counters{"seen": 16, "stored": 2, "lost": 14}})
 			waitSealed(t, w)
 			mustCloseBoth(t, w, k, 105*second)
 			mustBeWhole(t, dir)
@@ -130,14 +132,14 @@ func TestKillAfterRotation(t *testing.T) {
 	w, k, rotate := loggedWriter(t, t.TempDir(), 100*second)
 	x := newWorld()
 	mustAppend(t, w, Batch{Connections: []Connection{x.connection(101 * second)}, Now: 102 * second,
-		Counters: Counters{"seen": 3850, "stored": 1, "in_flight": 3849}})
+		Counters: segment.Counters{"seen": 3850, "stored": 1, "in_flight": 3849}})
 	rotate(103 * second)
 	waitSealed(t, w)
 	dir := crashWithLog(t, w, k)
 	mustCloseBoth(t, w, k, 104*second)
 
 	w, k, _ = loggedWriter(t, dir, 110*second)
-	mustAppend(t, w, Batch{Connections: []Connection{x.connection(111 * second)}, Now: 112 * second, Counters: Counters{"seen": 1, "stored": 1}})
+	mustAppend(t, w, Batch{Connections: []Connection{x.connection(111 * second)}, Now: 112 * second, Counters: segment.Counters{"seen": 1, "stored": 1}})
 	mustCloseBoth(t, w, k, 113*second)
 	c := mustCover(t, dir)
 	checkAccount(t, c, 3851)
@@ -173,11 +175,11 @@ func TestSinceOverRotations(t *testing.T) {
 	}
 	waitSealed(t, w)
 	mustCloseBoth(t, w, k, 106*second)
-	var runs runAccounts
+	var runs segment.Recorders
 	for _, seg := range mustOpenTape(t, dir).segs {
-		runs.add(seg.runs)
+		runs.Add(seg.Runs)
 	}
-	if len(runs) != 1 || runs[0].start != epoch2026+int64(100*second) {
+	if len(runs) != 1 || runs[0].Start != epoch2026+int64(100*second) {
 		t.Errorf("%d runs: %+v", len(runs), runs)
 	}
 }
@@ -188,8 +190,8 @@ func TestMissedUpdatesOverRotations(t *testing.T) {
 	w, k, rotate := loggedWriter(t, dir, 100*second)
 	missed := newWorld().connection(101 * second)
 	missed.Update = true
-	mustAppend(t, w, Batch{Connections: []Connection{missed}, Counters: Counters{"seen": 0}})
-	mustAppend(t, w, Batch{Connections: []Connection{newWorld().connection(102 * second)}, Counters: Counters{"seen": 1, "stored": 1}})
+	mustAppend(t, w, Batch{Connections: []Connection{missed}, Counters: segment.Counters{"seen": 0}})
+	mustAppend(t, w, Batch{Connections: []Connection{newWorld().connection(102 * second)}, Counters: segment.Counters{"seen": 1, "stored": 1}})
 	rotate(103 * second)
 	mustAppend(t, w, Batch{Connections: []Connection{missed}})
 	mustAppend(t, w, Batch{Now: 105 * second})

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // Load of the budget in the design: connections by 500 processes to 5,000
@@ -58,7 +60,7 @@ func (l *load) fill(batch []Connection) {
 }
 
 func (l *load) batch(conns []Connection) Batch {
-	return Batch{Connections: conns, Now: l.boot, Counters: Counters{"seen": l.n, "stored": l.n}}
+	return Batch{Connections: conns, Now: l.boot, Counters: segment.Counters{"seen": l.n, "stored": l.n}}
 }
 
 // cpuTime is what this process has used, in user and system mode: on a shared
@@ -147,7 +149,7 @@ func BenchmarkBare(b *testing.B) {
 				slot := i % rowsPerStatement
 				bindRow(w.seg.rows.many, slot, epoch2026+int64(conns[i].BootTime), &conns[i], refs{task: int64(conns[i].FD), remote: int64(conns[i].Cookie % 5000), shape: 1})
 				if slot == rowsPerStatement-1 {
-					if err := run(w.seg.rows.many); err != nil {
+					if err := segment.Run(w.seg.rows.many); err != nil {
 						return err
 					}
 				}

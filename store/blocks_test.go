@@ -9,7 +9,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
-	"github.com/conntape/conntape/store/posting"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // Whatever comes in between, a block names what the rows up to it are about, and
@@ -48,7 +48,7 @@ func TestBlocks(t *testing.T) {
 			t.Fatal(err)
 		}
 		blocks := len(c.left)
-		err = execOn(w.seg.conn, func(q *sqlite.Stmt) error { c.row(q.ColumnInt64(0), q.ColumnInt64(1), q.ColumnInt64(2)); return nil },
+		err = segment.Exec(w.seg.conn, func(q *sqlite.Stmt) error { c.row(q.ColumnInt64(0), q.ColumnInt64(1), q.ColumnInt64(2)); return nil },
 			"SELECT id, remote, task FROM connection ORDER BY id")
 		if err != nil {
 			t.Fatal(err)
@@ -72,39 +72,5 @@ func TestBlocks(t *testing.T) {
 	mustClose(t, w, l.boot+second)
 	if got := one(t, connOf(t, mustOpenTape(t, filepath.Join(dir, "00000001.db")), 1), "SELECT count(*) FROM block"); got != "0" {
 		t.Errorf("%s blocks in a sealed segment", got)
-	}
-}
-
-func TestIDSet(t *testing.T) {
-	r := rand.New(rand.NewPCG(6, 6))
-	var s idSet
-	for range 50 {
-		var want []int64
-		for range r.IntN(500) {
-			id := 1 + r.Int64N(1<<r.IntN(20))
-			s.add(id)
-			want = append(want, id)
-		}
-		slices.Sort(want)
-		want = slices.Compact(want)
-		var got []int64
-		for id, err := range posting.IDs(s.list()) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			got = append(got, id)
-		}
-		if !slices.Equal(got, want) {
-			t.Fatalf("got %v, want %v", got, want)
-		}
-		s.clear()
-	}
-	for _, odd := range []int64{-1, mostIDs, 1 << 62} { // in a file that was tampered with
-		s.add(5)
-		s.add(odd)
-		if s.list() != nil {
-			t.Errorf("%d is in a list", odd)
-		}
-		s.clear()
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // bootNumber is a faked boot id.
@@ -42,7 +44,7 @@ func recordBoots(t *testing.T, boots int) string {
 		x := newWorld()
 		c := x.connection(6 * second)
 		c.Cookie = uint64(n + 1)
-		mustAppend(t, w, Batch{Connections: []Connection{c}, Now: 7 * second, Counters: Counters{"seen": 1, "stored": 1}})
+		mustAppend(t, w, Batch{Connections: []Connection{c}, Now: 7 * second, Counters: segment.Counters{"seen": 1, "stored": 1}})
 		k.checkpoint()
 		if n%2 == 0 {
 			mustClose(t, w, 8*second)

@@ -12,6 +12,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -28,12 +29,12 @@ type stored struct {
 	built  bool  // sealed, but for telling so and for the mode of the file
 	damage error // why it cannot be sealed as it is, and is to be salvaged
 	stuck  bool  // it could not be removed
-	tally  tally
+	tally  segment.Tally
 
-	seg       *segment      // still open, handed over by the writer; nil it is not
-	notBefore time.Time     // when to try sealing it again
-	stop      chan struct{} // closed: give up sealing it
-	done      chan struct{} // closed when nobody works on it any more; nil nobody does
+	seg       *activeSegment // still open, handed over by the writer; nil it is not
+	notBefore time.Time      // when to try sealing it again
+	stop      chan struct{}  // closed: give up sealing it
+	done      chan struct{}  // closed when nobody works on it any more; nil nobody does
 }
 
 // storedState is what became of a segment after it was active.
@@ -167,12 +168,12 @@ func (w *Writer) loadCatalog(numbers []int, newest int) {
 // segment before it and whether all of its commits count.
 func (w *Writer) lookAt(s *stored) (previous int, all bool) {
 	isSealed := false
-	look := peek
+	look := segment.Peek
 	if !tapedir.IsThere(s.path + "-wal") {
-		look = peekAt // nobody writes it now
+		look = segment.PeekAt // nobody writes it now
 	}
 	err := look(s.path, func(conn *sqlite.Conn) error {
-		err := execOn(conn, func(q *sqlite.Stmt) error {
+		err := segment.Exec(conn, func(q *sqlite.Stmt) error {
 			s.from, s.to = q.ColumnInt64(0), q.ColumnInt64(1)
 			previous, all = q.ColumnInt(2), q.ColumnIsNull(3)
 			return nil
@@ -180,17 +181,17 @@ func (w *Writer) lookAt(s *stored) (previous int, all bool) {
 		if err != nil {
 			return err
 		}
-		if isSealed, err = hasSeal(conn); err != nil {
+		if isSealed, err = segment.HasSeal(conn); err != nil {
 			return err
 		}
-		s.tally, err = readTally(conn, isSealed)
+		s.tally, err = segment.ReadTally(conn, isSealed)
 		return err
 	})
 	switch {
 	case failure.IsDamaged(err):
-		s.damage, s.tally = err, unknownTally
+		s.damage, s.tally = err, segment.UnknownTally
 	case err != nil:
-		s.tally = unknownTally
+		s.tally = segment.UnknownTally
 		w.log.Warn("segment not understood", "path", s.path, "error", err)
 		s.state = aside
 		return 0, true

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // ReadAnchor reads both clocks as close together as it can: boottime between
@@ -26,7 +27,7 @@ func ReadAnchor(kind string) (Anchor, error) {
 
 // insertAnchor adds a row to the table clock: from a.Boot on, the wall clock is
 // the segment clock plus what is stored.
-func (s *segment) insertAnchor(a Anchor) error {
+func (s *activeSegment) insertAnchor(a Anchor) error {
 	at := s.at(a.Boot)
 	kind := a.Kind
 	if kind == "" {
@@ -34,9 +35,9 @@ func (s *segment) insertAnchor(a Anchor) error {
 	}
 	s.wallStep = a.Real - at
 	return s.exec(`INSERT OR REPLACE INTO clock (id, offset_ns, kind, sync) VALUES (?, ?, ?, ?)`,
-		at, a.Real-at, escape.String(kind, nil), textOrNull(a.Sync))
+		at, a.Real-at, escape.String(kind, nil), segment.TextOrNull(a.Sync))
 }
 
 // at returns the time on the segment clock, ns since the Unix epoch, of a time
 // on CLOCK_BOOTTIME.
-func (s *segment) at(boot uint64) int64 { return int64(boot) + s.offset }
+func (s *activeSegment) at(boot uint64) int64 { return int64(boot) + s.offset }

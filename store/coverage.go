@@ -11,29 +11,9 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
-
-// SegmentInfo describes one segment of a tape.
-type SegmentInfo struct {
-	Number   int
-	Path     string // the file in the tape, not the private copy
-	Bytes    int64  // size with its WAL when it was opened
-	State    string // active, stopped, closed
-	Snapshot bool   // read through a private copy
-
-	TapeID, Host, MachineID, BootID, Kernel string
-	Version, Backend                        string
-	BlindSpots                              []string
-	SchemaVersion                           int
-
-	First, Last int64 // lowest and highest time_ns of its connections; First > Last: it has none
-
-	RunStart  time.Time // start of the newest recorder on it, maybe before the segment's
-	From, To  time.Time // first moment covered, last heartbeat
-	Counters  Counters  // what was counted while this segment was active, see [Coverage] for the account of a run
-	LastBatch time.Time // wall clock of the last commit
-}
 
 // GapInfo is one row of the view gaps.
 type GapInfo struct {
@@ -61,9 +41,9 @@ type Coverage struct {
 	TapeID   string
 	From, To time.Time // first moment covered, last heartbeat
 
-	Gaps     []GapInfo // oldest first
-	Counters Counters  // sums over the runs, each since it began: [SegmentInfo] has those of a segment
-	Lost     Loss      // sum over the gaps
+	Gaps     []GapInfo        // oldest first
+	Counters segment.Counters // sums over the runs, each since it began: [SegmentInfo] has those of a segment
+	Lost     Loss             // sum over the gaps
 
 	Backends   []string
 	BlindSpots []string
@@ -90,16 +70,16 @@ func (t *Tape) Coverage() (Coverage, error) {
 	if t.conn == nil {
 		return Coverage{}, &failure.Error{Op: "read coverage", Path: t.dir, Err: failure.ErrClosed}
 	}
-	oldest, newest := &t.segs[0].info, &t.segs[len(t.segs)-1].info
+	oldest, newest := &t.segs[0].Info, &t.segs[len(t.segs)-1].Info
 	c := Coverage{
 		TapeID: newest.TapeID, From: oldest.From, To: newest.To,
 		LastBatch: newest.LastBatch, removals: t.findRemovals(),
 	}
-	var runs runAccounts
+	var runs segment.Recorders
 	for _, seg := range t.segs {
-		runs.add(seg.runs)
+		runs.Add(seg.Runs)
 	}
-	c.Counters = runs.counters()
+	c.Counters = runs.Counters()
 	c.addBackends(runs)
 	t.ownGaps = true // what was removed is told once
 	err := t.readGaps(&c)
@@ -112,7 +92,7 @@ func (t *Tape) Coverage() (Coverage, error) {
 		return Coverage{}, &failure.Error{Op: "look for recorder", Path: newest.Path, Err: failure.Bare(err)}
 	}
 	if c.Recording && len(runs) > 0 {
-		c.Since = wallTime(runs[len(runs)-1].start)
+		c.Since = segment.WallTime(runs[len(runs)-1].Start)
 	}
 	return c, nil
 }
@@ -126,7 +106,7 @@ func (t *Tape) readGaps(c *Coverage) error {
 		}
 		return at
 	}
-	return execOn(t.conn, func(q *sqlite.Stmt) error {
+	return segment.Exec(t.conn, func(q *sqlite.Stmt) error {
 		g := GapInfo{From: moment(q, 0), To: moment(q, 1), Cause: q.ColumnText(2),
 			Lost: Loss{uint64(max(0, q.ColumnInt64(3))), q.ColumnIsNull(3)}, Detail: q.ColumnText(4), Segment: q.ColumnInt(5)}
 		c.Gaps = append(c.Gaps, g)
@@ -137,15 +117,15 @@ func (t *Tape) readGaps(c *Coverage) error {
 
 // addBackends fills c.Backends and c.BlindSpots: of every run, not only the last,
 // since old rows were seen by old ones.
-func (c *Coverage) addBackends(runs runAccounts) {
+func (c *Coverage) addBackends(runs segment.Recorders) {
 	add := func(list *[]string, s string) {
 		if s != "" && !slices.Contains(*list, s) {
 			*list = append(*list, s)
 		}
 	}
 	for _, r := range runs {
-		add(&c.Backends, r.backend)
-		for _, spot := range splitLines(r.blindSpots) {
+		add(&c.Backends, r.Backend)
+		for _, spot := range segment.SplitLines(r.BlindSpots) {
 			add(&c.BlindSpots, spot)
 		}
 	}
@@ -154,7 +134,7 @@ func (c *Coverage) addBackends(runs runAccounts) {
 // findRecorder asks the kernel who holds the newest segment: a recorder holds it
 // all the time, and its lock goes with it, however it ends.
 func (t *Tape) findRecorder(c *Coverage) error {
-	newest := t.segs[len(t.segs)-1].info
+	newest := t.segs[len(t.segs)-1].Info
 	path := newest.Path
 	if t.single == "" { // the recorder may have gone on to the next
 		if numbers, _, err := tapedir.List(t.dir); err == nil && len(numbers) > 0 {

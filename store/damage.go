@@ -9,6 +9,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // Damage returns the segments in which damage was met since the tape was opened, with the page where it is known: whatever
@@ -16,12 +17,12 @@ import (
 func (t *Tape) Damage() []LeftOut {
 	var met []LeftOut
 	for _, seg := range t.segs {
-		for _, d := range seg.watch.Damage() {
+		for _, d := range seg.Watch.Damage() {
 			err := failure.Classify(d.Err)
 			if !errors.Is(err, failure.ErrDamaged) {
 				err = fmt.Errorf("%w: %w", failure.ErrDamaged, err)
 			}
-			met = append(met, LeftOut{Path: seg.info.Path, Err: err})
+			met = append(met, LeftOut{Path: seg.Info.Path, Err: err})
 		}
 	}
 	return met
@@ -47,10 +48,10 @@ func (t *Tape) Explain(err error) error {
 }
 
 // without takes segments that are known to be damaged out of the files that are read.
-func (t *Tape) without(files []segmentFile, damaged []LeftOut) ([]segmentFile, error) {
+func (t *Tape) without(files []segment.File, damaged []LeftOut) ([]segment.File, error) {
 	t.leftOut = append(t.leftOut, damaged...)
-	files = slices.DeleteFunc(files, func(f segmentFile) bool {
-		return slices.ContainsFunc(damaged, func(l LeftOut) bool { return l.Path == f.path })
+	files = slices.DeleteFunc(files, func(f segment.File) bool {
+		return slices.ContainsFunc(damaged, func(l LeftOut) bool { return l.Path == f.Path })
 	})
 	if len(files) == 0 {
 		return nil, &failure.Error{Op: "open segment", Path: damaged[0].Path, Err: damaged[0].Err, Hint: failure.HintFor(damaged[0].Err)}
@@ -61,6 +62,6 @@ func (t *Tape) without(files []segmentFile, damaged []LeftOut) ([]segmentFile, e
 // AnyLost reports whether a segment was left out because it is damaged, or was removed while it was read.
 func AnyLost(left []LeftOut) bool {
 	return slices.ContainsFunc(left, func(l LeftOut) bool {
-		return errors.Is(l.Err, failure.ErrDamaged) || errors.Is(l.Err, failure.ErrNotSegment) || errors.Is(l.Err, ErrGone)
+		return errors.Is(l.Err, failure.ErrDamaged) || errors.Is(l.Err, failure.ErrNotSegment) || errors.Is(l.Err, segment.ErrGone)
 	})
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 func TestDefensiveModeKeepsTheSchemaFromBeingWritten(t *testing.T) {
@@ -17,16 +19,16 @@ func TestDefensiveModeKeepsTheSchemaFromBeingWritten(t *testing.T) {
 		}
 		defer conn.Close()
 		if defensive {
-			if err := setDefensive(conn); err != nil {
+			if err := segment.SetDefensive(conn); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for _, sql := range []string{"CREATE TABLE t (a)", "PRAGMA writable_schema = ON"} {
-			if err := execOn(conn, nil, sql); err != nil {
+			if err := segment.Exec(conn, nil, sql); err != nil {
 				t.Fatal(err)
 			}
 		}
-		err = execOn(conn, nil, "UPDATE sqlite_schema SET sql = 'CREATE TABLE t (b)' WHERE name = 't'")
+		err = segment.Exec(conn, nil, "UPDATE sqlite_schema SET sql = 'CREATE TABLE t (b)' WHERE name = 't'")
 		if refused := err != nil; refused != defensive {
 			t.Errorf("defensive %v: writing the schema gives %v", defensive, err)
 		}

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // playWrite records batches as fast as it can, with the real clocks, and says
@@ -37,7 +39,7 @@ func playWrite(args []string) error {
 		l.boot = now.Boot
 		l.fill(conns)
 		stored += uint64(size)
-		b := Batch{Connections: conns, Now: now.Boot, Counters: Counters{"seen": stored, "stored": stored}}
+		b := Batch{Connections: conns, Now: now.Boot, Counters: segment.Counters{"seen": stored, "stored": stored}}
 		if err := w.Append(b); err != nil {
 			return err
 		}
@@ -79,7 +81,7 @@ func checkWhole(t testing.TB, dir string) (rowCount uint64) {
 	}
 	for i, seg := range tape.segs {
 		if got := rows(t, connOf(t, tape, i+1), "PRAGMA integrity_check"); len(got) != 1 || got[0] != "ok" {
-			t.Errorf("integrity of %s: %v", seg.info.Path, got)
+			t.Errorf("integrity of %s: %v", seg.Info.Path, got)
 		}
 	}
 	stored := uint64(0)

@@ -1,5 +1,9 @@
 package store
 
+import (
+	"github.com/conntape/conntape/store/segment"
+)
+
 // Task is everything a thread is at the moment of a connect.
 //
 // The caller keeps one *Task per distinct value and hands the same pointer for
@@ -142,26 +146,6 @@ type Gap struct {
 	Detail      string // for people
 }
 
-// Causes of gaps that the store itself writes.
-const (
-	CauseStart     = "start"            // nothing was recorded before this tape began
-	CauseStopped   = "stopped"          // the recorder was stopped cleanly
-	CauseCrash     = "crash"            // the recorder was killed, or the host lost power
-	CauseUnwritten = "unwritten"        // seen by the kernel, and not written when the recorder was killed
-	CauseHook      = "hook gone"        // somebody took our programs from their hooks, or silenced them
-	CauseStolen    = "records stolen"   // somebody else read connects from the kernel's ring before the recorder could
-	CauseTouched   = "recorder touched" // somebody traced or stopped the recorder, opened its memory, or moved its tape
-	// CauseProcessesStolen: likewise what the kernel said of processes. Connects are complete.
-	CauseProcessesStolen = "descriptions stolen"
-	CauseStorage         = "storage" // a segment was set aside after an error
-	CauseFull            = "full"    // a segment was removed before its time: the disk was full
-)
-
-// Counters are absolute values since the recorder started. The names seen,
-// stored, coalesced and lost are columns of the view segments; others are kept
-// as they are. A name that begins with "store_" is the store's own.
-type Counters map[string]uint64
-
 // Anchor ties the clocks together at one instant.
 type Anchor struct {
 	Boot uint64 // ns of CLOCK_BOOTTIME
@@ -175,6 +159,6 @@ type Batch struct {
 	Connections []Connection
 	Gaps        []Gap
 	Anchors     []Anchor
-	Counters    Counters
+	Counters    segment.Counters
 	Now         uint64 // ns of CLOCK_BOOTTIME: alive at this time (heartbeat); 0 unchanged
 }

@@ -1,5 +1,9 @@
 package store
 
+import (
+	"github.com/conntape/conntape/store/segment"
+)
+
 // Event is something that happened to a tape and is on the disk: one of the
 // types of this file. It is what a log of the tape is made of.
 //
@@ -77,8 +81,8 @@ type SegmentSealed struct {
 	Rows        int64
 	Connects    int64 // that the rows stand for
 	Batches     int64
-	Chain       [32]byte // of the last batch
-	Counters    Counters // what was counted while it was active
+	Chain       [32]byte         // of the last batch
+	Counters    segment.Counters // what was counted while it was active
 	BootID      string
 	Host        string
 }
@@ -95,13 +99,6 @@ type SegmentExpired struct {
 	Rows     int64    // that it held, -1 unknown
 	Connects int64    // that they stand for, -1 unknown
 }
-
-// Why retention removed a segment.
-const (
-	ExpiredAge  = "age"  // older than MaxAge
-	ExpiredSize = "size" // the tape would be larger than MaxBytes
-	ExpiredFull = "full" // the file system took no more
-)
 
 // SegmentHeld says that a segment was set aside for a legal hold.
 type SegmentHeld struct {
@@ -123,7 +120,7 @@ type RunStopped struct {
 	Segment  int
 	Now      uint64 // ns of CLOCK_BOOTTIME
 	Why      string // for people
-	Counters Counters
+	Counters segment.Counters
 }
 
 func (RunStarted) isEvent()      {}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // heard collects events as short lines.
@@ -40,7 +42,7 @@ func TestEventsOfARun(t *testing.T) {
 	x := newWorld()
 	mustAppend(t, w, Batch{Connections: []Connection{x.connection(101 * second)}, Now: 101 * second})
 	w.setAside(errors.New("x"))
-	mustAppend(t, w, Batch{Now: 102 * second, Counters: Counters{"seen": 1}})
+	mustAppend(t, w, Batch{Now: 102 * second, Counters: segment.Counters{"seen": 1}})
 	mustClose(t, w, 110*second)
 	want := []string{
 		"SegmentStarted 00000001.db after 0: first",

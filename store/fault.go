@@ -9,6 +9,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -25,7 +26,7 @@ func (w *Writer) setAside(cause error) {
 
 // leave keeps a segment that is not to be touched open until it is removed, or the
 // process ends.
-func (w *Writer) leave(s *segment) {
+func (w *Writer) leave(s *activeSegment) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.aside = append(w.aside, s)
@@ -51,13 +52,13 @@ func (w *Writer) moveOn(batch *Batch, state string, cause error) error {
 }
 
 // createWith begins a segment with the batch.
-func (w *Writer) createWith(batch *Batch, state string, cause error) (*segment, error) {
+func (w *Writer) createWith(batch *Batch, state string, cause error) (*activeSegment, error) {
 	now, err := w.now("start")
 	if err != nil {
 		return nil, &failure.Error{Op: "begin segment", Path: w.dir, Err: err}
 	}
-	seg, err := w.create(now, w.counted, ReasonFault, func(s *segment) error {
-		return s.putGapAt(s.created, s.created, CauseStorage, 0,
+	seg, err := w.create(now, w.counted, ReasonFault, func(s *activeSegment) error {
+		return s.putGapAt(s.created, s.created, segment.CauseStorage, 0,
 			fmt.Sprintf("%s was set aside: %v", tapedir.SegmentName(w.last.number), cause))
 	})
 	if err != nil {

@@ -17,7 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
+	"github.com/conntape/conntape/store/tapelog"
 )
 
 // playBatches writes a number of batches and stops cleanly. Arguments: directory,
@@ -55,7 +57,7 @@ func playBatches(args []string) error {
 			return err
 		}
 	}
-	if err := w.Close(Gap{From: l.boot + second}, Counters{"seen": l.n, "stored": l.n}); err != nil {
+	if err := w.Close(Gap{From: l.boot + second}, segment.Counters{"seen": l.n, "stored": l.n}); err != nil {
 		return err
 	}
 	fmt.Println("done", l.n)
@@ -123,16 +125,16 @@ func TestSyncFails(t *testing.T) {
 		tape := mustOpenTape(t, dir)
 		if len(tape.segs) > 1 {
 			moved++
-			limit := tape.segs[1].counts
-			raw, err := snapshotUpTo(tape.segs[0].info.Path, t.TempDir(), -1)
+			limit := tape.segs[1].Counts
+			raw, err := segment.SnapshotUpTo(tape.segs[0].Info.Path, t.TempDir(), -1)
 			if err != nil {
 				t.Fatal(err)
 			}
-			var all openSegment
-			if err := peekAt(raw, all.describe); err != nil {
+			var all segment.Segment
+			if err := segment.PeekAt(raw, all.Describe); err != nil {
 				t.Fatal(err)
 			}
-			if all.batches > limit {
+			if all.Batches > limit {
 				twice++
 			}
 		}
@@ -239,7 +241,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := l.batch(conns)
-	b.Counters = Counters{"stored": uint64(stored + len(conns))}
+	b.Counters = segment.Counters{"stored": uint64(stored + len(conns))}
 	mustAppend(t, w, b)
 	if names := files(t, dir); !slices.Equal(names, []string{"00000001.db", "00000001.db-wal", "lock"}) {
 		t.Errorf("files: %v", names)
@@ -327,7 +329,7 @@ func playTurn(args []string) error {
 	for i := range batches {
 		l.fill(conns)
 		b := l.batch(conns)
-		b.Counters = Counters{"seen": l.n - first, "stored": l.n - first}
+		b.Counters = segment.Counters{"seen": l.n - first, "stored": l.n - first}
 		err := w.Append(b)
 		for try := 0; err != nil && try < 3; try++ {
 			err = w.Append(b)
@@ -338,7 +340,7 @@ func playTurn(args []string) error {
 		fmt.Fprintln(os.Stderr, first+100_001, l.n+100_000)
 		if i%4 == 3 {
 			w.Rotate() // that it fails is no harm
-			for segments(w) > 7 && w.expireOldest(ExpiredSize) {
+			for segments(w) > 7 && w.expireOldest(tapelog.ExpiredSize) {
 			}
 		}
 		if i == 6 {

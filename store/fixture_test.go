@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // Words that the tests share.
@@ -74,7 +76,7 @@ func mustClose(t testing.TB, w *Writer, boot uint64) {
 func rows(t testing.TB, conn *sqlite.Conn, query string, args ...any) []string {
 	t.Helper()
 	out := []string{}
-	err := execOn(conn, func(q *sqlite.Stmt) error {
+	err := segment.Exec(conn, func(q *sqlite.Stmt) error {
 		line := ""
 		for i := range q.ColumnCount() {
 			if i > 0 {

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 	"github.com/conntape/conntape/store/tapelog/vault"
@@ -46,7 +47,7 @@ func playSteady(args []string) error {
 		l.boot = now.Boot
 		l.fill(conns)
 		stored += uint64(len(conns))
-		if err := w.Append(Batch{Connections: conns, Now: now.Boot, Counters: Counters{"seen": stored, "stored": stored}}); err != nil {
+		if err := w.Append(Batch{Connections: conns, Now: now.Boot, Counters: segment.Counters{"seen": stored, "stored": stored}}); err != nil {
 			return err
 		}
 	}
@@ -131,7 +132,7 @@ func forgeOnce(t *testing.T) {
 		"damage claimed": func(dir string) {
 			forged := alterOld(t, dir, before, early)
 			gap := forged.leaves[len(forged.leaves)-1]
-			gap.Kind, gap.Cause, gap.Batches = tapelog.KindGap, CauseStorage, -1
+			gap.Kind, gap.Cause, gap.Batches = tapelog.KindGap, segment.CauseStorage, -1
 			forge(t, dir, gap)
 		},
 	} {
@@ -252,7 +253,7 @@ func alterOld(t *testing.T, dir string, before *forgedLog, early stolen) *forged
 	alter(t, dir, 1, fmt.Sprintf("UPDATE connection SET fd = fd + 1 WHERE id = (SELECT newest FROM batch WHERE id = %d)", batch))
 	rechain(t, dir, 1)
 	chains := map[int64][32]byte{}
-	err := peek(filepath.Join(dir, tapedir.SegmentName(1)), func(conn *sqlite.Conn) error {
+	err := segment.Peek(filepath.Join(dir, tapedir.SegmentName(1)), func(conn *sqlite.Conn) error {
 		return replayChain(conn, func(n int64, chain, _ [32]byte) error { chains[n] = chain; return nil })
 	})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -88,7 +89,7 @@ func TestGapsOfStartStopAndCrash(t *testing.T) {
 	dir = crash(t, w) // before it could write a batch
 
 	w = mustOpenWriter(t, dir, options(300*second))
-	if err := w.Close(Gap{From: 310 * second, Detail: "SIGTERM"}, Counters{"seen": 7}); err != nil {
+	if err := w.Close(Gap{From: 310 * second, Detail: "SIGTERM"}, segment.Counters{"seen": 7}); err != nil {
 		t.Fatal(err)
 	}
 	tape := mustOpenTape(t, dir)
@@ -125,11 +126,11 @@ func TestGapsOfStartStopAndCrash(t *testing.T) {
 // What a killed recorder had counted and not written is lost, and nothing but lost.
 func TestCrashLosesInFlight(t *testing.T) {
 	w := mustOpenWriter(t, t.TempDir(), options(100*second))
-	mustAppend(t, w, Batch{Now: 110 * second, Counters: Counters{"seen": 20, "stored": 12, "lost": 1, "in_flight": 7}})
+	mustAppend(t, w, Batch{Now: 110 * second, Counters: segment.Counters{"seen": 20, "stored": 12, "lost": 1, "in_flight": 7}})
 	dir := crash(t, w)
 
 	w = mustOpenWriter(t, dir, options(200*second))
-	mustAppend(t, w, Batch{Now: 210 * second, Counters: Counters{"seen": 5, "stored": 3, "lost": 0, "in_flight": 2}})
+	mustAppend(t, w, Batch{Now: 210 * second, Counters: segment.Counters{"seen": 5, "stored": 3, "lost": 0, "in_flight": 2}})
 	mustClose(t, w, 220*second)
 	tape := mustOpenTape(t, dir)
 	got := rows(t, tape.Conn(), "SELECT cause, lost FROM gaps WHERE cause IN ('crash', 'unwritten') ORDER BY id")
@@ -163,7 +164,7 @@ func TestReboot(t *testing.T) {
 			dir := t.TempDir()
 			x := newWorld()
 			w := mustOpenWriter(t, dir, options(100*second))
-			mustAppend(t, w, Batch{Connections: []Connection{x.connection(105 * second)}, Now: 110 * second, Counters: Counters{"seen": 1, "stored": 1}})
+			mustAppend(t, w, Batch{Connections: []Connection{x.connection(105 * second)}, Now: 110 * second, Counters: segment.Counters{"seen": 1, "stored": 1}})
 			if crashed {
 				dir = crash(t, w)
 			} else {
@@ -173,7 +174,7 @@ func TestReboot(t *testing.T) {
 			o.BootID, o.Kernel = "another-boot", "6.13.0"
 			o.Now = Anchor{Boot: 20 * second, Real: epoch2026 + int64(500*second)}
 			w = mustOpenWriter(t, dir, o)
-			mustAppend(t, w, Batch{Connections: []Connection{x.connection(25 * second)}, Now: 30 * second, Counters: Counters{"seen": 1, "stored": 1}})
+			mustAppend(t, w, Batch{Connections: []Connection{x.connection(25 * second)}, Now: 30 * second, Counters: segment.Counters{"seen": 1, "stored": 1}})
 			mustClose(t, w, 30*second)
 
 			if names := files(t, dir); !slices.Equal(names, []string{"00000001.db", "lock"}) {
@@ -234,11 +235,11 @@ func TestClockStep(t *testing.T) {
 func TestCounters(t *testing.T) {
 	dir := t.TempDir()
 	w := mustOpenWriter(t, dir, options(100*second))
-	mustAppend(t, w, Batch{Counters: Counters{"seen": 10, "stored": 8, "lost": 2}})
-	mustAppend(t, w, Batch{Counters: Counters{"seen": 20, "stored": 18}})
+	mustAppend(t, w, Batch{Counters: segment.Counters{"seen": 10, "stored": 8, "lost": 2}})
+	mustAppend(t, w, Batch{Counters: segment.Counters{"seen": 20, "stored": 18}})
 	mustClose(t, w, 110*second)
 	w = mustOpenWriter(t, dir, options(120*second)) // begins at 0 again
-	mustAppend(t, w, Batch{Counters: Counters{"seen": 5, "stored": 4, "lost": 1}})
+	mustAppend(t, w, Batch{Counters: segment.Counters{"seen": 5, "stored": 4, "lost": 1}})
 	mustClose(t, w, 130*second)
 	tape := mustOpenTape(t, dir)
 	if got := one(t, tape.Conn(), "SELECT seen, stored, coalesced, lost FROM segments"); got != "25|22|0|3" {
@@ -375,7 +376,7 @@ func TestClosingIsFinished(t *testing.T) {
 		}
 		mustClose(t, w, (160+50*i)*second)
 	}
-	if names := files(t, dir); !slices.Equal(names, []string{"00000001.db", "00000002.db", "lock", manifestName}) || !tapedir.ClosedFile(filepath.Join(dir, "00000001.db")) {
+	if names := files(t, dir); !slices.Equal(names, []string{"00000001.db", "00000002.db", "lock", segment.ManifestName}) || !tapedir.ClosedFile(filepath.Join(dir, "00000001.db")) {
 		t.Errorf("files: %v", names)
 	}
 	tape := mustOpenTape(t, dir)

@@ -32,7 +32,7 @@ type estimator struct {
 // fit returns how many of the connections of a batch, at least one if there are any,
 // add no more than so many bytes to the WAL, with all else that is in the batch, and
 // what they add to the files at the most.
-func (e *estimator) fit(s *segment, b *Batch, most int64) (n int, g growth) {
+func (e *estimator) fit(s *activeSegment, b *Batch, most int64) (n int, g growth) {
 	if e.seen == nil {
 		e.seen = map[any]struct{}{}
 	}
@@ -54,7 +54,7 @@ func (e *estimator) fit(s *segment, b *Batch, most int64) (n int, g growth) {
 }
 
 // growth is what was added up for so many connections.
-func (e *estimator) growth(s *segment, connections int) growth {
+func (e *estimator) growth(s *activeSegment, connections int) growth {
 	bytes := e.bytes + s.blocks.most(connections)
 	db := bytes + bytes/4 // pages that split are not full
 	pages := db/pageSize + 8
@@ -62,7 +62,7 @@ func (e *estimator) growth(s *segment, connections int) growth {
 	return growth{db: pages * pageSize, wal: max(0, s.walUsed()+wal-s.walSize)}
 }
 
-func (e *estimator) connection(s *segment, c *Connection) {
+func (e *estimator) connection(s *activeSegment, c *Connection) {
 	if c.Update {
 		e.touched++
 	} else {
@@ -90,7 +90,7 @@ func (e *estimator) connection(s *segment, c *Connection) {
 	}
 }
 
-func (e *estimator) task(s *segment, t *Task) {
+func (e *estimator) task(s *activeSegment, t *Task) {
 	if !e.isNew(t) {
 		return
 	}

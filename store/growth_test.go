@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // Whatever is in a batch, the files grow by no more than was estimated before; and
@@ -52,7 +54,7 @@ func TestGrowthIsBounded(t *testing.T) {
 			}
 		}
 		b.Gaps = []Gap{{From: boot, Cause: "x", Detail: strings.Repeat("y", random.IntN(500))}}
-		b.Counters = Counters{"seen": boot}
+		b.Counters = segment.Counters{"seen": boot}
 		w.seg.blocks.size = 1000
 		n, g := w.estimator.fit(w.seg, &b, 1<<30)
 		before := w.seg.bytes()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -125,7 +126,7 @@ func (w *Writer) keepFor(h *tapedir.Hold, s *stored) error {
 	file := tapedir.SegmentName(s.number)
 	to := filepath.Join(tapedir.HeldPath(w.dir, h.ID), file)
 	if s.sha == ([32]byte{}) {
-		sum, _, err := hashFile(s.path, nil)
+		sum, _, err := segment.HashFile(s.path, nil)
 		if err != nil {
 			return &failure.Error{Op: "hold segment", Path: s.path, Err: failure.Bare(err)}
 		}
@@ -196,7 +197,7 @@ func copySealed(from, to string) error {
 		return err
 	}
 	defer f.Close()
-	if err := copyFile(f, to); err != nil {
+	if err := segment.CopyFile(f, to); err != nil {
 		return err
 	}
 	if err := tapedir.GiveToGroup(to, tapedir.ClosedMode); err != nil {

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
+	"github.com/conntape/conntape/store/tapelog"
 )
 
 // wallAt is the wall clock of the tests at a boot time.
@@ -25,7 +27,7 @@ func recordHours(t *testing.T, dir string, o WriterOptions, hours uint64) *Write
 	for i := uint64(1); i <= hours; i++ {
 		now := i * 3600 * second
 		w.now = func(string) (Anchor, error) { return at(now), nil }
-		mustAppend(t, w, Batch{Connections: []Connection{x.connection(now)}, Now: now, Counters: Counters{"seen": i, "stored": i}})
+		mustAppend(t, w, Batch{Connections: []Connection{x.connection(now)}, Now: now, Counters: segment.Counters{"seen": i, "stored": i}})
 		if i%2 == 0 && i < hours {
 			if err := w.Rotate(); err != nil {
 				t.Fatal(err)
@@ -65,7 +67,7 @@ func TestHold(t *testing.T) {
 		t.Errorf("rotate: %+v, %v", a, err)
 	}
 	waitSealed(t, w)
-	for w.expireOldest(ExpiredSize) {
+	for w.expireOldest(tapelog.ExpiredSize) {
 	}
 	mustClose(t, w, 10*3600*second)
 

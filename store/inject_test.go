@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // injected are the system calls by which a tape changes, with how often about
@@ -110,7 +112,7 @@ func recoverAndCheck(t *testing.T, name, dir string, first, last uint64, whole b
 	}
 	for i, seg := range tape.segs {
 		if got := rows(t, connOf(t, tape, i+1), "PRAGMA integrity_check"); len(got) != 1 || got[0] != "ok" {
-			t.Errorf("%s: integrity of %s: %v", name, seg.info.Path, got)
+			t.Errorf("%s: integrity of %s: %v", name, seg.Info.Path, got)
 		}
 		chainsOf(t, tape, i+1)
 	}
@@ -124,7 +126,7 @@ func recoverAndCheck(t *testing.T, name, dir string, first, last uint64, whole b
 	if got := one(t, tape.Conn(), "SELECT count(*) > 0 FROM gaps WHERE cause IN ('crash', 'stopped')"); got != "1" {
 		t.Errorf("%s: no gap tells of the end", name)
 	}
-	return strings.Count(one(t, tape.Conn(), "SELECT coalesce(group_concat(cause), '') FROM gaps"), CauseStorage)
+	return strings.Count(one(t, tape.Conn(), "SELECT coalesce(group_concat(cause), '') FROM gaps"), segment.CauseStorage)
 }
 
 // kill -9 while it records, closes, seals and removes segments, and while the next

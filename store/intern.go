@@ -7,13 +7,14 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // interner numbers what repeats. Tasks, processes and endpoints remember their
 // row in themselves (see mark), so that a connection between known parties costs
 // four comparisons and no lookup in a map.
 type interner struct {
-	segment *segment
+	segment *activeSegment
 	epoch   *epoch
 
 	shapes        map[Shape]int64  // all of the segment
@@ -71,7 +72,7 @@ func (in *interner) addTask(t *Task) (int64, error) {
 	err = s.exec(`INSERT INTO task (process, tid, comm, uid, gid, euid, user, loginuid, session_id,
 		netns, cgroup_id, cgroup, container) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		process, t.Tid, escape.String(t.Comm, nil), t.UID, t.GID, t.EUID, ownText(t.User, p.User),
-		setOrNull(t.LoginUID), setOrNull(t.SessionID), numberOrNull(t.NetNS), numberOrNull(t.CgroupID),
+		segment.SetOrNull(t.LoginUID), segment.SetOrNull(t.SessionID), segment.NumberOrNull(t.NetNS), segment.NumberOrNull(t.CgroupID),
 		ownText(t.Cgroup, p.Cgroup), ownText(t.Container, p.Container))
 	if err != nil {
 		return 0, err
@@ -126,7 +127,7 @@ func (in *interner) addShape(shape *Shape) (int64, error) {
 			hook_errno, errno, addrlen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			int(shape.SocketFamily), int(shape.Type), int(shape.Protocol),
 			escape.String(shape.Via, nil), escape.String(shape.AddressSource, nil), escape.String(shape.Backend, nil),
-			setOrNull(shape.HookErrno), setOrNull(shape.Errno), int(shape.Addrlen))
+			segment.SetOrNull(shape.HookErrno), segment.SetOrNull(shape.Errno), int(shape.Addrlen))
 		if err != nil {
 			return 0, err
 		}

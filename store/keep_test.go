@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -24,8 +25,8 @@ func connectionsIn(t testing.TB, dir string) (connections, segments int) {
 		t.Fatal(err)
 	}
 	for _, n := range numbers {
-		err := peek(filepath.Join(dir, tapedir.SegmentName(n)), func(conn *sqlite.Conn) error {
-			return execOn(conn, func(q *sqlite.Stmt) error { connections += q.ColumnInt(0); return nil }, `SELECT count(*) FROM connection`)
+		err := segment.Peek(filepath.Join(dir, tapedir.SegmentName(n)), func(conn *sqlite.Conn) error {
+			return segment.Exec(conn, func(q *sqlite.Stmt) error { connections += q.ColumnInt(0); return nil }, `SELECT count(*) FROM connection`)
 		})
 		if err != nil {
 			t.Fatalf("segment %d: %v", n, err)

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -114,7 +115,7 @@ func (w *Writer) hashLast() {
 	if last == nil {
 		return
 	}
-	sum, _, err := hashFile(last.path, last.stop)
+	sum, _, err := segment.HashFile(last.path, last.stop)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	close(last.done)
@@ -150,7 +151,7 @@ func (w *Writer) nextUnsealed() *stored {
 func (w *Writer) sealOne(s *stored) {
 	w.adjustReserve()
 	err := w.seal(s)
-	later := s.givenUp() || errors.Is(err, errGivenUp) || isFull(err) || isBusy(err)
+	later := s.givenUp() || errors.Is(err, segment.ErrGivenUp) || isFull(err) || isBusy(err)
 	if err != nil && !later {
 		w.log.Error("segment not sealed", "path", s.path, "error", err)
 		w.tell(SegmentSetAside{Segment: s.number, File: tapedir.SegmentName(s.number), Batches: -1, Cause: err.Error()})

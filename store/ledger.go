@@ -8,6 +8,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // What a segment keeps beside connections: runs, gaps, counters, heartbeat.
@@ -36,7 +37,7 @@ func carryTold(told map[string]toldGap) map[string]toldGap {
 // putGap writes a gap, or replaces the one with its from and cause. Of a gap that an
 // earlier segment began to tell of, it writes what has come since. It returns the gap
 // as this segment has it; told is updated.
-func (s *segment) putGap(g Gap, told map[string]toldGap) (Gap, error) {
+func (s *activeSegment) putGap(g Gap, told map[string]toldGap) (Gap, error) {
 	t := told[g.Cause]
 	if t.from != g.From {
 		t = toldGap{from: g.From}
@@ -66,27 +67,27 @@ func (s *segment) putGap(g Gap, told map[string]toldGap) (Gap, error) {
 
 // putGapAt is putGap with times on the segment clock, nil for NULL. A number of lost
 // events that nobody knows is nil too.
-func (s *segment) putGapAt(from, to any, cause string, lost any, detail string) error {
+func (s *activeSegment) putGapAt(from, to any, cause string, lost any, detail string) error {
 	cause = escape.String(cause, nil)
 	err := s.exec(`UPDATE gap SET to_ns = ?, lost = ?, detail = ?
 		WHERE id > (SELECT max(id) FROM gap) - ? AND from_ns IS ? AND cause = ?`,
-		to, lost, textOrNull(detail), recentGaps, from, cause)
+		to, lost, segment.TextOrNull(detail), recentGaps, from, cause)
 	if err != nil || s.conn.Changes() > 0 {
 		return err
 	}
 	return s.exec(`INSERT INTO gap (from_ns, to_ns, cause, lost, detail) VALUES (?, ?, ?, ?, ?)`,
-		from, to, cause, lost, textOrNull(detail))
+		from, to, cause, lost, segment.TextOrNull(detail))
 }
 
 // endRun closes what the previous run left open, now that it is known when
 // recording went on: at, on the segment clock. After a clean stop the gap that
 // it opened ends there; after any other end there is a gap from the last
 // heartbeat on.
-func (s *segment) endRun(at int64, detail string) error {
+func (s *activeSegment) endRun(at int64, detail string) error {
 	at = max(at, s.heartbeat)
 	stopped := s.state == stateStopped
 	if stopped {
-		err := s.exec(`UPDATE gap SET to_ns = max(?, from_ns) WHERE to_ns IS NULL AND cause = ?`, at, CauseStopped)
+		err := s.exec(`UPDATE gap SET to_ns = max(?, from_ns) WHERE to_ns IS NULL AND cause = ?`, at, segment.CauseStopped)
 		if err != nil {
 			return err
 		}
@@ -101,12 +102,12 @@ func (s *segment) endRun(at int64, detail string) error {
 		return err
 	}
 	if lost > 0 {
-		err := s.putGapAt(s.heartbeat, s.heartbeat, CauseUnwritten, lost, "the kernel had seen them, and the recorder ended before they were written")
+		err := s.putGapAt(s.heartbeat, s.heartbeat, segment.CauseUnwritten, lost, "the kernel had seen them, and the recorder ended before they were written")
 		if err != nil {
 			return err
 		}
 	}
-	return s.putGapAt(s.heartbeat, at, CauseCrash, nil, detail+unknownLoss)
+	return s.putGapAt(s.heartbeat, at, segment.CauseCrash, nil, detail+unknownLoss)
 }
 
 // unknownLoss ends what is said of a recorder that ended without a word.
@@ -115,7 +116,7 @@ const unknownLoss = "; it lost an unknown number of connections"
 // loseInFlight makes what the last run had seen and not written when it ended
 // without a word part of what was lost, and returns how much it was. How much the
 // kernel saw after the last commit nobody knows.
-func (s *segment) loseInFlight() (lost uint64, err error) {
+func (s *activeSegment) loseInFlight() (lost uint64, err error) {
 	const last = `run = (SELECT max(id) FROM run)`
 	err = s.query(func(q *sqlite.Stmt) error { lost = uint64(q.ColumnInt64(0)); return nil },
 		`SELECT value FROM counter WHERE name = 'in_flight' AND value > 0 AND `+last)
@@ -137,14 +138,14 @@ func (s *segment) loseInFlight() (lost uint64, err error) {
 
 // beginRun writes that a recorder has begun here. counted is what its counters
 // were before: empty for one that has just started.
-func (s *segment) beginRun(pid int, o *WriterOptions, counted Counters) error {
+func (s *activeSegment) beginRun(pid int, o *WriterOptions, counted segment.Counters) error {
 	err := s.exec(`INSERT INTO run (boot, start_boot_ns, pid, version, backend, blind_spots) VALUES (?, ?, ?, ?, ?, ?)`,
 		s.boot, o.Now.Boot, pid, escape.String(o.Version, nil), escape.String(o.Backend, nil), escapeLines(o.BlindSpots))
 	if err != nil {
 		return err
 	}
 	s.run = s.conn.LastInsertRowID()
-	s.counted = Counters{}
+	s.counted = segment.Counters{}
 	for _, name := range slices.Sorted(maps.Keys(counted)) {
 		if err := s.putCounter(name, counted[name], counted[name]); err != nil {
 			return err
@@ -166,14 +167,14 @@ func escapeLines(lines []string) string {
 	return out
 }
 
-func (s *segment) putCounter(name string, first, value uint64) error {
+func (s *activeSegment) putCounter(name string, first, value uint64) error {
 	return s.exec(`INSERT INTO counter (run, name, first, value) VALUES (?, ?, ?, ?)
 		ON CONFLICT (run, name) DO UPDATE SET value = excluded.value`,
 		s.run, escape.String(name, nil), first, value)
 }
 
 // putCounters writes those that have changed since the last commit.
-func (s *segment) putCounters(c Counters) error {
+func (s *activeSegment) putCounters(c segment.Counters) error {
 	for name, value := range c {
 		if old, ok := s.counted[name]; ok && old == value {
 			continue
@@ -190,7 +191,7 @@ const missedUpdatesCounter = "store_updates_missed"
 
 // write puts a batch into the segment: one transaction, on the disk when it
 // returns nil. state is what the segment's state becomes; more adds to it.
-func (s *segment) write(b *Batch, state string, more func(*segment) error) error {
+func (s *activeSegment) write(b *Batch, state string, more func(*activeSegment) error) error {
 	missed := s.missedUpdates
 	heartbeat := s.heartbeat
 	if b.Now != 0 {
@@ -198,7 +199,7 @@ func (s *segment) write(b *Batch, state string, more func(*segment) error) error
 	}
 	counters := b.Counters
 	var chain [32]byte
-	var after marks
+	var after segment.Marks
 	told := maps.Clone(s.told)
 	gaps := make([]Gap, 0, len(b.Gaps))
 	err := s.inTransaction(func() (err error) {
@@ -229,7 +230,7 @@ func (s *segment) write(b *Batch, state string, more func(*segment) error) error
 		if s.missedUpdates != s.counted[missedUpdatesCounter] {
 			counters = maps.Clone(counters)
 			if counters == nil {
-				counters = Counters{}
+				counters = segment.Counters{}
 			}
 			counters[missedUpdatesCounter] = s.missedUpdates
 		}
@@ -238,7 +239,7 @@ func (s *segment) write(b *Batch, state string, more func(*segment) error) error
 		}
 		return s.exec(`UPDATE segment SET state = ?, heartbeat_ns = ?, committed_ns = ?, batches = ?,
 			previous_hash = coalesce(previous_hash, ?)`,
-			state, heartbeat, time.Now().UnixNano(), s.batches+1, blobOrNull(s.previousHash))
+			state, heartbeat, time.Now().UnixNano(), s.batches+1, segment.BlobOrNull(s.previousHash))
 	})
 	if err != nil {
 		s.missedUpdates = missed
@@ -249,14 +250,14 @@ func (s *segment) write(b *Batch, state string, more func(*segment) error) error
 	s.blocks.committed()
 	s.state, s.heartbeat = state, heartbeat
 	s.told, s.gaps = told, gaps
-	s.tally.add(b.Connections)
+	s.tally = countedIn(s.tally, b.Connections)
 	maps.Copy(s.counted, counters)
 	return nil
 }
 
 // checkpoint moves the WAL into the database when it has grown enough. The
 // batch is safe whatever comes of it.
-func (s *segment) checkpoint() error {
+func (s *activeSegment) checkpoint() error {
 	read := func(q *sqlite.Stmt) error { s.walPages = q.ColumnInt64(1) - q.ColumnInt64(2); return nil }
 	if err := s.query(read, "PRAGMA wal_checkpoint(NOOP)"); err != nil {
 		return err
@@ -270,4 +271,15 @@ func (s *segment) checkpoint() error {
 		}
 	}
 	return s.measure()
+}
+
+// countedIn counts the connections of a batch that is committed.
+func countedIn(t segment.Tally, conns []Connection) segment.Tally {
+	for i := range conns {
+		if !conns[i].Update {
+			t.Rows++
+			t.Connects += int64(max(1, conns[i].Count))
+		}
+	}
+	return t
 }

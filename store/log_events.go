@@ -2,6 +2,7 @@ package store
 
 import (
 	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -39,7 +40,7 @@ func (k *LogKeeper) take(e Event) (now bool) {
 		return k.batch(e)
 	case SegmentSetAside:
 		k.begin()
-		k.put(tapelog.Leaf{Kind: tapelog.KindGap, Segment: e.Segment, Batches: e.Batches, Cause: CauseStorage, Detail: cut(e.Cause)})
+		k.put(tapelog.Leaf{Kind: tapelog.KindGap, Segment: e.Segment, Batches: e.Batches, Cause: segment.CauseStorage, Detail: cut(e.Cause)})
 		k.later()
 	case SegmentSealed:
 		k.tape = e.TapeID
@@ -112,12 +113,12 @@ func (k *LogKeeper) alarms(gaps []Gap) (news bool) {
 
 // IsAlarm tells whether a gap of this cause is somebody's doing against the recorder.
 func IsAlarm(cause string) bool {
-	return cause == CauseHook || cause == CauseTouched || cause == CauseStolen || cause == CauseProcessesStolen
+	return cause == segment.CauseHook || cause == segment.CauseTouched || cause == segment.CauseStolen || cause == segment.CauseProcessesStolen
 }
 
 // countIn puts counters into a leaf. Those that a batch does not name have not
 // changed.
-func countIn(l *tapelog.Leaf, c Counters) {
+func countIn(l *tapelog.Leaf, c segment.Counters) {
 	for name, at := range map[string]*uint64{"seen": &l.Seen, "stored": &l.Stored, "coalesced": &l.Coalesced, "lost": &l.Lost} {
 		if n, ok := c[name]; ok {
 			*at = n

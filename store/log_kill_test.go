@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -45,7 +46,7 @@ func playLogged(args []string) error {
 		l.boot = now.Boot
 		l.fill(conns)
 		stored += uint64(len(conns))
-		b := Batch{Connections: conns, Now: now.Boot, Counters: Counters{"seen": stored, "stored": stored}}
+		b := Batch{Connections: conns, Now: now.Boot, Counters: segment.Counters{"seen": stored, "stored": stored}}
 		if err := w.Append(b); err != nil {
 			return err
 		}

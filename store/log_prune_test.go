@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -45,13 +46,13 @@ func TestLogIsPruned(t *testing.T) {
 		l.fill(conns)
 		stored += 10
 		b := l.batch(conns)
-		b.Counters = Counters{"seen": stored, "stored": stored}
+		b.Counters = segment.Counters{"seen": stored, "stored": stored}
 		mustAppend(t, w, b)
 		if err := w.Rotate(); err != nil {
 			t.Fatal(err)
 		}
 		waitSealed(t, w)
-		if segments(w) > 9 && !w.expireOldest(ExpiredFull) {
+		if segments(w) > 9 && !w.expireOldest(tapelog.ExpiredFull) {
 			t.Fatal("nothing expired")
 		}
 		if err := k.prune(); err != nil {

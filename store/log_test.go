@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -65,7 +66,7 @@ func TestLogOfARun(t *testing.T) {
 	k.o.Checkpoint = func(head []byte) { heads = append(heads, head) }
 	w := mustOpenWriter(t, dir, o)
 	x := newWorld()
-	mustAppend(t, w, Batch{Connections: []Connection{x.connection(101 * second)}, Now: 101 * second, Counters: Counters{"seen": 1, "stored": 1}})
+	mustAppend(t, w, Batch{Connections: []Connection{x.connection(101 * second)}, Now: 101 * second, Counters: segment.Counters{"seen": 1, "stored": 1}})
 	mustAppend(t, w, Batch{Gaps: []Gap{{From: 101 * second, To: 102 * second, Cause: "ring full", Lost: 4}}, Now: 102 * second})
 	mustAppend(t, w, Batch{Gaps: []Gap{{From: 101 * second, To: 103 * second, Cause: "ring full", Lost: 5}}, Now: 103 * second})
 	k.checkpoint()
@@ -107,7 +108,7 @@ func TestLogThatFails(t *testing.T) {
 	w := mustOpenWriter(t, dir, o)
 	mustAppend(t, w, Batch{Now: 101 * second})
 	k.checkpoint()
-	k.Listen(SegmentExpired{Segment: 7, Why: ExpiredAge})
+	k.Listen(SegmentExpired{Segment: 7, Why: tapelog.ExpiredAge})
 	if err := os.Remove(obstacle); err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +184,7 @@ func TestLogTellerHangs(t *testing.T) {
 	for range 10 {
 		k.checkpoint()
 	}
-	k.Listen(SegmentExpired{Segment: 7, Why: ExpiredAge})
+	k.Listen(SegmentExpired{Segment: 7, Why: tapelog.ExpiredAge})
 	last, err := ReadCheckpoint(dir)
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -28,7 +29,7 @@ func turnedTape(t testing.TB, n int) (dir string) {
 			}
 			b.Connections = append(b.Connections, c)
 		}
-		b.Counters = Counters{"seen": uint64(40 * (i + 1)), "stored": uint64(40 * (i + 1))}
+		b.Counters = segment.Counters{"seen": uint64(40 * (i + 1)), "stored": uint64(40 * (i + 1))}
 		if i != 2 {
 			b.Gaps = []Gap{{From: uint64(150+100*i) * second, To: uint64(151+100*i) * second, Cause: "ring full", Lost: 1}}
 		}
@@ -60,7 +61,7 @@ func told(t testing.TB, dir string) (text string, opened int) {
 	for _, query := range []string{"SELECT * FROM gaps", "SELECT * FROM segments", "SELECT * FROM gaps WHERE segment = 2"} {
 		b.WriteString(strings.Join(rows(t, tape.Conn(), query), "\n"))
 	}
-	tape.Bound(wallTime(epoch2026+int64(155*second)), wallTime(epoch2026+int64(260*second)))
+	tape.Bound(segment.WallTime(epoch2026+int64(155*second)), segment.WallTime(epoch2026+int64(260*second)))
 	b.WriteString(strings.Join(rows(t, tape.Conn(), "SELECT * FROM gaps"), "\n"))
 	for i, seg := range tape.segs {
 		if seg.reading != nil && i < len(tape.segs)-1 {
@@ -74,7 +75,7 @@ func told(t testing.TB, dir string) (text string, opened int) {
 // file alone that it was made of, and a manifest that is torn or altered is no harm.
 func TestManifest(t *testing.T) {
 	dir := turnedTape(t, 5)
-	manifest := filepath.Join(dir, manifestName)
+	manifest := filepath.Join(dir, segment.ManifestName)
 	whole, err := os.ReadFile(manifest)
 	if err != nil {
 		t.Fatal(err)
@@ -124,18 +125,18 @@ func TestManifest(t *testing.T) {
 // A recorder makes the entries that are missing, and leaves out those of segments that are gone.
 func TestManifestIsMended(t *testing.T) {
 	dir := turnedTape(t, 6)
-	want, err := os.ReadFile(filepath.Join(dir, manifestName))
+	want, err := os.ReadFile(filepath.Join(dir, segment.ManifestName))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range [][]byte{nil, want[:len(want)/2], slices.Concat(want, want[20:]), []byte("x")} {
-		if err := os.WriteFile(filepath.Join(dir, manifestName), text, 0o640); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, segment.ManifestName), text, 0o640); err != nil {
 			t.Fatal(err)
 		}
 		w := mustOpenWriter(t, dir, options(9000*second))
 		waitSealed(t, w)
 		mustClose(t, w, 9001*second)
-		if entries, whole := readManifest(dir); len(entries) < 5 || !whole {
+		if entries, whole := segment.ReadManifest(dir); len(entries) < 5 || !whole {
 			t.Errorf("of %d bytes: %d entries, whole: %t", len(text), len(entries), whole)
 		}
 		if _, opened := told(t, dir); opened != 0 {
@@ -146,18 +147,18 @@ func TestManifestIsMended(t *testing.T) {
 
 // Whatever a manifest has, it is read to an end.
 func FuzzManifest(f *testing.F) {
-	seg := &openSegment{runs: []runAccount{{counters: map[string]counted{"seen": {1, 2}}}}, boots: []bootSpan{{bootID: "b"}}}
-	seg.roots.pack(map[string]uint32{"x": 3}, (*codec).roots)
-	seg.gaps.pack([][]smallCell{{{kind: 1, number: 5}, {kind: 3, text: "y"}}}, (*codec).rows)
-	c := &codec{}
-	c.segment(seg)
-	f.Add(string(c.out))
+	seg := &segment.Segment{Runs: []segment.Recorder{{Counters: map[string]segment.Counted{"seen": {First: 1, Value: 2}}}}, Boots: []segment.Boot{{BootID: "b"}}}
+	seg.Roots.Pack(map[string]uint32{"x": 3}, (*segment.Codec).Roots)
+	seg.Gaps.Pack([][]segment.Cell{{{Kind: 1, Number: 5}, {Kind: 3, Text: "y"}}}, (*segment.Codec).Rows)
+	c := &segment.Codec{}
+	c.Segment(seg)
+	f.Add(string(c.Out))
 	f.Fuzz(func(t *testing.T, text string) {
-		c := &codec{in: text, reading: true}
-		seg := &openSegment{}
-		c.segment(seg)
-		seg.tableRoots()
-		seg.smallRows("gaps")
+		c := &segment.Codec{In: text, Reading: true}
+		seg := &segment.Segment{}
+		c.Segment(seg)
+		seg.TableRoots()
+		seg.SmallRows("gaps")
 	})
 }
 
@@ -175,10 +176,11 @@ func TestFindEndpoints(t *testing.T) {
 		if len(all) < 5 {
 			t.Fatalf("%d endpoints", len(all))
 		}
-		for _, r := range []TextRange{{"", "\xff"}, {"1", "2"}, {"192.0.2.1", "192.0.2.1"}, {"z", "zz"}, {"9", "1"}, {all[0], all[0]}, {all[1], all[1] + "~"}, {all[2][:3], all[2][:3] + "~"}, {min(all[3], all[4]), max(all[3], all[4])}} {
+		for _, r := range [][2]string{{"", "\xff"}, {"1", "2"}, {"192.0.2.1", "192.0.2.1"}, {"z", "zz"}, {"9", "1"}, {all[0], all[0]}, {all[1], all[1] + "~"}, {all[2][:3], all[2][:3] + "~"}, {min(all[3], all[4]), max(all[3], all[4])}} {
+			r := segment.TextRange{From: r[0], To: r[1]}
 			want := rows(t, conn, "SELECT id, family, address, port FROM endpoint WHERE address BETWEEN ? AND ? ORDER BY id", r.From, r.To)
 			var got []string
-			err := tape.FindEndpoints(context.Background(), len(tape.segs)-1, []TextRange{r}, func(id, family int64, address []byte, port int64) error {
+			err := tape.FindEndpoints(context.Background(), len(tape.segs)-1, []segment.TextRange{r}, func(id, family int64, address []byte, port int64) error {
 				got = append(got, fmt.Sprintf("%d|%d|%s|%d", id, family, address, port))
 				return nil
 			})

@@ -11,6 +11,8 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
+	"github.com/conntape/conntape/store/tapelog"
 )
 
 // The same events, recorded with other batch sizes, rotation points and numbers of
@@ -38,7 +40,7 @@ func TestSettingsDoNotChangeAnswers(t *testing.T) {
 		w.now = func(string) (Anchor, error) { return at(l.boot), nil }
 		events := metamorphicEvents(l, total)
 		end := l.boot
-		c := Counters{}
+		c := segment.Counters{}
 		for n := 0; len(events) > 0; n++ {
 			part := events[:min(len(events), setting.batch)]
 			events = events[len(part):]
@@ -131,7 +133,7 @@ func TestReaderOutlivesRetention(t *testing.T) {
 	if more, err := stmt.Step(); !more || err != nil {
 		t.Fatal(err)
 	}
-	for w.expireOldest(ExpiredSize) {
+	for w.expireOldest(tapelog.ExpiredSize) {
 	}
 	n := 1
 	for more := true; more; n++ {
@@ -206,7 +208,7 @@ func playRead(args []string) error {
 		}
 	}
 	hole := ""
-	err = execOn(tape.Conn(), func(q *sqlite.Stmt) error { hole = q.ColumnText(0); return nil },
+	err = segment.Exec(tape.Conn(), func(q *sqlite.Stmt) error { hole = q.ColumnText(0); return nil },
 		"SELECT coalesce(max(cookie) - min(cookie) + 1 - count(*), 0) FROM connections")
 	if err == nil && hole != "0" {
 		err = fmt.Errorf("a hole of %s", hole)

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // A connect that takes long is written before it has returned, and given its result
@@ -63,9 +65,9 @@ func (w *Writer) claim(number int) *stored {
 // writeOutcomes gives rows that were written before their result that result, in a
 // transaction of its own, and returns how many there were. It goes by values: what
 // the writer remembers of rows is of the active segment.
-func (s *segment) writeOutcomes(conns []Connection) (found int, err error) {
+func (s *activeSegment) writeOutcomes(conns []Connection) (found int, err error) {
 	var chain [32]byte
-	var after marks
+	var after segment.Marks
 	err = s.inTransaction(func() (err error) {
 		s.chainer.begin(s.batches + 1)
 		for i := range conns {
@@ -90,7 +92,7 @@ func (s *segment) writeOutcomes(conns []Connection) (found int, err error) {
 	return found, nil
 }
 
-func (s *segment) giveOutcome(c *Connection) (found bool, err error) {
+func (s *activeSegment) giveOutcome(c *Connection) (found bool, err error) {
 	var cookie any
 	if c.Cookie != 0 {
 		cookie = int64(c.Cookie)
@@ -112,7 +114,7 @@ func (s *segment) giveOutcome(c *Connection) (found bool, err error) {
 }
 
 // changeShape gives a row another shape, so that the chain can be replayed.
-func (s *segment) changeShape(id, was, shape int64) error {
+func (s *activeSegment) changeShape(id, was, shape int64) error {
 	// Its first shape in this batch is what it had before.
 	err := s.exec(`INSERT OR IGNORE INTO changed (id, batch, shape) VALUES (?, ?, ?)`, id, s.chainer.batch, was)
 	if err != nil {

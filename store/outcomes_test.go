@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // A connect returns after the segment that has its row was closed: the row gets its
@@ -32,7 +34,7 @@ func TestOutcomeAfterRotation(t *testing.T) {
 	}
 	a, b, c := pending(101*second), pending(102*second), pending(103*second)
 	b.Remote, b.Cookie = x.v6, 0
-	mustAppend(t, w, Batch{Connections: []Connection{a, b, c}, Now: 104 * second, Counters: Counters{"in_flight_stored": 3, "stored": 3, "seen": 3}})
+	mustAppend(t, w, Batch{Connections: []Connection{a, b, c}, Now: 104 * second, Counters: segment.Counters{"in_flight_stored": 3, "stored": 3, "seen": 3}})
 	w.writing.Lock()
 	err := w.rotate(ReasonSize)
 	w.writing.Unlock()
@@ -41,7 +43,7 @@ func TestOutcomeAfterRotation(t *testing.T) {
 	}
 	d := x.connection(106 * second)
 	mustAppend(t, w, Batch{Connections: []Connection{done(a), done(b), d, done(pending(99 * second))}, Now: 107 * second,
-		Counters: Counters{"in_flight_stored": 3, "updated": 2, "stored": 4, "seen": 4}})
+		Counters: segment.Counters{"in_flight_stored": 3, "updated": 2, "stored": 4, "seen": 4}})
 	mustAppend(t, w, Batch{Connections: []Connection{done(a)}, Now: 108 * second}) // again: nothing to do
 	time.Sleep(10 * time.Millisecond)
 	if s := w.catalog.find(1); s == nil || len(told) != 0 {
@@ -66,7 +68,7 @@ func TestOutcomeAfterRotation(t *testing.T) {
 func TestSealingDoesNotWaitForNothing(t *testing.T) {
 	w := mustOpenWriter(t, t.TempDir(), options(100*second))
 	w.now = func(string) (Anchor, error) { return at(105 * second), nil }
-	mustAppend(t, w, Batch{Now: 101 * second, Counters: Counters{"in_flight_stored": 3, "updated": 3}})
+	mustAppend(t, w, Batch{Now: 101 * second, Counters: segment.Counters{"in_flight_stored": 3, "updated": 3}})
 	w.writing.Lock()
 	err := w.rotate(ReasonSize)
 	w.writing.Unlock()

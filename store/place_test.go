@@ -9,6 +9,7 @@ import (
 
 	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/tapedir"
+	"github.com/conntape/conntape/store/tapelog"
 	"github.com/conntape/conntape/store/trusted"
 )
 
@@ -70,7 +71,7 @@ func TestDirectoryReplaced(t *testing.T) {
 	if err := w.Rotate(); !errors.Is(err, tapedir.ErrDirMoved) {
 		t.Errorf("rotated: %v", err)
 	}
-	if w.expireOldest(ExpiredSize) {
+	if w.expireOldest(tapelog.ExpiredSize) {
 		t.Error("a segment of somebody else was removed")
 	}
 	add()

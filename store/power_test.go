@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -48,7 +49,7 @@ func playPower(args []string) error {
 		}
 		l.boot = now.Boot
 		l.fill(conns)
-		b := Batch{Connections: conns, Now: now.Boot, Counters: Counters{"seen": l.n, "stored": l.n}}
+		b := Batch{Connections: conns, Now: now.Boot, Counters: segment.Counters{"seen": l.n, "stored": l.n}}
 		if err := w.Append(b); err != nil {
 			return err
 		}
@@ -57,7 +58,7 @@ func playPower(args []string) error {
 			if err := w.Rotate(); err != nil {
 				return err
 			}
-			for segments(w) > 6 && w.expireOldest(ExpiredFull) {
+			for segments(w) > 6 && w.expireOldest(tapelog.ExpiredFull) {
 			}
 		}
 		if i == 7 {

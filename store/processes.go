@@ -4,6 +4,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // addProcess writes a process and those of its ancestors that the segment does
@@ -101,20 +102,20 @@ func (in *interner) writeProcess(id int64, p *Process) error {
 		source = SourceUnknown
 	} else {
 		uid, gid, euid = p.UID, p.GID, p.EUID
-		loginUID, sessionID = setOrNull(p.LoginUID), setOrNull(p.SessionID)
+		loginUID, sessionID = segment.SetOrNull(p.LoginUID), segment.SetOrNull(p.SessionID)
 	}
 	return in.segment.exec(`INSERT OR REPLACE INTO process (id, boot, tgid, start_boot_ns, exec_number, exec_boot_ns,
 		parent, ppid, pid_in_ns, comm, exe, script, cmdline, cmdline_truncated, cwd, uid, gid, euid, user, loginuid, session_id,
 		cgroup_id, cgroup, container, unit, exe_deleted, exe_memfd, exe_device, exe_inode,
 		mntns, pidns, netns, userns, utsns, ipcns, cgroupns, source, ancestry, batch)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		id, in.segment.boot, p.Key.Tgid, p.Key.StartBoot, p.Key.Exec, numberOrNull(p.ExecBoot),
-		in.parentID(p), ppid, numberOrNull(p.PidInNS), textOrNull(p.Comm), textOrNull(p.Exe), textOrNull(p.Script),
-		cmdline, p.ArgvTruncated, textOrNull(p.Cwd), uid, gid, euid, textOrNull(p.User),
+		id, in.segment.boot, p.Key.Tgid, p.Key.StartBoot, p.Key.Exec, segment.NumberOrNull(p.ExecBoot),
+		in.parentID(p), ppid, segment.NumberOrNull(p.PidInNS), segment.TextOrNull(p.Comm), segment.TextOrNull(p.Exe), segment.TextOrNull(p.Script),
+		cmdline, p.ArgvTruncated, segment.TextOrNull(p.Cwd), uid, gid, euid, segment.TextOrNull(p.User),
 		loginUID, sessionID,
-		numberOrNull(p.CgroupID), textOrNull(p.Cgroup), textOrNull(p.Container), textOrNull(p.Unit),
-		p.ExeDeleted, p.ExeMemfd, numberOrNull(p.ExeDev), numberOrNull(p.ExeIno),
-		numberOrNull(p.MntNS), numberOrNull(p.PidNS), numberOrNull(p.NetNS), numberOrNull(p.UserNS),
-		numberOrNull(p.UtsNS), numberOrNull(p.IpcNS), numberOrNull(p.CgroupNS),
+		segment.NumberOrNull(p.CgroupID), segment.TextOrNull(p.Cgroup), segment.TextOrNull(p.Container), segment.TextOrNull(p.Unit),
+		p.ExeDeleted, p.ExeMemfd, segment.NumberOrNull(p.ExeDev), segment.NumberOrNull(p.ExeIno),
+		segment.NumberOrNull(p.MntNS), segment.NumberOrNull(p.PidNS), segment.NumberOrNull(p.NetNS), segment.NumberOrNull(p.UserNS),
+		segment.NumberOrNull(p.UtsNS), segment.NumberOrNull(p.IpcNS), segment.NumberOrNull(p.CgroupNS),
 		escape.String(source, nil), ancestry(p), in.segment.chainer.batch)
 }

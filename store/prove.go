@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
@@ -85,7 +86,7 @@ func VerifyProof(ctx context.Context, proof []byte, path string, o ProofOptions)
 		return nil, &failure.Error{Op: "verify segment", Path: path, Err: failure.Bare(err), Hint: "name the file of the segment that the proof is of"}
 	}
 	out := &ProvenSegment{File: path, Segment: p.Leaf.Segment, SHA256: hex.EncodeToString(p.Leaf.SHA256[:]), Bytes: p.Leaf.Size, Rows: p.Leaf.Rows,
-		From: wallTime(p.Leaf.From), To: wallTime(p.Leaf.To), SealedAt: wallTime(p.Leaf.Real),
+		From: segment.WallTime(p.Leaf.From), To: segment.WallTime(p.Leaf.To), SealedAt: segment.WallTime(p.Leaf.Real),
 		Log: p.Checkpoint.Origin, Leaf: p.Leaf.Seq, Leaves: p.Checkpoint.Size, Signed: p.Signed, Cosigned: []Witnessed{}}
 	for _, c := range p.Cosigned {
 		out.Cosigned = append(out.Cosigned, Witnessed{c.Witness, c.Leaves, c.At})

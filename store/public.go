@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // The public views of a tape are virtual tables, each over the view of that name in every segment. Of what SQL compares
@@ -19,14 +21,14 @@ import (
 type publicTable struct {
 	tape    *Tape
 	name    string
-	columns []ViewColumn
+	columns []segment.ViewColumn
 	key     int // the column that tells rows of one segment apart
 	segment int // the column that is the number of the segment
 }
 
 // newPublicTable makes a public view readable on the connection of the tape.
 func (t *Tape) newPublicTable(name string) error {
-	p := &publicTable{tape: t, name: name, columns: ViewColumns(name)}
+	p := &publicTable{tape: t, name: name, columns: segment.ViewColumns(name)}
 	p.segment = p.column("segment")
 	return t.Table(name, name, p)
 }
@@ -88,7 +90,7 @@ type publicCursor struct {
 	current int
 	stmt    *sqlite.Stmt // nil: no segment is being read through SQLite
 	release func()
-	rows    [][]smallCell // of the current segment that the manifest has: the first is the one that it is at
+	rows    [][]segment.Cell // of the current segment that the manifest has: the first is the one that it is at
 }
 
 // Filter begins anew, with what the plan compares.
@@ -164,7 +166,7 @@ func (c *publicCursor) Next() error {
 			return nil
 		}
 		if c.stmt != nil {
-			if interrupted(c.table.tape.conn) {
+			if segment.Interrupted(c.table.tape.conn) {
 				return sqlite.ResultInterrupt.ToError()
 			}
 			if more, err := c.stmt.Step(); err != nil || more {
@@ -175,7 +177,7 @@ func (c *publicCursor) Next() error {
 			}
 		}
 		segments := c.table.tape.segs
-		for c.only >= 0 && c.next < len(segments) && int64(segments[c.next].info.Number) != c.only && !c.table.hasRemovals(c.next) {
+		for c.only >= 0 && c.next < len(segments) && int64(segments[c.next].Info.Number) != c.only && !c.table.hasRemovals(c.next) {
 			c.next++
 		}
 		if c.next >= len(segments) {
@@ -189,17 +191,17 @@ func (c *publicCursor) Next() error {
 			}
 			continue
 		}
-		if err := c.begin(); err != nil && !errors.Is(err, ErrGone) {
+		if err := c.begin(); err != nil && !errors.Is(err, segment.ErrGone) {
 			return err
 		}
 	}
 }
 
 // small returns the rows of the current segment if the manifest has them: all that are in the window.
-func (c *publicCursor) small() (rows [][]smallCell, known bool) {
+func (c *publicCursor) small() (rows [][]segment.Cell, known bool) {
 	t, p := c.table.tape, c.table
-	all, known := t.segs[c.current].smallRows(p.name)
-	if !known || p.hasRemovals(c.current) || slices.ContainsFunc(all, func(row []smallCell) bool { return len(row) != len(p.columns) }) {
+	all, known := t.segs[c.current].SmallRows(p.name)
+	if !known || p.hasRemovals(c.current) || slices.ContainsFunc(all, func(row []segment.Cell) bool { return len(row) != len(p.columns) }) {
 		return nil, false
 	}
 	if p.name != "gaps" {
@@ -207,10 +209,10 @@ func (c *publicCursor) small() (rows [][]smallCell, known bool) {
 	}
 	from, to := p.column("from_ns"), p.column("to_ns")
 	for _, row := range all {
-		if row[to].kind == int64(sqlite.TypeNull) {
+		if row[to].Kind == int64(sqlite.TypeNull) {
 			return nil, false // an open gap ended when the next segment began
 		}
-		if (t.since.IsZero() || row[to].number >= t.since.UnixNano()) && (t.until.IsZero() || row[from].kind == int64(sqlite.TypeNull) || row[from].number < t.until.UnixNano()) {
+		if (t.since.IsZero() || row[to].Number >= t.since.UnixNano()) && (t.until.IsZero() || row[from].Kind == int64(sqlite.TypeNull) || row[from].Number < t.until.UnixNano()) {
 			rows = append(rows, row)
 		}
 	}
@@ -224,7 +226,7 @@ func (p *publicTable) hasRemovals(segment int) bool {
 
 // column returns the place of a column.
 func (p *publicTable) column(name string) int {
-	return slices.IndexFunc(p.columns, func(c ViewColumn) bool { return c.Name == name })
+	return slices.IndexFunc(p.columns, func(c segment.ViewColumn) bool { return c.Name == name })
 }
 
 // begin begins to read the current segment.
@@ -239,7 +241,7 @@ func (c *publicCursor) begin() error {
 		return err
 	}
 	for i, arg := range c.args {
-		if err := bindAny(c.stmt, i+1, arg); err != nil {
+		if err := segment.Bind(c.stmt, i+1, arg); err != nil {
 			return err
 		}
 	}
@@ -259,10 +261,10 @@ func (c *publicCursor) sql() string {
 	segments := p.tape.segs
 	if p.name == "gaps" && c.current+1 < len(segments) {
 		// What an earlier segment left open ended when the next one began.
-		schema, err := expectedSchema(segments[c.current].info.SchemaVersion)
+		schema, err := segment.ExpectedSchema(segments[c.current].Info.SchemaVersion)
 		if err == nil {
 			_, body, _ := strings.Cut(schema["gaps"], " AS\n")
-			from = "(" + strings.ReplaceAll(body, "g.to_ns", fmt.Sprintf("coalesce(g.to_ns, %d)", segments[c.current+1].created)) + ")"
+			from = "(" + strings.ReplaceAll(body, "g.to_ns", fmt.Sprintf("coalesce(g.to_ns, %d)", segments[c.current+1].Created)) + ")"
 		}
 	}
 	if p.hasRemovals(c.current) {
@@ -299,9 +301,9 @@ func (c *publicCursor) RowID() (int64, error) { return 0, errors.New("the table 
 func (c *publicCursor) Column(i int, _ bool) (sqlite.Value, error) {
 	if len(c.rows) > 0 {
 		if i == len(c.table.columns) {
-			return sqlite.TextValue(fmt.Sprintf("%d/%d", c.current, c.rows[0][c.table.key].number)), nil
+			return sqlite.TextValue(fmt.Sprintf("%d/%d", c.current, c.rows[0][c.table.key].Number)), nil
 		}
-		return c.rows[0][i].value(), nil
+		return c.rows[0][i].Value(), nil
 	}
 	if i == len(c.table.columns) {
 		return sqlite.TextValue(fmt.Sprintf("%d/%s", c.current, c.stmt.ColumnText(c.place[c.table.key]))), nil

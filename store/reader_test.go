@@ -13,6 +13,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -28,7 +29,7 @@ func smallTape(t testing.TB, n int) string {
 		w := mustOpenWriter(t, dir, o)
 		c := x.connection(101 * second)
 		c.Remote = endpoint(2, fmt.Sprintf("192.0.2.%d", i+1), 80)
-		mustAppend(t, w, Batch{Connections: []Connection{c}, Counters: Counters{"seen": 1, "stored": 1}})
+		mustAppend(t, w, Batch{Connections: []Connection{c}, Counters: segment.Counters{"seen": 1, "stored": 1}})
 		mustClose(t, w, 110*second)
 	}
 	return dir
@@ -82,7 +83,7 @@ func TestPushDown(t *testing.T) {
 		"pid = 7.5 AND uid = '7' AND exe IS 5": "",
 		"segment = 2":                          "segment = ?",
 	} {
-		p := &publicTable{tape: tape, name: "connections", columns: ViewColumns("connections")}
+		p := &publicTable{tape: tape, name: "connections", columns: segment.ViewColumns("connections")}
 		spy := &spyTable{publicTable: p}
 		if err := tape.Table("spied", "connections", spy); err != nil {
 			t.Fatal(err)
@@ -133,7 +134,7 @@ func TestReaderCannotWrite(t *testing.T) {
 		"SELECT * FROM connections, (SELECT * FROM pragma_user_version)",
 		"SELECT fts3_tokenizer('simple')",
 	} {
-		if err := execOn(tape.Conn(), nil, query); err == nil {
+		if err := segment.Exec(tape.Conn(), nil, query); err == nil {
 			t.Errorf("%s: no error", query)
 		}
 	}
@@ -141,14 +142,14 @@ func TestReaderCannotWrite(t *testing.T) {
 		"ATTACH '" + outside + "' AS x", "VACUUM INTO '" + outside + "'", "INSERT INTO gap (cause, lost) VALUES ('x', 1)", "UPDATE connection SET fd = 9",
 		"DROP VIEW connections", "PRAGMA journal_mode = WAL", "PRAGMA query_only = OFF", "SELECT * FROM sqlite_dbpage", "REINDEX",
 	} {
-		if err := execOn(connOf(t, tape, 1), nil, query); err == nil {
+		if err := segment.Exec(connOf(t, tape, 1), nil, query); err == nil {
 			t.Errorf("%s on a segment: no error", query)
 		}
 	}
 	if _, err := os.Stat(outside); err == nil {
 		t.Error("a file was written")
 	}
-	if err := execOn(tape.Conn(), nil, "DELETE FROM gaps"); !strings.Contains(failure.HintOf(tape.Explain(err)), "only SELECT") {
+	if err := segment.Exec(tape.Conn(), nil, "DELETE FROM gaps"); !strings.Contains(failure.HintOf(tape.Explain(err)), "only SELECT") {
 		t.Errorf("no hint: %v", tape.Explain(err))
 	}
 	for _, query := range []string{
@@ -157,11 +158,11 @@ func TestReaderCannotWrite(t *testing.T) {
 		"SELECT value FROM json_each('[1]')", "PRAGMA table_info(connections)", "SELECT name FROM pragma_table_info('connections')",
 		"PRAGMA integrity_check", "EXPLAIN QUERY PLAN SELECT * FROM gaps", "VALUES (1)",
 	} {
-		if err := execOn(tape.Conn(), nil, query); err != nil {
+		if err := segment.Exec(tape.Conn(), nil, query); err != nil {
 			t.Errorf("%s: %v", query, err)
 		}
 	}
-	if err := execOn(tape.Conn(), nil, "SELECT length(zeroblob(100000000))"); err == nil {
+	if err := segment.Exec(tape.Conn(), nil, "SELECT length(zeroblob(100000000))"); err == nil {
 		t.Error("a value of 100 MB was made")
 	}
 	if names := files(t, dir); !slices.Equal(names, []string{"00000001.db", "00000002.db", "lock", "manifest"}) {
@@ -213,7 +214,7 @@ func TestOpenErrors(t *testing.T) {
 	sql := func(statements ...string) func(*sqlite.Conn) error {
 		return func(conn *sqlite.Conn) error {
 			for _, s := range statements {
-				if err := execOn(conn, nil, s); err != nil {
+				if err := segment.Exec(conn, nil, s); err != nil {
 					return err
 				}
 			}
@@ -278,7 +279,7 @@ func TestDamagedPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	tape := mustOpenTape(t, dir)
-	err = execOn(tape.Conn(), nil, "SELECT * FROM connections")
+	err = segment.Exec(tape.Conn(), nil, "SELECT * FROM connections")
 	if err = tape.Explain(err); !errors.Is(err, failure.ErrDamaged) || failure.HintOf(err) == "" {
 		t.Errorf("error %v", err)
 	}
@@ -459,13 +460,13 @@ func TestFewAreOpen(t *testing.T) {
 // The columns of the public views are those that SQLite tells, with the affinity that it gives them.
 func TestViewColumns(t *testing.T) {
 	conn := connOf(t, mustOpenTape(t, smallTape(t, 1)), 1)
-	for _, view := range publicViews {
+	for _, view := range segment.Views {
 		var want []string
 		for _, row := range rows(t, conn, "SELECT name, type FROM pragma_table_info(?)", view) {
 			want = append(want, strings.TrimSuffix(row, "|NUM"))
 		}
 		var got []string
-		for _, c := range ViewColumns(view) {
+		for _, c := range segment.ViewColumns(view) {
 			got = append(got, c.Name+"|"+c.Type)
 		}
 		if !slices.Equal(got, want) || len(got) == 0 {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/conntape/conntape/migrations"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -71,10 +72,10 @@ func TestReleasedVersions(t *testing.T) {
 				t.Fatal(err)
 			}
 			withCrash := strings.Split(answers(t, dir), "\n")
-			if !slices.ContainsFunc(withCrash, func(line string) bool { return strings.Contains(line, CauseCrash) }) {
+			if !slices.ContainsFunc(withCrash, func(line string) bool { return strings.Contains(line, segment.CauseCrash) }) {
 				t.Error("the crash is not told")
 			}
-			kept := slices.DeleteFunc(withCrash, func(line string) bool { return strings.Contains(line, CauseCrash) })
+			kept := slices.DeleteFunc(withCrash, func(line string) bool { return strings.Contains(line, segment.CauseCrash) })
 			if got := strings.Join(kept, "\n"); got != want {
 				t.Errorf("after sealing\n%s\nwant\n%s", got, want)
 			}
@@ -115,7 +116,7 @@ func writeReleased(t *testing.T) {
 	slow.Shape, slow.FD, slow.Cookie, slow.Remote = x.tcpPending, -1, 7, endpoint(10, "::ffff:192.0.2.7", 443)
 	mustAppend(t, w, Batch{Connections: []Connection{x.connection(1001 * second), several, slow}, Now: 1004 * second,
 		Gaps:     []Gap{{From: 1000 * second, To: 1000*second + 9, Cause: "ring full", Lost: 2, Detail: "too fast"}},
-		Counters: Counters{"seen": 7, "stored": 3, "coalesced": 2, "lost": 2}})
+		Counters: segment.Counters{"seen": 7, "stored": 3, "coalesced": 2, "lost": 2}})
 	w.now = func(string) (Anchor, error) { return at(1005 * second), nil }
 	if err := w.Rotate(); err != nil {
 		t.Fatal(err)
@@ -124,10 +125,10 @@ func writeReleased(t *testing.T) {
 	unix := x.connection(1006 * second)
 	unix.Remote, unix.Shape = x.unix, &Shape{SocketFamily: 1, Type: 1, Via: "connect", AddressSource: "kernel", Backend: "fexit"}
 	late := x.connection(1005*second + 1)
-	mustAppend(t, w, Batch{Connections: []Connection{unix}, Now: 1007 * second, Counters: Counters{"seen": 8, "stored": 4, "coalesced": 2, "lost": 2}})
+	mustAppend(t, w, Batch{Connections: []Connection{unix}, Now: 1007 * second, Counters: segment.Counters{"seen": 8, "stored": 4, "coalesced": 2, "lost": 2}})
 	step := Anchor{Boot: 1008 * second, Real: epoch2026 + int64(1000*second), Kind: "step", Sync: "unsynchronized"}
 	mustAppend(t, w, Batch{Connections: []Connection{late, x.connection(1009 * second)}, Anchors: []Anchor{step}, Now: 1010 * second,
-		Counters: Counters{"seen": 10, "stored": 6, "coalesced": 2, "lost": 2}})
+		Counters: segment.Counters{"seen": 10, "stored": 6, "coalesced": 2, "lost": 2}})
 	left := crash(t, w)
 	to := fixtureDir(migrations.Version)
 	if err := os.RemoveAll(to); err != nil {

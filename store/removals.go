@@ -12,6 +12,7 @@ import (
 
 	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
@@ -42,7 +43,7 @@ var errOneFile = errors.New("this is one file of a tape: what retention has remo
 // the log need not be read.
 func (t *Tape) findRemovals() func() Removals {
 	if t.single != "" {
-		if t.segs[0].info.Number <= 1 {
+		if t.segs[0].Info.Number <= 1 {
 			return func() Removals { return Removals{} }
 		}
 		return func() Removals { return Removals{Err: errOneFile} }
@@ -71,7 +72,7 @@ func (t *Tape) removalRows() (rows []string) {
 		t.gone = t.findRemovals()
 	}
 	for _, r := range t.gone().List {
-		if r.Cause == ExpiredFull {
+		if r.Cause == tapelog.ExpiredFull {
 			continue
 		}
 		rows = append(rows, r.gapRow())
@@ -105,7 +106,7 @@ func (r *Removal) gapRow() string {
 		held = fmt.Sprintf("%d connections", r.Connects)
 	}
 	detail := fmt.Sprintf("removed by retention (%s) at %s: %s", escape.Bytes([]byte(r.Cause)), r.At.UTC().Format(time.RFC3339), held)
-	return fmt.Sprintf("(%d, %s, %s, '%s', 0, '%s', %s, %s, %d)", -r.Segment, text(r.From), text(r.To), CauseRemoved, quoted(detail), number(r.From), number(r.To), r.Segment)
+	return fmt.Sprintf("(%d, %s, %s, '%s', 0, '%s', %s, %s, %d)", -r.Segment, text(r.From), text(r.To), CauseRemoved, segment.Quoted(detail), number(r.From), number(r.To), r.Segment)
 }
 
 // Removals reads what retention has removed before the oldest segment. On a tape that is
@@ -126,7 +127,7 @@ func readRemovals(dir string, oldest int) Removals {
 			return nil
 		}
 		told[l.Segment] = true
-		r.List = append(r.List, Removal{Segment: l.Segment, At: wallTime(l.Real), Cause: l.Cause, From: wallTime(l.From), To: wallTime(l.To),
+		r.List = append(r.List, Removal{Segment: l.Segment, At: segment.WallTime(l.Real), Cause: l.Cause, From: segment.WallTime(l.From), To: segment.WallTime(l.To),
 			Rows: l.Rows, Connects: l.Connects})
 		return nil
 	})

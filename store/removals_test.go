@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
@@ -30,7 +31,7 @@ func shortened(t *testing.T) string {
 			seen, stored = seen+1, stored+1
 		}
 		mustAppend(t, w, Batch{Connections: conns, Now: (100*n + 50) * second,
-			Counters: Counters{"seen": seen, "stored": stored, "coalesced": seen - stored}})
+			Counters: segment.Counters{"seen": seen, "stored": stored, "coalesced": seen - stored}})
 		if n == 3 { // it waits for outcomes
 			w.mu.Lock()
 			w.hurry = true
@@ -44,7 +45,7 @@ func shortened(t *testing.T) string {
 		}
 	}
 	for range 3 {
-		if !w.expireOldest(ExpiredAge) {
+		if !w.expireOldest(tapelog.ExpiredAge) {
 			t.Fatal("nothing to remove")
 		}
 	}
@@ -73,8 +74,8 @@ func TestRemovals(t *testing.T) {
 		if n > 1 {
 			begun = 100*n - 40
 		}
-		want := Removal{Segment: n, At: e.At, Cause: ExpiredAge, From: wallTime(epoch2026 + int64(begun)*int64(second)),
-			To: wallTime(epoch2026 + int64(100*n+50)*int64(second)), Rows: int64(n), Connects: int64(n + 2)}
+		want := Removal{Segment: n, At: e.At, Cause: tapelog.ExpiredAge, From: segment.WallTime(epoch2026 + int64(begun)*int64(second)),
+			To: segment.WallTime(epoch2026 + int64(100*n+50)*int64(second)), Rows: int64(n), Connects: int64(n + 2)}
 		if e != want || time.Since(e.At).Abs() > time.Hour {
 			t.Errorf("got  %+v\nwant %+v", e, want)
 		}
@@ -94,7 +95,7 @@ func TestRemovals(t *testing.T) {
 	if got := one(t, tape.Conn(), "SELECT group_concat(cause) FROM gaps WHERE segment = 2"); got != "removed" {
 		t.Errorf("of segment 2: %s", got)
 	}
-	tape.Bound(wallTime(epoch2026+int64(110*second)), wallTime(epoch2026+int64(120*second)))
+	tape.Bound(segment.WallTime(epoch2026+int64(110*second)), segment.WallTime(epoch2026+int64(120*second)))
 	if got := one(t, tape.Conn(), "SELECT group_concat(segment) FROM gaps WHERE cause = 'removed'"); got != "1" {
 		t.Errorf("in a window: %s", got)
 	}

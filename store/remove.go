@@ -18,10 +18,10 @@ import (
 // expired is a segment that is no part of the tape any more, and not gone yet.
 type expired struct {
 	number int
-	path   string   // that it had
-	bytes  int64    // of its files
-	seg    *segment // still open: its blocks are freed when it is closed; nil it is not
-	stuck  bool     // it could not be removed
+	path   string         // that it had
+	bytes  int64          // of its files
+	seg    *activeSegment // still open: its blocks are freed when it is closed; nil it is not
+	stuck  bool           // it could not be removed
 }
 
 // expiringSuffix is the name of a segment while it is removed: a reader must not

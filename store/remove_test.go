@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/conntape/conntape/store/tapedir"
+	"github.com/conntape/conntape/store/tapelog"
 )
 
 // holdRemovals has nothing removed that expires until the function that it returns
@@ -38,7 +39,7 @@ func TestRemovalIsNotWaitedFor(t *testing.T) {
 	path := filepath.Join(dir, tapedir.SegmentName(1))
 	before := w.usage()
 	resume := holdRemovals(w)
-	if !w.expireOldest(ExpiredSize) {
+	if !w.expireOldest(tapelog.ExpiredSize) {
 		t.Fatal("nothing expired")
 	}
 	now := w.usage()
@@ -84,7 +85,7 @@ func TestRemovalIsFinished(t *testing.T) {
 	waitSealed(t, w)
 	holdRemovals(w)
 	for range 2 {
-		w.expireOldest(ExpiredSize)
+		w.expireOldest(tapelog.ExpiredSize)
 	}
 	dir = crash(t, w)
 	if got := one(t, mustOpenTape(t, dir).Conn(), "SELECT group_concat(DISTINCT segment) FROM connections"); got != "3" {
@@ -126,7 +127,7 @@ func TestReadersKeepNoRoom(t *testing.T) {
 		}
 		defer f.Close()
 		readers = append(readers, f)
-		if !w.expireOldest(ExpiredSize) {
+		if !w.expireOldest(tapelog.ExpiredSize) {
 			t.Fatal("nothing expired")
 		}
 	}

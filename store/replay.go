@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // replayChain makes the chain of a segment again from what its tables hold, and
@@ -16,7 +18,7 @@ func replayChain(conn *sqlite.Conn, fn func(batch int64, chain, said [32]byte) e
 // and gives it to row. When fn returns an error the chain is not followed any
 // further; the rest of the rows is read, and the error returned then.
 func replayRows(conn *sqlite.Conn, row func(*storedRow), fn func(batch int64, chain, said [32]byte) error) error {
-	r := &replay{conn: conn, hasher: newChainHasher(), row: row, fn: fn}
+	r := &replay{conn: conn, hasher: segment.NewHasher(), row: row, fn: fn}
 	if err := r.load(); err != nil {
 		return fmt.Errorf("replay batches: %w", err)
 	}
@@ -28,19 +30,19 @@ func replayRows(conn *sqlite.Conn, row func(*storedRow), fn func(batch int64, ch
 
 // storedRow is a connection as it is stored.
 type storedRow struct {
-	chainRow
+	segment.HashedRow
 	odd bool // it has a value that is never written: what stands for NULL in the chain
 }
 
 type replay struct {
 	conn   *sqlite.Conn
-	hasher *chainHasher
+	hasher *segment.Hasher
 	row    func(*storedRow)
 	fn     func(batch int64, chain, said [32]byte) error
 
 	batches []replayBatch // from the one on whose rows are being read
 	begun   bool          // its digest has begun
-	before  marks         // of the batch before
+	before  segment.Marks // of the batch before
 	chain   [32]byte      // likewise
 	ended   error         // the chain is not followed any further
 
@@ -53,7 +55,7 @@ type replay struct {
 
 type replayBatch struct {
 	id    int64
-	marks marks
+	marks segment.Marks
 	chain [32]byte // as the segment says
 }
 
@@ -69,7 +71,7 @@ func (r *replay) load() error {
 		row   func(*sqlite.Stmt) error
 	}{
 		{"SELECT id, newest, task, endpoint, shape, chain FROM batch ORDER BY id", func(q *sqlite.Stmt) error {
-			b := replayBatch{id: q.ColumnInt64(0), marks: marks{q.ColumnInt64(1), q.ColumnInt64(2), q.ColumnInt64(3), q.ColumnInt64(4)}}
+			b := replayBatch{id: q.ColumnInt64(0), marks: segment.Marks{Newest: q.ColumnInt64(1), Task: q.ColumnInt64(2), Endpoint: q.ColumnInt64(3), Shape: q.ColumnInt64(4)}}
 			q.ColumnBytes(5, b.chain[:])
 			r.batches = append(r.batches, b)
 			return nil
@@ -91,7 +93,7 @@ func (r *replay) load() error {
 			return nil
 		}},
 	} {
-		if err := execOn(r.conn, table.row, table.query); err != nil {
+		if err := segment.Exec(r.conn, table.row, table.query); err != nil {
 			return err
 		}
 	}
@@ -103,21 +105,21 @@ const replayColumns = "SELECT id, task, remote, shape, local, fd, cookie FROM "
 // rows reads the connections, and beside them how often each was, in one pass
 // over either table.
 func (r *replay) rows() error {
-	repeats, err := newRepeatCursor(r.conn)
+	repeats, err := segment.NewRepeats(r.conn)
 	if err != nil {
 		return err
 	}
-	defer repeats.close()
-	err = execOn(r.conn, func(q *sqlite.Stmt) (err error) {
+	defer repeats.Close()
+	err = segment.Exec(r.conn, func(q *sqlite.Stmt) (err error) {
 		row := scanRow(q)
-		if row.count, row.last, err = repeats.find(row.id); err != nil {
+		if row.Count, row.Last, err = repeats.Find(row.Id); err != nil {
 			return err
 		}
 		r.row(&row)
 		if r.ended != nil {
 			return nil
 		}
-		return r.follow(&row.chainRow)
+		return r.follow(&row.HashedRow)
 	}, replayColumns+"connection NOT INDEXED ORDER BY id")
 	if err != nil {
 		return err
@@ -132,61 +134,28 @@ func (r *replay) rows() error {
 
 // scanRow reads a row of replayColumns.
 func scanRow(q *sqlite.Stmt) (row storedRow) {
-	row.chainRow = chainRow{id: q.ColumnInt64(0), task: q.ColumnInt64(1), remote: q.ColumnInt64(2), shape: q.ColumnInt64(3),
-		local: q.ColumnInt64(4), fd: q.ColumnInt64(5), cookie: q.ColumnInt64(6), count: 1}
-	if row.fd <= 0 {
+	row.HashedRow = segment.HashedRow{Id: q.ColumnInt64(0), Task: q.ColumnInt64(1), Remote: q.ColumnInt64(2), Shape: q.ColumnInt64(3),
+		Local: q.ColumnInt64(4), Fd: q.ColumnInt64(5), Cookie: q.ColumnInt64(6), Count: 1}
+	if row.Fd <= 0 {
 		if q.ColumnIsNull(5) {
-			row.fd = -1
+			row.Fd = -1
 		} else {
-			row.odd = row.fd < 0
+			row.odd = row.Fd < 0
 		}
 	}
-	row.odd = row.odd || row.local == 0 && !q.ColumnIsNull(4) || row.cookie == 0 && !q.ColumnIsNull(6)
+	row.odd = row.odd || row.Local == 0 && !q.ColumnIsNull(4) || row.Cookie == 0 && !q.ColumnIsNull(6)
 	return row
-}
-
-// repeatCursor walks the table repeat beside the connections.
-type repeatCursor struct {
-	stmt            *sqlite.Stmt
-	begun, done     bool
-	id, count, last int64
-}
-
-func newRepeatCursor(conn *sqlite.Conn) (*repeatCursor, error) {
-	stmt, err := conn.Prepare("SELECT id, count, last_ns FROM repeat ORDER BY id")
-	return &repeatCursor{stmt: stmt}, err
-}
-
-func (c *repeatCursor) close() { c.stmt.Reset() }
-
-// find returns what the table has of a connection: 1 and 0 when nothing. They are
-// asked for in the order of id.
-func (c *repeatCursor) find(id int64) (count, last int64, err error) {
-	for !c.done && (!c.begun || c.id < id) {
-		more, err := c.stmt.Step()
-		if err != nil {
-			return 0, 0, err
-		}
-		c.begun, c.done = true, !more
-		if more {
-			c.id, c.count, c.last = c.stmt.ColumnInt64(0), c.stmt.ColumnInt64(1), c.stmt.ColumnInt64(2)
-		}
-	}
-	if !c.done && c.id == id {
-		return c.count, c.last, nil
-	}
-	return 1, 0, nil
 }
 
 // follow digests a row, if it was written with those around it. Those of batches
 // before it are complete.
-func (r *replay) follow(row *chainRow) error {
-	for len(r.batches) > 0 && row.id > r.batches[0].marks.newest && r.ended == nil {
+func (r *replay) follow(row *segment.HashedRow) error {
+	for len(r.batches) > 0 && row.Id > r.batches[0].marks.Newest && r.ended == nil {
 		if err := r.finish(); err != nil {
 			return err
 		}
 	}
-	if _, late := r.late[row.id]; late || len(r.batches) == 0 || r.ended != nil || row.id <= r.before.newest {
+	if _, late := r.late[row.Id]; late || len(r.batches) == 0 || r.ended != nil || row.Id <= r.before.Newest {
 		return nil
 	}
 	if err := r.begin(); err != nil {
@@ -197,11 +166,11 @@ func (r *replay) follow(row *chainRow) error {
 }
 
 // digest digests a row as it was written first.
-func (r *replay) digest(row chainRow) {
-	if changes := r.history[row.id]; len(changes) > 0 {
-		row.shape = changes[0].shape
+func (r *replay) digest(row segment.HashedRow) {
+	if changes := r.history[row.Id]; len(changes) > 0 {
+		row.Shape = changes[0].shape
 	}
-	r.hasher.connection(&row)
+	r.hasher.Connection(&row)
 }
 
 // begin starts the digest of the batch, unless it has begun: with the rows that
@@ -212,22 +181,22 @@ func (r *replay) begin() error {
 	}
 	r.begun = true
 	n := r.batches[0].id
-	r.hasher.begin(r.chain, n)
+	r.hasher.Begin(r.chain, n)
 	for _, id := range r.lateOf[n] {
 		var row storedRow
 		found := false
-		err := execOn(r.conn, func(q *sqlite.Stmt) error { row, found = scanRow(q), true; return nil },
+		err := segment.Exec(r.conn, func(q *sqlite.Stmt) error { row, found = scanRow(q), true; return nil },
 			replayColumns+"connection WHERE id = ?", id)
 		if err != nil {
 			return err
 		}
-		err = execOn(r.conn, func(q *sqlite.Stmt) error { row.count, row.last = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
+		err = segment.Exec(r.conn, func(q *sqlite.Stmt) error { row.Count, row.Last = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
 			"SELECT count, last_ns FROM repeat WHERE id = ?", id)
 		if err != nil {
 			return err
 		}
 		if found {
-			r.digest(row.chainRow)
+			r.digest(row.HashedRow)
 		}
 	}
 	return nil
@@ -244,12 +213,12 @@ func (r *replay) finish() error {
 		if err != nil {
 			return err
 		}
-		r.hasher.change(id, shape)
+		r.hasher.Change(id, shape)
 	}
-	if err := hashInterned(r.hasher, r.conn, r.before, b.marks, r.processes[b.id]); err != nil {
+	if err := segment.HashInterned(r.hasher, r.conn, r.before, b.marks, r.processes[b.id]); err != nil {
 		return err
 	}
-	r.chain, r.before, r.begun = r.hasher.sum(), b.marks, false
+	r.chain, r.before, r.begun = r.hasher.Sum(), b.marks, false
 	r.batches = r.batches[1:]
 	r.ended = r.fn(b.id, r.chain, b.chain)
 	return nil
@@ -262,7 +231,7 @@ func (r *replay) shapeAfter(id, batch int64) (shape int64, err error) {
 			return c.shape, nil
 		}
 	}
-	err = execOn(r.conn, func(q *sqlite.Stmt) error { shape = q.ColumnInt64(0); return nil },
+	err = segment.Exec(r.conn, func(q *sqlite.Stmt) error { shape = q.ColumnInt64(0); return nil },
 		"SELECT shape FROM connection WHERE id = ?", id)
 	return shape, err
 }

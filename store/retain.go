@@ -4,7 +4,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
+	"github.com/conntape/conntape/store/tapelog"
 )
 
 // Retention removes whole segments, the oldest first. What it costs a batch does
@@ -16,7 +18,7 @@ import (
 // or beyond the size of the tape.
 func (w *Writer) makeRoom(g growth) {
 	w.expireOld()
-	for w.tooMuch(g) && w.expireOldest(ExpiredSize) {
+	for w.tooMuch(g) && w.expireOldest(tapelog.ExpiredSize) {
 	}
 	w.waitWhile(func() bool { return !w.fits(g) })
 	w.unpin(!w.fits(g))
@@ -48,7 +50,7 @@ func (w *Writer) fits(g growth) bool {
 // makeRoomToSeal removes the oldest segments until one that waits can be sealed: the
 // sealed ones before it are larger than they were. It belongs to the keeper.
 func (w *Writer) makeRoomToSeal() {
-	for w.waiting() && w.tooMuch(growth{}) && w.expireOldest(ExpiredSize) {
+	for w.waiting() && w.tooMuch(growth{}) && w.expireOldest(tapelog.ExpiredSize) {
 	}
 }
 
@@ -105,7 +107,7 @@ func (w *Writer) expireOld() {
 		w.mu.Lock()
 		oldest := w.catalog.oldest()
 		w.mu.Unlock()
-		if oldest == nil || oldest.to == 0 || oldest.to >= limit || !w.expireOldest(ExpiredAge) {
+		if oldest == nil || oldest.to == 0 || oldest.to >= limit || !w.expireOldest(tapelog.ExpiredAge) {
 			return
 		}
 	}
@@ -143,7 +145,7 @@ func (w *Writer) expireOldest(why string) bool {
 		return false
 	}
 	e := SegmentExpired{Segment: s.number, File: tapedir.SegmentName(s.number), SHA256: s.sha, Bytes: s.bytes, From: s.from, To: s.to, Why: why, Limit: w.room(),
-		Rows: s.tally.rows, Connects: s.tally.connects}
+		Rows: s.tally.Rows, Connects: s.tally.Connects}
 	w.tell(e)
 	gone, err := w.takeAway(s)
 	w.mu.Lock()
@@ -156,10 +158,10 @@ func (w *Writer) expireOldest(why string) bool {
 	}
 	w.catalog.remove(s)
 	if s.seg != nil {
-		w.aside = slices.DeleteFunc(w.aside, func(o *segment) bool { return o == s.seg })
+		w.aside = slices.DeleteFunc(w.aside, func(o *activeSegment) bool { return o == s.seg })
 	}
 	w.removeLater(gone)
-	if why == ExpiredFull {
+	if why == tapelog.ExpiredFull {
 		w.removed = append(w.removed, s)
 	}
 	w.log.Info("segment expired", "path", s.path, "why", why, "bytes", s.bytes)
@@ -188,7 +190,7 @@ func (w *Writer) makeRoomOnDisk() bool {
 // expireForRoom removes the oldest stored segment from a disk that is full, and
 // waits until it is gone.
 func (w *Writer) expireForRoom() bool {
-	if !w.expireOldest(ExpiredFull) {
+	if !w.expireOldest(tapelog.ExpiredFull) {
 		return false
 	}
 	w.waitForRemovals()
@@ -231,13 +233,13 @@ func removedDetail(number int) string {
 
 // tellRemoved writes into s, as gaps, what was removed before its time because
 // the disk was full.
-func (w *Writer) tellRemoved(s *segment) error {
+func (w *Writer) tellRemoved(s *activeSegment) error {
 	for _, r := range w.removed {
 		var from, to any
 		if r.from != 0 && r.to != 0 {
 			from, to = r.from-s.wallStep, r.to-s.wallStep
 		}
-		err := s.putGapAt(from, to, CauseFull, 0, removedDetail(r.number))
+		err := s.putGapAt(from, to, segment.CauseFull, 0, removedDetail(r.number))
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -33,7 +34,7 @@ func (w *Writer) due(b *Batch) string {
 
 // isFull reports whether s is as large as one segment is to be. Without a limit
 // there is nothing to share out.
-func (w *Writer) isFull(s *segment) bool {
+func (w *Writer) isFull(s *activeSegment) bool {
 	room := w.room()
 	return room > 0 && s.pages*pageSize >= segmentBytes(room)
 }
@@ -54,13 +55,13 @@ func (w *Writer) rotateIfDue(b *Batch) {
 // empty reports whether no connection was written to the segment yet. Such a segment
 // is not closed for its age or on request: there is nothing in it to keep apart, and
 // whoever asks again and again must not fill the tape with segments.
-func (s *segment) empty() bool { return s.rows.maxID == 0 }
+func (s *activeSegment) empty() bool { return s.rows.maxID == 0 }
 
 // isEmpty reports whether the file of a segment is known to have no connections.
 func (w *Writer) isEmpty(path string) bool {
 	some := false
-	err := peek(path, func(conn *sqlite.Conn) error {
-		return execOn(conn, func(*sqlite.Stmt) error { some = true; return nil }, `SELECT 1 FROM connection LIMIT 1`)
+	err := segment.Peek(path, func(conn *sqlite.Conn) error {
+		return segment.Exec(conn, func(*sqlite.Stmt) error { some = true; return nil }, `SELECT 1 FROM connection LIMIT 1`)
 	})
 	return err == nil && !some
 }
@@ -123,7 +124,7 @@ func (w *Writer) rotate(reason string) error {
 
 // handOver gives a segment that takes no more batches to the keeper, which is to
 // be woken once there is room for what it does. Its WAL goes at once: many may wait.
-func (w *Writer) handOver(s *segment) *stored {
+func (w *Writer) handOver(s *activeSegment) *stored {
 	err := s.emptyWAL()
 	closed := &stored{number: s.number, path: s.path, bytes: s.bytes(), closed: s.pages * pageSize,
 		from: s.created + s.wallStep, to: s.heartbeat + s.wallStep, tally: s.tally, seg: s}

@@ -13,7 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
+	"github.com/conntape/conntape/store/tapelog"
 )
 
 // small is the least budget that rotation works with.
@@ -250,7 +252,7 @@ func TestRotate(t *testing.T) {
 	dir := t.TempDir()
 	w := mustOpenWriter(t, dir, options(100*second))
 	x := newWorld()
-	mustAppend(t, w, Batch{Connections: []Connection{x.connection(101 * second)}, Now: 101 * second, Counters: Counters{"seen": 1, "stored": 1}})
+	mustAppend(t, w, Batch{Connections: []Connection{x.connection(101 * second)}, Now: 101 * second, Counters: segment.Counters{"seen": 1, "stored": 1}})
 	w.now = func(kind string) (Anchor, error) {
 		a := at(102 * second)
 		a.Real -= int64(7200 * second) // somebody set the clock back
@@ -259,7 +261,7 @@ func TestRotate(t *testing.T) {
 	if err := w.Rotate(); err != nil {
 		t.Fatal(err)
 	}
-	mustAppend(t, w, Batch{Connections: []Connection{x.connection(103 * second)}, Now: 103 * second, Counters: Counters{"seen": 2, "stored": 2}})
+	mustAppend(t, w, Batch{Connections: []Connection{x.connection(103 * second)}, Now: 103 * second, Counters: segment.Counters{"seen": 2, "stored": 2}})
 	waitSealed(t, w)
 	mustClose(t, w, 104*second)
 	tape := mustOpenTape(t, dir)
@@ -280,7 +282,7 @@ func TestRotate(t *testing.T) {
 
 func hashOfFile(t testing.TB, path string) string {
 	t.Helper()
-	sum, _, err := hashFile(path, nil)
+	sum, _, err := segment.HashFile(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +303,7 @@ func TestExpiryRemovesAllFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !w.expireOldest(ExpiredSize) || w.expireOldest(ExpiredSize) {
+	if !w.expireOldest(tapelog.ExpiredSize) || w.expireOldest(tapelog.ExpiredSize) {
 		t.Error("one segment can be removed, and not the active one")
 	}
 	mustClose(t, w, 102*second)

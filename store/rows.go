@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // rowsPerStatement is how many connections one INSERT carries. Running a
@@ -25,7 +27,7 @@ const updateWindow = 4096
 // rowWriter puts connections into the table, oldest first, so that pages fill
 // from left to right and to the brim.
 type rowWriter struct {
-	segment *segment
+	segment *activeSegment
 	maxID   int64 // highest id in the table
 	many    *sqlite.Stmt
 	single  *sqlite.Stmt
@@ -155,7 +157,7 @@ func (w *rowWriter) insertMany(conns []Connection, rows []int32, from int64) (in
 		from = id + 1
 		repeats = repeats || c.Count > 1
 	}
-	if err := run(w.many); err != nil {
+	if err := segment.Run(w.many); err != nil {
 		return 0, err
 	}
 	w.maxID = from - 1
@@ -179,13 +181,13 @@ func (w *rowWriter) insertOne(c *Connection, from int64) (int64, error) {
 	}
 	for id := max(s.at(c.BootTime), from); ; id++ {
 		bindRow(w.single, 0, id, c, refs)
-		if err := run(w.single); err != nil {
+		if err := segment.Run(w.single); err != nil {
 			return 0, err
 		}
 		if s.conn.Changes() == 1 {
 			w.maxID = max(w.maxID, id)
 			w.hash(id, c, refs)
-			if id > s.chainer.marks.newest {
+			if id > s.chainer.marks.Newest {
 				s.blocks.add(refs.remote, refs.task)
 			} else if err := s.exec(`INSERT INTO late (id, batch) VALUES (?, ?)`, id, s.chainer.batch); err != nil {
 				return 0, err
@@ -197,13 +199,13 @@ func (w *rowWriter) insertOne(c *Connection, from int64) (int64, error) {
 
 // hash adds a row that is written to the chain.
 func (w *rowWriter) hash(id int64, c *Connection, refs refs) {
-	row := chainRow{id: id, task: refs.task, remote: refs.remote, shape: refs.shape, local: refs.local,
-		fd: int64(max(c.FD, -1)), cookie: int64(c.Cookie), count: int64(max(c.Count, 1))}
+	row := segment.HashedRow{Id: id, Task: refs.task, Remote: refs.remote, Shape: refs.shape, Local: refs.local,
+		Fd: int64(max(c.FD, -1)), Cookie: int64(c.Cookie), Count: int64(max(c.Count, 1))}
 	if c.Count > 1 {
-		row.last = w.segment.at(cmp.Or(c.LastBootTime, c.BootTime))
+		row.Last = w.segment.at(cmp.Or(c.LastBootTime, c.BootTime))
 	}
 	w.segment.chainer.rows++
-	w.segment.chainer.hasher.connection(&row)
+	w.segment.chainer.hasher.Connection(&row)
 }
 
 // bindRow binds one row to the slot-th group of parameters.
@@ -228,15 +230,6 @@ func bindRow(stmt *sqlite.Stmt, slot int, id int64, c *Connection, refs refs) {
 	} else {
 		stmt.BindInt64(at+7, int64(c.Cookie))
 	}
-}
-
-// run steps a statement that returns no rows, and resets it. What was bound
-// stays bound.
-func run(stmt *sqlite.Stmt) error {
-	if _, err := stmt.Step(); err != nil {
-		return err
-	}
-	return stmt.Reset()
 }
 
 // repeat writes how often and until when, for a row that stands for several.

@@ -17,6 +17,7 @@ import (
 	"github.com/conntape/conntape/store/sqlitefile"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/trusted"
 )
@@ -127,10 +128,10 @@ func salvageInto(pages *sqlitefile.Pages, from, to string) (_ *Salvaged, err err
 	for _, pragma := range []string{
 		"PRAGMA locking_mode = EXCLUSIVE", fmt.Sprintf("PRAGMA page_size = %d", pageSize), "PRAGMA synchronous = OFF",
 		"PRAGMA journal_mode = OFF", "PRAGMA trusted_schema = OFF",
-		fmt.Sprintf("PRAGMA application_id = %d", applicationID), fmt.Sprintf("PRAGMA user_version = %d", migrations.Version),
+		fmt.Sprintf("PRAGMA application_id = %d", segment.ApplicationID), fmt.Sprintf("PRAGMA user_version = %d", migrations.Version),
 		"BEGIN",
 	} {
-		if err := execOn(conn, nil, pragma); err != nil {
+		if err := segment.Exec(conn, nil, pragma); err != nil {
 			return nil, err
 		}
 	}
@@ -150,19 +151,19 @@ func salvageInto(pages *sqlitefile.Pages, from, to string) (_ *Salvaged, err err
 	if err := s.complete(from); err != nil {
 		return nil, err
 	}
-	if err := execOn(conn, nil, "COMMIT"); err != nil {
+	if err := segment.Exec(conn, nil, "COMMIT"); err != nil {
 		return nil, err
 	}
-	if err := addSeal(conn, migrations.Version, filepath.Dir(to)); err != nil {
+	if err := segment.AddSeal(conn, migrations.Version, filepath.Dir(to)); err != nil {
 		return nil, fmt.Errorf("build index: %w", err)
 	}
-	return s.result, checkIntegrity(conn)
+	return s.result, segment.CheckIntegrity(conn)
 }
 
 // findTables learns the shapes of the tables from the schema.
 func (s *salvager) findTables() error {
 	names := map[string]bool{} // without rowid?
-	err := execOn(s.conn, func(q *sqlite.Stmt) error { names[q.ColumnText(0)] = q.ColumnBool(1); return nil },
+	err := segment.Exec(s.conn, func(q *sqlite.Stmt) error { names[q.ColumnText(0)] = q.ColumnBool(1); return nil },
 		`SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite_%'`)
 	if err != nil {
 		return err
@@ -172,7 +173,7 @@ func (s *salvager) findTables() error {
 		if names[name] {
 			t.kind = sqlitefile.IndexLeaf
 		}
-		err := execOn(s.conn, func(q *sqlite.Stmt) error {
+		err := segment.Exec(s.conn, func(q *sqlite.Stmt) error {
 			t.columns = append(t.columns, columnShape{kind: q.ColumnText(0), notNull: q.ColumnBool(1),
 				alias: t.kind == sqlitefile.TableLeaf && q.ColumnInt(2) == 1})
 			return nil
@@ -240,7 +241,7 @@ func (s *salvager) insert(t *tableShape, c *sqlitefile.Cell) error {
 		if t.columns[i].alias {
 			v = c.Rowid
 		}
-		if err := bindAny(t.insert, i+1, v); err != nil {
+		if err := segment.Bind(t.insert, i+1, v); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/conntape/conntape/migrations"
 	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -40,13 +41,13 @@ func (s *salvager) complete(from string) error {
 			WHERE NOT EXISTS (SELECT 1 FROM boot) AND ?1 > 0`,
 		`INSERT OR IGNORE INTO clock (id, offset_ns, kind) SELECT 0, coalesce((SELECT offset_ns FROM clock ORDER BY id LIMIT 1), 0), 'start' WHERE ?1 > 0`,
 	} {
-		if err := execOn(s.conn, nil, fill, int64(lostOwner)); err != nil {
+		if err := segment.Exec(s.conn, nil, fill, int64(lostOwner)); err != nil {
 			return fmt.Errorf("complete rows: %w", err)
 		}
 	}
 	var rows, number int64
 	tape := ""
-	err := execOn(s.conn, func(q *sqlite.Stmt) error {
+	err := segment.Exec(s.conn, func(q *sqlite.Stmt) error {
 		rows, number, tape, s.result.Unknown = q.ColumnInt64(0), q.ColumnInt64(1), q.ColumnText(2), q.ColumnInt64(3)
 		return nil
 	}, `SELECT (SELECT count(*) FROM connection), number, tape_id,
@@ -70,7 +71,7 @@ func (s *salvager) complete(from string) error {
 		s.result.Missing = max(0, had-rows)
 		lost = s.result.Missing
 	}
-	return execOn(s.conn, nil, `INSERT INTO gap (from_ns, to_ns, cause, lost, detail) SELECT created_ns, heartbeat_ns, ?, ?, ? FROM segment`,
+	return segment.Exec(s.conn, nil, `INSERT INTO gap (from_ns, to_ns, cause, lost, detail) SELECT created_ns, heartbeat_ns, ?, ?, ? FROM segment`,
 		CauseSalvaged, lost, fmt.Sprintf("salvaged from %s: %d pages, %d of them not readable, %d altered, %d frames of the WAL damaged, %d rows broken",
 			escape.String(file, nil), s.result.Pages, s.result.Unread, s.result.Altered, s.result.Frames, s.result.Broken))
 }
@@ -79,16 +80,16 @@ func (s *salvager) complete(from string) error {
 // description was lost.
 func (s *salvager) describeSegment(file string) error {
 	if s.result.Rows["segment"] > 0 {
-		return execOn(s.conn, nil, `UPDATE segment SET state = ?, closed_ns = heartbeat_ns, schema_version = ?, compatible = ?, incompatible = ?,
+		return segment.Exec(s.conn, nil, `UPDATE segment SET state = ?, closed_ns = heartbeat_ns, schema_version = ?, compatible = ?, incompatible = ?,
 			heartbeat_ns = max(heartbeat_ns, coalesce((SELECT max(id) FROM connection), 0))`,
-			stateClosed, migrations.Version, knownCompatible, knownIncompatible)
+			stateClosed, migrations.Version, segment.KnownCompatible, segment.KnownIncompatible)
 	}
 	number, ok := tapedir.ParseSegmentName(file)
 	if !ok {
 		number = 1
 	}
-	return execOn(s.conn, nil, `INSERT INTO segment (id, number, tape_id, state, schema_version, compatible, incompatible, created_ns, heartbeat_ns,
+	return segment.Exec(s.conn, nil, `INSERT INTO segment (id, number, tape_id, state, schema_version, compatible, incompatible, created_ns, heartbeat_ns,
 		closed_ns, committed_ns, batches, host, machine_id)
 		SELECT 1, ?, '?', ?, ?, ?, ?, min(id), max(id), max(id), max(id), 0, '?', '?' FROM connection`,
-		number, stateClosed, migrations.Version, knownCompatible, knownIncompatible)
+		number, stateClosed, migrations.Version, segment.KnownCompatible, segment.KnownIncompatible)
 }

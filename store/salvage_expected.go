@@ -6,6 +6,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -28,9 +29,9 @@ func expect(path string, number int) expected {
 			e.tape = escape.String(l.Tape, nil)
 		case l.Segment != number:
 		case l.Kind == tapelog.KindSeal:
-			e.sealed, e.stored = true, clampInt64(l.Stored)
+			e.sealed, e.stored = true, segment.ClampInt64(l.Stored)
 		case !e.sealed && (l.Kind == tapelog.KindCheckpoint || l.Kind == tapelog.KindStop):
-			e.stored = clampInt64(l.Stored)
+			e.stored = segment.ClampInt64(l.Stored)
 		}
 	})
 	if err != nil {
@@ -47,17 +48,17 @@ func (e expected) rows(c keptCounters) int64 {
 		return max(c.rows(), e.stored)
 	case !c.some || e.stored < 0:
 		return c.rows()
-	case e.stored < c.last.first: // it is of a recorder that came later, of which nothing is left
+	case e.stored < c.last.First: // it is of a recorder that came later, of which nothing is left
 		return c.rows() + e.stored
 	}
-	return c.before + max(c.last.value, e.stored) - c.last.first
+	return c.before + max(c.last.Value, e.stored) - c.last.First
 }
 
 // keptCounters are what is left of the counters of stored connections.
 type keptCounters struct {
 	some   bool
-	before int64   // connections of all recorders but the last
-	last   counted // of the last
+	before int64           // connections of all recorders but the last
+	last   segment.Counted // of the last
 }
 
 // rows returns how many connections they count, -1 if nothing is left.
@@ -65,14 +66,14 @@ func (c keptCounters) rows() int64 {
 	if !c.some {
 		return -1
 	}
-	return c.before + c.last.since()
+	return c.before + c.last.Since()
 }
 
 // readKept reads what is left of the counters of a salvaged segment.
 func readKept(conn *sqlite.Conn) (c keptCounters, err error) {
-	err = execOn(conn, func(q *sqlite.Stmt) error {
-		c.before += c.last.since()
-		c.some, c.last = true, counted{q.ColumnInt64(0), q.ColumnInt64(1)}
+	err = segment.Exec(conn, func(q *sqlite.Stmt) error {
+		c.before += c.last.Since()
+		c.some, c.last = true, segment.Counted{First: q.ColumnInt64(0), Value: q.ColumnInt64(1)}
 		return nil
 	}, `SELECT first, value FROM counter WHERE name = 'stored' ORDER BY run`)
 	return c, err

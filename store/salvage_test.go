@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -110,7 +111,7 @@ func TestSalvageIsExact(t *testing.T) {
 	x.curl.Argv = []string{strings.Repeat("long ", 5000)} // on pages of its own
 	done := x.connection(103 * second)
 	done.Shape = x.tcpPending
-	mustAppend(t, w, Batch{Connections: []Connection{c, done}, Counters: Counters{"seen": 2, "stored": 2},
+	mustAppend(t, w, Batch{Connections: []Connection{c, done}, Counters: segment.Counters{"seen": 2, "stored": 2},
 		Gaps: []Gap{{From: 1, To: 2, Cause: "ring full", Lost: 3}}})
 	done.Update, done.Shape = true, x.tcpRefused
 	mustAppend(t, w, Batch{Connections: []Connection{done}})
@@ -197,8 +198,8 @@ func FuzzSalvage(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer tape.Close()
-		for _, view := range publicViews {
-			if err := execOn(tape.Conn(), nil, "SELECT * FROM "+view); err != nil {
+		for _, view := range segment.Views {
+			if err := segment.Exec(tape.Conn(), nil, "SELECT * FROM "+view); err != nil {
 				t.Errorf("%s: %v", view, err)
 			}
 		}

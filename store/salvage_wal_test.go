@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/sqlitefile"
 	"github.com/conntape/conntape/store/tapedir"
 )
@@ -26,7 +27,7 @@ func TestSalvageDamagedWAL(t *testing.T) {
 		l.fill(conns)
 		b := l.batch(conns)
 		n := uint64((i + 1) * each)
-		b.Counters = Counters{"seen": n, "stored": n}
+		b.Counters = segment.Counters{"seen": n, "stored": n}
 		mustAppend(t, w, b)
 	}
 	k.checkpoint()

@@ -85,7 +85,7 @@ func TestScanPostingsReadsLikeSQLite(t *testing.T) {
 func TestScanPostingsOfDamagedTable(t *testing.T) {
 	tape, dir := sealedLoad(t, 60_000, 2000)
 	connOf(t, tape, 1)
-	roots := tape.segs[0].reading.tables.roots
+	roots := tape.segs[0].reading.Tables.Roots
 	root := int(roots["posting"]-1) * pageSize
 	whole, err := os.ReadFile(filepath.Join(dir, "00000001.db"))
 	if err != nil {
@@ -111,7 +111,7 @@ func TestScanPostingsOfDamagedTable(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		last := int64(-1 << 63)
-		err := c.postings(ctx, remotes, -1<<63, 1<<63-1, func(remote int64, list []byte) error {
+		err := c.Postings(ctx, remotes, -1<<63, 1<<63-1, func(remote int64, list []byte) error {
 			if remote < last || len(list) > pageSize {
 				t.Errorf("round %d: %d after %d, %d bytes", round, remote, last, len(list))
 			}

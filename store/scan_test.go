@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/sqlitefile"
 	"github.com/conntape/conntape/store/tapedir"
 )
@@ -21,7 +22,7 @@ import (
 func scanned(t *testing.T, tape *Tape, from, to int64) []string {
 	t.Helper()
 	var got []string
-	err := tape.ScanConnections(t.Context(), len(tape.segs)-1, from, to, Wanted{}, func(id, task, remote, shape int64) error {
+	err := tape.ScanConnections(t.Context(), len(tape.segs)-1, from, to, segment.Wanted{}, func(id, task, remote, shape int64) error {
 		got = append(got, fmt.Sprintf("%d|%d|%d|%d", id, task, remote, shape))
 		return nil
 	})
@@ -86,7 +87,7 @@ func TestScanOfWanted(t *testing.T) {
 		}
 		return has
 	}
-	for _, wanted := range []Wanted{{}, {Tasks: lists(250)}, {Remotes: lists(600)}, {Tasks: lists(301), Remotes: lists(701)}, {Tasks: []bool{}}} {
+	for _, wanted := range []segment.Wanted{{}, {Tasks: lists(250)}, {Remotes: lists(600)}, {Tasks: lists(301), Remotes: lists(701)}, {Tasks: []bool{}}} {
 		has := func(list []bool, id int64) bool { return list == nil || id < int64(len(list)) && list[id] }
 		read, want := 0, 0
 		err := tape.ScanConnections(t.Context(), 0, -1<<63, 1<<63-1, wanted, func(_, task, remote, _ int64) error {
@@ -155,12 +156,12 @@ func TestScanEnds(t *testing.T) {
 		}
 		return nil
 	}
-	if err := tape.ScanConnections(t.Context(), 0, 0, 1<<63-1, Wanted{}, count); !errors.Is(err, enough) || read != 10 {
+	if err := tape.ScanConnections(t.Context(), 0, 0, 1<<63-1, segment.Wanted{}, count); !errors.Is(err, enough) || read != 10 {
 		t.Errorf("%v after %d rows", err, read)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(enough)
-	if err := tape.ScanConnections(ctx, 0, 0, 1<<63-1, Wanted{}, count); !errors.Is(err, enough) || read != 10 {
+	if err := tape.ScanConnections(ctx, 0, 0, 1<<63-1, segment.Wanted{}, count); !errors.Is(err, enough) || read != 10 {
 		t.Errorf("%v after %d rows", err, read)
 	}
 }
@@ -170,7 +171,7 @@ func TestScanOfDamagedTable(t *testing.T) {
 	dir := loaded(t, 30, 70, 60_000)
 	tape := mustOpenTape(t, dir)
 	connOf(t, tape, 1)
-	roots := tape.segs[0].reading.tables.roots
+	roots := tape.segs[0].reading.Tables.Roots
 	first := roots["connection"]
 	whole, err := os.ReadFile(filepath.Join(dir, "00000001.db"))
 	if err != nil {
@@ -217,16 +218,16 @@ func TestScanOfDamagedTable(t *testing.T) {
 }
 
 // tablesWith returns the tables of a file that it writes.
-func tablesWith(t testing.TB, path string, data []byte, roots map[string]uint32) *tableFile {
+func tablesWith(t testing.TB, path string, data []byte, roots map[string]uint32) *segment.Tables {
 	t.Helper()
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tables, err := openTables(path)
+	tables, err := segment.OpenTables(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tables.roots = roots
+	tables.Roots = roots
 	return tables
 }
 
@@ -251,7 +252,7 @@ func FuzzScan(f *testing.F) {
 		l.fill(conns)
 		mustAppend(f, w, l.batch(conns))
 		tape := mustOpenTape(f, dir)
-		copied, err := snapshot(filepath.Join(dir, tapedir.SegmentName(1)), f.TempDir())
+		copied, err := segment.Snapshot(filepath.Join(dir, tapedir.SegmentName(1)), f.TempDir())
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -260,7 +261,7 @@ func FuzzScan(f *testing.F) {
 			f.Fatal(err)
 		}
 		for _, table := range []string{"connection", "endpoint"} {
-			f.Add(whole, tape.segs[0].reading.tables.roots[table])
+			f.Add(whole, tape.segs[0].reading.Tables.Roots[table])
 		}
 		tape.Close()
 	}
@@ -273,7 +274,7 @@ func FuzzScan(f *testing.F) {
 }
 
 // scanBothWays reads a table as places, and as connections, the long way and as fast as can be, which must be the same.
-func scanBothWays(t *testing.T, ctx context.Context, c *tableFile, table string) error {
+func scanBothWays(t *testing.T, ctx context.Context, c *segment.Tables, table string) error {
 	t.Helper()
 	var ways [2][][4]int64
 	var errs [2]error
@@ -286,124 +287,25 @@ func scanBothWays(t *testing.T, ctx context.Context, c *tableFile, table string)
 			return nil
 		}
 		if i == 0 {
-			errs[i] = failure.Classify(c.Rows(ctx, c.roots[table], -1<<63, 1<<63-1, func(id int64, row []byte) error {
-				task, remote, shape, ok := references(row)
-				if !ok {
+			errs[i] = failure.Classify(c.Rows(ctx, c.Roots[table], -1<<63, 1<<63-1, func(id int64, row []byte) error {
+				r := sqlitefile.ReadRecord(row)
+				r.Null()
+				task, remote, shape := r.Int(), r.Int(), r.Int()
+				if !r.OK() {
 					return fmt.Errorf("%w: connection %d", failure.ErrDamaged, id)
 				}
 				return take(id, task, remote, shape)
 			}))
 		} else {
-			errs[i] = failure.Classify(c.connections(ctx, c.roots[table], -1<<63, 1<<63-1, Wanted{}, take))
+			errs[i] = failure.Classify(c.Connections(ctx, c.Roots[table], -1<<63, 1<<63-1, segment.Wanted{}, take))
 		}
 	}
-	if err := c.connections(ctx, c.roots[table], -1<<63, 1<<63-1, Wanted{Tasks: []bool{}}, func(_, _, _, _ int64) error { return nil }); err != nil && errs[0] == nil {
+	if err := c.Connections(ctx, c.Roots[table], -1<<63, 1<<63-1, segment.Wanted{Tasks: []bool{}}, func(_, _, _, _ int64) error { return nil }); err != nil && errs[0] == nil {
 		t.Errorf("what nobody wants: %v", err)
 	}
-	_ = c.endpoints(ctx, func(_, _ int64, _ []byte, _ int64) error { return nil })
+	_ = c.Endpoints(ctx, func(_, _ int64, _ []byte, _ int64) error { return nil })
 	if !slices.Equal(ways[0], ways[1]) || fmt.Sprint(errs[0]) != fmt.Sprint(errs[1]) {
 		t.Errorf("%d rows, %v; fast %d rows, %v", len(ways[0]), errs[0], len(ways[1]), errs[1])
 	}
 	return errs[0]
-}
-
-// A connection is read fast as it is the long way, whatever its numbers, its length and where the page ends; and nearly
-// all of a tape are.
-func TestFastConnection(t *testing.T) {
-	fast := 0
-	for round := range 200_000 {
-		cell := make([]byte, 10+connectionHeader+24+rand.IntN(8))
-		for i := range cell {
-			cell[i] = byte(rand.Uint32())
-		}
-		for i := 1; i < 9; i++ {
-			cell[i] |= 0x80
-		}
-		cell[0] = byte(rand.IntN(50))
-		cell[10], cell[11] = connectionHeader, 0
-		for i := 12; i < 15; i++ {
-			cell[i] = byte(rand.IntN(11))
-		}
-		if round%50 == 0 {
-			cell[rand.IntN(18)] = byte(rand.Uint32())
-		}
-		page := append(make([]byte, 100), cell...)
-		id, task, remote, shape, _, ok := connectionAt(page, 100, &Wanted{})
-		if !ok {
-			continue
-		}
-		fast++
-		length, at, _ := sqlitefile.Varint(page, 100)
-		slowID, at, _ := sqlitefile.Varint(page, at)
-		if int(length) > len(page)-at {
-			t.Fatalf("% x: read beyond the page", cell)
-		}
-		a, b, c, slow := references(page[at : at+int(length)])
-		if !slow || slowID != id || a != task || b != remote || c != shape {
-			t.Fatalf("% x: %d %d %d %d, the long way %d %d %d %d %t", cell, id, task, remote, shape, slowID, a, b, c, slow)
-		}
-	}
-	if fast < 20_000 {
-		t.Errorf("%d were read fast", fast)
-	}
-	l := newLoad(30, 70)
-	conns := make([]Connection, 5000)
-	l.fill(conns)
-	dir := filepath.Join(t.TempDir(), "tape")
-	w := mustOpenWriter(t, dir, options(100*second))
-	mustAppend(t, w, l.batch(conns))
-	tape := mustOpenTape(t, dir)
-	long, c := 0, tape.segs[0].reading.tables
-	err := c.Leaves(t.Context(), c.roots["connection"], -1<<63, 1<<63-1, func(l *sqlitefile.Leaf) error {
-		for i := range l.Len() {
-			if _, _, _, _, _, ok := connectionAt(l.Page, l.Offset(i), &Wanted{}); !ok {
-				long++
-			}
-		}
-		return nil
-	})
-	if err != nil || long > 100 {
-		t.Errorf("%d of 5000 were read the long way: %v", long, err)
-	}
-}
-
-// What a short id moves is not taken for a connection, which nobody might want.
-func TestShortIDsAreNotReadFast(t *testing.T) {
-	for round := range 100_000 {
-		bytes := 1 + round%9
-		row := []byte{60}
-		for range bytes - 1 {
-			row = append(row, byte(rand.Uint32())|0x80)
-		}
-		row = append(row, byte(rand.IntN(0x80)), connectionHeader, 0)
-		for range 6 {
-			row = append(row, byte([]int{1, 2, 3, 4, 5, 6, 8, 9}[rand.IntN(8)]))
-		}
-		for range 60 {
-			row = append(row, byte(rand.Uint32()))
-		}
-		if _, _, _, _, _, ok := connectionAt(row, 0, &Wanted{}); ok != (bytes == 9) {
-			t.Fatalf("an id of %d bytes: % x", bytes, row[:20])
-		}
-	}
-}
-
-// A connection that says it is shorter than its columns is damaged, whether or not what they seem to say is wanted.
-func TestShortConnectionIsNotPassedOver(t *testing.T) {
-	row := append([]byte{8 + 6}, 0x80|1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1, connectionHeader, 0, 2, 2, 2, 8, 8, 8)
-	row = append(row, 0, 5, 0, 6, 0, 7)
-	row = append(row, make([]byte, 40)...)
-	nobody := Wanted{Tasks: []bool{}, Remotes: []bool{}}
-	if _, _, _, _, wanted, ok := connectionAt(row, 0, &nobody); wanted || !ok {
-		t.Fatal("a whole one is not passed over")
-	}
-	for _, w := range []Wanted{{}, nobody, {Tasks: []bool{5: true}, Remotes: []bool{}}} {
-		for length := range byte(8 + 6) {
-			row[0] = length
-			passable := w.Tasks != nil && len(w.Tasks) == 0 && length >= 8+2 || len(w.Tasks) > 5 && length >= 8+4
-			if _, _, _, _, _, ok := connectionAt(row, 0, &w); ok != passable {
-				t.Errorf("length %d of 14, %v: %t", length, w, ok)
-			}
-		}
-	}
 }

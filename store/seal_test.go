@@ -14,7 +14,9 @@ import (
 
 	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/posting"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
+	"github.com/conntape/conntape/store/tapelog"
 )
 
 // rotated records two segments, of which the keeper has not touched the first
@@ -189,10 +191,10 @@ func TestPostings(t *testing.T) {
 	mustClose(t, w, 5000*second)
 	tape := mustOpenTape(t, filepath.Join(dir, "00000001.db"))
 	var got, pairs []string
-	err := execOn(connOf(t, tape, 1), func(q *sqlite.Stmt) error {
+	err := segment.Exec(connOf(t, tape, 1), func(q *sqlite.Stmt) error {
 		of := fmt.Sprintf("%d|%d|%d|%d", q.ColumnInt64(2), q.ColumnInt64(3), q.ColumnInt64(4), q.ColumnInt64(5))
 		rows, connects, first, last := int64(0), int64(0), int64(math.MaxInt64), int64(0)
-		r := posting.NewReader(columnBytes(q, 1, nil))
+		r := posting.NewReader(segment.ColumnBytes(q, 1, nil))
 		for r.Next() {
 			for id, n, ok := r.Row(); ok; id, n, ok = r.Row() {
 				got = append(got, fmt.Sprintf("%d|%d|%d|%d|%d", q.ColumnInt64(0), r.Task, r.Shape, id, n))
@@ -211,8 +213,8 @@ func TestPostings(t *testing.T) {
 	if !slices.Equal(got, want) || len(got) != 9000 {
 		t.Errorf("%d rows in the index, want %d", len(got), len(want))
 	}
-	err = execOn(connOf(t, tape, 1), func(q *sqlite.Stmt) error {
-		for remote, err := range posting.IDs(columnBytes(q, 1, nil)) {
+	err = segment.Exec(connOf(t, tape, 1), func(q *sqlite.Stmt) error {
+		for remote, err := range posting.IDs(segment.ColumnBytes(q, 1, nil)) {
 			if err != nil {
 				return err
 			}
@@ -235,17 +237,17 @@ func TestReachInPasses(t *testing.T) {
 	w.goOn()
 	waitSealed(t, w)
 	mustClose(t, w, 5000*second)
-	err := peek(filepath.Join(dir, "00000001.db"), func(conn *sqlite.Conn) error {
-		all, more, err := nextReached(conn, nil, 1<<20)
+	err := segment.Peek(filepath.Join(dir, "00000001.db"), func(conn *sqlite.Conn) error {
+		all, more, err := segment.NextReached(conn, nil, 1<<20)
 		if err != nil || more || len(all) < 200 {
 			t.Fatalf("%d pairs, more %v: %v", len(all), more, err)
 		}
 		for _, most := range []int{1, 7, 40, len(all) / 2, len(all) - 1} {
-			var got []reached
-			var after *reached
+			var got []segment.Pair
+			var after *segment.Pair
 			for more := true; more && len(got) <= most*20; {
-				var pairs []reached
-				if pairs, more, err = nextReached(conn, after, most); err != nil {
+				var pairs []segment.Pair
+				if pairs, more, err = segment.NextReached(conn, after, most); err != nil {
 					t.Fatal(err)
 				}
 				got = append(got, pairs...)
@@ -276,7 +278,7 @@ func TestSealOfRepeatedRows(t *testing.T) {
 	waitSealed(t, w)
 	mustClose(t, w, 110*second)
 	first := epoch2026 + int64(101*second)
-	err := peekAt(filepath.Join(dir, "00000001.db"), func(conn *sqlite.Conn) error {
+	err := segment.PeekAt(filepath.Join(dir, "00000001.db"), func(conn *sqlite.Conn) error {
 		for query, want := range map[string]string{
 			"SELECT rows, connects, first_ns, last_ns FROM seal":                       fmt.Sprintf("2|8|%d|%d", first, first+int64(2*second)),
 			"SELECT remote, part, rows, connects, last_ns FROM posting":                fmt.Sprintf("1|0|2|8|%d", first+int64(2*second)),
@@ -355,7 +357,7 @@ func TestDamagedSegmentIsSalvaged(t *testing.T) {
 		}
 		tape.Close()
 		w = mustOpenWriter(t, dir, options(9900*second))
-		w.expireOldest(ExpiredSize)
+		w.expireOldest(tapelog.ExpiredSize)
 		mustClose(t, w, 9901*second)
 		if tapedir.IsThere(path) || tapedir.IsThere(path+damagedSuffix) {
 			t.Errorf("files of an expired segment: %q", files(t, dir))
@@ -395,7 +397,7 @@ func TestImmutable(t *testing.T) {
 	if err := os.Remove(path); err == nil {
 		t.Skip("no immutable flag on this file system, or not for us")
 	}
-	if !w.expireOldest(ExpiredSize) || tapedir.IsThere(path) {
+	if !w.expireOldest(tapelog.ExpiredSize) || tapedir.IsThere(path) {
 		t.Error("it was not removed")
 	}
 	mustClose(t, w, 102*second)

@@ -12,11 +12,12 @@ import (
 	"github.com/conntape/conntape/migrations"
 	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// segment is the active file, held by this process and nobody else.
-type segment struct {
+// activeSegment is the active file, held by this process and nobody else.
+type activeSegment struct {
 	path   string
 	number int
 	conn   *sqlite.Conn
@@ -42,8 +43,8 @@ type segment struct {
 	intern  interner
 	chainer chainer
 	blocks  blocks
-	tally   tally              // as last committed
-	counted Counters           // as last committed
+	tally   segment.Tally      // as last committed
+	counted segment.Counters   // as last committed
 	told    map[string]toldGap // by cause, as last committed
 	gaps    []Gap              // of the last batch, as they were written
 
@@ -101,13 +102,13 @@ func openForWriting(path string) (*sqlite.Conn, error) {
 		return nil, fmt.Errorf("open segment: %w", err)
 	}
 	conn.SetBusyTimeout(0)
-	if err := setDefensive(conn); err != nil {
+	if err := segment.SetDefensive(conn); err != nil {
 		conn.Close()
 		return nil, err
 	}
 	for _, pragma := range writerPragmas {
 		var answer string
-		err := execOn(conn, func(s *sqlite.Stmt) error { answer = s.ColumnText(0); return nil }, pragma)
+		err := segment.Exec(conn, func(s *sqlite.Stmt) error { answer = s.ColumnText(0); return nil }, pragma)
 		if err == nil && pragma == "PRAGMA journal_mode = WAL" && answer != "wal" {
 			err = fmt.Errorf("journal mode is %q", answer)
 		}
@@ -135,7 +136,7 @@ type birth struct {
 // createSegment makes a new active segment with what fill puts into it, in one
 // transaction. It is born 0600 and given to the group only when it is locked.
 // Nothing is left behind on an error.
-func createSegment(path string, b birth, o *WriterOptions, fill func(*segment) error) (_ *segment, err error) {
+func createSegment(path string, b birth, o *WriterOptions, fill func(*activeSegment) error) (_ *activeSegment, err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, tapedir.BirthMode)
 	if err != nil {
 		return nil, &failure.Error{Op: "create segment", Path: path, Err: failure.Bare(err)}
@@ -191,12 +192,12 @@ func createSegment(path string, b birth, o *WriterOptions, fill func(*segment) e
 }
 
 // writeBirth fills an empty database.
-func (s *segment) writeBirth(b birth, o *WriterOptions) error {
+func (s *activeSegment) writeBirth(b birth, o *WriterOptions) error {
 	script, err := migrations.Script(migrations.Version)
 	if err != nil {
 		return err
 	}
-	script += fmt.Sprintf("\nPRAGMA application_id = %d;\nPRAGMA user_version = %d;\n", applicationID, migrations.Version)
+	script += fmt.Sprintf("\nPRAGMA application_id = %d;\nPRAGMA user_version = %d;\n", segment.ApplicationID, migrations.Version)
 	if err := sqlitex.ExecuteScript(s.conn, script, nil); err != nil {
 		return fmt.Errorf("make schema: %w", err)
 	}
@@ -210,7 +211,7 @@ func (s *segment) writeBirth(b birth, o *WriterOptions) error {
 	err = s.exec(`INSERT INTO segment (id, number, tape_id, state, schema_version, compatible, incompatible,
 		created_ns, heartbeat_ns, committed_ns, batches, host, machine_id,
 		previous_number, previous_batches) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)`,
-		b.number, b.tapeID, s.state, migrations.Version, knownCompatible, knownIncompatible,
+		b.number, b.tapeID, s.state, migrations.Version, segment.KnownCompatible, segment.KnownIncompatible,
 		s.created, s.created, time.Now().UnixNano(), s.host, s.machineID, previous, previousBatches)
 	if err != nil {
 		return err
@@ -224,7 +225,7 @@ func (s *segment) writeBirth(b birth, o *WriterOptions) error {
 
 // continueSegment opens an existing segment to go on writing it, or to close it.
 // The caller looks at schema, state and where it was recorded.
-func continueSegment(path string, number int) (_ *segment, err error) {
+func continueSegment(path string, number int) (_ *activeSegment, err error) {
 	conn, err := openForWriting(path)
 	if err != nil {
 		return nil, err
@@ -235,10 +236,10 @@ func continueSegment(path string, number int) (_ *segment, err error) {
 		}
 	}()
 	s := newSegment(path, number, conn)
-	if s.schema, err = schemaVersion(conn, "main"); err != nil {
+	if s.schema, err = segment.SchemaVersion(conn); err != nil {
 		return nil, err
 	}
-	if err := checkSchema(conn, "main", s.schema); err != nil {
+	if err := segment.CheckSchema(conn, s.schema); err != nil {
 		return nil, err
 	}
 	var compatible, incompatible int64
@@ -259,13 +260,13 @@ func continueSegment(path string, number int) (_ *segment, err error) {
 		return nil, err
 	case rows != 1:
 		return nil, fmt.Errorf("%w: it does not describe itself", failure.ErrDamaged)
-	case compatible&^knownCompatible != 0 || incompatible&^knownIncompatible != 0:
+	case compatible&^segment.KnownCompatible != 0 || incompatible&^segment.KnownIncompatible != 0:
 		return nil, fmt.Errorf("%w: feature bits %x/%x", failure.ErrIncompatible, compatible, incompatible)
 	}
 	if err := s.loadBoot(); err != nil {
 		return nil, err
 	}
-	if s.tally, err = readTally(conn, false); err != nil {
+	if s.tally, err = segment.ReadTally(conn, false); err != nil {
 		return nil, err
 	}
 	if err := s.loadState(); err != nil {
@@ -275,7 +276,7 @@ func continueSegment(path string, number int) (_ *segment, err error) {
 }
 
 // boundWAL has the WAL checkpointed at, and its file cut to, that many bytes.
-func (s *segment) boundWAL(bytes int64) error {
+func (s *activeSegment) boundWAL(bytes int64) error {
 	s.walKeep = bytes
 	if err := s.exec(fmt.Sprintf("PRAGMA journal_size_limit = %d", bytes)); err != nil {
 		return err
@@ -284,7 +285,7 @@ func (s *segment) boundWAL(bytes int64) error {
 }
 
 // measure notes how large the files are.
-func (s *segment) measure() error {
+func (s *activeSegment) measure() error {
 	err := s.query(func(q *sqlite.Stmt) error { s.pages = q.ColumnInt64(0); return nil }, "PRAGMA page_count")
 	if err != nil {
 		return err
@@ -298,7 +299,7 @@ func (s *segment) measure() error {
 }
 
 // emptyWAL moves all of the WAL into the database.
-func (s *segment) emptyWAL() error {
+func (s *activeSegment) emptyWAL() error {
 	if err := s.query(nil, "PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
 		return err
 	}
@@ -307,13 +308,13 @@ func (s *segment) emptyWAL() error {
 }
 
 // walUsed is how much of the WAL holds what is not in the database yet.
-func (s *segment) walUsed() int64 { return s.walPages * walFrameBytes }
+func (s *activeSegment) walUsed() int64 { return s.walPages * walFrameBytes }
 
 // bytes is what the files take when all of the WAL is in the database too.
-func (s *segment) bytes() int64 { return s.taken }
+func (s *activeSegment) bytes() int64 { return s.taken }
 
-func newSegment(path string, number int, conn *sqlite.Conn) *segment {
-	s := &segment{path: path, number: number, conn: conn, counted: Counters{}, told: map[string]toldGap{}}
+func newSegment(path string, number int, conn *sqlite.Conn) *activeSegment {
+	s := &activeSegment{path: path, number: number, conn: conn, counted: segment.Counters{}, told: map[string]toldGap{}}
 	s.rows.segment, s.intern.segment = s, s
 	s.forget()
 	return s
@@ -321,7 +322,7 @@ func newSegment(path string, number int, conn *sqlite.Conn) *segment {
 
 // loadState reads what an already filled segment holds that the writer must
 // know: the last id, and the shapes.
-func (s *segment) loadState() error {
+func (s *activeSegment) loadState() error {
 	s.forget()
 	if err := s.rows.load(); err != nil {
 		return err
@@ -336,24 +337,24 @@ func (s *segment) loadState() error {
 }
 
 // forget drops every row id that was remembered.
-func (s *segment) forget() {
+func (s *activeSegment) forget() {
 	s.intern.epoch = new(epoch)
 	s.intern.shapes, s.intern.shapePointers = map[Shape]int64{}, map[*Shape]int64{}
 }
 
-func (s *segment) exec(query string, args ...any) error {
-	return execOn(s.conn, nil, query, args...)
+func (s *activeSegment) exec(query string, args ...any) error {
+	return segment.Exec(s.conn, nil, query, args...)
 }
 
-func (s *segment) query(row func(*sqlite.Stmt) error, query string, args ...any) error {
-	return execOn(s.conn, row, query, args...)
+func (s *activeSegment) query(row func(*sqlite.Stmt) error, query string, args ...any) error {
+	return segment.Exec(s.conn, row, query, args...)
 }
 
 // inTransaction runs fn between BEGIN and COMMIT. When it returns nil the
 // transaction is on the disk. After a fault of the file nothing more is done to
 // it, not even a rollback; after any other error, and on a disk that is full, the
 // transaction is rolled back and what was remembered of its rows forgotten.
-func (s *segment) inTransaction(fn func() error) error {
+func (s *activeSegment) inTransaction(fn func() error) error {
 	if err := s.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
@@ -376,7 +377,7 @@ func (s *segment) inTransaction(fn func() error) error {
 }
 
 // reload is loadState for a segment that may not have its tables yet.
-func (s *segment) reload() error {
+func (s *activeSegment) reload() error {
 	if s.batches == 0 {
 		s.forget()
 		s.rows.maxID = 0
@@ -387,7 +388,7 @@ func (s *segment) reload() error {
 }
 
 // close empties the WAL, closes the file and so lets go of its lock.
-func (s *segment) close() error {
+func (s *activeSegment) close() error {
 	err := s.query(nil, "PRAGMA wal_checkpoint(TRUNCATE)")
 	if err != nil {
 		return err // and leave it open: closing would try again
@@ -396,7 +397,7 @@ func (s *segment) close() error {
 }
 
 // discard removes a segment that never held anything.
-func (s *segment) discard() {
+func (s *activeSegment) discard() {
 	s.conn.Close()
 	removeSegment(s.path)
 }

@@ -1,5 +1,9 @@
 package store
 
+import (
+	"github.com/conntape/conntape/store/segment"
+)
+
 // PartlyWritten is the error of a batch of which only the first connections are on
 // the disk. Whoever tries again must leave them out.
 type PartlyWritten struct {
@@ -39,7 +43,7 @@ func (w *Writer) split(b *Batch) (part, rest Batch, g growth) {
 
 // countedWith returns the counters after the first connections of a batch that ends with
 // other counters, nil if it has none.
-func (w *Writer) countedWith(conns []Connection, end Counters) Counters {
+func (w *Writer) countedWith(conns []Connection, end segment.Counters) segment.Counters {
 	if _, ok := end["stored"]; !ok {
 		return nil
 	}
@@ -50,7 +54,7 @@ func (w *Writer) countedWith(conns []Connection, end Counters) Counters {
 			more += uint64(max(1, conns[i].Count)) - 1
 		}
 	}
-	c := Counters{}
+	c := segment.Counters{}
 	for name, n := range map[string]uint64{"seen": rows + more, "stored": rows, "coalesced": more} {
 		if last, ok := end[name]; ok {
 			c[name] = min(last, w.counted[name]+n)

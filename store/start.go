@@ -11,6 +11,7 @@ import (
 	"github.com/conntape/conntape/migrations"
 	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -26,8 +27,8 @@ func (w *Writer) openSegment() error {
 	w.makeRoomToStart(newest)
 	w.last.number, w.last.batches = newest, -1
 	if newest == 0 {
-		return w.begin(ReasonFirst, func(s *segment) error {
-			return s.putGapAt(nil, s.at(w.o.Now.Boot), CauseStart, 0, "recording began")
+		return w.begin(ReasonFirst, func(s *activeSegment) error {
+			return s.putGapAt(nil, s.at(w.o.Now.Boot), segment.CauseStart, 0, "recording began")
 		})
 	}
 	path := filepath.Join(w.dir, tapedir.SegmentName(newest))
@@ -64,7 +65,7 @@ func (w *Writer) openSegment() error {
 
 // reasonToLeave says why the recorder must not go on with the newest segment, ""
 // when it may. A restart of the host is none; another host is.
-func (w *Writer) reasonToLeave(s *segment) string {
+func (w *Writer) reasonToLeave(s *activeSegment) string {
 	switch {
 	case s.state == stateClosed || s.schema != migrations.Version:
 		return ReasonSchema
@@ -94,7 +95,7 @@ func (w *Writer) makeRoomToStart(newest int) {
 }
 
 // nothingMore fills a segment whose predecessor says what was before it.
-func nothingMore(*segment) error { return nil }
+func nothingMore(*activeSegment) error { return nil }
 
 // findSegments returns the numbers of the segments, and of the newest, 0 when there
 // is none. One whose birth was cut short, and so never held anything, is removed.
@@ -147,8 +148,8 @@ func stillborn(path string) bool {
 		return true
 	}
 	objects := int64(-1)
-	err = peek(path, func(conn *sqlite.Conn) error {
-		return execOn(conn, func(q *sqlite.Stmt) error { objects = q.ColumnInt64(0); return nil },
+	err = segment.Peek(path, func(conn *sqlite.Conn) error {
+		return segment.Exec(conn, func(q *sqlite.Stmt) error { objects = q.ColumnInt64(0); return nil },
 			`SELECT count(*) FROM sqlite_schema`)
 	})
 	return err == nil && objects == 0
@@ -161,7 +162,7 @@ const (
 )
 
 // resume goes on with a segment, if need be in another boot.
-func (w *Writer) resume(s *segment) error {
+func (w *Writer) resume(s *activeSegment) error {
 	now := w.o.Now
 	err := s.inTransaction(func() error {
 		detail := notStopped
@@ -193,7 +194,7 @@ func (w *Writer) resume(s *segment) error {
 }
 
 // adopt makes s the active segment.
-func (w *Writer) adopt(s *segment) {
+func (w *Writer) adopt(s *activeSegment) {
 	s.heartbeat = max(s.heartbeat, s.at(w.o.Now.Boot))
 	s.state = stateActive
 	w.seg = s
@@ -202,7 +203,7 @@ func (w *Writer) adopt(s *segment) {
 }
 
 // openRun writes the start of this recorder into s.
-func (w *Writer) openRun(s *segment, now Anchor) error {
+func (w *Writer) openRun(s *activeSegment, now Anchor) error {
 	if err := s.beginRun(os.Getpid(), &w.o, nil); err != nil {
 		return err
 	}
@@ -213,7 +214,7 @@ func (w *Writer) openRun(s *segment, now Anchor) error {
 }
 
 // begin starts a new segment; fill writes what is to be said of the time before.
-func (w *Writer) begin(reason string, fill func(*segment) error) error {
+func (w *Writer) begin(reason string, fill func(*activeSegment) error) error {
 	s, err := w.create(w.o.Now, nil, reason, fill)
 	if err != nil {
 		return err
@@ -224,7 +225,7 @@ func (w *Writer) begin(reason string, fill func(*segment) error) error {
 
 // retire closes a segment of another host or schema for good: the gap that follows
 // it is written into it, and the rest is left to the keeper.
-func (w *Writer) retire(s *segment) error {
+func (w *Writer) retire(s *activeSegment) error {
 	at, detail := s.at(w.o.Now.Boot), notStopped
 	if s.bootID != w.o.BootID {
 		// Boottime began anew: only the wall clock spans a restart.
@@ -256,7 +257,7 @@ func (w *Writer) retire(s *segment) error {
 
 // atWall returns the time on the segment clock of a time on the wall clock, by
 // the last anchor.
-func (s *segment) atWall(real int64) (int64, error) {
+func (s *activeSegment) atWall(real int64) (int64, error) {
 	offset := int64(0)
 	err := s.query(func(q *sqlite.Stmt) error { offset = q.ColumnInt64(0); return nil },
 		`SELECT offset_ns FROM clock ORDER BY id DESC LIMIT 1`)
@@ -279,15 +280,15 @@ func (w *Writer) beginAfter(path string, cause error) error {
 	if w.tapeID == "" {
 		w.tapeID = end.tapeID
 	}
-	return w.begin(ReasonFault, func(s *segment) error {
+	return w.begin(ReasonFault, func(s *activeSegment) error {
 		from := any(nil)
 		if end.at != 0 {
 			from = min(end.at, s.at(w.o.Now.Boot))
 		}
 		if end.stopped {
-			return s.putGapAt(from, s.at(w.o.Now.Boot), CauseStopped, 0, detail+end.note)
+			return s.putGapAt(from, s.at(w.o.Now.Boot), segment.CauseStopped, 0, detail+end.note)
 		}
-		return s.putGapAt(from, s.at(w.o.Now.Boot), CauseCrash, nil, detail+end.note+unknownLoss)
+		return s.putGapAt(from, s.at(w.o.Now.Boot), segment.CauseCrash, nil, detail+end.note+unknownLoss)
 	})
 }
 
@@ -301,7 +302,7 @@ type ending struct {
 
 // isAside reports whether the file is one that this process still has open.
 func (w *Writer) isAside(path string) bool {
-	return slices.ContainsFunc(w.aside, func(s *segment) bool { return s.path == path })
+	return slices.ContainsFunc(w.aside, func(s *activeSegment) bool { return s.path == path })
 }
 
 // lookAtEnd reads the end of a segment that is not open in this process.
@@ -312,8 +313,8 @@ func (w *Writer) lookAtEnd(path string) ending {
 		}
 	}
 	var e ending
-	err := peek(path, func(conn *sqlite.Conn) error {
-		return execOn(conn, func(q *sqlite.Stmt) error {
+	err := segment.Peek(path, func(conn *sqlite.Conn) error {
+		return segment.Exec(conn, func(q *sqlite.Stmt) error {
 			e.at = q.ColumnInt64(0)
 			e.stopped = q.ColumnText(1) == stateStopped
 			e.tapeID = q.ColumnText(2)

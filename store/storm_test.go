@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -86,7 +87,7 @@ func (s *storm) run(t *testing.T, long time.Duration, boot int) {
 		s.load.fill(conns[:n])
 		b := s.load.batch(conns[:n])
 		mu.Unlock()
-		b.Counters = Counters{"seen": s.load.n - before, "stored": s.load.n - before}
+		b.Counters = segment.Counters{"seen": s.load.n - before, "stored": s.load.n - before}
 		mustAppend(t, w, b)
 		time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
 	}
@@ -179,8 +180,8 @@ func (s *storm) check(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, number := range numbers {
-		err := peek(filepath.Join(s.dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
-			return execOn(conn, func(q *sqlite.Stmt) error {
+		err := segment.Peek(filepath.Join(s.dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
+			return segment.Exec(conn, func(q *sqlite.Stmt) error {
 				if q.ColumnInt64(0) > 0 {
 					n, first, last = n+q.ColumnInt64(0), min(first, q.ColumnInt64(1)), max(last, q.ColumnInt64(2))
 				}

@@ -9,6 +9,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -30,32 +31,32 @@ func BenchmarkCheckedReads(b *testing.B) {
 	}
 	waitSealed(b, w)
 	path := filepath.Join(dir, tapedir.SegmentName(1))
-	tables, err := openTables(path)
+	tables, err := segment.OpenTables(path)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer tables.Close()
-	if err := peekAt(path, tables.find); err != nil {
+	if err := segment.PeekAt(path, tables.Find); err != nil {
 		b.Fatal(err)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		b.Fatal(err)
 	}
-	unchecked := tablesWith(b, filepath.Join(b.TempDir(), "unchecked"), data[:len(data)/(pageSize+4)*pageSize], tables.roots)
+	unchecked := tablesWith(b, filepath.Join(b.TempDir(), "unchecked"), data[:len(data)/(pageSize+4)*pageSize], tables.Roots)
 	defer unchecked.Close()
 	var ids []int64
-	scan := func(tables *tableFile) {
+	scan := func(tables *segment.Tables) {
 		ids = ids[:0]
 		take := func(id, _, _, _ int64) error { ids = append(ids, id); return nil }
-		if err := tables.connections(b.Context(), tables.roots["connection"], 0, 1<<62, Wanted{}, take); err != nil || len(ids) != batches*len(conns) {
+		if err := tables.Connections(b.Context(), tables.Roots["connection"], 0, 1<<62, segment.Wanted{}, take); err != nil || len(ids) != batches*len(conns) {
 			b.Fatal(len(ids), err)
 		}
 	}
 	look := func(conn *sqlite.Conn) error {
 		r := rand.New(rand.NewPCG(1, 1))
 		for range points {
-			if err := execOn(conn, nil, "SELECT task FROM connection WHERE id = ?", ids[r.IntN(len(ids))]); err != nil {
+			if err := segment.Exec(conn, nil, "SELECT task FROM connection WHERE id = ?", ids[r.IntN(len(ids))]); err != nil {
 				return err
 			}
 		}
@@ -76,8 +77,8 @@ func BenchmarkCheckedReads(b *testing.B) {
 	}{
 		{"ns/row", batches * len(conns), func() { scan(tables) }, 0},
 		{"ns/row-unchecked", batches * len(conns), func() { scan(unchecked) }, 0},
-		{"ns/point", points, run(peekAt), 0},
-		{"ns/point-unchecked", points, run(peekUnchecked), 0},
+		{"ns/point", points, run(segment.PeekAt), 0},
+		{"ns/point-unchecked", points, run(segment.PeekUnchecked), 0},
 	}
 	for b.Loop() {
 		for i := range turns {

@@ -15,6 +15,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/sqlitefile"
 	"github.com/conntape/conntape/store/tapedir"
 )
@@ -37,7 +38,7 @@ func readEverything(t testing.TB, dir string) (answer string, err error) {
 				fmt.Fprintf(&b, "e%d %d %s %d\n", id, family, address, port)
 				return nil
 			}),
-			tape.ScanConnections(context.Background(), i, 0, 1<<62, Wanted{}, func(id, task, remote, shape int64) error {
+			tape.ScanConnections(context.Background(), i, 0, 1<<62, segment.Wanted{}, func(id, task, remote, shape int64) error {
 				fmt.Fprintf(&b, "c%d %d %d %d\n", id, task, remote, shape)
 				return nil
 			}))
@@ -46,7 +47,7 @@ func readEverything(t testing.TB, dir string) (answer string, err error) {
 			err = errors.Join(err, opened)
 			continue
 		}
-		sealed := r.tables.roots["posting"] != 0
+		sealed := r.Tables.Roots["posting"] != 0
 		release()
 		if sealed {
 			err = errors.Join(err, tape.ScanPostings(context.Background(), i, nil, 0, 1<<62, func(remote int64, list []byte) error {
@@ -56,7 +57,7 @@ func readEverything(t testing.TB, dir string) (answer string, err error) {
 		}
 	}
 	for _, query := range []string{"SELECT * FROM connections", "SELECT * FROM processes", "SELECT * FROM endpoints", "SELECT * FROM gaps", "SELECT * FROM segments"} {
-		sqlErr := execOn(tape.conn, func(q *sqlite.Stmt) error {
+		sqlErr := segment.Exec(tape.conn, func(q *sqlite.Stmt) error {
 			for i := range q.ColumnCount() {
 				fmt.Fprintf(&b, "%s|", q.ColumnText(i))
 			}
@@ -131,15 +132,15 @@ func TestDamagedPageIsTold(t *testing.T) {
 func rootsOf(t testing.TB, path string) map[string]int {
 	t.Helper()
 	roots := map[string]int{}
-	tables, err := openTables(path)
+	tables, err := segment.OpenTables(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tables.Close()
-	if err := peekAt(path, func(conn *sqlite.Conn) error { return tables.find(conn) }); err != nil {
+	if err := segment.PeekAt(path, func(conn *sqlite.Conn) error { return tables.Find(conn) }); err != nil {
 		t.Fatal(err)
 	}
-	for name, n := range tables.roots {
+	for name, n := range tables.Roots {
 		roots[name] = int(n)
 	}
 	return roots
@@ -169,7 +170,7 @@ func TestVerifyPageSums(t *testing.T) {
 			if err := errors.Join(os.WriteFile(path, data, 0o600), sqlitefile.AppendSums(path)); err != nil {
 				t.Fatal(err)
 			}
-			if e.PageSums, err = hashOfSums(path); err != nil {
+			if e.PageSums, err = segment.HashOfSums(path); err != nil {
 				t.Fatal(err)
 			}
 			if data, err = os.ReadFile(path); err != nil {
@@ -190,7 +191,7 @@ func TestVerifyPageSums(t *testing.T) {
 					path := filepath.Join(s.dir, sealed.File)
 					c.change(t, path, &sealed)
 					var err error
-					if sealed.SHA256, sealed.Bytes, err = hashFile(path, nil); err != nil {
+					if sealed.SHA256, sealed.Bytes, err = segment.HashFile(path, nil); err != nil {
 						t.Error(err)
 					}
 					e = sealed

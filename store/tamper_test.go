@@ -19,6 +19,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/conntape/conntape/store/posting"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/sqlitefile"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
@@ -97,8 +98,8 @@ func repack(t testing.TB, dir string, number int, change func([]posting.Row) []p
 	t.Helper()
 	alterWith(t, dir, number, func(conn *sqlite.Conn) {
 		var all []posting.Row
-		err := execOn(conn, func(q *sqlite.Stmt) error {
-			r := posting.NewReader(columnBytes(q, 1, nil))
+		err := segment.Exec(conn, func(q *sqlite.Stmt) error {
+			r := posting.NewReader(segment.ColumnBytes(q, 1, nil))
 			for r.Next() {
 				for id, n, ok := r.Row(); ok; id, n, ok = r.Row() {
 					all = append(all, posting.Row{Remote: q.ColumnInt64(0), Task: r.Task, Shape: r.Shape, ID: id, Connects: n})
@@ -109,10 +110,10 @@ func repack(t testing.TB, dir string, number int, change func([]posting.Row) []p
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := execOn(conn, nil, "DELETE FROM posting"); err != nil {
+		if err := segment.Exec(conn, nil, "DELETE FROM posting"); err != nil {
 			t.Fatal(err)
 		}
-		b, err := postingsInto(conn)
+		b, err := segment.PostingsInto(conn)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,10 +128,10 @@ func repack(t testing.TB, dir string, number int, change func([]posting.Row) []p
 		if !reach {
 			return
 		}
-		if err := execOn(conn, nil, "DELETE FROM reach"); err != nil {
+		if err := segment.Exec(conn, nil, "DELETE FROM reach"); err != nil {
 			t.Fatal(err)
 		}
-		if err := packReach(conn); err != nil {
+		if err := segment.PackReach(conn); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -355,11 +356,11 @@ func TestTamper(t *testing.T) {
 		}, []string{"2 00000002.db: it was sealed again with another hash", "2 00000002.db: its hash is not"}, false},
 		{"claim an expiry", func(t *testing.T, dir string) {
 			os.Remove(segment(dir, 2))
-			forge(t, dir, tapelog.Leaf{Kind: tapelog.KindExpiry, Boot: boot(), Real: real, Segment: 2, Cause: ExpiredSize})
+			forge(t, dir, tapelog.Leaf{Kind: tapelog.KindExpiry, Boot: boot(), Real: real, Segment: 2, Cause: tapelog.ExpiredSize})
 		}, []string{"2 00000002.db: the log claims that retention removed it while the older 00000001.db was still there"}, false},
 		{"claim an expiry of the oldest", func(t *testing.T, dir string) {
 			os.Remove(segment(dir, 1))
-			forge(t, dir, tapelog.Leaf{Kind: tapelog.KindExpiry, Boot: boot(), Real: real, Segment: 1, Cause: ExpiredAge, To: real - int64(time.Hour)})
+			forge(t, dir, tapelog.Leaf{Kind: tapelog.KindExpiry, Boot: boot(), Real: real, Segment: 1, Cause: tapelog.ExpiredAge, To: real - int64(time.Hour)})
 		}, []string{"1 00000001.db: the log claims that retention removed it for its age of 1h0m0s, and the limit was 2160h0m0s"}, false},
 		{"claim an expiry for no reason", func(t *testing.T, dir string) {
 			os.Remove(segment(dir, 1))
@@ -413,7 +414,7 @@ func TestTamper(t *testing.T) {
 func rechain(t testing.TB, dir string, number int) (last [32]byte) {
 	t.Helper()
 	script := ""
-	err := peek(filepath.Join(dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
+	err := segment.Peek(filepath.Join(dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
 		return replayChain(conn, func(n int64, chain, _ [32]byte) error {
 			script += fmt.Sprintf("UPDATE batch SET chain = x'%x' WHERE id = %d;\n", chain, n)
 			last = chain
@@ -444,7 +445,7 @@ func sealAgain(t testing.TB, dir string, sealed SegmentSealed) SegmentSealed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if sealed.PageSums, err = hashOfSums(path); err != nil {
+	if sealed.PageSums, err = segment.HashOfSums(path); err != nil {
 		t.Fatal(err)
 	}
 	sealed.SHA256, sealed.Bytes = sha256.Sum256(text), int64(len(text))
@@ -504,7 +505,7 @@ func TestVerifySalvaged(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := pack(conn, t.TempDir()); err != nil {
+				if err := segment.Pack(conn, t.TempDir()); err != nil {
 					t.Error(err)
 				}
 				conn.Close()
@@ -586,10 +587,10 @@ func contents(t testing.TB, dir string, number int) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	hashed := map[string]string{"run": "id, version, backend, blind_spots"}
-	err := peek(filepath.Join(dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
+	err := segment.Peek(filepath.Join(dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
 		for _, table := range []string{"connection", "repeat", "task", "process", "endpoint", "shape", "counter", "run", "gap", "clock", "segment", "batch", "late", "changed", "block"} {
 			var b strings.Builder
-			err := execOn(conn, func(q *sqlite.Stmt) error {
+			err := segment.Exec(conn, func(q *sqlite.Stmt) error {
 				for i := range q.ColumnCount() {
 					fmt.Fprintf(&b, "%s|", q.ColumnText(i))
 				}

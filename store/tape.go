@@ -15,7 +15,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
-	"github.com/conntape/conntape/store/sqlitefile"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -26,33 +26,12 @@ type Tape struct {
 	dir          string // of the tape
 	single       string // file name, when one segment file was opened
 	conn         *sqlite.Conn
-	segs         []*openSegment // oldest first
-	since, until time.Time      // window of the views
+	segs         []*member // oldest first
+	since, until time.Time // window of the views
 	leftOut      []LeftOut
 	readers      readers
 	ownGaps      bool            // the view gaps is without what retention has removed
 	gone         func() Removals // what that is; nil: not asked for yet
-}
-
-// openSegment is a segment that a tape reads.
-type openSegment struct {
-	info           SegmentInfo
-	file           string      // what is opened: the segment, or a private copy
-	stat           os.FileInfo // of it, when it was described
-	watch          sqlitefile.Watch
-	created        int64      // segment clock
-	boots          []bootSpan // in order, at least one
-	runs           []runAccount
-	gaps, segments packed[[][]smallCell]     // rows of the views of that name, if the manifest has them
-	roots          packed[map[string]uint32] // first pages of tables and indexes, likewise
-
-	batches  int64
-	previous int   // number of the segment before it
-	counts   int64 // commits of that one which count, -1 all
-
-	opening sync.Mutex // held while it is opened
-	reading *reading   // nil: it is not open
-	users   int        // of that
 }
 
 // OpenTape opens a tape directory, or one segment file, for reading. It needs
@@ -67,14 +46,11 @@ func OpenTape(path string, damaged ...LeftOut) (*Tape, error) {
 	}
 	for try := 1; ; try++ {
 		t, err := openTape(path, abs, damaged)
-		if !errors.Is(err, errVanished) || try == mostTries {
+		if !errors.Is(err, segment.ErrVanished) || try == mostTries {
 			return t, err
 		}
 	}
 }
-
-// errVanished: a segment was removed or sealed between two looks at it.
-var errVanished = errors.New("a segment was removed or sealed meanwhile")
 
 // mostTries is how often a tape is opened that loses segments meanwhile.
 const mostTries = 20
@@ -106,21 +82,8 @@ func openTape(path, abs string, damaged []LeftOut) (*Tape, error) {
 	return t, nil
 }
 
-// segmentFile is a file that is read.
-type segmentFile struct {
-	path   string
-	number int         // by its name; 0: it has another
-	stat   os.FileInfo // nil: it could not be looked at
-	hasWAL bool
-}
-
-// isClosed reports whether nobody will write the file any more.
-func (f *segmentFile) isClosed() bool {
-	return !f.hasWAL && f.stat != nil && f.stat.Mode().IsRegular() && f.stat.Mode().Perm()&0o222 == 0
-}
-
 // find lists the files to read, oldest first.
-func (t *Tape) find(path string) ([]segmentFile, error) {
+func (t *Tape) find(path string) ([]segment.File, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -132,7 +95,7 @@ func (t *Tape) find(path string) ([]segmentFile, error) {
 		t.dir, t.single = filepath.Split(path)
 		number, _ := tapedir.ParseSegmentName(t.single)
 		stat, _ := os.Lstat(path)
-		return []segmentFile{{path, number, stat, tapedir.IsThere(path + "-wal")}}, nil
+		return []segment.File{{Path: path, Number: number, Stat: stat, HasWAL: tapedir.IsThere(path + "-wal")}}, nil
 	}
 	t.dir = path
 	found, err := tapedir.ReadNames(path)
@@ -142,13 +105,13 @@ func (t *Tape) find(path string) ([]segmentFile, error) {
 	for _, other := range found.Others {
 		t.leaveOut(other.Number, other)
 	}
-	files := make([]segmentFile, len(found.Files))
+	files := make([]segment.File, len(found.Files))
 	sideBySide(len(files), func(i int) {
 		n := found.Files[i]
-		files[i] = segmentFile{path: filepath.Join(path, tapedir.SegmentName(n)), number: n, hasWAL: found.Wals[n]}
-		files[i].stat, _ = os.Lstat(files[i].path)
+		files[i] = segment.File{Path: filepath.Join(path, tapedir.SegmentName(n)), Number: n, HasWAL: found.Wals[n]}
+		files[i].Stat, _ = os.Lstat(files[i].Path)
 	})
-	files = slices.DeleteFunc(files, func(f segmentFile) bool { return f.stat != nil && f.stat.Size() == 0 }) // just being made
+	files = slices.DeleteFunc(files, func(f segment.File) bool { return f.Stat != nil && f.Stat.Size() == 0 }) // just being made
 	if len(files) == 0 {
 		return nil, &failure.Error{Op: "open tape", Path: path, Err: failure.ErrNoTape,
 			Hint: "record one with: conntape record --dir " + path}
@@ -172,29 +135,32 @@ func sideBySide(n int, work func(i int)) {
 
 // prepare describes the segments, and copies those that need it. In a directory a segment that cannot be read is left
 // out; when none is left, its error is returned.
-func (t *Tape) prepare(files []segmentFile, copies string) error {
-	manifest, _ := readManifest(t.dir)
+func (t *Tape) prepare(files []segment.File, copies string) error {
+	manifest, _ := segment.ReadManifest(t.dir)
 	ready, wait := describeAhead(files, manifest)
 	defer wait()
-	var next *openSegment
+	var next *member
 	for i, f := range slices.Backward(files) {
-		begun := i == len(files)-1 && i > 0 && unborn(f.path) // asked first: it may be born while it is read
+		begun := i == len(files)-1 && i > 0 && unborn(f.Path) // asked first: it may be born while it is read
 		describe := ready[i]
 		if describe == nil {
 			limit := int64(-1)
-			if f.number != 0 && next != nil && next.previous == f.number {
-				limit = next.counts
+			if f.Number != 0 && next != nil && next.Previous == f.Number {
+				limit = next.Counts
 			}
-			describe = func() (*openSegment, error) { return copyAndDescribe(f.path, copies, limit) }
+			describe = func() (*member, error) {
+				seg, r, err := segment.DescribeCopy(f.Path, copies, limit)
+				return &member{Segment: seg, reading: r}, err
+			}
 		}
 		seg, err := describe()
 		switch {
 		case begun && errors.Is(err, failure.ErrNotSegment):
-		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, errVanished):
-			return errVanished
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, segment.ErrVanished):
+			return segment.ErrVanished
 		case err != nil:
-			err = &failure.Error{Op: "open segment", Path: f.path, Err: failure.Bare(err), Hint: failure.HintFor(err)}
-			t.leftOut = append(t.leftOut, LeftOut{Path: f.path, Err: err})
+			err = &failure.Error{Op: "open segment", Path: f.Path, Err: failure.Bare(err), Hint: failure.HintFor(err)}
+			t.leftOut = append(t.leftOut, LeftOut{Path: f.Path, Err: err})
 		default:
 			t.segs = append(t.segs, seg)
 			next = seg
@@ -218,23 +184,26 @@ func (t *Tape) leaveOut(number int, err error) {
 func (t *Tape) findMissing() {
 	for i := 1; i < len(t.segs); i++ {
 		seg, before := t.segs[i], t.segs[i-1]
-		path := filepath.Join(t.dir, tapedir.SegmentName(seg.previous))
-		if seg.previous <= before.info.Number || slices.ContainsFunc(t.leftOut, func(l LeftOut) bool { return l.Path == path }) {
+		path := filepath.Join(t.dir, tapedir.SegmentName(seg.Previous))
+		if seg.Previous <= before.Info.Number || slices.ContainsFunc(t.leftOut, func(l LeftOut) bool { return l.Path == path }) {
 			continue
 		}
-		t.leaveOut(seg.previous, fmt.Errorf("it is not there, and %s follows it", tapedir.SegmentName(seg.info.Number)))
+		t.leaveOut(seg.Previous, fmt.Errorf("it is not there, and %s follows it", tapedir.SegmentName(seg.Info.Number)))
 	}
 }
 
 // describeAhead describes the segments that need no copy, several at the same time. Its functions return what became of
 // one, and are nil for a segment that must be copied; wait waits for all of them.
-func describeAhead(files []segmentFile, manifest map[int]manifestEntry) (ready []func() (*openSegment, error), wait func()) {
-	ready = make([]func() (*openSegment, error), len(files))
+func describeAhead(files []segment.File, manifest map[int]segment.Entry) (ready []func() (*member, error), wait func()) {
+	ready = make([]func() (*member, error), len(files))
 	var begun atomic.Int64
 	var workers sync.WaitGroup
 	for i, f := range files {
-		if f.isClosed() {
-			ready[i] = sync.OnceValues(func() (*openSegment, error) { return describeFile(f, manifest[f.number]) })
+		if f.IsClosed() {
+			ready[i] = sync.OnceValues(func() (*member, error) {
+				seg, err := segment.Describe(f, manifest[f.Number])
+				return &member{Segment: seg}, err
+			})
 		}
 	}
 	for range runtime.GOMAXPROCS(0) {
@@ -255,51 +224,6 @@ func unborn(path string) bool {
 	return err == nil && info.Mode().Perm() == tapedir.BirthMode
 }
 
-// describeFile describes a segment that nobody writes, by its entry in the manifest if that counts.
-func describeFile(f segmentFile, entry manifestEntry) (*openSegment, error) {
-	seg := &openSegment{file: f.path, stat: f.stat}
-	seg.info.Path, seg.info.Bytes = f.path, f.stat.Size()
-	if entry.fill(seg) && (f.number == 0 || seg.info.Number == f.number) {
-		return seg, nil
-	}
-	seg = &openSegment{file: f.path, stat: f.stat, info: SegmentInfo{Path: f.path, Bytes: f.stat.Size()}}
-	return seg, seg.look()
-}
-
-// look reads from the file what the segment says of itself, and makes sure that it has sums if it is sealed.
-func (seg *openSegment) look() error {
-	return peekAt(seg.file, func(conn *sqlite.Conn) error {
-		if err := seg.describe(conn); err != nil {
-			return err
-		}
-		return checkHasSums(conn, seg.file)
-	})
-}
-
-// copyAndDescribe describes a segment that may be written, and opens a private copy of it. limit is the number of its
-// commits that count, -1 all.
-func copyAndDescribe(path, copies string, limit int64) (*openSegment, error) {
-	seg := &openSegment{}
-	seg.info.Path, seg.info.Snapshot = path, true
-	for _, name := range []string{path, path + "-wal"} {
-		if info, err := os.Lstat(name); err == nil {
-			seg.info.Bytes += info.Size()
-		}
-	}
-	var err error
-	if seg.file, err = snapshotUpTo(path, copies, limit); err != nil {
-		return nil, failure.Classify(err)
-	}
-	if seg.stat, err = os.Lstat(seg.file); err != nil {
-		return nil, err
-	}
-	if err := seg.look(); err != nil {
-		return nil, err
-	}
-	seg.reading, err = seg.open()
-	return seg, err
-}
-
 // connect opens the connection that has the public views, and can do nothing but query them.
 func (t *Tape) connect() (*sqlite.Conn, error) {
 	conn, err := sqlite.OpenConn(":memory:", sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenMemory)
@@ -307,17 +231,17 @@ func (t *Tape) connect() (*sqlite.Conn, error) {
 		return nil, fmt.Errorf("open connection: %w", err)
 	}
 	t.conn = conn
-	err = setDefensive(conn)
+	err = segment.SetDefensive(conn)
 	if err == nil {
-		err = execOn(conn, nil, "PRAGMA trusted_schema = OFF")
+		err = segment.Exec(conn, nil, "PRAGMA trusted_schema = OFF")
 	}
-	for _, view := range publicViews {
+	for _, view := range segment.Views {
 		if err == nil {
 			err = t.newPublicTable(view)
 		}
 	}
 	if err == nil {
-		err = harden(conn)
+		err = segment.Harden(conn)
 	}
 	return conn, err
 }
@@ -327,11 +251,11 @@ func (t *Tape) connect() (*sqlite.Conn, error) {
 func (t *Tape) Conn() *sqlite.Conn { return t.conn }
 
 // Segments describes the segments, oldest first.
-func (t *Tape) Segments() []SegmentInfo {
-	infos := make([]SegmentInfo, len(t.segs))
+func (t *Tape) Segments() []segment.Info {
+	infos := make([]segment.Info, len(t.segs))
 	for i, seg := range t.segs {
-		infos[i] = seg.info
-		infos[i].Counters = segmentCounters(seg.runs)
+		infos[i] = seg.Info
+		infos[i].Counters = segment.CountersOf(seg.Runs)
 	}
 	return infos
 }
@@ -346,7 +270,7 @@ type Span struct {
 func (t *Tape) Spans() []Span {
 	spans := make([]Span, len(t.segs))
 	for i, seg := range t.segs {
-		spans[i] = Span{seg.info.Number, seg.info.First, seg.info.Last}
+		spans[i] = Span{seg.Info.Number, seg.Info.First, seg.Info.Last}
 	}
 	return spans
 }
@@ -359,14 +283,11 @@ func (t *Tape) Close() error {
 		t.conn = nil
 	}
 	for _, seg := range t.segs {
-		seg.watch.Close()
+		seg.Watch.Close()
 		if seg.reading != nil {
-			errs = append(errs, seg.reading.close())
+			errs = append(errs, seg.reading.Close())
 			seg.reading = nil
 		}
 	}
 	return errors.Join(errs...)
 }
-
-// wall returns the time on the wall clock of a time on a segment's clock.
-func wall(ns, offset int64) time.Time { return time.Unix(0, ns+offset).UTC() }

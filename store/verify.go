@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
@@ -126,7 +127,7 @@ type tapeVerifier struct {
 	book *logBook
 	log  *tapelog.Result // nil: there is no log
 
-	manifest map[int]manifestEntry // by the number of the segment
+	manifest map[int]segment.Entry // by the number of the segment
 
 	mu          sync.Mutex // guards what follows while segments are looked at
 	done, total int64
@@ -158,7 +159,7 @@ func (v *tapeVerifier) run(ctx context.Context) error {
 	if len(names.Files) == 0 && v.log == nil {
 		return failure.ErrNoTape
 	}
-	v.manifest, _ = readManifest(v.dir)
+	v.manifest, _ = segment.ReadManifest(v.dir)
 	if err := v.segments(ctx, names); err != nil {
 		return err
 	}
@@ -186,7 +187,7 @@ func (v *tapeVerifier) readLog(ctx context.Context) error {
 	out := &v.out
 	out.Origin, out.FirstKey, out.Leaves, out.Proven = r.Origin, r.First, r.Leaves, r.Proven
 	out.KeyMatched, out.HeadMatched, out.HeadSize = r.KeyMatched, r.HeadMatched, r.HeadSize
-	out.LogFrom, out.LogTo, out.Stopped = v.book.first, wallTime(r.Last.Real), v.book.stopped
+	out.LogFrom, out.LogTo, out.Stopped = v.book.first, segment.WallTime(r.Last.Real), v.book.stopped
 	for _, f := range r.Findings {
 		p := Problem{File: logDir, Since: f.Since, What: f.Problem, Segment: v.book.segmentAt(f.Leaf)}
 		if f.Part != "" {
@@ -241,7 +242,7 @@ func (v *tapeVerifier) silence(r *tapelog.Result) {
 	}
 	awake := time.Duration(int64(now.boot-now.suspended) - int64(r.Last.Boot-r.Last.Suspended))
 	if awake > time.Minute {
-		v.problem(Problem{File: logDir, Since: wallTime(r.Last.Real),
+		v.problem(Problem{File: logDir, Since: segment.WallTime(r.Last.Real),
 			What: fmt.Sprintf("the tape is being recorded, and nothing was written to its log for %v", awake.Round(time.Second))})
 	}
 }
@@ -297,7 +298,7 @@ func (v *tapeVerifier) segments(ctx context.Context, names tapedir.Names) error 
 		v.out.Segments = append(v.out.Segments, s.result())
 		v.out.Problems = append(v.out.Problems, s.problems...)
 		if v.out.TapeID == "" {
-			v.out.TapeID = s.seg.info.TapeID
+			v.out.TapeID = s.seg.Info.TapeID
 		}
 		if i > 0 {
 			v.follows(results[i-1], s)
@@ -316,7 +317,7 @@ func (v *tapeVerifier) segment(n int) *segmentVerifier {
 // follows looks whether a segment is missing between two, of which the log knows
 // nothing either: those that it knows are reported by missing.
 func (v *tapeVerifier) follows(a, b *segmentVerifier) {
-	previous := b.seg.previous
+	previous := b.seg.Previous
 	if b.broken || previous <= a.number || v.book.segments[previous] != nil {
 		return
 	}
@@ -326,26 +327,18 @@ func (v *tapeVerifier) follows(a, b *segmentVerifier) {
 
 // between looks at what lies between two segments that follow each other.
 func (v *tapeVerifier) between(a, b *segmentVerifier) {
-	if a.broken || b.broken || b.seg.previous != a.number {
+	if a.broken || b.broken || b.seg.Previous != a.number {
 		return
 	}
 	v.continued(a, b)
-	last, first := &a.seg.boots[len(a.seg.boots)-1], &b.seg.boots[0]
-	if last.bootID != first.bootID {
+	last, first := &a.seg.Boots[len(a.seg.Boots)-1], &b.seg.Boots[0]
+	if last.BootID != first.BootID {
 		return
 	}
-	blind := time.Duration((b.seg.created - first.offset) - (a.heartbeat - last.offset))
+	blind := time.Duration((b.seg.Created - first.Offset) - (a.heartbeat - last.Offset))
 	if blind <= 30*time.Second || a.gapAfter || b.gapBefore {
 		return
 	}
-	v.out.Problems = append(v.out.Problems, Problem{Segment: b.number, File: tapedir.SegmentName(b.number), Since: a.seg.info.To,
+	v.out.Problems = append(v.out.Problems, Problem{Segment: b.number, File: tapedir.SegmentName(b.number), Since: a.seg.Info.To,
 		What: fmt.Sprintf("nothing covers the %v between %s and this segment, and there is no gap that says so", blind.Round(time.Second), tapedir.SegmentName(a.number))})
-}
-
-// wallTime returns the time of ns since the Unix epoch, zero for 0.
-func wallTime(ns int64) time.Time {
-	if ns == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, ns).UTC()
 }

@@ -8,6 +8,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -15,16 +16,16 @@ import (
 // was counted as lost while it was active: each loss is in one gap of one segment.
 func (s *segmentVerifier) checkLosses(conn *sqlite.Conn) error {
 	var told int64
-	err := execOn(conn, func(q *sqlite.Stmt) error { told = q.ColumnInt64(0); return nil }, `SELECT coalesce(sum(lost), 0) FROM gap`)
+	err := segment.Exec(conn, func(q *sqlite.Stmt) error { told = q.ColumnInt64(0); return nil }, `SELECT coalesce(sum(lost), 0) FROM gap`)
 	if err != nil || s.book != nil && s.book.aside {
 		return err
 	}
 	var lost, recovered int64
 	counted := false
-	for _, r := range s.seg.runs {
-		counted = counted || len(r.counters) > 0
-		lost += r.counters["lost"].since()
-		recovered += r.counters["recovered"].value
+	for _, r := range s.seg.Runs {
+		counted = counted || len(r.Counters) > 0
+		lost += r.Counters["lost"].Since()
+		recovered += r.Counters["recovered"].Value
 	}
 	switch {
 	case !counted: // killed before the first batch
@@ -39,15 +40,15 @@ func (s *segmentVerifier) checkLosses(conn *sqlite.Conn) error {
 // continued makes sure that a run which goes on from one segment to the next has one
 // account: it begins in b with what it was at the end of a.
 func (v *tapeVerifier) continued(a, b *segmentVerifier) {
-	if len(a.seg.runs) == 0 || len(b.seg.runs) == 0 || a.book != nil && a.book.aside || a.book.salvaged() || b.book.salvaged() {
+	if len(a.seg.Runs) == 0 || len(b.seg.Runs) == 0 || a.book != nil && a.book.aside || a.book.salvaged() || b.book.salvaged() {
 		return
 	}
-	last, first := &a.seg.runs[len(a.seg.runs)-1], &b.seg.runs[0]
-	if !last.same(first) {
+	last, first := &a.seg.Runs[len(a.seg.Runs)-1], &b.seg.Runs[0]
+	if !last.Same(first) {
 		return
 	}
-	for _, name := range slices.Sorted(maps.Keys(last.counters)) {
-		if is, was := first.counters[name].first, last.counters[name].value; is != was {
+	for _, name := range slices.Sorted(maps.Keys(last.Counters)) {
+		if is, was := first.Counters[name].First, last.Counters[name].Value; is != was {
 			v.out.Problems = append(v.out.Problems, Problem{Segment: b.number, File: tapedir.SegmentName(b.number), Since: b.rightUntil(),
 				What: fmt.Sprintf("the recorder's counter %s was %d at the end of %s, and begins here with %d", escape.Bytes([]byte(name)), was, tapedir.SegmentName(a.number), is)})
 			return

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // blockCheck compares the blocks of a segment with its rows, which it is given in
@@ -12,7 +14,8 @@ import (
 type blockCheck struct {
 	left    []writtenBlock
 	late    map[int64]struct{}
-	made    blocks
+	remotes segment.IDSet // of the rows since the block before
+	tasks   segment.IDSet
 	last    int64  // id of the row before
 	problem string // the first that was found, "" none
 }
@@ -29,16 +32,16 @@ func newBlockCheck(conn *sqlite.Conn) (*blockCheck, error) {
 		if q.ColumnIsNull(column) {
 			return nil
 		}
-		return columnBytes(q, column, []byte{})
+		return segment.ColumnBytes(q, column, []byte{})
 	}
-	err := execOn(conn, func(q *sqlite.Stmt) error {
+	err := segment.Exec(conn, func(q *sqlite.Stmt) error {
 		c.left = append(c.left, writtenBlock{q.ColumnInt64(0), list(q, 1), list(q, 2)})
 		return nil
 	}, `SELECT id, remotes, tasks FROM block ORDER BY id`)
 	if err != nil {
 		return nil, err
 	}
-	return c, execOn(conn, func(q *sqlite.Stmt) error { c.late[q.ColumnInt64(0)] = struct{}{}; return nil }, `SELECT id FROM late`)
+	return c, segment.Exec(conn, func(q *sqlite.Stmt) error { c.late[q.ColumnInt64(0)] = struct{}{}; return nil }, `SELECT id FROM late`)
 }
 
 // row takes the next row of connection.
@@ -51,7 +54,8 @@ func (c *blockCheck) row(id, remote, task int64) {
 		return
 	}
 	if _, late := c.late[id]; !late {
-		c.made.add(remote, task)
+		c.remotes.Add(remote)
+		c.tasks.Add(task)
 	}
 }
 
@@ -64,12 +68,13 @@ func (c *blockCheck) end() {
 	for _, list := range []struct {
 		of         string
 		made, said []byte
-	}{{"endpoints", c.made.remotes.list(), b.remotes}, {"threads", c.made.tasks.list(), b.tasks}} {
+	}{{"endpoints", c.remotes.List(), b.remotes}, {"threads", c.tasks.List(), b.tasks}} {
 		if list.said != nil && !bytes.Equal(list.made, list.said) && c.problem == "" {
 			c.problem = fmt.Sprintf("its block up to %d has other %s than its rows", b.id, list.of)
 		}
 	}
-	c.made.clear()
+	c.remotes.Clear()
+	c.tasks.Clear()
 	c.left = c.left[1:]
 }
 

@@ -6,14 +6,15 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // bootNamed returns the boot of the segment with an id as the log has it, nil none.
-func (s *segmentVerifier) bootNamed(id string) *bootSpan {
+func (s *segmentVerifier) bootNamed(id string) *segment.Boot {
 	id = escape.String(id, nil)
-	for i := range s.seg.boots {
-		if s.seg.boots[i].bootID == id {
-			return &s.seg.boots[i]
+	for i := range s.seg.Boots {
+		if s.seg.Boots[i].BootID == id {
+			return &s.seg.Boots[i]
 		}
 	}
 	return nil
@@ -22,22 +23,22 @@ func (s *segmentVerifier) bootNamed(id string) *bootSpan {
 // checkBoots compares the boots of the segment with each other, with the log, and
 // with the gaps: the recorder cannot have seen anything while the host was down.
 func (s *segmentVerifier) checkBoots(conn *sqlite.Conn) error {
-	boots := s.seg.boots
+	boots := s.seg.Boots
 	for i := 1; i < len(boots); i++ {
 		before, b := &boots[i-1], &boots[i]
-		if b.offset <= before.last || b.first < b.offset || b.bootID == before.bootID {
-			s.fail(s.rightUntil(), "boot %d of it begins before the one before has ended", b.id)
+		if b.Offset <= before.Last || b.First < b.Offset || b.BootID == before.BootID {
+			s.fail(s.rightUntil(), "boot %d of it begins before the one before has ended", b.Id)
 			continue
 		}
 		covered := false
-		err := execOn(conn, func(q *sqlite.Stmt) error { covered = true; return nil },
-			`SELECT 1 FROM gap WHERE from_ns <= ? AND to_ns >= ?`, before.last, b.first)
+		err := segment.Exec(conn, func(q *sqlite.Stmt) error { covered = true; return nil },
+			`SELECT 1 FROM gap WHERE from_ns <= ? AND to_ns >= ?`, before.Last, b.First)
 		if err != nil {
 			return err
 		}
 		if !covered {
 			s.fail(s.rightUntil(), "the host was restarted between %v and %v of its clock, and there is no gap that says so",
-				wallTime(before.last).Format(time.RFC3339), wallTime(b.first).Format(time.RFC3339))
+				segment.WallTime(before.Last).Format(time.RFC3339), segment.WallTime(b.First).Format(time.RFC3339))
 		}
 	}
 	if s.book == nil {
@@ -48,7 +49,7 @@ func (s *segmentVerifier) checkBoots(conn *sqlite.Conn) error {
 	at := 0
 	for _, l := range s.book.boots {
 		want := escape.String(l.bootID, nil)
-		for at < len(boots) && boots[at].bootID != want {
+		for at < len(boots) && boots[at].BootID != want {
 			at++
 		}
 		if at == len(boots) {
@@ -56,9 +57,9 @@ func (s *segmentVerifier) checkBoots(conn *sqlite.Conn) error {
 			return nil
 		}
 	}
-	if begun := s.book.begun; begun != nil && boots[0].bootID != escape.String(begun.BootID, nil) {
+	if begun := s.book.begun; begun != nil && boots[0].BootID != escape.String(begun.BootID, nil) {
 		s.fail(s.rightUntil(), "it was begun in another boot: %s, and the log says %s",
-			escape.Bytes([]byte(boots[0].bootID)), escape.String(begun.BootID, nil))
+			escape.Bytes([]byte(boots[0].BootID)), escape.String(begun.BootID, nil))
 	}
 	return nil
 }

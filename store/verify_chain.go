@@ -7,6 +7,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -29,19 +30,19 @@ func (s *segmentVerifier) checkChain(conn *sqlite.Conn, fn func(*storedRow)) err
 	if s.book != nil {
 		points = s.book.points
 	}
-	if n := len(points); n > 0 && points[n-1].batches > s.seg.batches {
+	if n := len(points); n > 0 && points[n-1].batches > s.seg.Batches {
 		since := s.rightUntil()
 		for _, p := range points {
-			if p.batches <= s.seg.batches {
-				since = wallTime(p.real)
+			if p.batches <= s.seg.Batches {
+				since = segment.WallTime(p.real)
 			}
 		}
-		s.fail(since, "it has %d commits, and the log saw %d: it was rolled back, or replaced by an older copy", s.seg.batches, points[n-1].batches)
+		s.fail(since, "it has %d commits, and the log saw %d: it was rolled back, or replaced by an older copy", s.seg.Batches, points[n-1].batches)
 	}
 	c := chainCheck{points: points}
 	err := replayRows(conn, fn, c.batch)
 	if err == nil {
-		err = c.upTo(s.seg.batches)
+		err = c.upTo(s.seg.Batches)
 	}
 	if err == nil && c.odd > 0 {
 		c.problem = fmt.Sprintf("what it says of batch %d is not what its rows come to, which are those that the log saw", c.odd)
@@ -96,7 +97,7 @@ func (c *chainCheck) upTo(n int64) error {
 				p.batches, p.leaf, c.matched+1)
 			return errEnough
 		}
-		c.matched, c.since = p.batches, wallTime(p.real)
+		c.matched, c.since = p.batches, segment.WallTime(p.real)
 	}
 	return nil
 }

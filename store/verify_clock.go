@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // clockSlack is how far the wall clock of a segment may be from that of the log:
@@ -30,7 +32,7 @@ func (s *segmentVerifier) checkClock(conn *sqlite.Conn) error {
 	}
 	type row struct{ from, offset int64 }
 	var rows []row
-	err := execOn(conn, func(q *sqlite.Stmt) error {
+	err := segment.Exec(conn, func(q *sqlite.Stmt) error {
 		rows = append(rows, row{q.ColumnInt64(0), q.ColumnInt64(1)})
 		return nil
 	}, `SELECT id, offset_ns FROM clock ORDER BY id`)
@@ -43,8 +45,8 @@ func (s *segmentVerifier) checkClock(conn *sqlite.Conn) error {
 		if boot == nil {
 			continue
 		}
-		at := boot.at(int64(p.boot))
-		if at < boot.first || at > boot.last {
+		at := boot.At(int64(p.boot))
+		if at < boot.First || at > boot.Last {
 			continue
 		}
 		i := sort.Search(len(rows), func(i int) bool { return rows[i].from > at })
@@ -55,7 +57,7 @@ func (s *segmentVerifier) checkClock(conn *sqlite.Conn) error {
 		off := time.Duration(shown - p.real)
 		switch {
 		case off.Abs() <= clockSlack:
-			right, wrong = wallTime(p.real), false
+			right, wrong = segment.WallTime(p.real), false
 		case wrong:
 			s.fail(right, "the wall clock that it shows its times on is %v off the one that the log noted (leaf %d)", off.Round(time.Second), p.leaf)
 			return nil

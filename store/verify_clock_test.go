@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // The wall clock is set while a tape is recorded: no reason for alarm. Nor is a
@@ -25,7 +27,7 @@ func TestVerifyClock(t *testing.T) {
 		t.Helper()
 		stored++
 		mustAppend(t, w, Batch{Connections: []Connection{x.connection(boot)}, Anchors: anchors, Now: boot,
-			Counters: Counters{"seen": stored, "stored": stored}})
+			Counters: segment.Counters{"seen": stored, "stored": stored}})
 		k.checkpoint()
 	}
 	stepBy := func(ns int64) Anchor {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
@@ -29,7 +30,7 @@ func (b *logBook) expire(s *loggedSegment, l tapelog.Leaf) {
 	if len(s.seals) > 0 && (l.Rows != s.seals[0].Rows || l.Connects != s.seals[0].Connects) {
 		b.problem(l, fmt.Sprintf("the log says that %d connections were removed with it, and that %d were sealed", l.Connects, s.seals[0].Connects))
 	}
-	e := Expiry{Segment: l.Segment, Connects: l.Connects, At: wallTime(l.Real), Why: l.Cause, Bytes: l.Size, From: wallTime(l.From), To: wallTime(l.To)}
+	e := Expiry{Segment: l.Segment, Connects: l.Connects, At: segment.WallTime(l.Real), Why: l.Cause, Bytes: l.Size, From: segment.WallTime(l.From), To: segment.WallTime(l.To)}
 	if l.SHA256 != (tapelog.Hash{}) {
 		e.SHA256 = hex.EncodeToString(l.SHA256[:])
 	}
@@ -47,7 +48,7 @@ func (b *logBook) expire(s *loggedSegment, l tapelog.Leaf) {
 		b.problem(l, "the log claims that retention removed it "+what)
 	}
 	s.expired = true
-	if l.Cause == ExpiredFull {
+	if l.Cause == tapelog.ExpiredFull {
 		f := forcedExpiry{leaf: l}
 		if n := len(b.turns); n > 0 {
 			f.active = b.turns[n-1].segment
@@ -70,15 +71,15 @@ func (b *logBook) unasked(l tapelog.Leaf) string {
 		start = b.starts[len(b.starts)-1]
 	}
 	switch l.Cause {
-	case ExpiredAge:
+	case tapelog.ExpiredAge:
 		if start.MaxAge > 0 && l.To > 0 && l.Real-l.To < start.MaxAge-expirySlack {
 			return fmt.Sprintf("for its age of %v, and the limit was %v", time.Duration(l.Real-l.To).Round(time.Second), time.Duration(start.MaxAge))
 		}
-	case ExpiredSize:
+	case tapelog.ExpiredSize:
 		if what := b.unaskedSize(start, l); what != "" {
 			return what
 		}
-	case ExpiredFull: // there must be a gap, see missingGaps
+	case tapelog.ExpiredFull: // there must be a gap, see missingGaps
 	default:
 		return fmt.Sprintf("for %q, which is none of its reasons", escape.Bytes([]byte(l.Cause)))
 	}
@@ -165,7 +166,7 @@ func (v *tapeVerifier) missingGaps(results []*segmentVerifier) {
 		switch {
 		case told || !oldest: // or the segment with the gap has expired too
 		case f.confirmed:
-			v.problem(Problem{Segment: f.leaf.Segment, File: tapedir.SegmentName(f.leaf.Segment), Since: wallTime(f.leaf.Real),
+			v.problem(Problem{Segment: f.leaf.Segment, File: tapedir.SegmentName(f.leaf.Segment), Since: segment.WallTime(f.leaf.Real),
 				What: fmt.Sprintf("the log claims that retention removed it because the disk was full (%s), and no gap says so", f.leaf.Cause)})
 		default:
 			v.note(fmt.Sprintf("%s was removed because the disk was full, and the recorder was killed before it could say so in a gap", tapedir.SegmentName(f.leaf.Segment)))

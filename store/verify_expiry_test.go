@@ -32,13 +32,13 @@ func TestClaimedExpiries(t *testing.T) {
 		stopped     bool
 		want        string
 	}{
-		{"size", ExpiredSize, limit, false, "for the size of the tape, which was"},
-		{"size, no limit told", ExpiredSize, 0, false, "for a limit of 0 bytes, and the limit was 1073741824"},
-		{"size, a larger limit", ExpiredSize, limit + 1, false, "for a limit of 1073741825 bytes"},
-		{"full", ExpiredFull, limit, false, "because the disk was full (full), and no gap says so"},
+		{"size", tapelog.ExpiredSize, limit, false, "for the size of the tape, which was"},
+		{"size, no limit told", tapelog.ExpiredSize, 0, false, "for a limit of 0 bytes, and the limit was 1073741824"},
+		{"size, a larger limit", tapelog.ExpiredSize, limit + 1, false, "for a limit of 1073741825 bytes"},
+		{"full", tapelog.ExpiredFull, limit, false, "because the disk was full (full), and no gap says so"},
 		{"free", "free", limit, false, "which is none of its reasons"},
 		{"count", "count", limit, false, "which is none of its reasons"},
-		{"after the end", ExpiredFull, limit, true, "when no recorder ran"},
+		{"after the end", tapelog.ExpiredFull, limit, true, "when no recorder ran"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := copyTape(t, s.dir)
@@ -85,7 +85,7 @@ func TestRemovalIsRecalled(t *testing.T) {
 	start := tapelog.Leaf{Kind: tapelog.KindStart, Boot: c.boot + 1<<52, Real: c.real}
 	expiry := start
 	expiry.Rows, expiry.Connects = seal.Rows, seal.Connects
-	expiry.Kind, expiry.Segment, expiry.Cause = tapelog.KindExpiry, 1, ExpiredFull
+	expiry.Kind, expiry.Segment, expiry.Cause = tapelog.KindExpiry, 1, tapelog.ExpiredFull
 	forge(t, s.dir, start, expiry)
 	v := s.verify(t, VerifyOptions{Key: s.key})
 	if len(v.Problems) > 0 || !strings.Contains(strings.Join(v.Notes, " "), "killed before it could say so") {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
@@ -80,7 +81,7 @@ func (v *tapeVerifier) holds(ctx context.Context) error {
 func (v *tapeVerifier) held(ctx context.Context, h *loggedHold, l tapelog.Leaf) error {
 	name := filepath.Join(tapedir.HeldDir, filepath.Base(h.id), tapedir.SegmentName(l.Segment))
 	path := filepath.Join(v.dir, name)
-	p := Problem{Segment: l.Segment, File: name, Since: wallTime(l.Real)}
+	p := Problem{Segment: l.Segment, File: name, Since: segment.WallTime(l.Real)}
 	held, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		p.What = "it is under a legal hold that was not released, and it was removed"

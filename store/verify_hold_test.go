@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
+	"github.com/conntape/conntape/store/tapelog"
 )
 
 // What is held is still proven when retention has removed it from the tape.
@@ -19,7 +21,7 @@ func TestVerifyHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if !w.expireOldest(ExpiredFull) {
+		if !w.expireOldest(tapelog.ExpiredFull) {
 			t.Fatal("nothing to expire")
 		}
 	}
@@ -81,7 +83,7 @@ func TestManifestOfHold(t *testing.T) {
 	if got := problems(s.verify(t, VerifyOptions{})); got != "" {
 		t.Errorf("honest: %q", got)
 	}
-	if err := os.WriteFile(filepath.Join(tapedir.HeldPath(s.dir, a.Hold.ID), manifestName), []byte(manifestMagic), 0o640); err != nil {
+	if err := os.WriteFile(filepath.Join(tapedir.HeldPath(s.dir, a.Hold.ID), segment.ManifestName), []byte(segment.ManifestMagic), 0o640); err != nil {
 		t.Fatal(err)
 	}
 	if got := problems(s.verify(t, VerifyOptions{})); !strings.Contains(got, "held/"+a.Hold.ID+"/manifest: a hold has no manifest") {

@@ -8,6 +8,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/posting"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // Whether the index of a sealed segment has what its rows have is told without
@@ -20,7 +21,7 @@ import (
 type rowSum struct {
 	seed maphash.Seed
 	sum  uint64
-	span
+	segment.Totals
 }
 
 func (s *rowSum) addRow(remote, task, shape, id, connects int64) {
@@ -29,7 +30,7 @@ func (s *rowSum) addRow(remote, task, shape, id, connects int64) {
 		binary.LittleEndian.PutUint64(b[i*8:], uint64(v))
 	}
 	s.sum += maphash.Bytes(s.seed, b[:])
-	s.span.add(id, connects)
+	s.Totals.Add(id, connects)
 }
 
 // addPair takes a thread and an endpoint that it connected to.
@@ -73,15 +74,15 @@ func readPostings(conn *sqlite.Conn, rows, pairs *rowSum) error {
 	}}
 	b := posting.NewBuilder(again.made)
 	part, other := new(posting.Part), new(posting.Part)
-	var last reached
-	err := execOn(conn, func(q *sqlite.Stmt) error {
+	var last segment.Pair
+	err := segment.Exec(conn, func(q *sqlite.Stmt) error {
 		part, other = other, part // which is not packed again yet
 		*part = posting.Part{Remote: q.ColumnInt64(0), Number: q.ColumnInt64(1), Rows: q.ColumnInt64(2), Connects: q.ColumnInt64(3),
-			First: q.ColumnInt64(4), Last: q.ColumnInt64(5), List: columnBytes(q, 6, part.List)}
+			First: q.ColumnInt64(4), Last: q.ColumnInt64(5), List: segment.ColumnBytes(q, 6, part.List)}
 		r := posting.NewReader(part.List)
 		for some := false; r.Next(); {
-			if p := (reached{r.Task, part.Remote}); pairs.rows == 0 || p != last {
-				pairs.addPair(p.task, p.remote)
+			if p := (segment.Pair{Task: r.Task, Remote: part.Remote}); pairs.Rows == 0 || p != last {
+				pairs.addPair(p.Task, p.Remote)
 				last = p
 			}
 			for id, connects, ok := r.Row(); ok; id, connects, ok = r.Row() {
@@ -116,9 +117,9 @@ func readReach(conn *sqlite.Conn, pairs *rowSum) error {
 	}}
 	b := posting.NewReachBuilder(again.made)
 	part, other := new(posting.Reach), new(posting.Reach)
-	err := execOn(conn, func(q *sqlite.Stmt) error {
+	err := segment.Exec(conn, func(q *sqlite.Stmt) error {
 		part, other = other, part
-		*part = posting.Reach{Task: q.ColumnInt64(0), Number: q.ColumnInt64(1), List: columnBytes(q, 2, part.List)}
+		*part = posting.Reach{Task: q.ColumnInt64(0), Number: q.ColumnInt64(1), List: segment.ColumnBytes(q, 2, part.List)}
 		some := false
 		for remote, err := range posting.IDs(part.List) {
 			if err != nil {
@@ -161,14 +162,14 @@ func (s *segmentVerifier) checkIndex(conn *sqlite.Conn, rows *rowSum) error {
 		return err
 	}
 	err := readPostings(conn, &entries, &pairs)
-	if err := wrong(err, "posting", entries != *rows, entries.rows, rows.rows); err != nil {
+	if err := wrong(err, "posting", entries != *rows, entries.Rows, rows.Rows); err != nil {
 		return err
 	}
 	if entries != *rows { // what it comes to is known no better from it
 		return s.checkSeal(conn, rows)
 	}
 	err = readReach(conn, &reach)
-	if err := wrong(err, "reach", reach != pairs, reach.rows, pairs.rows); err != nil {
+	if err := wrong(err, "reach", reach != pairs, reach.Rows, pairs.Rows); err != nil {
 		return err
 	}
 	return s.checkSeal(conn, rows)
@@ -176,17 +177,17 @@ func (s *segmentVerifier) checkIndex(conn *sqlite.Conn, rows *rowSum) error {
 
 // checkSeal compares what the seal says of the rows.
 func (s *segmentVerifier) checkSeal(conn *sqlite.Conn, rows *rowSum) error {
-	var said []span
-	err := execOn(conn, func(q *sqlite.Stmt) error {
-		if q.ColumnInt64(0) == sealFormat {
-			said = append(said, span{q.ColumnInt64(1), q.ColumnInt64(2), q.ColumnInt64(3), q.ColumnInt64(4)})
+	var said []segment.Totals
+	err := segment.Exec(conn, func(q *sqlite.Stmt) error {
+		if q.ColumnInt64(0) == segment.SealFormat {
+			said = append(said, segment.Totals{Rows: q.ColumnInt64(1), Connects: q.ColumnInt64(2), First: q.ColumnInt64(3), Last: q.ColumnInt64(4)})
 		}
 		return nil
 	}, `SELECT format, rows, connects, coalesce(first_ns, 0), coalesce(last_ns, 0) FROM seal`)
 	if err != nil {
 		return err
 	}
-	if len(said) != 1 || said[0] != rows.span {
+	if len(said) != 1 || said[0] != rows.Totals {
 		s.fail(s.rightUntil(), "its summary seal does not agree with its rows")
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
@@ -81,10 +82,10 @@ func newLogBook() *logBook {
 // take takes the leaves in order.
 func (b *logBook) take(l tapelog.Leaf) error {
 	if b.first.IsZero() {
-		b.first = wallTime(l.Real)
+		b.first = segment.WallTime(l.Real)
 	}
 	before := b.end
-	b.end = wallTime(l.Real)
+	b.end = segment.WallTime(l.Real)
 	switch l.Kind {
 	case tapelog.KindStart:
 		b.endBefore = before
@@ -128,7 +129,7 @@ func (b *logBook) take(l tapelog.Leaf) error {
 		s.last = &l
 		s.clocks = append(s.clocks, clockPoint{l.Seq, b.bootID, l.Boot, l.Real})
 	case tapelog.KindGap:
-		if l.Cause == CauseStorage {
+		if l.Cause == segment.CauseStorage {
 			s.aside = true
 			if l.Batches < 0 {
 				s.damaged = &l
@@ -144,7 +145,7 @@ func (b *logBook) take(l tapelog.Leaf) error {
 	case tapelog.KindExpiry:
 		b.expire(s, l)
 	}
-	s.lastSeen, s.lastLeaf = wallTime(l.Real), l.Seq
+	s.lastSeen, s.lastLeaf = segment.WallTime(l.Real), l.Seq
 	return nil
 }
 
@@ -161,7 +162,7 @@ func (b *logBook) alarm(l tapelog.Leaf) {
 
 // alarmNote says it for people.
 func alarmNote(l tapelog.Leaf) string {
-	text := fmt.Sprintf("somebody was at the recorder by %s: %s", wallTime(l.Real).UTC().Format(time.RFC3339), l.Cause)
+	text := fmt.Sprintf("somebody was at the recorder by %s: %s", segment.WallTime(l.Real).UTC().Format(time.RFC3339), l.Cause)
 	if l.Lost > 0 {
 		text += fmt.Sprintf(", %d lost", l.Lost)
 	}

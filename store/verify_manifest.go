@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -20,12 +21,12 @@ import (
 // held to the log too.
 func (s *segmentVerifier) checkManifest() {
 	stat, err := os.Lstat(s.path)
-	f := segmentFile{path: s.path, number: s.number, stat: stat, hasWAL: tapedir.IsThere(s.path + "-wal")}
-	if err != nil || !f.isClosed() {
+	f := segment.File{Path: s.path, Number: s.number, Stat: stat, HasWAL: tapedir.IsThere(s.path + "-wal")}
+	if err != nil || !f.IsClosed() {
 		return
 	}
-	claimed := &openSegment{file: f.path, stat: stat}
-	if !s.tape.manifest[s.number].fill(claimed) {
+	claimed := &segment.Segment{File: f.Path, Stat: stat}
+	if !s.tape.manifest[s.number].Fill(claimed) {
 		return
 	}
 	is, err := describeAnew(f)
@@ -35,44 +36,44 @@ func (s *segmentVerifier) checkManifest() {
 		s.fail(s.rightUntil(), "the manifest tells of it as of a sealed segment, and it cannot be read as one: %v", failure.Bare(err))
 	default:
 		if wrong := differences(claimed, is); len(wrong) > 0 {
-			s.fail(s.rightUntil(), "%v: remove the file %s. False: %s", failure.ErrManifest, manifestName, strings.Join(wrong, ", "))
+			s.fail(s.rightUntil(), "%v: remove the file %s. False: %s", failure.ErrManifest, segment.ManifestName, strings.Join(wrong, ", "))
 		}
 	}
 }
 
 // describeAnew describes a segment as a manifest that was made now would.
-func describeAnew(f segmentFile) (*openSegment, error) {
-	record, err := newEntry(f.path, f.number)
+func describeAnew(f segment.File) (*segment.Segment, error) {
+	record, err := segment.NewEntry(f.Path, f.Number)
 	if err != nil {
 		return nil, err
 	}
-	c, number, mark := &codec{in: string(record[recordHead:]), reading: true}, int64(0), fileMark{}
-	c.head(&number, &mark)
-	seg := &openSegment{file: f.path, stat: f.stat}
-	if !(manifestEntry{mark, c.in}).fill(seg) {
+	c, number, mark := &segment.Codec{In: string(record[segment.RecordHead:]), Reading: true}, int64(0), segment.Mark{}
+	c.Head(&number, &mark)
+	seg := &segment.Segment{File: f.Path, Stat: f.Stat}
+	if !(segment.Entry{Mark: mark, Segment: c.In}).Fill(seg) {
 		return nil, errors.New("it was changed meanwhile")
 	}
 	return seg, nil
 }
 
 // differences names what two descriptions of a segment have different.
-func differences(a, b *openSegment) []string {
+func differences(a, b *segment.Segment) []string {
 	var names []string
 	for _, part := range []struct {
 		name string
-		of   func(*openSegment) any
+		of   func(*segment.Segment) any
 	}{
-		{"number", func(s *openSegment) any { return s.info.Number }},
-		{"first and last connection", func(s *openSegment) any { return [2]int64{s.info.First, s.info.Last} }},
-		{"gaps and counts", func(s *openSegment) any { return [2]string{s.gaps.text, s.segments.text} }},
-		{"places of the tables", func(s *openSegment) any { return s.tableRoots() }},
-		{"boots", func(s *openSegment) any { return s.boots }},
-		{"runs and counters", func(s *openSegment) any { return s.runs }},
-		{"segment before", func(s *openSegment) any { return [2]int64{int64(s.previous), s.counts} }},
-		{"header", func(s *openSegment) any {
-			info := s.info
+		{"number", func(s *segment.Segment) any { return s.Info.Number }},
+		{"first and last connection", func(s *segment.Segment) any { return [2]int64{s.Info.First, s.Info.Last} }},
+		{"gaps and counts", func(s *segment.Segment) any { return [2]string{s.Gaps.Text, s.Segments.Text} }},
+		{"places of the tables", func(s *segment.Segment) any { return s.TableRoots() }},
+		{"boots", func(s *segment.Segment) any { return s.Boots }},
+		{"runs and counters", func(s *segment.Segment) any { return s.Runs }},
+		{"segment before", func(s *segment.Segment) any { return [2]int64{int64(s.Previous), s.Counts} }},
+		{"header", func(s *segment.Segment) any {
+			info := s.Info
 			info.Number, info.First, info.Last = 0, 0, 0
-			return []any{info, s.created, s.batches}
+			return []any{info, s.Created, s.Batches}
 		}},
 	} {
 		if !reflect.DeepEqual(part.of(a), part.of(b)) {
@@ -84,8 +85,8 @@ func differences(a, b *openSegment) []string {
 
 // heldManifest reports a manifest in the directory of a hold: a reader goes by it, and no recorder makes one there.
 func (v *tapeVerifier) heldManifest(id string) {
-	name := filepath.Join(tapedir.HeldDir, id, manifestName)
+	name := filepath.Join(tapedir.HeldDir, id, segment.ManifestName)
 	if _, err := os.Lstat(filepath.Join(v.dir, name)); err == nil {
-		v.problem(Problem{File: name, What: fmt.Sprintf("a hold has no %s: somebody put it here to have rows left out of answers", manifestName)})
+		v.problem(Problem{File: name, What: fmt.Sprintf("a hold has no %s: somebody put it here to have rows left out of answers", segment.ManifestName)})
 	}
 }

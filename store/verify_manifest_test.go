@@ -12,42 +12,43 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
 // forgeManifest appends an entry for segment n to the manifest of a tape, as root can: the last one altered.
-func forgeManifest(t testing.TB, dir string, n int, change func(*fileMark, *openSegment)) {
+func forgeManifest(t testing.TB, dir string, n int, change func(*segment.Mark, *segment.Segment)) {
 	t.Helper()
-	entries, _ := readManifest(dir)
+	entries, _ := segment.ReadManifest(dir)
 	entry, ok := entries[n]
 	if !ok {
 		t.Fatalf("no entry for segment %d", n)
 	}
-	seg := &openSegment{}
-	(&codec{in: entry.segment, reading: true}).segment(seg)
-	change(&entry.mark, seg)
-	c, number := &codec{}, int64(n)
-	c.head(&number, &entry.mark)
-	c.segment(seg)
-	record := binary.BigEndian.AppendUint32(nil, uint32(len(c.out)))
-	record = binary.BigEndian.AppendUint32(record, crc32.ChecksumIEEE(c.out))
-	if err := appendManifest(dir, append(record, c.out...)); err != nil {
+	seg := &segment.Segment{}
+	(&segment.Codec{In: entry.Segment, Reading: true}).Segment(seg)
+	change(&entry.Mark, seg)
+	c, number := &segment.Codec{}, int64(n)
+	c.Head(&number, &entry.Mark)
+	c.Segment(seg)
+	record := binary.BigEndian.AppendUint32(nil, uint32(len(c.Out)))
+	record = binary.BigEndian.AppendUint32(record, crc32.ChecksumIEEE(c.Out))
+	if err := segment.AppendManifest(dir, append(record, c.Out...)); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // moveRoot has the entry of a segment tell another first page of a table.
-func moveRoot(seg *openSegment, table string) {
-	roots := maps.Clone(seg.tableRoots())
+func moveRoot(seg *segment.Segment, table string) {
+	roots := maps.Clone(seg.TableRoots())
 	roots[table]++
-	seg.roots.pack(roots, (*codec).roots)
+	seg.Roots.Pack(roots, (*segment.Codec).Roots)
 }
 
 // Whatever an entry of the manifest says that its segment does not: verify says so. It says nothing of an entry that no
 // reader takes.
 func TestVerifyManifest(t *testing.T) {
 	s := recordTape(t, filepath.Join(t.TempDir(), "tape"), 3)
-	path := filepath.Join(s.dir, manifestName)
+	path := filepath.Join(s.dir, segment.ManifestName)
 	honest, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -63,23 +64,23 @@ func TestVerifyManifest(t *testing.T) {
 		}
 	}
 	check("honest", "")
-	for name, change := range map[string]func(*openSegment){
-		"first and last connection": func(seg *openSegment) { seg.info.First, seg.info.Last = 0, -1 },
-		"number":                    func(seg *openSegment) { seg.info.Number = 1 },
-		"gaps and counts":           func(seg *openSegment) { seg.gaps.pack(nil, (*codec).rows) },
-		"places of the tables":      func(seg *openSegment) { moveRoot(seg, "connection") },
-		"places of the table":       func(seg *openSegment) { seg.roots.text = "x" },
-		"boots":                     func(seg *openSegment) { seg.boots[0].offset += int64(time.Hour) },
-		"runs and counters":         func(seg *openSegment) { seg.runs[0].counters["lost"] = counted{} },
-		"segment before":            func(seg *openSegment) { seg.previous = 0 },
-		"header":                    func(seg *openSegment) { seg.info.To = seg.info.To.Add(-time.Minute) },
+	for name, change := range map[string]func(*segment.Segment){
+		"first and last connection": func(seg *segment.Segment) { seg.Info.First, seg.Info.Last = 0, -1 },
+		"number":                    func(seg *segment.Segment) { seg.Info.Number = 1 },
+		"gaps and counts":           func(seg *segment.Segment) { seg.Gaps.Pack(nil, (*segment.Codec).Rows) },
+		"places of the tables":      func(seg *segment.Segment) { moveRoot(seg, "connection") },
+		"places of the table":       func(seg *segment.Segment) { seg.Roots.Text = "x" },
+		"boots":                     func(seg *segment.Segment) { seg.Boots[0].Offset += int64(time.Hour) },
+		"runs and counters":         func(seg *segment.Segment) { seg.Runs[0].Counters["lost"] = segment.Counted{} },
+		"segment before":            func(seg *segment.Segment) { seg.Previous = 0 },
+		"header":                    func(seg *segment.Segment) { seg.Info.To = seg.Info.To.Add(-time.Minute) },
 	} {
-		forgeManifest(t, s.dir, 2, func(_ *fileMark, seg *openSegment) { change(seg) })
+		forgeManifest(t, s.dir, 2, func(_ *segment.Mark, seg *segment.Segment) { change(seg) })
 		check(name, "2 00000002.db: the manifest is false about it, so that answers may lack rows: remove the file manifest. False: "+name)
 		// By the end of the file alone, as in a copy of the tape.
-		forgeManifest(t, s.dir, 2, func(m *fileMark, seg *openSegment) { m.inode, m.changed = 0, 0; change(seg) })
+		forgeManifest(t, s.dir, 2, func(m *segment.Mark, seg *segment.Segment) { m.Inode, m.Changed = 0, 0; change(seg) })
 		check(name+", copied", "2 00000002.db: the manifest is false about it")
-		forgeManifest(t, s.dir, 2, func(m *fileMark, seg *openSegment) { m.size++; change(seg) })
+		forgeManifest(t, s.dir, 2, func(m *segment.Mark, seg *segment.Segment) { m.Size++; change(seg) })
 		check(name+", of another file", "")
 	}
 	for name, text := range map[string][]byte{"missing": nil, "torn": honest[:len(honest)-9], "another version": append([]byte("conntape manifest 2\n"), honest[20:]...)} {
@@ -97,13 +98,13 @@ func TestVerifyManifest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, _ := readManifest(s.dir)
-	c, number, mark := &codec{}, int64(3), markOf(stat)
-	c.head(&number, &mark)
-	c.out = append(c.out, entries[2].segment...)
-	record := binary.BigEndian.AppendUint32(nil, uint32(len(c.out)))
-	record = binary.BigEndian.AppendUint32(record, crc32.ChecksumIEEE(c.out))
-	if err := appendManifest(s.dir, append(record, c.out...)); err != nil {
+	entries, _ := segment.ReadManifest(s.dir)
+	c, number, mark := &segment.Codec{}, int64(3), segment.MarkOf(stat)
+	c.Head(&number, &mark)
+	c.Out = append(c.Out, entries[2].Segment...)
+	record := binary.BigEndian.AppendUint32(nil, uint32(len(c.Out)))
+	record = binary.BigEndian.AppendUint32(record, crc32.ChecksumIEEE(c.Out))
+	if err := segment.AppendManifest(s.dir, append(record, c.Out...)); err != nil {
 		t.Fatal(err)
 	}
 	check("not sealed", "3 00000003.db: the manifest ")
@@ -113,29 +114,29 @@ func TestVerifyManifest(t *testing.T) {
 // that it opens.
 func TestFalseManifestIsMet(t *testing.T) {
 	dir := turnedTape(t, 4)
-	honest, err := os.ReadFile(filepath.Join(dir, manifestName))
+	honest, err := os.ReadFile(filepath.Join(dir, segment.ManifestName))
 	if err != nil {
 		t.Fatal(err)
 	}
-	forgeManifest(t, dir, 2, func(_ *fileMark, seg *openSegment) { seg.info.Number, seg.info.First, seg.info.Last = 1, 0, -1 })
+	forgeManifest(t, dir, 2, func(_ *segment.Mark, seg *segment.Segment) { seg.Info.Number, seg.Info.First, seg.Info.Last = 1, 0, -1 })
 	tape := mustOpenTape(t, dir)
 	if info := tape.Segments()[1]; info.Number != 2 || info.First > info.Last {
 		t.Errorf("the entry was taken: %+v", info)
 	}
-	if err := os.WriteFile(filepath.Join(dir, manifestName), honest, tapedir.FileMode); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, segment.ManifestName), honest, tapedir.FileMode); err != nil {
 		t.Fatal(err)
 	}
-	for name, change := range map[string]func(*openSegment){
-		"last":  func(seg *openSegment) { seg.info.Last-- },
-		"first": func(seg *openSegment) { seg.info.First++ },
-		"root":  func(seg *openSegment) { moveRoot(seg, "endpoint") },
+	for name, change := range map[string]func(*segment.Segment){
+		"last":  func(seg *segment.Segment) { seg.Info.Last-- },
+		"first": func(seg *segment.Segment) { seg.Info.First++ },
+		"root":  func(seg *segment.Segment) { moveRoot(seg, "endpoint") },
 	} {
-		forgeManifest(t, dir, 2, func(_ *fileMark, seg *openSegment) { change(seg) })
+		forgeManifest(t, dir, 2, func(_ *segment.Mark, seg *segment.Segment) { change(seg) })
 		err := mustOpenTape(t, dir).Use(1, func(*sqlite.Conn) error { return nil })
 		if err == nil || !strings.Contains(err.Error(), "the manifest is false about it") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, manifestName), honest, tapedir.FileMode); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, segment.ManifestName), honest, tapedir.FileMode); err != nil {
 			t.Fatal(err)
 		}
 	}

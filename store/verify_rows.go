@@ -8,6 +8,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
@@ -23,7 +24,7 @@ type rowPass struct {
 // checkRows reads all connections, and compares the chain of hashes and the blocks
 // with them.
 func (s *segmentVerifier) checkRows(conn *sqlite.Conn) error {
-	sealed, err := hasSeal(conn)
+	sealed, err := segment.HasSeal(conn)
 	if err != nil {
 		return err
 	}
@@ -52,15 +53,15 @@ func (p *rowPass) row(r *storedRow) {
 		p.odd++
 	}
 	if p.index != nil {
-		p.index.addRow(r.remote, r.task, r.shape, r.id, connectsOfRow(r.count))
+		p.index.addRow(r.Remote, r.Task, r.Shape, r.Id, segment.ConnectsOf(r.Count))
 	}
-	p.blocks.row(r.id, r.remote, r.task)
+	p.blocks.row(r.Id, r.Remote, r.Task)
 }
 
 // checkSealed compares what sealing added with the rows: an index that leaves out
 // one would make every answer wrong while the rows are right.
 func (s *segmentVerifier) checkSealed(conn *sqlite.Conn) error {
-	sealed, err := hasSeal(conn)
+	sealed, err := segment.HasSeal(conn)
 	if err != nil {
 		return err
 	}
@@ -80,13 +81,13 @@ func (s *segmentVerifier) checkSealed(conn *sqlite.Conn) error {
 // are as many rows as were stored.
 func (s *segmentVerifier) checkCounters(conn *sqlite.Conn) error {
 	n := map[string]int64{}
-	for _, r := range s.seg.runs {
-		for name, c := range r.counters {
-			n[name] += c.since()
+	for _, r := range s.seg.Runs {
+		for name, c := range r.Counters {
+			n[name] += c.Since()
 		}
 	}
 	var coalesced, odd int64
-	err := execOn(conn, func(q *sqlite.Stmt) error { coalesced, odd = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
+	err := segment.Exec(conn, func(q *sqlite.Stmt) error { coalesced, odd = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
 		`SELECT coalesce(sum(count - 1), 0), count(*) FILTER (WHERE count < 2) FROM repeat`)
 	if err != nil {
 		return err
@@ -122,16 +123,16 @@ func (s *segmentVerifier) checkLedger(*sqlite.Conn) error {
 	if s.book == nil || s.hashed {
 		return nil
 	}
-	runs := s.seg.runs
+	runs := s.seg.Runs
 	starts := s.tape.book.starts
 	for _, r := range runs {
 		known := slices.ContainsFunc(starts, func(l tapelog.Leaf) bool {
-			return escape.String(l.Version, nil) == r.version && escape.String(l.Backend, nil) == r.backend && l.Detail == cut(r.blindSpots)
+			return escape.String(l.Version, nil) == r.Version && escape.String(l.Backend, nil) == r.Backend && l.Detail == cut(r.BlindSpots)
 		})
 		// One that was killed before its first commit may not have said so, and of
 		// one that began long ago the log may have been pruned.
-		if !known && len(r.counters) > 0 && s.book.start != nil {
-			s.fail(s.rightUntil(), "a recorder that the log does not know: %s, %s", escape.Bytes([]byte(r.version)), escape.Bytes([]byte(r.backend)))
+		if !known && len(r.Counters) > 0 && s.book.start != nil {
+			s.fail(s.rightUntil(), "a recorder that the log does not know: %s, %s", escape.Bytes([]byte(r.Version)), escape.Bytes([]byte(r.Backend)))
 		}
 	}
 	last := s.book.last
@@ -140,29 +141,29 @@ func (s *segmentVerifier) checkLedger(*sqlite.Conn) error {
 	}
 	var differs string
 	for i := len(runs) - 1; i >= 0; i-- {
-		what := runs[i].differs(last, s.seg.batches == last.Batches)
+		what := accountDiffers(&runs[i], last, s.seg.Batches == last.Batches)
 		if what == "" {
 			return nil
 		}
-		if differs == "" && len(runs[i].counters) > 0 {
+		if differs == "" && len(runs[i].Counters) > 0 {
 			differs = what
 		}
 	}
 	if differs == "" {
 		differs = "its counters are gone"
 	}
-	s.fail(wallTime(last.Real), "%s (leaf %d)", differs, last.Seq)
+	s.fail(segment.WallTime(last.Real), "%s (leaf %d)", differs, last.Seq)
 	return nil
 }
 
-// differs says which counter is not what it was when the log saw it, "" none.
+// accountDiffers says which counter is not what it was when the log saw it, "" none.
 // exact: nothing was committed since.
-func (r *runAccount) differs(l *tapelog.Leaf, exact bool) string {
+func accountDiffers(r *segment.Recorder, l *tapelog.Leaf, exact bool) string {
 	for _, c := range []struct {
 		name string
 		was  uint64
 	}{{"seen", l.Seen}, {"stored", l.Stored}, {"coalesced", l.Coalesced}, {"lost", l.Lost}} {
-		is, was := r.counters[c.name].value, int64(c.was)
+		is, was := r.Counters[c.name].Value, int64(c.was)
 		// What a killed recorder had in flight is counted as lost afterwards.
 		if is < was || exact && is != was && c.name != "lost" {
 			return fmt.Sprintf("its counter %s is %d, and was %d when the log saw it", c.name, is, was)
@@ -181,12 +182,12 @@ type gapKey struct {
 func (s *segmentVerifier) checkGaps(conn *sqlite.Conn) error {
 	type gap struct{ to, lost int64 }
 	found := map[gapKey]gap{}
-	err := execOn(conn, func(q *sqlite.Stmt) error {
+	err := segment.Exec(conn, func(q *sqlite.Stmt) error {
 		to := q.ColumnInt64(1)
 		found[gapKey{q.ColumnInt64(0), q.ColumnText(2)}] = gap{to, q.ColumnInt64(3)}
 		s.gapAfter = s.gapAfter || q.ColumnIsNull(1) || to >= s.heartbeat
-		s.gapBefore = s.gapBefore || q.ColumnIsNull(0) || q.ColumnInt64(0) <= s.seg.created
-		if q.ColumnText(2) == CauseFull {
+		s.gapBefore = s.gapBefore || q.ColumnIsNull(0) || q.ColumnInt64(0) <= s.seg.Created
+		if q.ColumnText(2) == segment.CauseFull {
 			s.removed = append(s.removed, q.ColumnText(4))
 		}
 		return nil
@@ -202,11 +203,11 @@ func (s *segmentVerifier) checkGaps(conn *sqlite.Conn) error {
 		if boot == nil {
 			continue // checkBoots says so
 		}
-		k := gapKey{boot.at(l.From), escape.String(l.Cause, nil)}
+		k := gapKey{boot.At(l.From), escape.String(l.Cause, nil)}
 		if _, ok := last[k]; !ok {
 			order = append(order, k)
 		}
-		last[k] = gap{boot.at(l.To), int64(l.Lost)}
+		last[k] = gap{boot.At(l.To), int64(l.Lost)}
 	}
 	slices.SortFunc(order, func(a, b gapKey) int { return int(a.from - b.from) })
 	for _, k := range order {
@@ -215,7 +216,7 @@ func (s *segmentVerifier) checkGaps(conn *sqlite.Conn) error {
 		switch {
 		case !there:
 			s.fail(s.rightUntil(), "a gap that the log tells of is not there: %s, %d lost", escape.Bytes([]byte(k.cause)), want.lost)
-		case k.cause != CauseStopped && is.lost < want.lost:
+		case k.cause != segment.CauseStopped && is.lost < want.lost:
 			s.fail(s.rightUntil(), "the gap %s says %d lost, and the log %d", escape.Bytes([]byte(k.cause)), is.lost, want.lost)
 		}
 	}

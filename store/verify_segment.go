@@ -16,6 +16,7 @@ import (
 
 	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -26,7 +27,7 @@ type segmentVerifier struct {
 	path   string
 	book   *loggedSegment // nil: the log does not know it
 
-	seg       openSegment
+	seg       segment.Segment
 	heartbeat int64 // segment clock
 	pass      rowPass
 	chained   int64
@@ -139,7 +140,7 @@ func (s *segmentVerifier) young() bool {
 		return false
 	}
 	start := b.starts[len(b.starts)-1]
-	made, passed := s.seg.info.From, false
+	made, passed := s.seg.Info.From, false
 	for n, other := range b.segments {
 		if n >= s.number {
 			if other.start == nil || other.start.Seq != start.Seq {
@@ -148,13 +149,13 @@ func (s *segmentVerifier) young() bool {
 			passed = true
 		}
 	}
-	if s.seg.info.TapeID != escape.String(start.Tape, nil) || s.recordedFor() >= youngest {
+	if s.seg.Info.TapeID != escape.String(start.Tape, nil) || s.recordedFor() >= youngest {
 		return false
 	}
 	switch {
 	case passed: // the recorder that came next has begun another, and not sealed this one yet
 		return made.After(b.endBefore.Add(-youngest))
-	case !b.stopped && s.seg.info.BootID == escape.String(start.BootID, nil):
+	case !b.stopped && s.seg.Info.BootID == escape.String(start.BootID, nil):
 		return true
 	default: // killed before its start was told: of another boot, or after a stop
 		return b.unfinished(made)
@@ -164,8 +165,8 @@ func (s *segmentVerifier) young() bool {
 // recordedFor returns for how long the segment was recorded. Between two boots its clock
 // may jump by any time.
 func (s *segmentVerifier) recordedFor() (sum time.Duration) {
-	for _, b := range s.seg.boots {
-		sum += time.Duration(max(0, b.last-b.first))
+	for _, b := range s.seg.Boots {
+		sum += time.Duration(max(0, b.Last-b.First))
 	}
 	return sum
 }
@@ -184,7 +185,7 @@ func (b *logBook) unfinished(made time.Time) bool {
 // or last spoken of.
 func (s *segmentVerifier) rightUntil() time.Time {
 	if seal := s.book.sealLeaf(); seal != nil {
-		return wallTime(seal.Real)
+		return segment.WallTime(seal.Real)
 	}
 	if s.book != nil {
 		return s.book.lastSeen
@@ -199,24 +200,24 @@ func (s *segmentVerifier) open(ctx context.Context) error {
 		return s.look(conn)
 	}
 	switch {
-	case needsSnapshot(s.path):
-		return peek(s.path, look)
+	case segment.NeedsSnapshot(s.path):
+		return segment.Peek(s.path, look)
 	case s.altered:
-		return peekUnchecked(s.path, look)
+		return segment.PeekUnchecked(s.path, look)
 	}
-	return peekAt(s.path, look)
+	return segment.PeekAt(s.path, look)
 }
 
 // look compares what the segment says with itself and with the log.
 func (s *segmentVerifier) look(conn *sqlite.Conn) error {
-	if err := execOn(conn, nil, "PRAGMA cell_size_check = ON"); err != nil {
+	if err := segment.Exec(conn, nil, "PRAGMA cell_size_check = ON"); err != nil {
 		return err
 	}
-	if err := s.seg.describe(conn); err != nil {
+	if err := s.seg.Describe(conn); err != nil {
 		return err
 	}
 	var before []byte // hash of the segment before, nil unknown
-	err := execOn(conn, func(q *sqlite.Stmt) error {
+	err := segment.Exec(conn, func(q *sqlite.Stmt) error {
 		s.heartbeat = q.ColumnInt64(0)
 		if !q.ColumnIsNull(1) {
 			before = make([]byte, q.ColumnLen(1))
@@ -228,8 +229,8 @@ func (s *segmentVerifier) look(conn *sqlite.Conn) error {
 		return err
 	}
 	s.checkIdentity()
-	if seal := s.tape.book.segments[s.seg.previous].sealLeaf(); seal != nil && before != nil && !bytes.Equal(before, seal.SHA256[:]) {
-		s.fail(s.rightUntil(), "the hash that it has of %s is not the one that the log has", tapedir.SegmentName(s.seg.previous))
+	if seal := s.tape.book.segments[s.seg.Previous].sealLeaf(); seal != nil && before != nil && !bytes.Equal(before, seal.SHA256[:]) {
+		s.fail(s.rightUntil(), "the hash that it has of %s is not the one that the log has", tapedir.SegmentName(s.seg.Previous))
 	}
 	checks := []func(*sqlite.Conn) error{s.checkPages, s.checkRows, s.checkSealed, s.checkCounters, s.checkLosses, s.checkLedger, s.checkGaps, s.checkBoots, s.checkClock}
 	if s.book.salvaged() {
@@ -248,10 +249,10 @@ func (s *segmentVerifier) look(conn *sqlite.Conn) error {
 func (s *segmentVerifier) failSalvaged() {
 	var since time.Time
 	if n := len(s.book.points); n > 0 {
-		since = wallTime(s.book.points[0].real)
+		since = segment.WallTime(s.book.points[0].real)
 		for _, p := range s.book.points {
 			if p.leaf < s.book.damaged.Seq {
-				since = wallTime(p.real)
+				since = segment.WallTime(p.real)
 			}
 		}
 	}
@@ -260,7 +261,7 @@ func (s *segmentVerifier) failSalvaged() {
 
 // checkIdentity compares what the segment says that it is.
 func (s *segmentVerifier) checkIdentity() {
-	info := &s.seg.info
+	info := &s.seg.Info
 	if info.Number != s.number {
 		s.fail(s.rightUntil(), "it says that it is segment %d: it was renamed, or put here in place of another", info.Number)
 		return
@@ -284,16 +285,16 @@ func (s *segmentVerifier) checkIdentity() {
 	if begun == nil {
 		return
 	}
-	if s.seg.previous != begun.Previous {
-		s.fail(s.rightUntil(), "it says that it follows segment %d, and the log says %d", s.seg.previous, begun.Previous)
+	if s.seg.Previous != begun.Previous {
+		s.fail(s.rightUntil(), "it says that it follows segment %d, and the log says %d", s.seg.Previous, begun.Previous)
 	}
 }
 
 // checkPages has SQLite read every page, and compare each index with its table.
 func (s *segmentVerifier) checkPages(conn *sqlite.Conn) error {
 	checks := []string{"PRAGMA quick_check(3)"}
-	err := execOn(conn, func(q *sqlite.Stmt) error {
-		checks = append(checks, fmt.Sprintf("PRAGMA integrity_check('%s')", quoted(q.ColumnText(0))))
+	err := segment.Exec(conn, func(q *sqlite.Stmt) error {
+		checks = append(checks, fmt.Sprintf("PRAGMA integrity_check('%s')", segment.Quoted(q.ColumnText(0))))
 		return nil
 	}, `SELECT DISTINCT tbl_name FROM sqlite_schema WHERE type = 'index'`)
 	if err != nil {
@@ -301,7 +302,7 @@ func (s *segmentVerifier) checkPages(conn *sqlite.Conn) error {
 	}
 	for _, check := range checks {
 		var found []string
-		err := execOn(conn, func(q *sqlite.Stmt) error {
+		err := segment.Exec(conn, func(q *sqlite.Stmt) error {
 			if text := q.ColumnText(0); text != "ok" {
 				found = append(found, text)
 			}
@@ -325,8 +326,8 @@ func (s *segmentVerifier) checkPages(conn *sqlite.Conn) error {
 
 // result says in a line what was found.
 func (s *segmentVerifier) result() VerifiedSegment {
-	r := VerifiedSegment{Number: s.number, File: tapedir.SegmentName(s.number), State: s.seg.info.State, Rows: s.pass.rows, Chained: s.chained,
-		From: s.seg.info.From, To: s.seg.info.To, OK: len(s.problems) == 0}
+	r := VerifiedSegment{Number: s.number, File: tapedir.SegmentName(s.number), State: s.seg.Info.State, Rows: s.pass.rows, Chained: s.chained,
+		From: s.seg.Info.From, To: s.seg.Info.To, OK: len(s.problems) == 0}
 	if info, err := os.Lstat(s.path); err == nil {
 		r.Bytes = info.Size()
 	}
@@ -334,7 +335,7 @@ func (s *segmentVerifier) result() VerifiedSegment {
 		r.SHA256 = hex.EncodeToString(s.sum[:])
 	}
 	if seal := s.book.sealLeaf(); seal != nil {
-		r.State, r.SealedAt = "sealed", wallTime(seal.Real)
+		r.State, r.SealedAt = "sealed", segment.WallTime(seal.Real)
 	}
 	if s.broken {
 		r.State, r.From, r.To = "unreadable", time.Time{}, time.Time{}

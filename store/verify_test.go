@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // sealedTape is a tape that was recorded and stopped, with what its owner keeps.
@@ -50,7 +51,7 @@ func (s *sealedTape) record(t testing.TB, segments int, boot uint64, change func
 			b := l.batch(conns)
 			b.Gaps = []Gap{{From: l.boot, To: l.boot + 1, Cause: "ring full", Lost: 2}}
 			stored, coalesced, lost = stored+200, coalesced+2, lost+2
-			b.Counters = Counters{"seen": stored + coalesced + lost, "stored": stored, "coalesced": coalesced, "lost": lost}
+			b.Counters = segment.Counters{"seen": stored + coalesced + lost, "stored": stored, "coalesced": coalesced, "lost": lost}
 			mustAppend(t, w, b)
 			k.checkpoint()
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -53,16 +54,16 @@ type Writer struct {
 	log  *slog.Logger
 	lock *tapedir.Lock
 	now  func(kind string) (Anchor, error) // ReadAnchor
-	seg  *segment                          // nil after a fault that left no segment to write to
+	seg  *activeSegment                    // nil after a fault that left no segment to write to
 
 	// Segments set aside after a fault. Their connections stay open until the
 	// process ends: closing one would checkpoint, which is to touch the file.
-	aside []*segment
+	aside []*activeSegment
 
 	telling sync.Mutex // held while an event is told
 
 	tapeID  string
-	counted Counters           // as last committed, in whatever segment
+	counted segment.Counters   // as last committed, in whatever segment
 	told    map[string]toldGap // likewise
 	last    struct {           // the segment before the one that is to be created
 		number  int
@@ -152,7 +153,7 @@ func newWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	if err := tapedir.CheckFileSystem(dir); err != nil {
 		return nil, err
 	}
-	w := &Writer{dir: dir, o: o, log: o.Logger, now: ReadAnchor, counted: Counters{}, synchronized: o.Now.Sync == syncedClock,
+	w := &Writer{dir: dir, o: o, log: o.Logger, now: ReadAnchor, counted: segment.Counters{}, synchronized: o.Now.Sync == syncedClock,
 		work: make(chan struct{}, 1)}
 	if w.lock, err = tapedir.TakeLock(dir, time.Now()); err != nil {
 		return nil, err
@@ -302,13 +303,13 @@ func (w *Writer) remember() {
 }
 
 // rememberClock keeps what the clock of the next segment goes by.
-func (w *Writer) rememberClock(s *segment) {
+func (w *Writer) rememberClock(s *activeSegment) {
 	w.clock.boot, w.clock.offset, w.clock.floor, w.clock.wallStep = s.bootID, s.offset, s.floor, s.wallStep
 }
 
 // create begins the next segment, and in it the run of this recorder, whose
 // counters are at counted; fill adds what else the first transaction holds.
-func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*segment) error) (*segment, error) {
+func (w *Writer) create(now Anchor, counted segment.Counters, reason string, fill func(*activeSegment) error) (*activeSegment, error) {
 	_, highest, err := tapedir.List(w.dir)
 	if err == nil {
 		err = w.lock.CheckPlace()
@@ -324,7 +325,7 @@ func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*
 	b := birth{walBytes: walBytes(w.room()), number: max(highest, w.last.number) + 1, tapeID: w.tapeID, now: now, previous: w.last.number, previousBatches: w.last.batches}
 	b.offset, b.wallStep = w.clockOf(now)
 	b.floor = b.offset
-	seg, err := createSegment(filepath.Join(w.dir, tapedir.SegmentName(b.number)), b, &w.o, func(s *segment) error {
+	seg, err := createSegment(filepath.Join(w.dir, tapedir.SegmentName(b.number)), b, &w.o, func(s *activeSegment) error {
 		if err := s.beginRun(os.Getpid(), &w.o, counted); err != nil {
 			return err
 		}
@@ -347,7 +348,7 @@ func (w *Writer) create(now Anchor, counted Counters, reason string, fill func(*
 // closed by the next start; its Cause is always "stopped", its Detail is kept.
 // Then it empties the WAL and lets go of the tape. The writer is closed whatever
 // is returned.
-func (w *Writer) Close(stop Gap, c Counters) error {
+func (w *Writer) Close(stop Gap, c segment.Counters) error {
 	w.writing.Lock()
 	if w.closed {
 		w.writing.Unlock()
@@ -361,10 +362,10 @@ func (w *Writer) Close(stop Gap, c Counters) error {
 }
 
 // close is what is left of Close when no request is worked on.
-func (w *Writer) close(stop Gap, c Counters) error {
+func (w *Writer) close(stop Gap, c segment.Counters) error {
 	w.writing.Lock()
 	defer w.writing.Unlock()
-	stop.Cause, stop.To = CauseStopped, 0
+	stop.Cause, stop.To = segment.CauseStopped, 0
 	if stop.From == 0 {
 		now, err := w.now("stop")
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -126,7 +127,7 @@ func TestSameNanosecond(t *testing.T) {
 	mustClose(t, w, 3*second)
 	tape := mustOpenTape(t, dir)
 	ids := map[uint64]int64{}
-	err := execOn(tape.Conn(), func(q *sqlite.Stmt) error {
+	err := segment.Exec(tape.Conn(), func(q *sqlite.Stmt) error {
 		ids[uint64(q.ColumnInt64(0))] = q.ColumnInt64(1)
 		return nil
 	}, "SELECT cookie, id FROM connections")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/conntape/conntape/query"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // writeConnections writes a tape of the incident with some of its connections.
@@ -35,7 +36,7 @@ func writeConnections(t *testing.T, dir string, pass func(store.Connection) bool
 		}
 	}
 	err = w.Append(batch)
-	if err := errors.Join(err, w.Close(store.Gap{From: batch.Now, Cause: store.CauseStopped}, nil)); err != nil {
+	if err := errors.Join(err, w.Close(store.Gap{From: batch.Now, Cause: segment.CauseStopped}, nil)); err != nil {
 		t.Fatal(err)
 	}
 	return len(batch.Connections)

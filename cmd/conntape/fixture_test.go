@@ -7,6 +7,7 @@ import (
 
 	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // The tape that the tests ask: what happens on it, and when, is the same every
@@ -63,14 +64,14 @@ func writeFixture(dir, kind string) (err error) {
 		return fmt.Errorf("unknown fixture %q", kind)
 	}
 	n := uint64(len(batch.Connections))
-	counters := store.Counters{"seen": n, "stored": n}
+	counters := segment.Counters{"seen": n, "stored": n}
 	if kind == "gap" {
 		batch.Gaps = []store.Gap{{From: fixtureBoot + uint64(10*time.Second), To: fixtureBoot + uint64(15*time.Second), Cause: "ring", Lost: 7, Detail: "ring buffer full"}}
-		counters = store.Counters{"seen": n + 7, "stored": n, "lost": 7}
+		counters = segment.Counters{"seen": n + 7, "stored": n, "lost": 7}
 	}
 	batch.Counters = counters
 	err = w.Append(batch)
-	stop := store.Gap{From: batch.Now, Cause: store.CauseStopped}
+	stop := store.Gap{From: batch.Now, Cause: segment.CauseStopped}
 	return errors.Join(err, w.Close(stop, counters))
 }
 
@@ -96,7 +97,7 @@ func writeSegments(dir string) error {
 			batch.Connections, all = append(batch.Connections, all[0]), all[1:]
 		}
 		err = w.Append(batch)
-		if err := errors.Join(err, w.Close(store.Gap{From: from + span, Cause: store.CauseStopped}, nil)); err != nil {
+		if err := errors.Join(err, w.Close(store.Gap{From: from + span, Cause: segment.CauseStopped}, nil)); err != nil {
 			return err
 		}
 	}

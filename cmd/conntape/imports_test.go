@@ -17,14 +17,15 @@ func allowedImports() map[string][]string {
 	return map[string][]string{
 		"cmd/conntape-witness": {"witness"},
 		"witness":              {},
-		"doctor":               {"bpf", "recorder", "store", "store/tapedir", "store/trusted"},
-		"cmd/conntape":         {"doctor", "generate", "recorder", "query", "query/indicator", "store", "store/failure", "store/tapedir", "store/trusted"},
-		"recorder":             {"bpf", "store", "store/escape"},
-		"query":                {"docs", "query/indicator", "store", "store/failure", "store/posting"},
+		"doctor":               {"bpf", "recorder", "store", "store/segment", "store/tapedir", "store/trusted"},
+		"cmd/conntape":         {"doctor", "generate", "query", "query/indicator", "recorder", "store", "store/failure", "store/segment", "store/tapedir", "store/trusted"},
+		"recorder":             {"bpf", "store", "store/escape", "store/segment", "store/tapelog"},
+		"query":                {"docs", "query/indicator", "store", "store/failure", "store/posting", "store/segment"},
 		"query/indicator":      {},
-		"generate":             {"store"},
-		"store": {"migrations", "store/escape", "store/failure", "store/posting", "store/sqlitefile", "store/tapedir", "store/tapelog",
-			"store/trusted"},
+		"generate":             {"store", "store/segment"},
+		"store": {"migrations", "store/escape", "store/failure", "store/posting", "store/segment", "store/sqlitefile", "store/tapedir",
+			"store/tapelog", "store/trusted"},
+		"store/segment": {"migrations", "store/escape", "store/failure", "store/posting", "store/sqlitefile", "store/tapedir"},
 		"store/tapedir": {"store/escape", "store/failure", "store/trusted"},
 		"store/failure": {"store/sqlitefile"},
 		"store/tapelog": {"store/tapelog/vault"},
@@ -42,8 +43,8 @@ func allowedImports() map[string][]string {
 
 // Packages that may use SQLite: the driver, and the library beneath it.
 var (
-	useDriver  = []string{"query", "store", "store/failure"}
-	useLibrary = []string{"store", "store/sqlitefile"}
+	useDriver  = []string{"query", "store", "store/failure", "store/segment"}
+	useLibrary = []string{"store", "store/segment", "store/sqlitefile"}
 )
 
 func TestImportsPointOneWay(t *testing.T) {

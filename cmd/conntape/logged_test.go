@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // writeLogged writes a tape of two segments with its log, and beside it the first
@@ -42,12 +43,12 @@ func writeLogged(dir string) error {
 		}
 		write := func(list []store.Connection, stored uint64) error {
 			last := list[len(list)-1].BootTime
-			return w.Append(store.Batch{Connections: list, Now: last, Counters: store.Counters{"seen": stored, "stored": stored}})
+			return w.Append(store.Batch{Connections: list, Now: last, Counters: segment.Counters{"seen": stored, "stored": stored}})
 		}
 		if run == 0 {
 			err = errors.Join(write(connections[:200], 200), w.Rotate(), write(connections[200:], 400))
 		}
-		stop := store.Gap{From: fixtureBoot + uint64(since+time.Second), Cause: store.CauseStopped}
+		stop := store.Gap{From: fixtureBoot + uint64(since+time.Second), Cause: segment.CauseStopped}
 		if err := errors.Join(err, w.Close(stop, nil), keeper.Close()); err != nil {
 			return err
 		}
@@ -93,6 +94,6 @@ func appendRun(dir string, since time.Duration) error {
 	if err != nil {
 		return err
 	}
-	stop := store.Gap{From: fixtureBoot + uint64(since+time.Second), Cause: store.CauseStopped}
+	stop := store.Gap{From: fixtureBoot + uint64(since+time.Second), Cause: segment.CauseStopped}
 	return errors.Join(w.Close(stop, nil), keeper.Close())
 }

@@ -9,9 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/conntape/conntape/query"
 	"github.com/conntape/conntape/store"
-	"github.com/urfave/cli/v2"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // tailShare is how many times as long as it looked a tail waits, at least: looking
@@ -201,7 +203,7 @@ func (t *tailing) look(ctx context.Context) error {
 	if err == nil {
 		t.tellCoverage(covered)
 		for _, left := range tape.LeftOut() {
-			if errors.Is(left.Err, store.ErrGone) {
+			if errors.Is(left.Err, segment.ErrGone) {
 				t.say(fmt.Sprintf("LEFT OUT %s: %v", left.Path, left.Err))
 			}
 		}

@@ -1,4 +1,4 @@
-package store
+package segment
 
 import (
 	"fmt"
@@ -61,13 +61,13 @@ var readerLimits = []struct {
 	{sqlite.LimitAttached, 0},
 }
 
-// harden closes a connection off: from here on it can only query. Everything
+// Harden closes a connection off: from here on it can only query. Everything
 // that is set up comes before.
-func harden(conn *sqlite.Conn) error {
+func Harden(conn *sqlite.Conn) error {
 	for _, l := range readerLimits {
 		conn.Limit(l.limit, l.value)
 	}
-	if err := execOn(conn, nil, "PRAGMA query_only = ON"); err != nil {
+	if err := Exec(conn, nil, "PRAGMA query_only = ON"); err != nil {
 		return fmt.Errorf("make connection read-only: %w", err)
 	}
 	return conn.SetAuthorizer(sqlite.AuthorizeFunc(authorizeReader))

@@ -1,4 +1,4 @@
-package store
+package segment
 
 import (
 	"errors"
@@ -11,9 +11,9 @@ import (
 	"github.com/conntape/conntape/store/failure"
 )
 
-// describe checks that the database is a segment of ours and reads what it says
+// Describe checks that the database is a segment of ours and reads what it says
 // of itself.
-func (seg *openSegment) describe(conn *sqlite.Conn) error {
+func (seg *Segment) Describe(conn *sqlite.Conn) error {
 	err := seg.check(conn)
 	if err == nil {
 		err = seg.read(conn)
@@ -21,28 +21,28 @@ func (seg *openSegment) describe(conn *sqlite.Conn) error {
 	return failure.Classify(err)
 }
 
-func (seg *openSegment) check(conn *sqlite.Conn) (err error) {
-	if seg.info.SchemaVersion, err = schemaVersion(conn, "main"); err != nil {
+func (seg *Segment) check(conn *sqlite.Conn) (err error) {
+	if seg.Info.SchemaVersion, err = SchemaVersion(conn); err != nil {
 		return err
 	}
-	return checkSchema(conn, "main", seg.info.SchemaVersion)
+	return CheckSchema(conn, seg.Info.SchemaVersion)
 }
 
-func (seg *openSegment) read(conn *sqlite.Conn) error {
-	info := &seg.info
+func (seg *Segment) read(conn *sqlite.Conn) error {
+	info := &seg.Info
 	rows := 0
 	var incompatible int64
-	err := execOn(conn, func(q *sqlite.Stmt) error {
+	err := Exec(conn, func(q *sqlite.Stmt) error {
 		rows++
 		info.Number, info.TapeID, info.State = q.ColumnInt(0), q.ColumnText(1), q.ColumnText(2)
-		seg.created, seg.batches = q.ColumnInt64(3), q.ColumnInt64(6)
-		info.From, info.To = wall(seg.created, q.ColumnInt64(12)), wall(q.ColumnInt64(4), q.ColumnInt64(13))
+		seg.Created, seg.Batches = q.ColumnInt64(3), q.ColumnInt64(6)
+		info.From, info.To = wall(seg.Created, q.ColumnInt64(12)), wall(q.ColumnInt64(4), q.ColumnInt64(13))
 		info.LastBatch = time.Unix(0, q.ColumnInt64(5)).UTC()
 		info.Host, info.MachineID = q.ColumnText(7), q.ColumnText(8)
 		incompatible = q.ColumnInt64(9)
-		seg.previous, seg.counts = q.ColumnInt(10), q.ColumnInt64(11)
+		seg.Previous, seg.Counts = q.ColumnInt(10), q.ColumnInt64(11)
 		if q.ColumnIsNull(11) {
-			seg.counts = -1
+			seg.Counts = -1
 		}
 		return nil
 	}, `SELECT number, tape_id, state, created_ns, heartbeat_ns, committed_ns, batches,
@@ -55,21 +55,21 @@ func (seg *openSegment) read(conn *sqlite.Conn) error {
 		return fmt.Errorf("read segment: %w", err)
 	case rows != 1:
 		return fmt.Errorf("%w: it does not describe itself", failure.ErrDamaged)
-	case incompatible&^knownIncompatible != 0:
+	case incompatible&^KnownIncompatible != 0:
 		return fmt.Errorf("%w: feature bits %x", failure.ErrIncompatible, incompatible)
 	}
-	if seg.boots, err = readBoots(conn); err != nil {
+	if seg.Boots, err = ReadBoots(conn); err != nil {
 		return err
 	}
-	last := &seg.boots[len(seg.boots)-1]
-	info.BootID, info.Kernel = last.bootID, last.kernel
+	last := &seg.Boots[len(seg.Boots)-1]
+	info.BootID, info.Kernel = last.BootID, last.kernel
 	return errors.Join(seg.readEnds(conn), seg.readRuns(conn))
 }
 
 // readEnds reads the times of the first and of the last connection.
-func (seg *openSegment) readEnds(conn *sqlite.Conn) error {
-	err := execOn(conn, func(q *sqlite.Stmt) error {
-		seg.info.First, seg.info.Last = q.ColumnInt64(0), q.ColumnInt64(1)
+func (seg *Segment) readEnds(conn *sqlite.Conn) error {
+	err := Exec(conn, func(q *sqlite.Stmt) error {
+		seg.Info.First, seg.Info.Last = q.ColumnInt64(0), q.ColumnInt64(1)
 		return nil
 	}, `SELECT coalesce((SELECT min(id) FROM connection), 0), coalesce((SELECT max(id) FROM connection), -1)`)
 	if err != nil {
@@ -79,21 +79,21 @@ func (seg *openSegment) readEnds(conn *sqlite.Conn) error {
 }
 
 // readRuns reads who recorded, with what, and what was counted.
-func (seg *openSegment) readRuns(conn *sqlite.Conn) (err error) {
-	if seg.runs, err = readAccounts(conn); err != nil {
+func (seg *Segment) readRuns(conn *sqlite.Conn) (err error) {
+	if seg.Runs, err = readAccounts(conn); err != nil {
 		return err
 	}
-	info := &seg.info
-	if len(seg.runs) > 0 {
-		last := &seg.runs[len(seg.runs)-1]
-		info.Version, info.Backend, info.BlindSpots = last.version, last.backend, splitLines(last.blindSpots)
-		info.RunStart = wallTime(last.start)
+	info := &seg.Info
+	if len(seg.Runs) > 0 {
+		last := &seg.Runs[len(seg.Runs)-1]
+		info.Version, info.Backend, info.BlindSpots = last.Version, last.Backend, SplitLines(last.BlindSpots)
+		info.RunStart = WallTime(last.Start)
 	}
 	return nil
 }
 
-// splitLines is the reverse of escapeLines, except that the lines stay escaped.
-func splitLines(text string) []string {
+// SplitLines is the reverse of escapeLines, except that the lines stay escaped.
+func SplitLines(text string) []string {
 	if text == "" {
 		return nil
 	}

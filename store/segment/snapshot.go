@@ -1,4 +1,4 @@
-package store
+package segment
 
 import (
 	"bytes"
@@ -43,9 +43,9 @@ const (
 	snapshotPause    = 20 * time.Millisecond
 )
 
-// snapshot copies the segment at path to dir and returns the path of the copy,
+// Snapshot copies the segment at path to dir and returns the path of the copy,
 // without WAL.
-func snapshot(path, dir string) (string, error) {
+func Snapshot(path, dir string) (string, error) {
 	to := filepath.Join(dir, filepath.Base(path))
 	err := copySegment(path, to)
 	if err != nil {
@@ -84,7 +84,7 @@ func copyOnce(path, to string) error {
 	if err != nil {
 		return fmt.Errorf("copy segment: %w", err)
 	}
-	if err := copyFile(db, to); err != nil {
+	if err := CopyFile(db, to); err != nil {
 		return err
 	}
 	os.Remove(to + "-wal") // of an earlier try
@@ -99,7 +99,7 @@ func copyOnce(path, to string) error {
 		return err
 	}
 	defer wal.Close()
-	if err := copyFile(wal, to+"-wal"); err != nil {
+	if err := CopyFile(wal, to+"-wal"); err != nil {
 		return err
 	}
 	copied, err := readWALHeader(to + "-wal")
@@ -153,9 +153,9 @@ func readWALHeader(path string) ([]byte, error) {
 	return header, nil
 }
 
-// copyFile copies from to a new file: by sharing its blocks when the file system
+// CopyFile copies from to a new file: by sharing its blocks when the file system
 // can, else in the kernel, else through memory.
-func copyFile(from *os.File, to string) error {
+func CopyFile(from *os.File, to string) error {
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, tapedir.BirthMode)
 	if err != nil {
 		return fmt.Errorf("copy segment: %w", err)
@@ -223,7 +223,7 @@ func settle(path string) error {
 		return fmt.Errorf("open copy: %w", err)
 	}
 	defer conn.Close()
-	if err := setDefensive(conn); err != nil {
+	if err := SetDefensive(conn); err != nil {
 		return err
 	}
 	for _, pragma := range []string{
@@ -234,33 +234,33 @@ func settle(path string) error {
 		"PRAGMA wal_checkpoint(TRUNCATE)",
 		"PRAGMA journal_mode = DELETE",
 	} {
-		if err := execOn(conn, nil, pragma); err != nil {
+		if err := Exec(conn, nil, pragma); err != nil {
 			return fmt.Errorf("settle copy: %w", err)
 		}
 	}
 	return nil
 }
 
-// peek runs fn on a read-only connection to a segment, or to a copy of it. It
+// Peek runs fn on a read-only connection to a segment, or to a copy of it. It
 // must not be used on a file that this process has open.
-func peek(path string, fn func(*sqlite.Conn) error) error {
-	if !needsSnapshot(path) {
-		return peekAt(path, fn)
+func Peek(path string, fn func(*sqlite.Conn) error) error {
+	if !NeedsSnapshot(path) {
+		return PeekAt(path, fn)
 	}
 	dir, err := os.MkdirTemp("", "conntape-")
 	if err != nil {
 		return fmt.Errorf("make room for a copy: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	copied, err := snapshot(path, dir)
+	copied, err := Snapshot(path, dir)
 	if err != nil {
 		return err
 	}
-	return peekAt(copied, fn)
+	return PeekAt(copied, fn)
 }
 
-// peekAt runs fn on a read-only connection to a file that nobody writes. If it is sealed, its pages are checked.
-func peekAt(path string, fn func(*sqlite.Conn) error) error {
+// PeekAt runs fn on a read-only connection to a file that nobody writes. If it is sealed, its pages are checked.
+func PeekAt(path string, fn func(*sqlite.Conn) error) error {
 	var watch sqlitefile.Watch
 	defer watch.Close()
 	uri, err := watch.URI(path)
@@ -273,8 +273,8 @@ func peekAt(path string, fn func(*sqlite.Conn) error) error {
 	return nil
 }
 
-// peekUnchecked is peekAt for a file that is known to be altered, of which as much is to be learnt as SQLite can read.
-func peekUnchecked(path string, fn func(*sqlite.Conn) error) error {
+// PeekUnchecked is peekAt for a file that is known to be altered, of which as much is to be learnt as SQLite can read.
+func PeekUnchecked(path string, fn func(*sqlite.Conn) error) error {
 	return peekURI((&url.URL{Scheme: "file", Path: path}).String()+"?mode=ro&immutable=1", fn)
 }
 
@@ -284,17 +284,17 @@ func peekURI(uri string, fn func(*sqlite.Conn) error) error {
 		return err
 	}
 	defer conn.Close()
-	if err := setDefensive(conn); err != nil {
+	if err := SetDefensive(conn); err != nil {
 		return err
 	}
-	if err := execOn(conn, nil, "PRAGMA trusted_schema = OFF"); err != nil {
+	if err := Exec(conn, nil, "PRAGMA trusted_schema = OFF"); err != nil {
 		return err
 	}
 	return fn(conn)
 }
 
-// needsSnapshot reports whether a segment may be written, or has a WAL.
-func needsSnapshot(path string) bool {
+// NeedsSnapshot reports whether a segment may be written, or has a WAL.
+func NeedsSnapshot(path string) bool {
 	if _, err := os.Lstat(path + "-wal"); err == nil {
 		return true
 	}

@@ -1,4 +1,4 @@
-package store
+package segment
 
 import (
 	"fmt"
@@ -12,15 +12,15 @@ import (
 
 // Thin helpers over the driver for statements that are not on the hot path.
 
-// execOn runs one statement with arguments of type nil, int, int64, uint64,
+// Exec runs one statement with arguments of type nil, int, int64, uint64,
 // bool, string or []byte. Rows go to row, which may be nil.
-func execOn(conn *sqlite.Conn, row func(*sqlite.Stmt) error, query string, args ...any) error {
+func Exec(conn *sqlite.Conn, row func(*sqlite.Stmt) error, query string, args ...any) error {
 	stmt, err := conn.Prepare(query)
 	if err != nil {
 		return err
 	}
 	for i, arg := range args {
-		if err := bindAny(stmt, i+1, arg); err != nil {
+		if err := Bind(stmt, i+1, arg); err != nil {
 			return err
 		}
 	}
@@ -41,7 +41,7 @@ func execOn(conn *sqlite.Conn, row func(*sqlite.Stmt) error, query string, args 
 	}
 }
 
-func bindAny(stmt *sqlite.Stmt, i int, arg any) error {
+func Bind(stmt *sqlite.Stmt, i int, arg any) error {
 	switch v := arg.(type) {
 	case nil:
 		stmt.BindNull(i)
@@ -52,7 +52,7 @@ func bindAny(stmt *sqlite.Stmt, i int, arg any) error {
 	case uint32:
 		stmt.BindInt64(i, int64(v))
 	case uint64:
-		stmt.BindInt64(i, clampInt64(v))
+		stmt.BindInt64(i, ClampInt64(v))
 	case bool:
 		stmt.BindBool(i, v)
 	case string:
@@ -65,40 +65,49 @@ func bindAny(stmt *sqlite.Stmt, i int, arg any) error {
 	return nil
 }
 
-// clampInt64 returns v, or the largest integer that SQLite holds.
-func clampInt64(v uint64) int64 { return int64(min(v, math.MaxInt64)) }
+// ClampInt64 returns v, or the largest integer that SQLite holds.
+func ClampInt64(v uint64) int64 { return int64(min(v, math.MaxInt64)) }
 
-// textOrNull returns s escaped, or NULL for "".
-func textOrNull(s string) any {
+// TextOrNull returns s escaped, or NULL for "".
+func TextOrNull(s string) any {
 	if s == "" {
 		return nil
 	}
 	return escape.String(s, nil)
 }
 
-// numberOrNull returns v, or NULL for 0.
-func numberOrNull[T uint32 | uint64](v T) any {
+// NumberOrNull returns v, or NULL for 0.
+func NumberOrNull[T uint32 | uint64](v T) any {
 	if v == 0 {
 		return nil
 	}
 	return uint64(v)
 }
 
-// setOrNull returns v, or NULL for a negative one.
-func setOrNull[T int32 | int64](v T) any {
+// SetOrNull returns v, or NULL for a negative one.
+func SetOrNull[T int32 | int64](v T) any {
 	if v < 0 {
 		return nil
 	}
 	return int64(v)
 }
 
-// blobOrNull returns b, or NULL for none.
-func blobOrNull(b []byte) any {
+// BlobOrNull returns b, or NULL for none.
+func BlobOrNull(b []byte) any {
 	if b == nil {
 		return nil
 	}
 	return b
 }
 
-// quoted returns text for use between single quotes.
-func quoted(text string) string { return strings.ReplaceAll(text, "'", "''") }
+// Quoted returns text for use between single quotes.
+func Quoted(text string) string { return strings.ReplaceAll(text, "'", "''") }
+
+// Run steps a statement that returns no rows, and resets it. What was bound
+// stays bound.
+func Run(stmt *sqlite.Stmt) error {
+	if _, err := stmt.Step(); err != nil {
+		return err
+	}
+	return stmt.Reset()
+}

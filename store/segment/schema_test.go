@@ -1,4 +1,4 @@
-package store
+package segment
 
 import (
 	"maps"
@@ -33,7 +33,7 @@ func TestSchemaIsWhatSQLiteMakes(t *testing.T) {
 				t.Fatal(err)
 			}
 			made := map[string]string{}
-			if err := execOn(conn, func(s *sqlite.Stmt) error {
+			if err := Exec(conn, func(s *sqlite.Stmt) error {
 				made[s.ColumnText(0)] = s.ColumnText(1)
 				return nil
 			}, "SELECT name, coalesce(sql, '') FROM sqlite_schema"); err != nil {
@@ -56,11 +56,11 @@ func TestSchemaIsWhatSQLiteMakes(t *testing.T) {
 // could not put the name of a segment before it.
 func TestViewsNameTables(t *testing.T) {
 	for version := 1; version <= migrations.Version; version++ {
-		schema, err := expectedSchema(version)
+		schema, err := ExpectedSchema(version)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, view := range publicViews {
+		for _, view := range Views {
 			words := regexp.MustCompile(`(?:FROM|JOIN)\b\s*(\S*)`).FindAllStringSubmatch(schema[view], -1)
 			if len(words) == 0 {
 				t.Errorf("%s reads nothing", view)

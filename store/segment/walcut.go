@@ -1,4 +1,4 @@
-package store
+package segment
 
 import (
 	"errors"
@@ -16,11 +16,11 @@ import (
 // But its frames may be in the WAL all the same. So that no connection is read
 // twice, a reader cuts them off its copy.
 
-// snapshotUpTo copies a segment, without commits beyond the first limit ones
+// SnapshotUpTo copies a segment, without commits beyond the first limit ones
 // (-1: all).
-func snapshotUpTo(path, dir string, limit int64) (string, error) {
+func SnapshotUpTo(path, dir string, limit int64) (string, error) {
 	if limit < 0 {
-		return snapshot(path, dir)
+		return Snapshot(path, dir)
 	}
 	to := filepath.Join(dir, filepath.Base(path))
 	for cut := 0; ; cut++ {
@@ -36,8 +36,8 @@ func snapshotUpTo(path, dir string, limit int64) (string, error) {
 			return "", err
 		}
 		var batches int64
-		err := peekAt(to, func(conn *sqlite.Conn) error {
-			return execOn(conn, func(q *sqlite.Stmt) error { batches = q.ColumnInt64(0); return nil },
+		err := PeekAt(to, func(conn *sqlite.Conn) error {
+			return Exec(conn, func(q *sqlite.Stmt) error { batches = q.ColumnInt64(0); return nil },
 				`SELECT batches FROM segment`)
 		})
 		if err != nil || batches <= limit {
@@ -55,7 +55,7 @@ func cutCommits(path string, n int) error {
 		return fmt.Errorf("cut WAL: %w", err)
 	}
 	defer f.Close()
-	wal, err := sqlitefile.OpenWAL(f, pageSize)
+	wal, err := sqlitefile.OpenWAL(f, sqlitefile.PageSize)
 	if errors.Is(err, sqlitefile.ErrNoWAL) {
 		err = errNoCommit
 	}

@@ -1,4 +1,4 @@
-package store
+package segment
 
 import (
 	"errors"
@@ -10,9 +10,9 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-var errDriver = errors.New("the SQLite driver is not the one that this was written for")
+var ErrDriver = errors.New("the SQLite driver is not the one that this was written for")
 
-// setDefensive forbids SQL to damage the file on purpose: by PRAGMA
+// SetDefensive forbids SQL to damage the file on purpose: by PRAGMA
 // writable_schema, through shadow tables or sqlite_dbpage (sqlite3_db_config,
 // SQLITE_DBCONFIG_DEFENSIVE).
 //
@@ -20,8 +20,8 @@ var errDriver = errors.New("the SQLite driver is not the one that this was writt
 // arguments. SQLite takes what lies behind that in memory for the second, a
 // pointer, and writes there: what is damaged then is the allocator's own list, and
 // the program dies much later.
-func setDefensive(conn *sqlite.Conn) error {
-	thread, db, err := handleOf(conn)
+func SetDefensive(conn *sqlite.Conn) error {
+	thread, db, err := HandleOf(conn)
 	if err != nil {
 		return fmt.Errorf("set defensive mode: %w", err)
 	}
@@ -37,18 +37,18 @@ func setDefensive(conn *sqlite.Conn) error {
 	return nil
 }
 
-// handleOf returns the thread and the handle of a connection, which the driver does not export.
-func handleOf(conn *sqlite.Conn) (thread *libc.TLS, db uintptr, err error) {
+// HandleOf returns the thread and the handle of a connection, which the driver does not export.
+func HandleOf(conn *sqlite.Conn) (thread *libc.TLS, db uintptr, err error) {
 	v := reflect.ValueOf(conn).Elem()
 	tls, handle := v.FieldByName("tls"), v.FieldByName("conn")
 	if !tls.IsValid() || tls.Type() != reflect.TypeFor[*libc.TLS]() || !handle.IsValid() || handle.Kind() != reflect.Uintptr {
-		return nil, 0, errDriver
+		return nil, 0, ErrDriver
 	}
 	return (*libc.TLS)(tls.UnsafePointer()), uintptr(handle.Uint()), nil
 }
 
-// interrupted reports whether whoever asked on a connection does not wait for the answer any more.
-func interrupted(conn *sqlite.Conn) bool {
-	thread, db, err := handleOf(conn)
+// Interrupted reports whether whoever asked on a connection does not wait for the answer any more.
+func Interrupted(conn *sqlite.Conn) bool {
+	thread, db, err := HandleOf(conn)
 	return err == nil && sqlite3.Xsqlite3_is_interrupted(thread, db) != 0
 }

@@ -1,4 +1,4 @@
-package store
+package segment
 
 import (
 	"errors"
@@ -13,31 +13,31 @@ import (
 	"github.com/conntape/conntape/store/failure"
 )
 
-// applicationID is in the header of every segment ("CTap", big endian at byte
+// ApplicationID is in the header of every segment ("CTap", big endian at byte
 // 68): file(1) and we tell by it what the file is.
-const applicationID = 0x43546170
+const ApplicationID = 0x43546170
 
 // Feature bits of the format. A program that meets a compatible bit it does not
 // know may read the segment and not write it; with an unknown incompatible bit
 // it must not even read. None is in use yet.
 const (
-	knownCompatible   = 0
-	knownIncompatible = 0
+	KnownCompatible   = 0
+	KnownIncompatible = 0
 )
 
-// schemaVersion reads the version of the schema of database db on conn, and
+// SchemaVersion reads the version of the schema of a segment, and
 // makes sure that it is one of ours.
-func schemaVersion(conn *sqlite.Conn, db string) (int, error) {
+func SchemaVersion(conn *sqlite.Conn) (int, error) {
 	var app, version int64
 	for pragma, to := range map[string]*int64{"application_id": &app, "user_version": &version} {
-		query := fmt.Sprintf("PRAGMA %s.%s", db, pragma)
-		err := execOn(conn, func(s *sqlite.Stmt) error { *to = s.ColumnInt64(0); return nil }, query)
+		query := "PRAGMA main." + pragma
+		err := Exec(conn, func(s *sqlite.Stmt) error { *to = s.ColumnInt64(0); return nil }, query)
 		if err != nil {
 			return 0, fmt.Errorf("read %s: %w", pragma, err)
 		}
 	}
 	switch {
-	case app != applicationID:
+	case app != ApplicationID:
 		return 0, failure.ErrNotSegment
 	case version > migrations.Version:
 		return 0, fmt.Errorf("%w: schema version %d", failure.ErrIncompatible, version)
@@ -47,18 +47,18 @@ func schemaVersion(conn *sqlite.Conn, db string) (int, error) {
 	return int(version), nil
 }
 
-// checkSchema compares the schema of database db with what the migrations make,
+// CheckSchema compares the schema of a segment with what the migrations make,
 // statement by statement. A tape comes from a host that may not be trusted: a
 // view, trigger or index that is not ours is never run.
 // What sealing adds is there as a whole or not at all.
-func checkSchema(conn *sqlite.Conn, db string, version int) error {
-	want, err := expectedSchema(version)
+func CheckSchema(conn *sqlite.Conn, version int) error {
+	want, err := ExpectedSchema(version)
 	if err != nil {
 		return err
 	}
 	isSealed := false
-	err = execOn(conn, func(*sqlite.Stmt) error { isSealed = true; return nil },
-		fmt.Sprintf("SELECT 1 FROM %s.sqlite_schema WHERE name = 'seal'", db))
+	err = Exec(conn, func(*sqlite.Stmt) error { isSealed = true; return nil },
+		"SELECT 1 FROM main.sqlite_schema WHERE name = 'seal'")
 	if err != nil {
 		return fmt.Errorf("read schema: %w", err)
 	}
@@ -68,7 +68,7 @@ func checkSchema(conn *sqlite.Conn, db string, version int) error {
 		}
 	}
 	found := 0
-	err = execOn(conn, func(s *sqlite.Stmt) error {
+	err = Exec(conn, func(s *sqlite.Stmt) error {
 		name, sql := s.ColumnText(0), s.ColumnText(1)
 		if name == "sqlite_stat1" || name == "sqlite_stat4" {
 			return nil // hints for the planner
@@ -79,7 +79,7 @@ func checkSchema(conn *sqlite.Conn, db string, version int) error {
 		}
 		found++
 		return nil
-	}, fmt.Sprintf("SELECT name, coalesce(sql, '') FROM %s.sqlite_schema", db))
+	}, "SELECT name, coalesce(sql, '') FROM main.sqlite_schema")
 	if err != nil {
 		if errors.Is(err, failure.ErrDamaged) {
 			return err
@@ -92,9 +92,9 @@ func checkSchema(conn *sqlite.Conn, db string, version int) error {
 	return nil
 }
 
-// expectedSchema returns name → SQL of every object of a segment of that version
+// ExpectedSchema returns name → SQL of every object of a segment of that version
 // that is not sealed, as SQLite writes them down. It is not to be changed.
-func expectedSchema(version int) (map[string]string, error) { return modelSchema(version, false) }
+func ExpectedSchema(version int) (map[string]string, error) { return modelSchema(version, false) }
 
 // sealedSchema is expectedSchema of a sealed segment.
 func sealedSchema(version int) (map[string]string, error) { return modelSchema(version, true) }

@@ -1,0 +1,107 @@
+package segment
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// What became of each event is counted once for a run of the recorder, from its
+// start on, whatever the segments that it writes to: the account of a run is what
+// the newest segment that has the run says. A sum over segments would count twice
+// what is in flight when one follows the other.
+
+// Recorder is what a segment says of one run.
+type Recorder struct {
+	id        int64  // row of table run
+	bootID    string // of its boot
+	startBoot int64  // CLOCK_BOOTTIME, ns
+	Start     int64  // the same on the wall clock, ns since the Unix epoch
+
+	Version, Backend, BlindSpots string
+
+	Counters map[string]Counted
+}
+
+// Counted is a counter of a run: when it came to the segment, and when it left it.
+type Counted struct{ First, Value int64 }
+
+// Since returns how much was counted in the segment. It is less than nothing of what
+// was in flight when the segment began and has landed.
+func (c Counted) Since() int64 { return c.Value - c.First }
+
+// Same reports whether both are accounts of one run.
+func (r *Recorder) Same(o *Recorder) bool {
+	return r.bootID == o.bootID && r.startBoot == o.startBoot
+}
+
+// readAccounts returns the accounts of a segment, oldest run first.
+func readAccounts(conn *sqlite.Conn) ([]Recorder, error) {
+	var runs []Recorder
+	err := Exec(conn, func(q *sqlite.Stmt) error {
+		runs = append(runs, Recorder{id: q.ColumnInt64(0), bootID: q.ColumnText(1), startBoot: q.ColumnInt64(2),
+			Start: q.ColumnInt64(3) + q.ColumnInt64(4), Version: q.ColumnText(5), Backend: q.ColumnText(6), BlindSpots: q.ColumnText(7),
+			Counters: map[string]Counted{}})
+		return nil
+	}, `SELECT id, boot_id, start_boot_ns, start_ns,
+		coalesce((SELECT offset_ns FROM clock WHERE id <= start_ns ORDER BY id DESC LIMIT 1), 0), version, backend, blind_spots
+		FROM (SELECT r.id, boot_id, start_boot_ns, start_boot_ns + offset_ns AS start_ns, version, backend, blind_spots
+			FROM run r LEFT JOIN boot b ON b.id = r.boot) ORDER BY id`)
+	if err != nil {
+		return nil, fmt.Errorf("read runs: %w", err)
+	}
+	err = Exec(conn, func(q *sqlite.Stmt) error {
+		i, found := slices.BinarySearchFunc(runs, q.ColumnInt64(0), func(r Recorder, id int64) int { return cmp.Compare(r.id, id) })
+		if found {
+			runs[i].Counters[q.ColumnText(1)] = Counted{q.ColumnInt64(2), q.ColumnInt64(3)}
+		}
+		return nil
+	}, `SELECT run, name, first, value FROM counter`)
+	if err != nil {
+		return nil, fmt.Errorf("read counters: %w", err)
+	}
+	return runs, nil
+}
+
+// Recorders are the runs of a tape, oldest first, each once.
+type Recorders []Recorder
+
+// Add takes the runs of the next segment: its first may be the last that is known.
+func (a *Recorders) Add(runs []Recorder) {
+	for _, r := range runs {
+		if last := len(*a) - 1; last >= 0 && (*a)[last].Same(&r) && r.id == runs[0].id {
+			r.Start = (*a)[last].Start // as long as the clock was what it was then
+			(*a)[last] = r
+			continue
+		}
+		*a = append(*a, r)
+	}
+}
+
+// Counters sums over the runs.
+func (a Recorders) Counters() Counters {
+	sum := Counters{}
+	for _, r := range a {
+		for name, c := range r.Counters {
+			sum[name] += uint64(max(0, c.Value))
+		}
+	}
+	return sum
+}
+
+// counters is what was counted while the segment was the active one.
+func CountersOf(runs []Recorder) Counters {
+	sums := map[string]int64{}
+	for _, r := range runs {
+		for name, c := range r.Counters {
+			sums[name] += c.Since()
+		}
+	}
+	counters := Counters{}
+	for name, n := range sums {
+		counters[name] = uint64(max(0, n))
+	}
+	return counters
+}

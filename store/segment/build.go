@@ -1,0 +1,163 @@
+package segment
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/conntape/conntape/migrations"
+	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/sqlitefile"
+	"github.com/conntape/conntape/store/tapedir"
+)
+
+// ErrGivenUp: sealing was told to stop.
+var ErrGivenUp = errors.New("given up")
+
+// BuildSealed adds the index to a database that nobody else has, and
+// checks the whole of it. What is sorted on the way goes to a file in scratch.
+func BuildSealed(path, scratch string, stop <-chan struct{}) (err error) {
+	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	if err != nil {
+		return fmt.Errorf("open copy: %w", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	conn.SetInterrupt(stop)
+	if err := SetDefensive(conn); err != nil {
+		return err
+	}
+	for _, pragma := range []string{
+		"PRAGMA locking_mode = EXCLUSIVE",
+		"PRAGMA trusted_schema = OFF",
+		"PRAGMA cell_size_check = ON",
+		"PRAGMA cache_size = -4096", // it is written from left to right
+		"PRAGMA synchronous = OFF",  // it is synced as a whole
+		"PRAGMA journal_mode = DELETE",
+		"PRAGMA journal_mode = OFF", // a copy that is not finished is thrown away
+	} {
+		if err := Exec(conn, nil, pragma); err != nil {
+			return fmt.Errorf("prepare copy: %w", err)
+		}
+	}
+	version, err := SchemaVersion(conn)
+	if err != nil {
+		return err
+	}
+	if err := CheckSchema(conn, version); err != nil {
+		return err
+	}
+	if err := AddSeal(conn, version, scratch); err != nil {
+		return fmt.Errorf("build index: %w", err)
+	}
+	return CheckIntegrity(conn)
+}
+
+// AddSeal makes and fills what sealing adds to a segment of that version. A file
+// that it needs meanwhile is in scratch.
+func AddSeal(conn *sqlite.Conn, version int, scratch string) error {
+	script, err := migrations.SealScript(version)
+	if err != nil {
+		return err
+	}
+	if err := Exec(conn, nil, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	if err := sqlitex.ExecuteScript(conn, script, nil); err != nil {
+		return err
+	}
+	if err := Exec(conn, nil, "DELETE FROM block"); err != nil {
+		return err
+	}
+	if err := Pack(conn, scratch); err != nil {
+		return err
+	}
+	return Exec(conn, nil, "COMMIT")
+}
+
+// CheckIntegrity reads the whole database and compares its indexes with its rows.
+func CheckIntegrity(conn *sqlite.Conn) error {
+	found := ""
+	err := Exec(conn, func(q *sqlite.Stmt) error {
+		if text := q.ColumnText(0); text != "ok" && found == "" {
+			found = text
+		}
+		return nil
+	}, "PRAGMA integrity_check(1)")
+	if err != nil {
+		return fmt.Errorf("check integrity: %w", err)
+	}
+	if found != "" {
+		return fmt.Errorf("%w: %s", failure.ErrDamaged, escape.Bytes([]byte(found)))
+	}
+	return nil
+}
+
+// HasSeal reports whether a segment has what sealing adds.
+func HasSeal(conn *sqlite.Conn) (found bool, err error) {
+	err = Exec(conn, func(q *sqlite.Stmt) error { found = true; return nil },
+		`SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'seal'`)
+	return found, err
+}
+
+// HashOfSums returns the hash of the page sums that a sealed file has.
+func HashOfSums(path string) ([32]byte, error) {
+	sums, err := sumsOf(path)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return sums.Hash(), nil
+}
+
+func sumsOf(path string) (*sqlitefile.Sums, error) {
+	f, err := tapedir.OpenForCopy(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return sqlitefile.SumsOf(f)
+}
+
+// checkHasSums makes sure that a segment has page sums if it is sealed: without them its pages are not checked.
+func checkHasSums(conn *sqlite.Conn, path string) error {
+	sealed, err := HasSeal(conn)
+	if err != nil || !sealed {
+		return err
+	}
+	if _, err = sumsOf(path); errors.Is(err, sqlitefile.ErrNoSums) {
+		return fmt.Errorf("%w: it is sealed, and %w", failure.ErrDamaged, err)
+	}
+	return failure.Classify(err)
+}
+
+// HashFile returns the SHA-256 and the size of a file.
+func HashFile(path string, stop <-chan struct{}) (sum [32]byte, size int64, err error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return sum, 0, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	for buffer := make([]byte, 1<<20); ; {
+		n, err := f.Read(buffer)
+		h.Write(buffer[:n])
+		size += int64(n)
+		switch {
+		case errors.Is(err, io.EOF):
+			return [32]byte(h.Sum(nil)), size, nil
+		case err != nil:
+			return sum, size, err
+		}
+		select {
+		case <-stop:
+			return sum, size, ErrGivenUp
+		default:
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package segment
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// chainPrefix begins what is hashed of a batch.
+const chainPrefix = "conntape batch 1\n"
+
+// Hasher digests one batch.
+type Hasher struct {
+	h    hash.Hash
+	last int64 // id before
+	buf  []byte
+}
+
+func NewHasher() *Hasher { return &Hasher{h: sha256.New()} }
+
+// Begin starts the digest of commit n, which follows chain.
+func (c *Hasher) Begin(chain [32]byte, n int64) {
+	c.h.Reset()
+	c.h.Write([]byte(chainPrefix))
+	c.h.Write(chain[:])
+	c.last = 0
+	c.buf = binary.AppendVarint(c.buf[:0], n)
+}
+
+// HashedRow is a connection as it is hashed: NULL is 0 for what is never 0, else one
+// less than nothing.
+type HashedRow struct {
+	Id, Task, Remote, Shape int64
+	Local, Fd, Cookie       int64 // 0, -1, 0 for NULL
+	Count, Last             int64 // 1, 0 for a row that stands for itself
+}
+
+func (c *Hasher) Connection(r *HashedRow) {
+	b := append(c.buf, 'c')
+	b = binary.AppendVarint(b, r.Id-c.last)
+	c.last = r.Id
+	for _, v := range [...]int64{r.Task, r.Remote, r.Shape, r.Local, r.Fd, r.Cookie, r.Count, r.Last} {
+		b = binary.AppendVarint(b, v)
+	}
+	c.buf = b
+	c.spill(4096)
+}
+
+// Change is a connection that was given a shape.
+func (c *Hasher) Change(id, shape int64) {
+	c.buf = binary.AppendVarint(binary.AppendVarint(append(c.buf, 'u'), id), shape)
+	c.spill(4096)
+}
+
+// values is a row of another table, with all of its columns.
+func (c *Hasher) values(kind byte, q *sqlite.Stmt) {
+	b := append(c.buf, kind)
+	for i := range q.ColumnCount() {
+		switch q.ColumnType(i) {
+		case sqlite.TypeInteger:
+			b = binary.AppendVarint(append(b, 'i'), q.ColumnInt64(i))
+		case sqlite.TypeNull:
+			b = append(b, 'n')
+		case sqlite.TypeText:
+			b = binary.AppendVarint(append(b, 't'), int64(q.ColumnLen(i)))
+			b = append(b, q.ColumnText(i)...)
+		default:
+			b = binary.AppendVarint(append(b, 'b'), int64(q.ColumnLen(i)))
+			at := len(b)
+			b = append(b, make([]byte, q.ColumnLen(i))...)
+			q.ColumnBytes(i, b[at:])
+		}
+	}
+	c.buf = b
+	c.spill(4096)
+}
+
+func (c *Hasher) spill(above int) {
+	if len(c.buf) > above {
+		c.h.Write(c.buf)
+		c.buf = c.buf[:0]
+	}
+}
+
+// Sum returns the chain with this batch.
+func (c *Hasher) Sum() [32]byte {
+	c.spill(0)
+	return [32]byte(c.h.Sum(nil))
+}
+
+// Marks are the highest ids of a segment after a batch.
+type Marks struct{ Newest, Task, Endpoint, Shape int64 }
+
+// HashInterned digests what a batch added to the tables beside connection.
+func HashInterned(h *Hasher, conn *sqlite.Conn, before, after Marks, processes []int64) error {
+	for _, t := range []struct {
+		kind     byte
+		table    string
+		from, to int64
+	}{{'t', "task", before.Task, after.Task}, {'e', "endpoint", before.Endpoint, after.Endpoint}, {'s', "shape", before.Shape, after.Shape}} {
+		if t.from == t.to {
+			continue
+		}
+		err := Exec(conn, func(q *sqlite.Stmt) error { h.values(t.kind, q); return nil },
+			"SELECT * FROM "+t.table+" WHERE id > ? AND id <= ? ORDER BY id", t.from, t.to)
+		if err != nil {
+			return fmt.Errorf("hash %s: %w", t.table, err)
+		}
+	}
+	for _, id := range processes {
+		err := Exec(conn, func(q *sqlite.Stmt) error { h.values('p', q); return nil },
+			"SELECT * FROM process WHERE id = ?", id)
+		if err != nil {
+			return fmt.Errorf("hash process: %w", err)
+		}
+	}
+	return nil
+}

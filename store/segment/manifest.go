@@ -1,0 +1,246 @@
+package segment
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/sqlitefile"
+	"github.com/conntape/conntape/store/tapedir"
+)
+
+// The manifest tells of each sealed segment what it says of itself, so that a tape of thousands of them is opened without
+// looking into one. The recorder appends an entry when a segment is sealed. Nothing depends on it: an entry counts only
+// for the very file that it was made of, and what it does not tell is read from the segment. It is not signed: verify compares
+// each entry with its segment. docs/format.md describes it.
+
+const (
+	ManifestName  = "manifest"
+	ManifestMagic = "conntape manifest 1\n"
+	RecordHead    = 8 // bytes of a record before its entry: length and CRC
+)
+
+// Mark tells whether a file is the one that an entry was made of. A file whose content was changed, or that is
+// another one of this name, has another change time, which no program can set. A file that was copied, or linked by a
+// hold, has another too: then its end tells, which is a checksum over those of all its pages.
+type Mark struct {
+	Size, modified, Changed, Inode int64
+	end                            string
+}
+
+// MarkOf returns the mark of a file.
+func MarkOf(info os.FileInfo) Mark {
+	m := Mark{Size: info.Size(), modified: info.ModTime().UnixNano()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		m.Changed, m.Inode = st.Ctim.Nano(), int64(st.Ino)
+	}
+	return m
+}
+
+// IsOf reports whether the mark is that of the segment's file.
+func (m Mark) IsOf(seg *Segment) bool {
+	is := MarkOf(seg.Stat)
+	is.end = m.end
+	if is == m || is.Size != m.Size {
+		return is == m
+	}
+	end, err := endOf(seg.File, is.Size)
+	return err == nil && end == m.end
+}
+
+// endOf returns the last bytes of a sealed segment of that size.
+func endOf(path string, size int64) (string, error) {
+	f, err := tapedir.OpenForCopy(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	end := make([]byte, sqlitefile.SumsEnd)
+	_, err = f.ReadAt(end, size-int64(len(end)))
+	return string(end), err
+}
+
+// Entry is what the manifest has of a segment, but for its file.
+type Entry struct {
+	Mark    Mark
+	Segment string // packed
+}
+
+// ReadManifest returns the entries of a manifest by the number of the segment. What is torn or altered has none, and what
+// follows it; whole: nothing is.
+func ReadManifest(dir string) (entries map[int]Entry, whole bool) {
+	entries = map[int]Entry{}
+	f, err := tapedir.OpenForCopy(filepath.Join(dir, ManifestName))
+	if err != nil {
+		return entries, errors.Is(err, fs.ErrNotExist)
+	}
+	defer f.Close()
+	text, err := readUpTo(f, mostManifest)
+	if err != nil || len(text) < len(ManifestMagic) || text[:len(ManifestMagic)] != ManifestMagic {
+		return entries, false
+	}
+	rest := text[len(ManifestMagic):]
+	for len(rest) > RecordHead {
+		length := int(binary.BigEndian.Uint32([]byte(rest[:4])))
+		if length > len(rest)-RecordHead || crc32.ChecksumIEEE([]byte(rest[RecordHead:RecordHead+length])) != binary.BigEndian.Uint32([]byte(rest[4:RecordHead])) {
+			break
+		}
+		c, number, mark := &Codec{In: rest[RecordHead : RecordHead+length], Reading: true}, int64(0), Mark{}
+		c.Head(&number, &mark)
+		if !c.bad {
+			entries[int(number)] = Entry{mark, c.In}
+		}
+		rest = rest[RecordHead+length:]
+	}
+	return entries, rest == ""
+}
+
+// mostManifest is how long a manifest may be: some 100,000 segments have 64 MiB.
+const mostManifest = 64 << 20
+
+// readUpTo reads a file that is no longer than most.
+func readUpTo(f *os.File, most int64) (string, error) {
+	info, err := f.Stat()
+	if err != nil || info.Size() > most {
+		return "", errors.Join(err, errors.New("too long"))
+	}
+	text := make([]byte, info.Size())
+	n, err := f.ReadAt(text, 0)
+	if n < len(text) {
+		return "", err
+	}
+	return string(text), nil
+}
+
+// Fill describes a segment by the entry, if that is of this very file. If it returns false the segment may be half filled.
+func (e Entry) Fill(seg *Segment) bool {
+	if e.Segment == "" || !e.Mark.IsOf(seg) {
+		return false
+	}
+	c := &Codec{In: e.Segment, Reading: true}
+	c.Segment(seg)
+	return !c.bad && c.In == ""
+}
+
+// checkTold compares what the manifest told of a segment with what opening it shows: that costs next to nothing. The rest
+// is for verify.
+func (seg *Segment) checkTold(r *Reader) error {
+	is := &Segment{}
+	if err := is.readEnds(r.Conn); err != nil {
+		return err
+	}
+	if is.Info.First != seg.Info.First || is.Info.Last != seg.Info.Last || !maps.Equal(seg.TableRoots(), r.Tables.Roots) {
+		return failure.ErrManifest
+	}
+	return nil
+}
+
+// NewEntry returns the record of a sealed segment that nobody has open.
+func NewEntry(path string, number int) ([]byte, error) {
+	stat, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	seg, err := Describe(File{Path: path, Stat: stat}, Entry{})
+	if err == nil {
+		err = seg.readSmall()
+	}
+	if err != nil {
+		return nil, err
+	}
+	c, n, mark := &Codec{}, int64(number), MarkOf(stat)
+	if mark.end, err = endOf(path, mark.Size); err != nil {
+		return nil, err
+	}
+	c.Head(&n, &mark)
+	c.Segment(seg)
+	record := binary.BigEndian.AppendUint32(nil, uint32(len(c.Out)))
+	record = binary.BigEndian.AppendUint32(record, crc32.ChecksumIEEE(c.Out))
+	return append(record, c.Out...), nil
+}
+
+// readSmall reads the rows of the small views, and where the tables begin.
+func (seg *Segment) readSmall() error {
+	return PeekAt(seg.File, func(conn *sqlite.Conn) error {
+		for view, small := range map[string]*packed[[][]Cell]{"gaps": &seg.Gaps, "segments": &seg.Segments} {
+			rows := [][]Cell{}
+			err := Exec(conn, func(q *sqlite.Stmt) error {
+				row := make([]Cell, q.ColumnCount())
+				for i := range row {
+					row[i] = cellOf(q, i)
+				}
+				rows = append(rows, row)
+				return nil
+			}, "SELECT * FROM "+view)
+			if err != nil {
+				return fmt.Errorf("read %s: %w", view, err)
+			}
+			small.Pack(rows, (*Codec).Rows)
+		}
+		roots, err := readRoots(conn)
+		seg.Roots.Pack(roots, (*Codec).Roots)
+		return err
+	})
+}
+
+// Cell is a value of a row that the manifest has: NULL, an integer or a text.
+type Cell struct {
+	Kind   int64 // sqlite.ColumnType
+	Number int64
+	Text   string
+}
+
+func cellOf(q *sqlite.Stmt, i int) Cell {
+	switch kind := q.ColumnType(i); kind {
+	case sqlite.TypeInteger:
+		return Cell{Kind: int64(kind), Number: q.ColumnInt64(i)}
+	case sqlite.TypeNull:
+		return Cell{Kind: int64(kind)}
+	default:
+		return Cell{Kind: int64(sqlite.TypeText), Text: q.ColumnText(i)}
+	}
+}
+
+// Value returns the cell as a virtual table gives it.
+func (c Cell) Value() sqlite.Value {
+	switch sqlite.ColumnType(c.Kind) {
+	case sqlite.TypeInteger:
+		return sqlite.IntegerValue(c.Number)
+	case sqlite.TypeText:
+		return sqlite.TextValue(c.Text)
+	}
+	return sqlite.Value{}
+}
+
+// AppendManifest appends records. A manifest of which most is of segments that are gone is written anew.
+func AppendManifest(dir string, records []byte) error {
+	path := filepath.Join(dir, ManifestName)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, tapedir.FileMode)
+	if err != nil {
+		return fmt.Errorf("append to manifest: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() == 0 {
+		if err = tapedir.GiveToGroup(path, tapedir.FileMode); err == nil {
+			records = slices.Concat([]byte(ManifestMagic), records)
+		}
+	}
+	if err == nil {
+		_, err = f.WriteAt(records, info.Size())
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("append to manifest: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,209 @@
+package segment
+
+import (
+	"encoding/binary"
+	"math"
+	"sync"
+	"time"
+)
+
+// Codec writes or reads the fields that it is shown, one after another, so that both are told of them once.
+type Codec struct {
+	Reading bool
+	Out     []byte // what is written
+	In      string // what is still to be read
+	bad     bool   // it is not what was written
+}
+
+func (c *Codec) int(n *int64) {
+	if !c.Reading {
+		c.Out = binary.AppendVarint(c.Out, *n)
+		return
+	}
+	var u uint64
+	for i := 0; i < len(c.In) && i < binary.MaxVarintLen64; i++ {
+		u |= uint64(c.In[i]&0x7f) << (7 * i)
+		if c.In[i] < 0x80 {
+			c.In = c.In[i+1:]
+			*n = int64(u>>1) ^ -int64(u&1)
+			return
+		}
+	}
+	c.bad, c.In = true, ""
+}
+
+func (c *Codec) text(s *string) {
+	length := int64(len(*s))
+	c.int(&length)
+	switch {
+	case !c.Reading:
+		c.Out = append(c.Out, *s...)
+	case length < 0 || length > int64(len(c.In)):
+		c.bad, c.In = true, ""
+	default:
+		*s, c.In = c.In[:length], c.In[length:]
+	}
+}
+
+func (c *Codec) smallInt(n *int) {
+	wide := int64(*n)
+	c.int(&wide)
+	*n = int(wide)
+}
+
+func (c *Codec) time(t *time.Time) {
+	ns := int64(math.MinInt64) // no time
+	if !t.IsZero() {
+		ns = t.UnixNano()
+	}
+	c.int(&ns)
+	if c.Reading && ns != math.MinInt64 {
+		*t = WallTime(ns)
+	}
+}
+
+// listOf shows each of a list.
+func listOf[T any](c *Codec, list *[]T, each func(*T)) {
+	n := int64(len(*list))
+	c.int(&n)
+	if c.Reading {
+		if n < 0 || n > int64(len(c.In)) { // each has a byte at least
+			c.bad, c.In = true, ""
+			return
+		}
+		*list = make([]T, n)
+	}
+	for i := range *list {
+		each(&(*list)[i])
+	}
+}
+
+// mapOf shows each of a map.
+func mapOf[T any](c *Codec, m *map[string]T, each func(*T)) {
+	n := int64(len(*m))
+	c.int(&n)
+	if !c.Reading {
+		for name, v := range *m {
+			c.text(&name)
+			each(&v)
+		}
+		return
+	}
+	if n < 0 || n > int64(len(c.In)) { // each has a byte at least
+		c.bad, c.In = true, ""
+		return
+	}
+	*m = make(map[string]T, n)
+	for range n {
+		var name string
+		var v T
+		c.text(&name)
+		each(&v)
+		(*m)[name] = v
+	}
+}
+
+// Head is what begins an entry.
+func (c *Codec) Head(number *int64, mark *Mark) {
+	for _, n := range []*int64{number, &mark.Size, &mark.modified, &mark.Changed, &mark.Inode} {
+		c.int(n)
+	}
+	c.text(&mark.end)
+}
+
+// Segment is what is known of a segment.
+func (c *Codec) Segment(seg *Segment) {
+	info := &seg.Info
+	c.smallInt(&info.Number)
+	c.smallInt(&info.SchemaVersion)
+	c.smallInt(&seg.Previous)
+	for _, n := range []*int64{&seg.Created, &seg.Batches, &seg.Counts, &info.First, &info.Last} {
+		c.int(n)
+	}
+	for _, s := range []*string{&info.State, &info.TapeID, &info.Host, &info.MachineID, &info.BootID, &info.Kernel, &info.Version, &info.Backend} {
+		c.text(s)
+	}
+	listOf(c, &info.BlindSpots, c.text)
+	for _, t := range []*time.Time{&info.RunStart, &info.From, &info.To, &info.LastBatch} {
+		c.time(t)
+	}
+	listOf(c, &seg.Boots, func(b *Boot) {
+		c.text(&b.BootID)
+		c.text(&b.kernel)
+		for _, n := range []*int64{&b.Id, &b.Offset, &b.First, &b.Last} {
+			c.int(n)
+		}
+	})
+	listOf(c, &seg.Runs, func(r *Recorder) {
+		for _, n := range []*int64{&r.id, &r.startBoot, &r.Start} {
+			c.int(n)
+		}
+		for _, s := range []*string{&r.bootID, &r.Version, &r.Backend, &r.BlindSpots} {
+			c.text(s)
+		}
+		mapOf(c, &r.Counters, func(n *Counted) { c.int(&n.First); c.int(&n.Value) })
+	})
+	for _, packed := range []*string{&seg.Roots.Text, &seg.Gaps.Text, &seg.Segments.Text} {
+		c.text(packed)
+	}
+}
+
+// Roots is where the tables and indexes begin.
+func (c *Codec) Roots(roots *map[string]uint32) {
+	mapOf(c, roots, func(root *uint32) {
+		wide := int64(*root)
+		c.int(&wide)
+		*root = uint32(wide)
+	})
+}
+
+// Rows is the rows of a small view.
+func (c *Codec) Rows(rows *[][]Cell) {
+	listOf(c, rows, func(row *[]Cell) {
+		listOf(c, row, func(v *Cell) { c.int(&v.Kind); c.int(&v.Number); c.text(&v.Text) })
+	})
+}
+
+// packed is a part of an entry that is not unpacked before it is asked for: most answers need it of few segments.
+type packed[T any] struct {
+	Text  string // "": the manifest does not tell it
+	once  sync.Once
+	value T
+	known bool // it could be unpacked
+}
+
+// Pack gives it a value.
+func (p *packed[T]) Pack(value T, part func(*Codec, *T)) {
+	c := &Codec{}
+	part(c, &value)
+	p.Text = string(c.Out)
+}
+
+// unpack returns the value, false if there is none.
+func (p *packed[T]) unpack(part func(*Codec, *T)) (T, bool) {
+	p.once.Do(func() {
+		c := &Codec{In: p.Text, Reading: true}
+		part(c, &p.value)
+		p.known = !c.bad && c.In == ""
+	})
+	return p.value, p.known
+}
+
+// TableRoots returns the first page of each table and index, nil if the manifest does not tell them.
+func (seg *Segment) TableRoots() map[string]uint32 {
+	if roots, known := seg.Roots.unpack((*Codec).Roots); known {
+		return roots
+	}
+	return nil
+}
+
+// SmallRows returns the rows of a small view, not known: the manifest does not tell them, or it is another view.
+func (seg *Segment) SmallRows(view string) (rows [][]Cell, known bool) {
+	switch view {
+	case "gaps":
+		return seg.Gaps.unpack((*Codec).Rows)
+	case "segments":
+		return seg.Segments.unpack((*Codec).Rows)
+	}
+	return nil, false
+}

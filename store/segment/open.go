@@ -1,0 +1,185 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/sqlitefile"
+)
+
+// Reader is what a segment is read through.
+type Reader struct {
+	Conn   *sqlite.Conn
+	Tables *Tables
+}
+
+func (r *Reader) Close() error { return errors.Join(r.Conn.Close(), r.Tables.Close()) }
+
+// Open opens the segment. If its file is another one by now, as when it was sealed, that must be the same segment.
+func (seg *Segment) Open() (*Reader, error) {
+	told := seg.TableRoots() != nil // by the manifest
+	if now, err := os.Lstat(seg.File); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s", ErrGone, filepath.Base(seg.Info.Path))
+	} else if err == nil && !os.SameFile(now, seg.Stat) {
+		again := &Segment{File: seg.File, Stat: now}
+		if err := again.look(); err != nil {
+			return nil, err
+		}
+		if again.Info.Number != seg.Info.Number || again.Info.TapeID != seg.Info.TapeID || again.Batches < seg.Batches {
+			return nil, fmt.Errorf("%w: %s is another segment now", ErrGone, filepath.Base(seg.Info.Path))
+		}
+		seg.Stat, told = now, false
+	}
+	r := &Reader{}
+	var err error
+	if r.Tables, err = OpenTables(seg.File); err != nil {
+		return nil, err
+	}
+	if r.Conn, err = seg.connect(); err == nil {
+		err = r.Tables.Find(r.Conn)
+	}
+	if err == nil && !r.Tables.isAt(seg.File) {
+		err = fmt.Errorf("%w: %s", ErrGone, filepath.Base(seg.Info.Path))
+	}
+	if err == nil && told {
+		err = seg.checkTold(r)
+	}
+	if err != nil {
+		if r.Conn != nil {
+			r.Conn.Close()
+		}
+		r.Tables.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// connect opens a connection to the file, and makes sure that it has no schema but ours.
+func (seg *Segment) connect() (*sqlite.Conn, error) {
+	uri, err := seg.Watch.URI(seg.File)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := sqlite.OpenConn(uri, sqlite.OpenReadOnly|sqlite.OpenURI)
+	if err != nil {
+		return nil, err
+	}
+	err = SetDefensive(conn)
+	for _, pragma := range []string{"PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON", "PRAGMA cache_size = -1024"} {
+		if err == nil {
+			err = Exec(conn, nil, pragma)
+		}
+	}
+	if err == nil {
+		err = CheckSchema(conn, seg.Info.SchemaVersion)
+	}
+	if err == nil {
+		err = Harden(conn)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// ErrGone says that a segment was removed while the tape was read, as retention does. What is read of the tape goes on without it,
+// and [Tape.Coverage] lists it as left out.
+var ErrGone = errors.New("it was removed while it was read")
+
+// Segment is a segment that a tape reads.
+type Segment struct {
+	Info           Info
+	File           string      // what is opened: the segment, or a private copy
+	Stat           os.FileInfo // of it, when it was described
+	Watch          sqlitefile.Watch
+	Created        int64  // segment clock
+	Boots          []Boot // in order, at least one
+	Runs           []Recorder
+	Gaps, Segments packed[[][]Cell]          // rows of the views of that name, if the manifest has them
+	Roots          packed[map[string]uint32] // first pages of tables and indexes, likewise
+
+	Batches  int64
+	Previous int   // number of the segment before it
+	Counts   int64 // commits of that one which count, -1 all
+
+}
+
+// File is a file that is read.
+type File struct {
+	Path   string
+	Number int         // by its name; 0: it has another
+	Stat   os.FileInfo // nil: it could not be looked at
+	HasWAL bool
+}
+
+// IsClosed reports whether nobody will write the file any more.
+func (f *File) IsClosed() bool {
+	return !f.HasWAL && f.Stat != nil && f.Stat.Mode().IsRegular() && f.Stat.Mode().Perm()&0o222 == 0
+}
+
+// Describe describes a segment that nobody writes, by its entry in the manifest if that counts.
+func Describe(f File, entry Entry) (*Segment, error) {
+	seg := &Segment{File: f.Path, Stat: f.Stat}
+	seg.Info.Path, seg.Info.Bytes = f.Path, f.Stat.Size()
+	if entry.Fill(seg) && (f.Number == 0 || seg.Info.Number == f.Number) {
+		return seg, nil
+	}
+	seg = &Segment{File: f.Path, Stat: f.Stat, Info: Info{Path: f.Path, Bytes: f.Stat.Size()}}
+	return seg, seg.look()
+}
+
+// look reads from the file what the segment says of itself, and makes sure that it has sums if it is sealed.
+func (seg *Segment) look() error {
+	return PeekAt(seg.File, func(conn *sqlite.Conn) error {
+		if err := seg.Describe(conn); err != nil {
+			return err
+		}
+		return checkHasSums(conn, seg.File)
+	})
+}
+
+// DescribeCopy describes a segment that may be written, and opens a private copy of it. limit is the number of its
+// commits that count, -1 all.
+func DescribeCopy(path, copies string, limit int64) (*Segment, *Reader, error) {
+	seg := &Segment{}
+	seg.Info.Path, seg.Info.Snapshot = path, true
+	for _, name := range []string{path, path + "-wal"} {
+		if info, err := os.Lstat(name); err == nil {
+			seg.Info.Bytes += info.Size()
+		}
+	}
+	var err error
+	if seg.File, err = SnapshotUpTo(path, copies, limit); err != nil {
+		return nil, nil, failure.Classify(err)
+	}
+	if seg.Stat, err = os.Lstat(seg.File); err != nil {
+		return nil, nil, err
+	}
+	if err := seg.look(); err != nil {
+		return nil, nil, err
+	}
+	r, err := seg.Open()
+	return seg, r, err
+}
+
+// wall returns the time on the wall clock of a time on a segment's clock.
+func wall(ns, offset int64) time.Time { return time.Unix(0, ns+offset).UTC() }
+
+// ErrVanished: a segment was removed or sealed between two looks at it.
+var ErrVanished = errors.New("a segment was removed or sealed meanwhile")
+
+// WallTime returns the time of ns since the Unix epoch, zero for 0.
+func WallTime(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
+}

@@ -1,0 +1,176 @@
+package segment
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/sqlitefile"
+	"github.com/conntape/conntape/store/tapedir"
+)
+
+// addressIndex is the index that keeps endpoints unique: over address, port, family, raw.
+const addressIndex = "sqlite_autoindex_endpoint_1"
+
+// Tables reads tables of a segment.
+type Tables struct {
+	*sqlitefile.Trees
+	Roots map[string]uint32 // first pages of tables and indexes
+}
+
+// OpenTables opens a segment, which SQLite need not have open yet.
+func OpenTables(path string) (*Tables, error) {
+	file, err := tapedir.OpenForCopy(path)
+	if err != nil {
+		return nil, err
+	}
+	trees, err := sqlitefile.OpenTrees(file)
+	if err != nil {
+		return nil, failure.Classify(err)
+	}
+	if !trees.HasSums() && trees.Info().Mode().Perm()&0o222 == 0 {
+		trees.Close()
+		return nil, fmt.Errorf("%w: it is sealed, and %w", failure.ErrDamaged, sqlitefile.ErrNoSums)
+	}
+	return &Tables{trees, nil}, nil
+}
+
+// Find finds the tables and indexes of the segment, which the connection is to.
+func (t *Tables) Find(conn *sqlite.Conn) error {
+	var err error
+	t.Roots, err = readRoots(conn)
+	return err
+}
+
+// isAt reports whether the file is the one that a path leads to: a segment that is sealed is another file then.
+func (t *Tables) isAt(path string) bool {
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(t.Info(), there)
+}
+
+// Wanted says by their ids which tasks and endpoints connections are wanted of; nil: of any.
+type Wanted struct{ Tasks, Remotes []bool }
+
+// Connections is ScanConnections of the table whose first page is root.
+func (t *Tables) Connections(ctx context.Context, root uint32, from, to int64, wanted Wanted, fn func(id, task, remote, shape int64) error) error {
+	next := from // the least id that the next row may have
+	return t.Leaves(ctx, root, from, to, func(l *sqlitefile.Leaf) error {
+		page := l.Page
+		for i := range l.Len() {
+			id, task, remote, shape, isWanted, ok := connectionAt(page, l.Offset(i), &wanted)
+			if ok && !isWanted {
+				continue
+			}
+			if !ok {
+				var row []byte
+				var err error
+				if id, row, err = l.Row(i); err != nil {
+					return err
+				}
+				task, remote, shape, ok = references(row)
+			}
+			switch {
+			case ok && next <= id && id < to: // as nearly all
+			case id < from:
+				continue
+			case id >= to:
+				return nil
+			case id < next:
+				return l.Misplaced(i)
+			default:
+				return fmt.Errorf("%w: connection %d", failure.ErrDamaged, id)
+			}
+			next = id + 1
+			if err := fn(id, task, remote, shape); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Endpoints is ScanEndpoints.
+func (t *Tables) Endpoints(ctx context.Context, fn func(id, family int64, address []byte, port int64) error) error {
+	return t.Rows(ctx, t.Roots["endpoint"], -1<<63, 1<<63-1, func(id int64, row []byte) error {
+		r := sqlitefile.ReadRecord(row)
+		r.Null()
+		family, address, port := r.Int(), r.Text(), r.Int()
+		if !r.OK() {
+			return fmt.Errorf("%w: endpoint %d", failure.ErrDamaged, id)
+		}
+		return fn(id, family, address, port)
+	})
+}
+
+// TextRange is the texts from one to another, byte by byte, both included.
+type TextRange struct{ From, To string }
+
+// Addresses is FindEndpoints of one range.
+func (t *Tables) Addresses(ctx context.Context, within TextRange, fn func(id, family int64, address []byte, port int64) error) error {
+	return t.Search(ctx, t.Roots[addressIndex], sqlitefile.Search{
+		Before: func(row []byte) bool {
+			r := sqlitefile.ReadRecord(row)
+			address := r.Text()
+			return r.OK() && string(address) < within.From
+		},
+		Row: func(row []byte) (done bool, err error) {
+			r := sqlitefile.ReadRecord(row)
+			address, port, family, _, id := r.Text(), r.Int(), r.Int(), r.Blob(), r.Int()
+			switch {
+			case !r.OK():
+				return false, fmt.Errorf("%w: a row of the index over addresses", failure.ErrDamaged)
+			case string(address) < within.From:
+				return false, nil
+			case string(address) > within.To:
+				return true, nil
+			}
+			return false, fn(id, family, address, port)
+		},
+	})
+}
+
+// Postings is ScanPostings.
+func (t *Tables) Postings(ctx context.Context, remotes []int64, from, to int64, fn func(remote int64, list []byte) error) error {
+	all, begun := remotes == nil, false
+	var before [2]int64 // endpoint and part
+	return t.Search(ctx, t.Roots["posting"], sqlitefile.Search{
+		Before: func(row []byte) bool {
+			r := sqlitefile.ReadRecord(row)
+			remote := r.Int()
+			return r.OK() && !all && (len(remotes) == 0 || remote < remotes[0])
+		},
+		Row: func(row []byte) (done bool, err error) {
+			r := sqlitefile.ReadRecord(row)
+			key := [2]int64{r.Int(), r.Int()}
+			_, _, first, last, list := r.Int(), r.Int(), r.Int(), r.Int(), r.Blob()
+			if !r.OK() || begun && slices.Compare(key[:], before[:]) <= 0 {
+				return false, fmt.Errorf("%w: a posting of endpoint %d", failure.ErrDamaged, key[0])
+			}
+			begun, before = true, key
+			if !all {
+				for len(remotes) > 0 && remotes[0] < key[0] {
+					remotes = remotes[1:]
+				}
+				if len(remotes) == 0 || remotes[0] != key[0] {
+					return len(remotes) == 0, nil
+				}
+			}
+			if first >= to || last < from {
+				return false, nil
+			}
+			return false, fn(key[0], list)
+		},
+	})
+}
+
+// readRoots returns the first page of each table and index.
+func readRoots(conn *sqlite.Conn) (map[string]uint32, error) {
+	roots := map[string]uint32{}
+	err := Exec(conn, func(q *sqlite.Stmt) error { roots[q.ColumnText(0)] = uint32(q.ColumnInt64(1)); return nil },
+		`SELECT name, rootpage FROM sqlite_schema WHERE rootpage > 0`)
+	return roots, err
+}
