@@ -38,7 +38,7 @@ func (r *report) write(w io.Writer) error {
 	p.line("Written by `%s` (`go run ./bench`, as root) on %s: Linux %s, %s, %d processors, %d GiB, %s, backend %s, load %s at the start.",
 		r.Command, r.Host.Date, r.Host.Kernel, r.Host.CPU, r.Host.CPUs, r.Host.Memory, r.Host.Go, r.Backend, r.Host.Load)
 	p.line("Times are of one run in which the variants took turns; the machine is shared, so look at ratios. The budgets are")
-	p.line("those of DESIGN.md.")
+	p.line("those of [design.md](design.md).")
 	p.line("")
 	r.budgets(p)
 	if r.Costs != nil {
