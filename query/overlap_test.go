@@ -28,10 +28,19 @@ func overlapOf(t *testing.T, tape *store.Tape, segment int) (from, to time.Time)
 // Where connects in flight at a rotation are in the next segment, and some of them were issued at the same nanosecond as
 // one of this segment, each window that begins or ends there has the answer of the SQL over plain tables.
 func TestWindowsInsideOverlaps(t *testing.T) {
-	tape := generated(t, 6_000, 3)
-	ties := 0
-	if err := each(t.Context(), stockOf(t, tape, Window{}), "SELECT count(*) - count(DISTINCT time_ns) FROM connections", func(row []Value) { ties = int(row[0].Int) }); err != nil || ties < 10 {
-		t.Fatalf("%d ties, %v", ties, err)
+	tape, ties := (*store.Tape)(nil), 0
+	for range 20 { // a rotation reads this host's clock: by a few nanoseconds there may be no ties
+		tape = generated(t, 6_000, 3)
+		err := each(t.Context(), stockOf(t, tape, Window{}), "SELECT count(*) - count(DISTINCT time_ns) FROM connections", func(row []Value) { ties = int(row[0].Int) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ties >= 10 {
+			break
+		}
+	}
+	if ties < 10 {
+		t.Fatalf("%d ties", ties)
 	}
 	recent, timeline := cannedNamed(t, "recent"), cannedNamed(t, "timeline")
 	for segment := range 2 {
