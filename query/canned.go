@@ -208,17 +208,21 @@ func (c *Canned) Bind(given map[string]string, clock Clock, w Window) (map[strin
 		values["port"] = intValue(asked.port)
 	}
 	if c.OwnWindow {
-		w = c.WindowOf(w, clock)
+		w = c.WindowOf(w, clock, time.Time{})
 		values["since"], values["until"] = tapeTimeValue(w.Since), tapeTimeValue(w.Until)
 	}
 	return values, nil
 }
 
 // WindowOf returns the window that is asked about: where the query has its own and no
-// beginning is given, the day before the end, or before now.
-func (c *Canned) WindowOf(w Window, clock Clock) Window {
+// beginning is given, the day before the end, or before the tape's end, zero if that is
+// not known, or before now.
+func (c *Canned) WindowOf(w Window, clock Clock, ended time.Time) Window {
 	if c.OwnWindow && w.Since.IsZero() {
 		end := w.Until
+		if end.IsZero() && !ended.IsZero() && ended.Before(clock.Now) {
+			end = ended
+		}
 		if end.IsZero() {
 			end = clock.Now
 		}
@@ -240,6 +244,9 @@ func (p Param) read(text string, clock Clock) (Value, error) {
 			"exe": "process", "program": "process", "command": "process", "remote": "destination", "address": "destination", "dest": "destination",
 			"ip": "destination", "uid": "user",
 		})
+		if word == "" && isWholeNumber(text) {
+			hint += "; -n " + text + " limits the rows"
+		}
 		if word == "" {
 			return Value{}, usagef(hint, "%s cannot be %q", strings.ToUpper(p.Name), text)
 		}
@@ -254,11 +261,14 @@ func (p Param) read(text string, clock Clock) (Value, error) {
 	case p.Type == "integer":
 		v := ParseValue(text)
 		if v.Kind != Integer || v.Int < 0 {
-			name := "--" + p.Flag()
+			name, hint := "--"+p.Flag(), "give a number without unit or sign, such as "+cmp.Or(p.Default, "60")
 			if p.Argument {
 				name = strings.ToUpper(p.Name)
 			}
-			return Value{}, usagef("give a number without unit or sign, such as "+cmp.Or(p.Default, "443"), "%s takes a whole number, not %q", name, text)
+			if p.Argument && p.Name == "process" {
+				hint = "give a pid, such as 901; conntape query recent --exe curl shows those of curl"
+			}
+			return Value{}, usagef(hint, "%s takes a whole number, not %q", name, text)
 		}
 		return v, nil
 	}

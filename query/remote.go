@@ -70,8 +70,18 @@ func (p *Planned) checkUnixAsked(ctx context.Context, indicator string) error {
 		return err
 	}
 	hint := remoteHint
-	if strings.Contains(indicator, ".") && !strings.Contains(indicator, "/") {
+	switch at := strings.LastIndexByte(indicator, ':'); {
+	case strings.ContainsAny(indicator, ",; "):
+		hint = "one at a time; conntape query match --indicators FILE looks for a list"
+	case at > 0 && isWholeNumber(indicator[at+1:]) && validAddress(strings.Trim(indicator[:at], "[]")):
+		hint = "ports are 1 to 65535"
+	case strings.Trim(indicator, "0123456789.:[]") != "" && strings.Contains(indicator, ".") && !strings.Contains(indicator, "/"):
 		hint = "a tape holds no names that were looked up; conntape query match finds names in arguments, or give the address"
 	}
 	return usagef(hint, "%q is no address, port or CIDR, and no UNIX socket that was connected to", shorten(indicator, 60))
+}
+
+func validAddress(text string) bool {
+	_, ok := parseAddress(text)
+	return ok
 }

@@ -149,7 +149,22 @@ func (t *timelineReader) merge(other *timelineReader) {
 }
 
 // secondsOf returns the parameter seconds, and no more of them than there are in all time.
-func secondsOf(r Request) int64 { return min(max(r.Params["seconds"].Int, 1), 1<<33) }
+func secondsOf(r Request) int64 {
+	if r.Params["seconds"].Kind == Null {
+		return 3600
+	}
+	return min(max(r.Params["seconds"].Int, 1), 1<<33)
+}
+
+// RoundBucket returns the shortest round length, in seconds, that parts a time into 48 buckets at most.
+func RoundBucket(whole time.Duration) int64 {
+	for _, length := range []int64{1, 5, 10, 30, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 7 * 86400} {
+		if whole <= time.Duration(length)*48*time.Second {
+			return length
+		}
+	}
+	return 30 * 86400
+}
 
 // timeline writes what canned/timeline.sql says.
 func (p *Planned) timeline(ctx context.Context, r *reading, out RowWriter) (Result, error) {

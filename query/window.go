@@ -39,6 +39,12 @@ func (w Window) overlaps(from, to time.Time) bool {
 		(w.Since.IsZero() || to.IsZero() || !to.Before(w.Since))
 }
 
+// Within returns how long the part of from..to is that lies in the window.
+func (w Window) Within(from, to time.Time) time.Duration {
+	from, to = w.clip(from, to)
+	return max(0, to.Sub(from))
+}
+
 // clip returns the part of from..to that lies in the window.
 func (w Window) clip(from, to time.Time) (time.Time, time.Time) {
 	if !w.Since.IsZero() && from.Before(w.Since) {

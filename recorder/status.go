@@ -32,9 +32,11 @@ func (r *recorder) publish() {
 // announce says what is recorded, where to, and what is not seen.
 func announce(w io.Writer, backend, dir string, blindSpots []string) {
 	fmt.Fprintf(w, "conntape: recording to %s with the %s backend; stop with Ctrl-C\n", dir, backend)
-	for _, s := range blindSpots {
-		fmt.Fprintf(w, "conntape: not seen: %s\n", s)
+	also := ""
+	if len(blindSpots) > 0 {
+		also = fmt.Sprintf("; and %d more of this backend (conntape status lists them)", len(blindSpots))
 	}
+	fmt.Fprintf(w, "conntape: not seen: inbound connections, raw packets, UDP sent without connect%s\n", also)
 }
 
 // Intervals between status lines: on a terminal one line that rewrites itself, else a line for a log.

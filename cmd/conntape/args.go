@@ -39,7 +39,7 @@ var flagForm = regexp.MustCompile(`(?s)^--?([A-Za-z][A-Za-z0-9-]*)(?:=(.*))?$`)
 func parseArgs(commands []*cli.Command, argv []string) (*call, error) {
 	c := &call{all: commands}
 	values := flagValues(commands)
-	values["config"] = true
+	values["config"], values["json"] = true, false
 	var unknown string
 	for i := 0; i < len(argv); i++ {
 		word := argv[i]
@@ -129,6 +129,8 @@ func (c *call) unknownCommand(commands []*cli.Command, word string) error {
 	switch first, _, _ := strings.Cut(strings.ToLower(word), " "); {
 	case slices.Contains([]string{"select", "with", "explain"}, first):
 		hint = `SQL stands in quotes after query sql: conntape query sql "select …"`
+	case len(c.path) == 0 && strings.HasPrefix(word, "query-"):
+		hint = "did you mean: conntape query " + strings.TrimPrefix(word, "query-") + "?"
 	case len(c.path) > 0 && slices.Contains(commandNames(c.all), word):
 		hint = "it is a command of its own: conntape " + word
 	}
@@ -175,7 +177,11 @@ func (c *call) check() error {
 			return usagef("type --"+strings.TrimLeft(word, "–—"), "%q begins with a long dash, and so is no flag", word)
 		}
 	}
-	for _, given := range c.flags {
+	for i, given := range c.flags {
+		if given.name == "json" && findFlag(command.Flags, "json") == nil && findFlag(command.Flags, "format") != nil {
+			given = flagGiven{"format", "json"}
+			c.flags[i] = given
+		}
 		flag := findFlag(command.Flags, given.name)
 		if flag == nil {
 			return c.unknownFlag(given.name)
@@ -205,6 +211,8 @@ func (c *call) unknownFlag(name string) error {
 	switch near := query.Nearest(name, names); {
 	case len(c.path) > 0 && slices.Contains(argumentNames(c.path[len(c.path)-1]), strings.ToUpper(name)):
 		hint = "it is an argument, given without a flag: " + c.name(c.path[len(c.path)-1].ArgsUsage)
+	case (name == "f" || name == "follow") && c.name() == "conntape tail":
+		hint = "it follows by itself: leave " + dashed(name) + " out"
 	case slices.Contains(names, meant) && meant == "format":
 		hint = "did you mean --format " + name + "?"
 	case slices.Contains(names, meant):

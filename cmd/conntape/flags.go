@@ -125,7 +125,11 @@ func (h *host) readDir(c *cli.Context) (string, error) {
 // noArguments refuses arguments that the command does not take.
 func noArguments(c *cli.Context) error {
 	if c.NArg() > 0 {
-		return usagef(c.Command.HelpName+" --help lists the flags", "%s takes no argument, but was given %q", c.Command.HelpName, c.Args().First())
+		hint := c.Command.HelpName + " --help lists the flags"
+		if strings.Contains(c.Args().First(), "/") && findFlag(c.Command.Flags, "dir") != nil {
+			hint = "did you mean --dir " + c.Args().First() + "?"
+		}
+		return usagef(hint, "%s takes no argument, but was given %q", c.Command.HelpName, c.Args().First())
 	}
 	return nil
 }

@@ -101,8 +101,23 @@ func (h *host) release(c *cli.Context) error {
 	if c.NArg() != 1 {
 		return usagef("conntape hold lists them", "release takes one hold")
 	}
-	_, err := h.ask(c, store.Request{Do: store.DoRelease, Hold: c.Args().First(), Reason: c.String("reason")})
-	return err
+	dir, err := h.readDir(c)
+	if err != nil {
+		return err
+	}
+	holds, err := tapedir.Holds(dir)
+	if err != nil {
+		return err
+	}
+	if _, err := h.ask(c, store.Request{Do: store.DoRelease, Hold: c.Args().First(), Reason: c.String("reason")}); err != nil {
+		return err
+	}
+	for _, hold := range holds {
+		if hold.ID == c.Args().First() {
+			note(h.stderr, fmt.Sprintf("hold %s has ended: its copies of %d segments (%d bytes) are removed; segments that the tape itself has stay there", query.Safe(hold.ID), len(hold.Segments), hold.Bytes()))
+		}
+	}
+	return nil
 }
 
 // printHolds lists holds, one a line, or as a JSON array.

@@ -53,7 +53,7 @@ Examples:
 func (h *host) match(c *cli.Context) error {
 	const example = "try: conntape query match --indicators blocklist.txt"
 	if c.NArg() > 0 {
-		return usagef(example, "conntape query match takes no argument, but was given %q", c.Args().First())
+		return usagef("did you mean --indicators "+c.Args().First()+"?", "conntape query match takes no argument, but was given %q", c.Args().First())
 	}
 	if c.String("indicators") == "" {
 		return usagef(example, "conntape query match needs a list: --indicators FILE")

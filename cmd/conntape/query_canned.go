@@ -1,8 +1,10 @@
 package main
 
 import (
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/conntape/conntape/query"
 	"github.com/conntape/conntape/store"
@@ -124,7 +126,11 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 	if !canned.Has(query.LimitParam) {
 		request.Limit = c.Int64("limit")
 	}
-	q.window = canned.WindowOf(q.window, request.Clock)
+	from, to := spanOf(q.dir, canned)
+	q.window = canned.WindowOf(q.window, request.Clock, to)
+	if hasBuckets(canned) && !c.IsSet("seconds") {
+		given["seconds"] = strconv.FormatInt(query.RoundBucket(q.window.Within(from, to)), 10)
+	}
 	var filter query.Filter
 	if canned.ReadsConnections() {
 		if filter, err = readFilter(c); err != nil {
@@ -141,4 +147,31 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 		return query.NewPlanned(tape, canned, request, q.window).Filtered(filter).Run(c.Context, out)
 	})
 	return err
+}
+
+// hasBuckets reports whether a canned query counts in buckets whose length follows from the window.
+func hasBuckets(canned *query.Canned) bool {
+	return slices.ContainsFunc(canned.Params, func(p query.Param) bool { return p.Name == "seconds" && p.Default == "" })
+}
+
+// spanOf returns from when to when a tape was recorded, if the canned query needs to know: it has a window of its own, the
+// last day of the tape, or buckets. What is wrong with the tape is said when it is asked.
+func spanOf(dir string, canned *query.Canned) (from, to time.Time) {
+	if !canned.OwnWindow && !hasBuckets(canned) {
+		return from, to
+	}
+	tape, err := store.OpenTape(dir)
+	if err != nil {
+		return from, to
+	}
+	defer tape.Close()
+	for _, s := range tape.Segments() {
+		if from.IsZero() || s.From.Before(from) {
+			from = s.From
+		}
+		if s.To.After(to) {
+			to = s.To
+		}
+	}
+	return from, to
 }

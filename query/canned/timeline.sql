@@ -1,5 +1,5 @@
 -- purpose: How many connects there were, bucket by bucket; an empty one is a row too.
--- param: seconds integer = 3600 | length of a bucket in seconds
+-- param: seconds integer | length of a bucket in seconds; without it a round length, for at most 48 buckets in the window
 -- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- column: time | beginning of the bucket
 -- column: n | connects
@@ -16,7 +16,7 @@
 WITH RECURSIVE
 bucket AS (
   SELECT
-    time_ns / 1000000000 / max(:seconds, 1) AS b,
+    time_ns / 1000000000 / max(coalesce(:seconds, 3600), 1) AS b,
     sum(count) AS n,
     count(DISTINCT coalesce(exe, '[' || comm || ']')) AS programs,
     count(DISTINCT coalesce(remote_ip, remote_address) || ' ' || coalesce(remote_port, '')) AS destinations,
@@ -32,7 +32,7 @@ every(b) AS (
   SELECT b + 1 FROM every WHERE b < (SELECT max(b) FROM bucket)
 )
 SELECT
-  strftime('%Y-%m-%dT%H:%M:%S', every.b * max(:seconds, 1), 'unixepoch') || '.000000000Z' AS time,
+  strftime('%Y-%m-%dT%H:%M:%S', every.b * max(coalesce(:seconds, 3600), 1), 'unixepoch') || '.000000000Z' AS time,
   coalesce(n, 0) AS n,
   coalesce(programs, 0) AS programs,
   coalesce(destinations, 0) AS destinations,
