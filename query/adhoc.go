@@ -13,5 +13,14 @@ func RunSQL(ctx context.Context, tape *store.Tape, r Request, out RowWriter) (Re
 	}
 	ctx, stop := withTimeLimit(ctx, r.Timeout) // for what is read beside the statement
 	defer stop()
-	return askVirtual(ctx, tape, func() (Result, error) { return Run(ctx, tape.Conn(), r, out) })
+	if err := refuseCounts(r.SQL); err != nil {
+		return Result{}, err
+	}
+	contacts, err := attachContacts(ctx, tape)
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { contacts.ctx = context.Background() }()
+	result, err := askVirtual(ctx, tape, func() (Result, error) { return Run(ctx, tape.Conn(), r, out) })
+	return result, contacts.explain(err)
 }

@@ -2,9 +2,7 @@ package query
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 
@@ -26,6 +24,7 @@ type contactTable struct {
 	ctx    context.Context
 	view   *knownView
 	window Window
+	span   *timeSpan        // within the window, nil: all of it
 	chosen []*segmentSource // that have what the question can be about
 	used   uint64           // columns that are asked for, a bit each
 	filled bool
@@ -35,6 +34,7 @@ type contactTable struct {
 	columns              [origins][]string // that are asked for
 	cells                []contactCell     // by column
 	tasks, remotes, hows dictionary
+	places               map[string]int32 // number of the remote, by what tells endpoints apart
 	rows                 mergedRows
 }
 
@@ -123,7 +123,11 @@ func (t *contactTable) read() error {
 			return err
 		}
 		m := &contactMerger{ctx: ctx, table: t, segment: s, how: make(map[uint64]int32), families: idTable{numbers: make(map[int64]int32)}}
-		return s.chosen(ctx, s.about, max(from, s.first), min(to, s.last+1), m)
+		from, to := max(from, s.first), min(to, s.last+1)
+		if t.span != nil {
+			from, to = t.span.ids(s)
+		}
+		return s.chosen(ctx, s.about, from, to, m)
 	})
 }
 
@@ -151,9 +155,12 @@ type contactMerger struct {
 // contactRow is a contact of a segment.
 type contactRow struct {
 	task, remote, shape int32
-	first, n            int64
+	first, n, rows      int64
 	firstWall, lastWall int64
 }
+
+// mostUnmerged is how many contacts of a segment are held before they are put together with those of the others.
+const mostUnmerged = 1 << 16
 
 // What stands in the place of a number that is not known yet, or that there is not.
 const (
@@ -171,8 +178,14 @@ func (m *contactMerger) begin(s *segmentSource, _, _ int64) {
 }
 
 func (m *contactMerger) take(s *segmentSource, c *contact) error {
+	if c = m.table.span.keep(s, c); c == nil {
+		return nil
+	}
 	first, last := s.walls(c)
-	m.rows = append(m.rows, contactRow{c.task, c.remote, c.shape, c.ids[0], c.n, first, last})
+	m.rows = append(m.rows, contactRow{c.task, c.remote, c.shape, c.ids[0], c.n, int64(len(c.ids)), first, last})
+	if len(m.rows) == mostUnmerged {
+		return m.end(s)
+	}
 	return nil
 }
 
@@ -199,7 +212,7 @@ func (m *contactMerger) end(*segmentSource) error {
 		if how < 0 {
 			continue // not in the view, which joins
 		}
-		t.rows.add(mergedRow{task, remote, how, row.first, row.n, row.firstWall, row.lastWall})
+		t.rows.add(mergedRow{task, remote, how, row.first, row.n, row.rows, row.firstWall, row.lastWall})
 	}
 	m.rows = m.rows[:0]
 	return nil
@@ -221,7 +234,7 @@ func (m *contactMerger) readTasks() error {
 }
 
 // readRemotes does so with endpoints. There are many of them, and they are the same in
-// each segment: their cells are read once.
+// each segment: their cells are read once. Those whose cells are the same have one number.
 func (m *contactMerger) readRemotes() error {
 	t, s := m.table, m.segment
 	var ids []int64
@@ -232,6 +245,7 @@ func (m *contactMerger) readRemotes() error {
 		}
 	}
 	var fresh []int64
+	keys := make(map[int64]string) // of these
 	var key []byte
 	err := s.endpoints(m.ctx, ids, func(id, family int64, address []byte, port int64) {
 		number := s.remotes.of(id)
@@ -247,18 +261,28 @@ func (m *contactMerger) readRemotes() error {
 		default:
 			key = appendPlaceKey(key, family, address, port)
 		}
-		var isNew bool
-		if m.remote[number], isNew = t.remotes.keyed(&t.mu, key); isNew {
-			fresh = append(fresh, id)
-		}
 		m.family[number] = m.families.of(family)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if known, ok := t.places[string(key)]; ok {
+			m.remote[number] = known
+			return
+		}
+		fresh, keys[id] = append(fresh, id), string(key)
 	})
 	if err != nil {
 		return err
 	}
 	found := 0
 	err = t.view.cells(m.ctx, s, ofRemote, fresh, 0, t.columns[ofRemote], func(id int64, cells []Value) {
-		t.remotes.set(&t.mu, m.remote[s.remotes.of(id)], cells)
+		number := t.remotes.number(&t.mu, cells)
+		m.remote[s.remotes.of(id)] = number
+		t.mu.Lock()
+		if t.places == nil {
+			t.places = make(map[string]int32)
+		}
+		t.places[keys[id]] = number
+		t.mu.Unlock()
 		found++
 	})
 	if err == nil && found != len(fresh) {
@@ -346,75 +370,4 @@ func (c *contactCursor) Column(i int, _ bool) (sqlite.Value, error) {
 		return sqlite.IntegerValue(row.n), nil
 	}
 	return sqlite.Value{}, nil // of a connection alone
-}
-
-// dictionary numbers what has cells. A text is kept once, however many have it: the tasks of
-// a process have all but the name and the number of a thread in common.
-type dictionary struct {
-	numbers map[string]int32 // by key
-	cells   [][]sqlite.Value
-	texts   *names
-}
-
-// keyed returns the number of a key, and whether it is new.
-func (d *dictionary) keyed(mu *sync.Mutex, key []byte) (number int32, isNew bool) {
-	mu.Lock()
-	defer mu.Unlock()
-	number, known := d.numbers[string(key)]
-	if !known {
-		if d.numbers == nil {
-			d.numbers = make(map[string]int32)
-		}
-		number = int32(len(d.cells))
-		d.numbers[string(key)], d.cells = number, append(d.cells, nil)
-	}
-	return number, !known
-}
-
-// set gives a number its cells.
-func (d *dictionary) set(mu *sync.Mutex, number int32, values []Value) {
-	mu.Lock()
-	defer mu.Unlock()
-	cells := make([]sqlite.Value, len(values))
-	for i, v := range values {
-		if v.Kind == Text {
-			cells[i] = sqlite.TextValue(d.texts.list[d.text(v)])
-		} else {
-			cells[i] = v.forSQLite()
-		}
-	}
-	d.cells[number] = cells
-}
-
-// text returns the number of a text.
-func (d *dictionary) text(v Value) int32 {
-	if d.texts == nil {
-		d.texts = newNames()
-	}
-	return d.texts.of(string(v.Bytes))
-}
-
-// number returns that of what has such cells.
-func (d *dictionary) number(mu *sync.Mutex, values []Value) int32 {
-	var key []byte
-	mu.Lock()
-	for _, v := range values {
-		key = append(key, byte(v.Kind))
-		switch v.Kind {
-		case Text:
-			key = binary.AppendVarint(key, int64(d.text(v)))
-		case Blob:
-			key = append(binary.AppendVarint(key, int64(len(v.Bytes))), v.Bytes...)
-		case Real:
-			key = binary.AppendUvarint(key, math.Float64bits(v.Real))
-		default:
-			key = binary.AppendVarint(key, v.Int)
-		}
-	}
-	mu.Unlock()
-	number, isNew := d.keyed(mu, key)
-	if isNew {
-		d.set(mu, number, values)
-	}
-	return number
 }

@@ -113,9 +113,9 @@ func syntaxHint(message string) string {
 	return ""
 }
 
-// viewNames returns the views that are the public schema.
+// viewNames returns what SQL can be asked over: the public views, and the table contacts.
 func viewNames() []string {
-	return []string{"connections", "processes", "endpoints", "gaps", "segments"}
+	return []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments"}
 }
 
 // columnsOf returns the columns of a view, or none when it cannot be read.

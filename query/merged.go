@@ -10,7 +10,7 @@ import (
 // of all of them.
 type mergedRow struct {
 	task, remote, how   int32
-	first, n            int64
+	first, n, rows      int64 // n: connects
 	firstWall, lastWall int64
 }
 
@@ -48,7 +48,7 @@ func (r *mergedRows) add(row mergedRow) {
 		return
 	}
 	is := r.at(*slot - 1)
-	is.first, is.n = min(is.first, row.first), is.n+row.n
+	is.first, is.n, is.rows = min(is.first, row.first), is.n+row.n, is.rows+row.rows
 	is.firstWall, is.lastWall = min(is.firstWall, row.firstWall), max(is.lastWall, row.lastWall)
 }
 

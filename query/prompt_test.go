@@ -27,7 +27,7 @@ func TestComplete(t *testing.T) {
 		"select remote_a| from connections":     "remote_address",
 		"select remote_p":                       "remote_port",
 		"select cidr_m":                         "cidr_match(",
-		"select * from con":                     "container connections",
+		"select * from con":                     "container connects connections contacts",
 		"select caus| from gaps":                "cause",
 		"select back| from segments":            "backend",
 		"sel":                                   "select",

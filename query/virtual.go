@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
@@ -90,70 +89,13 @@ func isRange(op sqlite.IndexConstraintOp) bool {
 	return op == sqlite.IndexConstraintGT || op == sqlite.IndexConstraintGE || op == sqlite.IndexConstraintLT || op == sqlite.IndexConstraintLE
 }
 
-// comparison is what a column of the view may be compared by.
-type comparison struct {
-	kind    Kind   // of what it is compared to; any other is left to SQLite
-	table   string // that tells: e endpoint, t task, s shape; "" the connection itself
-	sql     string // condition on its row, %s is the list of values that the column may have
-	ordered bool   // by < and > too
-}
-
-// comparisons are those of columns. A condition may be true of too many rows.
-var comparisons = map[string]*comparison{
-	"id":             {kind: Integer, ordered: true},
-	"time_ns":        {kind: Integer, ordered: true},
-	"time":           {kind: Text, ordered: true},
-	"remote_address": {kind: Text, table: "e", sql: "e.address IN (%s)"},
-	"remote_ip":      {kind: Text, table: "e", sql: "e.address IN (%s)"},
-	"remote_port":    {kind: Integer, table: "e", sql: "e.port IN (%s)"},
-	"pid":            {kind: Integer, table: "t", sql: "p.tgid IN (%s)"},
-	"ppid":           {kind: Integer, table: "t", sql: "p.ppid IN (%s)"},
-	"process_id":     {kind: Integer, table: "t", sql: "p.id IN (%s)"},
-	"parent_id":      {kind: Integer, table: "t", sql: "p.parent IN (%s)"},
-	"exe":            {kind: Text, table: "t", sql: "p.exe IN (%s)"},
-	"cmdline":        {kind: Text, table: "t", sql: "p.cmdline IN (%s)"},
-	"cwd":            {kind: Text, table: "t", sql: "p.cwd IN (%s)"},
-	"ancestry":       {kind: Text, table: "t", sql: "p.ancestry IN (%s)"},
-	"tid":            {kind: Integer, table: "t", sql: "t.tid IN (%s)"},
-	"comm":           {kind: Text, table: "t", sql: "t.comm IN (%s)"},
-	"uid":            {kind: Integer, table: "t", sql: "t.uid IN (%s)"},
-	"gid":            {kind: Integer, table: "t", sql: "t.gid IN (%s)"},
-	"euid":           {kind: Integer, table: "t", sql: "t.euid IN (%s)"},
-	"loginuid":       {kind: Integer, table: "t", sql: "t.loginuid IN (%s)"},
-	"session_id":     {kind: Integer, table: "t", sql: "t.session_id IN (%s)"},
-	"netns":          {kind: Integer, table: "t", sql: "t.netns IN (%s)"},
-	"user":           {kind: Text, table: "t", sql: "coalesce(t.user, p.user) IN (%s)"},
-	"container":      {kind: Text, table: "t", sql: "coalesce(t.container, p.container) IN (%s)"},
-	"cgroup":         {kind: Text, table: "t", sql: "coalesce(t.cgroup, p.cgroup) IN (%s)"},
-	"via":            {kind: Text, table: "s", sql: "via IN (%s)"},
-	"errno":          {kind: Integer, table: "s", sql: "errno IN (%s)"},
-	"hook_errno":     {kind: Integer, table: "s", sql: "hook_errno IN (%s)"},
-	"outcome": {kind: Text, table: "s", sql: `CASE
-		WHEN hook_errno > 0 THEN 'denied' WHEN errno IS NULL THEN 'unknown'
-		WHEN errno = 0 THEN iif('disconnected' IN (%[1]s), 'disconnected', iif('established' IN (%[1]s), 'established', 'set'))
-		WHEN errno = 111 THEN 'refused' WHEN errno = 110 THEN 'timed out' WHEN errno IN (100, 101, 112, 113) THEN 'unreachable'
-		WHEN errno IN (11, 114, 115) THEN 'in progress' WHEN errno IN (4, 512) THEN 'interrupted' WHEN errno = 106 THEN 'already connected'
-		ELSE 'failed' END IN (%[1]s)`},
-}
-
 // Open opens a cursor.
 func (t *virtualTable) Open() (sqlite.VTableCursor, error) { return &virtualCursor{table: t}, nil }
-
-// compared is a comparison with a value.
-type compared struct {
-	*comparison
-	column string
-	op     sqlite.IndexConstraintOp
-	values []sqlite.Value // any of them: several for IN
-}
-
-// mostInList is how many values of IN are looked up. For more of them every connection is read.
-const mostInList = 10_000
 
 // virtualCursor walks connections.
 type virtualCursor struct {
 	table    *virtualTable
-	compared []compared
+	compared comparedList
 	order    timeOrder
 	segments merger
 	begun    *streamSegment // whose row it is at; nil: at the end
@@ -327,17 +269,10 @@ func (c *virtualCursor) narrow(to *streamSegment) (some bool, err error) {
 		return false, nil
 	}
 	to.from, to.to = from, until
-	sel := &selection{}
-	if sel.remotes, err = c.remotes(s); err != nil || sel.remotes != nil && len(sel.remotes) == 0 {
+	sel, err := c.compared.choose(ctx, s)
+	if err != nil || sel == nil {
 		return false, err
 	}
-	if where := c.where("t"); where != "" {
-		sel.tasks, err = s.list(ctx, `SELECT t.id FROM task t JOIN process p ON p.id = t.process WHERE `+where)
-		if err != nil || len(sel.tasks) == 0 {
-			return false, err
-		}
-	}
-	sel.shapes = c.where("s")
 	if sel.remotes == nil && sel.tasks == nil && sel.shapes == "" {
 		return true, nil
 	}
@@ -376,134 +311,4 @@ func (l *idLister) take(_ *segmentSource, c *contact) error {
 	}
 	l.ids = append(l.ids, c.ids...)
 	return nil
-}
-
-// where returns the conditions on a table, "" none.
-func (c *virtualCursor) where(table string) string {
-	var all []string
-	for i := range c.compared {
-		if by := &c.compared[i]; by.table == table {
-			all = append(all, fmt.Sprintf(by.sql, by.literals()))
-		}
-	}
-	return strings.Join(all, " AND ")
-}
-
-// remotes returns the endpoints that it can be about, nil: any. Ports alone are found in the raw pages.
-func (c *virtualCursor) remotes(s *segmentSource) ([]int64, error) {
-	where := c.where("e")
-	if where == "" {
-		return nil, nil
-	}
-	var ports map[int64]bool
-	for i := range c.compared {
-		by := &c.compared[i]
-		switch {
-		case by.table != "e":
-		case by.column != "remote_port":
-			list, err := s.list(c.table.ctx, `SELECT id FROM endpoint e WHERE `+where)
-			return append([]int64{}, list...), err
-		case ports == nil: // of two comparisons of the port SQLite judges the second
-			ports = make(map[int64]bool)
-			for _, v := range by.values {
-				ports[v.Int64()] = true
-			}
-		}
-	}
-	list := []int64{}
-	err := s.tape.ScanEndpoints(c.table.ctx, s.index, func(id, _ int64, _ []byte, port int64) error {
-		if ports[port] {
-			list = append(list, id)
-		}
-		return nil
-	})
-	return list, err
-}
-
-// fits reports whether it is compared to values of the column's type alone. SQLite converts others, or the column.
-func (c *compared) fits() bool {
-	return len(c.values) <= mostInList && !slices.ContainsFunc(c.values, func(v sqlite.Value) bool {
-		return !(v.Type() == sqlite.TypeInteger && c.kind == Integer || v.Type() == sqlite.TypeText && c.kind == Text)
-	})
-}
-
-// literals returns the values as SQL. An IPv4 address is that of an IPv6 socket too.
-func (c *compared) literals() string {
-	all := make([]string, 0, len(c.values))
-	for _, v := range c.values {
-		all = append(all, literal(v))
-		if c.column == "remote_ip" {
-			all = append(all, literal(sqlite.TextValue("::ffff:"+v.Text())))
-		}
-	}
-	return strings.Join(all, ", ")
-}
-
-// literal returns an integer or a text as SQL.
-func literal(v sqlite.Value) string {
-	text := v.Text()
-	switch {
-	case v.Type() == sqlite.TypeInteger:
-		return strconv.FormatInt(v.Int64(), 10)
-	case strings.Contains(text, "\x00"):
-		return fmt.Sprintf("CAST(x'%x' AS TEXT)", text)
-	}
-	return "'" + strings.ReplaceAll(text, "'", "''") + "'"
-}
-
-// span returns the ids that it can be true of: from and, not included, to.
-func (c *compared) span(s *segmentSource) (from, to int64) {
-	if !c.ordered {
-		return -never, never
-	}
-	from, to = never, -never
-	for _, v := range c.values {
-		low, high := c.moment(s, v)
-		from, to = min(from, low), max(to, min(high, never-1)+1)
-	}
-	if c.op == sqlite.IndexConstraintLT || c.op == sqlite.IndexConstraintLE {
-		from = -never
-	}
-	if c.op == sqlite.IndexConstraintGT || c.op == sqlite.IndexConstraintGE {
-		to = never
-	}
-	return from, to
-}
-
-// moment returns the lowest and the highest id that a value of a column of time can mean.
-func (c *compared) moment(s *segmentSource, v sqlite.Value) (low, high int64) {
-	if c.kind == Integer {
-		return v.Int64(), v.Int64()
-	}
-	at := boundary(v.Text())
-	least, most := s.offsets()
-	if at == 0 {
-		return -never, minus(at, least) // what is before 1970, as on an altered tape, is not written in the order of time
-	}
-	return minus(at, most), minus(at, least)
-}
-
-// offsets returns by how much the wall clock was ahead of the ids, at least and at most.
-func (s *segmentSource) offsets() (least, most int64) {
-	for _, c := range s.clock {
-		least, most = min(least, c.offset), max(most, c.offset)
-	}
-	return least, most
-}
-
-// boundary returns the first moment since 1970 whose time, as the views write it, is not less than a text; never: each is.
-func boundary(text string) int64 {
-	at := sort.Search(never, func(ns int) bool { return wallString(int64(ns)) >= text })
-	return int64(at)
-}
-
-// minus returns a difference, or what is nearest to it.
-func minus(a, b int64) int64 {
-	if d := a - b; (a^b)&(a^d) >= 0 {
-		return d
-	}
-	if a < 0 {
-		return -never
-	}
-	return never
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	"modernc.org/libc"
@@ -16,10 +17,17 @@ import (
 // the same types, and of the same affinity, so that whatever they are compared to gives what the view gives. A hidden
 // column follows them, whose value must tell its rows apart. The table takes the place of one of the same name.
 func (t *Tape) Table(name, view string, table sqlite.VTable) error {
-	columns := segment.ViewColumns(view)
+	return t.TableOf(name, segment.ViewColumns(view), nil, table)
+}
+
+// TableOf is Table of any columns. Those that are hidden follow the others: they are no part of SELECT *.
+func (t *Tape) TableOf(name string, columns, hidden []segment.ViewColumn, table sqlite.VTable) error {
 	declaration := "CREATE TABLE x ("
 	for _, c := range columns {
 		declaration += c.Name + " " + c.Type + ", "
+	}
+	for _, c := range hidden {
+		declaration += c.Name + " " + c.Type + " HIDDEN, "
 	}
 	declaration += "row_key HIDDEN PRIMARY KEY) WITHOUT ROWID"
 	var kept any // by the driver, with this function
@@ -33,7 +41,7 @@ func (t *Tape) Table(name, view string, table sqlite.VTable) error {
 	}
 	if err == nil {
 		kept = listsAtOnce((*sqlite3.Tsqlite3_module)(pointer(module.FpModule)))
-		err = plainExpressions(module, columns)
+		err = plainExpressions(module, slices.Concat(columns, hidden))
 	}
 	if err != nil {
 		return fmt.Errorf("make table %s: %w", name, err)

@@ -77,7 +77,10 @@ func TestSchemaIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tape.Close()
-	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments"} {
+	if err := query.AttachContacts(t.Context(), tape); err != nil {
+		t.Fatal(err)
+	}
+	for _, view := range []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments"} {
 		stmt, _, err := tape.Conn().PrepareTransient("SELECT * FROM " + view)
 		if err != nil {
 			t.Fatal(err)

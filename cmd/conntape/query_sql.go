@@ -16,15 +16,16 @@ const mostSQL = 1 << 20
 func (h *host) sqlCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "sql",
-		Usage:     "ask in SQL, over the views connections, processes, endpoints, gaps and segments",
+		Usage:     "ask in SQL, over connections, contacts, processes, endpoints, gaps and segments",
 		ArgsUsage: `"SELECT …" | - | --file PATH`,
 		Description: `One statement that reads. The tape cannot be written to, whatever the SQL says. With - the SQL is
 read from stdin. --since and --until narrow the views: connections to those that were issued in the
-window, gaps to those that overlap it; processes, endpoints and segments stay whole.
+window, gaps to those that overlap it; processes, endpoints and segments stay whole. Questions that count
+are answered soonest over contacts: conntape query schema contacts.
 
 Examples:
   conntape query sql "select time, exe, remote_address, remote_port from connections where remote_port = 22"
-  conntape query sql "select exe, count(*) n from connections group by exe order by n desc" --since 2h
+  conntape query sql "select exe, sum(connects) n from contacts group by exe order by n desc" --since 2h
   conntape query sql "select * from connections where pid = :pid" --param pid=4711 --format jsonl
   conntape query sql --file question.sql --format csv > answer.csv`,
 		Flags: append(answerFlags(limitFlag("`N` most rows to write; 0 for all", 0)),

@@ -1,0 +1,83 @@
+package query
+
+import (
+	"encoding/binary"
+	"math"
+	"sync"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// dictionary numbers what has cells. A text is kept once, however many have it: the tasks of
+// a process have all but the name and the number of a thread in common.
+type dictionary struct {
+	numbers map[string]int32 // by key
+	cells   [][]sqlite.Value
+	texts   *names
+}
+
+// of returns the cells of a number.
+func (d *dictionary) of(number int32) []sqlite.Value { return d.cells[number] }
+
+// keyed returns the number of a key, and whether it is new.
+func (d *dictionary) keyed(mu *sync.Mutex, key []byte) (number int32, isNew bool) {
+	mu.Lock()
+	defer mu.Unlock()
+	number, known := d.numbers[string(key)]
+	if !known {
+		if d.numbers == nil {
+			d.numbers = make(map[string]int32)
+		}
+		number = int32(len(d.cells))
+		d.numbers[string(key)], d.cells = number, append(d.cells, nil)
+	}
+	return number, !known
+}
+
+// set gives a number its cells.
+func (d *dictionary) set(mu *sync.Mutex, number int32, values []Value) {
+	mu.Lock()
+	defer mu.Unlock()
+	cells := make([]sqlite.Value, len(values))
+	for i, v := range values {
+		if v.Kind == Text {
+			cells[i] = sqlite.TextValue(d.texts.list[d.text(v)])
+		} else {
+			cells[i] = v.forSQLite()
+		}
+	}
+	d.cells[number] = cells
+}
+
+// text returns the number of a text.
+func (d *dictionary) text(v Value) int32 {
+	if d.texts == nil {
+		d.texts = newNames()
+	}
+	return d.texts.of(string(v.Bytes))
+}
+
+// number returns that of what has such cells.
+func (d *dictionary) number(mu *sync.Mutex, values []Value) int32 {
+	var key []byte
+	mu.Lock()
+	for _, v := range values {
+		key = append(key, byte(v.Kind))
+		switch v.Kind {
+		case Text:
+			key = binary.AppendVarint(key, int64(d.text(v)))
+		case Blob:
+			key = append(binary.AppendVarint(key, int64(len(v.Bytes))), v.Bytes...)
+		case Real:
+			key = binary.AppendUvarint(key, math.Float64bits(v.Real))
+		default:
+			key = binary.AppendVarint(key, v.Int)
+		}
+	}
+	mu.Unlock()
+	number, isNew := d.keyed(mu, key)
+	if isNew {
+		d.set(mu, number, values)
+	}
+	return number
+}
