@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -20,10 +21,17 @@ func (h *host) statusCommand() *cli.Command {
 disk, what was counted as seen, stored, coalesced and lost, the gaps, and what the backend cannot
 see. A tape that nobody is recording is no failure: the exit code is 0.
 
+With --check, for a monitor, it says in one line whether all is well: a recorder runs and has
+written within a minute, nobody was at its hooks, rings or process in the last hour, nothing was
+lost in that hour, the disk has room, and the history is longer than an hour. The exit code is 0
+when all is well, 3 when something is not, 1 when the tape cannot be read, 5 when part of it is damaged.
+
 Examples:
   conntape status
+  conntape status --check
   conntape status --dir ./tape --format json`,
-		Flags:  []cli.Flag{dirFlag("directory of the tape, or one segment file"), tzFlag(), formatFlag([]string{"text", "json"}, "text")},
+		Flags: []cli.Flag{dirFlag("directory of the tape, or one segment file"), tzFlag(), formatFlag([]string{"text", "json"}, "text"),
+			&cli.BoolFlag{Name: "check", Usage: "say in one line whether all is well, and exit with 3 if not"}},
 		Action: h.status,
 	}
 }
@@ -59,21 +67,39 @@ func (h *host) status(c *cli.Context) error {
 			return findDamage(tape, err)
 		}
 		status = query.NewStatus(dir, covered, tape.Segments())
+		if c.Bool("check") {
+			return nil
+		}
 		status.Busiest, err = query.FindBusiest(c.Context, tape, busiestWithin)
 		return findDamage(tape, err)
 	})
 	if err != nil {
 		return err
 	}
-	if format == "text" {
+	if c.Bool("check") {
+		err = h.writeCheck(dir, status, covered)
+	} else if format == "text" {
 		err = h.writeStatus(status, zone)
 	} else {
 		err = h.writeStatusJSON(status)
 	}
-	if err == nil && store.AnyLost(covered.LeftOut) {
+	if (err == nil || errors.Is(err, errFound)) && store.AnyLost(covered.LeftOut) {
 		return errDamaged
 	}
 	return err
+}
+
+// writeCheck writes the line for a monitor. It returns errFound if it says that something is not well.
+func (h *host) writeCheck(dir string, status *query.Status, covered store.Coverage) error {
+	room, err := store.RoomLeft(dir)
+	if err != nil {
+		room = -1 // one segment file, or a file system that does not say
+	}
+	line, well := status.Check(covered, room, h.now())
+	if _, err := fmt.Fprintln(h.stdout, line); err != nil || well {
+		return err
+	}
+	return errFound
 }
 
 func (h *host) writeStatusJSON(status *query.Status) error {
