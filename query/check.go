@@ -91,5 +91,5 @@ func isTrouble(g store.GapInfo) bool {
 	case segment.CauseFull, segment.CauseCrash, segment.CauseStorage:
 		return true
 	}
-	return store.IsAlarm(g.Cause) || g.Lost != (store.Loss{})
+	return segment.IsAlarm(g.Cause) || g.Lost != (store.Loss{})
 }

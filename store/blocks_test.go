@@ -7,9 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"zombiezen.com/go/sqlite"
-
-	"github.com/conntape/conntape/store/segment"
+	"github.com/conntape/conntape/store/proof"
 )
 
 // Whatever comes in between, a block names what the rows up to it are about, and
@@ -43,18 +41,9 @@ func TestBlocks(t *testing.T) {
 			w.seg.blocks.size = size
 		}
 		mustAppend(t, w, b)
-		c, err := newBlockCheck(w.seg.conn)
-		if err != nil {
-			t.Fatal(err)
-		}
-		blocks := len(c.left)
-		err = segment.Exec(w.seg.conn, func(q *sqlite.Stmt) error { c.row(q.ColumnInt64(0), q.ColumnInt64(1), q.ColumnInt64(2)); return nil },
-			"SELECT id, remote, task FROM connection ORDER BY id")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if problem := c.finish(); problem != "" {
-			t.Fatalf("batch %d: %s", i, problem)
+		blocks, problem, err := proof.CheckBlocks(w.seg.conn)
+		if err != nil || problem != "" {
+			t.Fatalf("batch %d: %s, %v", i, problem, err)
 		}
 		got := one(t, w.seg.conn, `SELECT count(*), (SELECT count(*) FROM connection c WHERE id > (SELECT coalesce(max(id), 0) FROM block)
 			AND NOT EXISTS (SELECT 1 FROM late l WHERE l.id = c.id)) FROM block WHERE remotes IS NULL OR tasks IS NULL`)

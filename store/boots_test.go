@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
+	"github.com/conntape/conntape/store/tapedir"
+	"github.com/conntape/conntape/store/tapelog"
 )
 
 // bootNumber is a faked boot id.
@@ -156,8 +159,8 @@ func testKeeper(t *testing.T, dir string, o *WriterOptions) *LogKeeper {
 	k := newLogKeeper(dir, LogOptions{Host: o.Host, MachineID: o.MachineID, BootID: o.BootID,
 		Version: o.Version, Backend: o.Backend, BlindSpots: o.BlindSpots}, time.Hour)
 	now := *o
-	k.clocks = func() (logClocks, error) {
-		return logClocks{boot: now.Now.Boot + 2*second, real: now.Now.Real + int64(2*second)}, nil
+	k.clocks = func() (tapelog.Clocks, error) {
+		return tapelog.Clocks{Boot: now.Now.Boot + 2*second, Real: now.Now.Real + int64(2*second)}, nil
 	}
 	o.Events = k.Listen
 	return k
@@ -168,18 +171,18 @@ func crashWithLog(t *testing.T, w *Writer, k *LogKeeper) string {
 	t.Helper()
 	k.flush()
 	left := crash(t, w)
-	if err := os.CopyFS(filepath.Join(left, logDir), os.DirFS(filepath.Join(w.dir, logDir))); err != nil {
+	if err := os.CopyFS(filepath.Join(left, tapedir.LogDir), os.DirFS(filepath.Join(w.dir, tapedir.LogDir))); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(filepath.Join(left, logDir, "key"), 0o600); err != nil {
+	if err := os.Chmod(filepath.Join(left, tapedir.LogDir, "key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return left
 }
 
-func mustVerify(t *testing.T, dir string) *Verification {
+func mustVerify(t *testing.T, dir string) *proof.Verification {
 	t.Helper()
-	v, err := VerifyTape(context.Background(), dir, VerifyOptions{})
+	v, err := proof.Verify(context.Background(), dir, proof.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

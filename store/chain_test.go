@@ -3,6 +3,8 @@ package store
 import (
 	"fmt"
 	"testing"
+
+	"github.com/conntape/conntape/store/proof"
 )
 
 // chainsOf replays the chain of a segment and compares it with what the segment
@@ -10,7 +12,7 @@ import (
 func chainsOf(t testing.TB, tape *Tape, place int) map[int64][32]byte {
 	t.Helper()
 	chains := map[int64][32]byte{}
-	err := replayChain(connOf(t, tape, place), func(batch int64, chain, said [32]byte) error {
+	err := proof.ReplayChain(connOf(t, tape, place), func(batch int64, chain, said [32]byte) error {
 		if chain != said {
 			return fmt.Errorf("batch %d is %x, and says %x", batch, chain[:4], said[:4])
 		}
@@ -115,7 +117,7 @@ func TestChainShowsAlterations(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got [32]byte
-		if err := replayChain(w.seg.conn, func(_ int64, chain, _ [32]byte) error { got = chain; return nil }); err != nil {
+		if err := proof.ReplayChain(w.seg.conn, func(_ int64, chain, _ [32]byte) error { got = chain; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		if got == want {

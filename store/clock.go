@@ -1,28 +1,15 @@
 package store
 
 import (
-	"fmt"
-
-	"golang.org/x/sys/unix"
-
 	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/segment"
+	"github.com/conntape/conntape/store/tapelog"
 )
 
-// ReadAnchor reads both clocks as close together as it can: boottime between
-// two readings of realtime, whose middle it takes.
+// ReadAnchor reads both clocks, at one instant.
 func ReadAnchor(kind string) (Anchor, error) {
-	var before, boot, after unix.Timespec
-	for _, c := range []struct {
-		clock int32
-		ts    *unix.Timespec
-	}{{unix.CLOCK_REALTIME, &before}, {unix.CLOCK_BOOTTIME, &boot}, {unix.CLOCK_REALTIME, &after}} {
-		if err := unix.ClockGettime(c.clock, c.ts); err != nil {
-			return Anchor{}, fmt.Errorf("read clock %d: %w", c.clock, err)
-		}
-	}
-	first, last := before.Nano(), after.Nano()
-	return Anchor{Boot: uint64(boot.Nano()), Real: first + (last-first)/2, Kind: kind}, nil
+	boot, real, err := tapelog.ReadClock()
+	return Anchor{Boot: boot, Real: real, Kind: kind}, err
 }
 
 // insertAnchor adds a row to the table clock: from a.Boot on, the wall clock is

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -28,7 +29,7 @@ func (w *Writer) replaceDamaged(s *stored, cause error) error {
 			return fmt.Errorf("remove unfinished copy: %w", err)
 		}
 	}
-	result, err := Salvage(from, to)
+	result, err := proof.Salvage(from, to)
 	if err != nil {
 		w.log.Warn("segment not salvaged", "path", from, "error", err)
 		return cause

@@ -158,7 +158,7 @@ func TestCommitThatDoesNotCount(t *testing.T) {
 	w.seg.batches-- // as if the second had failed
 	cause := errors.New("sync failed")
 	w.setAside(cause)
-	if err := w.moveOn(&b, stateActive, cause); err != nil {
+	if err := w.moveOn(&b, segment.StateActive, cause); err != nil {
 		t.Fatal(err)
 	}
 	tape := mustOpenTape(t, dir)
@@ -181,7 +181,7 @@ func TestCommitThatDoesNotCountLater(t *testing.T) {
 	w.seg.batches-- // as if the second had failed
 	cause := errors.New("sync failed")
 	w.setAside(cause)
-	if err := w.moveOn(&b, stateActive, cause); err != nil {
+	if err := w.moveOn(&b, segment.StateActive, cause); err != nil {
 		t.Fatal(err)
 	}
 	dir = crash(t, w)

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
@@ -96,7 +97,7 @@ func forgeOnce(t *testing.T) {
 	try := func(f func(dir string)) string {
 		copied := copyTape(t, dir)
 		f(copied)
-		return problems((&sealedTape{dir: copied}).verify(t, VerifyOptions{Key: key}))
+		return problems((&sealedTape{dir: copied}).verify(t, proof.Options{Key: key}))
 	}
 	if text := try(func(string) {}); text != "" {
 		t.Fatalf("the tape is not whole: %s", text)
@@ -113,7 +114,7 @@ func forgeOnce(t *testing.T) {
 	for name, f := range map[string]func(dir string){
 		"the log begun anew": func(dir string) {
 			forged := alterOld(t, dir, before, early)
-			if err := os.RemoveAll(filepath.Join(dir, logDir)); err != nil {
+			if err := os.RemoveAll(filepath.Join(dir, tapedir.LogDir)); err != nil {
 				t.Fatal(err)
 			}
 			forge(t, dir, forged.leaves...)
@@ -151,7 +152,7 @@ type stolen struct {
 // keyOnDisk returns the key in the key file: the one whose leaf is not written.
 func keyOnDisk(t *testing.T, dir string) stolen {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(dir, logDir, "key"))
+	data, err := os.ReadFile(filepath.Join(dir, tapedir.LogDir, "key"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +225,7 @@ type forgedLog struct {
 
 func readForged(t *testing.T, dir string) *forgedLog {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(dir, logDir, "00000001.log"))
+	text, err := os.ReadFile(filepath.Join(dir, tapedir.LogDir, "00000001.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +255,7 @@ func alterOld(t *testing.T, dir string, before *forgedLog, early stolen) *forged
 	rechain(t, dir, 1)
 	chains := map[int64][32]byte{}
 	err := segment.Peek(filepath.Join(dir, tapedir.SegmentName(1)), func(conn *sqlite.Conn) error {
-		return replayChain(conn, func(n int64, chain, _ [32]byte) error { chains[n] = chain; return nil })
+		return proof.ReplayChain(conn, func(n int64, chain, _ [32]byte) error { chains[n] = chain; return nil })
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -279,7 +280,7 @@ func (f *forgedLog) signFrom(t *testing.T, dir string, k stolen) {
 		tree.add(t, words)
 	}
 	text += tree.sign(t, ed25519.NewKeyFromSeed(k.seed), f.leaves[at:])
-	if err := os.WriteFile(filepath.Join(dir, logDir, "00000001.log"), []byte(text), 0o640); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, tapedir.LogDir, "00000001.log"), []byte(text), 0o640); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -338,7 +339,7 @@ func (f *forgedTree) sign(t *testing.T, key ed25519.PrivateKey, leaves []tapelog
 // header signed by the key on the disk, tell the rest.
 func (f *forgedLog) pretendPruned(t *testing.T, dir string) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(dir, logDir, "key"))
+	data, err := os.ReadFile(filepath.Join(dir, tapedir.LogDir, "key"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +370,7 @@ func (f *forgedLog) pretendPruned(t *testing.T, dir string) {
 	prune.Kind, prune.From, prune.To = tapelog.KindPrune, 1, 7
 	text := header + tree.sign(t, key, append([]tapelog.Leaf{prune}, f.leaves[1:]...))
 	for name, text := range map[string]string{"00000001.log": f.header + f.lines[0], "00000002.log": text} {
-		if err := os.WriteFile(filepath.Join(dir, logDir, name), []byte(text), 0o640); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, tapedir.LogDir, name), []byte(text), 0o640); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -85,7 +85,7 @@ func (s *activeSegment) putGapAt(from, to any, cause string, lost any, detail st
 // heartbeat on.
 func (s *activeSegment) endRun(at int64, detail string) error {
 	at = max(at, s.heartbeat)
-	stopped := s.state == stateStopped
+	stopped := s.state == segment.StateStopped
 	if stopped {
 		err := s.exec(`UPDATE gap SET to_ns = max(?, from_ns) WHERE to_ns IS NULL AND cause = ?`, at, segment.CauseStopped)
 		if err != nil {

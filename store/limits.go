@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // Limits bound what a tape takes up and how long it is kept. Zero values set no
@@ -45,8 +47,7 @@ const (
 // when it spans an eighth of its age. The more segments, the less goes when the
 // oldest is removed, and the less must be kept for sealing.
 const (
-	segmentsInBudget = 32
-	segmentsInAge    = 8
+	segmentsInAge = 8
 )
 
 // What sealing makes of a closed segment, in percent of its size: the sealed file is
@@ -94,14 +95,10 @@ func (l Limits) room(taken int64, d disk) int64 {
 	return max(MinMaxBytes, min(most, max(least, taken, taken+d.available-l.keepFree(d))))
 }
 
-// leastSegment is the size below which an active segment is not closed for its
-// size, bytes.
-const leastSegment = 512 << 10
-
 // segmentBytes is the size at which an active segment is closed on a tape of that
 // size.
 func segmentBytes(room int64) int64 {
-	return max(leastSegment, room/segmentsInBudget*100/sealedPercent)
+	return max(segment.LeastSegment, room/segment.SegmentsInBudget*100/sealedPercent)
 }
 
 // sealingBytes is what sealing takes beside a closed segment of that size.

@@ -10,12 +10,10 @@ import (
 
 	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
-
-// logDir is the directory of the log inside a tape.
-const logDir = "log"
 
 // checkpointPause is how long the log goes without a leaf: what an intruder can
 // still rewrite is what was recorded since the last one.
@@ -49,7 +47,7 @@ type LogKeeper struct {
 	dir    string
 	o      LogOptions
 	logger *slog.Logger
-	clocks func() (logClocks, error)
+	clocks func() (tapelog.Clocks, error)
 
 	partLeaves int64 // of tapelog.Options
 	teller     *logTeller
@@ -83,7 +81,7 @@ func NewLogKeeper(dir string, o LogOptions) *LogKeeper {
 }
 
 func newLogKeeper(dir string, o LogOptions, pause time.Duration) *LogKeeper {
-	k := &LogKeeper{dir: dir, o: o, logger: o.Logger, clocks: readLogClocks,
+	k := &LogKeeper{dir: dir, o: o, logger: o.Logger, clocks: tapelog.ReadClocks,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
 	if k.logger == nil {
 		k.logger = slog.New(slog.DiscardHandler)
@@ -148,7 +146,7 @@ func (k *LogKeeper) Close() error {
 		err = errors.Join(err, fmt.Errorf("%d entries were not written", left))
 	}
 	if err != nil {
-		return &failure.Error{Op: "close log", Path: filepath.Join(k.dir, logDir), Err: err, Hint: storageHint(err)}
+		return &failure.Error{Op: "close log", Path: filepath.Join(k.dir, tapedir.LogDir), Err: err, Hint: storageHint(err)}
 	}
 	return nil
 }
@@ -226,7 +224,7 @@ func (k *LogKeeper) open() error {
 	if k.log != nil {
 		return nil
 	}
-	l, err := tapelog.Open(filepath.Join(k.dir, logDir), tapelog.Options{Give: tapedir.GiveToGroup, PartLeaves: k.partLeaves, Logger: k.logger})
+	l, err := tapelog.Open(filepath.Join(k.dir, tapedir.LogDir), tapelog.Options{Give: tapedir.GiveToGroup, PartLeaves: k.partLeaves, Logger: k.logger})
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
@@ -249,7 +247,7 @@ func (k *LogKeeper) begin() {
 // start says who records, where and within what limits.
 func (k *LogKeeper) start() tapelog.Leaf {
 	leaf := tapelog.Leaf{Kind: tapelog.KindStart, Tape: k.tape, Host: k.o.Host, Machine: k.o.MachineID, BootID: k.o.BootID,
-		Version: k.o.Version, Backend: k.o.Backend, Detail: cut(escapeLines(k.o.BlindSpots)), MaxSize: k.o.MaxBytes, MaxAge: int64(k.o.MaxAge)}
+		Version: k.o.Version, Backend: k.o.Backend, Detail: tapelog.Cut(escapeLines(k.o.BlindSpots)), MaxSize: k.o.MaxBytes, MaxAge: int64(k.o.MaxAge)}
 	k.stamp(&leaf)
 	return leaf
 }
@@ -260,7 +258,7 @@ func (k *LogKeeper) stamp(leaf *tapelog.Leaf) {
 	if err != nil {
 		k.logger.Error("clock not read", "error", err)
 	}
-	leaf.Boot, leaf.Real, leaf.Suspended, leaf.Sync = now.boot, now.real, now.suspended, now.sync
+	leaf.Boot, leaf.Real, leaf.Suspended, leaf.Sync = now.Boot, now.Real, now.Suspended, now.Sync
 }
 
 // putGaps queues the gaps that were told since the last checkpoint.
@@ -273,14 +271,14 @@ func (k *LogKeeper) putGaps() {
 
 // addGap keeps a gap until the next checkpoint: one that lasts is told with each
 // batch.
-func (k *LogKeeper) addGap(segment int, g Gap) {
-	leaf := tapelog.Leaf{Kind: tapelog.KindGap, Segment: segment, From: int64(g.From), To: int64(g.To), Cause: g.Cause, Lost: g.Lost}
-	if IsAlarm(g.Cause) {
-		leaf.Detail = cut(escape.Bytes([]byte(g.Detail)))
+func (k *LogKeeper) addGap(number int, g Gap) {
+	leaf := tapelog.Leaf{Kind: tapelog.KindGap, Segment: number, From: int64(g.From), To: int64(g.To), Cause: g.Cause, Lost: g.Lost}
+	if segment.IsAlarm(g.Cause) {
+		leaf.Detail = tapelog.Cut(escape.Bytes([]byte(g.Detail)))
 	}
 	for i := range k.gaps {
 		old := &k.gaps[i]
-		if old.Segment == segment && old.From == leaf.From && old.Cause == leaf.Cause {
+		if old.Segment == number && old.From == leaf.From && old.Cause == leaf.Cause {
 			*old = leaf
 			return
 		}

@@ -40,7 +40,7 @@ func (k *LogKeeper) take(e Event) (now bool) {
 		return k.batch(e)
 	case SegmentSetAside:
 		k.begin()
-		k.put(tapelog.Leaf{Kind: tapelog.KindGap, Segment: e.Segment, Batches: e.Batches, Cause: segment.CauseStorage, Detail: cut(e.Cause)})
+		k.put(tapelog.Leaf{Kind: tapelog.KindGap, Segment: e.Segment, Batches: e.Batches, Cause: segment.CauseStorage, Detail: tapelog.Cut(e.Cause)})
 		k.later()
 	case SegmentSealed:
 		k.tape = e.TapeID
@@ -57,17 +57,17 @@ func (k *LogKeeper) take(e Event) (now bool) {
 		return true
 	case SegmentHeld:
 		k.begin()
-		k.put(tapelog.Leaf{Kind: tapelog.KindHold, Segment: e.Segment, SHA256: e.SHA256, Cause: cut(e.Hold), Detail: cut(e.Reason)})
+		k.put(tapelog.Leaf{Kind: tapelog.KindHold, Segment: e.Segment, SHA256: e.SHA256, Cause: tapelog.Cut(e.Hold), Detail: tapelog.Cut(e.Reason)})
 		return true
 	case HoldReleased:
 		k.begin()
-		k.put(tapelog.Leaf{Kind: tapelog.KindRelease, Cause: cut(e.Hold), Detail: cut(e.Reason)})
+		k.put(tapelog.Leaf{Kind: tapelog.KindRelease, Cause: tapelog.Cut(e.Hold), Detail: tapelog.Cut(e.Reason)})
 		return true
 	case RunStopped:
 		k.begin()
 		k.putGaps()
 		leaf := k.active
-		leaf.Kind, leaf.Segment, leaf.Detail = tapelog.KindStop, e.Segment, cut(escape.Bytes([]byte(e.Why)))
+		leaf.Kind, leaf.Segment, leaf.Detail = tapelog.KindStop, e.Segment, tapelog.Cut(escape.Bytes([]byte(e.Why)))
 		countIn(&leaf, e.Counters)
 		k.put(leaf)
 		return true
@@ -101,7 +101,7 @@ func (k *LogKeeper) batch(e BatchCommitted) (now bool) {
 // checkpoints.
 func (k *LogKeeper) alarms(gaps []Gap) (news bool) {
 	for _, g := range gaps {
-		if IsAlarm(g.Cause) && k.alarmed[g.Cause] != g.From {
+		if segment.IsAlarm(g.Cause) && k.alarmed[g.Cause] != g.From {
 			if k.alarmed == nil {
 				k.alarmed = map[string]uint64{}
 			}
@@ -109,11 +109,6 @@ func (k *LogKeeper) alarms(gaps []Gap) (news bool) {
 		}
 	}
 	return news
-}
-
-// IsAlarm tells whether a gap of this cause is somebody's doing against the recorder.
-func IsAlarm(cause string) bool {
-	return cause == segment.CauseHook || cause == segment.CauseTouched || cause == segment.CauseStolen || cause == segment.CauseProcessesStolen
 }
 
 // countIn puts counters into a leaf. Those that a batch does not name have not
@@ -132,14 +127,4 @@ func (k *LogKeeper) later() {
 	case k.wake <- struct{}{}:
 	default:
 	}
-}
-
-// maxLogText bounds a text in the log: a leaf is a short line.
-const maxLogText = 1000
-
-func cut(text string) string {
-	if len(text) > maxLogText {
-		return text[:maxLogText]
-	}
-	return text
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapelog"
 )
@@ -100,13 +101,13 @@ func TestKillLogged(t *testing.T) {
 		if strings.Contains(said.String(), "error") {
 			t.Fatalf("round %d: %s", round, said.String())
 		}
-		if found, err := FindCheckpoint(&said); err == nil {
+		if found, err := proof.FindCheckpoint(&said); err == nil {
 			head = found
 		}
 		if key == "" {
 			continue // killed before there was anything
 		}
-		v, err := VerifyTape(context.Background(), dir, VerifyOptions{Key: key, Head: head})
+		v, err := proof.Verify(context.Background(), dir, proof.Options{Key: key, Head: head})
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
@@ -132,7 +133,7 @@ func TestVerifyWhileRecording(t *testing.T) {
 		cmd.Wait()
 	}()
 	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := ReadCheckpoint(dir); err == nil {
+		if _, err := proof.ReadCheckpoint(dir); err == nil {
 			break
 		}
 		if time.Since(start) > 30*time.Second {
@@ -140,7 +141,7 @@ func TestVerifyWhileRecording(t *testing.T) {
 		}
 	}
 	for range 10 {
-		v, err := VerifyTape(context.Background(), dir, VerifyOptions{})
+		v, err := proof.Verify(context.Background(), dir, proof.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

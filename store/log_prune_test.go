@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -18,12 +20,12 @@ import (
 func slowTime(k *LogKeeper) {
 	clocks, now := k.clocks, time.Now().AddDate(-5, 0, 0)
 	var mu sync.Mutex
-	k.clocks = func() (logClocks, error) {
+	k.clocks = func() (tapelog.Clocks, error) {
 		c, err := clocks()
 		mu.Lock()
 		defer mu.Unlock()
 		now = now.Add(8 * time.Hour)
-		c.real = now.UnixNano()
+		c.Real = now.UnixNano()
 		return c, err
 	}
 }
@@ -64,7 +66,7 @@ func TestLogIsPruned(t *testing.T) {
 	if err := k.Close(); err != nil {
 		t.Fatal(err)
 	}
-	v := s.verify(t, VerifyOptions{Key: s.key, Head: s.lastHead()})
+	v := s.verify(t, proof.Options{Key: s.key, Head: s.lastHead()})
 	if len(v.Problems) > 0 || !v.KeyMatched || !v.HeadMatched {
 		t.Errorf("%s%+v", problems(v), v)
 	}
@@ -76,15 +78,15 @@ func TestLogIsPruned(t *testing.T) {
 		t.Errorf("%d leaves, and the log grew to %d bytes", v.Proven, largest)
 	}
 	alter(t, s.dir, v.Segments[0].Number, "UPDATE connection SET fd = 1")
-	if got := problems(s.verify(t, VerifyOptions{})); !strings.Contains(got, "its hash is not") {
+	if got := problems(s.verify(t, proof.Options{})); !strings.Contains(got, "its hash is not") {
 		t.Errorf("altered: %q", got)
 	}
 }
 
 func logSize(t testing.TB, dir string) (sum int64) {
 	t.Helper()
-	for _, name := range files(t, filepath.Join(dir, logDir)) {
-		info, err := os.Stat(filepath.Join(dir, logDir, name))
+	for _, name := range files(t, filepath.Join(dir, tapedir.LogDir)) {
+		info, err := os.Stat(filepath.Join(dir, tapedir.LogDir, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +127,7 @@ func TestPruneKeepsTheOrder(t *testing.T) {
 	if err := k.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := tapelog.Verify(filepath.Join(dir, logDir), tapelog.VerifyOptions{})
+	r, err := tapelog.Verify(filepath.Join(dir, tapedir.LogDir), tapelog.VerifyOptions{})
 	if err != nil || len(r.Findings) > 0 || r.Pruned < 10 {
 		t.Errorf("%v, %+v", err, r)
 	}

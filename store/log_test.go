@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -21,9 +23,9 @@ func loggedOptions(dir string, boot uint64) (WriterOptions, *LogKeeper) {
 	k := NewLogKeeper(dir, LogOptions{Host: o.Host, MachineID: o.MachineID, BootID: o.BootID,
 		Version: o.Version, Backend: o.Backend, BlindSpots: o.BlindSpots})
 	// No time of the log is within those of the tape, which are made up.
-	k.clocks = func() (logClocks, error) {
-		c, err := readLogClocks()
-		c.boot += 1 << 52
+	k.clocks = func() (tapelog.Clocks, error) {
+		c, err := tapelog.ReadClocks()
+		c.Boot += 1 << 52
 		return c, err
 	}
 	o.Events = k.Listen
@@ -34,7 +36,7 @@ func loggedOptions(dir string, boot uint64) (WriterOptions, *LogKeeper) {
 func leaves(t testing.TB, dir string) []string {
 	t.Helper()
 	var lines []string
-	r, err := tapelog.Verify(filepath.Join(dir, logDir), tapelog.VerifyOptions{Leaf: func(l tapelog.Leaf) error {
+	r, err := tapelog.Verify(filepath.Join(dir, tapedir.LogDir), tapelog.VerifyOptions{Leaf: func(l tapelog.Leaf) error {
 		line := fmt.Sprintf("%s %d", l.Kind, l.Segment)
 		if l.Batches > 0 {
 			line += fmt.Sprintf(" at %d", l.Batches)
@@ -79,7 +81,7 @@ func TestLogOfARun(t *testing.T) {
 	if got := leaves(t, dir); !slices.Equal(got, want) {
 		t.Errorf("log:\n%q\nwant:\n%q", got, want)
 	}
-	r, err := tapelog.Verify(filepath.Join(dir, logDir), tapelog.VerifyOptions{Key: key, Head: heads[len(heads)-1]})
+	r, err := tapelog.Verify(filepath.Join(dir, tapedir.LogDir), tapelog.VerifyOptions{Key: key, Head: heads[len(heads)-1]})
 	if err != nil || !r.KeyMatched || !r.HeadMatched || len(r.Findings) > 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -101,7 +103,7 @@ func TestLogThatFails(t *testing.T) {
 	if err := os.Mkdir(dir, 0o750); err != nil {
 		t.Fatal(err)
 	}
-	obstacle := filepath.Join(dir, logDir)
+	obstacle := filepath.Join(dir, tapedir.LogDir)
 	if err := os.WriteFile(obstacle, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +149,7 @@ func TestLogTicks(t *testing.T) {
 	o.Events = k.Listen
 	w := mustOpenWriter(t, dir, o)
 	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		if _, err := ReadCheckpoint(dir); err != nil {
+		if _, err := proof.ReadCheckpoint(dir); err != nil {
 			continue // not begun yet
 		}
 		n := 0
@@ -185,7 +187,7 @@ func TestLogTellerHangs(t *testing.T) {
 		k.checkpoint()
 	}
 	k.Listen(SegmentExpired{Segment: 7, Why: tapelog.ExpiredAge})
-	last, err := ReadCheckpoint(dir)
+	last, err := proof.ReadCheckpoint(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +199,7 @@ func TestLogTellerHangs(t *testing.T) {
 	if len(heads) == 0 || len(heads) > 12 {
 		t.Errorf("%d checkpoints", len(heads))
 	}
-	r, err := tapelog.Verify(filepath.Join(dir, logDir), tapelog.VerifyOptions{Head: heads[len(heads)-1]})
+	r, err := tapelog.Verify(filepath.Join(dir, tapedir.LogDir), tapelog.VerifyOptions{Head: heads[len(heads)-1]})
 	if err != nil || r.HeadSize != r.Leaves {
 		t.Errorf("the last that was told is of %d leaves of %d, %v", r.HeadSize, r.Leaves, err)
 	}

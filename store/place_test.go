@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 	"github.com/conntape/conntape/store/trusted"
@@ -59,7 +60,7 @@ func TestDirectoryReplaced(t *testing.T) {
 	if err := os.Rename(dir, moved); err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range []string{dir, filepath.Join(dir, logDir)} {
+	for _, d := range []string{dir, filepath.Join(dir, tapedir.LogDir)} {
 		if err := os.Mkdir(d, 0o750); err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +89,7 @@ func TestDirectoryReplaced(t *testing.T) {
 	if err := k.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if text := problems((&sealedTape{dir: dir}).verify(t, VerifyOptions{})); text != "" {
+	if text := problems((&sealedTape{dir: dir}).verify(t, proof.Options{})); text != "" {
 		t.Errorf("problems: %s", text)
 	}
 	if n := one(t, mustOpenTape(t, dir).Conn(), "SELECT count(*) FROM connections"); n != "30" {

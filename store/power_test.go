@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapelog"
 )
@@ -129,7 +130,7 @@ func promisedIn(said string) (p promised) {
 			p.key = text
 		}
 	}
-	p.head, _ = FindCheckpoint(strings.NewReader(said))
+	p.head, _ = proof.FindCheckpoint(strings.NewReader(said))
 	return p
 }
 
@@ -138,7 +139,7 @@ func promisedIn(said string) (p promised) {
 // it, and what was said to be safe is there, at most one batch more, and a gap.
 func checkPower(t *testing.T, dir string, p promised) error {
 	verified := func(when string) error {
-		v, err := VerifyTape(context.Background(), dir, VerifyOptions{Key: p.key, Head: p.head})
+		v, err := proof.Verify(context.Background(), dir, proof.Options{Key: p.key, Head: p.head})
 		if err != nil {
 			return fmt.Errorf("%s: %w", when, err)
 		}

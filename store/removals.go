@@ -122,7 +122,7 @@ func (c Coverage) Removals() Removals {
 func readRemovals(dir string, oldest int) Removals {
 	var r Removals
 	told := map[int]bool{}
-	err := tapelog.Scan(filepath.Join(dir, logDir), tapelog.KindExpiry, func(l tapelog.Leaf) error {
+	err := tapelog.Scan(filepath.Join(dir, tapedir.LogDir), tapelog.KindExpiry, func(l tapelog.Leaf) error {
 		if told[l.Segment] || l.Segment >= oldest { // told again, or its removal is under way
 			return nil
 		}

@@ -114,7 +114,7 @@ func TestRemovalsUnknown(t *testing.T) {
 	if r := look(filepath.Join(dir, tapedir.SegmentName(5))); r.Err == nil || len(r.List) > 0 {
 		t.Errorf("one file: %+v", r)
 	}
-	if err := os.Rename(filepath.Join(dir, logDir), filepath.Join(t.TempDir(), "log")); err != nil {
+	if err := os.Rename(filepath.Join(dir, tapedir.LogDir), filepath.Join(t.TempDir(), "log")); err != nil {
 		t.Fatal(err)
 	}
 	if r := look(dir); r.Err == nil || len(r.List) > 0 {

@@ -1,9 +1,11 @@
 package store
 
 import (
+	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
@@ -226,11 +228,6 @@ func (w *Writer) takeOldest() *stored {
 	return s
 }
 
-// removedDetail is the detail of the gap that tells of a segment which was removed.
-func removedDetail(number int) string {
-	return tapedir.SegmentName(number) + " was removed before its time: the disk was full"
-}
-
 // tellRemoved writes into s, as gaps, what was removed before its time because
 // the disk was full.
 func (w *Writer) tellRemoved(s *activeSegment) error {
@@ -239,10 +236,27 @@ func (w *Writer) tellRemoved(s *activeSegment) error {
 		if r.from != 0 && r.to != 0 {
 			from, to = r.from-s.wallStep, r.to-s.wallStep
 		}
-		err := s.putGapAt(from, to, segment.CauseFull, 0, removedDetail(r.number))
+		err := s.putGapAt(from, to, segment.CauseFull, 0, segment.RemovedDetail(r.number))
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// recallBytes is how much of the end of the log is read to see what a recorder that
+// was killed could not say.
+const recallBytes = 64 << 10
+
+// recallRemoved has the next batch tell of segments that were removed from a full
+// disk, if the recorder was killed before its next batch told of them.
+func (w *Writer) recallRemoved() {
+	leaves, err := tapelog.Tail(filepath.Join(w.dir, tapedir.LogDir), recallBytes)
+	if err != nil {
+		w.log.Warn("end of the log not read", "error", err)
+		return
+	}
+	for _, l := range proof.Untold(leaves) {
+		w.removed = append(w.removed, &stored{number: l.Segment, from: l.From, to: l.To})
+	}
 }

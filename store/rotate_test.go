@@ -105,7 +105,7 @@ func TestRotationBySize(t *testing.T) {
 		t.Fatalf("%d segments", len(segments))
 	}
 	for i, s := range segments[:len(segments)-1] {
-		if s.Snapshot || s.State != stateClosed || !tapedir.ClosedFile(s.Path) {
+		if s.Snapshot || s.State != segment.StateClosed || !tapedir.ClosedFile(s.Path) {
 			t.Errorf("segment %d is not sealed: %+v", i+1, s)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
@@ -78,7 +79,7 @@ func TestSalvage(t *testing.T) {
 			db, wal := c.damage(bytes.Clone(db), bytes.Clone(wal))
 			path := put(t, db, wal)
 			to := filepath.Join(t.TempDir(), "00000001.db")
-			result, err := Salvage(path, to)
+			result, err := proof.Salvage(path, to)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -117,7 +118,7 @@ func TestSalvageIsExact(t *testing.T) {
 	mustAppend(t, w, Batch{Connections: []Connection{done}})
 	mustClose(t, w, 110*second)
 	to := filepath.Join(t.TempDir(), "salvaged.db")
-	if _, err := Salvage(filepath.Join(dir, "00000001.db"), to); err != nil {
+	if _, err := proof.Salvage(filepath.Join(dir, "00000001.db"), to); err != nil {
 		t.Fatal(err)
 	}
 	was, is := mustOpenTape(t, dir), mustOpenTape(t, to)
@@ -141,14 +142,14 @@ func TestSalvageRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		to := filepath.Join(dir, "out.db")
-		if _, err := Salvage(filepath.Join(dir, name), to); !errors.Is(err, failure.ErrNotSegment) || failure.HintOf(err) == "" || tapedir.IsThere(to) {
+		if _, err := proof.Salvage(filepath.Join(dir, name), to); !errors.Is(err, failure.ErrNotSegment) || failure.HintOf(err) == "" || tapedir.IsThere(to) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := Salvage(filepath.Join(dir, "empty"), filepath.Join(dir, "text")); failure.HintOf(err) == "" {
+	if _, err := proof.Salvage(filepath.Join(dir, "empty"), filepath.Join(dir, "text")); failure.HintOf(err) == "" {
 		t.Errorf("the output exists: %v", err)
 	}
-	if _, err := Salvage(filepath.Join(dir, "none"), filepath.Join(dir, "out.db")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := proof.Salvage(filepath.Join(dir, "none"), filepath.Join(dir, "out.db")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no such file: %v", err)
 	}
 }
@@ -187,7 +188,7 @@ func FuzzSalvage(f *testing.F) {
 			}
 		}
 		to := filepath.Join(t.TempDir(), "out.db")
-		if _, err := Salvage(put(t, db, wal), to); err != nil {
+		if _, err := proof.Salvage(put(t, db, wal), to); err != nil {
 			if tapedir.IsThere(to) {
 				t.Errorf("left behind with %v", err)
 			}

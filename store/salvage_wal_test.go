@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/sqlitefile"
 	"github.com/conntape/conntape/store/tapedir"
@@ -38,16 +39,16 @@ func TestSalvageDamagedWAL(t *testing.T) {
 		t.Fatal(err)
 	}
 	frames := (len(wal) - sqlitefile.WALHeaderSize) / (sqlitefile.FrameHeaderSize + pageSize)
-	salvage := func(name string, wal []byte) *Salvaged {
+	salvage := func(name string, wal []byte) *proof.Salvaged {
 		t.Helper()
 		if err := os.WriteFile(path+"-wal", wal, 0o640); err != nil {
 			t.Fatal(err)
 		}
 		to := filepath.Join(t.TempDir(), "salvaged.db")
-		result, err := Salvage(path, to)
+		result, err := proof.Salvage(path, to)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
-			return &Salvaged{}
+			return &proof.Salvaged{}
 		}
 		return result
 	}
@@ -71,7 +72,7 @@ func TestSalvageDamagedWAL(t *testing.T) {
 	if got := salvage("half", cut); got.Missing <= 0 || got.Rows["connection"]+got.Missing != batches*each {
 		t.Errorf("half of it: %+v", got)
 	}
-	if err := errors.Join(os.RemoveAll(filepath.Join(left, logDir))); err != nil {
+	if err := errors.Join(os.RemoveAll(filepath.Join(left, tapedir.LogDir))); err != nil {
 		t.Fatal(err)
 	}
 	if got := salvage("half", cut); got.Missing != 0 {
@@ -97,7 +98,7 @@ func TestSalvageSealed(t *testing.T) {
 	if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, data, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Salvage(path, filepath.Join(t.TempDir(), "salvaged.db"))
+	got, err := proof.Salvage(path, filepath.Join(t.TempDir(), "salvaged.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

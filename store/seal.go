@@ -86,15 +86,15 @@ func (w *Writer) closeForGood(s *stored) error {
 		s.seg = seg
 	}
 	seg := s.seg
-	if hash := w.hashOf(seg); seg.state != stateClosed || hash != nil {
+	if hash := w.hashOf(seg); seg.state != segment.StateClosed || hash != nil {
 		err := seg.inTransaction(func() error {
 			return seg.exec(`UPDATE segment SET state = ?, closed_ns = coalesce(closed_ns, heartbeat_ns), previous_hash = coalesce(previous_hash, ?)`,
-				stateClosed, hash)
+				segment.StateClosed, hash)
 		})
 		if err != nil {
 			return err
 		}
-		seg.state = stateClosed
+		seg.state = segment.StateClosed
 	}
 	if err := seg.close(); err != nil {
 		return err

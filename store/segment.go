@@ -58,13 +58,6 @@ type activeSegment struct {
 	previousHash  []byte // of the segment before, to be written with the next batch
 }
 
-// States of a segment.
-const (
-	stateActive  = "active"  // a recorder has it, or crashed while it had it
-	stateStopped = "stopped" // closed cleanly; may be continued
-	stateClosed  = "closed"  // never written again
-)
-
 // What keeps the WAL small. After a commit that leaves checkpointPages in it, and
 // checkpointEvery after the last time, or with checkpointPagesMax at any time,
 // they are moved into the database, and the next batch begins at its start
@@ -102,7 +95,7 @@ func openForWriting(path string) (*sqlite.Conn, error) {
 		return nil, fmt.Errorf("open segment: %w", err)
 	}
 	conn.SetBusyTimeout(0)
-	if err := segment.SetDefensive(conn); err != nil {
+	if err := segment.Defend(conn); err != nil {
 		conn.Close()
 		return nil, err
 	}
@@ -164,7 +157,7 @@ func createSegment(path string, b birth, o *WriterOptions, fill func(*activeSegm
 	s.previous, s.counts = b.previous, b.previousBatches
 	s.offset, s.floor = b.offset, b.floor
 	s.created = s.at(b.now.Boot)
-	s.state, s.heartbeat = stateActive, s.created
+	s.state, s.heartbeat = segment.StateActive, s.created
 	err = s.inTransaction(func() error {
 		if err := s.writeBirth(b, o); err != nil {
 			return err

@@ -67,7 +67,7 @@ func (w *Writer) openSegment() error {
 // when it may. A restart of the host is none; another host is.
 func (w *Writer) reasonToLeave(s *activeSegment) string {
 	switch {
-	case s.state == stateClosed || s.schema != migrations.Version:
+	case s.state == segment.StateClosed || s.schema != migrations.Version:
 		return ReasonSchema
 	case s.host != escape.String(w.o.Host, nil) || s.machineID != escape.String(w.o.MachineID, nil):
 		return ReasonHost
@@ -106,7 +106,7 @@ func (w *Writer) findSegments() (numbers []int, newest int, err error) {
 	}
 	numbers = slices.DeleteFunc(numbers, func(n int) bool {
 		path := filepath.Join(w.dir, tapedir.SegmentName(n))
-		if !stillborn(path) {
+		if !segment.Stillborn(path) {
 			return false
 		}
 		w.log.Warn("unfinished segment removed", "path", path)
@@ -134,25 +134,6 @@ func (w *Writer) spare(number int) {
 	if s := w.catalog.find(number); s != nil && s.state == unsealed {
 		s.state = aside
 	}
-}
-
-// stillborn reports whether the recorder was killed while it made this file: it
-// has its first mode and not one table. The lock of the tape is ours, so nobody
-// is making it now.
-func stillborn(path string) bool {
-	info, err := os.Lstat(path)
-	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm() != tapedir.BirthMode {
-		return false
-	}
-	if info.Size() == 0 {
-		return true
-	}
-	objects := int64(-1)
-	err = segment.Peek(path, func(conn *sqlite.Conn) error {
-		return segment.Exec(conn, func(q *sqlite.Stmt) error { objects = q.ColumnInt64(0); return nil },
-			`SELECT count(*) FROM sqlite_schema`)
-	})
-	return err == nil && objects == 0
 }
 
 // How a run ended that did not say so.
@@ -196,7 +177,7 @@ func (w *Writer) resume(s *activeSegment) error {
 // adopt makes s the active segment.
 func (w *Writer) adopt(s *activeSegment) {
 	s.heartbeat = max(s.heartbeat, s.at(w.o.Now.Boot))
-	s.state = stateActive
+	s.state = segment.StateActive
 	w.seg = s
 	w.remember()
 	w.noteActive()
@@ -210,7 +191,7 @@ func (w *Writer) openRun(s *activeSegment, now Anchor) error {
 	if err := s.insertAnchor(now); err != nil {
 		return err
 	}
-	return s.exec(`UPDATE segment SET state = ?, heartbeat_ns = max(heartbeat_ns, ?)`, stateActive, s.at(now.Boot))
+	return s.exec(`UPDATE segment SET state = ?, heartbeat_ns = max(heartbeat_ns, ?)`, segment.StateActive, s.at(now.Boot))
 }
 
 // begin starts a new segment; fill writes what is to be said of the time before.
@@ -235,18 +216,18 @@ func (w *Writer) retire(s *activeSegment) error {
 		}
 		detail = restartNotStopped
 	}
-	if s.state != stateClosed { // else a recorder was killed right here
+	if s.state != segment.StateClosed { // else a recorder was killed right here
 		err := s.inTransaction(func() error {
 			if err := s.endRun(at, detail); err != nil {
 				return err
 			}
-			return s.exec(`UPDATE segment SET state = ?, closed_ns = max(?, heartbeat_ns)`, stateClosed, at)
+			return s.exec(`UPDATE segment SET state = ?, closed_ns = max(?, heartbeat_ns)`, segment.StateClosed, at)
 		})
 		if err != nil {
 			return err
 		}
 	}
-	s.state = stateClosed
+	s.state = segment.StateClosed
 	if err := s.boundWAL(walBytes(w.room())); err != nil {
 		return err
 	}
@@ -309,14 +290,14 @@ func (w *Writer) isAside(path string) bool {
 func (w *Writer) lookAtEnd(path string) ending {
 	for _, aside := range w.aside {
 		if aside.path == path { // ours: no descriptor may touch it
-			return ending{at: aside.heartbeat, stopped: aside.state == stateStopped, tapeID: aside.tapeID}
+			return ending{at: aside.heartbeat, stopped: aside.state == segment.StateStopped, tapeID: aside.tapeID}
 		}
 	}
 	var e ending
 	err := segment.Peek(path, func(conn *sqlite.Conn) error {
 		return segment.Exec(conn, func(q *sqlite.Stmt) error {
 			e.at = q.ColumnInt64(0)
-			e.stopped = q.ColumnText(1) == stateStopped
+			e.stopped = q.ColumnText(1) == segment.StateStopped
 			e.tapeID = q.ColumnText(2)
 			return nil
 		}, `SELECT heartbeat_ns + (SELECT offset_ns FROM clock ORDER BY id DESC LIMIT 1), state, tape_id FROM segment`)

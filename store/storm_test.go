@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
@@ -168,7 +169,7 @@ func (s *storm) check(t *testing.T) {
 			t.Error(line)
 		}
 	}
-	v := s.verify(t, VerifyOptions{Key: s.key})
+	v := s.verify(t, proof.Options{Key: s.key})
 	if len(v.Problems) > 0 {
 		t.Errorf("verify: %s", problems(v))
 	}

@@ -15,6 +15,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/sqlitefile"
 	"github.com/conntape/conntape/store/tapedir"
@@ -199,7 +200,7 @@ func TestVerifyPageSums(t *testing.T) {
 				k.Listen(e)
 			}
 		})
-		found := problems(s.verify(t, VerifyOptions{}))
+		found := problems(s.verify(t, proof.Options{}))
 		if !strings.Contains(found, "1 00000001.db: "+c.want) {
 			t.Errorf("%s: %s", c.name, found)
 		}

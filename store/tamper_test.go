@@ -19,6 +19,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/conntape/conntape/store/posting"
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/sqlitefile"
 	"github.com/conntape/conntape/store/tapedir"
@@ -190,7 +191,7 @@ func falseIndexes() map[string]falseIndex {
 // forge appends a leaf with the key that lies on the host.
 func forge(t testing.TB, dir string, leaves ...tapelog.Leaf) {
 	t.Helper()
-	l, err := tapelog.Open(filepath.Join(dir, logDir), tapelog.Options{})
+	l, err := tapelog.Open(filepath.Join(dir, tapedir.LogDir), tapelog.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +223,7 @@ func replaceFile(t testing.TB, from, to string) {
 
 func editLog(t testing.TB, dir string, change func(lines []string) []string) {
 	t.Helper()
-	path := filepath.Join(dir, logDir, "00000001.log")
+	path := filepath.Join(dir, tapedir.LogDir, "00000001.log")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -249,11 +250,11 @@ func TestTamper(t *testing.T) {
 	segment := func(dir string, n int) string { return filepath.Join(dir, tapedir.SegmentName(n)) }
 	real := time.Now().UnixNano()
 	boot := func() uint64 {
-		c, err := readLogClocks()
+		c, err := tapelog.ReadClocks()
 		if err != nil {
 			t.Fatal(err)
 		}
-		return c.boot + 1<<52
+		return c.Boot + 1<<52
 	}
 
 	for _, c := range []struct {
@@ -377,7 +378,7 @@ func TestTamper(t *testing.T) {
 		{"drop an idle period", func(t *testing.T, dir string) {
 			editLog(t, dir, func(lines []string) []string { return slices.Delete(lines, 13, 15) })
 		}, []string{"log/00000001.log: leaf 8 stands where leaf 6 should be"}, false},
-		{"remove the log", func(t *testing.T, dir string) { os.RemoveAll(filepath.Join(dir, logDir)) },
+		{"remove the log", func(t *testing.T, dir string) { os.RemoveAll(filepath.Join(dir, tapedir.LogDir)) },
 			[]string{"there is no log"}, false},
 		{"remove the tail of the log", func(t *testing.T, dir string) {
 			editLog(t, dir, func(lines []string) []string { return lines[:len(lines)-2] })
@@ -394,12 +395,12 @@ func TestTamper(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			tape := &sealedTape{dir: copyTape(t, s.dir), key: s.key}
 			c.tamper(t, tape.dir)
-			found := problems(tape.verify(t, VerifyOptions{Key: s.key}))
+			found := problems(tape.verify(t, proof.Options{Key: s.key}))
 			if c.head {
 				if c.name == "roll the directory back" && found != "" {
 					t.Errorf("found without a head: %s", found)
 				}
-				found = problems(tape.verify(t, VerifyOptions{Key: s.key, Head: s.lastHead()}))
+				found = problems(tape.verify(t, proof.Options{Key: s.key, Head: s.lastHead()}))
 			}
 			for _, want := range c.want {
 				if !strings.Contains(found, want) {
@@ -415,7 +416,7 @@ func rechain(t testing.TB, dir string, number int) (last [32]byte) {
 	t.Helper()
 	script := ""
 	err := segment.Peek(filepath.Join(dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
-		return replayChain(conn, func(n int64, chain, _ [32]byte) error {
+		return proof.ReplayChain(conn, func(n int64, chain, _ [32]byte) error {
 			script += fmt.Sprintf("UPDATE batch SET chain = x'%x' WHERE id = %d;\n", chain, n)
 			last = chain
 			return nil
@@ -477,7 +478,7 @@ func testFalseIndexes(t *testing.T, names []string, indexes map[string]falseInde
 			k.Listen(e)
 		}
 	})
-	v := s.verify(t, VerifyOptions{})
+	v := s.verify(t, proof.Options{})
 	for i, name := range names {
 		var found []string
 		for _, p := range v.Problems {
@@ -514,8 +515,8 @@ func TestVerifySalvaged(t *testing.T) {
 			k.Listen(e)
 		}
 	})
-	v := s.verify(t, VerifyOptions{})
-	v.Problems = slices.DeleteFunc(v.Problems, func(p Problem) bool { return p.Segment == 2 }) // it has the hash of before
+	v := s.verify(t, proof.Options{})
+	v.Problems = slices.DeleteFunc(v.Problems, func(p proof.Problem) bool { return p.Segment == 2 }) // it has the hash of before
 	if len(v.Problems) != 1 || !strings.Contains(problems(v), "1 00000001.db: it was found damaged, and this is what could be read of it") || v.Problems[0].Since.IsZero() {
 		t.Errorf("%s%+v", problems(v), v.Problems)
 	}
@@ -552,8 +553,8 @@ func TestFlipBits(t *testing.T) {
 		if err := os.Chmod(path, info.Mode().Perm()); err != nil {
 			t.Fatal(err)
 		}
-		v := s.verify(t, VerifyOptions{})
-		named := slices.ContainsFunc(v.Problems, func(p Problem) bool { return p.Segment == number })
+		v := s.verify(t, proof.Options{})
+		named := slices.ContainsFunc(v.Problems, func(p proof.Problem) bool { return p.Segment == number })
 		switch {
 		case named:
 		case number == 1 || len(v.Problems) > 0:

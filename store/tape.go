@@ -231,7 +231,7 @@ func (t *Tape) connect() (*sqlite.Conn, error) {
 		return nil, fmt.Errorf("open connection: %w", err)
 	}
 	t.conn = conn
-	err = segment.SetDefensive(conn)
+	err = segment.Defend(conn)
 	if err == nil {
 		err = segment.Exec(conn, nil, "PRAGMA trusted_schema = OFF")
 	}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -27,7 +28,7 @@ func TestSparseFiles(t *testing.T) {
 		"active segment":   {tapedir.SegmentName(2), ""}, // SQLite goes by the number of pages in the header
 		"WAL":              {tapedir.SegmentName(2) + "-wal", ""},
 		"WAL of a sealed":  {tapedir.SegmentName(1) + "-wal", ""},
-		"NULs in the log":  {filepath.Join(logDir, "00000001.log"), "from here on the file is no log"},
+		"NULs in the log":  {filepath.Join(tapedir.LogDir, "00000001.log"), "from here on the file is no log"},
 		"an unsealed copy": {tapedir.SegmentName(3), "the log does not know this segment"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -50,7 +51,7 @@ func TestSparseFiles(t *testing.T) {
 			}
 			runtime.ReadMemStats(&before)
 			least, start := disk.Bfree, time.Now()
-			v := (&sealedTape{dir: dir}).verify(t, VerifyOptions{Key: s.key, Progress: func(int64, int64) {
+			v := (&sealedTape{dir: dir}).verify(t, proof.Options{Key: s.key, Progress: func(int64, int64) {
 				if unix.Statfs(temp, &now) == nil {
 					least = min(least, now.Bfree)
 				}
@@ -73,11 +74,11 @@ func TestSparseFiles(t *testing.T) {
 func TestVerifyIsStopped(t *testing.T) {
 	s := recordTape(t, filepath.Join(t.TempDir(), "tape"), 3)
 	ctx, stop := context.WithCancel(t.Context())
-	_, err := VerifyTape(ctx, s.dir, VerifyOptions{Progress: func(int64, int64) { stop() }})
+	_, err := proof.Verify(ctx, s.dir, proof.Options{Progress: func(int64, int64) { stop() }})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped while segments are read: %v", err)
 	}
-	if _, err := VerifyTape(ctx, s.dir, VerifyOptions{}); !errors.Is(err, context.Canceled) {
+	if _, err := proof.Verify(ctx, s.dir, proof.Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped while the log is read: %v", err)
 	}
 }

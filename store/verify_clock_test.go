@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
+	"github.com/conntape/conntape/store/tapelog"
 )
 
 // The wall clock is set while a tape is recorded: no reason for alarm. Nor is a
@@ -17,8 +19,8 @@ func TestVerifyClock(t *testing.T) {
 	s := &sealedTape{dir: filepath.Join(t.TempDir(), "tape")}
 	o, k := loggedOptions(s.dir, 100*second)
 	boot, step := 100*second, int64(0)
-	k.clocks = func() (logClocks, error) {
-		return logClocks{boot: boot, real: epoch2026 + int64(boot) + step, sync: "synchronized"}, nil
+	k.clocks = func() (tapelog.Clocks, error) {
+		return tapelog.Clocks{Boot: boot, Real: epoch2026 + int64(boot) + step, Sync: "synchronized"}, nil
 	}
 	w := mustOpenWriter(t, s.dir, o)
 	x := newWorld()
@@ -50,11 +52,11 @@ func TestVerifyClock(t *testing.T) {
 	if err := k.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if v := s.verify(t, VerifyOptions{}); len(v.Problems) > 0 {
+	if v := s.verify(t, proof.Options{}); len(v.Problems) > 0 {
 		t.Errorf("steps: %s", problems(v))
 	}
 	alter(t, s.dir, 1, "UPDATE clock SET offset_ns = offset_ns + 3600000000000 WHERE id = (SELECT max(id) FROM clock)")
-	if got := problems(s.verify(t, VerifyOptions{})); !strings.Contains(got, "1 00000001.db: the wall clock that it shows its times on is 1h0m0s off") {
+	if got := problems(s.verify(t, proof.Options{})); !strings.Contains(got, "1 00000001.db: the wall clock that it shows its times on is 1h0m0s off") {
 		t.Errorf("altered: %q", got)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
@@ -17,13 +18,13 @@ func TestClaimedExpiries(t *testing.T) {
 	const limit = 1 << 30
 	s := &sealedTape{dir: filepath.Join(t.TempDir(), "tape")}
 	s.record(t, 4, 100*second, func(o *WriterOptions, k *LogKeeper) { o.Limits.MaxBytes, k.o.MaxBytes = limit, limit })
-	c, err := readLogClocks()
+	c, err := tapelog.ReadClocks()
 	if err != nil {
 		t.Fatal(err)
 	}
-	stamp := tapelog.Leaf{Boot: c.boot + 1<<52, Real: time.Now().UnixNano()}
+	stamp := tapelog.Leaf{Boot: c.Boot + 1<<52, Real: time.Now().UnixNano()}
 	start := stamp
-	start.Kind, start.Tape, start.Host, start.Machine, start.MaxSize = tapelog.KindStart, s.verify(t, VerifyOptions{}).TapeID, "h", "m", limit
+	start.Kind, start.Tape, start.Host, start.Machine, start.MaxSize = tapelog.KindStart, s.verify(t, proof.Options{}).TapeID, "h", "m", limit
 	batch := stamp
 	batch.Kind, batch.Segment, batch.Batches = tapelog.KindCheckpoint, 4, 5
 	for _, c := range []struct {
@@ -53,7 +54,7 @@ func TestClaimedExpiries(t *testing.T) {
 				leaves = leaves[1:2]
 			}
 			forge(t, dir, leaves...)
-			v := (&sealedTape{dir: dir}).verify(t, VerifyOptions{Key: s.key})
+			v := (&sealedTape{dir: dir}).verify(t, proof.Options{Key: s.key})
 			if text := problems(v); !strings.Contains(text, c.want) {
 				t.Errorf("problems: %s", text)
 			}
@@ -65,7 +66,7 @@ func TestClaimedExpiries(t *testing.T) {
 // say so: the next one does, once.
 func TestRemovalIsRecalled(t *testing.T) {
 	s := recordTape(t, filepath.Join(t.TempDir(), "tape"), 4)
-	c, err := readLogClocks()
+	c, err := tapelog.ReadClocks()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +74,7 @@ func TestRemovalIsRecalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	var seal tapelog.Leaf
-	err = tapelog.Scan(filepath.Join(s.dir, logDir), tapelog.KindSeal, func(l tapelog.Leaf) error {
+	err = tapelog.Scan(filepath.Join(s.dir, tapedir.LogDir), tapelog.KindSeal, func(l tapelog.Leaf) error {
 		if l.Segment == 1 {
 			seal = l
 		}
@@ -82,19 +83,19 @@ func TestRemovalIsRecalled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	start := tapelog.Leaf{Kind: tapelog.KindStart, Boot: c.boot + 1<<52, Real: c.real}
+	start := tapelog.Leaf{Kind: tapelog.KindStart, Boot: c.Boot + 1<<52, Real: c.Real}
 	expiry := start
 	expiry.Rows, expiry.Connects = seal.Rows, seal.Connects
 	expiry.Kind, expiry.Segment, expiry.Cause = tapelog.KindExpiry, 1, tapelog.ExpiredFull
 	forge(t, s.dir, start, expiry)
-	v := s.verify(t, VerifyOptions{Key: s.key})
+	v := s.verify(t, proof.Options{Key: s.key})
 	if len(v.Problems) > 0 || !strings.Contains(strings.Join(v.Notes, " "), "killed before it could say so") {
 		t.Errorf("%s%q", problems(v), v.Notes)
 	}
 	for _, boot := range []uint64{2000, 4000} {
 		s.record(t, 1, boot*second, nil)
 	}
-	if text := problems(s.verify(t, VerifyOptions{Key: s.key})); text != "" {
+	if text := problems(s.verify(t, proof.Options{Key: s.key})); text != "" {
 		t.Errorf("problems: %s", text)
 	}
 	tape := mustOpenTape(t, s.dir)

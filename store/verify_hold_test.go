@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
@@ -30,7 +31,7 @@ func TestVerifyHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	held := filepath.Join(tapedir.HeldPath(s.dir, a.Hold.ID), "00000002.db")
-	v := s.verify(t, VerifyOptions{})
+	v := s.verify(t, proof.Options{})
 	if len(v.Problems) > 0 || len(v.Expired) != 2 {
 		t.Errorf("%s%+v", problems(v), v.Expired)
 	}
@@ -45,13 +46,13 @@ func TestVerifyHold(t *testing.T) {
 	if err := os.WriteFile(held, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := problems(s.verify(t, VerifyOptions{})); !strings.Contains(got, "2 held/"+a.Hold.ID+"/00000002.db: its hash is not") {
+	if got := problems(s.verify(t, proof.Options{})); !strings.Contains(got, "2 held/"+a.Hold.ID+"/00000002.db: its hash is not") {
 		t.Errorf("altered: %q", got)
 	}
 	if err := os.Remove(held); err != nil {
 		t.Fatal(err)
 	}
-	if got := problems(s.verify(t, VerifyOptions{})); !strings.Contains(got, "it is under a legal hold that was not released, and it was removed") {
+	if got := problems(s.verify(t, proof.Options{})); !strings.Contains(got, "it is under a legal hold that was not released, and it was removed") {
 		t.Errorf("removed: %q", got)
 	}
 	// Released, it may go.
@@ -62,7 +63,7 @@ func TestVerifyHold(t *testing.T) {
 	if err := k.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if v := s.verify(t, VerifyOptions{}); len(v.Problems) > 0 {
+	if v := s.verify(t, proof.Options{}); len(v.Problems) > 0 {
 		t.Errorf("released: %s", problems(v))
 	}
 }
@@ -80,13 +81,13 @@ func TestManifestOfHold(t *testing.T) {
 	if err := k.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := problems(s.verify(t, VerifyOptions{})); got != "" {
+	if got := problems(s.verify(t, proof.Options{})); got != "" {
 		t.Errorf("honest: %q", got)
 	}
 	if err := os.WriteFile(filepath.Join(tapedir.HeldPath(s.dir, a.Hold.ID), segment.ManifestName), []byte(segment.ManifestMagic), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if got := problems(s.verify(t, VerifyOptions{})); !strings.Contains(got, "held/"+a.Hold.ID+"/manifest: a hold has no manifest") {
+	if got := problems(s.verify(t, proof.Options{})); !strings.Contains(got, "held/"+a.Hold.ID+"/manifest: a hold has no manifest") {
 		t.Errorf("with a manifest: %q", got)
 	}
 }

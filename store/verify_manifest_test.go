@@ -12,6 +12,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
@@ -55,7 +56,7 @@ func TestVerifyManifest(t *testing.T) {
 	}
 	check := func(name, want string) {
 		t.Helper()
-		got := problems(s.verify(t, VerifyOptions{}))
+		got := problems(s.verify(t, proof.Options{}))
 		if want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("%s: verify finds %q, want %q", name, got, want)
 		}

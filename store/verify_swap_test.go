@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
@@ -54,7 +55,7 @@ func TestNameOfASegment(t *testing.T) {
 				if number == 9 && name == "nothing" {
 					return
 				}
-				v := (&sealedTape{dir: dir}).verify(t, VerifyOptions{Key: s.key, Head: s.lastHead()})
+				v := (&sealedTape{dir: dir}).verify(t, proof.Options{Key: s.key, Head: s.lastHead()})
 				if text := problems(v); !strings.Contains(text, fmt.Sprintf("%d %s: ", number, tapedir.SegmentName(number))) {
 					t.Errorf("problems: %s", text)
 				}
@@ -80,10 +81,10 @@ func TestBreakInTheChain(t *testing.T) {
 	if err := os.Remove(filepath.Join(s.dir, tapedir.SegmentName(2))); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.RemoveAll(filepath.Join(s.dir, logDir)); err != nil {
+	if err := os.RemoveAll(filepath.Join(s.dir, tapedir.LogDir)); err != nil {
 		t.Fatal(err)
 	}
-	if text := problems(s.verify(t, VerifyOptions{})); !strings.Contains(text, "3 00000003.db: it says that it follows 00000002.db, which is neither") {
+	if text := problems(s.verify(t, proof.Options{})); !strings.Contains(text, "3 00000003.db: it says that it follows 00000002.db, which is neither") {
 		t.Errorf("problems: %s", text)
 	}
 }
@@ -109,7 +110,7 @@ func TestLogSwappedWhileVerified(t *testing.T) {
 		"begun anew": func(t *testing.T, dir, was, is string) {
 			var leaves []tapelog.Leaf
 			var seal tapelog.Leaf
-			if _, err := tapelog.Verify(filepath.Join(dir, logDir), tapelog.VerifyOptions{Leaf: func(l tapelog.Leaf) error {
+			if _, err := tapelog.Verify(filepath.Join(dir, tapedir.LogDir), tapelog.VerifyOptions{Leaf: func(l tapelog.Leaf) error {
 				if hex.EncodeToString(l.SHA256[:]) == was {
 					sum, _ := hex.DecodeString(is)
 					copy(l.SHA256[:], sum)
@@ -120,17 +121,17 @@ func TestLogSwappedWhileVerified(t *testing.T) {
 			}}); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.RemoveAll(filepath.Join(dir, logDir)); err != nil {
+			if err := os.RemoveAll(filepath.Join(dir, tapedir.LogDir)); err != nil {
 				t.Fatal(err)
 			}
 			forge(t, dir, append(leaves, seal)...)
 		},
-		"removed": func(t *testing.T, dir, was, is string) { os.RemoveAll(filepath.Join(dir, logDir)) },
+		"removed": func(t *testing.T, dir, was, is string) { os.RemoveAll(filepath.Join(dir, tapedir.LogDir)) },
 	}
 	for name, forgeLog := range forgeries {
 		t.Run(name, func(t *testing.T) {
 			dir := copyTape(t, s.dir)
-			was := s.verify(t, VerifyOptions{}).Segments[1].SHA256
+			was := s.verify(t, proof.Options{}).Segments[1].SHA256
 			// Nothing but the hash tells: a counter in the header that nothing reads.
 			path := filepath.Join(dir, tapedir.SegmentName(2))
 			data, err := os.ReadFile(path)
@@ -145,7 +146,7 @@ func TestLogSwappedWhileVerified(t *testing.T) {
 			}
 			sum := sha256.Sum256(data)
 			swapped := false
-			v := (&sealedTape{dir: dir}).verify(t, VerifyOptions{Progress: func(int64, int64) {
+			v := (&sealedTape{dir: dir}).verify(t, proof.Options{Progress: func(int64, int64) {
 				if !swapped {
 					swapped = true
 					forgeLog(t, dir, was, hex.EncodeToString(sum[:]))
@@ -164,7 +165,7 @@ func TestSegmentSwappedWhileVerified(t *testing.T) {
 	s := recordTape(t, filepath.Join(t.TempDir(), "tape"), 2)
 	path := filepath.Join(s.dir, tapedir.SegmentName(1))
 	n := 0
-	v := s.verify(t, VerifyOptions{Progress: func(int64, int64) {
+	v := s.verify(t, proof.Options{Progress: func(int64, int64) {
 		n++
 		other := filepath.Join(s.dir, "other")
 		replaceFile(t, path, other)
@@ -172,7 +173,7 @@ func TestSegmentSwappedWhileVerified(t *testing.T) {
 			t.Error(err)
 		}
 	}})
-	if text := problems(v); !strings.Contains(text, "1 00000001.db: the file was changed or replaced again and again") || n < verifyTries {
+	if text := problems(v); !strings.Contains(text, "1 00000001.db: the file was changed or replaced again and again") || n < 5 {
 		t.Errorf("%d times: %s", n, text)
 	}
 }
@@ -180,10 +181,10 @@ func TestSegmentSwappedWhileVerified(t *testing.T) {
 // The directory is replaced by a copy while it is verified.
 func TestDirectorySwappedWhileVerified(t *testing.T) {
 	s := recordTape(t, filepath.Join(t.TempDir(), "tape"), 2)
-	for _, sub := range []string{"", logDir} {
+	for _, sub := range []string{"", tapedir.LogDir} {
 		dir := copyTape(t, s.dir)
 		other, swapped := copyTape(t, s.dir), false
-		v := (&sealedTape{dir: dir}).verify(t, VerifyOptions{Progress: func(int64, int64) {
+		v := (&sealedTape{dir: dir}).verify(t, proof.Options{Progress: func(int64, int64) {
 			if swapped {
 				return
 			}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
 )
 
@@ -69,9 +70,9 @@ func (s *sealedTape) record(t testing.TB, segments int, boot uint64, change func
 	}
 }
 
-func (s *sealedTape) verify(t testing.TB, o VerifyOptions) *Verification {
+func (s *sealedTape) verify(t testing.TB, o proof.Options) *proof.Verification {
 	t.Helper()
-	v, err := VerifyTape(context.Background(), s.dir, o)
+	v, err := proof.Verify(context.Background(), s.dir, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +82,7 @@ func (s *sealedTape) verify(t testing.TB, o VerifyOptions) *Verification {
 func (s *sealedTape) lastHead() []byte { return s.heads[len(s.heads)-1] }
 
 // problems returns all problems as one text.
-func problems(v *Verification) string {
+func problems(v *proof.Verification) string {
 	var b strings.Builder
 	for _, p := range v.Problems {
 		fmt.Fprintf(&b, "%d %s: %s\n", p.Segment, p.File, p.What)
@@ -92,7 +93,7 @@ func problems(v *Verification) string {
 func TestVerifyTape(t *testing.T) {
 	s := recordTape(t, filepath.Join(t.TempDir(), "tape"), 3)
 	var done, total int64
-	v := s.verify(t, VerifyOptions{Key: s.key, Head: s.lastHead(), Progress: func(d, of int64) { done, total = d, of }})
+	v := s.verify(t, proof.Options{Key: s.key, Head: s.lastHead(), Progress: func(d, of int64) { done, total = d, of }})
 	if len(v.Problems) > 0 || len(v.Notes) > 0 {
 		t.Errorf("problems: %s%q", problems(v), v.Notes)
 	}
@@ -105,7 +106,7 @@ func TestVerifyTape(t *testing.T) {
 	for i, seg := range v.Segments {
 		state := "sealed"
 		if i == 2 {
-			state = stateStopped
+			state = segment.StateStopped
 		}
 		if seg.State != state || !seg.OK || seg.Rows != 1000 || (seg.SHA256 == "") != (i == 2) || seg.From.IsZero() {
 			t.Errorf("segment %d: %+v", i+1, seg)
@@ -118,7 +119,7 @@ func TestVerifyTape(t *testing.T) {
 		k.o.BootID = o.BootID
 		o.Now.Real += int64(time.Hour)
 	})
-	v = s.verify(t, VerifyOptions{Key: s.key, Head: s.lastHead()})
+	v = s.verify(t, proof.Options{Key: s.key, Head: s.lastHead()})
 	if len(v.Problems) > 0 || len(v.Segments) != 4 {
 		t.Errorf("problems: %s%+v", problems(v), v.Segments)
 	}
@@ -126,20 +127,20 @@ func TestVerifyTape(t *testing.T) {
 
 func TestVerifyNothing(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := VerifyTape(context.Background(), dir, VerifyOptions{}); err == nil || !strings.Contains(err.Error(), "no tape here") {
+	if _, err := proof.Verify(context.Background(), dir, proof.Options{}); err == nil || !strings.Contains(err.Error(), "no tape here") {
 		t.Errorf("an empty directory: %v", err)
 	}
-	if _, err := VerifyTape(context.Background(), filepath.Join(dir, "x"), VerifyOptions{}); err == nil {
+	if _, err := proof.Verify(context.Background(), filepath.Join(dir, "x"), proof.Options{}); err == nil {
 		t.Error("no directory")
 	}
 	file := filepath.Join(dir, "00000001.db")
 	if err := os.WriteFile(file, make([]byte, 5000), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := VerifyTape(context.Background(), file, VerifyOptions{}); err == nil || failure.HintOf(err) == "" {
+	if _, err := proof.Verify(context.Background(), file, proof.Options{}); err == nil || failure.HintOf(err) == "" {
 		t.Errorf("a file: %v", err)
 	}
-	v, err := VerifyTape(context.Background(), dir, VerifyOptions{})
+	v, err := proof.Verify(context.Background(), dir, proof.Options{})
 	if err != nil || !strings.Contains(problems(v), "there is no log") || !strings.Contains(problems(v), "1 00000001.db: it cannot be read") {
 		t.Errorf("%v, %s", err, problems(v))
 	}

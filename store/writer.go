@@ -215,8 +215,8 @@ func (w *Writer) Append(batch Batch) error {
 	}
 	written := 0
 	for {
-		part, rest, more := w.next(&batch, stateActive)
-		if err := w.append(&part, stateActive); err != nil {
+		part, rest, more := w.next(&batch, segment.StateActive)
+		if err := w.append(&part, segment.StateActive); err != nil {
 			if written > 0 {
 				return &PartlyWritten{Connections: written, Err: err}
 			}
@@ -276,7 +276,7 @@ func (w *Writer) next(batch *Batch, state string) (part, rest Batch, more bool) 
 	if w.seg == nil {
 		return *batch, Batch{}, false
 	}
-	if state == stateActive {
+	if state == segment.StateActive {
 		w.rotateIfDue(batch)
 	}
 	part, rest, g := w.split(batch)
@@ -373,8 +373,8 @@ func (w *Writer) close(stop Gap, c segment.Counters) error {
 		}
 		stop.From = now.Boot
 	}
-	last, _, _ := w.next(&Batch{Gaps: []Gap{stop}, Counters: c, Now: stop.From}, stateStopped)
-	err := w.append(&last, stateStopped)
+	last, _, _ := w.next(&Batch{Gaps: []Gap{stop}, Counters: c, Now: stop.From}, segment.StateStopped)
+	err := w.append(&last, segment.StateStopped)
 	w.tell(RunStopped{Segment: w.last.number, Now: stop.From, Why: stop.Detail, Counters: maps.Clone(w.counted)})
 	if w.seg != nil {
 		if cerr := w.seg.close(); err == nil && cerr != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
-	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/trusted"
 )
 
@@ -58,7 +58,7 @@ func (h *host) checkpoint(c *cli.Context) error {
 	case c.Bool("verifier-key") && (c.IsSet("push") || c.Bool("line")):
 		return usagef("", "--verifier-key prints a key, and goes with neither --push nor --line")
 	case c.Bool("verifier-key"):
-		key, err := store.StableKey(dir)
+		key, err := proof.StableKey(dir)
 		if err == nil {
 			_, err = fmt.Fprintln(h.stdout, key)
 		}
@@ -66,7 +66,7 @@ func (h *host) checkpoint(c *cli.Context) error {
 	case witness:
 		return h.pushToWitness(c.Context, dir, c.String("push"), c.String("witness"))
 	}
-	head, err := store.ReadCheckpoint(dir)
+	head, err := proof.ReadCheckpoint(dir)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (h *host) checkpoint(c *cli.Context) error {
 		return push(head, c.String("push"))
 	}
 	if c.Bool("line") {
-		head = []byte(store.CheckpointLine(head) + "\n")
+		head = []byte(proof.CheckpointLine(head) + "\n")
 	}
 	_, err = h.stdout.Write(head)
 	return err
@@ -91,9 +91,9 @@ func push(head []byte, where string) error {
 			return &hintedError{err, "is there a system log? --push FILE appends to a file"}
 		}
 		defer system.Close()
-		return system.out.Notice("checkpoint " + store.CheckpointLine(head))
+		return system.out.Notice("checkpoint " + proof.CheckpointLine(head))
 	}
-	return appendLine(where, "checkpoint "+store.CheckpointLine(head))
+	return appendLine(where, "checkpoint "+proof.CheckpointLine(head))
 }
 
 // appendLine appends a line to a file, durably, and makes the file if there is none.

@@ -18,20 +18,20 @@ func allowedImports() map[string][]string {
 		"cmd/conntape-witness": {"witness"},
 		"witness":              {},
 		"doctor":               {"bpf", "recorder", "store", "store/segment", "store/tapedir", "store/trusted"},
-		"cmd/conntape":         {"doctor", "generate", "query", "query/indicator", "recorder", "store", "store/failure", "store/segment", "store/tapedir", "store/trusted"},
+		"cmd/conntape":         {"doctor", "generate", "query", "query/indicator", "recorder", "store", "store/failure", "store/proof", "store/segment", "store/tapedir", "store/trusted"},
 		"recorder":             {"bpf", "store", "store/escape", "store/segment", "store/tapelog"},
 		"query":                {"docs", "query/indicator", "store", "store/failure", "store/posting", "store/segment"},
 		"query/indicator":      {},
 		"generate":             {"store", "store/segment"},
-		"store": {"migrations", "store/escape", "store/failure", "store/posting", "store/segment", "store/sqlitefile", "store/tapedir",
-			"store/tapelog", "store/trusted"},
-		"store/segment": {"migrations", "store/escape", "store/failure", "store/posting", "store/sqlitefile", "store/tapedir"},
-		"store/tapedir": {"store/escape", "store/failure", "store/trusted"},
-		"store/failure": {"store/sqlitefile"},
-		"store/tapelog": {"store/tapelog/vault"},
-		"migrations":    {},
-		"docs":          {},
-		"bpf":           {},
+		"store":                {"migrations", "store/escape", "store/failure", "store/posting", "store/proof", "store/segment", "store/sqlitefile", "store/tapedir", "store/tapelog", "store/trusted"},
+		"store/proof":          {"migrations", "store/escape", "store/failure", "store/posting", "store/segment", "store/sqlitefile", "store/tapedir", "store/tapelog", "store/trusted"},
+		"store/segment":        {"migrations", "store/escape", "store/failure", "store/posting", "store/sqlitefile", "store/tapedir"},
+		"store/tapedir":        {"store/escape", "store/failure", "store/trusted"},
+		"store/failure":        {"store/sqlitefile"},
+		"store/tapelog":        {"store/tapelog/vault"},
+		"migrations":           {},
+		"docs":                 {},
+		"bpf":                  {},
 
 		"store/escape":        {},
 		"store/posting":       {},
@@ -43,7 +43,7 @@ func allowedImports() map[string][]string {
 
 // Packages that may use SQLite: the driver, and the library beneath it.
 var (
-	useDriver  = []string{"query", "store", "store/failure", "store/segment"}
+	useDriver  = []string{"query", "store", "store/failure", "store/proof", "store/segment"}
 	useLibrary = []string{"store", "store/segment", "store/sqlitefile"}
 )
 

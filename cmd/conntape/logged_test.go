@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
 )
 
@@ -30,7 +31,7 @@ func writeLogged(dir string) error {
 			Begun: func(k string) { key = k },
 			Checkpoint: func(h []byte) {
 				head = h
-				syslog += "Jul  1 12:00:00 web1 conntape[12]: checkpoint " + store.CheckpointLine(h) + "\n"
+				syslog += "Jul  1 12:00:00 web1 conntape[12]: checkpoint " + proof.CheckpointLine(h) + "\n"
 			},
 		})
 		since := time.Duration(run) * time.Minute

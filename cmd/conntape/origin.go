@@ -5,6 +5,7 @@ import (
 
 	"github.com/conntape/conntape/query"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/proof"
 )
 
 // origin says where an answer comes from. Hosts are those of the segments, which are
@@ -16,7 +17,7 @@ func (h *host) origin(q question, tape *store.Tape, c store.Coverage) *query.Ori
 			o.Host = strings.TrimPrefix(o.Host+", "+s.Host, ", ")
 		}
 	}
-	head, err := store.ReadCheckpoint(q.dir)
+	head, err := proof.ReadCheckpoint(q.dir)
 	if o.Head = string(head); err != nil {
 		o.Head = "none: " + err.Error()
 	}

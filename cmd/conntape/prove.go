@@ -12,7 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/conntape/conntape/query"
-	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/proof"
 )
 
 func (h *host) proveCommand() *cli.Command {
@@ -51,12 +51,12 @@ func (h *host) prove(c *cli.Context) error {
 			return err
 		}
 	}
-	proof, err := store.ProveSegment(c.Context, dir, number)
+	text, err := proof.ProveSegment(c.Context, dir, number)
 	if err != nil {
 		return err
 	}
 	write := func(w io.Writer) error {
-		_, err := w.Write(proof)
+		_, err := w.Write(text)
 		return err
 	}
 	if c.IsSet("output") {
@@ -79,12 +79,12 @@ func (h *host) verifyProof(c *cli.Context, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	proof, err := store.ReadProof(c.String("proof"))
+	text, err := proof.ReadProof(c.String("proof"))
 	if err != nil {
 		return err
 	}
-	p, err := store.VerifyProof(c.Context, proof, c.Args().First(), store.ProofOptions{Key: key, Witnesses: c.StringSlice("witness")})
-	unproven := errors.Is(err, store.ErrUnproven)
+	p, err := proof.VerifyProof(c.Context, text, c.Args().First(), proof.ProofOptions{Key: key, Witnesses: c.StringSlice("witness")})
+	unproven := errors.Is(err, proof.ErrUnproven)
 	if err != nil && !unproven {
 		return err
 	}
@@ -94,7 +94,7 @@ func (h *host) verifyProof(c *cli.Context, asJSON bool) error {
 			problem = err.Error()
 		}
 		text, err := json.MarshalIndent(struct {
-			*store.ProvenSegment
+			*proof.ProvenSegment
 			Problem string `json:"problem,omitempty"`
 		}{p, problem}, "", "  ")
 		if err != nil {
@@ -113,7 +113,7 @@ func (h *host) verifyProof(c *cli.Context, asJSON bool) error {
 }
 
 // writeProven writes what a proof says, for people; or why it says nothing.
-func writeProven(w io.Writer, p *store.ProvenSegment, unproven error) error {
+func writeProven(w io.Writer, p *proof.ProvenSegment, unproven error) error {
 	b := &strings.Builder{}
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(b, "%-12s %s\n", name, query.Safe(fmt.Sprintf(format, args...)))

@@ -5,9 +5,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/conntape/conntape/query"
-	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
+
+	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store/proof"
 )
 
 func (h *host) salvageCommand() *cli.Command {
@@ -39,7 +40,7 @@ func (h *host) salvage(c *cli.Context) error {
 	if to == "" {
 		to = strings.TrimSuffix(from, filepath.Ext(from)) + ".salvaged.db"
 	}
-	result, err := store.Salvage(from, to)
+	result, err := proof.Salvage(from, to)
 	if err != nil {
 		return err
 	}

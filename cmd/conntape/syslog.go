@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"log/syslog"
 
-	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/proof"
 )
 
 // tellKey says the first verifier key of a new log. It is said once, whatever
@@ -28,7 +28,7 @@ func openSyslog() (*checkpoints, error) {
 // send sends one. That the system log is gone must not disturb the recording: the
 // next one, ten seconds later, covers all that this one did.
 func (c *checkpoints) send(head []byte) {
-	_ = c.out.Notice("checkpoint " + store.CheckpointLine(head))
+	_ = c.out.Notice("checkpoint " + proof.CheckpointLine(head))
 }
 
 // Close closes the connection.

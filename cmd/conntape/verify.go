@@ -8,10 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conntape/conntape/query"
-	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
+
+	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store/proof"
 )
 
 func (h *host) verifyCommand() *cli.Command {
@@ -57,7 +58,7 @@ func (h *host) verify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var o store.VerifyOptions
+	var o proof.Options
 	if o.Key, err = readKey(c); err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func (h *host) verify(c *cli.Context) error {
 	if !c.Bool("quiet") {
 		o.Progress = h.progressBar()
 	}
-	v, err := store.VerifyTape(c.Context, dir, o)
+	v, err := proof.Verify(c.Context, dir, o)
 	if o.Progress != nil {
 		statusLine{h.stderr}.clear()
 	}
@@ -141,7 +142,7 @@ func readHead(c *cli.Context) ([]byte, error) {
 		return nil, usagef(hint, "--head: %v", err)
 	}
 	defer file.Close()
-	head, err := store.FindCheckpoint(file)
+	head, err := proof.FindCheckpoint(file)
 	if err != nil {
 		return nil, usagef(hint, "--head %s: %v", c.String("head"), err)
 	}

@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/query"
-	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/proof"
 )
 
 // writeVerification writes what was found out about a tape, for people. Names
 // come from a tape that may be hostile.
-func writeVerification(w io.Writer, v *store.Verification) error {
+func writeVerification(w io.Writer, v *proof.Verification) error {
 	b := &strings.Builder{}
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(b, "%-12s %s\n", name, query.Safe(fmt.Sprintf(format, args...)))
@@ -66,7 +66,7 @@ func writeVerification(w io.Writer, v *store.Verification) error {
 }
 
 // howProven says how much of the log hangs together.
-func howProven(v *store.Verification) string {
+func howProven(v *proof.Verification) string {
 	if v.Proven == v.Leaves {
 		return "each signed by the key that the one before names"
 	}

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/query"
-	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/proof"
 )
 
 // witnessProgram speaks to witnesses: HTTP and TLS are not in this program.
@@ -37,10 +37,10 @@ func (h *host) pushToWitness(ctx context.Context, dir, address, key string) erro
 	if err != nil {
 		return err
 	}
-	_, err = store.CosignTape(dir, key, func(request []byte) (store.WitnessAnswer, error) {
+	_, err = proof.CosignTape(dir, key, func(request []byte) (proof.WitnessAnswer, error) {
 		return runWitnessProgram(ctx, program, address, request)
 	})
-	var behind *store.BehindError
+	var behind *proof.BehindError
 	if errors.As(err, &behind) {
 		if _, err := fmt.Fprintf(h.stdout, "PROBLEM      log: %s\n", query.Safe(behind.Error())); err != nil {
 			return err
@@ -66,7 +66,7 @@ func findWitnessProgram() (string, error) {
 }
 
 // runWitnessProgram sends one request.
-func runWitnessProgram(ctx context.Context, program, address string, request []byte) (store.WitnessAnswer, error) {
+func runWitnessProgram(ctx context.Context, program, address string, request []byte) (proof.WitnessAnswer, error) {
 	ctx, cancel := context.WithTimeout(ctx, witnessTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, address)
@@ -76,19 +76,19 @@ func runWitnessProgram(ctx context.Context, program, address string, request []b
 	cmd.Stdout, cmd.Stderr = out, complaint
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
-			return store.WitnessAnswer{}, fmt.Errorf("ask %s: %w", address, context.Cause(ctx))
+			return proof.WitnessAnswer{}, fmt.Errorf("ask %s: %w", address, context.Cause(ctx))
 		}
 		if said := strings.TrimPrefix(strings.TrimSpace(complaint.String()), witnessProgram+": error: "); said != "" {
 			err = errors.New(said)
 		}
-		return store.WitnessAnswer{}, fmt.Errorf("ask %s: %w", address, err)
+		return proof.WitnessAnswer{}, fmt.Errorf("ask %s: %w", address, err)
 	}
 	line, body, _ := bytes.Cut(out.Bytes(), []byte("\n"))
 	status, err := strconv.Atoi(string(line))
 	if err != nil {
-		return store.WitnessAnswer{}, fmt.Errorf("ask %s: %s answers otherwise than it should: is it of this version?", address, program)
+		return proof.WitnessAnswer{}, fmt.Errorf("ask %s: %s answers otherwise than it should: is it of this version?", address, program)
 	}
-	return store.WitnessAnswer{Status: status, Body: body}, nil
+	return proof.WitnessAnswer{Status: status, Body: body}, nil
 }
 
 // boundedBuffer keeps so many bytes; what is more is an error to the writer.

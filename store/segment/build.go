@@ -30,7 +30,7 @@ func BuildSealed(path, scratch string, stop <-chan struct{}) (err error) {
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	conn.SetInterrupt(stop)
-	if err := SetDefensive(conn); err != nil {
+	if err := Defend(conn); err != nil {
 		return err
 	}
 	for _, pragma := range []string{

@@ -1,5 +1,7 @@
 package segment
 
+import "github.com/conntape/conntape/store/tapedir"
+
 // Causes of gaps that the store itself writes.
 const (
 	CauseStart     = "start"            // nothing was recorded before this tape began
@@ -14,3 +16,13 @@ const (
 	CauseStorage         = "storage" // a segment was set aside after an error
 	CauseFull            = "full"    // a segment was removed before its time: the disk was full
 )
+
+// IsAlarm tells whether a gap of this cause is somebody's doing against the recorder.
+func IsAlarm(cause string) bool {
+	return cause == CauseHook || cause == CauseTouched || cause == CauseStolen || cause == CauseProcessesStolen
+}
+
+// RemovedDetail is the detail of the gap that tells of a segment which was removed.
+func RemovedDetail(number int) string {
+	return tapedir.SegmentName(number) + " was removed before its time: the disk was full"
+}

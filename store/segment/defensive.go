@@ -12,7 +12,7 @@ import (
 
 var ErrDriver = errors.New("the SQLite driver is not the one that this was written for")
 
-// SetDefensive forbids SQL to damage the file on purpose: by PRAGMA
+// Defend forbids SQL to damage the file on purpose: by PRAGMA
 // writable_schema, through shadow tables or sqlite_dbpage (sqlite3_db_config,
 // SQLITE_DBCONFIG_DEFENSIVE).
 //
@@ -20,7 +20,7 @@ var ErrDriver = errors.New("the SQLite driver is not the one that this was writt
 // arguments. SQLite takes what lies behind that in memory for the second, a
 // pointer, and writes there: what is damaged then is the allocator's own list, and
 // the program dies much later.
-func SetDefensive(conn *sqlite.Conn) error {
+func Defend(conn *sqlite.Conn) error {
 	thread, db, err := HandleOf(conn)
 	if err != nil {
 		return fmt.Errorf("set defensive mode: %w", err)

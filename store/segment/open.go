@@ -71,7 +71,7 @@ func (seg *Segment) connect() (*sqlite.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = SetDefensive(conn)
+	err = Defend(conn)
 	for _, pragma := range []string{"PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON", "PRAGMA cache_size = -1024"} {
 		if err == nil {
 			err = Exec(conn, nil, pragma)

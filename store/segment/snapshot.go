@@ -223,7 +223,7 @@ func settle(path string) error {
 		return fmt.Errorf("open copy: %w", err)
 	}
 	defer conn.Close()
-	if err := SetDefensive(conn); err != nil {
+	if err := Defend(conn); err != nil {
 		return err
 	}
 	for _, pragma := range []string{
@@ -284,7 +284,7 @@ func peekURI(uri string, fn func(*sqlite.Conn) error) error {
 		return err
 	}
 	defer conn.Close()
-	if err := SetDefensive(conn); err != nil {
+	if err := Defend(conn); err != nil {
 		return err
 	}
 	if err := Exec(conn, nil, "PRAGMA trusted_schema = OFF"); err != nil {

@@ -1,4 +1,4 @@
-package store
+package proof
 
 import (
 	"errors"
@@ -28,7 +28,7 @@ func CosignTape(dir, witness string, post func([]byte) (WitnessAnswer, error)) (
 	if err != nil {
 		return nil, &failure.Error{Op: "read key of witness", Err: err, Hint: "give what the witness publishes: NAME+HASH+KEY"}
 	}
-	done, err := tapelog.Cosign(filepath.Join(dir, logDir), tapelog.CosignOptions{Witness: w, Post: post, Give: tapedir.GiveToGroup})
+	done, err := tapelog.Cosign(filepath.Join(dir, tapedir.LogDir), tapelog.CosignOptions{Witness: w, Post: post, Give: tapedir.GiveToGroup})
 	if err != nil {
 		return nil, &failure.Error{Op: "have checkpoint cosigned", Path: dir, Err: bareLog(err), Hint: cosignHint(dir, err)}
 	}
@@ -38,7 +38,7 @@ func CosignTape(dir, witness string, post func([]byte) (WitnessAnswer, error)) (
 // StableKey returns the verifier key of the tape in dir that stays: for witnesses, and
 // for those who verify a proof of ProveSegment.
 func StableKey(dir string) (string, error) {
-	path := filepath.Join(dir, logDir)
+	path := filepath.Join(dir, tapedir.LogDir)
 	head, _, err := tapelog.Head(path)
 	var c tapelog.Checkpoint
 	if err == nil {

@@ -1,4 +1,4 @@
-package store
+package proof
 
 import (
 	"path/filepath"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/segment"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -23,7 +24,7 @@ type expected struct {
 // expect reads what the log beside a segment file says of that segment. It is unknown if there is no log, or no word in it.
 func expect(path string, number int) expected {
 	e := expected{stored: -1}
-	err := tapelog.Read(filepath.Join(filepath.Dir(path), logDir), func(l *tapelog.Leaf) {
+	err := tapelog.Read(filepath.Join(filepath.Dir(path), tapedir.LogDir), func(l *tapelog.Leaf) {
 		switch {
 		case l.Tape != "":
 			e.tape = escape.String(l.Tape, nil)

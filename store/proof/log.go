@@ -1,4 +1,4 @@
-package store
+package proof
 
 import (
 	"errors"
@@ -151,7 +151,7 @@ func (b *logBook) take(l tapelog.Leaf) error {
 
 // alarm keeps what somebody did to the recorder: of what lasted, the last that was told of it.
 func (b *logBook) alarm(l tapelog.Leaf) {
-	if !IsAlarm(l.Cause) {
+	if !segment.IsAlarm(l.Cause) {
 		return
 	}
 	if n := len(b.alarms); n > 0 && b.alarms[n-1].Cause == l.Cause && b.alarms[n-1].From == l.From {
@@ -248,7 +248,7 @@ func (s *loggedSegment) sealLeaf() *tapelog.Leaf {
 // ReadCheckpoint returns the signed checkpoint of the last leaf in the log of the
 // tape in dir, to be kept elsewhere. It verifies nothing.
 func ReadCheckpoint(dir string) ([]byte, error) {
-	head, _, err := tapelog.Head(filepath.Join(dir, logDir))
+	head, _, err := tapelog.Head(filepath.Join(dir, tapedir.LogDir))
 	switch {
 	case errors.Is(err, tapelog.ErrNoLog), errors.Is(err, fs.ErrNotExist):
 		return nil, &failure.Error{Op: "read checkpoint", Path: dir, Err: errors.New("there is no log here"),

@@ -1,4 +1,4 @@
-package store
+package proof
 
 import (
 	"fmt"
@@ -127,7 +127,7 @@ func (s *segmentVerifier) checkLedger(*sqlite.Conn) error {
 	starts := s.tape.book.starts
 	for _, r := range runs {
 		known := slices.ContainsFunc(starts, func(l tapelog.Leaf) bool {
-			return escape.String(l.Version, nil) == r.Version && escape.String(l.Backend, nil) == r.Backend && l.Detail == cut(r.BlindSpots)
+			return escape.String(l.Version, nil) == r.Version && escape.String(l.Backend, nil) == r.Backend && l.Detail == tapelog.Cut(r.BlindSpots)
 		})
 		// One that was killed before its first commit may not have said so, and of
 		// one that began long ago the log may have been pruned.

@@ -1,4 +1,4 @@
-package store
+package proof
 
 import (
 	"context"
@@ -95,9 +95,9 @@ func (v *tapeVerifier) readAgain(ctx context.Context) (book *logBook, changed bo
 	if key == "" {
 		key = v.log.First
 	}
-	r, err := tapelog.Verify(filepath.Join(v.dir, logDir), tapelog.VerifyOptions{Key: key, Head: v.log.Head, Leaf: until(ctx, book.take)})
+	r, err := tapelog.Verify(filepath.Join(v.dir, tapedir.LogDir), tapelog.VerifyOptions{Key: key, Head: v.log.Head, Leaf: until(ctx, book.take)})
 	if errors.Is(err, tapelog.ErrNoLog) {
-		v.problem(Problem{File: logDir, What: "the log was removed while the tape was verified"})
+		v.problem(Problem{File: tapedir.LogDir, What: "the log was removed while the tape was verified"})
 		return v.book, false, nil
 	}
 	if err != nil {
@@ -109,7 +109,7 @@ func (v *tapeVerifier) readAgain(ctx context.Context) (book *logBook, changed bo
 			continue
 		}
 		altered = true
-		v.problem(Problem{File: filepath.Join(logDir, f.Part), Since: f.Since, What: "the log was altered while the tape was verified: " + f.Problem})
+		v.problem(Problem{File: filepath.Join(tapedir.LogDir, f.Part), Since: f.Since, What: "the log was altered while the tape was verified: " + f.Problem})
 	}
 	if altered || r.Last.Seq == v.log.Last.Seq {
 		return v.book, false, nil

@@ -1,4 +1,4 @@
-package store
+package proof
 
 import (
 	"context"
@@ -101,8 +101,8 @@ func (f *sealedFile) check(pages []byte) {
 	if f.sums == nil {
 		return
 	}
-	for n := uint32(f.size/pageSize) + 1; n <= f.sums.Pages() && len(pages) >= pageSize; n, pages = n+1, pages[pageSize:] {
-		if f.sums.Check(n, pages[:pageSize]) == nil {
+	for n := uint32(f.size/sqlitefile.PageSize) + 1; n <= f.sums.Pages() && len(pages) >= sqlitefile.PageSize; n, pages = n+1, pages[sqlitefile.PageSize:] {
+		if f.sums.Check(n, pages[:sqlitefile.PageSize]) == nil {
 			continue
 		}
 		switch f.wrong++; {

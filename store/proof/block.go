@@ -1,4 +1,4 @@
-package store
+package proof
 
 import (
 	"bytes"
@@ -84,4 +84,19 @@ func (c *blockCheck) finish() string {
 		c.end()
 	}
 	return c.problem
+}
+
+// CheckBlocks compares the blocks of a segment that is being recorded with its rows. It returns how many blocks there are,
+// and what is wrong, "" nothing.
+func CheckBlocks(conn *sqlite.Conn) (blocks int, problem string, err error) {
+	c, err := newBlockCheck(conn)
+	if err != nil {
+		return 0, "", err
+	}
+	blocks = len(c.left)
+	err = segment.Exec(conn, func(q *sqlite.Stmt) error {
+		c.row(q.ColumnInt64(0), q.ColumnInt64(1), q.ColumnInt64(2))
+		return nil
+	}, "SELECT id, remote, task FROM connection ORDER BY id")
+	return blocks, c.finish(), err
 }

@@ -1,4 +1,4 @@
-package store
+package proof
 
 import (
 	"errors"
@@ -126,7 +126,7 @@ func salvageInto(pages *sqlitefile.Pages, from, to string) (_ *Salvaged, err err
 		return nil, err
 	}
 	for _, pragma := range []string{
-		"PRAGMA locking_mode = EXCLUSIVE", fmt.Sprintf("PRAGMA page_size = %d", pageSize), "PRAGMA synchronous = OFF",
+		"PRAGMA locking_mode = EXCLUSIVE", fmt.Sprintf("PRAGMA page_size = %d", sqlitefile.PageSize), "PRAGMA synchronous = OFF",
 		"PRAGMA journal_mode = OFF", "PRAGMA trusted_schema = OFF",
 		fmt.Sprintf("PRAGMA application_id = %d", segment.ApplicationID), fmt.Sprintf("PRAGMA user_version = %d", migrations.Version),
 		"BEGIN",

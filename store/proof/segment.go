@@ -1,4 +1,4 @@
-package store
+package proof
 
 import (
 	"bytes"
@@ -95,7 +95,7 @@ func (s *segmentVerifier) lookWith(ctx context.Context, file *os.File) (same boo
 // lookAtAll looks at everything once.
 func (s *segmentVerifier) lookAtAll(ctx context.Context) {
 	s.stop = ctx.Done()
-	if s.book == nil && stillborn(s.path) {
+	if s.book == nil && segment.Stillborn(s.path) {
 		s.unborn, s.broken = true, true
 		s.note(tapedir.SegmentName(s.number) + " was never more than begun: a recorder was killed while it made it, or is making it now")
 		return

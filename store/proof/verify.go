@@ -1,4 +1,4 @@
-package store
+package proof
 
 import (
 	"context"
@@ -16,8 +16,8 @@ import (
 	"github.com/conntape/conntape/store/tapelog"
 )
 
-// VerifyOptions are what somebody who verifies a tape knows from elsewhere.
-type VerifyOptions struct {
+// Options are what somebody who verifies a tape knows from elsewhere.
+type Options struct {
 	Key  string // first verifier key of the log, as record printed it; "" unknown
 	Head []byte // a signed checkpoint that was kept; nil none
 
@@ -94,13 +94,13 @@ type Verification struct {
 	Problems []Problem         `json:"problems"`
 }
 
-// VerifyTape checks a tape: its log and every signature in it, the hash of each
+// Verify checks a tape: its log and every signature in it, the hash of each
 // sealed segment, and that what each segment says of itself, its rows, indexes,
 // summaries, counters and gaps agree with each other and with the log. What is
 // wrong is in Problems; the error says that the tape could not be looked at.
 //
 // It must not be called by the process that records on the tape.
-func VerifyTape(ctx context.Context, dir string, o VerifyOptions) (*Verification, error) {
+func Verify(ctx context.Context, dir string, o Options) (*Verification, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, &failure.Error{Op: "verify tape", Path: dir, Err: err}
@@ -123,7 +123,7 @@ func VerifyTape(ctx context.Context, dir string, o VerifyOptions) (*Verification
 // tapeVerifier is one look at a tape.
 type tapeVerifier struct {
 	dir  string
-	o    VerifyOptions
+	o    Options
 	book *logBook
 	log  *tapelog.Result // nil: there is no log
 
@@ -137,7 +137,7 @@ type tapeVerifier struct {
 func (v *tapeVerifier) run(ctx context.Context) error {
 	v.out.Tape = v.dir
 	v.out.Segments, v.out.Expired, v.out.Cosigned, v.out.Notes, v.out.Problems = []VerifiedSegment{}, []Expiry{}, []Witnessed{}, []string{}, []Problem{}
-	dirs := tapedir.KeepOpen(v.dir, filepath.Join(v.dir, logDir))
+	dirs := tapedir.KeepOpen(v.dir, filepath.Join(v.dir, tapedir.LogDir))
 	defer dirs.Close()
 	numbers, _, err := tapedir.List(v.dir)
 	if err != nil {
@@ -175,7 +175,7 @@ func (v *tapeVerifier) run(ctx context.Context) error {
 
 // readLog checks the log and keeps what it says of each segment.
 func (v *tapeVerifier) readLog(ctx context.Context) error {
-	r, err := tapelog.Verify(filepath.Join(v.dir, logDir), tapelog.VerifyOptions{Key: v.o.Key, Head: v.o.Head, Witnesses: v.o.Witnesses, Leaf: until(ctx, v.book.take)})
+	r, err := tapelog.Verify(filepath.Join(v.dir, tapedir.LogDir), tapelog.VerifyOptions{Key: v.o.Key, Head: v.o.Head, Witnesses: v.o.Witnesses, Leaf: until(ctx, v.book.take)})
 	if errors.Is(err, tapelog.ErrNoLog) {
 		v.problem(Problem{What: "there is no log: nothing of this tape can be proven"})
 		return nil
@@ -189,9 +189,9 @@ func (v *tapeVerifier) readLog(ctx context.Context) error {
 	out.KeyMatched, out.HeadMatched, out.HeadSize = r.KeyMatched, r.HeadMatched, r.HeadSize
 	out.LogFrom, out.LogTo, out.Stopped = v.book.first, segment.WallTime(r.Last.Real), v.book.stopped
 	for _, f := range r.Findings {
-		p := Problem{File: logDir, Since: f.Since, What: f.Problem, Segment: v.book.segmentAt(f.Leaf)}
+		p := Problem{File: tapedir.LogDir, Since: f.Since, What: f.Problem, Segment: v.book.segmentAt(f.Leaf)}
 		if f.Part != "" {
-			p.File = filepath.Join(logDir, f.Part)
+			p.File = filepath.Join(tapedir.LogDir, f.Part)
 		}
 		v.problem(p)
 	}
@@ -236,13 +236,13 @@ func (v *tapeVerifier) silence(r *tapelog.Result) {
 	if err != nil || !held || v.book.bootID != localBootID() {
 		return
 	}
-	now, err := readLogClocks()
+	now, err := tapelog.ReadClocks()
 	if err != nil {
 		return
 	}
-	awake := time.Duration(int64(now.boot-now.suspended) - int64(r.Last.Boot-r.Last.Suspended))
+	awake := time.Duration(int64(now.Boot-now.Suspended) - int64(r.Last.Boot-r.Last.Suspended))
 	if awake > time.Minute {
-		v.problem(Problem{File: logDir, Since: segment.WallTime(r.Last.Real),
+		v.problem(Problem{File: tapedir.LogDir, Since: segment.WallTime(r.Last.Real),
 			What: fmt.Sprintf("the tape is being recorded, and nothing was written to its log for %v", awake.Round(time.Second))})
 	}
 }

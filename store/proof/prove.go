@@ -1,4 +1,4 @@
-package store
+package proof
 
 import (
 	"context"
@@ -51,7 +51,7 @@ func ProveSegment(ctx context.Context, dir string, number int) ([]byte, error) {
 	fail := func(err error, hint string) ([]byte, error) {
 		return nil, &failure.Error{Op: "prove segment", Path: filepath.Join(dir, tapedir.SegmentName(number)), Err: bareLog(err), Hint: hint}
 	}
-	proof, seal, err := tapelog.Prove(filepath.Join(dir, logDir), number)
+	proof, seal, err := tapelog.Prove(filepath.Join(dir, tapedir.LogDir), number)
 	switch {
 	case errors.Is(err, tapelog.ErrNotSealed):
 		return fail(err, "only sealed segments can be proven; conntape rotate seals the one that is recorded")

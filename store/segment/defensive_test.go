@@ -1,4 +1,4 @@
-package store
+package segment
 
 import (
 	"os"
@@ -7,8 +7,6 @@ import (
 	"testing"
 
 	"zombiezen.com/go/sqlite"
-
-	"github.com/conntape/conntape/store/segment"
 )
 
 func TestDefensiveModeKeepsTheSchemaFromBeingWritten(t *testing.T) {
@@ -19,29 +17,29 @@ func TestDefensiveModeKeepsTheSchemaFromBeingWritten(t *testing.T) {
 		}
 		defer conn.Close()
 		if defensive {
-			if err := segment.SetDefensive(conn); err != nil {
+			if err := Defend(conn); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for _, sql := range []string{"CREATE TABLE t (a)", "PRAGMA writable_schema = ON"} {
-			if err := segment.Exec(conn, nil, sql); err != nil {
+			if err := Exec(conn, nil, sql); err != nil {
 				t.Fatal(err)
 			}
 		}
-		err = segment.Exec(conn, nil, "UPDATE sqlite_schema SET sql = 'CREATE TABLE t (b)' WHERE name = 't'")
+		err = Exec(conn, nil, "UPDATE sqlite_schema SET sql = 'CREATE TABLE t (b)' WHERE name = 't'")
 		if refused := err != nil; refused != defensive {
 			t.Errorf("defensive %v: writing the schema gives %v", defensive, err)
 		}
 	}
 }
 
-// The driver's own way to that mode writes to wild memory (see setDefensive).
+// The driver's own way to that mode writes to wild memory (see Defend).
 func TestNobodyCallsTheDriversSetDefensive(t *testing.T) {
-	files, err := filepath.Glob("../*/*.go")
+	files, err := filepath.Glob("../../*/*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	more, err := filepath.Glob("../*/*/*.go")
+	more, err := filepath.Glob("../../*/*/*.go")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("found no sources: %v", err)
 	}

@@ -1,9 +1,8 @@
-package store
+package proof
 
 import (
 	"encoding/hex"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -115,7 +114,7 @@ func (b *logBook) unaskedSize(start, l tapelog.Leaf) string {
 		case seal != nil:
 			most += seal.Size
 		default:
-			most += max(leastSegment, limit/segmentsInBudget)
+			most += max(segment.LeastSegment, limit/segment.SegmentsInBudget)
 		}
 	}
 	if most < limit {
@@ -132,27 +131,19 @@ func (b *logBook) confirm(l tapelog.Leaf) {
 	}
 }
 
-// recallBytes is how much of the end of the log is read to see what a recorder that
-// was killed could not say.
-const recallBytes = 64 << 10
-
-// recallRemoved has the next batch tell of segments that were removed from a full
-// disk, if the recorder was killed before its next batch told of them.
-func (w *Writer) recallRemoved() {
-	leaves, err := tapelog.Tail(filepath.Join(w.dir, logDir), recallBytes)
-	if err != nil {
-		w.log.Warn("end of the log not read", "error", err)
-		return
-	}
+// Untold returns the leaves that tell of a segment removed from a full disk of which no batch has told since, among the
+// newest leaves of a log: the recorder was killed before it could.
+func Untold(newest []tapelog.Leaf) (untold []tapelog.Leaf) {
 	book := newLogBook()
-	for _, l := range leaves {
+	for _, l := range newest {
 		book.take(l)
 	}
 	for _, f := range book.forced {
 		if !f.confirmed {
-			w.removed = append(w.removed, &stored{number: f.leaf.Segment, from: f.leaf.From, to: f.leaf.To})
+			untold = append(untold, f.leaf)
 		}
 	}
+	return untold
 }
 
 // missingGaps looks whether each removal from a full disk has its gap in one of the
@@ -160,7 +151,7 @@ func (w *Writer) recallRemoved() {
 // missing. If a recorder was killed in between, the next one writes it.
 func (v *tapeVerifier) missingGaps(results []*segmentVerifier) {
 	for _, f := range v.book.forced {
-		text := removedDetail(f.leaf.Segment)
+		text := segment.RemovedDetail(f.leaf.Segment)
 		told := slices.ContainsFunc(results, func(s *segmentVerifier) bool { return s.broken || slices.Contains(s.removed, text) })
 		oldest := slices.ContainsFunc(results, func(s *segmentVerifier) bool { return s.number <= f.active })
 		switch {

@@ -1,4 +1,4 @@
-package store
+package proof
 
 import (
 	"fmt"
@@ -82,7 +82,7 @@ func (s *salvager) describeSegment(file string) error {
 	if s.result.Rows["segment"] > 0 {
 		return segment.Exec(s.conn, nil, `UPDATE segment SET state = ?, closed_ns = heartbeat_ns, schema_version = ?, compatible = ?, incompatible = ?,
 			heartbeat_ns = max(heartbeat_ns, coalesce((SELECT max(id) FROM connection), 0))`,
-			stateClosed, migrations.Version, segment.KnownCompatible, segment.KnownIncompatible)
+			segment.StateClosed, migrations.Version, segment.KnownCompatible, segment.KnownIncompatible)
 	}
 	number, ok := tapedir.ParseSegmentName(file)
 	if !ok {
@@ -91,5 +91,5 @@ func (s *salvager) describeSegment(file string) error {
 	return segment.Exec(s.conn, nil, `INSERT INTO segment (id, number, tape_id, state, schema_version, compatible, incompatible, created_ns, heartbeat_ns,
 		closed_ns, committed_ns, batches, host, machine_id)
 		SELECT 1, ?, '?', ?, ?, ?, ?, min(id), max(id), max(id), max(id), 0, '?', '?' FROM connection`,
-		number, stateClosed, migrations.Version, segment.KnownCompatible, segment.KnownIncompatible)
+		number, segment.StateClosed, migrations.Version, segment.KnownCompatible, segment.KnownIncompatible)
 }

@@ -1,4 +1,4 @@
-package store
+package proof
 
 import (
 	"fmt"
@@ -8,9 +8,9 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// replayChain makes the chain of a segment again from what its tables hold, and
+// ReplayChain makes the chain of a segment again from what its tables hold, and
 // calls fn for each batch with what it comes to and with what the segment says.
-func replayChain(conn *sqlite.Conn, fn func(batch int64, chain, said [32]byte) error) error {
+func ReplayChain(conn *sqlite.Conn, fn func(batch int64, chain, said [32]byte) error) error {
 	return replayRows(conn, func(*storedRow) {}, fn)
 }
 

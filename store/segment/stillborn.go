@@ -1,0 +1,28 @@
+package segment
+
+import (
+	"os"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/tapedir"
+)
+
+// Stillborn reports whether the recorder was killed while it made this file: it
+// has its first mode and not one table. The lock of the tape is ours, so nobody
+// is making it now.
+func Stillborn(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm() != tapedir.BirthMode {
+		return false
+	}
+	if info.Size() == 0 {
+		return true
+	}
+	objects := int64(-1)
+	err = Peek(path, func(conn *sqlite.Conn) error {
+		return Exec(conn, func(q *sqlite.Stmt) error { objects = q.ColumnInt64(0); return nil },
+			`SELECT count(*) FROM sqlite_schema`)
+	})
+	return err == nil && objects == 0
+}

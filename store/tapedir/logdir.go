@@ -1,0 +1,4 @@
+package tapedir
+
+// LogDir is the directory of the log inside a tape.
+const LogDir = "log"
