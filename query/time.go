@@ -34,7 +34,9 @@ type Clock struct {
 //	2026-07-01 14:30[:05[.123]]     in the clock's zone; a T for the space will do
 //	2026-07-01                      midnight at its start
 //	14:30, today, yesterday 14:30   today or yesterday, in the clock's zone
-//	10:00am, 10 pm                  the same on a clock of twelve hours
+//	10:00am, 10 pm, noon            the same on a clock of twelve hours
+//	Jul 1 14:30:05, 1 Jul 2026      with the name of the month, as logs have it
+//	20260701, 2026/07/01            the year first; … UTC or GMT after a time
 //	30m, 1d12h, 7d, 2h ago, now-2h  that long before now
 //	now
 //	1782916200, 1782916200.5        unix seconds; also 13, 16 and 19 digits:
@@ -57,7 +59,10 @@ func (c Clock) parse(s string, edge Edge) (time.Time, error) {
 	bad := func(why string) (time.Time, error) {
 		return time.Time{}, usagef(TimeExamples, "cannot read time %q%s", s, why)
 	}
-	lower := strings.ToLower(s)
+	lower, utc := c.inPlainForm(strings.ToLower(s))
+	if utc {
+		c.Zone = time.UTC
+	}
 	if before, ok := strings.CutPrefix(lower, "now"); ok && before != "" {
 		lower = strings.TrimSpace(before)
 		if lower[0] != '-' {
@@ -80,7 +85,7 @@ func (c Clock) parse(s string, edge Edge) (time.Time, error) {
 		return c.Now.Add(-d), nil
 	}
 	for _, form := range []string{time.RFC3339Nano, "2006-01-02T15:04Z07:00"} {
-		if t, err := time.Parse(form, strings.ToUpper(strings.Replace(s, " ", "T", 1))); err == nil {
+		if t, err := time.Parse(form, strings.ToUpper(strings.Replace(lower, " ", "T", 1))); err == nil {
 			return t, nil
 		}
 	}
@@ -168,7 +173,7 @@ func whyNoTime(s string) string {
 	case strings.HasPrefix(s, "last "), strings.HasPrefix(s, "past "):
 		return ": give the length of the time alone, such as 7d"
 	case monthNames.MatchString(s):
-		return ": write the month as a number, 2026-07-01"
+		return ": write the date as 2026-07-01 or 1 Jul 2026, and the zone as UTC or an offset"
 	case dayNames.MatchString(s):
 		return ": write a date, or how many days ago, such as 3d"
 	}
