@@ -130,7 +130,7 @@ func (l comparedList) remotes(ctx context.Context, s *segmentSource) ([]int64, e
 
 // condition returns the comparison as a condition on the row of its table.
 func (c *compared) condition() string {
-	if op, isPattern := patternOps[c.op]; isPattern {
+	if op, isPattern := patternOps[c.op]; isPattern { // with ESCAPE SQLite does not hand it on
 		return c.expression() + " " + op + " " + literal(c.values[0])
 	}
 	return fmt.Sprintf(c.sql, c.literals())

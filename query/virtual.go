@@ -55,7 +55,7 @@ func (t *virtualTable) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, 
 		}
 		by := comparisons[t.columns[c.Column]]
 		switch {
-		case by == nil, c.Op != sqlite.IndexConstraintEq && !(by.ordered && isRange(c.Op)):
+		case by == nil, c.Op != sqlite.IndexConstraintEq && !(by.ordered && isRange(c.Op)) && !by.takesPattern(c.Op):
 			continue
 		case by.ordered:
 			out.EstimatedCost /= 3
