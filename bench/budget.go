@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/retain"
 )
 
 // A budgetRun is one load on a tape of one size.
@@ -60,7 +61,7 @@ func measureBudget(dir string, size int64, rate int) (run budgetRun, err error) 
 	load := newBudgetLoad(500, 5000)
 	real := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixNano()
 	w, err := store.OpenWriter(dir, store.WriterOptions{Version: "bench", Backend: "fexit", BootID: "bench", Now: store.Anchor{Boot: load.boot, Real: real},
-		Limits: store.Limits{MaxBytes: size, Reserve: true}})
+		Limits: retain.Limits{MaxBytes: size, Reserve: true}})
 	if err != nil {
 		return run, err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/conntape/conntape/generate"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/retain"
 )
 
 // A storeRun is what keeping a tape within its bounds costs.
@@ -48,7 +49,7 @@ func measureStore(dir string, o generate.Options) (run storeRun, err error) {
 	l := &storeListener{begun: map[int]time.Time{}}
 	now := store.Anchor{Boot: o.Begin, Real: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixNano()}
 	w, err := store.OpenWriter(tape, store.WriterOptions{Version: "bench", Backend: "fexit", BootID: "bench", Now: now,
-		Limits: store.Limits{MaxBytes: storeLimit}, Events: l.listen})
+		Limits: retain.Limits{MaxBytes: storeLimit}, Events: l.listen})
 	if err != nil {
 		return run, err
 	}
@@ -198,7 +199,7 @@ func measureRemoval(dir string, bytes int64, o generate.Options) (r removal, err
 	}
 	expired := note(&decided)
 	w, err = store.OpenWriter(dir, store.WriterOptions{Version: "bench", BootID: "bench", Now: now,
-		Limits: store.Limits{MaxBytes: bytes + storeLimit},
+		Limits: retain.Limits{MaxBytes: bytes + storeLimit},
 		Events: func(e store.Event) {
 			if e, ok := e.(store.SegmentExpired); ok && e.Segment == 1 {
 				expired()

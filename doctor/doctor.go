@@ -8,7 +8,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/retain"
 )
 
 // Level is how bad a finding is.
@@ -43,8 +43,8 @@ func problem(name, mend, format string, args ...any) Finding {
 
 // Options say what to look at.
 type Options struct {
-	Dir    string       // of the tape that is recorded, or would be
-	Limits store.Limits // that it has
+	Dir    string        // of the tape that is recorded, or would be
+	Limits retain.Limits // that it has
 	// Find returns which of these socket cookies are among the connections of a tape.
 	Find func(ctx context.Context, dir string, cookies []uint64) (map[uint64]bool, error)
 }

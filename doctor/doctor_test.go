@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/conntape/conntape/bpf"
-	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/retain"
 )
 
 // hostOf makes a host of files.
@@ -75,7 +75,7 @@ func TestPlace(t *testing.T) {
 	if f := (place{dir: dir}).directory(); f.Level != OK {
 		t.Errorf("right: %+v", f)
 	}
-	if f := (place{dir: dir, limits: store.Limits{MaxBytes: 1 << 60}}).room(); f.Level != Note || f.Mend == "" {
+	if f := (place{dir: dir, limits: retain.Limits{MaxBytes: 1 << 60}}).room(); f.Level != Note || f.Mend == "" {
 		t.Errorf("small disk: %+v", f)
 	}
 	if err := os.Chmod(dir, 0o777); err != nil {

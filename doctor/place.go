@@ -10,10 +10,11 @@ import (
 	"strconv"
 	"syscall"
 
-	"github.com/conntape/conntape/store"
+	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/trusted"
-	"golang.org/x/sys/unix"
 )
 
 // readers is the group whose members may read a tape.
@@ -22,7 +23,7 @@ const readers = "conntape"
 // place is where the tape is, or would be.
 type place struct {
 	dir    string
-	limits store.Limits
+	limits retain.Limits
 }
 
 func (p place) directory() Finding {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/conntape/conntape/recorder"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/retain"
 )
 
 const (
@@ -29,7 +30,7 @@ func (o Options) proveScratch(ctx context.Context) []Finding {
 	defer stop()
 	ready, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
-		ended <- recorder.Run(ctx, recorder.Options{Dir: tape, BatchAge: proofBatch, Limits: store.Limits{MaxBytes: store.MinMaxBytes},
+		ended <- recorder.Run(ctx, recorder.Options{Dir: tape, BatchAge: proofBatch, Limits: retain.Limits{MaxBytes: retain.MinMaxBytes},
 			Service: recorder.Service{Ready: func(backend string) {
 				select {
 				case ready <- backend:

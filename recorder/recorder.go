@@ -23,6 +23,7 @@ import (
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 )
 
@@ -44,7 +45,7 @@ type Options struct {
 	BatchRows int           // rows after which a batch is written before its time; 0 is DefaultBatchRows
 	Buffer    int64         // bytes of rows that may wait for the disk; 0 is DefaultBuffer
 	RingBytes uint32        // of the kernel's ring; 0 is its default
-	Limits    store.Limits  // of the tape
+	Limits    retain.Limits // of the tape
 	Immutable bool          // set the immutable flag on sealed segments
 
 	// LogBegun is told the first verifier key of a tape's log when it is begun, and Checkpoint each signed checkpoint of

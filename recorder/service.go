@@ -26,7 +26,7 @@ type Service struct {
 type Tuning struct {
 	BatchAge        time.Duration // as in Options
 	BatchRows       int
-	KeepFree        int64 // as in store.Limits, bytes
+	KeepFree        int64 // as in retain.Limits, bytes
 	KeepFreePercent int
 	MaxHeldBytes    int64
 }

@@ -1,17 +1,15 @@
 package store
 
 import (
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"syscall"
 	"time"
 
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
@@ -50,12 +48,12 @@ const (
 // Writer.mu.
 type catalog struct {
 	list    []*stored
-	expired []*expired // no part of the tape any more, and not gone yet
-	pinned  []*pinned  // gone, but for readers that have them open
-	other   int64      // bytes of what is no segment
-	room    int64      // bytes that the tape may take, 0 any number
-	growing int64      // bytes that the batch that is being written may add
-	active  struct {   // the active segment, as the writer last told
+	expired []*expired       // no part of the tape any more, and not gone yet
+	pinned  []*retain.Pinned // gone, but for readers that have them open
+	other   int64            // bytes of what is no segment
+	room    int64            // bytes that the tape may take, 0 any number
+	growing int64            // bytes that the batch that is being written may add
+	active  struct {         // the active segment, as the writer last told
 		bytes, closed int64
 	}
 }
@@ -87,13 +85,13 @@ func (c *catalog) usage() (u usage) {
 		if s.state != unsealed {
 			continue
 		}
-		u.reserved = max(u.reserved, sealingBytes(s.closed))
+		u.reserved = max(u.reserved, retain.SealingBytes(s.closed))
 		if s.done != nil {
-			u.sealing = max(u.sealing, sealingBytes(s.closed))
+			u.sealing = max(u.sealing, retain.SealingBytes(s.closed))
 		}
 	}
 	for _, p := range c.pinned {
-		u.expired += p.bytes
+		u.expired += p.Bytes
 	}
 	for _, e := range c.expired {
 		if e.stuck {
@@ -218,68 +216,15 @@ const spanSQL = `SELECT
 // closed.
 func (s *stored) measure() {
 	s.bytes = 0
-	for _, suffix := range segmentSuffixes {
+	for _, suffix := range retain.SegmentSuffixes {
 		info, err := os.Lstat(s.path + suffix)
 		if err != nil {
 			continue
 		}
-		s.bytes += allocated(info)
+		s.bytes += retain.Allocated(info)
 		if s.to == 0 {
 			s.to = info.ModTime().UnixNano()
 		}
 	}
 	s.closed = s.bytes
-}
-
-// allocated is what a file takes on the disk, bytes: its size, some of whose blocks
-// may only be promised yet, or its blocks, some of which may lie beyond its end.
-func allocated(info fs.FileInfo) int64 {
-	size := (info.Size() + pageSize - 1) / pageSize * pageSize
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return max(size, st.Blocks*512)
-	}
-	return size
-}
-
-// allocatedAt is allocated for the file of that name, 0 when there is none.
-func allocatedAt(path string) int64 {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return 0
-	}
-	return allocated(info)
-}
-
-// segmentSuffixes are the names of the files that a segment can have.
-var segmentSuffixes = []string{"", "-wal", "-journal", sealingSuffix + "-journal", sealingSuffix, damagedSuffix + "-wal", damagedSuffix, expiringSuffix}
-
-// measureAll adds up the files of the tape, and those of them that are neither segments
-// nor the reserve: the log, the lock, requests. What is under legal hold has a bound of
-// its own.
-func (w *Writer) measureAll() (all, other int64) {
-	filepath.WalkDir(w.dir, func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return nil
-		case d.IsDir() && path == filepath.Join(w.dir, tapedir.HeldDir):
-			return filepath.SkipDir
-		case d.IsDir():
-			return nil
-		}
-		info, err := d.Info()
-		if err != nil {
-			return nil
-		}
-		all += allocated(info)
-		name, _, _ := strings.Cut(d.Name(), "-")
-		for _, suffix := range []string{sealingSuffix, damagedSuffix, expiringSuffix} {
-			name = strings.TrimSuffix(name, suffix)
-		}
-		if _, ok := tapedir.ParseSegmentName(name); (ok || name == reserveName) && filepath.Dir(path) == w.dir {
-			return nil
-		}
-		other += allocated(info)
-		return nil
-	})
-	return all, other
 }

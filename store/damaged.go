@@ -14,12 +14,10 @@ import (
 // name, and what can be read of it takes its place: so that whoever asks the tape
 // gets that, and is told by a gap what is missing.
 
-const damagedSuffix = ".damaged"
-
 // replaceDamaged salvages s, which nobody has open. It returns cause when nothing
 // can be read.
 func (w *Writer) replaceDamaged(s *stored, cause error) error {
-	damaged, to := s.path+damagedSuffix, s.path+sealingSuffix
+	damaged, to := s.path+tapedir.DamagedSuffix, s.path+tapedir.SealingSuffix
 	from := s.path
 	if tapedir.IsThere(damaged) {
 		from = damaged // it was begun before

@@ -9,6 +9,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
@@ -79,8 +80,8 @@ func (w *Writer) diskIsFull(err error) bool {
 	if !isFull(err) && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultIOErr {
 		return false
 	}
-	d, derr := readDisk(w.dir)
-	return derr == nil && (d.free < fullDisk || d.files < fullFiles) || errors.Is(probe(w.dir), unix.EDQUOT)
+	d, derr := retain.ReadDisk(w.dir)
+	return derr == nil && (d.Free < fullDisk || d.Files < fullFiles) || errors.Is(probe(w.dir), unix.EDQUOT)
 }
 
 // A disk with less room than this, in bytes or in files, is full.
@@ -99,7 +100,7 @@ func probe(dir string) error {
 		return err
 	}
 	defer f.Close()
-	_, err = f.Write(make([]byte, sealingFloor))
+	_, err = f.Write(make([]byte, retain.SealingFloor))
 	return err
 }
 

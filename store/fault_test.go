@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
@@ -312,7 +313,7 @@ func playTurn(args []string) error {
 	}
 	o := options(0)
 	o.Now = Anchor{}
-	o.Limits = Limits{MaxBytes: MinMaxBytes, Reserve: true}
+	o.Limits = retain.Limits{MaxBytes: retain.MinMaxBytes, Reserve: true}
 	w, err := OpenWriter(args[0], o)
 	if err != nil {
 		return fmt.Errorf("open: %w", err)

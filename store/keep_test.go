@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
@@ -179,7 +180,7 @@ func takenOnce(dir string) (sum int64) {
 			return nil
 		}
 		if info, err := d.Info(); err == nil {
-			sum += allocated(info)
+			sum += retain.Allocated(info)
 		}
 		return nil
 	})
@@ -194,7 +195,7 @@ func history(t testing.TB, dir string) (sum int64) {
 		t.Fatal(err)
 	}
 	for _, n := range numbers {
-		sum += allocatedAt(filepath.Join(dir, tapedir.SegmentName(n)))
+		sum += retain.AllocatedAt(filepath.Join(dir, tapedir.SegmentName(n)))
 	}
 	return sum
 }
@@ -207,7 +208,7 @@ func TestBudgetIsKeptAndUsed(t *testing.T) {
 		processes, endpoints int
 		connections          int
 	}{
-		{MinMaxBytes, 50, 500, 400_000},
+		{retain.MinMaxBytes, 50, 500, 400_000},
 		{16 << 20, 50, 500, 800_000},
 		{16 << 20, 1, 1 << 20, 150_000}, // one process connects to nothing twice
 		{32 << 20, 50, 500, 1_500_000},
@@ -219,7 +220,7 @@ func TestBudgetIsKeptAndUsed(t *testing.T) {
 		t.Run(fmt.Sprintf("%d MiB, %d processes, %d endpoints", c.budget>>20, c.processes, c.endpoints), func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "tape")
 			o := options(999 * second)
-			o.Limits = Limits{MaxBytes: c.budget}
+			o.Limits = retain.Limits{MaxBytes: c.budget}
 			w := mustOpenWriter(t, dir, o)
 			l := newLoad(c.processes, c.endpoints)
 			w.now = func(string) (Anchor, error) { return at(l.boot), nil }

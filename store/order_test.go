@@ -62,12 +62,12 @@ func TestOrderOfSyncs(t *testing.T) {
 	sealedSegments := 0
 	for n := 1; n <= 3; n++ {
 		path := filepath.Join(dir, tapedir.SegmentName(n))
-		renamed := find(0, fmt.Sprintf(`%q, AT_FDCWD`, path+sealingSuffix))
+		renamed := find(0, fmt.Sprintf(`%q, AT_FDCWD`, path+tapedir.SealingSuffix))
 		if renamed < 0 {
 			continue
 		}
 		sealedSegments++
-		synced := find(0, syncOf(path+sealingSuffix))
+		synced := find(0, syncOf(path+tapedir.SealingSuffix))
 		named := find(renamed, syncOf(dir))
 		readOnly := find(0, fmt.Sprintf(`%q, 0440`, path))
 		kept := find(readOnly, syncOf(path))

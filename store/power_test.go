@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store/proof"
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -32,7 +34,7 @@ func playPower(args []string) error {
 	o, k := powerOptions(args[0], args[1])
 	k.o.Begun = func(key string) { fmt.Println("key", key) }
 	k.o.Checkpoint = func(head []byte) { fmt.Println("head", tapelog.HeadLine(head)) }
-	o.Limits = Limits{MaxBytes: MinMaxBytes}
+	o.Limits = retain.Limits{MaxBytes: retain.MinMaxBytes}
 	batches, err := strconv.Atoi(args[2])
 	if err != nil {
 		return err
@@ -306,7 +308,7 @@ var mutants = map[string]func(*player, operation) bool{
 	},
 	"sealed copy renamed without a sync": func(p *player, o operation) bool {
 		f := p.open[o.args[0]]
-		return strings.HasSuffix(o.call, "sync") && f != nil && strings.HasSuffix(f.path, sealingSuffix)
+		return strings.HasSuffix(o.call, "sync") && f != nil && strings.HasSuffix(f.path, tapedir.SealingSuffix)
 	},
 }
 

@@ -68,16 +68,15 @@ func (t *Tape) removalRows() (rows []string) {
 	if t.ownGaps {
 		return nil
 	}
-	if t.gone == nil {
-		t.gone = t.findRemovals()
-	}
-	for _, r := range t.gone().List {
-		if r.Cause == tapelog.ExpiredFull {
-			continue
+	if t.goneRows == nil {
+		t.goneRows = []string{}
+		for _, r := range t.findRemovals()().List {
+			if r.Cause != tapelog.ExpiredFull {
+				t.goneRows = append(t.goneRows, r.gapRow())
+			}
 		}
-		rows = append(rows, r.gapRow())
 	}
-	return rows
+	return t.goneRows
 }
 
 // withRemovals puts the removals before the gaps of the oldest segment.

@@ -4,10 +4,9 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -24,10 +23,6 @@ type expired struct {
 	stuck  bool           // it could not be removed
 }
 
-// expiringSuffix is the name of a segment while it is removed: a reader must not
-// take it for one without a WAL when that has gone already.
-const expiringSuffix = ".expiring"
-
 // takeAway ends that s is a segment of the tape. Its other files keep their names:
 // without the first they mean nothing.
 func (w *Writer) takeAway(s *stored) (*expired, error) {
@@ -35,7 +30,7 @@ func (w *Writer) takeAway(s *stored) (*expired, error) {
 		w.log.Warn("immutable flag not cleared", "path", s.path, "error", err)
 	}
 	e := &expired{number: s.number, path: s.path, bytes: s.bytes, seg: s.seg}
-	if err := os.Rename(s.path, s.path+expiringSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Rename(s.path, s.path+tapedir.ExpiringSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	return e, nil
@@ -67,7 +62,7 @@ func (w *Writer) removeExpired() {
 		w.mu.Lock()
 		if err != nil {
 			e.stuck = true
-			w.log.Error("segment not removed", "path", e.path+expiringSuffix, "error", err)
+			w.log.Error("segment not removed", "path", e.path+tapedir.ExpiringSuffix, "error", err)
 		} else {
 			w.catalog.expired = slices.DeleteFunc(w.catalog.expired, func(o *expired) bool { return o == e })
 			w.log.Info("segment removed", "path", e.path, "bytes", e.bytes)
@@ -86,11 +81,11 @@ func (w *Writer) removeExpired() {
 // remove removes the files of a segment. A connection to it that is still open is
 // given up last: closing it writes.
 func (w *Writer) remove(e *expired) error {
-	var p *pinned
+	var p *retain.Pinned
 	if e.seg == nil {
-		p = openPinned(e.path + expiringSuffix)
+		p = retain.OpenPinned(e.path + tapedir.ExpiringSuffix)
 	}
-	err := removeFiles(e.path)
+	err := retain.RemoveFiles(e.path)
 	if p != nil {
 		w.mu.Lock()
 		w.catalog.pinned = append(w.catalog.pinned, p)
@@ -104,37 +99,6 @@ func (w *Writer) remove(e *expired) error {
 		e.seg = nil
 	}
 	return err
-}
-
-// removeFiles removes every file of a segment that was at path. The one by which a
-// removal that is cut short is known goes last, whatever the order is in which a
-// power loss leaves what was not synced.
-func removeFiles(path string) error {
-	if err := tapedir.SyncDir(filepath.Dir(path)); err != nil {
-		return err
-	}
-	var errs []error
-	others := false
-	for _, suffix := range segmentSuffixes {
-		if suffix == "" || suffix == expiringSuffix {
-			continue
-		}
-		err := os.Remove(path + suffix)
-		others = others || err == nil
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	if others {
-		errs = append(errs, tapedir.SyncDir(filepath.Dir(path)))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	if err := os.Remove(path + expiringSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 // waitForRemovals waits until nothing that has expired is left, unless it cannot be
@@ -152,20 +116,5 @@ func (w *Writer) waitWhile(tooLittle func() bool) {
 			return
 		}
 		<-removing
-	}
-}
-
-// finishRemovals removes what is left of segments whose removal was cut short.
-func (w *Writer) finishRemovals() {
-	entries, err := os.ReadDir(w.dir)
-	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), expiringSuffix)
-		path := filepath.Join(w.dir, name)
-		if _, known := tapedir.ParseSegmentName(name); ok && known && !tapedir.IsThere(path) {
-			err = errors.Join(err, removeFiles(path))
-		}
-	}
-	if err != nil {
-		w.log.Warn("rest of a segment not removed", "path", w.dir, "error", err)
 	}
 }

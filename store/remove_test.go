@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
@@ -43,7 +44,7 @@ func TestRemovalIsNotWaitedFor(t *testing.T) {
 		t.Fatal("nothing expired")
 	}
 	now := w.usage()
-	if tapedir.IsThere(path) || !tapedir.IsThere(path+expiringSuffix) || now.expired == 0 || now.kept+now.expired != before.kept {
+	if tapedir.IsThere(path) || !tapedir.IsThere(path+tapedir.ExpiringSuffix) || now.expired == 0 || now.kept+now.expired != before.kept {
 		t.Errorf("it took %+v, and now %+v; files %q", before, now, files(t, dir))
 	}
 	l.fill(conns[:100])
@@ -57,14 +58,14 @@ func TestRemovalIsNotWaitedFor(t *testing.T) {
 	for _, c := range []struct {
 		more int64
 		fits bool
-	}{{small.MaxBytes - now.kept - otherFiles - now.expired - 64<<10, true}, {small.MaxBytes - now.kept - otherFiles, false}} {
+	}{{small.MaxBytes - now.kept - retain.OtherFiles - now.expired - 64<<10, true}, {small.MaxBytes - now.kept - retain.OtherFiles, false}} {
 		if got := w.fits(growth{db: c.more - w.usage().kept + now.kept}); got != c.fits {
 			t.Errorf("%d bytes more fit: %v", c.more, got)
 		}
 	}
 	resume()
 	w.waitForRemovals()
-	if u := w.usage(); tapedir.IsThere(path+expiringSuffix) || u.expired != 0 {
+	if u := w.usage(); tapedir.IsThere(path+tapedir.ExpiringSuffix) || u.expired != 0 {
 		t.Errorf("not gone: %+v, files %q", u, files(t, dir))
 	}
 	waitSealed(t, w)
@@ -148,7 +149,7 @@ func TestReadersKeepNoRoom(t *testing.T) {
 	if size(readers[1]) != kept {
 		t.Error("it was cut while there was room")
 	}
-	w.makeRoom(growth{db: small.MaxBytes - w.usage().kept - otherFiles - kept/2})
+	w.makeRoom(growth{db: small.MaxBytes - w.usage().kept - retain.OtherFiles - kept/2})
 	if size(readers[0]) == 0 || size(readers[1]) != 0 || w.usage().expired != 0 {
 		t.Errorf("held %d, removed %d, usage %+v", size(readers[0]), size(readers[1]), w.usage())
 	}

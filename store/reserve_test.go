@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/store/retain"
 )
 
 // mountImage makes a file system of that size in a file and mounts it.
@@ -98,7 +100,7 @@ func TestOthersFillTheDisk(t *testing.T) {
 	dir := filepath.Join(mount, "tape")
 	h := &heard{}
 	o := options(999 * second)
-	o.Limits, o.Events = Limits{MaxBytes: 64 << 20, Reserve: true, KeepFreePercent: 5}, h.listen
+	o.Limits, o.Events = retain.Limits{MaxBytes: 64 << 20, Reserve: true, KeepFreePercent: 5}, h.listen
 	w := mustOpenWriter(t, dir, o)
 	l := newLoad(50, 500)
 	w.now = func(string) (Anchor, error) { return at(l.boot), nil }
@@ -118,23 +120,24 @@ func TestOthersFillTheDisk(t *testing.T) {
 	record(rounds(200, 300, 3000), 10*time.Millisecond)
 	waitSealed(t, w)
 	w.waitForRemovals()
-	d, err := readDisk(mount)
+	d, err := retain.ReadDisk(mount)
 	if err != nil {
 		t.Fatal(err)
 	}
 	stop()
 	watched()
 	kept := history(t, dir)
+	reserved, _ := w.reserve.Bytes()
 	t.Logf("others left %d bytes; at most %.1f%% of the budget taken, %.1f%% history, reserve %d",
-		d.available, 100*float64(most)/float64(o.Limits.MaxBytes), 100*float64(kept)/float64(o.Limits.MaxBytes), w.reserve.size)
+		d.Available, 100*float64(most)/float64(o.Limits.MaxBytes), 100*float64(kept)/float64(o.Limits.MaxBytes), reserved)
 	if most > o.Limits.MaxBytes {
 		t.Errorf("the tape took %d bytes", most)
 	}
 	if kept < o.Limits.MaxBytes/100*65 {
 		t.Errorf("only %d bytes of history", kept)
 	}
-	if d.available > 4<<20 {
-		t.Errorf("the disk was not full: %d bytes", d.available)
+	if d.Available > 4<<20 {
+		t.Errorf("the disk was not full: %d bytes", d.Available)
 	}
 	for _, line := range h.lines {
 		if strings.HasPrefix(line, "SegmentExpired") && !strings.HasSuffix(line, ": size") {
@@ -155,7 +158,7 @@ func TestFullDiskCostsHistorySlowly(t *testing.T) {
 	dir := filepath.Join(mount, "tape")
 	h := &heard{}
 	o := options(999 * second)
-	o.Limits, o.Events = Limits{MaxBytes: 16 << 20, Reserve: true}, h.listen
+	o.Limits, o.Events = retain.Limits{MaxBytes: 16 << 20, Reserve: true}, h.listen
 	w := mustOpenWriter(t, dir, o)
 	l := newLoad(50, 500)
 	w.now = func(string) (Anchor, error) { return at(l.boot), nil }

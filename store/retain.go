@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store/proof"
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
@@ -39,14 +40,14 @@ func (w *Writer) noteGrowing(g growth) {
 // wait are sealed one after the other.
 func (w *Writer) tooMuch(g growth) bool {
 	room, u := w.room(), w.usage()
-	return room > 0 && u.kept+max(u.reserved, sealingBytes(u.active+g.db))+g.sum()+otherFiles > room
+	return room > 0 && u.kept+max(u.reserved, retain.SealingBytes(u.active+g.db))+g.sum()+retain.OtherFiles > room
 }
 
 // fits reports whether g can be written although what has expired is not gone yet,
 // and whatever sealing does meanwhile.
 func (w *Writer) fits(g growth) bool {
 	room, u := w.room(), w.usage()
-	return room == 0 || u.kept+u.expired+u.sealing+g.sum()+otherFiles <= room
+	return room == 0 || u.kept+u.expired+u.sealing+g.sum()+retain.OtherFiles <= room
 }
 
 // makeRoomToSeal removes the oldest segments until one that waits can be sealed: the
@@ -83,20 +84,20 @@ func (w *Writer) lookAround() {
 		return
 	}
 	w.lookedAround = time.Now()
-	taken, other := w.measureAll()
+	taken, other := retain.Measure(w.dir)
 	w.catalog.other = other
-	d, err := readDisk(w.dir)
+	d, err := retain.ReadDisk(w.dir)
 	if err != nil {
 		w.log.Warn("room not known", "path", w.dir, "error", err)
 		return
 	}
 	if w.catalog.room == 0 {
-		taken += otherFiles // which the recorder before did not use, see fillReserve
+		taken += retain.OtherFiles // which the recorder before did not use, see fillReserve
 	}
 	for _, p := range w.catalog.pinned {
-		taken += p.bytes
+		taken += p.Bytes
 	}
-	w.catalog.room = max(w.catalog.room, w.o.Limits.room(taken, d))
+	w.catalog.room = max(w.catalog.room, w.o.Limits.Room(taken, d))
 }
 
 // expireOld removes segments whose last event is older than MaxAge.
@@ -179,7 +180,7 @@ const forcedPause = 10 * time.Second
 // there is none, by removing the oldest segment.
 func (w *Writer) makeRoomOnDisk() bool {
 	w.unpin(true)
-	if w.releaseReserve(max(startBytes, 2*walBytes(w.room()))) {
+	if w.reserve.Release(max(startBytes, 2*retain.WALBytes(w.room()))) {
 		return true
 	}
 	if time.Since(w.forced) < forcedPause {
@@ -259,4 +260,28 @@ func (w *Writer) recallRemoved() {
 	for _, l := range proof.Untold(leaves) {
 		w.removed = append(w.removed, &stored{number: l.Segment, from: l.From, to: l.To})
 	}
+}
+
+// unpin lets go of the files that nobody has open any more, and cuts those that were
+// kept for too long, or all of them if their room is needed.
+func (w *Writer) unpin(needed bool) {
+	w.mu.Lock()
+	none := len(w.catalog.pinned) == 0
+	w.mu.Unlock()
+	if none || !w.holding.TryLock() { // a hold may be copying one
+		return
+	}
+	defer w.holding.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.catalog.pinned = slices.DeleteFunc(w.catalog.pinned, func(p *retain.Pinned) bool {
+		gone, isCut, err := p.Release(needed)
+		if isCut {
+			w.log.Warn("a segment that was removed is cut under its reader", "bytes", p.Bytes)
+		}
+		if err != nil {
+			w.log.Error("removed segment not cut", "error", err)
+		}
+		return gone
+	})
 }

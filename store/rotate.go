@@ -7,6 +7,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
@@ -26,7 +27,7 @@ func (w *Writer) due(b *Batch) string {
 		return ReasonSize
 	case s.empty():
 		return ""
-	case w.o.Limits.MaxAge > 0 && b.Now != 0 && s.at(b.Now)-s.created >= int64(w.o.Limits.segmentAge()):
+	case w.o.Limits.MaxAge > 0 && b.Now != 0 && s.at(b.Now)-s.created >= int64(w.o.Limits.SegmentAge()):
 		return ReasonAge
 	}
 	return ""
@@ -36,7 +37,7 @@ func (w *Writer) due(b *Batch) string {
 // there is nothing to share out.
 func (w *Writer) isFull(s *activeSegment) bool {
 	room := w.room()
-	return room > 0 && s.pages*pageSize >= segmentBytes(room)
+	return room > 0 && s.pages*pageSize >= retain.SegmentBytes(room)
 }
 
 // rotateIfDue closes the active segment when it is time to. That it did not work

@@ -13,13 +13,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
 // small is the least budget that rotation works with.
-var small = Limits{MaxBytes: MinMaxBytes}
+var small = retain.Limits{MaxBytes: retain.MinMaxBytes}
 
 // waitSealed waits until the keeper has nothing left to do.
 func waitSealed(t testing.TB, w *Writer) {
@@ -79,7 +80,7 @@ func TestRotationBySize(t *testing.T) {
 	dir := t.TempDir()
 	h := &heard{}
 	o := options(999 * second)
-	o.Limits, o.Events = Limits{MaxBytes: 2 * MinMaxBytes}, h.listen
+	o.Limits, o.Events = retain.Limits{MaxBytes: 2 * retain.MinMaxBytes}, h.listen
 	w := mustOpenWriter(t, dir, o)
 	l := newLoad(50, 500)
 	w.now = func(kind string) (Anchor, error) { return at(l.boot), nil }
@@ -121,7 +122,7 @@ func TestRotationBySize(t *testing.T) {
 		}
 	}
 	for _, name := range files(t, dir) {
-		if strings.Contains(name, "-") || strings.Contains(name, sealingSuffix) {
+		if strings.Contains(name, "-") || strings.Contains(name, tapedir.SealingSuffix) {
 			t.Errorf("%s was left", name)
 		}
 	}
@@ -132,11 +133,11 @@ func TestRotationBySize(t *testing.T) {
 func TestTurnovers(t *testing.T) {
 	for name, c := range map[string]struct {
 		disk   string
-		limits Limits
+		limits retain.Limits
 	}{
 		"budget":    {"64m", small},
-		"free":      {"12m", Limits{MaxBytes: 64 << 20, KeepFreePercent: 20}},
-		"full disk": {"8m", Limits{MaxBytes: 64 << 20}},
+		"free":      {"12m", retain.Limits{MaxBytes: 64 << 20, KeepFreePercent: 20}},
+		"full disk": {"8m", retain.Limits{MaxBytes: 64 << 20}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			mount := t.TempDir()
@@ -150,18 +151,18 @@ func TestTurnovers(t *testing.T) {
 			w := mustOpenWriter(t, dir, o)
 			l := newLoad(50, 500)
 			w.now = func(kind string) (Anchor, error) { return at(l.boot), nil }
-			whole, err := readDisk(mount)
+			whole, err := retain.ReadDisk(mount)
 			if err != nil {
 				t.Fatal(err)
 			}
 			most := int64(0)
 			stop := watch(func() {
-				if d, err := readDisk(mount); err == nil {
-					most = max(most, whole.total-d.free)
+				if d, err := retain.ReadDisk(mount); err == nil {
+					most = max(most, whole.Total-d.Free)
 				}
 			})
 			turnovers := int64(rounds(2, 3, 20))
-			budget := min(c.limits.MaxBytes, whole.total)
+			budget := min(c.limits.MaxBytes, whole.Total)
 			conns := make([]Connection, 2000)
 			stored := uint64(0)
 			for written := int64(0); written < turnovers*budget; written += int64(len(conns)) * 30 {
@@ -174,7 +175,7 @@ func TestTurnovers(t *testing.T) {
 			t.Logf("%d connections, %d bytes at the most", stored, most)
 			limit := c.limits.MaxBytes
 			if c.limits.KeepFreePercent > 0 {
-				limit = whole.total * int64(100-c.limits.KeepFreePercent) / 100
+				limit = whole.Total * int64(100-c.limits.KeepFreePercent) / 100
 			}
 			if most > limit {
 				t.Errorf("%d bytes were taken, %d allowed", most, limit)
@@ -200,7 +201,7 @@ func TestRotationAndRetentionByAge(t *testing.T) {
 	dir := t.TempDir()
 	h := &heard{}
 	o := options(1000 * second)
-	o.Limits, o.Events = Limits{MaxAge: 8 * time.Hour}, h.listen
+	o.Limits, o.Events = retain.Limits{MaxAge: 8 * time.Hour}, h.listen
 	o.Now.Sync = syncedClock
 	w := mustOpenWriter(t, dir, o)
 	x := newWorld()

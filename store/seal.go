@@ -9,6 +9,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/sqlitefile"
 	"github.com/conntape/conntape/store/tapedir"
@@ -25,8 +26,6 @@ import (
 // The write bits of the file go last, after its hash was told: a sealed file that
 // still has them is told again.
 
-const sealingSuffix = ".sealing"
-
 // seal does all that is left to do for s. It belongs to the keeper, who alone
 // touches the file meanwhile.
 func (w *Writer) seal(s *stored) error {
@@ -36,8 +35,8 @@ func (w *Writer) seal(s *stored) error {
 			err = w.replaceDamaged(s, err)
 		}
 		if err != nil {
-			os.Remove(s.path + sealingSuffix)
-			os.Remove(s.path + sealingSuffix + "-journal")
+			os.Remove(s.path + tapedir.SealingSuffix)
+			os.Remove(s.path + tapedir.SealingSuffix + "-journal")
 			return err
 		}
 		s.built = true
@@ -100,7 +99,7 @@ func (w *Writer) closeForGood(s *stored) error {
 		return err
 	}
 	s.seg = nil
-	bytes := allocatedAt(s.path)
+	bytes := retain.AllocatedAt(s.path)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s.bytes, s.closed = bytes, bytes
@@ -119,7 +118,7 @@ func (w *Writer) hashOf(seg *activeSegment) any {
 
 // build makes the sealed copy and gives it the name of the segment.
 func (w *Writer) build(s *stored) error {
-	to := s.path + sealingSuffix
+	to := s.path + tapedir.SealingSuffix
 	for _, name := range []string{to, to + "-journal"} {
 		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove unfinished copy: %w", err)

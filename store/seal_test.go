@@ -14,6 +14,7 @@ import (
 
 	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/posting"
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
@@ -68,7 +69,7 @@ func finish(t *testing.T, dir string) (sum string, told int) {
 	waitSealed(t, w)
 	mustClose(t, w, 10_000*second)
 	path := filepath.Join(dir, "00000001.db")
-	if !tapedir.ClosedFile(path) || tapedir.IsThere(path+"-wal") || tapedir.IsThere(path+sealingSuffix) {
+	if !tapedir.ClosedFile(path) || tapedir.IsThere(path+"-wal") || tapedir.IsThere(path+tapedir.SealingSuffix) {
 		t.Errorf("not sealed: %q", files(t, dir))
 	}
 	if got := hashOfFile(t, path); told > 0 && got != sum {
@@ -111,7 +112,7 @@ func TestInterruptedSealing(t *testing.T) {
 			}
 		},
 		"copy begun": func(dir string) {
-			for _, name := range []string{sealingSuffix, sealingSuffix + "-journal"} {
+			for _, name := range []string{tapedir.SealingSuffix, tapedir.SealingSuffix + "-journal"} {
 				if err := os.WriteFile(filepath.Join(dir, "00000001.db"+name), []byte("half a copy"), 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -340,11 +341,11 @@ func TestDamagedSegmentIsSalvaged(t *testing.T) {
 		}
 		waitSealed(t, w)
 		mustClose(t, w, 9500*second)
-		if !slices.Equal(told, []string{"aside 00000001.db", "sealed 00000001.db"}) || !tapedir.ClosedFile(path) || tapedir.IsThere(path+sealingSuffix) {
+		if !slices.Equal(told, []string{"aside 00000001.db", "sealed 00000001.db"}) || !tapedir.ClosedFile(path) || tapedir.IsThere(path+tapedir.SealingSuffix) {
 			t.Errorf("told %q, files %q", told, files(t, dir))
 		}
 		// Before it is known to be damaged, that it is closed is written into it.
-		if kept, err := os.ReadFile(path + damagedSuffix); err != nil || later && !slices.Equal(kept, data) {
+		if kept, err := os.ReadFile(path + tapedir.DamagedSuffix); err != nil || later && !slices.Equal(kept, data) {
 			t.Errorf("the damaged file was touched: %v", err)
 		}
 		tape := mustOpenTape(t, dir)
@@ -359,7 +360,7 @@ func TestDamagedSegmentIsSalvaged(t *testing.T) {
 		w = mustOpenWriter(t, dir, options(9900*second))
 		w.expireOldest(tapelog.ExpiredSize)
 		mustClose(t, w, 9901*second)
-		if tapedir.IsThere(path) || tapedir.IsThere(path+damagedSuffix) {
+		if tapedir.IsThere(path) || tapedir.IsThere(path+tapedir.DamagedSuffix) {
 			t.Errorf("files of an expired segment: %q", files(t, dir))
 		}
 	}
@@ -404,7 +405,7 @@ func TestImmutable(t *testing.T) {
 }
 
 func TestLimitsAreChecked(t *testing.T) {
-	for _, l := range []Limits{{MaxBytes: -1}, {MaxBytes: MinMaxBytes - 1}, {MaxAge: -1}, {KeepFree: -1}, {KeepFreePercent: 100}, {MaxHeldBytes: -1}} {
+	for _, l := range []retain.Limits{{MaxBytes: -1}, {MaxBytes: retain.MinMaxBytes - 1}, {MaxAge: -1}, {KeepFree: -1}, {KeepFreePercent: 100}, {MaxHeldBytes: -1}} {
 		o := options(100 * second)
 		o.Limits = l
 		if _, err := OpenWriter(t.TempDir(), o); err == nil {

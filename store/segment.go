@@ -12,6 +12,7 @@ import (
 	"github.com/conntape/conntape/migrations"
 	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
@@ -68,7 +69,7 @@ type activeSegment struct {
 const (
 	pageSize           = 4096
 	checkpointPages    = 1000
-	checkpointPagesMax = 8192
+	checkpointPagesMax = retain.MostWALPages
 	checkpointEvery    = 2 * time.Second
 )
 
@@ -283,10 +284,10 @@ func (s *activeSegment) measure() error {
 	if err != nil {
 		return err
 	}
-	s.walSize, s.taken = 0, max(s.pages*pageSize, allocatedAt(s.path))
+	s.walSize, s.taken = 0, max(s.pages*pageSize, retain.AllocatedAt(s.path))
 	if info, err := os.Lstat(s.path + "-wal"); err == nil {
 		s.walSize = info.Size()
-		s.taken += allocated(info)
+		s.taken += retain.Allocated(info)
 	}
 	return nil
 }

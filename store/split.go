@@ -1,6 +1,7 @@
 package store
 
 import (
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 )
 
@@ -26,7 +27,7 @@ const mostTransaction = 8 << 20
 // transaction; what is counted as stored goes with the rows, since the next part may be
 // in another segment. It returns what the part adds, in bytes.
 func (w *Writer) split(b *Batch) (part, rest Batch, g growth) {
-	n, g := w.estimator.fit(w.seg, b, min(walBytes(w.room()), mostTransaction))
+	n, g := w.estimator.fit(w.seg, b, min(retain.WALBytes(w.room()), mostTransaction))
 	if n == len(b.Connections) {
 		return *b, Batch{}, g
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/conntape/conntape/migrations"
 	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
@@ -23,7 +24,7 @@ func (w *Writer) openSegment() error {
 	}
 	w.loadCatalog(numbers, newest)
 	w.room() // before others can have what the reserve gives up
-	w.releaseReserve(startBytes)
+	w.reserve.Release(startBytes)
 	w.makeRoomToStart(newest)
 	w.last.number, w.last.batches = newest, -1
 	if newest == 0 {
@@ -83,8 +84,8 @@ const startBytes = 2 << 20
 // could not even begin: a recorder that ends at once would be started for ever.
 func (w *Writer) makeRoomToStart(newest int) {
 	for told := false; ; told = true {
-		d, err := readDisk(w.dir)
-		if err != nil || d.free >= startBytes && d.files >= fullFiles || w.catalog.oldest() == nil {
+		d, err := retain.ReadDisk(w.dir)
+		if err != nil || d.Free >= startBytes && d.Files >= fullFiles || w.catalog.oldest() == nil {
 			return
 		}
 		if !told {
@@ -100,7 +101,9 @@ func nothingMore(*activeSegment) error { return nil }
 // findSegments returns the numbers of the segments, and of the newest, 0 when there
 // is none. One whose birth was cut short, and so never held anything, is removed.
 func (w *Writer) findSegments() (numbers []int, newest int, err error) {
-	w.finishRemovals()
+	if err := retain.FinishRemovals(w.dir); err != nil {
+		w.log.Warn("rest of a segment not removed", "path", w.dir, "error", err)
+	}
 	if numbers, _, err = tapedir.List(w.dir); err != nil {
 		return nil, 0, err
 	}
@@ -161,7 +164,7 @@ func (w *Writer) resume(s *activeSegment) error {
 	if err != nil {
 		return err
 	}
-	if err := s.boundWAL(walBytes(w.room())); err != nil {
+	if err := s.boundWAL(retain.WALBytes(w.room())); err != nil {
 		return err
 	}
 	for _, name := range []string{s.path, s.path + "-wal"} {
@@ -228,7 +231,7 @@ func (w *Writer) retire(s *activeSegment) error {
 		}
 	}
 	s.state = segment.StateClosed
-	if err := s.boundWAL(walBytes(w.room())); err != nil {
+	if err := s.boundWAL(retain.WALBytes(w.room())); err != nil {
 		return err
 	}
 	w.handOver(s)

@@ -14,6 +14,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/proof"
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
@@ -25,7 +26,7 @@ import (
 // CONNTAPE_TEST_LONG.
 func TestStorm(t *testing.T) {
 	mount := mountImage(t, 400<<20, "mkfs.ext4", "-q")
-	s := &storm{sealedTape: sealedTape{dir: filepath.Join(mount, "tape")}, load: newLoad(50, 500), limits: Limits{
+	s := &storm{sealedTape: sealedTape{dir: filepath.Join(mount, "tape")}, load: newLoad(50, 500), limits: retain.Limits{
 		MaxBytes: 64 << 20, MaxHeldBytes: 4 << 20, KeepFreePercent: 5, Reserve: true}}
 	most := int64(0)
 	watched := watchEvery(10*time.Millisecond, func() { most = max(most, taken(s.dir)) })
@@ -48,7 +49,7 @@ func TestStorm(t *testing.T) {
 
 type storm struct {
 	sealedTape
-	limits                 Limits
+	limits                 retain.Limits
 	load                   *load
 	heard                  heard
 	runs, rotations, holds int

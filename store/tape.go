@@ -30,8 +30,8 @@ type Tape struct {
 	since, until time.Time // window of the views
 	leftOut      []LeftOut
 	readers      readers
-	ownGaps      bool            // the view gaps is without what retention has removed
-	gone         func() Removals // what that is; nil: not asked for yet
+	ownGaps      bool     // the view gaps is without what retention has removed
+	goneRows     []string // the rows of that; nil: not asked for yet
 }
 
 // OpenTape opens a tape directory, or one segment file, for reading. It needs

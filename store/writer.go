@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
@@ -33,8 +34,8 @@ type WriterOptions struct {
 	// reads the clocks itself.
 	Now Anchor
 
-	Limits    Limits // of size and age
-	Immutable bool   // set the immutable flag on sealed segments (chattr +i)
+	Limits    retain.Limits // of size and age
+	Immutable bool          // set the immutable flag on sealed segments (chattr +i)
 
 	// Events is told what happens to the tape, see [Event]. It may be nil.
 	Events func(Event)
@@ -82,7 +83,7 @@ type Writer struct {
 	expiring sync.Mutex // held while a segment is taken off the tape; taken before mu
 	removed  []*stored  // because the disk was full, and not told by a gap yet; guarded by mu
 
-	reserve  reserve
+	reserve  retain.Reserve
 	catalog  catalog // segments that are not active
 	hashed   hashedSegment
 	removing chan struct{} // closed when one more of what has expired is gone; nil nothing is being removed
@@ -115,7 +116,7 @@ func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	w.recallRemoved()
 	w.openReserve()
 	if err := w.openSegment(); err != nil {
-		w.closeReserve()
+		w.reserve.Close()
 		w.lock.Release()
 		return nil, err
 	}
@@ -137,7 +138,7 @@ func newWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 			return nil, &failure.Error{Op: "open tape", Path: dir, Err: err}
 		}
 	}
-	if err := o.Limits.check(); err != nil {
+	if err := o.Limits.Check(); err != nil {
 		return nil, &failure.Error{Op: "open tape", Path: dir, Err: err}
 	}
 	o.Now.Kind = "start"
@@ -322,7 +323,7 @@ func (w *Writer) create(now Anchor, counted segment.Counters, reason string, fil
 		rand.Read(id[:]) // never fails
 		w.tapeID = hex.EncodeToString(id[:])
 	}
-	b := birth{walBytes: walBytes(w.room()), number: max(highest, w.last.number) + 1, tapeID: w.tapeID, now: now, previous: w.last.number, previousBatches: w.last.batches}
+	b := birth{walBytes: retain.WALBytes(w.room()), number: max(highest, w.last.number) + 1, tapeID: w.tapeID, now: now, previous: w.last.number, previousBatches: w.last.batches}
 	b.offset, b.wallStep = w.clockOf(now)
 	b.floor = b.offset
 	seg, err := createSegment(filepath.Join(w.dir, tapedir.SegmentName(b.number)), b, &w.o, func(s *activeSegment) error {
@@ -386,7 +387,7 @@ func (w *Writer) close(stop Gap, c segment.Counters) error {
 	w.stopKeeper()
 	w.unpin(true)
 	w.fillReserve()
-	w.closeReserve()
+	w.reserve.Close()
 	if lerr := w.lock.Release(); err == nil && lerr != nil {
 		err = &failure.Error{Op: "release tape lock", Path: w.dir, Err: failure.Bare(lerr)}
 	}

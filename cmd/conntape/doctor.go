@@ -7,10 +7,12 @@ import (
 	"io"
 	"strings"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/conntape/conntape/doctor"
 	"github.com/conntape/conntape/query"
 	"github.com/conntape/conntape/store"
-	"github.com/urfave/cli/v2"
+	"github.com/conntape/conntape/store/retain"
 )
 
 func (h *host) doctorCommand() *cli.Command {
@@ -83,10 +85,10 @@ func (h *host) examine(c *cli.Context) error {
 }
 
 // configuredLimits are those of the tape as environment and file set them.
-func (h *host) configuredLimits(ctx context.Context) (store.Limits, error) {
+func (h *host) configuredLimits(ctx context.Context) (retain.Limits, error) {
 	read, err := h.rereadAs(ctx, []string{"record"})
 	if err != nil {
-		return store.Limits{}, err
+		return retain.Limits{}, err
 	}
 	return read.options.Limits, nil
 }

@@ -13,12 +13,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conntape/conntape/query"
-	"github.com/conntape/conntape/recorder"
-	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/recorder"
+	"github.com/conntape/conntape/store/retain"
 )
 
 // The bounds of the kernel's ring: a power of two, and what the kernel will give.
@@ -164,8 +165,8 @@ func (h *host) readRecordOptions(c *cli.Context) (recorder.Options, error) {
 }
 
 // readLimits reads what bounds the tape.
-func readLimits(c *cli.Context) (l store.Limits, err error) {
-	if l.MaxBytes, err = readSize(c, "max-size", store.MinMaxBytes, math.MaxInt64); err != nil {
+func readLimits(c *cli.Context) (l retain.Limits, err error) {
+	if l.MaxBytes, err = readSize(c, "max-size", retain.MinMaxBytes, math.MaxInt64); err != nil {
 		return l, err
 	}
 	if l.MaxAge, err = query.ParseDuration(c.String("max-age")); err != nil {

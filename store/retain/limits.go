@@ -1,4 +1,4 @@
-package store
+package retain
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/conntape/conntape/store/segment"
+	"github.com/conntape/conntape/store/sqlitefile"
 )
 
 // Limits bound what a tape takes up and how long it is kept. Zero values set no
@@ -57,14 +58,14 @@ const (
 const (
 	sealedPercent  = 130
 	sealingPercent = 160
-	sealingFloor   = 128 << 10
+	SealingFloor   = 128 << 10
 )
 
-// otherFiles is what everything that is no segment may grow by between two looks
+// OtherFiles is what everything that is no segment may grow by between two looks
 // at it.
-const otherFiles = 256 << 10
+const OtherFiles = 256 << 10
 
-func (l Limits) check() error {
+func (l Limits) Check() error {
 	switch {
 	case l.MaxBytes < 0, l.MaxAge < 0, l.KeepFree < 0, l.MaxHeldBytes < 0:
 		return errors.New("a limit is negative")
@@ -79,11 +80,11 @@ func (l Limits) check() error {
 // bounded reports whether anything bounds the size of the tape.
 func (l Limits) bounded() bool { return l.MaxBytes > 0 || l.KeepFree > 0 || l.KeepFreePercent > 0 }
 
-// room is how large a tape may become that has taken so many bytes of the disk, 0 for
+// Room is how large a tape may become that has taken so many bytes of the disk, 0 for
 // any size: MaxBytes, but nothing of what is to stay free. There is a recording on a
 // disk that is never emptier, too: a quarter of what is to stay free the tape may
 // take, up to an eighth of MaxBytes.
-func (l Limits) room(taken int64, d disk) int64 {
+func (l Limits) Room(taken int64, d Disk) int64 {
 	if !l.bounded() {
 		return 0
 	}
@@ -92,65 +93,68 @@ func (l Limits) room(taken int64, d disk) int64 {
 		most = math.MaxInt64
 	}
 	least := min(most/8, l.keepFree(d)/4)
-	return max(MinMaxBytes, min(most, max(least, taken, taken+d.available-l.keepFree(d))))
+	return max(MinMaxBytes, min(most, max(least, taken, taken+d.Available-l.keepFree(d))))
 }
 
-// segmentBytes is the size at which an active segment is closed on a tape of that
+// SegmentBytes is the size at which an active segment is closed on a tape of that
 // size.
-func segmentBytes(room int64) int64 {
+func SegmentBytes(room int64) int64 {
 	return max(segment.LeastSegment, room/segment.SegmentsInBudget*100/sealedPercent)
 }
 
-// sealingBytes is what sealing takes beside a closed segment of that size.
-func sealingBytes(closed int64) int64 { return max(sealingFloor, closed/100*sealingPercent) }
+// SealingBytes is what sealing takes beside a closed segment of that size.
+func SealingBytes(closed int64) int64 { return max(SealingFloor, closed/100*sealingPercent) }
 
-// segmentAge is the age at which an active segment is closed, 0 never.
-func (l Limits) segmentAge() time.Duration { return l.MaxAge / segmentsInAge }
+// SegmentAge is the age at which an active segment is closed, 0 never.
+func (l Limits) SegmentAge() time.Duration { return l.MaxAge / segmentsInAge }
 
-// walBytes is the size that the WAL may keep between two batches, and the most that
+// MostWALPages bounds what the WAL keeps between two batches, on a tape of any size.
+const MostWALPages = 8192
+
+// WALBytes is the size that the WAL may keep between two batches, and the most that
 // one transaction may add.
-func walBytes(room int64) int64 {
+func WALBytes(room int64) int64 {
 	if room == 0 {
-		return checkpointPagesMax * pageSize
+		return MostWALPages * sqlitefile.PageSize
 	}
-	return max(64*pageSize, min(checkpointPagesMax*pageSize, room/64))
+	return max(64*sqlitefile.PageSize, min(MostWALPages*sqlitefile.PageSize, room/64))
 }
 
-// disk is how things stand on a file system.
-type disk struct {
-	free      int64 // bytes that this process can still write
-	available int64 // bytes that an unprivileged one can
-	forRoot   int64 // bytes that only this process can, as it is root
-	total     int64 // bytes
-	files     int64 // that can still be made
+// Disk is how things stand on a file system.
+type Disk struct {
+	Free      int64 // bytes that this process can still write
+	Available int64 // bytes that an unprivileged one can
+	ForRoot   int64 // bytes that only this process can, as it is root
+	Total     int64 // bytes
+	Files     int64 // that can still be made
 }
 
 // ext4Reserve is the most that ext4 keeps for its own use, in blocks, or a
 // 50th of all if that is less (ext4_calculate_resv_clusters).
 const ext4Reserve = 4096
 
-// readDisk looks at the file system of dir.
-func readDisk(dir string) (disk, error) {
+// ReadDisk looks at the file system of dir.
+func ReadDisk(dir string) (Disk, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return disk{}, fmt.Errorf("look at file system: %w", err)
+		return Disk{}, fmt.Errorf("look at file system: %w", err)
 	}
-	d := disk{available: int64(st.Bavail) * st.Bsize, total: int64(st.Blocks) * st.Bsize, files: int64(st.Ffree)}
-	d.free = d.available
+	d := Disk{Available: int64(st.Bavail) * st.Bsize, Total: int64(st.Blocks) * st.Bsize, Files: int64(st.Ffree)}
+	d.Free = d.Available
 	if os.Geteuid() == 0 { // some file systems keep blocks for root
-		d.free = int64(st.Bfree) * st.Bsize
-		d.forRoot = d.free - d.available
+		d.Free = int64(st.Bfree) * st.Bsize
+		d.ForRoot = d.Free - d.Available
 	}
 	if int64(st.Type)&0xffffffff == unix.EXT4_SUPER_MAGIC { // it keeps some for itself, which count as free
-		d.forRoot = max(0, d.forRoot-min(int64(st.Blocks)/50, ext4Reserve)*st.Bsize)
+		d.ForRoot = max(0, d.ForRoot-min(int64(st.Blocks)/50, ext4Reserve)*st.Bsize)
 	}
 	if st.Files == 0 { // as many as there is room for (btrfs)
-		d.files = math.MaxInt64
+		d.Files = math.MaxInt64
 	}
 	return d, nil
 }
 
 // keepFree is the number of bytes to keep free on d.
-func (l Limits) keepFree(d disk) int64 {
-	return max(l.KeepFree, d.total/100*int64(l.KeepFreePercent))
+func (l Limits) keepFree(d Disk) int64 {
+	return max(l.KeepFree, d.Total/100*int64(l.KeepFreePercent))
 }

@@ -1,9 +1,8 @@
-package store
+package retain
 
 import (
 	"errors"
 	"os"
-	"slices"
 	"syscall"
 	"time"
 
@@ -19,16 +18,16 @@ import (
 // pinnedPatience is for how long a reader may keep a segment that was removed.
 const pinnedPatience = time.Minute
 
-// pinned is a file that has no name any more, and that somebody else has open.
-type pinned struct {
+// Pinned is a file that has no name any more, and that somebody else has open.
+type Pinned struct {
 	file  *os.File
-	bytes int64
+	Bytes int64
 	since time.Time
 }
 
-// openPinned opens the file of a segment that is being removed, if somebody else has
+// OpenPinned opens the file of a segment that is being removed, if somebody else has
 // it open. A legal hold is another name of the file: that is left alone.
-func openPinned(path string) *pinned {
+func OpenPinned(path string) *Pinned {
 	file, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil
@@ -36,7 +35,7 @@ func openPinned(path string) *pinned {
 	info, err := file.Stat()
 	if err == nil && inUse(file) {
 		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink == 1 && info.Mode().IsRegular() {
-			return &pinned{file, allocated(info), time.Now()}
+			return &Pinned{file, Allocated(info), time.Now()}
 		}
 	}
 	file.Close()
@@ -53,30 +52,18 @@ func inUse(file *os.File) bool {
 	return errors.Is(err, unix.EAGAIN)
 }
 
-// unpin lets go of the files that nobody has open any more, and cuts those that were
-// kept for too long, or all of them if their room is needed.
-func (w *Writer) unpin(needed bool) {
-	w.mu.Lock()
-	none := len(w.catalog.pinned) == 0
-	w.mu.Unlock()
-	if none || !w.holding.TryLock() { // a hold may be copying one
-		return
-	}
-	defer w.holding.Unlock()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.catalog.pinned = slices.DeleteFunc(w.catalog.pinned, func(p *pinned) bool {
-		if inUse(p.file) {
-			if !needed && time.Since(p.since) < pinnedPatience {
-				return false
-			}
-			w.log.Warn("a segment that was removed is cut under its reader", "bytes", p.bytes)
-			if err := p.file.Truncate(0); err != nil {
-				w.log.Error("removed segment not cut", "error", err)
-				return false
-			}
+// Release lets go of the file if nobody has it open any more, and cuts it if it was kept for too long, or its room is
+// needed. It reports what it did.
+func (p *Pinned) Release(needed bool) (gone, isCut bool, err error) {
+	if inUse(p.file) {
+		if !needed && time.Since(p.since) < pinnedPatience {
+			return false, false, nil
 		}
-		p.file.Close()
-		return true
-	})
+		if err := p.file.Truncate(0); err != nil {
+			return false, true, err
+		}
+		isCut = true
+	}
+	p.file.Close()
+	return true, isCut, nil
 }
