@@ -165,7 +165,8 @@ CREATE TABLE shape (
   backend        TEXT    NOT NULL,
   hook_errno     INTEGER,             -- NULL: cannot be known
   errno          INTEGER,             -- NULL: not seen
-  addrlen        INTEGER NOT NULL
+  addrlen        INTEGER NOT NULL,
+  final          INTEGER              -- errno that the connection came to: 0 established, 125 given up by the caller; NULL unknown
 ) STRICT;
 
 -- One connect. id = time; two in the same nanosecond: the next free one.
@@ -177,7 +178,8 @@ CREATE TABLE connection (
   shape  INTEGER NOT NULL,
   local  INTEGER,                     -- endpoint, NULL not bound
   fd     INTEGER,
-  cookie INTEGER                      -- socket cookie, two's complement
+  cookie INTEGER,                     -- socket cookie, two's complement
+  outcome BLOB                        -- what became of it (docs/format.md); NULL unknown
 ) STRICT;
 
 -- Only for connections that stand for more than one.
@@ -211,6 +213,16 @@ CREATE TABLE changed (
   batch INTEGER NOT NULL,             -- that changed it
   shape INTEGER NOT NULL,             -- that it had before
   PRIMARY KEY (id, batch)
+) STRICT, WITHOUT ROWID;
+
+-- What became of a connection later than it was written. The last batch counts.
+CREATE TABLE ending (
+  id      INTEGER NOT NULL,           -- of the connection; of one in an earlier segment: its time on this segment's clock
+  cookie  INTEGER NOT NULL,           -- 0: the connection is in this segment; else the socket's, -1 unknown
+  batch   INTEGER NOT NULL,           -- that wrote it
+  final   INTEGER NOT NULL,           -- as in shape
+  outcome BLOB    NOT NULL,           -- as in connection
+  PRIMARY KEY (id, cookie, batch)
 ) STRICT, WITHOUT ROWID;
 
 -- What the connections above those of the block before are about, up to this id,
@@ -274,7 +286,14 @@ SELECT
   c.fd AS fd,
   s.via AS via,
   l.address AS local_address,
-  nullif(l.port, -1) AS local_port,
+  coalesce(nullif((WITH RECURSIVE d(h, i, k, v, s, x) AS (
+      SELECT h, 1, 0, 0, 1, 16 * instr('123456789ABCDEF', substr(h, 1, 1)) + instr('123456789ABCDEF', substr(h, 2, 1))
+      FROM (SELECT hex(coalesce(f.outcome, c.outcome)) AS h) WHERE h <> ''
+      UNION ALL
+      SELECT h, i + 1, k + (x < 128), CASE WHEN x < 128 THEN 0 ELSE v + (x - 128) * s END, CASE WHEN x < 128 THEN 1 ELSE s * 128 END,
+        16 * instr('123456789ABCDEF', substr(h, 2 * i + 1, 1)) + instr('123456789ABCDEF', substr(h, 2 * i + 2, 1))
+      FROM d WHERE 2 * i < length(h) AND k <= 0)
+    SELECT v + x * s FROM d WHERE k = 0 AND x < 128) / 4 % 65536, 0), nullif(l.port, -1)) AS local_port,
   e.address AS remote_address,
   nullif(e.port, -1) AS remote_port,
   CASE
@@ -286,18 +305,23 @@ SELECT
   s.errno AS errno,
   CASE
     WHEN s.hook_errno > 0 THEN 'denied'
-    WHEN s.errno IS NULL THEN 'unknown'
-    WHEN s.errno = 0 THEN CASE
-      WHEN e.family = 0 THEN 'disconnected'
-      WHEN s.type IN (1, 5) THEN 'established'
-      ELSE 'set' END
-    WHEN s.errno = 111 THEN 'refused'
-    WHEN s.errno = 110 THEN 'timed out'
-    WHEN s.errno IN (100, 101, 112, 113) THEN 'unreachable'
-    WHEN s.errno IN (11, 114, 115) THEN 'in progress'
-    WHEN s.errno IN (4, 512) THEN 'interrupted'
-    WHEN s.errno = 106 THEN 'already connected' -- EISCONN
-    ELSE 'failed' END AS outcome,
+    ELSE CASE coalesce(CASE WHEN s.errno NOT IN (0, 4, 11, 115, 512) THEN s.errno END, s.final, s.errno, -1)
+      WHEN -1 THEN 'unknown'
+      WHEN 0 THEN CASE
+        WHEN e.family = 0 THEN 'disconnected'
+        WHEN s.type IN (1, 5) THEN 'established'
+        ELSE 'set' END
+      WHEN 111 THEN 'refused'
+      WHEN 110 THEN 'timed out'
+      WHEN 92 THEN 'unreachable' WHEN 100 THEN 'unreachable' WHEN 101 THEN 'unreachable' WHEN 112 THEN 'unreachable' WHEN 113 THEN 'unreachable'
+      WHEN 32 THEN 'reset' WHEN 103 THEN 'reset' WHEN 104 THEN 'reset'
+      WHEN 125 THEN 'aborted'
+      WHEN 4 THEN 'interrupted' WHEN 512 THEN 'interrupted'
+      WHEN 106 THEN 'already connected' -- EISCONN
+      WHEN 114 THEN 'already connecting' -- EALREADY: the row of the attempt before tells what came of it
+      WHEN 11 THEN CASE (SELECT state FROM segment) WHEN 'active' THEN 'in progress' ELSE 'unknown' END
+      WHEN 115 THEN CASE (SELECT state FROM segment) WHEN 'active' THEN 'in progress' ELSE 'unknown' END
+      ELSE 'failed' END END AS outcome,
   s.backend AS backend,
   p.id AS process_id,
   p.parent AS parent_id,
@@ -311,14 +335,91 @@ SELECT
   s.addrlen AS addrlen,
   c.cookie AS cookie,
   lower(hex(e.raw)) AS remote_raw,
-  (SELECT number FROM segment) AS segment
+  (SELECT number FROM segment) AS segment,
+  coalesce(CASE WHEN s.errno NOT IN (0, 4, 11, 115, 512) THEN s.errno END, s.final, CASE WHEN s.errno <> 115 THEN s.errno END) AS outcome_errno,
+  nullif((WITH RECURSIVE d(h, i, k, v, s, x) AS (
+      SELECT h, 1, 0, 0, 1, 16 * instr('123456789ABCDEF', substr(h, 1, 1)) + instr('123456789ABCDEF', substr(h, 2, 1))
+      FROM (SELECT hex(coalesce(f.outcome, c.outcome)) AS h) WHERE h <> ''
+      UNION ALL
+      SELECT h, i + 1, k + (x < 128), CASE WHEN x < 128 THEN 0 ELSE v + (x - 128) * s END, CASE WHEN x < 128 THEN 1 ELSE s * 128 END,
+        16 * instr('123456789ABCDEF', substr(h, 2 * i + 1, 1)) + instr('123456789ABCDEF', substr(h, 2 * i + 2, 1))
+      FROM d WHERE 2 * i < length(h) AND k <= 1)
+    SELECT v + x * s FROM d WHERE k = 1 AND x < 128), 0) - 1 AS established_ns,
+  1000 * (nullif((WITH RECURSIVE d(h, i, k, v, s, x) AS (
+      SELECT h, 1, 0, 0, 1, 16 * instr('123456789ABCDEF', substr(h, 1, 1)) + instr('123456789ABCDEF', substr(h, 2, 1))
+      FROM (SELECT hex(coalesce(f.outcome, c.outcome)) AS h) WHERE h <> ''
+      UNION ALL
+      SELECT h, i + 1, k + (x < 128), CASE WHEN x < 128 THEN 0 ELSE v + (x - 128) * s END, CASE WHEN x < 128 THEN 1 ELSE s * 128 END,
+        16 * instr('123456789ABCDEF', substr(h, 2 * i + 1, 1)) + instr('123456789ABCDEF', substr(h, 2 * i + 2, 1))
+      FROM d WHERE 2 * i < length(h) AND k <= 2)
+    SELECT v + x * s FROM d WHERE k = 2 AND x < 128), 0) - 1) AS duration_ns,
+  nullif((WITH RECURSIVE d(h, i, k, v, s, x) AS (
+      SELECT h, 1, 0, 0, 1, 16 * instr('123456789ABCDEF', substr(h, 1, 1)) + instr('123456789ABCDEF', substr(h, 2, 1))
+      FROM (SELECT hex(coalesce(f.outcome, c.outcome)) AS h) WHERE h <> ''
+      UNION ALL
+      SELECT h, i + 1, k + (x < 128), CASE WHEN x < 128 THEN 0 ELSE v + (x - 128) * s END, CASE WHEN x < 128 THEN 1 ELSE s * 128 END,
+        16 * instr('123456789ABCDEF', substr(h, 2 * i + 1, 1)) + instr('123456789ABCDEF', substr(h, 2 * i + 2, 1))
+      FROM d WHERE 2 * i < length(h) AND k <= 3)
+    SELECT v + x * s FROM d WHERE k = 3 AND x < 128), 0) - 1 AS bytes_sent,
+  nullif((WITH RECURSIVE d(h, i, k, v, s, x) AS (
+      SELECT h, 1, 0, 0, 1, 16 * instr('123456789ABCDEF', substr(h, 1, 1)) + instr('123456789ABCDEF', substr(h, 2, 1))
+      FROM (SELECT hex(coalesce(f.outcome, c.outcome)) AS h) WHERE h <> ''
+      UNION ALL
+      SELECT h, i + 1, k + (x < 128), CASE WHEN x < 128 THEN 0 ELSE v + (x - 128) * s END, CASE WHEN x < 128 THEN 1 ELSE s * 128 END,
+        16 * instr('123456789ABCDEF', substr(h, 2 * i + 1, 1)) + instr('123456789ABCDEF', substr(h, 2 * i + 2, 1))
+      FROM d WHERE 2 * i < length(h) AND k <= 4)
+    SELECT v + x * s FROM d WHERE k = 4 AND x < 128), 0) - 1 AS bytes_received,
+  nullif((WITH RECURSIVE d(h, i, k, v, s, x) AS (
+      SELECT h, 1, 0, 0, 1, 16 * instr('123456789ABCDEF', substr(h, 1, 1)) + instr('123456789ABCDEF', substr(h, 2, 1))
+      FROM (SELECT hex(coalesce(f.outcome, c.outcome)) AS h) WHERE h <> ''
+      UNION ALL
+      SELECT h, i + 1, k + (x < 128), CASE WHEN x < 128 THEN 0 ELSE v + (x - 128) * s END, CASE WHEN x < 128 THEN 1 ELSE s * 128 END,
+        16 * instr('123456789ABCDEF', substr(h, 2 * i + 1, 1)) + instr('123456789ABCDEF', substr(h, 2 * i + 2, 1))
+      FROM d WHERE 2 * i < length(h) AND k <= 5)
+    SELECT v + x * s FROM d WHERE k = 5 AND x < 128), 0) - 1 AS retransmits,
+  nullif((WITH RECURSIVE d(h, i, k, v, s, x) AS (
+      SELECT h, 1, 0, 0, 1, 16 * instr('123456789ABCDEF', substr(h, 1, 1)) + instr('123456789ABCDEF', substr(h, 2, 1))
+      FROM (SELECT hex(coalesce(f.outcome, c.outcome)) AS h) WHERE h <> ''
+      UNION ALL
+      SELECT h, i + 1, k + (x < 128), CASE WHEN x < 128 THEN 0 ELSE v + (x - 128) * s END, CASE WHEN x < 128 THEN 1 ELSE s * 128 END,
+        16 * instr('123456789ABCDEF', substr(h, 2 * i + 1, 1)) + instr('123456789ABCDEF', substr(h, 2 * i + 2, 1))
+      FROM d WHERE 2 * i < length(h) AND k <= 6)
+    SELECT v + x * s FROM d WHERE k = 6 AND x < 128), 0) - 1 AS rtt_us,
+  CASE (WITH RECURSIVE d(h, i, k, v, s, x) AS (
+      SELECT h, 1, 0, 0, 1, 16 * instr('123456789ABCDEF', substr(h, 1, 1)) + instr('123456789ABCDEF', substr(h, 2, 1))
+      FROM (SELECT hex(coalesce(f.outcome, c.outcome)) AS h) WHERE h <> ''
+      UNION ALL
+      SELECT h, i + 1, k + (x < 128), CASE WHEN x < 128 THEN 0 ELSE v + (x - 128) * s END, CASE WHEN x < 128 THEN 1 ELSE s * 128 END,
+        16 * instr('123456789ABCDEF', substr(h, 2 * i + 1, 1)) + instr('123456789ABCDEF', substr(h, 2 * i + 2, 1))
+      FROM d WHERE 2 * i < length(h) AND k <= 0)
+    SELECT v + x * s FROM d WHERE k = 0 AND x < 128) % 4 WHEN 1 THEN 'local' WHEN 2 THEN 'remote' END AS closed_by,
+  CASE
+    WHEN s.final IS NULL THEN CASE WHEN s.errno IS NOT NULL AND s.errno <> 115 THEN 'connect' END
+    WHEN s.final <> 0 OR (WITH RECURSIVE d(h, i, k, v, s, x) AS (
+      SELECT h, 1, 0, 0, 1, 16 * instr('123456789ABCDEF', substr(h, 1, 1)) + instr('123456789ABCDEF', substr(h, 2, 1))
+      FROM (SELECT hex(coalesce(f.outcome, c.outcome)) AS h) WHERE h <> ''
+      UNION ALL
+      SELECT h, i + 1, k + (x < 128), CASE WHEN x < 128 THEN 0 ELSE v + (x - 128) * s END, CASE WHEN x < 128 THEN 1 ELSE s * 128 END,
+        16 * instr('123456789ABCDEF', substr(h, 2 * i + 1, 1)) + instr('123456789ABCDEF', substr(h, 2 * i + 2, 1))
+      FROM d WHERE 2 * i < length(h) AND k <= 2)
+    SELECT v + x * s FROM d WHERE k = 2 AND x < 128) > 0 THEN 'kernel'
+    WHEN (SELECT state FROM segment) = 'closed' THEN 'not in this file'
+    ELSE 'open' END AS outcome_source
 FROM connection c
 JOIN endpoint e ON e.id = c.remote
 JOIN task t ON t.id = c.task
 JOIN process p ON p.id = t.process
 JOIN shape s ON s.id = c.shape
-LEFT JOIN endpoint l ON l.id = c.local
-LEFT JOIN repeat r ON r.id = c.id;
+LEFT JOIN repeat r ON r.id = c.id
+LEFT JOIN ending f ON f.id = c.id AND f.cookie = 0 AND f.batch = (SELECT max(batch) FROM ending WHERE id = c.id AND cookie = 0)
+LEFT JOIN endpoint l ON l.id = coalesce(nullif((WITH RECURSIVE d(h, i, k, v, s, x) AS (
+      SELECT h, 1, 0, 0, 1, 16 * instr('123456789ABCDEF', substr(h, 1, 1)) + instr('123456789ABCDEF', substr(h, 2, 1))
+      FROM (SELECT hex(coalesce(f.outcome, c.outcome)) AS h) WHERE h <> ''
+      UNION ALL
+      SELECT h, i + 1, k + (x < 128), CASE WHEN x < 128 THEN 0 ELSE v + (x - 128) * s END, CASE WHEN x < 128 THEN 1 ELSE s * 128 END,
+        16 * instr('123456789ABCDEF', substr(h, 2 * i + 1, 1)) + instr('123456789ABCDEF', substr(h, 2 * i + 2, 1))
+      FROM d WHERE 2 * i < length(h) AND k <= 0)
+    SELECT v + x * s FROM d WHERE k = 0 AND x < 128) / 262144, 0), c.local);
 
 CREATE VIEW processes AS
 SELECT

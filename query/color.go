@@ -44,7 +44,7 @@ func outcomeColor(outcome string) string {
 		return colorGreen
 	case "denied", "refused", "failed":
 		return colorRed
-	case "timed out", "unreachable", "interrupted":
+	case "timed out", "unreachable", "interrupted", "reset", "aborted":
 		return colorYellow
 	case "name probe", "disconnected", "unknown":
 		return colorFaint

@@ -50,12 +50,17 @@ var comparisons = map[string]*comparison{
 	"errno":          {kind: Integer, table: "s", sql: "errno IN (%s)"},
 	"hook_errno":     {kind: Integer, table: "s", sql: "hook_errno IN (%s)"},
 	"outcome": {kind: Text, table: "s", sql: `CASE
-		WHEN hook_errno > 0 THEN 'denied' WHEN errno IS NULL THEN 'unknown'
-		WHEN errno = 0 THEN iif('disconnected' IN (%[1]s), 'disconnected', iif('established' IN (%[1]s), 'established', 'set'))
-		WHEN errno = 111 THEN 'refused' WHEN errno = 110 THEN 'timed out' WHEN errno IN (100, 101, 112, 113) THEN 'unreachable'
-		WHEN errno IN (11, 114, 115) THEN 'in progress' WHEN errno IN (4, 512) THEN 'interrupted' WHEN errno = 106 THEN 'already connected'
-		ELSE 'failed' END IN (%[1]s)`},
+		WHEN hook_errno > 0 THEN 'denied' ELSE CASE ` + finalErrno + `
+		WHEN 0 THEN iif('disconnected' IN (%[1]s), 'disconnected', iif('established' IN (%[1]s), 'established', 'set'))
+		WHEN 111 THEN 'refused' WHEN 110 THEN 'timed out' WHEN 125 THEN 'aborted' WHEN 106 THEN 'already connected' WHEN 114 THEN 'already connecting'
+		WHEN 92 THEN 'unreachable' WHEN 100 THEN 'unreachable' WHEN 101 THEN 'unreachable' WHEN 112 THEN 'unreachable' WHEN 113 THEN 'unreachable'
+		WHEN 32 THEN 'reset' WHEN 103 THEN 'reset' WHEN 104 THEN 'reset' WHEN 4 THEN 'interrupted' WHEN 512 THEN 'interrupted'
+		WHEN 11 THEN iif('in progress' IN (%[1]s), 'in progress', 'unknown') WHEN 115 THEN iif('in progress' IN (%[1]s), 'in progress', 'unknown')
+		WHEN -1 THEN 'unknown' ELSE 'failed' END END IN (%[1]s)`},
 }
+
+// finalErrno is the errno that connects of a row of shape came to, -1 unknown: what connect returned, if that is final.
+const finalErrno = `coalesce(CASE WHEN errno NOT IN (0, 4, 11, 115, 512) THEN errno END, final, errno, -1)`
 
 // compared is a comparison with a value.
 type compared struct {

@@ -231,7 +231,7 @@ func (n *numbers) read(ctx context.Context, s *segmentSource) error {
 		return err
 	}
 	var protocols []Value
-	err = s.each(ctx, `SELECT id, type, coalesce(hook_errno > 0 OR errno NOT IN (0, 4, 11, 106, 114, 115, 512), 0), coalesce(hook_errno > 0, 0), `+protocolSQL+` FROM shape`, func(row []Value) {
+	err = s.each(ctx, `SELECT id, type, coalesce(hook_errno > 0 OR `+finalErrno+` NOT IN (-1, 0, 4, 11, 32, 103, 104, 106, 114, 115, 512), 0), coalesce(hook_errno > 0, 0), `+protocolSQL+` FROM shape`, func(row []Value) {
 		s.shapes.add(row[0].Int)
 		s.shape = append(s.shape, shape{dgram: row[1].Int == typeDgram, failed: row[2].Int != 0, denied: row[3].Int != 0})
 		protocols = append(protocols, keep(row[4]))

@@ -30,17 +30,18 @@ const (
 	ofLocal
 	ofOutcome // of a shape and the family of a remote
 	ofSegment
+	ofSource // of how an outcome is known; no column is of it alone
 	origins
 )
 
 // originOf returns the origin of a column of the view, false when it is not known.
 func originOf(column string) (origin, bool) {
 	for o, columns := range [origins]string{
-		ofRow:     "id time time_ns last_time count fd cookie",
+		ofRow:     "id time time_ns last_time count fd cookie " + outcomeColumns,
 		ofTask:    "pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns process_id parent_id ancestry",
 		ofRemote:  "family remote_address remote_port remote_ip remote_raw",
-		ofShape:   "type protocol via address_source hook_errno errno backend socket_family addrlen",
-		ofLocal:   "local_address local_port",
+		ofShape:   "type protocol via address_source hook_errno errno backend socket_family addrlen outcome_errno",
+		ofLocal:   "local_address",
 		ofOutcome: "outcome",
 		ofSegment: "segment",
 	} {
@@ -131,6 +132,8 @@ type streamRow struct {
 	id, count, last int64
 	wall, lastWall  int64
 	fd, cookie      nullable
+	fate            fate
+	source          Value // column outcome_source
 	from            [origins]*kept
 	whole           []Value // the whole row, when it is one that only SQLite makes right
 }
@@ -421,19 +424,31 @@ func (w *streamWriter) encode(o origin, k *kept) {
 
 // valueOf returns a cell that each row has of its own.
 func (w *streamWriter) valueOf(row *streamRow, column int) Value {
-	switch w.columns[column] {
+	switch name := w.columns[column]; name {
 	case "time":
 		return Value{Kind: Text, Bytes: w.time.of(row.wall)}
 	case "last_time":
 		return Value{Kind: Text, Bytes: w.last.of(row.lastWall)}
+	default:
+		return row.own(name)
+	}
+}
+
+// own returns a cell of the row that is no time on the wall clock.
+func (row *streamRow) own(column string) Value {
+	switch column {
 	case "count":
 		return intValue(row.count)
 	case "fd":
 		return row.fd.value()
 	case "cookie":
 		return row.cookie.value()
+	case "id", "time_ns":
+		return intValue(row.id)
+	case "outcome_source":
+		return row.source
 	}
-	return intValue(row.id)
+	return row.fate.value(column)
 }
 
 // timeText writes times on the wall clock as the views have them. Those of one

@@ -9,6 +9,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/segment"
 )
 
@@ -35,6 +36,14 @@ type streamSegment struct {
 	kept          [origins]map[int64]*kept
 	families      map[string]int
 	mostKept      int // of each origin
+	sources       map[sourceKey]Value
+	later         map[int64]store.Later // by connection: what later segments say of it
+}
+
+// sourceKey is what the source of an outcome depends on.
+type sourceKey struct {
+	shape int64
+	ended bool
 }
 
 // unbound is the id of the endpoint of a socket that has none.
@@ -91,6 +100,11 @@ func (s *streamSegment) begin() (some bool, err error) {
 	if s.conn, s.release, err = s.source.tape.Borrow(s.source.index); err != nil {
 		return false, err
 	}
+	if s.asksOutcome() {
+		if s.later, err = s.source.tape.Endings(s.source.index); err != nil {
+			return false, err
+		}
+	}
 	if s.prepare != nil {
 		if some, err := s.prepare(s); err != nil || !some {
 			return false, err
@@ -113,7 +127,7 @@ func (s *streamSegment) begin() (some bool, err error) {
 		which = "id = ?"
 	}
 	if s.rows, _, err = s.conn.PrepareTransient(`SELECT id, task, remote, shape, ` + needed("local") + `, ` + needed("fd") + `, ` + needed("cookie") +
-		` FROM connection WHERE ` + which + order); err != nil {
+		`, ` + s.fateColumns() + ` FROM connection WHERE ` + which + order); err != nil {
 		return false, err
 	}
 	clock, _, err := s.conn.PrepareTransient(`SELECT id, offset_ns FROM clock ORDER BY id`)
@@ -173,7 +187,7 @@ func (s *streamSegment) read() (inView bool, err error) {
 	if s.repeat.id == row.id {
 		row.count, row.last = s.repeat.count, s.repeat.last
 	}
-	told := s.integer(5, &row.fd) && s.integer(6, &row.cookie) && s.wall(row.last, &row.lastWall) && s.wall(row.id, &row.wall)
+	told := row.fate.read(s.rows, 7) && s.integer(8, &row.fate.bound) && s.integer(5, &row.fd) && s.integer(6, &row.cookie) && s.wall(row.last, &row.lastWall) && s.wall(row.id, &row.wall)
 	if !told {
 		whole, err := s.ask(ofRow, s.stream.columns)
 		if whole != nil {
@@ -188,7 +202,9 @@ func (s *streamSegment) read() (inView bool, err error) {
 	}
 	if len(s.stream.byOrigin[ofLocal]) > 0 {
 		local := int64(unbound)
-		if s.rows.ColumnType(4) != sqlite.TypeNull {
+		if row.fate.LocalID != 0 {
+			local = row.fate.LocalID
+		} else if s.rows.ColumnType(4) != sqlite.TypeNull {
 			local = s.rows.ColumnInt64(4)
 		}
 		if inView, err := s.keep(ofLocal, local); !inView {
@@ -201,9 +217,86 @@ func (s *streamSegment) read() (inView bool, err error) {
 		}
 	}
 	if len(s.stream.byOrigin[ofOutcome]) > 0 {
-		return s.keepOutcome()
+		if inView, err := s.keepOutcome(); !inView {
+			return false, err
+		}
 	}
-	return true, nil
+	if later, ok := s.later[row.id]; ok {
+		return true, s.override(&later)
+	}
+	return true, s.readSource()
+}
+
+// asksOutcome reports whether a column is asked for that tells how a connection went.
+func (s *streamSegment) asksOutcome() bool {
+	return slices.ContainsFunc(s.stream.columns, func(column string) bool {
+		return column == "outcome" || column == "outcome_errno" || column == "local_address" || slices.Contains(strings.Fields(outcomeColumns), column)
+	})
+}
+
+// override has the row say what a later segment says of it.
+func (s *streamSegment) override(later *store.Later) error {
+	row := &s.row
+	row.fate.known, row.fate.StoredOutcome = true, later.StoredOutcome
+	if row.source = textValue("kernel"); later.Final == store.FinalEstablished && later.Duration < 0 {
+		row.source = textValue("open")
+	}
+	if row.from[ofLocal] != nil && later.LocalAddress != "" {
+		row.from[ofLocal] = &kept{values: []Value{textValue(later.LocalAddress)}}
+	}
+	for _, o := range []origin{ofOutcome, ofShape} {
+		if row.from[o] == nil || len(s.stream.byOrigin[o]) == 0 {
+			continue
+		}
+		var columns []string
+		for _, i := range s.stream.byOrigin[o] {
+			columns = append(columns, s.stream.columns[i])
+		}
+		values, err := s.source.laterShape(s.conn, s.rows.ColumnInt64(3), s.rows.ColumnInt64(2), later.Final, columns)
+		if err != nil {
+			return err
+		}
+		row.from[o] = &kept{values: values, family: row.from[o].family}
+	}
+	return nil
+}
+
+// fateColumns are the stored outcome of a connection and the port that its socket was bound to, if they are asked for.
+func (s *streamSegment) fateColumns() string {
+	outcome, port := len(s.stream.byOrigin[ofLocal]) > 0, slices.Contains(s.stream.columns, "local_port")
+	for _, i := range s.stream.byOrigin[ofRow] {
+		outcome = outcome || slices.Contains(strings.Fields(outcomeColumns), s.stream.columns[i])
+	}
+	columns := [2]string{"NULL", "NULL"}
+	if outcome {
+		columns[0] = outcomeSQL
+	}
+	if port {
+		columns[1] = localPortSQL
+	}
+	return columns[0] + ", " + columns[1]
+}
+
+// readSource fills in where the outcome is from, if that is asked for: of a shape and whether the end is known.
+func (s *streamSegment) readSource() error {
+	if !slices.Contains(s.stream.columns, "outcome_source") {
+		return nil
+	}
+	ended := s.row.fate.known && s.row.fate.Duration >= 0
+	key := sourceKey{s.rows.ColumnInt64(3), ended}
+	source, known := s.sources[key]
+	if !known {
+		k, err := s.ask(ofSource, []string{"outcome_source"})
+		if k == nil {
+			return err
+		}
+		if source = keep(k.values[0]); s.sources == nil {
+			s.sources = make(map[sourceKey]Value)
+		}
+		s.sources[key] = source
+	}
+	s.row.source = source
+	return nil
 }
 
 // integer reads a column, and reports whether it holds an integer or NULL.

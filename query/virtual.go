@@ -195,19 +195,14 @@ func (c *virtualCursor) Column(i int, _ bool) (sqlite.Value, error) {
 	case cell.origin != ofRow:
 		return row.from[cell.origin].forSQLite(cell.place), nil
 	}
-	switch c.table.columns[i] {
+	switch name := c.table.columns[i]; name {
 	case "time":
 		return sqlite.TextValue(string(c.begun.wallText.of(row.wall))), nil
 	case "last_time":
 		return sqlite.TextValue(string(c.begun.wallText.of(row.lastWall))), nil
-	case "count":
-		return sqlite.IntegerValue(row.count), nil
-	case "fd":
-		return row.fd.value().forSQLite(), nil
-	case "cookie":
-		return row.cookie.value().forSQLite(), nil
+	default:
+		return row.own(name).forSQLite(), nil
 	}
-	return sqlite.IntegerValue(row.id), nil
 }
 
 // forSQLite returns the value as a virtual table gives it.
@@ -273,6 +268,9 @@ func (c *virtualCursor) narrow(to *streamSegment) (some bool, err error) {
 	if err != nil || sel == nil {
 		return false, err
 	}
+	if len(to.later) > 0 && c.comparesOutcome() {
+		sel.shapes = "" // a later segment may say otherwise
+	}
 	if sel.remotes == nil && sel.tasks == nil && sel.shapes == "" {
 		return true, nil
 	}
@@ -293,6 +291,11 @@ func (c *virtualCursor) narrow(to *streamSegment) (some bool, err error) {
 	}
 	to.ids = found.ids
 	return len(found.ids) > 0, nil
+}
+
+// comparesOutcome reports whether it is asked what became of connections.
+func (c *virtualCursor) comparesOutcome() bool {
+	return slices.ContainsFunc(c.compared, func(by compared) bool { return by.column == "outcome" })
 }
 
 // idLister lists the ids of connections, not more than most.

@@ -12,7 +12,7 @@ import (
 
 // Outcomes returns the words that the column outcome holds.
 func Outcomes() []string {
-	return []string{"established", "refused", "timed out", "unreachable", "denied", "failed", "in progress", "interrupted", "already connected", "set", "disconnected", "unknown"}
+	return []string{"established", "refused", "timed out", "unreachable", "reset", "aborted", "denied", "failed", "in progress", "interrupted", "already connected", "already connecting", "set", "disconnected", "unknown"}
 }
 
 // ParseOutcome reads a word of [Outcomes]. The error is a UsageError.

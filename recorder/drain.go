@@ -105,7 +105,7 @@ func (r *recorder) maySleep(now uint64) bool {
 	k := r.ledger.kernel
 	return now >= r.received+uint64(r.config.sleepAfter) && now < r.pushed+uint64(r.config.heartbeat) &&
 		k.Seen == k.Sent+k.LostRing && len(r.flight.written) == 0 && len(r.watch.out) == 0 && r.relearnAlive == 0 &&
-		len(r.queue.open.Connections) == 0 && !r.ledger.gaps.pending() && !r.anchors.pending()
+		len(r.queue.open.Connections)+len(r.queue.open.Endings)+len(r.fates.pending) == 0 && !r.ledger.gaps.pending() && !r.anchors.pending()
 }
 
 // take puts one record into the queue.
@@ -141,7 +141,17 @@ func (r *recorder) take(c *bpf.Connect) {
 			return
 		}
 	}
-	switch r.queue.add(row, who.share, who.extra()+r.resolver.takeFresh(), true) {
+	extra, outcomes := who.extra()+r.resolver.takeFresh(), uint64(0)
+	followed := hasOutcome(c)
+	if followed {
+		extra += fateBytes
+		outcomes = r.expect(c, row)
+	}
+	in := r.queue.add(row, who.share, extra, true)
+	if followed {
+		r.remember(c, row, outcomes, in)
+	}
+	switch in {
 	case added:
 		r.ledger.rows++
 		r.reissues.remember(c, row, true)
@@ -183,6 +193,9 @@ func (r *recorder) pass() error {
 	n, err := r.drainProcesses()
 	if err != nil {
 		return err
+	}
+	if err := r.drainOutcomes(now); err != nil {
+		return fmt.Errorf("read outcome ring: %w", err)
 	}
 	if n >= busyProcesses {
 		r.received = now
@@ -316,7 +329,10 @@ func (r *recorder) walk() error {
 // maybePush hands the open batch to the writer when it is due. While the writer is busy only a full one is handed over:
 // the others can as well grow, and while memory is tight they have to, so that attempts are counted together.
 func (r *recorder) maybePush(now uint64) error {
-	rows := len(r.queue.open.Connections)
+	if len(r.fates.pending) > 0 {
+		r.endings(now, false)
+	}
+	rows := len(r.queue.open.Connections) + len(r.queue.open.Endings)
 	if rows > 0 && r.opened == 0 {
 		r.opened = r.firstRead(now)
 	}
@@ -335,6 +351,9 @@ func (r *recorder) maybePush(now uint64) error {
 // firstRead returns the time from which the age of the open batch counts: that of its first attempt, unless that is
 // older than the last look at the ring because it returned late.
 func (r *recorder) firstRead(now uint64) uint64 {
+	if len(r.queue.open.Connections) == 0 {
+		return now
+	}
 	return min(now, max(r.queue.open.Connections[0].BootTime, now-min(now, uint64(pollIdle))))
 }
 
@@ -353,6 +372,7 @@ func (r *recorder) push(now uint64) error {
 	b.Counters = r.ledger.counters()
 	b.Now = r.horizon
 	r.queue.push()
+	clear(r.fates.rows)
 	r.opened, r.pushed = 0, now
 	return err
 }
@@ -371,6 +391,9 @@ func (r *recorder) finish() error {
 	}
 	r.ledger.own += r.flight.own // they return no more
 	r.settle(now + 1)
+	errs = append(errs, r.drainOutcomes(now))
+	r.endings(now, true)
+	r.ledger.outcomes.ended = true
 	return errors.Join(append(errs, r.push(now))...)
 }
 

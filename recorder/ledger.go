@@ -16,6 +16,7 @@ const (
 	causeShare       = "tape share"        // its process, or all kin, wrote half of a full tape
 	causeMissed      = "missed probes"     // the kernel did not run a program
 	causeProcessRing = "process ring full" // descriptions were lost, no connects
+	causeOutcome     = "outcomes lost"     // what became of connections was lost, no connects
 	causeStore       = "store error"       // the tape could not be written
 	causeUnread      = "ring not read"     // recording stopped before all of it was read
 	causeStolen      = segment.CauseStolen // another process read records of connects from our ring
@@ -45,6 +46,7 @@ type ledger struct {
 	argvCut   uint64            // arguments for which there was no memory
 	unread    uint64            // records that were left in the ring at the end
 	refused   map[string]uint64 // attempts that were refused, by cause
+	outcomes  outcomeLedger
 
 	dropping sync.Mutex
 	dropped  drops // the writer's part: batches that could not be written anywhere. Guarded by dropping
@@ -56,14 +58,15 @@ type ledger struct {
 }
 
 // drops are attempts, and the rows that they had.
-type drops struct{ attempts, rows uint64 }
+type drops struct{ attempts, rows, outcomes uint64 }
 
 // drop counts a batch that could not be written. It is for the writer.
-func (l *ledger) drop(attempts, rows uint64) {
+func (l *ledger) drop(attempts, rows, outcomes uint64) {
 	l.dropping.Lock()
 	defer l.dropping.Unlock()
 	l.dropped.attempts += attempts
 	l.dropped.rows += rows
+	l.dropped.outcomes += outcomes
 }
 
 func newLedger(now, quiet uint64) *ledger {
@@ -125,6 +128,9 @@ func (l *ledger) observe(now uint64, k bpf.Counters) {
 		l.gaps.extend(cause, l.seenAt, now, n-before, 0)
 	}
 	l.gaps.extend(causeProcessRing, l.seenAt, now, 0, described)
+	outcomes := l.lostOutcomes()
+	l.gaps.extend(causeOutcome, l.seenAt, now, 0, outcomes-min(l.outcomes.observed, outcomes))
+	l.outcomes.observed = max(l.outcomes.observed, outcomes)
 	l.seenAt = now
 }
 
@@ -150,6 +156,7 @@ func (l *ledger) counters() segment.Counters {
 		"process_sent":     l.kernel.ProcessSent,
 		"process_lost":     l.kernel.ProcessLost,
 	}
+	l.countOutcomes(c)
 	var sum uint64
 	for cause, n := range l.lost() {
 		c["lost_"+lostNames[cause]] = n
@@ -275,6 +282,8 @@ func detailOf(cause string, described uint64) string {
 		return "the kernel did not run a probe this many times"
 	case causeProcessRing, causeProcessesStolen:
 		return fmt.Sprintf("%d process descriptions; connects are complete", described)
+	case causeOutcome:
+		return fmt.Sprintf("what became of connections, %d times: it is unknown; connects are complete", described)
 	case causeUnread:
 		return "recording was stopped before the ring was read to its end"
 	case causeStore:

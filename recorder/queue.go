@@ -18,9 +18,10 @@ const (
 // batch is what becomes one transaction.
 type batch struct {
 	store.Batch
-	events  uint64   // attempts that its rows stand for; updates are none
-	rows    uint64   // of these rows
-	charges []charge // what it takes of whose memory
+	events   uint64   // attempts that its rows stand for; updates are none
+	rows     uint64   // of these rows
+	outcomes uint64   // records of outcomes in it
+	charges  []charge // what it takes of whose memory
 }
 
 // charge is a part of a batch's memory.
@@ -171,6 +172,7 @@ func mergeRow(into, row *store.Connection) {
 		into.BootTime, row.BootTime = row.BootTime, into.BootTime
 	}
 	into.LastBootTime = max(into.LastBootTime, into.BootTime, row.BootTime)
+	into.Outcome = nil
 	if into.FD != row.FD {
 		into.FD = -1
 	}
@@ -188,6 +190,23 @@ func (q *queue) update(row *store.Connection, who *share) outcome {
 	q.charge(who, rowBytes)
 	q.insert(row)
 	return added
+}
+
+// fate has a row of the open batch say what became of its connection. False: it is the row of several, which have none.
+func (q *queue) fate(i int, give func(*store.Connection)) bool {
+	row := &q.open.Connections[i]
+	if row.Count > 1 {
+		return false
+	}
+	if len(q.merge) > 0 { // nothing is to be counted in it from now on
+		k := mergeKey{row.Task, row.Remote, row.Local, row.Shape}
+		if at, ok := q.merge[k]; ok && at == i {
+			delete(q.merge, k)
+		}
+	}
+	give(row)
+	q.open.outcomes++
+	return true
 }
 
 // append puts a row of one attempt into the open batch.

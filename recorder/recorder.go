@@ -214,6 +214,7 @@ type recorder struct {
 	resolver *resolver
 	reissues *reissues
 	flight   *inFlight
+	fates    *fates
 	ledger   *ledger
 	queue    *queue
 	writer   *writer
@@ -252,6 +253,7 @@ func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
 		table:    newTable(newUsers(host.passwd), newCgroups(host.cgroups), queue.shares),
 		reissues: newReissues(),
 		flight:   newInFlight(),
+		fates:    newFates(),
 		queue:    queue,
 	}
 	if c.names != nil {

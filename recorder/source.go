@@ -28,6 +28,8 @@ type source interface {
 	RingHolders() []string
 	// ReadProcess never blocks; false means that the ring is empty.
 	ReadProcess(rec *bpf.Process) (bool, error)
+	// ReadOutcome never blocks; false means that the ring is empty. The attempt that an outcome is of may come after it.
+	ReadOutcome(*bpf.Outcome) (bool, error)
 	// InFlight calls fn for every attempt that has begun and not returned.
 	InFlight(fn func(*bpf.Connect)) error
 	Counters() (bpf.Counters, error)

@@ -22,6 +22,7 @@ type script struct {
 	news      chan struct{}
 	connects  []bpf.Connect
 	processes []bpf.Process
+	outcomes  []bpf.Outcome
 	inFlight  map[bpf.ID]bpf.Connect
 	alive     []bpf.Process
 	walks     int
@@ -149,6 +150,17 @@ func (s *script) Sleep() error {
 }
 
 func (s *script) Interrupt() { s.wake() }
+
+func (s *script) ReadOutcome(o *bpf.Outcome) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.outcomes) == 0 {
+		return false, nil
+	}
+	*o = s.outcomes[0]
+	s.outcomes = s.outcomes[1:]
+	return true, nil
+}
 
 func (s *script) ReadProcess(rec *bpf.Process) (bool, error) {
 	s.mu.Lock()

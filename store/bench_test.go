@@ -147,7 +147,7 @@ func BenchmarkBare(b *testing.B) {
 		err := w.seg.inTransaction(func() error {
 			for i := range conns {
 				slot := i % rowsPerStatement
-				bindRow(w.seg.rows.many, slot, epoch2026+int64(conns[i].BootTime), &conns[i], refs{task: int64(conns[i].FD), remote: int64(conns[i].Cookie % 5000), shape: 1})
+				bindRow(w.seg.rows.many, slot, epoch2026+int64(conns[i].BootTime), &conns[i], refs{task: int64(conns[i].FD), remote: int64(conns[i].Cookie % 5000), shape: 1}, nil)
 				if slot == rowsPerStatement-1 {
 					if err := segment.Run(w.seg.rows.many); err != nil {
 						return err

@@ -24,6 +24,7 @@ type chainer struct {
 	rows      int64 // written so far
 	processes map[int64]struct{}
 	changes   map[int64]int64 // of the batch: connection → shape
+	endings   map[segment.EndingKey]struct{}
 }
 
 // begin starts the batch.
@@ -32,12 +33,14 @@ func (c *chainer) begin(batch int64) {
 	c.hasher.Begin(c.chain, batch)
 	clear(c.processes)
 	clear(c.changes)
+	clear(c.endings)
 }
 
 // load reads where the segment's chain ends.
 func (c *chainer) load(conn *sqlite.Conn) error {
 	if c.hasher == nil {
 		c.hasher, c.processes, c.changes = segment.NewHasher(), map[int64]struct{}{}, map[int64]int64{}
+		c.endings = map[segment.EndingKey]struct{}{}
 	}
 	c.chain, c.marks = [32]byte{}, segment.Marks{}
 	return segment.Exec(conn, func(q *sqlite.Stmt) error {
@@ -50,11 +53,15 @@ func (c *chainer) load(conn *sqlite.Conn) error {
 // end writes the row of the batch, if it held anything, and returns what is to be
 // kept once it is committed.
 func (c *chainer) end(conn *sqlite.Conn, newest int64) (chain [32]byte, after segment.Marks, err error) {
-	if c.rows == 0 && len(c.changes) == 0 {
+	if c.rows == 0 && len(c.changes) == 0 && len(c.endings) == 0 {
 		return c.chain, c.marks, nil
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.changes)) {
 		c.hasher.Change(id, c.changes[id])
+	}
+	endings := slices.SortedFunc(maps.Keys(c.endings), segment.EndingKey.Compare)
+	if err := segment.HashEndings(c.hasher, conn, c.batch, endings); err != nil {
+		return chain, after, err
 	}
 	after = segment.Marks{Newest: newest}
 	err = segment.Exec(conn, func(q *sqlite.Stmt) error {

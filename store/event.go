@@ -105,6 +105,7 @@ type Shape struct {
 	HookErrno int32 // 0 allowed, positive errno, -1 this backend cannot know
 	Errno     int32 // 0 returned 0, positive errno, -1 not seen
 	Addrlen   int32 // as the caller passed it
+	Final     Final // what the connection came to, as far as it is known
 }
 
 // AddressDropped is the AddressSource of a row in which the attempts of one process are counted whose addresses were not
@@ -125,6 +126,8 @@ type Connection struct {
 	Cookie uint64 // socket cookie, 0 unknown
 	Count  uint32 // attempts that the row stands for; 0 and 1 both mean one
 	FD     int32  // as the caller passed it, -1 none
+
+	Outcome *Outcome // what is known of it already; nil nothing
 
 	// Update says that this is no new row: the row already written for
 	// (BootTime, Cookie) gets this Shape, because the connect has returned
@@ -157,6 +160,7 @@ type Anchor struct {
 // Batch is one transaction.
 type Batch struct {
 	Connections []Connection
+	Endings     []Ending // of connections that were written before, or are in this batch
 	Gaps        []Gap
 	Anchors     []Anchor
 	Counters    segment.Counters

@@ -14,6 +14,8 @@ func (g growth) sum() int64 { return g.db + g.wal }
 // included. All are upper bounds.
 const (
 	connectionRowBytes = 48
+	outcomeBytes       = 48  // of those that there can be; a counter of 2^56 bytes is none
+	endingRowBytes     = 160 // with the row of changed
 	repeatRowBytes     = 32
 	taskRowBytes       = 160
 	processRowBytes    = 512
@@ -41,6 +43,11 @@ func (e *estimator) fit(s *activeSegment, b *Batch, most int64) (n int, g growth
 	for _, g := range b.Gaps {
 		e.bytes += otherRowBytes + int64(len(g.Cause)+len(g.Detail))*4
 	}
+	for i := range b.Endings {
+		e.touched += 3
+		e.bytes += endingRowBytes
+		e.endpoint(s, b.Endings[i].Outcome.Local)
+	}
 	e.bytes += int64(len(b.Anchors)+len(b.Counters)+8) * otherRowBytes
 	for n = range b.Connections {
 		before := *e
@@ -67,6 +74,10 @@ func (e *estimator) connection(s *activeSegment, c *Connection) {
 		e.touched++
 	} else {
 		e.bytes += connectionRowBytes
+		if c.Outcome != nil {
+			e.bytes += outcomeBytes
+			e.endpoint(s, c.Outcome.Local)
+		}
 		if c.Count > 1 {
 			e.bytes += repeatRowBytes
 		}
@@ -79,14 +90,17 @@ func (e *estimator) connection(s *activeSegment, c *Connection) {
 			e.task(s, c.Task)
 		}
 	}
-	for _, p := range [2]*Endpoint{c.Remote, c.Local} {
-		if p == nil {
-			continue
-		}
-		if _, ok := p.mark.get(s.intern.epoch); !ok && e.isNew(p) {
-			e.touched += 2
-			e.bytes += endpointRowBytes + 2*int64(len(p.Address)+len(p.Raw))
-		}
+	e.endpoint(s, c.Remote)
+	e.endpoint(s, c.Local)
+}
+
+func (e *estimator) endpoint(s *activeSegment, p *Endpoint) {
+	if p == nil {
+		return
+	}
+	if _, ok := p.mark.get(s.intern.epoch); !ok && e.isNew(p) {
+		e.touched += 2
+		e.bytes += endpointRowBytes + 2*int64(len(p.Address)+len(p.Raw))
 	}
 }
 

@@ -19,6 +19,7 @@ type interner struct {
 
 	shapes        map[Shape]int64  // all of the segment
 	shapePointers map[*Shape]int64 // saves hashing three strings
+	shapeByID     map[int64]Shape  // filled when it is asked for
 }
 
 // maxShapePointers bounds the cache by pointer, for a caller that makes a new
@@ -26,7 +27,7 @@ type interner struct {
 const maxShapePointers = 4096
 
 // refs are the rows that a connection refers to.
-type refs struct{ task, remote, local, shape int64 } // local 0: not bound
+type refs struct{ task, remote, local, shape, source int64 } // local 0: not bound; source: the local address of its outcome, 0 unknown
 
 var errIncomplete = errors.New("connection without task, process, remote or shape")
 
@@ -51,6 +52,11 @@ func (in *interner) resolve(c *Connection) (r refs, err error) {
 			if r.local, err = in.addEndpoint(c.Local); err != nil {
 				return r, fmt.Errorf("insert endpoint: %w", err)
 			}
+		}
+	}
+	if c.Outcome != nil {
+		if r.source, err = in.local(c.Outcome); err != nil {
+			return r, fmt.Errorf("insert endpoint: %w", err)
 		}
 	}
 	if r.shape, ok = in.shapePointers[c.Shape]; !ok {
@@ -124,10 +130,10 @@ func (in *interner) addShape(shape *Shape) (int64, error) {
 	if !ok {
 		s := in.segment
 		err := s.exec(`INSERT INTO shape (socket_family, type, protocol, via, address_source, backend,
-			hook_errno, errno, addrlen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			hook_errno, errno, addrlen, final) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			int(shape.SocketFamily), int(shape.Type), int(shape.Protocol),
 			escape.String(shape.Via, nil), escape.String(shape.AddressSource, nil), escape.String(shape.Backend, nil),
-			segment.SetOrNull(shape.HookErrno), segment.SetOrNull(shape.Errno), int(shape.Addrlen))
+			segment.SetOrNull(shape.HookErrno), segment.SetOrNull(shape.Errno), int(shape.Addrlen), shape.Final.stored())
 		if err != nil {
 			return 0, err
 		}
@@ -160,8 +166,8 @@ func (in *interner) loadShapes() error {
 		in.shapes[Shape{
 			SocketFamily: uint16(q.ColumnInt64(1)), Type: uint16(q.ColumnInt64(2)), Protocol: uint16(q.ColumnInt64(3)),
 			Via: text(4), AddressSource: text(5), Backend: text(6),
-			HookErrno: unknown(7), Errno: unknown(8), Addrlen: q.ColumnInt32(9),
+			HookErrno: unknown(7), Errno: unknown(8), Addrlen: q.ColumnInt32(9), Final: finalOf(q, 10),
 		}] = q.ColumnInt64(0)
 		return nil
-	}, `SELECT id, socket_family, type, protocol, via, address_source, backend, hook_errno, errno, addrlen FROM shape`)
+	}, `SELECT id, socket_family, type, protocol, via, address_source, backend, hook_errno, errno, addrlen, final FROM shape`)
 }

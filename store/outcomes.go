@@ -106,7 +106,7 @@ func (s *activeSegment) giveOutcome(c *Connection) (found bool, err error) {
 	if err != nil || id == 0 {
 		return false, err
 	}
-	shape, err := s.intern.addShape(c.Shape)
+	shape, err := s.intern.withFinalOf(was, c.Shape)
 	if err != nil || shape == was {
 		return err == nil, err
 	}

@@ -18,7 +18,7 @@ import (
 const rowsPerStatement = 50
 
 // columnsPerRow is the number of values bound for each: all of the table.
-const columnsPerRow = 7
+const columnsPerRow = 8
 
 // updateWindow bounds how far from its time a row may have been moved by others
 // of the same nanosecond and still be found by an update.
@@ -37,6 +37,7 @@ type rowWriter struct {
 
 	order []int32 // scratch: indexes of a batch in order of time
 	ids   []int64 // scratch: ids bound to many
+	fates []byte  // scratch: outcomes bound to many, one after another
 }
 
 // load reads the highest id.
@@ -55,7 +56,7 @@ func (w *rowWriter) prepare() (err error) {
 	}
 	w.ids = make([]int64, w.size)
 	row := "(?" + strings.Repeat(", ?", columnsPerRow-1) + ")"
-	const into = " INTO connection (id, task, remote, shape, local, fd, cookie) VALUES "
+	const into = " INTO connection (id, task, remote, shape, local, fd, cookie, outcome) VALUES "
 	if w.single, err = w.segment.conn.Prepare("INSERT OR IGNORE" + into + row); err != nil {
 		return err
 	}
@@ -143,6 +144,7 @@ func (w *rowWriter) insert(conns []Connection) error {
 func (w *rowWriter) insertMany(conns []Connection, rows []int32, from int64) (int64, error) {
 	s := w.segment
 	repeats := false
+	w.fates = slices.Grow(w.fates[:0], len(rows)*mostOutcomeBytes)
 	for slot, i := range rows {
 		c := &conns[i]
 		refs, err := s.intern.resolve(c)
@@ -150,8 +152,9 @@ func (w *rowWriter) insertMany(conns []Connection, rows []int32, from int64) (in
 			return 0, err
 		}
 		id := max(s.at(c.BootTime), from)
-		bindRow(w.many, slot, id, c, refs)
-		w.hash(id, c, refs)
+		outcome := w.outcome(c, refs)
+		bindRow(w.many, slot, id, c, refs, outcome)
+		w.hash(id, c, refs, outcome)
 		s.blocks.add(refs.remote, refs.task)
 		w.ids[slot] = id
 		from = id + 1
@@ -179,14 +182,16 @@ func (w *rowWriter) insertOne(c *Connection, from int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	w.fates = w.fates[:0]
+	outcome := w.outcome(c, refs)
 	for id := max(s.at(c.BootTime), from); ; id++ {
-		bindRow(w.single, 0, id, c, refs)
+		bindRow(w.single, 0, id, c, refs, outcome)
 		if err := segment.Run(w.single); err != nil {
 			return 0, err
 		}
 		if s.conn.Changes() == 1 {
 			w.maxID = max(w.maxID, id)
-			w.hash(id, c, refs)
+			w.hash(id, c, refs, outcome)
 			if id > s.chainer.marks.Newest {
 				s.blocks.add(refs.remote, refs.task)
 			} else if err := s.exec(`INSERT INTO late (id, batch) VALUES (?, ?)`, id, s.chainer.batch); err != nil {
@@ -197,10 +202,20 @@ func (w *rowWriter) insertOne(c *Connection, from int64) (int64, error) {
 	}
 }
 
+// outcome returns the outcome of a connection as it is stored, nil none. It is good until the next statement is run.
+func (w *rowWriter) outcome(c *Connection, refs refs) []byte {
+	if c.Outcome == nil {
+		return nil
+	}
+	begin := len(w.fates)
+	w.fates = appendOutcome(w.fates, c.Outcome, refs.source)
+	return w.fates[begin:]
+}
+
 // hash adds a row that is written to the chain.
-func (w *rowWriter) hash(id int64, c *Connection, refs refs) {
+func (w *rowWriter) hash(id int64, c *Connection, refs refs, outcome []byte) {
 	row := segment.HashedRow{Id: id, Task: refs.task, Remote: refs.remote, Shape: refs.shape, Local: refs.local,
-		Fd: int64(max(c.FD, -1)), Cookie: int64(c.Cookie), Count: int64(max(c.Count, 1))}
+		Fd: int64(max(c.FD, -1)), Cookie: int64(c.Cookie), Count: int64(max(c.Count, 1)), Outcome: outcome}
 	if c.Count > 1 {
 		row.Last = w.segment.at(cmp.Or(c.LastBootTime, c.BootTime))
 	}
@@ -209,7 +224,7 @@ func (w *rowWriter) hash(id int64, c *Connection, refs refs) {
 }
 
 // bindRow binds one row to the slot-th group of parameters.
-func bindRow(stmt *sqlite.Stmt, slot int, id int64, c *Connection, refs refs) {
+func bindRow(stmt *sqlite.Stmt, slot int, id int64, c *Connection, refs refs, outcome []byte) {
 	at := slot * columnsPerRow
 	stmt.BindInt64(at+1, id)
 	stmt.BindInt64(at+2, refs.task)
@@ -229,6 +244,11 @@ func bindRow(stmt *sqlite.Stmt, slot int, id int64, c *Connection, refs refs) {
 		stmt.BindNull(at + 7)
 	} else {
 		stmt.BindInt64(at+7, int64(c.Cookie))
+	}
+	if outcome == nil {
+		stmt.BindNull(at + 8)
+	} else {
+		stmt.BindBytes(at+8, outcome)
 	}
 }
 
@@ -270,8 +290,10 @@ func (w *rowWriter) update(c *Connection) error {
 		s.missedUpdates++
 		w.missed = append(w.missed, *c)
 		return nil
-	case shape == refs.shape:
-		return nil
 	}
-	return s.changeShape(id, shape, refs.shape)
+	to, err := s.intern.withFinalOf(shape, c.Shape)
+	if err != nil || to == shape {
+		return err
+	}
+	return s.changeShape(id, shape, to)
 }

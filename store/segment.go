@@ -333,7 +333,7 @@ func (s *activeSegment) loadState() error {
 // forget drops every row id that was remembered.
 func (s *activeSegment) forget() {
 	s.intern.epoch = new(epoch)
-	s.intern.shapes, s.intern.shapePointers = map[Shape]int64{}, map[*Shape]int64{}
+	s.intern.shapes, s.intern.shapePointers, s.intern.shapeByID = map[Shape]int64{}, map[*Shape]int64{}, nil
 }
 
 func (s *activeSegment) exec(query string, args ...any) error {

@@ -90,7 +90,7 @@ func TestWords(t *testing.T) {
 	add(2, Shape{SocketFamily: 2, Type: 3, Protocol: 255, HookErrno: 13, Errno: 13}, "ipv4|ipv4|raw|255|denied")
 	add(2, Shape{SocketFamily: 2, Type: 3, Protocol: 0, HookErrno: Unknown, Errno: Unknown}, "ipv4|ipv4|raw|0|unknown")
 	for errno, outcome := range map[int32]string{111: "refused", 110: "timed out", 101: "unreachable", 113: "unreachable",
-		100: "unreachable", 112: "unreachable", 115: "in progress", 114: "in progress", 11: "in progress",
+		100: "unreachable", 112: "unreachable", 115: "unknown", 114: "already connecting", 11: "unknown", 104: "reset", 92: "unreachable", 125: "aborted",
 		4: "interrupted", 512: "interrupted", 106: "already connected"} {
 		add(40, Shape{SocketFamily: 40, Type: 6, Protocol: 1, Errno: errno}, "vsock|vsock|dccp|1|"+outcome)
 	}

@@ -1,11 +1,11 @@
 -- purpose: Connects that were refused, timed out, were unreachable or failed otherwise.
 -- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
--- narrow: shapes WHERE NOT coalesce(hook_errno > 0, 0) AND errno NOT IN (0, 4, 11, 106, 114, 115, 512) | for speed alone; the SQL is the whole question
+-- narrow: shapes WHERE NOT coalesce(hook_errno > 0, 0) AND coalesce(CASE WHEN errno NOT IN (0, 4, 11, 115, 512) THEN errno END, final, errno) NOT IN (0, 4, 11, 32, 103, 104, 106, 114, 115, 512) | for speed alone; the SQL is the whole question
 -- column: first_time | when the first of them was issued
 -- column: last_time | when the last one was
 -- column: n | connects
 -- column: outcome | what became of them
--- column: errno | error of connect(2) as a number
+-- column: errno | error that it came to, as a number
 -- column: pid | process; NULL: several, see the notes
 -- column: user | its user
 -- column: container | its container; NULL: none that is known
@@ -13,8 +13,8 @@
 -- column: exe | its program
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: ancestry | its ancestors, and itself last
--- note: connect(2) of a nonblocking socket returns before it can fail, with "in progress": such a failure is not known.
--- note: EISCONN (already connected) and EALREADY (in progress) are no failures.
+-- note: Of TCP it is what became of the connection in the end, also where connect(2) returned before; of other nonblocking sockets that is not known.
+-- note: EISCONN (already connected) and EALREADY (already connecting) are no failures.
 -- note: Sockets that the C library tries first and hosts do not have, such as nscd's, are one row each, the last ones: exe says how many programs tried.
 -- false-positives: Programs that try IPv6 first without a route to it, health checks of what is down, and a service that starts before the one it needs.
 -- example: conntape query failed --since 2h
@@ -22,7 +22,7 @@ WITH tried AS (
   SELECT *, errno = 2 AND family = 'unix' AND remote_address IN ('/var/run/nscd/socket', '/run/nscd/socket', '/var/lib/sss/pipes/nss',
     '/var/run/avahi-daemon/socket', '/run/avahi-daemon/socket', '/run/systemd/userdb/io.systemd.DynamicUser', '/run/systemd/resolve/io.systemd.Resolve') AS usual
   FROM connections
-  WHERE outcome IN ('refused', 'timed out', 'unreachable', 'failed')
+  WHERE outcome IN ('refused', 'timed out', 'unreachable', 'aborted', 'failed')
     AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 )
 SELECT
@@ -30,7 +30,7 @@ SELECT
   max(last_time) AS last_time,
   sum(count) AS n,
   outcome,
-  errno,
+  outcome_errno AS errno,
   CASE WHEN NOT usual THEN pid END AS pid,
   CASE WHEN NOT usual THEN user END AS user,
   CASE WHEN NOT usual THEN container END AS container,
@@ -43,5 +43,5 @@ SELECT
   CASE WHEN NOT usual THEN coalesce(nullif(cmdline, ''), '[' || comm || ']') END AS cmdline,
   CASE WHEN NOT usual THEN ancestry END AS ancestry
 FROM tried
-GROUP BY CASE WHEN NOT usual THEN process_id END, CASE WHEN NOT usual THEN user END, CASE WHEN NOT usual THEN container END, remote, outcome, errno, usual
+GROUP BY CASE WHEN NOT usual THEN process_id END, CASE WHEN NOT usual THEN user END, CASE WHEN NOT usual THEN container END, remote, outcome, outcome_errno, usual
 ORDER BY usual, n DESC, min(time_ns), remote

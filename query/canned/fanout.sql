@@ -7,7 +7,7 @@
 -- column: addresses | addresses that it connected to in it
 -- column: ports | ports of the address of which it tried most
 -- column: n | connects in it
--- column: failed | of them: refused, timed out, unreachable, failed or denied
+-- column: failed | of them: refused, timed out, unreachable, aborted, failed or denied
 -- column: pid | process
 -- column: user | its user
 -- column: container | its container; NULL: none that is known
@@ -28,7 +28,7 @@ attempt AS (
 ),
 by_address AS (
   SELECT slot, process_id, count(DISTINCT remote_port) AS ports, sum(count) AS n, min(time_ns) AS first_ns, time,
-    sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'failed', 'denied') THEN count ELSE 0 END) AS failed,
+    sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'aborted', 'failed', 'denied') THEN count ELSE 0 END) AS failed,
     pid, user, container, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry,
     CASE
       WHEN remote_port IS NULL THEN remote_address

@@ -6,7 +6,7 @@
 -- column: n | connects
 -- column: service | what the port is for
 -- column: addresses | different addresses of that service
--- column: failed | of the connects: refused, timed out, unreachable, failed or denied
+-- column: failed | of the connects: refused, timed out, unreachable, aborted, failed or denied
 -- column: pid | process
 -- column: user | its user
 -- column: container | its container; NULL: none that is known
@@ -36,7 +36,7 @@ SELECT
   sum(count) AS n,
   service,
   count(DISTINCT remote_ip) AS addresses,
-  sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'failed', 'denied') THEN count ELSE 0 END) AS failed,
+  sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'aborted', 'failed', 'denied') THEN count ELSE 0 END) AS failed,
   pid,
   user,
   container,

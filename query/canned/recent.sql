@@ -8,7 +8,7 @@
 -- column: outcome | what became of it, as far as connect(2) told
 -- column: n | connects that are counted together in this row
 -- column: cmdline | arguments of the program, or its name in brackets when there are none
--- note: connect(2) of a nonblocking socket returns before there is an outcome, and says "in progress".
+-- note: The outcome of TCP is what became of the connection in the end; until there is an answer it is "in progress".
 -- example: conntape query recent --since 2h
 -- example: conntape query recent --limit 10 --format jsonl
 SELECT

@@ -5,7 +5,7 @@
 -- column: n | connects
 -- column: programs | different programs
 -- column: destinations | addresses and ports, or paths, connected to
--- column: failed | refused, timed out, unreachable or failed
+-- column: failed | refused, timed out, unreachable, aborted or failed
 -- column: denied | denied by a security module
 -- column: bar | n, as a share of the largest, in 20 steps
 -- note: Buckets are cut in UTC on the clock of the segment, which does not jump when the host's clock is set.
@@ -20,7 +20,7 @@ bucket AS (
     sum(count) AS n,
     count(DISTINCT coalesce(exe, '[' || comm || ']')) AS programs,
     count(DISTINCT coalesce(remote_ip, remote_address) || ' ' || coalesce(remote_port, '')) AS destinations,
-    sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'failed') THEN count ELSE 0 END) AS failed,
+    sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'aborted', 'failed') THEN count ELSE 0 END) AS failed,
     sum(CASE WHEN outcome = 'denied' THEN count ELSE 0 END) AS denied
   FROM connections
   WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))

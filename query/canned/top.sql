@@ -7,7 +7,7 @@
 -- column: percent | share of all connects
 -- column: programs | different programs
 -- column: destinations | addresses and ports, or paths
--- column: failed | refused, timed out, unreachable, failed or denied
+-- column: failed | refused, timed out, unreachable, aborted, failed or denied
 -- column: first_time | when the first of them was issued
 -- column: last_time | when the last one was
 -- column: bar | n, as a share of the largest, in 20 steps
@@ -30,7 +30,7 @@ WITH counted AS (
     sum(count) AS n,
     count(DISTINCT coalesce(exe, '[' || comm || ']')) AS programs,
     count(DISTINCT coalesce(remote_ip, remote_address) || ' ' || coalesce(remote_port, '')) AS destinations,
-    sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'failed', 'denied') THEN count ELSE 0 END) AS failed,
+    sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'aborted', 'failed', 'denied') THEN count ELSE 0 END) AS failed,
     min(time) AS first_time,
     max(last_time) AS last_time
   FROM connections

@@ -46,11 +46,12 @@ type replay struct {
 	chain   [32]byte      // likewise
 	ended   error         // the chain is not followed any further
 
-	late      map[int64]struct{}      // connections
-	lateOf    map[int64][]int64       // batch → connections, ascending
-	changes   map[int64][]int64       // batch → connections, ascending
-	history   map[int64][]shapeBefore // connection → changes, ascending
-	processes map[int64][]int64       // batch → processes, ascending
+	late      map[int64]struct{}            // connections
+	lateOf    map[int64][]int64             // batch → connections, ascending
+	changes   map[int64][]int64             // batch → connections, ascending
+	history   map[int64][]shapeBefore       // connection → changes, ascending
+	processes map[int64][]int64             // batch → processes, ascending
+	endings   map[int64][]segment.EndingKey // batch → endings, ascending
 }
 
 type replayBatch struct {
@@ -65,7 +66,7 @@ type shapeBefore struct{ batch, shape int64 }
 // load reads all but the connections: it is little.
 func (r *replay) load() error {
 	r.late, r.lateOf, r.changes, r.processes = map[int64]struct{}{}, map[int64][]int64{}, map[int64][]int64{}, map[int64][]int64{}
-	r.history = map[int64][]shapeBefore{}
+	r.history, r.endings = map[int64][]shapeBefore{}, map[int64][]segment.EndingKey{}
 	for _, table := range []struct {
 		query string
 		row   func(*sqlite.Stmt) error
@@ -88,6 +89,10 @@ func (r *replay) load() error {
 			r.history[id] = append(r.history[id], shapeBefore{batch, q.ColumnInt64(2)})
 			return nil
 		}},
+		{"SELECT batch, id, cookie FROM ending ORDER BY id, cookie", func(q *sqlite.Stmt) error {
+			r.endings[q.ColumnInt64(0)] = append(r.endings[q.ColumnInt64(0)], segment.EndingKey{Id: q.ColumnInt64(1), Cookie: q.ColumnInt64(2)})
+			return nil
+		}},
 		{"SELECT batch, id FROM process WHERE source <> 'unknown' ORDER BY id", func(q *sqlite.Stmt) error {
 			r.processes[q.ColumnInt64(0)] = append(r.processes[q.ColumnInt64(0)], q.ColumnInt64(1))
 			return nil
@@ -100,7 +105,7 @@ func (r *replay) load() error {
 	return nil
 }
 
-const replayColumns = "SELECT id, task, remote, shape, local, fd, cookie FROM "
+const replayColumns = "SELECT id, task, remote, shape, local, fd, cookie, outcome FROM "
 
 // rows reads the connections, and beside them how often each was, in one pass
 // over either table.
@@ -142,6 +147,11 @@ func scanRow(q *sqlite.Stmt) (row storedRow) {
 		} else {
 			row.odd = row.Fd < 0
 		}
+	}
+	if !q.ColumnIsNull(7) {
+		row.Outcome = make([]byte, q.ColumnLen(7))
+		q.ColumnBytes(7, row.Outcome)
+		row.odd = row.odd || len(row.Outcome) == 0 || q.ColumnType(7) != sqlite.TypeBlob
 	}
 	row.odd = row.odd || row.Local == 0 && !q.ColumnIsNull(4) || row.Cookie == 0 && !q.ColumnIsNull(6)
 	return row
@@ -214,6 +224,9 @@ func (r *replay) finish() error {
 			return err
 		}
 		r.hasher.Change(id, shape)
+	}
+	if err := segment.HashEndings(r.hasher, r.conn, b.id, r.endings[b.id]); err != nil {
+		return err
 	}
 	if err := segment.HashInterned(r.hasher, r.conn, r.before, b.marks, r.processes[b.id]); err != nil {
 		return err

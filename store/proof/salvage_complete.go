@@ -37,6 +37,7 @@ func (s *salvager) complete(from string) error {
 		`INSERT INTO shape (id, socket_family, type, protocol, via, address_source, backend, addrlen)
 			SELECT DISTINCT shape, 65535, 0, 0, '?', '?', '?', 0 FROM connection WHERE shape NOT IN (SELECT id FROM shape) AND ?1 > 0`,
 		`DELETE FROM repeat WHERE id NOT IN (SELECT id FROM connection) AND ?1 > 0`,
+		`DELETE FROM ending WHERE cookie = 0 AND id NOT IN (SELECT id FROM connection) AND ?1 > 0`,
 		`INSERT INTO boot (id, boot_id, kernel, offset_ns, first_ns) SELECT 1, '?', '?', created_ns, created_ns FROM segment
 			WHERE NOT EXISTS (SELECT 1 FROM boot) AND ?1 > 0`,
 		`INSERT OR IGNORE INTO clock (id, offset_ns, kind) SELECT 0, coalesce((SELECT offset_ns FROM clock ORDER BY id LIMIT 1), 0), 'start' WHERE ?1 > 0`,

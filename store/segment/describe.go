@@ -63,7 +63,7 @@ func (seg *Segment) read(conn *sqlite.Conn) error {
 	}
 	last := &seg.Boots[len(seg.Boots)-1]
 	info.BootID, info.Kernel = last.BootID, last.kernel
-	return errors.Join(seg.readEnds(conn), seg.readRuns(conn))
+	return errors.Join(seg.readEnds(conn), seg.readEndings(conn), seg.readRuns(conn))
 }
 
 // readEnds reads the times of the first and of the last connection.
@@ -77,6 +77,21 @@ func (seg *Segment) readEnds(conn *sqlite.Conn) error {
 	}
 	return nil
 }
+
+// readEndings reads between which ids those are whose connections are in earlier segments.
+func (seg *Segment) readEndings(conn *sqlite.Conn) error {
+	err := Exec(conn, func(q *sqlite.Stmt) error {
+		seg.Endings = IDSpan{q.ColumnInt64(0), q.ColumnInt64(1)}
+		return nil
+	}, `SELECT coalesce(min(id), 0), coalesce(max(id), -1) FROM ending WHERE cookie <> 0`)
+	if err != nil {
+		return fmt.Errorf("read endings: %w", err)
+	}
+	return nil
+}
+
+// IDSpan is a span of ids; First > Last: it is empty.
+type IDSpan struct{ First, Last int64 }
 
 // readRuns reads who recorded, with what, and what was counted.
 func (seg *Segment) readRuns(conn *sqlite.Conn) (err error) {

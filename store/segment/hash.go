@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -36,6 +37,7 @@ type HashedRow struct {
 	Id, Task, Remote, Shape int64
 	Local, Fd, Cookie       int64 // 0, -1, 0 for NULL
 	Count, Last             int64 // 1, 0 for a row that stands for itself
+	Outcome                 []byte
 }
 
 func (c *Hasher) Connection(r *HashedRow) {
@@ -44,6 +46,9 @@ func (c *Hasher) Connection(r *HashedRow) {
 	c.last = r.Id
 	for _, v := range [...]int64{r.Task, r.Remote, r.Shape, r.Local, r.Fd, r.Cookie, r.Count, r.Last} {
 		b = binary.AppendVarint(b, v)
+	}
+	if len(r.Outcome) > 0 {
+		b = append(binary.AppendVarint(append(b, 'o'), int64(len(r.Outcome))), r.Outcome...)
 	}
 	c.buf = b
 	c.spill(4096)
@@ -93,6 +98,26 @@ func (c *Hasher) Sum() [32]byte {
 
 // Marks are the highest ids of a segment after a batch.
 type Marks struct{ Newest, Task, Endpoint, Shape int64 }
+
+// EndingKey tells the endings of a batch apart.
+type EndingKey struct{ Id, Cookie int64 }
+
+// Compare puts endings in the order of the chain.
+func (a EndingKey) Compare(b EndingKey) int {
+	return cmp.Or(cmp.Compare(a.Id, b.Id), cmp.Compare(a.Cookie, b.Cookie))
+}
+
+// HashEndings digests what a batch said of earlier connections.
+func HashEndings(h *Hasher, conn *sqlite.Conn, batch int64, endings []EndingKey) error {
+	for _, e := range endings {
+		err := Exec(conn, func(q *sqlite.Stmt) error { h.values('x', q); return nil },
+			"SELECT * FROM ending WHERE id = ? AND cookie = ? AND batch = ?", e.Id, e.Cookie, batch)
+		if err != nil {
+			return fmt.Errorf("hash ending: %w", err)
+		}
+	}
+	return nil
+}
 
 // HashInterned digests what a batch added to the tables beside connection.
 func HashInterned(h *Hasher, conn *sqlite.Conn, before, after Marks, processes []int64) error {

@@ -63,3 +63,13 @@ func ReadBoots(conn *sqlite.Conn) ([]Boot, error) {
 	}
 	return boots, nil
 }
+
+// BootNamed returns a boot of a segment, nil if it has none of that id.
+func (seg *Segment) BootNamed(id string) *Boot {
+	for i := range seg.Boots {
+		if seg.Boots[i].BootID == id {
+			return &seg.Boots[i]
+		}
+	}
+	return nil
+}

@@ -117,7 +117,7 @@ func (c *Codec) Segment(seg *Segment) {
 	c.smallInt(&info.Number)
 	c.smallInt(&info.SchemaVersion)
 	c.smallInt(&seg.Previous)
-	for _, n := range []*int64{&seg.Created, &seg.Batches, &seg.Counts, &info.First, &info.Last} {
+	for _, n := range []*int64{&seg.Created, &seg.Batches, &seg.Counts, &info.First, &info.Last, &seg.Endings.First, &seg.Endings.Last} {
 		c.int(n)
 	}
 	for _, s := range []*string{&info.State, &info.TapeID, &info.Host, &info.MachineID, &info.BootID, &info.Kernel, &info.Version, &info.Backend} {

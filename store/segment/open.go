@@ -102,6 +102,7 @@ type Segment struct {
 	Watch          sqlitefile.Watch
 	Created        int64  // segment clock
 	Boots          []Boot // in order, at least one
+	Endings        IDSpan // of those whose connections are in earlier segments
 	Runs           []Recorder
 	Gaps, Segments packed[[][]Cell]          // rows of the views of that name, if the manifest has them
 	Roots          packed[map[string]uint32] // first pages of tables and indexes, likewise

@@ -6,9 +6,9 @@ import (
 	"github.com/conntape/conntape/store/sqlitefile"
 )
 
-// connectionHeader is the length of the header of a connection: of itself, and a byte for the type of each of its seven
-// columns, which are numbers.
-const connectionHeader = 8
+// connectionHeader is the length of the header of a connection: of itself, and a byte for the type of each of its eight
+// columns, which are numbers but for the last, its outcome.
+const connectionHeader = 9
 
 // references reads the three columns behind the id of a connection.
 func references(row []byte) (task, remote, shape int64, ok bool) {

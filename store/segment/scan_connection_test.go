@@ -36,7 +36,7 @@ func TestShortIDsAreNotReadFast(t *testing.T) {
 
 // A connection that says it is shorter than its columns is damaged, whether or not what they seem to say is wanted.
 func TestShortConnectionIsNotPassedOver(t *testing.T) {
-	row := append([]byte{8 + 6}, 0x80|1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1, connectionHeader, 0, 2, 2, 2, 8, 8, 8)
+	row := append([]byte{connectionHeader + 6}, 0x80|1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1, connectionHeader, 0, 2, 2, 2, 8, 8, 8, 0)
 	row = append(row, 0, 5, 0, 6, 0, 7)
 	row = append(row, make([]byte, 40)...)
 	nobody := Wanted{Tasks: []bool{}, Remotes: []bool{}}
@@ -44,11 +44,11 @@ func TestShortConnectionIsNotPassedOver(t *testing.T) {
 		t.Fatal("a whole one is not passed over")
 	}
 	for _, w := range []Wanted{{}, nobody, {Tasks: []bool{5: true}, Remotes: []bool{}}} {
-		for length := range byte(8 + 6) {
+		for length := range byte(connectionHeader + 6) {
 			row[0] = length
-			passable := w.Tasks != nil && len(w.Tasks) == 0 && length >= 8+2 || len(w.Tasks) > 5 && length >= 8+4
+			passable := w.Tasks != nil && len(w.Tasks) == 0 && length >= connectionHeader+2 || len(w.Tasks) > 5 && length >= connectionHeader+4
 			if _, _, _, _, _, ok := connectionAt(row, 0, &w); ok != passable {
-				t.Errorf("length %d of 14, %v: %t", length, w, ok)
+				t.Errorf("length %d of 15, %v: %t", length, w, ok)
 			}
 		}
 	}

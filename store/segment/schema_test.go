@@ -66,6 +66,9 @@ func TestViewsNameTables(t *testing.T) {
 				t.Errorf("%s reads nothing", view)
 			}
 			for _, m := range words {
+				if m[1] == "d" || m[1] == "(SELECT" { // the numbers of an outcome
+					continue
+				}
 				if !strings.HasPrefix(schema[strings.TrimRight(m[1], ")")], "CREATE TABLE ") || !strings.Contains("FROM JOIN ", m[0][:5]) {
 					t.Errorf("%s: %q is no table", view, m[0])
 				}

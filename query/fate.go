@@ -1,0 +1,123 @@
+package query
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/conntape/conntape/store"
+	"zombiezen.com/go/sqlite"
+)
+
+// outcomeColumns are the columns of the view that are in the outcome of a connection. What else the view says of how it went
+// is in its shape.
+const outcomeColumns = "local_port established_ns duration_ns bytes_sent bytes_received retransmits rtt_us closed_by outcome_source"
+
+// outcomeSQL is the stored outcome of a row of connection: the latest that its segment has.
+const outcomeSQL = `coalesce((SELECT f.outcome FROM ending f WHERE f.id = connection.id AND f.cookie = 0 ORDER BY f.batch DESC LIMIT 1), outcome)`
+
+// localPortSQL is the port of the address that the socket was bound to when it connected.
+const localPortSQL = `(SELECT nullif(l.port, -1) FROM endpoint l WHERE l.id = connection.local)`
+
+// finalSQL is what a final is stored as.
+func finalSQL(f store.Final) string {
+	switch f {
+	case store.FinalUnknown:
+		return "NULL"
+	case store.FinalEstablished:
+		return "0"
+	}
+	return strconv.Itoa(int(f))
+}
+
+// laterShape returns columns of the view that are told by a shape, as they are when connections of it to an endpoint came to
+// something else than the shape says.
+func (s *Source) laterShape(conn *sqlite.Conn, shape, remote int64, final store.Final, columns []string) ([]Value, error) {
+	view := newKnownView()
+	says := make([]string, len(columns))
+	for i, column := range columns {
+		says[i] = view.says[column]
+	}
+	stmt, _, err := conn.PrepareTransient("SELECT " + strings.Join(says, ",\n") + " FROM (" + shapeWithFinal(shape, shape, final) + ") s JOIN endpoint e ON e.id = " + strconv.FormatInt(remote, 10))
+	if err != nil {
+		return nil, err
+	}
+	defer stmt.Finalize()
+	if more, err := stmt.Step(); err != nil || !more {
+		return make([]Value, len(columns)), err
+	}
+	values := newRowReader(len(columns)).read(stmt)
+	for i := range values {
+		values[i] = keep(values[i])
+	}
+	return values, nil
+}
+
+// shapeWithFinal is a row of shape with another id and another final.
+func shapeWithFinal(shape, id int64, final store.Final) string {
+	return "SELECT " + strconv.FormatInt(id, 10) + " AS id, socket_family, type, protocol, via, address_source, backend, hook_errno, errno, addrlen, " +
+		finalSQL(final) + " AS final FROM shape WHERE id = " + strconv.FormatInt(shape, 10)
+}
+
+// fate is what a row has of its own of what became of the connection.
+type fate struct {
+	known bool
+	store.StoredOutcome
+	bound nullable // port that it was bound to
+}
+
+// read reads a column with what outcomeSQL gives, and reports whether it is one.
+func (f *fate) read(row *sqlite.Stmt, column int) bool {
+	*f = fate{}
+	switch row.ColumnType(column) {
+	case sqlite.TypeNull:
+		return true
+	case sqlite.TypeBlob:
+	default:
+		return false
+	}
+	b := make([]byte, row.ColumnLen(column))
+	row.ColumnBytes(column, b)
+	var err error
+	f.StoredOutcome, err = store.ParseOutcome(b)
+	f.known = err == nil && len(b) > 0
+	return f.known
+}
+
+// value returns a column of outcomeColumns but outcome_source.
+func (f *fate) value(column string) Value {
+	if column == "local_port" {
+		if f.known && f.LocalPort != 0 {
+			return intValue(int64(f.LocalPort))
+		}
+		return f.bound.value()
+	}
+	if !f.known {
+		return Value{}
+	}
+	n := store.Unmeasured
+	switch column {
+	case "established_ns":
+		n = f.Established
+	case "duration_ns":
+		n = f.Duration
+	case "bytes_sent":
+		n = f.Sent
+	case "bytes_received":
+		n = f.Received
+	case "retransmits":
+		n = f.Retransmits
+	case "rtt_us":
+		n = f.RTT
+	case "closed_by":
+		switch f.ClosedBy {
+		case store.ClosedByLocal:
+			return textValue("local")
+		case store.ClosedByRemote:
+			return textValue("remote")
+		}
+	}
+	if n == store.Unmeasured {
+		return Value{}
+	}
+	return intValue(n)
+}

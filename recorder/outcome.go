@@ -1,0 +1,241 @@
+package recorder
+
+import (
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/bpf"
+	"github.com/conntape/conntape/store"
+)
+
+// What becomes of a connection comes through a ring of its own: before the record of its connect, where that waits for the
+// answer, or at any time after it. Both have the same ID. Where the row still is in the open batch, it gets its outcome
+// there; where it is written already, the outcome is an ending of the open batch, which the tape joins to it.
+
+const (
+	// connectComes bounds how long after an outcome the record of its connect may come: connect(2) returns when it is
+	// established. One that comes later is joined to it by the tape.
+	connectComes = uint64(250 * time.Millisecond)
+	// mostPending bounds the outcomes that wait for their connects, and mostEndings those of a batch.
+	mostPending = 32 << 10
+	mostEndings = 64 << 10
+	// fateBytes is the memory that the outcome of a row takes, its place in a map included.
+	fateBytes = int64(unsafe.Sizeof(store.Outcome{})) + 64
+
+	protocolTCP   = 6
+	protocolMPTCP = 262
+)
+
+// fates are what the recorder knows of outcomes. It belongs to the draining goroutine.
+type fates struct {
+	rows    map[bpf.ID]int         // rows of the open batch that have not ended
+	pending map[bpf.ID]pendingFate // outcomes whose row is not in the open batch
+	locals  map[netip.Addr]*store.Endpoint
+	shapes  map[finalShape]*store.Shape
+	record  bpf.Outcome // reused
+}
+
+// pendingFate is the latest outcome of a connection, and how many records it was made of.
+type pendingFate struct {
+	last  bpf.Outcome
+	since uint64 // ns CLOCK_BOOTTIME
+	n     uint64
+}
+
+// finalShape is a shape with what a connection of it came to.
+type finalShape struct {
+	shape *store.Shape
+	final store.Final
+}
+
+func newFates() *fates {
+	return &fates{rows: map[bpf.ID]int{}, pending: map[bpf.ID]pendingFate{}, locals: map[netip.Addr]*store.Endpoint{}, shapes: map[finalShape]*store.Shape{}}
+}
+
+// hasOutcome tells whether the kernel tells what becomes of an attempt.
+func hasOutcome(c *bpf.Connect) bool {
+	return (c.SocketFamily == unix.AF_INET || c.SocketFamily == unix.AF_INET6) && (c.Protocol == protocolTCP || c.Protocol == protocolMPTCP)
+}
+
+// drainOutcomes takes all that is in the outcome ring.
+func (r *recorder) drainOutcomes(now uint64) error {
+	for {
+		ok, err := r.src.ReadOutcome(&r.fates.record)
+		if err != nil || !ok {
+			return err
+		}
+		r.takeOutcome(&r.fates.record, now)
+	}
+}
+
+func (r *recorder) takeOutcome(o *bpf.Outcome, now uint64) {
+	r.ledger.outcomes.received++
+	if i, ok := r.fates.rows[o.Attempt]; ok {
+		if o.Kind == bpf.OutcomeClosed {
+			delete(r.fates.rows, o.Attempt)
+		}
+		if r.queue.fate(i, func(row *store.Connection) { r.fates.give(row, o) }) {
+			r.ledger.outcomes.stored++
+		} else {
+			r.ledger.outcomes.coalesced++
+		}
+		return
+	}
+	p, known := r.fates.pending[o.Attempt]
+	if !known {
+		if len(r.fates.pending) >= mostPending {
+			r.ledger.outcomes.dropped++
+			return
+		}
+		p.since = now
+	}
+	p.last = *o
+	p.n++
+	r.fates.pending[o.Attempt] = p
+}
+
+// expect gives a row what is known of it already, before it is queued.
+func (r *recorder) expect(c *bpf.Connect, row *store.Connection) (n uint64) {
+	if len(r.fates.pending) == 0 {
+		return 0
+	}
+	p, ok := r.fates.pending[c.ID()]
+	if !ok {
+		return 0
+	}
+	delete(r.fates.pending, c.ID())
+	r.fates.give(row, &p.last)
+	return p.n
+}
+
+// remember notes that the newest row of the open batch is that of an attempt, or that there is none.
+func (r *recorder) remember(c *bpf.Connect, row *store.Connection, n uint64, in outcome) {
+	if in != added {
+		r.ledger.outcomes.coalesced += n
+		return
+	}
+	r.ledger.outcomes.stored += n
+	r.queue.open.outcomes += n
+	if row.Outcome == nil || row.Outcome.Duration < 0 {
+		r.fates.rows[c.ID()] = len(r.queue.open.Connections) - 1
+	}
+}
+
+// endings moves the outcomes that no connect came for into the open batch; all: whatever their age.
+func (r *recorder) endings(now uint64, all bool) {
+	for id, p := range r.fates.pending {
+		if !all && p.since+connectComes > now {
+			continue
+		}
+		delete(r.fates.pending, id)
+		if len(r.queue.open.Endings) >= mostEndings || r.queue.tight() {
+			r.ledger.outcomes.dropped += p.n
+			continue
+		}
+		r.queue.open.Endings = append(r.queue.open.Endings, store.Ending{
+			Connect: id.BootTime, Cookie: p.last.Cookie, Final: finalOf(&p.last), Outcome: r.fates.outcome(&p.last),
+		})
+		r.queue.open.outcomes += p.n
+		r.ledger.outcomes.stored += p.n
+	}
+}
+
+// give has a row say an outcome.
+func (f *fates) give(row *store.Connection, o *bpf.Outcome) {
+	row.Outcome = f.outcome(o)
+	row.Shape = f.shape(row.Shape, finalOf(o))
+}
+
+// shape returns one shape for all rows that are alike.
+func (f *fates) shape(of *store.Shape, final store.Final) *store.Shape {
+	if of.Final == final {
+		return of
+	}
+	k := finalShape{of, final}
+	s := f.shapes[k]
+	if s == nil {
+		whole := *of
+		whole.Final = final
+		if len(f.shapes) >= shapeCache {
+			clear(f.shapes)
+		}
+		s = &whole
+		f.shapes[k] = s
+	}
+	return s
+}
+
+// outcome returns what the tape is told.
+func (f *fates) outcome(o *bpf.Outcome) *store.Outcome {
+	out := &store.Outcome{
+		Local: f.local(o.Local.Addr()), LocalPort: o.Local.Port(), Established: store.Unmeasured, Duration: store.Unmeasured,
+		Sent: store.Unmeasured, Received: store.Unmeasured, Retransmits: store.Unmeasured, RTT: store.Unmeasured,
+	}
+	if o.Established > 0 {
+		out.Established = int64(o.Established - o.Attempt.BootTime)
+	}
+	if o.RTT > 0 {
+		out.RTT = int64(o.RTT)
+	}
+	if o.Kind != bpf.OutcomeClosed {
+		return out
+	}
+	out.Duration, out.Retransmits = int64(o.BootTime-o.Attempt.BootTime), int64(o.Retransmits)
+	if o.Established > 0 {
+		out.Sent, out.Received = int64(o.Sent), int64(o.Received)
+		out.ClosedBy = closedBy(o)
+	}
+	return out
+}
+
+// closedBy returns who sent the first FIN, or the RST where there was none.
+func closedBy(o *bpf.Outcome) store.ClosedBy {
+	switch {
+	case o.ClosedBy == bpf.ClosedByLocal, o.ClosedBy == bpf.ClosedByNobody && o.Errno == 0:
+		return store.ClosedByLocal
+	case o.ClosedBy == bpf.ClosedByRemote, o.Errno == uint16(unix.ECONNRESET):
+		return store.ClosedByRemote
+	}
+	return store.ClosedByNobody
+}
+
+// finalOf returns what a connection came to. A socket that is reset by its own side (SO_LINGER 0, a close with unread data,
+// connect to AF_UNSPEC) has no error when it closes.
+func finalOf(o *bpf.Outcome) store.Final {
+	switch {
+	case o.Kind != bpf.OutcomeClosed:
+		return store.FinalEstablished
+	case o.Errno != 0:
+		return store.Final(o.Errno)
+	case o.Established == 0:
+		return store.FinalAborted
+	case o.From == bpf.TCPEstablished, o.From == bpf.TCPCloseWait:
+		return store.Final(unix.ECONNABORTED)
+	}
+	return store.FinalEstablished
+}
+
+// local returns the endpoint of an address, with no port.
+func (f *fates) local(a netip.Addr) *store.Endpoint {
+	if e := f.locals[a]; e != nil {
+		return e
+	}
+	raw := make([]byte, unix.SizeofSockaddrInet6)
+	if a.Is4() {
+		raw = raw[:unix.SizeofSockaddrInet4]
+		raw[0] = unix.AF_INET
+		copy(raw[4:], a.AsSlice())
+	} else {
+		raw[0] = unix.AF_INET6
+		copy(raw[8:], a.AsSlice())
+	}
+	if len(f.locals) >= shapeCache {
+		clear(f.locals)
+	}
+	e := decodeSockaddr(raw)
+	f.locals[a] = &e
+	return &e
+}
