@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// series is what one actor did at one destination.
+// series is the connects of one actor to one destination.
 type series struct {
 	actor               int32
 	n                   int64
@@ -18,7 +18,7 @@ type series struct {
 	ids                 []int64
 }
 
-// add takes what holder.take packed, and returns the rest.
+// add unpacks one flow that holder.take packed, and returns the bytes after it.
 func (s *series) add(number int32, rows uint64, packed []byte) []byte {
 	more, n := binary.Uvarint(packed)
 	packed = packed[n:]
@@ -82,7 +82,7 @@ func countAlike(found []beacon) {
 	}
 }
 
-// scoring is what a beacon is measured by.
+// scoring holds the limits and the window that a score depends on.
 type scoring struct {
 	least int64   // connects
 	score float64 // of 100

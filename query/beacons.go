@@ -37,7 +37,7 @@ type holder struct {
 	open         bool // the last part goes on
 }
 
-// beaconNames are numbers of what beacons are told apart by.
+// beaconNames is the dictionary of destinations and actors: a beacon is one of each.
 type beaconNames struct {
 	labels *names
 	near   []bool  // of labels: no address of the Internet
@@ -120,7 +120,7 @@ func (h *holder) take(s *segmentSource, c *contact) error {
 	return nil
 }
 
-// beacons writes what canned/beacons.sql says.
+// beacons answers canned/beacons.sql.
 func (p *Planned) beacons(ctx context.Context, r *reading, out RowWriter) (Result, error) {
 	names := newBeaconNames(r)
 	var found []beacon
@@ -175,8 +175,7 @@ func (r *reading) beaconPasses() int32 {
 	return passes
 }
 
-// byLabel sorts parts by destination; those of label l are from starts[l] to
-// starts[l+1].
+// byLabel sorts parts by destination: the parts of label l are parts[starts[l]:starts[l+1]].
 func byLabel(holders []*holder, labels int) (parts []heldPart, starts []int32) {
 	starts = make([]int32, labels+1)
 	total := 0
@@ -229,7 +228,7 @@ func (r *reading) scoreAll(names *beaconNames, parts []heldPart, starts []int32,
 	return found
 }
 
-// writeBeacons writes what canned/beacons.sql says.
+// writeBeacons writes the rows of canned/beacons.sql.
 func (p *Planned) writeBeacons(ctx context.Context, found []beacon, out RowWriter) (Result, error) {
 	rows := make([]firstRow, len(found))
 	for i, b := range found {

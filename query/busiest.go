@@ -25,7 +25,7 @@ type Busiest struct {
 	Of          int64  `json:"of"`          // rows that were counted
 }
 
-// most reports whether the process wrote over half of what was counted.
+// most reports whether the process wrote over half of the connects that were counted.
 func (b *Busiest) most() bool { return b != nil && b.Connections > b.Of/2 }
 
 // text says it for people.

@@ -18,16 +18,16 @@ import (
 // What a question can be about is judged by tables that are small, before contacts are
 // read: which endpoints of a segment, which tasks, which shapes.
 
-// selection is what a question can be about in one segment.
+// selection lists the rows of one segment that a question can be about.
 type selection struct {
 	remotes, tasks []int64 // nil: any
 	shapes         string  // condition on table shape, "": any
 }
 
-// chooser returns what a segment has for a question, nil: nothing.
+// chooser returns the rows of a segment that a question can be about, nil: none.
 type chooser func(context.Context, *segmentSource) (*selection, error)
 
-// chooser returns that of the question, nil when all of it is asked as it is.
+// chooser returns the chooser of the question, nil if the question is asked without one.
 func (p *Planned) chooser(ctx context.Context) (chooser, error) {
 	what, where, _ := strings.Cut(p.canned.Narrowing, " WHERE ")
 	switch what {

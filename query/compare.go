@@ -12,7 +12,7 @@ import (
 // Comparison is how two tapes are compared: as canned/diff.sql compares two windows
 // of one.
 type Comparison struct {
-	Factor  int64 // more or less by this factor is told too; 0: only what is new or gone
+	Factor  int64 // a change by this factor or more is reported; 0: only new and gone pairs are
 	All     bool  // port-0 UDP probes and AF_UNSPEC disconnects too
 	Filter  Filter
 	Limit   int64 // most rows to write, 0 for no limit
@@ -45,7 +45,7 @@ func Compare(ctx context.Context, one, other Compared, c Comparison, out RowWrit
 	return p.compare(limited, sides, c.Factor, out)
 }
 
-// diff writes what canned/diff.sql says.
+// diff answers canned/diff.sql.
 func (p *Planned) diff(ctx context.Context, out RowWriter) (Result, error) {
 	windows, err := p.windows(ctx)
 	if err != nil {
@@ -64,8 +64,8 @@ func (p *Planned) diff(ctx context.Context, out RowWriter) (Result, error) {
 	return p.compare(ctx, sides, p.request.Params["factor"].Int, out)
 }
 
-// windows returns those of canned/diff.sql, which works them out; nil when one has no end,
-// as on a tape without connections.
+// windows asks the SQL of canned/diff.sql for its two windows. It returns nil if one of them has no end, as on a tape
+// without connections.
 func (p *Planned) windows(ctx context.Context) ([]idSpan, error) {
 	ask := p.request
 	ask.SQL = p.canned.tables() + "SELECT since, until, base_since, base_until FROM bound"
@@ -83,14 +83,14 @@ func (p *Planned) windows(ctx context.Context) ([]idSpan, error) {
 	return windows, err
 }
 
-// pairRow is what a program and a destination have in two windows.
+// pairRow counts the connects of a program to a destination in two windows.
 type pairRow struct {
 	n                   [2]int64 // connects in each
 	firstWall, lastWall int64    // in either
 	pid                 int64    // the highest
 }
 
-// add adds what somebody else knows of it.
+// add adds the counts of another segment or worker.
 func (row *pairRow) add(other *pairRow) {
 	if row.n == [2]int64{} {
 		*row = *other
@@ -155,7 +155,7 @@ func (row *pairRow) change(factor int64) int {
 	return -1
 }
 
-// compare writes what is different between two readings that number alike.
+// compare writes the differences between two readings that share a dictionary.
 func (p *Planned) compare(ctx context.Context, sides [2]*reading, factor int64, out RowWriter) (Result, error) {
 	labels, ofPlace := sides[0].labels()
 	all := &pairReader{reading: sides[0], labels: ofPlace}
@@ -214,7 +214,7 @@ func (p *Planned) compareFiltered(ctx context.Context, sides [2]Compared, c Comp
 	return p.writeChanges(ctx, rows, func(i int) pairName { return names[i] }, c.Factor, out)
 }
 
-// pairsSQL is what programs connected to.
+// pairsSQL lists each program with each of its destinations.
 const pairsSQL = `SELECT coalesce(exe, '[' || comm || ']'),
 	CASE
 		WHEN remote_port IS NULL THEN remote_address

@@ -44,7 +44,7 @@ type contactCell struct {
 	place  int // among the cells of the origin
 }
 
-// newContactTable makes the contacts of what a question can be about readable as a table of that name.
+// newContactTable makes the flows that a question can be about readable as a table of that name.
 func newContactTable(ctx context.Context, tape *store.Tape, name string, w Window, choose chooser) (*contactTable, error) {
 	t, err := chooseContacts(ctx, Sources(tape), w, choose)
 	if err != nil {
@@ -53,7 +53,7 @@ func newContactTable(ctx context.Context, tape *store.Tape, name string, w Windo
 	return t, tape.Table(name, "connections", t)
 }
 
-// chooseContacts finds out what a question can be about.
+// chooseContacts finds the flows that a question can be about.
 func chooseContacts(ctx context.Context, sources []Source, w Window, choose chooser) (*contactTable, error) {
 	t := &contactTable{ctx: ctx, view: newKnownView(), window: w}
 	segments := inWindow(sources, w)

@@ -95,7 +95,7 @@ func (w Window) bounds() (from, to int64) {
 	return from, to
 }
 
-// contacts reads those of the window, with as many readers as are at work at a time.
+// contacts reads the window's flows, with one reader for each segment that is read at the same time.
 func (r *reading) contacts(ctx context.Context, newReader func() contactReader) error {
 	readers := make([]contactReader, parallelism())
 	return inParallel(ctx, r.segments, func(ctx context.Context, slot int, s *segmentSource) error {
@@ -106,7 +106,7 @@ func (r *reading) contacts(ctx context.Context, newReader func() contactReader) 
 	})
 }
 
-// contacts reads those of one segment, of what it has numbers for.
+// contacts reads one segment's flows whose process and endpoint are in the dictionary.
 func (s *segmentSource) contacts(ctx context.Context, from, to int64, reader contactReader) error {
 	from, to = max(from, s.first), min(to, s.last+1) // postings may lie
 	if s.sealed {

@@ -58,7 +58,7 @@ func (c *csvWriter) writeRows(_ int64, text []byte) error {
 	return err
 }
 
-// End flushes what is left.
+// End flushes the buffer.
 func (c *csvWriter) End(string) error { return c.out.Flush() }
 
 // appendCSVText appends a text cell: safe, and unless raw never a formula.

@@ -57,7 +57,7 @@ func (d *dictionary) text(v Value) int32 {
 	return d.texts.of(string(v.Bytes))
 }
 
-// number returns that of what has such cells.
+// number returns the dictionary id of a row of cells.
 func (d *dictionary) number(mu *sync.Mutex, values []Value) int32 {
 	var key []byte
 	mu.Lock()

@@ -34,7 +34,7 @@ func readOnlyHint() string {
 	return "a tape can only be read: SELECT from " + strings.Join(viewNames(), ", ")
 }
 
-// explain drops from an error of SQLite what only a programmer needs.
+// explain drops the parts of SQLite's error that only a programmer needs.
 func explain(err error) error {
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultCorrupt, sqlite.ResultNotADB:

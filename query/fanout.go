@@ -114,7 +114,7 @@ func (f *fanoutReader) end(*segmentSource) error {
 	return nil
 }
 
-// process looks at what one process did in the run.
+// process looks at the connects of one process in the run.
 func (f *fanoutReader) process(all []attempts) {
 	span := uint64(f.last - f.first)
 	counted := span < mostSlots
@@ -270,7 +270,7 @@ func (j *judge) time(slot int64, list []attempt) {
 	}
 }
 
-// fanout writes what canned/fanout.sql says.
+// fanout answers canned/fanout.sql.
 func (p *Planned) fanout(ctx context.Context, r *reading, out RowWriter) (Result, error) {
 	f := &fanout{reading: r, half: secondsOf(p.request) * (int64(time.Second) / 2), leastAddresses: p.request.Params["addresses"].Int,
 		leastPorts: p.request.Params["ports"].Int, address: r.addresses(false), withPort: r.addresses(true), best: make(map[int32]scanFound)}

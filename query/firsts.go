@@ -20,7 +20,7 @@ type firstRow struct {
 // key is the segment and the id of the first connection.
 func (r firstRow) key() [2]int64 { return [2]int64{int64(r.firstIn), r.first} }
 
-// met is what is known of a destination, or of a program and a destination.
+// met counts the connects to a destination, or of a program to a destination.
 type met struct {
 	first   int64
 	firstIn int32
@@ -29,7 +29,7 @@ type met struct {
 	n       int64
 }
 
-// add adds what somebody else knows of it.
+// add adds the counts of another segment or worker.
 func (m *met) add(other *met) {
 	if m.n == 0 {
 		*m = *other
@@ -65,7 +65,7 @@ func (m *metReader) take(s *segmentSource, c *contact) error {
 	return nil
 }
 
-// at returns what is known of a destination, or of a program and a destination.
+// at returns the count of a destination, or of a program and a destination.
 func (m *metReader) at(program, label int32) *met {
 	if !m.pairs {
 		return &m.met[label]
@@ -77,7 +77,7 @@ func (m *metReader) at(program, label int32) *met {
 	return &m.met[number]
 }
 
-// meet reads what was met, and returns what is wanted of it, in no order.
+// meet counts all flows, and returns the entries that the caller wants, in no order.
 func (r *reading) meet(ctx context.Context, pairs bool, wanted func(*met) bool) ([]firstRow, error) {
 	labels, ofPlace := r.labels()
 	newMet := func() *metReader {
@@ -120,7 +120,7 @@ func (r *reading) meet(ctx context.Context, pairs bool, wanted func(*met) bool) 
 	return rows, nil
 }
 
-// rare writes what canned/rare.sql says.
+// rare answers canned/rare.sql.
 func (p *Planned) rare(ctx context.Context, r *reading, out RowWriter) (Result, error) {
 	most := p.request.Params["most"].Int
 	rows, err := r.meet(ctx, false, func(m *met) bool { return !m.many && m.n <= most })
@@ -133,7 +133,7 @@ func (p *Planned) rare(ctx context.Context, r *reading, out RowWriter) (Result, 
 	return p.writeMet(ctx, rows, out)
 }
 
-// firstSeen writes what canned/first-seen.sql says.
+// firstSeen answers canned/first-seen.sql.
 func (p *Planned) firstSeen(ctx context.Context, r *reading, out RowWriter) (Result, error) {
 	since := p.window.Since.UnixNano()
 	rows, err := r.meet(ctx, p.text("by") == "pair", func(m *met) bool { return m.first >= since })
@@ -155,7 +155,7 @@ FROM connections`
 // mostFirsts is how many connections are read by their ids at a time.
 const mostFirsts = 20_000
 
-// writeMet writes rows with what the first connection of each tells.
+// writeMet writes rows, each with columns of its first connection.
 func (p *Planned) writeMet(ctx context.Context, rows []firstRow, out RowWriter) (Result, error) {
 	columns := []string{"first_time", "n", "pid", "user", "exe", "remote", "outcome", "cmdline", "ancestry"}
 	return p.writeFirsts(ctx, out, columns, rows, func(i int, first []Value) []Value {

@@ -29,7 +29,7 @@ type Folding struct {
 	folded  int64
 }
 
-// NewFolding returns a writer that folds what it writes to out.
+// NewFolding returns a writer that folds rows and writes them to out.
 func NewFolding(out RowWriter) *Folding { return &Folding{out: out} }
 
 // Folded returns how many rows were folded into others.
@@ -78,7 +78,7 @@ func (f *Folding) Row(values []Value) error {
 	return f.write()
 }
 
-// End writes what is held back.
+// End writes the rows that are held back.
 func (f *Folding) End(cut string) error {
 	if err := f.write(); err != nil {
 		return err
@@ -102,7 +102,7 @@ func (f *Folding) write() error {
 	return nil
 }
 
-// fold folds the rows that agree in all but what is counted: addresses or ports.
+// fold folds rows that differ only in the address or only in the port.
 func (f *Folding) fold(counted string, shared func(*heldRow) string) {
 	groups := make(map[string][]*heldRow)
 	for _, row := range f.held {

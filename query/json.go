@@ -33,7 +33,7 @@ func newJSONLines(w io.Writer) *jsonWriter {
 	return &jsonWriter{out: bufio.NewWriterSize(w, 64<<10), lines: true}
 }
 
-// Begin writes what stands before the rows.
+// Begin writes the columns and opens the list of rows.
 func (j *jsonWriter) Begin(columns []string) error {
 	columns = uniqueNames(columns)
 	for _, name := range columns {

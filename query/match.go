@@ -20,7 +20,7 @@ import (
 // through those, and looks each up in the set, which costs the same however many
 // indicators there are; only then are the connections of those that were hit read.
 
-// MatchRequest is what to match, and how the answer ends.
+// MatchRequest says which connections are matched, and how the answer ends.
 type MatchRequest struct {
 	Request        // Limit, Timeout and Clock of it
 	Window  Window // of processes that connected to nothing
@@ -160,7 +160,7 @@ type matcher struct {
 	row       []Value
 }
 
-// processHit is an indicator that a process matches by what it is.
+// processHit is an indicator that a process matches by its program, script or arguments.
 type processHit struct {
 	*indicator.Indicator
 	where string // program, script or arguments
@@ -251,7 +251,7 @@ func (m *matcher) byProcess(exe, script, cmdline string) []processHit {
 	return hits
 }
 
-// hostNames returns what may be the name of a host in a text, with the port that
+// hostNames returns the words of a text that may be names of hosts, each with the port that
 // follows it.
 func hostNames(text string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {

@@ -28,7 +28,7 @@ const rowsOfChunk = 1 << 12
 // at returns a row.
 func (r *mergedRows) at(i int32) *mergedRow { return &r.chunks[i/rowsOfChunk][i%rowsOfChunk] }
 
-// add puts a row together with those that are alike.
+// add merges a row into the row that is like it.
 func (r *mergedRows) add(row mergedRow) {
 	if 2*int(r.count) >= len(r.slots) {
 		r.slots = make([]int32, max(1024, 2*len(r.slots)))
@@ -52,7 +52,7 @@ func (r *mergedRows) add(row mergedRow) {
 	is.firstWall, is.lastWall = min(is.firstWall, row.firstWall), max(is.lastWall, row.lastWall)
 }
 
-// slot returns that of a row like it, or the free one where it belongs.
+// slot returns the slot of a row that is like it, or the free slot where it belongs.
 func (r *mergedRows) slot(row *mergedRow) *int32 {
 	mask := uint64(len(r.slots) - 1)
 	hash := (pairOf(row.task, row.remote) ^ uint64(row.how)<<48 ^ uint64(row.how)<<24) * 0x9e3779b97f4a7c15
@@ -67,7 +67,7 @@ func (r *mergedRows) slot(row *mergedRow) *int32 {
 	}
 }
 
-// sort puts the oldest first: the first row of a group tells what is not grouped by.
+// sort puts the oldest row first: the first row of a group gives the columns that are not grouped by.
 func (r *mergedRows) sort() {
 	r.slots, r.order = nil, make([]int32, r.count)
 	for i := range r.order {

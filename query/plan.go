@@ -10,9 +10,8 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// Some canned queries count over a whole tape. What their SQL says is what they
-// mean, and it is asked as it is where there is no plan; a plan gives the same
-// answer, by contacts, and segments at the same time. A test holds each plan to its SQL.
+// Some canned queries count over a whole tape. Their SQL is their meaning, and SQLite answers it where there is no plan.
+// A plan gives the same answer from flows, and reads segments in parallel. A test compares each plan with its SQL.
 
 // Planned is a canned query that is ready to be asked.
 type Planned struct {
@@ -39,7 +38,7 @@ func (p *Planned) Filtered(f Filter) *Planned {
 	return p
 }
 
-// plans are what answers canned queries in the place of their SQL.
+// plans answer canned queries instead of their SQL.
 var plans = map[string]func(*Planned, context.Context, RowWriter) (Result, error){
 	"top":        counting((*Planned).top),
 	"rare":       counting((*Planned).rare),
@@ -51,7 +50,7 @@ var plans = map[string]func(*Planned, context.Context, RowWriter) (Result, error
 	"tree":       (*Planned).tree,
 }
 
-// counting is a plan over all contacts of the window, and of before where that tells what is new.
+// counting is a plan over the window's flows; first-seen also needs the flows before it.
 func counting(plan func(*Planned, context.Context, *reading, RowWriter) (Result, error)) func(*Planned, context.Context, RowWriter) (Result, error) {
 	return func(p *Planned, ctx context.Context, out RowWriter) (Result, error) {
 		w := p.window
@@ -128,11 +127,11 @@ func (p *Planned) writeRead(ctx context.Context, out RowWriter, columns []string
 	return result, out.End(result.Cut)
 }
 
-// errTooMuch: what was read does not fit in the memory that it may take.
+// errTooMuch: the flows that were read do not fit in the memory that a plan may take.
 var errTooMuch = errors.New("too much to read in one pass")
 
-// inPasses reads in so many passes, each of a part of what there is, or in more of them,
-// where that does not fit in memory.
+// inPasses reads the tape in several passes, each of them a part of the destinations. It begins again with twice as many
+// passes when a part does not fit in memory.
 func inPasses(atFirst int32, read func(pass, passes int32) error) error {
 	for passes := atFirst; ; passes *= 2 {
 		for pass := int32(0); ; pass++ {

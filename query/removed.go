@@ -28,7 +28,7 @@ type Gone struct {
 	RemovedUnknown string    `json:"removed_unknown"` // why it cannot be known what was removed, "" it is
 }
 
-// newGone returns what has gone of a window.
+// newGone returns the removals that concern a window.
 func newGone(r store.Removals, w Window) Gone {
 	g := Gone{Removed: removedIn(r, w), RemovedBefore: r.Untold}
 	if r.Err != nil {
@@ -93,8 +93,8 @@ func (r *Removed) text(zone *time.Location) string {
 	return fmt.Sprintf("(%s) %s %s: %s to %s, %s", r.Cause, at, stamp(deref(r.At), zone), stamp(deref(r.From), zone), stamp(deref(r.To), zone), held)
 }
 
-// gone finds what of the window retention has removed. The log that tells it is read only
-// if the window begins before what is left.
+// gone finds the removals by retention that concern the window. The log is read only if the window begins before the
+// oldest segment.
 func (s *Coverage) gone(c store.Coverage, w Window) Gone {
 	if s.From != nil && !w.Since.IsZero() && !w.Since.Before(*s.From) {
 		return Gone{Removed: []Removed{}}
@@ -102,7 +102,7 @@ func (s *Coverage) gone(c store.Coverage, w Window) Gone {
 	return newGone(c.Removals(), w)
 }
 
-// lines says for people what has gone.
+// lines tells people about the removals.
 func (g *Gone) lines(zone *time.Location) []string {
 	var lines []string
 	for _, r := range g.Removed {

@@ -12,7 +12,7 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// Status is what a tape holds and whether it is being recorded.
+// Status describes a tape, and whether somebody is recording it.
 type Status struct {
 	Dir      string `json:"dir"`
 	TapeID   string `json:"tape_id"`
@@ -137,7 +137,7 @@ func (s *Status) WriteText(w io.Writer, zone *time.Location, now time.Time) erro
 // was noticed later than that is gone.
 const leastHistory = time.Hour
 
-// writeWarnings says what is wrong with how much is kept.
+// writeWarnings warns of a history that is too short, or that one process has filled.
 func (s *Status) writeWarnings(line func(label, format string, args ...any)) {
 	if s.From == nil {
 		return

@@ -75,7 +75,7 @@ func (t *tableWriter) Row(values []Value) error {
 	return t.out.Flush()
 }
 
-// End writes what is held back.
+// End writes the rows that are held back.
 func (t *tableWriter) End(string) error {
 	if len(t.page) > 0 || !t.headed {
 		if err := t.writePage(); err != nil {

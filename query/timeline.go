@@ -128,7 +128,7 @@ func (t *timelineReader) number(bucket int64) int32 {
 	return number
 }
 
-// merge adds what another reader counted.
+// merge adds the counts of another reader.
 func (t *timelineReader) merge(other *timelineReader) {
 	own := make([]int32, len(other.buckets))
 	for i := range other.buckets {
@@ -166,7 +166,7 @@ func RoundBucket(whole time.Duration) int64 {
 	return 30 * 86400
 }
 
-// timeline writes what canned/timeline.sql says.
+// timeline answers canned/timeline.sql.
 func (p *Planned) timeline(ctx context.Context, r *reading, out RowWriter) (Result, error) {
 	seconds := secondsOf(p.request)
 	addresses := r.addresses(true)

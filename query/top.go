@@ -26,7 +26,7 @@ type topNames struct {
 	place            []int32 // of places: the same for those of one address and port
 }
 
-// noName is the name of what has none.
+// noName stands for an actor or place without a name.
 const noName = "(none)"
 
 func newTopNames(r *reading, by string) *topNames {
@@ -73,7 +73,7 @@ func newTopNames(r *reading, by string) *topNames {
 	return t
 }
 
-// ofNumber returns the number of a uid, which is another than that of a user whose name it is.
+// ofNumber returns the dictionary id of a uid. A user whose name is that number has another id.
 func (t *topNames) ofNumber(uid int64) int32 {
 	number := t.of("\x00" + strconv.FormatInt(uid, 10)) // no name of a user has a NUL
 	t.numbers[number] = uid
@@ -147,7 +147,7 @@ func (t *topReader) take(s *segmentSource, c *contact) error {
 	return nil
 }
 
-// merge adds what another reader counted.
+// merge adds the counts of another reader.
 func (t *topReader) merge(other *topReader) {
 	for i := range other.rows {
 		row, from := &t.rows[i], &other.rows[i]
@@ -166,7 +166,7 @@ func (t *topReader) merge(other *topReader) {
 	t.places.merge(other.places)
 }
 
-// top writes what canned/top.sql says.
+// top answers canned/top.sql.
 func (p *Planned) top(ctx context.Context, r *reading, out RowWriter) (Result, error) {
 	names := newTopNames(r, p.text("by"))
 	newTop := func() *topReader {

@@ -13,14 +13,14 @@ import (
 // A tree is a few processes with many destinations, and SQL would sort all of both for each of the other. So it is asked
 // for the processes alone, over connections of which there are none, and what they connected to is put in their places.
 
-// reachedRemote is what a process connected to, and what became of it.
+// reachedRemote is a destination of a process, and the outcome.
 type reachedRemote struct {
 	label, outcome   string
 	n                int64
 	first, firstWall int64
 }
 
-// tree writes what canned/tree.sql says.
+// tree answers canned/tree.sql.
 func (p *Planned) tree(ctx context.Context, out RowWriter) (Result, error) {
 	members, err := family(ctx, p.sources, p.request.Params["process"].Int)
 	var connected map[int64][]*reachedRemote
@@ -59,7 +59,7 @@ func (p *Planned) readFamily(ctx context.Context, members map[int64]bool) error 
 	return newRowTable(p.main, "family", treeProcesses, rows)
 }
 
-// connected returns what processes connected to, in the order in which they did.
+// connected returns the destinations of processes, in the order of their connects.
 func (p *Planned) connected(ctx context.Context, processes map[int64]bool) (map[int64][]*reachedRemote, error) {
 	t, err := chooseContacts(ctx, p.sources, p.window, chooseProcesses(processes))
 	if err != nil {
@@ -144,7 +144,7 @@ type treeWriter struct {
 	connected map[int64][]*reachedRemote // by process
 }
 
-// The columns of a tree that are of what was connected to; process_id is the last of all.
+// The columns of a tree that hold the destination; process_id is the last column.
 const (
 	treeRemote = 5 + iota
 	treeOutcome
@@ -153,7 +153,7 @@ const (
 	treeProcess
 )
 
-// Row writes those of a process.
+// Row writes the rows of one process.
 func (w *treeWriter) Row(values []Value) error {
 	reached := w.connected[values[treeProcess].Int]
 	if len(reached) == 0 {

@@ -46,5 +46,5 @@ func (t *tsvWriter) writeRows(_ int64, text []byte) error {
 	return err
 }
 
-// End flushes what is left.
+// End flushes the buffer.
 func (t *tsvWriter) End(string) error { return t.out.Flush() }

@@ -7,11 +7,11 @@ import (
 	"sync"
 )
 
-// An answer is over soon, and most of them need less memory than they may take: nothing is collected before that is
-// reached. A limit that stayed there would have the collector at work all the time, for nothing, where as much as that is
-// in use; so it is moved on, ahead of what is.
+// An answer is over soon, and most answers need less memory than the limit. So no garbage is collected below the limit.
+// When live memory reaches the limit, the collector would run all the time and free nothing. So the limit then moves up,
+// ahead of the memory in use.
 
-// answerMemory is what an answer takes before garbage is collected, bytes; what SQLite takes is not in it.
+// answerMemory is the memory, in bytes, that an answer takes before garbage is collected. SQLite's memory is not counted.
 const answerMemory = 88 << 20
 
 // collector moves the limit of Go's memory.
@@ -19,11 +19,11 @@ type collector struct {
 	mu      sync.Mutex
 	over    bool
 	least   int64
-	limit   int64 // that was set before, and percent likewise
+	limit   int64 // the limit before, and percent the percentage before
 	percent int
 }
 
-// collectLate has no garbage collected below a limit, bytes. restore puts things back as they were.
+// collectLate collects no garbage below a limit, in bytes. restore sets the limits from before.
 func collectLate(least int64) (restore func()) {
 	c := &collector{limit: debug.SetMemoryLimit(-1), percent: debug.SetGCPercent(-1), least: least}
 	c.set(0)
@@ -36,7 +36,7 @@ func collectLate(least int64) (restore func()) {
 	}
 }
 
-// beside is what Go takes beside its heap, bytes: the limit is on both.
+// beside is the memory of Go outside its heap, in bytes: the limit is on both.
 const beside = 16 << 20
 
 // set sets the limit to a quarter above the heap that is in use, bytes, and does so again after the next collection.

@@ -37,7 +37,7 @@ func findDamage(tape *store.Tape, err error) error {
 	return &damageMet{error: explained, segments: met}
 }
 
-// leavingOut calls ask for all segments, and again without those that turn out to be damaged, until it ends otherwise.
+// leavingOut calls ask with all segments. When ask finds a damaged segment, it calls ask again without that one.
 func leavingOut(ask func(damaged []store.LeftOut) error) error {
 	var damaged []store.LeftOut
 	for {

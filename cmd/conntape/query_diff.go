@@ -52,7 +52,7 @@ func (h *host) diffTapes(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	q.whole = true // what is compared is narrowed as it is read
+	q.whole = true // Compare applies both windows itself
 	result, err := h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		comparison := query.Comparison{Factor: factor, All: c.Bool("all"), Filter: filter, Limit: c.Int64("limit"), Timeout: timeout}
 		result, err := query.Compare(c.Context, query.Compared{Tape: tape, Window: q.window}, query.Compared{Tape: other, Window: base}, comparison, out)

@@ -61,7 +61,7 @@ type terminalLines struct {
 	path   string // of the history, "" for none
 }
 
-// Line shows the prompt and returns what is typed.
+// Line shows the prompt and returns the line that is typed.
 func (t *terminalLines) Line(prompt string) (string, error) {
 	line, err := t.editor.Prompt(prompt)
 	switch {

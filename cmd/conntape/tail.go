@@ -177,7 +177,7 @@ func (t *tailing) fingerprint() string {
 // errTailWrite marks an error of stdout, which ends the tail.
 var errTailWrite = errors.New("write connections")
 
-// look shows what is new.
+// look shows the new connections.
 func (t *tailing) look(ctx context.Context) error {
 	tape, err := store.OpenTape(t.dir, t.damaged...)
 	if err != nil {
@@ -211,7 +211,7 @@ func (t *tailing) look(ctx context.Context) error {
 	return err
 }
 
-// tellCoverage says what has changed of what is recorded at all.
+// tellCoverage tells when recording has begun, ended, or lost connections.
 func (t *tailing) tellCoverage(c store.Coverage) {
 	for _, g := range c.Gaps {
 		if key := gapKey(g); !t.gaps[key] {
