@@ -313,7 +313,7 @@ func TestTamper(t *testing.T) {
 		},
 			[]string{"4 00000004.db: its rows up to batch 1 are not those"}, false},
 		{"a count altered", func(t *testing.T, dir string) { alter(t, dir, 4, "UPDATE repeat SET count = 2") },
-			[]string{"4 00000004.db: its connections stand for 5 more than they are, and 10 were coalesced"}, false},
+			[]string{"4 00000004.db: its connect count is 5 higher than its rows account for, and 10 were coalesced"}, false},
 		{"a counter altered", func(t *testing.T, dir string) {
 			alter(t, dir, 4, "UPDATE counter SET value = value - 1 WHERE name = 'lost'")
 		},

@@ -112,7 +112,7 @@ func (s *segmentVerifier) checkCounters(conn *sqlite.Conn) error {
 		s.fail(s.rightUntil(), "it has %d connections, and %d were stored", s.pass.rows, n["stored"])
 	}
 	if coalesced != n["coalesced"] {
-		s.fail(s.rightUntil(), "its connections stand for %d more than they are, and %d were coalesced", coalesced, n["coalesced"])
+		s.fail(s.rightUntil(), "its connect count is %d higher than its rows account for, and %d were coalesced", coalesced, n["coalesced"])
 	}
 	return nil
 }
