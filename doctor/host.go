@@ -41,11 +41,11 @@ func (h host) types() Finding {
 	return fine("btf", "the kernel tells its types (%d KiB)", info.Size()/1024)
 }
 
-// needed are the capabilities without which no backend, or not every one, works. docs/operations.md has which needs which.
+// needed are the capabilities without which a backend does not work, or cgroups have no names. docs/operations.md has which needs which.
 var needed = []struct {
 	name string
 	bit  uint
-}{{"CAP_BPF", unix.CAP_BPF}, {"CAP_PERFMON", unix.CAP_PERFMON}, {"CAP_NET_ADMIN", unix.CAP_NET_ADMIN}}
+}{{"CAP_BPF", unix.CAP_BPF}, {"CAP_PERFMON", unix.CAP_PERFMON}, {"CAP_NET_ADMIN", unix.CAP_NET_ADMIN}, {"CAP_DAC_READ_SEARCH", unix.CAP_DAC_READ_SEARCH}}
 
 func (h host) capabilities() Finding {
 	status, err := h.read("/proc/self/status")
@@ -67,7 +67,7 @@ func (h host) capabilities() Finding {
 	if len(lacks) > 0 {
 		return problem("capabilities", "put sudo in front, or give these to the service", "lacking %s", strings.Join(lacks, ", "))
 	}
-	return fine("capabilities", "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN are there")
+	return fine("capabilities", "CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_DAC_READ_SEARCH are there")
 }
 
 func (h host) lockdown() Finding {

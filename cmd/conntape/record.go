@@ -105,7 +105,7 @@ func (h *host) record(c *cli.Context) error {
 	case err == nil, errors.Is(err, context.Canceled):
 		return nil
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
-		return &hintedError{err, "recording needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"}
+		return &hintedError{err, "recording needs root, or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_DAC_READ_SEARCH"}
 	}
 	return err
 }

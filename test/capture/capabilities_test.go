@@ -15,7 +15,7 @@ import (
 )
 
 // unitCapabilities are those that packaging/conntape.service has.
-var unitCapabilities = map[string]int{"CAP_BPF": unix.CAP_BPF, "CAP_PERFMON": unix.CAP_PERFMON, "CAP_NET_ADMIN": unix.CAP_NET_ADMIN}
+var unitCapabilities = map[string]int{"CAP_BPF": unix.CAP_BPF, "CAP_PERFMON": unix.CAP_PERFMON, "CAP_NET_ADMIN": unix.CAP_NET_ADMIN, "CAP_DAC_READ_SEARCH": unix.CAP_DAC_READ_SEARCH}
 
 // TestCapabilities: with the capabilities of the unit and no other, every backend records, and describes processes as it
 // does with all of them. What each one is for is told, and is in docs/operations.md.
@@ -25,7 +25,7 @@ func TestCapabilities(t *testing.T) {
 			t.Fatalf("mount tracefs, as systemd does: %v", err)
 		}
 	}
-	all := []string{"CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"}
+	all := []string{"CAP_BPF", "CAP_DAC_READ_SEARCH", "CAP_NET_ADMIN", "CAP_PERFMON"}
 	if lacks := recordWith(t, all); len(lacks) > 0 {
 		t.Errorf("with the capabilities of the unit: %s", strings.Join(lacks, "; "))
 	}
@@ -56,13 +56,19 @@ func recordWith(t *testing.T, capabilities []string) (lacks []string) {
 			t.Fatalf("neither an end nor a beginning: %s", r.said())
 		}
 	}
-	late := mustRun(t, "flood", "10")
+	late, err := runConnects(inCgroup(t, exec.Command(env.connects, "flood", "10")))
+	if err != nil {
+		t.Fatal(err)
+	}
 	release()
 	eventually(t, "the early one connects", func() bool { return strings.Count(said(), "\n") > 1 })
 	r.end(t, syscall.SIGTERM)
 	n := number(t, dir, `SELECT sum(count) FROM connections WHERE pid = ? AND exe LIKE '%/connects%' AND cwd IS NOT NULL`, late.number("pid"))
 	if n != 10 {
 		lacks = append(lacks, fmt.Sprintf("%d of 10 connects of a process that began later", n))
+	}
+	if in := rows(t, dir, `SELECT DISTINCT cgroup FROM connections WHERE pid = ?`, late.number("pid")); len(in) != 1 || in[0].text("cgroup") != "/conntape-capabilities" {
+		lacks = append(lacks, "the cgroup, and so the container")
 	}
 	list := rows(t, dir, `SELECT exe, cmdline, cwd FROM connections WHERE pid = ?`, early.Process.Pid)
 	if len(list) == 0 {
@@ -74,6 +80,14 @@ func recordWith(t *testing.T, capabilities []string) (lacks []string) {
 		}
 	}
 	return lacks
+}
+
+// inCgroup has a command run in a cgroup of its own.
+func inCgroup(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
+	t.Helper()
+	cmd.Dir = tempDir(t)
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(makeCgroup(t, "conntape-capabilities").Fd())}
+	return cmd
 }
 
 // firstError is the error line of a program, short.
