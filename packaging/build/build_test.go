@@ -159,3 +159,36 @@ func TestUnit(t *testing.T) {
 		t.Errorf("systemd-analyze security: %v\n%s", err, out)
 	}
 }
+
+// The manifest is what Kubernetes takes, and asks for no more than the unit does.
+func TestDaemonSet(t *testing.T) {
+	inRepository(t)
+	validate := func(path string) (string, error) {
+		out, err := exec.Command("go", "tool", "-modfile=packaging/kube.mod", "kubectl-validate", path, "--version", "1.30").CombinedOutput()
+		return string(out), err
+	}
+	if out, err := validate("packaging/daemonset.yaml"); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	text, err := os.ReadFile("packaging/daemonset.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := filepath.Join(t.TempDir(), "wrong.yaml")
+	if err := os.WriteFile(wrong, bytes.Replace(text, []byte("hostPID:"), []byte("hostPIDs:"), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := validate(wrong); err == nil || !strings.Contains(out, "hostPIDs") {
+		t.Errorf("an unknown field is taken: %v\n%s", err, out)
+	}
+	unit, err := os.ReadFile("packaging/conntape.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, bounding, _ := strings.Cut(string(unit), "\nCapabilityBoundingSet=")
+	bounding, _, _ = strings.Cut(bounding, "\n")
+	want := `add: ["` + strings.ReplaceAll(strings.ReplaceAll(bounding, "CAP_", ""), " ", `", "`) + `"]`
+	if !bytes.Contains(text, []byte(want)) {
+		t.Errorf("the manifest lacks %s", want)
+	}
+}
