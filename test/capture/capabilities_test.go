@@ -15,7 +15,7 @@ import (
 )
 
 // unitCapabilities are those that packaging/conntape.service has.
-var unitCapabilities = map[string]int{"CAP_BPF": unix.CAP_BPF, "CAP_PERFMON": unix.CAP_PERFMON, "CAP_NET_ADMIN": unix.CAP_NET_ADMIN, "CAP_DAC_READ_SEARCH": unix.CAP_DAC_READ_SEARCH}
+var unitCapabilities = map[string]int{"CAP_BPF": unix.CAP_BPF, "CAP_PERFMON": unix.CAP_PERFMON, "CAP_NET_ADMIN": unix.CAP_NET_ADMIN, "CAP_DAC_READ_SEARCH": unix.CAP_DAC_READ_SEARCH, "CAP_SYS_ADMIN": unix.CAP_SYS_ADMIN}
 
 // TestCapabilities: with the capabilities of the unit and no other, every backend records, and describes processes as it
 // does with all of them. What each one is for is told, and is in docs/operations.md.
@@ -25,12 +25,7 @@ func TestCapabilities(t *testing.T) {
 			t.Fatalf("mount tracefs, as systemd does: %v", err)
 		}
 	}
-	if env.kernelBefore(5, 11) { // Debian's 5.10 asks for CAP_SYS_ADMIN above 2
-		if err := os.WriteFile("/proc/sys/kernel/perf_event_paranoid", []byte("2"), 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	all := []string{"CAP_BPF", "CAP_DAC_READ_SEARCH", "CAP_NET_ADMIN", "CAP_PERFMON"}
+	all := []string{"CAP_BPF", "CAP_DAC_READ_SEARCH", "CAP_NET_ADMIN", "CAP_PERFMON", "CAP_SYS_ADMIN"}
 	if lacks := recordWith(t, all); len(lacks) > 0 {
 		t.Errorf("with the capabilities of the unit: %s", strings.Join(lacks, "; "))
 	}
