@@ -1,9 +1,11 @@
 // Package store keeps a tape: a directory of SQLite segments that one recorder
 // appends to and any number of readers query.
 //
-// It knows SQLite, files and locks. It knows nothing of BPF, of the command
-// line, or of how a process was described: it is handed finished values
-// ([Task], [Process], [Endpoint], [Shape], [Connection]) and gives back views.
+// It is the writer and the tape: what is written when, which segments there are and
+// which one goes. How one segment is read, what it may take of the disk, and what
+// proves that it is what was recorded, are packages below it. It knows nothing of
+// BPF, of the command line, or of how a process was described: it is handed finished
+// values ([Task], [Process], [Endpoint], [Shape], [Connection]) and gives back views.
 //
 // # Writing
 //
@@ -17,13 +19,13 @@
 // # Reading
 //
 // [OpenTape] never opens the recorder's file with SQLite. A segment that may
-// still be written is copied (see snapshot.go for why the copy is consistent)
+// still be written is copied (see segment/snapshot.go for why the copy is consistent)
 // and the copy is opened; a closed segment is opened in place, immutable.
 //
 // # Proof
 //
 // A [LogKeeper] listens to the writer and keeps the log of the tape: package
-// tapelog signs and chains it. [VerifyTape] compares a tape with its log.
+// tapelog signs and chains it, and package proof compares a tape with its log.
 // docs/integrity.md says what that proves.
 //
 // # Clocks
