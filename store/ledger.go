@@ -75,6 +75,11 @@ func (s *activeSegment) putGapAt(from, to any, cause string, lost any, detail st
 	if err != nil || s.conn.Changes() > 0 {
 		return err
 	}
+	return s.addGap(from, to, cause, lost, detail)
+}
+
+// addGap writes a gap beside all others, also if one of the same cause begins with it.
+func (s *activeSegment) addGap(from, to any, cause string, lost any, detail string) error {
 	return s.exec(`INSERT INTO gap (from_ns, to_ns, cause, lost, detail) VALUES (?, ?, ?, ?, ?)`,
 		from, to, cause, lost, segment.TextOrNull(detail))
 }

@@ -52,8 +52,12 @@ func (k *LogKeeper) take(e Event) (now bool) {
 	case SegmentExpired:
 		k.begin()
 		k.expired = true
-		k.put(tapelog.Leaf{Kind: tapelog.KindExpiry, Segment: e.Segment, SHA256: e.SHA256, Size: e.Bytes, From: e.From, To: e.To, Cause: e.Why, MaxSize: e.Limit,
-			Rows: e.Rows, Connects: e.Connects})
+		leaf := tapelog.Leaf{Kind: tapelog.KindExpiry, Segment: e.Segment, SHA256: e.SHA256, Size: e.Bytes, From: e.From, To: e.To, Cause: e.Why, MaxSize: e.Limit,
+			Rows: e.Rows, Connects: e.Connects}
+		if e.Why == tapelog.ExpiredFull { // the next commit has to tell of it
+			leaf.Batches = k.active.Batches
+		}
+		k.put(leaf)
 		return true
 	case SegmentHeld:
 		k.begin()

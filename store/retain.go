@@ -237,8 +237,9 @@ func (w *Writer) tellRemoved(s *activeSegment) error {
 		if r.from != 0 && r.to != 0 {
 			from, to = r.from-s.wallStep, r.to-s.wallStep
 		}
-		err := s.putGapAt(from, to, segment.CauseFull, 0, segment.RemovedDetail(r.number))
-		if err != nil {
+		// Two segments may begin at the same time: nothing is known of when they were
+		// recorded, or the clock was set.
+		if err := s.addGap(from, to, segment.CauseFull, 0, segment.RemovedDetail(r.number)); err != nil {
 			return err
 		}
 	}
@@ -246,8 +247,9 @@ func (w *Writer) tellRemoved(s *activeSegment) error {
 }
 
 // recallBytes is how much of the end of the log is read to see what a recorder that
-// was killed could not say.
-const recallBytes = 64 << 10
+// was killed could not say: each one that is started in vain has a leaf for each held
+// segment. It takes some 50 ms.
+const recallBytes = 4 << 20
 
 // recallRemoved has the next batch tell of segments that were removed from a full
 // disk, if the recorder was killed before its next batch told of them.

@@ -312,6 +312,10 @@ func TestTamper(t *testing.T) {
 			alter(t, dir, 4, "UPDATE endpoint SET address = '192.0.2.1' WHERE id = 3")
 		},
 			[]string{"4 00000004.db: its rows up to batch 1 are not those"}, false},
+		{"a batch that reaches further than any row", func(t *testing.T, dir string) {
+			alter(t, dir, 4, "UPDATE batch SET endpoint = endpoint + 1 WHERE id = (SELECT max(id) FROM batch)")
+		},
+			[]string{"4 00000004.db: what it says of batch 5 is not what its rows come to"}, false},
 		{"a count altered", func(t *testing.T, dir string) { alter(t, dir, 4, "UPDATE repeat SET count = 2") },
 			[]string{"4 00000004.db: its connect count is 5 higher than its rows account for, and 10 were coalesced"}, false},
 		{"a counter altered", func(t *testing.T, dir string) {

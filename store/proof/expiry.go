@@ -55,6 +55,7 @@ func (b *logBook) expire(s *loggedSegment, l tapelog.Leaf) {
 				f.batches = points[len(points)-1].batches
 			}
 		}
+		f.batches = max(f.batches, l.Batches) // commits since the last checkpoint came before the removal
 		b.forced = append(b.forced, f)
 	}
 }
@@ -127,7 +128,7 @@ func (b *logBook) unaskedSize(start, l tapelog.Leaf) string {
 func (b *logBook) confirm(l tapelog.Leaf) {
 	for i := range b.forced {
 		f := &b.forced[i]
-		f.confirmed = f.confirmed || l.Batches > 0 && (l.Segment != f.active || l.Batches > f.batches)
+		f.confirmed = f.confirmed || l.Batches > 0 && (l.Segment != f.active || l.Batches > f.batches || l.Batches < f.leaf.Batches)
 	}
 }
 

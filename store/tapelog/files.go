@@ -43,6 +43,11 @@ type file interface {
 	Truncate(size int64) error
 	Sync() error
 	size() (int64, error)
+	// reserve sets so many bytes of disk aside for what is written from an offset on; the
+	// file gets no longer. It reports whether it did. release gives back what is set aside
+	// behind the end of the file.
+	reserve(from, bytes int64) bool
+	release(end int64)
 }
 
 // Modes of a log. Readers may see the parts and not the key.
@@ -102,6 +107,14 @@ func (f osFile) size() (int64, error) {
 		return 0, err
 	}
 	return info.Size(), nil
+}
+
+func (f osFile) reserve(from, bytes int64) bool {
+	return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, from, bytes) == nil
+}
+
+func (f osFile) release(end int64) {
+	_ = f.Truncate(end) // else it stays set aside
 }
 
 func (d *directory) makeDir() error {

@@ -38,6 +38,7 @@ type Log struct {
 	first   int64    // its first leaf
 	begun   int64    // when that was written: ns since the Unix epoch, 0 there is none
 	end     int64    // where its next line goes
+	spare   int64    // up to where it has disk set aside
 	head    []byte   // signed checkpoint of the last leaf that was appended
 	created bool
 	closed  bool
@@ -112,7 +113,7 @@ func (l *Log) startPart() error {
 		l.files.remove(name) // else the next Open does
 		return fmt.Errorf("write part: %w", err)
 	}
-	l.part, l.first, l.end, l.begun = f, l.state.tree.size, int64(len(header)), 0
+	l.part, l.first, l.end, l.begun, l.spare = f, l.state.tree.size, int64(len(header)), 0, 0
 	return nil
 }
 
@@ -220,6 +221,7 @@ func (l *Log) flush() error {
 	}
 	p := l.pending
 	if l.partIsFull(p.real) {
+		l.part.release(l.end)
 		if err := l.part.Close(); err != nil {
 			l.logger.Warn("part not closed", "error", err)
 		}
@@ -270,7 +272,20 @@ func (l *Log) write(line []byte) error {
 	return err
 }
 
+// spareBytes is how much disk a part has set aside for lines to come: that a full disk
+// had a segment removed must be in the log before the recorder can be killed, when the
+// disk is still full.
+const spareBytes = 64 << 10
+
+// setAside keeps disk for the lines that come next.
+func (l *Log) setAside() {
+	if l.spare-l.end < spareBytes/2 && l.part.reserve(l.end, spareBytes) {
+		l.spare = l.end + spareBytes
+	}
+}
+
 func (l *Log) writePart(line []byte) error {
+	l.setAside()
 	if _, err := l.part.WriteAt(line, l.end); err != nil {
 		return fmt.Errorf("write log: %w", err)
 	}
@@ -295,6 +310,7 @@ func (l *Log) Close() error {
 
 func (l *Log) shut() (err error) {
 	if l.part != nil {
+		l.part.release(l.end)
 		err = l.part.Close()
 		l.part = nil
 	}

@@ -252,8 +252,10 @@ func (h *handle) Sync() error {
 	return nil
 }
 
-func (h *handle) Close() error         { return nil }
-func (h *handle) size() (int64, error) { return int64(len(h.n.now)), nil }
+func (h *handle) Close() error            { return nil }
+func (h *handle) reserve(_, _ int64) bool { return true }
+func (h *handle) release(int64)           {}
+func (h *handle) size() (int64, error)    { return int64(len(h.n.now)), nil }
 
 // keysIn returns how many keys can be read in what is on the disk, in any file.
 func (m *memory) keysIn() int {
