@@ -39,7 +39,7 @@ func changeColor(change string) string {
 
 // outcomeColor returns the colour of an outcome, "" for most.
 func outcomeColor(outcome string) string {
-	switch outcome {
+	switch outcomeWord(outcome) {
 	case "established":
 		return colorGreen
 	case "denied", "refused", "failed":

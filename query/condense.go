@@ -76,6 +76,24 @@ func (t *contactTable) ask(names ...string) {
 	}
 }
 
+// asks reports whether one of some columns is asked for.
+func (t *contactTable) asks(names ...string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		i := slices.Index(t.view.columns, name)
+		return i >= 0 && t.used>>i&1 != 0
+	})
+}
+
+// asksTraffic reports whether it is asked what connections moved.
+func (t *contactTable) asksTraffic() bool {
+	return t.asks("bytes_sent", "bytes_received", "duration_ns")
+}
+
+// asksOutcome reports whether it is asked what became of them.
+func (t *contactTable) asksOutcome() bool {
+	return t.asksTraffic() || t.asks("outcome", "outcome_errno")
+}
+
 // cell returns that of a column which was asked for, among those of a task, endpoint or shape.
 func (t *contactTable) cell(cells []sqlite.Value, name string) sqlite.Value {
 	return cells[t.cells[slices.Index(t.view.columns, name)].place]
@@ -122,7 +140,13 @@ func (t *contactTable) read() error {
 		if err := s.describe(ctx); err != nil {
 			return err
 		}
-		m := &contactMerger{ctx: ctx, table: t, segment: s, how: make(map[uint64]int32), families: idTable{numbers: make(map[int64]int32)}}
+		m := &contactMerger{ctx: ctx, table: t, segment: s, how: make(map[uint64]int32), laterHow: make(map[laterKey]int32), families: idTable{numbers: make(map[int64]int32)}}
+		if t.asksOutcome() {
+			var err error
+			if m.later, err = s.tape.Endings(s.index); err != nil {
+				return err
+			}
+		}
 		from, to := max(from, s.first), min(to, s.last+1)
 		if t.span != nil {
 			from, to = t.span.ids(s)
@@ -150,6 +174,15 @@ type contactMerger struct {
 	families     idTable
 	family       []int32          // of remotes: its number
 	how          map[uint64]int32 // by shape and family
+	ids          []int64          // of the connections of rows, if it is asked what these moved
+	later        map[int64]store.Later
+	laterHow     map[laterKey]int32
+}
+
+// laterKey is a shape whose connections came to something else than it says, and the family of the remote.
+type laterKey struct {
+	shape, family int32
+	final         store.Final
 }
 
 // contactRow is a contact of a segment.
@@ -157,6 +190,9 @@ type contactRow struct {
 	task, remote, shape int32
 	first, n, rows      int64
 	firstWall, lastWall int64
+	final               store.Final // that a later segment says; FinalUnknown: the shape's
+	from, to            int         // of its connections among ids
+	traffic             *traffic
 }
 
 // mostUnmerged is how many contacts of a segment are held before they are put together with those of the others.
@@ -181,12 +217,104 @@ func (m *contactMerger) take(s *segmentSource, c *contact) error {
 	if c = m.table.span.keep(s, c); c == nil {
 		return nil
 	}
-	first, last := s.walls(c)
-	m.rows = append(m.rows, contactRow{c.task, c.remote, c.shape, c.ids[0], c.n, int64(len(c.ids)), first, last})
-	if len(m.rows) == mostUnmerged {
+	if len(m.later) > 0 {
+		m.takeApart(s, c)
+	} else {
+		m.takeAs(s, c, store.FinalUnknown)
+	}
+	if len(m.rows) >= mostUnmerged || len(m.ids) >= mostUnmerged {
 		return m.end(s)
 	}
 	return nil
+}
+
+// takeAs takes a contact whose connections came to something.
+func (m *contactMerger) takeAs(s *segmentSource, c *contact, final store.Final) {
+	first, last := s.walls(c)
+	row := contactRow{task: c.task, remote: c.remote, shape: c.shape, first: c.ids[0], n: c.n, rows: int64(len(c.ids)), firstWall: first, lastWall: last, final: final}
+	if m.table.asksTraffic() {
+		row.from = len(m.ids)
+		m.ids = append(m.ids, c.ids...)
+		row.to = len(m.ids)
+	}
+	m.rows = append(m.rows, row)
+}
+
+// takeApart takes a contact of which a later segment may say more.
+func (m *contactMerger) takeApart(s *segmentSource, c *contact) {
+	parts := make(map[store.Final]*contact)
+	for i, id := range c.ids {
+		final := m.later[id].Final
+		part := parts[final]
+		if part == nil {
+			part = &contact{task: c.task, remote: c.remote, shape: c.shape, taskID: c.taskID, remoteID: c.remoteID, shapeID: c.shapeID}
+			parts[final] = part
+		}
+		n := int64(1)
+		if c.counts != nil {
+			n = c.counts[i]
+			part.counts = append(part.counts, n)
+		}
+		part.ids, part.n = append(part.ids, id), part.n+n
+	}
+	for final, part := range parts {
+		m.takeAs(s, part, final)
+	}
+}
+
+// readTraffic finds out what the connections of the rows moved.
+func (m *contactMerger) readTraffic() error {
+	if len(m.ids) == 0 {
+		return nil
+	}
+	owner := make(map[int64]int32, len(m.ids))
+	for i := range m.rows {
+		for _, id := range m.ids[m.rows[i].from:m.rows[i].to] {
+			owner[id] = int32(i)
+		}
+	}
+	add := func(id int64, o *store.StoredOutcome) {
+		row := &m.rows[owner[id]]
+		if row.traffic == nil {
+			row.traffic = &traffic{}
+		}
+		row.traffic.add(o)
+	}
+	err := trafficOf(m.ctx, m.segment, m.ids, func(id int64, o *store.StoredOutcome) {
+		if _, ok := m.later[id]; !ok {
+			add(id, o)
+		}
+	})
+	for id, later := range m.later {
+		if _, ok := owner[id]; ok {
+			add(id, &later.StoredOutcome)
+		}
+	}
+	m.ids = m.ids[:0]
+	return err
+}
+
+// howOf returns how connects of a row went, notHere if it is not in the view.
+func (m *contactMerger) howOf(row *contactRow) (int32, error) {
+	family := m.family[row.remote]
+	if row.final == store.FinalUnknown {
+		return m.how[pairOf(row.shape, family)], nil
+	}
+	key := laterKey{row.shape, family, row.final}
+	how, known := m.laterHow[key]
+	if known {
+		return how, nil
+	}
+	t, s := m.table, m.segment
+	err := s.use(func(conn *sqlite.Conn) error {
+		values, err := s.laterShape(conn, s.shapes.ids[row.shape], s.remotes.ids[row.remote], row.final, t.columns[ofOutcome])
+		if err == nil {
+			how = t.hows.number(&t.mu, values)
+		}
+		return err
+	})
+	m.laterHow[key] = how
+	return how, err
 }
 
 func (m *contactMerger) end(*segmentSource) error {
@@ -199,20 +327,30 @@ func (m *contactMerger) end(*segmentSource) error {
 	if err := m.readHows(); err != nil {
 		return err
 	}
+	if err := m.readTraffic(); err != nil {
+		return err
+	}
 	t := m.table
+	hows := make([]int32, len(m.rows))
+	for i := range m.rows {
+		hows[i] = notHere
+		if row := &m.rows[i]; m.task[row.task] >= 0 && m.remote[row.remote] >= 0 {
+			var err error
+			if hows[i], err = m.howOf(row); err != nil {
+				return err
+			}
+		}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range m.rows {
 		row := &m.rows[i]
 		task, remote := m.task[row.task], m.remote[row.remote]
-		how := int32(notHere)
-		if task >= 0 && remote >= 0 {
-			how = m.how[pairOf(row.shape, m.family[row.remote])]
-		}
+		how := hows[i]
 		if how < 0 {
 			continue // not in the view, which joins
 		}
-		t.rows.add(mergedRow{task, remote, how, row.first, row.n, row.rows, row.firstWall, row.lastWall})
+		t.rows.add(mergedRow{task, remote, how, row.first, row.n, row.rows, row.firstWall, row.lastWall, row.traffic})
 	}
 	m.rows = m.rows[:0]
 	return nil
@@ -368,6 +506,17 @@ func (c *contactCursor) Column(i int, _ bool) (sqlite.Value, error) {
 		return sqlite.TextValue(string(c.last.of(row.lastWall))), nil
 	case "count":
 		return sqlite.IntegerValue(row.n), nil
+	}
+	if row.traffic == nil {
+		return sqlite.Value{}, nil
+	}
+	switch t.view.columns[i] {
+	case "bytes_sent":
+		return row.traffic.sent.value().forSQLite(), nil
+	case "bytes_received":
+		return row.traffic.received.value().forSQLite(), nil
+	case "duration_ns":
+		return row.traffic.duration.value().forSQLite(), nil
 	}
 	return sqlite.Value{}, nil // of a connection alone
 }

@@ -80,7 +80,7 @@ func TestMergedRows(t *testing.T) {
 	want := make(map[key]mergedRow)
 	var rows mergedRows
 	for range 200_000 {
-		row := mergedRow{rand.Int32N(40), rand.Int32N(300), rand.Int32N(5), rand.Int64N(1000), 1 + rand.Int64N(3), 1, rand.Int64N(1000), rand.Int64N(1000)}
+		row := mergedRow{rand.Int32N(40), rand.Int32N(300), rand.Int32N(5), rand.Int64N(1000), 1 + rand.Int64N(3), 1, rand.Int64N(1000), rand.Int64N(1000), nil}
 		rows.add(row)
 		k := key{row.task, row.remote, row.how}
 		is, known := want[k]

@@ -12,6 +12,7 @@ type mergedRow struct {
 	task, remote, how   int32
 	first, n, rows      int64 // n: connects
 	firstWall, lastWall int64
+	traffic             *traffic // nil: it is not asked for, or nothing is known
 }
 
 // mergedRows are such rows. They lie in chunks, which are not moved when there are more,
@@ -49,6 +50,11 @@ func (r *mergedRows) add(row mergedRow) {
 	}
 	is := r.at(*slot - 1)
 	is.first, is.n, is.rows = min(is.first, row.first), is.n+row.n, is.rows+row.rows
+	if is.traffic == nil {
+		is.traffic = row.traffic
+	} else if row.traffic != nil {
+		is.traffic.merge(row.traffic)
+	}
 	is.firstWall, is.lastWall = min(is.firstWall, row.firstWall), max(is.lastWall, row.lastWall)
 }
 

@@ -3,6 +3,7 @@ package query
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,6 +95,9 @@ func TestOutcomeOfLaterSegment(t *testing.T) {
 	if got := ask(dir, `SELECT remote_address FROM connections WHERE outcome = 'refused'`); got != "192.0.2.4\n" {
 		t.Errorf("the refused are %q", got)
 	}
+	if got, want := outcomesOfWho(t, dir, "192.0.2.0/29"), []string{"3.0 MiB out, 14 KiB in, 2h", "reset, 3.0 MiB out, 14 KiB in, 2h", "established", "refused after 0.3 ms"}; !slices.Equal(got, want) {
+		t.Errorf("who says %q, want %q", got, want)
+	}
 	err = w.Close(store.Gap{}, nil)
 	if closed = true; err != nil {
 		t.Fatal(err)
@@ -109,6 +113,24 @@ func TestOutcomeOfLaterSegment(t *testing.T) {
 	if got := ask(alone, `SELECT DISTINCT outcome_source FROM connections WHERE outcome = 'established'`); got != "not in this file\n" {
 		t.Errorf("the segment alone says %q", got)
 	}
+}
+
+// outcomesOfWho returns the column outcome of query who, but for that of the connections that keep segments from being empty.
+func outcomesOfWho(t *testing.T, dir, indicator string) (words []string) {
+	t.Helper()
+	who := cannedNamed(t, "who")
+	params, err := who.Bind(map[string]string{"indicator": indicator}, Clock{}, Window{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = NewPlanned(opened(t, dir), who, Request{SQL: who.Source, Params: params}, Window{}).Run(t.Context(), eachRow(func(row []Value) error {
+		words = append(words, string(row[7].Bytes))
+		return nil
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return words
 }
 
 func sealedFiles(t *testing.T, dir string) (names []string) {

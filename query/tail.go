@@ -33,8 +33,8 @@ func TailColumns() []string {
 	return []string{"time", "comm", "pid", "remote", "outcome", "n", "user", "cmdline"}
 }
 
-const tailSQL = `SELECT segment, id, time_ns, time, comm, pid,
-` + remoteAndOutcome + `,
+var tailSQL = `SELECT segment, id, time_ns, time, comm, pid,
+` + remoteAndOutcomeWords + `,
   count AS n, user, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline
 FROM connections
 WHERE time_ns > :from`

@@ -18,6 +18,7 @@ type reachedRemote struct {
 	label, outcome   string
 	n                int64
 	first, firstWall int64
+	traffic          traffic
 }
 
 // tree answers canned/tree.sql.
@@ -65,7 +66,7 @@ func (p *Planned) connected(ctx context.Context, processes map[int64]bool) (map[
 	if err != nil {
 		return nil, err
 	}
-	t.ask("process_id", "family", "remote_address", "remote_port", "remote_ip", "type", "outcome")
+	t.ask("process_id", "family", "remote_address", "remote_port", "remote_ip", "type", "outcome", "duration_ns", "bytes_sent", "bytes_received")
 	if err := t.fill(); err != nil {
 		return nil, err
 	}
@@ -114,9 +115,15 @@ func (p *Planned) connected(ctx context.Context, processes map[int64]bool) (map[
 			known[k], connected[k.process] = reached, append(connected[k.process], reached)
 		}
 		reached.n += row.n
+		if row.traffic != nil {
+			reached.traffic.merge(row.traffic)
+		}
 		reached.firstWall = min(reached.firstWall, row.firstWall)
 	}
 	for _, reached := range connected {
+		for _, r := range reached {
+			r.outcome = wordsOf(r.outcome, r.n, r.traffic.duration, r.traffic.sent, r.traffic.received)
+		}
 		slices.SortFunc(reached, func(a, b *reachedRemote) int {
 			return cmp.Or(cmp.Compare(a.first, b.first), strings.Compare(a.label, b.label), strings.Compare(a.outcome, b.outcome))
 		})

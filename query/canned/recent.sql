@@ -5,7 +5,7 @@
 -- column: user | its user
 -- column: exe | its program
 -- column: remote | address and port, or path, that it connected to
--- column: outcome | what became of it, as far as connect(2) told
+-- column: outcome | what became of it, with its bytes and duration when it has ended
 -- column: n | connects that are counted together in this row
 -- column: cmdline | arguments of the program, or its name in brackets when there are none
 -- note: The outcome of TCP is what became of the connection in the end; until there is an answer it is "in progress".
@@ -21,7 +21,7 @@ SELECT
     WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
     ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
   END AS remote,
-  outcome,
+  outcome_words(outcome, count, duration_ns, bytes_sent, bytes_received) AS outcome,
   count AS n,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline
 FROM connections

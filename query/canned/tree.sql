@@ -8,7 +8,7 @@
 -- column: user | its user
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: remote | what it connected to, a row each; NULL: nothing
--- column: outcome | what became of them; name probe for a port-0 UDP probe
+-- column: outcome | what became of them, with the bytes of those that ended and the longest duration; name probe for a port-0 UDP probe
 -- column: n | connects
 -- column: first_time | when the first of them was issued
 -- column: process_id | its row in processes
@@ -53,11 +53,11 @@ connected AS (
       WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
       ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
     END AS remote,
-    CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome
+    outcome_words(CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END, sum(count), max(duration_ns), sum(bytes_sent), sum(bytes_received)) AS outcome
   FROM connections
   WHERE process_id IN (SELECT process_id FROM member)
     AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
-  GROUP BY process_id, remote, 6
+  GROUP BY process_id, remote, CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END
 )
 SELECT
   CASE WHEN level < 0 THEN 'ancestor' WHEN level = 0 THEN 'itself' ELSE 'descendant' END AS relation,

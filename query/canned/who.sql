@@ -10,7 +10,7 @@
 -- column: user | its user
 -- column: container | its container; NULL: none that is known
 -- column: remote | address and port, or path
--- column: outcome | what became of them; name probe for a port-0 UDP probe
+-- column: outcome | what became of them, with the bytes of those that ended and the longest duration; name probe for a port-0 UDP probe
 -- column: exe | its program
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: ancestry | its ancestors, and itself last
@@ -55,12 +55,12 @@ SELECT
     WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
     ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
   END AS remote,
-  CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
+  outcome_words(CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END, sum(count), max(duration_ns), sum(bytes_sent), sum(bytes_received)) AS outcome,
   exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   ancestry
 FROM touched
 WHERE (:port IS NULL OR remote_port = :port)
   AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
-GROUP BY process_id, user, container, remote, 8
+GROUP BY process_id, user, container, remote, CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END
 ORDER BY min(time_ns), remote

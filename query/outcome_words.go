@@ -1,0 +1,97 @@
+package query
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// outcomeWords is outcome_words(outcome, n, duration_ns, bytes_sent, bytes_received).
+func outcomeWords(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+	number := func(i int) nullable { return nullable{args[i].Int64(), args[i].Type() != sqlite.TypeNull} }
+	return sqlite.TextValue(wordsOf(args[0].Text(), args[1].Int64(), number(2), number(3), number(4))), nil
+}
+
+// wordsOf says what became of n connections: of those that ended, the longest duration in ns, and the sums of bytes.
+func wordsOf(outcome string, n int64, duration, sent, received nullable) string {
+	most := ""
+	if n > 1 {
+		most = "up to "
+	}
+	switch {
+	case sent.known && received.known:
+		words := sizeText(sent.number) + " out, " + sizeText(received.number) + " in"
+		if duration.known {
+			words += ", " + most + durationText(duration.number)
+		}
+		if outcome != "established" {
+			words = outcome + ", " + words
+		}
+		return words
+	case duration.known && outcome != "established":
+		return outcome + " after " + most + durationText(duration.number)
+	}
+	return outcome
+}
+
+// outcomeWord is the outcome that words are of.
+func outcomeWord(words string) string {
+	for _, outcome := range append(Outcomes(), "name probe") {
+		if rest, ok := strings.CutPrefix(words, outcome); ok && (rest == "" || strings.HasPrefix(rest, ", ") || strings.HasPrefix(rest, " after ")) {
+			return outcome
+		}
+	}
+	if strings.Contains(words, " out, ") {
+		return "established"
+	}
+	return words
+}
+
+// sizeText is a number of bytes with three digits at most.
+func sizeText(n int64) string {
+	if n < 1024 {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	value, unit := float64(n), 0
+	for value >= 1023.5 && unit < 5 {
+		value, unit = value/1024, unit+1
+	}
+	digits := 0
+	if value < 9.95 {
+		digits = 1
+	}
+	return strconv.FormatFloat(value, 'f', digits, 64) + " " + [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}[unit]
+}
+
+// durationText is a time with the two units that say most.
+func durationText(ns int64) string {
+	d := time.Duration(max(ns, 0))
+	switch {
+	case d < 9950*time.Microsecond:
+		return strconv.FormatFloat(float64(d)/1e6, 'f', 1, 64) + " ms"
+	case d < time.Second-500*time.Microsecond:
+		return strconv.FormatInt(int64(d.Round(time.Millisecond)/time.Millisecond), 10) + " ms"
+	case d < 9950*time.Millisecond:
+		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s"
+	}
+	seconds := int64(d.Round(time.Second) / time.Second)
+	days, hours, minutes, rest := seconds/86400, seconds/3600%24, seconds/60%60, seconds%60
+	pair := func(a int64, ua string, b int64, ub string) string {
+		if b == 0 {
+			return fmt.Sprintf("%d%s", a, ua)
+		}
+		return fmt.Sprintf("%d%s %d%s", a, ua, b, ub)
+	}
+	switch {
+	case days > 0:
+		return pair(days, "d", hours, "h")
+	case hours > 0:
+		return pair(hours, "h", minutes, "m")
+	case minutes > 0:
+		return pair(minutes, "m", rest, "s")
+	}
+	return fmt.Sprintf("%d s", seconds)
+}
