@@ -3,6 +3,7 @@ package segment
 import (
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/conntape/conntape/migrations"
 )
@@ -20,8 +21,17 @@ type ViewColumn struct {
 	SQL  string // over the tables of a segment, as the view names them
 }
 
-// ViewColumns returns the columns of a public view, in order; nil if there is none of that name.
+// ViewColumns returns the columns of a public view, in order; nil if there is none of that name. They are not to be changed.
 func ViewColumns(view string) []ViewColumn {
+	known, _ := viewColumns.LoadOrStore(view, sync.OnceValue(func() []ViewColumn { return readColumns(view) }))
+	return known.(func() []ViewColumn)()
+}
+
+// viewColumns are the columns that were asked for in this process, by view.
+var viewColumns sync.Map
+
+// readColumns reads the columns of a view from its text.
+func readColumns(view string) []ViewColumn {
 	schema, err := ExpectedSchema(migrations.Version)
 	if err != nil {
 		return nil
