@@ -3,6 +3,10 @@
 // own, for DuckDB needs cgo and the product has none.
 //
 //	go run . -dir /var/tmp/bench > table.md
+//	go run . -dir /var/tmp/bench -before DIR > table.md
+//
+// The directory of -before keeps another version of the program, conntape, and its own tape of the same rows: each
+// question that both know is asked of them in turns.
 //
 // The directory keeps the tape, which is made once. Every question is asked by a
 // process of its own, whose start is part of its time; the program is dropped from the
@@ -36,62 +40,16 @@ func main() {
 	dir := flag.String("dir", "", "directory that keeps the tape and the copy of DuckDB")
 	rounds := flag.Int("rounds", 3, "how often each question is asked; the median counts")
 	connections := flag.Int("connections", generate.Issue5().Connections, "connections on the tape")
+	before := flag.String("before", "", "directory with another version of the program, and its tape")
+	only := flag.String("only", "", "a part of it: questions, segments")
 	flag.Parse()
-	if err := run(*dir, *rounds, *connections, os.Stdout); err != nil {
+	if err := run(*dir, *before, *only, *rounds, *connections, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "duckdb: error:", err)
 		os.Exit(1)
 	}
 }
 
-// question is asked of both.
-type question struct {
-	name   string
-	words  string // after "conntape", parted by |
-	budget time.Duration
-	duck   string // the same in DuckDB; "" when there is no such
-	rows   bool   // it is measured in rows a second
-}
-
-// flatSQL are the columns that DuckDB has a copy of.
-const flatSQL = "select time_ns, process_id, pid, exe, cmdline, user, container, remote_address, remote_port, outcome, count from connections"
-
-// questions are those of the table, with their budgets.
-func questions(indicators, since string) []question {
-	return []question{
-		{"query list", "query|list", 30 * time.Millisecond, "", false},
-		{"who ADDRESS", "query|who|45.155.205.233", 100 * time.Millisecond,
-			"select min(time_ns), max(time_ns), count(*), pid, exe, remote_port, outcome from c where remote_address = '45.155.205.233' group by all", false},
-		{"who CIDR/24", "query|who|10.9.8.0/24", 100 * time.Millisecond,
-			"select min(time_ns), max(time_ns), count(*), pid, exe, remote_address, remote_port, outcome from c where remote_address like '10.9.8.%' group by all", false},
-		{"recent", "query|recent", 100 * time.Millisecond, "select * from c order by time_ns desc limit 50", false},
-		{"gaps", "query|gaps", 100 * time.Millisecond, "", false},
-		{"tree of the beacon", "query|tree|10057", 100 * time.Millisecond, "", false},
-		{"tree of the scanner, below two daemons", "query|tree|10070", 100 * time.Millisecond, "", false},
-		{"top", "query|top", 500 * time.Millisecond,
-			"select exe, count(*) n, count(distinct (remote_address, remote_port)) from c group by exe order by n desc limit 20", false},
-		{"top destination", "query|top|destination", 500 * time.Millisecond,
-			"select remote_address, remote_port, count(*) n, count(distinct exe) from c group by all order by n desc limit 20", false},
-		{"timeline", "query|timeline", 500 * time.Millisecond,
-			"select time_ns // 3600000000000 h, count(*), count(distinct exe), count(distinct (remote_address, remote_port)) from c group by h order by h", false},
-		{"first-seen", "query|first-seen|destination|--since|" + since, 500 * time.Millisecond,
-			"select remote_address, remote_port, min(time_ns) f, count(*) from c group by all having f >= epoch_ns(timestamp '" + strings.TrimSuffix(since, "Z") + "')", false},
-		{"rare", "query|rare", 500 * time.Millisecond,
-			"select remote_address, remote_port, count(*) n, min(exe) from c group by all having n <= 3 and count(distinct exe) = 1", false},
-		{"beacons", "query|beacons", 3 * time.Second,
-			`with g as (select exe, "user", container, remote_address, remote_port, time_ns - lag(time_ns) over (partition by exe, "user", container, remote_address, remote_port order by time_ns) gap from c),
-			q as (select exe, "user", container, remote_address, remote_port, count(*) n, quantile_disc(gap, [0.25, 0.5, 0.75]) q from g where gap is not null group by all having n >= 5)
-			select * from q`, false},
-		{"fanout", "query|fanout", 3 * time.Second,
-			"select process_id, time_ns // 30000000000 slot, count(distinct remote_address) a, count(distinct remote_port) from c group by all having a >= 20", false},
-		{"match, 100,000 indicators", "query|match|--indicators|" + indicators, time.Second,
-			"select count(*), min(time_ns), exe, remote_address from c join i on c.remote_address = i.address group by all", false},
-		{"export of a day to CSV, 44 columns", "export|--since|" + since + "|--output|OUTPUT", 0, "", true},
-		{"the same, 11 columns", "query|sql|" + flatSQL + "|--since|" + since + "|--output|OUTPUT", 0,
-			"copy (select * from c where time_ns >= epoch_ns(timestamp '" + strings.TrimSuffix(since, "Z") + "')) to 'OUTPUT' (header)", true},
-	}
-}
-
-func run(dir string, rounds, connections int, out io.Writer) error {
+func run(dir, before, only string, rounds, connections int, out io.Writer) error {
 	if dir == "" {
 		return fmt.Errorf("give a directory that has room: -dir")
 	}
@@ -113,27 +71,37 @@ func run(dir string, rounds, connections int, out io.Writer) error {
 	if err := writeIndicators(indicators); err != nil {
 		return err
 	}
-	b := &bench{dir: dir, tape: tape, program: program, rounds: rounds}
-	duck, err := openDuck(b, filepath.Join(dir, "copy.duckdb"), indicators)
+	b := &bench{dir: dir, asked: asked{program, tape}, rounds: rounds}
+	if before != "" {
+		b.before = &asked{filepath.Join(before, "conntape"), filepath.Join(before, "tape")}
+	}
+	if only != "segments" {
+		if err := b.questions(out, connections, indicators); err != nil {
+			return err
+		}
+	}
+	if only != "questions" {
+		return b.manySegments(out)
+	}
+	return nil
+}
+
+// questions asks them all.
+func (b *bench) questions(out io.Writer, connections int, indicators string) error {
+	duck, err := openDuck(b, filepath.Join(b.dir, "copy.duckdb"), indicators)
 	if err != nil {
 		return err
 	}
 	defer duck.Close()
-	newest, err := b.output("query", "recent", "--limit", "1", "--quiet", "--format", "csv")
+	end, err := b.newest()
 	if err != nil {
 		return err
 	}
-	_, row, _ := strings.Cut(newest, "\n")
-	cell, _, _ := strings.Cut(row, ",")
-	end, err := time.Parse(time.RFC3339Nano, cell)
-	if err != nil {
-		return fmt.Errorf("read the end of the tape: %w", err)
-	}
 	since := end.Add(-24 * time.Hour).Truncate(time.Hour).Format(time.RFC3339)
 
-	fmt.Fprintf(out, "%d connections in 8 segments; %d processors, load %s; the median of %d. Beside it DuckDB with a flat copy.\n\n", connections, runtime.NumCPU(), load(), rounds)
-	fmt.Fprintln(out, "| question | budget | conntape | kept | CPU | memory | DuckDB | CPU | conntape / DuckDB, CPU |")
-	fmt.Fprintln(out, "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |")
+	fmt.Fprintf(out, "%d connections in 8 segments; %d processors, load %s; the median of %d. Beside it DuckDB with a flat copy.\n\n", connections, runtime.NumCPU(), load(), b.rounds)
+	fmt.Fprintln(out, "| question | budget | conntape | kept | CPU | memory | before, CPU | DuckDB | CPU | conntape / DuckDB, CPU |")
+	fmt.Fprintln(out, "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
 	for _, q := range questions(indicators, since) {
 		progress("%s", q.name)
 		row, err := b.measure(q, duck)
@@ -142,21 +110,35 @@ func run(dir string, rounds, connections int, out io.Writer) error {
 		}
 		fmt.Fprintln(out, row)
 	}
+	fmt.Fprintln(out)
 	return nil
 }
 
 // bench is one run.
 type bench struct {
-	dir, tape, program string
-	rounds             int
+	dir string
+	asked
+	before *asked // another version, nil: none
+	rounds int
 }
+
+// asked is a program, and the tape that it is asked over.
+type asked struct{ program, tape string }
 
 // measure asks one question of both, in turns, and returns its row of the table.
 func (b *bench) measure(q question, duck *sql.DB) (string, error) {
-	var ours, theirs, ourCPU, theirCPU []time.Duration
+	var ours, theirs, ourCPU, theirCPU, before, beforeCPU []time.Duration
 	var memory int64
+	words := strings.Split(strings.ReplaceAll(q.words, "OUTPUT", filepath.Join(b.dir, "export.csv")), "|")
 	for range b.rounds {
-		took, cpu, rss, err := b.ask(strings.Split(strings.ReplaceAll(q.words, "OUTPUT", filepath.Join(b.dir, "export.csv")), "|")...)
+		if b.before != nil && !strings.Contains(q.words, "contacts") {
+			took, cpu, _, err := b.before.ask(words...)
+			if err != nil {
+				return "", fmt.Errorf("the version before: %w", err)
+			}
+			before, beforeCPU = append(before, took), append(beforeCPU, cpu)
+		}
+		took, cpu, rss, err := b.ask(words...)
 		if err != nil {
 			return "", err
 		}
@@ -192,12 +174,18 @@ func (b *bench) measure(q question, duck *sql.DB) (string, error) {
 		kept = fmt.Sprintf("**no: %.1f ×**", took.Seconds()/q.budget.Seconds())
 	}
 	cpu := func(d time.Duration) string { return d.Round(10 * time.Millisecond).String() }
-	duckShown, duckCPU, ratio := "–", "–", "–"
+	duckShown, duckCPU, ratio, beforeShown := "–", "–", "–", "–"
+	if len(before) > 0 {
+		beforeShown = shown(median(before)) + ", " + cpu(median(beforeCPU))
+	}
+	if q.budget == 0 && !q.rows {
+		budget, kept = "–", "–"
+	}
 	if len(theirs) > 0 {
 		duckShown, duckCPU = shown(median(theirs)), cpu(median(theirCPU))
 		ratio = fmt.Sprintf("%.2f", median(ourCPU).Seconds()/median(theirCPU).Seconds())
 	}
-	return fmt.Sprintf("| %s | %s | %s | %s | %s | %d MB | %s | %s | %s |", q.name, budget, shown(took), kept, cpu(median(ourCPU)), memory>>20, duckShown, duckCPU, ratio), nil
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %d MB | %s | %s | %s | %s |", q.name, budget, shown(took), kept, cpu(median(ourCPU)), memory>>20, beforeShown, duckShown, duckCPU, ratio), nil
 }
 
 // usedCPU returns the time that all processors have worked for this process.
@@ -211,7 +199,7 @@ func usedCPU() time.Duration {
 
 // ask runs the program once and returns how long it took, how long processors worked
 // for it, and the most memory that it had.
-func (b *bench) ask(words ...string) (took, cpu time.Duration, memory int64, err error) {
+func (b *asked) ask(words ...string) (took, cpu time.Duration, memory int64, err error) {
 	if err := dropFromCache(b.program); err != nil {
 		return 0, 0, 0, err
 	}
@@ -262,9 +250,19 @@ func watchMemory(pid int, ended <-chan struct{}) int64 {
 	}
 }
 
-func (b *bench) output(words ...string) (string, error) {
-	out, err := exec.Command(b.program, append(words, "--dir", b.tape)...).Output()
-	return string(out), err
+// newest returns the time of the newest connection.
+func (b *asked) newest() (time.Time, error) {
+	out, err := exec.Command(b.program, "query", "recent", "--limit", "1", "--quiet", "--format", "csv", "--dir", b.tape).Output()
+	if err != nil {
+		return time.Time{}, err
+	}
+	_, row, _ := strings.Cut(string(out), "\n")
+	cell, _, _ := strings.Cut(row, ",")
+	end, err := time.Parse(time.RFC3339Nano, cell)
+	if err != nil {
+		return end, fmt.Errorf("read the end of the tape: %w", err)
+	}
+	return end, nil
 }
 
 // dropFromCache drops the pages of a file from the page cache.
