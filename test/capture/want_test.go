@@ -232,6 +232,8 @@ func outcomeText(r report) any {
 		return "timed out"
 	case int64(unix.ENETUNREACH):
 		return "unreachable"
+	case int64(unix.ECONNRESET): // of a vsock socket: nobody listens
+		return "reset"
 	case int64(unix.EALREADY):
 		return "already connecting"
 	case int64(unix.EINTR), 512:
