@@ -120,6 +120,7 @@ CREATE TABLE process (
   utsns             INTEGER,
   ipcns             INTEGER,
   cgroupns          INTEGER,
+  mntns_is_host     INTEGER,          -- 1, 0 another, NULL unknown
   source            TEXT    NOT NULL,
   ancestry          TEXT    NOT NULL,
   batch             INTEGER NOT NULL  -- commit that wrote it
@@ -465,7 +466,8 @@ SELECT
   p.ancestry AS ancestry,
   p.cgroup_id AS cgroup_id,
   (SELECT number FROM segment) AS segment,
-  (SELECT b.boot_id FROM boot b WHERE b.id = p.boot) AS boot_id
+  (SELECT b.boot_id FROM boot b WHERE b.id = p.boot) AS boot_id,
+  p.mntns_is_host AS mntns_is_host
 FROM process p;
 
 CREATE VIEW endpoints AS

@@ -244,6 +244,41 @@ func TestSuspiciousExeRanksTheUnusual(t *testing.T) {
 	}
 }
 
+// A program in a mount namespace that is neither the host's nor a known container's may be another file than its path says; that
+// of a service is usual, and ranks lower.
+func TestSuspiciousExeInAnotherMountNamespace(t *testing.T) {
+	ask := func(change string) (points map[string]int) {
+		tape := altered(t, 3_000, `UPDATE process SET script = NULL, exe_memfd = 0, exe_deleted = 0, exe = '/usr/bin/curl', mntns_is_host = 0, container = NULL;
+			UPDATE task SET container = NULL; UPDATE process SET `+change)
+		points = map[string]int{}
+		for _, row := range askCanned(t, tape, "suspicious-exe") {
+			if !strings.Contains(row["reason"], "in another mount namespace") {
+				t.Fatalf("%v", row)
+			}
+			n, err := strconv.Atoi(row["points"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			points[row["pid"]] = n
+		}
+		return points
+	}
+	apart, service := ask("unit = 'session-1.scope';"), ask("unit = 'resolved.service';")
+	if len(apart) == 0 || len(apart) != len(service) {
+		t.Fatalf("%d processes, and %d of services", len(apart), len(service))
+	}
+	for pid, n := range apart {
+		if service[pid] != n-3 {
+			t.Errorf("process %s has %d points, and %d as a service", pid, n, service[pid])
+		}
+	}
+	for _, usual := range []string{"mntns_is_host = 1;", "mntns_is_host = NULL;", "container = 'docker:x';"} {
+		if rows := ask(usual); len(rows) > 0 {
+			t.Errorf("%s: %v", usual, rows)
+		}
+	}
+}
+
 // EISCONN is no failure, and what is tried in vain by every program is a row of its own at the end.
 func TestFailedFoldsTheUsual(t *testing.T) {
 	tape := altered(t, 3_000, `UPDATE shape SET errno = CASE id % 3 WHEN 0 THEN 106 WHEN 1 THEN 2 ELSE 111 END, hook_errno = 0;

@@ -35,7 +35,8 @@ func (t *table) identify(p *store.Process, rec *bpf.Process) {
 	p.PidInNS = rec.PidInNS
 	p.Comm = rec.Comm
 	p.UID, p.GID, p.EUID = rec.UID, rec.GID, rec.EUID
-	p.User = t.users.name(rec.UID, p.Container)
+	p.Mounts = t.mounts.place(uint64(rec.MntNS))
+	p.User = t.userName(rec.UID, p.Container, rec.Key.Tgid, uint64(rec.MntNS))
 	p.LoginUID, p.SessionID = auditID(rec.LoginUID), auditID(rec.SessionID)
 	p.CgroupID = rec.CgroupID
 	p.MntNS, p.PidNS, p.NetNS, p.UserNS = uint64(rec.MntNS), uint64(rec.PidNS), uint64(rec.NetNS), uint64(rec.UserNS)
@@ -59,7 +60,7 @@ func (t *table) inherit(parent *store.Process, rec *bpf.Process) *store.Process 
 		p.Cgroup = t.cgroups.path(rec.CgroupID)
 		at := t.cgroups.place(p.Cgroup, false)
 		p.Container, p.Unit = at.container, at.unit
-		p.User = t.users.name(rec.UID, p.Container)
+		p.User = t.userName(rec.UID, p.Container, rec.Key.Tgid, uint64(rec.MntNS))
 	}
 	return p
 }
@@ -73,7 +74,7 @@ func copyProcess(p *store.Process) *store.Process {
 		ExeDeleted: p.ExeDeleted, ExeMemfd: p.ExeMemfd, ExeDev: p.ExeDev, ExeIno: p.ExeIno,
 		UID: p.UID, GID: p.GID, EUID: p.EUID, User: p.User, LoginUID: p.LoginUID, SessionID: p.SessionID,
 		CgroupID: p.CgroupID, Cgroup: p.Cgroup, Container: p.Container, Unit: p.Unit,
-		MntNS: p.MntNS, PidNS: p.PidNS, NetNS: p.NetNS, UserNS: p.UserNS, UtsNS: p.UtsNS, IpcNS: p.IpcNS, CgroupNS: p.CgroupNS,
+		MntNS: p.MntNS, PidNS: p.PidNS, NetNS: p.NetNS, UserNS: p.UserNS, UtsNS: p.UtsNS, IpcNS: p.IpcNS, CgroupNS: p.CgroupNS, Mounts: p.Mounts,
 		ExecBoot: p.ExecBoot, Source: p.Source,
 	}
 }

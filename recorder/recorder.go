@@ -256,6 +256,7 @@ func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
 		fates:    newFates(),
 		queue:    queue,
 	}
+	r.table.mounts = newMounts(host.proc)
 	if c.names != nil {
 		r.table.names = c.names
 	}

@@ -203,7 +203,7 @@ func (r *resolver) newParty(c *bpf.Connect) *party {
 		t.Cgroup = r.table.cgroups.path(c.CgroupID)
 		t.Container = r.table.cgroups.place(t.Cgroup, false).container
 	}
-	t.User = r.table.users.name(c.UID, t.Container)
+	t.User = r.table.userName(c.UID, t.Container, c.Key.Tgid, p.MntNS)
 	o := owner{login: c.LoginUID, uid: c.UID, cgroup: c.CgroupID, life: lifeOf(c.Key), parent: parentOf(p)}
 	if c.LoginUID == bpf.Unset {
 		o.login = c.UID

@@ -25,6 +25,7 @@ func (r *recorder) learnAlive(source string) error {
 	fresh := map[lifeKey]*store.Process{}
 	err = r.src.Snapshot(func(rec *bpf.Process) {
 		alive[lifeOf(rec.Key)] = struct{}{}
+		r.table.mounts.learn(rec)
 		if rec.ExeIno == 0 && rec.Flags&bpf.KernelThread == 0 {
 			return // a zombie: it connects no more, and its exit has been
 		}

@@ -92,6 +92,7 @@ type table struct {
 	retiring []retirement // by rising boot
 	users    *users
 	cgroups  *cgroups
+	mounts   *mounts
 	shares   *shares
 	queue    *shares // of the queue, which is to hold the descriptions of those that connect
 	names    *names  // in the segment
@@ -103,7 +104,16 @@ type table struct {
 const tableBytes = 16 << 20
 
 func newTable(u *users, c *cgroups, queue *shares) *table {
-	return &table{lives: map[lifeKey]*life{}, users: u, cgroups: c, shares: newShares(tableBytes), queue: queue, names: newNames(0, nil)}
+	return &table{lives: map[lifeKey]*life{}, users: u, cgroups: c, mounts: &mounts{}, shares: newShares(tableBytes), queue: queue, names: newNames(0, nil)}
+}
+
+// userName returns the name of a user of a process, "" when it is not known: that of the host where the process has the host's
+// users.
+func (t *table) userName(uid uint32, container string, pid uint32, mntns uint64) string {
+	if !t.mounts.hostUsers(pid, mntns) {
+		return ""
+	}
+	return t.users.name(uid, container)
 }
 
 // find returns the description of exactly this execution, or nil: never of the program that the process was before.
@@ -244,7 +254,7 @@ func (t *table) unknown(c *bpf.Connect) *store.Process {
 	}
 	at := t.cgroups.place(p.Cgroup, false)
 	p.Container, p.Unit = at.container, at.unit
-	p.User = t.users.name(c.UID, p.Container)
+	p.User = t.userName(c.UID, p.Container, c.Key.Tgid, 0)
 	if l := t.lives[lifeOf(c.Key)]; l != nil {
 		t.keepParent(p, l)
 	}

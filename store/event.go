@@ -63,10 +63,33 @@ type Process struct {
 
 	MntNS, PidNS, NetNS, UserNS, UtsNS, IpcNS, CgroupNS uint64 // inodes, 0 unknown
 
+	Mounts MountPlace // what MntNS is
+
 	ExecBoot uint64 // ns of CLOCK_BOOTTIME of the exec (or of the fork, for SourceFork)
 	Source   string // where the description comes from: one of the Source constants
 
 	mark mark
+}
+
+// MountPlace tells whether a mount namespace is the host's: elsewhere a path may lead to another file than on the host.
+type MountPlace int8
+
+// The places.
+const (
+	MountsUnknown MountPlace = iota
+	MountsHost
+	MountsOther
+)
+
+// orNull returns what the tape has: 1 for the host's, 0 for another, NULL.
+func (m MountPlace) orNull() any {
+	switch m {
+	case MountsHost:
+		return true
+	case MountsOther:
+		return false
+	}
+	return nil
 }
 
 // Where the description of a process comes from.

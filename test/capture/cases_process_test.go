@@ -94,7 +94,7 @@ func execCases() []testCase {
 		}},
 		{name: "exec-memfd", all: expectation{want: want{"cmdline": "[kworker/0:0]" + oneArgs, "exe": has("memfd:hidden")},
 			process: want{"exe_memfd": 1}}},
-		{name: "exec-mounted", all: expectation{want: ran("mounted", want{"exe": inDir("a/b/c/program")})}},
+		{name: "exec-mounted", all: expectation{want: ran("mounted", want{"exe": inDir("a/b/c/program")}), process: want{"mntns_is_host": 0}}},
 		{name: "exec-chroot", all: expectation{want: ran("jailed", want{"exe": inDir("jail/bin/program"), "cwd": inDir("jail")})}},
 		{name: "exec-deep", args: []string{"exec-deep", "60"}, all: expectation{want: ran("deep", want{
 			"exe": inDir(strings.Repeat("directory/", 60) + "program"), "cwd": inDir(strings.Repeat("directory/", 60))})}},
