@@ -94,6 +94,7 @@ func measureBudget(dir string, size int64, rate int) (run budgetRun, err error) 
 
 // allocatedIn is what the files of a tape take on the disk, in all and without the reserve, and what its segments do.
 func allocatedIn(dir string) (all, segments int64, files int) {
+	seen := map[uint64]bool{} // files that have two names at the moment
 	filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return nil
@@ -104,6 +105,10 @@ func allocatedIn(dir string) (all, segments int64, files int) {
 		}
 		n := info.Size()
 		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			if seen[st.Ino] {
+				return nil
+			}
+			seen[st.Ino] = true
 			n = max(n, st.Blocks*512)
 		}
 		all += n

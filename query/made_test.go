@@ -33,7 +33,7 @@ func altered(t *testing.T, connections int, script string) *store.Tape {
 		}
 		err = errors.Join(sqlitex.ExecuteScript(conn, strings.ReplaceAll(script, "%[1]d", fmt.Sprint(i)), nil), conn.Close())
 		if i < 2 { // it is sealed
-			err = errors.Join(err, sqlitefile.AppendSums(path))
+			err = errors.Join(err, sqlitefile.AppendSums(path, 0))
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -356,7 +356,7 @@ func TestPlansOfAlteredTape(t *testing.T) {
 		if err := sqlitex.ExecuteScript(conn, poison, nil); err != nil {
 			t.Fatalf("%s: %v", poison, err)
 		}
-		if err := errors.Join(conn.Close(), sqlitefile.AppendSums(altered)); err != nil {
+		if err := errors.Join(conn.Close(), sqlitefile.AppendSums(altered, 0)); err != nil {
 			t.Fatal(err)
 		}
 		tape, err := store.OpenTape(altered)

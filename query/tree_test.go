@@ -101,7 +101,7 @@ func TestTreeOfAlteredTape(t *testing.T) {
 			INSERT OR IGNORE INTO clock SELECT min(id) + (max(id) - min(id)) / 2, -7200000000000, 'step', NULL FROM connection;`, i), nil)
 		err = errors.Join(err, conn.Close())
 		if i < 2 { // it is sealed
-			err = errors.Join(err, sqlitefile.AppendSums(path))
+			err = errors.Join(err, sqlitefile.AppendSums(path, 0))
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -21,23 +21,25 @@ type birth struct {
 	number          int
 	tapeID          string
 	now             Anchor
-	offset          int64 // segment clock minus CLOCK_BOOTTIME, ns
-	floor           int64 // the least offset that a later segment of this boot may have
-	previous        int   // number of the segment before, 0 none
-	previousBatches int64 // how many of its commits count, -1 all
-	wallStep        int64 // wall clock minus segment clock before the first anchor
-	walBytes        int64 // that its WAL may keep
+	offset          int64  // segment clock minus CLOCK_BOOTTIME, ns
+	floor           int64  // the least offset that a later segment of this boot may have
+	previous        int    // number of the segment before, 0 none
+	previousBatches int64  // how many of its commits count, -1 all
+	wallStep        int64  // wall clock minus segment clock before the first anchor
+	walBytes        int64  // that its WAL may keep
+	walLength       int64  // of its WAL, once there is room for it, 0: it grows
+	spareWAL        string // where to leave its WAL if it cannot be made
+	placed          bool   // its files are there, and hold nothing
 }
 
 // createSegment makes a new active segment with what fill puts into it, in one
 // transaction. It is born 0600 and given to the group only when it is locked.
-// Nothing is left behind on an error.
+// Nothing is left behind on an error, but for files that were there before.
 func createSegment(path string, b birth, o *WriterOptions, fill func(*activeSegment) error) (_ *activeSegment, err error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, tapedir.BirthMode)
-	if err != nil {
-		return nil, &failure.Error{Op: "create segment", Path: path, Err: failure.Bare(err)}
+	if !b.placed {
+		err = createFile(path)
 	}
-	if err := file.Close(); err != nil {
+	if err != nil {
 		return nil, &failure.Error{Op: "create segment", Path: path, Err: failure.Bare(err)}
 	}
 	var conn *sqlite.Conn
@@ -45,10 +47,15 @@ func createSegment(path string, b birth, o *WriterOptions, fill func(*activeSegm
 		if err == nil {
 			return
 		}
+		if b.placed {
+			os.Link(path+"-wal", b.spareWAL) // which closing removes
+		}
 		if conn != nil {
 			conn.Close()
 		}
-		removeSegment(path)
+		if !b.placed {
+			removeSegment(path)
+		}
 		err = &failure.Error{Op: "create segment", Path: path, Err: err, Hint: storageHint(err)}
 	}()
 	if conn, err = openForWriting(path); err != nil {
@@ -73,7 +80,7 @@ func createSegment(path string, b birth, o *WriterOptions, fill func(*activeSegm
 	if err = s.chainer.load(conn); err != nil {
 		return nil, err
 	}
-	if err = s.boundWAL(b.walBytes); err != nil {
+	if err = s.boundWAL(b.walBytes, b.walLength); err != nil {
 		return nil, err
 	}
 	for _, name := range []string{path, path + "-wal"} {
@@ -85,6 +92,14 @@ func createSegment(path string, b birth, o *WriterOptions, fill func(*activeSegm
 		return nil, err
 	}
 	return s, nil
+}
+
+func createFile(path string) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, tapedir.BirthMode)
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 // writeBirth fills an empty database.

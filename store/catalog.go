@@ -24,6 +24,9 @@ type stored struct {
 	to     int64
 	sha    [32]byte // zero: not sealed, or not read yet
 	state  storedState
+	target int64 // bytes of the slot into which it is being sealed, 0 none
+	used   int64 // of its file, its pages and their sums take so much; 0 not known
+	plain  bool  // it is being sealed into a file that grows
 	built  bool  // sealed, but for telling so and for the mode of the file
 	damage error // why it cannot be sealed as it is, and is to be salvaged
 	stuck  bool  // it could not be removed
@@ -47,13 +50,17 @@ const (
 // catalog lists the stored segments, oldest first. It belongs to whoever holds
 // Writer.mu.
 type catalog struct {
-	list    []*stored
-	expired []*expired       // no part of the tape any more, and not gone yet
-	pinned  []*retain.Pinned // gone, but for readers that have them open
-	other   int64            // bytes of what is no segment
-	room    int64            // bytes that the tape may take, 0 any number
-	growing int64            // bytes that the batch that is being written may add
-	active  struct {         // the active segment, as the writer last told
+	list     []*stored
+	expired  []*expired       // no part of the tape any more, and not gone yet
+	pinned   []*retain.Pinned // gone, but for readers that have them open
+	other    int64            // bytes of what is no segment
+	room     int64            // bytes that the tape may take, 0 any number
+	growing  int64            // bytes that the batch that is being written may add
+	making   int64            // bytes of the segment that is being made, until it is active
+	spareWAL int64            // bytes of the WAL that the next segment gets
+	sorting  int64            // bytes of the file in which sealing sorts
+	slot     int64            // bytes that the next segment takes at once, 0 none
+	active   struct {         // the active segment, as the writer last told
 		bytes, closed int64
 	}
 }
@@ -75,19 +82,26 @@ type usage struct {
 	reserved int64 // to be taken by sealing at the most, which is one segment at a time
 	sealing  int64 // of this, what is being sealed now may take any moment
 	growing  int64 // to be taken by the batch that is being written
+	next     int64 // to be taken by the next segment at once
+	sorting  int64 // of what sealing takes, this is there
 }
 
 // usage adds it up.
 func (c *catalog) usage() (u usage) {
-	u.kept, u.active, u.growing = c.other+c.active.bytes, c.active.closed, c.growing
+	u.kept = c.other + c.active.bytes + c.making + c.spareWAL + c.sorting
+	u.active, u.growing, u.next, u.sorting = c.active.closed, c.growing, c.slot, c.sorting
 	for _, s := range c.list {
-		u.kept += s.bytes
+		u.kept += s.bytes + s.target
 		if s.state != unsealed {
 			continue
 		}
-		u.reserved = max(u.reserved, retain.SealingBytes(s.closed))
-		if s.done != nil {
-			u.sealing = max(u.sealing, retain.SealingBytes(s.closed))
+		more := max(0, retain.SealingBytes(s.closed)-c.sorting)
+		if s.target > 0 {
+			more = 0
+		}
+		u.reserved = max(u.reserved, more)
+		if s.done != nil && s.plain {
+			u.sealing = max(u.sealing, more)
 		}
 	}
 	for _, p := range c.pinned {
@@ -117,7 +131,7 @@ func (s *stored) isDue() bool { return s.state == unsealed && time.Now().After(s
 func (w *Writer) noteActive() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.catalog.active.bytes, w.catalog.active.closed, w.catalog.growing = 0, 0, 0
+	w.catalog.active.bytes, w.catalog.active.closed, w.catalog.growing, w.catalog.making = 0, 0, 0, 0
 	if w.seg != nil {
 		w.catalog.active.bytes, w.catalog.active.closed = w.seg.bytes(), w.seg.pages*pageSize
 	}

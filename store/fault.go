@@ -66,7 +66,7 @@ func (w *Writer) createWith(batch *Batch, state string, cause error) (*activeSeg
 		return nil, err
 	}
 	if err := seg.write(batch, state, w.tellRemoved); err != nil {
-		seg.discard()
+		w.discard(seg)
 		return nil, &failure.Error{Op: "append batch", Path: seg.path, Err: err, Hint: storageHint(err)}
 	}
 	return seg, nil

@@ -32,9 +32,9 @@ type estimator struct {
 }
 
 // fit returns how many of the connections of a batch, at least one if there are any,
-// add no more than so many bytes to the WAL, with all else that is in the batch, and
-// what they add to the files at the most.
-func (e *estimator) fit(s *activeSegment, b *Batch, most int64) (n int, g growth) {
+// add no more than so many bytes to the files, with all else that is in the batch, and
+// what they add at the most.
+func (e *estimator) fit(s *activeSegment, b *Batch, most growth) (n int, g growth) {
 	if e.seen == nil {
 		e.seen = map[any]struct{}{}
 	}
@@ -52,7 +52,7 @@ func (e *estimator) fit(s *activeSegment, b *Batch, most int64) (n int, g growth
 	for n = range b.Connections {
 		before := *e
 		e.connection(s, &b.Connections[n])
-		if n > 0 && e.growth(s, n+1).wal > most {
+		if g := e.growth(s, n+1); n > 0 && (g.wal > most.wal || g.db > most.db) {
 			*e = before
 			return n, e.growth(s, n)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -197,7 +198,7 @@ func copySealed(from, to string) error {
 		return err
 	}
 	defer f.Close()
-	if err := segment.CopyFile(f, to); err != nil {
+	if err := segment.CopyFile(f, to, math.MaxInt64); err != nil {
 		return err
 	}
 	if err := tapedir.GiveToGroup(to, tapedir.ClosedMode); err != nil {

@@ -149,8 +149,12 @@ func (w *Writer) nextUnsealed() *stored {
 
 // sealOne seals s, and lets go of it whatever comes of it.
 func (w *Writer) sealOne(s *stored) {
+	w.takeTarget(s)
 	w.adjustReserve()
 	err := w.seal(s)
+	if err != nil {
+		w.removeCopy(s)
+	}
 	later := s.givenUp() || errors.Is(err, segment.ErrGivenUp) || isFull(err) || isBusy(err)
 	if err != nil && !later {
 		w.log.Error("segment not sealed", "path", s.path, "error", err)

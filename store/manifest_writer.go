@@ -13,7 +13,7 @@ import (
 func (w *Writer) noteSealed(path string, number int) {
 	record, err := segment.NewEntry(path, number)
 	if err == nil {
-		err = segment.AppendManifest(w.dir, record)
+		err = w.withRoom(func() error { return segment.AppendManifest(w.dir, record) })
 	}
 	if err != nil {
 		w.log.Warn("segment not noted in the manifest", "path", path, "error", err)

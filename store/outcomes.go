@@ -32,7 +32,10 @@ func (w *Writer) giveOutcomes() {
 	if before == nil {
 		return
 	}
-	found, err := before.seg.writeOutcomes(missed)
+	found, err := 0, before.seg.reopen()
+	if err == nil {
+		found, err = before.seg.writeOutcomes(missed)
+	}
 	if err == nil {
 		w.seg.missedUpdates -= uint64(found) // written with the next batch
 		err = before.seg.checkpoint()
@@ -42,7 +45,10 @@ func (w *Writer) giveOutcomes() {
 	before.bytes, before.closed = before.seg.bytes(), before.seg.pages*pageSize
 	close(before.done)
 	before.done = nil
-	if err != nil {
+	switch {
+	case isFull(err) || isBusy(err):
+		w.log.Warn("results of connects not written", "path", before.path, "error", err)
+	case err != nil:
 		w.log.Error("results of connects not written", "path", before.path, "error", err)
 		before.state = aside
 		w.aside = append(w.aside, before.seg)

@@ -37,6 +37,7 @@ type nameChange struct {
 	at       int // operation that made it
 	from, to string
 	node     *node
+	other    *node // gets the name from; nil: nothing does
 }
 
 // dataChange writes data at an offset in bytes; nil cuts the file there.
@@ -59,7 +60,14 @@ func (d *lossyDisk) rename(at int, from, to string, n *node) {
 	if to != "" {
 		d.names[to] = n
 	}
-	d.pending = append(d.pending, nameChange{at, from, to, n})
+	d.pending = append(d.pending, nameChange{at: at, from: from, to: to, node: n})
+}
+
+// exchange gives two files the name of the other.
+func (d *lossyDisk) exchange(at int, a, b string) {
+	c := nameChange{at: at, from: a, to: b, node: d.names[a], other: d.names[b]}
+	c.apply(d.names)
+	d.pending = append(d.pending, c)
 }
 
 func (n *node) change(c dataChange) {
@@ -112,6 +120,9 @@ func (c nameChange) apply(names map[string]*node) {
 	delete(names, c.from)
 	if c.to != "" {
 		names[c.to] = c.node
+	}
+	if c.other != nil {
+		names[c.from] = c.other
 	}
 }
 

@@ -34,7 +34,7 @@ func playPower(args []string) error {
 	o, k := powerOptions(args[0], args[1])
 	k.o.Begun = func(key string) { fmt.Println("key", key) }
 	k.o.Checkpoint = func(head []byte) { fmt.Println("head", tapelog.HeadLine(head)) }
-	o.Limits = retain.Limits{MaxBytes: retain.MinMaxBytes}
+	o.Limits = powerLimits()
 	batches, err := strconv.Atoi(args[2])
 	if err != nil {
 		return err
@@ -75,6 +75,16 @@ func playPower(args []string) error {
 		return err
 	}
 	return k.Close()
+}
+
+// powerReserve is the variable of the environment that has the tape reserved in slots.
+const powerReserve = "CONNTAPE_TEST_RESERVE"
+
+func powerLimits() retain.Limits {
+	if os.Getenv(powerReserve) != "" {
+		return retain.Limits{MaxBytes: minSlotted, Reserve: true}
+	}
+	return retain.Limits{MaxBytes: retain.MinMaxBytes}
 }
 
 // powerOptions are options of a recorder with the real clocks whose log has a
@@ -156,6 +166,7 @@ func checkPower(t *testing.T, dir string, p promised) error {
 		}
 	}
 	o, k := powerOptions(dir, "boot-after")
+	o.Limits = powerLimits()
 	w, err := OpenWriter(dir, o)
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
@@ -353,6 +364,11 @@ func named(operations []operation) bool {
 // were given away, the next recorder goes on with it, and no more than the open
 // batch is lost.
 func TestPowerLoss(t *testing.T) {
+	t.Run("no reserve", testPowerLoss)
+	t.Run("slots", func(t *testing.T) { t.Setenv(powerReserve, "1"); testPowerLoss(t) })
+}
+
+func testPowerLoss(t *testing.T) {
 	root := t.TempDir()
 	operations := tracePower(t, root, testBoot, powerBatches)
 	seed := rand.Uint64()

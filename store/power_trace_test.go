@@ -220,8 +220,18 @@ func (p *player) play(t testing.TB, i int, o operation) {
 		}
 	case "renameat", "renameat2":
 		from, to := p.resolve(o.args[0], o.args[1]), p.resolve(o.args[2], o.args[3])
-		if p.inside(from) {
+		switch {
+		case p.inside(from) && len(o.args) > 4 && strings.Contains(o.args[4], "EXCHANGE"):
+			p.disk.exchange(i, from, to)
+		case p.inside(from):
 			p.disk.rename(i, from, to, p.disk.names[from])
+		}
+	case "fallocate":
+		if f == nil || strings.Contains(o.args[1], "KEEP_SIZE") {
+			break
+		}
+		if end := number(t, o.args[2], 10) + number(t, o.args[3], 10); end > int64(len(f.node.now)) {
+			f.node.change(dataChange{at: i, offset: end})
 		}
 	case "linkat":
 		from, to := p.resolve(o.args[0], o.args[1]), p.resolve(o.args[2], o.args[3])

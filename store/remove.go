@@ -30,6 +30,9 @@ func (w *Writer) takeAway(s *stored) (*expired, error) {
 		w.log.Warn("immutable flag not cleared", "path", s.path, "error", err)
 	}
 	e := &expired{number: s.number, path: s.path, bytes: s.bytes, seg: s.seg}
+	if e.seg != nil && e.seg.conn == nil {
+		e.seg = nil
+	}
 	if err := os.Rename(s.path, s.path+tapedir.ExpiringSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -85,7 +88,10 @@ func (w *Writer) remove(e *expired) error {
 	if e.seg == nil {
 		p = retain.OpenPinned(e.path + tapedir.ExpiringSuffix)
 	}
-	err := retain.RemoveFiles(e.path)
+	var err error
+	if recycled := e.seg == nil && p == nil && w.recycle(e); !recycled {
+		err = retain.RemoveFiles(e.path)
+	}
 	if p != nil {
 		w.mu.Lock()
 		w.catalog.pinned = append(w.catalog.pinned, p)

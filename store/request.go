@@ -131,7 +131,7 @@ func askRecorder(dir string, r Request, stop <-chan struct{}) (Answer, error) {
 func (w *Writer) startServing() {
 	w.served = make(chan struct{})
 	requests := filepath.Join(w.dir, requestDir)
-	err := os.Mkdir(requests, 0o700)
+	err := w.withRoom(func() error { return os.Mkdir(requests, 0o700) })
 	if err == nil {
 		err = os.Chmod(requests, 0o700) // whatever the umask is
 	}

@@ -23,10 +23,20 @@ func (w *Writer) makeRoom(g growth) {
 	w.expireOld()
 	for w.tooMuch(g) && w.expireOldest(tapelog.ExpiredSize) {
 	}
+	w.makeSlotsFree()
+	g = w.beyondLength(g)
 	w.waitWhile(func() bool { return !w.fits(g) })
 	w.unpin(!w.fits(g))
 	w.noteGrowing(g)
 	w.adjustReserve()
+}
+
+// beyondLength is how much of g the files of the active segment do not have yet.
+func (w *Writer) beyondLength(g growth) growth {
+	if w.seg != nil {
+		g.db = max(0, g.db-max(0, w.seg.length-w.seg.pages*pageSize))
+	}
+	return g
 }
 
 // noteGrowing notes what the batch that is written next may take.
@@ -39,8 +49,8 @@ func (w *Writer) noteGrowing(g growth) {
 // tooMuch reports whether the tape would be too large with g, when the segments that
 // wait are sealed one after the other.
 func (w *Writer) tooMuch(g growth) bool {
-	room, u := w.room(), w.usage()
-	return room > 0 && u.kept+max(u.reserved, retain.SealingBytes(u.active+g.db))+g.sum()+retain.OtherFiles > room
+	room, u, more := w.room(), w.usage(), w.beyondLength(g)
+	return room > 0 && u.kept+u.next+max(u.reserved, retain.SealingBytes(u.active+g.db)-u.sorting)+more.sum()+retain.OtherFiles > room
 }
 
 // fits reports whether g can be written although what has expired is not gone yet,
@@ -180,7 +190,7 @@ const forcedPause = 10 * time.Second
 // there is none, by removing the oldest segment.
 func (w *Writer) makeRoomOnDisk() bool {
 	w.unpin(true)
-	if w.reserve.Release(max(startBytes, 2*retain.WALBytes(w.room()))) {
+	if w.releaseReserve(max(startBytes, 2*retain.WALBytes(w.room()))) {
 		return true
 	}
 	if time.Since(w.forced) < forcedPause {

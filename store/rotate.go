@@ -37,7 +37,26 @@ func (w *Writer) due(b *Batch) string {
 // there is nothing to share out.
 func (w *Writer) isFull(s *activeSegment) bool {
 	room := w.room()
-	return room > 0 && s.pages*pageSize >= retain.SegmentBytes(room)
+	return room > 0 && s.pages*pageSize+w.leastPart() >= w.closing(room)
+}
+
+// closing is how large an active segment may become: so that it fits into a slot when
+// it is sealed.
+func (w *Writer) closing(room int64) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.catalog.slot == 0 {
+		return retain.SegmentBytes(room)
+	}
+	return w.catalog.slot / 100 * 100 / (w.grows + sealedMargin) * 100
+}
+
+// leastPart is what may be left of a segment when it is closed: no transaction is made
+// smaller than that for its sake.
+func (w *Writer) leastPart() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.catalog.slot / 16
 }
 
 // rotateIfDue closes the active segment when it is time to. That it did not work
@@ -106,10 +125,13 @@ func (w *Writer) rotate(reason string) error {
 	}
 	old, last := w.seg, w.last
 	w.last.number, w.last.batches = old.number, -1 // all of its commits count
+	if err := w.detachWAL(old); err != nil {
+		return err
+	}
 	seg, err := w.create(now, w.counted, reason, nothingMore)
 	if err != nil {
 		w.last = last
-		return err
+		return errors.Join(err, w.attachWAL(old))
 	}
 	w.seg = seg
 	closed := w.handOver(old)
@@ -126,7 +148,10 @@ func (w *Writer) rotate(reason string) error {
 // handOver gives a segment that takes no more batches to the keeper, which is to
 // be woken once there is room for what it does. Its WAL goes at once: many may wait.
 func (w *Writer) handOver(s *activeSegment) *stored {
-	err := s.emptyWAL()
+	var err error
+	if s.conn != nil {
+		err = s.emptyWAL()
+	}
 	closed := &stored{number: s.number, path: s.path, bytes: s.bytes(), closed: s.pages * pageSize,
 		from: s.created + s.wallStep, to: s.heartbeat + s.wallStep, tally: s.tally, seg: s}
 	if err != nil && !isFull(err) && !isBusy(err) { // all of it is in the WAL

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
@@ -35,8 +36,7 @@ func (w *Writer) seal(s *stored) error {
 			err = w.replaceDamaged(s, err)
 		}
 		if err != nil {
-			os.Remove(s.path + tapedir.SealingSuffix)
-			os.Remove(s.path + tapedir.SealingSuffix + "-journal")
+			w.removeCopy(s)
 			return err
 		}
 		s.built = true
@@ -54,6 +54,7 @@ func (w *Writer) seal(s *stored) error {
 	s.sha, s.from, s.to, s.bytes = e.SHA256, e.From, e.To, e.Bytes
 	s.tally = segment.Tally{Rows: e.Rows, Connects: e.Connects}
 	s.state = sealed
+	w.noteGrowth(s)
 	w.hashed = hashedSegment{s.number, e.SHA256}
 	w.mu.Unlock()
 	w.holdSealed(s)
@@ -72,45 +73,49 @@ func (w *Writer) closeAndBuild(s *stored) error {
 	return w.build(s)
 }
 
-// closeForGood writes that the segment is closed, and empties its WAL.
+// closeForGood leaves all of the recorded segment in one file, which nobody has open
+// and nothing is written to any more.
 func (w *Writer) closeForGood(s *stored) error {
-	if s.seg == nil && tapedir.ClosedFile(s.path) {
-		return nil // by a recorder that did not seal
+	if s.seg == nil || s.seg.conn == nil {
+		if _, held, err := tapedir.LockHolder(s.path, true); held && err == nil {
+			return sqlite.ResultBusy.ToError() // a reader has it open, and must not lose it
+		}
 	}
-	if s.seg == nil {
+	if s.seg == nil && (tapedir.IsThere(s.path+"-wal") || tapedir.IsThere(s.path+"-journal")) { // its recorder was killed
 		seg, err := continueSegment(s.path, s.number)
 		if err != nil {
 			return err
 		}
 		s.seg = seg
 	}
-	seg := s.seg
-	if hash := w.hashOf(seg); seg.state != segment.StateClosed || hash != nil {
-		err := seg.inTransaction(func() error {
-			return seg.exec(`UPDATE segment SET state = ?, closed_ns = coalesce(closed_ns, heartbeat_ns), previous_hash = coalesce(previous_hash, ?)`,
-				segment.StateClosed, hash)
-		})
-		if err != nil {
+	if s.seg != nil {
+		if err := s.seg.close(); err != nil {
 			return err
 		}
-		seg.state = segment.StateClosed
-	}
-	if err := seg.close(); err != nil {
-		return err
 	}
 	s.seg = nil
+	f, err := tapedir.OpenForCopy(s.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	closed, err := segment.UsedBytes(f)
+	if err != nil {
+		return err
+	}
 	bytes := retain.AllocatedAt(s.path)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s.bytes, s.closed = bytes, bytes
+	s.bytes, s.closed = bytes, closed
 	return nil
 }
 
-// hashOf returns the hash of the segment before seg, nil when it is not known.
-func (w *Writer) hashOf(seg *activeSegment) any {
+// hashOf returns the hash of a sealed segment, nil if it is not the one that was sealed
+// last.
+func (w *Writer) hashOf(number int) any {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.hashed.number != 0 && w.hashed.number == seg.previous {
+	if w.hashed.number != 0 && w.hashed.number == number {
 		return w.hashed.sha[:]
 	}
 	return nil
@@ -119,24 +124,17 @@ func (w *Writer) hashOf(seg *activeSegment) any {
 // build makes the sealed copy and gives it the name of the segment.
 func (w *Writer) build(s *stored) error {
 	to := s.path + tapedir.SealingSuffix
-	for _, name := range []string{to, to + "-journal"} {
-		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("remove unfinished copy: %w", err)
-		}
+	err := w.copyToSeal(s, to)
+	if err == nil {
+		err = leaveWALMode(to)
 	}
-	from, err := tapedir.OpenForCopy(s.path)
-	if err != nil {
-		return fmt.Errorf("copy segment: %w", err)
-	}
-	err = segment.CopyFile(from, to)
-	from.Close()
 	if err != nil {
 		return err
 	}
-	if err := segment.BuildSealed(to, filepath.Dir(to), s.stop); err != nil {
+	if err := segment.BuildSealed(to, filepath.Dir(to), w.hashOf, s.stop); err != nil {
 		return err
 	}
-	if err := sqlitefile.AppendSums(to); err != nil {
+	if err := sqlitefile.AppendSums(to, s.target); err != nil {
 		return failure.Classify(err)
 	}
 	if err := tapedir.GiveToGroup(to, tapedir.FileMode); err != nil {
@@ -148,10 +146,39 @@ func (w *Writer) build(s *stored) error {
 	if s.givenUp() {
 		return segment.ErrGivenUp
 	}
-	if err := os.Rename(to, s.path); err != nil {
-		return fmt.Errorf("put sealed segment in place: %w", failure.Bare(err))
+	return w.putInPlace(s, to)
+}
+
+// copyToSeal copies the recorded file to one that has no name yet, or to a slot.
+func (w *Writer) copyToSeal(s *stored, to string) error {
+	from, err := tapedir.OpenForCopy(s.path)
+	if err != nil {
+		return fmt.Errorf("copy segment: %w", err)
 	}
-	return tapedir.SyncDir(w.dir)
+	defer from.Close()
+	if s.target > 0 {
+		return copyOver(from, to, s.closed)
+	}
+	for _, name := range []string{to, to + "-journal"} { // of a recorder that was killed
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove unfinished copy: %w", err)
+		}
+	}
+	return segment.CopyFile(from, to, s.closed)
+}
+
+// leaveWALMode marks a copy, all of which is in one file, as no more in WAL mode: or
+// SQLite makes another file to open it, for which the disk may have no room.
+func leaveWALMode(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
+	if err == nil {
+		_, err = f.WriteAt([]byte{1, 1}, 18) // the versions of the file format to write and to read
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("copy segment: %w", failure.Bare(err))
+	}
+	return nil
 }
 
 // describeSealed reads and hashes a sealed file that nobody has open.

@@ -104,9 +104,6 @@ func TestInterruptedSealing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := seg.exec("UPDATE segment SET state = 'closed', closed_ns = heartbeat_ns"); err != nil {
-				t.Fatal(err)
-			}
 			if err := seg.conn.Close(); err != nil {
 				t.Fatal(err)
 			}

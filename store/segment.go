@@ -7,7 +7,6 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
-	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 )
@@ -16,7 +15,7 @@ import (
 type activeSegment struct {
 	path   string
 	number int
-	conn   *sqlite.Conn
+	conn   *sqlite.Conn // nil: closed until something is to be written to it
 
 	tapeID    string
 	host      string // as stored, escaped
@@ -48,6 +47,7 @@ type activeSegment struct {
 	pages         int64  // of the database, as if all had been checkpointed
 	walPages      int64  // in the WAL since it began anew, 0 when all are in the database
 	walSize       int64  // of the WAL file, bytes
+	length        int64  // of the database file, bytes: more than its pages if it was made from a slot
 	taken         int64  // by database and WAL on the disk, bytes
 	walKeep       int64  // size that the WAL file may keep, bytes
 	missedUpdates uint64 // updates of rows that are not in this segment
@@ -145,9 +145,10 @@ func continueSegment(path string, number int) (_ *activeSegment, err error) {
 	case err != nil:
 		return nil, err
 	case rows != 1:
-		return nil, fmt.Errorf("%w: it does not describe itself", failure.ErrDamaged)
-	case compatible&^segment.KnownCompatible != 0 || incompatible&^segment.KnownIncompatible != 0:
-		return nil, fmt.Errorf("%w: feature bits %x/%x", failure.ErrIncompatible, compatible, incompatible)
+		return nil, segment.ErrNoDescription
+	}
+	if err := segment.CheckFeatures(compatible, incompatible); err != nil {
+		return nil, err
 	}
 	if err := s.loadBoot(); err != nil {
 		return nil, err
@@ -161,10 +162,19 @@ func continueSegment(path string, number int) (_ *activeSegment, err error) {
 	return s, nil
 }
 
-// boundWAL has the WAL checkpointed at, and its file cut to, that many bytes.
-func (s *activeSegment) boundWAL(bytes int64) error {
+// reopen opens a segment that was closed to be written to once more.
+func (s *activeSegment) reopen() (err error) {
+	if s.conn == nil {
+		s.conn, err = openForWriting(s.path)
+	}
+	return err
+}
+
+// boundWAL has the WAL checkpointed when that many bytes are in it. Its file is cut to
+// as many, or to length if that is more.
+func (s *activeSegment) boundWAL(bytes, length int64) error {
 	s.walKeep = bytes
-	if err := s.exec(fmt.Sprintf("PRAGMA journal_size_limit = %d", bytes)); err != nil {
+	if err := s.exec(fmt.Sprintf("PRAGMA journal_size_limit = %d", max(bytes, length))); err != nil {
 		return err
 	}
 	return s.measure()
@@ -176,7 +186,10 @@ func (s *activeSegment) measure() error {
 	if err != nil {
 		return err
 	}
-	s.walSize, s.taken = 0, max(s.pages*pageSize, retain.AllocatedAt(s.path))
+	s.walSize, s.length, s.taken = 0, s.pages*pageSize, s.pages*pageSize
+	if info, err := os.Lstat(s.path); err == nil {
+		s.length, s.taken = max(s.length, info.Size()), max(s.taken, retain.Allocated(info))
+	}
 	if info, err := os.Lstat(s.path + "-wal"); err == nil {
 		s.walSize = info.Size()
 		s.taken += retain.Allocated(info)
@@ -275,17 +288,14 @@ func (s *activeSegment) reload() error {
 
 // close empties the WAL, closes the file and so lets go of its lock.
 func (s *activeSegment) close() error {
-	err := s.query(nil, "PRAGMA wal_checkpoint(TRUNCATE)")
+	if s.conn == nil {
+		return nil
+	}
+	err := s.query(nil, "PRAGMA wal_checkpoint(PASSIVE)")
 	if err != nil {
 		return err // and leave it open: closing would try again
 	}
 	return s.conn.Close()
-}
-
-// discard removes a segment that never held anything.
-func (s *activeSegment) discard() {
-	s.conn.Close()
-	removeSegment(s.path)
 }
 
 // removeSegment removes the files of a segment whose birth was not completed.

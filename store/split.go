@@ -1,6 +1,8 @@
 package store
 
 import (
+	"math"
+
 	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 )
@@ -23,11 +25,15 @@ func (e *PartlyWritten) Unwrap() error { return e.Err }
 const mostTransaction = 8 << 20
 
 // split cuts off a batch what one transaction may hold of it: what adds no more than
-// the WAL of the tape is to have, and not too much for the memory. Gaps and clocks are part of the last
+// the WAL of the tape is to have, not too much for the memory, and what the segment still has room for. Gaps and clocks are part of the last
 // transaction; what is counted as stored goes with the rows, since the next part may be
 // in another segment. It returns what the part adds, in bytes.
 func (w *Writer) split(b *Batch) (part, rest Batch, g growth) {
-	n, g := w.estimator.fit(w.seg, b, min(retain.WALBytes(w.room()), mostTransaction))
+	most := growth{db: math.MaxInt64, wal: min(retain.WALBytes(w.room()), mostTransaction)}
+	if w.slotted() { // it is not to become longer than its slot when it is sealed
+		most.db = max(w.leastPart(), w.closing(w.room())-w.seg.pages*pageSize)
+	}
+	n, g := w.estimator.fit(w.seg, b, most)
 	if n == len(b.Connections) {
 		return *b, Batch{}, g
 	}

@@ -23,8 +23,8 @@ func (w *Writer) openSegment() error {
 		return &failure.Error{Op: "open tape", Path: w.dir, Err: err}
 	}
 	w.loadCatalog(numbers, newest)
-	w.room() // before others can have what the reserve gives up
-	w.reserve.Release(startBytes)
+	w.beginReserve(newest)
+	w.releaseReserve(startBytes)
 	w.makeRoomToStart(newest)
 	w.last.number, w.last.batches = newest, -1
 	if newest == 0 {
@@ -38,7 +38,7 @@ func (w *Writer) openSegment() error {
 		w.addToCatalog(newest)
 		return w.begin(ReasonSchema, nothingMore)
 	}
-	seg, err := continueSegment(path, newest)
+	seg, err := w.continueWith(path, newest)
 	if err != nil {
 		w.addToCatalog(newest)
 		if !failure.IsDamaged(err) && !isBusy(err) { // the keeper sees to those
@@ -164,7 +164,8 @@ func (w *Writer) resume(s *activeSegment) error {
 	if err != nil {
 		return err
 	}
-	if err := s.boundWAL(retain.WALBytes(w.room())); err != nil {
+	w.fillWAL(s)
+	if err := w.boundWAL(s); err != nil {
 		return err
 	}
 	for _, name := range []string{s.path, s.path + "-wal"} {
@@ -231,7 +232,7 @@ func (w *Writer) retire(s *activeSegment) error {
 		}
 	}
 	s.state = segment.StateClosed
-	if err := s.boundWAL(retain.WALBytes(w.room())); err != nil {
+	if err := w.boundWAL(s); err != nil {
 		return err
 	}
 	w.handOver(s)

@@ -168,7 +168,7 @@ func TestVerifyPageSums(t *testing.T) {
 				t.Fatal(err)
 			}
 			data[2*pageSize-1] ^= 1
-			if err := errors.Join(os.WriteFile(path, data, 0o600), sqlitefile.AppendSums(path)); err != nil {
+			if err := errors.Join(os.WriteFile(path, data, 0o600), sqlitefile.AppendSums(path, 0)); err != nil {
 				t.Fatal(err)
 			}
 			if e.PageSums, err = segment.HashOfSums(path); err != nil {

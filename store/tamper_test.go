@@ -464,7 +464,7 @@ func sumAgain(t testing.TB, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = errors.Join(os.Chmod(path, 0o600), sqlitefile.AppendSums(path), os.Chmod(path, info.Mode().Perm()))
+	err = errors.Join(os.Chmod(path, 0o600), sqlitefile.AppendSums(path, 0), os.Chmod(path, info.Mode().Perm()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,8 @@ type Writer struct {
 	expiring sync.Mutex // held while a segment is taken off the tape; taken before mu
 	removed  []*stored  // because the disk was full, and not told by a gap yet; guarded by mu
 
-	reserve  retain.Reserve
+	reserve  reserve
+	grows    int64   // what sealing makes of a segment, in percent of its size, as it last did; guarded by mu
 	catalog  catalog // segments that are not active
 	hashed   hashedSegment
 	removing chan struct{} // closed when one more of what has expired is gone; nil nothing is being removed
@@ -114,9 +115,8 @@ func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 		return nil, err
 	}
 	w.recallRemoved()
-	w.openReserve()
 	if err := w.openSegment(); err != nil {
-		w.reserve.Close()
+		w.closeReserve()
 		w.lock.Release()
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func newWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	if err := tapedir.CheckFileSystem(dir); err != nil {
 		return nil, err
 	}
-	w := &Writer{dir: dir, o: o, log: o.Logger, now: ReadAnchor, counted: segment.Counters{}, synchronized: o.Now.Sync == syncedClock,
+	w := &Writer{dir: dir, o: o, log: o.Logger, now: ReadAnchor, counted: segment.Counters{}, synchronized: o.Now.Sync == syncedClock, grows: retain.SealedPercent,
 		work: make(chan struct{}, 1)}
 	if w.lock, err = tapedir.TakeLock(dir, time.Now()); err != nil {
 		return nil, err
@@ -323,10 +323,15 @@ func (w *Writer) create(now Anchor, counted segment.Counters, reason string, fil
 		rand.Read(id[:]) // never fails
 		w.tapeID = hex.EncodeToString(id[:])
 	}
-	b := birth{walBytes: retain.WALBytes(w.room()), number: max(highest, w.last.number) + 1, tapeID: w.tapeID, now: now, previous: w.last.number, previousBatches: w.last.batches}
+	b := birth{walBytes: retain.WALBytes(w.room()), walLength: w.reserve.wal, spareWAL: filepath.Join(w.dir, spareWALName), number: max(highest, w.last.number) + 1, tapeID: w.tapeID, now: now, previous: w.last.number, previousBatches: w.last.batches}
 	b.offset, b.wallStep = w.clockOf(now)
 	b.floor = b.offset
-	seg, err := createSegment(filepath.Join(w.dir, tapedir.SegmentName(b.number)), b, &w.o, func(s *activeSegment) error {
+	path := filepath.Join(w.dir, tapedir.SegmentName(b.number))
+	if b.placed, err = w.placeSlot(path); err != nil {
+		w.unplace(path)
+		return nil, &failure.Error{Op: "begin segment", Path: path, Err: failure.Bare(err), Hint: storageHint(err)}
+	}
+	seg, err := createSegment(path, b, &w.o, func(s *activeSegment) error {
 		if err := s.beginRun(os.Getpid(), &w.o, counted); err != nil {
 			return err
 		}
@@ -336,8 +341,12 @@ func (w *Writer) create(now Anchor, counted segment.Counters, reason string, fil
 		return fill(s)
 	})
 	if err != nil {
+		if b.placed {
+			w.unplace(path)
+		}
 		return nil, err
 	}
+	w.fillWAL(seg)
 	seg.told = carryTold(w.told)
 	w.log.Info("segment begun", "path", seg.path, "reason", reason)
 	w.tell(SegmentStarted{TapeID: w.tapeID, Segment: b.number, File: tapedir.SegmentName(b.number), Previous: b.previous,
@@ -378,6 +387,9 @@ func (w *Writer) close(stop Gap, c segment.Counters) error {
 	err := w.append(&last, segment.StateStopped)
 	w.tell(RunStopped{Segment: w.last.number, Now: stop.From, Why: stop.Detail, Counters: maps.Clone(w.counted)})
 	if w.seg != nil {
+		if serr := w.spareWAL(w.seg); serr != nil {
+			w.log.Warn("WAL not kept", "path", w.seg.path, "error", serr)
+		}
 		if cerr := w.seg.close(); err == nil && cerr != nil {
 			err = &failure.Error{Op: "close segment", Path: w.seg.path, Err: cerr}
 		}
@@ -387,7 +399,7 @@ func (w *Writer) close(stop Gap, c segment.Counters) error {
 	w.stopKeeper()
 	w.unpin(true)
 	w.fillReserve()
-	w.reserve.Close()
+	w.closeReserve()
 	if lerr := w.lock.Release(); err == nil && lerr != nil {
 		err = &failure.Error{Op: "release tape lock", Path: w.dir, Err: failure.Bare(lerr)}
 	}

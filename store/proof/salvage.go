@@ -67,7 +67,7 @@ func Salvage(from, to string) (_ *Salvaged, err error) {
 	}
 	result, err := salvageInto(pages, from, to)
 	if err == nil {
-		err = sqlitefile.AppendSums(to)
+		err = sqlitefile.AppendSums(to, 0)
 	}
 	if err == nil {
 		err = errors.Join(os.Chmod(to, tapedir.ClosedMode), tapedir.SyncFile(to), tapedir.SyncDir(filepath.Dir(to)))

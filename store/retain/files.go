@@ -22,6 +22,14 @@ func Allocated(info fs.FileInfo) int64 {
 	return size
 }
 
+// BlocksOf is what the blocks of a file hold, bytes.
+func BlocksOf(info fs.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512
+	}
+	return Allocated(info)
+}
+
 // AllocatedAt is allocated for the file of that name, 0 when there is none.
 func AllocatedAt(path string) int64 {
 	info, err := os.Lstat(path)

@@ -56,7 +56,7 @@ const (
 // the closed file, the copy and the file in which the index is sorted take 156 at the
 // most, both measured. What is small takes at least sealingFloor.
 const (
-	sealedPercent  = 130
+	SealedPercent  = 130
 	sealingPercent = 160
 	SealingFloor   = 128 << 10
 )
@@ -99,7 +99,7 @@ func (l Limits) Room(taken int64, d Disk) int64 {
 // SegmentBytes is the size at which an active segment is closed on a tape of that
 // size.
 func SegmentBytes(room int64) int64 {
-	return max(segment.LeastSegment, room/segment.SegmentsInBudget*100/sealedPercent)
+	return max(segment.LeastSegment, room/segment.SegmentsInBudget*100/SealedPercent)
 }
 
 // SealingBytes is what sealing takes beside a closed segment of that size.

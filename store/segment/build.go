@@ -21,9 +21,10 @@ import (
 // ErrGivenUp: sealing was told to stop.
 var ErrGivenUp = errors.New("given up")
 
-// BuildSealed adds the index to a database that nobody else has, and
-// checks the whole of it. What is sorted on the way goes to a file in scratch.
-func BuildSealed(path, scratch string, stop <-chan struct{}) (err error) {
+// BuildSealed writes that the segment is closed, and the hash of the one before if
+// hashOf knows it, adds the index to a database that nobody else has, and checks the
+// whole of it. What is sorted on the way goes to a file in scratch.
+func BuildSealed(path, scratch string, hashOf func(number int) any, stop <-chan struct{}) (err error) {
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
 	if err != nil {
 		return fmt.Errorf("open copy: %w", err)
@@ -37,10 +38,9 @@ func BuildSealed(path, scratch string, stop <-chan struct{}) (err error) {
 		"PRAGMA locking_mode = EXCLUSIVE",
 		"PRAGMA trusted_schema = OFF",
 		"PRAGMA cell_size_check = ON",
-		"PRAGMA cache_size = -4096", // it is written from left to right
-		"PRAGMA synchronous = OFF",  // it is synced as a whole
-		"PRAGMA journal_mode = DELETE",
-		"PRAGMA journal_mode = OFF", // a copy that is not finished is thrown away
+		"PRAGMA cache_size = -4096",    // it is written from left to right
+		"PRAGMA synchronous = OFF",     // it is synced as a whole
+		"PRAGMA journal_mode = MEMORY", // a copy that is not finished is thrown away
 	} {
 		if err := Exec(conn, nil, pragma); err != nil {
 			return fmt.Errorf("prepare copy: %w", err)
@@ -53,10 +53,46 @@ func BuildSealed(path, scratch string, stop <-chan struct{}) (err error) {
 	if err := CheckSchema(conn, version); err != nil {
 		return err
 	}
+	if err := writeClosed(conn, hashOf); err != nil {
+		return fmt.Errorf("close segment: %w", err)
+	}
 	if err := AddSeal(conn, version, scratch); err != nil {
 		return fmt.Errorf("build index: %w", err)
 	}
 	return CheckIntegrity(conn)
+}
+
+// writeClosed writes that a segment is closed, and the hash of the one before if it is
+// known.
+func writeClosed(conn *sqlite.Conn, hashOf func(number int) any) error {
+	previous, rows, features := 0, 0, error(nil)
+	err := Exec(conn, func(q *sqlite.Stmt) error {
+		rows++
+		previous, features = q.ColumnInt(0), CheckFeatures(q.ColumnInt64(1), q.ColumnInt64(2))
+		return nil
+	}, `SELECT coalesce(previous_number, 0), compatible, incompatible FROM segment`)
+	switch {
+	case err != nil:
+		return err
+	case rows != 1:
+		return ErrNoDescription
+	case features != nil:
+		return features
+	}
+	return Exec(conn, nil, `UPDATE segment SET state = 'closed', closed_ns = coalesce(closed_ns, heartbeat_ns), previous_hash = coalesce(previous_hash, ?)`,
+		hashOf(previous))
+}
+
+// ErrNoDescription says that a segment has no row that describes it.
+var ErrNoDescription = fmt.Errorf("%w: it does not describe itself", failure.ErrDamaged)
+
+// CheckFeatures makes sure that nothing is in a segment that this program does not know,
+// and so could not go on with. Its error is ErrIncompatible.
+func CheckFeatures(compatible, incompatible int64) error {
+	if compatible&^KnownCompatible != 0 || incompatible&^KnownIncompatible != 0 {
+		return fmt.Errorf("%w: feature bits %x/%x", failure.ErrIncompatible, compatible, incompatible)
+	}
+	return nil
 }
 
 // AddSeal makes and fills what sealing adds to a segment of that version. A file

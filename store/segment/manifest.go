@@ -223,6 +223,17 @@ func (c Cell) Value() sqlite.Value {
 	return sqlite.Value{}
 }
 
+// manifestStep is how much room a manifest is given at once, bytes: some 30 segments.
+const manifestStep = 32 << 10
+
+// blocksOf is what the blocks of a file hold, bytes.
+func blocksOf(info os.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512
+	}
+	return info.Size()
+}
+
 // AppendManifest appends records. A manifest of which most is of segments that are gone is written anew.
 func AppendManifest(dir string, records []byte) error {
 	path := filepath.Join(dir, ManifestName)
@@ -237,6 +248,9 @@ func AppendManifest(dir string, records []byte) error {
 		}
 	}
 	if err == nil {
+		if end := info.Size() + int64(len(records)); blocksOf(info) < end { // ahead of a disk that others may fill
+			unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, end+manifestStep)
+		}
 		_, err = f.WriteAt(records, info.Size())
 	}
 	if err = errors.Join(err, f.Close()); err != nil {

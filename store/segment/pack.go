@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 
+	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/posting"
@@ -83,8 +85,15 @@ func (s *Totals) Add(id, connects int64) {
 	s.First, s.Last = min(s.First, id), max(s.Last, id)
 }
 
-// unnamedFile makes a file in dir of which nothing is left once it is closed.
+// SortName is the name of a file in which sealing sorts, if it is there.
+const SortName = "reserve-sort"
+
+// unnamedFile makes a file in dir of which nothing is left once it is closed, unless
+// there is one to sort in.
 func unnamedFile(dir string) (*os.File, error) {
+	if f, err := os.OpenFile(filepath.Join(dir, SortName), os.O_RDWR|unix.O_NOFOLLOW, 0); err == nil {
+		return f, nil // of the reserve
+	}
 	f, err := os.CreateTemp(dir, ".sort-")
 	if err != nil {
 		return nil, err

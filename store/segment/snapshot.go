@@ -2,10 +2,12 @@ package segment
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -84,8 +86,15 @@ func copyOnce(path, to string) error {
 	if err != nil {
 		return fmt.Errorf("copy segment: %w", err)
 	}
-	if err := CopyFile(db, to); err != nil {
+	used, err := UsedBytes(db)
+	if err != nil {
+		return fmt.Errorf("copy segment: %w", err)
+	}
+	if err := CopyFile(db, to, used); err != nil {
 		return err
+	}
+	if err := os.Truncate(to, max(used, was.Size())); err != nil { // or SQLite takes its WAL for that of another
+		return fmt.Errorf("copy segment: %w", err)
 	}
 	os.Remove(to + "-wal") // of an earlier try
 	if before == nil {
@@ -99,7 +108,7 @@ func copyOnce(path, to string) error {
 		return err
 	}
 	defer wal.Close()
-	if err := CopyFile(wal, to+"-wal"); err != nil {
+	if err := CopyFile(wal, to+"-wal", math.MaxInt64); err != nil {
 		return err
 	}
 	copied, err := readWALHeader(to + "-wal")
@@ -153,29 +162,49 @@ func readWALHeader(path string) ([]byte, error) {
 	return header, nil
 }
 
-// CopyFile copies from to a new file: by sharing its blocks when the file system
-// can, else in the kernel, else through memory.
-func CopyFile(from *os.File, to string) error {
+// CopyFile copies from, or so much of it if that is less, to a new file. It goes
+// through memory: the kernel would share the blocks where the file system can (xfs),
+// and the recorder need new ones to write over its own, on a disk that may be full.
+func CopyFile(from *os.File, to string, most int64) error {
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, tapedir.BirthMode)
 	if err != nil {
 		return fmt.Errorf("copy segment: %w", err)
 	}
-	if unix.IoctlFileClone(int(out.Fd()), int(from.Fd())) != nil {
-		if err := copyData(out, from); err != nil {
-			out.Close()
-			return fmt.Errorf("copy segment: %w", err)
-		}
+	if err := copyData(out, from, most); err != nil {
+		out.Close()
+		return fmt.Errorf("copy segment: %w", err)
 	}
 	return out.Close()
 }
 
+// UsedBytes is how much of a database its pages take, by its header; its length if
+// that says nothing, or it has sums of its pages.
+func UsedBytes(f *os.File) (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	var header [100]byte
+	if _, err := f.ReadAt(header[:], 0); err != nil {
+		return info.Size(), nil // too short to be one
+	}
+	if _, err := sqlitefile.ReadSums(f, info.Size()); !errors.Is(err, sqlitefile.ErrNoSums) {
+		return info.Size(), nil
+	}
+	pages := int64(binary.BigEndian.Uint32(header[28:]))
+	if string(header[24:28]) != string(header[92:96]) || pages == 0 || pages*sqlitefile.PageSize > info.Size() {
+		return info.Size(), nil
+	}
+	return pages * sqlitefile.PageSize, nil
+}
+
 // copyData copies what is in a file, and leaves its holes out.
-func copyData(out, from *os.File) error {
+func copyData(out, from *os.File, most int64) error {
 	info, err := from.Stat()
 	if err != nil {
 		return err
 	}
-	size := info.Size() // what is appended meanwhile does not count
+	size := min(most, info.Size()) // what is appended meanwhile does not count
 	for at := int64(0); at < size; {
 		start, err := unix.Seek(int(from.Fd()), at, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {
@@ -208,10 +237,8 @@ func copyRange(out, from *os.File, start, end int64) error {
 			return err
 		}
 	}
-	n, err := io.CopyN(out, from, end-start) // copy_file_range
-	if errors.Is(err, io.EOF) && n < end-start {
-		return nil // it shrank, which copyOnce sees
-	}
+	// Hidden from each other, lest they ask the kernel. That it shrank, copyOnce sees.
+	_, err := io.CopyBuffer(struct{ io.Writer }{out}, struct{ io.Reader }{io.LimitReader(from, end-start)}, make([]byte, 1<<18))
 	return err
 }
 

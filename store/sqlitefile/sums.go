@@ -37,9 +37,10 @@ func (e *PageError) Unwrap() error { return ErrDamaged }
 // Sums are the CRC-32 (IEEE) of each page of a file, by the place that the page has. They are safe for concurrent use.
 type Sums struct{ all []byte } // as they are in the file
 
-// AppendSums makes the sums of a database that nobody has open, and writes them behind its last page; whatever is there
-// already is cut off. It does not sync the file. Errors are ErrDamaged or of the operating system.
-func AppendSums(path string) (err error) {
+// AppendSums makes the sums of a database that nobody has open, and writes them behind its last page, or to the end of a
+// file of length bytes if that is more: then there are zeros between. Whatever is there already is written over or cut off.
+// It does not sync the file. Errors are ErrDamaged or of the operating system.
+func AppendSums(path string, length int64) (err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return fmt.Errorf("write page sums: %w", err)
@@ -66,10 +67,26 @@ func AppendSums(path string) (err error) {
 	all = binary.BigEndian.AppendUint32(all, pages)
 	all = binary.BigEndian.AppendUint32(all, crc32.ChecksumIEEE(all))
 	end := int64(pages) * PageSize
-	if _, err := f.WriteAt(all, end); err != nil {
+	at := max(end, length-int64(len(all)))
+	if err := writeZeros(f, end, at); err != nil {
 		return err
 	}
-	return f.Truncate(end + int64(len(all)))
+	if _, err := f.WriteAt(all, at); err != nil {
+		return err
+	}
+	return f.Truncate(at + int64(len(all)))
+}
+
+// writeZeros writes zeros from one place to another.
+func writeZeros(f *os.File, from, to int64) error {
+	for zeros := make([]byte, min(1<<20, to-from)); from < to; {
+		n, err := f.WriteAt(zeros[:min(int64(len(zeros)), to-from)], from)
+		if err != nil {
+			return err
+		}
+		from += int64(n)
+	}
+	return nil
 }
 
 // countPages returns how many pages the header of a database says that it has.
@@ -105,11 +122,11 @@ func ReadSums(r io.ReaderAt, size int64) (*Sums, error) {
 		return nil, ErrNoSums
 	}
 	pageSize, pages := binary.BigEndian.Uint32(end[len(sumsMagic):]), binary.BigEndian.Uint32(end[len(sumsMagic)+4:])
-	if pageSize != PageSize || pages > mostPages || size != int64(pages)*(PageSize+4)+int64(SumsEnd) {
+	if pageSize != PageSize || pages > mostPages || size < int64(pages)*(PageSize+4)+int64(SumsEnd) {
 		return nil, damaged("sums of %d pages in %d bytes", pages, size)
 	}
 	all := make([]byte, 4*int(pages)+SumsEnd)
-	if _, err := r.ReadAt(all, int64(pages)*PageSize); err != nil {
+	if _, err := r.ReadAt(all, size-int64(len(all))); err != nil {
 		return nil, fmt.Errorf("read page sums: %w", err)
 	}
 	if at := len(all) - 4; crc32.ChecksumIEEE(all[:at]) != binary.BigEndian.Uint32(all[at:]) {

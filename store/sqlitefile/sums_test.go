@@ -34,7 +34,7 @@ func made(t testing.TB) string {
 func withSums(t testing.TB) (path string, data []byte) {
 	t.Helper()
 	path = made(t)
-	if err := AppendSums(path); err != nil {
+	if err := AppendSums(path, 0); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(path)
@@ -76,7 +76,7 @@ func TestSumsAreBehindTheDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // again: the same bytes
-		if err := AppendSums(path); err != nil {
+		if err := AppendSums(path, 0); err != nil {
 			t.Fatal(err)
 		}
 		data, err := os.ReadFile(path)
@@ -225,7 +225,7 @@ func TestAppendSumsRefuses(t *testing.T) {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := AppendSums(path); err == nil {
+		if err := AppendSums(path, 0); err == nil {
 			t.Errorf("%s has sums", name)
 		}
 		if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, data) {
@@ -236,7 +236,7 @@ func TestAppendSumsRefuses(t *testing.T) {
 	if err := os.Symlink(made(t), link); err != nil {
 		t.Fatal(err)
 	}
-	if err := AppendSums(link); err == nil {
+	if err := AppendSums(link, 0); err == nil {
 		t.Error("a link was followed")
 	}
 }

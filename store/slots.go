@@ -1,0 +1,368 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/retain"
+	"github.com/conntape/conntape/store/segment"
+	"github.com/conntape/conntape/store/tapedir"
+)
+
+// A slot is a file of the reserve that has its full length on the disk. What becomes a
+// segment gets one by its name, writes over what is in it, and nothing is freed on the
+// way: nobody who fills the disk can come between. The same holds for the way back,
+// when a segment is removed, or its recorded form after it was sealed. So all of them
+// are as long as a slot: a sealed one has zeros between its last page and its page
+// sums, an active one is longer than its header says, which SQLite goes by.
+//
+// There are two dangers in using a file again, both silent:
+//
+//   - who has a removed segment open would read another one. It is used again only if
+//     the kernel says that nobody has it open (pinned.go); held ones have a second name
+//     and are not used again.
+//   - frames that an old WAL has for another segment would be replayed. A WAL that is
+//     used again begins with zeros, which makes it empty, and its old name is durably
+//     gone before anything is written to it.
+type slots struct {
+	slot int64 // length of one, bytes; 0: there are none
+	wal  int64 // length of the WAL of a segment, bytes
+	free []int // numbers of those that hold nothing
+	last int   // the highest number that was used
+}
+
+// slotsInBudget is how many slots a tape is divided into. Three of them hold no
+// history: that of the next segment, that into which one is sealed, and on the average
+// half of the active one and the WAL.
+const slotsInBudget = 48
+
+// minSlotted is the size of a tape below which there are no slots, bytes: too much of
+// each would be tables without rows.
+const minSlotted = 16 << 20
+
+// Names of the files of the reserve that are no slots: the other is segment.SortName.
+const (
+	spareWALName = reserveName + "-wal" // the WAL of the next segment
+)
+
+// plan decides how long slots are on a tape that may have so many bytes and has room
+// for so many.
+func (s *slots) plan(budget, room int64) {
+	s.wal = walLength(room)
+	s.slot = budget / slotsInBudget / pageSize * pageSize
+	if budget < minSlotted || room < s.slot*slotsInBudget/2 {
+		s.slot = 0
+	}
+}
+
+// walLength is how long the WAL becomes on a tape of that size, bytes: what it may
+// keep, and one transaction.
+func walLength(room int64) int64 {
+	keep := retain.WALBytes(room)
+	return (keep + min(keep, mostTransaction) + retain.OtherFiles/4) / pageSize * pageSize
+}
+
+func slotName(n int) string { return fmt.Sprintf("%s-%d", reserveName, n) }
+
+func parseSlotName(name string) (n int, ok bool) {
+	digits, ok := strings.CutPrefix(name, reserveName+"-")
+	n, err := strconv.Atoi(digits)
+	return n, ok && err == nil && n > 0 && slotName(n) == name
+}
+
+// fits reports whether a file can be used as a slot, and cuts it if it is too long.
+func (s *slots) fits(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || s.slot == 0 || !info.Mode().IsRegular() || info.Size() < s.slot || retain.BlocksOf(info) < s.slot {
+		return false
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Nlink != 1 {
+		return false
+	}
+	return info.Size() == s.slot || os.Truncate(path, s.slot) == nil
+}
+
+// findSlots finds the slots that earlier recorders have made, and those that were on
+// the way to or from a segment when one was killed.
+func (r *reserve) findSlots() error {
+	entries, err := os.ReadDir(r.dir)
+	if err != nil {
+		return err
+	}
+	errs := []error{tapedir.SyncDir(r.dir)} // before anything is written over
+	for _, e := range entries {
+		n, ok := parseSlotName(e.Name())
+		switch {
+		case ok && r.fits(r.path(e.Name())):
+			r.free, r.last, r.size = append(r.free, n), max(r.last, n), r.size+r.slot
+		case ok, e.Name() == spareWALName && (r.slot == 0 || !onlyName(r.path(spareWALName))), e.Name() == segment.SortName && r.slot == 0:
+			errs = append(errs, os.Remove(r.path(e.Name())))
+		}
+	}
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), tapedir.SealingSuffix); ok {
+			if _, known := tapedir.ParseSegmentName(name); known && r.slot > 0 && r.fits(r.path(e.Name())) {
+				errs = append(errs, r.add(r.path(e.Name())))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// onlyName reports whether a file has no other name.
+func onlyName(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink == 1
+}
+
+// add makes the file at path a free slot.
+func (r *reserve) add(path string) error {
+	n := r.last + 1
+	if err := os.Chmod(path, tapedir.BirthMode); err != nil {
+		return err
+	}
+	if err := os.Rename(path, r.path(slotName(n))); err != nil {
+		return err
+	}
+	r.free, r.last, r.size = append(r.free, n), n, r.size+r.slot
+	return nil
+}
+
+// makeSlot makes a slot of the rest, which is as long as one.
+func (r *reserve) makeSlot() error {
+	r.rest.Close()
+	r.rest = nil
+	r.size -= r.slot
+	return r.add(r.path(reserveName))
+}
+
+// breakSlot makes a slot the rest, of which there is nothing.
+func (r *reserve) breakSlot() error {
+	if r.rest != nil {
+		r.rest.Close()
+		r.rest = nil
+	}
+	if len(r.free) == 0 {
+		return errors.New("the reserve is smaller than it was")
+	}
+	n := r.free[len(r.free)-1]
+	if err := os.Rename(r.path(slotName(n)), r.path(reserveName)); err != nil {
+		return err
+	}
+	r.free = r.free[:len(r.free)-1]
+	return r.openRest()
+}
+
+// takeSlot gives a slot the name of a file that is not there, and reports whether
+// there was one. It begins with start by then, durably, and has its first mode. counted says that its bytes are the segment's now; it is called
+// while the reserve and w.mu are held.
+func (w *Writer) takeSlot(to string, start []byte, counted func(bytes int64)) bool {
+	r := &w.reserve
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dir == "" || len(r.free) == 0 {
+		return false
+	}
+	n := r.free[len(r.free)-1]
+	if err := writeStart(r.path(slotName(n)), start); err != nil {
+		w.log.Warn("slot not used", "path", to, "error", err)
+		return false
+	}
+	if err := unix.Renameat2(unix.AT_FDCWD, r.path(slotName(n)), unix.AT_FDCWD, to, unix.RENAME_NOREPLACE); err != nil {
+		w.log.Warn("slot not used", "path", to, "error", err)
+		return false
+	}
+	r.free, r.size = r.free[:len(r.free)-1], r.size-r.slot
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	counted(r.slot)
+	return true
+}
+
+// giveSlot makes a file whose old name is durably gone a free slot, and reports
+// whether it could. counted says that its bytes are not the segment's any more; it is
+// called while the reserve and w.mu are held.
+func (w *Writer) giveSlot(path string, counted func()) bool {
+	r := &w.reserve
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dir == "" || !r.fits(path) {
+		return false
+	}
+	if err := r.add(path); err != nil {
+		w.log.Warn("slot not kept", "path", path, "error", err)
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	counted()
+	return true
+}
+
+// slotted reports whether there are slots.
+func (w *Writer) slotted() bool {
+	w.reserve.mu.Lock()
+	defer w.reserve.mu.Unlock()
+	return w.reserve.dir != "" && w.reserve.slot > 0
+}
+
+// placeSlot makes the files of a new segment from a slot and the spare WAL: a database
+// without tables, and a WAL without frames. It reports whether there was a slot.
+func (w *Writer) placeSlot(path string) (bool, error) {
+	if !w.takeSlot(path, emptyDatabase(), func(bytes int64) { w.catalog.making += bytes }) {
+		return false, nil
+	}
+	return true, w.placeWAL(path)
+}
+
+// placeWAL gives a segment the spare WAL, if there is one.
+func (w *Writer) placeWAL(path string) error {
+	spare := filepath.Join(w.dir, spareWALName)
+	if !tapedir.IsThere(spare) {
+		w.mu.Lock()
+		w.catalog.making += w.reserve.wal // see fillWAL
+		w.mu.Unlock()
+		w.adjustReserve()
+		return nil
+	}
+	if err := writeStart(spare, make([]byte, pageSize)); err != nil {
+		return err
+	}
+	if err := os.Rename(spare, path+"-wal"); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.catalog.making += w.catalog.spareWAL
+	w.catalog.spareWAL = 0
+	w.mu.Unlock()
+	return tapedir.SyncDir(w.dir)
+}
+
+// writeStart writes over the start of a file, and gives it its first mode, durably.
+func writeStart(path string, start []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(start, 0)
+	if err = errors.Join(err, f.Chmod(tapedir.BirthMode)); err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// emptyDatabase is the one page of a database in WAL mode that has no tables, see
+// https://sqlite.org/fileformat2.html.
+func emptyDatabase() []byte {
+	p := make([]byte, pageSize)
+	copy(p, "SQLite format 3\x00")
+	binary.BigEndian.PutUint16(p[16:], pageSize)
+	p[18], p[19] = 2, 2                           // written and read in WAL mode
+	p[21], p[22], p[23] = 64, 32, 32              // fixed
+	binary.BigEndian.PutUint32(p[24:], 1)         // changes
+	binary.BigEndian.PutUint32(p[28:], 1)         // pages
+	binary.BigEndian.PutUint32(p[92:], 1)         // changes when the number of pages was right
+	p[100] = 13                                   // a leaf of the table of tables
+	binary.BigEndian.PutUint16(p[105:], pageSize) // where its cells begin
+	return p
+}
+
+// spareWAL takes the WAL of a segment that writes no more batches, all of which is in
+// its database, for the next one.
+func (w *Writer) spareWAL(s *activeSegment) error {
+	if !w.slotted() {
+		return nil
+	}
+	spare, wal := filepath.Join(w.dir, spareWALName), s.path+"-wal"
+	if err := s.query(nil, "PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
+		return err
+	}
+	if err := os.Link(wal, spare); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("keep WAL: %w", failure.Bare(err))
+	}
+	return nil
+}
+
+// countSpareWAL notes what the spare WAL takes. The segment that had it has none.
+func (w *Writer) countSpareWAL() {
+	bytes := retain.AllocatedAt(filepath.Join(w.dir, spareWALName))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.catalog.spareWAL = bytes
+}
+
+// detachWAL closes a segment that takes no more batches, and keeps its WAL for the next
+// one. What little is still written to it opens it again, see reopen.
+func (w *Writer) detachWAL(s *activeSegment) error {
+	if !w.slotted() {
+		return nil
+	}
+	err := w.spareWAL(s)
+	if err == nil {
+		err = s.measure()
+	}
+	if err == nil {
+		err = s.conn.Close()
+	}
+	if err == nil {
+		s.conn, s.walPages, s.walSize = nil, 0, 0
+		err = tapedir.SyncDir(w.dir) // its WAL has no second name any more
+	}
+	if err != nil {
+		return fmt.Errorf("leave WAL: %w", err)
+	}
+	s.taken = retain.AllocatedAt(s.path)
+	spare := retain.AllocatedAt(filepath.Join(w.dir, spareWALName))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.catalog.spareWAL, w.catalog.active.bytes = spare, s.bytes()
+	return nil
+}
+
+// fillWAL gives the WAL of the active segment its full length.
+func (w *Writer) fillWAL(s *activeSegment) {
+	if !w.slotted() {
+		return
+	}
+	if err := fallocateFile(s.path+"-wal", w.reserve.wal); err != nil {
+		w.log.Warn("the disk has no room for the WAL of a segment", "path", s.path, "error", err)
+	}
+}
+
+// attachWAL takes detachWAL back.
+func (w *Writer) attachWAL(s *activeSegment) error {
+	if s.conn != nil {
+		return nil
+	}
+	if err := w.placeWAL(s.path); err != nil {
+		return fmt.Errorf("use WAL again: %w", err)
+	}
+	if err := s.reopen(); err != nil {
+		return err
+	}
+	w.fillWAL(s)
+	return w.boundWAL(s)
+}
+
+// boundWAL bounds the WAL of the active segment.
+func (w *Writer) boundWAL(s *activeSegment) error {
+	length := int64(0)
+	if w.slotted() {
+		length = w.reserve.wal
+	}
+	return s.boundWAL(retain.WALBytes(w.room()), length)
+}
