@@ -205,9 +205,10 @@ func TestBeaconScore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	column := func(name string) int { return slices.Index(rows[0], name) }
 	scores := make(map[string][]string)
 	for _, row := range rows[1:] {
-		scores[row[slices.Index(rows[0], "remote")]] = row // by remote
+		scores[row[column("remote")]] = row // by remote
 	}
 	for remote, address := range map[string]string{"198.51.100.66:443": "198.51.100.66", "192.0.2.123:123": "192.0.2.123", "203.0.113.10:443": "203.0.113.10"} {
 		var gaps []float64
@@ -238,12 +239,12 @@ func TestBeaconScore(t *testing.T) {
 			t.Errorf("%s has no score", remote)
 			continue
 		}
-		interval, err := strconv.ParseFloat(row[4], 64)
-		if got := fmt.Sprintf("%s %.1f", row[1], interval); err != nil || got != want {
+		interval, err := strconv.ParseFloat(row[column("interval")], 64)
+		if got := fmt.Sprintf("%s %.1f", row[column("times")], interval); err != nil || got != want {
 			t.Errorf("%s: times and interval %s, want %s", remote, got, want)
 		}
 	}
-	if chance, err := strconv.ParseFloat(scores["203.0.113.10:443"][0], 64); err != nil || chance >= 80 {
+	if chance, err := strconv.ParseFloat(scores["203.0.113.10:443"][column("score")], 64); err != nil || chance >= 80 {
 		t.Errorf("arrivals by chance score %v, %v", chance, err)
 	}
 }
