@@ -165,6 +165,27 @@ func TestLostExecOfALivingProcessIsFound(t *testing.T) {
 	}
 }
 
+// What was lost and is ending when it is found has its program still, but no arguments: they are unknown, not empty.
+func TestLostExecOfAnEndingProcessHasUnknownArguments(t *testing.T) {
+	src, out := newScript(), newMemory()
+	now := bootNow()
+	shell, lost := key(100, 1000, 3), key(200, now, 4)
+	src.setAlive(aliveOf(shell, bpf.ProcessKey{}, "/bin/bash"))
+	fakeProc(t, procOf(t), 200, now, "")
+	stop := start(t, src, out, quick(), Options{})
+	waitFor(t, "the first walk", func() bool { src.mu.Lock(); defer src.mu.Unlock(); return src.walks > 0 })
+	src.setAlive(aliveOf(shell, bpf.ProcessKey{}, "/bin/bash"), aliveOf(lost, shell, "/bin/late"))
+	src.loseProcess()
+	src.connect(connectBy(lost, now+2))
+	waitFor(t, "a row", func() bool { return out.count() == 1 })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if p := out.rows[0].Task.Process; p.Source != store.SourceProc || p.Exe != "/bin/late" || p.Argv != nil || !p.ArgvTruncated {
+		t.Errorf("%+v", p)
+	}
+}
+
 // While processes are listed one of them executes another program, so that /proc shows the argv of that one.
 func TestArgvReadTooLateIsDropped(t *testing.T) {
 	src, out := newScript(), newMemory()

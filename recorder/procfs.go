@@ -20,6 +20,10 @@ const tickNS = 10_000_000
 // errOther is returned when a pid is another process's by now.
 var errOther = errors.New("another process has this pid")
 
+// errNoArgv is returned where /proc shows no arguments, which says nothing of those that the process was given: it is
+// ending and has no memory left, or in the middle of an exec and has none yet, or has wiped them.
+var errNoArgv = errors.New("it shows no arguments")
+
 // procfs reads what only /proc can tell of a process that was there before us: its argv. That is what the process
 // shows at the time of reading; it may have rewritten it.
 type procfs struct {
@@ -39,10 +43,13 @@ func (p procfs) argv(pid uint32, start uint64) (argv []string, truncated bool, e
 		return nil, false, fmt.Errorf("read argv: %w", err)
 	}
 	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, maxArgv+1))
-	if err != nil {
+	// In one read, for which the kernel holds on to the memory: of a process that ends between two, the second finds nothing.
+	raw := make([]byte, maxArgv+1)
+	n, err := f.Read(raw)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, false, fmt.Errorf("read argv: %w", err)
 	}
+	raw = raw[:n]
 	if err := checkStart(dir, start); err != nil {
 		return nil, false, err
 	}
@@ -50,7 +57,10 @@ func (p procfs) argv(pid uint32, start uint64) (argv []string, truncated bool, e
 		return splitArgv(raw[:maxArgv]), true, nil
 	}
 	// Whoever sets a title (setproctitle(3)) leaves the rest of the area as NULs.
-	return splitArgv(bytes.TrimRight(raw, "\x00")), false, nil
+	if raw = bytes.TrimRight(raw, "\x00"); len(raw) == 0 {
+		return nil, false, fmt.Errorf("read argv: %w", errNoArgv)
+	}
+	return splitArgv(raw), false, nil
 }
 
 // checkStart compares field 22 of /proc/PID/stat, in ticks rounded down, with a start time.

@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // fakeProc writes /proc/PID/stat and cmdline below dir.
@@ -54,6 +57,40 @@ func TestProcfsArgv(t *testing.T) {
 	}
 	if _, _, err := p.argv(10, start); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a pid that is gone: %v", err)
+	}
+}
+
+// What /proc shows of a process that is ending, at an exec, or has wiped its arguments is not what it was given.
+func TestProcfsShowsNoArguments(t *testing.T) {
+	dir := t.TempDir()
+	const start = 123_456_789_012
+	for pid, cmdline := range map[uint32]string{7: "", 8: "\x00", 9: strings.Repeat("\x00", 100)} {
+		fakeProc(t, dir, pid, start, cmdline)
+		if argv, _, err := (procfs{root: dir}).argv(pid, start); !errors.Is(err, errNoArgv) {
+			t.Errorf("of %q: %q, %v", cmdline, argv, err)
+		}
+	}
+}
+
+func TestProcfsOfAZombie(t *testing.T) {
+	child := exec.Command("/proc/self/exe", "-test.run=^$")
+	if err := child.Start(); err != nil {
+		t.Skip(err)
+	}
+	defer child.Wait()
+	if err := unix.Waitid(unix.P_PID, child.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", child.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ticks, err := startTicks(string(stat))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if argv, _, err := (procfs{root: "/proc"}).argv(uint32(child.Process.Pid), ticks*tickNS); !errors.Is(err, errNoArgv) {
+		t.Errorf("argv = %q, %v, of a process that has ended", argv, err)
 	}
 }
 

@@ -92,14 +92,14 @@ func (r *recorder) confirm(fresh map[lifeKey]*store.Process) error {
 	return nil
 }
 
-// readArgv asks /proc.
+// readArgv asks /proc. What it does not tell is unknown, not empty.
 func (r *recorder) readArgv(k lifeKey, p *store.Process) {
 	var err error
 	if p.Argv, p.ArgvTruncated, err = r.proc.argv(k.tgid, k.start); err == nil {
 		return
 	}
 	p.ArgvTruncated = true
-	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errOther) {
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errOther) && !errors.Is(err, errNoArgv) {
 		r.log.Debug("argv unknown", "pid", k.tgid, "error", err)
 	}
 }
