@@ -206,3 +206,37 @@ func FuzzSalvage(f *testing.F) {
 		}
 	})
 }
+
+// A sealed file that ends in the middle of a page has lost the sums of its pages as well. The
+// rows of that page have no end any more, and what is made up for it was never recorded.
+func TestSalvageOfPageCutShort(t *testing.T) {
+	s := recordTape(t, filepath.Join(t.TempDir(), "tape"), 2)
+	path := filepath.Join(s.dir, tapedir.SegmentName(1))
+	whole, _, err := answersOf(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	salvaged, cut := 0, len(data)/pageSize
+	for n := 1; n < cut; n += 2 {
+		from, to := put(t, data[:(n+1)*pageSize-1-n%30], nil), filepath.Join(t.TempDir(), "salvaged.db")
+		result, err := proof.Salvage(from, to)
+		if errors.Is(err, failure.ErrNotSegment) { // no connection was in what is left
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if result.Unread != 1 {
+			t.Errorf("cut in page %d: %d pages are not readable, want 1", n+1, result.Unread)
+		}
+		checkSalvaged(t, fmt.Sprintf("cut in page %d", n+1), to, whole, true)
+		salvaged++
+	}
+	if salvaged < 3 {
+		t.Errorf("%d of %d cuts left something", salvaged, cut)
+	}
+}

@@ -54,7 +54,7 @@ func (h *host) salvage(c *cli.Context) error {
 			fmt.Fprintf(h.stderr, "conntape: of %d of them, process, address or result was lost\n", result.Unknown)
 		}
 		if n := result.Unread; n > 0 {
-			fmt.Fprintf(h.stderr, "conntape: %d pages gave an I/O error\n", n)
+			fmt.Fprintf(h.stderr, "conntape: %d pages could not be read: the disk gave an error, or the file ends in the middle of one\n", n)
 		}
 		if n := result.Altered; n > 0 {
 			fmt.Fprintf(h.stderr, "conntape: %d pages are not as they were sealed, and were left out\n", n)

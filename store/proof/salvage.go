@@ -25,7 +25,7 @@ import (
 // Salvaged says what came of a damaged segment.
 type Salvaged struct {
 	Pages   int              // of the file and its WAL
-	Unread  int              // that gave an I/O error
+	Unread  int              // that gave an I/O error, or that the file cuts short; they were left out
 	Altered int              // that are not as they were sealed, and were left out
 	Frames  int              // of the WAL that are damaged, and were left out
 	Broken  int              // rows that could not be read on pages that could

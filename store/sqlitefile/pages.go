@@ -14,7 +14,7 @@ type Pages struct {
 	Size  int    // of a page, bytes
 	Count uint32 // of pages
 
-	Unread  int // pages that gave an I/O error
+	Unread  int // pages that gave an I/O error, or that the file cuts short
 	Altered int // pages that are not as they were sealed, which are left out
 	Frames  int // frames of the WAL that are damaged, which are left out
 
@@ -98,7 +98,8 @@ func (p *Pages) readWAL() error {
 	return nil
 }
 
-// Read fills page, whose length is Size, with page n, from 1 on. What cannot be read, or was altered, is zero.
+// Read fills page, whose length is Size, with page n, from 1 on. What cannot be read, or was altered, is zero; so is all
+// of a page that the file cuts short, for rows whose end is gone would be read as if they had zeros there.
 func (p *Pages) Read(n uint32, page []byte) {
 	from, at := p.db, int64(n-1)*int64(p.Size)
 	frame, inWAL := p.frames[n]
@@ -108,7 +109,8 @@ func (p *Pages) Read(n uint32, page []byte) {
 	got, err := from.ReadAt(page, at)
 	clear(page[got:])
 	switch {
-	case err != nil && !errors.Is(err, io.EOF):
+	case err != nil && (got > 0 || !errors.Is(err, io.EOF)):
+		clear(page)
 		p.leave(n, &p.Unread)
 	case !inWAL && p.sums != nil && p.sums.Check(n, page) != nil:
 		clear(page)
