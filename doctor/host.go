@@ -136,18 +136,17 @@ func (h host) switches() Finding {
 func (h host) tracers() Finding {
 	const symbol = "security_socket_connect"
 	var others []string
-	for _, at := range h.mounts("tracefs") {
-		if text, err := h.read(at + "/kprobe_events"); err == nil {
+	if at := h.mounts("tracefs"); len(at) > 0 {
+		if text, err := h.read(at[0] + "/kprobe_events"); err == nil {
 			for line := range strings.SplitSeq(text, "\n") {
 				if strings.Contains(line, symbol) {
 					others = append(others, line)
 				}
 			}
 		}
-		if text, err := h.read(at + "/enabled_functions"); err == nil && strings.Contains(text, symbol) {
+		if text, err := h.read(at[0] + "/enabled_functions"); err == nil && strings.Contains(text, symbol) {
 			others = append(others, "a trampoline or kprobe on "+symbol)
 		}
-		break
 	}
 	if len(others) > 0 {
 		return fine("tracers", "others on the same hook, which does no harm: %s", strings.Join(others, "; "))

@@ -68,13 +68,11 @@ func newContactView(ctx context.Context, tape *store.Tape) *contactView {
 			v.columns = append(v.columns, contactColumn{c, groups})
 		}
 	}
-	for _, c := range []contactColumn{
+	v.columns = append(v.columns, []contactColumn{
 		{segment.ViewColumn{Name: "connects"}, sums}, {segment.ViewColumn{Name: "rows"}, sums},
 		{segment.ViewColumn{Name: "first_time"}, sums}, {segment.ViewColumn{Name: "last_time"}, sums},
 		{segment.ViewColumn{Name: "time"}, times}, {segment.ViewColumn{Name: "time_ns", Type: "INTEGER"}, times},
-	} {
-		v.columns = append(v.columns, c)
-	}
+	}...)
 	return v
 }
 

@@ -128,7 +128,7 @@ func TestCopyOfAProcessIsWhole(t *testing.T) {
 			f.SetString("x")
 		case reflect.Bool:
 			f.SetBool(true)
-		case reflect.Int64:
+		case reflect.Int8, reflect.Int64:
 			f.SetInt(int64(i) + 1)
 		case reflect.Uint32, reflect.Uint64:
 			f.SetUint(uint64(i) + 1)

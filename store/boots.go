@@ -19,7 +19,7 @@ func (s *activeSegment) loadBoot() error {
 		return err
 	}
 	last := boots[len(boots)-1]
-	s.boot, s.bootID, s.offset, s.floor = last.Id, last.BootID, last.Offset, last.Offset
+	s.boot, s.bootID, s.offset, s.floor = last.ID, last.BootID, last.Offset, last.Offset
 	// Its first clock row says how far the host's clock was behind the segment's.
 	return s.query(func(q *sqlite.Stmt) error { s.floor += min(0, q.ColumnInt64(0)); return nil },
 		`SELECT offset_ns FROM clock WHERE id = ? AND kind = ?`, last.Offset, anchorBoot)

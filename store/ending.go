@@ -29,9 +29,9 @@ func (s *activeSegment) writeEnding(e *Ending) error {
 	if err != nil {
 		return err
 	}
-	key := segment.EndingKey{Id: id}
+	key := segment.EndingKey{ID: id}
 	if id == 0 {
-		key = segment.EndingKey{Id: s.at(e.Connect), Cookie: int64(e.Cookie)}
+		key = segment.EndingKey{ID: s.at(e.Connect), Cookie: int64(e.Cookie)}
 		if e.Cookie == 0 {
 			key.Cookie = noCookie
 		}
@@ -44,7 +44,7 @@ func (s *activeSegment) writeEnding(e *Ending) error {
 	}
 	s.chainer.endings[key] = struct{}{}
 	return s.exec(`INSERT OR REPLACE INTO ending (id, cookie, batch, final, outcome) VALUES (?, ?, ?, ?, ?)`,
-		key.Id, key.Cookie, s.chainer.batch, e.Final.stored(), appendOutcome(nil, e.Outcome, local))
+		key.ID, key.Cookie, s.chainer.batch, e.Final.stored(), appendOutcome(nil, e.Outcome, local))
 }
 
 // findConnection returns the row of a connection in this segment, and its shape; id 0: there is none. Rows of the same

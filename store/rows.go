@@ -214,7 +214,7 @@ func (w *rowWriter) outcome(c *Connection, refs refs) []byte {
 
 // hash adds a row that is written to the chain.
 func (w *rowWriter) hash(id int64, c *Connection, refs refs, outcome []byte) {
-	row := segment.HashedRow{Id: id, Task: refs.task, Remote: refs.remote, Shape: refs.shape, Local: refs.local,
+	row := segment.HashedRow{ID: id, Task: refs.task, Remote: refs.remote, Shape: refs.shape, Local: refs.local,
 		Fd: int64(max(c.FD, -1)), Cookie: int64(c.Cookie), Count: int64(max(c.Count, 1)), Outcome: outcome}
 	if c.Count > 1 {
 		row.Last = w.segment.at(cmp.Or(c.LastBootTime, c.BootTime))

@@ -125,10 +125,10 @@ func HintFor(err error) string {
 
 const CopyHint = "the segment that is being recorded is read from a copy: set TMPDIR to a directory with room for it"
 
-// ErrMoved: the file changed in a way that makes the copy useless.
+// ErrMoved means that the file changed in a way that makes the copy useless.
 var ErrMoved = errors.New("segment changed while it was copied")
 
-// ErrManifest: the manifest says of a segment something that the segment does not.
+// ErrManifest means that the manifest says of a segment something that the segment does not.
 var ErrManifest = errors.New("the manifest is false about it, so that answers may lack rows")
 
 // Bare strips the path that package os puts into its errors: Error has it.

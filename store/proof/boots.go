@@ -27,7 +27,7 @@ func (s *segmentVerifier) checkBoots(conn *sqlite.Conn) error {
 	for i := 1; i < len(boots); i++ {
 		before, b := &boots[i-1], &boots[i]
 		if b.Offset <= before.Last || b.First < b.Offset || b.BootID == before.BootID {
-			s.fail(s.rightUntil(), "boot %d of it begins before the one before has ended", b.Id)
+			s.fail(s.rightUntil(), "boot %d of it begins before the one before has ended", b.ID)
 			continue
 		}
 		covered := false

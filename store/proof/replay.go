@@ -91,7 +91,7 @@ func (r *replay) load() error {
 			return nil
 		}},
 		{"SELECT batch, id, cookie FROM ending ORDER BY id, cookie", func(q *sqlite.Stmt) error {
-			r.endings[q.ColumnInt64(0)] = append(r.endings[q.ColumnInt64(0)], segment.EndingKey{Id: q.ColumnInt64(1), Cookie: q.ColumnInt64(2)})
+			r.endings[q.ColumnInt64(0)] = append(r.endings[q.ColumnInt64(0)], segment.EndingKey{ID: q.ColumnInt64(1), Cookie: q.ColumnInt64(2)})
 			return nil
 		}},
 		{"SELECT batch, id FROM process WHERE source <> 'unknown' ORDER BY id", func(q *sqlite.Stmt) error {
@@ -121,7 +121,7 @@ func (r *replay) rows() error {
 	defer repeats.Close()
 	err = segment.Exec(r.conn, func(q *sqlite.Stmt) (err error) {
 		row := scanRow(q)
-		if row.Count, row.Last, err = repeats.Find(row.Id); err != nil {
+		if row.Count, row.Last, err = repeats.Find(row.ID); err != nil {
 			return err
 		}
 		r.row(&row)
@@ -143,7 +143,7 @@ func (r *replay) rows() error {
 
 // scanRow reads a row of replayColumns.
 func scanRow(q *sqlite.Stmt) (row storedRow) {
-	row.HashedRow = segment.HashedRow{Id: q.ColumnInt64(0), Task: q.ColumnInt64(1), Remote: q.ColumnInt64(2), Shape: q.ColumnInt64(3),
+	row.HashedRow = segment.HashedRow{ID: q.ColumnInt64(0), Task: q.ColumnInt64(1), Remote: q.ColumnInt64(2), Shape: q.ColumnInt64(3),
 		Local: q.ColumnInt64(4), Fd: q.ColumnInt64(5), Cookie: q.ColumnInt64(6), Count: 1}
 	if row.Fd <= 0 {
 		if q.ColumnIsNull(5) {
@@ -164,12 +164,12 @@ func scanRow(q *sqlite.Stmt) (row storedRow) {
 // follow digests a row, if it was written with those around it. Those of batches
 // before it are complete.
 func (r *replay) follow(row *segment.HashedRow) error {
-	for len(r.batches) > 0 && row.Id > r.batches[0].marks.Newest && r.ended == nil {
+	for len(r.batches) > 0 && row.ID > r.batches[0].marks.Newest && r.ended == nil {
 		if err := r.finish(); err != nil {
 			return err
 		}
 	}
-	if _, late := r.late[row.Id]; late || len(r.batches) == 0 || r.ended != nil || row.Id <= r.before.Newest {
+	if _, late := r.late[row.ID]; late || len(r.batches) == 0 || r.ended != nil || row.ID <= r.before.Newest {
 		return nil
 	}
 	if err := r.begin(); err != nil {
@@ -181,7 +181,7 @@ func (r *replay) follow(row *segment.HashedRow) error {
 
 // digest digests a row as it was written first.
 func (r *replay) digest(row segment.HashedRow) {
-	if changes := r.history[row.Id]; len(changes) > 0 {
+	if changes := r.history[row.ID]; len(changes) > 0 {
 		row.Shape = changes[0].shape
 	}
 	r.hasher.Connection(&row)

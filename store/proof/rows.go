@@ -53,9 +53,9 @@ func (p *rowPass) row(r *storedRow) {
 		p.odd++
 	}
 	if p.index != nil {
-		p.index.addRow(r.Remote, r.Task, r.Shape, r.Id, segment.ConnectsOf(r.Count))
+		p.index.addRow(r.Remote, r.Task, r.Shape, r.ID, segment.ConnectsOf(r.Count))
 	}
-	p.blocks.row(r.Id, r.Remote, r.Task)
+	p.blocks.row(r.ID, r.Remote, r.Task)
 }
 
 // checkSealed compares what sealing added with the rows: an index that leaves out

@@ -91,7 +91,7 @@ func (a Recorders) Counters() Counters {
 	return sum
 }
 
-// counters is what was counted while the segment was the active one.
+// CountersOf adds up what was counted while the segment was the active one.
 func CountersOf(runs []Recorder) Counters {
 	sums := map[string]int64{}
 	for _, r := range runs {

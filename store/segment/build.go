@@ -18,7 +18,7 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// ErrGivenUp: sealing was told to stop.
+// ErrGivenUp means that sealing was told to stop.
 var ErrGivenUp = errors.New("given up")
 
 // BuildSealed writes that the segment is closed, and the hash of the one before if

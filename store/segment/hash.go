@@ -34,7 +34,7 @@ func (c *Hasher) Begin(chain [32]byte, n int64) {
 // HashedRow is a connection as it is hashed: NULL is 0 for what is never 0, else one
 // less than nothing.
 type HashedRow struct {
-	Id, Task, Remote, Shape int64
+	ID, Task, Remote, Shape int64
 	Local, Fd, Cookie       int64 // 0, -1, 0 for NULL
 	Count, Last             int64 // 1, 0 for a row that stands for itself
 	Outcome                 []byte
@@ -42,8 +42,8 @@ type HashedRow struct {
 
 func (c *Hasher) Connection(r *HashedRow) {
 	b := append(c.buf, 'c')
-	b = binary.AppendVarint(b, r.Id-c.last)
-	c.last = r.Id
+	b = binary.AppendVarint(b, r.ID-c.last)
+	c.last = r.ID
 	for _, v := range [...]int64{r.Task, r.Remote, r.Shape, r.Local, r.Fd, r.Cookie, r.Count, r.Last} {
 		b = binary.AppendVarint(b, v)
 	}
@@ -100,18 +100,18 @@ func (c *Hasher) Sum() [32]byte {
 type Marks struct{ Newest, Task, Endpoint, Shape int64 }
 
 // EndingKey tells the endings of a batch apart.
-type EndingKey struct{ Id, Cookie int64 }
+type EndingKey struct{ ID, Cookie int64 }
 
 // Compare puts endings in the order of the chain.
 func (a EndingKey) Compare(b EndingKey) int {
-	return cmp.Or(cmp.Compare(a.Id, b.Id), cmp.Compare(a.Cookie, b.Cookie))
+	return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Cookie, b.Cookie))
 }
 
 // HashEndings digests what a batch said of earlier connections.
 func HashEndings(h *Hasher, conn *sqlite.Conn, batch int64, endings []EndingKey) error {
 	for _, e := range endings {
 		err := Exec(conn, func(q *sqlite.Stmt) error { h.values('x', q); return nil },
-			"SELECT * FROM ending WHERE id = ? AND cookie = ? AND batch = ?", e.Id, e.Cookie, batch)
+			"SELECT * FROM ending WHERE id = ? AND cookie = ? AND batch = ?", e.ID, e.Cookie, batch)
 		if err != nil {
 			return fmt.Errorf("hash ending: %w", err)
 		}

@@ -37,7 +37,7 @@ type Counters map[string]uint64
 
 // Boot is one boot of the host within a segment.
 type Boot struct {
-	Id     int64  // row of table boot
+	ID     int64  // row of table boot
 	BootID string // as stored, escaped
 	kernel string
 	Offset int64 // segment clock minus CLOCK_BOOTTIME, ns

@@ -130,7 +130,7 @@ func (c *Codec) Segment(seg *Segment) {
 	listOf(c, &seg.Boots, func(b *Boot) {
 		c.text(&b.BootID)
 		c.text(&b.kernel)
-		for _, n := range []*int64{&b.Id, &b.Offset, &b.First, &b.Last} {
+		for _, n := range []*int64{&b.ID, &b.Offset, &b.First, &b.Last} {
 			c.int(n)
 		}
 	})

@@ -174,7 +174,7 @@ func DescribeCopy(path, copies string, limit int64) (*Segment, *Reader, error) {
 // wall returns the time on the wall clock of a time on a segment's clock.
 func wall(ns, offset int64) time.Time { return time.Unix(0, ns+offset).UTC() }
 
-// ErrVanished: a segment was removed or sealed between two looks at it.
+// ErrVanished means that a segment was removed or sealed between two looks at it.
 var ErrVanished = errors.New("a segment was removed or sealed meanwhile")
 
 // WallTime returns the time of ns since the Unix epoch, zero for 0.

@@ -81,7 +81,7 @@ func readHolder(file *os.File) string {
 	return escape.Bytes([]byte(line))
 }
 
-// ErrDirMoved: what would be written now would be somewhere else.
+// ErrDirMoved means that what would be written now would be somewhere else.
 var ErrDirMoved = errors.New("the directory of the tape was moved away or replaced")
 
 // ErrLockMoved means that another recorder could begin beside the one that holds the lock.
