@@ -220,6 +220,14 @@ func (w *Writer) slotted() bool {
 	return w.reserve.dir != "" && w.reserve.slot > 0
 }
 
+// canStart reports whether there are slots for the next segment and for the one to be
+// sealed: then no room is needed that is free to others, and none must be given up.
+func (w *Writer) canStart() bool {
+	w.reserve.mu.Lock()
+	defer w.reserve.mu.Unlock()
+	return len(w.reserve.free) >= 2
+}
+
 // placeSlot makes the files of a new segment from a slot and the spare WAL: a database
 // without tables, and a WAL without frames. It reports whether there was a slot.
 func (w *Writer) placeSlot(path string) (bool, error) {

@@ -24,7 +24,9 @@ func (w *Writer) openSegment() error {
 	}
 	w.loadCatalog(numbers, newest)
 	w.beginReserve(newest)
-	w.releaseReserve(startBytes)
+	if !w.canStart() {
+		w.releaseReserve(startBytes)
+	}
 	w.makeRoomToStart(newest)
 	w.last.number, w.last.batches = newest, -1
 	if newest == 0 {
@@ -85,7 +87,7 @@ const startBytes = 2 << 20
 func (w *Writer) makeRoomToStart(newest int) {
 	for told := false; ; told = true {
 		d, err := retain.ReadDisk(w.dir)
-		if err != nil || d.Free >= startBytes && d.Files >= fullFiles || w.catalog.oldest() == nil {
+		if err != nil || w.canStart() || d.Free >= startBytes && d.Files >= fullFiles || w.catalog.oldest() == nil {
 			return
 		}
 		if !told {
