@@ -72,7 +72,7 @@ func fillers(t *testing.T, mount string, n int) (stop func()) {
 			fmt.Sprint("g", i) + `.$i 2>/dev/null || dd if=/dev/zero of=` + fmt.Sprint("d", i) + ` bs=64k oflag=append conv=notrunc status=none 2>/dev/null; done`
 		cmd := exec.Command("sh", "-c", script)
 		cmd.Dir = dir
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, Setpgid: true}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, Setpgid: true, Pdeathsig: syscall.SIGKILL}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
