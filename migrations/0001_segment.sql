@@ -239,6 +239,18 @@ CREATE TABLE block (
 -- The public views. They read as text in any SQLite shell, with no function of
 -- ours. The clock row with id 0 makes every time find one.
 
+-- Whose end may still be told: connections from followed_ns on, NULL none. Only the run that records now tells of its own, and one
+-- whose outcome may have been among those lost by lost_ns is not waited for. A recorder commits every 10 seconds.
+CREATE VIEW recording AS
+SELECT
+  r.start_boot_ns + b.offset_ns AS run_ns,
+  l.lost_ns AS lost_ns,
+  CASE WHEN z.state = 'active' AND z.committed_ns / 1000000000 > strftime('%s', 'now') - 300
+    THEN max(r.start_boot_ns + b.offset_ns, coalesce(l.lost_ns + 1, 0)) END AS followed_ns
+FROM segment z, run r JOIN boot b ON b.id = r.boot,
+  (SELECT max(coalesce(to_ns, from_ns)) AS lost_ns FROM gap WHERE cause = 'outcomes lost') l
+ORDER BY r.id DESC LIMIT 1;
+
 CREATE VIEW connections AS
 SELECT
   c.id AS id,
@@ -320,8 +332,8 @@ SELECT
       WHEN 4 THEN 'interrupted' WHEN 512 THEN 'interrupted'
       WHEN 106 THEN 'already connected' -- EISCONN
       WHEN 114 THEN 'already connecting' -- EALREADY: the row of the attempt before tells what came of it
-      WHEN 11 THEN CASE (SELECT state FROM segment) WHEN 'active' THEN 'in progress' ELSE 'unknown' END
-      WHEN 115 THEN CASE (SELECT state FROM segment) WHEN 'active' THEN 'in progress' ELSE 'unknown' END
+      WHEN 11 THEN CASE WHEN c.id >= (SELECT followed_ns FROM recording) THEN 'in progress' ELSE 'unknown' END
+      WHEN 115 THEN CASE WHEN c.id >= (SELECT followed_ns FROM recording) THEN 'in progress' ELSE 'unknown' END
       ELSE 'failed' END END AS outcome,
   s.backend AS backend,
   p.id AS process_id,
@@ -395,7 +407,8 @@ SELECT
       FROM d WHERE 2 * i < length(h) AND k <= 0)
     SELECT v + x * s FROM d WHERE k = 0 AND x < 128) % 4 WHEN 1 THEN 'local' WHEN 2 THEN 'remote' END AS closed_by,
   CASE
-    WHEN s.final IS NULL THEN CASE WHEN s.errno IS NOT NULL AND s.errno <> 115 THEN 'connect' END
+    WHEN s.final IS NULL AND s.errno <> 115 THEN 'connect'
+    WHEN s.final IS NULL AND (s.errno IS NULL OR s.protocol NOT IN (6, 262)) THEN NULL -- nothing else tells
     WHEN s.final <> 0 OR (WITH RECURSIVE d(h, i, k, v, s, x) AS (
       SELECT h, 1, 0, 0, 1, 16 * instr('123456789ABCDEF', substr(h, 1, 1)) + instr('123456789ABCDEF', substr(h, 2, 1))
       FROM (SELECT hex(coalesce(f.outcome, c.outcome)) AS h) WHERE h <> ''
@@ -404,8 +417,11 @@ SELECT
         16 * instr('123456789ABCDEF', substr(h, 2 * i + 1, 1)) + instr('123456789ABCDEF', substr(h, 2 * i + 2, 1))
       FROM d WHERE 2 * i < length(h) AND k <= 2)
     SELECT v + x * s FROM d WHERE k = 2 AND x < 128) > 0 THEN 'kernel'
+    WHEN c.id >= (SELECT followed_ns FROM recording) THEN iif(s.final = 0, 'open', NULL)
+    WHEN c.id < (SELECT run_ns FROM recording) THEN 'recording ended'
     WHEN (SELECT state FROM segment) = 'closed' THEN 'not in this file'
-    ELSE 'open' END AS outcome_source
+    WHEN c.id <= (SELECT lost_ns FROM recording) THEN 'outcomes lost'
+    ELSE 'recording ended' END AS outcome_source
 FROM connection c
 JOIN endpoint e ON e.id = c.remote
 JOIN task t ON t.id = c.task

@@ -31,8 +31,8 @@ func newKnownView() *knownView {
 }
 
 // cells reads columns of the view for tasks, endpoints or shapes of these ids; shapes as they
-// are towards an endpoint. A row is valid until the next.
-func (v *knownView) cells(ctx context.Context, s *segmentSource, of origin, ids []int64, towards int64, columns []string, take func(id int64, cells []Value)) error {
+// are of a connection to an endpoint. A row is valid until the next.
+func (v *knownView) cells(ctx context.Context, s *segmentSource, of origin, ids []int64, like connectionLike, columns []string, take func(id int64, cells []Value)) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -43,7 +43,7 @@ func (v *knownView) cells(ctx context.Context, s *segmentSource, of origin, ids 
 	case ofRemote:
 		id, from = "e.id", "endpoint e"
 	case ofOutcome:
-		id, from = "s.id", fmt.Sprintf("shape s JOIN endpoint e ON e.id = %d", towards)
+		id, from = "s.id", fmt.Sprintf("shape s JOIN endpoint e ON e.id = %d JOIN %s", like.remote, oneConnection(like.id))
 	}
 	says := []string{id}
 	for _, column := range columns {
@@ -62,6 +62,9 @@ func (v *knownView) cells(ctx context.Context, s *segmentSource, of origin, ids 
 		}
 	})
 }
+
+// connectionLike is a connection whose endpoint is of the same family, and which is of the same era, as others.
+type connectionLike struct{ remote, id int64 }
 
 // mostListed is how many rows of a table are looked up one by one. Beyond that all are read.
 const mostListed = 4000

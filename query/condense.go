@@ -140,10 +140,14 @@ func (t *contactTable) read() error {
 		if err := s.describe(ctx); err != nil {
 			return err
 		}
-		m := &contactMerger{ctx: ctx, table: t, segment: s, how: make(map[uint64]int32), laterHow: make(map[laterKey]int32), families: idTable{numbers: make(map[int64]int32)}}
+		m := &contactMerger{ctx: ctx, table: t, segment: s, how: make(map[howKey]int32), families: idTable{numbers: make(map[int64]int32)}}
 		if t.asksOutcome() {
 			var err error
 			if m.later, err = s.tape.Endings(s.index); err != nil {
+				return err
+			}
+			err = s.use(func(conn *sqlite.Conn) (err error) { m.eras, err = readEras(conn); return err })
+			if err != nil {
 				return err
 			}
 		}
@@ -172,17 +176,23 @@ type contactMerger struct {
 
 	task, remote []int32 // numbers of the dictionaries, by number of the segment
 	families     idTable
-	family       []int32          // of remotes: its number
-	how          map[uint64]int32 // by shape and family
-	ids          []int64          // of the connections of rows, if it is asked what these moved
+	family       []int32 // of remotes: its number
+	how          map[howKey]int32
+	ids          []int64 // of the connections of rows, if it is asked what these moved
 	later        map[int64]store.Later
-	laterHow     map[laterKey]int32
+	eras         eras
 }
 
-// laterKey is a shape whose connections came to something else than it says, and the family of the remote.
-type laterKey struct {
+// howKey is all that it depends on how connections went: what a later segment says goes before what their shape does.
+type howKey struct {
 	shape, family int32
-	final         store.Final
+	fateKey
+}
+
+// fateKey is what tells apart how connections of one contact went.
+type fateKey struct {
+	final store.Final // that a later segment says; FinalUnknown: the shape's
+	era   era
 }
 
 // contactRow is a contact of a segment.
@@ -190,8 +200,8 @@ type contactRow struct {
 	task, remote, shape int32
 	first, n, rows      int64
 	firstWall, lastWall int64
-	final               store.Final // that a later segment says; FinalUnknown: the shape's
-	from, to            int         // of its connections among ids
+	fate                fateKey
+	from, to            int // of its connections among ids
 	traffic             *traffic
 }
 
@@ -217,10 +227,10 @@ func (m *contactMerger) take(s *segmentSource, c *contact) error {
 	if c = m.table.span.keep(s, c); c == nil {
 		return nil
 	}
-	if len(m.later) > 0 {
+	if first, last := m.eras.of(c.ids[0]), m.eras.of(c.ids[len(c.ids)-1]); len(m.later) > 0 || first != last {
 		m.takeApart(s, c)
 	} else {
-		m.takeAs(s, c, store.FinalUnknown)
+		m.takeAs(s, c, fateKey{era: first})
 	}
 	if len(m.rows) >= mostUnmerged || len(m.ids) >= mostUnmerged {
 		return m.end(s)
@@ -228,10 +238,10 @@ func (m *contactMerger) take(s *segmentSource, c *contact) error {
 	return nil
 }
 
-// takeAs takes a contact whose connections came to something.
-func (m *contactMerger) takeAs(s *segmentSource, c *contact, final store.Final) {
+// takeAs takes a contact whose connections all went alike.
+func (m *contactMerger) takeAs(s *segmentSource, c *contact, fate fateKey) {
 	first, last := s.walls(c)
-	row := contactRow{task: c.task, remote: c.remote, shape: c.shape, first: c.ids[0], n: c.n, rows: int64(len(c.ids)), firstWall: first, lastWall: last, final: final}
+	row := contactRow{task: c.task, remote: c.remote, shape: c.shape, first: c.ids[0], n: c.n, rows: int64(len(c.ids)), firstWall: first, lastWall: last, fate: fate}
 	if m.table.asksTraffic() {
 		row.from = len(m.ids)
 		m.ids = append(m.ids, c.ids...)
@@ -240,15 +250,15 @@ func (m *contactMerger) takeAs(s *segmentSource, c *contact, final store.Final) 
 	m.rows = append(m.rows, row)
 }
 
-// takeApart takes a contact of which a later segment may say more.
+// takeApart takes a contact whose connections went differently: a later segment may say more of them.
 func (m *contactMerger) takeApart(s *segmentSource, c *contact) {
-	parts := make(map[store.Final]*contact)
+	parts := make(map[fateKey]*contact)
 	for i, id := range c.ids {
-		final := m.later[id].Final
-		part := parts[final]
+		fate := fateKey{m.later[id].Final, m.eras.of(id)}
+		part := parts[fate]
 		if part == nil {
 			part = &contact{task: c.task, remote: c.remote, shape: c.shape, taskID: c.taskID, remoteID: c.remoteID, shapeID: c.shapeID}
-			parts[final] = part
+			parts[fate] = part
 		}
 		n := int64(1)
 		if c.counts != nil {
@@ -257,8 +267,8 @@ func (m *contactMerger) takeApart(s *segmentSource, c *contact) {
 		}
 		part.ids, part.n = append(part.ids, id), part.n+n
 	}
-	for final, part := range parts {
-		m.takeAs(s, part, final)
+	for fate, part := range parts {
+		m.takeAs(s, part, fate)
 	}
 }
 
@@ -296,25 +306,25 @@ func (m *contactMerger) readTraffic() error {
 
 // howOf returns how connects of a row went, notHere if it is not in the view.
 func (m *contactMerger) howOf(row *contactRow) (int32, error) {
-	family := m.family[row.remote]
-	if row.final == store.FinalUnknown {
-		return m.how[pairOf(row.shape, family)], nil
-	}
-	key := laterKey{row.shape, family, row.final}
-	how, known := m.laterHow[key]
+	key := m.howKey(row)
+	how, known := m.how[key]
 	if known {
 		return how, nil
 	}
 	t, s := m.table, m.segment
 	err := s.use(func(conn *sqlite.Conn) error {
-		values, err := s.laterShape(conn, s.shapes.ids[row.shape], s.remotes.ids[row.remote], row.final, t.columns[ofOutcome])
+		values, err := s.laterShape(conn, s.shapes.ids[row.shape], s.remotes.ids[row.remote], row.fate.final, t.columns[ofOutcome])
 		if err == nil {
 			how = t.hows.number(&t.mu, values)
 		}
 		return err
 	})
-	m.laterHow[key] = how
+	m.how[key] = how
 	return how, err
+}
+
+func (m *contactMerger) howKey(row *contactRow) howKey {
+	return howKey{row.shape, m.family[row.remote], row.fate}
 }
 
 func (m *contactMerger) end(*segmentSource) error {
@@ -366,7 +376,7 @@ func (m *contactMerger) readTasks() error {
 		}
 	}
 	t, s := m.table, m.segment
-	return t.view.cells(m.ctx, s, ofTask, ids, 0, t.columns[ofTask], func(id int64, cells []Value) {
+	return t.view.cells(m.ctx, s, ofTask, ids, connectionLike{}, t.columns[ofTask], func(id int64, cells []Value) {
 		m.task[s.tasks.of(id)] = t.tasks.number(&t.mu, cells)
 	})
 }
@@ -412,7 +422,7 @@ func (m *contactMerger) readRemotes() error {
 		return err
 	}
 	found := 0
-	err = t.view.cells(m.ctx, s, ofRemote, fresh, 0, t.columns[ofRemote], func(id int64, cells []Value) {
+	err = t.view.cells(m.ctx, s, ofRemote, fresh, connectionLike{}, t.columns[ofRemote], func(id int64, cells []Value) {
 		number := t.remotes.number(&t.mu, cells)
 		m.remote[s.remotes.of(id)] = number
 		t.mu.Lock()
@@ -432,20 +442,22 @@ func (m *contactMerger) readRemotes() error {
 // readHows finds out how connects of shapes to families went.
 func (m *contactMerger) readHows() error {
 	t, s := m.table, m.segment
-	shapes, towards := make(map[int32][]int64), make(map[int32]int64) // by family
+	shapes, likes := make(map[howKey][]int64), make(map[howKey]connectionLike) // by all but the shape
 	for i := range m.rows {
 		row := &m.rows[i]
-		family := m.family[row.remote]
-		if _, known := m.how[pairOf(row.shape, family)]; known || m.remote[row.remote] < 0 {
+		key := m.howKey(row)
+		if _, known := m.how[key]; known || m.remote[row.remote] < 0 || row.fate.final != store.FinalUnknown {
 			continue
 		}
-		m.how[pairOf(row.shape, family)] = notHere
-		shapes[family] = append(shapes[family], s.shapes.ids[row.shape])
-		towards[family] = s.remotes.ids[row.remote]
+		m.how[key] = notHere
+		key.shape = 0
+		shapes[key] = append(shapes[key], s.shapes.ids[row.shape])
+		likes[key] = connectionLike{s.remotes.ids[row.remote], row.first}
 	}
-	for family, ids := range shapes {
-		err := t.view.cells(m.ctx, s, ofOutcome, ids, towards[family], t.columns[ofOutcome], func(id int64, cells []Value) {
-			m.how[pairOf(s.shapes.of(id), family)] = t.hows.number(&t.mu, cells)
+	for key, ids := range shapes {
+		err := t.view.cells(m.ctx, s, ofOutcome, ids, likes[key], t.columns[ofOutcome], func(id int64, cells []Value) {
+			key.shape = s.shapes.of(id)
+			m.how[key] = t.hows.number(&t.mu, cells)
 		})
 		if err != nil {
 			return err

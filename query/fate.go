@@ -37,7 +37,7 @@ func (s *Source) laterShape(conn *sqlite.Conn, shape, remote int64, final store.
 	for i, column := range columns {
 		says[i] = view.says[column]
 	}
-	stmt, _, err := conn.PrepareTransient("SELECT " + strings.Join(says, ",\n") + " FROM (" + shapeWithFinal(shape, shape, final) + ") s JOIN endpoint e ON e.id = " + strconv.FormatInt(remote, 10))
+	stmt, _, err := conn.PrepareTransient("SELECT " + strings.Join(says, ",\n") + " FROM (" + shapeWithFinal(shape, shape, final) + ") s JOIN endpoint e ON e.id = " + strconv.FormatInt(remote, 10) + " JOIN " + oneConnection(never)) // which time it is of does not matter
 	if err != nil {
 		return nil, err
 	}

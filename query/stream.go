@@ -28,7 +28,7 @@ const (
 	ofRemote
 	ofShape
 	ofLocal
-	ofOutcome // of a shape and the family of a remote
+	ofOutcome // of a shape, the family of a remote, and an era
 	ofSegment
 	ofSource // of how an outcome is known; no column is of it alone
 	origins
@@ -54,10 +54,10 @@ func originOf(column string) (origin, bool) {
 
 // kept are the cells that one task, endpoint or shape has in every row.
 type kept struct {
-	values   []Value  // by columns of its origin, as long as texts are not made
-	texts    [][]byte // by runs of its origin
-	family   int      // of a remote: number of its family
-	outcomes []*kept  // of a shape: by number of the family of the remote
+	values   []Value    // by columns of its origin, as long as texts are not made
+	texts    [][]byte   // by runs of its origin
+	family   int        // of a remote: number of its family
+	outcomes [][3]*kept // of a shape: by number of the family of the remote, and era
 	given    []sqlite.Value
 }
 

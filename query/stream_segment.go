@@ -38,12 +38,14 @@ type streamSegment struct {
 	mostKept      int // of each origin
 	sources       map[sourceKey]Value
 	later         map[int64]store.Later // by connection: what later segments say of it
+	eras          eras
 }
 
-// sourceKey is what the source of an outcome depends on.
+// sourceKey is all that the source of an outcome depends on.
 type sourceKey struct {
 	shape int64
 	ended bool
+	era   era
 }
 
 // unbound is the id of the endpoint of a socket that has none.
@@ -102,6 +104,9 @@ func (s *streamSegment) begin() (some bool, err error) {
 	}
 	if s.asksOutcome() {
 		if s.later, err = s.source.tape.Endings(s.source.index); err != nil {
+			return false, err
+		}
+		if s.eras, err = readEras(s.conn); err != nil {
 			return false, err
 		}
 	}
@@ -238,8 +243,12 @@ func (s *streamSegment) asksOutcome() bool {
 func (s *streamSegment) override(later *store.Later) error {
 	row := &s.row
 	row.fate.known, row.fate.StoredOutcome = true, later.StoredOutcome
-	if row.source = textValue("kernel"); later.Final == store.FinalEstablished && later.Duration < 0 {
-		row.source = textValue("open")
+	row.source = textValue("kernel")
+	if later.Final == store.FinalEstablished && later.Duration < 0 {
+		var err error
+		if row.source, err = openSource(s.source.tape, later); err != nil {
+			return err
+		}
 	}
 	if row.from[ofLocal] != nil && later.LocalAddress != "" {
 		row.from[ofLocal] = &kept{values: []Value{textValue(later.LocalAddress)}}
@@ -277,13 +286,13 @@ func (s *streamSegment) fateColumns() string {
 	return columns[0] + ", " + columns[1]
 }
 
-// readSource fills in where the outcome is from, if that is asked for: of a shape and whether the end is known.
+// readSource fills in where the outcome is from, if that is asked for.
 func (s *streamSegment) readSource() error {
 	if !slices.Contains(s.stream.columns, "outcome_source") {
 		return nil
 	}
 	ended := s.row.fate.known && s.row.fate.Duration >= 0
-	key := sourceKey{s.rows.ColumnInt64(3), ended}
+	key := sourceKey{s.rows.ColumnInt64(3), ended, s.eras.of(s.row.id)}
 	source, known := s.sources[key]
 	if !known {
 		k, err := s.ask(ofSource, []string{"outcome_source"})
@@ -347,18 +356,19 @@ func (s *streamSegment) keep(o origin, id int64) (inView bool, err error) {
 	return true, nil
 }
 
-// keepOutcome gives the row what became of connects of its shape to its family.
+// keepOutcome gives the row what became of connects of its shape and era to its family.
 func (s *streamSegment) keepOutcome() (inView bool, err error) {
 	shape, family := s.row.from[ofShape], s.row.from[ofRemote].family
 	for len(shape.outcomes) <= family {
-		shape.outcomes = append(shape.outcomes, nil)
+		shape.outcomes = append(shape.outcomes, [3]*kept{})
 	}
-	if shape.outcomes[family] == nil {
-		if shape.outcomes[family], err = s.ask(ofOutcome, []string{"outcome"}); err != nil {
+	known := &shape.outcomes[family][s.eras.of(s.row.id)]
+	if *known == nil {
+		if *known, err = s.ask(ofOutcome, []string{"outcome"}); err != nil {
 			return false, err
 		}
 	}
-	s.row.from[ofOutcome] = shape.outcomes[family]
+	s.row.from[ofOutcome] = *known
 	return s.row.from[ofOutcome] != nil, nil
 }
 

@@ -16,7 +16,8 @@ type Later struct {
 	StoredOutcome        // its LocalID is a row of that segment
 	Final         Final  // never FinalUnknown
 	LocalAddress  string // "" unknown
-	Segment       int    // number of the segment
+	Place         int    // of the segment among Segments
+	At            int64  // time of the connect on its clock
 }
 
 // laterEnding is a row of ending of a connection that is elsewhere.
@@ -59,7 +60,6 @@ func (t *Tape) Endings(place int) (map[int64]Later, error) {
 
 // laterEndings reads those of connects between two times on CLOCK_BOOTTIME, in the order in which they were written.
 func (t *Tape) laterEndings(place int, boot *segment.Boot, low, high int64) (all []laterEnding, err error) {
-	number := t.segs[place].Info.Number
 	err = t.Use(place, func(conn *sqlite.Conn) error {
 		err := segment.Exec(conn, func(q *sqlite.Stmt) error {
 			b := make([]byte, q.ColumnLen(3))
@@ -68,7 +68,7 @@ func (t *Tape) laterEndings(place int, boot *segment.Boot, low, high int64) (all
 			if err != nil {
 				return err
 			}
-			all = append(all, laterEnding{q.ColumnInt64(0) - boot.Offset, q.ColumnInt64(1), Later{StoredOutcome: o, Final: finalOf(q, 2), Segment: number}})
+			all = append(all, laterEnding{q.ColumnInt64(0) - boot.Offset, q.ColumnInt64(1), Later{StoredOutcome: o, Final: finalOf(q, 2), Place: place, At: q.ColumnInt64(0)}})
 			return nil
 		}, `SELECT id, cookie, final, outcome FROM ending WHERE cookie <> 0 AND id BETWEEN ? AND ? ORDER BY batch`, boot.At(low), boot.At(high))
 		if err != nil {

@@ -52,8 +52,8 @@ func TestSchemaIsWhatSQLiteMakes(t *testing.T) {
 	}
 }
 
-// In a view a table follows FROM and JOIN, whatever else stands there, or readers
-// could not put the name of a segment before it.
+// In a public view a table, or the view recording, follows FROM and JOIN, whatever else stands there: readers find the types of
+// columns by it.
 func TestViewsNameTables(t *testing.T) {
 	for version := 1; version <= migrations.Version; version++ {
 		schema, err := ExpectedSchema(version)
@@ -69,7 +69,8 @@ func TestViewsNameTables(t *testing.T) {
 				if m[1] == "d" || m[1] == "(SELECT" { // the numbers of an outcome
 					continue
 				}
-				if !strings.HasPrefix(schema[strings.TrimRight(m[1], ")")], "CREATE TABLE ") || !strings.Contains("FROM JOIN ", m[0][:5]) {
+				table := strings.TrimRight(m[1], ")")
+				if !strings.HasPrefix(schema[table], "CREATE TABLE ") && table != "recording" || !strings.Contains("FROM JOIN ", m[0][:5]) {
 					t.Errorf("%s: %q is no table", view, m[0])
 				}
 			}
