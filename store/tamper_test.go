@@ -295,6 +295,9 @@ func TestTamper(t *testing.T) {
 		{"a summary alone", func(t *testing.T, dir string) { falseIndexes()["the seal"].tamper(t, dir, 2) },
 			[]string{"2 00000002.db: its hash is not", "2 00000002.db: its summary seal does not agree with its rows"}, false},
 
+		{"a batch that says that it reaches further", func(t *testing.T, dir string) {
+			alter(t, dir, 4, "UPDATE batch SET newest = newest + 1 WHERE id = 2")
+		}, []string{"4 00000004.db: what it says of batch 2 is not what its rows come to"}, false},
 		{"a row altered", func(t *testing.T, dir string) {
 			alter(t, dir, 4, "UPDATE connection SET fd = 99 WHERE id = (SELECT max(id) FROM connection)")
 		},

@@ -43,6 +43,7 @@ type replay struct {
 	batches []replayBatch // from the one on whose rows are being read
 	begun   bool          // its digest has begun
 	before  segment.Marks // of the batch before
+	reached int64         // id of the youngest connection so far, which may be of a batch before
 	highest segment.Marks // that there are
 	chain   [32]byte      // likewise
 	ended   error         // the chain is not followed any further
@@ -104,9 +105,9 @@ func (r *replay) load() error {
 		}
 	}
 	return segment.Exec(r.conn, func(q *sqlite.Stmt) error {
-		r.highest = segment.Marks{Newest: q.ColumnInt64(0), Task: q.ColumnInt64(1), Endpoint: q.ColumnInt64(2), Shape: q.ColumnInt64(3)}
+		r.highest = segment.Marks{Task: q.ColumnInt64(0), Endpoint: q.ColumnInt64(1), Shape: q.ColumnInt64(2)}
 		return nil
-	}, "SELECT (SELECT max(id) FROM connection), (SELECT max(id) FROM task), (SELECT max(id) FROM endpoint), (SELECT max(id) FROM shape)")
+	}, "SELECT (SELECT max(id) FROM task), (SELECT max(id) FROM endpoint), (SELECT max(id) FROM shape)")
 }
 
 const replayColumns = "SELECT id, task, remote, shape, local, fd, cookie, outcome FROM "
@@ -176,6 +177,7 @@ func (r *replay) follow(row *segment.HashedRow) error {
 		return err
 	}
 	r.digest(*row)
+	r.reached = row.ID
 	return nil
 }
 
@@ -237,10 +239,10 @@ func (r *replay) finish() error {
 	}
 	r.chain, r.before, r.begun = r.hasher.Sum(), b.marks, false
 	r.batches = r.batches[1:]
-	// A batch that says that it reaches further than any row agrees with the rows that there
-	// are, and would have the next batch of a recorder leave out what comes to be there.
+	// A batch that says that it reaches further than its youngest row agrees with the rows that
+	// there are, and would have the batch after it leave out what comes to be between the two.
 	said := b.chain
-	if b.marks.Newest > r.highest.Newest || b.marks.Task > r.highest.Task || b.marks.Endpoint > r.highest.Endpoint || b.marks.Shape > r.highest.Shape {
+	if b.marks.Newest != r.reached || b.marks.Task > r.highest.Task || b.marks.Endpoint > r.highest.Endpoint || b.marks.Shape > r.highest.Shape {
 		said = [32]byte{}
 	}
 	r.ended = r.fn(b.id, r.chain, said)
