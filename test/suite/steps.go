@@ -142,7 +142,7 @@ func unit(ctx context.Context) (tally.Tally, error) {
 		return tally.Tally{}, err
 	}
 	packages := slices.DeleteFunc(strings.Fields(all), func(p string) bool { return p == capturePackage })
-	return goTest(ctx, append([]string{"-timeout=10m"}, packages...)...)
+	return goTest(ctx, append([]string{"-timeout=20m"}, packages...)...)
 }
 
 // fuzz runs each target briefly: go test takes one at a time. A number of inputs, not seconds: when the time is up while a
