@@ -62,7 +62,7 @@ func (o Options) proveScratch(ctx context.Context) []Finding {
 // proveService connects in each way, and looks for these connects in the tape of the recorder that runs.
 func (o Options) proveService(ctx context.Context) []Finding {
 	const name = "service"
-	recording, err := isRecorded(o.Dir)
+	recording, err := isRecorded(ctx, o.Dir)
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return []Finding{problem(name, "look as root, or as a member of the group "+readers, "%s may not be read", o.Dir)}
@@ -83,8 +83,8 @@ func (o Options) proveService(ctx context.Context) []Finding {
 }
 
 // isRecorded reports whether a recorder writes to the tape.
-func isRecorded(dir string) (bool, error) {
-	tape, err := store.OpenTape(dir)
+func isRecorded(ctx context.Context, dir string) (bool, error) {
+	tape, err := store.OpenTapeContext(ctx, dir)
 	if err != nil {
 		return false, err
 	}

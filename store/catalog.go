@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -180,9 +181,11 @@ func (w *Writer) loadCatalog(numbers []int, newest int) {
 // segment before it and whether all of its commits count.
 func (w *Writer) lookAt(s *stored) (previous int, all bool) {
 	isSealed := false
-	look := segment.Peek
-	if !tapedir.IsThere(s.path + "-wal") {
-		look = segment.PeekAt // nobody writes it now
+	look := segment.PeekAt // nobody writes it now
+	if tapedir.IsThere(s.path + "-wal") {
+		look = func(path string, fn func(*sqlite.Conn) error) error {
+			return segment.Peek(context.Background(), path, fn)
+		}
 	}
 	err := look(s.path, func(conn *sqlite.Conn) error {
 		err := segment.Exec(conn, func(q *sqlite.Stmt) error {

@@ -30,7 +30,7 @@ type changes struct {
 func coveredColumns(t testing.TB, dir string, number int) map[string][]string {
 	t.Helper()
 	columns := map[string][]string{}
-	err := segment.Peek(filepath.Join(dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
+	err := segment.Peek(t.Context(), filepath.Join(dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
 		for _, table := range []string{"connection", "repeat", "task", "process", "endpoint", "shape", "counter", "batch"} {
 			err := segment.Exec(conn, func(q *sqlite.Stmt) error {
 				columns[table] = append(columns[table], q.ColumnText(0))

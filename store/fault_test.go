@@ -127,7 +127,7 @@ func TestSyncFails(t *testing.T) {
 		if len(tape.segs) > 1 {
 			moved++
 			limit := tape.segs[1].Counts
-			raw, err := segment.SnapshotUpTo(tape.segs[0].Info.Path, t.TempDir(), -1)
+			raw, err := segment.SnapshotUpTo(t.Context(), tape.segs[0].Info.Path, t.TempDir(), -1)
 			if err != nil {
 				t.Fatal(err)
 			}

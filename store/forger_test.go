@@ -254,7 +254,7 @@ func alterOld(t *testing.T, dir string, before *forgedLog, early stolen) *forged
 	alter(t, dir, 1, fmt.Sprintf("UPDATE connection SET fd = fd + 1 WHERE id = (SELECT newest FROM batch WHERE id = %d)", batch))
 	rechain(t, dir, 1)
 	chains := map[int64][32]byte{}
-	err := segment.Peek(filepath.Join(dir, tapedir.SegmentName(1)), func(conn *sqlite.Conn) error {
+	err := segment.Peek(t.Context(), filepath.Join(dir, tapedir.SegmentName(1)), func(conn *sqlite.Conn) error {
 		return proof.ReplayChain(conn, func(n int64, chain, _ [32]byte) error { chains[n] = chain; return nil })
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -198,7 +199,7 @@ func copySealed(from, to string) error {
 		return err
 	}
 	defer f.Close()
-	if err := segment.CopyFile(f, to, math.MaxInt64); err != nil {
+	if err := segment.CopyFile(context.Background(), f, to, math.MaxInt64); err != nil {
 		return err
 	}
 	if err := tapedir.GiveToGroup(to, tapedir.ClosedMode); err != nil {

@@ -27,7 +27,7 @@ func connectionsIn(t testing.TB, dir string) (connections, segments int) {
 		t.Fatal(err)
 	}
 	for _, n := range numbers {
-		err := segment.Peek(filepath.Join(dir, tapedir.SegmentName(n)), func(conn *sqlite.Conn) error {
+		err := segment.Peek(t.Context(), filepath.Join(dir, tapedir.SegmentName(n)), func(conn *sqlite.Conn) error {
 			return segment.Exec(conn, func(q *sqlite.Stmt) error { connections += q.ColumnInt(0); return nil }, `SELECT count(*) FROM connection`)
 		})
 		if err != nil {

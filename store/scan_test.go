@@ -252,7 +252,7 @@ func FuzzScan(f *testing.F) {
 		l.fill(conns)
 		mustAppend(f, w, l.batch(conns))
 		tape := mustOpenTape(f, dir)
-		copied, err := segment.Snapshot(filepath.Join(dir, tapedir.SegmentName(1)), f.TempDir())
+		copied, err := segment.Snapshot(f.Context(), filepath.Join(dir, tapedir.SegmentName(1)), f.TempDir())
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -164,7 +165,7 @@ func (w *Writer) copyToSeal(s *stored, to string) error {
 			return fmt.Errorf("remove unfinished copy: %w", err)
 		}
 	}
-	return segment.CopyFile(from, to, s.closed)
+	return segment.CopyFile(context.Background(), from, to, s.closed)
 }
 
 // leaveWALMode marks a copy, all of which is in one file, as no more in WAL mode: or

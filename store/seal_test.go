@@ -235,7 +235,7 @@ func TestReachInPasses(t *testing.T) {
 	w.goOn()
 	waitSealed(t, w)
 	mustClose(t, w, 5000*second)
-	err := segment.Peek(filepath.Join(dir, "00000001.db"), func(conn *sqlite.Conn) error {
+	err := segment.Peek(t.Context(), filepath.Join(dir, "00000001.db"), func(conn *sqlite.Conn) error {
 		all, more, err := segment.NextReached(conn, nil, 1<<20)
 		if err != nil || more || len(all) < 200 {
 			t.Fatalf("%d pairs, more %v: %v", len(all), more, err)

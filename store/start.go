@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -111,7 +112,7 @@ func (w *Writer) findSegments() (numbers []int, newest int, err error) {
 	}
 	numbers = slices.DeleteFunc(numbers, func(n int) bool {
 		path := filepath.Join(w.dir, tapedir.SegmentName(n))
-		if !segment.Stillborn(path) {
+		if !segment.Stillborn(context.Background(), path) {
 			return false
 		}
 		w.log.Warn("unfinished segment removed", "path", path)
@@ -300,7 +301,7 @@ func (w *Writer) lookAtEnd(path string) ending {
 		}
 	}
 	var e ending
-	err := segment.Peek(path, func(conn *sqlite.Conn) error {
+	err := segment.Peek(context.Background(), path, func(conn *sqlite.Conn) error {
 		return segment.Exec(conn, func(q *sqlite.Stmt) error {
 			e.at = q.ColumnInt64(0)
 			e.stopped = q.ColumnText(1) == segment.StateStopped

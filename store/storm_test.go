@@ -182,7 +182,7 @@ func (s *storm) check(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, number := range numbers {
-		err := segment.Peek(filepath.Join(s.dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
+		err := segment.Peek(t.Context(), filepath.Join(s.dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
 			return segment.Exec(conn, func(q *sqlite.Stmt) error {
 				if q.ColumnInt64(0) > 0 {
 					n, first, last = n+q.ColumnInt64(0), min(first, q.ColumnInt64(1)), max(last, q.ColumnInt64(2))

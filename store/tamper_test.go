@@ -422,7 +422,7 @@ func TestTamper(t *testing.T) {
 func rechain(t testing.TB, dir string, number int) (last [32]byte) {
 	t.Helper()
 	script := ""
-	err := segment.Peek(filepath.Join(dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
+	err := segment.Peek(t.Context(), filepath.Join(dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
 		return proof.ReplayChain(conn, func(n int64, chain, _ [32]byte) error {
 			script += fmt.Sprintf("UPDATE batch SET chain = x'%x' WHERE id = %d;\n", chain, n)
 			last = chain
@@ -595,7 +595,7 @@ func contents(t testing.TB, dir string, number int) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	hashed := map[string]string{"run": "id, version, backend, blind_spots"}
-	err := segment.Peek(filepath.Join(dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
+	err := segment.Peek(t.Context(), filepath.Join(dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
 		for _, table := range []string{"connection", "repeat", "task", "process", "endpoint", "shape", "counter", "run", "gap", "clock", "segment", "batch", "late", "changed", "block"} {
 			var b strings.Builder
 			err := segment.Exec(conn, func(q *sqlite.Stmt) error {

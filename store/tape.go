@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,12 +41,18 @@ type Tape struct {
 // failure.ErrIncompatible or of the operating system, each with a hint. Segments that are
 // known to be damaged, by [Tape.Damage], are not read.
 func OpenTape(path string, damaged ...LeftOut) (*Tape, error) {
+	return OpenTapeContext(context.Background(), path, damaged...)
+}
+
+// OpenTapeContext is OpenTape until ctx ends, and then returns the cause: the segment that is recorded is copied, which
+// takes a while if it is large.
+func OpenTapeContext(ctx context.Context, path string, damaged ...LeftOut) (*Tape, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, &failure.Error{Op: "open tape", Path: path, Err: err}
 	}
 	for try := 1; ; try++ {
-		t, err := openTape(path, abs, damaged)
+		t, err := openTape(ctx, path, abs, damaged)
 		if !errors.Is(err, segment.ErrVanished) || try == mostTries {
 			return t, err
 		}
@@ -55,7 +62,7 @@ func OpenTape(path string, damaged ...LeftOut) (*Tape, error) {
 // mostTries is how often a tape is opened that loses segments meanwhile.
 const mostTries = 20
 
-func openTape(path, abs string, damaged []LeftOut) (*Tape, error) {
+func openTape(ctx context.Context, path, abs string, damaged []LeftOut) (*Tape, error) {
 	t := &Tape{}
 	files, err := t.find(abs)
 	if err != nil {
@@ -71,7 +78,7 @@ func openTape(path, abs string, damaged []LeftOut) (*Tape, error) {
 	// The copies are opened at once, and held by their descriptors alone, so that even
 	// a reader that is killed leaves nothing in the temporary directory.
 	defer os.RemoveAll(copies)
-	if err := t.prepare(files, copies); err != nil {
+	if err := t.prepare(ctx, files, copies); err != nil {
 		t.Close()
 		return nil, err
 	}
@@ -135,7 +142,7 @@ func sideBySide(n int, work func(i int)) {
 
 // prepare describes the segments, and copies those that need it. In a directory a segment that cannot be read is left
 // out; when none is left, its error is returned.
-func (t *Tape) prepare(files []segment.File, copies string) error {
+func (t *Tape) prepare(ctx context.Context, files []segment.File, copies string) error {
 	manifest, _ := segment.ReadManifest(t.dir)
 	ready, wait := describeAhead(files, manifest)
 	defer wait()
@@ -149,12 +156,14 @@ func (t *Tape) prepare(files []segment.File, copies string) error {
 				limit = next.Counts
 			}
 			describe = func() (*member, error) {
-				seg, r, err := segment.DescribeCopy(f.Path, copies, limit)
+				seg, r, err := segment.DescribeCopy(ctx, f.Path, copies, limit)
 				return &member{Segment: seg, reading: r}, err
 			}
 		}
 		seg, err := describe()
 		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
 		case begun && errors.Is(err, failure.ErrNotSegment):
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, segment.ErrVanished):
 			return segment.ErrVanished

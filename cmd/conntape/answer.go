@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -77,7 +78,7 @@ func (h *host) readFormat(c *cli.Context) (format string, width int, err error) 
 // answer puts a question in SQL to the tape and writes the answer to stdout or a
 // file, and what it covers to stderr.
 func (h *host) answer(c *cli.Context, q question, r query.Request) error {
-	_, err := h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+	_, err := h.answerWith(c.Context, q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		return query.Run(c.Context, tape.Conn(), r, out)
 	})
 	return err
@@ -89,11 +90,11 @@ type asking func(*store.Tape, query.RowWriter) (query.Result, error)
 // answerWith does the same with a question of any kind, and returns how the answer
 // ended. What is damaged is left out: the answer is begun again without it, unless
 // a part of it has been shown already.
-func (h *host) answerWith(q question, ask asking) (query.Result, error) {
+func (h *host) answerWith(ctx context.Context, q question, ask asking) (query.Result, error) {
 	defer collectLate(answerMemory)()
 	var result query.Result
 	err := leavingOut(func(damaged []store.LeftOut) (err error) {
-		result, err = h.answerWithout(q, ask, damaged)
+		result, err = h.answerWithout(ctx, q, ask, damaged)
 		return err
 	})
 	return result, err
@@ -101,9 +102,9 @@ func (h *host) answerWith(q question, ask asking) (query.Result, error) {
 
 // answerWithout answers without some segments. The error is a *damageMet if there
 // was damage in others.
-func (h *host) answerWithout(q question, ask asking, without []store.LeftOut) (query.Result, error) {
+func (h *host) answerWithout(ctx context.Context, q question, ask asking, without []store.LeftOut) (query.Result, error) {
 	var result query.Result
-	tape, err := store.OpenTape(q.dir, without...)
+	tape, err := store.OpenTapeContext(ctx, q.dir, without...)
 	if err != nil {
 		return result, err
 	}
@@ -150,12 +151,12 @@ func (h *host) answerWithout(q question, ask asking, without []store.LeftOut) (q
 }
 
 // answerFolded does the same with the rows of a scan folded into one, if they are to be.
-func (h *host) answerFolded(q question, fold bool, ask func(*store.Tape, query.RowWriter) (query.Result, error)) (query.Result, error) {
+func (h *host) answerFolded(ctx context.Context, q question, fold bool, ask func(*store.Tape, query.RowWriter) (query.Result, error)) (query.Result, error) {
 	if !fold {
-		return h.answerWith(q, ask)
+		return h.answerWith(ctx, q, ask)
 	}
 	var folding *query.Folding
-	result, err := h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+	result, err := h.answerWith(ctx, q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		folding = query.NewFolding(out)
 		result, err := ask(tape, folding)
 		result.Rows -= folding.Folded()

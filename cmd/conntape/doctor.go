@@ -94,7 +94,7 @@ func (h *host) configuredLimits(ctx context.Context) (retain.Limits, error) {
 }
 
 func findCookies(ctx context.Context, dir string, cookies []uint64) (map[uint64]bool, error) {
-	tape, err := store.OpenTape(dir)
+	tape, err := store.OpenTapeContext(ctx, dir)
 	if err != nil {
 		return nil, err
 	}

@@ -81,7 +81,7 @@ func (h *host) export(c *cli.Context) error {
 	case view != "connections":
 		return h.answer(c, q, request)
 	}
-	_, err = h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+	_, err = h.answerWith(c.Context, q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		return query.Export(c.Context, tape, filter, request, out)
 	})
 	return err

@@ -82,7 +82,7 @@ func (h *host) match(c *cli.Context) error {
 		Request: query.Request{Limit: c.Int64("limit"), Timeout: timeout, Clock: query.Clock{Now: h.now(), Zone: q.zone}},
 		Window:  q.window, Filter: filter, All: c.Bool("all"),
 	}
-	result, err := h.answerFolded(q, !c.Bool("all"), func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+	result, err := h.answerFolded(c.Context, q, !c.Bool("all"), func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		return query.Match(c.Context, tape, &list.Set, request, out)
 	})
 	if err == nil && result.Rows > 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"slices"
 	"strconv"
 	"strings"
@@ -126,7 +127,7 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 	if !canned.Has(query.LimitParam) {
 		request.Limit = c.Int64("limit")
 	}
-	from, to := spanOf(q.dir, canned)
+	from, to := spanOf(c.Context, q.dir, canned)
 	q.window = canned.WindowOf(q.window, request.Clock, to)
 	if hasBuckets(canned) && !c.IsSet("seconds") {
 		given["seconds"] = strconv.FormatInt(query.RoundBucket(q.window.Within(from, to)), 10)
@@ -143,7 +144,7 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 	if request.Params, err = canned.Bind(given, request.Clock, q.window); err != nil {
 		return err
 	}
-	_, err = h.answerFolded(q, canned.FoldsScans && !c.Bool("all"), func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+	_, err = h.answerFolded(c.Context, q, canned.FoldsScans && !c.Bool("all"), func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		return query.NewPlanned(tape, canned, request, q.window).Filtered(filter).Run(c.Context, out)
 	})
 	return err
@@ -156,11 +157,11 @@ func hasBuckets(canned *query.Canned) bool {
 
 // spanOf returns from when to when a tape was recorded, if the canned query needs to know: it has a window of its own, the
 // last day of the tape, or buckets. What is wrong with the tape is said when it is asked.
-func spanOf(dir string, canned *query.Canned) (from, to time.Time) {
+func spanOf(ctx context.Context, dir string, canned *query.Canned) (from, to time.Time) {
 	if !canned.OwnWindow && !hasBuckets(canned) {
 		return from, to
 	}
-	tape, err := store.OpenTape(dir)
+	tape, err := store.OpenTapeContext(ctx, dir)
 	if err != nil {
 		return from, to
 	}

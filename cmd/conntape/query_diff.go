@@ -43,7 +43,7 @@ func (h *host) diffTapes(c *cli.Context) error {
 	if err != nil || factor < 0 {
 		return usagef("give a whole number, such as 10", "cannot read factor %q", c.String("factor"))
 	}
-	other, err := store.OpenTape(c.String("against"))
+	other, err := store.OpenTapeContext(c.Context, c.String("against"))
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (h *host) diffTapes(c *cli.Context) error {
 		return err
 	}
 	q.whole = true // Compare applies both windows itself
-	result, err := h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+	result, err := h.answerWith(c.Context, q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		comparison := query.Comparison{Factor: factor, All: c.Bool("all"), Filter: filter, Limit: c.Int64("limit"), Timeout: timeout}
 		result, err := query.Compare(c.Context, query.Compared{Tape: tape, Window: q.window}, query.Compared{Tape: other, Window: base}, comparison, out)
 		return result, noDamage(other, err)

@@ -51,7 +51,7 @@ func (h *host) querySQL(c *cli.Context) error {
 	if request.SQL, err = h.readSQL(c); err != nil {
 		return err
 	}
-	_, err = h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+	_, err = h.answerWith(c.Context, q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		return query.RunSQL(c.Context, tape, request, out)
 	})
 	return err

@@ -216,7 +216,7 @@ func (s *shellState) ask(sql string) error {
 		}
 	}
 	request := query.Request{SQL: sql, Params: params, Limit: s.limit, Timeout: s.timeout, Clock: clock}
-	_, err = s.h.answerWith(q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+	_, err = s.h.answerWith(ctx, q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		return query.RunSQL(ctx, tape, request, out)
 	})
 	return err

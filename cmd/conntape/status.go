@@ -58,7 +58,7 @@ func (h *host) status(c *cli.Context) error {
 	var covered store.Coverage
 	var status *query.Status
 	err = leavingOut(func(damaged []store.LeftOut) error {
-		tape, err := store.OpenTape(dir, damaged...)
+		tape, err := store.OpenTapeContext(c.Context, dir, damaged...)
 		if err != nil {
 			return err
 		}

@@ -102,7 +102,7 @@ func (h *host) tail(c *cli.Context) error {
 
 // begin makes sure that the tape and the filter are right, and says what there is.
 func (t *tailing) begin(ctx context.Context, lines int64) error {
-	tape, err := store.OpenTape(t.dir)
+	tape, err := store.OpenTapeContext(ctx, t.dir)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ var errTailWrite = errors.New("write connections")
 
 // look shows the new connections.
 func (t *tailing) look(ctx context.Context) error {
-	tape, err := store.OpenTape(t.dir, t.damaged...)
+	tape, err := store.OpenTapeContext(ctx, t.dir, t.damaged...)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func TestSegmentRemovedMeanwhile(t *testing.T) {
 			}
 			return query.RunSQL(context.Background(), tape, query.Request{SQL: count}, out)
 		}
-		_, err := h.answerWith(q, ask)
+		_, err := h.answerWith(t.Context(), q, ask)
 		d.put(t, 2, d.sealed[2])
 		answer := stdout.String()
 		if q.output != "" {
@@ -56,7 +56,7 @@ func TestSegmentRemovedMeanwhile(t *testing.T) {
 		// The next answer says nothing of it.
 		stdout.Reset()
 		stderr.Reset()
-		if _, err := h.answerWith(q, ask); err != nil || strings.Contains(stderr.String()+stdout.String(), "partial") {
+		if _, err := h.answerWith(t.Context(), q, ask); err != nil || strings.Contains(stderr.String()+stdout.String(), "partial") {
 			t.Errorf("%s, again: %v: %s%s", name, err, stdout, stderr)
 		}
 	}
@@ -77,7 +77,7 @@ func (r *removing) Row(values []query.Value) error {
 func TestSegmentRemovedAmongRows(t *testing.T) {
 	d := newDamagedTape(t)
 	h, stdout, stderr := world("")
-	_, err := h.answerWith(question{dir: d.dir, zone: time.UTC, format: "csv"}, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+	_, err := h.answerWith(t.Context(), question{dir: d.dir, zone: time.UTC, format: "csv"}, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		return query.Run(context.Background(), tape.Conn(), query.Request{SQL: "select time, pid from connections"}, &removing{out, d.path(3)})
 	})
 	if code := h.report(err); code != exitDamaged || strings.Count(stdout.String(), "\n") < 100 || !strings.Contains(stderr.String(), "LEFT OUT "+d.path(3)) {

@@ -95,7 +95,7 @@ func (s *segmentVerifier) lookWith(ctx context.Context, file *os.File) (same boo
 // lookAtAll looks at everything once.
 func (s *segmentVerifier) lookAtAll(ctx context.Context) {
 	s.stop = ctx.Done()
-	if s.book == nil && segment.Stillborn(s.path) {
+	if s.book == nil && segment.Stillborn(ctx, s.path) {
 		s.unborn, s.broken = true, true
 		s.note(tapedir.SegmentName(s.number) + " was never more than begun: a recorder was killed while it made it, or is making it now")
 		return
@@ -201,7 +201,7 @@ func (s *segmentVerifier) open(ctx context.Context) error {
 	}
 	switch {
 	case segment.NeedsSnapshot(s.path):
-		return segment.Peek(s.path, look)
+		return segment.Peek(ctx, s.path, look)
 	case s.altered:
 		return segment.PeekUnchecked(s.path, look)
 	}

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -148,8 +149,8 @@ func (seg *Segment) look() error {
 }
 
 // DescribeCopy describes a segment that may be written, and opens a private copy of it. limit is the number of its
-// commits that count, -1 all.
-func DescribeCopy(path, copies string, limit int64) (*Segment, *Reader, error) {
+// commits that count, -1 all. The copy ends when ctx does.
+func DescribeCopy(ctx context.Context, path, copies string, limit int64) (*Segment, *Reader, error) {
 	seg := &Segment{}
 	seg.Info.Path, seg.Info.Snapshot = path, true
 	for _, name := range []string{path, path + "-wal"} {
@@ -158,7 +159,7 @@ func DescribeCopy(path, copies string, limit int64) (*Segment, *Reader, error) {
 		}
 	}
 	var err error
-	if seg.File, err = SnapshotUpTo(path, copies, limit); err != nil {
+	if seg.File, err = SnapshotUpTo(ctx, path, copies, limit); err != nil {
 		return nil, nil, failure.Classify(err)
 	}
 	if seg.Stat, err = os.Lstat(seg.File); err != nil {

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -46,33 +47,38 @@ const (
 )
 
 // Snapshot copies the segment at path to dir and returns the path of the copy,
-// without WAL.
-func Snapshot(path, dir string) (string, error) {
+// without WAL. It ends at once, with the cause, when ctx does.
+func Snapshot(ctx context.Context, path, dir string) (string, error) {
 	to := filepath.Join(dir, filepath.Base(path))
-	err := copySegment(path, to)
+	err := copySegment(ctx, path, to)
 	if err != nil {
 		return "", err
 	}
-	if err := settle(to); err != nil {
+	if err := settle(ctx, to); err != nil {
 		return "", err
 	}
 	return to, nil
 }
 
 // copySegment copies database and WAL, again and again until they match.
-func copySegment(path, to string) error {
-	for start := time.Now(); ; time.Sleep(snapshotPause) {
-		err := copyOnce(path, to)
+func copySegment(ctx context.Context, path, to string) error {
+	for start := time.Now(); ; {
+		err := copyOnce(ctx, path, to)
 		if !errors.Is(err, failure.ErrMoved) {
 			return err
 		}
 		if time.Since(start) > snapshotPatience {
 			return fmt.Errorf("copy segment for %v: %w", snapshotPatience, err)
 		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(snapshotPause):
+		}
 	}
 }
 
-func copyOnce(path, to string) error {
+func copyOnce(ctx context.Context, path, to string) error {
 	before, err := readWALHeader(path + "-wal")
 	if err != nil {
 		return err
@@ -90,7 +96,7 @@ func copyOnce(path, to string) error {
 	if err != nil {
 		return fmt.Errorf("copy segment: %w", err)
 	}
-	if err := CopyFile(db, to, used); err != nil {
+	if err := CopyFile(ctx, db, to, used); err != nil {
 		return err
 	}
 	if err := os.Truncate(to, max(used, was.Size())); err != nil { // or SQLite takes its WAL for that of another
@@ -108,7 +114,7 @@ func copyOnce(path, to string) error {
 		return err
 	}
 	defer wal.Close()
-	if err := CopyFile(wal, to+"-wal", math.MaxInt64); err != nil {
+	if err := CopyFile(ctx, wal, to+"-wal", math.MaxInt64); err != nil {
 		return err
 	}
 	copied, err := readWALHeader(to + "-wal")
@@ -165,12 +171,13 @@ func readWALHeader(path string) ([]byte, error) {
 // CopyFile copies from, or so much of it if that is less, to a new file. It goes
 // through memory: the kernel would share the blocks where the file system can (xfs),
 // and the recorder need new ones to write over its own, on a disk that may be full.
-func CopyFile(from *os.File, to string, most int64) error {
+// When ctx ends, so does the copy, with the cause; what is there of it stays.
+func CopyFile(ctx context.Context, from *os.File, to string, most int64) error {
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, tapedir.BirthMode)
 	if err != nil {
 		return fmt.Errorf("copy segment: %w", err)
 	}
-	if err := copyData(out, from, most); err != nil {
+	if err := copyData(ctx, out, from, most); err != nil {
 		out.Close()
 		return fmt.Errorf("copy segment: %w", err)
 	}
@@ -199,7 +206,7 @@ func UsedBytes(f *os.File) (int64, error) {
 }
 
 // copyData copies what is in a file, and leaves its holes out.
-func copyData(out, from *os.File, most int64) error {
+func copyData(ctx context.Context, out, from *os.File, most int64) error {
 	info, err := from.Stat()
 	if err != nil {
 		return err
@@ -222,7 +229,7 @@ func copyData(out, from *os.File, most int64) error {
 		if end = min(end, size); start >= end {
 			break
 		}
-		if err := copyRange(out, from, start, end); err != nil {
+		if err := copyRange(ctx, out, from, start, end); err != nil {
 			return err
 		}
 		at = end
@@ -231,25 +238,39 @@ func copyData(out, from *os.File, most int64) error {
 }
 
 // copyRange copies part of a file to the same place of another.
-func copyRange(out, from *os.File, start, end int64) error {
+func copyRange(ctx context.Context, out, from *os.File, start, end int64) error {
 	for _, f := range []*os.File{out, from} {
 		if _, err := f.Seek(start, io.SeekStart); err != nil {
 			return err
 		}
 	}
 	// Hidden from each other, lest they ask the kernel. That it shrank, copyOnce sees.
-	_, err := io.CopyBuffer(struct{ io.Writer }{out}, struct{ io.Reader }{io.LimitReader(from, end-start)}, make([]byte, 1<<18))
+	_, err := io.CopyBuffer(struct{ io.Writer }{out}, untilReader{ctx, io.LimitReader(from, end-start)}, make([]byte, 1<<18))
 	return err
+}
+
+// untilReader reads until a context ends.
+type untilReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u untilReader) Read(p []byte) (int, error) {
+	if u.ctx.Err() != nil {
+		return 0, context.Cause(u.ctx)
+	}
+	return u.r.Read(p)
 }
 
 // settle puts the WAL of a copy into its database and removes it, so that it can
 // be opened immutable.
-func settle(path string) error {
+func settle(ctx context.Context, path string) error {
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
 	if err != nil {
 		return fmt.Errorf("open copy: %w", err)
 	}
 	defer conn.Close()
+	conn.SetInterrupt(ctx.Done())
 	if err := Defend(conn); err != nil {
 		return err
 	}
@@ -262,6 +283,9 @@ func settle(path string) error {
 		"PRAGMA journal_mode = DELETE",
 	} {
 		if err := Exec(conn, nil, pragma); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
 			return fmt.Errorf("settle copy: %w", err)
 		}
 	}
@@ -269,8 +293,8 @@ func settle(path string) error {
 }
 
 // Peek runs fn on a read-only connection to a segment, or to a copy of it. It
-// must not be used on a file that this process has open.
-func Peek(path string, fn func(*sqlite.Conn) error) error {
+// must not be used on a file that this process has open. The copy ends when ctx does, not fn.
+func Peek(ctx context.Context, path string, fn func(*sqlite.Conn) error) error {
 	if !NeedsSnapshot(path) {
 		return PeekAt(path, fn)
 	}
@@ -279,7 +303,7 @@ func Peek(path string, fn func(*sqlite.Conn) error) error {
 		return fmt.Errorf("make room for a copy: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	copied, err := Snapshot(path, dir)
+	copied, err := Snapshot(ctx, path, dir)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"context"
 	"os"
 
 	"zombiezen.com/go/sqlite"
@@ -11,7 +12,7 @@ import (
 // Stillborn reports whether the recorder was killed while it made this file: it
 // has its first mode and not one table. The lock of the tape is ours, so nobody
 // is making it now.
-func Stillborn(path string) bool {
+func Stillborn(ctx context.Context, path string) bool {
 	info, err := os.Lstat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm() != tapedir.BirthMode {
 		return false
@@ -20,7 +21,7 @@ func Stillborn(path string) bool {
 		return true
 	}
 	objects := int64(-1)
-	err = Peek(path, func(conn *sqlite.Conn) error {
+	err = Peek(ctx, path, func(conn *sqlite.Conn) error {
 		return Exec(conn, func(q *sqlite.Stmt) error { objects = q.ColumnInt64(0); return nil },
 			`SELECT count(*) FROM sqlite_schema`)
 	})

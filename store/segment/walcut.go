@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,14 +18,14 @@ import (
 // twice, a reader cuts them off its copy.
 
 // SnapshotUpTo copies a segment, without commits beyond the first limit ones
-// (-1: all).
-func SnapshotUpTo(path, dir string, limit int64) (string, error) {
+// (-1: all), as Snapshot does.
+func SnapshotUpTo(ctx context.Context, path, dir string, limit int64) (string, error) {
 	if limit < 0 {
-		return Snapshot(path, dir)
+		return Snapshot(ctx, path, dir)
 	}
 	to := filepath.Join(dir, filepath.Base(path))
 	for cut := 0; ; cut++ {
-		if err := copySegment(path, to); err != nil {
+		if err := copySegment(ctx, path, to); err != nil {
 			return "", err
 		}
 		if cut > 0 {
@@ -32,7 +33,7 @@ func SnapshotUpTo(path, dir string, limit int64) (string, error) {
 				return "", err
 			}
 		}
-		if err := settle(to); err != nil {
+		if err := settle(ctx, to); err != nil {
 			return "", err
 		}
 		var batches int64
