@@ -50,8 +50,9 @@ const (
 	connectProgKretprobeReturn    = "kretprobe_return"
 	connectProgLsmConnect         = "lsm_connect"
 	connectProgProcessExec        = "process_exec"
-	connectProgProcessExecBprm    = "process_exec_bprm"
+	connectProgProcessExecAgain   = "process_exec_again"
 	connectProgProcessExecClassic = "process_exec_classic"
+	connectProgProcessExecPrepare = "process_exec_prepare"
 	connectProgProcessExit        = "process_exit"
 	connectProgProcessExitClassic = "process_exit_classic"
 	connectProgProcessFork        = "process_fork"
@@ -148,8 +149,9 @@ type connectProgramSpecs struct {
 	KretprobeReturn    *ebpf.ProgramSpec `ebpf:"kretprobe_return"`
 	LsmConnect         *ebpf.ProgramSpec `ebpf:"lsm_connect"`
 	ProcessExec        *ebpf.ProgramSpec `ebpf:"process_exec"`
-	ProcessExecBprm    *ebpf.ProgramSpec `ebpf:"process_exec_bprm"`
+	ProcessExecAgain   *ebpf.ProgramSpec `ebpf:"process_exec_again"`
 	ProcessExecClassic *ebpf.ProgramSpec `ebpf:"process_exec_classic"`
+	ProcessExecPrepare *ebpf.ProgramSpec `ebpf:"process_exec_prepare"`
 	ProcessExit        *ebpf.ProgramSpec `ebpf:"process_exit"`
 	ProcessExitClassic *ebpf.ProgramSpec `ebpf:"process_exit_classic"`
 	ProcessFork        *ebpf.ProgramSpec `ebpf:"process_fork"`
@@ -325,8 +327,9 @@ type connectPrograms struct {
 	KretprobeReturn    *ebpf.Program `ebpf:"kretprobe_return"`
 	LsmConnect         *ebpf.Program `ebpf:"lsm_connect"`
 	ProcessExec        *ebpf.Program `ebpf:"process_exec"`
-	ProcessExecBprm    *ebpf.Program `ebpf:"process_exec_bprm"`
+	ProcessExecAgain   *ebpf.Program `ebpf:"process_exec_again"`
 	ProcessExecClassic *ebpf.Program `ebpf:"process_exec_classic"`
+	ProcessExecPrepare *ebpf.Program `ebpf:"process_exec_prepare"`
 	ProcessExit        *ebpf.Program `ebpf:"process_exit"`
 	ProcessExitClassic *ebpf.Program `ebpf:"process_exit_classic"`
 	ProcessFork        *ebpf.Program `ebpf:"process_fork"`
@@ -359,8 +362,9 @@ func (p *connectPrograms) Close() error {
 		p.KretprobeReturn,
 		p.LsmConnect,
 		p.ProcessExec,
-		p.ProcessExecBprm,
+		p.ProcessExecAgain,
 		p.ProcessExecClassic,
+		p.ProcessExecPrepare,
 		p.ProcessExit,
 		p.ProcessExitClassic,
 		p.ProcessFork,

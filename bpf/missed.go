@@ -26,23 +26,15 @@ type misses struct {
 // meet that); a kretprobe when it has no instance left (told by kprobe_profile, where another tool's probe of that function
 // counts in).
 func (c *Capture) readMisses() (misses, error) {
-	var m misses
-	outcome := ^uint64(0)
+	left := map[string]uint64{}
 	for name, p := range c.collection.Programs {
 		stats, err := p.Stats()
 		if err != nil {
-			return m, fmt.Errorf("read statistics of %s: %w", name, err)
+			return misses{}, fmt.Errorf("read statistics of %s: %w", name, err)
 		}
-		if strings.HasPrefix(name, "state_changed") {
-			outcome = min(outcome, stats.RecursionMisses)
-		}
-		if name == c.first {
-			m.hook += stats.RecursionMisses
-		} else if strings.HasPrefix(name, "process_") && name != "process_snapshot" { // that runs for us alone, and tells its own errors
-			m.process += stats.RecursionMisses
-		}
+		left[name] = stats.RecursionMisses
 	}
-	m.outcome = outcome
+	m := sumMisses(left, c.first)
 	if c.backend != Kprobe {
 		return m, nil
 	}
@@ -61,6 +53,23 @@ func (c *Capture) readMisses() (misses, error) {
 	var err error
 	m.kretprobe, err = kretprobeMisses()
 	return m, err
+}
+
+// sumMisses adds up how often each program was left out. Where another makes up for it, nothing is missed before both were:
+// that is at most as often as the one that was left out less.
+func sumMisses(left map[string]uint64, first string) misses {
+	m := misses{hook: left[first], outcome: left["state_changed"]}
+	if again, ok := left["state_changed_again"]; ok {
+		m.outcome = min(m.outcome, again)
+	}
+	classic := left["process_exec_classic"] + left["process_exec_prepare"] // without which it does not tell a script
+	m.process = min(classic, left["process_exec_again"])
+	for _, name := range []string{
+		"process_fork", "process_exec", "process_exit", "process_fork_classic", "process_exit_classic",
+	} {
+		m.process += left[name]
+	}
+	return m
 }
 
 // kretprobeMisses reads those of security_socket_connect. The one on __sys_connect_file misses when thousands are

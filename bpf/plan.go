@@ -53,8 +53,9 @@ func processHooks(classic bool) []hook {
 	}
 	return []hook{
 		{program: "process_fork_classic", how: tracepoint, group: "sched", target: "sched_process_fork"},
-		{program: "process_exec_bprm"}, // what is attached first runs first
+		{program: "process_exec_prepare"},
 		{program: "process_exec_classic", how: tracepoint, group: "sched", target: "sched_process_exec"},
+		{program: "process_exec_again"},
 		{program: "process_exit_classic", how: tracepoint, group: "sched", target: "sched_process_exit"},
 	}
 }

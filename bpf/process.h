@@ -23,6 +23,7 @@ struct description {
 
 enum description_slot {
 	SLOT_EXEC,
+	SLOT_EXEC_CLASSIC,
 	SLOT_SNAPSHOT,
 	SLOT_IN_FLIGHT,
 	SLOTS,
@@ -325,9 +326,8 @@ static __always_inline void send_process(struct process *p, __u32 size)
 		wake_recorder();
 }
 
-static __always_inline void send_exec(struct task_struct *task, struct linux_binprm *bprm)
+static __always_inline void send_exec(__u32 slot, struct task_struct *task, struct linux_binprm *bprm)
 {
-	__u32 slot = SLOT_EXEC;
 	struct description *d = bpf_map_lookup_elem(&descriptions, &slot);
 
 	if (!d)
@@ -372,7 +372,7 @@ static __always_inline void send_exit(struct task_struct *task)
 SEC("tp_btf/sched_process_exec")
 int process_exec(__u64 *ctx)
 {
-	send_exec((struct task_struct *)ctx[0], (struct linux_binprm *)ctx[2]);
+	send_exec(SLOT_EXEC, (struct task_struct *)ctx[0], (struct linux_binprm *)ctx[2]);
 	return 0;
 }
 
@@ -395,20 +395,21 @@ int process_exit(__u64 *ctx)
 /*
  * The same three as classic tracepoint programs, which run with preemption disabled on every kernel. Those above do not
  * since tracepoints are guarded by SRCU (7.0, a46023d5616e), and are then left out where they meet themselves on a CPU
- * (__bpf_trace_run). The loader takes these from 6.12 on, when such programs got to call kfuncs (bc638d8cb5be).
+ * (__bpf_trace_run). The loader takes these from 6.12 on, when such programs got to call kfuncs (bc638d8cb5be). They are left
+ * out where a bpf(2) call was preempted in the middle of a map (bpf_prog_active): an exec has one of either kind.
  */
 extern struct task_struct *bpf_task_from_pid(__s32 pid) __ksym;
 extern void bpf_task_release(struct task_struct *task) __ksym;
 
 struct exec {
 	__u64 bprm; /* address of the struct linux_binprm */
-	__u64 number; /* self_exec_id */
+	__u64 number; /* self_exec_id of the program that it is of */
+	__u64 sent; /* that of the last program whose whole description was sent */
 };
 
 /*
- * What a classic tracepoint is not told of an exec. process_exec_bprm inserts at a thread's first exec and fills at each,
- * process_exec_classic, which is next on that tracepoint, reads; the kernel frees it with the thread. It cannot be full;
- * without memory for one a script's own path stays unknown.
+ * What the programs of an exec tell each other. process_exec_prepare inserts at a thread's first exec and fills at each, the
+ * others read and mark; the kernel frees it with the thread. It cannot be full; without memory for one an exec is sent twice.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
@@ -417,26 +418,51 @@ struct {
 	__type(value, struct exec);
 } execs SEC(".maps");
 
-SEC("tp_btf/sched_process_exec")
-int process_exec_bprm(__u64 *ctx)
+/*
+ * sched_prepare_exec(struct task_struct *task, struct linux_binprm *bprm), 6.10: keeps what a classic tracepoint is not told.
+ * Not at sched_process_exec, where classic programs come first when another tool's perf event was there before us. An exec
+ * that fails after this kills the process.
+ */
+SEC("tp_btf/sched_prepare_exec")
+int process_exec_prepare(__u64 *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct exec *e = bpf_task_storage_get(&execs, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
 	if (!e)
 		return 0;
-	e->bprm = ctx[2];
-	e->number = task->self_exec_id;
+	e->bprm = ctx[1];
+	e->number = task->self_exec_id + 1;
 	return 0;
+}
+
+/* Whichever comes first sends. One that does not know whether it is a script leaves it to the other to send it again. */
+static __always_inline void send_exec_once(__u32 slot, struct linux_binprm *bprm)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct exec *e = bpf_task_storage_get(&execs, task, NULL, 0);
+	__u64 number = task->self_exec_id;
+
+	if (e && e->sent == number)
+		return;
+	if (!bprm && e && e->number == number)
+		bprm = (struct linux_binprm *)e->bprm;
+	if (e && bprm)
+		e->sent = number;
+	send_exec(slot, task, bprm);
 }
 
 SEC("tracepoint/sched/sched_process_exec")
 int process_exec_classic(void *ctx)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct exec *e = bpf_task_storage_get(&execs, task, NULL, 0);
+	send_exec_once(SLOT_EXEC_CLASSIC, NULL);
+	return 0;
+}
 
-	send_exec(task, e && e->number == task->self_exec_id ? (struct linux_binprm *)e->bprm : NULL);
+SEC("tp_btf/sched_process_exec")
+int process_exec_again(__u64 *ctx)
+{
+	send_exec_once(SLOT_EXEC, (struct linux_binprm *)ctx[2]);
 	return 0;
 }
 
