@@ -187,7 +187,7 @@ func configure(spec *ebpf.CollectionSpec, p plan, version uint32, o Options) err
 		avoidStorage(spec.Maps["in_flight_storage"])
 	}
 	if !p.classic {
-		avoidStorage(spec.Maps["execs"])
+		avoidStorage(spec.Maps["told"])
 	}
 	sockets := version >= 5<<16|11<<8 // bpf_sk_storage_get in tracing programs (8e4597c627fb); there is no probing for it
 	if sockets {

@@ -10,7 +10,7 @@
  *   cgroup  cgroup_connect4, cgroup_connect6, cgroup_connect_unix, exit_connect_unseen; where programs can be preempted
  *           also exit_mark, exit_mark_again
  *
- * What becomes of a connection is in outcome.h, a process's exec, fork and exit in process.h, for all of them.
+ * What becomes of a connection is in outcome.h, a process's exec, fork and exit in process.h and classic.h, for all of them.
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -24,6 +24,7 @@
 #include "attempt.h"
 #include "outcome.h"
 #include "process.h"
+#include "classic.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 

@@ -23,12 +23,12 @@ const (
 	connectMapConnects            = "connects"
 	connectMapCounters            = "counters"
 	connectMapDescriptions        = "descriptions"
-	connectMapExecs               = "execs"
 	connectMapInFlightHash        = "in_flight_hash"
 	connectMapInFlightStorage     = "in_flight_storage"
 	connectMapOutcomes            = "outcomes"
 	connectMapProcesses           = "processes"
 	connectMapSentEarly           = "sent_early"
+	connectMapTold                = "told"
 	connectMapTrackedHash         = "tracked_hash"
 	connectMapTrackedStorage      = "tracked_storage"
 	connectMapUringPending        = "uring_pending"
@@ -56,6 +56,7 @@ const (
 	connectProgProcessExit        = "process_exit"
 	connectProgProcessExitClassic = "process_exit_classic"
 	connectProgProcessFork        = "process_fork"
+	connectProgProcessForkAgain   = "process_fork_again"
 	connectProgProcessForkClassic = "process_fork_classic"
 	connectProgProcessSnapshot    = "process_snapshot"
 	connectProgStateChanged       = "state_changed"
@@ -155,6 +156,7 @@ type connectProgramSpecs struct {
 	ProcessExit        *ebpf.ProgramSpec `ebpf:"process_exit"`
 	ProcessExitClassic *ebpf.ProgramSpec `ebpf:"process_exit_classic"`
 	ProcessFork        *ebpf.ProgramSpec `ebpf:"process_fork"`
+	ProcessForkAgain   *ebpf.ProgramSpec `ebpf:"process_fork_again"`
 	ProcessForkClassic *ebpf.ProgramSpec `ebpf:"process_fork_classic"`
 	ProcessSnapshot    *ebpf.ProgramSpec `ebpf:"process_snapshot"`
 	StateChanged       *ebpf.ProgramSpec `ebpf:"state_changed"`
@@ -175,12 +177,12 @@ type connectMapSpecs struct {
 	Connects        *ebpf.MapSpec `ebpf:"connects"`
 	Counters        *ebpf.MapSpec `ebpf:"counters"`
 	Descriptions    *ebpf.MapSpec `ebpf:"descriptions"`
-	Execs           *ebpf.MapSpec `ebpf:"execs"`
 	InFlightHash    *ebpf.MapSpec `ebpf:"in_flight_hash"`
 	InFlightStorage *ebpf.MapSpec `ebpf:"in_flight_storage"`
 	Outcomes        *ebpf.MapSpec `ebpf:"outcomes"`
 	Processes       *ebpf.MapSpec `ebpf:"processes"`
 	SentEarly       *ebpf.MapSpec `ebpf:"sent_early"`
+	Told            *ebpf.MapSpec `ebpf:"told"`
 	TrackedHash     *ebpf.MapSpec `ebpf:"tracked_hash"`
 	TrackedStorage  *ebpf.MapSpec `ebpf:"tracked_storage"`
 	UringPending    *ebpf.MapSpec `ebpf:"uring_pending"`
@@ -243,12 +245,12 @@ type connectMaps struct {
 	Connects        *ebpf.Map `ebpf:"connects"`
 	Counters        *ebpf.Map `ebpf:"counters"`
 	Descriptions    *ebpf.Map `ebpf:"descriptions"`
-	Execs           *ebpf.Map `ebpf:"execs"`
 	InFlightHash    *ebpf.Map `ebpf:"in_flight_hash"`
 	InFlightStorage *ebpf.Map `ebpf:"in_flight_storage"`
 	Outcomes        *ebpf.Map `ebpf:"outcomes"`
 	Processes       *ebpf.Map `ebpf:"processes"`
 	SentEarly       *ebpf.Map `ebpf:"sent_early"`
+	Told            *ebpf.Map `ebpf:"told"`
 	TrackedHash     *ebpf.Map `ebpf:"tracked_hash"`
 	TrackedStorage  *ebpf.Map `ebpf:"tracked_storage"`
 	UringPending    *ebpf.Map `ebpf:"uring_pending"`
@@ -263,12 +265,12 @@ func (m *connectMaps) Close() error {
 		m.Connects,
 		m.Counters,
 		m.Descriptions,
-		m.Execs,
 		m.InFlightHash,
 		m.InFlightStorage,
 		m.Outcomes,
 		m.Processes,
 		m.SentEarly,
+		m.Told,
 		m.TrackedHash,
 		m.TrackedStorage,
 		m.UringPending,
@@ -333,6 +335,7 @@ type connectPrograms struct {
 	ProcessExit        *ebpf.Program `ebpf:"process_exit"`
 	ProcessExitClassic *ebpf.Program `ebpf:"process_exit_classic"`
 	ProcessFork        *ebpf.Program `ebpf:"process_fork"`
+	ProcessForkAgain   *ebpf.Program `ebpf:"process_fork_again"`
 	ProcessForkClassic *ebpf.Program `ebpf:"process_fork_classic"`
 	ProcessSnapshot    *ebpf.Program `ebpf:"process_snapshot"`
 	StateChanged       *ebpf.Program `ebpf:"state_changed"`
@@ -368,6 +371,7 @@ func (p *connectPrograms) Close() error {
 		p.ProcessExit,
 		p.ProcessExitClassic,
 		p.ProcessFork,
+		p.ProcessForkAgain,
 		p.ProcessForkClassic,
 		p.ProcessSnapshot,
 		p.StateChanged,

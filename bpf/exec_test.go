@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-// TestExecs: an exec is in the ring once, and whole in spite of a program that the kernel left out, or that did not know yet
-// whether it is a script.
+// TestExecs: a fork and an exec are in the ring once, and whole in spite of a program that the kernel left out, or that did not
+// know yet whether it is a script.
 func TestExecs(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: loading programs takes root")
 	}
-	for _, without := range []string{"", "process_exec_prepare", "process_exec_classic", "process_exec_again"} {
+	for _, without := range []string{"", "process_exec_prepare", "process_exec_classic", "process_exec_again", "process_fork_classic", "process_fork_again"} {
 		t.Run("without "+without, func(t *testing.T) {
 			c, err := Open(Options{})
 			if err != nil {
@@ -39,7 +39,7 @@ func TestExecs(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			sent, last := execsOf(t, c, script)
+			sent, last, forks := execsOf(t, c, script)
 			if without != "process_exec_prepare" && sent != n || len(last) != n {
 				t.Errorf("%d execs are %d records of %d", n, sent, len(last))
 			}
@@ -47,15 +47,18 @@ func TestExecs(t *testing.T) {
 				if p.Filename != script || p.Flags&Script == 0 || string(p.Argv) != "/bin/true\x00"+script+"\x00" {
 					t.Errorf("%+v", p)
 				}
+				if n := forks[p.Key.Start]; n != 1 {
+					t.Errorf("%d forks of %+v", n, p.Key)
+				}
 			}
 		})
 	}
 }
 
-// execsOf returns how many records there are of a script's execs, and the last of each.
-func execsOf(t *testing.T, c *Capture, script string) (sent int, last map[ProcessKey]Process) {
+// execsOf returns how many records there are of a script's execs, the last of each, and how many of each fork by the child's start.
+func execsOf(t *testing.T, c *Capture, script string) (sent int, last map[ProcessKey]Process, forks map[uint64]int) {
 	t.Helper()
-	last = map[ProcessKey]Process{}
+	last, forks = map[ProcessKey]Process{}, map[uint64]int{}
 	for {
 		var p Process
 		ok, err := c.ReadProcess(&p)
@@ -63,7 +66,10 @@ func execsOf(t *testing.T, c *Capture, script string) (sent int, last map[Proces
 			t.Fatal(err)
 		}
 		if !ok {
-			return sent, last
+			return sent, last, forks
+		}
+		if p.Kind == KindFork {
+			forks[p.Key.Start]++
 		}
 		if p.Kind == KindExec && bytes.Contains(p.Argv, []byte(script)) {
 			sent++

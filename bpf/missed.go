@@ -63,10 +63,8 @@ func sumMisses(left map[string]uint64, first string) misses {
 		m.outcome = min(m.outcome, again)
 	}
 	classic := left["process_exec_classic"] + left["process_exec_prepare"] // without which it does not tell a script
-	m.process = min(classic, left["process_exec_again"])
-	for _, name := range []string{
-		"process_fork", "process_exec", "process_exit", "process_fork_classic", "process_exit_classic",
-	} {
+	m.process = min(classic, left["process_exec_again"]) + min(left["process_fork_classic"], left["process_fork_again"])
+	for _, name := range []string{"process_fork", "process_exec", "process_exit", "process_exit_classic"} {
 		m.process += left[name]
 	}
 	return m

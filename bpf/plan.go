@@ -53,6 +53,7 @@ func processHooks(classic bool) []hook {
 	}
 	return []hook{
 		{program: "process_fork_classic", how: tracepoint, group: "sched", target: "sched_process_fork"},
+		{program: "process_fork_again"},
 		{program: "process_exec_prepare"},
 		{program: "process_exec_classic", how: tracepoint, group: "sched", target: "sched_process_exec"},
 		{program: "process_exec_again"},
