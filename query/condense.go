@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -136,18 +137,19 @@ func (t *contactTable) fill() error {
 // read reads the contacts of all segments.
 func (t *contactTable) read() error {
 	from, to := t.window.bounds()
+	if t.asksOutcome() {
+		if err := readLater(t.ctx, t.chosen); err != nil {
+			return err
+		}
+	}
 	return inParallel(t.ctx, t.chosen, func(ctx context.Context, _ int, s *segmentSource) error {
 		if err := s.describe(ctx); err != nil {
 			return err
 		}
 		m := &contactMerger{ctx: ctx, table: t, segment: s, how: make(map[howKey]int32), families: idTable{numbers: make(map[int64]int32)}}
 		if t.asksOutcome() {
-			var err error
-			if m.later, err = s.tape.Endings(s.index); err != nil {
-				return err
-			}
-			err = s.use(func(conn *sqlite.Conn) (err error) { m.eras, err = readEras(conn); return err })
-			if err != nil {
+			err := s.use(func(conn *sqlite.Conn) (err error) { m.eras, err = readEras(conn); return err })
+			if err = errors.Join(err, s.widen(ctx)); err != nil {
 				return err
 			}
 		}
@@ -179,7 +181,6 @@ type contactMerger struct {
 	family       []int32 // of remotes: its number
 	how          map[howKey]int32
 	ids          []int64 // of the connections of rows, if it is asked what these moved
-	later        map[int64]store.Later
 	eras         eras
 }
 
@@ -227,7 +228,7 @@ func (m *contactMerger) take(s *segmentSource, c *contact) error {
 	if c = m.table.span.keep(s, c); c == nil {
 		return nil
 	}
-	if first, last := m.eras.of(c.ids[0]), m.eras.of(c.ids[len(c.ids)-1]); len(m.later) > 0 || first != last {
+	if first, last := m.eras.of(c.ids[0]), m.eras.of(c.ids[len(c.ids)-1]); len(m.segment.later) > 0 || first != last {
 		m.takeApart(s, c)
 	} else {
 		m.takeAs(s, c, fateKey{era: first})
@@ -252,21 +253,7 @@ func (m *contactMerger) takeAs(s *segmentSource, c *contact, fate fateKey) {
 
 // takeApart takes a contact whose connections went differently: a later segment may say more of them.
 func (m *contactMerger) takeApart(s *segmentSource, c *contact) {
-	parts := make(map[fateKey]*contact)
-	for i, id := range c.ids {
-		fate := fateKey{m.later[id].Final, m.eras.of(id)}
-		part := parts[fate]
-		if part == nil {
-			part = &contact{task: c.task, remote: c.remote, shape: c.shape, taskID: c.taskID, remoteID: c.remoteID, shapeID: c.shapeID}
-			parts[fate] = part
-		}
-		n := int64(1)
-		if c.counts != nil {
-			n = c.counts[i]
-			part.counts = append(part.counts, n)
-		}
-		part.ids, part.n = append(part.ids, id), part.n+n
-	}
+	parts := apart(c, func(id int64) fateKey { return fateKey{m.segment.later[id].Final, m.eras.of(id)} })
 	for fate, part := range parts {
 		m.takeAs(s, part, fate)
 	}
@@ -291,11 +278,11 @@ func (m *contactMerger) readTraffic() error {
 		row.traffic.add(o)
 	}
 	err := trafficOf(m.ctx, m.segment, m.ids, func(id int64, o *store.StoredOutcome) {
-		if _, ok := m.later[id]; !ok {
+		if _, ok := m.segment.later[id]; !ok {
 			add(id, o)
 		}
 	})
-	for id, later := range m.later {
+	for id, later := range m.segment.later {
 		if _, ok := owner[id]; ok {
 			add(id, &later.StoredOutcome)
 		}

@@ -109,6 +109,9 @@ func (r *reading) contacts(ctx context.Context, newReader func() contactReader) 
 // contacts reads one segment's flows whose process and endpoint are in the dictionary.
 func (s *segmentSource) contacts(ctx context.Context, from, to int64, reader contactReader) error {
 	from, to = max(from, s.first), min(to, s.last+1) // postings may lie
+	if s.finals != nil {
+		reader = finalReader{reader}
+	}
 	if s.sealed {
 		return s.posted(ctx, nil, from, to, reader)
 	}

@@ -107,6 +107,7 @@ type task struct {
 // shape is what they know of a row of table shape.
 type shape struct {
 	failed, denied, dgram bool // failed: denied too
+	decided               bool // what connect returned is final
 	protocol              int32
 }
 
@@ -231,10 +232,11 @@ func (n *numbers) read(ctx context.Context, s *segmentSource) error {
 		return err
 	}
 	var protocols []Value
-	err = s.each(ctx, `SELECT id, type, coalesce(hook_errno > 0 OR `+finalErrno+` NOT IN (-1, 0, 4, 11, 32, 103, 104, 106, 114, 115, 512), 0), coalesce(hook_errno > 0, 0), `+protocolSQL+` FROM shape`, func(row []Value) {
+	err = s.each(ctx, `SELECT id, type, coalesce(hook_errno > 0 OR `+finalErrno+` NOT IN (`+notFailed+`), 0), coalesce(hook_errno > 0, 0),
+		coalesce(hook_errno > 0 OR errno NOT IN (0, 4, 11, 115, 512), 0), `+protocolSQL+` FROM shape`, func(row []Value) {
 		s.shapes.add(row[0].Int)
-		s.shape = append(s.shape, shape{dgram: row[1].Int == typeDgram, failed: row[2].Int != 0, denied: row[3].Int != 0})
-		protocols = append(protocols, keep(row[4]))
+		s.shape = append(s.shape, shape{dgram: row[1].Int == typeDgram, failed: row[2].Int != 0, denied: row[3].Int != 0, decided: row[4].Int != 0})
+		protocols = append(protocols, keep(row[5]))
 	})
 	if err != nil {
 		return err

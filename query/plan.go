@@ -40,18 +40,31 @@ func (p *Planned) Filtered(f Filter) *Planned {
 
 // plans answer canned queries instead of their SQL.
 var plans = map[string]func(*Planned, context.Context, RowWriter) (Result, error){
-	"top":        counting((*Planned).top),
+	"top":        counting(finally((*Planned).top)),
 	"rare":       counting((*Planned).rare),
 	"first-seen": counting((*Planned).firstSeen),
-	"timeline":   counting((*Planned).timeline),
+	"timeline":   counting(finally((*Planned).timeline)),
 	"beacons":    counting((*Planned).beacons),
-	"fanout":     counting((*Planned).fanout),
+	"fanout":     counting(finally((*Planned).fanout)),
 	"diff":       (*Planned).diff,
 	"tree":       (*Planned).tree,
 }
 
+// countingPlan is a plan over flows.
+type countingPlan func(*Planned, context.Context, *reading, RowWriter) (Result, error)
+
+// finally is a plan that tells what became of connections in the end.
+func finally(plan countingPlan) countingPlan {
+	return func(p *Planned, ctx context.Context, r *reading, out RowWriter) (Result, error) {
+		if err := r.readFinals(ctx); err != nil {
+			return Result{}, explainLimit(ctx, p.request.Timeout, err)
+		}
+		return plan(p, ctx, r, out)
+	}
+}
+
 // counting is a plan over the window's flows; first-seen also needs the flows before it.
-func counting(plan func(*Planned, context.Context, *reading, RowWriter) (Result, error)) func(*Planned, context.Context, RowWriter) (Result, error) {
+func counting(plan countingPlan) func(*Planned, context.Context, RowWriter) (Result, error) {
 	return func(p *Planned, ctx context.Context, out RowWriter) (Result, error) {
 		w := p.window
 		if p.canned.OwnWindow {

@@ -61,6 +61,8 @@ type segmentSource struct {
 	task                   []task  // by number
 	place                  []int32 // of the tape, by number of the remote
 	shape                  []shape
+	finals                 *finals               // nil: none, or not asked for
+	later                  map[int64]store.Later // by connection: what later segments say of it
 
 	about    *selection     // of a question that is about some of it
 	wanted   segment.Wanted // of connections that are read row by row
