@@ -16,6 +16,7 @@ import (
 	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
+	"github.com/conntape/conntape/store/sqlitefile"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -26,7 +27,7 @@ import (
 // are as long as a slot: a sealed one has zeros between its last page and its page
 // sums, an active one is longer than its header says, which SQLite goes by.
 //
-// There are two dangers in using a file again, both silent:
+// There are three dangers in using a file again, all silent:
 //
 //   - who has a removed segment open would read another one. It is used again only if
 //     the kernel says that nobody has it open (pinned.go); held ones have a second name
@@ -34,6 +35,9 @@ import (
 //   - frames that an old WAL has for another segment would be replayed. A WAL that is
 //     used again begins with zeros, which makes it empty, and its old name is durably
 //     gone before anything is written to it.
+//   - a recorded segment would be judged by the page sums of the sealed one that had the
+//     slot before: they are at the end of the file. What says that they are there is
+//     written over before the slot is used.
 type slots struct {
 	slot int64 // length of one, bytes; 0: there are none
 	wal  int64 // length of the WAL of a segment, bytes
@@ -178,7 +182,7 @@ func (w *Writer) takeSlot(to string, start []byte, counted func(bytes int64)) bo
 		return false
 	}
 	n := r.free[len(r.free)-1]
-	if err := writeStart(r.path(slotName(n)), start); err != nil {
+	if err := writeStart(r.path(slotName(n)), start, r.slot); err != nil {
 		w.log.Warn("slot not used", "path", to, "error", err)
 		return false
 	}
@@ -247,7 +251,7 @@ func (w *Writer) placeWAL(path string) error {
 		w.adjustReserve()
 		return nil
 	}
-	if err := writeStart(spare, make([]byte, pageSize)); err != nil {
+	if err := writeStart(spare, make([]byte, pageSize), 0); err != nil {
 		return err
 	}
 	if err := os.Rename(spare, path+"-wal"); err != nil {
@@ -260,13 +264,17 @@ func (w *Writer) placeWAL(path string) error {
 	return tapedir.SyncDir(w.dir)
 }
 
-// writeStart writes over the start of a file, and gives it its first mode, durably.
-func writeStart(path string, start []byte) error {
+// writeStart writes over the start of a file, and over the end of one of length bytes,
+// and gives it its first mode, durably.
+func writeStart(path string, start []byte, length int64) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
 	_, err = f.WriteAt(start, 0)
+	if length > 0 && err == nil {
+		_, err = f.WriteAt(make([]byte, sqlitefile.SumsEnd), length-int64(sqlitefile.SumsEnd))
+	}
 	if err = errors.Join(err, f.Chmod(tapedir.BirthMode)); err == nil {
 		err = f.Sync()
 	}
