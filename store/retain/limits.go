@@ -44,7 +44,7 @@ const (
 	MinMaxBytes = 8 << 20
 )
 
-// A segment is closed when, sealed, it will have a 32nd of the room of the tape, or
+// A segment is closed when, sealed, it will have a 48th of the room of the tape (a 32nd without slots), or
 // when it spans an eighth of its age. The more segments, the less goes when the
 // oldest is removed, and the less must be kept for sealing.
 const (
