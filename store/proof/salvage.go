@@ -1,12 +1,12 @@
 package proof
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -18,8 +18,6 @@ import (
 
 	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/segment"
-	"github.com/conntape/conntape/store/tapedir"
-	"github.com/conntape/conntape/store/trusted"
 )
 
 // Salvaged says what came of a damaged segment.
@@ -37,59 +35,42 @@ type Salvaged struct {
 // Salvage reads what can be read of a segment, whatever state it and its WAL are
 // in, into a new sealed segment at path to, which must not exist. The damaged one
 // is not touched, and nothing in it is trusted: SQLite never opens it.
-func Salvage(from, to string) (_ *Salvaged, err error) {
-	pages, err := openPages(from)
+func Salvage(from, to string) (*Salvaged, error) {
+	fail := func(op, path string, err error, hint string) (*Salvaged, error) {
+		return nil, &failure.Error{Op: op, Path: path, Err: failure.Bare(err), Hint: cmp.Or(hint, failure.HintFor(err))}
+	}
+	source, err := findPlace(from)
 	if err != nil {
-		return nil, &failure.Error{Op: "salvage segment", Path: from, Err: failure.Bare(err), Hint: failure.HintFor(err)}
+		return fail("salvage segment", from, err, "")
+	}
+	defer source.folder.Close()
+	pages, err := source.openPages()
+	if err != nil {
+		return fail("salvage segment", from, err, "")
 	}
 	defer pages.Close()
-	folder, err := trusted.Open(filepath.Dir(to)) // by no link of somebody else
+	target, err := findPlace(to)
 	if err != nil {
-		return nil, &failure.Error{Op: "make segment", Path: to, Err: failure.Bare(err), Hint: "name a file in a directory of yours"}
+		return fail("make segment", to, err, "name a file in a directory of yours")
 	}
-	defer folder.Close()
-	file, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_RDWR, tapedir.BirthMode)
-	if err != nil {
-		hint := ""
-		if errors.Is(err, fs.ErrExist) {
-			hint = "name a file that does not exist yet"
-		}
-		return nil, &failure.Error{Op: "make segment", Path: to, Err: failure.Bare(err), Hint: hint}
+	defer target.folder.Close()
+	made, err := target.make()
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return fail("make segment", to, err, "name a file that does not exist yet")
+	case err != nil:
+		return fail("make segment", to, err, "")
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(to)
-			os.Remove(to + "-journal")
-		}
-	}()
-	if err := file.Close(); err != nil {
-		return nil, &failure.Error{Op: "make segment", Path: to, Err: failure.Bare(err)}
-	}
-	result, err := salvageInto(pages, from, to)
+	defer made.file.Close()
+	result, err := salvageInto(pages, source.path(), made)
 	if err == nil {
-		err = sqlitefile.AppendSums(to, 0)
-	}
-	if err == nil {
-		err = errors.Join(os.Chmod(to, tapedir.ClosedMode), tapedir.SyncFile(to), tapedir.SyncDir(filepath.Dir(to)))
+		err = made.close()
 	}
 	if err != nil {
+		os.Remove(made.path())
 		return nil, &failure.Error{Op: "salvage segment", Path: from, Err: err, Hint: failure.HintFor(err)}
 	}
 	return result, nil
-}
-
-// openPages opens what there is of a segment.
-func openPages(path string) (*sqlitefile.Pages, error) {
-	db, err := tapedir.OpenForCopy(path)
-	if err != nil {
-		return nil, err
-	}
-	wal, err := tapedir.OpenForCopy(path + "-wal")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		db.Close()
-		return nil, err
-	}
-	return sqlitefile.OpenPages(db, wal)
 }
 
 // salvager fills a new segment with rows that are found.
@@ -115,8 +96,8 @@ type columnShape struct {
 	alias   bool // of the rowid: stored as NULL
 }
 
-func salvageInto(pages *sqlitefile.Pages, from, to string) (_ *Salvaged, err error) {
-	conn, err := sqlite.OpenConn(to, sqlite.OpenReadWrite)
+func salvageInto(pages *sqlitefile.Pages, from string, to newFile) (_ *Salvaged, err error) {
+	conn, err := sqlite.OpenConn(to.path(), sqlite.OpenReadWrite)
 	if err != nil {
 		return nil, err
 	}
@@ -128,13 +109,16 @@ func salvageInto(pages *sqlitefile.Pages, from, to string) (_ *Salvaged, err err
 	for _, pragma := range []string{
 		"PRAGMA locking_mode = EXCLUSIVE", fmt.Sprintf("PRAGMA page_size = %d", sqlitefile.PageSize), "PRAGMA synchronous = OFF",
 		"PRAGMA journal_mode = OFF", "PRAGMA trusted_schema = OFF",
-		fmt.Sprintf("PRAGMA application_id = %d", segment.ApplicationID), fmt.Sprintf("PRAGMA user_version = %d", migrations.Version),
-		"BEGIN",
+		"BEGIN EXCLUSIVE", // nothing is written before
 	} {
 		if err := segment.Exec(conn, nil, pragma); err != nil {
 			return nil, err
 		}
 	}
+	if err := to.checkLocked(); err != nil {
+		return nil, err
+	}
+	script = fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d;\n", segment.ApplicationID, migrations.Version) + script
 	if err := sqlitex.ExecuteScript(conn, script, nil); err != nil {
 		return nil, fmt.Errorf("make schema: %w", err)
 	}
@@ -154,7 +138,7 @@ func salvageInto(pages *sqlitefile.Pages, from, to string) (_ *Salvaged, err err
 	if err := segment.Exec(conn, nil, "COMMIT"); err != nil {
 		return nil, err
 	}
-	if err := segment.AddSeal(conn, migrations.Version, filepath.Dir(to)); err != nil {
+	if err := segment.AddSeal(conn, migrations.Version, to.dir()); err != nil {
 		return nil, fmt.Errorf("build index: %w", err)
 	}
 	return s.result, segment.CheckIntegrity(conn)

@@ -40,13 +40,18 @@ type Sums struct{ all []byte } // as they are in the file
 // AppendSums makes the sums of a database that nobody has open, and writes them behind its last page, or to the end of a
 // file of length bytes if that is more: then there are zeros between. Whatever is there already is written over or cut off.
 // It does not sync the file. Errors are ErrDamaged or of the operating system.
-func AppendSums(path string, length int64) (err error) {
+func AppendSums(path string, length int64) error {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return fmt.Errorf("write page sums: %w", err)
 	}
+	return errors.Join(WriteSums(f, length), f.Close())
+}
+
+// WriteSums is AppendSums for a file that is open for reading and writing.
+func WriteSums(f *os.File, length int64) (err error) {
 	defer func() {
-		if err = errors.Join(err, f.Close()); err != nil {
+		if err != nil {
 			err = fmt.Errorf("write page sums: %w", err)
 		}
 	}()
