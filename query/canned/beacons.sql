@@ -26,12 +26,17 @@
 -- note: times = 100 (skew + spread) / 2. skew = 1 - |Q1 + Q3 - 2 Q2| / (Q3 - Q1), the Bowley skewness turned over; 1 when Q3 - Q1 is at most a second or a tenth of Q2, or Q2 is one of the two. spread = 1 - MAD / Q2, not below 0; MAD is the median of |interval - Q2|. A timer with 30% of jitter has about 90, random arrivals 55.
 -- note: histogram = 100 (1 - standard deviation / mean) of the beats in each of up to 24 equal parts of their time (4 beats each at least); or 0.9 of that over the parts that have any, if those are 6 or more: a host may be off by night. Fewer than 24 beats prove less: it is that share of 24 of it.
 -- note: duration = 100 times the share of the window from the first beat to the last, or the most beats that follow each other within 2 Q2 divided by 24, whatever is more, at most 100.
--- note: usual is 1 for what went on already when the window began (its first beat is in the first 24th of the window, or within 2 Q2), 1 for a destination that is not on the Internet, 1 for one of more than 2 programs (or where the program has as many beacons alike), 1 for more than 9. Rows of the same are in the order of the score. Ask for a window that begins before the suspicion does.
+-- note: usual is 1 for what went on already when the window began, which is the first connect of any program in it (the first beat of the pair is in the first 24th of the window, or within 2 Q2), 1 for a destination that is not on the Internet, 1 for one of more than 2 programs (or where the program has as many beacons alike), 1 for more than 9. Rows of the same are in the order of the score. Ask for a window that begins before the suspicion does.
 -- note: Connects of one program, user and container are put together whatever process made them; those within the same second, or a tenth of Q3 after another, count as one beat.
 -- false-positives: Anything with a timer: cron, NTP, health checks, monitoring agents, update checks, keep-alives. They are known by program and destination.
 -- example: conntape query beacons --since 1d
 -- example: conntape query beacons --least 20 --score 90
 WITH
+span AS MATERIALIZED ( -- of all connections in the window, also of those that a filter leaves out
+  SELECT
+    (SELECT time_ns FROM main.connections WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0)) ORDER BY time_ns LIMIT 1) AS first_ns,
+    (SELECT time_ns FROM main.connections WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0)) ORDER BY time_ns DESC LIMIT 1) AS last_ns
+),
 beat AS ( -- one for each second with connects of a pair
   SELECT
     coalesce(exe, '[' || comm || ']') AS exe, user, container,
@@ -125,11 +130,11 @@ scored AS (
       + max(0, 1 - mad / CAST(q2 AS REAL))) / 2 AS times,
     max(0, 1 - sqrt(parts * squares - beats * beats) / beats,
       CASE WHEN used >= 6 THEN 0.9 * (1 - sqrt(used * squares - beats * beats) / beats) ELSE 0 END) * min(1, beats / 24.0) AS histogram,
-    min(1, max(CAST(last_beat - first_beat AS REAL) / max(1, (SELECT max(last_ns) - min(first_ns) FROM beat)), run / 24.0)) AS duration
+    min(1, max(CAST(last_beat - first_beat AS REAL) / max(1, (SELECT last_ns - first_ns FROM span)), run / 24.0)) AS duration
   FROM measured
 ),
 found AS (
-  SELECT scored.*, first_beat - (SELECT min(first_ns) FROM beat) < max(2 * q2, (SELECT max(last_ns) - min(first_ns) FROM beat) / 24) AS settled, round(50 * times + 25 * histogram + 25 * duration, 1) AS score, count(*) OVER (PARTITION BY exe) AS alike
+  SELECT scored.*, first_beat - (SELECT first_ns FROM span) < max(2 * q2, (SELECT last_ns - first_ns FROM span) / 24) AS settled, round(50 * times + 25 * histogram + 25 * duration, 1) AS score, count(*) OVER (PARTITION BY exe) AS alike
   FROM scored
   WHERE round(50 * times + 25 * histogram + 25 * duration, 1) >= :score
 ),
