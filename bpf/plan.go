@@ -173,7 +173,7 @@ func lsmBlindSpots() []string {
 		"sendto(2) with MSG_FASTOPEN",
 		"where a connect went that a cgroup program sent elsewhere (the tape has the address that the caller asked for)",
 		"connects that the kernel makes for itself (network file systems)",
-		"how an io_uring connect that had to wait ended, where the kernel does not issue it again (it stays in progress)",
+		"how an io_uring connect that had to wait ended, where the kernel does not issue it again and the socket is not TCP",
 	}
 }
 

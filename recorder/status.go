@@ -34,7 +34,7 @@ func announce(w io.Writer, backend, dir string, blindSpots []string) {
 	fmt.Fprintf(w, "conntape: recording to %s with the %s backend; stop with Ctrl-C\n", dir, backend)
 	also := ""
 	if len(blindSpots) > 0 {
-		also = fmt.Sprintf("; and %d more of this backend (conntape status lists them)", len(blindSpots))
+		also = fmt.Sprintf("; and %d more of this backend (conntape doctor lists them)", len(blindSpots))
 	}
 	fmt.Fprintf(w, "conntape: not seen: inbound connections, raw packets, UDP sent without connect%s\n", also)
 }
