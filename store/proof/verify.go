@@ -170,7 +170,7 @@ func (v *tapeVerifier) run(ctx context.Context) error {
 		v.problem(Problem{What: "the directory of the tape, or of its log, was replaced while it was verified: nothing above is proven of what is there now"})
 	}
 	slices.SortStableFunc(v.out.Problems, func(a, b Problem) int { return a.Segment - b.Segment })
-	return nil
+	return v.noteCopy()
 }
 
 // readLog checks the log and keeps what it says of each segment.
