@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/csv"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -167,6 +168,45 @@ func TestLinksLead(t *testing.T) {
 				t.Errorf("%s: %v", doc, err)
 			}
 		}
+	}
+}
+
+// Every test that a document names to hold what it claims is there. A name that ends in … stands for all that begin so.
+func TestNamedTestsExist(t *testing.T) {
+	var tests strings.Builder
+	err := filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		tests.Write(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(docs) == 0 {
+		t.Fatalf("%v: no documents", err)
+	}
+	named := 0
+	for _, doc := range append(docs, "../../README.md", "../../SECURITY.md") {
+		text, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*)(…?)`").FindAllStringSubmatch(string(text), -1) {
+			begins := "\nfunc " + name[1]
+			if name[2] == "" {
+				begins += "("
+			}
+			if named++; !strings.Contains(tests.String(), begins) {
+				t.Errorf("%s: there is no %s", doc, name[1])
+			}
+		}
+	}
+	if named < 50 {
+		t.Errorf("%d tests are named", named)
 	}
 }
 
