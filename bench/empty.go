@@ -17,8 +17,8 @@ import (
 // Kretprobe instances, as many as the recorder asks for.
 const kretprobeInstances = 4096
 
-// startEmpty attaches programs that do nothing to the hooks on which the backend has its own for one IPv4 connect(2): what
-// any recorder on these hooks pays.
+// startEmpty attaches programs that do nothing to the hooks on which the backend has its own for one IPv4 connect(2), and
+// for the states of its socket: what any recorder on these hooks pays.
 func startEmpty(b bpf.Backend) (stop func() error, err error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, err
@@ -60,6 +60,9 @@ func startEmpty(b bpf.Backend) (stop func() error, err error) {
 			return link.Tracepoint("syscalls", "sys_exit_connect", p, nil)
 		})
 	}
+	add(ebpf.ProgramSpec{Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "inet_sock_set_state"}, 0, func(p *ebpf.Program) (link.Link, error) {
+		return link.AttachTracing(link.TracingOptions{Program: p})
+	})
 	switch b {
 	case bpf.Fexit:
 		for _, symbol := range []string{"security_socket_connect", "__sys_connect_file"} {

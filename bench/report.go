@@ -43,6 +43,7 @@ func (r *report) write(w io.Writer) error {
 	r.budgets(p)
 	if r.Costs != nil {
 		r.connectCost(p)
+		r.tcpCost(p)
 		r.otherCalls(p)
 	}
 	r.guestCost(p)

@@ -30,7 +30,11 @@ type measure struct {
 	group   int           // batches between two pauses, 0: no pauses
 	pause   time.Duration // lets whoever records catch up
 	call    func()
+	failed  func() error // says whether a call was not what it should be; nil: it cannot be
 }
+
+// connectPause is the pause between groups of paced connects.
+const connectPause = 10 * time.Millisecond
 
 // worstTime bounds a measure on which the recording program brakes.
 const worstTime = 1500 * time.Millisecond
@@ -57,6 +61,11 @@ func runWorker(args []string) error {
 	for _, m := range measures {
 		m.batches = max(50, m.batches**scale/100)
 		samples[m.name] = m.run()
+		if m.failed != nil {
+			if err := m.failed(); err != nil {
+				return fmt.Errorf("%s: %w", m.name, err)
+			}
+		}
 	}
 	return json.NewEncoder(os.Stdout).Encode(samples)
 }
@@ -71,7 +80,7 @@ func pin(cpu int) error {
 	return nil
 }
 
-// Names of the measures. The last three are calls that nobody records.
+// Names of the measures but those of TCP. The last three are calls that nobody records.
 const (
 	connectPaced = "connect, paced"
 	connectFlood = "connect, flood"
@@ -91,13 +100,18 @@ func newMeasures() ([]measure, error) {
 	}
 	buf := make([]byte, 1)
 	measures := []measure{
-		{name: connectPaced, batch: 32, batches: 640, group: 8, pause: 10 * time.Millisecond, call: connect},
+		{name: connectPaced, batch: 32, batches: 640, group: 8, pause: connectPause, call: connect},
 		{name: connectFlood, batch: 32, batches: 6000, call: connect},
 		{name: callGetppid, batch: 64, batches: 2000, call: func() { syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0) }},
 		{name: callRead, batch: 64, batches: 2000, call: func() {
 			syscall.RawSyscall(unix.SYS_READ, uintptr(zero), address(buf), 1)
 		}},
 	}
+	tcp, err := tcpMeasures()
+	if err != nil {
+		return nil, err
+	}
+	measures = append(measures, tcp...)
 	switch nop, err := newNop(); err {
 	case nil:
 		measures = append(measures, measure{name: callNop, batch: 64, batches: 2000, call: nop})
