@@ -5,7 +5,7 @@ import "testing"
 // TestCases makes every kind of connect under one recorder and then finds each on its tape, exactly once.
 func TestCases(t *testing.T) {
 	var all []testCase
-	for _, subject := range [][]testCase{inetCases(), unixCases(), oddCases(), waitCases(), uringCases(), compatCases(),
+	for _, subject := range [][]testCase{inetCases(), unixCases(), oddCases(), waitCases(), uringCases(), compatCases(), endCases(),
 		processCases(), execCases(), nameCases(), programCases()} {
 		all = append(all, subject...)
 	}
