@@ -70,7 +70,19 @@ func TestCopyInTheMiddleOfWriting(t *testing.T) {
 	copyOf("log younger", logs)
 	copyOf("log older", segments)
 	copyOf("rolled back", segments)
+	copyOf("sealed meanwhile", segments)
 	add()
+	if err := w.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	waitSealed(t, w)
+	add()
+	copyOf("sealed meanwhile", logs)
+	copyOf("sealed segment removed", segments)
+	copyOf("sealed segment removed", logs)
+	if err := os.Remove(filepath.Join(base, "sealed segment removed", tapedir.SegmentName(2))); err != nil {
+		t.Fatal(err)
+	}
 	mustClose(t, w, l.boot+second)
 	if err := k.Close(); err != nil {
 		t.Fatal(err)
@@ -79,7 +91,7 @@ func TestCopyInTheMiddleOfWriting(t *testing.T) {
 
 	const word = "a copy that was made file by file in the middle of writing looks like this"
 	for name, want := range map[string]struct{ found, said bool }{
-		"log younger": {true, true}, "log older": {false, false}, "rolled back": {true, false},
+		"log younger": {true, true}, "sealed meanwhile": {true, true}, "sealed segment removed": {true, false}, "log older": {false, false}, "rolled back": {true, false},
 	} {
 		v := (&sealedTape{dir: filepath.Join(base, name)}).verify(t, proof.Options{})
 		if found := len(v.Problems) > 0; found != want.found {
