@@ -5,8 +5,10 @@ import (
 )
 
 // growth is what writing a batch may add to the files of a segment, in bytes: to
-// the database once it is checkpointed, and to the WAL before.
-type growth struct{ db, wal int64 }
+// the database once it is checkpointed, and to the WAL before. Changed is what it
+// writes to the WAL, also where that is long enough already: SQLite has it in memory
+// until the commit.
+type growth struct{ db, wal, changed int64 }
 
 func (g growth) sum() int64 { return g.db + g.wal }
 
@@ -52,7 +54,7 @@ func (e *estimator) fit(s *activeSegment, b *Batch, most growth) (n int, g growt
 	for n = range b.Connections {
 		before := *e
 		e.connection(s, &b.Connections[n])
-		if g := e.growth(s, n+1); n > 0 && (g.wal > most.wal || g.db > most.db) {
+		if g := e.growth(s, n+1); n > 0 && (g.wal > most.wal || g.db > most.db || g.changed > most.changed) {
 			*e = before
 			return n, e.growth(s, n)
 		}
@@ -66,7 +68,7 @@ func (e *estimator) growth(s *activeSegment, connections int) growth {
 	db := bytes + bytes/4 // pages that split are not full
 	pages := db/pageSize + 8
 	wal := (pages + min(e.touched, s.pages)) * walFrameBytes
-	return growth{db: pages * pageSize, wal: max(0, s.walUsed()+wal-s.walSize)}
+	return growth{db: pages * pageSize, wal: max(0, s.walUsed()+wal-s.walSize), changed: wal}
 }
 
 func (e *estimator) connection(s *activeSegment, c *Connection) {

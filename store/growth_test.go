@@ -56,7 +56,7 @@ func TestGrowthIsBounded(t *testing.T) {
 		b.Gaps = []Gap{{From: boot, Cause: "x", Detail: strings.Repeat("y", random.IntN(500))}}
 		b.Counters = segment.Counters{"seen": boot}
 		w.seg.blocks.size = 1000
-		n, g := w.estimator.fit(w.seg, &b, growth{1 << 30, 1 << 30})
+		n, g := w.estimator.fit(w.seg, &b, growth{1 << 30, 1 << 30, 1 << 30})
 		before := w.seg.bytes()
 		mustAppend(t, w, b)
 		if n != len(b.Connections) {

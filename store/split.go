@@ -25,11 +25,12 @@ func (e *PartlyWritten) Unwrap() error { return e.Err }
 const mostTransaction = 8 << 20
 
 // split cuts off a batch what one transaction may hold of it: what adds no more than
-// the WAL of the tape is to have, not too much for the memory, and what the segment still has room for. Gaps and clocks are part of the last
-// transaction; what is counted as stored goes with the rows, since the next part may be
-// in another segment. It returns what the part adds, in bytes.
+// the WAL of the tape is to have, not too much for the memory, and what the segment
+// still has room for. Gaps and clocks are part of the last transaction; what is counted
+// as stored goes with the rows, since the next part may be in another segment. It returns what the part adds, in bytes.
 func (w *Writer) split(b *Batch) (part, rest Batch, g growth) {
-	most := growth{db: math.MaxInt64, wal: min(retain.WALBytes(w.room()), mostTransaction)}
+	transaction := min(retain.WALBytes(w.room()), mostTransaction)
+	most := growth{db: math.MaxInt64, wal: transaction, changed: transaction}
 	if w.slotted() { // it is not to become longer than its slot when it is sealed
 		most.db = max(w.leastPart(), w.closing(w.room())-w.seg.pages*pageSize)
 	}
