@@ -67,7 +67,7 @@ const gcPercent = 200
 
 // heapBeside is the memory that the heap may take beside the queue, in bytes, garbage included. Of 100 MB beside the queue,
 // the rest is for SQLite's cache, a batch that it writes, the rings and the program.
-const heapBeside = 36 << 20
+const heapBeside = 28 << 20
 
 // boundHeap has garbage collected more often than gcPercent says when there is much of it. Whoever started us may have
 // set a lower limit (GOMEMLIMIT).
