@@ -57,7 +57,7 @@ const onlyNative = "^Test(HostileReaders|Kill9|SecondRecorder|Signals|SignalAtSt
 
 const (
 	parallel    = 2 // guests at a time
-	cellTimeout = 8 * time.Minute
+	cellTimeout = 15 * time.Minute
 )
 
 // An outcome is what came of a cell.
