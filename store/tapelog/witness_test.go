@@ -31,19 +31,8 @@ type stubWitness struct {
 func newStubWitness(t testing.TB, dir string) *stubWitness {
 	t.Helper()
 	w := &stubWitness{name: "witness.example/w1", key: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32)), now: time.Unix(1767300000, 0).UTC()}
-	head, _, err := Head(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, _, err := ParseHead(head)
-	if err != nil {
-		t.Fatal(err)
-	}
-	verifier, err := StableKey(dir, c.Origin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if w.log, err = note.NewVerifier(verifier); err != nil {
+	var err error
+	if w.log, err = note.NewVerifier(keyOf(t, dir)); err != nil {
 		t.Fatal(err)
 	}
 	return w
