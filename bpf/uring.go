@@ -102,6 +102,18 @@ func (u *uring) connect(fd int, to []byte) (errno unix.Errno, err error) {
 	return unix.Errno(max(0, -result)), nil
 }
 
+// ConnectByURing has a socket connect to an address, as connect(2) takes it, through an io_uring that is made for it. It fails
+// where none can be used; what the connect itself returns is no error.
+func ConnectByURing(fd int, to []byte) error {
+	u, err := openURing()
+	if err != nil {
+		return err
+	}
+	defer u.close()
+	_, err = u.connect(fd, to)
+	return err
+}
+
 // uringDenied tells why this process may not use io_uring, "" when it may.
 func uringDenied() string {
 	u, err := openURing()

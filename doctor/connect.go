@@ -2,10 +2,11 @@ package doctor
 
 import (
 	"fmt"
-	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/conntape/conntape/bpf"
 )
 
 // discard is the port that is connected to on the loopback. TCP is refused there, as a rule; whatever becomes of it is an attempt.
@@ -54,66 +55,16 @@ func connectOnce(domain, flags int, to unix.Sockaddr) (uint64, error) {
 	return cookie, nil
 }
 
-// The parts of io_uring's interface that one connect takes (include/uapi/linux/io_uring.h).
-const (
-	opConnect      = 16
-	offsetSQRing   = 0
-	offsetSQEs     = 0x10000000
-	enterGetEvents = 1
-)
-
-type ringOffsets struct{ head, tail, mask, entries, flags, dropped, array, reserved, addr, addrHigh uint32 }
-
-type ringParams struct {
-	sqEntries, cqEntries, flags, sqCPU, sqIdle, features, wqFD uint32
-	reserved                                                   [3]uint32
-	sq, cq                                                     ringOffsets
-}
-
-type ringEntry struct {
-	opcode, flags uint8
-	priority      uint16
-	fd            int32
-	offset, addr  uint64
-	length, op    uint32
-	userData      uint64
-	pad           [3]uint64
-}
-
 // connectByRing connects through a ring of one entry.
 func connectByRing() (uint64, error) {
-	var p ringParams
-	ring, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&p)), 0)
-	if errno != 0 {
-		return 0, fmt.Errorf("this host has no io_uring for this program: %w", errno)
-	}
-	defer unix.Close(int(ring))
-	queue, err := unix.Mmap(int(ring), offsetSQRing, int(p.sq.array+4*p.sqEntries), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
-	if err != nil {
-		return 0, fmt.Errorf("map ring: %w", err)
-	}
-	defer unix.Munmap(queue)
-	entries, err := unix.Mmap(int(ring), offsetSQEs, int(p.sqEntries)*int(unsafe.Sizeof(ringEntry{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
-	if err != nil {
-		return 0, fmt.Errorf("map entries: %w", err)
-	}
-	defer unix.Munmap(entries)
 	fd, cookie, err := openSocket(unix.AF_INET, 0)
 	if err != nil {
 		return 0, err
 	}
 	defer unix.Close(fd)
 	address := &unix.RawSockaddrInet4{Family: unix.AF_INET, Port: discard << 8, Addr: [4]byte{127, 0, 0, 1}}
-	var pinned runtime.Pinner // the kernel reads it while it connects
-	pinned.Pin(address)
-	defer pinned.Unpin()
-	*(*ringEntry)(unsafe.Pointer(&entries[0])) = ringEntry{opcode: opConnect, fd: int32(fd),
-		addr: uint64(uintptr(unsafe.Pointer(address))), offset: uint64(unsafe.Sizeof(*address))}
-	*(*uint32)(unsafe.Pointer(&queue[p.sq.array])) = 0
-	*(*uint32)(unsafe.Pointer(&queue[p.sq.tail]))++
-	_, _, errno = unix.Syscall6(unix.SYS_IO_URING_ENTER, ring, 1, 1, enterGetEvents, 0, 0)
-	if errno != 0 {
-		return 0, fmt.Errorf("submit to ring: %w", errno)
+	if err := bpf.ConnectByURing(fd, unsafe.Slice((*byte)(unsafe.Pointer(address)), unsafe.Sizeof(*address))); err != nil {
+		return 0, fmt.Errorf("this host has no io_uring for this program: %w", err)
 	}
 	return cookie, nil
 }
