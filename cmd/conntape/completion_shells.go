@@ -8,6 +8,17 @@ import (
 // Each script goes through the words before the cursor to find the command that they
 // name, and offers what may follow that one.
 
+// writeChoices writes the cases of a shell's statement for flags that take one of a few words, which offer has for %s.
+func writeChoices(b *strings.Builder, all []completed, offer string) {
+	for _, c := range all {
+		for _, f := range c.flags {
+			if f.choices != nil {
+				fmt.Fprintf(b, "        '%s --%s') "+offer+"; return ;;\n", c.path, f.word, strings.Join(f.choices, " "))
+			}
+		}
+	}
+}
+
 func bashCompletion(all []completed) string {
 	files, others := valueFlags(all)
 	b := &strings.Builder{}
@@ -21,13 +32,7 @@ func bashCompletion(all []completed) string {
     done
     case "$at $prev" in
 `, paths(all))
-	for _, c := range all {
-		for _, f := range c.flags {
-			if f.choices != nil {
-				fmt.Fprintf(b, "        '%s --%s') COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", c.path, f.word, strings.Join(f.choices, " "))
-			}
-		}
-	}
+	writeChoices(b, all, `COMPREPLY=($(compgen -W '%s' -- "$cur"))`)
 	fmt.Fprintf(b, "    esac\n    case \"$prev\" in\n        %s) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n        %s) return ;;\n    esac\n    case \"$at\" in\n", files, others)
 	for _, c := range all {
 		var words []string
@@ -57,13 +62,7 @@ _conntape() {
     done
     case "$at $prev" in
 `, paths(all))
-	for _, c := range all {
-		for _, f := range c.flags {
-			if f.choices != nil {
-				fmt.Fprintf(b, "        '%s --%s') compadd -- %s; return ;;\n", c.path, f.word, strings.Join(f.choices, " "))
-			}
-		}
-	}
+	writeChoices(b, all, "compadd -- %s")
 	fmt.Fprintf(b, "    esac\n    case \"$prev\" in\n        %s) _files; return ;;\n        %s) return ;;\n    esac\n    case \"$at\" in\n", files, others)
 	for _, c := range all {
 		fmt.Fprintf(b, "        '%s')\n            below=(", c.path)
