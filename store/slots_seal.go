@@ -173,7 +173,7 @@ func (w *Writer) recycle(e *expired) bool {
 			return false
 		}
 	}
-	if tapedir.SyncDir(w.dir) != nil || !unused(path) {
+	if tapedir.SyncDir(w.dir) != nil || !retain.Unused(path) {
 		return false
 	}
 	return w.giveSlot(path, func() { e.bytes = 0 })
@@ -183,25 +183,14 @@ func (w *Writer) recycle(e *expired) bool {
 // sealed meanwhile before its slot is lost to the reserve.
 const readerPatience = 2 * time.Second
 
-// unusedSoon is unused for a file that readers copy and close.
+// unusedSoon is [retain.Unused] for a file that readers copy and close.
 func unusedSoon(path string) bool {
 	for start := time.Now(); time.Since(start) < readerPatience; time.Sleep(20 * time.Millisecond) {
-		if unused(path) {
+		if retain.Unused(path) {
 			return true
 		}
 	}
 	return false
-}
-
-// unused reports whether the kernel is sure that nobody has a file open.
-func unused(path string) bool {
-	file, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return false
-	}
-	defer file.Close()
-	_, err = unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
-	return err == nil // the lease ends with the descriptor
 }
 
 // beginReserve finds or makes the reserve before anything is written to the tape. The

@@ -42,10 +42,26 @@ func OpenPinned(path string) *Pinned {
 	return nil
 }
 
-// inUse reports whether somebody else has a file open: then nobody gets a lease on it
-// for writing.
-func inUse(file *os.File) bool {
+// lease takes a lease on a file for writing, which nobody gets while somebody else has
+// it open: then the error is EAGAIN. It ends with the descriptor.
+func lease(file *os.File) error {
 	_, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
+	return err
+}
+
+// Unused reports whether the kernel is sure that nobody has a file open.
+func Unused(path string) bool {
+	file, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	return lease(file) == nil
+}
+
+// inUse reports whether the kernel is sure that somebody else has a file open.
+func inUse(file *os.File) bool {
+	err := lease(file)
 	if err == nil {
 		unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
 	}
