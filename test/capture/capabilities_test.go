@@ -18,7 +18,7 @@ import (
 var unitCapabilities = map[string]int{"CAP_BPF": unix.CAP_BPF, "CAP_PERFMON": unix.CAP_PERFMON, "CAP_NET_ADMIN": unix.CAP_NET_ADMIN, "CAP_DAC_READ_SEARCH": unix.CAP_DAC_READ_SEARCH, "CAP_SYS_ADMIN": unix.CAP_SYS_ADMIN}
 
 // TestCapabilities: with the capabilities of the unit and no other, every backend records, and describes processes as it
-// does with all of them. What each one is for is told, and is in docs/operations.md.
+// does with all of them. With CONNTAPE_TEST_LONG it also tells what is missing without each: the table of docs/operations.md.
 func TestCapabilities(t *testing.T) {
 	if u, err := os.Stat("/sys/kernel/tracing/events"); err != nil || !u.IsDir() {
 		if err := unix.Mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, ""); err != nil && err != unix.EBUSY {
@@ -28,6 +28,9 @@ func TestCapabilities(t *testing.T) {
 	all := []string{"CAP_BPF", "CAP_DAC_READ_SEARCH", "CAP_NET_ADMIN", "CAP_PERFMON", "CAP_SYS_ADMIN"}
 	if lacks := recordWith(t, all); len(lacks) > 0 {
 		t.Errorf("with the capabilities of the unit: %s", strings.Join(lacks, "; "))
+	}
+	if os.Getenv("CONNTAPE_TEST_LONG") == "" {
+		return
 	}
 	for _, without := range all {
 		lacks := recordWith(t, slices.DeleteFunc(slices.Clone(all), func(c string) bool { return c == without }))

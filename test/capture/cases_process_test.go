@@ -125,7 +125,7 @@ func execCases() []testCase {
 }
 
 func cutPath(end string) test {
-	return test{"a path that ends in " + end + " and shows that it was cut", func(v any) bool {
+	return test{says: "a path that ends in " + end + " and shows that it was cut", ok: func(v any) bool {
 		s, _ := v.(string)
 		return strings.HasSuffix(s, "/"+end) && (!strings.HasPrefix(s, "/") || len(s) > 300*len("directory/"))
 	}}
@@ -210,7 +210,7 @@ func nameCases() []testCase {
 var cutArgv = expectation{
 	want: want{"cmdline": from(func(c *caseRun) any {
 		whole := escape.Cmdline(c.argv)
-		return test{"the beginning of a long command line", func(v any) bool {
+		return test{says: "the beginning of a long command line", ok: func(v any) bool {
 			s, _ := v.(string)
 			return len(s) > 4000 && len(s) <= len(whole) && strings.HasPrefix(whole, s)
 		}}

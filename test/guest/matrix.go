@@ -56,7 +56,7 @@ func (c matrixCell) backendName() string {
 const onlyNative = "^Test(HostileReaders|Kill9|SecondRecorder|Signals|SignalAtStart|StderrGone)$"
 
 const (
-	parallel    = 2 // guests at a time
+	parallel    = 3 // guests at a time: each of them waits 40% of its time
 	cellTimeout = 15 * time.Minute
 )
 
@@ -185,10 +185,13 @@ func runCell(ctx context.Context, c matrixCell, k kernel, payload []guestFile, o
 	g := guest{
 		kernel: k, append: c.boot, files: payload, cpus: 2, memory: 1536, timeout: cellTimeout, output: &output,
 		modules: strings.Split(defaultModules, ","),
-		// Emulation is some twenty times slower: fewer rounds in the tests of load.
-		env: []string{"CONNTAPE_BIN=/bin/conntape", "CONNECTS_BIN=/bin/connects", "CONNTAPE_SCALE=0.05", "IN_GUEST=1"},
+		// Emulation is some twenty times slower, and there are many cells: fewer rounds in the tests of load.
+		env: []string{"CONNTAPE_BIN=/bin/conntape", "CONNECTS_BIN=/bin/connects", "CONNTAPE_SCALE=0.02", "IN_GUEST=1"},
 		args: []string{"capture.test", "-test.v=test2json", "-test.run=" + o.run, "-test.skip=" + onlyNative,
 			"-test.timeout=" + (cellTimeout - 30*time.Second).String()},
+	}
+	if long := os.Getenv("CONNTAPE_TEST_LONG"); long != "" {
+		g.env = append(g.env, "CONNTAPE_TEST_LONG="+long)
 	}
 	if !c.auto {
 		g.env = append(g.env, "CONNTAPE_BACKEND="+c.backend)
