@@ -56,8 +56,8 @@ func (c matrixCell) backendName() string {
 const onlyNative = "^Test(HostileReaders|Kill9|SecondRecorder|Signals|SignalAtStart|StderrGone)$"
 
 const (
-	parallel    = 3 // guests at a time: each of them waits 40% of its time
-	cellTimeout = 15 * time.Minute
+	parallel    = 3                // guests at a time: each of them waits 40% of its time
+	cellTimeout = 30 * time.Minute // on a busy machine; 4 to 8 on a quiet one
 )
 
 // An outcome is what came of a cell.

@@ -142,7 +142,7 @@ func unit(ctx context.Context) (tally.Tally, error) {
 		return tally.Tally{}, err
 	}
 	packages := slices.DeleteFunc(strings.Fields(all), func(p string) bool { return p == capturePackage })
-	return goTest(ctx, append([]string{"-timeout=20m"}, packages...)...)
+	return goTest(ctx, append([]string{"-timeout=30m"}, packages...)...)
 }
 
 // fuzz runs each target briefly: go test takes one at a time. A number of inputs, not seconds: when the time is up while a
@@ -184,7 +184,7 @@ func native(ctx context.Context) (tally.Tally, error) {
 		fmt.Println("SKIPPED: the capture tests record the whole host and need root; the guests below run them all the same")
 		return tally.Tally{Skipped: 1}, nil
 	}
-	return goTest(ctx, "-count=1", "-timeout=10m", capturePackage)
+	return goTest(ctx, "-count=1", "-timeout=20m", capturePackage)
 }
 
 // matrix runs the guests, and holds docs/coverage.md to what they saw.
