@@ -131,15 +131,24 @@ func (r *recorder) take(c *bpf.Connect) {
 		r.lump(c, who) // a flood of new addresses is not to fill the caches
 		return
 	}
-	r.resolver.address(c, who, row)
+	named := !who.crowd && r.resolver.address(c, who, row)
 	if c.Flags&bpf.Reissue != 0 {
-		if first, ok := r.reissues.first(c, row.Remote); ok {
+		remote := row.Remote
+		if !named {
+			remote = r.resolver.nowhere
+		}
+		if first, ok := r.reissues.first(c, remote); ok {
 			r.ledger.folded++
 			if first.row != (writtenRow{}) {
 				r.update(c, first.row)
 			}
 			return
 		}
+	}
+	if !named {
+		r.table.names.refused++
+		r.lump(c, who)
+		return
 	}
 	extra, outcomes := who.extra()+r.resolver.takeFresh(), uint64(0)
 	followed := hasOutcome(c)
@@ -166,6 +175,8 @@ func (r *recorder) take(c *bpf.Connect) {
 // lump counts an attempt for whose own row there is no memory.
 func (r *recorder) lump(c *bpf.Connect, who *party) {
 	r.resolver.lump(c, who, &r.row)
+	r.renounce(c)
+	r.reissues.remember(c, &r.row, false)
 	switch r.queue.lump(&r.row, who.share, who.extra()+r.resolver.takeFresh()) {
 	case added:
 		r.ledger.rows++
@@ -201,7 +212,7 @@ func (r *recorder) pass() error {
 		r.received = now
 	}
 	r.table.forget(r.horizon)
-	r.ledger.argvCut, r.ledger.namesCut = r.table.cut, r.table.names.cut
+	r.ledger.argvCut, r.ledger.names = r.table.cut, *r.table.names
 	if now >= r.nextTick {
 		if err := r.tick(now); err != nil {
 			return err
@@ -218,6 +229,7 @@ func (r *recorder) pass() error {
 func (r *recorder) tick(now uint64) error {
 	r.nextTick = now + uint64(r.config.tick)
 	r.queue.tape.age(now)
+	r.table.names.fade(now)
 	r.retune()
 	counters, err := r.src.Counters()
 	if err != nil {

@@ -46,8 +46,8 @@ func (r *recorder) sweep(now, age uint64) error {
 			return
 		}
 		row := &r.row
-		who := r.resolver.resolve(c, row)
-		if r.queue.add(row, who.share, who.extra()+r.resolver.takeFresh(), false) == refused {
+		who, named := r.resolver.resolve(c, row)
+		if !named || r.queue.add(row, who.share, who.extra()+r.resolver.takeFresh(), false) == refused {
 			return // its record is still to come
 		}
 		r.ledger.rows++

@@ -42,7 +42,7 @@ type ledger struct {
 	updated   uint64            // rows that got a result later
 	inFlight  uint64            // rows made of attempts that had not returned
 	recovered uint64            // of those, attempts whose record was lost after all
-	namesCut  uint64            // names of sockets for which there was no room in the segment
+	names     names             // what was done for want of room in the segment
 	argvCut   uint64            // arguments for which there was no memory
 	unread    uint64            // records that were left in the ring at the end
 	refused   map[string]uint64 // attempts that were refused, by cause
@@ -146,7 +146,8 @@ func (l *ledger) counters() segment.Counters {
 		"recovered":        l.recovered,
 		"in_flight_full":   l.kernel.InFlightFull,
 		"argv_cut":         l.argvCut,
-		"names_cut":        l.namesCut,
+		"names_cut":        l.names.cut,
+		"names_refused":    l.names.refused,
 		"missed_return":    l.kernel.MissedReturn,
 		"not_attempted":    l.kernel.NotAttempted,
 		"seen":             l.kernel.Seen + l.kernel.Missed - l.folded - l.own,

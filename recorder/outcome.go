@@ -22,6 +22,8 @@ const (
 	// mostPending bounds the outcomes that wait for their connects, and mostEndings those of a batch.
 	mostPending = 32 << 10
 	mostEndings = 64 << 10
+	// mostRowless bounds the attempts of which is known that they have no row.
+	mostRowless = 32 << 10
 	// fateBytes is the memory that the outcome of a row takes, its place in a map included.
 	fateBytes = int64(unsafe.Sizeof(store.Outcome{})) + 64
 
@@ -31,8 +33,9 @@ const (
 
 // fates are what the recorder knows of outcomes. It belongs to the draining goroutine.
 type fates struct {
-	rows    map[bpf.ID]int         // rows of the open batch that have not ended
-	pending map[bpf.ID]pendingFate // outcomes whose row is not in the open batch
+	rows    map[bpf.ID]int                 // rows of the open batch that have not ended
+	rowless *generations[bpf.ID, struct{}] // attempts that are counted in a row of several, which has no outcome
+	pending map[bpf.ID]pendingFate         // outcomes whose row is not in the open batch
 	locals  map[netip.Addr]*store.Endpoint
 	shapes  map[finalShape]*store.Shape
 	record  bpf.Outcome // reused
@@ -52,7 +55,7 @@ type finalShape struct {
 }
 
 func newFates() *fates {
-	return &fates{rows: map[bpf.ID]int{}, pending: map[bpf.ID]pendingFate{}, locals: map[netip.Addr]*store.Endpoint{}, shapes: map[finalShape]*store.Shape{}}
+	return &fates{rows: map[bpf.ID]int{}, rowless: newGenerations[bpf.ID, struct{}](mostRowless), pending: map[bpf.ID]pendingFate{}, locals: map[netip.Addr]*store.Endpoint{}, shapes: map[finalShape]*store.Shape{}}
 }
 
 // hasOutcome tells whether the kernel tells what becomes of an attempt.
@@ -84,6 +87,10 @@ func (r *recorder) takeOutcome(o *bpf.Outcome, now uint64) {
 		}
 		return
 	}
+	if _, ok := r.fates.rowless.get(o.Attempt); ok {
+		r.ledger.outcomes.coalesced++
+		return
+	}
 	p, known := r.fates.pending[o.Attempt]
 	if !known {
 		if len(r.fates.pending) >= mostPending {
@@ -95,6 +102,15 @@ func (r *recorder) takeOutcome(o *bpf.Outcome, now uint64) {
 	p.last = *o
 	p.n++
 	r.fates.pending[o.Attempt] = p
+}
+
+// renounce notes that an attempt has no row for what becomes of it.
+func (r *recorder) renounce(c *bpf.Connect) {
+	if hasOutcome(c) {
+		r.ledger.outcomes.coalesced += r.fates.pending[c.ID()].n
+		delete(r.fates.pending, c.ID())
+		r.fates.rowless.put(c.ID(), struct{}{})
+	}
 }
 
 // expect gives a row what is known of it already, before it is queued.
@@ -115,6 +131,7 @@ func (r *recorder) expect(c *bpf.Connect, row *store.Connection) (n uint64) {
 func (r *recorder) remember(c *bpf.Connect, row *store.Connection, n uint64, in outcome) {
 	if in != added {
 		r.ledger.outcomes.coalesced += n
+		r.fates.rowless.put(c.ID(), struct{}{})
 		return
 	}
 	r.ledger.outcomes.stored += n
@@ -131,7 +148,7 @@ func (r *recorder) endings(now uint64, all bool) {
 			continue
 		}
 		delete(r.fates.pending, id)
-		if len(r.queue.open.Endings) >= mostEndings || r.queue.tight() {
+		if len(r.queue.open.Endings) >= mostEndings || r.queue.shares.all.pressed() {
 			r.ledger.outcomes.dropped += p.n
 			continue
 		}

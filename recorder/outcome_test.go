@@ -2,7 +2,10 @@ package recorder
 
 import (
 	"net/netip"
+	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
@@ -65,6 +68,54 @@ func TestOutcomesFindTheirConnects(t *testing.T) {
 	c := out.counters
 	if c["outcome_seen"] != 3 || c["outcome_stored"] != 3 || c["outcome_lost"] != 0 || c["outcome_coalesced"] != 0 {
 		t.Errorf("counters %v", c)
+	}
+}
+
+// While somebody floods with new addresses, what became of another's connections is told, and nobody is told what became of attempts that
+// have no row.
+func TestOutcomesBesideAFloodOfNames(t *testing.T) {
+	src, out := newScript(), newMemory()
+	c := quick()
+	c.names = newNames(namesInTape*1000, new(atomic.Int64))
+	stop := start(t, src, out, c, Options{})
+	now, victim, flood := bootNow(), key(7, 7, 1), key(2, 2, 1)
+	src.process(execOf(victim, key(1, 1, 1), now, "/bin/victim", "victim\x00"), execOf(flood, key(1, 1, 1), now, "/bin/flood", "flood\x00"))
+	own := connectBy(victim, now)
+	src.connect(own)
+	waitFor(t, "a row", func() bool { return out.count() == 1 })
+	const n = 100
+	for i := range n {
+		c := to(flood, now+uint64(i)+1, i)
+		c.SocketFamily, c.Protocol = unix.AF_INET, protocolTCP
+		if i%2 == 0 {
+			src.outcome(&c, established(&c, 50))
+		}
+		src.connect(c)
+		src.outcome(&c, closed(&c, 1000))
+		if i == n/2 {
+			src.outcome(&own, closed(&own, 1000))
+		}
+	}
+	waitFor(t, "the ring to drain", func() bool { src.mu.Lock(); defer src.mu.Unlock(); return len(src.connects) == 0 })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	accounted(t, out)
+	rows := map[uint64]bool{}
+	for _, r := range out.rows {
+		rows[r.BootTime] = r.Count <= 1
+	}
+	told := false
+	for _, b := range out.batches {
+		for _, e := range b.Endings {
+			told = told || e.Connect == own.BootTime
+			if !rows[e.Connect] {
+				t.Errorf("there is an ending for %d, which has no row", e.Connect-now)
+			}
+		}
+	}
+	if got := out.counters; !told || got["outcome_lost"] != 0 || got["outcome_coalesced"] == 0 || got["names_refused"] == 0 {
+		t.Errorf("told: %v; counters %v", told, out.counters)
 	}
 }
 

@@ -245,8 +245,11 @@ func (q *queue) full(who *share) bool { return who.room() < leastRow || q.tape.o
 // find returns the share of a process.
 func (q *queue) find(o owner) *share {
 	who := q.shares.find(o)
-	if who.tape == nil || who.tape.gone {
+	if before := who.tape; before == nil || before.gone {
 		who.tape = q.tape.find(o)
+		if before != nil { // it was forgotten for being small, and is known all the same
+			who.tape.used = max(who.tape.used, before.used)
+		}
 	}
 	return who
 }

@@ -67,6 +67,7 @@ type party struct {
 	owner owner
 	lump  *store.Task // task of the row without addresses: no thread's
 	size  int64       // of the description, bytes
+	crowd bool        // it is all threads for which the segment has no room: the only row is lump's
 }
 
 // extra is the memory that the next row of it needs beside its own, in bytes: where nothing of the process waits to be
@@ -116,15 +117,15 @@ func newResolver(backend string, t *table, share func(owner) *share, process fun
 
 func weighEndpoint(_ string, e *store.Endpoint) int { return int(endpointSize(e)) }
 
-// resolve fills row from a record. For what was met before it allocates nothing.
-func (r *resolver) resolve(c *bpf.Connect, row *store.Connection) *party {
-	p := r.party(c)
-	r.address(c, p, row)
-	return p
+// resolve fills row from a record. For what was met before it allocates nothing. named is false if the segment has no room
+// for a name that the row would be the first to have; then the row is not to be used.
+func (r *resolver) resolve(c *bpf.Connect, row *store.Connection) (p *party, named bool) {
+	p = r.party(c)
+	return p, !p.crowd && r.address(c, p, row)
 }
 
-// address fills row from a record of somebody known.
-func (r *resolver) address(c *bpf.Connect, p *party, row *store.Connection) {
+// address fills row from a record of somebody known, and reports whether there was room for both addresses.
+func (r *resolver) address(c *bpf.Connect, p *party, row *store.Connection) bool {
 	*row = store.Connection{
 		BootTime: c.BootTime,
 		Task:     p.task,
@@ -133,9 +134,11 @@ func (r *resolver) address(c *bpf.Connect, p *party, row *store.Connection) {
 		FD:       c.FD,
 		Cookie:   c.Cookie,
 	}
-	if len(c.Local) > 0 {
-		row.Local = r.endpoint(c.Local, p)
+	if len(c.Local) == 0 || row.Remote == nil {
+		return row.Remote != nil
 	}
+	row.Local = r.endpoint(c.Local, p)
+	return row.Local != nil
 }
 
 // knows tells whether both addresses of a record are at hand.
@@ -176,19 +179,54 @@ func (r *resolver) party(c *bpf.Connect) *party {
 		uid: c.UID, gid: c.GID, euid: c.EUID, loginuid: c.LoginUID, session: c.SessionID, netns: c.NetNS,
 		comm: c.Comm,
 	}
-	if p, ok := r.tasks.get(k); ok {
-		if p.share.gone || p.share.tape != nil && p.share.tape.gone {
-			p.share = r.share(p.owner)
-		}
+	if p, ok := r.known(k); ok {
 		return p
 	}
-	p := r.newParty(c)
+	process := r.process(c)
+	o := owner{login: c.LoginUID, uid: c.UID, cgroup: c.CgroupID, life: lifeOf(c.Key), parent: parentOf(process)}
+	if c.LoginUID == bpf.Unset {
+		o.login = c.UID
+	}
+	if !isProcess(c, process) && !r.table.names.take(o, threadName) {
+		return r.crowd(c, process)
+	}
+	p := r.newParty(c, process, o)
 	r.tasks.put(k, p)
 	return p
 }
 
-func (r *resolver) newParty(c *bpf.Connect) *party {
-	p := r.process(c)
+// crowd returns the party of all threads of a process for which the segment has no room, whoever they are: it is the process as that was
+// described.
+func (r *resolver) crowd(c *bpf.Connect, process *store.Process) *party {
+	k := taskKey{start: c.Key.Start, tgid: c.Key.Tgid, exec: c.Key.Exec} // no thread has the id 0
+	if p, ok := r.known(k); ok {
+		return p
+	}
+	as := bpf.Connect{
+		Key: c.Key, Tid: c.Key.Tgid, UID: process.UID, GID: process.GID, EUID: process.EUID,
+		LoginUID: c.LoginUID, SessionID: c.SessionID, NetNS: c.NetNS, CgroupID: process.CgroupID,
+	}
+	p := r.newParty(&as, process, ownerOf(process))
+	p.crowd = true
+	r.tasks.put(k, p)
+	return p
+}
+
+// known returns who was met before.
+func (r *resolver) known(k taskKey) (*party, bool) {
+	p, ok := r.tasks.get(k)
+	if ok && (p.share.gone || p.share.tape != nil && p.share.tape.gone) {
+		p.share = r.share(p.owner)
+	}
+	return p, ok
+}
+
+// isProcess tells whether a thread is its process as that was described: there is one such for each that is described.
+func isProcess(c *bpf.Connect, p *store.Process) bool {
+	return c.Tid == c.Key.Tgid && c.UID == p.UID && c.GID == p.GID && c.EUID == p.EUID && c.CgroupID == p.CgroupID && cString(c.Comm[:]) == p.Comm
+}
+
+func (r *resolver) newParty(c *bpf.Connect, p *store.Process, o owner) *party {
 	t := &store.Task{
 		Process: p,
 		Tid:     c.Tid,
@@ -204,10 +242,6 @@ func (r *resolver) newParty(c *bpf.Connect) *party {
 		t.Container = r.table.cgroups.place(t.Cgroup, false).container
 	}
 	t.User = r.table.userName(c.UID, t.Container, c.Key.Tgid, p.MntNS)
-	o := owner{login: c.LoginUID, uid: c.UID, cgroup: c.CgroupID, life: lifeOf(c.Key), parent: parentOf(p)}
-	if c.LoginUID == bpf.Unset {
-		o.login = c.UID
-	}
 	r.fresh += taskBytes
 	if long := longArgv(p); long > 0 {
 		r.table.names.take(o, long) // or it was cut at its exec, or there is room no more
@@ -215,7 +249,8 @@ func (r *resolver) newParty(c *bpf.Connect) *party {
 	return &party{task: t, share: r.share(o), owner: o, size: processSize(p)}
 }
 
-// endpoint returns an address that p connected to, or is bound to. What somebody else has a whole name for stays whole.
+// endpoint returns an address that p connected to, or is bound to, nil if there is no room for it in the segment. One that
+// somebody else has is there.
 func (r *resolver) endpoint(raw []byte, p *party) *store.Endpoint {
 	if e, ok := getBytes(r.endpoints, raw); ok {
 		return e
@@ -223,7 +258,10 @@ func (r *resolver) endpoint(raw []byte, p *party) *store.Endpoint {
 	raw = bytes.Clone(raw)
 	e := decodeSockaddr(raw)
 	cache, key := r.endpoints, string(raw)
-	if isLong(&e) && !r.table.names.take(p.owner, endpointSize(&e)/2) {
+	if !r.table.names.take(p.owner, endpointName(&e)) {
+		if !isLong(&e) {
+			return nil
+		}
 		r.table.names.cut++
 		e = *cutName(&e)
 		cache, key = r.cutNames, e.Address

@@ -13,6 +13,7 @@ type share struct {
 	bound int64 // bytes; of the queue only that of the whole, where above is nil; see tapeShares.find
 	used  int64 // bytes, with those of the shares below
 	gone  bool  // it is no longer in the tree: look it up again
+	depth int   // 0 all of the memory, 4 a process
 
 	// Of a process, in the queue:
 	open   int64  // of used, what the open batch holds
@@ -55,14 +56,27 @@ type shareKey struct {
 type shares struct {
 	all     share
 	of      map[shareKey]*share
-	sweepAt int // number of shares at which to look for those that hold nothing
+	least   int64 // what a share may hold and be forgotten, bytes; what it holds stays charged to those above it
+	sweepAt int   // number of shares at which to look for those to forget
 }
 
-// leastSweep is the number of shares below which nobody looks for empty ones.
+// processDepth is that of a process in the tree.
+const processDepth = 4
+
+// leastSweep is the number of shares below which nobody looks for some to forget.
 const leastSweep = 4096
 
 func newShares(bound int64) *shares {
 	return &shares{all: share{bound: bound}, of: map[shareKey]*share{}, sweepAt: leastSweep}
+}
+
+// newLongShares is newShares for charges that stay long after their process has ended. When there are many shares, those of less
+// than a 4096th of whole are forgotten: of processes, then of families, then of cgroups. So there are never many, however many
+// processes there were. A login's stays.
+func newLongShares(bound, whole int64) *shares {
+	s := newShares(bound)
+	s.least = whole / 4096
+	return s
 }
 
 // owner is who somebody is.
@@ -103,19 +117,27 @@ func (s *shares) find(o owner) *share {
 func (s *shares) below(k shareKey) *share {
 	found := s.of[k]
 	if found == nil {
-		found = &share{above: k.above}
+		found = &share{above: k.above, depth: k.above.depth + 1}
 		s.of[k] = found
 	}
 	return found
 }
 
-// sweep drops shares that hold nothing. What is below one of those holds nothing either.
+// sweep drops shares that hold nothing, and if there still are many, small ones.
 func (s *shares) sweep() {
+	s.forget(1, 0)
+	for depth := processDepth; depth > 1 && s.least > 0 && len(s.of) > s.sweepAt/2; depth-- {
+		s.forget(depth, s.least)
+	}
+	s.sweepAt = max(leastSweep, 2*len(s.of))
+}
+
+// forget drops the shares at a depth or deeper that hold no more than least. What is below one of those holds no more.
+func (s *shares) forget(depth int, least int64) {
 	for k, one := range s.of {
-		if one.used == 0 {
+		if one.depth >= depth && (one.used <= least || one.above.gone) {
 			one.gone = true
 			delete(s.of, k)
 		}
 	}
-	s.sweepAt = max(leastSweep, 2*len(s.of))
 }

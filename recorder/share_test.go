@@ -284,6 +284,39 @@ func TestSharesOfWhomNothingIsLeftAreDropped(t *testing.T) {
 	}
 }
 
+// TestSharesOfATapeAreFew: what short processes wrote stays on the tape long after them, and their shares must not stay in
+// memory that long. What they belong to is charged on.
+func TestSharesOfATapeAreFew(t *testing.T) {
+	const tape = 10 << 30
+	shares := newTapeShares(tape, new(atomic.Bool))
+	q := newQueue(64<<20, shares)
+	const n, each = 300_000, 700
+	for i := range uint32(n) {
+		who := q.find(owner{login: 1, cgroup: uint64(i % 10), parent: lifeKey{tgid: i % 1000}, life: lifeKey{tgid: i}})
+		shares.charge(who, 2*each)
+	}
+	if len(shares.shares.of) > 2*leastSweep {
+		t.Errorf("%d shares are kept", len(shares.shares.of))
+	}
+	if used := shares.shares.find(owner{login: 1}).above.above.above.used; used < n*each*9/10 {
+		t.Errorf("their login is charged with %d of %d bytes", used, n*each)
+	}
+}
+
+// TestForgottenShareIsKnown: whoever is at work when shares are forgotten is no newcomer.
+func TestForgottenShareIsKnown(t *testing.T) {
+	shares := newTapeShares(10<<30, new(atomic.Bool))
+	q := newQueue(64<<20, shares)
+	o := owner{login: 1, life: lifeKey{tgid: 1}}
+	shares.charge(q.find(o), 2000)
+	shares.shares.sweepAt = 0
+	shares.shares.sweep()
+	who := q.find(o)
+	if who.tape.gone || who.tape.used == 0 || len(shares.shares.of) != 4 {
+		t.Errorf("the share is %+v", who.tape)
+	}
+}
+
 // TestWhatAShareMayTake: most of the memory for one alone, and enough for whoever comes next.
 func TestWhatAShareMayTake(t *testing.T) {
 	fill := func(s *shares, o owner) int64 {

@@ -38,7 +38,7 @@ type onTape struct {
 func newTapeShares(bytes int64, full *atomic.Bool) *tapeShares {
 	t := &tapeShares{bytes: bytes, full: full}
 	if bytes > 0 {
-		t.shares = newShares(0)
+		t.shares = newLongShares(0, bytes)
 	}
 	return t
 }
