@@ -7,11 +7,11 @@ import (
 	"github.com/conntape/conntape/bpf"
 )
 
-// leastRing is the size of the kernel's ring while a backend is only tried, bytes.
+// leastRing is the ring buffer's size for a trial, in bytes.
 const leastRing = 64 << 10
 
-// backends tries each, in the order in which record does. The first that attaches and sees a connect is OK, and those before
-// it say why they will not run; the others are left alone.
+// backends tries the backends in record's order, up to the first that attaches and sees a connect. Each one that fails
+// is a note with the reason.
 func backends() []Finding {
 	var list []Finding
 	for _, b := range bpf.Backends() {
@@ -31,10 +31,10 @@ func backends() []Finding {
 		}
 		return append(list, fine(name, "%s", text))
 	}
-	return append(list, problem("backend", "the lines above say what each lacks", "none attaches: nothing can be recorded here"))
+	return append(list, problem("backend", "see the lines above for what each backend lacks", "none attaches: nothing can be recorded here"))
 }
 
-// mendBackend says what a better backend would take.
+// mendBackend says what this host needs to run the backend.
 func mendBackend(b bpf.Backend, err error) string {
 	switch {
 	case errors.Is(err, bpf.ErrPrivilege):
@@ -47,8 +47,8 @@ func mendBackend(b bpf.Backend, err error) string {
 	return "a kernel with CONFIG_CGROUP_BPF"
 }
 
-// reason is why a backend does not attach: the error without what says that none does, the verifier's log, and a guess of the
-// library that is wrong where the limit is raised.
+// reason shortens a backend's error to one line. It drops the prefix "no backend attaches", the verifier's log, and the
+// library's guess about MEMLOCK, which is wrong because bpf.Open raises that limit.
 func reason(b bpf.Backend, err error) string {
 	line, _, _ := strings.Cut(err.Error(), "\n")
 	if _, after, ok := strings.Cut(line, "no backend attaches: "+string(b)+": "); ok {

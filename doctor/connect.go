@@ -9,10 +9,10 @@ import (
 	"github.com/conntape/conntape/bpf"
 )
 
-// discard is the port that is connected to on the loopback. TCP is refused there, as a rule; whatever becomes of it is an attempt.
+// discard is the loopback port to connect to. The kernel usually refuses it; a refused connect is recorded too.
 const discard = 9
 
-// ways are those in which a program connects. A connect that fails is one all the same.
+// ways are the ways in which a program connects. Whether the connect succeeds does not matter: it is recorded.
 var ways = []struct {
 	kind    string
 	connect func() (cookie uint64, err error)
@@ -55,7 +55,7 @@ func connectOnce(domain, flags int, to unix.Sockaddr) (uint64, error) {
 	return cookie, nil
 }
 
-// connectByRing connects through a ring of one entry.
+// connectByRing connects through io_uring.
 func connectByRing() (uint64, error) {
 	fd, cookie, err := openSocket(unix.AF_INET, 0)
 	if err != nil {
@@ -64,7 +64,7 @@ func connectByRing() (uint64, error) {
 	defer unix.Close(fd)
 	address := &unix.RawSockaddrInet4{Family: unix.AF_INET, Port: discard << 8, Addr: [4]byte{127, 0, 0, 1}}
 	if err := bpf.ConnectByURing(fd, unsafe.Slice((*byte)(unsafe.Pointer(address)), unsafe.Sizeof(*address))); err != nil {
-		return 0, fmt.Errorf("this host has no io_uring for this program: %w", err)
+		return 0, fmt.Errorf("connect by io_uring: %w", err)
 	}
 	return cookie, nil
 }

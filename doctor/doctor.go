@@ -1,7 +1,7 @@
-// Package doctor looks at everything that recording rests on, says what is wrong and how to mend it, and then proves that
-// connects come back: in a scratch tape, and in that of the running service.
+// Package doctor checks everything that recording needs, says what is wrong and how to mend it, and then proves that
+// connects are recorded: in a scratch tape, and in the tape of the running service.
 //
-// It knows what recorder, bpf and store need of a host. It changes nothing but a scratch directory of its own.
+// It knows what recorder, bpf and store need from a host. It writes only to its own scratch directory.
 package doctor
 
 import (
@@ -14,19 +14,18 @@ import (
 // Level is how bad a finding is.
 type Level string
 
-// The levels.
 const (
 	OK      Level = "ok"
-	Note    Level = "note"    // recording works; something is less than it could be
-	Problem Level = "problem" // nothing is recorded, or not all of it, or nobody can read it
+	Note    Level = "note"    // recording works, but not as well as it could
+	Problem Level = "problem" // connects are lost, or nobody can read the tape
 )
 
-// Finding is what was seen of one thing.
+// Finding is the result of one check.
 type Finding struct {
 	Name  string `json:"name"`
 	Level Level  `json:"level"`
 	Text  string `json:"finding"`
-	Mend  string `json:"mend,omitempty"` // what to do about it
+	Mend  string `json:"mend,omitempty"` // how to mend it; empty if nothing can be done
 }
 
 func fine(name, format string, args ...any) Finding {
@@ -41,15 +40,15 @@ func problem(name, mend, format string, args ...any) Finding {
 	return Finding{name, Problem, fmt.Sprintf(format, args...), mend}
 }
 
-// Options say what to look at.
+// Options say which tape to check.
 type Options struct {
-	Dir    string        // of the tape that is recorded, or would be
-	Limits retain.Limits // that it has
-	// Find returns which of these socket cookies are among the connections of a tape.
+	Dir    string        // the tape's directory; it need not exist yet
+	Limits retain.Limits // the tape's
+	// Find returns the socket cookies that a tape has connections of.
 	Find func(ctx context.Context, dir string, cookies []uint64) (map[uint64]bool, error)
 }
 
-// Run looks at everything and calls tell with each finding as it comes. What cannot be looked at is a finding too.
+// Run makes every check and calls tell with each finding at once. A check that cannot be made is a finding too.
 func Run(ctx context.Context, o Options, tell func(Finding)) {
 	host := host{}
 	for _, look := range []func() Finding{

@@ -11,7 +11,7 @@ import (
 	"github.com/conntape/conntape/store/retain"
 )
 
-// hostOf makes a host of files.
+// hostOf makes a host that consists of these files.
 func hostOf(t *testing.T, files map[string]string) host {
 	t.Helper()
 	root := t.TempDir()
@@ -37,8 +37,8 @@ func TestHost(t *testing.T) {
 	}{
 		"old kernel":      {map[string]string{"/proc/sys/kernel/osrelease": "5.4.0-42-generic\n"}, host.kernel, Problem, "5.4.0-42-generic has no BPF ring buffer"},
 		"kernel":          {map[string]string{"/proc/sys/kernel/osrelease": "6.1.0-18-amd64\n"}, host.kernel, OK, "6.1.0-18-amd64"},
-		"no types":        {nil, host.types, Problem, "does not tell its types"},
-		"types":           {map[string]string{"/sys/kernel/btf/vmlinux": "x"}, host.types, OK, "tells its types"},
+		"no types":        {nil, host.types, Problem, "has no BTF types"},
+		"types":           {map[string]string{"/sys/kernel/btf/vmlinux": "x"}, host.types, OK, "has BTF types"},
 		"no capability":   {map[string]string{"/proc/self/status": "Name:\tx\nCapEff:\t0000000000000000\n"}, host.capabilities, Problem, "lacking CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_DAC_READ_SEARCH"},
 		"some":            {map[string]string{"/proc/self/status": "Name:\tx\nCapEff:\t000000c000080000\n"}, host.capabilities, Problem, "lacking CAP_NET_ADMIN, CAP_DAC_READ_SEARCH"},
 		"all":             {map[string]string{"/proc/self/status": "Name:\tx\nCapEff:\t000001ffffffffff\n"}, host.capabilities, OK, "are there"},
@@ -49,9 +49,9 @@ func TestHost(t *testing.T) {
 		"cgroup":          {map[string]string{"/proc/self/mounts": mounts}, host.cgroups, OK, "/sys/fs/cgroup"},
 		"no tracefs":      {map[string]string{"/proc/self/mounts": "x / ext4 rw 0 0\n"}, host.tracefs, Note, "not mounted"},
 		"silenced":        {map[string]string{"/proc/sys/kernel/ftrace_enabled": "0\n"}, host.switches, Problem, "ftrace_enabled is 0"},
-		"not silenced":    {map[string]string{"/proc/sys/kernel/ftrace_enabled": "1\n"}, host.switches, OK, "none"},
+		"not silenced":    {map[string]string{"/proc/sys/kernel/ftrace_enabled": "1\n"}, host.switches, OK, "no switch"},
 		"tracer":          {map[string]string{"/proc/self/mounts": mounts, "/t/kprobe_events": "p:kprobes/x security_socket_connect\n"}, host.tracers, OK, "p:kprobes/x"},
-		"no tracer":       {map[string]string{"/proc/self/mounts": mounts, "/t/kprobe_events": "p:kprobes/x do_exit\n"}, host.tracers, OK, "nobody else"},
+		"no tracer":       {map[string]string{"/proc/self/mounts": mounts, "/t/kprobe_events": "p:kprobes/x do_exit\n"}, host.tracers, OK, "no other program"},
 	} {
 		f := c.look(hostOf(t, c.files))
 		if f.Level != c.level || !strings.Contains(f.Text, c.says) || (f.Mend == "") != (f.Level == OK) {
@@ -92,7 +92,7 @@ func TestPlace(t *testing.T) {
 	}
 }
 
-// A connect that does not come back is a problem that names it.
+// A connect that was not recorded is a problem, and the finding names it.
 func TestJudge(t *testing.T) {
 	made := []connect{{"inet", 1}, {"unix", 2}}
 	if f := judge("proof", "a tape", made, map[uint64]bool{1: true, 2: true}); len(f) != 1 || f[0].Level != OK {
@@ -103,7 +103,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// Each way of connecting is another socket.
+// Each way of connecting uses a socket of its own.
 func TestConnectAll(t *testing.T) {
 	made, findings := connectAll()
 	for _, f := range findings {

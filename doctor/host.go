@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// host is where to look; its files are below root.
+// host is the host to check; root is prefixed to its paths.
 type host struct{ root string }
 
-// read returns the text of a file without white space around it.
+// read returns a file's text, trimmed.
 func (h host) read(path string) (string, error) {
 	text, err := os.ReadFile(filepath.Join(h.root, "/", path))
 	return string(bytes.TrimSpace(text)), err
@@ -36,12 +36,12 @@ func (h host) kernel() Finding {
 func (h host) types() Finding {
 	info, err := os.Stat(filepath.Join(h.root, "/sys/kernel/btf/vmlinux"))
 	if err != nil {
-		return problem("btf", "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as those of the large distributions are", "the kernel does not tell its types: %v", err)
+		return problem("btf", "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, such as a large distribution's", "the kernel has no BTF types: %v", err)
 	}
-	return fine("btf", "the kernel tells its types (%d KiB)", info.Size()/1024)
+	return fine("btf", "the kernel has BTF types (%d KiB)", info.Size()/1024)
 }
 
-// needed are the capabilities without which a backend does not work, or cgroups have no names. docs/operations.md has which needs which.
+// needed are the capabilities of the backends and of naming cgroups. docs/operations.md lists them by backend.
 var needed = []struct {
 	name string
 	bit  uint
@@ -91,7 +91,7 @@ func (h host) securityModules() Finding {
 	return fine("lsm", "%s", strings.ReplaceAll(text, ",", ", "))
 }
 
-// mounts returns where file systems of a type are mounted.
+// mounts returns the mount points of a file system type.
 func (h host) mounts(fstype string) (at []string) {
 	text, err := h.read("/proc/self/mounts")
 	if err != nil {
@@ -109,7 +109,7 @@ func (h host) cgroups() Finding {
 	at := h.mounts("cgroup2")
 	if len(at) == 0 {
 		return note("cgroup", "mount -t cgroup2 none /sys/fs/cgroup, or boot with systemd.unified_cgroup_hierarchy=1",
-			"version 2 is not mounted: containers are not told apart, and the cgroup backend mounts it for itself")
+			"version 2 is not mounted: connections have no container; the cgroup backend mounts it for itself")
 	}
 	return fine("cgroup", "version 2 is mounted at %s", at[0])
 }
@@ -117,22 +117,22 @@ func (h host) cgroups() Finding {
 func (h host) tracefs() Finding {
 	at := h.mounts("tracefs")
 	if len(at) == 0 {
-		return note("tracefs", "mount -t tracefs none /sys/kernel/tracing", "not mounted; record mounts it when it may (CAP_SYS_ADMIN), and the unit may not")
+		return note("tracefs", "mount -t tracefs none /sys/kernel/tracing", "not mounted; record mounts it if it has CAP_SYS_ADMIN, which the systemd unit does not let it use for that")
 	}
 	return fine("tracefs", "mounted at %s", at[0])
 }
 
-// switches are those of the kernel that silence programs which stay attached.
+// switches checks the kernel's switches that silence attached programs.
 func (h host) switches() Finding {
 	for _, path := range []string{"/proc/sys/kernel/ftrace_enabled", "/sys/kernel/debug/kprobes/enabled"} {
 		if text, err := h.read(path); err == nil && text == "0" {
-			return problem("switches", "echo 1 > "+path+", and find out who set it", "%s is 0: it silences programs that stay attached", path)
+			return problem("switches", "echo 1 > "+path+", and find out who set it", "%s is 0: this silences attached programs", path)
 		}
 	}
-	return fine("switches", "none silences the hooks")
+	return fine("switches", "no switch silences the hooks")
 }
 
-// tracers are others on the hook that fexit and kprobe use.
+// tracers lists other programs on the hook of fexit and kprobe.
 func (h host) tracers() Finding {
 	const symbol = "security_socket_connect"
 	var others []string
@@ -149,9 +149,9 @@ func (h host) tracers() Finding {
 		}
 	}
 	if len(others) > 0 {
-		return fine("tracers", "others on the same hook, which does no harm: %s", strings.Join(others, "; "))
+		return fine("tracers", "other programs use the same hook, which is harmless: %s", strings.Join(others, "; "))
 	}
-	return fine("tracers", "nobody else is on the same hook")
+	return fine("tracers", "no other program uses the same hook")
 }
 
 func (h host) clock() Finding {
@@ -159,11 +159,11 @@ func (h host) clock() Finding {
 	state, err := unix.Adjtimex(&t)
 	switch {
 	case errors.Is(err, unix.EPERM):
-		return note("clock", "", "not known: a filter forbids to ask")
+		return note("clock", "", "not known: a system call filter forbids adjtimex")
 	case err != nil:
 		return note("clock", "", "not known: %v", err)
 	case state == unix.TIME_ERROR || t.Status&unix.STA_UNSYNC != 0:
-		return note("clock", "run systemd-timesyncd, chrony or ntpd", "nothing keeps it right: times on the tape are only as good as it is")
+		return note("clock", "run systemd-timesyncd, chrony or ntpd", "not synchronized: times on the tape may be wrong")
 	}
 	return fine("clock", "synchronized")
 }

@@ -20,7 +20,7 @@ import (
 // readers is the group whose members may read a tape.
 const readers = "conntape"
 
-// place is where the tape is, or would be.
+// place is the tape's directory, which need not exist yet.
 type place struct {
 	dir    string
 	limits retain.Limits
@@ -47,7 +47,7 @@ func (p place) directory() Finding {
 func (p place) group() Finding {
 	group, err := user.LookupGroup(readers)
 	if err != nil {
-		return note("group", "groupadd --system "+readers+", then usermod -aG "+readers+" NAME for each who may ask", "there is no group %s: only root can read the tape", readers)
+		return note("group", "groupadd --system "+readers+", then usermod -aG "+readers+" NAME for each user who may read the tape", "there is no group %s: only root can read the tape", readers)
 	}
 	info, err := os.Stat(p.dir)
 	if err != nil {
@@ -60,7 +60,7 @@ func (p place) group() Finding {
 	return fine("group", "members of %s may read the tape", readers)
 }
 
-// existing is the directory itself, or the nearest above it that there is.
+// existing returns the directory, or its nearest ancestor that exists.
 func (p place) existing() string {
 	dir := p.dir
 	for dir != "/" && dir != "." {
@@ -72,7 +72,7 @@ func (p place) existing() string {
 	return dir
 }
 
-// fileSystems are the names of those that a tape is often on.
+// fileSystems names the usual file systems by their magic number.
 var fileSystems = map[int64]string{
 	unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs", unix.TMPFS_MAGIC: "tmpfs",
 	unix.OVERLAYFS_SUPER_MAGIC: "overlay", unix.NFS_SUPER_MAGIC: "nfs", 0x2fc12fc1: "zfs",
@@ -95,9 +95,9 @@ func (p place) fileSystem() Finding {
 	case st.Flags&unix.ST_RDONLY != 0:
 		return problem("file system", disk, "%s is mounted read-only", name)
 	case name == "tmpfs" || name == "overlay":
-		return note("file system", disk, "%s: the tape goes when the host or the container does", name)
+		return note("file system", disk, "%s: the tape is lost when the host or the container stops", name)
 	case st.Bfree == st.Bavail:
-		return note("file system", "use ext4 with blocks kept for root (tune2fs -m 5) for the tape", "%s keeps no blocks for root: who fills the disk can cost history", name)
+		return note("file system", "use ext4 with blocks kept for root (tune2fs -m 5) for the tape", "%s keeps no blocks for root: a full disk can cost history", name)
 	}
 	return fine("file system", "%s", name)
 }
@@ -112,12 +112,12 @@ func (p place) room() Finding {
 	taken := p.taken()
 	room := taken + max(0, free-keep)
 	if room < p.limits.MaxBytes {
-		return note("room", "free some disk, or set a smaller max-size", "%s for the tape, of max-size %s, with %s to stay free for others", size(room), size(p.limits.MaxBytes), size(keep))
+		return note("room", "free some disk, or set a smaller max-size", "the disk has only %s for the tape, of max-size %s, and %s to stay free for others", size(room), size(p.limits.MaxBytes), size(keep))
 	}
-	return fine("room", "%s free, the tape has %s and may have %s", size(free), size(taken), size(p.limits.MaxBytes))
+	return fine("room", "%s free; the tape has %s and may grow to %s", size(free), size(taken), size(p.limits.MaxBytes))
 }
 
-// taken is what the files of the tape take on the disk.
+// taken returns the tape's size on disk.
 func (p place) taken() (bytes int64) {
 	_ = filepath.WalkDir(p.dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -133,7 +133,7 @@ func (p place) taken() (bytes int64) {
 	return bytes
 }
 
-// size writes bytes in MiB or GiB.
+// size formats bytes in MiB or GiB.
 func size(n int64) string {
 	if n >= 10<<30 {
 		return fmt.Sprintf("%d GiB", n>>30)

@@ -14,12 +14,12 @@ import (
 )
 
 const (
-	proofBatch  = 50 * time.Millisecond // longest time until a connect is on the scratch tape
-	startWithin = time.Minute           // longest time for the scratch recorder to begin: loading takes a busy small machine long
-	proofWithin = 20 * time.Second      // longest time for a connect to come back in the tape of the service
+	proofBatch  = 50 * time.Millisecond // the scratch recorder's batch age
+	startWithin = time.Minute           // for the scratch recorder: loading is slow on a busy small machine
+	proofWithin = 20 * time.Second      // for a connect to appear in the service's tape
 )
 
-// proveScratch records into a scratch tape, connects in each way, and looks for every one of these connects.
+// proveScratch records into a scratch tape, connects in every way, and looks for each of these connects.
 func (o Options) proveScratch(ctx context.Context) []Finding {
 	dir, err := os.MkdirTemp("", "conntape-doctor-")
 	if err != nil {
@@ -59,7 +59,7 @@ func (o Options) proveScratch(ctx context.Context) []Finding {
 	}
 }
 
-// proveService connects in each way, and looks for these connects in the tape of the recorder that runs.
+// proveService connects in every way, and looks for these connects in the tape of the running recorder.
 func (o Options) proveService(ctx context.Context) []Finding {
 	const name = "service"
 	recording, err := isRecorded(ctx, o.Dir)
@@ -67,7 +67,7 @@ func (o Options) proveService(ctx context.Context) []Finding {
 	case errors.Is(err, os.ErrPermission):
 		return []Finding{problem(name, "look as root, or as a member of the group "+readers, "%s may not be read", o.Dir)}
 	case err != nil || !recording:
-		return []Finding{note(name, "systemctl start conntape, or sudo conntape record", "nobody records into %s now", o.Dir)}
+		return []Finding{note(name, "systemctl start conntape, or sudo conntape record", "no recorder writes to %s now", o.Dir)}
 	}
 	made, findings := connectAll()
 	var found map[uint64]bool
@@ -100,7 +100,7 @@ func cookiesOf(made []connect) (cookies []uint64) {
 	return cookies
 }
 
-// judge says which connects came back.
+// judge reports the connects that are not in the tape.
 func judge(name, where string, made []connect, found map[uint64]bool) []Finding {
 	var seen, missing []string
 	for _, c := range made {
@@ -111,18 +111,18 @@ func judge(name, where string, made []connect, found map[uint64]bool) []Finding 
 		}
 	}
 	if len(missing) > 0 {
-		return []Finding{problem(name, "this is a fault: please tell us, with conntape doctor --json", "connects that are not in %s: %s", where, strings.Join(missing, ", "))}
+		return []Finding{problem(name, "this is a fault: please tell us, with conntape doctor --json", "connects missing in %s: %s", where, strings.Join(missing, ", "))}
 	}
 	return []Finding{fine(name, "every connect came back in %s: %s", where, strings.Join(seen, ", "))}
 }
 
-// connect is one that was made.
+// connect is a connect of the doctor's own.
 type connect struct {
 	kind   string
 	cookie uint64
 }
 
-// connectAll connects once in each way. What this host does not have is a note.
+// connectAll connects once in every way. A way that this host does not have is a note.
 func connectAll() (made []connect, findings []Finding) {
 	for _, way := range ways {
 		cookie, err := way.connect()
