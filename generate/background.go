@@ -10,10 +10,10 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// plantBackground adds n connections of ordinary work over the whole span, more by day than by night.
+// plantBackground adds n ordinary connections over the whole span, more by day than by night.
 func (s *Stream) plantBackground(n int) {
 	const swing = 0.7
-	mean := float64(s.o.Span) / float64(n) / math.Sqrt(1-swing*swing) // the mean of 1/(1+swing·sin) is that much above 1
+	mean := float64(s.o.Span) / float64(n) / math.Sqrt(1-swing*swing) // 1/(1+swing·sin) has the mean 1/√(1-swing²)
 	s.add(&event{
 		at: s.o.Begin,
 		next: func(at uint64) store.Connection {
@@ -28,8 +28,7 @@ func (s *Stream) plantBackground(n int) {
 	})
 }
 
-// someone picks who connects: mostly a daemon, some of them far more than others, else one of the processes that started
-// of late.
+// someone picks the process that connects: mostly a daemon, a few of them far more often; else a recently started process.
 func (h *host) someone(at uint64, o Options) *process {
 	if len(h.passing) == 0 || len(h.daemons) > 0 && h.random.IntN(10) < 7 {
 		return h.daemons[skewed(h.random, len(h.daemons))]
@@ -38,7 +37,7 @@ func (h *host) someone(at uint64, o Options) *process {
 	return h.passing[min(max(0, started-skewed(h.random, 20)), len(h.passing)-1)]
 }
 
-// somewhere picks where to: mostly a peer of the program, else anywhere.
+// somewhere picks the endpoint: mostly a usual peer of the program, else any.
 func (h *host) somewhere(p *process) *store.Endpoint {
 	if peers := p.image.peers; h.random.IntN(4) > 0 {
 		return h.endpoints[peers[skewed(h.random, len(peers))]]
@@ -46,13 +45,13 @@ func (h *host) somewhere(p *process) *store.Endpoint {
 	return h.endpoints[h.popular.Uint64()]
 }
 
-// skewed returns a number below n, small ones much more often.
+// skewed returns a number below n; small numbers are much more frequent.
 func skewed(random *rand.Rand, n int) int {
 	f := random.Float64()
 	return int(f * f * f * float64(n))
 }
 
-// connect is one attempt of a process, as it usually goes.
+// connect is one connect of a process, with a usual outcome.
 func (h *host) connect(p *process, to *store.Endpoint) store.Connection {
 	return store.Connection{
 		Task:   p.tasks[skewed(h.random, len(p.tasks))],
@@ -62,7 +61,7 @@ func (h *host) connect(p *process, to *store.Endpoint) store.Connection {
 	}
 }
 
-// usual is the socket that one has for this endpoint, and mostly a good end.
+// usual returns the usual socket for this endpoint, mostly with success.
 func (h *host) usual(to *store.Endpoint) *store.Shape {
 	s := store.Shape{SocketFamily: to.Family, Type: unix.SOCK_STREAM, Via: "connect", AddressSource: "kernel", Backend: "fexit", Addrlen: int32(len(to.Raw))}
 	switch {
@@ -83,7 +82,7 @@ func (h *host) usual(to *store.Endpoint) *store.Shape {
 	return h.shape(s)
 }
 
-// ended is a connect over TCP with a given end.
+// ended is a TCP connect with a given outcome.
 func (h *host) ended(p *process, to *store.Endpoint, errno unix.Errno) store.Connection {
 	c := h.connect(p, to)
 	s := *c.Shape

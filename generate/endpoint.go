@@ -11,10 +11,10 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// Ports as hosts meet them, the first most often.
+// ports has usual ports in their usual frequency.
 var ports = []uint16{443, 443, 443, 443, 80, 80, 53, 53, 5432, 6379, 8080, 22, 9092, 3306, 8443, 123, 25, 11211, 2379}
 
-// newEndpoints makes n different ones: seven in ten IPv4, half of them private, one IPv6, two UNIX.
+// newEndpoints makes n distinct endpoints: 70% IPv4, half of them private, 10% IPv6, 20% UNIX.
 func newEndpoints(n int, random *rand.Rand) []*store.Endpoint {
 	made := map[string]bool{}
 	var all []*store.Endpoint
@@ -41,7 +41,7 @@ func newEndpoints(n int, random *rand.Rand) []*store.Endpoint {
 	return all
 }
 
-// inet returns the endpoint of an address and a port, with the bytes of its sockaddr.
+// inet returns the endpoint of an address and a port, sockaddr included.
 func inet(ip netip.Addr, port uint16) *store.Endpoint {
 	e := &store.Endpoint{Family: unix.AF_INET, Address: ip.String(), Port: int32(port)}
 	if ip.Is4() {
@@ -62,7 +62,7 @@ func local(path string) *store.Endpoint {
 	return &store.Endpoint{Family: unix.AF_UNIX, Address: path, Port: -1, Raw: append(append(raw, path...), 0)}
 }
 
-// asIPv6 returns an IPv4 endpoint as an IPv6 socket names it, and any other as it is.
+// asIPv6 returns an IPv4 endpoint as ::ffff:a.b.c.d, and any other endpoint unchanged.
 func (s *Stream) asIPv6(e *store.Endpoint) *store.Endpoint {
 	if e.Family != unix.AF_INET {
 		return e

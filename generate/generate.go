@@ -1,8 +1,8 @@
-// Package generate makes up what a host connects to: processes of some images, endpoints of which a few are met all the
-// time and most hardly ever, periodic traffic that means no harm, and, if asked for, an intrusion of which it tells what
-// a query has to find. The same options give the same connections.
+// Package generate makes up the connections of a host: processes of some programs, a few endpoints that most connects go
+// to and many rare ones, and harmless periodic traffic. It can plant an intrusion, and then tells what a query has to
+// find. The same options give the same connections.
 //
-// It knows the rows of a tape and nothing of how they are stored.
+// It knows the rows of a tape, not their storage.
 package generate
 
 import (
@@ -13,23 +13,23 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// Options say how much there is of everything.
+// Options say how many of everything to make.
 type Options struct {
 	Seed        uint64
 	Connections int           // in all
 	Processes   int           // 10 at least
 	Images      int           // different programs that the processes run, 5 at least
-	Endpoints   int           // 50 at least; the intrusion has some beside them
+	Endpoints   int           // 50 at least; the intrusion adds some
 	Begin       uint64        // first moment, ns of CLOCK_BOOTTIME
-	Span        time.Duration // of which the last connection is near the end
+	Span        time.Duration // the last connection is near its end
 	Intrusion   bool
 	Story       bool    // a staged intrusion whose steps lead from one to the next, as in docs/investigation.md
-	Timers      []Timer // beside all of it
+	Timers      []Timer // added to everything else
 	Mapped      bool    // a third of the connects to IPv4 come from IPv6 sockets, to ::ffff:192.0.2.1
-	InFlight    int     // of so many connections before a rotation a third is written after it: segments overlap in time
+	InFlight    int     // a third of this many connections before a rotation is written after it, so that segments overlap in time
 }
 
-// Issue5 is the tape on which the speed of queries is measured.
+// Issue5 is the tape of the query benchmarks.
 func Issue5() Options {
 	return Options{
 		Seed: 5, Connections: 10_000_000, Processes: 2000, Images: 120, Endpoints: 40_000,
@@ -45,7 +45,7 @@ func Demo(seed uint64) Options {
 	}
 }
 
-// Stream hands out connections in the order of their time.
+// Stream hands out connections in time order.
 type Stream struct {
 	o       Options
 	random  *rand.Rand
@@ -59,7 +59,7 @@ type Stream struct {
 	mapped  map[*store.Endpoint]*store.Endpoint
 }
 
-// New prepares a host. Nothing of it is random but by the seed.
+// New prepares a host. Only the seed decides what is random.
 func New(o Options) *Stream {
 	s := &Stream{o: o, random: rand.New(rand.NewPCG(o.Seed, 0x636f6e6e74617065)), left: o.Connections}
 	s.host = newHost(o, s.random)
@@ -77,7 +77,7 @@ func New(o Options) *Stream {
 	return s
 }
 
-// Planted tells what there is to be found, and what looks like it and is none.
+// Planted returns what queries have to find, and the harmless traffic that looks like it.
 func (s *Stream) Planted() []Planted { return s.planted }
 
 // Next returns the next connection, valid until the next call, or false after the last.
@@ -115,20 +115,20 @@ func (s *Stream) Batch(rows []store.Connection, n int) []store.Connection {
 	return rows
 }
 
-// end is when the span is over.
+// end is the end of the span.
 func (s *Stream) end() uint64 { return s.o.Begin + uint64(s.o.Span) }
 
 // never is later than everything.
 const never = ^uint64(0)
 
-// An event is one source of connections: when its next one is, what it is, and when the one after it will be.
+// An event is one source of connections: the time of the next one, and a function that makes it and sets the time after.
 type event struct {
 	at    uint64
 	next  func(at uint64) store.Connection
 	after func(at uint64) uint64
 }
 
-// add takes a source in.
+// add adds a source.
 func (s *Stream) add(e *event) { heap.Push(&s.events, e) }
 
 // events is a heap by time.

@@ -44,7 +44,7 @@ func TestTimesRise(t *testing.T) {
 	}
 }
 
-// What is said to be planted is there, and nobody else connects to the places of the intrusion.
+// Everything listed as planted is there, and only the intrusion connects to its endpoints.
 func TestPlanted(t *testing.T) {
 	s := New(small())
 	type pair struct {
@@ -69,7 +69,7 @@ func TestPlanted(t *testing.T) {
 			if have := seen[pair{p.Process, address}]; have > 0 {
 				got += have
 				if p.Kind != Periodic && n > 0 && p.Kind != Scan && others[address] != have {
-					t.Errorf("%s: %s is met by others too", p.Kind, address)
+					t.Errorf("%s: other processes connect to %s too", p.Kind, address)
 				}
 			}
 		}
@@ -90,8 +90,7 @@ func places(p Planted) map[string]int {
 	return m
 }
 
-// The steps of the story are all below one shell that a web server started, and in
-// their order; and it is the same for the same seed.
+// The steps of the story are in order, all below one shell that a web server started. The same seed gives the same story.
 func TestStory(t *testing.T) {
 	s := New(Demo(1))
 	var steps []string
@@ -119,7 +118,7 @@ func TestStory(t *testing.T) {
 	}
 }
 
-// Few endpoints have most of the connections, and most of the endpoints are met at all.
+// A few endpoints have most of the connections, and most endpoints have some.
 func TestHeavyTail(t *testing.T) {
 	o := small()
 	s := New(o)

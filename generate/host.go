@@ -13,31 +13,31 @@ import (
 type image struct {
 	path    string
 	daemon  bool
-	threads int // at most
+	threads int // maximum of a process
 	peers   []int
 }
 
-// A process is one execution with the states of its threads.
+// A process is one execution and its threads.
 type process struct {
 	*store.Process
 	image *image
 	tasks []*store.Task
 }
 
-// host is everything that connects or is connected to.
+// host holds the processes and the endpoints.
 type host struct {
 	random    *rand.Rand
 	init      *store.Process
 	images    []*image
 	daemons   []*process // alive all the time
-	passing   []*process // by start: each for a while
+	passing   []*process // short-lived, by start
 	endpoints []*store.Endpoint
 	popular   *rand.Zipf // an index of endpoints
 	shapes    map[store.Shape]*store.Shape
 	pid       uint32
 }
 
-// Directories and names that programs are made of.
+// Directories and names of programs.
 var (
 	programs    = []string{"nginx", "postgres", "sshd", "curl", "python3", "java", "node", "systemd-resolved", "redis-server", "git"}
 	directories = []string{"/usr/bin", "/usr/sbin", "/usr/local/bin", "/opt/app/bin", "/usr/libexec"}
@@ -78,7 +78,7 @@ func newHost(o Options, random *rand.Rand) *host {
 
 func (h *host) newProcess(m *image, start uint64) *process {
 	parent := h.init
-	if n := len(h.daemons); n > 0 && h.random.IntN(3) > 0 { // some way down in a tree
+	if n := len(h.daemons); n > 0 && h.random.IntN(3) > 0 { // a child of a daemon
 		parent = h.daemons[h.random.IntN(n)].Process
 	}
 	p := &process{Process: h.execution(m.path, parent, start), image: m}
@@ -129,7 +129,7 @@ func (p *process) task(i int) *store.Task {
 	return t
 }
 
-// shape returns the one pointer for a value.
+// shape interns a shape.
 func (h *host) shape(s store.Shape) *store.Shape {
 	if known := h.shapes[s]; known != nil {
 		return known

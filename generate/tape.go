@@ -10,12 +10,11 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// batchRows is how many connections are one transaction.
+// batchRows is the number of connections in a transaction.
 const batchRows = 100_000
 
-// WriteDemo writes the demonstration tape to a directory that does not exist, or is
-// empty: a day that ends at end, with a loss of connections in its middle. The same
-// seed and end give the same tape, but for its id.
+// WriteDemo writes the demonstration tape: a day until end, with a loss in its middle. dir has to be empty or missing
+// ([ErrNotEmpty]). The same seed and end give the same tape, except its id.
 func WriteDemo(dir string, seed uint64, end time.Time) (connections int, err error) {
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return 0, fmt.Errorf("write demonstration tape: %w: %s", ErrNotEmpty, dir)
@@ -53,12 +52,11 @@ func WriteDemo(dir string, seed uint64, end time.Time) (connections int, err err
 	return connections, w.Close(store.Gap{From: s.end()}, counters)
 }
 
-// ErrNotEmpty is the error of a directory that holds something already.
+// ErrNotEmpty is returned for a directory that has files.
 var ErrNotEmpty = errors.New("the directory is not empty")
 
-// WriteTape writes the connections of a stream to a new tape of that many segments,
-// all but the last of them sealed, as on a host that is recording. Its times are those of this host's clock at the
-// stream's times since boot, which may lie ahead.
+// WriteTape writes a stream to a new tape of this many segments. All but the last are sealed, as on a host that is
+// recording. The stream's boot times are mapped to this host's wall clock, so connections may lie in the future.
 func WriteTape(dir string, s *Stream, segments int) error {
 	now, err := store.ReadAnchor("start")
 	if err != nil {
@@ -103,8 +101,8 @@ func WriteTape(dir string, s *Stream, segments int) error {
 	return w.Close(store.Gap{From: s.end()}, counters)
 }
 
-// inFlight parts a third of the last rows of a segment from the others: their connects end after the rotation. Half of
-// them were issued at the very moment of the row before.
+// inFlight holds back a third of a segment's last rows, whose connects end after the rotation. Half of these get the
+// time of the row before them.
 func inFlight(rows []store.Connection, last int) (written, late []store.Connection) {
 	first := max(0, len(rows)-last)
 	written = rows[:first]
@@ -122,8 +120,7 @@ func inFlight(rows []store.Connection, last int) (written, late []store.Connecti
 	return written, late
 }
 
-// waitSealed waits until a segment that is full was sealed, which is done in the
-// background: then nobody may write to its file.
+// waitSealed waits until the background has sealed a full segment, which takes the write permission off its file.
 func waitSealed(path string) error {
 	const patience, pause = 10 * time.Minute, 20 * time.Millisecond
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(pause) {

@@ -7,14 +7,14 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// Timer is a program that connects to one place at given moments.
+// Timer is a program that connects to one endpoint at given moments.
 type Timer struct {
 	Exe    string
 	Remote netip.AddrPort
-	At     []time.Duration // after Begin, rising
+	At     []time.Duration // since Begin, ascending
 }
 
-// plantOwn adds a timer. It returns how many connections that are.
+// plantOwn adds a timer and returns its number of connections.
 func (s *Stream) plantOwn(t *Timer) int {
 	if len(t.At) == 0 {
 		return 0
