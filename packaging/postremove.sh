@@ -1,5 +1,5 @@
 #!/bin/sh
-# After removing. The tape in /var/lib/conntape and the group stay: they are evidence, and no package's to throw away.
+# After removing. The tape in /var/lib/conntape and the group stay: a package must not delete evidence.
 set -e
 [ -d /run/systemd/system ] || exit 0
 systemctl daemon-reload

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Before removing, and, where that is not an upgrade, the recorder ends.
+# Before removing. The recorder is stopped unless this is an upgrade.
 set -e
 [ -d /run/systemd/system ] || exit 0
 case "$1" in

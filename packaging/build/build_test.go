@@ -13,14 +13,14 @@ import (
 	"testing"
 )
 
-// inRepository runs the test where the build runs.
+// inRepository changes to the repository's root, where the build runs.
 func inRepository(t *testing.T) {
 	t.Helper()
 	t.Chdir("../..")
 }
 
-// The same sources make the same packages, whatever the directory, the time zone, the user's mask and the time of day; and
-// nothing is missing in them.
+// The same sources make the same packages, independent of directory, time zone, umask and time of day; and the packages
+// are complete.
 func TestPackages(t *testing.T) {
 	inRepository(t)
 	t.Setenv("SOURCE_DATE_EPOCH", "1782864000")
@@ -59,7 +59,7 @@ func TestPackages(t *testing.T) {
 	}
 }
 
-// holdsAll wants every kind of file in the list of a package, and one page for each command.
+// holdsAll checks that a package lists every kind of file, and a manual page for each command.
 func holdsAll(t *testing.T, list, zsh string) {
 	t.Helper()
 	for _, path := range []string{"/usr/bin/conntape", "/usr/bin/conntape-witness", "/usr/lib/systemd/system/conntape.service",
@@ -107,7 +107,7 @@ func TestLicences(t *testing.T) {
 	}
 }
 
-// The configuration that is installed has a line for every setting, which shows the default.
+// The installed configuration has a line with the default of every setting.
 func TestConfiguration(t *testing.T) {
 	inRepository(t)
 	text, err := os.ReadFile("packaging/conntape.toml")
@@ -138,7 +138,7 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
-// What systemd makes of the unit: nothing that it does not know, and an exposure that does not grow.
+// systemd knows every setting of the unit, and the unit's exposure does not grow.
 func TestUnit(t *testing.T) {
 	inRepository(t)
 	text, err := os.ReadFile("packaging/conntape.service")
@@ -160,7 +160,7 @@ func TestUnit(t *testing.T) {
 	}
 }
 
-// The manifest is what Kubernetes takes, and asks for no more than the unit does.
+// Kubernetes accepts the manifest, and the manifest asks for no more privileges than the unit.
 func TestDaemonSet(t *testing.T) {
 	inRepository(t)
 	validate := func(path string) (string, error) {

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// The deb goes onto a fresh Debian and off it again: group and directory are made, members of the group and nobody else may
-// read the tape, a changed configuration survives an upgrade, and the tape survives everything.
+// Installs the deb on a fresh Debian, upgrades it and purges it. Installing makes the group and the directory; only members
+// of the group may read the tape; a changed configuration survives the upgrade; the tape survives everything.
 func TestDebInstalls(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: it installs into a root directory of its own")
@@ -47,7 +47,7 @@ func TestDebInstalls(t *testing.T) {
 	must("conntape", "demo", "--dir", "/var/lib/conntape", "-q")
 	must("chroot", "--userspec=nobody:nogroup", "--groups=conntape", "/", "conntape", "query", "recent", "-q")
 	if out, err := inRoot("chroot", "--userspec=nobody:nogroup", "--groups=nogroup", "/", "conntape", "query", "recent", "-q"); err == nil || !strings.Contains(out, "permission denied") {
-		t.Errorf("somebody who is not in the group reads the tape: %v\n%s", err, out)
+		t.Errorf("a user outside the group reads the tape: %v\n%s", err, out)
 	}
 
 	changed := filepath.Join(root, "etc/conntape.toml")
@@ -69,7 +69,7 @@ func TestDebInstalls(t *testing.T) {
 	}
 }
 
-// debian makes the root directory of a fresh Debian. What it downloads is kept.
+// debian makes the root directory of a fresh Debian. It caches the downloads.
 func debian(t *testing.T) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()

@@ -11,8 +11,7 @@ import (
 	"slices"
 )
 
-// describe writes what is in the programs: a bill of materials (CycloneDX) for each, and the licences of all that is
-// linked in.
+// describe writes a bill of materials (CycloneDX) for each program, and the licences of all libraries linked in.
 func (b *build) describe(ctx context.Context, programsDir, dir string) error {
 	modules := make(map[string]string) // path to version
 	for _, name := range programs() {
@@ -42,7 +41,7 @@ func (b *build) describe(ctx context.Context, programsDir, dir string) error {
 	return b.writeFile(filepath.Join(dir, "LICENCES-OF-LIBRARIES"), licences, 0o644)
 }
 
-// licenceFile is how a file is named that a distributor has to pass on.
+// licenceFile matches the files that a distributor has to pass on.
 var licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice|patents|authors)`)
 
 // licencesOf returns the licence texts of modules, and of Go itself. A module without one is an error.

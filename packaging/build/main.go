@@ -1,10 +1,10 @@
-// Command build makes what conntape is installed from: deb and rpm packages, or a tree of files below a directory.
+// Command build makes deb and rpm packages of conntape, or installs its files below a directory.
 //
 //	go run ./packaging/build -out dist                           packages for amd64 and arm64
-//	go run ./packaging/build -install / -prefix /usr/local       what make install does
+//	go run ./packaging/build -install / -prefix /usr/local       the same as make install
 //
-// The same commit makes the same bytes: no path, time or user of the machine that builds gets in. It knows where files go
-// and what makes them; it knows nothing of what the program does.
+// The same commit makes the same bytes: no path, time or user of the building machine gets in. It knows which files are
+// made and where they go, and nothing of what the program does.
 package main
 
 import (
@@ -31,10 +31,10 @@ func main() {
 	}
 }
 
-// build is what one call has to make.
+// build is one run of the command.
 type build struct {
-	version string    // as the program tells it
-	epoch   time.Time // of every file
+	version string    // as conntape --version prints it
+	epoch   time.Time // modification time of every file
 	out     string    // directory of the packages
 	arches  []string
 }
@@ -61,7 +61,7 @@ func run(ctx context.Context, args []string) error {
 	return b.packages(ctx, strings.Split(*kinds, ","))
 }
 
-// identify finds out version and time of what is built: those of the commit, unless somebody says otherwise.
+// identify sets version and time: the commit's, unless flag or SOURCE_DATE_EPOCH say otherwise.
 func (b *build) identify(ctx context.Context) error {
 	if b.version == "" {
 		described, err := output(ctx, "git", "describe", "--tags", "--always", "--dirty")
@@ -84,7 +84,7 @@ func (b *build) identify(ctx context.Context) error {
 
 var released = regexp.MustCompile(`^v?[0-9]+\.[0-9]+\.[0-9]+`)
 
-// packageVersion is the version of a package: one that no tag names comes before the first release.
+// packageVersion is the version of a package. An untagged commit sorts before the first release.
 func (b *build) packageVersion() string {
 	if released.MatchString(b.version) {
 		return strings.TrimPrefix(b.version, "v")
@@ -124,7 +124,7 @@ func (b *build) packages(ctx context.Context, kinds []string) error {
 	return nil
 }
 
-// pack has nfpm make a package of a tree.
+// pack makes a package from a tree, with nfpm.
 func (b *build) pack(ctx context.Context, kind, arch, stage string) error {
 	template, err := os.ReadFile("packaging/nfpm.yaml")
 	if err != nil {
@@ -145,7 +145,7 @@ func (b *build) pack(ctx context.Context, kind, arch, stage string) error {
 	return nil
 }
 
-// install puts the files below a directory. A configuration that is there already stays.
+// install puts the files below a directory. It keeps an existing configuration.
 func (b *build) install(ctx context.Context, destination, prefix string) error {
 	dir, err := os.MkdirTemp("", "conntape-install-")
 	if err != nil {

@@ -10,13 +10,13 @@ import (
 	"path/filepath"
 )
 
-// layout says where kinds of files go on a system.
+// layout says where files go on a system.
 type layout struct {
 	prefix string // of all but /etc
 	zsh    string // directory of completions, below prefix
 }
 
-// stage puts everything but the configuration below root, as it is to be installed.
+// stage puts everything except the configuration below root, as it will be installed.
 func (b *build) stage(ctx context.Context, root, programsDir string, l layout) error {
 	at := func(path string) string { return filepath.Join(root, l.prefix, path) }
 	for _, name := range programs() {
@@ -59,8 +59,8 @@ func (b *build) stage(ctx context.Context, root, programsDir string, l layout) e
 	return b.generate(ctx, at, l)
 }
 
-// generate writes what the program itself knows: its manual, and what completes its commands. A program of this machine
-// writes it, whichever the package is for.
+// generate writes the manual and the shell completions, which the program prints itself. It runs a program built for this
+// machine, whatever the package's architecture.
 func (b *build) generate(ctx context.Context, at func(string) string, l layout) error {
 	dir, err := os.MkdirTemp("", "conntape-generate-")
 	if err != nil {
@@ -108,7 +108,7 @@ func (b *build) generate(ctx context.Context, at func(string) string, l layout) 
 	return nil
 }
 
-// compress packs without a time or a name.
+// compress gzips text without a time or a name.
 func compress(text []byte) ([]byte, error) {
 	var packed bytes.Buffer
 	w, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
@@ -132,7 +132,8 @@ func (b *build) copyFile(from, to string, mode fs.FileMode) error {
 	return b.writeFile(to, data, mode)
 }
 
-// writeFile writes a file whose mode and time do not depend on who builds. A running program is replaced, not written over.
+// writeFile writes a file whose mode and time do not depend on the builder. It replaces a running program instead of
+// writing over it.
 func (b *build) writeFile(path string, data []byte, mode fs.FileMode) error {
 	if err := b.makeDirs(filepath.Dir(path)); err != nil {
 		return err
@@ -150,7 +151,7 @@ func (b *build) writeFile(path string, data []byte, mode fs.FileMode) error {
 	return os.Rename(fresh, path)
 }
 
-// makeDirs makes what is missing of a path, for all to read.
+// makeDirs makes the missing directories of a path, readable by all.
 func (b *build) makeDirs(dir string) error {
 	var missing []string
 	for d := dir; d != "/" && d != "."; d = filepath.Dir(d) {
