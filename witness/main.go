@@ -16,8 +16,8 @@ Posts a request to add-checkpoint of the witness at URL (C2SP tlog-witness), and
 HTTP as the first line and what came with it. "conntape checkpoint --push URL" runs it.
 `
 
-// Main is the program conntape-witness. It returns its exit code: 0 with an answer of
-// whatever status, 1 without one, 2 for wrong usage.
+// Main is the program conntape-witness. It returns the exit code: 0 for an answer of any status, 1 for none, 2 for
+// wrong usage.
 func Main() int {
 	if len(os.Args) != 2 {
 		fmt.Fprint(os.Stderr, usage)
@@ -55,11 +55,11 @@ func run(ctx context.Context, address string, in io.Reader, out io.Writer) error
 	return nil
 }
 
-// nobody is the user and the group that have no files (the overflow id of the kernel).
+// nobody is the user and group that own no files (the kernel's overflow id).
 const nobody = 65534
 
-// dropPrivileges has root's timer speak to the network as nobody. In a container that
-// has no such user the kernel refuses, and the program stays who it is.
+// dropPrivileges gives up root before the program speaks to the network. In a container that does not map nobody the
+// kernel refuses, and the user stays as it is.
 func dropPrivileges() {
 	if os.Geteuid() != 0 {
 		return

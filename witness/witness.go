@@ -1,9 +1,7 @@
-// Package witness carries a request to a witness of transparency logs, and its answer
-// back, over HTTP.
+// Package witness sends a request to a witness of transparency logs over HTTP and returns the answer.
 //
-// It knows HTTP, and nothing of logs: what is asked and what the answer means is
-// package tapelog's. It is not linked into the recorder, which runs as root for
-// months and has no use for HTTP and TLS.
+// It knows HTTP and nothing of logs: package tapelog writes the requests and reads the answers. It is not linked into
+// the recorder, which runs as root for months and needs no HTTP or TLS.
 package witness
 
 import (
@@ -29,8 +27,7 @@ type Client struct {
 	http http.Client
 }
 
-// NewClient returns a client. It follows no redirection: who answers is the one that
-// was named.
+// NewClient returns a client. It follows no redirection: only the named witness may answer.
 func NewClient() *Client {
 	transport := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -46,22 +43,22 @@ func NewClient() *Client {
 	}}
 }
 
-// ParseURL reads the submission prefix of a witness, as C2SP tlog-witness calls it.
+// ParseURL parses a witness's submission prefix (C2SP tlog-witness).
 func ParseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
 		return nil, errors.New("not an address of a witness")
 	case u.Scheme != "https" && u.Scheme != "http":
-		return nil, fmt.Errorf("a witness is asked by https or http, not by %q", u.Scheme)
+		return nil, fmt.Errorf("a witness has an https or http address, not %q", u.Scheme)
 	case u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
-		return nil, errors.New("the address of a witness is a scheme, a host and perhaps a path")
+		return nil, errors.New("the address of a witness has a scheme, a host and perhaps a path, and nothing else")
 	}
 	return u, nil
 }
 
-// AddCheckpoint posts a request to add-checkpoint of the witness at u, and returns the
-// status and the body of the answer, whatever they are.
+// AddCheckpoint posts a request to add-checkpoint of the witness at u. It returns the answer's status and body; a status
+// other than 200 is no error.
 func (c *Client) AddCheckpoint(ctx context.Context, u *url.URL, request []byte) (status int, body []byte, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, u.JoinPath("add-checkpoint").String(), bytes.NewReader(request))
 	if err != nil {

@@ -25,8 +25,7 @@ func TestParseURL(t *testing.T) {
 	}
 }
 
-// One request goes out, as it is, to one address, and comes back with whatever the
-// witness said.
+// One request goes out unchanged to one address, and the witness's answer comes back unchanged.
 func TestAddCheckpoint(t *testing.T) {
 	asked := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -87,7 +86,7 @@ func TestAddCheckpoint(t *testing.T) {
 	}
 }
 
-// A witness that never answers does not hold up who is told to stop.
+// A cancelled context ends the wait for a witness that never answers.
 func TestNoAnswer(t *testing.T) {
 	release := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
