@@ -1,10 +1,8 @@
 // Package migrations holds the numbered SQL files that make a segment.
 //
-// A segment keeps the schema it was born with: evidence is not rewritten when
-// conntape is upgraded. So the files do not migrate a tape; they are run one
-// after the other on an empty file to make a segment of a given version, and
-// readers keep the views of every version. A file is never edited after a
-// release, only added to.
+// A segment keeps the schema that it was made with, because an upgrade must not rewrite evidence. So these files do not
+// migrate a tape: run in order on an empty file, they make a segment of a given version. Readers know the views of every
+// version. A released file is never edited; a change is a new file.
 package migrations
 
 import (
@@ -20,8 +18,8 @@ var files embed.FS
 // Version is the schema version that a new segment gets.
 const Version = 1
 
-// Script returns the SQL that makes an empty database a segment of the given
-// version, 1 to [Version]: the files up to that number, in order.
+// Script returns the SQL that turns an empty database into a segment of a version, 1 to [Version]: the files up to this
+// number, in order.
 func Script(version int) (string, error) {
 	if version < 1 || version > Version {
 		return "", fmt.Errorf("find schema version %d: this program knows 1 to %d", version, Version)
@@ -48,8 +46,7 @@ func Script(version int) (string, error) {
 	return script, nil
 }
 
-// SealScript returns the SQL that makes the tables which sealing adds
-// to a segment of the given version.
+// SealScript returns the SQL that makes the tables added by sealing, for a segment of the given version.
 func SealScript(version int) (string, error) {
 	if version < 1 || version > Version {
 		return "", fmt.Errorf("find schema version %d: this program knows 1 to %d", version, Version)
