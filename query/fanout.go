@@ -316,10 +316,10 @@ func (p *Planned) writeFanout(ctx context.Context, f *fanout, out RowWriter) (Re
 	slices.SortFunc(found, func(a, b scanFound) int {
 		return cmp.Or(-cmp.Compare(a.n, b.n), cmp.Compare(a.wall, b.wall), bytes.Compare(of(a)[3].Bytes, of(b)[3].Bytes))
 	})
-	columns := []string{"time", "addresses", "ports", "n", "failed", "pid", "user", "container", "example", "exe", "cmdline", "ancestry"}
+	columns := []string{"time", "addresses", "ports", "n", "failed", "percent", "pid", "user", "container", "example", "exe", "cmdline", "ancestry"}
 	return p.writeRows(ctx, out, columns, len(found), func(i int) []Value {
 		one := found[i]
 		d := of(one) // time, pid, user, exe, remote, outcome, cmdline, ancestry, container
-		return []Value{wallText(one.wall), intValue(one.addresses), intValue(one.ports), intValue(one.n), intValue(one.failed), d[1], d[2], d[8], textValue(one.label), d[3], d[6], d[7]}
+		return []Value{wallText(one.wall), intValue(one.addresses), intValue(one.ports), intValue(one.n), intValue(one.failed), {Kind: Real, Real: rounded(100*float64(one.failed)/float64(one.n), 1)}, d[1], d[2], d[8], textValue(one.label), d[3], d[6], d[7]}
 	})
 }

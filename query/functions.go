@@ -26,16 +26,17 @@ func (f *sqlFunctions) add(conn *sqlite.Conn) error {
 		arguments int
 		scalar    func(sqlite.Context, []sqlite.Value) (sqlite.Value, error)
 	}{
-		"cidr_match":    {2, cidrMatch},
-		"is_private":    {1, isPrivate},
-		"ip_int":        {1, ipInt},
-		"ip_text":       {1, ipText},
-		"ip_plain":      {1, ipPlain},
-		"cidr_start":    {1, cidrStart},
-		"port_name":     {2, portName},
-		"outcome_words": {5, outcomeWords},
-		"ago":           {1, f.ago},
-		"ns":            {1, f.ns},
+		"cidr_match":     {2, cidrMatch},
+		"is_private":     {1, isPrivate},
+		"ip_int":         {1, ipInt},
+		"ip_text":        {1, ipText},
+		"ip_plain":       {1, ipPlain},
+		"cidr_start":     {1, cidrStart},
+		"port_name":      {2, portName},
+		"outcome_words":  {5, outcomeWords},
+		"duration_words": {1, durationWords},
+		"ago":            {1, f.ago},
+		"ns":             {1, f.ns},
 	} {
 		call := func(ctx sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
 			if args[0].Type() == sqlite.TypeNull {

@@ -15,6 +15,11 @@ func outcomeWords(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
 	return sqlite.TextValue(wordsOf(args[0].Text(), args[1].Int64(), number(2), number(3), number(4))), nil
 }
 
+// durationWords is duration_words(ns).
+func durationWords(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+	return sqlite.TextValue(durationText(args[0].Int64())), nil
+}
+
 // wordsOf says what became of n connections: of those that ended, the longest duration in ns, and the sums of bytes.
 func wordsOf(outcome string, n int64, duration, sent, received nullable) string {
 	most := ""

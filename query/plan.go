@@ -40,7 +40,7 @@ func (p *Planned) Filtered(f Filter) *Planned {
 
 // plans answer canned queries instead of their SQL.
 var plans = map[string]func(*Planned, context.Context, RowWriter) (Result, error){
-	"top":        counting(finally((*Planned).top)),
+	"top":        (*Planned).top,
 	"rare":       counting((*Planned).rare),
 	"first-seen": counting((*Planned).firstSeen),
 	"timeline":   counting(finally((*Planned).timeline)),
@@ -92,6 +92,11 @@ func (p *Planned) Run(ctx context.Context, out RowWriter) (Result, error) {
 	if plan := plans[p.canned.Name]; plan != nil {
 		return plan(p, ctx, out)
 	}
+	return p.bySQL(ctx, out)
+}
+
+// bySQL answers the question by its SQL, over as little of the tape as it must read.
+func (p *Planned) bySQL(ctx context.Context, out RowWriter) (Result, error) {
 	narrowed, err := p.narrow(ctx)
 	if err != nil {
 		return Result{}, explainLimit(ctx, p.request.Timeout, err)

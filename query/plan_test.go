@@ -117,7 +117,10 @@ func variantsOf(c *Canned) []map[string]string {
 	switch c.Name {
 	case "top":
 		for _, by := range []string{"process", "destination", "port", "user", "container"} {
-			variants = append(variants, map[string]string{"by": by, "limit": "0"}, map[string]string{"by": by, "limit": "7", "all": "true"})
+			variants = append(variants, map[string]string{"what": by, "limit": "0"}, map[string]string{"what": by, "limit": "7", "all": "true"})
+		}
+		for _, by := range []string{"bytes", "bytes_sent", "bytes_received"} {
+			variants = append(variants, map[string]string{"by": by}, map[string]string{"what": "user", "by": by, "limit": "3"})
 		}
 	case "first-seen":
 		variants = append(variants, map[string]string{"by": "pair"}, map[string]string{"by": "destination", "all": "true"})
@@ -127,6 +130,10 @@ func variantsOf(c *Canned) []map[string]string {
 		variants = append(variants, map[string]string{}, map[string]string{"score": "0", "least": "3", "all": "true"})
 	case "fanout":
 		variants = append(variants, map[string]string{}, map[string]string{"seconds": "600", "addresses": "5", "ports": "5", "all": "true"})
+	case "exfiltration":
+		variants = append(variants, map[string]string{}, map[string]string{"mib": "0", "times": "0", "most": "100000"}, map[string]string{"mib": "0", "times": "2"})
+	case "long":
+		variants = append(variants, map[string]string{}, map[string]string{"limit": "0"})
 	case "diff":
 		variants = append(variants, map[string]string{}, map[string]string{"factor": "2", "all": "true"}, map[string]string{"factor": "0", "base_since": "1970-01-01T00:00:00Z"},
 			map[string]string{"base_until": "2100-01-01T00:00:00Z"}, map[string]string{"base_since": "2100-01-01T00:00:00Z", "base_until": "2000-01-01T00:00:00Z"})
@@ -289,8 +296,8 @@ func sortedLines(lines []string) string {
 func withoutExample(lines []string) []string {
 	var rest []string
 	for _, line := range lines {
-		cells := strings.SplitN(line, ",", 7)
-		rest = append(rest, strings.Join(cells[:min(len(cells), 6)], ","))
+		cells := strings.SplitN(line, ",", 8)
+		rest = append(rest, strings.Join(cells[:min(len(cells), 7)], ","))
 	}
 	return rest
 }

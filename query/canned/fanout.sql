@@ -8,6 +8,7 @@
 -- column: ports | ports of the address of which it tried most
 -- column: n | connects in it
 -- column: failed | of them: refused, timed out, unreachable, aborted, failed or denied
+-- column: percent | of its connects that failed
 -- column: pid | process
 -- column: user | its user
 -- column: container | its container; NULL: none that is known
@@ -49,7 +50,7 @@ ranked AS (
   SELECT *, row_number() OVER (PARTITION BY process_id ORDER BY n DESC, slot) AS rank
   FROM by_slot
 )
-SELECT time, addresses, ports, n, failed, pid, user, container, remote AS example, exe, cmdline, ancestry
+SELECT time, addresses, ports, n, failed, round(100.0 * failed / n, 1) AS percent, pid, user, container, remote AS example, exe, cmdline, ancestry
 FROM ranked
 WHERE rank = 1
 ORDER BY n DESC, time

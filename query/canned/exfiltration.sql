@@ -1,0 +1,84 @@
+-- purpose: Programs that sent much more than they received, to a destination that is new or rare.
+-- window: parameters
+-- param: mib integer = 1 | least MiB that were sent
+-- param: times integer = 4 | how many times as much was sent as received, at least
+-- param: most integer = 3 | most connects to a destination on the whole tape that is still rare
+-- column: first_time | when the first of the connects was issued
+-- column: n | connects of the program to it in the window
+-- column: bytes_sent | by those that ended, each byte once
+-- column: bytes_received | likewise
+-- column: moved | the same in words
+-- column: why | new: nobody connected to it before the window; rare: one program does, and seldom
+-- column: pid | process that was the first
+-- column: user | its user
+-- column: container | its container; NULL: none that is known
+-- column: remote | address and port
+-- column: exe | its program
+-- column: cmdline | its arguments, or its name in brackets when there are none
+-- column: ancestry | its ancestors, and itself last
+-- note: Only connections that have ended are in it, and loopback is left out. What is new depends on how far back the tape goes: the coverage statement says so.
+-- note: Connects of one program, user and container to one address and port are put together, so that a file that is sent in many parts is seen too.
+-- false-positives: Backups, uploads of artifacts and of logs, mail. They are known by program and destination, and seldom new.
+-- example: conntape query exfiltration --since 1d
+-- example: conntape query exfiltration --mib 100 --times 10
+WITH
+moved AS MATERIALIZED (
+  SELECT
+    min(time_ns) AS first_ns, -- and so the columns beside it are of that row
+    time AS first_time,
+    sum(count) AS n,
+    sum(bytes_sent) AS sent,
+    sum(bytes_received) AS received,
+    pid,
+    user,
+    container,
+    remote_ip,
+    CASE
+      WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
+      ELSE remote_ip || ':' || remote_port
+    END AS remote,
+    exe,
+    coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
+    ancestry
+  FROM connections
+  WHERE time_ns >= ns(:since) AND coalesce(time_ns < ns(:until), 1)
+    AND family IN ('ipv4', 'ipv6') AND remote_ip IS NOT NULL AND NOT cidr_match(remote_ip, '127.0.0.0/8') AND NOT cidr_match(remote_ip, '::1')
+  GROUP BY coalesce(exe, '[' || comm || ']'), user, container, remote
+  HAVING sent >= 1048576 * :mib AND sent >= :times * received
+),
+seen AS MATERIALIZED ( -- of these destinations, on the whole tape
+  SELECT
+    CASE
+      WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
+      ELSE remote_ip || ':' || remote_port
+    END AS remote,
+    min(time_ns) AS first_ns,
+    sum(count) AS n,
+    count(DISTINCT coalesce(exe, '[' || comm || ']')) AS programs
+  FROM connections
+  WHERE remote_address IN (SELECT remote_ip FROM moved UNION SELECT '::ffff:' || remote_ip FROM moved)
+    AND family IN ('ipv4', 'ipv6') AND coalesce(time_ns < ns(:until), 1)
+  GROUP BY 1
+)
+SELECT
+  first_time,
+  moved.n AS n,
+  sent AS bytes_sent,
+  received AS bytes_received,
+  outcome_words('established', 1, NULL, sent, received) AS moved,
+  CASE
+    WHEN seen.first_ns < ns(:since) THEN 'rare'
+    WHEN programs = 1 AND seen.n <= :most THEN 'new and rare'
+    ELSE 'new'
+  END AS why,
+  pid,
+  user,
+  container,
+  moved.remote AS remote,
+  exe,
+  cmdline,
+  ancestry
+FROM moved
+JOIN seen ON seen.remote = moved.remote
+WHERE seen.first_ns >= ns(:since) OR programs = 1 AND seen.n <= :most
+ORDER BY sent DESC, moved.first_ns, moved.remote
