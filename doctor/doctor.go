@@ -14,6 +14,7 @@ import (
 // Level is how bad a finding is.
 type Level string
 
+// Levels, from the best to the worst.
 const (
 	OK      Level = "ok"
 	Note    Level = "note"    // recording works, but not as well as it could
