@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// cell is what one cell, or one word of a line, was read as.
+// cell holds the indicators read from one cell, or from one word of a line.
 type cell struct {
 	list []*Indicator
-	sure bool // the text alone makes the kind sure: see parse
+	sure bool // the text alone determines the kind: see parse
 }
 
 // is reports whether all of a cell is of one of the kinds.
@@ -28,8 +28,8 @@ func readCell(text string) (cell, bool) {
 	return cell{}, false
 }
 
-// readCells reads a cell that may hold several indicators, parted by commas, semicolons,
-// bars, lines or spaces. All of it must be understood.
+// readCells reads a cell with one or several indicators, separated by commas, semicolons, bars, lines or spaces. It
+// returns false unless it understands all of the cell.
 func readCells(text string) (cell, bool) {
 	if c, ok := readCell(text); ok {
 		return c, true
@@ -45,8 +45,7 @@ func readCells(text string) (cell, bool) {
 	return all, len(all.list) > 0
 }
 
-// readPorts reads the ports of a cell. None at all is no error: a list says 0, any, * or
-// - where every port is meant.
+// readPorts reads the ports of a cell. 0, any, * and - mean every port: no ports, and ok.
 func readPorts(text string) (ports []uint16, ok bool) {
 	switch strings.ToLower(strings.TrimSpace(text)) {
 	case "", "0", "-", "*", "any", "all", "n/a", "none", "null", "(empty)", "0-65535", "1-65535":
@@ -62,8 +61,8 @@ func readPorts(text string) (ports []uint16, ok bool) {
 	return ports, len(ports) > 0
 }
 
-// withPorts returns indicators at ports. One that has a port of its own keeps it, and
-// what has none, such as a hash, stays as it is.
+// withPorts returns the indicators at each of the ports. An indicator with a port keeps it, and a kind without ports,
+// such as a hash, stays unchanged.
 func withPorts(list []*Indicator, ports []uint16) []*Indicator {
 	if len(ports) == 0 {
 		return list
@@ -83,23 +82,22 @@ func withPorts(list []*Indicator, ports []uint16) []*Indicator {
 	return all
 }
 
-// dotted is what looks like an IPv4 address, whether it is one or not.
+// dotted matches four dotted numbers, valid IPv4 address or not.
 var dotted = regexp.MustCompile(`[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+`)
 
-// looksLikeAddress reports whether a text that was not understood was meant as an address.
+// looksLikeAddress reports whether a text that is not an indicator was probably meant as an address.
 func looksLikeAddress(text string) bool { return dotted.MatchString(refang(text)) }
 
-// The assumptions on which something is read, and what is left out.
+// Assumptions of a reading, and reasons for leaving something out.
 const (
 	portBeside   = "the number after an address is read as its port: give the table a header if it is something else"
 	nameBeside   = "a name beside an address in a table without a header, or in a sentence"
-	sourceBeside = "the source of what has a destination too"
-	otherColumn  = "in a column that is not said to hold indicators"
+	sourceBeside = "a source address beside a destination"
+	otherColumn  = "in a column that is not for indicators"
 )
 
-// loose reads cells, or the words of a line, of which nothing says what they are. What is
-// sure is read: addresses, ranges, URLs, hashes. Only if there is nothing of the kind,
-// names and paths are. It returns false when nothing was understood.
+// loose reads cells, or the words of a line, without a header that names them. It reads the sure kinds: addresses,
+// ranges, URLs, hashes. If there is none, it reads names and paths. It returns false when it found nothing.
 func (r *Reading) loose(cells []string, ports []uint16, line int) bool {
 	var found []*Indicator
 	var beside []string
@@ -138,7 +136,7 @@ func (r *Reading) loose(cells []string, ports []uint16, line int) bool {
 		return false
 	}
 	for range names {
-		if !(cell{list: found}).is(Hash) { // sha256sum writes the name of the file after it
+		if !(cell{list: found}).is(Hash) { // sha256sum writes the file's name after the hash
 			r.leaveOut(nameBeside)
 		}
 	}
@@ -146,7 +144,7 @@ func (r *Reading) loose(cells []string, ports []uint16, line int) bool {
 	return true
 }
 
-// pairsUnclear reports whether cells have two addresses, or more, before the numbers that may be their ports.
+// pairsUnclear reports whether two or more addresses come before numbers that may be their ports.
 func pairsUnclear(cells []string) bool {
 	isAddress := func(at int) bool {
 		c, ok := readCell(cells[at])
@@ -163,8 +161,8 @@ func pairsUnclear(cells []string) bool {
 	return false
 }
 
-// pair reads what belongs to a cell that is an address: the mask after it, the last
-// address of its range, or its port. It returns how many cells after it were used.
+// pair reads the cells that belong to an address: its mask, the last address of its range, or its port. It returns the
+// number of cells used after the address.
 func (r *Reading) pair(c cell, cells []string, at int) (list []*Indicator, used int) {
 	if len(c.list) != 1 || at+1 >= len(cells) {
 		return c.list, 0
@@ -188,20 +186,19 @@ func (r *Reading) pair(c cell, cells []string, at int) (list []*Indicator, used 
 			return block, used
 		}
 	}
-	if port, ok := ParsePort(undecorated(next)); ok && !strings.Contains(cells[at], "-") { // after first-last eMule has its level
+	if port, ok := ParsePort(undecorated(next)); ok && !strings.Contains(cells[at], "-") { // eMule has a level after first-last
 		r.note(portBeside)
 		return withPorts(c.list, []uint16{port.Port}), 1
 	}
 	return c.list, 0
 }
 
-// maybeOctets reports whether four numbers may be an address that was made harmless by commas.
+// maybeOctets reports whether four numbers may be an address defanged with commas.
 func maybeOctets(cells []string) bool {
 	return len(cells) == 4 && !slices.ContainsFunc(cells, func(text string) bool { _, ok := octet(strings.TrimSpace(text)); return !ok })
 }
 
-// weak reads cells that are names, paths or ports: all of the names and paths, and ports
-// only where there is nothing else.
+// weak reads all names and paths of the cells; if there are none, the ports.
 func (r *Reading) weak(cells []string, line int) bool {
 	var found []*Indicator
 	var beside []string

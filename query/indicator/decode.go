@@ -8,7 +8,7 @@ import (
 	"golang.org/x/text/transform"
 )
 
-// binaryKind returns why a list is no text, "" when it is one.
+// binaryKind returns the reason for not reading a binary list, with advice; "" for text.
 func binaryKind(in *bufio.Reader) string {
 	head, _ := in.Peek(512)
 	for _, kind := range []struct{ magic, why string }{
@@ -28,8 +28,8 @@ func binaryKind(in *bufio.Reader) string {
 	return ""
 }
 
-// decoded returns a list as UTF-8 without byte order mark. UTF-16 is told by its
-// mark, or by the zeros that every other byte of it is.
+// decoded returns a list as UTF-8 without byte order mark. It recognizes UTF-16 by its mark, or by a zero in every
+// other byte.
 func decoded(in *bufio.Reader) *bufio.Reader {
 	head, _ := in.Peek(512)
 	fallback := transform.Transformer(transform.Nop)

@@ -11,9 +11,9 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// Feeds, firewall rules, logs and reports as people hand them on, each with what is read of it, left out, not understood and
-// assumed, in feeds.golden. UPDATE_SCRIPTS=1 rewrites that, to be read before it is believed: what is not understood is
-// said, and nothing is read wider than it is written.
+// Reads feeds, firewall rules, logs and reports in their usual forms. feeds.golden has each one's indicators, reasons for
+// leaving out, problems and assumptions. UPDATE_SCRIPTS=1 rewrites it; read the difference: everything not understood
+// must be reported, and nothing may match more than the list says.
 func TestReadFeeds(t *testing.T) {
 	lists, err := txtar.ParseFile("testdata/feeds.txtar")
 	if err != nil || len(lists.Files) < 120 {
@@ -35,7 +35,7 @@ func TestReadFeeds(t *testing.T) {
 			}
 		}
 		if r.said() == 0 {
-			t.Errorf("%s: nothing is said", list.Name)
+			t.Errorf("%s: no entry, problem or reason", list.Name)
 		}
 	}
 	const golden = "testdata/feeds.golden"

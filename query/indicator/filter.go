@@ -8,12 +8,12 @@ import (
 )
 
 // Rules of packet filters and access lists are often handed on as lists: iptables-save, nft, ipset, ufw, pf, Cisco, nginx,
-// Apache. What they let pass is no indicator, and neither is what they name as an exception.
+// Apache. Addresses that a rule lets pass or excepts are not indicators.
 
-// filterForms tell such a line by how it begins.
+// filterForms matches the begin of such a line.
 var filterForms = regexp.MustCompile(`(?i)^(?:-[AIR] |\[?\d*\]? ?(?:ip6?tables|ufw|nft|access-list|permit|deny|allow|pass|block|require|drop|reject) |(?:ip6?|tcp|udp|meta|iif|oif|iifname|oifname|ether|ct) |\d+ (?:permit|deny|allow) |add rule )`)
 
-// The words of such a line.
+// Words of such a line.
 var (
 	ufwPasses   = regexp.MustCompile(`\bALLOW (?:IN|OUT|FWD)\b`)
 	letsPass    = regexp.MustCompile(`(?i)(?:^| )(?:-j (?:ACCEPT|RETURN)|accept|permit|allow|pass|require (?:ip|host))(?:[ ;,]|$)`)
@@ -22,14 +22,15 @@ var (
 	portsBeyond = regexp.MustCompile(`(?i)\b(?:range [0-9]{1,5} [0-9]{1,5}|(?:gt|lt|neq) [0-9]{1,5}|eq [a-z]+)\b`)
 )
 
-// The reasons for what is not read of them.
+// Reasons for leaving out a rule, or a part of it.
 const (
-	passes    = "what a filter lets pass"
+	passes    = "a filter lets it pass"
 	exception = "it has an exception (! or not), which cannot be looked up"
 	manyPorts = "a range of ports, or a port by name, cannot be looked up"
 )
 
-// filterLine takes a rule that lets pass, or that cannot be looked up. Others are read as any line is.
+// filterLine leaves out a rule that lets traffic pass or that cannot be looked up, and returns true. It returns false for
+// any other line, to be read like the rest.
 func (r *Reading) filterLine(line string, number int) bool {
 	words := strings.Join(strings.Fields(line), " ")
 	switch {
@@ -57,7 +58,7 @@ func hasPortRange(text string) bool {
 	return portsBeyond.MatchString(text)
 }
 
-// isPortRange reports whether two numbers may be the ends of a range of ports, and no date.
+// isPortRange reports whether two numbers may be the ends of a port range, and not a part of a date.
 func isPortRange(first, last string) bool {
 	a, okA := parsePortNumber(first)
 	b, okB := parsePortNumber(last)
@@ -73,7 +74,7 @@ func portRangeCell(text string) bool {
 	return ok && isPortRange(strings.TrimSpace(first), strings.TrimSpace(last))
 }
 
-// wildcarded returns the range of an address and the wildcard mask of an access list, whose bits are the other way round.
+// wildcarded returns the range of an address and an access list's wildcard mask, which is an inverted netmask.
 func wildcarded(address, mask string) (*Indicator, bool) {
 	a, errA := netip.ParseAddr(address)
 	m, errM := netip.ParseAddr(mask)
@@ -90,7 +91,7 @@ func wildcarded(address, mask string) (*Indicator, bool) {
 	return masked(address, netip.AddrFrom4(octets).String())
 }
 
-// responsePolicy returns what a name of a response policy zone stands for: 32.66.100.51.198.rpz-ip is 198.51.100.66/32.
+// responsePolicy decodes a name of a response policy zone: 32.66.100.51.198.rpz-ip is 198.51.100.66/32.
 func responsePolicy(name string) (string, bool) {
 	labels := strings.Split(strings.TrimSuffix(strings.ToLower(name), "."), ".")
 	if len(labels) != 6 || labels[5] != "rpz-ip" {
@@ -102,10 +103,10 @@ func responsePolicy(name string) (string, bool) {
 	return text, err == nil && ok && bits > 0
 }
 
-// keyed is a word of a line that is all keys and values, as logs and scripts of routers have them: dst=198.51.100.66 dpt=443.
+// keyed matches a key and its value in a line of logs or of a router's script: dst=198.51.100.66 dpt=443.
 var keyed = regexp.MustCompile(`(?:^|[ \t|])([A-Za-z][\w.-]*)=("[^"]*"|[^ \t]*)`)
 
-// keyedLine reads a line whose keys tell what is an address and what its port. One that has no address is none.
+// keyedLine reads a line whose keys name the address and its port. It returns false for a line without an address.
 func (r *Reading) keyedLine(line string, number int) bool {
 	var fields []field
 	isHost := false

@@ -1,9 +1,9 @@
-// Package indicator reads what others say is bad: lists of addresses, ranges,
-// ports, names, paths and hashes, as plain text, CSV, STIX 2.1 or MISP, and finds
-// in a list of any length those that something matches.
+// Package indicator reads lists of indicators of compromise: addresses, ranges, ports, names, paths and hashes, as plain
+// text, CSV, STIX 2.1 or MISP. It finds the indicators that match an address, name or path, as fast in a long list as in
+// a short one.
 //
-// It knows nothing of tapes. Lists come from anywhere and are never trusted: what
-// cannot be understood is counted and told, and never guessed.
+// It knows nothing of tapes. Lists come from anywhere and are not trusted: it reports the lines that it does not
+// understand, and never guesses.
 package indicator
 
 import (
@@ -14,10 +14,10 @@ import (
 	"github.com/gaissmai/bart"
 )
 
-// Kind says what an indicator is of.
+// Kind is the kind of an indicator.
 type Kind string
 
-// The kinds of indicators.
+// Kinds of indicators.
 const (
 	Address Kind = "address"
 	Range   Kind = "range" // a CIDR
@@ -27,21 +27,21 @@ const (
 	Hash    Kind = "hash"
 )
 
-// Kinds returns all kinds, in the order in which they are told.
+// Kinds returns all kinds, in the order of reports.
 func Kinds() []Kind { return []Kind{Address, Range, Port, Name, Path, Hash} }
 
 // Indicator is one thing to look for.
 type Indicator struct {
 	Kind  Kind
-	Text  string // in its one canonical form
-	Port  uint16 // with an address, range or name: this port alone; 0 any
-	Label string // what the list says of it, cut to a line; "" nothing
-	Line  int    // where it was read, the first time: see Problem
+	Text  string // canonical
+	Port  uint16 // of an address, range or name: match this port only; 0: any
+	Label string // the list's remark, cut to a line; "": none
+	Line  int    // first line that has it: see Problem
 
-	shortened bool // a CIDR that names an address inside of its range
+	shortened bool // a CIDR with host bits: 198.51.100.66/24
 }
 
-// String returns the indicator as people write it.
+// String returns the indicator in the usual notation.
 func (i *Indicator) String() string {
 	if i.Port == 0 || i.Kind == Port {
 		return i.Text
@@ -52,15 +52,15 @@ func (i *Indicator) String() string {
 	return i.Text + ":" + portText(i.Port)
 }
 
-// Set is what to look for. Looking something up costs the same however many
-// indicators there are. The zero value is empty and ready to use.
+// Set is a set of indicators. A lookup costs the same for any number of indicators. The zero value is empty and ready
+// to use.
 type Set struct {
-	ranges bart.Table[[]*Indicator] // addresses too, each a range of one
+	ranges bart.Table[[]*Indicator] // addresses too, as ranges of one address
 	words  map[Kind]map[string][]*Indicator
 	count  map[Kind]int
 }
 
-// Add takes an indicator in. It returns false when there is an equal one already.
+// Add adds an indicator. It returns false if the set has an equal one.
 func (s *Set) Add(i *Indicator) bool {
 	if s.words == nil {
 		s.words, s.count = make(map[Kind]map[string][]*Indicator), make(map[Kind]int)
@@ -93,10 +93,10 @@ func has(list []*Indicator, i *Indicator) bool {
 	return slices.ContainsFunc(list, func(k *Indicator) bool { return k.Port == i.Port && k.Kind == i.Kind })
 }
 
-// Count returns how many indicators of a kind there are.
+// Count returns the number of indicators of a kind.
 func (s *Set) Count(kind Kind) int { return s.count[kind] }
 
-// Len returns how many indicators there are.
+// Len returns the number of indicators.
 func (s *Set) Len() int {
 	n := 0
 	for _, c := range s.count {
@@ -105,8 +105,8 @@ func (s *Set) Len() int {
 	return n
 }
 
-// ByAddress returns the indicators that an address and port match: those of the
-// address and every range that holds it, and of the port. A port of 0 is none.
+// ByAddress returns the indicators that match an address and port: the address, every range that contains it, and the
+// port. Port 0 means no port.
 func (s *Set) ByAddress(a netip.Addr, port uint16) []*Indicator {
 	var found []*Indicator
 	a = a.Unmap().WithZone("")
@@ -128,11 +128,10 @@ func (s *Set) ByAddress(a netip.Addr, port uint16) []*Indicator {
 // ByPath returns the indicators of a path.
 func (s *Set) ByPath(path string) []*Indicator { return s.words[Path][path] }
 
-// ByFile returns the indicators of the name of a file.
+// ByFile returns the indicators of a file's name.
 func (s *Set) ByFile(name string) []*Indicator { return s.words[Name][strings.ToLower(name)] }
 
-// ByHost returns the indicators of the name of a host, and of every domain that
-// it is in: evil.example matches www.evil.example.
+// ByHost returns the indicators of a host's name and of its parent domains: evil.example matches www.evil.example.
 func (s *Set) ByHost(name string) []*Indicator {
 	names := s.words[Name]
 	if len(names) == 0 {

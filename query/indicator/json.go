@@ -8,9 +8,8 @@ import (
 	"strings"
 )
 
-// Every object of a JSON list is read like a row of a table: its fields are its columns,
-// those of objects in it too (destination.ip). An object in an array is a row of its own.
-// STIX objects and attributes of MISP are rows that more is known of.
+// Every object of a JSON list is a row of a table. Its fields are the columns, and so are the fields of objects in it
+// (destination.ip). An object in an array is another row. STIX objects and MISP attributes are rows of a known schema.
 
 // readJSON walks one or several JSON documents. It holds one row at a time.
 func (r *Reading) readJSON(in io.Reader) error {
@@ -36,13 +35,13 @@ func (r *Reading) readJSON(in io.Reader) error {
 	}
 }
 
-// isJSONFault reports whether the error is one of the list and not of reading it.
+// isJSONFault reports whether the error is bad JSON and not a failed read.
 func isJSONFault(err error) bool {
 	var syntax *json.SyntaxError
 	return errors.As(err, &syntax) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errDeep)
 }
 
-// deepest is how deep a document may be nested.
+// deepest is the deepest nesting of a document that is read.
 const deepest = 100
 
 var errDeep = errors.New("nested too deep")
@@ -53,18 +52,18 @@ type walker struct {
 	decoder *json.Decoder
 	open    int    // objects and arrays that have not ended
 	objects int    // rows and texts so far
-	empty   int    // of them: without an indicator
-	event   string // what the MISP event says of itself
+	empty   int    // objects without an indicator
+	event   string // description of the MISP event
 
-	group          []*jsonRow // attributes of the MISP object that is read
+	group          []*jsonRow // attributes of the MISP object being read
 	inGroup        bool
 	stixIndicators int
-	observed       []observedObject // of STIX; they count when there is no indicator
+	observed       []observedObject // of STIX; used if the bundle has no indicator
 }
 
 // jsonRow is an object of a list.
 type jsonRow struct {
-	list     string // name of the array or object that it is in
+	list     string // name of the enclosing array or object
 	fields   []field
 	children bool // it has rows in it
 }
@@ -79,7 +78,7 @@ func (o *jsonRow) get(name string) string {
 	return ""
 }
 
-// text returns all of a row, to show.
+// text returns the whole row, for a report.
 func (o *jsonRow) text() string {
 	var parts []string
 	for _, f := range o.fields {
@@ -90,7 +89,7 @@ func (o *jsonRow) text() string {
 	return strings.Join(parts, " ")
 }
 
-// value reads one value, which is that of key in the row, where path leads to it.
+// value reads the value of a row's key; path is the key with the keys of the objects around it.
 func (w *walker) value(path, key string, row *jsonRow, depth int) error {
 	token, err := w.decoder.Token()
 	if err != nil {
@@ -115,8 +114,8 @@ func (w *walker) value(path, key string, row *jsonRow, depth int) error {
 	return w.object(path+key+".", row, depth+1)
 }
 
-// isRowKey reports whether an object by that name is a row of its own: by a number, as in
-// ThreatFox, or by the address that it is about.
+// isRowKey reports whether an object with this key is a row of its own: the key is a number, as in ThreatFox, or the
+// row's address.
 func isRowKey(key string) bool {
 	c, ok := readCell(key)
 	return ok && (c.sure || c.is(Port)) || strings.Trim(key, "0123456789") == ""
@@ -159,7 +158,7 @@ func (w *walker) object(path string, row *jsonRow, depth int) error {
 	return w.close()
 }
 
-// close takes the end of an object or array.
+// close reads the end of an object or array.
 func (w *walker) close() error {
 	_, err := w.decoder.Token()
 	if err == nil {
@@ -168,7 +167,7 @@ func (w *walker) close() error {
 	return err
 }
 
-// array reads the members of a list. Texts in a list of a row are fields of it.
+// array reads the members of a list. Texts in a row's list are fields of the row.
 func (w *walker) array(path, key string, row *jsonRow, depth int) error {
 	if depth > deepest {
 		return errDeep
@@ -202,7 +201,7 @@ func (w *walker) array(path, key string, row *jsonRow, depth int) error {
 	return w.close()
 }
 
-// scalar takes a text, number or flag: a field of a row, or a member of a list.
+// scalar adds a text, number or flag to its row, or reads it as a member of a list.
 func (w *walker) scalar(name, key, text string, row *jsonRow) {
 	if key == "info" {
 		w.event = text
@@ -224,8 +223,7 @@ func (w *walker) scalar(name, key, text string, row *jsonRow) {
 	row.fields = append(row.fields, field{roleOf(name), name, text})
 }
 
-// member takes a text of a list of texts. A number is none: whether it is a port, nothing
-// says.
+// member reads a text of a list of texts. It takes no numbers: nothing says that they are ports.
 func (w *walker) member(text string) {
 	w.objects++
 	if c, ok := readCells(text); ok && !c.is(Port) {
@@ -250,7 +248,7 @@ func textOf(token json.Token) string {
 	return ""
 }
 
-// take reads a row that is complete.
+// take reads a complete row.
 func (w *walker) take(row *jsonRow) {
 	isAttribute := row.list == "Attribute" || row.list == "ShadowAttribute"
 	if isAttribute {
@@ -261,7 +259,7 @@ func (w *walker) take(row *jsonRow) {
 		}
 	}
 	if row.children && !slices.ContainsFunc(row.fields, func(f field) bool { return f.text != "" && isHostRole(f.role) }) {
-		return // what holds rows, and is none
+		return // it only contains rows
 	}
 	w.objects++
 	switch {
@@ -273,7 +271,7 @@ func (w *walker) take(row *jsonRow) {
 	}
 }
 
-// aboutList reports whether a field says something of the list itself: its terms, its licence, where it comes from.
+// aboutList reports whether a field describes the list itself: its terms, licence or source.
 func aboutList(name string) bool {
 	return slices.ContainsFunc(wordsOf(name), func(word string) bool {
 		return slices.Contains([]string{"terms", "license", "licence", "copyright", "schema", "homepage", "documentation", "docs", "help", "feed", "self", "href", "next", "prev", "previous",
@@ -320,9 +318,8 @@ func (w *walker) anyRow(row *jsonRow) {
 
 const portAlone = "it has a port and no address"
 
-// finish takes what a bundle has observed, when it has no indicator: then it is a list.
-// In a bundle with indicators it may be anything, the victim too. A document of which
-// nothing was understood is a problem.
+// finish reads the observed objects of a bundle without indicators: it is a list. In a bundle with indicators an observed
+// object may be anything, even the victim. A document without anything understood is a problem.
 func (w *walker) finish() {
 	for _, o := range w.observed {
 		if w.stixIndicators > 0 {

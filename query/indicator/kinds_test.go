@@ -9,15 +9,15 @@ import (
 	"testing"
 )
 
-// expectation is what must be read from a list, and how much must be said.
+// expectation is the expected reading of a list.
 type expectation struct {
-	indicators string // sorted, parted by spaces
+	indicators string // sorted, separated by spaces
 	leftOut    int
 	problems   int
 	notes      int
 }
 
-// got returns what was read as an expectation.
+// got returns a reading in the form of an expectation.
 func got(r *Reading) expectation {
 	var list []string
 	for _, of := range r.Set.ranges.All() {
@@ -40,8 +40,8 @@ func got(r *Reading) expectation {
 	return expectation{strings.Join(list, " "), r.leftOut, len(r.Problems), notes}
 }
 
-// Lists as people have them, of testdata/kinds. A port is never read without its address,
-// a hosts file never gives the address that leads nowhere, and whatever is not read is said.
+// Reads the lists of testdata/kinds. A port is never read without its address, a hosts file never gives the blocking
+// address (0.0.0.0), and everything that is not read is reported.
 func TestReadKinds(t *testing.T) {
 	want := map[string]expectation{
 		"one_line_commas.txt":      {indicators: "198.51.100.1 198.51.100.2 198.51.100.66"},
@@ -90,7 +90,7 @@ func TestReadKinds(t *testing.T) {
 	}
 }
 
-// Other lists of the same kinds, and of some more.
+// More lists of these and other kinds.
 func TestReadMoreKinds(t *testing.T) {
 	for text, want := range map[string]expectation{
 		// Ports in pairs.

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// plainLine reads one line of a list without a header. The forms are tried from the
-// narrowest to the widest, running text last.
+// plainLine reads one line of a list without a header. It tries the forms from the strictest to the loosest, running
+// text last.
 func (r *Reading) plainLine(line string, number int) {
 	line = bullet.ReplaceAllString(line, "")
 	if strings.HasPrefix(line, "!") || strings.HasPrefix(line, "@@") {
@@ -55,15 +55,15 @@ func (r *Reading) plainLine(line string, number int) {
 	r.sentence(line, head, comment, number)
 }
 
-// pageElements is how a filter of advertisements hides what a page has: example.com##.banner.
+// pageElements matches an ad filter's rule that hides a part of a page: example.com##.banner.
 var pageElements = regexp.MustCompile(`^[\w.,~*-]*#[@?$%]*#`)
 
-// bullet is what stands before an item of a list.
+// bullet matches the mark before a list's item.
 var bullet = regexp.MustCompile(`^[•·‣▪●○–—*>+-]\s+`)
 
 func trimComment(text string) string { return strings.TrimSpace(strings.TrimLeft(text, "#;/ \t-")) }
 
-// cutComment parts a line from the comment after it.
+// cutComment splits a line from its comment.
 func cutComment(line string) (head, comment string) {
 	at := len(line)
 	for _, mark := range []string{" #", "\t#", " //", "\t//", " ;", "\t;"} {
@@ -74,8 +74,8 @@ func cutComment(line string) (head, comment string) {
 	return strings.TrimSpace(line[:at]), strings.TrimSpace(line[at:])
 }
 
-// looseRow returns the cells of a line of a table without a header, nil when it is none:
-// one cell at least must be an indicator as a whole, and none an address with words around it.
+// looseRow returns the cells of a row of a table without a header. It returns nil unless at least one whole cell is an
+// indicator and no cell has words around an address.
 func looseRow(line string) []string {
 	for _, separator := range []rune{',', '\t', ';', '|'} {
 		if !strings.ContainsRune(line, separator) {
@@ -97,8 +97,7 @@ func looseRow(line string) []string {
 	return nil
 }
 
-// emuleAllows takes a line of eMule's ipfilter.dat that allows a range, with a level
-// above 127.
+// emuleAllows leaves out a line of eMule's ipfilter.dat that allows a range: its level is above 127.
 func (r *Reading) emuleAllows(cells []string) bool {
 	if len(cells) < 2 || !strings.Contains(cells[0], "-") {
 		return false
@@ -137,13 +136,13 @@ func maskLike(text string) bool {
 	return ok
 }
 
-// leadsNowhere reports whether a hosts file means no real host by an address.
+// leadsNowhere reports whether a hosts file uses this address to block a name.
 func leadsNowhere(text string) bool {
 	a, err := netip.ParseAddr(text)
 	return err == nil && (a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.Zone() != "" || text == "255.255.255.255")
 }
 
-// isOwnName reports whether a hosts file has a name for the host itself.
+// isOwnName reports whether a name in a hosts file is the host's own.
 func isOwnName(name string) bool {
 	return strings.HasPrefix(name, "localhost.") || strings.HasSuffix(name, ".localdomain") || strings.HasSuffix(name, ".localhost")
 }
@@ -165,8 +164,8 @@ func (r *Reading) labelledRange(line string, number int) bool {
 	return ok
 }
 
-// resolverForms are the lines by which resolvers and filters of advertisements are told
-// to block a name: dnsmasq, unbound, BIND's response policy, Adblock.
+// resolverForms match the lines that tell resolvers and ad filters to block a name: dnsmasq, unbound, BIND's response
+// policy, Adblock.
 var resolverForms = []*regexp.Regexp{
 	regexp.MustCompile(`^(?:address|server|local)=/([^/]+)/(?:0\.0\.0\.0|127\.0\.0\.1|::1?|#)?$`),
 	regexp.MustCompile(`^local-(?:zone|data): *"?([^\s"]+)"? .*$`),
@@ -175,10 +174,10 @@ var resolverForms = []*regexp.Regexp{
 	regexp.MustCompile(`^\.([\w.-]+)$`),
 }
 
-// resolverPasses are the lines by which these are told to let a name pass.
+// resolverPasses matches the lines that tell them to let a name pass.
 var resolverPasses = regexp.MustCompile(`\brpz-passthru\b|\brpz-client-ip\b|^local-zone: .* "?(?:transparent|typetransparent|nodefault|always_transparent)"?$`)
 
-// resolverLine reads a line of such a kind.
+// resolverLine reads such a line.
 func (r *Reading) resolverLine(line string, number int) bool {
 	if resolverPasses.MatchString(line) {
 		r.leaveOut(passes)
@@ -199,11 +198,11 @@ func (r *Reading) resolverLine(line string, number int) bool {
 	return false
 }
 
-// portWords is how a sentence says a port: port 443, --dport 443, 443/tcp, TCP/443.
+// portWords matches a port in a sentence: port 443, --dport 443, 443/tcp, TCP/443.
 var portWords = regexp.MustCompile(`(?i)(?:\bd?ports?\b["']?[ :=]+\{? ?|\b(?:tcp|udp)/|\beq )([0-9]{1,5}(?:(?:, ?|/| and | or )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp)\b`)
 
-// sentence reads running text. What is sure is taken wherever it stands, at the port that
-// the text names. A name is only taken as the first word.
+// sentence reads running text. It takes the sure kinds anywhere, at the port that the text names, and a name only as the
+// first word.
 func (r *Reading) sentence(line, head, comment string, number int) {
 	if hasPortRange(head) {
 		r.problem(number, line, manyPorts)
@@ -243,7 +242,7 @@ func wordsOfSentence(text string) []string {
 	text = rangeDash.ReplaceAllStringFunc(toASCII(text), func(ends string) string {
 		first, last, _ := strings.Cut(ends, " - ")
 		if octet, _, _ := strings.Cut(first, "."); !strings.HasPrefix(last, octet+".") {
-			return ends // from one host to another, more likely
+			return ends // more likely from one host to another
 		}
 		return first + "-" + last
 	})
@@ -261,14 +260,13 @@ func wordsOfSentence(text string) []string {
 	return words
 }
 
-// joined is an address and its port as nft joins them: 198.51.100.66 . tcp . 443.
+// joined matches nft's concatenation of address and port: 198.51.100.66 . tcp . 443.
 var joined = regexp.MustCompile(`\b([0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-f:]*:[0-9a-f:]+) \. (?:(?:tcp|udp) \. )?([0-9])`)
 
-// rangeDash is the dash between two addresses.
+// rangeDash matches a dash between two addresses.
 var rangeDash = regexp.MustCompile(`\b([0-9]{1,3}(?:\.[0-9]{1,3}){3}) - ([0-9]{1,3}(?:\.[0-9]{1,3}){3})\b`)
 
-// trimWord returns a word without what does not belong to it, and without the label that
-// is joined to it by a colon.
+// trimWord removes the punctuation around a word, and a label joined to it by a colon.
 func trimWord(word string) string {
 	if _, ok := readCell(word); ok || strings.HasPrefix(word, "</") {
 		return word

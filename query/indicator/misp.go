@@ -2,8 +2,8 @@ package indicator
 
 import "strings"
 
-// mispAttribute reads an attribute of MISP: a type, a value, and flags that may be
-// booleans, numbers or texts. The ports are those of the object that it is part of.
+// mispAttribute reads an attribute of MISP: a type, a value, and flags that may be booleans, numbers or texts. ports are
+// the ports of the attribute's object.
 func (w *walker) mispAttribute(row *jsonRow, ports []string) {
 	var fields []field
 	for _, f := range row.fields {
@@ -36,9 +36,9 @@ func (w *walker) mispAttribute(row *jsonRow, ports []string) {
 	}
 }
 
-// mispObject reads the attributes of one object. Its port is that of its addresses and
-// names, and never an indicator by itself, whatever its flag says: an object ip-port with
-// the flag at its address alone still means that port.
+// mispObject reads the attributes of one object. The object's port applies to its addresses and names and is never an
+// indicator by itself, even if the port's own to_ids flag is off: an ip-port object with the flag only at its address
+// still means this port.
 func (w *walker) mispObject() {
 	var ports []string
 	var others []*jsonRow

@@ -7,17 +7,15 @@ import (
 	"strings"
 )
 
-// Parse reads one indicator as lists write them: an address, perhaps with a port,
-// a CIDR, a port, a URL, the name of a host or file, a path, or a hash. It takes
-// the ways in which reports make them harmless: hxxp://192.0.2[.]1, evil[.]example.
+// Parse reads one indicator in a notation of lists: an address, perhaps with a port, a CIDR, a port, a URL, the name of a
+// host or file, a path, or a hash. It accepts the defanged forms of reports: hxxp://192.0.2[.]1, evil[.]example.
 func Parse(text string) (*Indicator, bool) {
 	i, _, ok := parse(text)
 	return i, ok
 }
 
-// parse is Parse that also tells whether the text alone makes the kind sure: an address,
-// range, hash or URL is one wherever it stands, and so is a name that was made harmless.
-// A number, a word with a dot in it or a path may be anything.
+// parse is Parse and also reports whether the text alone determines the kind. It does for an address, range, hash, URL or
+// defanged name. A number, a word with a dot or a path may be anything.
 func parse(text string) (i *Indicator, sure, ok bool) {
 	markup, written := text, undecorated(text)
 	text = undecorated(refang(written))
@@ -44,7 +42,7 @@ func parse(text string) (i *Indicator, sure, ok bool) {
 	return i, text != toASCII(written), ok
 }
 
-// isPath reports whether a text is a path, or the name of an abstract socket, which nobody writes with white space in it.
+// isPath reports whether a text is a path, or the name of an abstract socket, without white space.
 func isPath(text string) bool {
 	return len(text) > 1 && (text[0] == '/' && text[1] != ' ' || text[0] == '@' && !strings.ContainsAny(text, " \t"))
 }
@@ -67,14 +65,13 @@ func parseAddress(text string) (*Indicator, bool) {
 	return nil, false
 }
 
-// hasHostBits reports whether a CIDR names an address inside of its range: 198.51.100.66/24.
+// hasHostBits reports whether a CIDR has host bits: 198.51.100.66/24.
 func hasHostBits(text string) bool {
 	p, err := netip.ParsePrefix(text)
 	return err == nil && p.Masked() != p
 }
 
-// parsePrefix reads an address or a CIDR as a range. Bits beyond its length are
-// ignored, and an IPv6 form of an IPv4 range is that range.
+// parsePrefix reads an address or a CIDR as a range. It clears the host bits, and turns ::ffff:a.b.c.d into IPv4.
 func parsePrefix(text string) (netip.Prefix, bool) {
 	if a, err := netip.ParseAddr(text); err == nil {
 		a = a.Unmap().WithZone("")
@@ -90,8 +87,7 @@ func parsePrefix(text string) (netip.Prefix, bool) {
 	return p.Masked(), true
 }
 
-// ParsePort reads a port: 4444, :4444, tcp/4444, 4444/tcp or "port 4444". The
-// protocol is not kept: a port is one of any protocol.
+// ParsePort reads a port: 4444, :4444, tcp/4444, 4444/tcp or "port 4444". It drops the protocol: the port matches any.
 func ParsePort(text string) (*Indicator, bool) {
 	word := strings.ToLower(text)
 	for _, prefix := range []string{"port ", "tcp/", "udp/", "tcp:", "udp:", ":"} {
@@ -124,8 +120,8 @@ func parseHash(text string) (*Indicator, bool) {
 	return nil, false
 }
 
-// parseURL takes the host of a URL, and its port when one is written, whatever the
-// scheme: reports write hxxp, h**p and meow. A unix or file URL is its path.
+// parseURL reads the host of a URL, and its port if there is one. Any scheme will do: reports write hxxp, h**p and meow.
+// Of a unix or file URL it reads the path.
 func parseURL(text string) (*Indicator, bool) {
 	scheme, rest, _ := strings.Cut(text, "://")
 	if scheme == "" || strings.ContainsAny(scheme, " /[]()\"'<>,;=") {
@@ -151,8 +147,7 @@ func parseHostPort(text string) (*Indicator, bool) {
 	return parseName(text)
 }
 
-// parseHost reads the name of a host or of a file, or an address with the path of a URL
-// after it.
+// parseHost reads the name of a host or file, or an address followed by a URL's path.
 func parseHost(text string) (*Indicator, bool) {
 	if end := strings.IndexAny(text, "/?#"); end > 0 {
 		host, path := text[:end], text[end+1:]
@@ -164,7 +159,7 @@ func parseHost(text string) (*Indicator, bool) {
 	return parseName(text)
 }
 
-// parseName reads a name, perhaps with a port, *.domain and .domain being that domain.
+// parseName reads a name, perhaps with a port. *.domain and .domain mean the domain.
 func parseName(text string) (*Indicator, bool) {
 	name, port := text, uint16(0)
 	if host, number, ok := strings.Cut(text, ":"); ok {
@@ -180,8 +175,8 @@ func parseName(text string) (*Indicator, bool) {
 	return &Indicator{Kind: Name, Text: name, Port: port}, true
 }
 
-// isHostName reports whether a name has at least two labels of letters, digits,
-// hyphens and underscores, and does not end like a number.
+// isHostName reports whether a name has at least two labels of letters, digits, hyphens and underscores, and a last label
+// that is not a number.
 func isHostName(name string) bool {
 	if len(name) > 253 {
 		return false

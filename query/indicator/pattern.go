@@ -2,21 +2,20 @@ package indicator
 
 import "strings"
 
-// A STIX pattern that can be looked for is one of alternatives, each of which is a
-// few comparisons that all must hold. Everything else is told and not guessed:
-// what must happen in an order, or repeatedly, or must not be.
+// A STIX pattern is read as alternatives; all comparisons of an alternative must hold. The rest of the language (order,
+// repetition, negation) is reported and not guessed.
 
-// comparison is one field that must have a value, or why it cannot be looked up.
+// comparison is a field and its required value, or the reason (why) for not looking it up.
 type comparison struct{ field, value, why string }
 
-// mostAlternatives is how many alternatives a pattern may have.
+// mostAlternatives is the limit of a pattern's alternatives.
 const mostAlternatives = 1000
 
-// pattern is what a pattern says.
+// pattern is a parsed pattern.
 type pattern struct {
 	alternatives [][]comparison
-	qualified    bool   // something of it has a time or a number
-	why          string // it cannot be read; "" it can
+	qualified    bool   // it has a qualifier of time or repetition
+	why          string // the reason for not reading it; "": it was read
 }
 
 const (
@@ -34,7 +33,7 @@ func parsePattern(text string) pattern {
 	return pattern{found, p.qualified, p.why}
 }
 
-// observations reads what is in brackets or parentheses, joined by OR, with qualifiers.
+// observations reads observations in brackets or parentheses, joined by OR, with qualifiers.
 func (p *patternParser) observations(depth int) (found [][]comparison) {
 	if depth > 50 {
 		p.why = tooDeep
@@ -93,14 +92,14 @@ func (p *patternParser) qualifier() bool {
 	return true
 }
 
-// want takes a token that must come.
+// want reads a required token.
 func (p *patternParser) want(token string) {
 	if p.why == "" && !p.take(token) {
 		p.why = unreadable
 	}
 }
 
-// patternParser reads tokens; why is what is wrong, "" nothing.
+// patternParser reads tokens; why is the first error, "": none.
 type patternParser struct {
 	tokens    []string
 	qualified bool
@@ -124,7 +123,7 @@ func (p *patternParser) next() string {
 	return token
 }
 
-// either reads terms joined by OR.
+// either reads terms joined by OR, as alternatives.
 func (p *patternParser) either(depth int) [][]comparison {
 	found := p.both(depth)
 	for p.why == "" && p.take("OR") {
@@ -133,7 +132,7 @@ func (p *patternParser) either(depth int) [][]comparison {
 	return found
 }
 
-// both reads terms joined by AND, and multiplies them out.
+// both reads terms joined by AND, and multiplies out their alternatives.
 func (p *patternParser) both(depth int) [][]comparison {
 	found := p.term(depth)
 	for p.why == "" && p.take("AND") {
@@ -153,7 +152,7 @@ func (p *patternParser) both(depth int) [][]comparison {
 	return found
 }
 
-// term reads a comparison, or what stands in parentheses.
+// term reads a comparison, or an expression in parentheses.
 func (p *patternParser) term(depth int) [][]comparison {
 	if depth > 50 {
 		p.why = tooDeep
@@ -169,8 +168,7 @@ func (p *patternParser) term(depth int) [][]comparison {
 	return p.comparison()
 }
 
-// comparison reads a field, an operator and a value. An operator that nothing can be
-// looked up by costs its alternative, and not the others.
+// comparison reads a field, an operator and a value. An operator that cannot be looked up drops its own alternative only.
 func (p *patternParser) comparison() [][]comparison {
 	field, operator := p.next(), p.next()
 	not := field == "NOT"
@@ -198,7 +196,7 @@ func (p *patternParser) comparison() [][]comparison {
 		p.why = unreadable
 	}
 	if not {
-		why = "it says what must not be, which cannot be looked up"
+		why = "it has a negation, which cannot be looked up"
 	}
 	if why != "" {
 		return [][]comparison{{{why: why}}}
@@ -233,8 +231,8 @@ func literal(token string) (string, bool) {
 	return token, token != "" && token[0] >= '0' && token[0] <= '9'
 }
 
-// tokenize parts a pattern into its words. A text in quotes becomes a token that
-// begins with a quote. What follows something that cannot be read is one token.
+// tokenize splits a pattern into words. A text in quotes becomes a token that begins with a quote. From the first
+// unreadable character on, the rest is one token.
 func tokenize(text string) []string {
 	var tokens []string
 	for text != "" {
@@ -260,7 +258,7 @@ func tokenize(text string) []string {
 			tokens, text = append(tokens, text[:n]), text[n:]
 		}
 	}
-	for i, t := range tokens { // quotes in a field are only around its parts
+	for i, t := range tokens { // quotes in a field are around its parts
 		if !strings.HasPrefix(t, "'") && strings.Contains(t, ":") {
 			tokens[i] = strings.ReplaceAll(t, "'", "")
 		}
@@ -268,7 +266,7 @@ func tokenize(text string) []string {
 	return tokens
 }
 
-// quoted returns the text in quotes that s begins with, and what follows it.
+// quoted returns the text in quotes at the start of s, and the rest.
 func quoted(s string) (value, rest string, ok bool) {
 	var b strings.Builder
 	for i := 1; i < len(s); i++ {

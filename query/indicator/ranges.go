@@ -8,9 +8,8 @@ import (
 	"go4.org/netipx"
 )
 
-// parseRange reads the other ways to write a range of addresses: first-last,
-// 198.51.100.1-9, 198.51.100.*, address/mask, and the padded 198.051.100.000 of eMule.
-// It returns the CIDRs that together are exactly that range.
+// parseRange reads the other notations of an address range: first-last, 198.51.100.1-9, 198.51.100.*, address/mask, and
+// eMule's padded 198.051.100.000. It returns the CIDRs that make up exactly this range.
 func parseRange(text string) ([]*Indicator, bool) {
 	text = undecorated(refang(text))
 	if len(text) > 200 {
@@ -29,7 +28,7 @@ func parseRange(text string) ([]*Indicator, bool) {
 	return nil, false
 }
 
-// between returns the CIDRs from one address to another, which may be a last octet only.
+// between returns the CIDRs from first to last; last may be only the last octet.
 func between(first, last string) ([]*Indicator, bool) {
 	a, ok := rangeEnd(first)
 	if !ok {
@@ -48,7 +47,7 @@ func between(first, last string) ([]*Indicator, bool) {
 	return ofPrefixes(r.Prefixes()), true
 }
 
-// rangeEnd reads an address at an end of a range.
+// rangeEnd reads the first or last address of a range.
 func rangeEnd(text string) (netip.Addr, bool) {
 	if len(text) == 15 && text[3] == '.' && text[7] == '.' && text[11] == '.' { // eMule pads each octet to three digits
 		octets := strings.Split(text, ".")
@@ -79,8 +78,7 @@ func wildcard(octets []string) ([]*Indicator, bool) {
 	return ofPrefixes([]netip.Prefix{p}), true
 }
 
-// masked returns the range of an address and a netmask such as 255.255.255.0, or the
-// number of bits of one.
+// masked returns the range of an address and a netmask such as 255.255.255.0 or 24.
 func masked(address, mask string) (*Indicator, bool) {
 	a, err := netip.ParseAddr(address)
 	if err != nil {
@@ -97,7 +95,7 @@ func masked(address, mask string) (*Indicator, bool) {
 	return ofPrefixes([]netip.Prefix{p})[0], true
 }
 
-// maskBits reads 24, /24 or 255.255.255.0. A mask must have its ones first, and one at least.
+// maskBits reads 24, /24 or 255.255.255.0. The ones of a mask must come first, and there must be one at least.
 func maskBits(text string) (int, bool) {
 	text = strings.TrimPrefix(strings.TrimSpace(text), "/")
 	if n, err := strconv.ParseUint(text, 10, 8); err == nil {
@@ -128,8 +126,7 @@ func ofPrefixes(prefixes []netip.Prefix) []*Indicator {
 	return list
 }
 
-// wholeBlock returns the range of the first and last address of one CIDR, which no list
-// means as two addresses.
+// wholeBlock returns the CIDR with this first and last address: no list means two single addresses by that.
 func wholeBlock(first, last string) ([]*Indicator, bool) {
 	a, errA := netip.ParseAddr(first)
 	b, errB := netip.ParseAddr(last)

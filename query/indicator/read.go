@@ -8,37 +8,36 @@ import (
 	"unicode/utf8"
 )
 
-// Problem is a place of a list that was not understood.
+// Problem is a place of a list that Read did not understand.
 type Problem struct {
-	Line int    // of a text; in JSON, the number of the object, counted as they come
-	Text string // what stands there, as it is: not safe to show
+	Line int    // of a text; in JSON, the number of the object, in the order of the file
+	Text string // raw text of the list: not safe to show
 	Why  string
 }
 
-// Reading is a list that was read.
+// Reading is the result of reading a list.
 type Reading struct {
 	Set        Set
 	Format     string         // plain, csv, stix, misp, json, openioc or rules
-	Entries    int            // indicators that were understood, those that came twice included
-	Duplicates int            // of them: had been read already
-	LeftOut    map[string]int // understood, and no indicator: how many, by reason
-	Notes      map[string]int // read, but on an assumption: how many, by what was assumed
+	Entries    int            // indicators read, duplicates included
+	Duplicates int            // indicators that the list has twice
+	LeftOut    map[string]int // number of entries that are not to be looked for, by reason
+	Notes      map[string]int // number of indicators read on an assumption, by assumption
 	Problems   []Problem
 
 	leftOut int // sum of LeftOut
 }
 
-// longest is the longest line, and the longest cell, that is read.
+// longest is the longest line or cell that is read, in bytes.
 const longest = 1 << 20
 
-// longestLabel is how much is kept of what a list says of an indicator, in bytes.
+// longestLabel is the limit of a label, in bytes.
 const longestLabel = 200
 
-// notIndicator is the reason for a text that is of no kind.
 const notIndicator = "it is no address, CIDR, port, name, path or hash"
 
-// Read reads a list, and tells by its beginning which format it has. The error is
-// one of reading; a list that makes no sense is a list of problems.
+// Read reads a list; it recognizes the format by the first bytes. It fails only if r does; a list that makes no sense
+// gives problems.
 func Read(r io.Reader) (*Reading, error) {
 	reading := &Reading{LeftOut: make(map[string]int), Notes: make(map[string]int)}
 	in := bufio.NewReaderSize(r, 64<<10)
@@ -64,8 +63,7 @@ func Read(r io.Reader) (*Reading, error) {
 	return reading, nil
 }
 
-// firstByte returns the first byte that is no white space and leaves it there, 0
-// when there is none.
+// firstByte peeks at the first byte that is not white space, 0 if there is none.
 func firstByte(in *bufio.Reader) (byte, error) {
 	for n := 1; ; n++ {
 		head, err := in.Peek(n)
@@ -81,16 +79,15 @@ func firstByte(in *bufio.Reader) (byte, error) {
 	}
 }
 
-// looksJSON reports whether what begins with a bracket is JSON, and not an IPv6
-// address in brackets, a defanged address or the heading of a list.
+// looksJSON reports whether a text that begins with a bracket is JSON, and not an IPv6 address in brackets, a defanged
+// address or a heading.
 func looksJSON(in *bufio.Reader) bool {
 	head, _ := in.Peek(64)
 	inside := strings.TrimSpace(strings.TrimSpace(string(head))[1:])
 	return inside == "" || strings.ContainsAny(inside[:1], `"{[]`) && !strings.HasPrefix(inside, "].")
 }
 
-// looksXML reports whether what begins with < is XML, and not an address in angle
-// brackets.
+// looksXML reports whether a text that begins with < is XML, and not an address in angle brackets.
 func looksXML(in *bufio.Reader) bool {
 	head, _ := in.Peek(64)
 	inside := strings.TrimSpace(string(head))[1:]
@@ -99,12 +96,12 @@ func looksXML(in *bufio.Reader) bool {
 	return inside != "" && !isIndicator && (inside[0] == '?' || inside[0] == '!' || inside[0] >= 'A' && inside[0] <= 'z')
 }
 
-// add takes indicators that were understood.
+// add adds indicators.
 func (r *Reading) add(line int, label string, list ...*Indicator) {
 	for _, i := range list {
 		i.Label, i.Line = cutLabel(label), line
 		if i.shortened {
-			r.note("a CIDR with bits beyond its length is read as the whole range")
+			r.note("a CIDR with host bits is read as the whole range")
 		}
 		r.Entries++
 		if !r.Set.Add(i) {
@@ -113,18 +110,18 @@ func (r *Reading) add(line int, label string, list ...*Indicator) {
 	}
 }
 
-// problem takes a place that was not.
+// problem adds a place that was not understood.
 func (r *Reading) problem(line int, text, why string) {
 	r.Problems = append(r.Problems, Problem{line, cutLabel(text), why})
 }
 
-// leaveOut counts what was understood and is nothing to look for.
+// leaveOut counts an entry that was understood but is not to be looked for.
 func (r *Reading) leaveOut(why string) { r.LeftOut[why]++; r.leftOut++ }
 
 // note counts an indicator that was read on an assumption.
 func (r *Reading) note(what string) { r.Notes[what]++ }
 
-// said returns how much was said so far. It grows with each line that is not silent.
+// said returns the number of entries, problems and left-out entries so far. A line that does not change it was passed over.
 func (r *Reading) said() int { return r.Entries + len(r.Problems) + r.leftOut }
 
 // cutLabel returns a text as one line, cut at a rune.

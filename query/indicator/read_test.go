@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// told returns what was read, in a form to compare.
+// told prints a reading, to compare.
 func told(r *Reading) string {
 	var all []string
 	for _, list := range r.Set.ranges.All() {
@@ -44,8 +44,7 @@ func told(r *Reading) string {
 	return fmt.Sprintf("%s: %d entries, %d duplicates\n%s\n", r.Format, r.Entries, r.Duplicates, strings.Join(all, "\n"))
 }
 
-// Every list of testdata is read as the file beside it says. UPDATE_SCRIPTS=1
-// rewrites them.
+// Reads every list of testdata and compares with the file beside it. UPDATE_SCRIPTS=1 rewrites these files.
 func TestReadLists(t *testing.T) {
 	lists, err := filepath.Glob("testdata/*.list")
 	if err != nil || len(lists) < 8 {
@@ -78,7 +77,7 @@ func TestReadLists(t *testing.T) {
 	}
 }
 
-// Nothing of a list is lost: each line is an indicator, a duplicate, or a problem.
+// Each line of a list is an indicator, a duplicate, or a problem.
 func TestEveryLineIsAccounted(t *testing.T) {
 	var b strings.Builder
 	for i := range 3000 {
@@ -97,8 +96,7 @@ func TestEveryLineIsAccounted(t *testing.T) {
 	}
 }
 
-// Whatever a list holds, reading it ends, what it gives can be looked up, and no line is
-// passed over: each is an indicator, left out, or a problem.
+// Reading any list ends, its indicators can be looked up, and each line is an indicator, left out, or a problem.
 func FuzzRead(f *testing.F) {
 	for _, pattern := range []string{"testdata/*.list", "testdata/kinds/*"} {
 		lists, err := filepath.Glob(pattern)
@@ -135,13 +133,13 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 		if (r.Format == "plain" || r.Format == "rules") && r.said() < lines {
-			t.Errorf("%d lines have an address, and %d things are said", lines, r.said())
+			t.Errorf("%d lines have an address, and %d entries, problems or reasons", lines, r.said())
 		}
 	})
 }
 
-// forms are ways to write an address at a port, in lists of any kind. What is read of
-// them is that address at that port or nothing, which is said.
+// forms are notations of an address at a port in lists of all kinds. Read returns this address at this port, or reports
+// that it did not understand.
 var forms = []string{
 	"$A:$P", "$A $P", "$A,$P", "$A|$P", "$A;$P", "$A\t$P", "$A port $P", "$A (tcp/$P)", "hxxp://$A:$P/x", "$L $A:$P $L", "$A:$P # $L", "$L, $A, port $P", "- $A:$P",
 	"ip,port\n$A,$P", "IP Address;Port;$L\n$A;$P;$L", "port,ip\n$P,$A", "src,dst_ip,dst_port\n192.0.2.77,$A,$P", "type,value\nip-dst|port,$A|$P", "type,value\nip:port,$A:$P",
@@ -155,7 +153,7 @@ var forms = []string{
 	`<ioc><Indicator operator="AND"><IndicatorItem condition="is"><Context search="PortItem/remoteIP"/><Content>$A</Content></IndicatorItem><IndicatorItem condition="is"><Context search="PortItem/remotePort"/><Content>$P</Content></IndicatorItem></Indicator></ioc>`,
 }
 
-// Nothing is read wider than it is written, and nothing is passed over in silence.
+// No indicator matches more than the list says, and no line is passed over silently.
 func FuzzNeverWider(f *testing.F) {
 	for form := range forms {
 		f.Add(uint8(form), uint32(0xc6336442), uint16(443), "a label")

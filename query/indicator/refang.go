@@ -8,12 +8,11 @@ import (
 	"golang.org/x/text/width"
 )
 
-// Reports write addresses and names so that nobody follows them by accident. There is
-// no standard for it; what is undone here is what people do.
+// Reports write addresses and names so that nobody opens them by accident. There is no standard; refang undoes the
+// usual forms.
 
-// refang undoes what makes a text harmless: brackets and words around or for dots,
-// colons and slashes, schemes that do not exist, characters that look like ASCII or
-// cannot be seen.
+// refang undoes defanging: brackets or words around or instead of dots, colons and slashes; invented schemes; invisible
+// characters and characters that look like ASCII.
 func refang(text string) string {
 	text = toASCII(text)
 	if strings.ContainsAny(text, `[({\`) {
@@ -25,8 +24,7 @@ func refang(text string) string {
 	return text
 }
 
-// toASCII replaces the full-width forms of ASCII, the dots that look like one and the
-// no-break space, and removes what cannot be seen.
+// toASCII replaces full-width ASCII, look-alikes of the dot and the no-break space, and removes invisible characters.
 func toASCII(text string) string {
 	ascii := true
 	for i := range len(text) {
@@ -71,8 +69,7 @@ var (
 	dotWord     = regexp.MustCompile(`(?i)\s+dot\s+`)
 )
 
-// spelled undoes dots with spaces around them, and the word dot where a text is nothing
-// else than words and dots.
+// spelled undoes dots with spaces around them, and the word dot in a text that consists of words and dots.
 func spelled(text string) string {
 	if strings.Contains(text, " . ") {
 		text = spacedDots.ReplaceAllString(text, "$1.$2.$3.$4")
@@ -83,8 +80,7 @@ func spelled(text string) string {
 	return text
 }
 
-// undecorated returns a text without the quotes, brackets and bullets around it and the
-// full stop after it.
+// undecorated removes the quotes, brackets and bullets around a text, and the full stop after it.
 func undecorated(text string) string {
 	for {
 		before := text

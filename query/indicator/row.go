@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// row reads one record of a table or one object of JSON by what its fields are, and
-// returns why it cannot, "" when it could.
+// row reads one record of a table or one JSON object by the roles of its fields. It returns the reason if it cannot, else "".
 func (r *Reading) row(fields []field, line int) (why string) {
 	for i := range fields {
 		fields[i].text = strings.TrimSpace(fields[i].text)
@@ -37,7 +36,7 @@ func (r *Reading) row(fields []field, line int) (why string) {
 
 const badPort = "it has no port where there must be one"
 
-// untyped reads a row whose fields tell by their names what they hold.
+// untyped reads a row by the names of its fields; it has no field for the indicator's type.
 func (r *Reading) untyped(fields []field, line int) (why string) {
 	ports, ok := portsOf(fields)
 	if !ok {
@@ -78,8 +77,8 @@ func (r *Reading) untyped(fields []field, line int) (why string) {
 	return ""
 }
 
-// usedRoles returns which fields of a row are indicators: the value if there is one, else
-// everything but where the connection came from.
+// usedRoles returns the roles that are indicators in this row: the value if there is one, else all except the source of a
+// connection.
 func usedRoles(fields []field) []role {
 	used := []role{roleName, roleURL, roleHash, roleFile}
 	has := func(want role) bool { return first(fields, want) != "" }
@@ -96,8 +95,7 @@ func usedRoles(fields []field) []role {
 	return used
 }
 
-// fits reports whether a field of that role may hold such indicators. A number alone is
-// never the host of a row.
+// fits reports whether a field with this role may hold these indicators. A bare number is never a host.
 func fits(c cell, of role) bool {
 	switch of {
 	case roleHash:
@@ -114,14 +112,13 @@ func isHostRole(of role) bool {
 	return slices.Contains([]role{roleValue, roleTarget, roleIP, roleSource, roleFirst, roleLast, roleMask, roleName, roleURL}, of)
 }
 
-// rangeOf returns the range that a row has in two fields: its ends, or a network and its
-// length or mask. A field that is a network by itself is one too. The fields that were
-// used are emptied.
+// rangeOf returns the range that a row gives in two fields: first and last address, or network and length or mask; or in
+// one field, a network. It empties the fields that it used.
 func rangeOf(fields []field) (found []*Indicator, why string) {
 	if start, end := first(fields, roleFirst), first(fields, roleLast); start != "" && end != "" {
 		list, ok := between(start, end)
 		if !ok {
-			return nil, "its ends are not those of a range of addresses"
+			return nil, "its first and last address are no range"
 		}
 		empty(fields, roleFirst, roleLast, roleMask)
 		return list, ""
@@ -148,7 +145,7 @@ func rangeOf(fields []field) (found []*Indicator, why string) {
 		}
 	}
 	if mask == "" || len(found) > 0 {
-		return found, "" // DShield has the length beside the ends, other lists beside the network
+		return found, "" // the length is redundant: DShield has it beside the ends, other lists beside the network
 	}
 	for _, f := range fields {
 		if f.text == mask || !slices.Contains([]role{roleTarget, roleIP, roleValue, roleFirst, roleMask}, f.role) {
@@ -164,7 +161,7 @@ func rangeOf(fields []field) (found []*Indicator, why string) {
 
 const noNetwork = "it has no network where there must be one"
 
-// empty forgets fields that were used.
+// empty clears the fields with these roles.
 func empty(fields []field, roles ...role) {
 	for i := range fields {
 		if slices.Contains(roles, fields[i].role) {
@@ -188,8 +185,7 @@ func portsOf(fields []field) ([]uint16, bool) {
 	return all, true
 }
 
-// tellUnused counts the fields of a row that look like indicators and are not taken for
-// any.
+// tellUnused counts the fields that look like indicators but were not used as such.
 func (r *Reading) tellUnused(fields []field, used []role) {
 	for _, f := range fields {
 		if f.text == "" || slices.Contains(used, f.role) || f.role == rolePort {
@@ -204,7 +200,7 @@ func (r *Reading) tellUnused(fields []field, used []role) {
 	}
 }
 
-// first returns the first text of a role that is not empty.
+// first returns the first non-empty text with this role.
 func first(fields []field, of role) string {
 	for _, f := range fields {
 		if f.role == of && f.text != "" {
@@ -214,7 +210,7 @@ func first(fields []field, of role) string {
 	return ""
 }
 
-// labelOf returns what a row says of its indicators: a comment rather than a category.
+// labelOf returns the label of a row's indicators: its comment, or else its category.
 func labelOf(fields []field) string {
 	for _, words := range [][]string{{"comment", "description", "desc", "label", "note", "notes", "bemerkung", "kommentar"}, {"name", "threat", "malware", "title", "printable", "info"}} {
 		for _, f := range fields {

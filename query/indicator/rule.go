@@ -14,8 +14,7 @@ var (
 	ruleMessage = regexp.MustCompile(`msg\s*:\s*"((?:[^"\\]|\\.)*)"`)
 )
 
-// rule reads one rule: its destination with the port, or else its source, or the name
-// that it looks for.
+// rule reads one rule: its destination and port, or else its source, or the name that it matches.
 func (r *Reading) rule(line string, number int) bool {
 	parts := ruleForm.FindStringSubmatch(line)
 	if parts == nil {
@@ -39,7 +38,7 @@ func (r *Reading) rule(line string, number int) bool {
 			r.leaveOut(sourceBeside)
 		}
 	case namesHosts(source):
-		// What a rule says of the port of a source is where the source answers from.
+		// A source's port in a rule is the port that it answers from.
 		_, port = ruleEnd(parts[3])
 		r.ruleHosts(line, source, port, label, number)
 	default:
@@ -48,7 +47,7 @@ func (r *Reading) rule(line string, number int) bool {
 	return true
 }
 
-// ruleEnd parts an end of a rule into addresses and ports.
+// ruleEnd splits an end of a rule into addresses and ports.
 func ruleEnd(text string) (hosts, port string) {
 	at := strings.LastIndexAny(text, " \t")
 	if open := strings.LastIndexByte(text, '['); open > 0 && strings.HasSuffix(text, "]") && !strings.HasSuffix(text[:open], "!") {
@@ -62,7 +61,7 @@ func ruleEnd(text string) (hosts, port string) {
 
 func namesHosts(text string) bool { return looksLikeAddress(text) || strings.Contains(text, "::") }
 
-// ruleHosts takes the addresses of a rule, at its ports.
+// ruleHosts adds the addresses of a rule, at its ports.
 func (r *Reading) ruleHosts(line, hosts, port, label string, number int) {
 	ports, ok := readPorts(strings.TrimPrefix(port, "$"))
 	switch {
@@ -85,7 +84,7 @@ func (r *Reading) ruleHosts(line, hosts, port, label string, number int) {
 	}
 }
 
-// ruleName takes the name of a host that a rule looks for in DNS, TLS or HTTP.
+// ruleName adds the host name that a rule matches in DNS, TLS or HTTP.
 func (r *Reading) ruleName(line, options, label string, number int) {
 	if found := nameContent.FindStringSubmatch(options); found != nil {
 		if c, ok := readCell(strings.TrimPrefix(found[1], ".")); ok && c.is(Name) {

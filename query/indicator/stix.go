@@ -8,14 +8,13 @@ import (
 
 // STIX 2.1: https://docs.oasis-open.org/cti/stix/v2.1/os/stix-v2.1-os.html
 
-// observedObject is an address, name, URL or file that a bundle holds outside of
-// its indicators.
+// observedObject is an address, name, URL or file of a bundle outside its indicators.
 type observedObject struct {
 	indicator *Indicator
 	line      int
 }
 
-// stixRow reads an object of STIX, and returns false for another.
+// stixRow reads a STIX object. It returns false for any other object.
 func (w *walker) stixRow(row *jsonRow) bool {
 	kind := row.get("type")
 	switch {
@@ -53,8 +52,7 @@ func (w *walker) stixFile(row *jsonRow) {
 	}
 }
 
-// unmet are parts of patterns that cannot be looked up, and without which the rest of a
-// pattern is no wider.
+// Parts of patterns that cannot be looked up, and that can be dropped without making the pattern match more.
 const (
 	qualifierUnmet = "the time or number of a STIX pattern (WITHIN, REPEATS, START) is not looked at"
 	resolvesUnmet  = "an address that a name resolves to, in a STIX pattern: the address and the name are both looked for"
@@ -70,7 +68,7 @@ func (w *walker) stixIndicator(row *jsonRow) {
 		w.reading.leaveOut("revoked")
 		return
 	case row.get("indicator_types") == "benign":
-		w.reading.leaveOut("an indicator of what is benign")
+		w.reading.leaveOut("marked as benign")
 		return
 	case kind != "" && kind != "stix":
 		w.reading.problem(w.objects, pattern, "its pattern is "+cutLabel(kind)+" and not STIX")
@@ -97,8 +95,7 @@ func (w *walker) stixIndicator(row *jsonRow) {
 	}
 }
 
-// indicatorsOf returns what all terms together are: one indicator, or a name and the
-// address that it resolves to; or why there is none.
+// indicatorsOf returns the indicators of an alternative's terms: one, or a name and its address. Otherwise why is the reason.
 func indicatorsOf(terms []comparison) (found []*Indicator, why string) {
 	var resolved *Indicator
 	var rest []comparison
@@ -131,8 +128,7 @@ func indicatorsOf(terms []comparison) (found []*Indicator, why string) {
 
 const manyThings = "it wants several things at once"
 
-// indicatorOf returns the one indicator that all terms together are, or why there
-// is none.
+// indicatorOf combines all terms into one indicator, or returns the reason if it cannot.
 func indicatorOf(terms []comparison) (i *Indicator, why string) {
 	var port uint16
 	var name, folder string
@@ -164,7 +160,7 @@ func indicatorOf(terms []comparison) (i *Indicator, why string) {
 			one, ok = Parse(t.value)
 			ok = ok && (one.Kind == Address || one.Kind == Range || one.Kind == Name)
 		default:
-			return nil, "what it asks for is not on a tape: " + cutLabel(field)
+			return nil, "it asks for something that is not on a tape: " + cutLabel(field)
 		}
 		switch {
 		case !ok:
@@ -193,8 +189,7 @@ func indicatorOf(terms []comparison) (i *Indicator, why string) {
 	return i, ""
 }
 
-// isNetworkField reports whether a field of an observable is where a connection
-// goes to, or may have gone to.
+// isNetworkField reports whether a field of an observable is a connection's destination, or may be one.
 func isNetworkField(field string) bool {
 	switch field {
 	case "ipv4-addr:value", "ipv6-addr:value", "domain-name:value", "url:value",

@@ -6,15 +6,15 @@ import (
 	"unicode"
 )
 
-// role is what a column of a table, or a field of a JSON object, holds.
+// role is the meaning of a table's column or a JSON object's field.
 type role int
 
 const (
 	roleOther  role = iota
 	roleValue       // an indicator of any kind
-	roleTarget      // an address that was connected to
+	roleTarget      // destination address of a connection
 	roleIP          // an address
-	roleSource      // an address that connected
+	roleSource      // source address of a connection
 	roleFirst       // of a range
 	roleLast
 	roleMask // of a network: its length, its mask, or the network
@@ -24,28 +24,28 @@ const (
 	roleURL
 	roleHash
 	roleFile
-	roleType // what kind of indicator the value is
+	roleType // the kind of the value
 	roleLabel
 	roleDetect  // to_ids
 	roleDeleted // or revoked, or harmless
-	roleAction  // what a filter does
+	roleAction  // a filter's action
 )
 
-// table is what a header told.
+// table is a parsed header.
 type table struct {
 	separator rune
 	names     []string
 	roles     []role
 }
 
-// field is one cell and what it is.
+// field is one cell and its role.
 type field struct {
 	role       role
 	name, text string
 }
 
-// findTable returns what a header tells, nil when the line is none: one that names a
-// column with indicators, and is no indicator and no sentence itself.
+// findTable parses a header. A header names a column of indicators and is neither an indicator nor a sentence; for any
+// other line findTable returns nil.
 func findTable(line string) *table {
 	var best *table
 	for _, separator := range []rune{',', '\t', ';', '|'} {
@@ -60,7 +60,7 @@ func findTable(line string) *table {
 	return best
 }
 
-// headerOf returns what cells tell if they are names of columns.
+// headerOf parses the cells of a header; nil if they are not names of columns.
 func headerOf(cells []string) *table {
 	t := &table{}
 	useful, names := 0, 0
@@ -84,8 +84,7 @@ func headerOf(cells []string) *table {
 	return t
 }
 
-// isWhole reports whether a line after records is a header all the same: every column
-// has a name.
+// isWhole reports whether every column has a known name. Only then may a header follow records.
 func (t *table) isWhole() bool {
 	known := 0
 	for i, name := range t.names {
@@ -99,8 +98,7 @@ func (t *table) isWhole() bool {
 	return known > 1
 }
 
-// fields returns the cells of a record with what they are. A record may have fewer or
-// more cells than the header.
+// fields returns the cells of a record with their roles. A record may have fewer or more cells than the header.
 func (t *table) fields(cells []string) []field {
 	list := make([]field, len(cells))
 	for i, cell := range cells {
@@ -112,8 +110,7 @@ func (t *table) fields(cells []string) []field {
 	return list
 }
 
-// isRow reports whether a line is a record of the table by itself, with an indicator
-// where the table has them.
+// isRow reports whether a line is a record of the table: it has an indicator in a column of indicators.
 func (t *table) isRow(line string) bool {
 	cells := splitRecord(line, t.separator)
 	if len(cells) < len(t.roles) {
@@ -129,7 +126,7 @@ func (t *table) isRow(line string) bool {
 	return false
 }
 
-// roleOf returns what a column holds by the words of its name.
+// roleOf returns the role of a column by the words of its name.
 func roleOf(name string) role {
 	words := wordsOf(strings.TrimPrefix(name, "_source.")) // Elasticsearch puts it before each field
 	if len(words) > 1 && words[0] == "id" && slices.Contains([]string{"orig", "resp"}, words[1]) {
@@ -194,7 +191,7 @@ func roleOf(name string) role {
 	return roleOther
 }
 
-// wordsOf parts a name such as destination.ip, dstIP, IP-Adresse or srcip into words.
+// wordsOf splits a name such as destination.ip, dstIP, IP-Adresse or srcip into words.
 func wordsOf(name string) []string {
 	var words []string
 	var word strings.Builder
@@ -225,7 +222,7 @@ func wordsOf(name string) []string {
 	return parted
 }
 
-// glued parts a word that is two: dstip, srcport, startip.
+// glued splits a word made of two: dstip, srcport, startip.
 func glued(word string) []string {
 	for _, tail := range []string{"ipaddress", "ipaddr", "address", "addr", "ip", "port", "range"} {
 		head, ok := strings.CutSuffix(word, tail)

@@ -8,20 +8,18 @@ import (
 	"strings"
 )
 
-// textReader reads a list of lines. Each line is read by itself, unless a header has
-// told what the columns of the lines after it are.
+// textReader reads a list line by line. After a header it reads the lines as records with these columns.
 type textReader struct {
 	*Reading
 	in    *bufio.Reader
 	queue []string // lines that were read ahead
-	line  int      // number of the last line that was taken
+	line  int      // number of the last line taken
 	table *table   // nil: no header yet
-	maybe *table   // a header in a comment, until the line after it has as many cells
+	maybe *table   // header in a comment, if the next line has as many cells
 }
 
-// readText reads a plain list, CSV in any of its forms, or rules. In a plain list a line
-// has one indicator or several, and what is beside them says what they are; # and //
-// begin a comment, and so does ; after white space.
+// readText reads a plain list, CSV in any form, or rules. A line of a plain list has one or several indicators; the words
+// beside them are their label. #, // and, after white space, ; begin a comment.
 func (r *Reading) readText(in *bufio.Reader) error {
 	r.Format = "plain"
 	t := &textReader{Reading: r, in: in}
@@ -75,7 +73,7 @@ func (t *textReader) next() (string, error) {
 	return line, nil
 }
 
-// ahead returns the line that is n lines ahead, and false when there is none.
+// ahead peeks at the line n lines ahead; false if there is none.
 func (t *textReader) ahead(n int) (string, bool) {
 	for len(t.queue) <= n {
 		line, err := readLine(t.in)
@@ -87,8 +85,7 @@ func (t *textReader) ahead(n int) (string, bool) {
 	return t.queue[n], true
 }
 
-// readLine returns a line without its end. Of one that is longer than longest it
-// returns the beginning, and errLongLine.
+// readLine returns a line without its end. If the line is longer than longest, it returns the beginning and errLongLine.
 func readLine(in *bufio.Reader) (string, error) {
 	var line []byte
 	long := false
@@ -112,8 +109,7 @@ func readLine(in *bufio.Reader) (string, error) {
 	return string(line), nil
 }
 
-// isComment reports whether a line is a comment. One before the first line of a table
-// may be its header, as in the feeds of abuse.ch and in Zeek's.
+// isComment reports whether a line is a comment. A comment before a table may be its header, as in feeds of abuse.ch and Zeek.
 func (t *textReader) isComment(line, content string) bool {
 	if !isComment(content) {
 		return false
@@ -132,8 +128,8 @@ func isComment(line string) bool {
 		line == "!" || strings.HasPrefix(line, "! ")
 }
 
-// isHeader takes a line that is the header of a table. A header may come after lines of
-// another kind, but not after indicators.
+// isHeader reports whether a line is the header of a table, and keeps it. A header may come after other lines, but not
+// after indicators.
 func (t *textReader) isHeader(line string) bool {
 	if t.table != nil {
 		return false
@@ -175,15 +171,15 @@ func (t *textReader) tableLine(line string) {
 			return
 		}
 		if _, isPort := ParsePort(strings.TrimSpace(line)); len(t.table.roles) == 1 && !isPort {
-			t.plainLine(strings.TrimSpace(line), start) // a heading that looked like the header of one column
+			t.plainLine(strings.TrimSpace(line), start) // the header was only a heading
 			return
 		}
 		t.problem(start, strings.Join(cells, " "), why)
 	}
 }
 
-// record returns the cells of the record that begins with a line. A cell in quotes may go
-// on for some lines; a quote that is only a quote takes no line after it away.
+// record returns the cells of the record that begins with this line. A quoted cell may span several lines; an unmatched
+// quote does not swallow the lines after it.
 func (t *textReader) record(line string) []string {
 	const mostLines = 100
 	if !strings.Contains(line, `"`) {
@@ -208,14 +204,14 @@ func (t *textReader) record(line string) []string {
 	return splitRecord(line, t.table.separator)
 }
 
-// strictRecord returns the cells of one record, as RFC 4180 has it.
+// strictRecord returns the cells of one record according to RFC 4180.
 func strictRecord(text string, separator rune) ([]string, error) {
 	in := csv.NewReader(strings.NewReader(text))
 	in.Comma, in.TrimLeadingSpace = separator, separator != '\t'
 	return in.Read()
 }
 
-// splitRecord returns the cells of a line, where quotes may be wrong.
+// splitRecord returns the cells of a line that may have wrong quotes.
 func splitRecord(line string, separator rune) []string {
 	if cells, err := strictRecord(line, separator); err == nil {
 		return cells

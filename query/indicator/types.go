@@ -5,15 +5,14 @@ import (
 	"strings"
 )
 
-// Lists that say of each value what it is use the types of MISP
-// (https://www.misp-project.org/datamodels/#types), of STIX, of Zeek's Intel::, of OTX or
-// of ThreatFox, or words of their own. All are read by their words.
+// Lists with a type for each value use the types of MISP (https://www.misp-project.org/datamodels/#types), STIX, Zeek's
+// Intel::, OTX or ThreatFox, or their own. All are read word by word.
 
-// notForDetection is why an attribute of MISP without to_ids is left out.
+// notForDetection is the reason for leaving out a MISP attribute without to_ids.
 const notForDetection = "marked as not for detection (to_ids)"
 
-// typeKinds returns the kinds of indicators that a type says. Known is false for a type
-// that says nothing of the kind; none and known, that it is nothing that is on a tape.
+// typeKinds returns the kinds that a type stands for. known is false for an unknown type. A known type without kinds is
+// never on a tape.
 func typeKinds(kind string) (kinds []Kind, known bool) {
 	words := wordsOf(kind)
 	has := func(list ...string) bool {
@@ -47,7 +46,7 @@ func typeKinds(kind string) (kinds []Kind, known bool) {
 	return kinds, len(kinds) > 0
 }
 
-// typed reads a value by its type, and returns why it cannot.
+// typed reads a value by its type. It returns the reason if it cannot, else "".
 func (r *Reading) typed(kind, value string, ports []uint16, label string, line int) (why string) {
 	kinds, known := typeKinds(kind)
 	if !known {
@@ -86,7 +85,7 @@ func (r *Reading) typed(kind, value string, ports []uint16, label string, line i
 	return ""
 }
 
-// fileName returns the indicator of the name of a file, or of its path.
+// fileName returns the indicator of a file's name or path.
 func fileName(text string) *Indicator {
 	text = strings.TrimSpace(text)
 	if strings.HasPrefix(text, "/") {

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// OpenIOC 1.0 and 1.1: https://github.com/fireeye/OpenIOC_1.1. Items are joined by AND or
-// OR; items under one AND are one indicator if they are an address or name and its port.
+// OpenIOC 1.0 and 1.1: https://github.com/fireeye/OpenIOC_1.1. Items are joined by AND or OR. The items of an AND are one
+// indicator if they are an address or name and its port.
 
-// iocItem is one thing that an OpenIOC asks for.
+// iocItem is one condition of an OpenIOC.
 type iocItem struct {
 	Condition string `xml:"condition,attr"`
 	Negate    string `xml:"negate,attr"`
@@ -23,7 +23,7 @@ type iocItem struct {
 	} `xml:"Content"`
 }
 
-// iocIndicator is items and further indicators, joined by an operator.
+// iocIndicator has items and nested indicators, joined by an operator.
 type iocIndicator struct {
 	Operator string         `xml:"operator,attr"`
 	Items    []iocItem      `xml:"IndicatorItem"`
@@ -63,7 +63,7 @@ func (r *Reading) readXML(in io.Reader) error {
 	}
 }
 
-// openIOC reads an indicator and what is inside of it.
+// openIOC reads an indicator and the indicators nested in it.
 func (r *Reading) openIOC(ioc *iocIndicator, items *int, depth int) {
 	if depth > deepest {
 		r.problem(*items, "", errDeep.Error())
@@ -87,7 +87,7 @@ func (r *Reading) openIOC(ioc *iocIndicator, items *int, depth int) {
 	r.iocItems(ioc.Items, *items)
 }
 
-// iocItems reads items that are one indicator.
+// iocItems reads items joined by AND as one indicator.
 func (r *Reading) iocItems(items []iocItem, number int) {
 	var terms []comparison
 	text := ""
@@ -108,11 +108,10 @@ func (r *Reading) iocItems(items []iocItem, number int) {
 	r.add(number, "", i)
 }
 
-// isHostField reports whether a field holds the name of a host: contains is how people
-// write that a domain is meant.
+// isHostField reports whether a field holds a host's name; a contains on it usually means the domain.
 func isHostField(search string) bool { return iocField(search) == "domain-name:value" }
 
-// iocField returns the field of STIX that a search term of OpenIOC is.
+// iocField returns the STIX field of an OpenIOC search term.
 func iocField(search string) string {
 	switch search {
 	case "PortItem/remoteIP", "Network/DNS/ip", "RouteEntryItem/Destination", "DnsEntryItem/RecordData/IPv4Address", "Network/IP":
