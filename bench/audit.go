@@ -13,8 +13,8 @@ import (
 	"syscall"
 )
 
-// auditMissing tells why auditd cannot be measured here. One that runs already, and rules that somebody has set, are left
-// alone.
+// auditMissing returns the reason for not measuring auditd here, "" if it can be measured. The bench does not touch a
+// running auditd or existing rules.
 func auditMissing() string {
 	for _, name := range []string{"auditd", "auditctl"} {
 		if _, err := exec.LookPath(name); err != nil {
@@ -43,8 +43,8 @@ func auditMissing() string {
 	return ""
 }
 
-// restingRule is what we leave behind. Audit that was once enabled looks at each new process from then on; with this
-// rule it decides at fork that it need not, and the process pays nothing.
+// restingRule stays behind. Once enabled, audit inspects each new process for good; with this rule it decides at fork
+// not to, and the process pays nothing.
 const restingRule = "-a never,task"
 
 func (r *rig) startAuditd(ctx context.Context) (_ func() (string, error), err error) {
@@ -79,7 +79,7 @@ func (r *rig) startAuditd(ctx context.Context) (_ func() (string, error), err er
 	if err = waitFor(listening); err != nil {
 		return nil, err
 	}
-	// Debian's own settings, and the rule that every guide to recording connects has.
+	// Debian's own settings, and the usual rule for recording connects.
 	for _, args := range []string{"-D", "-b 8192", "--backlog_wait_time 60000", "-f 1", "-e 1", "-a always,exit -F arch=b64 -S connect"} {
 		if _, err = auditctl(strings.Fields(args)...); err != nil {
 			return nil, err
@@ -108,7 +108,7 @@ func writeAuditConfig(dir, log string) error {
 		return err
 	}
 	config = regexp.MustCompile(`(?m)^log_file\s*=.*$`).ReplaceAll(config, []byte("log_file = "+log))
-	// Nothing is to be rotated away before it is counted.
+	// No record may be rotated away before it is counted.
 	config = regexp.MustCompile(`(?m)^max_log_file\s*=.*$`).ReplaceAll(config, []byte("max_log_file = 4000"))
 	return os.WriteFile(filepath.Join(dir, "auditd.conf"), config, 0o640)
 }

@@ -17,26 +17,26 @@ import (
 // A budgetRun is one load on a tape of one size.
 type budgetRun struct {
 	Limit       int64 // bytes
-	Rate        int   // connections a batch: those of a second
+	Rate        int   // connections a second, in one batch
 	Connections int
 	Took        time.Duration
-	Most        int64 // that all files took at any look
+	Most        int64 // largest total size of all files
 	Looks       int
-	History     int64 // that the segments take at the end
+	History     int64 // size of the segments at the end
 	Pages       int64 // that they hold of it in pages: a slot may be longer
 	Segments    int
 }
 
-// What is measured: each size takes one and a half times what it holds.
+// Sizes and rates. Each run writes one and a half times the tape's size.
 var (
 	budgetSizes = []int64{16 << 20, 32 << 20, 256 << 20, 2 << 30}
 	budgetRates = []int{1_000, 50_000, 400_000}
 )
 
-// budgetRow is about what a sealed connection takes, bytes.
+// budgetRow is the approximate size of a sealed connection, in bytes.
 const budgetRow = 38
 
-// budgetLook is how often the files are looked at.
+// budgetLook is the interval of measuring the files.
 const budgetLook = 10 * time.Millisecond
 
 // budget measures every size at every rate.
@@ -109,9 +109,9 @@ func pagesIn(dir string) (bytes int64) {
 	return bytes
 }
 
-// allocatedIn is what the files of a tape take on the disk, in all and without the reserve, and what its segments do.
+// allocatedIn returns the disk space of a tape's files without the reserve, the part of its segments, and the number of files.
 func allocatedIn(dir string) (all, segments int64, files int) {
-	seen := map[uint64]bool{} // files that have two names at the moment
+	seen := map[uint64]bool{} // a file may have two names for a moment
 	filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return nil
@@ -138,7 +138,7 @@ func allocatedIn(dir string) (all, segments int64, files int) {
 	return all, segments, files
 }
 
-// budgetLoad makes connections without end.
+// budgetLoad makes endless connections.
 type budgetLoad struct {
 	tasks     []*store.Task
 	endpoints []*store.Endpoint

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A flood is many processes, one after another, that each connect many times.
+// A flood is many processes, one after the other, each with many connects.
 type flood struct {
 	processes, connects, endpoints int
 	cpu                            int
@@ -21,7 +21,7 @@ type flood struct {
 
 func (f flood) total() int { return f.processes * f.connects }
 
-// run returns when all of them are gone.
+// run runs the processes and waits for the last.
 func (f flood) run(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -38,8 +38,8 @@ func (f flood) run(ctx context.Context) error {
 	return nil
 }
 
-// runBurst is one process of a flood. It connects a UDP socket, which sends nothing, to addresses of the loopback, some
-// much more often than others.
+// runBurst is one process of a flood. It connects a UDP socket, which sends nothing, to loopback addresses, to a few of
+// them very often.
 func runBurst(args []string) error {
 	set := flag.NewFlagSet("burst", flag.ContinueOnError)
 	seed := set.Uint64("seed", 0, "for the choice of addresses")

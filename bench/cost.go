@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// costs are the samples of each round, by variant and measure. Rounds go A B C A B C, so that what happens on the machine
-// meanwhile happens to all.
+// costs are the samples of each round, by variant and measure. Rounds go A B C A B C, so that other load on the machine
+// affects all variants alike.
 type costs struct {
-	Names   []string                       // of the variants, as they were measured
-	Samples map[string][]map[string]sample // by variant: of each round, by measure
-	Notes   map[string][]string            // by variant: of each round, what it says that it recorded
-	Skipped map[string]string              // by variant: why not
-	Shared  bool                           // other programs were attached to the hooks all the while
+	Names   []string                       // of the variants, in the order of measuring
+	Samples map[string][]map[string]sample // by variant, round and measure
+	Notes   map[string][]string            // by variant and round: its own count of recorded and lost events
+	Skipped map[string]string              // by variant: the reason
+	Shared  bool                           // other programs were attached to the hooks all the time
 }
 
 // measureCosts runs the worker under each variant in turn.
@@ -47,7 +47,7 @@ func measureCosts(ctx context.Context, r *rig, rounds, scale, cpu int) (*costs, 
 	return c, nil
 }
 
-// measureAlone measures again when somebody else's programs came to the hooks meanwhile.
+// measureAlone repeats a measurement if another program attached to the hooks during it.
 func (c *costs) measureAlone(ctx context.Context, v variant, scale, cpu int) (map[string]sample, string, error) {
 	for range 5 {
 		if err := c.waitForQuiet(ctx); err != nil {
@@ -72,7 +72,7 @@ func (c *costs) measureAlone(ctx context.Context, v variant, scale, cpu int) (ma
 	return nil, "", errors.New("other programs come and go on the hooks")
 }
 
-// waitForQuiet waits for the hooks to be ours alone, but not for ever.
+// waitForQuiet waits, for a limited time, until no other program is attached to the hooks.
 func (c *costs) waitForQuiet(ctx context.Context) error {
 	for end := time.Now().Add(2 * time.Minute); !c.Shared; {
 		n, err := attachedHooks()
@@ -107,8 +107,7 @@ func runWorkerProcess(ctx context.Context, scale, cpu int) (map[string]sample, e
 	return samples, json.Unmarshal(out.Bytes(), &samples)
 }
 
-// call is what a call costs when nobody disturbs: the least of the rounds' medians. What else happens on the machine only
-// ever adds.
+// call is the undisturbed cost of a call: the least of the rounds' medians, because other load only adds.
 func (c *costs) call(variant, measure string) float64 {
 	best := c.Samples[variant][0][measure].Median
 	for _, round := range c.Samples[variant] {
@@ -117,7 +116,7 @@ func (c *costs) call(variant, measure string) float64 {
 	return best
 }
 
-// usual is the median of the rounds' medians: for the flood, where a recorder that happens to lose is fast.
+// usual is the median of the rounds' medians. It is for the flood, where a recorder that loses events is fast.
 func (c *costs) usual(variant, measure string) float64 {
 	var all []float64
 	for _, round := range c.Samples[variant] {
@@ -132,12 +131,12 @@ func (c *costs) added(variant, measure string) float64 {
 	return c.call(variant, measure) - c.call(bare, measure)
 }
 
-// ratio is what a call costs as a multiple of bare.
+// ratio is the cost of a call as a multiple of bare.
 func (c *costs) ratio(variant, measure string) float64 {
 	return c.call(variant, measure) / c.call(bare, measure)
 }
 
-// least is the smallest that a batch of calls took in any round.
+// least is the fastest batch of calls in any round.
 func (c *costs) least(variant, measure string) float64 {
 	least := c.Samples[variant][0][measure].Min
 	for _, round := range c.Samples[variant] {
@@ -148,7 +147,7 @@ func (c *costs) least(variant, measure string) float64 {
 
 var lostNumber = regexp.MustCompile(`([\d,]+) (?:records )?lost`)
 
-// lost sums up what a variant says that it lost.
+// lost sums up the losses that a variant reports.
 func (c *costs) lost(variant string) string {
 	sum, said := 0, false
 	for _, note := range c.Notes[variant] {

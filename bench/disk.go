@@ -10,15 +10,15 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// A diskRun is what a tape takes.
+// A diskRun is the disk space of a tape.
 type diskRun struct {
 	Connections int
-	Active, WAL int64 // the database, and the WAL beside it, while it is written
-	Closed      int64 // after the stop: one file
+	Active, WAL int64 // database and WAL while recording
+	Closed      int64 // after the end: one file
 	Took        time.Duration
 }
 
-// batchRows is how many connections the recorder writes at once when it is busy.
+// batchRows is the batch size of a busy recorder.
 const batchRows = 100_000
 
 // measureDisk writes generated connections through the recorder's writer.
@@ -46,7 +46,7 @@ func measureDisk(dir string, o generate.Options) (run diskRun, err error) {
 	}
 	run.Took = time.Since(begin)
 	_, file := w.Segment()
-	// The writer leaves the last seconds in the WAL: with a checkpoint due, another batch moves them.
+	// The writer leaves the last seconds in the WAL. Once a checkpoint is due, the next batch moves them.
 	time.Sleep(2100 * time.Millisecond)
 	if err := w.Append(store.Batch{Now: o.Begin + 2*uint64(o.Span)}); err != nil {
 		return run, err

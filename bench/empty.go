@@ -14,11 +14,11 @@ import (
 	"github.com/conntape/conntape/bpf"
 )
 
-// Kretprobe instances, as many as the recorder asks for.
+// kretprobeInstances is the recorder's number of kretprobe instances.
 const kretprobeInstances = 4096
 
-// startEmpty attaches programs that do nothing to the hooks on which the backend has its own for one IPv4 connect(2), and
-// for the states of its socket: what any recorder on these hooks pays.
+// startEmpty attaches empty programs to the backend's hooks for one IPv4 connect(2) and its socket's states: the least
+// cost of any recorder on these hooks.
 func startEmpty(b bpf.Backend) (stop func() error, err error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func startEmpty(b bpf.Backend) (stop func() error, err error) {
 	return stop, err
 }
 
-// cgroup2 returns where cgroup v2 is mounted.
+// cgroup2 returns the mount point of cgroup v2.
 func cgroup2() (string, error) {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
@@ -110,7 +110,7 @@ func cgroup2() (string, error) {
 	return "", errors.New("cgroup v2 is not mounted")
 }
 
-// attachedHooks counts the BPF links of this machine that can be on a connect's way.
+// attachedHooks counts the BPF links of this machine that a connect may run.
 func attachedHooks() (int, error) {
 	n := 0
 	var it link.Iterator

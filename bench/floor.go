@@ -15,11 +15,11 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 )
 
-// floorStatement is how many rows one INSERT has, as in the store.
+// floorStatement is the number of rows of an INSERT, as in the store.
 const floorStatement = 50
 
-// runFloor writes rows of a connection's size straight into a SQLite table, with the same engine, pragmas and batches as
-// the recorder and nothing else around it: what no recorder that stores rows in SQLite can be faster than.
+// runFloor writes rows of a connection's size straight into a SQLite table, with the recorder's engine, pragmas and batch
+// size: the limit for any recorder that stores rows in SQLite.
 func runFloor(args []string) error {
 	set := flag.NewFlagSet("floor", flag.ContinueOnError)
 	dir := set.String("dir", "", "where to")

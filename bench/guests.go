@@ -36,7 +36,7 @@ var guestCells = []struct {
 	{"amd64-7.3", bpf.Cgroup},
 }
 
-// guests boots kernels in qemu, whose clock then is the number of instructions: exact, but not a time.
+// guests boots kernels in qemu, with a clock that counts instructions: exact, but not a time.
 func (b *bench) guests() error {
 	program := filepath.Join(b.dir, "bench")
 	build := exec.CommandContext(b.ctx, "go", "build", "-o", program, "./bench")
@@ -71,8 +71,7 @@ func (b *bench) guests() error {
 	return nil
 }
 
-// countingQEMU makes a command that test/guest finds in place of qemu, and that gives it a clock of its own: one
-// nanosecond an instruction. It returns the directory.
+// countingQEMU writes a qemu command for test/guest whose clock is one nanosecond an instruction. It returns its directory.
 func (b *bench) countingQEMU() (string, error) {
 	real, err := exec.LookPath("qemu-system-x86_64")
 	if err != nil {

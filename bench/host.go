@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A host is where a run took place, as far as it matters.
+// A host describes the machine of a run.
 type host struct {
 	Date, Kernel, CPU, Go string
 	CPUs, Memory          int // processors, GiB
@@ -38,7 +38,7 @@ func readHost() host {
 	return h
 }
 
-// cpus is the number of processors of the machine, whatever of them this process may use.
+// cpus is the number of the machine's processors, even if this process may not use all.
 func cpus() int {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {

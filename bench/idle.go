@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// An idleRun is what the recorder does while nothing is to be done.
+// An idleRun is the cost of an idle recorder.
 type idleRun struct {
 	For        time.Duration
 	CPU        float64 // percent of a core
-	RSS, PSS   int     // KiB, at the end; the rings are mapped twice in the former
-	Wakeups    float64 // a second: times that a thread was put to sleep and woken
-	Host       string  // the recorder's own account: how idle it was
-	OtherExecs int     // processes that others started meanwhile
+	RSS, PSS   int     // KiB, at the end; RSS counts the rings twice
+	Wakeups    float64 // voluntary context switches of all threads, a second
+	Host       string  // the recorder's own report of the load
+	OtherExecs int     // processes started by other programs
 }
 
-// idleSettle lets the work of starting be over, and the recorder find out that nobody connects.
+// idleSettle lets the recorder finish starting and notice that the host is idle.
 const idleSettle = 10 * time.Second
 
 func measureIdle(ctx context.Context, r *rig, length time.Duration) (run idleRun, err error) {
@@ -72,7 +72,7 @@ type threads struct {
 	rss      int // KiB
 }
 
-// readThreads sums over the threads of a process. schedstat is exact where stat counts ticks.
+// readThreads sums over the threads of a process. It reads schedstat because stat only counts ticks.
 func readThreads(pid int) (threads, error) {
 	var sum threads
 	dirs, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
@@ -114,7 +114,7 @@ func readPSS(pid int) (int, error) {
 	return field(string(text), "Pss:")
 }
 
-// field returns the number behind a name at the begin of a line.
+// field returns the number after a name at the begin of a line.
 func field(text, name string) (int, error) {
 	for line := range strings.Lines(text) {
 		if rest, ok := strings.CutPrefix(line, name); ok {
@@ -124,7 +124,7 @@ func field(text, name string) (int, error) {
 	return 0, fmt.Errorf("no %s", name)
 }
 
-// forksSinceBoot counts processes and threads that were ever made.
+// forksSinceBoot returns the number of processes and threads made since boot.
 func forksSinceBoot() (int, error) {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {

@@ -1,12 +1,12 @@
 // Command bench measures the budgets of conntape in one run, and writes docs/performance.md:
 //
-//	make bench                 what it needs from Debian, then all of it
-//	go run ./bench             all of it, as root
-//	go run ./bench -only cost  a part of it, on the terminal alone: cost, pipeline, disk, store, budget, idle, guests
-//	go run ./bench -results FILE, then -render FILE: the same report again, when only its words have changed
+//	make bench                 installs the Debian packages that it needs, then measures everything
+//	go run ./bench             everything, as root
+//	go run ./bench -only cost  a part, printed to the terminal only: cost, pipeline, disk, store, budget, idle, guests
+//	go run ./bench -results FILE, then -render FILE: writes the report again after a change of its words
 //
-// Everything that is a time is measured beside what it is compared with, in the same run and in turns, since machines
-// are shared and noisy; ratios are what to look at.
+// Machines are shared and noisy, so each time is measured in turns with the time that it is compared with, in the same
+// run. Look at the ratios.
 package main
 
 import (
@@ -30,7 +30,7 @@ import (
 	"github.com/conntape/conntape/generate"
 )
 
-// roles are what the program is when it runs itself.
+// roles are the program's functions when it runs itself.
 func roles() map[string]func([]string) error {
 	return map[string]func([]string) error{"worker": runWorker, "burst": runBurst, "record": runRecord, "floor": runFloor, "costs": runCosts}
 }
@@ -50,7 +50,6 @@ func main() {
 
 func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }
 
-// What can be asked for.
 var sections = []string{"cost", "pipeline", "disk", "store", "budget", "idle", "guests"}
 
 func runBench(args []string) error {
@@ -81,7 +80,7 @@ func runBench(args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	dir, err := os.MkdirTemp("/var/tmp", "conntape-bench-") // a disk, where /tmp may be memory
+	dir, err := os.MkdirTemp("/var/tmp", "conntape-bench-") // a disk; /tmp may be memory
 	if err != nil {
 		return err
 	}
@@ -131,7 +130,7 @@ func renderFile(file string) error {
 // bench is one run.
 type bench struct {
 	ctx    context.Context
-	dir    string // for everything that is not kept
+	dir    string // temporary files
 	rounds int
 	rig    rig
 	report report
@@ -139,7 +138,7 @@ type bench struct {
 	profiles string // directory
 }
 
-// build builds the program that is measured, and finds out which backend it takes here.
+// build builds conntape and finds out its backend here.
 func (b *bench) build() error {
 	binary := filepath.Join(b.dir, "conntape")
 	cmd := exec.CommandContext(b.ctx, "make", "-s", "build", "OUT="+binary)
@@ -178,10 +177,10 @@ func (b *bench) run(section string) (err error) {
 	return err
 }
 
-// workerCPU is another than that of the rig, where there is one.
+// workerCPU differs from the rig's processor if there are two.
 func workerCPU() int { return min(1, cpus()-1) }
 
-// runCosts measures the first budget alone and prints it: what a guest does.
+// runCosts measures only the costs and prints them. It is the program of a guest.
 func runCosts(args []string) error {
 	set := flag.NewFlagSet("costs", flag.ContinueOnError)
 	binary := set.String("conntape", "/bin/conntape", "program to measure")

@@ -12,21 +12,21 @@ import (
 	"time"
 )
 
-// A pipelineRun is what came of one full ring.
+// A pipelineRun is the result of recording one full ring.
 type pipelineRun struct {
 	Events int
 	CPU    time.Duration // user and system time of the recorder
 	User   time.Duration
 	Wall   time.Duration // from the first read to the last commit
-	Words  string        // the recorder's own account
+	Words  string        // the recorder's own report
 }
 
 // ticksPerSecond is USER_HZ, the unit of /proc/PID/stat.
 const ticksPerSecond = 100
 
-// measurePipeline fills the kernel's ring with real connects while the recorder is stopped (SIGSTOP), lets it go on
-// (SIGCONT), on one processor, and waits until everything is committed. So the recorder does at its own speed all that it
-// does for each event; the connects happen before the clock starts.
+// measurePipeline stops the recorder (SIGSTOP), fills the kernel's ring with real connects, lets the recorder continue
+// (SIGCONT) on one processor, and waits until everything is committed. So the recorder does all its work for each event
+// at its own speed, and the connects themselves are not measured.
 func measurePipeline(ctx context.Context, start func() (*recording, error), f flood, profiled bool) (run pipelineRun, err error) {
 	rec, err := start()
 	if err != nil {
@@ -75,18 +75,18 @@ func measurePipeline(ctx context.Context, start func() (*recording, error), f fl
 	return run, err
 }
 
-// Quiet is what nothing happens for once all is committed: longer than a batch may wait, shorter than the heartbeat of an
-// idle recorder. An idle recorder uses less than idleCPU meanwhile.
+// After quiet without a commit, everything is committed. It is longer than a batch may wait, and shorter than an idle
+// recorder's heartbeat. During it an idle recorder uses less than idleCPU.
 const (
 	quiet   = 2 * time.Second
 	idleCPU = 50 * time.Millisecond
 )
 
-// waitForCommits returns when the tape was last written after begin, once it has not been for a while, nor has the
-// recorder worked.
+// waitForCommits waits until neither the tape nor the recorder's CPU time changes any more. It returns the time of the
+// last write.
 func waitForCommits(ctx context.Context, tape string, pid int, begin time.Time) (time.Time, error) {
 	var usedBefore time.Duration
-	since := begin // the recorder has worked no more than an idle one
+	since := begin // the recorder has been idle since then
 	for {
 		last, err := lastWritten(tape)
 		if err != nil {
@@ -122,13 +122,13 @@ func lastWritten(tape string) (last time.Time, err error) {
 
 type times struct{ user, system time.Duration }
 
-// cpuTime returns the time that a process has used.
+// cpuTime returns the CPU time of a process.
 func cpuTime(pid int) (times, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return times{}, err
 	}
-	_, rest, _ := bytes.Cut(stat, []byte(") ")) // behind the name
+	_, rest, _ := bytes.Cut(stat, []byte(") ")) // after the name
 	fields := bytes.Fields(rest)
 	if len(fields) < 13 {
 		return times{}, fmt.Errorf("read /proc/%d/stat: %d fields", pid, len(fields))

@@ -18,7 +18,7 @@ import (
 	"github.com/conntape/conntape/recorder"
 )
 
-// runRecord is conntape record with a CPU profile between two SIGUSR1.
+// runRecord is conntape record with a CPU profile from one SIGUSR1 to the next.
 func runRecord(args []string) error {
 	set := flag.NewFlagSet("record", flag.ContinueOnError)
 	dir := set.String("dir", "", "tape")
@@ -54,14 +54,13 @@ func runRecord(args []string) error {
 	return err
 }
 
-// A share is a part of the CPU time of the recorder.
+// A share is a part of the recorder's CPU time.
 type share struct {
 	What string
-	Part float64 // of all
+	Part float64 // fraction
 }
 
-// parts name what a stack of functions is at, looked for from the innermost function outwards; the first to be found
-// names the sample.
+// parts name the work of a stack. The innermost function of the stack that is listed here names the sample.
 var parts = []struct{ function, what string }{
 	{"runtime.gcBgMarkWorker", "garbage collection"},
 	{"runtime.gcAssistAlloc", "garbage collection"},
@@ -91,8 +90,8 @@ func whereTimeGoes(ctx context.Context, profiles []string) ([]share, error) {
 	return sumTraces(string(text))
 }
 
-// sumTraces reads what pprof -traces prints: stacks from the innermost function outwards, a line of dashes between two,
-// and the time beside the first function of each.
+// sumTraces reads the output of pprof -traces: stacks from the innermost function outwards, separated by a line of
+// dashes, each with its time beside the first function.
 func sumTraces(text string) ([]share, error) {
 	sums := map[string]time.Duration{}
 	var all time.Duration

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// report is all that was measured; what was not is nil or empty.
+// report has all results; a part that was not measured is nil or empty.
 type report struct {
 	Host     host
 	Command  string
@@ -25,7 +25,7 @@ type report struct {
 	Guests   []guestRun
 }
 
-// What is said about the numbers, by people.
+// Remarks on the numbers, written by hand.
 //
 //go:embed notes.md
 var notes string
@@ -74,7 +74,7 @@ func (p *printer) head(cells ...string) {
 	p.line("| --- |%s", strings.Repeat(" ---: |", len(cells)-1))
 }
 
-// kept says how a measured value stands to the most that is allowed.
+// kept compares a measured value with its budget.
 func kept(value, most float64) string {
 	if value <= most {
 		return "yes"
@@ -97,7 +97,7 @@ func (r *report) budgets(p *printer) {
 			worst = max(worst, c.ratio(conntape, m)-1)
 			beyond = max(beyond, c.ratio(conntape, m)/c.ratio(empty, m)-1)
 		}
-		// Two per cent is what bare itself is off by between rounds.
+		// Bare itself varies by two per cent between rounds.
 		p.row("added to other system calls, the worst of three", "nothing measurable", fmt.Sprintf("%.1f%%", 100*worst), kept(worst, 0.02))
 		p.row("the same, against empty programs", "–", fmt.Sprintf("%.1f%%", 100*beyond), "–")
 	}
@@ -120,7 +120,7 @@ func (r *report) budgets(p *printer) {
 	p.line("")
 }
 
-// best is the least CPU and the highest rate of the rounds: what others took of the machine only makes both worse.
+// best returns the least CPU and the highest rate of the rounds: other load only makes them worse.
 func (r *report) best() (cpu, rate float64) {
 	cpu = r.Pipeline[0].perEvent()
 	for _, run := range r.Pipeline {

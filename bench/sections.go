@@ -9,8 +9,8 @@ import (
 	"github.com/conntape/conntape/generate"
 )
 
-// What fills the ring: a million connects by a hundred processes to 5,000 addresses, for which it must be larger than it
-// is by default; and so must the queue, or attempts would be counted together.
+// A hundred processes fill the ring with a million connects to 5,000 addresses. Ring and queue are larger than by
+// default; a full queue would merge attempts into one row.
 var (
 	pipelineFlood  = flood{processes: 100, connects: 10_000, endpoints: 5000}
 	pipelineRing   = 256 << 20
@@ -19,7 +19,7 @@ var (
 
 const pipelineRounds = 3
 
-// pipeline takes turns between the program as it is, for the times, and the same code with a profile.
+// pipeline measures the real program, for the times, in turns with a profiled one.
 func (b *bench) pipeline() error {
 	self, err := os.Executable()
 	if err != nil {

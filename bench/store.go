@@ -19,20 +19,20 @@ import (
 	"github.com/conntape/conntape/store/retain"
 )
 
-// A storeRun is what keeping a tape within its bounds costs.
+// A storeRun is the cost of keeping a tape within its limits.
 type storeRun struct {
 	Batches  int
 	Median   time.Duration // of all batches, at full ingest
 	Worst99  time.Duration
-	Turning  time.Duration // median of the batches that began or removed a segment
+	Turning  time.Duration // median batch that began or removed a segment
 	Turned   int           // how many these were
-	Moving   time.Duration // median of those after which the WAL was moved into the database
+	Moving   time.Duration // median batch followed by a checkpoint of the WAL
 	Moved    int           // how many these were
-	Most     int64         // what the tape took at the most, bytes
+	Most     int64         // largest size of the tape, bytes
 	Limit    int64
 	Rows     int64         // of the largest segment that was sealed
 	Sealed   float64       // bytes a connection, everything included
-	Sealing  time.Duration // of that one, on a thread of low priority
+	Sealing  time.Duration // sealing it, on a thread of low priority
 	Removals map[string]removal
 }
 
@@ -41,8 +41,7 @@ const (
 	storeLimit = 128 << 20
 )
 
-// measureStore records as fast as it can into a tape that is full several times
-// over, and then lets segments of two sizes expire.
+// measureStore records several times max-size as fast as it can, and then lets segments of two sizes expire.
 func measureStore(dir string, o generate.Options) (run storeRun, err error) {
 	tape := filepath.Join(dir, "store")
 	defer func() { err = errors.Join(err, os.RemoveAll(tape)) }()
@@ -67,7 +66,7 @@ func measureStore(dir string, o generate.Options) (run storeRun, err error) {
 			return run, err
 		}
 		took := time.Since(begin)
-		if wal.restarted(tape) { // so it had been moved after the batch before
+		if wal.restarted(tape) { // the previous batch was followed by a checkpoint
 			moving = append(moving, all[len(all)-1])
 		}
 		all = append(all, took)
@@ -106,14 +105,14 @@ func measureStore(dir string, o generate.Options) (run storeRun, err error) {
 	return run, nil
 }
 
-// walState is which WAL a tape has: its segment, and how often that began it anew (the checkpoint sequence number of
-// https://sqlite.org/fileformat2.html#walformat).
+// walState identifies a tape's WAL: its segment, and the checkpoint sequence number of
+// https://sqlite.org/fileformat2.html#walformat.
 type walState struct {
 	name     string
 	sequence uint32
 }
 
-// restarted reports whether the same segment has begun its WAL anew since it was asked last.
+// restarted reports whether the segment restarted its WAL since the last call.
 func (w *walState) restarted(tape string) bool {
 	var now walState
 	names, _ := filepath.Glob(filepath.Join(tape, "*.db-wal"))
@@ -132,11 +131,11 @@ func (w *walState) restarted(tape string) bool {
 	return is
 }
 
-// storeListener notes what happens to a tape.
+// storeListener records the times of a tape's events.
 type storeListener struct {
 	mu      sync.Mutex
 	turned  int
-	begun   map[int]time.Time // when the segment after it was begun, and so it was closed
+	begun   map[int]time.Time // when the next segment began and so closed this one
 	rows    int64
 	perRow  float64
 	sealing time.Duration
@@ -164,13 +163,13 @@ func (l *storeListener) turns() int {
 	return l.turned
 }
 
-// A removal is what it costs that a segment expires.
+// A removal is the cost of expiring a segment.
 type removal struct {
-	Batch time.Duration // the batch that had it removed
-	Gone  time.Duration // from then until it was gone
+	Batch time.Duration // the batch that caused it
+	Gone  time.Duration // from then until the segment was gone
 }
 
-// measureRemoval records into a tape that has a sealed segment of that size, until that expires for the size of the tape.
+// measureRemoval records into a tape with a sealed segment of this size until max-size makes the segment expire.
 func measureRemoval(dir string, bytes int64, o generate.Options) (r removal, err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	now := store.Anchor{Boot: o.Begin, Real: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixNano()}
@@ -232,7 +231,7 @@ func measureRemoval(dir string, bytes int64, o generate.Options) (r removal, err
 	return r, nil
 }
 
-// grow gives a file blocks up to a size, written as a recorder would have.
+// grow writes a file up to a size, as the recorder would.
 func grow(file string, bytes int64) error {
 	if err := os.Chmod(file, 0o600); err != nil {
 		return err
@@ -250,7 +249,7 @@ func grow(file string, bytes int64) error {
 	return errors.Join(f.Sync(), f.Chmod(0o440))
 }
 
-// removalHandler calls what it holds when the store logs that a segment is gone.
+// removalHandler calls removed when the store logs the removal of a segment.
 type removalHandler struct{ removed func() }
 
 func (h removalHandler) Enabled(context.Context, slog.Level) bool { return true }
@@ -290,15 +289,15 @@ func (r *report) store(p *printer) {
 	p.row("a batch, median (99 of 100)", fmt.Sprintf("%.1f (%.1f) ms", ms(s.Median), ms(s.Worst99)), "")
 	p.row(fmt.Sprintf("a batch that begins or removes a segment, median of %d", s.Turned),
 		fmt.Sprintf("%.1f ms, %.2f ×", ms(s.Turning), float64(s.Turning)/float64(s.Median)), "2 ×")
-	p.row(fmt.Sprintf("a batch after which the WAL is moved into the database, median of %d", s.Moved),
+	p.row(fmt.Sprintf("a batch followed by a checkpoint of the WAL, median of %d", s.Moved),
 		fmt.Sprintf("%.1f ms, %.2f ×", ms(s.Moving), float64(s.Moving)/float64(s.Median)), "2 ×")
-	p.row("the tape at the most", fmt.Sprintf("%.1f MiB", float64(s.Most)/(1<<20)), fmt.Sprintf("%d MiB", s.Limit>>20))
+	p.row("largest size of the tape", fmt.Sprintf("%.1f MiB", float64(s.Most)/(1<<20)), fmt.Sprintf("%d MiB", s.Limit>>20))
 	p.row(fmt.Sprintf("bytes a connection, sealed (%d connections)", s.Rows), fmt.Sprintf("%.1f", s.Sealed), "48")
-	p.row("sealing those, at low priority beside the recorder", fmt.Sprintf("%.1f s", s.Sealing.Seconds()), "")
+	p.row("sealing this segment, at low priority beside the recorder", fmt.Sprintf("%.1f s", s.Sealing.Seconds()), "")
 	for _, name := range []string{"1 MiB", "1 GiB"} {
 		r := s.Removals[name]
-		p.row("the batch that has a segment of "+name+" removed", fmt.Sprintf("%.1f ms, %.2f ×", ms(r.Batch), float64(r.Batch)/float64(s.Median)), "2 ×")
-		p.row("that one being removed, beside the recorder", fmt.Sprintf("%.1f ms", ms(r.Gone)), "")
+		p.row("a batch that removes a segment of "+name, fmt.Sprintf("%.1f ms, %.2f ×", ms(r.Batch), float64(r.Batch)/float64(s.Median)), "2 ×")
+		p.row("removing this segment, beside the recorder", fmt.Sprintf("%.1f ms", ms(r.Gone)), "")
 	}
 	p.line("")
 }

@@ -7,24 +7,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names of the measures of whole TCP connections: socket, connect, close, and of the second also accept and close of the other
-// side, by the same thread.
+// Names of the measures of whole TCP connections: socket, connect, close. In the second one the same thread also accepts
+// and closes the other side.
 const (
 	tcpRefused = "TCP refused"
 	tcpClosed  = "TCP established and closed"
 )
 
-// tcpBatches is how many batches of TCP connections are timed at most: each connection takes a port, of which there are some 28,000.
+// tcpBatches limits the batches of TCP connections: each connection takes one of some 28,000 ports.
 const tcpBatches = 200
 
-// A peer is a TCP port of the loopback, and the first error that a connection to it had.
+// A peer is a loopback TCP port, with the first error of a connection to it.
 type peer struct {
 	listener int
-	address  []byte // as connect takes it
+	address  []byte // a struct sockaddr
 	err      error
 }
 
-// newPeer makes a peer that listens, or one that refuses.
+// newPeer makes a peer that listens or refuses.
 func newPeer(listens bool) (*peer, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -45,7 +45,7 @@ func newPeer(listens bool) (*peer, error) {
 	return &peer{listener: fd, address: sockaddr([4]byte{127, 0, 0, 1}, uint16(bound.(*unix.SockaddrInet4).Port))}, nil
 }
 
-// connect makes a socket, connects it and closes it. between is called while it is connected; want is what connect shall return.
+// connect makes a socket, connects it and closes it. It calls between while connected; want is the expected errno of connect.
 func (p *peer) connect(want syscall.Errno, between func() syscall.Errno) {
 	fd, _, errno := syscall.RawSyscall(unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if errno != 0 {
@@ -66,7 +66,7 @@ func (p *peer) fail(doing string, errno syscall.Errno) {
 	}
 }
 
-// accept takes the connection and closes it, first of the two sides.
+// accept accepts the connection and closes it before the other side does.
 func (p *peer) accept() syscall.Errno {
 	fd, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(p.listener), 0, 0, unix.SOCK_CLOEXEC, 0, 0)
 	if errno == 0 {
@@ -93,7 +93,7 @@ func tcpMeasures() ([]measure, error) {
 	return []measure{refused, closed}, nil
 }
 
-// tcpCost prints what whole TCP connections cost.
+// tcpCost prints the cost of whole TCP connections.
 func (r *report) tcpCost(p *printer) {
 	c := r.Costs
 	p.line("## A TCP connection, from socket to close")

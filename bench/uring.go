@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What of include/uapi/linux/io_uring.h a NOP needs.
+// The part of include/uapi/linux/io_uring.h for a NOP.
 const (
 	uringEntries    = 8
 	uringSubmission = 64 // bytes of an io_uring_sqe; its zero value is a NOP
@@ -31,7 +31,7 @@ type uringParams struct {
 	}
 }
 
-// newNop returns a call that submits one NOP and takes its completion. The error is the bare errno.
+// newNop returns a function that submits one NOP and takes its completion. The error is the bare errno.
 func newNop() (func(), error) {
 	var p uringParams
 	fd, _, errno := syscall.Syscall(unix.SYS_IO_URING_SETUP, uringEntries, uintptr(unsafe.Pointer(&p)), 0)
@@ -44,7 +44,7 @@ func newNop() (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	// The submissions stay as they are mapped: zero, which is a NOP.
+	// The mapped submissions stay zero: a NOP.
 	_, err = unix.Mmap(int(fd), offsetSQEs, int(uringSubmission*p.sqEntries), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func newNop() (func(), error) {
 	}, nil
 }
 
-// address is for system calls that take a buffer which is kept alive by its owner.
+// address returns the address of a buffer for a system call. The caller keeps the buffer alive.
 func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 
 // sockaddr is a struct sockaddr_in.

@@ -27,21 +27,21 @@ const (
 	auditd   = "auditd"
 )
 
-// A variant is a way of watching connects, to be switched on and off.
+// A variant is a way of watching connects that can be started and stopped.
 type variant struct {
 	name  string
 	start func(ctx context.Context) (stop func() (note string, err error), err error)
 }
 
-// A rig is what the variants share.
+// A rig holds the common settings of the variants.
 type rig struct {
 	conntape string // path of the binary
 	backend  bpf.Backend
-	dir      string // for what they write
-	cpu      int    // on which they run; the measured thread has another
+	dir      string // for their files
+	cpu      int    // the variants' processor; the measured thread has another
 }
 
-// variants returns those that can run here, and for the others the reason why not.
+// variants returns the variants that can run here, and a reason for each other one.
 func (r *rig) variants() (list []variant, skipped map[string]string) {
 	skipped = map[string]string{}
 	list = []variant{
@@ -70,10 +70,10 @@ func (r *rig) variants() (list []variant, skipped map[string]string) {
 	return list, skipped
 }
 
-// pinned is a command that runs on the rig's processor, and of which nothing is left when we end.
+// pinned is a command that runs on the rig's processor and ends with this process.
 func (r *rig) pinned(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "taskset", append([]string{"-c", strconv.Itoa(r.cpu), name}, args...)...)
-	if _, err := exec.LookPath("taskset"); err != nil { // a guest has none, and one processor
+	if _, err := exec.LookPath("taskset"); err != nil { // a guest has no taskset and only one processor
 		cmd = exec.CommandContext(ctx, name, args...)
 	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
@@ -81,14 +81,14 @@ func (r *rig) pinned(ctx context.Context, name string, args ...string) *exec.Cmd
 	return cmd
 }
 
-// A recording is a conntape that runs.
+// A recording is a running conntape record.
 type recording struct {
 	cmd    *exec.Cmd
 	tape   string
 	stderr *output
 }
 
-// record starts conntape on a new tape and returns when it has begun to record.
+// record starts conntape on a new tape and waits until it records.
 func (r *rig) record(ctx context.Context, flags ...string) (*recording, error) {
 	tape, err := os.MkdirTemp(r.dir, "tape-")
 	if err != nil {
@@ -106,7 +106,7 @@ func (r *rig) record(ctx context.Context, flags ...string) (*recording, error) {
 	return rec, nil
 }
 
-// stop ends the recording and returns its last words.
+// stop ends the recording and returns its summary.
 func (rec *recording) stop() (string, error) {
 	if err := rec.cmd.Process.Signal(os.Interrupt); err != nil {
 		return "", err
@@ -132,7 +132,7 @@ func (r *rig) startConntape(ctx context.Context) (func() (string, error), error)
 	}, nil
 }
 
-// The nearest to what conntape records that fits into a few lines.
+// bpftraceProgram records about the same as conntape in a few lines.
 const bpftraceProgram = `
 tracepoint:syscalls:sys_enter_connect { @fd[tid] = args->fd; @address[tid] = args->uservaddr; }
 tracepoint:syscalls:sys_exit_connect /@address[tid]/ {
@@ -182,7 +182,7 @@ func (r *rig) startBpftrace(ctx context.Context) (func() (string, error), error)
 	}, nil
 }
 
-// waitFor waits until a program that was just started is ready.
+// waitFor waits until a started program is ready.
 func waitFor(ready func() bool) error {
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if ready() {
@@ -193,7 +193,7 @@ func waitFor(ready func() bool) error {
 	return errors.New("it is not ready after 30 seconds")
 }
 
-// isRunning tells whether a process of that pid is there.
+// isRunning reports whether a process with this pid exists.
 func isRunning(pid int) bool { return syscall.Kill(pid, 0) == nil }
 
 // countLines counts the lines of a file that contain word.

@@ -15,32 +15,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A sample is what one kind of call took in one process, in ns a call.
+// A sample is the duration of one kind of call in one process, in ns a call.
 type sample struct {
 	Calls            int
 	Min, Median, P90 float64
 }
 
-// A measure is one kind of call, timed a batch at a time: a batch is long against the clock that times it, and short
-// against the time slices of a busy machine, so that the median is of undisturbed ones.
+// A measure is one kind of call, timed in batches. A batch is long compared with the clock's resolution, and short
+// compared with the time slices of a busy machine, so that the median is an undisturbed batch.
 type measure struct {
 	name    string
-	batch   int           // calls between two looks at the clock
+	batch   int           // calls between two readings of the clock
 	batches int           // at most
 	group   int           // batches between two pauses, 0: no pauses
-	pause   time.Duration // lets whoever records catch up
+	pause   time.Duration // lets the recorder catch up
 	call    func()
-	failed  func() error // says whether a call was not what it should be; nil: it cannot be
+	failed  func() error // returns the first unexpected result of a call; nil: none is possible
 }
 
 // connectPause is the pause between groups of paced connects.
 const connectPause = 10 * time.Millisecond
 
-// worstTime bounds a measure on which the recording program brakes.
+// worstTime limits a measure that the recording program slows down.
 const worstTime = 1500 * time.Millisecond
 
-// runWorker makes the calls in this process, whose main thread is pinned, and prints the samples. It is a process of its
-// own each time since the kernel decides at fork whether audit looks at a process.
+// runWorker makes the calls in this process, with its main thread pinned, and prints the samples. Each run needs a new
+// process because the kernel decides at fork whether audit inspects a process.
 func runWorker(args []string) error {
 	set := flag.NewFlagSet("worker", flag.ContinueOnError)
 	cpu := set.Int("cpu", 0, "processor to run on")
@@ -80,7 +80,7 @@ func pin(cpu int) error {
 	return nil
 }
 
-// Names of the measures but those of TCP. The last three are calls that nobody records.
+// Names of the measures except TCP. No recorder records the calls of the last three.
 const (
 	connectPaced = "connect, paced"
 	connectFlood = "connect, flood"
@@ -122,7 +122,7 @@ func newMeasures() ([]measure, error) {
 	return measures, nil
 }
 
-// connectCall returns a connect of a UDP socket to the discard port of the loopback: it sets the peer and sends nothing.
+// connectCall returns a connect of a UDP socket to the loopback's discard port. It sets the peer and sends nothing.
 func connectCall() (func(), error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -145,7 +145,7 @@ func (m measure) run() sample {
 	for n := 0; n < m.batches && time.Now().Before(end); n++ {
 		if m.group > 0 && n%m.group == 0 {
 			time.Sleep(m.pause)
-			m.timeBatch() // the first one after a sleep pays for cold caches
+			m.timeBatch() // the first batch after a sleep has cold caches
 		}
 		took = append(took, m.timeBatch())
 	}

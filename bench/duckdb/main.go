@@ -1,18 +1,15 @@
-// Command duckdb measures how fast conntape answers over ten million connections, and
-// beside each question the same one in DuckDB over the same rows. It is a module of its
-// own, for DuckDB needs cgo and the product has none.
+// Command duckdb measures conntape's answers over ten million connections beside DuckDB's, over the same rows. It is a
+// separate module because DuckDB needs cgo and the product has none.
 //
 //	go run . -dir /var/tmp/bench > table.md
 //	go run . -dir /var/tmp/bench -before DIR > table.md
 //
-// The directory of -before keeps another version of the program, conntape, and its own tape of the same rows: each
-// question that both know is asked of them in turns.
+// The directory of -before has another version of the program, conntape, and its own tape of the same rows. The bench
+// asks both versions in turns.
 //
-// The directory keeps the tape, which is made once. Every question is asked by a
-// process of its own, whose start is part of its time; the program is dropped from the
-// page cache before, the tape is not. DuckDB has its own copy of the rows, one flat
-// table of eleven columns with every name in each row, in a file of its own, opened before its time
-// begins.
+// The directory of -dir keeps the tape between runs. A new process asks each question, and its start counts. Before, the
+// program is dropped from the page cache, the tape is not. DuckDB has a copy of the rows in a file: one flat table of
+// eleven columns with all names in each row. Opening this file does not count.
 package main
 
 import (
@@ -86,7 +83,7 @@ func run(dir, before, only string, rounds, connections int, out io.Writer) error
 	return nil
 }
 
-// questions asks them all.
+// questions asks all questions.
 func (b *bench) questions(out io.Writer, connections int, indicators string) error {
 	duck, err := openDuck(b, filepath.Join(b.dir, "copy.duckdb"), indicators)
 	if err != nil {
@@ -118,14 +115,14 @@ func (b *bench) questions(out io.Writer, connections int, indicators string) err
 type bench struct {
 	dir string
 	asked
-	before *asked // another version, nil: none
+	before *asked // the version of -before; nil: none
 	rounds int
 }
 
-// asked is a program, and the tape that it is asked over.
+// asked is a program and its tape.
 type asked struct{ program, tape string }
 
-// measure asks one question of both, in turns, and returns its row of the table.
+// measure asks conntape and DuckDB one question in turns, and returns its row of the table.
 func (b *bench) measure(q question, duck *sql.DB) (string, error) {
 	var ours, theirs, ourCPU, theirCPU, before, beforeCPU []time.Duration
 	var memory int64
@@ -134,7 +131,7 @@ func (b *bench) measure(q question, duck *sql.DB) (string, error) {
 		if b.before != nil && !strings.Contains(q.words, "contacts") {
 			took, cpu, _, err := b.before.ask(words...)
 			if err != nil {
-				return "", fmt.Errorf("the version before: %w", err)
+				return "", fmt.Errorf("version of -before: %w", err)
 			}
 			before, beforeCPU = append(before, took), append(beforeCPU, cpu)
 		}
@@ -188,7 +185,7 @@ func (b *bench) measure(q question, duck *sql.DB) (string, error) {
 	return fmt.Sprintf("| %s | %s | %s | %s | %s | %d MB | %s | %s | %s | %s |", q.name, budget, shown(took), kept, cpu(median(ourCPU)), memory>>20, beforeShown, duckShown, duckCPU, ratio), nil
 }
 
-// usedCPU returns the time that all processors have worked for this process.
+// usedCPU returns the CPU time of this process.
 func usedCPU() time.Duration {
 	var usage unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
@@ -197,8 +194,7 @@ func usedCPU() time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// ask runs the program once and returns how long it took, how long processors worked
-// for it, and the most memory that it had.
+// ask runs the program once and returns its elapsed time, CPU time and peak memory in bytes.
 func (b *asked) ask(words ...string) (took, cpu time.Duration, memory int64, err error) {
 	if err := dropFromCache(b.program); err != nil {
 		return 0, 0, 0, err
@@ -227,9 +223,8 @@ func (b *asked) ask(words ...string) (took, cpu time.Duration, memory int64, err
 	return took, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), memory, nil
 }
 
-// watchMemory returns the most memory that a process had while it was looked at, every
-// few milliseconds. What wait4 tells would hold the memory of this process too, from
-// before the exec.
+// watchMemory samples a process's memory every few milliseconds and returns the peak in bytes. The peak from wait4 would
+// include this process's memory, from before the exec.
 func watchMemory(pid int, ended <-chan struct{}) int64 {
 	var most int64
 	for tick := time.NewTicker(5 * time.Millisecond); ; {
@@ -272,13 +267,13 @@ func dropFromCache(name string) error {
 		return err
 	}
 	defer f.Close()
-	if err := f.Sync(); err != nil { // what was built just now is not dropped before it is on the disk
+	if err := f.Sync(); err != nil { // dirty pages are not dropped
 		return err
 	}
 	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
 }
 
-// writeIndicators writes 100,000 addresses, a few of which are on the tape.
+// writeIndicators writes 100,000 addresses; a few of them are on the tape.
 func writeIndicators(name string) error {
 	var b strings.Builder
 	for i := range 100_000 - 2 {
@@ -288,8 +283,7 @@ func writeIndicators(name string) error {
 	return os.WriteFile(name, []byte(b.String()), 0o600)
 }
 
-// openDuck opens DuckDB with the rows of the tape, which it reads once from a CSV that
-// the program has exported.
+// openDuck opens DuckDB with the rows of the tape. The first time, it loads them from a CSV exported by conntape.
 func openDuck(b *bench, name, indicators string) (*sql.DB, error) {
 	_, missing := os.Stat(name)
 	db, err := sql.Open("duckdb", name)
@@ -334,7 +328,7 @@ func drain(db *sql.DB, query string) error {
 	return rows.Err()
 }
 
-// countLines returns how many rows a CSV file has, without its header.
+// countLines returns the number of rows of a CSV file, without the header.
 func countLines(name string) (int, error) {
 	f, err := os.Open(name)
 	if err != nil {

@@ -11,14 +11,14 @@ import (
 	"github.com/conntape/conntape/generate"
 )
 
-// What is compared: the same rows in few segments and in many.
+// The same rows in few segments and in many.
 const (
 	fewSegments, manySegments = 8, 2000
-	segmentRows               = 1000 // of each of the many
+	segmentRows               = 1000 // rows of each of the many segments
 	segmentRounds             = 15
 )
 
-// manySegments asks who connected to an address of two tapes that have the same rows in few and in many segments, in turns.
+// manySegments asks who connected to an address, in turns of two tapes with the same rows in few and in many segments.
 func (b *bench) manySegments(out io.Writer) error {
 	var tapes []asked
 	for _, segments := range []int{fewSegments, manySegments} {

@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// question is asked of both.
+// question is one question for conntape and DuckDB.
 type question struct {
 	name   string
-	words  string // after "conntape", parted by |
+	words  string // arguments of conntape, separated by |
 	budget time.Duration
-	duck   string // the same in DuckDB; "" when there is no such
-	rows   bool   // it is measured in rows a second
+	duck   string // the same question in DuckDB; "": none
+	rows   bool   // measured in rows a second
 }
 
-// flatSQL are the columns that DuckDB has a copy of.
+// flatSQL selects the columns of DuckDB's copy.
 const flatSQL = "select time_ns, process_id, pid, exe, cmdline, user, container, remote_address, remote_port, outcome, count from connections"
 
-// ownSQL are the words that ask SQL of one's own.
+// ownSQL returns the arguments for a user's SQL.
 func ownSQL(text string) string { return "query|sql|" + text }
 
-// questions are those of the table, with their budgets.
+// questions returns the questions of the table with their budgets.
 func questions(indicators, since string) []question {
 	return []question{
 		{"query list", "query|list", 30 * time.Millisecond, "", false},
