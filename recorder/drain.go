@@ -150,10 +150,10 @@ func (r *recorder) take(c *bpf.Connect) {
 		r.lump(c, who)
 		return
 	}
-	extra, outcomes := who.extra()+r.resolver.takeFresh(), uint64(0)
+	extra, outcomes := r.resolver.need(who), uint64(0)
 	followed := hasOutcome(c)
 	if followed {
-		extra += fateBytes
+		extra.memory += fateBytes
 		outcomes = r.expect(c, row)
 	}
 	in := r.queue.add(row, who.share, extra, true)
@@ -177,7 +177,7 @@ func (r *recorder) lump(c *bpf.Connect, who *party) {
 	r.resolver.lump(c, who, &r.row)
 	r.renounce(c)
 	r.reissues.remember(c, &r.row, false)
-	switch r.queue.lump(&r.row, who.share, who.extra()+r.resolver.takeFresh()) {
+	switch r.queue.lump(&r.row, who.share, r.resolver.need(who)) {
 	case added:
 		r.ledger.rows++
 	case counted:
@@ -383,6 +383,7 @@ func (r *recorder) push(now uint64) error {
 	b.Anchors = append(carried.Anchors, r.anchors.take()...)
 	b.Counters = r.ledger.counters()
 	b.Now = r.horizon
+	b.shares = r.queue.tape.keep(false)
 	r.queue.push()
 	clear(r.fates.rows)
 	r.opened, r.pushed = 0, now

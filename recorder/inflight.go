@@ -47,7 +47,7 @@ func (r *recorder) sweep(now, age uint64) error {
 		}
 		row := &r.row
 		who, named := r.resolver.resolve(c, row)
-		if !named || r.queue.add(row, who.share, who.extra()+r.resolver.takeFresh(), false) == refused {
+		if !named || r.queue.add(row, who.share, r.resolver.need(who), false) == refused {
 			return // its record is still to come
 		}
 		r.ledger.rows++

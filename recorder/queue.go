@@ -22,6 +22,7 @@ type batch struct {
 	rows     uint64   // of these rows
 	outcomes uint64   // records of outcomes in it
 	charges  []charge // what it takes of whose memory
+	shares   []byte   // of the tape, to be kept; nil: as they are
 }
 
 // charge is a part of a batch's memory.
@@ -85,10 +86,10 @@ const (
 	refused                // there is no memory for it
 )
 
-// add takes an attempt. extra is the memory that it needs beside the row, in bytes. One that will be asked for by name
+// add takes an attempt. extra is what it needs beside the row. One that will be asked for by name
 // later, by an update, must keep its own row: it is not merged. Who is refused may still be counted by lump.
-func (q *queue) add(row *store.Connection, who *share, extra int64, mergeable bool) outcome {
-	cost := rowBytes + extra
+func (q *queue) add(row *store.Connection, who *share, extra need, mergeable bool) outcome {
+	cost := rowBytes + extra.memory
 	if who.credit >= cost {
 		who.credit -= cost
 		return q.append(row)
@@ -104,7 +105,7 @@ func (q *queue) add(row *store.Connection, who *share, extra int64, mergeable bo
 	q.giveBack()
 	room := who.room()
 	if room > who.used && room >= cost && !q.shares.all.pressed() && !q.tape.pressed(who) {
-		q.lend(who, room, cost)
+		q.lend(who, room, cost, extra.tape)
 		return q.append(row)
 	}
 	if room < cost+mergeBytes || q.tape.over(who) {
@@ -113,7 +114,7 @@ func (q *queue) add(row *store.Connection, who *share, extra int64, mergeable bo
 	if mergeable {
 		q.merge[k] = len(q.open.Connections)
 	}
-	q.charge(who, cost+mergeBytes)
+	q.charge(who, cost+mergeBytes, rowBytes/2+extra.tape)
 	return q.append(row)
 }
 
@@ -122,28 +123,28 @@ const mostCredit = 8 << 10
 
 // lend charges somebody who has room for more than cost, so that the next rows need not look through the tree: up to
 // double of what he needed so far.
-func (q *queue) lend(who *share, room, cost int64) {
+func (q *queue) lend(who *share, room, cost, tape int64) {
 	n := max(cost, min(room/16, mostCredit, who.open))
-	q.charge(who, n)
+	q.charge(who, n, tape+(n-cost+rowBytes)/2)
 	who.credit += n - cost
 }
 
 // lump counts an attempt in the row of all that its process did and that found no memory. row has no addresses, and
-// extra is the memory that it needs beside itself, in bytes. Somebody who has a row already may always have this one
+// extra is what it needs beside itself. Somebody who has a row already may always have this one
 // too, of what is free for everybody: it is small, and there is one a process and batch.
-func (q *queue) lump(row *store.Connection, who *share, extra int64) outcome {
+func (q *queue) lump(row *store.Connection, who *share, extra need) outcome {
 	if i, ok := q.lumps[who]; ok {
 		mergeRow(&q.open.Connections[i], row)
 		q.open.events++
 		return counted
 	}
 	q.giveBack()
-	cost := rowBytes + mergeBytes + extra
-	if who.room() < cost && (who.used == 0 || q.shares.all.room() < cost) || q.tape.over(who) && who.tape.used == 0 {
+	cost := rowBytes + mergeBytes + extra.memory
+	if who.room() < cost && (who.used == 0 || q.shares.all.room() < cost) || q.tape.over(who) && who.tape.used == 0 || q.tape.spent(who) {
 		return refused
 	}
 	q.lumps[who] = len(q.open.Connections)
-	q.charge(who, cost)
+	q.charge(who, cost, rowBytes/2+extra.tape)
 	return q.append(row)
 }
 
@@ -187,7 +188,7 @@ func (q *queue) update(row *store.Connection, who *share) outcome {
 	if who.room() < rowBytes {
 		return refused
 	}
-	q.charge(who, rowBytes)
+	q.charge(who, rowBytes, rowBytes/2)
 	q.insert(row)
 	return added
 }
@@ -229,14 +230,14 @@ func (q *queue) insert(row *store.Connection) {
 	b.Connections = append(b.Connections, *row)
 }
 
-// charge has the open batch hold memory of somebody's share.
-func (q *queue) charge(who *share, bytes int64) {
+// charge has the open batch hold memory of somebody's share, of which so many bytes will be written to the tape.
+func (q *queue) charge(who *share, bytes, tape int64) {
 	if who.open == 0 {
 		q.open.charges = append(q.open.charges, charge{share: who})
 	}
 	who.open += bytes
 	who.charge(bytes)
-	q.tape.charge(who, bytes)
+	q.tape.charge(who, tape)
 }
 
 // full tells whether somebody will have no row with a new address.

@@ -141,6 +141,10 @@ func runOnce(ctx context.Context, o *Options) (err error) {
 	if err != nil {
 		return fmt.Errorf("open tape: %w", err)
 	}
+	c.tape.bootID = w.BootID
+	if err := c.tape.recall(tape.KeptShares()); err != nil {
+		o.Logger.Warn("nobody knows who wrote how much of the tape", "error", err)
+	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		o.Logger.Warn("mounts not read", "error", err)
@@ -322,6 +326,7 @@ func (r *recorder) run(ctx context.Context, o Options) error {
 	stopClock()
 	r.queue.close()
 	background.Wait()
+	r.writer.keep(r.queue.tape.keep(true))
 	err = errors.Join(err, r.closeTape(stopped, reason))
 	if o.Status != nil {
 		<-shown

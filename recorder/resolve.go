@@ -70,13 +70,10 @@ type party struct {
 	crowd bool        // it is all threads for which the segment has no room: the only row is lump's
 }
 
-// extra is the memory that the next row of it needs beside its own, in bytes: where nothing of the process waits to be
-// written, the queue is the first to hold its description.
-func (p *party) extra() int64 {
-	if p.share.used > 0 {
-		return 0
-	}
-	return taskBytes + p.size
+// need is what a row takes beside its own bytes.
+type need struct {
+	memory int64 // of the queue, bytes
+	tape   int64 // bytes that are written for it
 }
 
 // resolver turns records into rows. What repeats it hands out as the same pointer. It belongs to the draining goroutine.
@@ -89,7 +86,8 @@ type resolver struct {
 	shapes    *generations[shapeKey, *store.Shape]
 	endpoints *generations[string, *store.Endpoint] // by sockaddr
 	cutNames  *generations[string, *store.Endpoint] // by what is left of them
-	fresh     int64                                 // bytes of what was made since the last takeFresh
+	fresh     int64                                 // memory of what was made since the last need, bytes
+	described int64                                 // likewise of the descriptions of who is new
 
 	nowhere *store.Endpoint // of a row without addresses
 	several *store.Shape    // likewise
@@ -164,10 +162,15 @@ func (r *resolver) lump(c *bpf.Connect, p *party, row *store.Connection) {
 	*row = store.Connection{BootTime: c.BootTime, Task: p.lump, Remote: r.nowhere, Shape: r.several, FD: -1}
 }
 
-// takeFresh returns the bytes of what was made since it was last asked.
-func (r *resolver) takeFresh() int64 {
-	n := r.fresh
-	r.fresh = 0
+// need returns what the next row of a party needs, with what was made since it was last asked. Where nothing of the process waits
+// to be written, the queue is the first to hold its description; on the disk a name, or a process, takes about half of what it
+// takes in memory, and only the first time.
+func (r *resolver) need(p *party) need {
+	n := need{memory: r.fresh, tape: (r.fresh + r.described) / 2}
+	if p.share.used == 0 {
+		n.memory += taskBytes + p.size
+	}
+	r.fresh, r.described = 0, 0
 	return n
 }
 
@@ -246,7 +249,9 @@ func (r *resolver) newParty(c *bpf.Connect, p *store.Process, o owner) *party {
 	if long := longArgv(p); long > 0 {
 		r.table.names.take(o, long) // or it was cut at its exec, or there is room no more
 	}
-	return &party{task: t, share: r.share(o), owner: o, size: processSize(p)}
+	size := processSize(p)
+	r.described += size
+	return &party{task: t, share: r.share(o), owner: o, size: size}
 }
 
 // endpoint returns an address that p connected to, or is bound to, nil if there is no room for it in the segment. One that

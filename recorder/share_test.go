@@ -237,8 +237,8 @@ func TestSharesAddUp(t *testing.T) {
 			parent: lifeKey{tgid: random.Uint32N(5)}, life: lifeKey{tgid: random.Uint32N(50)}}
 		who := q.shares.find(o)
 		row := &store.Connection{BootTime: uint64(i), Remote: &store.Endpoint{}}
-		if q.add(row, who, random.Int64N(2000), true) == refused {
-			q.lump(row, who, 0)
+		if q.add(row, who, need{memory: random.Int64N(2000)}, true) == refused {
+			q.lump(row, who, need{})
 		}
 		if used := q.shares.all.used; used > bound || used < 0 {
 			t.Fatalf("%d of %d bytes are used", used, bound)
@@ -293,7 +293,7 @@ func TestSharesOfATapeAreFew(t *testing.T) {
 	const n, each = 300_000, 700
 	for i := range uint32(n) {
 		who := q.find(owner{login: 1, cgroup: uint64(i % 10), parent: lifeKey{tgid: i % 1000}, life: lifeKey{tgid: i}})
-		shares.charge(who, 2*each)
+		shares.charge(who, each)
 	}
 	if len(shares.shares.of) > 2*leastSweep {
 		t.Errorf("%d shares are kept", len(shares.shares.of))

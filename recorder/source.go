@@ -52,5 +52,7 @@ type sink interface {
 	Append(store.Batch) error
 	// CheckPlace tells whether the directory of the tape and its lock are where they were. Any goroutine may call it.
 	CheckPlace() error
+	// KeepShares keeps a small text for the next recorder of the tape.
+	KeepShares(text []byte) error
 	Close(stop store.Gap, c segment.Counters) error
 }

@@ -308,6 +308,7 @@ func (s *script) setAlive(list ...bpf.Process) {
 // memory is a sink that keeps what it is given, and can be made to stall or fail.
 type memory struct {
 	moved    error // that of CheckPlace
+	shares   []byte
 	mu       sync.Mutex
 	batches  []store.Batch
 	rows     []store.Connection // updates applied
@@ -322,6 +323,13 @@ type memory struct {
 var errDisk = errors.New("disk on fire")
 
 func newMemory() *memory { return &memory{entered: make(chan struct{}, 1000)} }
+
+func (m *memory) KeepShares(text []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.shares = text
+	return nil
+}
 
 func (m *memory) CheckPlace() error {
 	m.mu.Lock()

@@ -15,8 +15,8 @@ import (
 // one, and nobody knows whose: so everybody's charges shrink by the part of the tape that was written, and tell what he holds. A
 // login may hold half of the tape; what is in a login a sixteenth less, and so on down to a process, so that beside one
 // who floods his kin still have room. Who holds more is bound if he floods: if he writes more than half a tape a day,
-// and half of that for every quarter of the tape that he wrote beyond what he may hold. So the first quarter takes him 12
-// hours, the next a day, then two, and in 90 days he does not write two tapes.
+// and half of that for every eighth of the tape that he wrote beyond what he may hold. So the first eighth takes him 6
+// hours, the next 12, then a day, and in 90 days he writes 1.6 tapes at the most.
 //
 // As long as the tape is not full nobody is bound: the budget is there to be used.
 type tapeShares struct {
@@ -24,6 +24,8 @@ type tapeShares struct {
 	full    *atomic.Bool
 	bytes   int64  // of the tape
 	written int64  // since the charges last shrank
+	unkept  int64  // charged since keep last returned them
+	bootID  string // of the host
 	aged    uint64 // when what is recent last became less, ns CLOCK_BOOTTIME
 }
 
@@ -66,13 +68,14 @@ func (t *tapeShares) find(o owner) *share {
 	return process
 }
 
-// floods tells whether somebody, or somebody whom he belongs to, floods and holds more than a part of what he may.
-func (t *tapeShares) floods(who *share, part int64) bool {
+// floods tells whether somebody, or somebody whom he belongs to, holds more than a part of what he may, and in the last hour wrote more
+// than so many eighths of what he then may.
+func (t *tapeShares) floods(who *share, part, eighths int64) bool {
 	if who.tape == nil || !t.full.Load() {
 		return false
 	}
 	for s := who.tape; s.above != nil; s = s.above {
-		if s.bound > 0 && s.used > s.bound/part && s.recent > t.hourly(s) {
+		if s.bound > 0 && s.used > s.bound/part && s.recent > t.hourly(s)/8*eighths {
 			return true
 		}
 	}
@@ -80,21 +83,23 @@ func (t *tapeShares) floods(who *share, part int64) bool {
 }
 
 // hourly is what somebody may write in an hour while he holds more than he may.
-func (t *tapeShares) hourly(s *share) int64 { return t.bytes / 2 / 24 >> min(62, s.excess/(t.bytes/4)) }
+func (t *tapeShares) hourly(s *share) int64 { return t.bytes / 2 / 24 >> min(62, s.excess/(t.bytes/8)) }
 
 // pressed tells whether somebody holds half of what he may: what he does is counted together where it is alike.
-func (t *tapeShares) pressed(who *share) bool { return t.floods(who, 2) }
+func (t *tapeShares) pressed(who *share) bool { return t.floods(who, 2, 7) }
 
 // over tells whether he holds all of it: there is one row for what he does.
-func (t *tapeShares) over(who *share) bool { return t.floods(who, 1) }
+func (t *tapeShares) over(who *share) bool { return t.floods(who, 1, 7) }
 
-// charge notes that memory of the queue will be written. On the disk a row, an address or a process takes about half of
-// what it takes in memory.
-func (t *tapeShares) charge(who *share, memory int64) {
+// spent tells whether even the rows that count all that a process did have become too many: there may be one in each batch for
+// each of thousands of processes.
+func (t *tapeShares) spent(who *share) bool { return t.floods(who, 1, 8) }
+
+// charge notes that n bytes will be written for somebody.
+func (t *tapeShares) charge(who *share, n int64) {
 	if who.tape == nil {
 		return
 	}
-	n := memory / 2
 	for s := who.tape; s != nil; s = s.above {
 		s.used += n
 		s.recent += n
@@ -102,6 +107,7 @@ func (t *tapeShares) charge(who *share, memory int64) {
 			s.excess += n
 		}
 	}
+	t.unkept += n
 	if t.written += n; t.written > t.bytes/256 {
 		t.shrink()
 	}

@@ -32,7 +32,18 @@ func (w *writer) run() {
 		if err := w.write(b); err != nil {
 			w.drop(b, err)
 		}
+		w.keep(b.shares)
 		w.queue.done(b)
+	}
+}
+
+// keep has the tape keep who wrote how much of it.
+func (w *writer) keep(shares []byte) {
+	if shares == nil {
+		return
+	}
+	if err := w.sink.KeepShares(shares); err != nil {
+		w.log.Warn("shares of the tape not kept: a restart would forget who wrote how much of it", "error", err)
 	}
 }
 
