@@ -5,10 +5,8 @@ import (
 	"strings"
 )
 
-// Cmdline joins raw arguments to one line of text: each is escaped, those that
-// are empty or hold a space or a quote are put in double quotes, in which a
-// double quote is \", and one space stands between two. [SplitCmdline] takes it
-// apart again.
+// Cmdline escapes raw arguments and joins them with spaces to one line. An argument that is empty or has a space or a
+// quote gets double quotes; a double quote in it becomes \". [SplitCmdline] is the reverse.
 func Cmdline(argv []string) string {
 	if len(argv) == 1 && !needsQuotes(argv[0]) {
 		return String(argv[0], nil)
@@ -32,8 +30,7 @@ func Cmdline(argv []string) string {
 
 func needsQuotes(arg string) bool { return arg == "" || strings.ContainsAny(arg, ` '"`) }
 
-// SplitCmdline returns the raw arguments that [Cmdline] joined. An empty line
-// is no argument.
+// SplitCmdline returns the raw arguments that [Cmdline] joined. An empty line has no arguments.
 func SplitCmdline(line string) ([]string, error) {
 	var argv []string
 	for i := 0; i < len(line); i++ { // steps over the space
@@ -54,8 +51,8 @@ func SplitCmdline(line string) ([]string, error) {
 	return argv, nil
 }
 
-// cutWord returns the escaped word that begins at line[i], without its quotes,
-// and the index of the space after it or of the end.
+// cutWord returns the escaped word that begins at line[i], without quotes, and the index of the space after it or of the
+// end.
 func cutWord(line string, i int) (string, int, error) {
 	if line[i] != '"' {
 		end := strings.IndexByte(line[i:], ' ')

@@ -1,5 +1,5 @@
-// Package escape makes text of the bytes that a traced process chose, which a terminal, a spreadsheet or SQL can take for
-// nothing else, and bytes of such text again; command lines too.
+// Package escape turns bytes chosen by a traced process into text that is safe for a terminal, a spreadsheet or SQL, and
+// back. It also joins and splits command lines.
 //
 // It knows nothing of where the text goes.
 package escape

@@ -9,19 +9,16 @@ import (
 	"unicode/utf8"
 )
 
-// Bytes returns raw as printable text from which [Unescape] gets raw back.
+// Bytes returns raw as printable text. [Unescape] is the reverse.
 //
-// Printable runes are kept. A backslash becomes \\. An ASCII control character,
-// DEL, or a byte that is not part of valid UTF-8 becomes \xNN, two hex digits in
-// lower case. Any other rune that is not plainly visible becomes \u{HEX}: C1
-// controls, bidirectional and other format characters, private use, unassigned,
-// separators other than the ASCII space, and runes that render as nothing
-// (variation selectors, fillers). So what a process calls itself cannot move a
-// cursor, reorder a line, or look like a blank, in any program that shows it.
+// Printable runes are kept. A backslash becomes \\. An ASCII control character, DEL, or a byte that is not valid UTF-8
+// becomes \xNN, in lower case. Any other rune that is not plainly visible becomes \u{HEX}: C1 controls, bidirectional
+// and other format characters, private use, unassigned, separators other than the ASCII space, and runes without a glyph
+// (variation selectors, fillers). So the name of a process cannot move a cursor, reorder a line or look like a blank.
 func Bytes(raw []byte) string { return String(string(raw), nil) }
 
-// String escapes s, and also every ASCII character for which also returns
-// true (as \xNN). It returns s itself when there is nothing to escape.
+// String escapes s, and as \xNN also every ASCII character for which also returns true. It returns s itself if nothing
+// needs escaping.
 func String(s string, also func(byte) bool) string {
 	i := plainPrefix(s, also)
 	if i == len(s) {
@@ -55,8 +52,7 @@ func String(s string, also func(byte) bool) string {
 	return b.String()
 }
 
-// plainPrefix returns how many bytes at the start of s are ASCII that needs no
-// escape.
+// plainPrefix returns the length of the ASCII prefix of s that needs no escape.
 func plainPrefix(s string, also func(byte) bool) int {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
@@ -74,9 +70,8 @@ func writeByteEscape(b *strings.Builder, c byte) {
 	b.WriteByte(hex[c&15])
 }
 
-// visible reports whether a rune beyond ASCII leaves a mark on the screen.
-// unicode.IsPrint leaves out controls, format, private and unassigned runes and
-// all separators; the tables take out what it keeps but renderers do not show.
+// visible reports whether a rune beyond ASCII is visible on the screen. unicode.IsPrint excludes controls, format,
+// private and unassigned runes and all separators; the tables exclude the rest that renderers do not show.
 func visible(r rune) bool {
 	if !unicode.IsPrint(r) {
 		return false
@@ -89,8 +84,7 @@ func visible(r rune) bool {
 
 var errEscape = errors.New("bad escape")
 
-// Unescape returns the bytes that [Escape] made text from. It fails on a
-// backslash that does not begin one of the three escapes.
+// Unescape returns the bytes that [Bytes] escaped. It fails on a backslash that begins none of the three escapes.
 func Unescape(text string) ([]byte, error) {
 	out := make([]byte, 0, len(text))
 	for i := 0; i < len(text); {

@@ -45,7 +45,7 @@ func TestUnescapeRefuses(t *testing.T) {
 	}
 }
 
-// Every rune there is: what comes out is visible ASCII or a visible rune.
+// Escapes every rune: the result is visible ASCII or a visible rune.
 func TestEscapeEveryRune(t *testing.T) {
 	for r := rune(0); r <= unicode.MaxRune; r++ {
 		if !utf8.ValidRune(r) {
@@ -117,7 +117,7 @@ func FuzzUnescape(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What can be read can be written, and reads the same.
+		// Text that can be unescaped can be escaped, and unescapes to the same bytes.
 		again, err := Unescape(Bytes(raw))
 		if err != nil || !bytes.Equal(again, raw) {
 			t.Fatalf("%q: %q, %v", text, again, err)
