@@ -11,8 +11,7 @@ import (
 	"github.com/conntape/conntape/store/sqlitefile"
 )
 
-// Error is what the store returns: what it was doing, on which file, why it
-// did not work, and what a person can do about it.
+// Error is the store's error: operation, file, cause, and a hint for the user.
 type Error struct {
 	Op   string // verb and noun, lower case: "open segment"
 	Path string // file or directory, may be ""
@@ -62,8 +61,7 @@ func HintOf(err error) string {
 	return ""
 }
 
-// Classify adds ErrNotSegment or ErrDamaged to what SQLite says of a file that
-// is none, or a broken one.
+// Classify adds ErrNotSegment or ErrDamaged to SQLite's error for a file that is no database or a broken one.
 func Classify(err error) error {
 	switch {
 	case errors.Is(err, ErrDamaged):
@@ -80,7 +78,7 @@ func Classify(err error) error {
 	return err
 }
 
-// ExplainDamage puts what a watch found in the place of SQLite's word that a file is corrupt.
+// ExplainDamage replaces SQLite's error for a corrupt file by the damage that the watch found.
 func ExplainDamage(err error, watch *sqlitefile.Watch) error {
 	if found := watch.Damage(); len(found) > 0 && sqlite.ErrCode(err).ToPrimary() == sqlite.ResultCorrupt {
 		return fmt.Errorf("%w: %w", ErrDamaged, found[0].Err)
@@ -88,8 +86,7 @@ func ExplainDamage(err error, watch *sqlitefile.Watch) error {
 	return err
 }
 
-// IsDamaged reports whether err says that what is in a file cannot be what was
-// written, rather than that it cannot be read.
+// IsDamaged reports whether err means wrong content of a file, and not a failed read.
 func IsDamaged(err error) bool {
 	err = Classify(err)
 	return errors.Is(err, ErrDamaged) || errors.Is(err, ErrNotSegment)
@@ -98,7 +95,7 @@ func IsDamaged(err error) bool {
 // Group is the group whose members may read a tape.
 const Group = "conntape"
 
-// HintFor says what to do about an error on opening.
+// HintFor returns the hint for an error on opening.
 func HintFor(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -128,10 +125,10 @@ const CopyHint = "the segment that is being recorded is read from a copy: set TM
 // ErrMoved means that the file changed in a way that makes the copy useless.
 var ErrMoved = errors.New("segment changed while it was copied")
 
-// ErrManifest means that the manifest says of a segment something that the segment does not.
+// ErrManifest means that the manifest contradicts a segment.
 var ErrManifest = errors.New("the manifest is false about it, so that answers may lack rows")
 
-// Bare strips the path that package os puts into its errors: Error has it.
+// Bare strips the path from an error of package os; Error has it already.
 func Bare(err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
