@@ -5,40 +5,39 @@ import (
 	"errors"
 )
 
-// ErrOrder says that rows did not come in order, or one came twice.
+// ErrOrder means that rows came out of order, or one came twice.
 var ErrOrder = errors.New("rows out of order")
 
-// Builder packs rows that come in the order of endpoint, task, shape and id. The
-// same rows always make the same parts: a part ends before the row with which its
-// list would be longer than MostBytes.
+// Builder packs rows that come in the order of endpoint, task, shape and id. The same rows always make the same parts: a
+// part ends before the row that would make its list longer than MostBytes.
 type Builder struct {
 	emit   func(*Part) error
-	last   Row // taken last
+	last   Row // previous row
 	part   Part
 	group  openGroup
-	before struct{ task, first int64 } // of the group that the list ends with
+	before struct{ task, first int64 } // last group of the list
 }
 
-// openGroup is the group of the last row. It is not in the list yet.
+// openGroup is the group of the previous row. It is not in the list yet.
 type openGroup struct {
 	first     Row
 	head      int // bytes of task, shape and first id
 	rows      []entry
-	more      uint64 // connects less rows
-	idBytes   int    // of the ids after the first
-	moreBytes int    // of the counts, if they are written
+	more      uint64 // connects minus rows
+	idBytes   int    // bytes of the ids after the first
+	moreBytes int    // bytes of the counts, if they are written
 }
 
 // entry is a row of the open group.
 type entry struct {
-	step uint64 // id less the id before, of the first: nothing
-	more uint64 // connects less 1
+	step uint64 // id minus previous id; unused in the first
+	more uint64 // connects minus 1
 }
 
-// NewBuilder returns a builder that hands each part to emit, in order.
+// NewBuilder returns a builder that passes each part to emit, in order.
 func NewBuilder(emit func(*Part) error) *Builder { return &Builder{emit: emit} }
 
-// Add takes the next row.
+// Add adds the next row.
 func (b *Builder) Add(r Row) error {
 	begun := b.part.Rows > 0
 	if r.Connects < 1 || begun && !b.last.less(&r) {
@@ -65,7 +64,7 @@ func (b *Builder) Add(r Row) error {
 	return nil
 }
 
-// sizeWith is what the open group takes with one row more.
+// sizeWith returns the size of the open group with one more row.
 func (b *Builder) sizeWith(r *Row) int {
 	g := &b.group
 	head, ids, more := g.head, g.idBytes, g.more+uint64(r.Connects-1)
@@ -81,12 +80,12 @@ func (b *Builder) sizeWith(r *Row) int {
 	return size
 }
 
-// headBytes is what a group that begins with r takes, without its counts and rows.
+// headBytes returns the size of the head of a group that begins with r.
 func (b *Builder) headBytes(r *Row) int {
 	return uvarintLen(uint64(r.Task-b.before.task)) + uvarintLen(uint64(r.Shape)) + uvarintLen(zigzag(r.ID-b.before.first))
 }
 
-// push puts a row into the open group.
+// push adds a row to the open group.
 func (b *Builder) push(r *Row) {
 	g, p := &b.group, &b.part
 	e := entry{more: uint64(r.Connects - 1)}
@@ -132,7 +131,7 @@ func (b *Builder) closeGroup() {
 	g.rows, g.more, g.idBytes, g.moreBytes = g.rows[:0], 0, 0, 0
 }
 
-// Flush ends the part, if one is begun. It is for who has no more rows.
+// Flush ends the part, if one is begun. Call it after the last row.
 func (b *Builder) Flush() error {
 	if b.part.Rows == 0 {
 		return nil

@@ -1,28 +1,26 @@
-// Package posting packs the connections of an endpoint into lists, and reads them
-// again: who made them, how they went, and when each was. It is the one index of a
-// sealed segment. It knows numbers alone, nothing of SQL or of what they mean; its
-// input may come from a hostile file, and costs no more than its own length.
+// Package posting packs the connections of an endpoint into lists and reads them: task, shape and id of each. It is the
+// only index of a sealed segment. It knows numbers, and nothing of SQL or their meaning. Its input may come from a
+// hostile file; reading it costs no more than its length.
 //
-// docs/format.md defines the bytes. All numbers are varints as encoding/binary has
-// them; a difference wraps modulo 2^64, so that any numbers can be told.
+// docs/format.md defines the bytes. All numbers are varints of encoding/binary; a difference wraps modulo 2^64, so that
+// any number can be written.
 package posting
 
 import "encoding/binary"
 
-// MostBytes is the length of a list at the most. A row of a table without rowid
-// that takes more than 1002 bytes has its end on another page (pages of 4096
-// bytes: https://sqlite.org/fileformat2.html#cell_payload_overflow_pages), which
-// would be read by itself and never be full. Beside the list, a row has a header of
-// up to 9 bytes and six numbers of up to 8. Four of them fill a page.
+// MostBytes is the longest list. If a row of a table without rowid takes more than 1002 bytes, its end is on another
+// page (pages of 4096 bytes: https://sqlite.org/fileformat2.html#cell_payload_overflow_pages), which costs one more read
+// and is never full. Besides the list, a row has a header of up to 9 bytes and six numbers of up to 8. Four rows fill a
+// page.
 const MostBytes = 944
 
 // Row is one row of connection.
 type Row struct {
 	Remote, Task, Shape, ID int64
-	Connects                int64 // that it stands for, at least 1
+	Connects                int64 // of this row, at least 1
 }
 
-// less is the order in which rows are packed.
+// less is the packing order.
 func (r *Row) less(s *Row) bool {
 	switch {
 	case r.Remote != s.Remote:
@@ -35,7 +33,7 @@ func (r *Row) less(s *Row) bool {
 	return r.ID < s.ID
 }
 
-// Part is what a list holds, as the table has it. Its list is valid until the next.
+// Part is a list with the columns of its table row. The list is valid until the next part.
 type Part struct {
 	Remote, Number int64
 	Rows, Connects int64
@@ -43,7 +41,7 @@ type Part struct {
 	List           []byte
 }
 
-// uvarintLen is the length of what binary.AppendUvarint appends.
+// uvarintLen returns the length of a number in binary.AppendUvarint's encoding.
 func uvarintLen(v uint64) int {
 	n := 1
 	for ; v >= 0x80; v >>= 7 {
@@ -52,11 +50,11 @@ func uvarintLen(v uint64) int {
 	return n
 }
 
-// zigzag is what binary.AppendVarint appends as an unsigned one.
+// zigzag maps a signed number to an unsigned one as binary.AppendVarint does.
 func zigzag(v int64) uint64 { return uint64(v)<<1 ^ uint64(v>>63) }
 
-// uvarint reads a number at the start of list, and returns how many bytes it takes,
-// 0 when there is none. It is binary.Uvarint for numbers of a few bytes.
+// uvarint reads a number at the start of list and returns its length, 0 if there is none. It is binary.Uvarint, faster
+// for short numbers.
 func uvarint(list []byte) (v uint64, n int) {
 	for i, b := range list {
 		if b < 0x80 {

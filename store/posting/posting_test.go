@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// build packs rows, and makes copies of the parts.
+// build packs rows and copies the parts.
 func build(t testing.TB, rows []Row) (parts []Part) {
 	t.Helper()
 	b := NewBuilder(func(p *Part) error {
@@ -29,7 +29,7 @@ func build(t testing.TB, rows []Row) (parts []Part) {
 	return parts
 }
 
-// read unpacks parts, and compares each with what it says of itself.
+// read unpacks parts, and compares each with its columns.
 func read(t testing.TB, parts []Part) (rows []Row) {
 	t.Helper()
 	for _, p := range parts {
@@ -68,7 +68,7 @@ func unpack(remote int64, list []byte) (rows []Row, err error) {
 	return rows, r.Err()
 }
 
-// someRows are rows in order, few or many to an endpoint and to a group.
+// someRows makes rows in order, with few or many per endpoint and group.
 func someRows(r *rand.Rand, n int) (rows []Row) {
 	for range n {
 		row := Row{Remote: int64(r.IntN(1 + r.IntN(20))), Task: int64(r.IntN(1 + r.IntN(300))), Shape: 1 + int64(r.IntN(3)),
@@ -96,7 +96,7 @@ func someRows(r *rand.Rand, n int) (rows []Row) {
 	return slices.CompactFunc(rows, func(a, b Row) bool { return order(a, b) == 0 })
 }
 
-// What is packed comes out again, in parts that are as long as they may be.
+// Packed rows come out again, in parts as long as allowed.
 func TestRoundTrip(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for i := range 300 {
@@ -131,7 +131,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// packed is how long a list of rows of one endpoint is, whatever its limit.
+// packed returns the length of a list of rows of one endpoint, without the limit.
 func packed(rows []Row) (size int) {
 	b := NewBuilder(nil)
 	for i := range rows {
@@ -232,7 +232,7 @@ func TestReaderRefuses(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, rows, err)
 		}
 	}
-	r := NewReader([]byte{7, 2, 3, 0, 2, 1}) // and nobody reads its rows
+	r := NewReader([]byte{7, 2, 3, 0, 2, 1}) // a corrupt list whose rows are not read
 	for r.Next() {
 	}
 	if r.Err() == nil {
@@ -240,7 +240,7 @@ func TestReaderRefuses(t *testing.T) {
 	}
 }
 
-// Whatever a list holds, reading it ends, and what can be read can be packed again.
+// Reading any list ends, and its readable rows can be packed again.
 func FuzzReader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, list []byte) {
 		skipping := NewReader(list)
@@ -322,8 +322,7 @@ func TestReach(t *testing.T) {
 	}
 }
 
-// Whatever a list holds, it has no more numbers than bytes, in order, and they make
-// a list again.
+// Any list has at most as many numbers as bytes, in order, and these make the same list again.
 func FuzzIDs(f *testing.F) {
 	f.Fuzz(func(t *testing.T, list []byte) {
 		var ids, again []int64

@@ -5,8 +5,7 @@ import (
 	"iter"
 )
 
-// Reach is the endpoints that a task connected to, in parts like those of a
-// posting.
+// Reach is the endpoints of a task, in parts like those of a posting.
 type Reach struct {
 	Task, Number int64
 	List         []byte
@@ -16,13 +15,13 @@ type Reach struct {
 type ReachBuilder struct {
 	emit   func(*Reach) error
 	part   Reach
-	remote int64 // taken last
+	remote int64 // previous endpoint
 }
 
-// NewReachBuilder returns a builder that hands each part to emit, in order.
+// NewReachBuilder returns a builder that passes each part to emit, in order.
 func NewReachBuilder(emit func(*Reach) error) *ReachBuilder { return &ReachBuilder{emit: emit} }
 
-// Add takes the next pair.
+// Add adds the next pair.
 func (b *ReachBuilder) Add(task, remote int64) error {
 	begun := len(b.part.List) > 0
 	if begun && (task < b.part.Task || task == b.part.Task && remote <= b.remote) {
@@ -53,7 +52,7 @@ func (b *ReachBuilder) Add(task, remote int64) error {
 	return nil
 }
 
-// Flush ends the part, if one is begun. It is for who has no more pairs.
+// Flush ends the part, if one is begun. Call it after the last pair.
 func (b *ReachBuilder) Flush() error {
 	if len(b.part.List) == 0 {
 		return nil
@@ -63,8 +62,8 @@ func (b *ReachBuilder) Flush() error {
 	return err
 }
 
-// IDs walks the numbers of a list that a [ReachBuilder] or [AppendID] made, in
-// ascending order. It ends with [ErrCorrupt] where the list is not one.
+// IDs iterates over the numbers of a list made by a [ReachBuilder] or [AppendID], in ascending order. It ends with
+// [ErrCorrupt] if the list is corrupt.
 func IDs(list []byte) iter.Seq2[int64, error] {
 	return func(yield func(int64, error) bool) {
 		last := int64(0)
@@ -83,8 +82,7 @@ func IDs(list []byte) iter.Seq2[int64, error] {
 	}
 }
 
-// AppendID adds a number to a list. Before is the one before it, which is lower; 0
-// for the first.
+// AppendID adds a number to a list. before is the previous, lower number; 0 for the first.
 func AppendID(list []byte, before, id int64) []byte {
 	return binary.AppendUvarint(list, uint64(id-before))
 }

@@ -6,7 +6,7 @@ import (
 	"math/bits"
 )
 
-// ErrCorrupt says that a list is not what a builder makes.
+// ErrCorrupt means that a list was not made by a builder.
 var ErrCorrupt = errors.New("posting is corrupt")
 
 // Reader walks the groups of a list, and the rows of each:
@@ -26,19 +26,19 @@ type Reader struct {
 	First          int64 // id of its first row, which is its lowest
 
 	rest []byte
-	left int64  // rows of the group that were not read
-	more uint64 // connects beyond one of each of them
+	left int64  // unread rows of the group
+	more uint64 // connects of the unread rows minus their number
 	many bool   // counts are written
-	id   int64  // of the row before
-	some bool   // there was a group before
+	id   int64  // previous id
+	some bool   // a group was read before
 	bad  bool
 }
 
 // NewReader returns a reader of a list.
 func NewReader(list []byte) Reader { return Reader{rest: list} }
 
-// Next goes to the next group, past what was not read of the one before. It
-// returns false at the end, and where the list is corrupt.
+// Next goes to the next group and skips the unread rows of this one. It returns false at the end and where the list is
+// corrupt.
 func (r *Reader) Next() bool {
 	if r.left > 0 {
 		r.skip()
@@ -47,7 +47,7 @@ func (r *Reader) Next() bool {
 		return false
 	}
 	task, shape, rows, more, first := r.number(), int64(r.number()), r.number(), r.number(), r.number()
-	// A row takes a byte at least, but for the first.
+	// Each row but the first takes a byte at least.
 	if r.bad || rows == 0 || rows > uint64(len(r.rest))+1 || more > 1<<62 {
 		return r.corrupt()
 	}
@@ -88,7 +88,7 @@ func (r *Reader) Row() (id, connects int64, ok bool) {
 	return id, connects + 1, true
 }
 
-// skip goes past the rows of the group that were not read.
+// skip skips the unread rows of the group.
 func (r *Reader) skip() {
 	if r.many {
 		for r.left > 0 && !r.bad {
@@ -101,7 +101,7 @@ func (r *Reader) skip() {
 		numbers-- // the first is in the head
 	}
 	i := 0
-	for ; numbers > 8 && i+8 <= len(r.rest); i += 8 { // as many end in eight bytes as have no highest bit
+	for ; numbers > 8 && i+8 <= len(r.rest); i += 8 { // eight bytes end as many numbers as have a clear top bit
 		numbers -= int64(bits.OnesCount64(^binary.LittleEndian.Uint64(r.rest[i:]) & 0x8080808080808080))
 	}
 	for ; numbers > 0 && i < len(r.rest); i++ {
@@ -115,7 +115,7 @@ func (r *Reader) skip() {
 	}
 }
 
-// Err returns ErrCorrupt when the list was, as far as it was read.
+// Err returns ErrCorrupt if the part read so far is corrupt.
 func (r *Reader) Err() error {
 	if r.bad {
 		return ErrCorrupt

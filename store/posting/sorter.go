@@ -10,9 +10,8 @@ import (
 	"slices"
 )
 
-// Sorter puts rows that come in the order of id into the order in which a
-// [Builder] takes them. It keeps so many in memory; what is more goes to a file, in
-// runs that are sorted and packed.
+// Sorter sorts rows that come in the order of id into the order of a [Builder]. It keeps a limited number in memory, and
+// writes the rest to a file as sorted, packed runs.
 type Sorter struct {
 	most int
 	make func() (File, error)
@@ -23,20 +22,19 @@ type Sorter struct {
 	end  int64 // of the file
 }
 
-// File is where a sorter puts what it cannot keep. Closing it removes it.
+// File is a sorter's temporary file. Close removes it.
 type File interface {
 	io.Writer
 	io.ReaderAt
 	io.Closer
 }
 
-// NewSorter returns a sorter that keeps most rows in memory, 48 bytes each, and
-// calls file when they are more.
+// NewSorter returns a sorter that keeps up to most rows in memory, 48 bytes each, and calls file when there are more.
 func NewSorter(most int, file func() (File, error)) *Sorter {
 	return &Sorter{most: most, make: file}
 }
 
-// Add takes the next row.
+// Add adds the next row.
 func (s *Sorter) Add(r Row) error {
 	if len(s.rows) == s.most {
 		if err := s.spill(); err != nil {
@@ -106,11 +104,10 @@ func (s *Sorter) sorted(fn func(Row) error) error {
 	return nil
 }
 
-// shortKeys returns for each row its endpoint, task, shape and number in memory as
-// one number, which is sorted several times as fast as the rows; nil when there are
-// not bits enough. The rows came in the order of id.
+// shortKeys packs each row's endpoint, task, shape and index into one number: sorting these is several times as fast as
+// sorting rows. It returns nil if 64 bits are not enough. The rows came in the order of id.
 func (s *Sorter) shortKeys() []uint64 {
-	var remotes, tasks, shapes uint64 // every bit that is set in any
+	var remotes, tasks, shapes uint64 // every bit set in any row
 	for i := range s.rows {
 		r := &s.rows[i]
 		remotes, tasks, shapes = remotes|uint64(r.Remote), tasks|uint64(r.Task), shapes|uint64(r.Shape)
@@ -130,7 +127,7 @@ func (s *Sorter) shortKeys() []uint64 {
 	return s.keys
 }
 
-// Each calls fn for every row, in order. It is called once, when all were added.
+// Each calls fn for every row, in order. Call it once, after the last Add.
 func (s *Sorter) Each(fn func(Row) error) error {
 	if s.file == nil {
 		return s.sorted(fn)
@@ -150,7 +147,7 @@ func (s *Sorter) Close() error {
 	return s.file.Close()
 }
 
-// run is rows that are sorted, in the file.
+// run is a run of sorted rows in the file.
 type run struct {
 	number   int
 	at, size int64
@@ -161,15 +158,13 @@ type run struct {
 	groups Reader
 }
 
-// mergeBytes is what the runs may keep in memory while they are merged, and
-// leastRead what each reads at a time at the least.
+// mergeBytes limits the memory of all runs while they are merged; leastRead is the least that a run reads at a time.
 const (
 	mergeBytes = 4 << 20
 	leastRead  = 4 << 10
 )
 
-// merge goes through the runs side by side. Of rows that differ in nothing but
-// their id, those of an earlier run come first: that is how they came.
+// merge merges the runs. Rows that differ only in id come out in the order of runs, which is the order of id.
 func (s *Sorter) merge(fn func(Row) error) error {
 	heap := make([]*run, 0, len(s.runs))
 	for i := range s.runs {
@@ -206,7 +201,7 @@ func (s *Sorter) merge(fn func(Row) error) error {
 	return nil
 }
 
-// next goes to the next group of a run.
+// next reads the next group of the run.
 func (r *run) next() (more bool, err error) {
 	for !r.groups.Next() {
 		if err := r.groups.Err(); err != nil {
@@ -235,7 +230,7 @@ func (r *run) next() (more bool, err error) {
 	return true, nil
 }
 
-// before reports whether the group of r comes before that of s.
+// before reports whether r's group comes before s's.
 func (r *run) before(s *run) bool {
 	switch {
 	case r.remote != s.remote:
@@ -248,7 +243,7 @@ func (r *run) before(s *run) bool {
 	return r.number < s.number
 }
 
-// sink puts the run at i where it belongs in the heap.
+// sink moves the run at i down to its place in the heap.
 func sink(heap []*run, i int) {
 	for {
 		least := i

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// However few rows fit into memory, they come out in order.
+// Rows come out in order, however few fit into memory.
 func TestSorter(t *testing.T) {
 	r := rand.New(rand.NewPCG(10, 11))
 	for i := range 60 {
@@ -65,7 +65,7 @@ func (f brokenFile) ReadAt(p []byte, at int64) (int, error) {
 	return f.File.ReadAt(p, at)
 }
 
-// Whatever fails is told, and nothing is taken for an end.
+// Each failure is returned, and none is taken for the end.
 func TestSorterErrors(t *testing.T) {
 	rows := someRows(rand.New(rand.NewPCG(12, 13)), 2000)
 	slices.SortStableFunc(rows, func(a, b Row) int { return cmp.Compare(a.ID, b.ID) })
