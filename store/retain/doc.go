@@ -1,6 +1,6 @@
-// Package retain knows what a tape may take of the disk and for how long: its limits, what its files take, and how
-// the files of a segment are removed, also under a reader. The reserve is the writer's: its slots become segments and back.
+// Package retain knows how much of the disk a tape may take, and for how long: limits, sizes of files, and how to remove
+// the files of a segment, even under a reader. The reserve belongs to the writer: its slots become segments and back.
 //
-// It knows files and blocks by their names. It does not know what is in a segment, which one is to go, or when: the writer
-// decides.
+// It knows files and blocks by name. It does not know the content of a segment, nor which segment to remove and when:
+// the writer decides.
 package retain

@@ -12,8 +12,8 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// Allocated is what a file takes on the disk, bytes: its size, some of whose blocks
-// may only be promised yet, or its blocks, some of which may lie beyond its end.
+// Allocated returns the disk space of a file in bytes: the larger of its size, which may have unallocated blocks, and of
+// its blocks, which may lie beyond its end.
 func Allocated(info fs.FileInfo) int64 {
 	size := (info.Size() + sqlitefile.PageSize - 1) / sqlitefile.PageSize * sqlitefile.PageSize
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
@@ -22,7 +22,7 @@ func Allocated(info fs.FileInfo) int64 {
 	return size
 }
 
-// BlocksOf is what the blocks of a file hold, bytes.
+// BlocksOf returns the size of a file's blocks, in bytes.
 func BlocksOf(info fs.FileInfo) int64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return st.Blocks * 512
@@ -30,7 +30,7 @@ func BlocksOf(info fs.FileInfo) int64 {
 	return Allocated(info)
 }
 
-// AllocatedAt is allocated for the file of that name, 0 when there is none.
+// AllocatedAt is Allocated for the file at path, 0 if there is none.
 func AllocatedAt(path string) int64 {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -39,12 +39,11 @@ func AllocatedAt(path string) int64 {
 	return Allocated(info)
 }
 
-// SegmentSuffixes are the names of the files that a segment can have.
+// SegmentSuffixes are the suffixes of the files that a segment can have.
 var SegmentSuffixes = []string{"", "-wal", "-journal", tapedir.SealingSuffix + "-journal", tapedir.SealingSuffix, tapedir.DamagedSuffix + "-wal", tapedir.DamagedSuffix, tapedir.ExpiringSuffix}
 
-// Measure adds up the files of the tape, and those of them that are neither segments
-// nor the reserve: the log, the lock, requests. What is under legal hold has a bound of
-// its own.
+// Measure adds up the files of the tape; other is the part that is neither segments nor reserve: log, lock, requests.
+// Segments under legal hold are not counted: they have their own limit.
 func Measure(dir string) (all, other int64) {
 	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		switch {
@@ -73,9 +72,8 @@ func Measure(dir string) (all, other int64) {
 	return all, other
 }
 
-// RemoveFiles removes every file of a segment that was at path. The one by which a
-// removal that is cut short is known goes last, whatever the order is in which a
-// power loss leaves what was not synced.
+// RemoveFiles removes every file of a segment that was at path. Last it removes the file that marks an unfinished
+// removal, even if a power loss reorders unsynced removals.
 func RemoveFiles(path string) error {
 	if err := tapedir.SyncDir(filepath.Dir(path)); err != nil {
 		return err
@@ -104,7 +102,7 @@ func RemoveFiles(path string) error {
 	return nil
 }
 
-// FinishRemovals removes what is left of segments whose removal was cut short.
+// FinishRemovals finishes interrupted removals.
 func FinishRemovals(dir string) error {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {

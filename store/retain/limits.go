@@ -13,56 +13,49 @@ import (
 	"github.com/conntape/conntape/store/sqlitefile"
 )
 
-// Limits bound what a tape takes up and how long it is kept. Zero values set no
-// bound.
+// Limits limit the size and the age of a tape. Zero values set no limit.
 type Limits struct {
-	// MaxBytes is the most that all files of the tape take at any instant, as
-	// allocated: segments, WAL, what sealing needs meanwhile, the log; but not legal
-	// holds, which have a bound of their own.
+	// MaxBytes limits the allocated size of all files of the tape at any instant: segments, WAL, temporary files of
+	// sealing, the log. It excludes legal holds, which have a limit of their own.
 	MaxBytes int64
 	// MaxAge is how long a segment is kept after its last event.
 	MaxAge time.Duration
-	// KeepFree is what the tape leaves free on the file system when it takes room,
-	// in bytes and in percent of it; the larger of the two counts. Room that the
-	// tape has taken it keeps, whatever others do: see room.
+	// KeepFree is the space to leave free on the file system when the tape grows, in bytes and in percent; the larger of
+	// the two counts. The tape keeps space that it already has, even if others fill the disk: see Room.
 	KeepFree        int64
 	KeepFreePercent int
-	// Reserve sets aside on the disk what the tape may take and does not yet, see
-	// reserve. Only with MaxBytes.
+	// Reserve allocates the space that the tape may take but does not use yet. It needs MaxBytes.
 	Reserve bool
-	// MaxHeldBytes is the most that segments under legal holds take.
+	// MaxHeldBytes limits the segments under legal holds.
 	MaxHeldBytes int64
 }
 
-// Defaults for a recorder that was told nothing else.
+// Defaults of a recorder.
 const (
 	DefaultMaxBytes        = 2 << 30
 	DefaultMaxAge          = 90 * 24 * time.Hour
 	DefaultKeepFreePercent = 5
 	DefaultMaxHeldBytes    = 2 << 30
-	// MinMaxBytes is the least that rotation can work with.
+	// MinMaxBytes is the smallest MaxBytes: rotation needs it.
 	MinMaxBytes = 8 << 20
 )
 
-// A segment is closed when, sealed, it will have a 48th of the room of the tape (a 32nd without slots), or
-// when it spans an eighth of its age. The more segments, the less goes when the
-// oldest is removed, and the less must be kept for sealing.
+// A segment is closed when it will be, sealed, a 48th of the tape's room (a 32nd without slots), or when it spans an
+// eighth of MaxAge. With more segments, removing the oldest loses less history and sealing needs less space.
 const (
 	segmentsInAge = 8
 )
 
-// What sealing makes of a closed segment, in percent of its size: the sealed file is
-// as a rule 115 to 130, and 141 when one process connects to nothing twice. Beside
-// the closed file, the copy and the file in which the index is sorted take 156 at the
-// most, both measured. What is small takes at least sealingFloor.
+// Space for sealing, in percent of the closed segment. The sealed file is usually 115 to 130 percent, and 141 when no
+// process connects twice to the same endpoint. With the closed file, the copy and the sort file take 156 at most. Both
+// were measured. A small segment takes at least SealingFloor.
 const (
 	SealedPercent  = 130
 	sealingPercent = 160
 	SealingFloor   = 128 << 10
 )
 
-// OtherFiles is what everything that is no segment may grow by between two looks
-// at it.
+// OtherFiles is the growth to allow for other files between two measurements.
 const OtherFiles = 256 << 10
 
 func (l Limits) Check() error {
@@ -77,13 +70,12 @@ func (l Limits) Check() error {
 	return nil
 }
 
-// bounded reports whether anything bounds the size of the tape.
+// bounded reports whether the size of the tape is limited.
 func (l Limits) bounded() bool { return l.MaxBytes > 0 || l.KeepFree > 0 || l.KeepFreePercent > 0 }
 
-// Room is how large a tape may become that has taken so many bytes of the disk, 0 for
-// any size: MaxBytes, but nothing of what is to stay free. There is a recording on a
-// disk that is never emptier, too: a quarter of what is to stay free the tape may
-// take, up to an eighth of MaxBytes.
+// Room returns the largest size of a tape that has taken bytes on disk d, 0 for any: MaxBytes, but not the space to keep
+// free. On a disk that is always full there has to be a recording too, so the tape may take a quarter of the space to
+// keep free, up to an eighth of MaxBytes.
 func (l Limits) Room(taken int64, d Disk) int64 {
 	if !l.bounded() {
 		return 0
@@ -96,23 +88,21 @@ func (l Limits) Room(taken int64, d Disk) int64 {
 	return max(MinMaxBytes, min(most, max(least, taken, taken+d.Available-l.keepFree(d))))
 }
 
-// SegmentBytes is the size at which an active segment is closed on a tape of that
-// size.
+// SegmentBytes is the size at which the open segment is closed, on a tape with this room.
 func SegmentBytes(room int64) int64 {
 	return max(segment.LeastSegment, room/segment.SegmentsInBudget*100/SealedPercent)
 }
 
-// SealingBytes is what sealing takes beside a closed segment of that size.
+// SealingBytes is the space that sealing needs besides a closed segment of this size.
 func SealingBytes(closed int64) int64 { return max(SealingFloor, closed/100*sealingPercent) }
 
-// SegmentAge is the age at which an active segment is closed, 0 never.
+// SegmentAge is the age at which the open segment is closed; 0: never.
 func (l Limits) SegmentAge() time.Duration { return l.MaxAge / segmentsInAge }
 
-// MostWALPages bounds what the WAL keeps between two batches, on a tape of any size.
+// MostWALPages limits the WAL between two batches, on a tape of any size.
 const MostWALPages = 8192
 
-// WALBytes is the size that the WAL may keep between two batches, and the most that
-// one transaction may add.
+// WALBytes limits the size of the WAL between two batches, and the growth by one transaction.
 func WALBytes(room int64) int64 {
 	if room == 0 {
 		return MostWALPages * sqlitefile.PageSize
@@ -120,20 +110,19 @@ func WALBytes(room int64) int64 {
 	return max(64*sqlitefile.PageSize, min(MostWALPages*sqlitefile.PageSize, room/64))
 }
 
-// Disk is how things stand on a file system.
+// Disk is the state of a file system.
 type Disk struct {
 	Free      int64 // bytes that this process can still write
-	Available int64 // bytes that an unprivileged one can
-	ForRoot   int64 // bytes that only this process can, as it is root
+	Available int64 // bytes that an unprivileged process can
+	ForRoot   int64 // bytes that only this process can, because it is root
 	Total     int64 // bytes
-	Files     int64 // that can still be made
+	Files     int64 // files that can still be made
 }
 
-// ext4Reserve is the most that ext4 keeps for its own use, in blocks, or a
-// 50th of all if that is less (ext4_calculate_resv_clusters).
+// ext4Reserve limits ext4's own reserve, in blocks: a 50th of all blocks if that is less (ext4_calculate_resv_clusters).
 const ext4Reserve = 4096
 
-// ReadDisk looks at the file system of dir.
+// ReadDisk returns the state of dir's file system.
 func ReadDisk(dir string) (Disk, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
@@ -145,10 +134,10 @@ func ReadDisk(dir string) (Disk, error) {
 		d.Free = int64(st.Bfree) * st.Bsize
 		d.ForRoot = d.Free - d.Available
 	}
-	if int64(st.Type)&0xffffffff == unix.EXT4_SUPER_MAGIC { // it keeps some for itself, which count as free
+	if int64(st.Type)&0xffffffff == unix.EXT4_SUPER_MAGIC { // its own reserve counts as free
 		d.ForRoot = max(0, d.ForRoot-min(int64(st.Blocks)/50, ext4Reserve)*st.Bsize)
 	}
-	if st.Files == 0 { // as many as there is room for (btrfs)
+	if st.Files == 0 { // no limit (btrfs)
 		d.Files = math.MaxInt64
 	}
 	return d, nil

@@ -9,24 +9,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A reader that has a segment open when retention removes it keeps its blocks: whoever
-// opens all segments and waits could make the tape twice as large, or take its room on
-// a full disk. So it may finish what it reads, but for pinnedPatience at the most, and
-// only while there is room: then the file is cut. The reader finds pages that are not
-// there, by the checksums of pages or as damage, and says so.
+// When retention removes a segment that a reader has open, the reader keeps its blocks. A process that opens all
+// segments and waits could double the tape's size, or take its room on a full disk. So a reader may finish, but only
+// within pinnedPatience and while there is room. Then the file is truncated. The reader notices the missing pages, by
+// page sums or as damage, and reports them.
 
-// pinnedPatience is for how long a reader may keep a segment that was removed.
+// pinnedPatience limits the time that a reader may keep a removed segment.
 const pinnedPatience = time.Minute
 
-// Pinned is a file that has no name any more, and that somebody else has open.
+// Pinned is an unlinked file that another process has open.
 type Pinned struct {
 	file  *os.File
 	Bytes int64
 	since time.Time
 }
 
-// OpenPinned opens the file of a segment that is being removed, if somebody else has
-// it open. A legal hold is another name of the file: that is left alone.
+// OpenPinned opens the file of a segment that is being removed, if another process has it open. It leaves a file under
+// legal hold alone, which has another name.
 func OpenPinned(path string) *Pinned {
 	file, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -42,14 +41,14 @@ func OpenPinned(path string) *Pinned {
 	return nil
 }
 
-// lease takes a lease on a file for writing, which nobody gets while somebody else has
-// it open: then the error is EAGAIN. It ends with the descriptor.
+// lease takes a write lease on a file. It fails with EAGAIN while another process has the file open. The lease ends with
+// the descriptor.
 func lease(file *os.File) error {
 	_, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
 	return err
 }
 
-// Unused reports whether the kernel is sure that nobody has a file open.
+// Unused reports whether the kernel is sure that no process has the file open.
 func Unused(path string) bool {
 	file, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -59,7 +58,7 @@ func Unused(path string) bool {
 	return lease(file) == nil
 }
 
-// inUse reports whether the kernel is sure that somebody else has a file open.
+// inUse reports whether the kernel is sure that another process has the file open.
 func inUse(file *os.File) bool {
 	err := lease(file)
 	if err == nil {
@@ -68,8 +67,8 @@ func inUse(file *os.File) bool {
 	return errors.Is(err, unix.EAGAIN)
 }
 
-// Release lets go of the file if nobody has it open any more, and cuts it if it was kept for too long, or its room is
-// needed. It reports what it did.
+// Release releases the file if no other process has it open any more. It truncates the file if a reader kept it too long
+// or its room is needed. It reports which it did.
 func (p *Pinned) Release(needed bool) (gone, isCut bool, err error) {
 	if inUse(p.file) {
 		if !needed && time.Since(p.since) < pinnedPatience {
