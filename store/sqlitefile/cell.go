@@ -5,28 +5,28 @@ import (
 	"slices"
 )
 
-// Kind is what a page of a b-tree is, as its first byte says.
+// Kind is the kind of a b-tree page: its first byte.
 type Kind byte
 
-// The kinds of pages of b-trees.
+// Kinds of b-tree pages.
 const (
-	IndexBranch Kind = 0x02 // of an index or a table without rowid: rows, and pages below it
-	TableBranch Kind = 0x05 // of a table: pages below it
+	IndexBranch Kind = 0x02 // index or table without rowid: rows, and child pages
+	TableBranch Kind = 0x05 // table: child pages
 	IndexLeaf   Kind = 0x0a
 	TableLeaf   Kind = 0x0d // rows, each with a rowid
 )
 
-// MostRowBytes bounds the bytes that a row is believed to take.
+// MostRowBytes limits the length of a row; a longer one is taken for damage.
 const MostRowBytes = 1 << 20
 
-// Cell is one row of a page that is read without the pages that lead to it.
+// Cell is one row of a page read without its parent pages.
 type Cell struct {
 	Kind  Kind  // TableLeaf or IndexLeaf
-	Rowid int64 // of a table
+	Rowid int64 // in a table
 	Row   []Value
 }
 
-// local returns how many bytes of a row are on its page. The rest is on pages of its own. ("B-tree Cell Format")
+// local returns the number of a row's bytes on its page. The rest is on overflow pages. ("B-tree Cell Format")
 func local(kind Kind, pageSize, length int) int {
 	most := pageSize - 35
 	if kind == IndexLeaf || kind == IndexBranch {
@@ -42,7 +42,7 @@ func local(kind Kind, pageSize, length int) int {
 	return least
 }
 
-// Cells calls fn for each row on page n, which has these bytes, that can be read. It returns how many could not.
+// Cells calls fn for each readable row of page n, whose bytes are page. It returns the number of unreadable rows.
 func (p *Pages) Cells(n uint32, page []byte, fn func(Cell)) (bad int) {
 	start := 0
 	if n == 1 {
@@ -96,7 +96,7 @@ func (p *Pages) cell(kind Kind, page []byte, at int) (c Cell, err error) {
 	return c, err
 }
 
-// rest reads a page of the rest of a row.
+// rest reads an overflow page.
 func (p *Pages) rest(n uint32) ([]byte, error) {
 	if n == 0 || n > p.Count {
 		return nil, errRow

@@ -1,12 +1,11 @@
-// Package sqlitefile is the one reader of SQLite's file format: pages, b-trees of tables and of indexes, rows and what of
-// them is on pages of their own, the WAL; and of the sums of its pages that a sealed segment has behind its last page.
+// Package sqlitefile is the only reader of SQLite's file format: pages, b-trees of tables and indexes, rows with
+// overflow pages, the WAL. It also reads and writes the page sums after the last page of a sealed segment.
 //
-// A database that nobody writes is read by [Trees]; one that SQLite will not read, row by row, by [Pages]; and a VFS has
-// SQLite check the sums too. The package does not know what a segment is, which tables it has or where its file lies in a
-// tape. It writes nothing but the sums. Whatever bytes it is given, it returns an error that is ErrDamaged, and takes no
-// more memory than the file is long.
+// [Trees] reads a database that nobody writes. [Pages] reads a damaged one row by row, without SQLite. A VFS makes
+// SQLite check the sums too. The package does not know what a segment is, its tables or its place in a tape. It writes
+// only the sums. For any bytes it returns an error that is ErrDamaged, and uses no more memory than the file's length.
 //
-// Format: https://sqlite.org/fileformat2.html; of the sums: docs/format.md.
+// Formats: https://sqlite.org/fileformat2.html; of the sums: docs/format.md.
 package sqlitefile
 
 import (
@@ -14,18 +13,18 @@ import (
 	"fmt"
 )
 
-// PageSize is the length of a page of a segment, in bytes. A database with pages of another length has no sums.
+// PageSize is the page size of a segment, in bytes. A database with another page size has no sums.
 const PageSize = 4096
 
-// ErrDamaged says that a file is not what was written. Each error that says so is this one for errors.Is.
+// ErrDamaged means that a file is not as it was written. All errors about damage match it.
 var ErrDamaged = errors.New("damaged file")
 
-// damage is an ErrDamaged that says what is damaged.
+// damage is an ErrDamaged with the place.
 type damage struct{ what string }
 
 func damaged(format string, args ...any) error { return &damage{fmt.Sprintf(format, args...)} }
 
-// Error says what is damaged.
+// Error names the damage.
 func (e *damage) Error() string { return e.what }
 
 // Unwrap returns ErrDamaged.

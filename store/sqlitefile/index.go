@@ -5,16 +5,16 @@ import (
 	"encoding/binary"
 )
 
-// Search is what is looked for in an index, or in a table without rowid, which is a b-tree whose branches have rows as its
-// leaves do, in the order of its key.
+// Search describes the wanted rows of an index or of a table without rowid. In such a b-tree branches have rows too, in
+// key order.
 type Search struct {
-	// Before reports whether a row of a branch, and so every row before it, is none of those that are looked for.
+	// Before reports whether a row, and so every row before it, comes before the wanted ones.
 	Before func(row []byte) bool
-	// Row is given the rows, in order, that may be looked for; done: no row behind it is. The row is good until it returns.
+	// Row gets the candidate rows in order; done: no later row is wanted. The row is valid until Row returns.
 	Row func(row []byte) (done bool, err error)
 }
 
-// Search reads the rows of the index whose first page is root that are looked for, and some others. It ends with the first
+// Search passes the wanted rows, and some others, of the index with first page root to s.Row. It ends with the first
 // error of s.Row. Errors are ErrDamaged, the cause of ctx's end, or of the operating system.
 func (t *Trees) Search(ctx context.Context, root uint32, s Search) error {
 	w, err := t.walk(ctx)

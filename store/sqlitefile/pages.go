@@ -8,24 +8,22 @@ import (
 	"os"
 )
 
-// Pages gives the pages of a database that SQLite will not read: from the file and from the commits of its WAL. Not a byte
-// of them is trusted.
+// Pages reads the pages of a database that SQLite refuses, from the file and the commits of its WAL. It trusts no byte.
 type Pages struct {
 	Size  int    // of a page, bytes
 	Count uint32 // of pages
 
-	Unread  int // pages that gave an I/O error, or that the file cuts short
-	Altered int // pages that are not as they were sealed, which are left out
-	Frames  int // frames of the WAL that are damaged, which are left out
+	Unread  int // pages with an I/O error, or beyond the end of the file
+	Altered int // pages that differ from their sums; they are left out
+	Frames  int // damaged frames of the WAL; they are left out
 
 	db, wal *os.File // wal nil: none
 	sums    *Sums    // nil: none
 	frames  map[uint32]int64
-	left    map[uint32]bool // pages that are left out, or gave an error
+	left    map[uint32]bool // pages that are left out
 }
 
-// OpenPages reads a database and its WAL, nil if it has none. It owns the files from now on, whether it returns an error or
-// not.
+// OpenPages opens a database with its WAL, which may be nil. It takes ownership of the files, even if it fails.
 func OpenPages(db, wal *os.File) (_ *Pages, err error) {
 	p := &Pages{Size: PageSize, db: db, wal: wal, frames: map[uint32]int64{}, left: map[uint32]bool{}}
 	defer func() {
@@ -63,8 +61,8 @@ func (p *Pages) Close() error {
 	return err
 }
 
-// readWAL finds the newest frame of each page, up to the last commit. It passes over frames that are damaged: whatever else
-// was committed with them is there.
+// readWAL finds the newest frame of each page, up to the last commit. It skips damaged frames and keeps the others of
+// the same commit.
 func (p *Pages) readWAL() error {
 	w, err := OpenWAL(p.wal, p.Size)
 	if errors.Is(err, ErrNoWAL) {
@@ -74,7 +72,7 @@ func (p *Pages) readWAL() error {
 		return err
 	}
 	if w.PageSize() != p.Size {
-		return nil // it is of another database
+		return nil // it belongs to another database
 	}
 	open := map[uint32]int64{} // since the last commit
 	bad := 0
@@ -98,8 +96,8 @@ func (p *Pages) readWAL() error {
 	return nil
 }
 
-// Read fills page, whose length is Size, with page n, from 1 on. What cannot be read, or was altered, is zero; so is all
-// of a page that the file cuts short, for rows whose end is gone would be read as if they had zeros there.
+// Read fills page, of length Size, with page n, from 1 on. An unreadable or altered page is zero. So is a page that the
+// file cuts short, because a row without its end would be read as if it ended in zeros.
 func (p *Pages) Read(n uint32, page []byte) {
 	from, at := p.db, int64(n-1)*int64(p.Size)
 	frame, inWAL := p.frames[n]
@@ -118,7 +116,7 @@ func (p *Pages) Read(n uint32, page []byte) {
 	}
 }
 
-// leave counts a page, once.
+// leave counts a page that is left out, once.
 func (p *Pages) leave(n uint32, count *int) {
 	if !p.left[n] {
 		p.left[n] = true

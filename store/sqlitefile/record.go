@@ -5,21 +5,21 @@ import (
 	"unicode/utf8"
 )
 
-// Value is a value of a row: nil, int64, string or []byte. A row with a float is taken for none.
+// Value is a value of a row: nil, int64, string or []byte. A row with a float is refused.
 type Value any
 
-// errRow says that there is no row, or none that can be read.
+// errRow means that there is no readable row.
 var errRow = errors.New("not a row")
 
-// Record reads the columns of a row in their order, without copying them. A column that is not what it is read as, or is
-// not there, is read as nothing, and so are all behind it; OK reports that.
+// Record reads the columns of a row in order, without copying. A column of another type, or a missing one, reads as
+// zero, and so do all columns after it; OK reports this.
 // Format: https://sqlite.org/fileformat2.html, "Record Format".
 type Record struct {
-	header, body []byte // what is left of the serial types, and of the values
+	header, body []byte // the unread serial types and values
 	bad          bool
 }
 
-// ReadRecord begins to read a row.
+// ReadRecord starts reading a row.
 func ReadRecord(row []byte) Record {
 	size, at, ok := Varint(row, 0)
 	if !ok || size < int64(at) || size > int64(len(row)) {
@@ -28,10 +28,10 @@ func ReadRecord(row []byte) Record {
 	return Record{header: row[at:size], body: row[size:]}
 }
 
-// OK reports whether all columns were what they were read as.
+// OK reports whether all columns had the expected types.
 func (r *Record) OK() bool { return !r.bad }
 
-// Null passes over a NULL, as the column of a table has that is its rowid.
+// Null skips a NULL, which stands for the rowid column.
 func (r *Record) Null() {
 	if r.kind() != 0 {
 		r.bad = true
@@ -56,10 +56,10 @@ func (r *Record) Int() int64 {
 	return n
 }
 
-// Text reads a text, which is good as long as the row is.
+// Text reads a text, valid as long as the row.
 func (r *Record) Text() []byte { return r.bytes(13) }
 
-// Blob reads a blob, which is good as long as the row is.
+// Blob reads a blob, valid as long as the row.
 func (r *Record) Blob() []byte { return r.bytes(12) }
 
 func (r *Record) bytes(shortest int64) []byte {
@@ -101,10 +101,10 @@ func (r *Record) take(size int64) []byte {
 	return data
 }
 
-// mostColumns bounds the columns that a row is believed to have.
+// mostColumns limits the columns of a row; more are taken for damage.
 const mostColumns = 100
 
-// decodeRecord reads a row of columns of any type, into memory of its own.
+// decodeRecord reads a row with columns of any type. It copies the values.
 func decodeRecord(payload []byte) (row []Value, err error) {
 	r := ReadRecord(payload)
 	for !r.bad && len(r.header) > 0 && len(row) < mostColumns {

@@ -12,20 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sumsMagic begins what is behind the sums. The digit is the version of this format.
+// sumsMagic begins the trailer after the sums. The digit is the version of the format.
 const sumsMagic = "conntape sums 1\n"
 
-// SumsEnd is the length of what is behind the sums: the magic, the length of a page, how many there are, and a CRC-32 of
-// the sums and of these.
+// SumsEnd is the length of the trailer: magic, page size, number of pages, and a CRC-32 of the sums and the trailer.
 const SumsEnd = len(sumsMagic) + 3*4
 
-// mostPages bounds the pages of a file with sums: 64 GiB, of which the sums take 64 MiB of memory.
+// mostPages limits the pages of a file with sums: 64 GiB; the sums take 64 MiB of memory.
 const mostPages = 1 << 24
 
-// ErrNoSums says that a file ends without sums of its pages.
+// ErrNoSums means that a file has no page sums at its end.
 var ErrNoSums = errors.New("it has no sums of its pages")
 
-// PageError says that a page is not the one that was there when the sums were made.
+// PageError means that a page differs from its sum.
 type PageError struct{ Page uint32 } // from 1 on
 
 // Error names the page.
@@ -34,12 +33,12 @@ func (e *PageError) Error() string { return fmt.Sprintf("page %d is not as it wa
 // Unwrap returns ErrDamaged.
 func (e *PageError) Unwrap() error { return ErrDamaged }
 
-// Sums are the CRC-32 (IEEE) of each page of a file, by the place that the page has. They are safe for concurrent use.
+// Sums are the CRC-32 (IEEE) of each page of a file, by position. They are safe for concurrent use.
 type Sums struct{ all []byte } // as they are in the file
 
-// AppendSums makes the sums of a database that nobody has open, and writes them behind its last page, or to the end of a
-// file of length bytes if that is more: then there are zeros between. Whatever is there already is written over or cut off.
-// It does not sync the file. Errors are ErrDamaged or of the operating system.
+// AppendSums computes the sums of a database that nobody has open, and writes them after its last page, or at the end of
+// a file of length bytes if that is longer, with zeros between. It replaces everything after the last page. It does not
+// sync. Errors are ErrDamaged or of the operating system.
 func AppendSums(path string, length int64) error {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -82,7 +81,7 @@ func WriteSums(f *os.File, length int64) (err error) {
 	return f.Truncate(at + int64(len(all)))
 }
 
-// writeZeros writes zeros from one place to another.
+// writeZeros writes zeros from one offset to another.
 func writeZeros(f *os.File, from, to int64) error {
 	for zeros := make([]byte, min(1<<20, to-from)); from < to; {
 		n, err := f.WriteAt(zeros[:min(int64(len(zeros)), to-from)], from)
@@ -94,7 +93,7 @@ func writeZeros(f *os.File, from, to int64) error {
 	return nil
 }
 
-// countPages returns how many pages the header of a database says that it has.
+// countPages returns the number of pages in a database's header.
 func countPages(f *os.File) (uint32, error) {
 	var header [100]byte
 	if _, err := f.ReadAt(header[:], 0); err != nil {
@@ -113,8 +112,8 @@ func countPages(f *os.File) (uint32, error) {
 	return pages, nil
 }
 
-// ReadSums reads the sums at the end of a file of size bytes. Errors are ErrNoSums, ErrDamaged if they are not what was
-// written, or of r.
+// ReadSums reads the sums at the end of a file of size bytes. Errors are ErrNoSums, ErrDamaged if the sums are damaged,
+// or of r.
 func ReadSums(r io.ReaderAt, size int64) (*Sums, error) {
 	end := make([]byte, SumsEnd)
 	if size < PageSize+int64(SumsEnd) {
@@ -149,13 +148,13 @@ func SumsOf(f *os.File) (*Sums, error) {
 	return ReadSums(f, info.Size())
 }
 
-// Pages returns how many pages there are.
+// Pages returns the number of pages.
 func (s *Sums) Pages() uint32 { return uint32((len(s.all) - SumsEnd) / 4) }
 
-// Hash returns the SHA-256 of the sums and of what is behind them, up to the end of the file.
+// Hash returns the SHA-256 of the sums and the trailer.
 func (s *Sums) Hash() [32]byte { return sha256.Sum256(s.all) }
 
-// Check returns a *PageError if page number n, from 1 on, is not what it was, or if there is none of that number.
+// Check returns a *PageError if page n, from 1 on, differs from its sum or does not exist.
 func (s *Sums) Check(n uint32, page []byte) error {
 	if n == 0 || n > s.Pages() || crc32.ChecksumIEEE(page) != binary.BigEndian.Uint32(s.all[4*(n-1):]) {
 		return &PageError{n}

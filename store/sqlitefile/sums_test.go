@@ -17,7 +17,7 @@ import (
 // made returns the path of a database with a table of some pages and an index over it.
 func made(t testing.TB) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "a b?.db") // what must be escaped in a URI
+	path := filepath.Join(t.TempDir(), "a b?.db") // characters to escape in a URI
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func withSums(t testing.TB) (path string, data []byte) {
 	return path, data
 }
 
-// ask reads the whole of the table and of the index through the VFS.
+// ask reads the whole table and the index through the VFS.
 func ask(t testing.TB, path string) (answer string, found []Damage, err error) {
 	t.Helper()
 	var w Watch
@@ -111,7 +111,7 @@ func TestSumsAreBehindTheDatabase(t *testing.T) {
 	}
 }
 
-// A database without sums is read as ever.
+// A database without sums can be read.
 func TestNoSums(t *testing.T) {
 	path := made(t)
 	if answer, found, err := ask(t, path); err != nil || len(found) > 0 || !strings.HasPrefix(answer, "2000") {
@@ -127,7 +127,7 @@ func TestNoSums(t *testing.T) {
 	}
 }
 
-// One bit, anywhere: the answer is right, or there is none and the page is named.
+// Flips one bit anywhere: the answer is right, or there is none and the error names the page.
 func TestFlippedBit(t *testing.T) {
 	path, data := withSums(t)
 	want, _, err := ask(t, path)
@@ -163,7 +163,7 @@ func TestFlippedBit(t *testing.T) {
 	}
 }
 
-// What moves pages about, whole and with a sum each: they are of another place.
+// Moved pages, whole and with their sums, are found.
 func TestMovedPages(t *testing.T) {
 	for name, change := range map[string]func(data []byte) []byte{
 		"two pages swapped": func(data []byte) []byte {
@@ -188,7 +188,7 @@ func TestMovedPages(t *testing.T) {
 	}
 }
 
-// A page that is written while SQLite has the file open, as when its room is used again.
+// Changes a page while SQLite has the file open, as when the room of the file is used again.
 func TestChangedWhileOpen(t *testing.T) {
 	path, data := withSums(t)
 	var w Watch
@@ -241,7 +241,7 @@ func TestAppendSumsRefuses(t *testing.T) {
 	}
 }
 
-// Whatever is at the end of a file, its sums take no more than the file.
+// The sums read from any file take no more memory than the file.
 func FuzzReadSums(f *testing.F) {
 	_, data := withSums(f)
 	f.Add(data[len(data)-2*PageSize:])

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 )
 
-// Leaf is a page with rows of a table. It is good until the function that was given it returns.
+// Leaf is a page with rows of a table. It is valid until the called function returns.
 type Leaf struct {
 	Page  []byte
 	w     *walk
@@ -13,13 +13,13 @@ type Leaf struct {
 	count int
 }
 
-// Len returns how many rows there are.
+// Len returns the number of rows.
 func (l *Leaf) Len() int { return l.count }
 
-// Offset returns where on the page a row begins, from 0 on: with its length and its id. It may be beyond the page.
+// Offset returns the offset of row i on the page, from 0 on: its length, id and values. It may be beyond the page.
 func (l *Leaf) Offset(i int) int { return int(binary.BigEndian.Uint16(l.Page[8+2*i:])) }
 
-// Row reads a row, from 0 on.
+// Row reads row i, from 0 on.
 func (l *Leaf) Row(i int) (id int64, row []byte, err error) {
 	length, at, ok := Varint(l.Page, l.Offset(i))
 	id, at, idOK := rowid(l.Page, at)
@@ -30,12 +30,11 @@ func (l *Leaf) Row(i int) (id int64, row []byte, err error) {
 	return id, row, cellError(err, l.n, i)
 }
 
-// Misplaced is the error of a row whose id is not above those of all rows before.
+// Misplaced returns the error for row i, whose id is not above all ids before it.
 func (l *Leaf) Misplaced(i int) error { return damaged("row %d of page %d is out of order", i, l.n) }
 
-// Leaves calls fn for the leaves of the table whose first page is root, in order: those that may have rows whose ids are not
-// below from and below to. It ends with the first error of fn. Errors are ErrDamaged, the cause of ctx's end, or of the
-// operating system.
+// Leaves calls fn for the leaves, in order, that may have rows with from <= id < to, of the table with first page root.
+// It ends with the first error of fn. Errors are ErrDamaged, the cause of ctx's end, or of the operating system.
 func (t *Trees) Leaves(ctx context.Context, root uint32, from, to int64, fn func(*Leaf) error) error {
 	if from >= to {
 		return nil
@@ -75,10 +74,10 @@ func (w *walk) leaves(n uint32, depth int, from, to int64, fn func(*Leaf) error)
 	return w.leaves(binary.BigEndian.Uint32(page[8:]), depth+1, from, to, fn)
 }
 
-// Rows calls fn for the rows of the table whose first page is root whose ids are not below from and below to, in the order
-// of their ids. The row is good until fn returns. It ends and fails as Leaves does.
+// Rows calls fn for the rows with from <= id < to, in the order of id, of the table with first page root. The row is
+// valid until fn returns. It ends and fails as Leaves does.
 func (t *Trees) Rows(ctx context.Context, root uint32, from, to int64, fn func(id int64, row []byte) error) error {
-	next := from // the least id that the next row may have: a table that leads back to what was read has no end
+	next := from // the least id allowed next: so a table whose pages form a ring ends
 	return t.Leaves(ctx, root, from, to, func(l *Leaf) error {
 		for i := range l.Len() {
 			id, row, err := l.Row(i)

@@ -11,27 +11,27 @@ import (
 	"sync"
 )
 
-// SQLite takes some 200 ns for a row and more for a text, and 1 ms to open a database. So whoever reads a whole table, or
-// looks for a few rows of an index in many databases, reads the b-trees page by page.
+// SQLite takes some 200 ns for a row, more for a text, and 1 ms to open a database. So conntape itself reads the b-trees
+// to scan a table, or to look up a few index rows in many databases.
 // Format: https://sqlite.org/fileformat2.html, "B-tree Pages".
 
-// deepest bounds the pages from the root to a leaf. Each but the root has two children at least, of at most 2^32.
+// deepest limits the depth of a tree. Each branch but the root has at least two of at most 2^32 children.
 const deepest = 34
 
-// readAhead is how many pages are read at a time.
+// readAhead is the number of pages read at a time.
 const readAhead = 16
 
-// Trees reads the b-trees of a database that nobody writes, and that has no WAL. Each page is checked if the database has
+// Trees reads the b-trees of a database that nobody writes and that has no WAL. It checks each page if the database has
 // sums. It is safe for concurrent use.
 type Trees struct {
 	file  *os.File
 	info  os.FileInfo
 	pages uint32 // in the file
-	sums  *Sums  // nil: it has none
+	sums  *Sums  // nil: none
 }
 
-// OpenTrees reads the b-trees of a file, which it owns from now on, whether it returns an error or not. Errors are
-// ErrDamaged if its sums are, or of the operating system.
+// OpenTrees opens the b-trees of a file. It takes ownership of the file, even if it fails. Errors are ErrDamaged if the
+// sums are damaged, or of the operating system.
 func OpenTrees(file *os.File) (*Trees, error) {
 	info, err := file.Stat()
 	if err != nil {
@@ -50,24 +50,24 @@ func OpenTrees(file *os.File) (*Trees, error) {
 	return t, nil
 }
 
-// Info describes the file as it was opened.
+// Info describes the file at opening.
 func (t *Trees) Info() os.FileInfo { return t.info }
 
-// HasSums reports whether each page is checked.
+// HasSums reports whether pages are checked.
 func (t *Trees) HasSums() bool { return t.sums != nil }
 
 // Close closes the file.
 func (t *Trees) Close() error { return t.file.Close() }
 
-// walk is one way through a tree.
+// walk is one traversal of a tree.
 type walk struct {
 	*Trees
 	ctx      context.Context
-	seen     uint32            // pages
-	branches []*[PageSize]byte // from the root to where it is
+	seen     uint32            // number of pages read
+	branches []*[PageSize]byte // from the root to the current page
 
 	ahead      [readAhead * PageSize]byte
-	first, got uint32 // the pages in it
+	first, got uint32 // pages in it
 }
 
 func (t *Trees) walk(ctx context.Context) (*walk, error) {
@@ -85,17 +85,16 @@ func (t *Trees) walk(ctx context.Context) (*walk, error) {
 	return w, nil
 }
 
-// walks are those that ended, whose rooms are used again: a look-up in each of thousands of databases would spend its time
-// on clearing new ones.
+// walks recycles buffers: a look-up in thousands of databases would spend its time clearing new ones.
 var walks = sync.Pool{New: func() any { return new(walk) }}
 
-// end ends the walk: nothing that it read is good any more.
+// end ends the walk and invalidates everything read.
 func (w *walk) end() {
 	w.Trees, w.ctx = nil, nil
 	walks.Put(w)
 }
 
-// read returns a page, which is good until the next is read.
+// read returns a page, valid until the next read.
 func (w *walk) read(n uint32) ([]byte, error) {
 	if n < 2 || n > w.pages {
 		return nil, damaged("no page %d", n)
@@ -103,7 +102,7 @@ func (w *walk) read(n uint32) ([]byte, error) {
 	if n < w.first || n-w.first >= w.got {
 		ahead := w.ahead[:PageSize]
 		if n == w.first+w.got {
-			ahead = w.ahead[:] // it goes on, and may go on
+			ahead = w.ahead[:] // sequential: read ahead
 		}
 		got, err := w.file.ReadAt(ahead, int64(n-1)*PageSize)
 		if err != nil && err != io.EOF {
@@ -123,8 +122,8 @@ func (w *walk) read(n uint32) ([]byte, error) {
 	return page, nil
 }
 
-// enter reads a page of a b-tree, of depth 1 at its root: a leaf of one kind or a branch of the other. A branch is copied,
-// as its children are read into the same room. It returns the offset of the pointers to its cells, and how many there are.
+// enter reads a b-tree page, at depth 1 for the root: a leaf or a branch of these kinds. It copies a branch because its
+// children are read into the same buffer. It returns the offset of the cell pointers and their number.
 func (w *walk) enter(n uint32, depth int, leaf, branch Kind) (page []byte, pointers, count int, err error) {
 	if w.ctx.Err() != nil {
 		return nil, 0, 0, context.Cause(w.ctx)
@@ -154,7 +153,7 @@ func (w *walk) enter(n uint32, depth int, leaf, branch Kind) (page []byte, point
 	return page, pointers, count, nil
 }
 
-// rest reads a page with the rest of a row, and leaves the page that was read before as it is.
+// rest reads an overflow page and keeps the current page.
 func (w *walk) rest(n uint32) ([]byte, error) {
 	if n < 2 || n > w.pages {
 		return nil, damaged("no page %d", n)
@@ -172,8 +171,7 @@ func (w *walk) rest(n uint32) ([]byte, error) {
 	return page, nil
 }
 
-// payload returns a row of a length whose bytes begin at an offset of a page. What is not on the page is on a chain of
-// pages of its own.
+// payload returns a row of this length that begins at an offset of a page. It follows the row's overflow pages.
 func (w *walk) payload(kind Kind, page []byte, at int, length int64) ([]byte, error) {
 	if length < 2 || length > MostRowBytes {
 		return nil, errRow
@@ -189,7 +187,7 @@ func (w *walk) payload(kind Kind, page []byte, at int, length int64) ([]byte, er
 	return overflow(slices.Clone(page[at:at+here]), int(length), next, w.rest)
 }
 
-// cellError says that a cell is not what it should be. An error of the operating system is returned as it is.
+// cellError returns the error for a bad cell. It returns errors of the operating system unchanged.
 func cellError(err error, n uint32, i int) error {
 	if errors.Is(err, errRow) {
 		return damaged("row %d of page %d", i, n)
@@ -197,7 +195,7 @@ func cellError(err error, n uint32, i int) error {
 	return err
 }
 
-// overflow appends the rest of a row, which is on a chain of pages.
+// overflow appends the rest of a row from its overflow pages.
 func overflow(row []byte, length int, next uint32, read func(n uint32) ([]byte, error)) ([]byte, error) {
 	for len(row) < length {
 		page, err := read(next)
@@ -205,7 +203,7 @@ func overflow(row []byte, length int, next uint32, read func(n uint32) ([]byte, 
 			return nil, fmt.Errorf("the rest of a row: %w", err)
 		}
 		next = binary.BigEndian.Uint32(page)
-		row = append(row, page[4:4+min(len(page)-4, length-len(row))]...) // so a ring ends too
+		row = append(row, page[4:4+min(len(page)-4, length-len(row))]...) // the length bounds the loop, even if the pages form a ring
 	}
 	return row, nil
 }

@@ -15,32 +15,31 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// SQLite reads a database through a VFS. Ours is SQLite's own, "unix", but for the reading of a database that has sums:
-// each page is compared with its sum whenever it is read, also when it was read before. It has no memory mapping, by which
-// SQLite would read past it (methods of version 1).
+// SQLite reads a database through a VFS. Ours is SQLite's own "unix" VFS, except that it compares each page of a
+// database with sums with its sum, at every read. It has no memory mapping (methods of version 1), which would bypass
+// the check.
 //
-// SQLite gives each open file room for what the VFS keeps of it. Behind what "unix" keeps there is the number of the file
-// in openFiles.
+// SQLite reserves memory for each open file. After the part of "unix" we keep the file's number in openFiles.
 
 const vfsName = "conntape"
 
 // headerSize is the length of the header of a database, in bytes.
 const headerSize = 100
 
-// What SQLite calls back must be found by a number: no pointer of Go may be kept in its memory.
+// SQLite's memory may not hold Go pointers, so a callback finds its Go value by a number.
 var (
-	lastNumber atomic.Uint64 // no number is used twice
+	lastNumber atomic.Uint64 // never used twice
 	openFiles  sync.Map      // of databases with sums: number to *checkedFile
 	watched    sync.Map      // number in a URI to *watchedFile
 )
 
-// Damage is what was found wrong with a file.
+// Damage is damage found in a file.
 type Damage struct {
-	Path string // as URI was given it
-	Err  error  // ErrDamaged; a *PageError if it is a page
+	Path string // as passed to URI
+	Err  error  // ErrDamaged; for a page, a *PageError
 }
 
-// Watch opens files for SQLite to read, and remembers which of them it found damaged: SQLite itself tells no more than
+// Watch opens files for SQLite and remembers the damage found in them, because SQLite itself only returns
 // SQLITE_CORRUPT. It is safe for concurrent use.
 type Watch struct {
 	mu      sync.Mutex
@@ -48,14 +47,14 @@ type Watch struct {
 	numbers []uint64 // in watched
 }
 
-// watchedFile is a file that may be opened.
+// watchedFile is a file that may be opened by number.
 type watchedFile struct {
 	watch *Watch
 	path  string
 }
 
-// URI returns the URI under which SQLite opens a file that nobody writes: without locks, without leaving anything beside
-// it, and with each page checked if it has sums. It is good until Close.
+// URI returns the URI under which SQLite opens a file that nobody writes: without locks, without extra files, and with
+// checked pages if the file has sums. It is valid until Close.
 func (w *Watch) URI(path string) (string, error) {
 	if err := registerVFS(); err != nil {
 		return "", err
@@ -68,14 +67,14 @@ func (w *Watch) URI(path string) (string, error) {
 	return (&url.URL{Scheme: "file", Path: path}).String() + "?mode=ro&immutable=1&vfs=" + vfsName + "&watch=" + strconv.FormatUint(n, 10), nil
 }
 
-// Damage returns the first damage that was found in each file, until now.
+// Damage returns the first damage found in each file so far.
 func (w *Watch) Damage() []Damage {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return append([]Damage(nil), w.damage...)
 }
 
-// Close forgets the files. Connections to them can still be used, and what they find is not told any more.
+// Close forgets the files. Open connections still work, but the Watch does not get their damage.
 func (w *Watch) Close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -85,7 +84,7 @@ func (w *Watch) Close() {
 	w.numbers = nil
 }
 
-// Found takes damage that was found otherwise.
+// Found adds damage found by other means.
 func (w *Watch) Found(path string, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -97,12 +96,11 @@ func (w *Watch) Found(path string, err error) {
 	w.damage = append(w.damage, Damage{path, err})
 }
 
-// unixVFS is what ours is made of: SQLite's own VFS, the length of what it keeps of a file, and the methods of files that
-// were made of its own.
+// unixVFS is SQLite's own VFS, the size of its file structure, and the file methods derived from it.
 var unixVFS struct {
 	open    openFunc
 	size    uintptr
-	watch   uintptr // "watch", as C has it
+	watch   uintptr // "watch" as a C string
 	mu      sync.Mutex
 	methods map[uintptr]uintptr
 }
@@ -114,7 +112,7 @@ type (
 	sizeFunc  = func(tls *libc.TLS, file, size uintptr) int32
 )
 
-// registerVFS makes the VFS known to SQLite, once.
+// registerVFS registers the VFS with SQLite, once.
 var registerVFS = sync.OnceValue(func() error {
 	tls := libc.NewTLS()
 	defer tls.Close()
@@ -140,32 +138,32 @@ var registerVFS = sync.OnceValue(func() error {
 	return nil
 })
 
-// at returns what is at an address of C's memory.
+// at returns the value at an address of C memory.
 func at[T any](address uintptr) *T { return (*T)(*(*unsafe.Pointer)(unsafe.Pointer(&address))) }
 
-// memory returns bytes of C's memory. It is not inlined: go1.26 ends with an internal error where it sees that bytes are
-// copied from a number.
+// memory returns bytes of C memory. It is not inlined: go1.26 stops with an internal error if it sees bytes copied from
+// a number.
 //
 //go:noinline
 func memory(address uintptr, n int) []byte { return unsafe.Slice(at[byte](address), n) }
 
-// function returns the function that a method of C is.
+// function returns the Go function of a C method.
 func function[F any](method uintptr) F { return *(*F)(unsafe.Pointer(&method)) }
 
-// address returns what C has of a function, which must be none that is made at run time: C keeps nothing alive.
+// address returns the C address of a function. It must not be a closure: C keeps nothing alive.
 func address[F any](f F) uintptr { return *(*uintptr)(unsafe.Pointer(&f)) }
 
-// checkedFile is a database with sums that SQLite has open.
+// checkedFile is a database with sums, open in SQLite.
 type checkedFile struct {
 	methods *sqlite3.Tsqlite3_io_methods // of "unix"
 	sums    *Sums
-	err     error   // why it has none that can be used
-	page    uintptr // room for one
-	header  []byte  // of the database, once its page was checked
+	err     error   // why the sums cannot be used
+	page    uintptr // buffer for one page
+	header  []byte  // the database's header, once its page was checked
 	file    *watchedFile
 }
 
-// openDatabase is xOpen: it opens a file as "unix" does, and has reads of a database checked if it has sums.
+// openDatabase is xOpen: it opens a file as "unix" does, with checked reads if the database has sums.
 func openDatabase(tls *libc.TLS, vfs, name, file uintptr, flags int32, outFlags uintptr) int32 {
 	code := unixVFS.open(tls, vfs, name, file, flags, outFlags)
 	if code != sqlite3.SQLITE_OK || flags&sqlite3.SQLITE_OPEN_MAIN_DB == 0 {
@@ -215,7 +213,7 @@ func methodsOf(tls *libc.TLS, unix uintptr) uintptr {
 	return own
 }
 
-// fileOf returns what there is of a file that SQLite has open.
+// fileOf returns our part of an open file.
 func fileOf(file uintptr) (f *checkedFile, number uint64) {
 	number = *at[uint64](file + unixVFS.size)
 	found, _ := openFiles.Load(number)
@@ -230,7 +228,7 @@ func closeDatabase(tls *libc.TLS, file uintptr) int32 {
 	return f.close(tls, file)
 }
 
-// readDatabase is xRead. Every page that any of the bytes are on is checked.
+// readDatabase is xRead. It checks every page of the range.
 func readDatabase(tls *libc.TLS, file, buffer uintptr, n int32, from int64) int32 {
 	f, _ := fileOf(file)
 	if f.err != nil {
@@ -241,7 +239,7 @@ func readDatabase(tls *libc.TLS, file, buffer uintptr, n int32, from int64) int3
 	}
 	into := memory(buffer, int(n))
 	if end := from + int64(n); from >= 0 && end <= int64(len(f.header)) {
-		// Before each statement SQLite looks whether the header has changed.
+		// SQLite reads the header before each statement, to see changes.
 		code := function[readFunc](f.methods.FxRead)(tls, file, buffer, n, from)
 		if code == sqlite3.SQLITE_OK && string(into) != string(f.header[from:end]) {
 			return f.damaged(&PageError{1})
@@ -290,7 +288,7 @@ func (f *checkedFile) close(tls *libc.TLS, file uintptr) int32 {
 	return function[closeFunc](f.methods.FxClose)(tls, file)
 }
 
-// readSums reads the sums through the file that SQLite has open: no other can have taken its name.
+// readSums reads the sums through SQLite's descriptor, so that a renamed file cannot take its place.
 func (f *checkedFile) readSums(tls *libc.TLS, file uintptr) (*Sums, error) {
 	size := libc.Xmalloc(tls, 8)
 	if size == 0 {
@@ -310,7 +308,7 @@ type readerAt struct {
 	read readFunc
 }
 
-// ReadAt reads into memory of C, which does not move, and copies.
+// ReadAt reads into C memory, which does not move, and copies.
 func (r readerAt) ReadAt(into []byte, from int64) (int, error) {
 	buffer := libc.Xmalloc(r.tls, libc.Tsize_t(len(into)))
 	if buffer == 0 {

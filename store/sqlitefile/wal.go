@@ -8,41 +8,41 @@ import (
 	"iter"
 )
 
-// A WAL is a header and frames, each a page with a header of its own. A frame holds the checksum of the WAL's header and of
-// all frames up to itself. So SQLite reads up to the first frame whose checksum is wrong; but with the checksum that the
-// frame before holds, each frame can be judged by itself.
+// A WAL is a header and frames; a frame is a page with a header. The checksum in a frame covers the WAL's header and all
+// frames up to this one, so SQLite stops at the first wrong checksum. But each frame can be checked separately, starting
+// from the checksum stored in the frame before it.
 // Format: https://sqlite.org/fileformat2.html#walformat
 
-// Lengths of the header of a WAL and of that of a frame, in bytes.
+// Lengths of the headers of a WAL and of a frame, in bytes.
 const (
 	WALHeaderSize   = 32
 	FrameHeaderSize = 24
 )
 
-// ErrNoWAL says that a file has no frame of a WAL, or is none.
+// ErrNoWAL means that a file has no frames of a WAL.
 var ErrNoWAL = errors.New("no frames of a WAL")
 
-// mostForeign is how many frames in a row may be of another generation, as those are that an earlier use of the file left,
-// until nothing of this one is looked for behind them.
+// mostForeign is the number of consecutive frames of another generation, left by an earlier use of the file, after which
+// the search for our frames ends.
 const mostForeign = 1024
 
-// WAL reads a write-ahead log, and believes no byte of it.
+// WAL reads a write-ahead log and trusts no byte.
 type WAL struct {
 	r      io.ReaderAt
 	page   int // bytes
 	order  binary.ByteOrder
 	salts  [8]byte
 	start  walSum // of the header
-	intact bool   // the header is as it was written
+	intact bool   // the header's checksum is right
 }
 
 // Frame is one version of a page in a WAL.
 type Frame struct {
 	Page    uint32 // its number, from 1 on
-	Commit  uint32 // pages that the database has after the commit that ends here; 0: none ends here
+	Commit  uint32 // database size in pages after the commit that ends here; 0: no commit ends here
 	At      int64  // offset of the page in the WAL, bytes
-	Whole   bool   // it is as it was written
-	Reached bool   // and so is all before it: SQLite reads it
+	Whole   bool   // its own checksum is right
+	Reached bool   // this and all frames before are whole: SQLite reads it
 }
 
 // End returns where the next frame begins, in bytes.
@@ -51,8 +51,8 @@ func (w *WAL) End(f Frame) int64 { return f.At + int64(w.page) }
 // PageSize returns the length of a page, in bytes.
 func (w *WAL) PageSize() int { return w.page }
 
-// OpenWAL reads the header of a WAL. If that is damaged, it is made up from the first frames, with pages of pageSize bytes.
-// Errors are ErrNoWAL or of r.
+// OpenWAL reads the header of a WAL. It reconstructs a damaged header from the first frames, with pages of pageSize
+// bytes. Errors are ErrNoWAL or of r.
 func OpenWAL(r io.ReaderAt, pageSize int) (*WAL, error) {
 	var header [WALHeaderSize + FrameHeaderSize]byte
 	n, err := r.ReadAt(header[:], 0)
@@ -79,7 +79,7 @@ func OpenWAL(r io.ReaderAt, pageSize int) (*WAL, error) {
 	return w, nil
 }
 
-// guess makes up what a damaged header said: that the first frame, or one of the next, is whole with it.
+// guess reconstructs a damaged header: one that makes one of the first frames whole.
 func (w *WAL) guess(pageSize int, salts [8]byte) error {
 	w.page, w.salts = pageSize, salts
 	for _, w.order = range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
@@ -95,12 +95,12 @@ func (w *WAL) guess(pageSize int, salts [8]byte) error {
 	return ErrNoWAL
 }
 
-// Frames returns the frames of the WAL in their order, those that are damaged too: also behind a damaged one come those
-// that were written with it, which their salts tell. A page that cannot be read is not whole.
+// Frames returns the frames of the WAL in order, damaged ones included: frames after a damaged one may be of the same
+// generation, as their salts show. A page that cannot be read is not whole.
 func (w *WAL) Frames() iter.Seq[Frame] {
 	return func(yield func(Frame) bool) {
 		frame := make([]byte, FrameHeaderSize+w.page)
-		stored, made := w.start, w.start // what the frame before holds, and what it should
+		stored, made := w.start, w.start // checksum stored in the previous frame, and the right one
 		reached, ours, foreign := w.intact, true, 0
 		for at := int64(WALHeaderSize); foreign < mostForeign; at += int64(len(frame)) {
 			n, err := w.r.ReadAt(frame, at)
@@ -111,7 +111,7 @@ func (w *WAL) Frames() iter.Seq[Frame] {
 			made = w.sum(made, frame)
 			whole := err == nil && binary.BigEndian.Uint32(frame) > 0 && (made == is || w.sum(stored, frame) == is)
 			salted := [8]byte(frame[8:16]) == w.salts
-			// The salts are not in the checksum: a frame that fits to one of ours is ours.
+			// The checksum does not cover the salts: a frame that continues one of ours is ours.
 			ours = salted || ours && whole
 			reached = reached && whole && salted
 			stored = is
@@ -128,7 +128,7 @@ func (w *WAL) Frames() iter.Seq[Frame] {
 	}
 }
 
-// sum returns the checksum that a frame has if the one before has that one.
+// sum returns the checksum of a frame after one with checksum before.
 func (w *WAL) sum(before walSum, frame []byte) walSum {
 	before.add(w.order, frame[:8])
 	before.add(w.order, frame[FrameHeaderSize:])

@@ -12,7 +12,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 )
 
-// madeWAL returns a WAL of some commits, behind which are frames that an earlier use of the file left.
+// madeWAL returns a WAL of some commits, followed by frames of an earlier use of the file.
 func madeWAL(t testing.TB) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "w.db")
@@ -72,7 +72,7 @@ func TestWAL(t *testing.T) {
 	}
 }
 
-// One bit costs one frame at most, wherever it is.
+// One flipped bit damages at most one frame.
 func TestDamagedWAL(t *testing.T) {
 	data := madeWAL(t)
 	sound := frames(t, data)
@@ -99,7 +99,7 @@ func TestDamagedWAL(t *testing.T) {
 			t.Errorf("byte %d: %d frames of %d, %d whole", at, len(found), len(sound), whole)
 		}
 	}
-	for at := 4; at < WALHeaderSize; at++ { // byte 3 tells the order of bytes
+	for at := 4; at < WALHeaderSize; at++ { // byte 3 is the byte order
 		try(at)
 	}
 	for at := WALHeaderSize; at < end; at += 13 {
@@ -121,7 +121,7 @@ func TestNoWAL(t *testing.T) {
 	}
 }
 
-// Whatever bytes there are, frames lie in the file, in order, and end.
+// Frames of any bytes lie in the file, in order, and end.
 func FuzzWAL(f *testing.F) {
 	data := madeWAL(f)
 	f.Add(data[:WALHeaderSize+3*(FrameHeaderSize+PageSize)], uint16(100), byte(7))
