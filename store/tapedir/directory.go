@@ -16,11 +16,10 @@ import (
 	"github.com/conntape/conntape/store/failure"
 )
 
-// Modes of what is in a tape. A closed segment loses the write bits: readers
-// take it by that for a file that is never written again.
+// Modes of a tape's files. A closed segment loses the write bits, which tells readers that it is never written again.
 const (
 	DirMode    = 0o750
-	BirthMode  = 0o600 // until the recorder has locked it: nobody gets in before
+	BirthMode  = 0o600 // until the recorder has locked it, so that nobody opens it before
 	FileMode   = 0o640
 	ClosedMode = 0o440
 	LockName   = "lock"
@@ -38,21 +37,20 @@ func ParseSegmentName(name string) (int, bool) {
 	}
 	n, err := strconv.ParseUint(digits, 10, 63)
 	if err != nil || n < 1 || len(digits) > 8 && digits[0] == '0' {
-		return 0, false // none that SegmentName gives
+		return 0, false // not a name by SegmentName
 	}
 	return int(n), true
 }
 
-// Names is what the names in a tape's directory say of its segments.
+// Names describes a tape's segments by the names in its directory.
 type Names struct {
 	Files   []int // regular files, in order
 	Others  []Other
 	Wals    map[int]bool // by number: there is a -wal
-	Highest int          // that any name uses, a -wal left alone included
+	Highest int          // number in any name, a lone -wal included
 }
 
-// Other is something with the name of a segment that is no regular file, which
-// no recorder makes.
+// Other is an entry with the name of a segment that is not a regular file. A recorder makes none.
 type Other struct {
 	Number int
 	kind   string
@@ -69,7 +67,7 @@ func ReadNames(dir string) (s Names, err error) {
 		return s, fmt.Errorf("list segments: %w", err)
 	}
 	defer d.Close()
-	entries, err := d.ReadDir(-1) // in no order, which takes half as long
+	entries, err := d.ReadDir(-1) // unsorted, which takes half as long
 	if err != nil {
 		return s, fmt.Errorf("list segments: %w", err)
 	}
@@ -98,7 +96,7 @@ func ReadNames(dir string) (s Names, err error) {
 	return s, nil
 }
 
-// kindOfFile names what is no regular file.
+// kindOfFile names the type of a file that is not regular.
 func kindOfFile(mode fs.FileMode) string {
 	switch {
 	case mode.IsDir():
@@ -114,15 +112,14 @@ func kindOfFile(mode fs.FileMode) string {
 	}
 }
 
-// List returns the numbers of the segments in dir in order, and the
-// highest number that any file there uses, a -wal left alone included.
+// List returns the numbers of the segments in dir in order, and the highest number in any name there, a lone -wal
+// included.
 func List(dir string) (numbers []int, highest int, err error) {
 	names, err := ReadNames(dir)
 	return names.Files, names.Highest, err
 }
 
-// Make makes the tape directory when there is none, and gives it to the
-// reading group.
+// Make makes the tape directory if it is missing, and gives it to the reading group.
 func Make(dir string) error {
 	parent := filepath.Dir(dir)
 	if err := makeParents(parent); err != nil {
@@ -151,8 +148,7 @@ func Make(dir string) error {
 	}
 }
 
-// makeParents is os.MkdirAll whose names are durable: a tape that is synced is
-// lost all the same when the name of its directory is not.
+// makeParents is os.MkdirAll with durable names: without its directory's name, a synced tape is lost too.
 func makeParents(dir string) error {
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -167,8 +163,8 @@ func makeParents(dir string) error {
 	return syncParent(parent)
 }
 
-// syncParent is syncDir for a directory that need not be ours: whoever may make a
-// name in it but not read it cannot sync it.
+// syncParent is SyncDir for a directory that may belong to somebody else: a process that can write to a directory but
+// not read it cannot sync it.
 func syncParent(dir string) error {
 	if err := SyncDir(dir); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
@@ -176,9 +172,8 @@ func syncParent(dir string) error {
 	return nil
 }
 
-// CheckOwn makes sure that path is a directory of ours, without the permissions in
-// without, and that no group but our own may write to it: nobody else can have put
-// anything into it.
+// CheckOwn checks that nobody else can have put files into path: it is a directory of this user, without the permissions
+// in without, and no group but our own may write to it.
 func CheckOwn(path string, without fs.FileMode) error {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -196,9 +191,8 @@ func CheckOwn(path string, without fs.FileMode) error {
 	return nil
 }
 
-// GiveToGroup sets the mode and, when there is a group conntape and we may, the
-// group of path. It works by name: opening an active segment again, and closing
-// it, would drop the recorder's locks.
+// GiveToGroup sets the mode of path and, if there is a group conntape and we may, its group. It works by name: opening
+// and closing an open segment's file would drop the recorder's locks.
 func GiveToGroup(path string, mode fs.FileMode) error {
 	if g, err := user.LookupGroup(failure.Group); err == nil && os.Geteuid() == 0 {
 		gid, err := strconv.Atoi(g.Gid)
@@ -215,13 +209,13 @@ func GiveToGroup(path string, mode fs.FileMode) error {
 	return nil
 }
 
-// ClosedFile reports whether the mode says that the segment is closed.
+// ClosedFile reports whether the mode marks the segment as closed.
 func ClosedFile(path string) bool {
 	info, err := os.Lstat(path)
 	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o222 == 0
 }
 
-// IsThere reports whether a file exists, or cannot be told not to.
+// IsThere reports whether a file exists. It returns true if that cannot be found out.
 func IsThere(path string) bool {
 	_, err := os.Lstat(path)
 	return !errors.Is(err, fs.ErrNotExist)

@@ -13,7 +13,7 @@ import (
 	"github.com/conntape/conntape/store/failure"
 )
 
-// MostSmall bounds the files that readSmall reads, bytes.
+// MostSmall limits the files of ReadSmall, in bytes.
 const MostSmall = 64 << 10
 
 // ReadSmall reads a small regular file.
@@ -30,11 +30,11 @@ func ReadSmall(path string) ([]byte, error) {
 	return text, err
 }
 
-// WriteWhole writes a file that appears whole and durable, or not at all.
+// WriteWhole writes a file atomically and durably.
 func WriteWhole(path string, text []byte, mode fs.FileMode) (err error) {
 	temp := path + ".tmp"
 	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_NOFOLLOW, BirthMode)
-	if errors.Is(err, fs.ErrExist) { // of one who was killed
+	if errors.Is(err, fs.ErrExist) { // left by a killed process
 		if err := os.Remove(temp); err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func WriteWhole(path string, text []byte, mode fs.FileMode) (err error) {
 	return SyncDir(filepath.Dir(path))
 }
 
-// SyncFile makes the content and the mode of a file durable.
+// SyncFile makes the content and mode of a file durable.
 func SyncFile(path string) error {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -82,7 +82,7 @@ func SyncFile(path string) error {
 	return f.Close()
 }
 
-// OpenForCopy opens a regular file, and nothing else, for reading.
+// OpenForCopy opens a regular file for reading and refuses anything else.
 func OpenForCopy(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {

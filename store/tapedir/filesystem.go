@@ -13,9 +13,8 @@ import (
 	"github.com/conntape/conntape/store/trusted"
 )
 
-// remoteFileSystems are those on which a tape is refused, by the magic numbers of
-// statfs(2): locks that another host does not see, or that go with a lost
-// connection, and an fsync that may be a lie.
+// remoteFileSystems are refused, by their magic numbers of statfs(2). Their locks are not seen by other hosts or are
+// lost with the connection, and their fsync may do nothing.
 var remoteFileSystems = map[int64]string{
 	unix.NFS_SUPER_MAGIC: "NFS", unix.SMB_SUPER_MAGIC: "SMB", unix.CIFS_SUPER_MAGIC: "SMB", unix.SMB2_SUPER_MAGIC: "SMB",
 	unix.AFS_SUPER_MAGIC: "AFS", unix.AFS_FS_MAGIC: "AFS", unix.CODA_SUPER_MAGIC: "Coda", unix.NCP_SUPER_MAGIC: "NCP",
@@ -43,15 +42,15 @@ func CheckFileSystem(dir string) error {
 	return nil
 }
 
-// RemoteFileSystem names the file system of that magic number, "" when it is fit.
+// RemoteFileSystem returns the name of a refused file system by its magic number, "" for a suitable one.
 func RemoteFileSystem(magic int64) string { return remoteFileSystems[magic&0xffffffff] }
 
-// checkLocks makes sure that a lock of one is seen by another, with a file that
-// goes at once. Open-file-description locks conflict within one process.
+// checkLocks tests with a temporary file that locks exclude each other. Open-file-description locks conflict even within
+// one process.
 func checkLocks(dir string) error {
 	f, err := os.CreateTemp(dir, ".locks-")
 	if err != nil {
-		return nil // said better when the tape lock is made
+		return nil // taking the tape's lock reports it better
 	}
 	defer f.Close()
 	other, err := os.OpenFile(f.Name(), os.O_RDWR|unix.O_NOFOLLOW, 0)
@@ -74,16 +73,15 @@ func checkLocks(dir string) error {
 	return nil
 }
 
-// CheckTapeDir refuses a directory in which somebody else could put or swap files:
-// a link, one of another user, one that others may write to. And it says so of the
-// files that the writer opens by name.
+// CheckTapeDir refuses a directory in which somebody else could add or swap files: a link, a directory of another user,
+// or one that others may write to. It checks the files that the writer opens by name, too.
 func CheckTapeDir(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
 		return &failure.Error{Op: "open tape", Path: dir, Err: failure.Bare(err)}
 	}
 	if info.Mode()&os.ModeSymlink != 0 {
-		// Where it leads to counts, if nobody else could have made it.
+		// A link is followed if nobody else could have made it.
 		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
 			return &failure.Error{Op: "open tape", Path: dir, Err: fmt.Errorf("it is a link of user %d", st.Uid), Hint: "name the directory itself with --dir"}
 		}

@@ -23,7 +23,7 @@ type Hold struct {
 	Until    time.Time     `json:"until,omitzero"` // zero: without an end
 	Reason   string        `json:"reason"`
 	Segments []HeldSegment `json:"segments"`
-	Missing  []string      `json:"missing,omitempty"` // what should be held and is not, with the reason
+	Missing  []string      `json:"missing,omitempty"` // segments that should be held but are not, with the reason
 }
 
 // HeldSegment is a segment under a hold.
@@ -36,7 +36,7 @@ type HeldSegment struct {
 	To     time.Time `json:"to"`
 }
 
-// Bytes is what the segments of the hold take.
+// Bytes returns the size of the held segments.
 func (h *Hold) Bytes() (sum int64) {
 	for _, s := range h.Segments {
 		sum += s.Bytes
@@ -44,13 +44,12 @@ func (h *Hold) Bytes() (sum int64) {
 	return sum
 }
 
-// Overlaps reports whether a segment is in the range.
+// Overlaps reports whether a segment overlaps the range.
 func (h *Hold) Overlaps(from, to int64) bool {
 	return (h.Until.IsZero() || from == 0 || from < h.Until.UnixNano()) && (h.Since.IsZero() || to == 0 || to >= h.Since.UnixNano())
 }
 
-// HeldPath is the directory that has the segments of a hold: a tape that can be
-// queried like any other.
+// HeldPath is the directory of a hold's segments, which can be queried like a tape.
 func HeldPath(dir, id string) string { return filepath.Join(dir, HeldDir, id) }
 
 // Holds lists the holds of a tape, oldest first.

@@ -9,22 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The immutable flag of ext4, xfs, btrfs and others (chattr +i): while a file has
-// it nobody can write, rename, link or unlink it, not even root, without taking it
-// off first. It is a hurdle and a trace, no proof.
+// The immutable flag of ext4, xfs, btrfs and others (chattr +i). While a file has it, nobody can write, rename, link or
+// unlink the file, not even root, without clearing it first. It is a hurdle and leaves a trace, but is no proof.
 
 const immutableFlag = 0x10 // FS_IMMUTABLE_FL, linux/fs.h
 
-// SetImmutable sets the flag on a file that this process has not open elsewhere.
+// SetImmutable sets the flag on a file that this process does not have open.
 func SetImmutable(path string) error {
 	return changeFlags(path, func(flags int) int { return flags | immutableFlag })
 }
 
-// ClearImmutable takes the flag off. That there is none, or no such file, or no
-// such flag on this file system, is no error.
+// ClearImmutable clears the flag. A missing file, flag or support of the file system is no error.
 func ClearImmutable(path string) error {
 	if !ClosedFile(path) {
-		return nil // it may be open: no descriptor may touch it
+		return nil // this process may have it open: opening and closing it here would drop its locks
 	}
 	err := changeFlags(path, func(flags int) int { return flags &^ immutableFlag })
 	if errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, fs.ErrNotExist) {

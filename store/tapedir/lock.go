@@ -15,16 +15,14 @@ import (
 	"github.com/conntape/conntape/store/failure"
 )
 
-// Lock is the open lock file of a tape, and its directory. One recorder holds it.
+// Lock is the open lock file of a tape, and its directory. Only one recorder has it.
 type Lock struct {
 	file *os.File
 	dir  Places
 }
 
-// TakeLock takes the lock of a tape without waiting. The file says who holds it,
-// for the error that a second recorder prints; flock, not the text, decides. It
-// is 0600, so that a reader cannot take the lock to keep a recorder from
-// starting.
+// TakeLock takes the lock of a tape without waiting. The file's text names the holder for the error message of a second
+// recorder; flock decides. Its mode is 0600, so that a reader cannot take the lock and keep a recorder from starting.
 func TakeLock(dir string, now time.Time) (*Lock, error) {
 	path := filepath.Join(dir, LockName)
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, BirthMode)
@@ -51,7 +49,7 @@ func TakeLock(dir string, now time.Time) (*Lock, error) {
 	}
 	text := fmt.Sprintf("pid %d since %s\n", os.Getpid(), now.UTC().Format(time.RFC3339))
 	if err := writeHolder(file, text); err != nil {
-		file.Truncate(0) // a disk that is full: then the holder has no name
+		file.Truncate(0) // the disk is full: the holder is not named
 	}
 	return &Lock{file: file, dir: KeepOpen(dir)}, nil
 }
@@ -81,13 +79,13 @@ func readHolder(file *os.File) string {
 	return escape.Bytes([]byte(line))
 }
 
-// ErrDirMoved means that what would be written now would be somewhere else.
+// ErrDirMoved means that the tape's path leads to another directory now.
 var ErrDirMoved = errors.New("the directory of the tape was moved away or replaced")
 
-// ErrLockMoved means that another recorder could begin beside the one that holds the lock.
+// ErrLockMoved means that a second recorder could start beside the holder of the lock.
 var ErrLockMoved = errors.New("the lock of the tape was removed or replaced")
 
-// CheckFile makes sure that the lock is still the file of that name in the directory.
+// CheckFile checks that the lock is still the file of this name in the directory.
 func (l *Lock) CheckFile() error {
 	was, err := l.file.Stat()
 	if err != nil {
@@ -99,8 +97,7 @@ func (l *Lock) CheckFile() error {
 	return nil
 }
 
-// CheckPlace makes sure that the path of the tape leads to the directory that is
-// locked.
+// CheckPlace checks that the path of the tape still leads to the locked directory.
 func (l *Lock) CheckPlace() error {
 	if !l.dir.Same() {
 		return ErrDirMoved
@@ -108,7 +105,7 @@ func (l *Lock) CheckPlace() error {
 	return nil
 }
 
-// Release empties the lock file and lets go.
+// Release empties the lock file and unlocks it.
 func (l *Lock) Release() error {
 	if l == nil || l.file == nil {
 		return nil
@@ -122,18 +119,15 @@ func (l *Lock) Release() error {
 	return err
 }
 
-// SQLite's locks on the database file, from its os.h: the pending byte, the
-// reserved byte, and 510 shared bytes.
+// Bytes of a database file that SQLite locks, from its os.h: the pending byte, the reserved byte, and 510 shared bytes.
 const (
 	LockBytesStart = 0x40000000
 	LockBytesLen   = 2 + 510
 )
 
-// LockHolder returns the pid of a process that holds a POSIX lock which keeps
-// another from locking the database file at path: for reading, or, with write,
-// for writing. 0: nobody, or one that cannot be told (another pid namespace, an
-// open-file-description lock). It opens and closes the file, so it must never be
-// used on a database that this process has open.
+// LockHolder returns the pid of a process whose POSIX lock keeps others from locking the database at path, for reading
+// or, with write, for writing. 0 means none, or unknown (another pid namespace, an open-file-description lock). It opens
+// and closes the file, so never call it for a database that this process has open.
 func LockHolder(path string, write bool) (pid int, held bool, err error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -154,7 +148,7 @@ func LockHolder(path string, write bool) (pid int, held bool, err error) {
 	return max(0, int(lk.Pid)), true, nil
 }
 
-// DescribeHolder says in words who holds path.
+// DescribeHolder describes the holder of path.
 func DescribeHolder(path string) string {
 	pid, held, err := LockHolder(path, true)
 	if err != nil || !held {

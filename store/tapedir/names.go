@@ -4,8 +4,8 @@ const SealingSuffix = ".sealing"
 
 const DamagedSuffix = ".damaged"
 
-// ExpiringSuffix is the name of a segment while it is removed: a reader must not
-// take it for one without a WAL when that has gone already.
+// ExpiringSuffix marks a segment during removal, so that a reader does not take it for a whole segment when its WAL is
+// already gone.
 const ExpiringSuffix = ".expiring"
 
 // ReserveName is the name of the reserve in a tape.

@@ -2,11 +2,10 @@ package tapedir
 
 import "os"
 
-// Places are directories that are kept open, so that another one at the
-// same path can be told from them.
+// Places keeps directories open, to notice that a path leads to another directory.
 type Places map[string]*os.File
 
-// KeepOpen opens directories; one that is not there is nil.
+// KeepOpen opens directories; a missing one is nil.
 func KeepOpen(paths ...string) Places {
 	h := Places{}
 	for _, path := range paths {
@@ -15,7 +14,7 @@ func KeepOpen(paths ...string) Places {
 	return h
 }
 
-// Same reports whether each path still leads to the directory that it led to.
+// Same reports whether each path still leads to its opened directory.
 func (h Places) Same() bool {
 	for path, dir := range h {
 		now, err := os.Stat(path)
