@@ -1,9 +1,7 @@
-// Package trusted walks to a directory as a path names it, and says whether
-// somebody else decides where the path leads.
+// Package trusted opens a directory by its path and reports whether another user controls where the path leads.
 //
-// Who owns a directory can rename what is in it and put something else there; who
-// makes a link in a directory for all, such as /tmp, has whoever follows it write
-// where he likes. The package knows owners, modes and links, and nothing of tapes.
+// The owner of a directory can replace its entries. Whoever makes a link in a shared directory such as /tmp decides
+// where a program that follows it writes. The package knows owners, modes and links, and nothing of tapes.
 package trusted
 
 import (
@@ -15,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Error says which part of a path is in somebody else's hands.
+// Error names the part of a path that another user controls.
 type Error struct {
 	Path string // of the directory or the link
 	Why  string
@@ -23,17 +21,14 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Path + " " + e.Why }
 
-// Open opens a directory. It follows no link but those of root and of the user who
-// runs the program. The error is an *Error, or one of the operating system. The file
-// is of use as a starting point alone: for openat(2) and for /proc/self/fd.
+// Open opens a directory. It only follows links of root and of the program's user. The error is an *Error, or of the
+// operating system. Use the file only as a starting point: for openat(2) and /proc/self/fd.
 func Open(path string) (*os.File, error) {
 	return walk(path, func(string, *unix.Stat_t) error { return nil })
 }
 
-// Check makes sure that nobody but root and the user who runs the program can make a
-// path lead elsewhere: each directory on the way belongs to one of them, and nobody
-// else may write to it, unless it is sticky. That is what sshd asks of the file with
-// the keys of a user.
+// Check checks that only root and the program's user can make a path lead elsewhere: each directory on the way belongs
+// to one of them, and others cannot write to it unless it is sticky. sshd requires the same of authorized_keys.
 func Check(path string) error {
 	dir, err := walk(path, owned)
 	if err != nil {
@@ -42,7 +37,7 @@ func Check(path string) error {
 	return dir.Close()
 }
 
-// ours reports whether a user is root or the one who runs the program.
+// ours reports whether a user is root or the program's user.
 func ours(uid uint32) bool { return uid == 0 || int(uid) == os.Geteuid() }
 
 func owned(path string, st *unix.Stat_t) error {
@@ -57,10 +52,10 @@ func owned(path string, st *unix.Stat_t) error {
 	return nil
 }
 
-// mostLinks is how many links are followed: as many as Linux follows.
+// mostLinks is the limit of links followed, as in Linux.
 const mostLinks = 40
 
-// walk opens one directory after the other, and asks check of each.
+// walk opens one directory after the other and calls check for each.
 func walk(path string, check func(string, *unix.Stat_t) error) (_ *os.File, err error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -111,7 +106,7 @@ type walker struct {
 // root goes to the root directory.
 func (w *walker) root() error { return w.enter(unix.AT_FDCWD, "/", "/") }
 
-// step goes on to a directory, or returns where a link leads.
+// step enters a directory, or returns the target of a link.
 func (w *walker) step(name string) (target string, err error) {
 	path := filepath.Join(w.dir.Name(), name)
 	var st unix.Stat_t
