@@ -12,9 +12,11 @@ import (
 // noteSealed appends an entry to the manifest. That it cannot is no harm: readers look into the segment then.
 func (w *Writer) noteSealed(path string, number int) {
 	record, err := segment.NewEntry(path, number)
+	w.step("segment sealed, manifest not written")
 	if err == nil {
 		err = w.withRoom(func() error { return segment.AppendManifest(w.dir, record) })
 	}
+	w.step("manifest written")
 	if err != nil {
 		w.log.Warn("segment not noted in the manifest", "path", path, "error", err)
 	}
@@ -50,6 +52,7 @@ func (w *Writer) mendManifest() {
 			w.log.Warn("manifest not written anew", "error", err)
 			return
 		}
+		w.step("manifest removed")
 	}
 	if len(records) > 0 {
 		if err := segment.AppendManifest(w.dir, records); err != nil {

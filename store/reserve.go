@@ -44,6 +44,7 @@ type reserve struct {
 	rest *os.File   // nil: there is none now
 	size int64      // of the rest and the free slots, bytes
 	full bool       // the disk had no room for more, and that was said
+	step func(name string)
 	slots
 }
 
@@ -64,7 +65,7 @@ func (w *Writer) openReserve() {
 		w.log.Warn("the room of the tape cannot be reserved here: others who fill the disk can cost history", "path", w.dir, "error", err)
 		return
 	}
-	r.dir = w.dir
+	r.dir, r.step = w.dir, w.step
 	r.plan(w.o.Limits.MaxBytes, w.room())
 	if err := r.find(); err != nil {
 		w.log.Warn("the room of the tape cannot be reserved: others who fill the disk can cost history", "path", w.dir, "error", err)
@@ -180,6 +181,7 @@ func (r *reserve) shrink(to int64) error {
 			return err
 		}
 		r.size -= n
+		r.step("reserve shrunk")
 	}
 	return nil
 }
@@ -197,6 +199,7 @@ func (r *reserve) grow(to int64) error {
 		switch {
 		case err == nil:
 			r.size += n
+			r.step("reserve grown")
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.ENOSPC) && n > reserveStep/64:
 			step = n / 2

@@ -139,9 +139,11 @@ func (r *reserve) add(path string) error {
 	if err := os.Chmod(path, tapedir.BirthMode); err != nil {
 		return err
 	}
+	r.step("slot not named")
 	if err := os.Rename(path, r.path(slotName(n))); err != nil {
 		return err
 	}
+	r.step("slot named")
 	r.free, r.last, r.size = append(r.free, n), n, r.size+r.slot
 	return nil
 }
@@ -167,6 +169,7 @@ func (r *reserve) breakSlot() error {
 	if err := os.Rename(r.path(slotName(n)), r.path(reserveName)); err != nil {
 		return err
 	}
+	r.step("slot broken")
 	r.free = r.free[:len(r.free)-1]
 	return r.openRest()
 }
@@ -186,10 +189,12 @@ func (w *Writer) takeSlot(to string, start []byte, counted func(bytes int64)) bo
 		w.log.Warn("slot not used", "path", to, "error", err)
 		return false
 	}
+	r.step("slot emptied")
 	if err := unix.Renameat2(unix.AT_FDCWD, r.path(slotName(n)), unix.AT_FDCWD, to, unix.RENAME_NOREPLACE); err != nil {
 		w.log.Warn("slot not used", "path", to, "error", err)
 		return false
 	}
+	r.step("slot taken")
 	r.free, r.size = r.free[:len(r.free)-1], r.size-r.slot
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -254,9 +259,11 @@ func (w *Writer) placeWAL(path string) error {
 	if err := writeStart(spare, make([]byte, pageSize), 0); err != nil {
 		return err
 	}
+	w.step("spare WAL emptied")
 	if err := os.Rename(spare, path+"-wal"); err != nil {
 		return err
 	}
+	w.step("spare WAL placed")
 	w.mu.Lock()
 	w.catalog.making += w.catalog.spareWAL
 	w.catalog.spareWAL = 0
@@ -310,6 +317,7 @@ func (w *Writer) spareWAL(s *activeSegment) error {
 	if err := os.Link(wal, spare); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("keep WAL: %w", failure.Bare(err))
 	}
+	w.step("WAL linked")
 	return nil
 }
 
@@ -335,6 +343,7 @@ func (w *Writer) detachWAL(s *activeSegment) error {
 		err = s.conn.Close()
 	}
 	if err == nil {
+		w.step("WAL detached")
 		s.conn, s.walPages, s.walSize = nil, 0, 0
 		err = tapedir.SyncDir(w.dir) // its WAL has no second name any more
 	}

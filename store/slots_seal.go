@@ -92,9 +92,11 @@ func (w *Writer) putInPlace(s *stored, to string) error {
 	if err != nil {
 		swap, err = false, os.Rename(to, s.path)
 	}
+	w.step("sealed segment named")
 	if err == nil {
 		err = tapedir.SyncDir(w.dir)
 	}
+	w.step("sealed segment durable")
 	if err != nil {
 		return fmt.Errorf("put sealed segment in place: %w", failure.Bare(err))
 	}

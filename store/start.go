@@ -158,6 +158,7 @@ func (w *Writer) resume(s *activeSegment) error {
 			if err := s.beginBoot(&w.o); err != nil {
 				return fmt.Errorf("begin boot: %w", err)
 			}
+			w.step("boot row written")
 		}
 		if err := s.endRun(s.at(now.Boot), detail); err != nil {
 			return err
@@ -167,6 +168,7 @@ func (w *Writer) resume(s *activeSegment) error {
 	if err != nil {
 		return err
 	}
+	w.step("run continued")
 	w.fillWAL(s)
 	if err := w.boundWAL(s); err != nil {
 		return err

@@ -41,6 +41,9 @@ type WriterOptions struct {
 	Events func(Event)
 
 	Logger *slog.Logger // nil: discard
+
+	// step is told of each step at which a recorder that is killed leaves something half done. Tests kill it there.
+	step func(name string)
 }
 
 // Writer appends to a tape. It holds the tape lock and the newest segment, closes
@@ -174,6 +177,13 @@ func (w *Writer) Relimit(keepFree int64, percent int, held int64) {
 	defer w.mu.Unlock()
 	w.o.Limits.KeepFree, w.o.Limits.KeepFreePercent, w.o.Limits.MaxHeldBytes = keepFree, percent, held
 	w.lookedAround = time.Time{}
+}
+
+// step tells a test that a step is done.
+func (w *Writer) step(name string) {
+	if w.o.step != nil {
+		w.o.step(name)
+	}
 }
 
 // tell hands an event to who wants to know.
