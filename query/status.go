@@ -44,6 +44,13 @@ type Status struct {
 	Gone                 // of all that was recorded
 	Busiest     *Busiest `json:"busiest"` // process with the most rows; null: not counted
 	LeftOut     []string `json:"left_out"`
+
+	Sealed   int    `json:"segments_sealed"`
+	Room     *int64 `json:"room_bytes"`     // that the tape can still get from the disk, its reserve included; null: not known
+	Reserved *int64 `json:"reserved_bytes"` // set aside on the disk for the tape, and empty; null: not known
+	// Well is whether all is as it should be, and Verdict the line for a monitor that says so: see [Status.Check].
+	Well    bool   `json:"well"`
+	Verdict string `json:"verdict"`
 }
 
 // NewStatus gathers the status of an open tape.
@@ -57,6 +64,9 @@ func NewStatus(dir string, c store.Coverage, segments []segment.Info) *Status {
 	}
 	for _, g := range segments {
 		s.Bytes += g.Bytes
+		if g.State == segment.StateClosed {
+			s.Sealed++
+		}
 		s.Host, s.Kernel, s.BootID, s.Version = g.Host, g.Kernel, g.BootID, g.Version
 	}
 	maps.Copy(s.Counters, c.Counters)

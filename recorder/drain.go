@@ -231,6 +231,8 @@ func (r *recorder) tick(now uint64) error {
 	r.queue.tape.age(now)
 	r.table.names.fade(now)
 	r.retune()
+	r.ledger.looks++
+	r.ledger.filled += uint64(r.src.Unread())
 	counters, err := r.src.Counters()
 	if err != nil {
 		return fmt.Errorf("read counters: %w", err)

@@ -3,6 +3,7 @@ package recorder
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
@@ -47,6 +48,11 @@ type ledger struct {
 	unread    uint64            // records that were left in the ring at the end
 	refused   map[string]uint64 // attempts that were refused, by cause
 	outcomes  outcomeLedger
+
+	looks     uint64        // at the fill of the ring
+	filled    uint64        // sum of what it held at these looks, bytes
+	batches   atomic.Uint64 // written or given up. The writer counts them
+	batchTime atomic.Uint64 // that they took, retries included, ns
 
 	dropping sync.Mutex
 	dropped  drops // the writer's part: batches that could not be written anywhere. Guarded by dropping
@@ -156,6 +162,10 @@ func (l *ledger) counters() segment.Counters {
 		"process_seen":     l.kernel.ProcessSeen,
 		"process_sent":     l.kernel.ProcessSent,
 		"process_lost":     l.kernel.ProcessLost,
+		"ring_looks":       l.looks,
+		"ring_bytes":       l.filled,
+		"batches":          l.batches.Load(),
+		"batch_ns":         l.batchTime.Load(),
 	}
 	l.countOutcomes(c)
 	var sum uint64

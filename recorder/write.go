@@ -29,10 +29,13 @@ type writer struct {
 // run writes until the queue is closed and empty.
 func (w *writer) run() {
 	for b := w.queue.take(); b != nil; b = w.queue.take() {
+		begun := time.Now()
 		if err := w.write(b); err != nil {
 			w.drop(b, err)
 		}
 		w.keep(b.shares)
+		w.ledger.batches.Add(1)
+		w.ledger.batchTime.Add(uint64(time.Since(begun)))
 		w.queue.done(b)
 	}
 }

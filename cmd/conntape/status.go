@@ -76,8 +76,9 @@ func (h *host) status(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	h.judge(dir, status, covered)
 	if c.Bool("check") {
-		err = h.writeCheck(dir, status, covered)
+		err = h.writeCheck(status)
 	} else if format == "text" {
 		err = h.writeStatus(status, zone)
 	} else {
@@ -89,14 +90,24 @@ func (h *host) status(c *cli.Context) error {
 	return err
 }
 
-// writeCheck writes the line for a monitor. It returns errFound if it says that something is not well.
-func (h *host) writeCheck(dir string, status *query.Status, covered store.Coverage) error {
-	room, err := store.RoomLeft(dir)
-	if err != nil {
-		room = -1 // one segment file, or a file system that does not say
+// judge adds to a status what the disk has, and whether all is well.
+func (h *host) judge(dir string, status *query.Status, covered store.Coverage) {
+	room := int64(-1)
+	reserved, err := store.Reserved(dir)
+	if err == nil { // not one segment file
+		status.Reserved = &reserved
+		if room, err = store.RoomLeft(dir); err != nil {
+			room = -1
+		} else {
+			status.Room = &room
+		}
 	}
-	line, well := status.Check(covered, room, h.now())
-	if _, err := fmt.Fprintln(h.stdout, line); err != nil || well {
+	status.Verdict, status.Well = status.Check(covered, room, h.now())
+}
+
+// writeCheck writes the line for a monitor. It returns errFound if it says that something is not well.
+func (h *host) writeCheck(status *query.Status) error {
+	if _, err := fmt.Fprintln(h.stdout, status.Verdict); err != nil || status.Well {
 		return err
 	}
 	return errFound
