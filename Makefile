@@ -10,11 +10,12 @@ DESTDIR ?=
 # Nothing here works without Go: say so once, and how to go without it.
 NEED_GO = @command -v go >/dev/null || { echo 'conntape: error: building needs Go 1.26 or later: install it from https://go.dev/dl, or install a deb or rpm package instead' >&2; exit 1; }
 
-# One static binary, and beside it the one that speaks to witnesses. No clang: the BPF objects are committed.
+# One static binary, and beside it those that speak HTTP, to witnesses and to Prometheus. No clang: the BPF objects are committed.
 build:
 	$(NEED_GO)
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT) ./cmd/conntape
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(OUT)-witness ./cmd/conntape-witness
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(OUT)-metrics ./cmd/conntape-metrics
 
 # Records this host into /var/lib/conntape until Ctrl-C.
 record: build
@@ -57,4 +58,4 @@ bench:
 	go run ./bench
 
 clean:
-	rm -rf $(OUT) $(OUT)-witness dist
+	rm -rf $(OUT) $(OUT)-witness $(OUT)-metrics dist

@@ -35,6 +35,8 @@ type Status struct {
 	Backends   []string          `json:"backends"`
 	BlindSpots []string          `json:"blind_spots"`
 	Counters   map[string]uint64 `json:"counters"`
+	// RunCounters are those of the newest run alone: while it lasts they only grow, also when retention removes a segment.
+	RunCounters map[string]uint64 `json:"run_counters"`
 	// Unaccounted is seen less stored, coalesced, lost and in flight. While a
 	// recorder runs it is what waits for the next batch.
 	Unaccounted int64    `json:"unaccounted"`
@@ -60,7 +62,7 @@ func NewStatus(dir string, c store.Coverage, segments []segment.Info) *Status {
 		Recording: c.Recording, PID: c.PID, Since: timeOrNil(c.Since),
 		From: timeOrNil(c.From), To: timeOrNil(c.To), Committed: timeOrNil(c.LastBatch),
 		Backends: orEmpty(c.Backends), BlindSpots: orEmpty(c.BlindSpots),
-		Counters: map[string]uint64{}, Gone: newGone(c.Removals(), Window{}), Gaps: []Gap{}, Lost: c.Lost.Known, LostUnknown: c.Lost.Unknown, LeftOut: []string{},
+		Counters: map[string]uint64{}, RunCounters: map[string]uint64{}, Gone: newGone(c.Removals(), Window{}), Gaps: []Gap{}, Lost: c.Lost.Known, LostUnknown: c.Lost.Unknown, LeftOut: []string{},
 	}
 	for _, g := range segments {
 		s.Bytes += g.Bytes
@@ -70,6 +72,7 @@ func NewStatus(dir string, c store.Coverage, segments []segment.Info) *Status {
 		s.Host, s.Kernel, s.BootID, s.Version = g.Host, g.Kernel, g.BootID, g.Version
 	}
 	maps.Copy(s.Counters, c.Counters)
+	maps.Copy(s.RunCounters, c.RunCounters)
 	s.Unaccounted = int64(s.Counters["seen"]) - int64(s.Counters["stored"]+s.Counters["coalesced"]+s.Counters["lost"]+s.Counters["in_flight"])
 	for _, g := range c.Gaps {
 		switch {

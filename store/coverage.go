@@ -44,6 +44,8 @@ type Coverage struct {
 	Gaps     []GapInfo        // oldest first
 	Counters segment.Counters // sums over the runs, each since it began: [SegmentInfo] has those of a segment
 	Lost     Loss             // sum over the gaps
+	// RunCounters are those of the newest run alone: numbers that only grow until the next begins.
+	RunCounters segment.Counters
 
 	Backends   []string
 	BlindSpots []string
@@ -79,7 +81,7 @@ func (t *Tape) Coverage() (Coverage, error) {
 	for _, seg := range t.segs {
 		runs.Add(seg.Runs)
 	}
-	c.Counters = runs.Counters()
+	c.Counters, c.RunCounters = runs.Counters(), runs[max(0, len(runs)-1):].Counters()
 	c.addBackends(runs)
 	t.ownGaps = true // what was removed is told once
 	err := t.readGaps(&c)

@@ -33,6 +33,7 @@ func (h *host) newApp() (*cli.App, error) {
 			h.exportCommand(),
 			h.statusCommand(),
 			h.verifyCommand(),
+			h.metricsCommand(),
 			h.checkpointCommand(),
 			h.proveCommand(),
 			h.rotateCommand(),

@@ -17,6 +17,8 @@ func allowedImports() map[string][]string {
 	return map[string][]string{
 		"cmd/conntape-witness": {"witness"},
 		"witness":              {},
+		"cmd/conntape-metrics": {"metrics"},
+		"metrics":              {},
 		"doctor":               {"bpf", "recorder", "store", "store/retain", "store/segment", "store/tapedir", "store/trusted"},
 		"cmd/conntape":         {"doctor", "generate", "query", "query/indicator", "recorder", "store", "store/failure", "store/proof", "store/retain", "store/segment", "store/tapedir", "store/trusted"},
 		"recorder":             {"bpf", "store", "store/escape", "store/retain", "store/segment", "store/tapelog"},

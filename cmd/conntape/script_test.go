@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/conntape/conntape/metrics"
 	"github.com/conntape/conntape/witness"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -25,6 +26,7 @@ func TestMain(m *testing.M) {
 		"fixture":  func() { os.Exit(fixtureMain()) },
 
 		"conntape-witness": func() { os.Exit(witness.Main()) },
+		"conntape-metrics": func() { os.Exit(metrics.Main()) },
 	})
 }
 

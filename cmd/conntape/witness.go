@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -33,7 +31,7 @@ func (h *host) pushToWitness(ctx context.Context, dir, address, key string) erro
 	if key == "" {
 		return usagef("add --witness NAME+HASH+KEY, as the witness publishes it", "--push %s: without the key of the witness nobody can tell its cosignature from another", address)
 	}
-	program, err := findWitnessProgram()
+	program, err := findCompanion(witnessProgram)
 	if err != nil {
 		return err
 	}
@@ -48,21 +46,6 @@ func (h *host) pushToWitness(ctx context.Context, dir, address, key string) erro
 		return errFound
 	}
 	return err
-}
-
-// findWitnessProgram looks beside this program, then in PATH.
-func findWitnessProgram() (string, error) {
-	if self, err := os.Executable(); err == nil {
-		beside := filepath.Join(filepath.Dir(self), witnessProgram)
-		if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return beside, nil
-		}
-	}
-	found, err := exec.LookPath(witnessProgram)
-	if err != nil {
-		return "", &hintedError{fmt.Errorf("%s is neither beside conntape nor in PATH", witnessProgram), "make build makes both; it is a program of its own, since conntape has no HTTP in it"}
-	}
-	return found, nil
 }
 
 // runWitnessProgram sends one request.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -62,7 +63,8 @@ func TestPackages(t *testing.T) {
 // holdsAll checks that a package lists every kind of file, and a manual page for each command.
 func holdsAll(t *testing.T, list, zsh string) {
 	t.Helper()
-	for _, path := range []string{"/usr/bin/conntape", "/usr/bin/conntape-witness", "/usr/lib/systemd/system/conntape.service",
+	for _, path := range []string{"/usr/bin/conntape", "/usr/bin/conntape-witness", "/usr/bin/conntape-metrics", "/usr/lib/systemd/system/conntape.service",
+		"/usr/lib/systemd/system/conntape-metrics.service", "/usr/share/conntape/prometheus-rules.yml", "/usr/share/conntape/grafana-dashboard.json",
 		"/usr/lib/sysusers.d/conntape.conf", "/usr/lib/tmpfiles.d/conntape.conf", "/etc/conntape.toml", zsh,
 		"/usr/share/bash-completion/completions/conntape", "/usr/share/fish/vendor_completions.d/conntape.fish",
 		"/usr/share/man/man1/conntape.1.gz", "/usr/share/man/man1/conntape-record.1.gz", "/usr/share/man/man1/conntape-query-who.1.gz",
@@ -138,14 +140,21 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
-// systemd knows every setting of the unit, and the unit's exposure does not grow.
-func TestUnit(t *testing.T) {
+// systemd knows every setting of the units, and their exposure does not grow.
+func TestUnits(t *testing.T) {
 	inRepository(t)
-	text, err := os.ReadFile("packaging/conntape.service")
+	checkUnit(t, "conntape.service", 24)
+	checkUnit(t, "conntape-metrics.service", 12)
+}
+
+// checkUnit wants an exposure of at most so many tenths (systemd-analyze security).
+func checkUnit(t *testing.T, name string, exposure int) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("packaging", name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	unit := filepath.Join(t.TempDir(), "conntape.service")
+	unit := filepath.Join(t.TempDir(), name)
 	text = bytes.ReplaceAll(text, []byte("@BINDIR@/conntape"), []byte("/bin/true"))
 	text = regexp.MustCompile(`(?m)^Documentation=.*\n`).ReplaceAll(text, nil) // it looks for the pages here
 	if err := os.WriteFile(unit, text, 0o644); err != nil {
@@ -154,7 +163,7 @@ func TestUnit(t *testing.T) {
 	if out, err := exec.Command("systemd-analyze", "verify", unit).CombinedOutput(); err != nil || bytes.Contains(out, []byte("Unknown")) {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
-	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=24", unit).CombinedOutput()
+	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold="+strconv.Itoa(exposure), unit).CombinedOutput()
 	if err != nil {
 		t.Errorf("systemd-analyze security: %v\n%s", err, out)
 	}

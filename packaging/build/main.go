@@ -180,7 +180,7 @@ func (b *build) compile(ctx context.Context, dir, arch string) error {
 	return nil
 }
 
-func programs() []string { return []string{"conntape", "conntape-witness"} }
+func programs() []string { return []string{"conntape", "conntape-witness", "conntape-metrics"} }
 
 func command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)

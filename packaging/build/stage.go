@@ -24,20 +24,24 @@ func (b *build) stage(ctx context.Context, root, programsDir string, l layout) e
 			return err
 		}
 	}
-	unit, err := os.ReadFile("packaging/conntape.service")
-	if err != nil {
-		return err
-	}
-	unit = bytes.ReplaceAll(unit, []byte("@BINDIR@"), []byte(filepath.Join(l.prefix, "bin")))
-	if err := b.writeFile(at("lib/systemd/system/conntape.service"), unit, 0o644); err != nil {
-		return err
+	for _, name := range []string{"conntape.service", "conntape-metrics.service"} {
+		unit, err := os.ReadFile(filepath.Join("packaging", name))
+		if err != nil {
+			return err
+		}
+		unit = bytes.ReplaceAll(unit, []byte("@BINDIR@"), []byte(filepath.Join(l.prefix, "bin")))
+		if err := b.writeFile(at("lib/systemd/system/"+name), unit, 0o644); err != nil {
+			return err
+		}
 	}
 	copies := map[string]string{
-		"packaging/sysusers.conf": "lib/sysusers.d/conntape.conf",
-		"packaging/tmpfiles.conf": "lib/tmpfiles.d/conntape.conf",
-		"README.md":               "share/doc/conntape/README.md",
-		"CHANGELOG.md":            "share/doc/conntape/CHANGELOG.md",
-		"LICENSE":                 "share/doc/conntape/copyright",
+		"packaging/sysusers.conf":          "lib/sysusers.d/conntape.conf",
+		"packaging/tmpfiles.conf":          "lib/tmpfiles.d/conntape.conf",
+		"packaging/prometheus-rules.yml":   "share/conntape/prometheus-rules.yml",
+		"packaging/grafana-dashboard.json": "share/conntape/grafana-dashboard.json",
+		"README.md":                        "share/doc/conntape/README.md",
+		"CHANGELOG.md":                     "share/doc/conntape/CHANGELOG.md",
+		"LICENSE":                          "share/doc/conntape/copyright",
 	}
 	for _, pattern := range []string{"docs/*.md", "LICENSES/*.txt"} {
 		names, err := filepath.Glob(pattern)
