@@ -12,8 +12,8 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// checkLosses compares what the gaps of a segment tell of lost connections with what
-// was counted as lost while it was active: each loss is in one gap of one segment.
+// checkLosses compares the lost connections in a segment's gaps with the losses counted while it was active: each loss
+// is in one gap of one segment.
 func (s *segmentVerifier) checkLosses(conn *sqlite.Conn) error {
 	var told int64
 	err := segment.Exec(conn, func(q *sqlite.Stmt) error { told = q.ColumnInt64(0); return nil }, `SELECT coalesce(sum(lost), 0) FROM gap`)
@@ -37,8 +37,8 @@ func (s *segmentVerifier) checkLosses(conn *sqlite.Conn) error {
 	return nil
 }
 
-// continued makes sure that a run which goes on from one segment to the next has one
-// account: it begins in b with what it was at the end of a.
+// continued checks that a run which continues in the next segment has one account: its counters in b begin with their
+// values at the end of a.
 func (v *tapeVerifier) continued(a, b *segmentVerifier) {
 	if len(a.seg.Runs) == 0 || len(b.seg.Runs) == 0 || a.book != nil && a.book.aside || a.book.salvaged() || b.book.salvaged() {
 		return

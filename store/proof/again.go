@@ -15,8 +15,8 @@ import (
 	"github.com/conntape/conntape/store/tapelog"
 )
 
-// lookAt looks at segments, as many at a time as there are processors, from the
-// newest on: those are being recorded and may soon be sealed.
+// lookAt checks segments, one per processor at a time, from the newest on: those are being recorded and may soon be
+// sealed.
 func (v *tapeVerifier) lookAt(ctx context.Context, segments []*segmentVerifier) {
 	var work sync.WaitGroup
 	next := make(chan *segmentVerifier)
@@ -37,15 +37,13 @@ func (v *tapeVerifier) lookAt(ctx context.Context, segments []*segmentVerifier) 
 	work.Wait()
 }
 
-// verifyTries is how often segments are looked at again that a recorder sealed or
-// removed while they were looked at.
+// verifyTries limits the repeated checks of segments that a recorder sealed or removed during a check.
 const verifyTries = 5
 
-// lookAgain asks the log once more about segments with which something is wrong.
-// One that has expired meanwhile is left out; one of which the log says more now
-// is looked at again.
+// lookAgain reads the log again for segments with problems. It drops a segment that has expired meanwhile, and checks a
+// segment again if the log says more about it now.
 func (v *tapeVerifier) lookAgain(ctx context.Context, results []*segmentVerifier) ([]*segmentVerifier, error) {
-	// The leaf of an expiry comes first, then the file goes: that may have been just now.
+	// The recorder writes the leaf of an expiry before it removes the file: both may have happened just now.
 	results = slices.DeleteFunc(results, func(s *segmentVerifier) bool {
 		if len(s.problems) == 0 || s.book == nil || !s.book.expired {
 			return false
@@ -86,9 +84,8 @@ func (v *tapeVerifier) lookAgain(ctx context.Context, results []*segmentVerifier
 	return results, nil
 }
 
-// readAgain reads what the log says now. It must be the log of the look before, gone
-// on: that one's head and first key decide, and what is wrong with it is a problem
-// as it was in the first look. changed reports whether it says more, all of it right.
+// readAgain reads the log again. It must continue the log read before, with the same first key; its problems count as
+// those of the first reading. changed reports whether there are new leaves, all valid.
 func (v *tapeVerifier) readAgain(ctx context.Context) (book *logBook, changed bool, err error) {
 	book = newLogBook()
 	key := v.o.Key
@@ -123,8 +120,8 @@ func (v *tapeVerifier) readAgain(ctx context.Context) (book *logBook, changed bo
 	return book, true, nil
 }
 
-// late looks at segments below the newest that were not there when the tape was
-// listed: one that is being salvaged has no name for a moment.
+// late checks segments below the newest that were missing in the listing: a segment being salvaged has no name for a
+// moment.
 func (v *tapeVerifier) late(ctx context.Context, results []*segmentVerifier, names tapedir.Names) ([]*segmentVerifier, error) {
 	now, err := tapedir.ReadNames(v.dir)
 	if err != nil {
@@ -142,15 +139,14 @@ func (v *tapeVerifier) late(ctx context.Context, results []*segmentVerifier, nam
 	return results, nil
 }
 
-// missing reports segments that the log knows and the directory does not have, and
-// names of segments that belong to something else. The leaf of an expiry is written
-// before the file goes: a log that is read afterwards has it.
+// missing reports segments that are in the log but not in the directory, and other files with a segment's name. The
+// recorder writes the leaf of an expiry before it removes the file, so a log read afterwards has the leaf.
 func (v *tapeVerifier) missing(ctx context.Context, results []*segmentVerifier, others []tapedir.Other) error {
 	newest := 0
 	for _, s := range results {
 		newest = max(newest, s.number)
 	}
-	gone := map[int]string{} // what is wrong with each
+	gone := map[int]string{} // problem by number
 	for _, o := range others {
 		gone[o.Number] = o.Error()
 	}
@@ -160,7 +156,7 @@ func (v *tapeVerifier) missing(ctx context.Context, results []*segmentVerifier, 
 			continue
 		}
 		if info, err := os.Lstat(filepath.Join(v.dir, tapedir.SegmentName(b.number))); err == nil && info.Mode().IsRegular() && b.number > newest {
-			continue // it was begun while the others were looked at
+			continue // it began during the check
 		}
 		gone[b.number], expiring = "the segment was removed, and the log tells of no expiry", true
 	}

@@ -9,15 +9,15 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// blockCheck compares the blocks of a segment with its rows, which it is given in
-// order: a block that leaves out an endpoint hides the rows that it had.
+// blockCheck compares the blocks of a segment with its rows, which it gets in order. A block that lacks an endpoint
+// would hide that endpoint's rows.
 type blockCheck struct {
 	left    []writtenBlock
 	late    map[int64]struct{}
-	remotes segment.IDSet // of the rows since the block before
+	remotes segment.IDSet // of the rows since the previous block
 	tasks   segment.IDSet
-	last    int64  // id of the row before
-	problem string // the first that was found, "" none
+	last    int64  // previous id
+	problem string // first problem; "": none
 }
 
 // writtenBlock is a row of table block.
@@ -44,7 +44,7 @@ func newBlockCheck(conn *sqlite.Conn) (*blockCheck, error) {
 	return c, segment.Exec(conn, func(q *sqlite.Stmt) error { c.late[q.ColumnInt64(0)] = struct{}{}; return nil }, `SELECT id FROM late`)
 }
 
-// row takes the next row of connection.
+// row adds the next row of connection.
 func (c *blockCheck) row(id, remote, task int64) {
 	for len(c.left) > 0 && id > c.left[0].id {
 		c.end()
@@ -59,7 +59,7 @@ func (c *blockCheck) row(id, remote, task int64) {
 	}
 }
 
-// end compares the block that has all of its rows.
+// end compares a block after its last row.
 func (c *blockCheck) end() {
 	b := c.left[0]
 	if b.id != c.last && c.problem == "" {
@@ -78,7 +78,7 @@ func (c *blockCheck) end() {
 	c.left = c.left[1:]
 }
 
-// finish returns what is wrong, "" nothing. All rows were given.
+// finish returns the first problem, "" for none. Call it after the last row.
 func (c *blockCheck) finish() string {
 	for len(c.left) > 0 {
 		c.end()
@@ -86,8 +86,8 @@ func (c *blockCheck) finish() string {
 	return c.problem
 }
 
-// CheckBlocks compares the blocks of a segment that is being recorded with its rows. It returns how many blocks there are,
-// and what is wrong, "" nothing.
+// CheckBlocks compares the blocks of an open segment with its rows. It returns the number of blocks and the first
+// problem, "" for none.
 func CheckBlocks(conn *sqlite.Conn) (blocks int, problem string, err error) {
 	c, err := newBlockCheck(conn)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// bootNamed returns the boot of the segment with an id as the log has it, nil none.
+// bootNamed returns the segment's boot with this id of the log; nil: none.
 func (s *segmentVerifier) bootNamed(id string) *segment.Boot {
 	id = escape.String(id, nil)
 	for i := range s.seg.Boots {
@@ -20,8 +20,8 @@ func (s *segmentVerifier) bootNamed(id string) *segment.Boot {
 	return nil
 }
 
-// checkBoots compares the boots of the segment with each other, with the log, and
-// with the gaps: the recorder cannot have seen anything while the host was down.
+// checkBoots compares the segment's boots with each other, with the log and with the gaps: while the host was down there
+// has to be a gap.
 func (s *segmentVerifier) checkBoots(conn *sqlite.Conn) error {
 	boots := s.seg.Boots
 	for i := 1; i < len(boots); i++ {
@@ -44,8 +44,7 @@ func (s *segmentVerifier) checkBoots(conn *sqlite.Conn) error {
 	if s.book == nil {
 		return nil
 	}
-	// Each boot that the log tells of, in its order. One of which the log has no
-	// checkpoint may be in between: it was killed before that.
+	// Each boot in the log, in order. Between them may be boots without a checkpoint, killed too early.
 	at := 0
 	for _, l := range s.book.boots {
 		want := escape.String(l.bootID, nil)

@@ -14,10 +14,9 @@ import (
 // errEnough ends a replay early.
 var errEnough = errors.New("enough")
 
-// checkChain makes the hashes of the segment's commits again, from its rows, and
-// compares them with those that the log has signed: a row that was altered, added
-// or removed shows at the first checkpoint after its commit. Each row is given to
-// fn as well.
+// checkChain recomputes the hashes of the segment's commits from its rows and compares them with the signed ones in the
+// log. An altered, added or removed row shows at the first checkpoint after its commit. checkChain passes each row to fn
+// too.
 func (s *segmentVerifier) checkChain(conn *sqlite.Conn, fn func(*storedRow)) error {
 	if s.book.salvaged() { // there is no whole chain
 		err := replayRows(conn, fn, func(int64, [32]byte, [32]byte) error { return errEnough })
@@ -59,17 +58,17 @@ func (s *segmentVerifier) checkChain(conn *sqlite.Conn, fn func(*storedRow)) err
 	return nil
 }
 
-// chainCheck compares one batch after the other with the checkpoints.
+// chainCheck compares batch after batch with the checkpoints.
 type chainCheck struct {
 	points  []chainPoint // not compared yet
-	chain   [32]byte     // up to here
-	matched int64        // batches up to the last checkpoint that agrees
+	chain   [32]byte     // so far
+	matched int64        // batches up to the last checkpoint that matches
 	since   time.Time    // of that checkpoint
 	problem string
-	odd     int64 // first batch of which the segment says something else than its rows
+	odd     int64 // first batch whose stored hash differs from its rows' hash
 }
 
-// batch takes the hash after a batch, as its rows have it and as the segment says.
+// batch adds the hash after a batch: chain from its rows, said as stored.
 func (c *chainCheck) batch(n int64, chain, said [32]byte) error {
 	if err := c.upTo(n - 1); err != nil {
 		return err
@@ -80,14 +79,14 @@ func (c *chainCheck) batch(n int64, chain, said [32]byte) error {
 			c.problem = fmt.Sprintf("the rows of batch %d are not those that were written: after the last checkpoint, rows were altered, added or removed", n)
 			return errEnough
 		}
-		if c.odd == 0 { // a checkpoint will not agree either, or the rows are right
+		if c.odd == 0 { // the next checkpoint will fail too, or the rows are right
 			c.odd = n
 		}
 	}
 	return nil
 }
 
-// upTo compares the checkpoints that saw no more than n batches.
+// upTo compares the checkpoints after at most n batches.
 func (c *chainCheck) upTo(n int64) error {
 	for len(c.points) > 0 && c.points[0].batches <= n {
 		p := c.points[0]

@@ -9,12 +9,11 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// clockSlack is how far the wall clock of a segment may be from that of the log:
-// between two anchors, a minute apart, a clock that is being disciplined can run
-// a tenth fast or slow.
+// clockSlack limits the difference between the segment's and the log's wall clock: between two anchors, a minute apart,
+// a clock that is being corrected can run a tenth fast or slow.
 const clockSlack = 10 * time.Second
 
-// clockPoint is what both clocks said at a leaf.
+// clockPoint is a reading of both clocks in a leaf.
 type clockPoint struct {
 	leaf   int64
 	bootID string // "" unknown
@@ -22,10 +21,8 @@ type clockPoint struct {
 	real   int64  // CLOCK_REALTIME, ns since the Unix epoch
 }
 
-// checkClock compares the wall clock that the segment shows its times on with the
-// one that the log noted every 10 s. Only where two leaves in a row disagree is it
-// an alarm: one may have been written in the instant between a step of the clock
-// and its being noticed.
+// checkClock compares the segment's wall clock with the clock noted in the log every 10 s. Only two wrong leaves in a
+// row are a problem: one may have been written between a step of the clock and its discovery.
 func (s *segmentVerifier) checkClock(conn *sqlite.Conn) error {
 	if s.book == nil || s.hashed || len(s.book.clocks) == 0 {
 		return nil

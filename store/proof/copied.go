@@ -8,9 +8,9 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// noteCopy says so when all that is wrong can also come of a copy that was made file by file while a recorder wrote: the
-// log is then of another instant than the segment that was recorded, or pages of that are. It stays a problem, for the log
-// does not tell such a copy from a segment that was rolled back.
+// noteCopy adds a note if all problems could also come from copying the tape file by file during recording: then log and
+// open segment, or parts of the segment, are of different instants. They stay problems, because the log cannot tell such
+// a copy from a rolled-back segment.
 func (v *tapeVerifier) noteCopy() error {
 	if v.log == nil || v.out.Stopped || len(v.out.Problems) == 0 {
 		return nil
@@ -27,8 +27,8 @@ func (v *tapeVerifier) noteCopy() error {
 	return nil
 }
 
-// mayBeCut reports whether a copy can have a segment as it was before the log ended: it is not sealed by that log, or was
-// copied before it was, so that its file is still one that is written.
+// mayBeCut reports whether a copy can have an older state of this segment than the log: the log has not sealed it, or
+// the copy is from before sealing and still writable.
 func (v *tapeVerifier) mayBeCut(number int) bool {
 	if number == 0 {
 		return false

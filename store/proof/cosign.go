@@ -11,18 +11,16 @@ import (
 	"github.com/conntape/conntape/store/tapelog"
 )
 
-// Names of package tapelog that its users need: the answer of a witness, what it
-// cosigned, and what is wrong when it does not.
+// Types of package tapelog for callers: the answer of a witness, its cosignature, and its refusal.
 type (
 	WitnessAnswer = tapelog.Answer
 	Cosigned      = tapelog.Cosigned
 	BehindError   = tapelog.BehindError
 )
 
-// CosignTape has a witness cosign the head of the log of the tape in dir, and keeps
-// the cosignature in the log. witness is the verifier key of the witness; post sends a
-// request to its add-checkpoint. The error is a *BehindError when the witness knows
-// more of this log than there is, or other leaves.
+// CosignTape asks a witness to cosign the head of the tape's log, and keeps the cosignature in the log. witness is the
+// witness's verifier key; post sends a request to its add-checkpoint. The error is a *BehindError if the witness knows
+// more leaves of this log, or other ones.
 func CosignTape(dir, witness string, post func([]byte) (WitnessAnswer, error)) (*Cosigned, error) {
 	w, err := tapelog.ParseWitness(witness)
 	if err != nil {
@@ -35,8 +33,7 @@ func CosignTape(dir, witness string, post func([]byte) (WitnessAnswer, error)) (
 	return done, nil
 }
 
-// StableKey returns the verifier key of the tape in dir that stays: for witnesses, and
-// for those who verify a proof of ProveSegment.
+// StableKey returns the permanent verifier key of the tape in dir, for witnesses and for VerifyProof.
 func StableKey(dir string) (string, error) {
 	path := filepath.Join(dir, tapedir.LogDir)
 	head, _, err := tapelog.Head(path)
@@ -54,7 +51,7 @@ func StableKey(dir string) (string, error) {
 	return key, nil
 }
 
-// bareLog is bare of an error about a log that may not be there.
+// bareLog is failure.Bare for an error about a log that may be missing.
 func bareLog(err error) error {
 	if errors.Is(err, tapelog.ErrNoLog) || errors.Is(err, fs.ErrNotExist) {
 		return errors.New("there is no log here")

@@ -12,18 +12,17 @@ import (
 	"github.com/conntape/conntape/store/tapelog"
 )
 
-// forcedExpiry is a segment that was removed because the disk was full. The next
-// batch that is committed brings a gap that says so.
+// forcedExpiry is the removal of a segment because the disk was full. The next committed batch has a gap for it.
 type forcedExpiry struct {
 	leaf      tapelog.Leaf
-	batches   int64 // of the active segment then
-	active    int   // that segment
+	batches   int64 // of the segment active then
+	active    int   // number of that segment
 	confirmed bool  // a batch was committed afterwards
 }
 
-// expire notes a removal, and asks whether retention would have made it.
+// expire records a removal and checks that retention had a reason for it.
 func (b *logBook) expire(s *loggedSegment, l tapelog.Leaf) {
-	if s.expired { // told again
+	if s.expired { // repeated
 		return
 	}
 	if len(s.seals) > 0 && (l.Rows != s.seals[0].Rows || l.Connects != s.seals[0].Connects) {
@@ -55,16 +54,15 @@ func (b *logBook) expire(s *loggedSegment, l tapelog.Leaf) {
 				f.batches = points[len(points)-1].batches
 			}
 		}
-		f.batches = max(f.batches, l.Batches) // commits since the last checkpoint came before the removal
+		f.batches = max(f.batches, l.Batches) // commits since the last checkpoint were before the removal
 		b.forced = append(b.forced, f)
 	}
 }
 
-// expirySlack is how far the clocks of retention and of the log may be apart.
+// expirySlack limits the difference between the clocks of retention and of the log.
 const expirySlack = int64(time.Minute)
 
-// unasked says why nothing asked retention for the removal that a leaf tells of, ""
-// when something did.
+// unasked returns the reason for doubting a removal, "" if retention had to remove the segment.
 func (b *logBook) unasked(l tapelog.Leaf) string {
 	var start tapelog.Leaf
 	if len(b.starts) > 0 {
@@ -79,7 +77,7 @@ func (b *logBook) unasked(l tapelog.Leaf) string {
 		if what := b.unaskedSize(start, l); what != "" {
 			return what
 		}
-	case tapelog.ExpiredFull: // there must be a gap, see missingGaps
+	case tapelog.ExpiredFull: // needs a gap, see missingGaps
 	default:
 		return fmt.Sprintf("for %q, which is none of its reasons", escape.Bytes([]byte(l.Cause)))
 	}
@@ -89,9 +87,8 @@ func (b *logBook) unasked(l tapelog.Leaf) string {
 	return ""
 }
 
-// unaskedSize compares a removal for size with the limit then in force and with the
-// segments that there were. Those that were not sealed have no size in the log: each
-// may have been as large as a segment gets, and sealing is set aside room for.
+// unaskedSize compares a removal for size with the limit then in force and the segments then present. The log has no
+// size of unsealed segments: each may have had a segment's largest size, and sealing reserves space.
 func (b *logBook) unaskedSize(start, l tapelog.Leaf) string {
 	if len(b.starts) == 0 {
 		return ""
@@ -107,7 +104,7 @@ func (b *logBook) unaskedSize(start, l tapelog.Leaf) string {
 	case limit < before:
 		return fmt.Sprintf("for a limit of %d bytes, and the same recorder had one of %d before", limit, before)
 	}
-	const batch = 16 << 20 // one that comes may be that large
+	const batch = 16 << 20 // the next one may be that large
 	most := limit/4 + batch
 	for _, other := range b.segments {
 		switch seal := other.sealLeaf(); {
@@ -124,7 +121,7 @@ func (b *logBook) unaskedSize(start, l tapelog.Leaf) string {
 	return ""
 }
 
-// confirm notes that a batch was committed after a removal from a full disk.
+// confirm records that a batch was committed after a removal because of a full disk.
 func (b *logBook) confirm(l tapelog.Leaf) {
 	for i := range b.forced {
 		f := &b.forced[i]
@@ -132,8 +129,8 @@ func (b *logBook) confirm(l tapelog.Leaf) {
 	}
 }
 
-// Untold returns the leaves that tell of a segment removed from a full disk of which no batch has told since, among the
-// newest leaves of a log: the recorder was killed before it could.
+// Untold returns the leaves, among the newest of a log, of segments removed because of a full disk without a batch after
+// it: the recorder was killed before it could write the gap.
 func Untold(newest []tapelog.Leaf) (untold []tapelog.Leaf) {
 	book := newLogBook()
 	for _, l := range newest {
@@ -147,9 +144,8 @@ func Untold(newest []tapelog.Leaf) (untold []tapelog.Leaf) {
 	return untold
 }
 
-// missingGaps looks whether each removal from a full disk has its gap in one of the
-// segments that are left: without it an answer would not say that something is
-// missing. If a recorder was killed in between, the next one writes it.
+// missingGaps checks that each removal because of a full disk has its gap in a remaining segment: without it, an answer
+// would not report the missing rows. If a recorder was killed in between, the next one writes the gap.
 func (v *tapeVerifier) missingGaps(results []*segmentVerifier) {
 	for _, f := range v.book.forced {
 		text := segment.RemovedDetail(f.leaf.Segment)

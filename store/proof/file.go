@@ -14,11 +14,11 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// checkFile compares the file of a sealed segment with its seal, and each page with its sum. That the sums are right is
-// looked at even if the hash of the whole is: whoever seals may be who lies, and queries go by the sums.
+// checkFile compares the file of a sealed segment with its seal, and each page with its sum. It checks the sums even if
+// the hash of the file is right: queries trust the sums, and the one who sealed the segment may have lied.
 func (s *segmentVerifier) checkFile(ctx context.Context) {
 	seal, f, err := s.book.sealLeaf(), (*sealedFile)(nil), error(nil)
-	if info, err := os.Lstat(s.path); err == nil && info.Size() > seal.Size { // however large: it is not read
+	if info, err := os.Lstat(s.path); err == nil && info.Size() > seal.Size { // too large: it is not read
 		s.altered = true
 		s.fail(s.rightUntil(), "it has %d bytes and had %d when it was sealed: it was altered since", info.Size(), seal.Size)
 		return
@@ -48,17 +48,17 @@ func (s *segmentVerifier) checkFile(ctx context.Context) {
 	s.altered = !s.hashed || f.sumsErr != nil || f.wrong > 0
 }
 
-// sealedFile is what is learnt of a sealed segment by reading it from end to end.
+// sealedFile is the result of reading a sealed segment once.
 type sealedFile struct {
 	hash    hash.Hash
 	size    int64
 	sums    *sqlitefile.Sums
 	sumsErr error
-	wrong   int    // pages that are not as their sums say
+	wrong   int    // pages that differ from their sums
 	names   string // the first of them
 }
 
-// namedPages is how many pages are named that are not as they were sealed.
+// namedPages limits the altered pages that are named.
 const namedPages = 3
 
 // readSealed reads the file once.
@@ -96,7 +96,7 @@ func (f *sealedFile) read(ctx context.Context, file *os.File, progress func(int6
 	}
 }
 
-// check compares the pages that come next.
+// check compares the next pages.
 func (f *sealedFile) check(pages []byte) {
 	if f.sums == nil {
 		return

@@ -15,14 +15,14 @@ import (
 	"github.com/conntape/conntape/store/tapelog"
 )
 
-// loggedHold is what the log says of one legal hold.
+// loggedHold is the log's account of one legal hold.
 type loggedHold struct {
 	id       string
 	segments []tapelog.Leaf
 	released bool
 }
 
-// hold notes a segment that was put under a hold, or that a hold has ended.
+// hold records that a segment was held or that a hold was released.
 func (b *logBook) hold(l tapelog.Leaf) {
 	h := b.holds[l.Cause]
 	if h == nil {
@@ -36,7 +36,7 @@ func (b *logBook) hold(l tapelog.Leaf) {
 	}
 	for _, told := range h.segments {
 		if told.Segment == l.Segment && told.SHA256 == l.SHA256 {
-			return // told again by the next recorder
+			return // repeated by the next recorder
 		}
 	}
 	if s := b.segments[l.Segment]; s != nil && len(s.seals) > 0 && s.seals[0].SHA256 != l.SHA256 {
@@ -45,7 +45,7 @@ func (b *logBook) hold(l tapelog.Leaf) {
 	h.segments = append(h.segments, l)
 }
 
-// holds looks whether what was held is still there, as it was.
+// holds checks that the held segments are still there and unchanged.
 func (v *tapeVerifier) holds(ctx context.Context) error {
 	onDisk, err := tapedir.Holds(v.dir)
 	if err != nil {
@@ -77,7 +77,7 @@ func (v *tapeVerifier) holds(ctx context.Context) error {
 	return nil
 }
 
-// held looks at one segment under a hold.
+// held checks one segment under a hold.
 func (v *tapeVerifier) held(ctx context.Context, h *loggedHold, l tapelog.Leaf) error {
 	name := filepath.Join(tapedir.HeldDir, filepath.Base(h.id), tapedir.SegmentName(l.Segment))
 	path := filepath.Join(v.dir, name)
@@ -92,7 +92,7 @@ func (v *tapeVerifier) held(ctx context.Context, h *loggedHold, l tapelog.Leaf) 
 		return err
 	}
 	if first, err := os.Lstat(filepath.Join(v.dir, tapedir.SegmentName(l.Segment))); err == nil && os.SameFile(first, held) {
-		return nil // the same file, which was looked at
+		return nil // the same file, already checked
 	}
 	s := &segmentVerifier{tape: v, number: l.Segment, path: path}
 	f, err := s.readSealed(ctx)

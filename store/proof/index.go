@@ -11,13 +11,12 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// Whether the index of a sealed segment has what its rows have is told without
-// sorting them again: of both, a sum is made of a hash of each row. Whoever made
-// the file does not know with what they are hashed, and cannot make two sums equal
-// but by chance, 1 in 2^64. That the index has each row once, in its order, and is
-// cut as sealing cuts, is found by packing it again.
+// The index of a sealed segment is compared with the rows without sorting them again: both are summed up over a hash of
+// each row. The hash is keyed with a secret of this run, so whoever made the file can make two sums equal only by
+// chance, 1 in 2^64. Packing the index again shows that it has each row once, in order, and in parts as sealing makes
+// them.
 
-// rowSum is a sum over rows in any order.
+// rowSum is a sum over rows, independent of order.
 type rowSum struct {
 	seed maphash.Seed
 	sum  uint64
@@ -33,21 +32,19 @@ func (s *rowSum) addRow(remote, task, shape, id, connects int64) {
 	s.Totals.Add(id, connects)
 }
 
-// addPair takes a thread and an endpoint that it connected to.
+// addPair adds a thread and one of its endpoints.
 func (s *rowSum) addPair(task, remote int64) { s.addRow(remote, task, 0, 0, 0) }
 
-// errNotPacked says that an index is not what sealing makes of any rows.
+// errNotPacked means that an index is not as sealing makes it.
 var errNotPacked = errors.New("not as it is made")
 
-// repacker packs again what is read of a table, one part after the other, and
-// compares. P is a part, with its list.
+// repacker packs the parts of a table again and compares. P is a part, with its list.
 type repacker[P any] struct {
-	read *P // and not packed again yet
+	read *P // read, but not packed again yet
 	same func(a, b *P) bool
 }
 
-// made is given each part that is packed again. It is complete when the first row
-// of the part after it is packed.
+// made gets each part that was packed again. A part is complete when the first row of the next one is packed.
 func (p *repacker[P]) made(part *P) error {
 	if p.read == nil || !p.same(p.read, part) {
 		return errNotPacked
@@ -56,8 +53,7 @@ func (p *repacker[P]) made(part *P) error {
 	return nil
 }
 
-// began says that the first row of a part was packed, of whose rows none can be in
-// the part before.
+// began is called when the first row of a part was packed: none of its rows may belong to the previous part.
 func (p *repacker[P]) began() error {
 	if p.read != nil {
 		return errNotPacked
@@ -65,8 +61,8 @@ func (p *repacker[P]) began() error {
 	return nil
 }
 
-// readPostings adds up the rows in the postings, and the pairs of thread and
-// endpoint. The error is errNotPacked when they are not as sealing makes them.
+// readPostings sums up the rows in the postings and the pairs of thread and endpoint. The error is errNotPacked if they
+// are not as sealing makes them.
 func readPostings(conn *sqlite.Conn, rows, pairs *rowSum) error {
 	again := repacker[posting.Part]{same: func(a, b *posting.Part) bool {
 		return a.Remote == b.Remote && a.Number == b.Number && a.Rows == b.Rows && a.Connects == b.Connects &&
@@ -76,7 +72,7 @@ func readPostings(conn *sqlite.Conn, rows, pairs *rowSum) error {
 	part, other := new(posting.Part), new(posting.Part)
 	var last segment.Pair
 	err := segment.Exec(conn, func(q *sqlite.Stmt) error {
-		part, other = other, part // which is not packed again yet
+		part, other = other, part // it is not packed again yet
 		*part = posting.Part{Remote: q.ColumnInt64(0), Number: q.ColumnInt64(1), Rows: q.ColumnInt64(2), Connects: q.ColumnInt64(3),
 			First: q.ColumnInt64(4), Last: q.ColumnInt64(5), List: segment.ColumnBytes(q, 6, part.List)}
 		r := posting.NewReader(part.List)
@@ -110,7 +106,7 @@ func readPostings(conn *sqlite.Conn, rows, pairs *rowSum) error {
 	return notPacked(err)
 }
 
-// readReach adds up the pairs in the table reach.
+// readReach sums up the pairs in table reach.
 func readReach(conn *sqlite.Conn, pairs *rowSum) error {
 	again := repacker[posting.Reach]{same: func(a, b *posting.Reach) bool {
 		return a.Task == b.Task && a.Number == b.Number && string(a.List) == string(b.List)
@@ -148,7 +144,7 @@ func readReach(conn *sqlite.Conn, pairs *rowSum) error {
 	return notPacked(err)
 }
 
-// checkIndex compares the index with the rows, of which it is given the sum.
+// checkIndex compares the index with the sum of the rows.
 func (s *segmentVerifier) checkIndex(conn *sqlite.Conn, rows *rowSum) error {
 	entries, pairs, reach := rowSum{seed: rows.seed}, rowSum{seed: rows.seed}, rowSum{seed: rows.seed}
 	wrong := func(err error, table string, different bool, is, want int64) error {
@@ -165,7 +161,7 @@ func (s *segmentVerifier) checkIndex(conn *sqlite.Conn, rows *rowSum) error {
 	if err := wrong(err, "posting", entries != *rows, entries.Rows, rows.Rows); err != nil {
 		return err
 	}
-	if entries != *rows { // what it comes to is known no better from it
+	if entries != *rows { // the sums of the pairs come from the entries: no second problem
 		return s.checkSeal(conn, rows)
 	}
 	err = readReach(conn, &reach)
@@ -175,7 +171,7 @@ func (s *segmentVerifier) checkIndex(conn *sqlite.Conn, rows *rowSum) error {
 	return s.checkSeal(conn, rows)
 }
 
-// checkSeal compares what the seal says of the rows.
+// checkSeal compares the seal's totals with the rows.
 func (s *segmentVerifier) checkSeal(conn *sqlite.Conn, rows *rowSum) error {
 	var said []segment.Totals
 	err := segment.Exec(conn, func(q *sqlite.Stmt) error {
@@ -193,7 +189,7 @@ func (s *segmentVerifier) checkSeal(conn *sqlite.Conn, rows *rowSum) error {
 	return nil
 }
 
-// notPacked makes one of the errors that mean the same.
+// notPacked turns errors of the same meaning into errNotPacked.
 func notPacked(err error) error {
 	if errors.Is(err, posting.ErrOrder) || errors.Is(err, posting.ErrCorrupt) {
 		return errNotPacked

@@ -16,61 +16,61 @@ import (
 	"github.com/conntape/conntape/store/tapelog"
 )
 
-// logBook is what a log says, segment by segment.
+// logBook is the content of a log by segment.
 type logBook struct {
 	segments  map[int]*loggedSegment
 	starts    []tapelog.Leaf // of recorders
 	expired   []Expiry
 	problems  []Problem
 	first     time.Time
-	end       time.Time // of the last leaf
-	endBefore time.Time // of the last leaf before the last start
+	end       time.Time // time of the last leaf
+	endBefore time.Time // time of the last leaf before the last start
 	bootID    string    // of the last start
-	stopped   bool      // no recorder was started after the last stop
+	stopped   bool      // no recorder started after the last stop
 
-	alarms    []tapelog.Leaf         // gaps that somebody made who was at the recorder, each as it was told last
-	forced    []forcedExpiry         // because the disk was full
-	limit     int64                  // of the last expiry of this run, 0 none
+	alarms    []tapelog.Leaf         // gaps caused by tampering with the recorder, each in its last report
+	forced    []forcedExpiry         // removals because the disk was full
+	limit     int64                  // of the last expiry of this run; 0: none
 	holds     map[string]*loggedHold // by id
 	holdOrder []string
 
-	turns []segmentTurn // which segment was active, by leaf
+	turns []segmentTurn // the active segment by leaf
 }
 
-// segmentTurn says that from a leaf on a segment was the active one.
+// segmentTurn means that a segment was active from this leaf on.
 type segmentTurn struct {
 	leaf    int64
 	segment int
 }
 
-// loggedSegment is what the log says of one segment.
+// loggedSegment is the log's account of one segment.
 type loggedSegment struct {
 	number   int
-	begun    *tapelog.Leaf // nil: it was not begun while the log was kept
-	start    *tapelog.Leaf // of the recorder that first spoke of it
+	begun    *tapelog.Leaf // nil: it began before the log
+	start    *tapelog.Leaf // start of the first recorder that mentions it
 	seals    []tapelog.Leaf
 	points   []chainPoint // checkpoints, in order
 	clocks   []clockPoint // at checkpoints, until it is sealed
 	gaps     []bootLeaf
-	boots    []bootLeaf    // one of each boot in which the log speaks of it, in order
+	boots    []bootLeaf    // first leaf of each boot that mentions it, in order
 	last     *tapelog.Leaf // last checkpoint or stop
 	aside    bool
-	damaged  *tapelog.Leaf // says that it was found damaged, nil never
+	damaged  *tapelog.Leaf // it was found damaged; nil: never
 	expired  bool
-	lastSeen time.Time // of the last leaf that is about it
+	lastSeen time.Time // time of the last leaf about it
 	lastLeaf int64
 }
 
-// bootLeaf is a leaf with the boot in which it was written, "" unknown.
+// bootLeaf is a leaf with its boot; "": unknown.
 type bootLeaf struct {
 	tapelog.Leaf
 	bootID string
 }
 
-// chainPoint is how far a segment had come at a checkpoint.
+// chainPoint is the state of a segment at a checkpoint.
 type chainPoint struct {
 	leaf    int64
-	real    int64 // wall clock of it, ns
+	real    int64 // its wall clock, ns
 	batches int64
 	chain   tapelog.Hash
 }
@@ -79,7 +79,7 @@ func newLogBook() *logBook {
 	return &logBook{segments: map[int]*loggedSegment{}, holds: map[string]*loggedHold{}}
 }
 
-// take takes the leaves in order.
+// take adds the leaves in order.
 func (b *logBook) take(l tapelog.Leaf) error {
 	if b.first.IsZero() {
 		b.first = segment.WallTime(l.Real)
@@ -91,7 +91,7 @@ func (b *logBook) take(l tapelog.Leaf) error {
 		b.endBefore = before
 		b.starts = append(b.starts, l)
 		b.bootID, b.stopped, b.limit = l.BootID, false, 0
-	case tapelog.KindPrune: // it says again what the starts said that it removed
+	case tapelog.KindPrune: // it repeats the removals that the removed starts had
 		b.starts = append(b.starts, l)
 	}
 	if l.Kind == tapelog.KindStop {
@@ -113,7 +113,7 @@ func (b *logBook) take(l tapelog.Leaf) error {
 	}
 	switch l.Kind {
 	case tapelog.KindSegment:
-		b.bootID = l.BootID // after pruning, the start may be gone
+		b.bootID = l.BootID // the start may have been pruned
 		if s.begun != nil {
 			b.problem(l, "the log says twice that this segment was begun")
 		}
@@ -140,7 +140,7 @@ func (b *logBook) take(l tapelog.Leaf) error {
 		b.alarm(l)
 	case tapelog.KindSeal:
 		s.reach(l)
-		s.clocks = nil // its hash says more
+		s.clocks = nil // the hash proves more
 		b.seal(s, l)
 	case tapelog.KindExpiry:
 		b.expire(s, l)
@@ -149,7 +149,7 @@ func (b *logBook) take(l tapelog.Leaf) error {
 	return nil
 }
 
-// alarm keeps what somebody did to the recorder: of what lasted, the last that was told of it.
+// alarm records an alarm; of a lasting one, the last report.
 func (b *logBook) alarm(l tapelog.Leaf) {
 	if !segment.IsAlarm(l.Cause) {
 		return
@@ -160,7 +160,7 @@ func (b *logBook) alarm(l tapelog.Leaf) {
 	b.alarms = append(b.alarms, l)
 }
 
-// alarmNote says it for people.
+// alarmNote describes an alarm to the user.
 func alarmNote(l tapelog.Leaf) string {
 	text := fmt.Sprintf("somebody was at the recorder by %s: %s", segment.WallTime(l.Real).UTC().Format(time.RFC3339), l.Cause)
 	if l.Lost > 0 {
@@ -172,14 +172,14 @@ func alarmNote(l tapelog.Leaf) string {
 	return text
 }
 
-// recordedIn notes that commits of the segment were made in a boot.
+// recordedIn records that the segment has commits of this boot.
 func (s *loggedSegment) recordedIn(bootID string, l tapelog.Leaf) {
 	if n := len(s.boots); bootID != "" && l.Batches > 0 && (n == 0 || s.boots[n-1].bootID != bootID) {
 		s.boots = append(s.boots, bootLeaf{l, bootID})
 	}
 }
 
-// reach notes how far a segment has come, when it has come further.
+// reach records how far a segment had come, if that is further than before.
 func (s *loggedSegment) reach(l tapelog.Leaf) {
 	if l.Batches == 0 || len(s.points) > 0 && s.points[len(s.points)-1].batches == l.Batches {
 		return
@@ -187,7 +187,7 @@ func (s *loggedSegment) reach(l tapelog.Leaf) {
 	s.points = append(s.points, chainPoint{l.Seq, l.Real, l.Batches, l.Chain})
 }
 
-// seal notes a seal. It may be told again, as it was; a segment has one hash.
+// seal records a seal. A recorder may repeat it unchanged: a segment has one hash.
 func (b *logBook) seal(s *loggedSegment, l tapelog.Leaf) {
 	for _, old := range s.seals {
 		if old.SHA256 != l.SHA256 || old.Size != l.Size {
@@ -200,8 +200,8 @@ func (b *logBook) seal(s *loggedSegment, l tapelog.Leaf) {
 	}
 }
 
-// problem reports something that leaf l says of its segment. What came before the
-// last leaf on it is not touched.
+// problem reports a problem with leaf l about its segment. The segment's last leaf before it tells until when the
+// segment was right.
 func (b *logBook) problem(l tapelog.Leaf, what string) {
 	p := Problem{Segment: l.Segment, File: tapedir.SegmentName(l.Segment), What: what}
 	if s := b.segments[l.Segment]; s != nil {
@@ -210,7 +210,7 @@ func (b *logBook) problem(l tapelog.Leaf, what string) {
 	b.problems = append(b.problems, p)
 }
 
-// segmentAt returns the segment that was active at a leaf, 0 none.
+// segmentAt returns the segment active at a leaf; 0: none.
 func (b *logBook) segmentAt(leaf int64) int {
 	if leaf < 0 {
 		return 0
@@ -232,12 +232,12 @@ func (b *logBook) inOrder() []*loggedSegment {
 	return list
 }
 
-// salvaged reports whether the segment is what could be read of a damaged one.
+// salvaged reports whether the segment was salvaged from a damaged one.
 func (s *loggedSegment) salvaged() bool {
 	return s != nil && s.damaged != nil && len(s.seals) > 0 && s.seals[0].Seq > s.damaged.Seq
 }
 
-// sealLeaf returns the first seal of the segment, nil none.
+// sealLeaf returns the first seal of the segment; nil: none.
 func (s *loggedSegment) sealLeaf() *tapelog.Leaf {
 	if s == nil || len(s.seals) == 0 {
 		return nil
@@ -245,8 +245,8 @@ func (s *loggedSegment) sealLeaf() *tapelog.Leaf {
 	return &s.seals[0]
 }
 
-// ReadCheckpoint returns the signed checkpoint of the last leaf in the log of the
-// tape in dir, to be kept elsewhere. It verifies nothing.
+// ReadCheckpoint returns the signed checkpoint of the last leaf in the tape's log, to be kept elsewhere. It verifies
+// nothing.
 func ReadCheckpoint(dir string) ([]byte, error) {
 	head, _, err := tapelog.Head(filepath.Join(dir, tapedir.LogDir))
 	switch {
@@ -259,9 +259,8 @@ func ReadCheckpoint(dir string) ([]byte, error) {
 	return head, nil
 }
 
-// FindCheckpoint reads a signed checkpoint that was kept: as "conntape checkpoint"
-// writes it, or the newest in a system log that record wrote them to.
+// FindCheckpoint reads a kept signed checkpoint: the output of conntape checkpoint, or the newest one in a system log.
 func FindCheckpoint(r io.Reader) ([]byte, error) { return tapelog.FindHead(r) }
 
-// CheckpointLine returns a signed checkpoint as one line.
+// CheckpointLine formats a signed checkpoint as one line.
 func CheckpointLine(head []byte) string { return tapelog.HeadLine(head) }

@@ -14,11 +14,11 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// Readers go by the manifest: a false entry hides rows of a segment that is as it was sealed. So each entry that a reader
-// would take is compared with one that is made anew. An entry that no reader takes is no harm.
+// Readers rely on the manifest, so a false entry hides rows of an intact segment. Each entry that a reader would use is
+// therefore compared with a new description of its segment. Other entries are harmless.
 
-// checkManifest compares the manifest's entry of a segment with the segment. If that is as the log has its hash, the entry is
-// held to the log too.
+// checkManifest compares the manifest's entry with the segment. If the segment's hash is as in the log, it compares the
+// entry with the log too.
 func (s *segmentVerifier) checkManifest() {
 	stat, err := os.Lstat(s.path)
 	f := segment.File{Path: s.path, Number: s.number, Stat: stat, HasWAL: tapedir.IsThere(s.path + "-wal")}
@@ -41,7 +41,7 @@ func (s *segmentVerifier) checkManifest() {
 	}
 }
 
-// describeAnew describes a segment as a manifest that was made now would.
+// describeAnew describes a segment as a new manifest would.
 func describeAnew(f segment.File) (*segment.Segment, error) {
 	record, err := segment.NewEntry(f.Path, f.Number)
 	if err != nil {
@@ -56,7 +56,7 @@ func describeAnew(f segment.File) (*segment.Segment, error) {
 	return seg, nil
 }
 
-// differences names what two descriptions of a segment have different.
+// differences names the differences between two descriptions of a segment.
 func differences(a, b *segment.Segment) []string {
 	var names []string
 	for _, part := range []struct {
@@ -83,7 +83,7 @@ func differences(a, b *segment.Segment) []string {
 	return names
 }
 
-// heldManifest reports a manifest in the directory of a hold: a reader goes by it, and no recorder makes one there.
+// heldManifest reports a manifest in the directory of a hold: readers would use it, and a recorder makes none there.
 func (v *tapeVerifier) heldManifest(id string) {
 	name := filepath.Join(tapedir.HeldDir, id, segment.ManifestName)
 	if _, err := os.Lstat(filepath.Join(v.dir, name)); err == nil {

@@ -21,13 +21,13 @@ import (
 // ProofOptions are the keys that a proof is verified with. Each must have signed.
 type ProofOptions = tapelog.ProofOptions
 
-// ErrUnproven says that a proof does not hold, or not for this file.
+// ErrUnproven means that a proof is invalid, or is of another file.
 var ErrUnproven = tapelog.ErrUnproven
 
-// mostProof is the length of the longest proof, bytes.
+// mostProof is the longest proof, in bytes.
 const mostProof = tapelog.MostProof
 
-// ProvenSegment is what a proof says of a segment.
+// ProvenSegment is the statement of a proof about a segment.
 type ProvenSegment struct {
 	File     string      `json:"file"`
 	Segment  int         `json:"segment"`
@@ -36,17 +36,17 @@ type ProvenSegment struct {
 	Rows     int64       `json:"rows"`
 	From     time.Time   `json:"from,omitzero"`
 	To       time.Time   `json:"to,omitzero"`
-	SealedAt time.Time   `json:"sealed_at,omitzero"` // by the wall clock of the recorder
+	SealedAt time.Time   `json:"sealed_at,omitzero"` // by the recorder's wall clock
 	Log      string      `json:"log"`
 	Leaf     int64       `json:"leaf"`
 	Leaves   int64       `json:"leaves"` // of the log, when the proof was signed
-	Signed   bool        `json:"signed"` // by the stable key of the log
+	Signed   bool        `json:"signed"` // by the log's stable key
 	Cosigned []Witnessed `json:"cosigned"`
 }
 
-// ProveSegment returns a proof (C2SP tlog-proof) that a segment of the tape in dir is what
-// was sealed. It verifies without the tape and its log: VerifyProof. A file of the
-// segment that is not what was sealed is an error; there may be none.
+// ProveSegment returns a proof (C2SP tlog-proof) that a segment of the tape in dir is as it was sealed. VerifyProof
+// needs neither the tape nor its log. The segment's file may be missing; if it exists and differs from its seal, that is
+// an error.
 func ProveSegment(ctx context.Context, dir string, number int) ([]byte, error) {
 	fail := func(err error, hint string) ([]byte, error) {
 		return nil, &failure.Error{Op: "prove segment", Path: filepath.Join(dir, tapedir.SegmentName(number)), Err: bareLog(err), Hint: hint}
@@ -69,8 +69,8 @@ func ProveSegment(ctx context.Context, dir string, number int) ([]byte, error) {
 	return proof, nil
 }
 
-// VerifyProof verifies a proof of ProveSegment, and that the file at path is the segment
-// that it proves. The error is ErrUnproven when that is not so.
+// VerifyProof verifies a proof by ProveSegment, and that the file at path is the proven segment. If not, the error is
+// ErrUnproven.
 func VerifyProof(ctx context.Context, proof []byte, path string, o ProofOptions) (*ProvenSegment, error) {
 	p, err := tapelog.VerifyProof(proof, o)
 	if errors.Is(err, ErrUnproven) {
@@ -108,7 +108,7 @@ func ReadProof(path string) ([]byte, error) {
 	return text, nil
 }
 
-// isSealed compares a file with its seal. The error is ErrUnproven when it is another.
+// isSealed compares a file with its seal. The error is ErrUnproven if they differ.
 func isSealed(ctx context.Context, path string, seal *tapelog.Leaf) error {
 	f, err := tapedir.OpenForCopy(path)
 	if err != nil {
@@ -119,7 +119,7 @@ func isSealed(ctx context.Context, path string, seal *tapelog.Leaf) error {
 	if err != nil {
 		return err
 	}
-	if info.Size() != seal.Size { // however large: it is not read
+	if info.Size() != seal.Size { // too large or small: it is not read
 		return fmt.Errorf("%w: the file has %d bytes, and segment %d had %d when it was sealed", ErrUnproven, info.Size(), seal.Segment, seal.Size)
 	}
 	hash := sha256.New()
@@ -138,7 +138,6 @@ type contextReader struct {
 	r   io.Reader
 }
 
-// Read reads on.
 func (c *contextReader) Read(b []byte) (int, error) {
 	if err := c.ctx.Err(); err != nil {
 		return 0, err

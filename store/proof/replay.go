@@ -8,15 +8,14 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// ReplayChain makes the chain of a segment again from what its tables hold, and
-// calls fn for each batch with what it comes to and with what the segment says.
+// ReplayChain recomputes a segment's chain from its tables and calls fn for each batch with the computed and the stored
+// hash.
 func ReplayChain(conn *sqlite.Conn, fn func(batch int64, chain, said [32]byte) error) error {
 	return replayRows(conn, func(*storedRow) {}, fn)
 }
 
-// replayRows is replayChain that reads every connection once, in the order of id,
-// and gives it to row. When fn returns an error the chain is not followed any
-// further; the rest of the rows is read, and the error returned then.
+// replayRows is ReplayChain that also passes every connection to row, once, in the order of id. After an error of fn it
+// does not follow the chain any more, but reads the rest of the rows and then returns the error.
 func replayRows(conn *sqlite.Conn, row func(*storedRow), fn func(batch int64, chain, said [32]byte) error) error {
 	r := &replay{conn: conn, hasher: segment.NewHasher(), row: row, fn: fn}
 	if err := r.load(); err != nil {
@@ -28,10 +27,10 @@ func replayRows(conn *sqlite.Conn, row func(*storedRow), fn func(batch int64, ch
 	return r.ended
 }
 
-// storedRow is a connection as it is stored.
+// storedRow is a stored connection.
 type storedRow struct {
 	segment.HashedRow
-	odd bool // it has a value that is never written: what stands for NULL in the chain
+	odd bool // it has a value that the recorder never writes, which stands for NULL in the chain
 }
 
 type replay struct {
@@ -40,13 +39,13 @@ type replay struct {
 	row    func(*storedRow)
 	fn     func(batch int64, chain, said [32]byte) error
 
-	batches []replayBatch // from the one on whose rows are being read
-	begun   bool          // its digest has begun
-	before  segment.Marks // of the batch before
-	reached int64         // id of the youngest connection so far, which may be of a batch before
+	batches []replayBatch // from the batch whose rows are being read
+	begun   bool          // its digest is begun
+	before  segment.Marks // of the previous batch
+	reached int64         // highest id of a connection so far, maybe of an earlier batch
 	highest segment.Marks // that there are
 	chain   [32]byte      // likewise
-	ended   error         // the chain is not followed any further
+	ended   error         // why the chain is not followed any more
 
 	late      map[int64]struct{}            // connections
 	lateOf    map[int64][]int64             // batch → connections, ascending
@@ -59,13 +58,13 @@ type replay struct {
 type replayBatch struct {
 	id    int64
 	marks segment.Marks
-	chain [32]byte // as the segment says
+	chain [32]byte // as stored
 }
 
-// shapeBefore is the shape that a connection had before a batch changed it.
+// shapeBefore is the shape of a connection before a batch changed it.
 type shapeBefore struct{ batch, shape int64 }
 
-// load reads all but the connections: it is little.
+// load reads everything except the connections: it is little.
 func (r *replay) load() error {
 	r.late, r.lateOf, r.changes, r.processes = map[int64]struct{}{}, map[int64][]int64{}, map[int64][]int64{}, map[int64][]int64{}
 	r.history, r.endings = map[int64][]shapeBefore{}, map[int64][]segment.EndingKey{}
@@ -112,8 +111,7 @@ func (r *replay) load() error {
 
 const replayColumns = "SELECT id, task, remote, shape, local, fd, cookie, outcome FROM "
 
-// rows reads the connections, and beside them how often each was, in one pass
-// over either table.
+// rows reads connections and repeats side by side, in one pass over each table.
 func (r *replay) rows() error {
 	repeats, err := segment.NewRepeats(r.conn)
 	if err != nil {
@@ -162,8 +160,7 @@ func scanRow(q *sqlite.Stmt) (row storedRow) {
 	return row
 }
 
-// follow digests a row, if it was written with those around it. Those of batches
-// before it are complete.
+// follow digests a row if its batch is complete up to here. Then the batches before it are complete.
 func (r *replay) follow(row *segment.HashedRow) error {
 	for len(r.batches) > 0 && row.ID > r.batches[0].marks.Newest && r.ended == nil {
 		if err := r.finish(); err != nil {
@@ -181,7 +178,7 @@ func (r *replay) follow(row *segment.HashedRow) error {
 	return nil
 }
 
-// digest digests a row as it was written first.
+// digest digests a row in its first state.
 func (r *replay) digest(row segment.HashedRow) {
 	if changes := r.history[row.ID]; len(changes) > 0 {
 		row.Shape = changes[0].shape
@@ -189,8 +186,7 @@ func (r *replay) digest(row segment.HashedRow) {
 	r.hasher.Connection(&row)
 }
 
-// begin starts the digest of the batch, unless it has begun: with the rows that
-// were late.
+// begin starts the digest of the batch with its late rows, unless it is begun.
 func (r *replay) begin() error {
 	if r.begun {
 		return nil
@@ -218,7 +214,7 @@ func (r *replay) begin() error {
 	return nil
 }
 
-// finish ends the batch, whose rows were all read.
+// finish ends the batch after its last row.
 func (r *replay) finish() error {
 	if err := r.begin(); err != nil {
 		return err
@@ -239,8 +235,8 @@ func (r *replay) finish() error {
 	}
 	r.chain, r.before, r.begun = r.hasher.Sum(), b.marks, false
 	r.batches = r.batches[1:]
-	// A batch that says that it reaches further than its youngest row agrees with the rows that
-	// there are, and would have the batch after it leave out what comes to be between the two.
+	// A batch whose stored mark is beyond its last row matches the rows that exist, but makes the next batch skip rows
+	// added between the two.
 	said := b.chain
 	if b.marks.Newest != r.reached || b.marks.Task > r.highest.Task || b.marks.Endpoint > r.highest.Endpoint || b.marks.Shape > r.highest.Shape {
 		said = [32]byte{}
@@ -249,7 +245,7 @@ func (r *replay) finish() error {
 	return nil
 }
 
-// shapeAfter is the shape that a batch gave a connection.
+// shapeAfter returns the shape that a batch gave a connection.
 func (r *replay) shapeAfter(id, batch int64) (shape int64, err error) {
 	for _, c := range r.history[id] {
 		if c.batch > batch {

@@ -13,16 +13,15 @@ import (
 	"github.com/conntape/conntape/store/tapelog"
 )
 
-// rowPass is what is gathered while the connections are read, which is done once.
+// rowPass collects data in the only pass over the connections.
 type rowPass struct {
 	rows   int64
-	odd    int64       // rows with a value that is never written
-	index  *rowSum     // of a sealed segment, else nil
-	blocks *blockCheck // of one that is not sealed
+	odd    int64       // rows with a value that the recorder never writes
+	index  *rowSum     // of a sealed segment; else nil
+	blocks *blockCheck // of an unsealed segment; else nil
 }
 
-// checkRows reads all connections, and compares the chain of hashes and the blocks
-// with them.
+// checkRows reads all connections and checks the chain of hashes and the blocks.
 func (s *segmentVerifier) checkRows(conn *sqlite.Conn) error {
 	sealed, err := segment.HasSeal(conn)
 	if err != nil {
@@ -46,7 +45,7 @@ func (s *segmentVerifier) checkRows(conn *sqlite.Conn) error {
 	return nil
 }
 
-// row takes the next connection.
+// row adds the next connection.
 func (p *rowPass) row(r *storedRow) {
 	p.rows++
 	if r.odd {
@@ -58,8 +57,8 @@ func (p *rowPass) row(r *storedRow) {
 	p.blocks.row(r.ID, r.Remote, r.Task)
 }
 
-// checkSealed compares what sealing added with the rows: an index that leaves out
-// one would make every answer wrong while the rows are right.
+// checkSealed compares the tables added by sealing with the rows: an index without a row would make answers wrong
+// although the rows are right.
 func (s *segmentVerifier) checkSealed(conn *sqlite.Conn) error {
 	sealed, err := segment.HasSeal(conn)
 	if err != nil {
@@ -77,8 +76,7 @@ func (s *segmentVerifier) checkSealed(conn *sqlite.Conn) error {
 	return s.checkIndex(conn, s.pass.index)
 }
 
-// checkCounters makes sure that seen = stored + coalesced + lost, and that there
-// are as many rows as were stored.
+// checkCounters checks that seen = stored + coalesced + lost, and that the number of rows is the number stored.
 func (s *segmentVerifier) checkCounters(conn *sqlite.Conn) error {
 	n := map[string]int64{}
 	for _, r := range s.seg.Runs {
@@ -92,20 +90,20 @@ func (s *segmentVerifier) checkCounters(conn *sqlite.Conn) error {
 	if err != nil {
 		return err
 	}
-	if odd += s.pass.odd; odd > 0 { // what stands for NULL in the chain of hashes
+	if odd += s.pass.odd; odd > 0 { // such a value stands for NULL in the chain
 		s.fail(s.rightUntil(), "%d rows have values that are never written", odd)
 	}
 	if seal := s.book.sealLeaf(); seal != nil && seal.Rows != s.pass.rows {
 		s.fail(s.rightUntil(), "it has %d connections, and %d were sealed", s.pass.rows, seal.Rows)
 	}
-	if len(n) == 0 { // nothing was counted: killed before the first batch
+	if len(n) == 0 { // killed before the first batch
 		return nil
 	}
 	if done := n["stored"] + n["coalesced"] + n["lost"] + n["in_flight"]; n["seen"] != done {
 		s.fail(s.rightUntil(), "its counters do not add up: %d seen, and %d stored + %d coalesced + %d lost + %d in flight = %d",
 			n["seen"], n["stored"], n["coalesced"], n["lost"], n["in_flight"], done)
 	}
-	if s.book != nil && s.book.aside { // its last commit may be in the next segment too
+	if s.book != nil && s.book.aside { // its last commit may be repeated in the next segment
 		return nil
 	}
 	if s.pass.rows != n["stored"] {
@@ -117,8 +115,7 @@ func (s *segmentVerifier) checkCounters(conn *sqlite.Conn) error {
 	return nil
 }
 
-// checkLedger compares counters and recorders with those that the log knows. Of a
-// sealed segment the hash says more.
+// checkLedger compares counters and recorders with the log. Of a sealed segment the hash proves more.
 func (s *segmentVerifier) checkLedger(*sqlite.Conn) error {
 	if s.book == nil || s.hashed {
 		return nil
@@ -129,8 +126,7 @@ func (s *segmentVerifier) checkLedger(*sqlite.Conn) error {
 		known := slices.ContainsFunc(starts, func(l tapelog.Leaf) bool {
 			return escape.String(l.Version, nil) == r.Version && escape.String(l.Backend, nil) == r.Backend && l.Detail == tapelog.Cut(r.BlindSpots)
 		})
-		// One that was killed before its first commit may not have said so, and of
-		// one that began long ago the log may have been pruned.
+		// A recorder killed before its first commit may not be in the log, and the start of an old one may be pruned.
 		if !known && len(r.Counters) > 0 && s.book.start != nil {
 			s.fail(s.rightUntil(), "a recorder that the log does not know: %s, %s", escape.Bytes([]byte(r.Version)), escape.Bytes([]byte(r.Backend)))
 		}
@@ -156,15 +152,15 @@ func (s *segmentVerifier) checkLedger(*sqlite.Conn) error {
 	return nil
 }
 
-// accountDiffers says which counter is not what it was when the log saw it, "" none.
-// exact: nothing was committed since.
+// accountDiffers names the first counter that contradicts the log, "" for none. exact: there was no commit since the
+// leaf.
 func accountDiffers(r *segment.Recorder, l *tapelog.Leaf, exact bool) string {
 	for _, c := range []struct {
 		name string
 		was  uint64
 	}{{"seen", l.Seen}, {"stored", l.Stored}, {"coalesced", l.Coalesced}, {"lost", l.Lost}} {
 		is, was := r.Counters[c.name].Value, int64(c.was)
-		// What a killed recorder had in flight is counted as lost afterwards.
+		// Events in flight in a killed recorder are counted as lost afterwards.
 		if is < was || exact && is != was && c.name != "lost" {
 			return fmt.Sprintf("its counter %s is %d, and was %d when the log saw it", c.name, is, was)
 		}
@@ -172,13 +168,13 @@ func accountDiffers(r *segment.Recorder, l *tapelog.Leaf, exact bool) string {
 	return ""
 }
 
-// gapKey is what tells one gap from another.
+// gapKey identifies a gap.
 type gapKey struct {
 	from  int64 // segment clock
 	cause string
 }
 
-// checkGaps makes sure that every loss that the log tells of is in the segment.
+// checkGaps checks that the segment has every loss that is in the log.
 func (s *segmentVerifier) checkGaps(conn *sqlite.Conn) error {
 	type gap struct{ to, lost int64 }
 	found := map[gapKey]gap{}
@@ -195,13 +191,13 @@ func (s *segmentVerifier) checkGaps(conn *sqlite.Conn) error {
 	if err != nil || s.book == nil || s.book.aside {
 		return err
 	}
-	// The last word on each gap counts: one that lasts is told again and again.
+	// The last report of each gap counts: a lasting gap is reported repeatedly.
 	last := map[gapKey]gap{}
 	var order []gapKey
 	for _, l := range s.book.gaps {
 		boot := s.bootNamed(l.bootID)
 		if boot == nil {
-			continue // checkBoots says so
+			continue // reported by checkBoots
 		}
 		k := gapKey{boot.At(l.From), escape.String(l.Cause, nil)}
 		if _, ok := last[k]; !ok {

@@ -20,21 +20,20 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// Salvaged says what came of a damaged segment.
+// Salvaged is the result of salvaging a segment.
 type Salvaged struct {
 	Pages   int              // of the file and its WAL
-	Unread  int              // that gave an I/O error, or that the file cuts short; they were left out
-	Altered int              // that are not as they were sealed, and were left out
-	Frames  int              // of the WAL that are damaged, and were left out
-	Broken  int              // rows that could not be read on pages that could
+	Unread  int              // left out: they gave an I/O error or are beyond the file's end
+	Altered int              // left out: they differ from their sums
+	Frames  int              // left out: damaged frames of the WAL
+	Broken  int              // unreadable rows on readable pages
 	Rows    map[string]int64 // by table
-	Missing int64            // connections that the segment counted and that are not there; -1 unknown
+	Missing int64            // connections that the segment counted but that are not there; -1: unknown
 	Unknown int64            // connections whose process, address or result was lost
 }
 
-// Salvage reads what can be read of a segment, whatever state it and its WAL are
-// in, into a new sealed segment at path to, which must not exist. The damaged one
-// is not touched, and nothing in it is trusted: SQLite never opens it.
+// Salvage copies all readable rows of a segment, in any state, into a new sealed segment at path to, which must not
+// exist. It does not change the damaged segment and trusts nothing in it: SQLite never opens it.
 func Salvage(from, to string) (*Salvaged, error) {
 	fail := func(op, path string, err error, hint string) (*Salvaged, error) {
 		return nil, &failure.Error{Op: op, Path: path, Err: failure.Bare(err), Hint: cmp.Or(hint, failure.HintFor(err))}
@@ -73,16 +72,15 @@ func Salvage(from, to string) (*Salvaged, error) {
 	return result, nil
 }
 
-// salvager fills a new segment with rows that are found.
+// salvager fills a new segment with salvaged rows.
 type salvager struct {
 	conn   *sqlite.Conn
 	tables []tableShape
 	result *Salvaged
 }
 
-// tableShape is what rows of a table look like. Tables of a segment can be told
-// apart by that alone, so that a row is found although no page that leads to it is
-// left.
+// tableShape describes the rows of a table. The tables of a segment differ in it, so a row is recognized even if no page
+// that leads to it is left.
 type tableShape struct {
 	name    string
 	kind    sqlitefile.Kind
@@ -93,7 +91,7 @@ type tableShape struct {
 type columnShape struct {
 	kind    string // INTEGER, TEXT, BLOB
 	notNull bool
-	alias   bool // of the rowid: stored as NULL
+	alias   bool // stands for the rowid: stored as NULL
 }
 
 func salvageInto(pages *sqlitefile.Pages, from string, to newFile) (_ *Salvaged, err error) {
@@ -109,7 +107,7 @@ func salvageInto(pages *sqlitefile.Pages, from string, to newFile) (_ *Salvaged,
 	for _, pragma := range []string{
 		"PRAGMA locking_mode = EXCLUSIVE", fmt.Sprintf("PRAGMA page_size = %d", sqlitefile.PageSize), "PRAGMA synchronous = OFF",
 		"PRAGMA journal_mode = OFF", "PRAGMA trusted_schema = OFF",
-		"BEGIN EXCLUSIVE", // nothing is written before
+		"BEGIN EXCLUSIVE", // nobody else may open it
 	} {
 		if err := segment.Exec(conn, nil, pragma); err != nil {
 			return nil, err
@@ -144,7 +142,7 @@ func salvageInto(pages *sqlitefile.Pages, from string, to newFile) (_ *Salvaged,
 	return s.result, segment.CheckIntegrity(conn)
 }
 
-// findTables learns the shapes of the tables from the schema.
+// findTables reads the shapes of the tables from the schema.
 func (s *salvager) findTables() error {
 	names := map[string]bool{} // without rowid?
 	err := segment.Exec(s.conn, func(q *sqlite.Stmt) error { names[q.ColumnText(0)] = q.ColumnBool(1); return nil },
@@ -174,7 +172,7 @@ func (s *salvager) findTables() error {
 	return nil
 }
 
-// is reports whether a row can be one of the table.
+// is reports whether a row fits the table.
 func (t *tableShape) is(c *sqlitefile.Cell) bool {
 	if c.Kind != t.kind || len(c.Row) != len(t.columns) {
 		return false
@@ -199,7 +197,7 @@ func (t *tableShape) is(c *sqlitefile.Cell) bool {
 	return true
 }
 
-// scan takes every row that it finds.
+// scan salvages every row that it finds.
 func (s *salvager) scan(pages *sqlitefile.Pages) error {
 	page := make([]byte, pages.Size)
 	var failed error
@@ -218,8 +216,7 @@ func (s *salvager) scan(pages *sqlitefile.Pages) error {
 	return failed
 }
 
-// insert writes a row. One that a constraint refuses, or that is there already, is
-// left out.
+// insert writes a row. It leaves out duplicates and rows that violate a constraint.
 func (s *salvager) insert(t *tableShape, c *sqlitefile.Cell) error {
 	for i, v := range c.Row {
 		if t.columns[i].alias {

@@ -12,15 +12,14 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// CauseSalvaged is the cause of the gap in a segment that was salvaged.
+// CauseSalvaged is the cause of the gap in a salvaged segment.
 const CauseSalvaged = "salvaged"
 
-// lostOwner is the user of a thread state that was lost: (uid_t)-1, which no
-// process can have.
+// lostOwner is the user of a lost thread state: (uid_t)-1, which no process has.
 const lostOwner = 1<<32 - 1
 
-// complete makes a segment of the rows that were found: what they refer to and was
-// lost is there as unknown, and a gap says that there was more.
+// complete makes a segment of the salvaged rows: it adds lost rows that others refer to, as unknown, and a gap for the
+// loss.
 func (s *salvager) complete(from string) error {
 	file := filepath.Base(from)
 	if err := s.describeSegment(file); err != nil {
@@ -64,7 +63,7 @@ func (s *salvager) complete(from string) error {
 	}
 	said := expect(from, int(number))
 	if tape != "?" && tape != said.tape {
-		said = expected{stored: -1} // it is the log of another tape
+		said = expected{stored: -1} // another tape's log
 	}
 	s.result.Missing = -1
 	var lost any // unknown
@@ -77,8 +76,7 @@ func (s *salvager) complete(from string) error {
 			escape.String(file, nil), s.result.Pages, s.result.Unread, s.result.Altered, s.result.Frames, s.result.Broken))
 }
 
-// describeSegment closes the segment, and describes it by its rows if its own
-// description was lost.
+// describeSegment closes the segment. If its own description is lost, it describes the segment by its rows.
 func (s *salvager) describeSegment(file string) error {
 	if s.result.Rows["segment"] > 0 {
 		return segment.Exec(s.conn, nil, `UPDATE segment SET state = ?, closed_ns = heartbeat_ns, schema_version = ?, compatible = ?, incompatible = ?,

@@ -11,17 +11,18 @@ import (
 	"github.com/conntape/conntape/store/tapelog"
 )
 
-// What was lost with a part of a segment is not always told by what is left of it: with the newest pages its counters may be
-// gone too. The log of the tape, where the segment still lies in it, says how many connections it had.
+// The rest of a damaged segment does not always tell how much is lost: its newest pages, with the counters, may be lost
+// too. If the segment is still in its tape, the log says how many connections it had.
 
-// expected is what a log says of a segment.
+// expected is the log's account of a segment.
 type expected struct {
-	tape   string // whose log it is, "" unknown
+	tape   string // of the log; "": unknown
 	sealed bool
-	stored int64 // connections: of the segment if it was sealed, else of the last recorder that told; -1 unknown
+	stored int64 // connections: of the segment if it was sealed, else of the last reporting recorder; -1: unknown
 }
 
-// expect reads what the log beside a segment file says of that segment. It is unknown if there is no log, or no word in it.
+// expect reads the log beside a segment file. The result is unknown if there is no log or it does not mention the
+// segment.
 func expect(path string, number int) expected {
 	e := expected{stored: -1}
 	err := tapelog.Read(filepath.Join(filepath.Dir(path), tapedir.LogDir), func(l *tapelog.Leaf) {
@@ -41,28 +42,27 @@ func expect(path string, number int) expected {
 	return e
 }
 
-// rows returns how many connections the segment had, at least, by the log and by what its own counters say; -1: nobody
-// knows.
+// rows returns the least number of connections that the segment had, by the log and its own counters; -1: unknown.
 func (e expected) rows(c keptCounters) int64 {
 	switch {
 	case e.sealed:
 		return max(c.rows(), e.stored)
 	case !c.some || e.stored < 0:
 		return c.rows()
-	case e.stored < c.last.First: // it is of a recorder that came later, of which nothing is left
+	case e.stored < c.last.First: // a later recorder, of which nothing is left
 		return c.rows() + e.stored
 	}
 	return c.before + max(c.last.Value, e.stored) - c.last.First
 }
 
-// keptCounters are what is left of the counters of stored connections.
+// keptCounters are the remaining counters of stored connections.
 type keptCounters struct {
 	some   bool
 	before int64           // connections of all recorders but the last
 	last   segment.Counted // of the last
 }
 
-// rows returns how many connections they count, -1 if nothing is left.
+// rows returns the number of connections counted; -1: no counter is left.
 func (c keptCounters) rows() int64 {
 	if !c.some {
 		return -1
@@ -70,7 +70,7 @@ func (c keptCounters) rows() int64 {
 	return c.before + c.last.Since()
 }
 
-// readKept reads what is left of the counters of a salvaged segment.
+// readKept reads the remaining counters of a salvaged segment.
 func readKept(conn *sqlite.Conn) (c keptCounters, err error) {
 	err = segment.Exec(conn, func(q *sqlite.Stmt) error {
 		c.before += c.last.Since()

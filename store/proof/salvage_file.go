@@ -14,11 +14,11 @@ import (
 	"github.com/conntape/conntape/store/trusted"
 )
 
-// Root salvages in directories of others: of a user, of an image of a disk. Who owns one may move it away, or put a link in
-// its place, between any two steps. So each directory is walked to once, by no link of somebody else, and held open; what is
-// in it is named by its descriptor from then on.
+// Root salvages in directories of other users, or in a mounted image. The owner of a directory may move it away or
+// replace it by a link at any time. So salvage opens each directory once, follows no link of another user, and then
+// names files by the directory's descriptor.
 
-// place is a directory that is held open, and a name in it.
+// place is an open directory and a name in it.
 type place struct {
 	folder *os.File
 	name   string
@@ -30,12 +30,12 @@ func findPlace(path string) (place, error) {
 	return place{folder, filepath.Base(path)}, err
 }
 
-// dir is a path that leads to the directory, whatever its name leads to by now.
+// dir returns a path to the open directory, even if it was renamed.
 func (p place) dir() string { return fmt.Sprintf("/proc/self/fd/%d", p.folder.Fd()) }
 
 func (p place) path() string { return p.dir() + "/" + p.name }
 
-// openPages opens what there is of a segment, and no link.
+// openPages opens the segment's files; it follows no link.
 func (p place) openPages() (*sqlitefile.Pages, error) {
 	db, err := tapedir.OpenForCopy(p.path())
 	if err != nil {
@@ -49,7 +49,7 @@ func (p place) openPages() (*sqlitefile.Pages, error) {
 	return sqlitefile.OpenPages(db, wal)
 }
 
-// errSwapped says that a file that is being written is not the one that its name leads to.
+// errSwapped means that a file was replaced while it was written.
 var errSwapped = errors.New("it was replaced while it was written")
 
 // newFile is a file that did not exist before.
@@ -64,8 +64,8 @@ func (p place) make() (newFile, error) {
 	return newFile{p, file}, err
 }
 
-// checkLocked makes sure that this process has locked the file with SQLite. SQLite opens by name, and goes by links; what it
-// has locked is what it will write. The file must not be closed before SQLite has closed it: that would drop the lock.
+// checkLocked checks that this process has locked this file through SQLite. SQLite opens by name and follows links, and
+// writes to the file that it locked. Close the file only after SQLite has: closing it would drop the lock.
 func (f newFile) checkLocked() error {
 	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: tapedir.LockBytesStart, Len: tapedir.LockBytesLen}
 	if err := unix.FcntlFlock(f.file.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
@@ -77,7 +77,7 @@ func (f newFile) checkLocked() error {
 	return nil
 }
 
-// close ends the file: sums behind its pages, durable, with the mode of one that is closed. It must be there yet.
+// close adds page sums, syncs, and sets the mode of a closed segment. The file must still be there.
 func (f newFile) close() error {
 	if err := sqlitefile.WriteSums(f.file, 0); err != nil {
 		return err

@@ -20,12 +20,12 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// segmentVerifier looks at one segment.
+// segmentVerifier verifies one segment.
 type segmentVerifier struct {
 	tape   *tapeVerifier
 	number int
 	path   string
-	book   *loggedSegment // nil: the log does not know it
+	book   *loggedSegment // nil: it is not in the log
 
 	seg       segment.Segment
 	heartbeat int64 // segment clock
@@ -33,33 +33,33 @@ type segmentVerifier struct {
 	chained   int64
 	sum       [32]byte
 	hashed    bool
-	altered   bool     // some of its pages are not as they were sealed, which was said
+	altered   bool     // some pages differ from their sums, which was reported
 	broken    bool     // it could not be read
-	unborn    bool     // there was never anything in it
+	unborn    bool     // it never had any content
 	gapAfter  bool     // a gap reaches its end
-	gapBefore bool     // a gap reaches its beginning
-	removed   []string // details of its gaps that tell of removed segments
+	gapBefore bool     // a gap reaches its start
+	removed   []string // details of its gaps for removed segments
 
-	stop     <-chan struct{} // closed when nobody waits for the answer
+	stop     <-chan struct{} // closed when the caller has given up
 	problems []Problem
 	notes    []string
 }
 
-// fail reports a problem of this segment. since is when it was last right.
+// fail reports a problem of this segment. since is the last time at which it was right.
 func (s *segmentVerifier) fail(since time.Time, format string, args ...any) {
 	s.problems = append(s.problems, Problem{Segment: s.number, File: tapedir.SegmentName(s.number), Since: since, What: fmt.Sprintf(format, args...)})
 }
 
 func (s *segmentVerifier) note(text string) { s.notes = append(s.notes, text) }
 
-// run looks at everything, until the file was the same from the first look at it to
-// the last: a hash says nothing of rows that were read from another file.
+// run checks everything, again if the file was replaced meanwhile: a hash proves nothing about rows read from another
+// file.
 func (s *segmentVerifier) run(ctx context.Context) {
 	for range verifyTries {
 		*s = segmentVerifier{tape: s.tape, number: s.number, path: s.path, book: s.book}
 		before, err := tapedir.OpenForCopy(s.path)
 		if err != nil {
-			s.lookAtAll(ctx) // and say what is wrong
+			s.lookAtAll(ctx) // and report
 			return
 		}
 		same := s.lookWith(ctx, before)
@@ -71,9 +71,8 @@ func (s *segmentVerifier) run(ctx context.Context) {
 	s.fail(s.rightUntil(), "the file was changed or replaced again and again while it was verified")
 }
 
-// lookWith looks at everything, and reports whether file, which is open, was what
-// the path led to all the time, and not written. A file that is not sealed is read
-// from a copy, and may be written.
+// lookWith checks everything. It reports whether the path led to the open file all the time, and the file was not
+// written. An unsealed file may be written: it is read from a copy.
 func (s *segmentVerifier) lookWith(ctx context.Context, file *os.File) (same bool) {
 	var before, after, named unix.Stat_t
 	if s.book.sealLeaf() == nil {
@@ -86,13 +85,13 @@ func (s *segmentVerifier) lookWith(ctx context.Context, file *os.File) (same boo
 		err = errors.Join(unix.Fstat(int(file.Fd()), &after), unix.Lstat(s.path, &named))
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return true // it may have expired; lookAgain knows
+		return true // it may have expired: lookAgain finds out
 	}
 	before.Atim, after.Atim, named.Atim = unix.Timespec{}, unix.Timespec{}, unix.Timespec{}
 	return err == nil && before == after && after == named
 }
 
-// lookAtAll looks at everything once.
+// lookAtAll makes all checks once.
 func (s *segmentVerifier) lookAtAll(ctx context.Context) {
 	s.stop = ctx.Done()
 	if s.book == nil && segment.Stillborn(ctx, s.path) {
@@ -120,7 +119,7 @@ func (s *segmentVerifier) lookAtAll(ctx context.Context) {
 	switch {
 	case err == nil, ctx.Err() != nil:
 	case errors.Is(err, fs.ErrNotExist):
-		s.broken = true // missing() says so, unless it has expired meanwhile
+		s.broken = true // reported by missing, unless it has expired meanwhile
 		s.fail(time.Time{}, "it was removed while the tape was verified")
 	default:
 		s.broken = true
@@ -128,12 +127,10 @@ func (s *segmentVerifier) lookAtAll(ctx context.Context) {
 	}
 }
 
-// youngest is how long a segment can be recorded before the log has an entry
-// after it was begun: what the disk may take for one, and more.
+// youngest limits the time from a segment's begin to its first entry in the log: the time of a slow disk, and more.
 const youngest = 30 * time.Second
 
-// young reports whether this is the segment that a recorder had begun when it was
-// killed, before it could say so in the log.
+// young reports whether the recorder began this segment but was killed before it wrote that to the log.
 func (s *segmentVerifier) young() bool {
 	b := s.tape.book
 	if len(b.starts) == 0 {
@@ -153,17 +150,16 @@ func (s *segmentVerifier) young() bool {
 		return false
 	}
 	switch {
-	case passed: // the recorder that came next has begun another, and not sealed this one yet
+	case passed: // the next recorder has begun another, and not sealed this one yet
 		return made.After(b.endBefore.Add(-youngest))
 	case !b.stopped && s.seg.Info.BootID == escape.String(start.BootID, nil):
 		return true
-	default: // killed before its start was told: of another boot, or after a stop
+	default: // killed before its start was logged: in another boot, or after a stop
 		return b.unfinished(made)
 	}
 }
 
-// recordedFor returns for how long the segment was recorded. Between two boots its clock
-// may jump by any time.
+// recordedFor returns the time that the segment was recorded. Its clock may jump between two boots.
 func (s *segmentVerifier) recordedFor() (sum time.Duration) {
 	for _, b := range s.seg.Boots {
 		sum += time.Duration(max(0, b.Last-b.First))
@@ -171,9 +167,8 @@ func (s *segmentVerifier) recordedFor() (sum time.Duration) {
 	return sum
 }
 
-// unfinished reports whether what was made at a time may be missing in the log,
-// because the recorder was killed before it could write it: the log has no entry
-// of more than youngest after it, and when it ends with a stop none at all.
+// unfinished reports whether the log may lack an event at this time because the recorder was killed: the log has no
+// entry more than youngest later. After a logged stop it may not.
 func (b *logBook) unfinished(made time.Time) bool {
 	if b.stopped {
 		return made.After(b.end)
@@ -181,8 +176,7 @@ func (b *logBook) unfinished(made time.Time) bool {
 	return made.After(b.end.Add(-youngest))
 }
 
-// rightUntil is when the segment was last known to be right: when it was sealed,
-// or last spoken of.
+// rightUntil returns the last time at which the segment was known to be right: of its seal or its last leaf.
 func (s *segmentVerifier) rightUntil() time.Time {
 	if seal := s.book.sealLeaf(); seal != nil {
 		return segment.WallTime(seal.Real)
@@ -193,7 +187,7 @@ func (s *segmentVerifier) rightUntil() time.Time {
 	return time.Time{}
 }
 
-// open reads the segment with SQLite: in place when it is sealed, a copy else.
+// open opens the segment with SQLite: a sealed one in place, else a copy.
 func (s *segmentVerifier) open(ctx context.Context) error {
 	look := func(conn *sqlite.Conn) error {
 		conn.SetInterrupt(s.stop)
@@ -208,7 +202,7 @@ func (s *segmentVerifier) open(ctx context.Context) error {
 	return segment.PeekAt(s.path, look)
 }
 
-// look compares what the segment says with itself and with the log.
+// look compares the segment with itself and with the log.
 func (s *segmentVerifier) look(conn *sqlite.Conn) error {
 	if err := segment.Exec(conn, nil, "PRAGMA cell_size_check = ON"); err != nil {
 		return err
@@ -216,7 +210,7 @@ func (s *segmentVerifier) look(conn *sqlite.Conn) error {
 	if err := s.seg.Describe(conn); err != nil {
 		return err
 	}
-	var before []byte // hash of the segment before, nil unknown
+	var before []byte // hash of the previous segment; nil: unknown
 	err := segment.Exec(conn, func(q *sqlite.Stmt) error {
 		s.heartbeat = q.ColumnInt64(0)
 		if !q.ColumnIsNull(1) {
@@ -235,7 +229,7 @@ func (s *segmentVerifier) look(conn *sqlite.Conn) error {
 	checks := []func(*sqlite.Conn) error{s.checkPages, s.checkRows, s.checkSealed, s.checkCounters, s.checkLosses, s.checkLedger, s.checkGaps, s.checkBoots, s.checkClock}
 	if s.book.salvaged() {
 		s.failSalvaged()
-		checks = checks[:3] // what was lost is in none of the others
+		checks = checks[:3] // the others would fail on the lost rows
 	}
 	for _, check := range checks {
 		if err := check(conn); err != nil {
@@ -245,7 +239,7 @@ func (s *segmentVerifier) look(conn *sqlite.Conn) error {
 	return nil
 }
 
-// failSalvaged says that the segment is not what was recorded, and why.
+// failSalvaged reports that the segment was salvaged, and why.
 func (s *segmentVerifier) failSalvaged() {
 	var since time.Time
 	if n := len(s.book.points); n > 0 {
@@ -259,7 +253,7 @@ func (s *segmentVerifier) failSalvaged() {
 	s.fail(since, "it was found damaged, and this is what could be read of it (leaf %d): %s", s.book.damaged.Seq, escape.Bytes([]byte(s.book.damaged.Detail)))
 }
 
-// checkIdentity compares what the segment says that it is.
+// checkIdentity checks that the segment is the one in the log.
 func (s *segmentVerifier) checkIdentity() {
 	info := &s.seg.Info
 	if info.Number != s.number {
@@ -290,7 +284,7 @@ func (s *segmentVerifier) checkIdentity() {
 	}
 }
 
-// checkPages has SQLite read every page, and compare each index with its table.
+// checkPages makes SQLite read every page and compare each index with its table.
 func (s *segmentVerifier) checkPages(conn *sqlite.Conn) error {
 	checks := []string{"PRAGMA quick_check(3)"}
 	err := segment.Exec(conn, func(q *sqlite.Stmt) error {
@@ -324,7 +318,7 @@ func (s *segmentVerifier) checkPages(conn *sqlite.Conn) error {
 	return nil
 }
 
-// result says in a line what was found.
+// result summarizes the segment.
 func (s *segmentVerifier) result() VerifiedSegment {
 	r := VerifiedSegment{Number: s.number, File: tapedir.SegmentName(s.number), State: s.seg.Info.State, Rows: s.pass.rows, Chained: s.chained,
 		From: s.seg.Info.From, To: s.seg.Info.To, OK: len(s.problems) == 0}

@@ -16,15 +16,14 @@ import (
 	"github.com/conntape/conntape/store/tapelog"
 )
 
-// Options are what somebody who verifies a tape knows from elsewhere.
+// Options are facts about a tape that the user knows from elsewhere.
 type Options struct {
-	Key  string // first verifier key of the log, as record printed it; "" unknown
-	Head []byte // a signed checkpoint that was kept; nil none
+	Key  string // first verifier key of the log, as record printed it; "": unknown
+	Head []byte // a kept signed checkpoint; nil: none
 
-	Witnesses []string // verifier keys of witnesses, each of which must have cosigned the log
+	Witnesses []string // verifier keys of witnesses; each must have cosigned the log
 
-	// Progress is told how many bytes of how many have been looked at. It may be
-	// called from several goroutines, one at a time. May be nil.
+	// Progress gets the checked and the total bytes. Several goroutines may call it, one at a time. May be nil.
 	Progress func(done, total int64)
 }
 
@@ -32,11 +31,11 @@ type Options struct {
 type Problem struct {
 	Segment int       `json:"segment,omitempty"` // 0: the log, or the tape as a whole
 	File    string    `json:"file,omitempty"`
-	Since   time.Time `json:"since,omitzero"` // the last time at which it is known to have been right
+	Since   time.Time `json:"since,omitzero"` // last time at which it was right
 	What    string    `json:"problem"`
 }
 
-// VerifiedSegment is one segment that was looked at, or should have been there.
+// VerifiedSegment is a segment of the tape or the log.
 type VerifiedSegment struct {
 	Number   int       `json:"segment"`
 	File     string    `json:"file"`
@@ -47,11 +46,11 @@ type VerifiedSegment struct {
 	From     time.Time `json:"from,omitzero"`
 	To       time.Time `json:"to,omitzero"`
 	SealedAt time.Time `json:"sealed_at,omitzero"` // wall clock of the seal leaf
-	Chained  int64     `json:"batches_chained"`    // commits whose rows were compared with the log
+	Chained  int64     `json:"batches_chained"`    // commits compared with the log
 	OK       bool      `json:"ok"`
 }
 
-// Expiry is a segment that retention removed, as the log tells it.
+// Expiry is a removal by retention, according to the log.
 type Expiry struct {
 	Segment  int       `json:"segment"`
 	At       time.Time `json:"at"`
@@ -63,30 +62,30 @@ type Expiry struct {
 	To       time.Time `json:"to,omitzero"`
 }
 
-// Witnessed is what one witness has cosigned of the log.
+// Witnessed is the cosignature of one witness.
 type Witnessed struct {
 	Witness string    `json:"witness"`
 	Leaves  int64     `json:"leaves"`
-	At      time.Time `json:"at"` // by the clock of the witness
+	At      time.Time `json:"at"` // by the witness's clock
 }
 
-// Verification is what VerifyTape found out.
+// Verification is the result of [Verify].
 type Verification struct {
 	Tape   string `json:"tape"`
 	TapeID string `json:"tape_id,omitempty"`
 
 	Origin      string    `json:"log,omitempty"`
-	FirstKey    string    `json:"first_key,omitempty"` // as the log itself has it
+	FirstKey    string    `json:"first_key,omitempty"` // in the log itself
 	Leaves      int64     `json:"leaves"`
-	Proven      int64     `json:"leaves_proven"` // each signed by the key that the one before names
+	Proven      int64     `json:"leaves_proven"` // signed by a proven key
 	LogFrom     time.Time `json:"log_from,omitzero"`
 	LogTo       time.Time `json:"log_to,omitzero"`
-	Stopped     bool      `json:"stopped"` // the last recorder ended as it should
+	Stopped     bool      `json:"stopped"` // the last recorder stopped cleanly
 	KeyMatched  bool      `json:"key_matched"`
 	HeadMatched bool      `json:"head_matched"`
 	HeadSize    int64     `json:"head_size,omitempty"`
 
-	Cosigned []Witnessed `json:"cosigned"` // by the witnesses that were named
+	Cosigned []Witnessed `json:"cosigned"` // by the named witnesses
 
 	Segments []VerifiedSegment `json:"segments"`
 	Expired  []Expiry          `json:"expired"`
@@ -94,10 +93,9 @@ type Verification struct {
 	Problems []Problem         `json:"problems"`
 }
 
-// Verify checks a tape: its log and every signature in it, the hash of each
-// sealed segment, and that what each segment says of itself, its rows, indexes,
-// summaries, counters and gaps agree with each other and with the log. What is
-// wrong is in Problems; the error says that the tape could not be looked at.
+// Verify checks a tape: its log with all signatures, the hash of each sealed segment, and that the rows, indexes,
+// summaries, counters and gaps of each segment agree with each other and with the log. Problems has the findings; the
+// error means that the tape could not be checked.
 //
 // It must not be called by the process that records on the tape.
 func Verify(ctx context.Context, dir string, o Options) (*Verification, error) {
@@ -120,7 +118,7 @@ func Verify(ctx context.Context, dir string, o Options) (*Verification, error) {
 	return &v.out, nil
 }
 
-// tapeVerifier is one look at a tape.
+// tapeVerifier is one verification of a tape.
 type tapeVerifier struct {
 	dir  string
 	o    Options
@@ -129,7 +127,7 @@ type tapeVerifier struct {
 
 	manifest map[int]segment.Entry // by the number of the segment
 
-	mu          sync.Mutex // guards what follows while segments are looked at
+	mu          sync.Mutex // guards the fields below
 	done, total int64
 	out         Verification
 }
@@ -148,7 +146,7 @@ func (v *tapeVerifier) run(ctx context.Context) error {
 			v.total += info.Size()
 		}
 	}
-	// The log first: what a segment has is then at least what the log says.
+	// The log is read first, so that a segment has at least everything in the log.
 	if err := v.readLog(ctx); err != nil {
 		return err
 	}
@@ -173,7 +171,7 @@ func (v *tapeVerifier) run(ctx context.Context) error {
 	return v.noteCopy()
 }
 
-// readLog checks the log and keeps what it says of each segment.
+// readLog verifies the log and collects its content by segment.
 func (v *tapeVerifier) readLog(ctx context.Context) error {
 	r, err := tapelog.Verify(filepath.Join(v.dir, tapedir.LogDir), tapelog.VerifyOptions{Key: v.o.Key, Head: v.o.Head, Witnesses: v.o.Witnesses, Leaf: until(ctx, v.book.take)})
 	if errors.Is(err, tapelog.ErrNoLog) {
@@ -220,7 +218,7 @@ func (v *tapeVerifier) readLog(ctx context.Context) error {
 	return nil
 }
 
-// until is take until ctx is done: a log may be long.
+// until calls take until ctx is done: a log may be long.
 func until(ctx context.Context, take func(tapelog.Leaf) error) func(tapelog.Leaf) error {
 	return func(l tapelog.Leaf) error {
 		if err := ctx.Err(); err != nil {
@@ -230,7 +228,7 @@ func until(ctx context.Context, take func(tapelog.Leaf) error) func(tapelog.Leaf
 	}
 }
 
-// silence looks whether a recorder that runs still writes to the log.
+// silence checks that a running recorder still writes to the log.
 func (v *tapeVerifier) silence(r *tapelog.Result) {
 	held, err := tapeHeld(v.dir)
 	if err != nil || !held || v.book.bootID != localBootID() {
@@ -259,7 +257,7 @@ func (v *tapeVerifier) note(text string) {
 	v.out.Notes = append(v.out.Notes, text)
 }
 
-// progress adds bytes that were looked at.
+// progress adds checked bytes.
 func (v *tapeVerifier) progress(bytes int64) {
 	if v.o.Progress == nil {
 		return
@@ -270,7 +268,7 @@ func (v *tapeVerifier) progress(bytes int64) {
 	v.o.Progress(min(v.done, v.total), v.total)
 }
 
-// segments looks at all segments, and at what lies between them.
+// segments checks all segments, and the time between them.
 func (v *tapeVerifier) segments(ctx context.Context, names tapedir.Names) error {
 	results := make([]*segmentVerifier, len(names.Files))
 	for i, n := range names.Files {
@@ -314,8 +312,7 @@ func (v *tapeVerifier) segment(n int) *segmentVerifier {
 	return &segmentVerifier{tape: v, number: n, path: filepath.Join(v.dir, tapedir.SegmentName(n)), book: v.book.segments[n]}
 }
 
-// follows looks whether a segment is missing between two, of which the log knows
-// nothing either: those that it knows are reported by missing.
+// follows checks that no segment is missing between two that is not in the log either. missing reports those in the log.
 func (v *tapeVerifier) follows(a, b *segmentVerifier) {
 	previous := b.seg.Previous
 	if b.broken || previous <= a.number || v.book.segments[previous] != nil {
@@ -325,7 +322,7 @@ func (v *tapeVerifier) follows(a, b *segmentVerifier) {
 		What: fmt.Sprintf("it says that it follows %s, which is neither in the tape nor in its log", tapedir.SegmentName(previous))})
 }
 
-// between looks at what lies between two segments that follow each other.
+// between checks the time between two consecutive segments.
 func (v *tapeVerifier) between(a, b *segmentVerifier) {
 	if a.broken || b.broken || b.seg.Previous != a.number {
 		return

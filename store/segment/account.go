@@ -8,31 +8,29 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// What became of each event is counted once for a run of the recorder, from its
-// start on, whatever the segments that it writes to: the account of a run is what
-// the newest segment that has the run says. A sum over segments would count twice
+// A run of the recorder counts its events from its start on, across segments. So the newest segment of a run has the
+// run's account. A sum over segments would count events in flight between two segments twice.
 // what is in flight when one follows the other.
 
-// Recorder is what a segment says of one run.
+// Recorder is a segment's account of one run.
 type Recorder struct {
-	id        int64  // row of table run
-	bootID    string // of its boot
+	id        int64  // row id in table run
+	bootID    string // of the run's boot
 	startBoot int64  // CLOCK_BOOTTIME, ns
-	Start     int64  // the same on the wall clock, ns since the Unix epoch
+	Start     int64  // startBoot on the wall clock, ns since the Unix epoch
 
 	Version, Backend, BlindSpots string
 
 	Counters map[string]Counted
 }
 
-// Counted is a counter of a run: when it came to the segment, and when it left it.
+// Counted is a counter of a run: at the begin and at the end of the segment.
 type Counted struct{ First, Value int64 }
 
-// Since returns how much was counted in the segment. It is less than nothing of what
-// was in flight when the segment began and has landed.
+// Since returns the count within the segment. It may be negative: events in flight at its begin may have landed since.
 func (c Counted) Since() int64 { return c.Value - c.First }
 
-// Same reports whether both are accounts of one run.
+// Same reports whether both accounts are of one run.
 func (r *Recorder) Same(o *Recorder) bool {
 	return r.bootID == o.bootID && r.startBoot == o.startBoot
 }
@@ -68,11 +66,11 @@ func readAccounts(conn *sqlite.Conn) ([]Recorder, error) {
 // Recorders are the runs of a tape, oldest first, each once.
 type Recorders []Recorder
 
-// Add takes the runs of the next segment: its first may be the last that is known.
+// Add adds the runs of the next segment; its first may continue the last.
 func (a *Recorders) Add(runs []Recorder) {
 	for _, r := range runs {
 		if last := len(*a) - 1; last >= 0 && (*a)[last].Same(&r) && r.id == runs[0].id {
-			r.Start = (*a)[last].Start // as long as the clock was what it was then
+			r.Start = (*a)[last].Start // the clock was the same until then
 			(*a)[last] = r
 			continue
 		}
@@ -91,7 +89,7 @@ func (a Recorders) Counters() Counters {
 	return sum
 }
 
-// CountersOf adds up what was counted while the segment was the active one.
+// CountersOf sums up the counts while the segment was active.
 func CountersOf(runs []Recorder) Counters {
 	sums := map[string]int64{}
 	for _, r := range runs {

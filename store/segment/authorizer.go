@@ -7,8 +7,7 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// readerPragmas are the ones that a query may run: they describe the schema or
-// check the file, and change nothing.
+// readerPragmas are the pragmas allowed in a query: they describe the schema or check the file, and change nothing.
 var readerPragmas = map[string]bool{
 	"table_info": true, "table_xinfo": true, "table_list": true,
 	"index_list": true, "index_info": true, "index_xinfo": true,
@@ -16,14 +15,12 @@ var readerPragmas = map[string]bool{
 	"integrity_check": true, "quick_check": true,
 }
 
-// deniedModules are virtual tables that show raw pages, or that a query has no
-// business with.
+// deniedModules are virtual tables that show raw pages or other files.
 var deniedModules = map[string]bool{"sqlite_dbpage": true, "dbstat": true, "fsdir": true, "zipfile": true}
 
-// authorizeReader allows queries and nothing else. It cannot tell functions
-// apart, since the driver does not hand their names over; a test compares those
-// that there are with a reviewed list. load_extension is among them, and fails,
-// because the driver leaves the loading of extensions off.
+// authorizeReader allows only queries. It cannot tell functions apart because the driver does not pass their names; a
+// test compares the available functions with a reviewed list. load_extension is on it, but fails because the driver
+// disables extensions.
 func authorizeReader(a sqlite.Action) sqlite.AuthResult {
 	switch a.Type() {
 	case sqlite.OpSelect, sqlite.OpRecursive, sqlite.OpFunction:
@@ -41,7 +38,7 @@ func authorizeReader(a sqlite.Action) sqlite.AuthResult {
 	return sqlite.AuthResultDeny
 }
 
-// readerLimits keep a hostile tape or a wild query from using up the machine.
+// readerLimits limit the resources that a hostile tape or a bad query can use.
 // https://sqlite.org/limits.html, https://sqlite.org/security.html
 var readerLimits = []struct {
 	limit sqlite.Limit
@@ -61,8 +58,7 @@ var readerLimits = []struct {
 	{sqlite.LimitAttached, 0},
 }
 
-// Harden closes a connection off: from here on it can only query. Everything
-// that is set up comes before.
+// Harden restricts a connection to queries. Set up everything else before.
 func Harden(conn *sqlite.Conn) error {
 	for _, l := range readerLimits {
 		conn.Limit(l.limit, l.value)

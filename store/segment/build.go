@@ -21,9 +21,8 @@ import (
 // ErrGivenUp means that sealing was told to stop.
 var ErrGivenUp = errors.New("given up")
 
-// BuildSealed writes that the segment is closed, and the hash of the one before if
-// hashOf knows it, adds the index to a database that nobody else has, and checks the
-// whole of it. What is sorted on the way goes to a file in scratch.
+// BuildSealed marks the segment as closed, writes the hash of the previous segment if hashOf knows it, adds the index
+// and checks the whole database, which nobody else may have open. It sorts in a file in scratch.
 func BuildSealed(path, scratch string, hashOf func(number int) any, stop <-chan struct{}) (err error) {
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
 	if err != nil {
@@ -38,9 +37,9 @@ func BuildSealed(path, scratch string, hashOf func(number int) any, stop <-chan 
 		"PRAGMA locking_mode = EXCLUSIVE",
 		"PRAGMA trusted_schema = OFF",
 		"PRAGMA cell_size_check = ON",
-		"PRAGMA cache_size = -4096",    // it is written from left to right
-		"PRAGMA synchronous = OFF",     // it is synced as a whole
-		"PRAGMA journal_mode = MEMORY", // a copy that is not finished is thrown away
+		"PRAGMA cache_size = -4096",    // written sequentially
+		"PRAGMA synchronous = OFF",     // synced as a whole afterwards
+		"PRAGMA journal_mode = MEMORY", // an unfinished copy is deleted
 	} {
 		if err := Exec(conn, nil, pragma); err != nil {
 			return fmt.Errorf("prepare copy: %w", err)
@@ -62,8 +61,7 @@ func BuildSealed(path, scratch string, hashOf func(number int) any, stop <-chan 
 	return CheckIntegrity(conn)
 }
 
-// writeClosed writes that a segment is closed, and the hash of the one before if it is
-// known.
+// writeClosed marks a segment as closed, and writes the hash of the previous one if it is known.
 func writeClosed(conn *sqlite.Conn, hashOf func(number int) any) error {
 	previous, rows, features := 0, 0, error(nil)
 	err := Exec(conn, func(q *sqlite.Stmt) error {
@@ -83,11 +81,11 @@ func writeClosed(conn *sqlite.Conn, hashOf func(number int) any) error {
 		hashOf(previous))
 }
 
-// ErrNoDescription says that a segment has no row that describes it.
+// ErrNoDescription means that a segment's row in table segment is missing.
 var ErrNoDescription = fmt.Errorf("%w: it does not describe itself", failure.ErrDamaged)
 
-// CheckFeatures makes sure that nothing is in a segment that this program does not know,
-// and so could not go on with. Its error is ErrIncompatible.
+// CheckFeatures checks that this program knows all features of a segment and so may continue it. The error is
+// ErrIncompatible.
 func CheckFeatures(compatible, incompatible int64) error {
 	if compatible&^KnownCompatible != 0 || incompatible&^KnownIncompatible != 0 {
 		return fmt.Errorf("%w: feature bits %x/%x", failure.ErrIncompatible, compatible, incompatible)
@@ -95,8 +93,7 @@ func CheckFeatures(compatible, incompatible int64) error {
 	return nil
 }
 
-// AddSeal makes and fills what sealing adds to a segment of that version. A file
-// that it needs meanwhile is in scratch.
+// AddSeal creates and fills the tables added by sealing, for a segment of this version. Temporary files are in scratch.
 func AddSeal(conn *sqlite.Conn, version int, scratch string) error {
 	script, err := migrations.SealScript(version)
 	if err != nil {
@@ -135,14 +132,14 @@ func CheckIntegrity(conn *sqlite.Conn) error {
 	return nil
 }
 
-// HasSeal reports whether a segment has what sealing adds.
+// HasSeal reports whether a segment has the tables added by sealing.
 func HasSeal(conn *sqlite.Conn) (found bool, err error) {
 	err = Exec(conn, func(q *sqlite.Stmt) error { found = true; return nil },
 		`SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'seal'`)
 	return found, err
 }
 
-// HashOfSums returns the hash of the page sums that a sealed file has.
+// HashOfSums returns the hash of a sealed file's page sums.
 func HashOfSums(path string) ([32]byte, error) {
 	sums, err := sumsOf(path)
 	if err != nil {
@@ -160,7 +157,7 @@ func sumsOf(path string) (*sqlitefile.Sums, error) {
 	return sqlitefile.SumsOf(f)
 }
 
-// checkHasSums makes sure that a segment has page sums if it is sealed: without them its pages are not checked.
+// checkHasSums checks that a sealed segment has page sums: without them its pages are not checked.
 func checkHasSums(conn *sqlite.Conn, path string) error {
 	sealed, err := HasSeal(conn)
 	if err != nil || !sealed {

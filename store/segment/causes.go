@@ -7,22 +7,22 @@ const (
 	CauseStart     = "start"            // nothing was recorded before this tape began
 	CauseStopped   = "stopped"          // the recorder was stopped cleanly
 	CauseCrash     = "crash"            // the recorder was killed, or the host lost power
-	CauseUnwritten = "unwritten"        // seen by the kernel, and not written when the recorder was killed
-	CauseHook      = "hook gone"        // somebody took our programs from their hooks, or silenced them
-	CauseStolen    = "records stolen"   // somebody else read connects from the kernel's ring before the recorder could
-	CauseTouched   = "recorder touched" // somebody traced or stopped the recorder, opened its memory, or moved its tape
-	// CauseProcessesStolen: likewise what the kernel said of processes. Connects are complete.
+	CauseUnwritten = "unwritten"        // seen by the kernel, but not written when the recorder was killed
+	CauseHook      = "hook gone"        // another program detached or silenced our hooks
+	CauseStolen    = "records stolen"   // another program read connects from the kernel's ring before the recorder
+	CauseTouched   = "recorder touched" // another program traced or stopped the recorder, opened its memory, or moved its tape
+	// CauseProcessesStolen: the same for events of processes. Connects are complete.
 	CauseProcessesStolen = "descriptions stolen"
-	CauseStorage         = "storage" // a segment was set aside after an error
-	CauseFull            = "full"    // a segment was removed before its time: the disk was full
+	CauseStorage         = "storage" // a segment was quarantined after an error
+	CauseFull            = "full"    // a segment was removed early: the disk was full
 )
 
-// IsAlarm tells whether a gap of this cause is somebody's doing against the recorder.
+// IsAlarm reports whether a gap with this cause means tampering with the recorder.
 func IsAlarm(cause string) bool {
 	return cause == CauseHook || cause == CauseTouched || cause == CauseStolen || cause == CauseProcessesStolen
 }
 
-// RemovedDetail is the detail of the gap that tells of a segment which was removed.
+// RemovedDetail is the detail of the gap for a removed segment.
 func RemovedDetail(number int) string {
 	return tapedir.SegmentName(number) + " was removed before its time: the disk was full"
 }

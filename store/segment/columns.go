@@ -8,8 +8,8 @@ import (
 	"github.com/conntape/conntape/migrations"
 )
 
-// The public schema is five views. Their columns are read from the text of the migrations, which has a column a line, or
-// ends one so: SQLite would take 10 ms to tell them.
+// The public schema is five views. Their columns are parsed from the migrations, which have one column per line: SQLite
+// would take 10 ms.
 
 // Views are the public schema.
 var Views = []string{"connections", "processes", "endpoints", "gaps", "segments"}
@@ -17,20 +17,20 @@ var Views = []string{"connections", "processes", "endpoints", "gaps", "segments"
 // ViewColumn is a column of a public view.
 type ViewColumn struct {
 	Name string
-	Type string // INTEGER, TEXT or BLOB if it is the column of a table; "" if it is an expression
-	SQL  string // over the tables of a segment, as the view names them
+	Type string // INTEGER, TEXT or BLOB of a table's column; "" for an expression
+	SQL  string // expression over a segment's tables, with the view's aliases
 }
 
-// ViewColumns returns the columns of a public view, in order; nil if there is none of that name. They are not to be changed.
+// ViewColumns returns the columns of a public view, in order; nil for an unknown view. Do not change them.
 func ViewColumns(view string) []ViewColumn {
 	known, _ := viewColumns.LoadOrStore(view, sync.OnceValue(func() []ViewColumn { return readColumns(view) }))
 	return known.(func() []ViewColumn)()
 }
 
-// viewColumns are the columns that were asked for in this process, by view.
+// viewColumns caches columns by view.
 var viewColumns sync.Map
 
-// readColumns reads the columns of a view from its text.
+// readColumns parses the columns of a view.
 func readColumns(view string) []ViewColumn {
 	schema, err := ExpectedSchema(migrations.Version)
 	if err != nil {
@@ -63,7 +63,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// typeOf returns the type of an expression: of one that is a column, or (SELECT column FROM table …), that of the column.
+// typeOf returns the type of an expression if it is a column or (SELECT column FROM table …).
 func typeOf(schema map[string]string, from, sql string) string {
 	alias, column, _ := strings.Cut(sql, ".")
 	words := strings.Fields(strings.ReplaceAll(from, ";", " "))

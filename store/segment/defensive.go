@@ -12,20 +12,18 @@ import (
 
 var ErrDriver = errors.New("the SQLite driver is not the one that this was written for")
 
-// Defend forbids SQL to damage the file on purpose: by PRAGMA
-// writable_schema, through shadow tables or sqlite_dbpage (sqlite3_db_config,
+// Defend forbids SQL to damage the file by PRAGMA writable_schema, shadow tables or sqlite_dbpage (sqlite3_db_config,
 // SQLITE_DBCONFIG_DEFENSIVE).
 //
-// Conn.SetDefensive of v1.4.2 must not be used for it: it passes the first of two
-// arguments. SQLite takes what lies behind that in memory for the second, a
-// pointer, and writes there: what is damaged then is the allocator's own list, and
-// the program dies much later.
+// Do not use Conn.SetDefensive of v1.4.2: it passes only the first of two arguments. SQLite takes the next bytes in
+// memory for the second, a pointer, and writes there. That damages the allocator's list, and the program crashes much
+// later.
 func Defend(conn *sqlite.Conn) error {
 	thread, db, err := HandleOf(conn)
 	if err != nil {
 		return fmt.Errorf("set defensive mode: %w", err)
 	}
-	args := libc.NewVaList(int32(1), uintptr(0)) // on; do not tell what it was
+	args := libc.NewVaList(int32(1), uintptr(0)) // on; no pointer for the old value
 	if args == 0 {
 		return fmt.Errorf("set defensive mode: %w", sqlite.ResultNoMem.ToError())
 	}
@@ -37,7 +35,7 @@ func Defend(conn *sqlite.Conn) error {
 	return nil
 }
 
-// HandleOf returns the thread and the handle of a connection, which the driver does not export.
+// HandleOf returns the libc thread and handle of a connection, which the driver does not export.
 func HandleOf(conn *sqlite.Conn) (thread *libc.TLS, db uintptr, err error) {
 	v := reflect.ValueOf(conn).Elem()
 	tls, handle := v.FieldByName("tls"), v.FieldByName("conn")
@@ -47,7 +45,7 @@ func HandleOf(conn *sqlite.Conn) (thread *libc.TLS, db uintptr, err error) {
 	return (*libc.TLS)(tls.UnsafePointer()), uintptr(handle.Uint()), nil
 }
 
-// Interrupted reports whether whoever asked on a connection does not wait for the answer any more.
+// Interrupted reports whether the caller of a connection has given up.
 func Interrupted(conn *sqlite.Conn) bool {
 	thread, db, err := HandleOf(conn)
 	return err == nil && sqlite3.Xsqlite3_is_interrupted(thread, db) != 0

@@ -33,7 +33,7 @@ func TestDefensiveModeKeepsTheSchemaFromBeingWritten(t *testing.T) {
 	}
 }
 
-// The driver's own way to that mode writes to wild memory (see Defend).
+// The driver's own method writes to wild memory (see Defend).
 func TestNobodyCallsTheDriversSetDefensive(t *testing.T) {
 	files, err := filepath.Glob("../../*/*.go")
 	if err != nil {

@@ -11,8 +11,7 @@ import (
 	"github.com/conntape/conntape/store/failure"
 )
 
-// Describe checks that the database is a segment of ours and reads what it says
-// of itself.
+// Describe checks that the database is a segment and reads its description.
 func (seg *Segment) Describe(conn *sqlite.Conn) error {
 	err := seg.check(conn)
 	if err == nil {
@@ -66,7 +65,7 @@ func (seg *Segment) read(conn *sqlite.Conn) error {
 	return errors.Join(seg.readEnds(conn), seg.readEndings(conn), seg.readRuns(conn))
 }
 
-// readEnds reads the times of the first and of the last connection.
+// readEnds reads the times of the first and last connection.
 func (seg *Segment) readEnds(conn *sqlite.Conn) error {
 	err := Exec(conn, func(q *sqlite.Stmt) error {
 		seg.Info.First, seg.Info.Last = q.ColumnInt64(0), q.ColumnInt64(1)
@@ -78,7 +77,7 @@ func (seg *Segment) readEnds(conn *sqlite.Conn) error {
 	return nil
 }
 
-// readEndings reads between which ids those are whose connections are in earlier segments.
+// readEndings reads the range of ids in table ending, whose connections are in earlier segments.
 func (seg *Segment) readEndings(conn *sqlite.Conn) error {
 	err := Exec(conn, func(q *sqlite.Stmt) error {
 		seg.Endings = IDSpan{q.ColumnInt64(0), q.ColumnInt64(1)}
@@ -90,10 +89,10 @@ func (seg *Segment) readEndings(conn *sqlite.Conn) error {
 	return nil
 }
 
-// IDSpan is a span of ids; First > Last: it is empty.
+// IDSpan is a span of ids; it is empty if First > Last.
 type IDSpan struct{ First, Last int64 }
 
-// readRuns reads who recorded, with what, and what was counted.
+// readRuns reads the runs of recorders and their counters.
 func (seg *Segment) readRuns(conn *sqlite.Conn) (err error) {
 	if seg.Runs, err = readAccounts(conn); err != nil {
 		return err
@@ -107,7 +106,7 @@ func (seg *Segment) readRuns(conn *sqlite.Conn) (err error) {
 	return nil
 }
 
-// SplitLines is the reverse of escapeLines, except that the lines stay escaped.
+// SplitLines is the reverse of escapeLines, but leaves the lines escaped.
 func SplitLines(text string) []string {
 	if text == "" {
 		return nil

@@ -1,9 +1,9 @@
-// Package segment knows one segment: a SQLite database that holds a span of time of a tape.
+// Package segment knows one segment: a SQLite database with a span of a tape's time.
 //
-// It knows the schema and holds a file to it, what a segment says of itself ([Info], [Boot], [Recorder]), what sealing adds
-// to it, how its batches are chained by hash, and the entry that the manifest has of it. A segment that is sealed and one
-// that is being recorded, of which it makes a private copy, are read the same way: [Segment.Open] gives a [Reader] with a
-// connection that can only query, and the [Tables] whose columns are handed over as numbers, without SQL.
+// It knows the schema and checks it, a segment's description ([Info], [Boot], [Recorder]), the tables added by sealing,
+// the hash chain over the batches, and the segment's entry in the manifest. Sealed and open segments are read the same
+// way; of an open one it makes a private copy. [Segment.Open] gives a [Reader] with a query-only connection, and
+// [Tables] with columns as numbers, without SQL.
 //
-// It does not know the other segments of the tape, which of them are kept, the log, or how a segment is written.
+// It does not know the other segments of the tape, retention, the log, or how a segment is written.
 package segment

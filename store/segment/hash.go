@@ -10,19 +10,19 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// chainPrefix begins what is hashed of a batch.
+// chainPrefix begins the hash of a batch.
 const chainPrefix = "conntape batch 1\n"
 
 // Hasher digests one batch.
 type Hasher struct {
 	h    hash.Hash
-	last int64 // id before
+	last int64 // previous id
 	buf  []byte
 }
 
 func NewHasher() *Hasher { return &Hasher{h: sha256.New()} }
 
-// Begin starts the digest of commit n, which follows chain.
+// Begin starts the digest of commit n; chain is the hash before it.
 func (c *Hasher) Begin(chain [32]byte, n int64) {
 	c.h.Reset()
 	c.h.Write([]byte(chainPrefix))
@@ -31,12 +31,11 @@ func (c *Hasher) Begin(chain [32]byte, n int64) {
 	c.buf = binary.AppendVarint(c.buf[:0], n)
 }
 
-// HashedRow is a connection as it is hashed: NULL is 0 for what is never 0, else one
-// less than nothing.
+// HashedRow is a connection as it is hashed. NULL is 0 in columns that are never 0, else -1.
 type HashedRow struct {
 	ID, Task, Remote, Shape int64
 	Local, Fd, Cookie       int64 // 0, -1, 0 for NULL
-	Count, Last             int64 // 1, 0 for a row that stands for itself
+	Count, Last             int64 // 1 and 0 for a row of one connect
 	Outcome                 []byte
 }
 
@@ -54,13 +53,13 @@ func (c *Hasher) Connection(r *HashedRow) {
 	c.spill(4096)
 }
 
-// Change is a connection that was given a shape.
+// Change adds the new shape of a connection.
 func (c *Hasher) Change(id, shape int64) {
 	c.buf = binary.AppendVarint(binary.AppendVarint(append(c.buf, 'u'), id), shape)
 	c.spill(4096)
 }
 
-// values is a row of another table, with all of its columns.
+// values adds a row of another table, with all columns.
 func (c *Hasher) values(kind byte, q *sqlite.Stmt) {
 	b := append(c.buf, kind)
 	for i := range q.ColumnCount() {
@@ -90,7 +89,7 @@ func (c *Hasher) spill(above int) {
 	}
 }
 
-// Sum returns the chain with this batch.
+// Sum returns the chain including this batch.
 func (c *Hasher) Sum() [32]byte {
 	c.spill(0)
 	return [32]byte(c.h.Sum(nil))
@@ -99,15 +98,15 @@ func (c *Hasher) Sum() [32]byte {
 // Marks are the highest ids of a segment after a batch.
 type Marks struct{ Newest, Task, Endpoint, Shape int64 }
 
-// EndingKey tells the endings of a batch apart.
+// EndingKey identifies an ending within a batch.
 type EndingKey struct{ ID, Cookie int64 }
 
-// Compare puts endings in the order of the chain.
+// Compare orders endings as in the chain.
 func (a EndingKey) Compare(b EndingKey) int {
 	return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Cookie, b.Cookie))
 }
 
-// HashEndings digests what a batch said of earlier connections.
+// HashEndings adds the endings of earlier connections that a batch wrote.
 func HashEndings(h *Hasher, conn *sqlite.Conn, batch int64, endings []EndingKey) error {
 	for _, e := range endings {
 		err := Exec(conn, func(q *sqlite.Stmt) error { h.values('x', q); return nil },
@@ -119,7 +118,7 @@ func HashEndings(h *Hasher, conn *sqlite.Conn, batch int64, endings []EndingKey)
 	return nil
 }
 
-// HashInterned digests what a batch added to the tables beside connection.
+// HashInterned adds the rows that a batch wrote to the dictionary tables.
 func HashInterned(h *Hasher, conn *sqlite.Conn, before, after Marks, processes []int64) error {
 	for _, t := range []struct {
 		kind     byte

@@ -6,13 +6,13 @@ import (
 	"github.com/conntape/conntape/store/posting"
 )
 
-// IDSet is a set of ids of a table that numbers its rows from 1 on.
+// IDSet is a set of ids of a table whose rows are numbered from 1.
 type IDSet struct {
 	Words []uint64
-	odd   bool // there was one that no table of ours has
+	odd   bool // it has an id that no table has
 }
 
-// mostIDs bounds the memory of a set: 16 MiB. A segment is full before.
+// mostIDs limits the memory of a set: 16 MiB. A segment is full before.
 const mostIDs = 1 << 27
 
 func (s *IDSet) Add(id int64) {
@@ -33,7 +33,7 @@ func (s *IDSet) grow(w uint64) bool {
 	return true
 }
 
-// List is the set as it is stored, nil when that cannot be.
+// List returns the stored form of the set, nil if it cannot be stored.
 func (s *IDSet) List() []byte {
 	if s.odd {
 		return nil

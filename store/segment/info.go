@@ -13,7 +13,7 @@ import (
 type Info struct {
 	Number   int
 	Path     string // the file in the tape, not the private copy
-	Bytes    int64  // size with its WAL when it was opened
+	Bytes    int64  // size with WAL when it was opened
 	State    string // active, stopped, closed
 	Snapshot bool   // read through a private copy
 
@@ -22,33 +22,32 @@ type Info struct {
 	BlindSpots                              []string
 	SchemaVersion                           int
 
-	First, Last int64 // lowest and highest time_ns of its connections; First > Last: it has none
+	First, Last int64 // lowest and highest time_ns; First > Last: no connections
 
-	RunStart  time.Time // start of the newest recorder on it, maybe before the segment's
-	From, To  time.Time // first moment covered, last heartbeat
-	Counters  Counters  // what was counted while this segment was active, see [Coverage] for the account of a run
+	RunStart  time.Time // start of its newest recorder, maybe before the segment's
+	From, To  time.Time // first covered moment, last heartbeat
+	Counters  Counters  // counted while this segment was active; [Coverage] has a run's account
 	LastBatch time.Time // wall clock of the last commit
 }
 
-// Counters are absolute values since the recorder started. The names seen,
-// stored, coalesced and lost are columns of the view segments; others are kept
-// as they are. A name that begins with "store_" is the store's own.
+// Counters are absolute values since the recorder's start. seen, stored, coalesced and lost are columns of view
+// segments. Names that begin with "store_" are the store's own.
 type Counters map[string]uint64
 
 // Boot is one boot of the host within a segment.
 type Boot struct {
-	ID     int64  // row of table boot
+	ID     int64  // row id in table boot
 	BootID string // as stored, escaped
 	kernel string
 	Offset int64 // segment clock minus CLOCK_BOOTTIME, ns
-	First  int64 // recording began in it, segment clock
-	Last   int64 // recording was last alive in it; the newest boot has the segment's heartbeat
+	First  int64 // begin of recording in it, segment clock
+	Last   int64 // last sign of recording in it; of the newest boot, the segment's heartbeat
 }
 
-// At returns the time on the segment clock of a time on CLOCK_BOOTTIME in this boot.
+// At converts a time on CLOCK_BOOTTIME in this boot to the segment clock.
 func (b *Boot) At(boot int64) int64 { return boot + b.Offset }
 
-// ReadBoots returns the boots of a segment in order. A segment without one is damaged.
+// ReadBoots returns the boots of a segment in order. A segment without boots is damaged.
 func ReadBoots(conn *sqlite.Conn) ([]Boot, error) {
 	var boots []Boot
 	err := Exec(conn, func(q *sqlite.Stmt) error {
@@ -64,7 +63,7 @@ func ReadBoots(conn *sqlite.Conn) ([]Boot, error) {
 	return boots, nil
 }
 
-// BootNamed returns a boot of a segment, nil if it has none of that id.
+// BootNamed returns the boot with this id; nil: none.
 func (seg *Segment) BootNamed(id string) *Boot {
 	for i := range seg.Boots {
 		if seg.Boots[i].BootID == id {

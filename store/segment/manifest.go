@@ -20,10 +20,10 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// The manifest tells of each sealed segment what it says of itself, so that a tape of thousands of them is opened without
-// looking into one. The recorder appends an entry when a segment is sealed. Nothing depends on it: an entry counts only
-// for the very file that it was made of, and what it does not tell is read from the segment. It is not signed: verify compares
-// each entry with its segment. docs/format.md describes it.
+// The manifest has the description of each sealed segment, so that a tape of thousands of segments is opened without
+// opening each. The recorder appends an entry when it seals a segment. Nothing depends on the manifest: an entry counts
+// only for the file that it was made from, and missing parts are read from the segment. It is not signed: verify
+// compares each entry with its segment. docs/format.md describes it.
 
 const (
 	ManifestName  = "manifest"
@@ -31,9 +31,9 @@ const (
 	RecordHead    = 8 // bytes of a record before its entry: length and CRC
 )
 
-// Mark tells whether a file is the one that an entry was made of. A file whose content was changed, or that is
-// another one of this name, has another change time, which no program can set. A file that was copied, or linked by a
-// hold, has another too: then its end tells, which is a checksum over those of all its pages.
+// Mark identifies the file that an entry was made from. A changed file, or another one of this name, has another change
+// time, which no program can set. A copied or hard-linked file has another one too; then its last bytes decide, which
+// are a checksum over all page sums.
 type Mark struct {
 	Size, modified, Changed, Inode int64
 	end                            string
@@ -48,7 +48,7 @@ func MarkOf(info os.FileInfo) Mark {
 	return m
 }
 
-// IsOf reports whether the mark is that of the segment's file.
+// IsOf reports whether this is the mark of the segment's file.
 func (m Mark) IsOf(seg *Segment) bool {
 	is := MarkOf(seg.Stat)
 	is.end = m.end
@@ -59,7 +59,7 @@ func (m Mark) IsOf(seg *Segment) bool {
 	return err == nil && end == m.end
 }
 
-// endOf returns the last bytes of a sealed segment of that size.
+// endOf returns the last bytes of a sealed segment of this size.
 func endOf(path string, size int64) (string, error) {
 	f, err := tapedir.OpenForCopy(path)
 	if err != nil {
@@ -71,14 +71,14 @@ func endOf(path string, size int64) (string, error) {
 	return string(end), err
 }
 
-// Entry is what the manifest has of a segment, but for its file.
+// Entry is the manifest's entry of a segment, without its file name.
 type Entry struct {
 	Mark    Mark
 	Segment string // packed
 }
 
-// ReadManifest returns the entries of a manifest by the number of the segment. What is torn or altered has none, and what
-// follows it; whole: nothing is.
+// ReadManifest returns the entries of a manifest by segment number. It stops at the first torn or altered entry; whole
+// reports that there is none.
 func ReadManifest(dir string) (entries map[int]Entry, whole bool) {
 	entries = map[int]Entry{}
 	f, err := tapedir.OpenForCopy(filepath.Join(dir, ManifestName))
@@ -106,7 +106,7 @@ func ReadManifest(dir string) (entries map[int]Entry, whole bool) {
 	return entries, rest == ""
 }
 
-// mostManifest is how long a manifest may be: some 100,000 segments have 64 MiB.
+// mostManifest limits the length of a manifest: 64 MiB is enough for some 100,000 segments.
 const mostManifest = 64 << 20
 
 // readUpTo reads a file that is no longer than most.
@@ -123,7 +123,8 @@ func readUpTo(f *os.File, most int64) (string, error) {
 	return string(text), nil
 }
 
-// Fill describes a segment by the entry, if that is of this very file. If it returns false the segment may be half filled.
+// Fill describes a segment by the entry, if the entry is of this file. If it returns false, the segment may be half
+// filled.
 func (e Entry) Fill(seg *Segment) bool {
 	if e.Segment == "" || !e.Mark.IsOf(seg) {
 		return false
@@ -133,8 +134,7 @@ func (e Entry) Fill(seg *Segment) bool {
 	return !c.bad && c.In == ""
 }
 
-// checkTold compares what the manifest told of a segment with what opening it shows: that costs next to nothing. The rest
-// is for verify.
+// checkTold compares the manifest's entry with the opened segment, as far as that is cheap. verify checks the rest.
 func (seg *Segment) checkTold(r *Reader) error {
 	is := &Segment{}
 	if err := is.readEnds(r.Conn); err != nil {
@@ -146,7 +146,7 @@ func (seg *Segment) checkTold(r *Reader) error {
 	return nil
 }
 
-// NewEntry returns the record of a sealed segment that nobody has open.
+// NewEntry returns the record for a sealed segment that nobody has open.
 func NewEntry(path string, number int) ([]byte, error) {
 	stat, err := os.Lstat(path)
 	if err != nil {
@@ -170,7 +170,7 @@ func NewEntry(path string, number int) ([]byte, error) {
 	return append(record, c.Out...), nil
 }
 
-// readSmall reads the rows of the small views, and where the tables begin.
+// readSmall reads the rows of the small views, and the first pages of the tables.
 func (seg *Segment) readSmall() error {
 	return PeekAt(seg.File, func(conn *sqlite.Conn) error {
 		for view, small := range map[string]*packed[[][]Cell]{"gaps": &seg.Gaps, "segments": &seg.Segments} {
@@ -194,7 +194,7 @@ func (seg *Segment) readSmall() error {
 	})
 }
 
-// Cell is a value of a row that the manifest has: NULL, an integer or a text.
+// Cell is a value in the manifest: NULL, an integer or a text.
 type Cell struct {
 	Kind   int64 // sqlite.ColumnType
 	Number int64
@@ -212,7 +212,7 @@ func cellOf(q *sqlite.Stmt, i int) Cell {
 	}
 }
 
-// Value returns the cell as a virtual table gives it.
+// Value returns the cell as a virtual table does.
 func (c Cell) Value() sqlite.Value {
 	switch sqlite.ColumnType(c.Kind) {
 	case sqlite.TypeInteger:
@@ -223,10 +223,10 @@ func (c Cell) Value() sqlite.Value {
 	return sqlite.Value{}
 }
 
-// manifestStep is how much room a manifest is given at once, bytes: some 30 segments.
+// manifestStep is the step of allocating the manifest, in bytes: some 30 segments.
 const manifestStep = 32 << 10
 
-// blocksOf is what the blocks of a file hold, bytes.
+// blocksOf returns the size of a file's blocks, in bytes.
 func blocksOf(info os.FileInfo) int64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return st.Blocks * 512
@@ -234,7 +234,7 @@ func blocksOf(info os.FileInfo) int64 {
 	return info.Size()
 }
 
-// AppendManifest appends records. A manifest of which most is of segments that are gone is written anew.
+// AppendManifest appends records. It rewrites a manifest if most of its segments are gone.
 func AppendManifest(dir string, records []byte) error {
 	path := filepath.Join(dir, ManifestName)
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, tapedir.FileMode)
@@ -248,7 +248,7 @@ func AppendManifest(dir string, records []byte) error {
 		}
 	}
 	if err == nil {
-		if end := info.Size() + int64(len(records)); blocksOf(info) < end { // ahead of a disk that others may fill
+		if end := info.Size() + int64(len(records)); blocksOf(info) < end { // before others fill the disk
 			unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, end+manifestStep)
 		}
 		_, err = f.WriteAt(records, info.Size())

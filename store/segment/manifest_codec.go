@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// Codec writes or reads the fields that it is shown, one after another, so that both are told of them once.
+// Codec writes or reads fields, in the same code for both directions.
 type Codec struct {
 	Reading bool
-	Out     []byte // what is written
-	In      string // what is still to be read
-	bad     bool   // it is not what was written
+	Out     []byte // written so far
+	In      string // still to be read
+	bad     bool   // the input is not valid
 }
 
 func (c *Codec) int(n *int64) {
@@ -62,7 +62,7 @@ func (c *Codec) time(t *time.Time) {
 	}
 }
 
-// listOf shows each of a list.
+// listOf encodes each element of a list.
 func listOf[T any](c *Codec, list *[]T, each func(*T)) {
 	n := int64(len(*list))
 	c.int(&n)
@@ -78,7 +78,7 @@ func listOf[T any](c *Codec, list *[]T, each func(*T)) {
 	}
 }
 
-// mapOf shows each of a map.
+// mapOf encodes each element of a map.
 func mapOf[T any](c *Codec, m *map[string]T, each func(*T)) {
 	n := int64(len(*m))
 	c.int(&n)
@@ -103,7 +103,7 @@ func mapOf[T any](c *Codec, m *map[string]T, each func(*T)) {
 	}
 }
 
-// Head is what begins an entry.
+// Head encodes the head of an entry.
 func (c *Codec) Head(number *int64, mark *Mark) {
 	for _, n := range []*int64{number, &mark.Size, &mark.modified, &mark.Changed, &mark.Inode} {
 		c.int(n)
@@ -111,7 +111,7 @@ func (c *Codec) Head(number *int64, mark *Mark) {
 	c.text(&mark.end)
 }
 
-// Segment is what is known of a segment.
+// Segment encodes the description of a segment.
 func (c *Codec) Segment(seg *Segment) {
 	info := &seg.Info
 	c.smallInt(&info.Number)
@@ -148,7 +148,7 @@ func (c *Codec) Segment(seg *Segment) {
 	}
 }
 
-// Roots is where the tables and indexes begin.
+// Roots encodes the first pages of tables and indexes.
 func (c *Codec) Roots(roots *map[string]uint32) {
 	mapOf(c, roots, func(root *uint32) {
 		wide := int64(*root)
@@ -157,29 +157,29 @@ func (c *Codec) Roots(roots *map[string]uint32) {
 	})
 }
 
-// Rows is the rows of a small view.
+// Rows encodes the rows of a small view.
 func (c *Codec) Rows(rows *[][]Cell) {
 	listOf(c, rows, func(row *[]Cell) {
 		listOf(c, row, func(v *Cell) { c.int(&v.Kind); c.int(&v.Number); c.text(&v.Text) })
 	})
 }
 
-// packed is a part of an entry that is not unpacked before it is asked for: most answers need it of few segments.
+// packed is a part of an entry that is unpacked on demand: most answers need it of few segments.
 type packed[T any] struct {
-	Text  string // "": the manifest does not tell it
+	Text  string // "": not in the manifest
 	once  sync.Once
 	value T
 	known bool // it could be unpacked
 }
 
-// Pack gives it a value.
+// Pack sets the value.
 func (p *packed[T]) Pack(value T, part func(*Codec, *T)) {
 	c := &Codec{}
 	part(c, &value)
 	p.Text = string(c.Out)
 }
 
-// unpack returns the value, false if there is none.
+// unpack returns the value; false: there is none.
 func (p *packed[T]) unpack(part func(*Codec, *T)) (T, bool) {
 	p.once.Do(func() {
 		c := &Codec{In: p.Text, Reading: true}
@@ -189,7 +189,7 @@ func (p *packed[T]) unpack(part func(*Codec, *T)) (T, bool) {
 	return p.value, p.known
 }
 
-// TableRoots returns the first page of each table and index, nil if the manifest does not tell them.
+// TableRoots returns the first page of each table and index, nil if the manifest lacks them.
 func (seg *Segment) TableRoots() map[string]uint32 {
 	if roots, known := seg.Roots.unpack((*Codec).Roots); known {
 		return roots
@@ -197,7 +197,7 @@ func (seg *Segment) TableRoots() map[string]uint32 {
 	return nil
 }
 
-// SmallRows returns the rows of a small view, not known: the manifest does not tell them, or it is another view.
+// SmallRows returns the rows of a small view. known is false if the manifest lacks them or the view is not small.
 func (seg *Segment) SmallRows(view string) (rows [][]Cell, known bool) {
 	switch view {
 	case "gaps":

@@ -15,7 +15,7 @@ import (
 	"github.com/conntape/conntape/store/sqlitefile"
 )
 
-// Reader is what a segment is read through.
+// Reader reads a segment.
 type Reader struct {
 	Conn   *sqlite.Conn
 	Tables *Tables
@@ -23,7 +23,7 @@ type Reader struct {
 
 func (r *Reader) Close() error { return errors.Join(r.Conn.Close(), r.Tables.Close()) }
 
-// Open opens the segment. If its file is another one by now, as when it was sealed, that must be the same segment.
+// Open opens the segment. If its file was replaced, as by sealing, the new one must be the same segment.
 func (seg *Segment) Open() (*Reader, error) {
 	told := seg.TableRoots() != nil // by the manifest
 	if now, err := os.Lstat(seg.File); errors.Is(err, fs.ErrNotExist) {
@@ -62,7 +62,7 @@ func (seg *Segment) Open() (*Reader, error) {
 	return r, nil
 }
 
-// connect opens a connection to the file, and makes sure that it has no schema but ours.
+// connect opens a connection to the file, and checks that it has exactly our schema.
 func (seg *Segment) connect() (*sqlite.Conn, error) {
 	uri, err := seg.Watch.URI(seg.File)
 	if err != nil {
@@ -91,43 +91,43 @@ func (seg *Segment) connect() (*sqlite.Conn, error) {
 	return conn, nil
 }
 
-// ErrGone says that a segment was removed while the tape was read, as retention does. What is read of the tape goes on without it,
-// and [Tape.Coverage] lists it as left out.
+// ErrGone means that a segment was removed during reading, as by retention. Reading continues without it, and
+// [Tape.Coverage] lists it as left out.
 var ErrGone = errors.New("it was removed while it was read")
 
-// Segment is a segment that a tape reads.
+// Segment is a segment of a tape that is read.
 type Segment struct {
 	Info           Info
-	File           string      // what is opened: the segment, or a private copy
-	Stat           os.FileInfo // of it, when it was described
+	File           string      // file to open: the segment, or a private copy
+	Stat           os.FileInfo // of File, when it was described
 	Watch          sqlitefile.Watch
 	Created        int64  // segment clock
 	Boots          []Boot // in order, at least one
-	Endings        IDSpan // of those whose connections are in earlier segments
+	Endings        IDSpan // those of connections in earlier segments
 	Runs           []Recorder
-	Gaps, Segments packed[[][]Cell]          // rows of the views of that name, if the manifest has them
-	Roots          packed[map[string]uint32] // first pages of tables and indexes, likewise
+	Gaps, Segments packed[[][]Cell]          // rows of the views with these names, if the manifest has them
+	Roots          packed[map[string]uint32] // first pages of tables and indexes, if the manifest has them
 
 	Batches  int64
-	Previous int   // number of the segment before it
-	Counts   int64 // commits of that one which count, -1 all
+	Previous int   // number of the previous segment
+	Counts   int64 // commits of the previous segment that count; -1: all
 
 }
 
-// File is a file that is read.
+// File is a file to read.
 type File struct {
 	Path   string
-	Number int         // by its name; 0: it has another
-	Stat   os.FileInfo // nil: it could not be looked at
+	Number int         // by its name; 0: another name
+	Stat   os.FileInfo // nil: stat failed
 	HasWAL bool
 }
 
-// IsClosed reports whether nobody will write the file any more.
+// IsClosed reports whether the file is never written again.
 func (f *File) IsClosed() bool {
 	return !f.HasWAL && f.Stat != nil && f.Stat.Mode().IsRegular() && f.Stat.Mode().Perm()&0o222 == 0
 }
 
-// Describe describes a segment that nobody writes, by its entry in the manifest if that counts.
+// Describe describes a segment that nobody writes, by its manifest entry if that counts.
 func Describe(f File, entry Entry) (*Segment, error) {
 	seg := &Segment{File: f.Path, Stat: f.Stat}
 	seg.Info.Path, seg.Info.Bytes = f.Path, f.Stat.Size()
@@ -138,7 +138,7 @@ func Describe(f File, entry Entry) (*Segment, error) {
 	return seg, seg.look()
 }
 
-// look reads from the file what the segment says of itself, and makes sure that it has sums if it is sealed.
+// look reads the description from the file, and checks that a sealed file has sums.
 func (seg *Segment) look() error {
 	return PeekAt(seg.File, func(conn *sqlite.Conn) error {
 		if err := seg.Describe(conn); err != nil {
@@ -148,8 +148,8 @@ func (seg *Segment) look() error {
 	})
 }
 
-// DescribeCopy describes a segment that may be written, and opens a private copy of it. limit is the number of its
-// commits that count, -1 all. The copy ends when ctx does.
+// DescribeCopy describes a segment that may be written, and opens a private copy of it. limit is the number of commits
+// that count; -1: all. The copy lasts until ctx ends.
 func DescribeCopy(ctx context.Context, path, copies string, limit int64) (*Segment, *Reader, error) {
 	seg := &Segment{}
 	seg.Info.Path, seg.Info.Snapshot = path, true
@@ -172,10 +172,10 @@ func DescribeCopy(ctx context.Context, path, copies string, limit int64) (*Segme
 	return seg, r, err
 }
 
-// wall returns the time on the wall clock of a time on a segment's clock.
+// wall converts a time on a segment's clock to the wall clock.
 func wall(ns, offset int64) time.Time { return time.Unix(0, ns+offset).UTC() }
 
-// ErrVanished means that a segment was removed or sealed between two looks at it.
+// ErrVanished means that a segment was removed or sealed during reading.
 var ErrVanished = errors.New("a segment was removed or sealed meanwhile")
 
 // WallTime returns the time of ns since the Unix epoch, zero for 0.

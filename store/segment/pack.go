@@ -13,22 +13,19 @@ import (
 	"github.com/conntape/conntape/store/posting"
 )
 
-// What sealing adds: for each endpoint its connections, for each task its endpoints,
-// and the sum of all. It is made of the rows alone, so that the same rows make the
-// same bytes, and in the order of its own keys, so that its pages are full.
+// Sealing adds the connections of each endpoint, the endpoints of each task, and totals. All derive from the rows alone,
+// so the same rows make the same bytes. They are written in key order, so pages are full.
 
-// SealFormat is the version of what sealing adds.
+// SealFormat is the version of the tables added by sealing.
 const SealFormat = 1
 
-// mostSorted bounds the memory for sorting, which is 6 MiB.
+// mostSorted limits the memory for sorting: 6 MiB.
 const mostSorted = 1 << 17
 
-// ConnectsOf is how many connects a row stands for. The recorder counts from 1
-// on, in 32 bits; in a file that was tampered with, a row could say anything.
+// ConnectsOf returns the connects of a row. The recorder counts from 1 in 32 bits; an altered file may have any number.
 func ConnectsOf(count int64) int64 { return min(max(count, 1), 1<<32-1) }
 
-// Pack fills the tables that sealing adds, which are empty. What does not fit into
-// memory is sorted in a file in scratch.
+// Pack fills the tables added by sealing, which are empty. It sorts in memory and in a file in scratch.
 func Pack(conn *sqlite.Conn, scratch string) (err error) {
 	s := posting.NewSorter(mostSorted, func() (posting.File, error) { return unnamedFile(scratch) })
 	defer func() { err = errors.Join(err, s.Close()) }()
@@ -75,7 +72,7 @@ func Pack(conn *sqlite.Conn, scratch string) (err error) {
 // Totals counts rows.
 type Totals struct{ Rows, Connects, First, Last int64 }
 
-// Add takes a row.
+// Add adds a row.
 func (s *Totals) Add(id, connects int64) {
 	if s.Rows == 0 {
 		s.First, s.Last = id, id
@@ -85,11 +82,10 @@ func (s *Totals) Add(id, connects int64) {
 	s.First, s.Last = min(s.First, id), max(s.Last, id)
 }
 
-// SortName is the name of a file in which sealing sorts, if it is there.
+// SortName is the name of a reserved file for sorting.
 const SortName = "reserve-sort"
 
-// unnamedFile makes a file in dir of which nothing is left once it is closed, unless
-// there is one to sort in.
+// unnamedFile makes a temporary file in dir without a name, or opens the reserved file for sorting.
 func unnamedFile(dir string) (*os.File, error) {
 	if f, err := os.OpenFile(filepath.Join(dir, SortName), os.O_RDWR|unix.O_NOFOLLOW, 0); err == nil {
 		return f, nil // of the reserve
@@ -105,7 +101,7 @@ func unnamedFile(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// PostingsInto returns what packs rows into the table posting.
+// PostingsInto returns a builder that packs rows into table posting.
 func PostingsInto(conn *sqlite.Conn) (*posting.Builder, error) {
 	insert, err := conn.Prepare(`INSERT INTO posting (remote, part, rows, connects, first_ns, last_ns, list) VALUES (?, ?, ?, ?, ?, ?, ?)`)
 	if err != nil {
@@ -120,15 +116,14 @@ func PostingsInto(conn *sqlite.Conn) (*posting.Builder, error) {
 	}), nil
 }
 
-// Pair says that a task connected to an endpoint.
+// Pair is a task and an endpoint that it connected to.
 type Pair struct{ Task, Remote int64 }
 
 func (p Pair) compare(q Pair) int {
 	return cmp.Or(cmp.Compare(p.Task, q.Task), cmp.Compare(p.Remote, q.Remote))
 }
 
-// mostReached bounds the memory for packing: so many pairs at a time, of as many
-// tasks as that is. Each time, the postings are read once.
+// mostReached limits the memory for packing: the number of pairs at a time. Each time the postings are read once.
 const mostReached = 1 << 18
 
 // PackReach fills the table reach from the postings.
@@ -161,10 +156,9 @@ func PackReach(conn *sqlite.Conn) error {
 	}
 }
 
-// NextReached returns the first pairs after one, nil for the very first, in order.
-// More is true when there may be others after them.
+// NextReached returns the next pairs in order after a pair; nil: from the start. more reports whether others may follow.
 func NextReached(conn *sqlite.Conn, after *Pair, most int) (pairs []Pair, more bool, err error) {
-	var until *Pair // pairs beyond it are not wanted
+	var until *Pair // higher pairs come later
 	keep := func() {
 		slices.SortFunc(pairs, Pair.compare)
 		if len(pairs) > most {

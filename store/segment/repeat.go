@@ -2,7 +2,7 @@ package segment
 
 import "zombiezen.com/go/sqlite"
 
-// Repeats walks the table repeat beside the connections.
+// Repeats reads table repeat beside the connections.
 type Repeats struct {
 	stmt            *sqlite.Stmt
 	begun, done     bool
@@ -16,8 +16,8 @@ func NewRepeats(conn *sqlite.Conn) (*Repeats, error) {
 
 func (c *Repeats) Close() { c.stmt.Reset() }
 
-// Find returns what the table has of a connection: 1 and 0 when nothing. They are
-// asked for in the order of id.
+// Find returns the count and last time of a connection's row in repeat, 1 and 0 if there is none. Call it in the order
+// of id.
 func (c *Repeats) Find(id int64) (count, last int64, err error) {
 	for !c.done && (!c.begun || c.id < id) {
 		more, err := c.stmt.Step()

@@ -6,11 +6,11 @@ import (
 	"github.com/conntape/conntape/store/sqlitefile"
 )
 
-// connectionHeader is the length of the header of a connection: of itself, and a byte for the type of each of its eight
-// columns, which are numbers but for the last, its outcome.
+// connectionHeader is the length of a connection's record header: its own length, and one type byte for each of the
+// eight columns. All are numbers except the last, the outcome.
 const connectionHeader = 9
 
-// references reads the three columns behind the id of a connection.
+// references reads the three columns after the id of a connection.
 func references(row []byte) (task, remote, shape int64, ok bool) {
 	r := sqlitefile.ReadRecord(row)
 	r.Null()
@@ -18,9 +18,9 @@ func references(row []byte) (task, remote, shape int64, ok bool) {
 	return task, remote, shape, r.OK()
 }
 
-// connectionAt reads a connection at an offset of a page, not ok: it is not of the form that nearly all have, or damaged.
-// That is: a length of one byte, an id of nine, a header of eight, and numbers. One that is not wanted is not read further
-// than it takes to know that.
+// connectionAt reads a connection at an offset of a page. ok is false for a damaged row and for one not in the usual
+// form: a length of one byte, an id of nine, a header of eight, and numbers. It stops reading as soon as a row is known
+// to be unwanted.
 func connectionAt(page []byte, at int, w *Wanted) (id, task, remote, shape int64, wanted, ok bool) {
 	const record = 1 + 9
 	const most = record + connectionHeader + 3*8
@@ -47,7 +47,7 @@ func connectionAt(page []byte, at int, w *Wanted) (id, task, remote, shape int64
 	return sqlitefile.NineBytes(x, cell[record-1]), task, remote, shape, true, ok
 }
 
-// has reports whether an id is one of those that are wanted.
+// has reports whether an id is wanted.
 func has(wanted []bool, id int64) bool {
 	return wanted == nil || uint64(id) < uint64(len(wanted)) && wanted[id]
 }

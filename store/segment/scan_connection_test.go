@@ -13,7 +13,7 @@ import (
 	"github.com/conntape/conntape/store/sqlitefile"
 )
 
-// What a short id moves is not taken for a connection, which nobody might want.
+// A row with a short id, and so shifted columns, is not read in the usual form.
 func TestShortIDsAreNotReadFast(t *testing.T) {
 	for round := range 100_000 {
 		bytes := 1 + round%9
@@ -34,7 +34,7 @@ func TestShortIDsAreNotReadFast(t *testing.T) {
 	}
 }
 
-// A connection that says it is shorter than its columns is damaged, whether or not what they seem to say is wanted.
+// A connection shorter than its columns is damaged, even if its columns seem unwanted.
 func TestShortConnectionIsNotPassedOver(t *testing.T) {
 	row := append([]byte{connectionHeader + 6}, 0x80|1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1, connectionHeader, 0, 2, 2, 2, 8, 8, 8, 0)
 	row = append(row, 0, 5, 0, 6, 0, 7)
@@ -54,7 +54,7 @@ func TestShortConnectionIsNotPassedOver(t *testing.T) {
 	}
 }
 
-// A connection is read fast as it is the long way, whatever its numbers, its length and where the page ends.
+// The fast and the slow way read a connection alike, for any numbers, length and end of page.
 func TestFastConnection(t *testing.T) {
 	fast := 0
 	for round := range 200_000 {
@@ -94,7 +94,7 @@ func TestFastConnection(t *testing.T) {
 	}
 }
 
-// Nearly all of the connections that a recorder writes are of the form that is read fast.
+// Nearly all connections of a recorder have the form that is read fast.
 func TestNearlyAllAreReadFast(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "00000001.db")
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)

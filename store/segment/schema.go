@@ -13,20 +13,17 @@ import (
 	"github.com/conntape/conntape/store/failure"
 )
 
-// ApplicationID is in the header of every segment ("CTap", big endian at byte
-// 68): file(1) and we tell by it what the file is.
+// ApplicationID is in the header of every segment ("CTap", big endian at byte 68), for file(1) and for us.
 const ApplicationID = 0x43546170
 
-// Feature bits of the format. A program that meets a compatible bit it does not
-// know may read the segment and not write it; with an unknown incompatible bit
-// it must not even read. None is in use yet.
+// Feature bits of the format. With an unknown compatible bit a program may read the segment but not write it; with an
+// unknown incompatible bit it must not read it. None is in use yet.
 const (
 	KnownCompatible   = 0
 	KnownIncompatible = 0
 )
 
-// SchemaVersion reads the version of the schema of a segment, and
-// makes sure that it is one of ours.
+// SchemaVersion returns the version of a segment's schema, and checks that this program knows it.
 func SchemaVersion(conn *sqlite.Conn) (int, error) {
 	var app, version int64
 	for pragma, to := range map[string]*int64{"application_id": &app, "user_version": &version} {
@@ -47,10 +44,9 @@ func SchemaVersion(conn *sqlite.Conn) (int, error) {
 	return int(version), nil
 }
 
-// CheckSchema compares the schema of a segment with what the migrations make,
-// statement by statement. A tape comes from a host that may not be trusted: a
-// view, trigger or index that is not ours is never run.
-// What sealing adds is there as a whole or not at all.
+// CheckSchema compares the schema of a segment with the migrations, statement by statement. A tape comes from a host
+// that may not be trusted: a foreign view, trigger or index must never run. The tables added by sealing must all be
+// there, or none.
 func CheckSchema(conn *sqlite.Conn, version int) error {
 	want, err := ExpectedSchema(version)
 	if err != nil {
@@ -92,18 +88,17 @@ func CheckSchema(conn *sqlite.Conn, version int) error {
 	return nil
 }
 
-// ExpectedSchema returns name → SQL of every object of a segment of that version
-// that is not sealed, as SQLite writes them down. It is not to be changed.
+// ExpectedSchema returns name → SQL of every object of an unsealed segment of this version, as in sqlite_schema. Do not
+// change it.
 func ExpectedSchema(version int) (map[string]string, error) { return modelSchema(version, false) }
 
-// sealedSchema is expectedSchema of a sealed segment.
+// sealedSchema is ExpectedSchema for a sealed segment.
 func sealedSchema(version int) (map[string]string, error) { return modelSchema(version, true) }
 
-// models are the schemas that were asked for in this process: every segment of a tape
-// is held to the same.
+// models caches schemas: all segments of a tape are compared with the same.
 var models sync.Map // of model to map[string]string
 
-// model is a schema: of a version, sealed or not.
+// model identifies a schema.
 type model struct {
 	version int
 	sealed  bool
@@ -129,9 +124,9 @@ func modelSchema(version int, sealed bool) (map[string]string, error) {
 	return want, nil
 }
 
-// schemaOf returns what SQLite would write down of a script of the migrations: each
-// CREATE statement as it stands, and an index without SQL for each UNIQUE of a table. To
-// ask SQLite itself took every program 10 ms of its start; a test does.
+// schemaOf returns the content of sqlite_schema after a script of the migrations: each CREATE statement as it stands,
+// and an index without SQL for each UNIQUE of a table. Asking SQLite took 10 ms of every program's start; a test does
+// it.
 func schemaOf(script string) map[string]string {
 	want := map[string]string{}
 	begin, at := -1, 0

@@ -12,8 +12,7 @@ import (
 	"github.com/conntape/conntape/migrations"
 )
 
-// The schema that segments are held to is the one that SQLite makes of the
-// migrations.
+// The expected schema is the one that SQLite makes from the migrations.
 func TestSchemaIsWhatSQLiteMakes(t *testing.T) {
 	for version := 1; version <= migrations.Version; version++ {
 		script, err := migrations.Script(version)
@@ -52,8 +51,8 @@ func TestSchemaIsWhatSQLiteMakes(t *testing.T) {
 	}
 }
 
-// In a public view a table, or the view recording, follows FROM and JOIN, whatever else stands there: readers find the types of
-// columns by it.
+// In a public view, each FROM and JOIN is followed by a table or the view recording: readers use it to find the types of
+// columns.
 func TestViewsNameTables(t *testing.T) {
 	for version := 1; version <= migrations.Version; version++ {
 		schema, err := ExpectedSchema(version)
@@ -66,7 +65,7 @@ func TestViewsNameTables(t *testing.T) {
 				t.Errorf("%s reads nothing", view)
 			}
 			for _, m := range words {
-				if m[1] == "d" || m[1] == "(SELECT" { // the numbers of an outcome
+				if m[1] == "d" || m[1] == "(SELECT" { // the table of outcome's words
 					continue
 				}
 				table := strings.TrimRight(m[1], ")")

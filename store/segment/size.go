@@ -1,8 +1,7 @@
 package segment
 
-// LeastSegment is the size below which an active segment is not closed for its
-// size, bytes.
+// LeastSegment is the size, in bytes, below which an open segment is not closed for its size.
 const LeastSegment = 512 << 10
 
-// SegmentsInBudget is how many segments of the size at which one is closed fill the room of a tape.
+// SegmentsInBudget is the number of just closed segments that fill a tape's room.
 const SegmentsInBudget = 32

@@ -39,15 +39,14 @@ import (
 // A segment without WAL is copied too while its mode says that it may be
 // continued; then the database must not have changed meanwhile.
 
-// How long a reader tries before it gives up on a segment that is written
-// faster than it can be copied.
+// Limits of the tries to copy a segment that is written faster than it can be copied.
 const (
 	snapshotPatience = 30 * time.Second
 	snapshotPause    = 20 * time.Millisecond
 )
 
-// Snapshot copies the segment at path to dir and returns the path of the copy,
-// without WAL. It ends at once, with the cause, when ctx does.
+// Snapshot copies the segment at path to dir and returns the path of the copy, without WAL. When ctx ends it returns at
+// once, with the cause.
 func Snapshot(ctx context.Context, path, dir string) (string, error) {
 	to := filepath.Join(dir, filepath.Base(path))
 	err := copySegment(ctx, path, to)
@@ -60,7 +59,7 @@ func Snapshot(ctx context.Context, path, dir string) (string, error) {
 	return to, nil
 }
 
-// copySegment copies database and WAL, again and again until they match.
+// copySegment copies database and WAL until they match.
 func copySegment(ctx context.Context, path, to string) error {
 	for start := time.Now(); ; {
 		err := copyOnce(ctx, path, to)
@@ -99,7 +98,7 @@ func copyOnce(ctx context.Context, path, to string) error {
 	if err := CopyFile(ctx, db, to, used); err != nil {
 		return err
 	}
-	if err := os.Truncate(to, max(used, was.Size())); err != nil { // or SQLite takes its WAL for that of another
+	if err := os.Truncate(to, max(used, was.Size())); err != nil { // else SQLite would reject its WAL
 		return fmt.Errorf("copy segment: %w", err)
 	}
 	os.Remove(to + "-wal") // of an earlier try
@@ -131,7 +130,7 @@ func copyOnce(ctx context.Context, path, to string) error {
 	return nil
 }
 
-// unchanged makes sure that a database without WAL was not written since.
+// unchanged checks that a database without WAL was not written since.
 func unchanged(path string, was fs.FileInfo) error {
 	header, err := readWALHeader(path + "-wal")
 	if err != nil {
@@ -147,8 +146,7 @@ func unchanged(path string, was fs.FileInfo) error {
 	return nil
 }
 
-// readWALHeader returns the first 32 bytes of a WAL, nil when there is none or it
-// is shorter: then no frame is in it.
+// readWALHeader returns the first 32 bytes of a WAL, nil if there is no WAL or it is shorter and so has no frame.
 func readWALHeader(path string) ([]byte, error) {
 	f, err := tapedir.OpenForCopy(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -168,10 +166,9 @@ func readWALHeader(path string) ([]byte, error) {
 	return header, nil
 }
 
-// CopyFile copies from, or so much of it if that is less, to a new file. It goes
-// through memory: the kernel would share the blocks where the file system can (xfs),
-// and the recorder need new ones to write over its own, on a disk that may be full.
-// When ctx ends, so does the copy, with the cause; what is there of it stays.
+// CopyFile copies up to most bytes of from to a new file. It copies through memory: the kernel would share blocks where
+// the file system can (xfs), and the recorder would need new blocks to overwrite its own, maybe on a full disk. When ctx
+// ends CopyFile returns the cause, and leaves the partial copy.
 func CopyFile(ctx context.Context, from *os.File, to string, most int64) error {
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, tapedir.BirthMode)
 	if err != nil {
@@ -184,8 +181,8 @@ func CopyFile(ctx context.Context, from *os.File, to string, most int64) error {
 	return out.Close()
 }
 
-// UsedBytes is how much of a database its pages take, by its header; its length if
-// that says nothing, or it has sums of its pages.
+// UsedBytes returns the size of a database's pages by its header; the file's size if the header is invalid or the file
+// has page sums.
 func UsedBytes(f *os.File) (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -205,23 +202,23 @@ func UsedBytes(f *os.File) (int64, error) {
 	return pages * sqlitefile.PageSize, nil
 }
 
-// copyData copies what is in a file, and leaves its holes out.
+// copyData copies the data of a file and skips its holes.
 func copyData(ctx context.Context, out, from *os.File, most int64) error {
 	info, err := from.Stat()
 	if err != nil {
 		return err
 	}
-	size := min(most, info.Size()) // what is appended meanwhile does not count
+	size := min(most, info.Size()) // data appended during the copy does not count
 	for at := int64(0); at < size; {
 		start, err := unix.Seek(int(from.Fd()), at, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {
-			break // a hole up to the end
+			break // the rest is a hole
 		}
 		end := size
 		if err == nil {
 			end, err = unix.Seek(int(from.Fd()), start, unix.SEEK_HOLE)
 		} else {
-			start = at // a file system that does not know its holes
+			start = at // the file system does not report holes
 		}
 		if err != nil {
 			end = size
@@ -237,14 +234,14 @@ func copyData(ctx context.Context, out, from *os.File, most int64) error {
 	return out.Truncate(size)
 }
 
-// copyRange copies part of a file to the same place of another.
+// copyRange copies a range of a file to the same offset of another.
 func copyRange(ctx context.Context, out, from *os.File, start, end int64) error {
 	for _, f := range []*os.File{out, from} {
 		if _, err := f.Seek(start, io.SeekStart); err != nil {
 			return err
 		}
 	}
-	// Hidden from each other, lest they ask the kernel. That it shrank, copyOnce sees.
+	// The wrappers prevent a copy in the kernel. copyOnce notices a file that shrank.
 	_, err := io.CopyBuffer(struct{ io.Writer }{out}, untilReader{ctx, io.LimitReader(from, end-start)}, make([]byte, 1<<18))
 	return err
 }
@@ -262,8 +259,7 @@ func (u untilReader) Read(p []byte) (int, error) {
 	return u.r.Read(p)
 }
 
-// settle puts the WAL of a copy into its database and removes it, so that it can
-// be opened immutable.
+// settle moves the WAL of a copy into its database and removes it, so that the copy can be opened as immutable.
 func settle(ctx context.Context, path string) error {
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
 	if err != nil {
@@ -278,7 +274,7 @@ func settle(ctx context.Context, path string) error {
 		"PRAGMA locking_mode = EXCLUSIVE",
 		"PRAGMA trusted_schema = OFF",
 		"PRAGMA cell_size_check = ON",
-		"PRAGMA synchronous = OFF", // a copy that a crash damages is of no use anyway
+		"PRAGMA synchronous = OFF", // a copy damaged by a crash is useless anyway
 		"PRAGMA wal_checkpoint(TRUNCATE)",
 		"PRAGMA journal_mode = DELETE",
 	} {
@@ -292,8 +288,8 @@ func settle(ctx context.Context, path string) error {
 	return nil
 }
 
-// Peek runs fn on a read-only connection to a segment, or to a copy of it. It
-// must not be used on a file that this process has open. The copy ends when ctx does, not fn.
+// Peek calls fn with a read-only connection to a segment or a copy of it. Never use it on a file that this process has
+// open. The end of ctx stops the copy, not fn.
 func Peek(ctx context.Context, path string, fn func(*sqlite.Conn) error) error {
 	if !NeedsSnapshot(path) {
 		return PeekAt(path, fn)
@@ -310,7 +306,7 @@ func Peek(ctx context.Context, path string, fn func(*sqlite.Conn) error) error {
 	return PeekAt(copied, fn)
 }
 
-// PeekAt runs fn on a read-only connection to a file that nobody writes. If it is sealed, its pages are checked.
+// PeekAt calls fn with a read-only connection to a file that nobody writes. It checks the pages of a sealed file.
 func PeekAt(path string, fn func(*sqlite.Conn) error) error {
 	var watch sqlitefile.Watch
 	defer watch.Close()
@@ -324,7 +320,7 @@ func PeekAt(path string, fn func(*sqlite.Conn) error) error {
 	return nil
 }
 
-// PeekUnchecked is peekAt for a file that is known to be altered, of which as much is to be learnt as SQLite can read.
+// PeekUnchecked is PeekAt for a file that is known to be altered, to read as much as SQLite can.
 func PeekUnchecked(path string, fn func(*sqlite.Conn) error) error {
 	return peekURI((&url.URL{Scheme: "file", Path: path}).String()+"?mode=ro&immutable=1", fn)
 }
@@ -344,7 +340,7 @@ func peekURI(uri string, fn func(*sqlite.Conn) error) error {
 	return fn(conn)
 }
 
-// NeedsSnapshot reports whether a segment may be written, or has a WAL.
+// NeedsSnapshot reports whether a segment may be written or has a WAL.
 func NeedsSnapshot(path string) bool {
 	if _, err := os.Lstat(path + "-wal"); err == nil {
 		return true

@@ -10,7 +10,7 @@ import (
 	"github.com/conntape/conntape/store/escape"
 )
 
-// Thin helpers over the driver for statements that are not on the hot path.
+// Helpers for statements that are not on the hot path.
 
 // Exec runs one statement with arguments of type nil, int, int64, uint64,
 // bool, string or []byte. Rows go to row, which may be nil.
@@ -103,8 +103,7 @@ func BlobOrNull(b []byte) any {
 // Quoted returns text for use between single quotes.
 func Quoted(text string) string { return strings.ReplaceAll(text, "'", "''") }
 
-// Run steps a statement that returns no rows, and resets it. What was bound
-// stays bound.
+// Run steps a statement that returns no rows, and resets it. It keeps the bound values.
 func Run(stmt *sqlite.Stmt) error {
 	if _, err := stmt.Step(); err != nil {
 		return err

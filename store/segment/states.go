@@ -2,7 +2,7 @@ package segment
 
 // States of a segment.
 const (
-	StateActive  = "active"  // a recorder has it, or crashed while it had it
+	StateActive  = "active"  // a recorder writes it, or crashed while writing
 	StateStopped = "stopped" // closed cleanly; may be continued
 	StateClosed  = "closed"  // never written again
 )

@@ -9,9 +9,8 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// Stillborn reports whether the recorder was killed while it made this file: it
-// has its first mode and not one table. The lock of the tape is ours, so nobody
-// is making it now.
+// Stillborn reports whether a recorder was killed while it made this file: it has its first mode and no table. We hold
+// the tape's lock, so no recorder is making it now.
 func Stillborn(ctx context.Context, path string) bool {
 	info, err := os.Lstat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm() != tapedir.BirthMode {

@@ -13,7 +13,7 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// addressIndex is the index that keeps endpoints unique: over address, port, family, raw.
+// addressIndex is the unique index of endpoints: address, port, family, raw.
 const addressIndex = "sqlite_autoindex_endpoint_1"
 
 // Tables reads tables of a segment.
@@ -22,7 +22,7 @@ type Tables struct {
 	Roots map[string]uint32 // first pages of tables and indexes
 }
 
-// OpenTables opens a segment, which SQLite need not have open yet.
+// OpenTables opens the tables of a segment; SQLite need not have it open.
 func OpenTables(path string) (*Tables, error) {
 	file, err := tapedir.OpenForCopy(path)
 	if err != nil {
@@ -39,25 +39,25 @@ func OpenTables(path string) (*Tables, error) {
 	return &Tables{trees, nil}, nil
 }
 
-// Find finds the tables and indexes of the segment, which the connection is to.
+// Find reads the first pages of tables and indexes through a connection to the segment.
 func (t *Tables) Find(conn *sqlite.Conn) error {
 	var err error
 	t.Roots, err = readRoots(conn)
 	return err
 }
 
-// isAt reports whether the file is the one that a path leads to: a segment that is sealed is another file then.
+// isAt reports whether the path still leads to this file: sealing replaces the file.
 func (t *Tables) isAt(path string) bool {
 	there, err := os.Stat(path)
 	return err == nil && os.SameFile(t.Info(), there)
 }
 
-// Wanted says by their ids which tasks and endpoints connections are wanted of; nil: of any.
+// Wanted selects connections by the ids of tasks and endpoints; nil: all.
 type Wanted struct{ Tasks, Remotes []bool }
 
-// Connections is ScanConnections of the table whose first page is root.
+// Connections reads the connections with from <= id < to of the table with first page root.
 func (t *Tables) Connections(ctx context.Context, root uint32, from, to int64, wanted Wanted, fn func(id, task, remote, shape int64) error) error {
-	next := from // the least id that the next row may have
+	next := from // least id allowed next
 	return t.Leaves(ctx, root, from, to, func(l *sqlitefile.Leaf) error {
 		page := l.Page
 		for i := range l.Len() {
@@ -74,7 +74,7 @@ func (t *Tables) Connections(ctx context.Context, root uint32, from, to int64, w
 				task, remote, shape, ok = references(row)
 			}
 			switch {
-			case ok && next <= id && id < to: // as nearly all
+			case ok && next <= id && id < to: // nearly all
 			case id < from:
 				continue
 			case id >= to:
@@ -106,7 +106,7 @@ func (t *Tables) Endpoints(ctx context.Context, fn func(id, family int64, addres
 	})
 }
 
-// TextRange is the texts from one to another, byte by byte, both included.
+// TextRange is the range of texts From to To, compared bytewise, both included.
 type TextRange struct{ From, To string }
 
 // Addresses is FindEndpoints of one range.

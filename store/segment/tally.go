@@ -2,19 +2,17 @@ package segment
 
 import "zombiezen.com/go/sqlite"
 
-// Tally is how much a segment holds: what is gone when retention removes it. -1: it
-// cannot be known.
+// Tally is the number of rows and connects in a segment, which retention reports when it removes it. -1: unknown.
 type Tally struct {
-	Rows     int64 // of connection
-	Connects int64 // that they stand for
+	Rows     int64 // rows of connection
+	Connects int64 // connects of these rows
 }
 
-// UnknownTally is that of a file that could not be read.
+// UnknownTally is the tally of an unreadable file.
 var UnknownTally = Tally{-1, -1}
 
-// ReadTally reads it without counting: what sealing found, or what the recorder
-// counted. Only of a segment without counters, which no recorder makes, the rows are
-// counted.
+// ReadTally reads the tally without counting, from the seal or the recorder's counters. It counts rows only in a segment
+// without counters, which no recorder makes.
 func ReadTally(conn *sqlite.Conn, sealed bool) (t Tally, err error) {
 	read := func(q *sqlite.Stmt) error { t = Tally{q.ColumnInt64(0), q.ColumnInt64(1)}; return nil }
 	if sealed {

@@ -12,13 +12,11 @@ import (
 	"github.com/conntape/conntape/store/sqlitefile"
 )
 
-// A commit whose fsync failed was reported as failed, and its batch written
-// again into the next segment, which keeps how many commits of this one count.
-// But its frames may be in the WAL all the same. So that no connection is read
-// twice, a reader cuts them off its copy.
+// When the fsync of a commit failed, the commit was reported as failed and its batch written again into the next
+// segment, which stores how many commits of this segment count. But the frames of the commit may still be in the WAL. A
+// reader cuts them off its copy so that no connection is read twice.
 
-// SnapshotUpTo copies a segment, without commits beyond the first limit ones
-// (-1: all), as Snapshot does.
+// SnapshotUpTo is Snapshot with only the first limit commits (-1: all).
 func SnapshotUpTo(ctx context.Context, path, dir string, limit int64) (string, error) {
 	if limit < 0 {
 		return Snapshot(ctx, path, dir)
@@ -42,14 +40,14 @@ func SnapshotUpTo(ctx context.Context, path, dir string, limit int64) (string, e
 				`SELECT batches FROM segment`)
 		})
 		if err != nil || batches <= limit {
-			return to, nil // what is wrong with it is said when it is described
+			return to, nil // describing it will report the damage
 		}
 	}
 }
 
 var errNoCommit = errors.New("no such commit in the WAL")
 
-// cutCommits truncates a WAL so that its last n commits are gone, of those that SQLite reads.
+// cutCommits truncates a WAL before the last n commits that SQLite reads.
 func cutCommits(path string, n int) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
