@@ -199,7 +199,7 @@ func TestTamper(t *testing.T) {
 
 		{"a batch that says that it reaches further", func(t *testing.T, dir string) {
 			alter(t, dir, 4, "UPDATE batch SET newest = newest + 1 WHERE id = 2")
-		}, []string{"4 00000004.db: what it says of batch 2 is not what its rows come to"}, false},
+		}, []string{"4 00000004.db: the stored hash of batch 2 is not that of its rows"}, false},
 		{"a row altered", func(t *testing.T, dir string) {
 			alter(t, dir, 4, "UPDATE connection SET fd = 99 WHERE id = (SELECT max(id) FROM connection)")
 		},
@@ -220,7 +220,7 @@ func TestTamper(t *testing.T) {
 		{"a batch that reaches further than any row", func(t *testing.T, dir string) {
 			alter(t, dir, 4, "UPDATE batch SET endpoint = endpoint + 1 WHERE id = (SELECT max(id) FROM batch)")
 		},
-			[]string{"4 00000004.db: what it says of batch 5 is not what its rows come to"}, false},
+			[]string{"4 00000004.db: the stored hash of batch 5 is not that of its rows"}, false},
 		{"a count altered", func(t *testing.T, dir string) { alter(t, dir, 4, "UPDATE repeat SET count = 2") },
 			[]string{"4 00000004.db: its connect count is 5 higher than its rows account for, and 10 were coalesced"}, false},
 		{"a counter altered", func(t *testing.T, dir string) {

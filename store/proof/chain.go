@@ -44,7 +44,7 @@ func (s *segmentVerifier) checkChain(conn *sqlite.Conn, fn func(*storedRow)) err
 		err = c.upTo(s.seg.Batches)
 	}
 	if err == nil && c.odd > 0 {
-		c.problem = fmt.Sprintf("what it says of batch %d is not what its rows come to, which are those that the log saw", c.odd)
+		c.problem = fmt.Sprintf("the stored hash of batch %d is not that of its rows, which match the log", c.odd)
 		err = errEnough
 	}
 	s.chained = c.matched

@@ -24,7 +24,7 @@ type (
 func CosignTape(dir, witness string, post func([]byte) (WitnessAnswer, error)) (*Cosigned, error) {
 	w, err := tapelog.ParseWitness(witness)
 	if err != nil {
-		return nil, &failure.Error{Op: "read key of witness", Err: err, Hint: "give what the witness publishes: NAME+HASH+KEY"}
+		return nil, &failure.Error{Op: "read key of witness", Err: err, Hint: "give the key that the witness publishes: NAME+HASH+KEY"}
 	}
 	done, err := tapelog.Cosign(filepath.Join(dir, tapedir.LogDir), tapelog.CosignOptions{Witness: w, Post: post, Give: tapedir.GiveToGroup})
 	if err != nil {

@@ -40,7 +40,7 @@ func (b *logBook) hold(l tapelog.Leaf) {
 		}
 	}
 	if s := b.segments[l.Segment]; s != nil && len(s.seals) > 0 && s.seals[0].SHA256 != l.SHA256 {
-		b.problem(l, fmt.Sprintf("what is held of it is not what was sealed (leaf %d): the hashes differ", s.seals[0].Seq))
+		b.problem(l, fmt.Sprintf("its held copy is not the sealed segment (leaf %d): the hashes differ", s.seals[0].Seq))
 	}
 	h.segments = append(h.segments, l)
 }

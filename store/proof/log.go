@@ -162,7 +162,7 @@ func (b *logBook) alarm(l tapelog.Leaf) {
 
 // alarmNote describes an alarm to the user.
 func alarmNote(l tapelog.Leaf) string {
-	text := fmt.Sprintf("somebody was at the recorder by %s: %s", segment.WallTime(l.Real).UTC().Format(time.RFC3339), l.Cause)
+	text := fmt.Sprintf("tampering with the recorder, noticed at %s: %s", segment.WallTime(l.Real).UTC().Format(time.RFC3339), l.Cause)
 	if l.Lost > 0 {
 		text += fmt.Sprintf(", %d lost", l.Lost)
 	}
@@ -191,7 +191,7 @@ func (s *loggedSegment) reach(l tapelog.Leaf) {
 func (b *logBook) seal(s *loggedSegment, l tapelog.Leaf) {
 	for _, old := range s.seals {
 		if old.SHA256 != l.SHA256 || old.Size != l.Size {
-			b.problem(l, fmt.Sprintf("it was sealed again with another hash (leaf %d): what is there now is not what was sealed first (leaf %d)", l.Seq, old.Seq))
+			b.problem(l, fmt.Sprintf("it was sealed again with another hash (leaf %d): it is not the segment that was sealed first (leaf %d)", l.Seq, old.Seq))
 			return
 		}
 	}

@@ -109,7 +109,7 @@ func Verify(ctx context.Context, dir string, o Options) (*Verification, error) {
 		return nil, &failure.Error{Op: "verify tape", Path: dir, Err: failure.ErrNoTape, Hint: "name the directory of a tape with --dir"}
 	case !info.IsDir():
 		return nil, &failure.Error{Op: "verify tape", Path: dir, Err: errors.New("not a directory"),
-			Hint: "name the directory of the tape: what proves a segment is in the log beside it"}
+			Hint: "name the directory of the tape: its log proves the segments"}
 	}
 	v := &tapeVerifier{dir: dir, o: o, book: newLogBook()}
 	if err := v.run(ctx); err != nil {
