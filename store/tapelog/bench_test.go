@@ -5,13 +5,13 @@ import (
 	"testing"
 )
 
-// checkpointLeaf is a leaf as a busy recorder writes them.
+// checkpointLeaf is a typical leaf of a busy recorder.
 func checkpointLeaf(n int) Leaf {
 	return Leaf{Kind: KindCheckpoint, Boot: 3093873849864 + uint64(n)*tick, Real: epoch + int64(n)*int64(tick), Sync: "synchronized", Segment: 12,
 		Batches: int64(n) * 10, Chain: Hash{byte(n), 1}, Seen: uint64(n) * 1000, Stored: uint64(n) * 900, Coalesced: uint64(n) * 100}
 }
 
-// BenchmarkAppend is what a checkpoint costs: mostly three syncs.
+// BenchmarkAppend measures a checkpoint: mostly three syncs.
 func BenchmarkAppend(b *testing.B) {
 	l, err := Open(filepath.Join(b.TempDir(), "log"), Options{})
 	if err != nil {
@@ -31,7 +31,7 @@ func BenchmarkAppendMemory(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	l.perPart = 1000 // what is in memory is copied with each write
+	l.perPart = 1000 // memory copies its content with each write
 	for n := 0; b.Loop(); n++ {
 		if _, err := l.Append(checkpointLeaf(n)); err != nil {
 			b.Fatal(err)
@@ -39,7 +39,7 @@ func BenchmarkAppendMemory(b *testing.B) {
 	}
 }
 
-// BenchmarkVerify is what a day of checkpoints costs to verify.
+// BenchmarkVerify measures verifying a day of checkpoints.
 func BenchmarkVerify(b *testing.B) {
 	const day = 8640
 	m := newMemory()

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// within runs do, and fails when it takes longer or more memory than it may.
+// within runs do, and fails if it exceeds the time or the memory.
 func within(t *testing.T, most time.Duration, mostBytes uint64, do func()) {
 	t.Helper()
 	var before, after runtime.MemStats
@@ -26,8 +26,8 @@ func within(t *testing.T, most time.Duration, mostBytes uint64, do func()) {
 	t.Logf("%v, %d MB of memory", took, (after.TotalAlloc-before.TotalAlloc)>>20)
 }
 
-// Who may write to the log may make it as large as he likes. It is told, at once,
-// and recording goes on in a part of its own.
+// A process that can write to the log may make it very large. Open notices at once, and recording continues in a new
+// part.
 func TestNULsBehindTheLog(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	k := writeLog(t, dir, 20, 100)

@@ -12,26 +12,25 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// originPrefix begins the first line of every checkpoint; the id of the log
-// follows.
+// originPrefix begins the first line of every checkpoint, before the log's id.
 const originPrefix = "conntape/"
 
-// Checkpoint is the head of a log at one size.
+// Checkpoint is the head of a log at a given size.
 type Checkpoint struct {
 	Origin string
 	Size   int64
 	Root   tlog.Hash
 }
 
-// String returns the three lines that are signed (C2SP tlog-checkpoint).
+// String returns the three signed lines (C2SP tlog-checkpoint).
 func (c Checkpoint) String() string {
 	return fmt.Sprintf("%s\n%d\n%s\n", c.Origin, c.Size, c.Root)
 }
 
-// errCheckpoint is what every error of ParseCheckpoint is.
+// All errors of ParseCheckpoint are errCheckpoint.
 var errCheckpoint = errors.New("not a checkpoint")
 
-// ParseCheckpoint reads what String wrote, and nothing else.
+// ParseCheckpoint parses the output of String and refuses any other form.
 func ParseCheckpoint(text string) (Checkpoint, error) {
 	lines := strings.Split(text, "\n")
 	if len(lines) != 4 || lines[3] != "" {
@@ -52,8 +51,7 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 	return c, nil
 }
 
-// validOrigin reports whether origin may be the first line of a checkpoint and
-// the name of a key.
+// validOrigin reports whether origin may be the first line of a checkpoint and a key's name.
 func validOrigin(origin string) bool {
 	id, ok := strings.CutPrefix(origin, originPrefix)
 	if !ok || id == "" || len(id) > 64 {
@@ -67,9 +65,9 @@ func validOrigin(origin string) bool {
 	return true
 }
 
-// ParseHead reads a signed checkpoint as [Log.Head] and "conntape checkpoint"
-// write it. Its signature is returned and not verified: the key that it needs is
-// in the log. Other signatures may follow: of the stable key, and of witnesses.
+// ParseHead parses a signed checkpoint, as written by [Log.Head] and conntape checkpoint. It returns the leaf's
+// signature without verifying it: the key is in the log. Other signatures may follow: of the stable key and of
+// witnesses.
 func ParseHead(text []byte) (c Checkpoint, signature []byte, err error) {
 	if len(text) > maxLine {
 		return c, nil, fmt.Errorf("%w: longer than %d bytes", errCheckpoint, maxLine)
@@ -90,7 +88,7 @@ func ParseHead(text []byte) (c Checkpoint, signature []byte, err error) {
 		switch {
 		case err != nil:
 			return c, nil, err
-		case signature != nil: // the first one is of the leaf
+		case signature != nil: // the first one is the leaf's
 		case name != c.Origin:
 			return c, nil, fmt.Errorf("%w: its signature is of another origin", errCheckpoint)
 		case len(raw) != 4+ed25519.SignatureSize:
@@ -102,8 +100,7 @@ func ParseHead(text []byte) (c Checkpoint, signature []byte, err error) {
 	return c, signature, nil
 }
 
-// parseSignature reads one line below a checkpoint: whose signature it is, the hash of
-// the key in four bytes, and the signature.
+// parseSignature parses a signature line: the key's name and its hash (four bytes), and the signature.
 func parseSignature(line string) (name string, raw []byte, err error) {
 	words := strings.Split(line, " ")
 	if len(words) != 3 || words[0] != "—" || words[1] == "" {
@@ -116,8 +113,7 @@ func parseSignature(line string) (name string, raw []byte, err error) {
 	return words[1], raw, nil
 }
 
-// verifierKey returns a public key as people keep it: NAME+HASH+KEY, the
-// encoding of golang.org/x/mod/sumdb/note.
+// verifierKey formats a public key as NAME+HASH+KEY, the encoding of golang.org/x/mod/sumdb/note.
 func verifierKey(name string, key [ed25519.PublicKeySize]byte) string {
 	text, err := note.NewEd25519VerifierKey(name, key[:])
 	if err != nil {
@@ -126,8 +122,7 @@ func verifierKey(name string, key [ed25519.PublicKeySize]byte) string {
 	return text
 }
 
-// ParseKey reads a verifier key as verifierKey wrote it, and returns the origin
-// of the log that it is of.
+// ParseKey parses the output of verifierKey and returns the origin of the key's log.
 func ParseKey(text string) (origin string, key [ed25519.PublicKeySize]byte, err error) {
 	errKey := errors.New("not a verifier key of a log")
 	name, rest, ok := strings.Cut(text, "+")
@@ -146,7 +141,7 @@ func ParseKey(text string) (origin string, key [ed25519.PublicKeySize]byte, err 
 	return name, key, nil
 }
 
-// formatHead returns the signed checkpoint: the note that people keep.
+// formatHead returns the signed checkpoint, a note to be kept.
 func formatHead(c Checkpoint, key [ed25519.PublicKeySize]byte, signature []byte) ([]byte, error) {
 	verifier, err := note.NewVerifier(verifierKey(c.Origin, key))
 	if err != nil {
@@ -161,7 +156,7 @@ func formatHead(c Checkpoint, key [ed25519.PublicKeySize]byte, signature []byte)
 	return signed, nil
 }
 
-// finished is a note.Signer that has signed already.
+// finished is a note.Signer for an existing signature.
 type finished struct {
 	name      string
 	hash      uint32
@@ -171,8 +166,8 @@ type finished struct {
 // Name returns the name of the key.
 func (f *finished) Name() string { return f.name }
 
-// KeyHash returns what tells the key from others of its name.
+// KeyHash returns the key's hash in signature lines.
 func (f *finished) KeyHash() uint32 { return f.hash }
 
-// Sign returns the signature that there is.
+// Sign returns the existing signature.
 func (f *finished) Sign([]byte) ([]byte, error) { return f.signature, nil }

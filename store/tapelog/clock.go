@@ -6,17 +6,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Clocks are the clocks at one instant, as the log notes them with each leaf:
-// an anchor between realtime and boottime.
+// Clocks are the clocks at one instant. Each leaf has them; they relate realtime to boottime.
 type Clocks struct {
 	Boot      uint64 // CLOCK_BOOTTIME, ns
 	Real      int64  // CLOCK_REALTIME, ns since the Unix epoch
 	Suspended uint64 // CLOCK_BOOTTIME minus CLOCK_MONOTONIC, ns
-	Sync      string // what the kernel says of its discipline
+	Sync      string // the kernel's synchronization state
 }
 
-// sleepGrain is the least time asleep that is told from the time between two
-// readings of a clock, ns.
+// sleepGrain is the shortest sleep that a difference between two readings shows, ns.
 const sleepGrain = 100_000_000
 
 // ReadClocks reads the clocks.
@@ -41,8 +39,8 @@ func ReadClocks() (Clocks, error) {
 	return c, nil
 }
 
-// ReadClock reads CLOCK_BOOTTIME and CLOCK_REALTIME, ns, as close together as it can: boottime between two readings of
-// realtime, whose middle it takes.
+// ReadClock reads CLOCK_BOOTTIME and CLOCK_REALTIME, ns, at nearly the same instant: it reads boottime between two
+// readings of realtime and returns the middle of these.
 func ReadClock() (boottime uint64, realtime int64, err error) {
 	var before, boot, after unix.Timespec
 	for _, c := range []struct {

@@ -14,41 +14,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names of the file that keeps what witnesses cosigned, and of the one that is to take
-// its place.
+// Names of the file of cosigned checkpoints and of its replacement.
 const (
 	cosignedName    = "cosigned"
 	newCosignedName = "cosigned.new"
 )
 
-// mostCosigned bounds the file: the newest checkpoint of each of so many witnesses.
+// Limits of the file: the newest checkpoint of each of so many witnesses.
 const (
 	mostCosigned      = 32
 	mostCosignedBytes = 1 << 20
 )
 
-// Answer is what a witness said: a status of HTTP, and what came with it.
+// Answer is a witness's answer: HTTP status and body.
 type Answer struct {
 	Status int
 	Body   []byte
 }
 
-// WitnessError is an answer that is no cosignature.
+// WitnessError is an answer without a cosignature.
 type WitnessError struct {
-	Status int    // of HTTP; 200 with an answer that is none
+	Status int    // HTTP status; 200 for an answer without a valid cosignature
 	Why    string // for people
 }
 
 func (e *WitnessError) Error() string { return e.Why }
 
-// BehindError says that the log is not what the witness has cosigned before. Either the end of
-// the log was cut off or the tape rolled back, or its history was rewritten, or somebody
-// who stole the stable key showed the witness another log.
+// BehindError means that the log does not continue the tree that the witness cosigned. Its end was cut off, the tape was
+// rolled back, its history was rewritten, or somebody stole the stable key and showed the witness another log.
 type BehindError struct {
 	Witness   string
-	Cosigned  int64 // leaves that the witness has cosigned, -1 not said
-	Leaves    int64 // leaves that the log has
-	Rewritten bool  // as many leaves or fewer, and others
+	Cosigned  int64 // leaves that the witness has cosigned; -1: unknown
+	Leaves    int64 // leaves of the log
+	Rewritten bool  // the log has other leaves than the cosigned ones
 }
 
 func (e *BehindError) Error() string {
@@ -62,11 +60,11 @@ func (e *BehindError) Error() string {
 type Cosigned struct {
 	Witness string
 	Leaves  int64
-	At      time.Time // by the clock of the witness, to the second
-	Note    []byte    // the checkpoint, with the signatures of its leaf, of the stable key and of the witness
+	At      time.Time // by the witness's clock, to the second
+	Note    []byte    // the checkpoint with the signatures of its leaf, the stable key and the witness
 }
 
-// CosignOptions say who is to cosign, and how to ask.
+// CosignOptions say which witness to ask, and how.
 type CosignOptions struct {
 	Witness *Witness
 	// Post sends a request to the add-checkpoint of the witness.
@@ -75,17 +73,16 @@ type CosignOptions struct {
 	Give func(path string, mode fs.FileMode) error
 }
 
-// Cosign has a witness cosign the head of the log in dir, and keeps the cosignature
-// beside the log. The error is a *BehindError when the log is not what the witness saw
-// before, a *WitnessError for any other answer without a good cosignature,
-// ErrNoStableKey, ErrNoLog or ErrPruned.
+// Cosign asks a witness to cosign the head of the log in dir, and keeps the cosignature beside the log. The error is a
+// *BehindError if the log does not continue the tree cosigned before, a *WitnessError for any other answer without a
+// valid cosignature, ErrNoStableKey, ErrNoLog or ErrPruned.
 func Cosign(dir string, o CosignOptions) (*Cosigned, error) {
 	return cosign(&directory{path: dir, give: o.Give}, o)
 }
 
 func cosign(fsys files, o CosignOptions) (*Cosigned, error) {
 	defer fsys.close()
-	// The origin is not known before the lock is taken; the head is read after it.
+	// The origin is not known before; the head is read under the lock.
 	lock, err := lockStable(fsys)
 	if err != nil {
 		return nil, err
@@ -108,8 +105,7 @@ func cosign(fsys files, o CosignOptions) (*Cosigned, error) {
 	return done, keepCosigned(fsys, kept, done, o.Witness)
 }
 
-// lockStable opens the stable key and locks it, so that one process at a time asks
-// witnesses and writes down what they say.
+// lockStable opens and locks the stable key, so that one process at a time asks witnesses and writes the file.
 func lockStable(fsys files) (file, error) {
 	f, err := fsys.read(stableName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -131,8 +127,7 @@ func lockStable(fsys files) (file, error) {
 	return f, nil
 }
 
-// signedHead returns the head of the log with the signature of the stable key below
-// that of the leaf.
+// signedHead returns the head of the log with the signatures of the leaf and, below, of the stable key.
 func signedHead(fsys files, stable file) ([]byte, Checkpoint, error) {
 	text, _, err := lastHead(fsys)
 	if err != nil {
@@ -154,7 +149,7 @@ func signedHead(fsys files, stable file) ([]byte, Checkpoint, error) {
 	return append(text, line...), c, nil
 }
 
-// submission is one checkpoint on its way to a witness.
+// submission is a checkpoint to be cosigned.
 type submission struct {
 	files  files
 	o      CosignOptions
@@ -162,8 +157,8 @@ type submission struct {
 	c      Checkpoint
 }
 
-// submit asks the witness, which we believe has cosigned old leaves, and asks again
-// when it has cosigned more or less than that.
+// submit sends the checkpoint. old is the number of leaves that the witness probably cosigned; submit tries again if the
+// witness names another number.
 func (s *submission) submit(old int64) (line string, at time.Time, err error) {
 	for range 3 {
 		request, err := s.request(old)
@@ -193,7 +188,7 @@ func (s *submission) submit(old int64) (line string, at time.Time, err error) {
 	return "", at, &WitnessError{409, "the witness cosigns other checkpoints of this log meanwhile"}
 }
 
-// request is the body of add-checkpoint.
+// request returns the body of add-checkpoint.
 func (s *submission) request(old int64) ([]byte, error) {
 	proof, err := proveTree(s.files, s.c, old)
 	if err != nil {
@@ -206,7 +201,7 @@ func (s *submission) request(old int64) ([]byte, error) {
 	return append(append(request, '\n'), s.signed...), nil
 }
 
-// read takes the cosignature from an answer that is not 409.
+// read reads the cosignature from an answer other than 409.
 func (s *submission) read(a Answer) (line string, at time.Time, err error) {
 	w := s.o.Witness
 	switch a.Status {
@@ -230,8 +225,7 @@ func (s *submission) read(a Answer) (line string, at time.Time, err error) {
 	return "", at, &WitnessError{200, "the answer has no cosignature of " + w.Name()}
 }
 
-// readCosigned returns the checkpoints that were kept, none when there are none. What
-// is no checkpoint is left out.
+// readCosigned returns the kept checkpoints. It leaves out invalid ones.
 func readCosigned(fsys files) ([][]byte, error) {
 	f, err := fsys.read(cosignedName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -248,7 +242,7 @@ func readCosigned(fsys files) ([][]byte, error) {
 	return splitCosigned(string(text)), nil
 }
 
-// splitCosigned reads notes that stand one after the other, with an empty line between.
+// splitCosigned splits notes separated by an empty line.
 func splitCosigned(text string) [][]byte {
 	var notes [][]byte
 	blocks := strings.Split(strings.TrimSuffix(text, "\n"), "\n\n")
@@ -261,7 +255,7 @@ func splitCosigned(text string) [][]byte {
 	return notes
 }
 
-// cosignedBy returns how many leaves of a log a witness has cosigned, 0 none.
+// cosignedBy returns the number of a log's leaves that a witness cosigned; 0: none.
 func cosignedBy(notes [][]byte, w *Witness, origin string) int64 {
 	most := int64(0)
 	for _, signed := range notes {
@@ -274,8 +268,7 @@ func cosignedBy(notes [][]byte, w *Witness, origin string) int64 {
 	return most
 }
 
-// keepCosigned writes down what a witness cosigned, in the place of what it cosigned
-// before.
+// keepCosigned writes the new checkpoint of a witness in place of its old one.
 func keepCosigned(fsys files, kept [][]byte, done *Cosigned, w *Witness) error {
 	kept = slices.DeleteFunc(kept, func(signed []byte) bool {
 		_, _, found, _ := w.cosignature(signed)

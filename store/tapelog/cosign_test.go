@@ -24,7 +24,7 @@ func push(t testing.TB, dir string, w *stubWitness) (*Cosigned, error) {
 	return Cosign(dir, CosignOptions{Witness: key, Post: w.post})
 }
 
-// reopen appends leaves to a log that was written before.
+// reopen appends leaves to an existing log.
 func reopen(t testing.TB, dir string, k *kept, n int, perPart int64) {
 	t.Helper()
 	l, err := Open(dir, Options{})
@@ -38,8 +38,7 @@ func reopen(t testing.TB, dir string, k *kept, n int, perPart int64) {
 	}
 }
 
-// A witness follows a log over its parts, from whatever it cosigned last, and verify
-// takes its word.
+// A witness follows a log over several parts from any old checkpoint, and verify accepts its cosignatures.
 func TestCosign(t *testing.T) {
 	for _, step := range []int{1, 2, 3, 5, 8, 13} {
 		dir := filepath.Join(t.TempDir(), "log")
@@ -57,24 +56,23 @@ func TestCosign(t *testing.T) {
 			w.now = w.now.Add(time.Hour)
 			reopen(t, dir, &k, step, 7)
 		}
-		if w.asked != 8 { // what was cosigned last is known
+		if w.asked != 8 { // the last cosigned checkpoint is known
 			t.Errorf("step %d: asked %d times", step, w.asked)
 		}
-		// The answer was lost, or the file: then the witness says how far it is.
+		// The answer or the file is lost: the witness says how far it is.
 		if err := os.Remove(filepath.Join(dir, cosignedName)); err != nil {
 			t.Fatal(err)
 		}
 		if done, err := push(t, dir, w); err != nil || done.Leaves != int64(len(k.heads)) || w.asked != 10 {
 			t.Errorf("step %d: %+v, %v, asked %d times", step, done, err, w.asked)
 		}
-		if done, err := push(t, dir, w); err != nil || done.Leaves != int64(len(k.heads)) { // nothing new: the time
+		if done, err := push(t, dir, w); err != nil || done.Leaves != int64(len(k.heads)) { // no new leaves: only the time is new
 			t.Errorf("step %d: %+v, %v", step, done, err)
 		}
 	}
 }
 
-// Who cuts the log off, rolls it back or writes another history cannot have it
-// cosigned, and verify finds it with what was kept beside the log.
+// A log that was cut off, rolled back or rewritten is not cosigned, and verify finds it by the kept checkpoints.
 func TestCosignedIsNotUndone(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	k := writeLog(t, dir, 20, 100)
@@ -124,7 +122,7 @@ func TestCosignedIsNotUndone(t *testing.T) {
 		}
 	}
 
-	// The witness tells it too, to who did not look.
+	// The witness reports it too.
 	short := filepath.Join(t.TempDir(), "log")
 	copyDir(t, dir, short)
 	cutLines(t, short, 5)
@@ -135,7 +133,7 @@ func TestCosignedIsNotUndone(t *testing.T) {
 	if _, err := push(t, short, w); !errors.As(err, &behind) || behind.Cosigned != 20 || behind.Leaves != 15 || behind.Rewritten {
 		t.Errorf("a log that was cut off: %v", err)
 	}
-	// A fork of it, with the stable key that was stolen.
+	// A fork of the log, made with the stolen stable key.
 	w.root[0] ^= 1
 	reopen(t, dir, &k, 1, 100)
 	if _, err := push(t, dir, w); !errors.As(err, &behind) || !behind.Rewritten {
@@ -170,7 +168,7 @@ func copyDir(t *testing.T, from, to string) {
 	}
 }
 
-// Nothing but a cosignature of that witness on that checkpoint is kept.
+// Only a cosignature of this witness on this checkpoint is kept.
 func TestAnswersOfWitnesses(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	writeLog(t, dir, 5, 100)
@@ -201,8 +199,7 @@ func TestAnswersOfWitnesses(t *testing.T) {
 	}
 }
 
-// A cosignature is kept when its part of the log is pruned, and says that it is of no
-// use; a newer one is.
+// Pruning keeps a cosignature although its leaves are gone, and reports that it proves nothing more; a newer one does.
 func TestCosignedSurvivesPruning(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	k := writeLog(t, dir, 10, 7)
@@ -236,7 +233,7 @@ func TestCosignedSurvivesPruning(t *testing.T) {
 	if _, err := push(t, dir, w); err != nil {
 		t.Errorf("after pruning: %v", err)
 	}
-	// The other witness has been asked long ago: nobody can prove to it what followed.
+	// The log can no longer prove its continuation to the other witness, asked long ago.
 	if _, err := push(t, dir, &second); !errors.Is(err, ErrPruned) {
 		t.Errorf("a witness that was left behind: %v", err)
 	}
@@ -246,8 +243,7 @@ func TestCosignedSurvivesPruning(t *testing.T) {
 	}
 }
 
-// The stable key stays the same, is nobody's but its owner's, and is made again when
-// it is lost or of another log.
+// The stable key stays the same, only its owner can read it, and it is replaced if it is lost or of another log.
 func TestStableKey(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	k := writeLog(t, dir, 1, 100)
@@ -296,7 +292,7 @@ func TestParseWitness(t *testing.T) {
 	}
 }
 
-// FuzzCosigned reads files that somebody else wrote.
+// FuzzCosigned reads altered files.
 func FuzzCosigned(f *testing.F) {
 	w := &stubWitness{name: "w", key: ed25519.NewKeyFromSeed(make([]byte, 32)), now: time.Unix(5, 0)}
 	c := Checkpoint{"conntape/ab", 3, tlog.Hash{1}}

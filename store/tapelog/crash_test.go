@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// rounds returns how many rounds of chance a test plays: usual, or as many as
-// the environment says.
+// rounds returns the number of a test's random rounds: usual, or the environment's.
 func rounds(t testing.TB, usual int) int {
 	text := os.Getenv("CONNTAPE_CRASH_ROUNDS")
 	if text == "" {
@@ -23,11 +22,11 @@ func rounds(t testing.TB, usual int) int {
 	return n
 }
 
-// history is what a log was asked to keep.
+// history is what a log was asked to store.
 type history struct {
 	origin string
-	key    string   // first verifier key, "" while nobody was told it
-	kept   []string // details of leaves that were acknowledged
+	key    string   // first verifier key; "" until somebody was told it
+	kept   []string // details of acknowledged leaves
 	heads  [][]byte
 	asked  int
 }
@@ -41,8 +40,7 @@ func openMemory(m *memory) (*Log, error) {
 	return l, err
 }
 
-// play opens the log and appends n leaves. It returns the first error, and goes
-// on after it unless stop is set.
+// play opens the log and appends n leaves. It returns the first error, and continues after it unless stop is set.
 func (h *history) play(m *memory, n int, stop bool) error {
 	l, err := openMemory(m)
 	if err != nil {
@@ -76,8 +74,8 @@ func (h *history) play(m *memory, n int, stop bool) error {
 	return first
 }
 
-// check makes sure that the log on m is whole: nothing wrong, and every leaf that
-// was acknowledged is there, in order. Leaves that were not may be there too.
+// check checks that the log on m is intact: no findings, and every acknowledged leaf is there, in order. Other leaves
+// may be there too.
 func (h *history) check(m *memory) error {
 	if h.origin == "" {
 		return nil
@@ -109,8 +107,7 @@ func (h *history) check(m *memory) error {
 	return nil
 }
 
-// crashRound cuts the power at a random operation, again during the recovery, and
-// looks at what is left.
+// crashRound cuts the power at a random operation, and again during the recovery, and checks the log.
 func crashRound(seed uint64, mutant bool) error {
 	r := rand.New(rand.NewPCG(seed, 4))
 	m := newMemory()
@@ -139,8 +136,8 @@ func crashRound(seed uint64, mutant bool) error {
 	return nil
 }
 
-// The power goes off at any instant: the log opens, goes on with the same key, is
-// whole, and has every leaf that was acknowledged.
+// After a power cut at any instant the log opens, continues with the same key, is intact, and has every acknowledged
+// leaf.
 func TestCrash(t *testing.T) {
 	for seed := range uint64(rounds(t, 500)) {
 		if err := crashRound(seed, false); err != nil {
@@ -149,8 +146,7 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// The same without a sync of the directory must fail, or TestCrash proves
-// nothing.
+// Without a sync of the directory the same must fail, or TestCrash proves nothing.
 func TestCrashWithoutDirectorySync(t *testing.T) {
 	failed := 0
 	for seed := range uint64(50) {
@@ -164,8 +160,7 @@ func TestCrashWithoutDirectorySync(t *testing.T) {
 	t.Logf("%d of 50 rounds failed, as they must", failed)
 }
 
-// Each operation fails in turn, once: what was acknowledged is there, and the
-// leaf that failed is written with the next one.
+// Each operation fails once: acknowledged leaves are there, and the failed leaf is written with the next one.
 func TestEachOperationFailsOnce(t *testing.T) {
 	for n := 1; ; n++ {
 		m := newMemory()
@@ -191,7 +186,7 @@ func TestEachOperationFailsOnce(t *testing.T) {
 		if err := h.check(m); err != nil {
 			t.Fatalf("operation %d: %v", n, err)
 		}
-		// Nor is anything lost when the power goes off afterwards.
+		// A power cut afterwards loses nothing either.
 		after := m.crash(rand.New(rand.NewPCG(uint64(n), 1)))
 		if err := h.check(after); err != nil {
 			t.Fatalf("operation %d, and a crash: %v", n, err)
@@ -202,7 +197,7 @@ func TestEachOperationFailsOnce(t *testing.T) {
 	}
 }
 
-// From each operation on everything fails, then the power goes off.
+// From each operation on everything fails, then the power is cut.
 func TestEachOperationFailsForGood(t *testing.T) {
 	for n := 1; ; n++ {
 		m := newMemory()
@@ -234,8 +229,7 @@ func TestEachOperationFailsForGood(t *testing.T) {
 	}
 }
 
-// A disk that takes nothing for a long time: no files pile up, and when there is
-// room again everything that was tried last is written.
+// A disk stays full for a long time: no files pile up, and once there is room the pending leaf is written.
 func TestFullForLong(t *testing.T) {
 	m := newMemory()
 	h := &history{}
@@ -269,8 +263,8 @@ func TestFullForLong(t *testing.T) {
 	}
 }
 
-// Each operation fails in turn while a log is begun, once or for good, with and
-// without a crash after it: the next try begins it.
+// Each operation fails while a log is begun, once or permanently, with and without a crash after it: the next try begins
+// the log.
 func TestEachOperationOfTheBeginningFails(t *testing.T) {
 	for n := 1; ; n++ {
 		failed := false

@@ -13,25 +13,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// files is what the log does with its directory. Tests stand in for it with one
-// that fails or loses what was not synced.
+// files is the directory of a log. Tests replace it by one that fails or loses unsynced data.
 type files interface {
-	// makeDir makes the directory unless it is there, durably.
+	// makeDir makes the directory durably, unless it exists.
 	makeDir() error
 	// list returns the names in the directory, sorted.
 	list() ([]string, error)
-	// create makes a new file and opens it; fs.ErrExist when there is one.
+	// create makes and opens a new file; fs.ErrExist if it exists.
 	create(name string) (file, error)
-	// open opens a file for reading and writing, read for reading alone;
-	// fs.ErrNotExist.
+	// open opens a file for reading and writing, read only for reading; fs.ErrNotExist.
 	open(name string) (file, error)
 	read(name string) (file, error)
-	// remove and rename change names; syncDir makes that durable, and what was
-	// created before.
+	// remove and rename change names; syncDir makes these changes and created names durable.
 	remove(name string) error
 	rename(from, to string) error
 	syncDir() error
-	// close lets go of the directory. It may be used again.
+	// close closes the directory. It may be used again.
 	close()
 }
 
@@ -43,25 +40,23 @@ type file interface {
 	Truncate(size int64) error
 	Sync() error
 	size() (int64, error)
-	// reserve sets so many bytes of disk aside for what is written from an offset on; the
-	// file gets no longer. It reports whether it did. release gives back what is set aside
-	// behind the end of the file.
+	// reserve allocates disk space from an offset on without changing the file's length, and reports whether it could.
+	// release frees the space allocated beyond the end of the file.
 	reserve(from, bytes int64) bool
 	release(end int64)
 }
 
-// Modes of a log. Readers may see the parts and not the key.
+// Modes of a log's files. Readers may read the parts, but not the key.
 const (
 	dirMode  = 0o750
 	partMode = 0o640
 	keyMode  = 0o600
 )
 
-// directory is files in a real directory. It is opened once, and what is done to it
-// is done to that one, wherever its path leads later.
+// directory is a real directory. It is opened once, so later operations do not depend on its path.
 type directory struct {
 	path string
-	// give hands a file or directory to the readers of the tape; nil: nobody.
+	// give makes a file or directory readable for the tape's readers; nil: no change.
 	give func(path string, mode fs.FileMode) error
 
 	dir *os.File // nil: not open yet
@@ -77,16 +72,16 @@ func (d *directory) openDir() (err error) {
 
 // close closes the directory.
 func (d *directory) close() {
-	d.dir.Close() // only read from; an error says nothing
+	d.dir.Close() // only used for reading; an error does not matter
 	d.dir = nil
 }
 
-// at returns a path of a file in the directory that is open.
+// at returns the path of a file in the open directory.
 func (d *directory) at(name string) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", d.dir.Fd(), name)
 }
 
-// named puts the path that people know into an error.
+// named replaces the path in an error by the known one.
 func (d *directory) named(err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) && strings.HasPrefix(p.Path, "/proc/self/fd/") {
@@ -114,7 +109,7 @@ func (f osFile) reserve(from, bytes int64) bool {
 }
 
 func (f osFile) release(end int64) {
-	_ = f.Truncate(end) // else it stays set aside
+	_ = f.Truncate(end) // else the space stays allocated
 }
 
 func (d *directory) makeDir() error {
@@ -124,7 +119,7 @@ func (d *directory) makeDir() error {
 		err = d.openDir()
 	}
 	if err != nil || !made {
-		return err // a link here would lead us astray
+		return err // it may be a link
 	}
 	if err := d.hand(d.path, dirMode); err != nil {
 		return err
@@ -136,7 +131,7 @@ func (d *directory) hand(path string, mode fs.FileMode) error {
 	if d.give != nil {
 		return d.named(d.give(path, mode))
 	}
-	return d.named(os.Chmod(path, mode)) // whatever the umask is
+	return d.named(os.Chmod(path, mode)) // independent of the umask
 }
 
 func (d *directory) list() ([]string, error) {
@@ -163,7 +158,7 @@ func (d *directory) create(name string) (file, error) {
 	switch name {
 	case keyName, newKeyName:
 		rewriteInPlace(f)
-	case newStableName: // nobody's but its owner's
+	case newStableName: // only for its owner
 	default:
 		if err := d.hand(d.at(name), partMode); err != nil {
 			f.Close()
@@ -173,9 +168,8 @@ func (d *directory) create(name string) (file, error) {
 	return osFile{f}, nil
 }
 
-// rewriteInPlace asks the file system to write over the blocks of an empty file
-// instead of writing new ones, so that an erased key is gone, and backups to
-// leave it out. Where it cannot, docs/integrity.md says what that means.
+// rewriteInPlace asks the file system to overwrite the blocks of an empty file instead of allocating new ones, so that
+// an erased key is really gone, and backups to skip the file. docs/integrity.md tells the consequences where it cannot.
 func rewriteInPlace(f *os.File) {
 	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
 	if err != nil {
@@ -188,7 +182,7 @@ func rewriteInPlace(f *os.File) {
 	}
 }
 
-// Flags of FS_IOC_SETFLAGS (linux/fs.h) that package unix does not have.
+// Flags of FS_IOC_SETFLAGS (linux/fs.h) that package unix lacks.
 const (
 	fsNoDump        = 0x00000040 // FS_NODUMP_FL
 	fsNoCopyOnWrite = 0x00800000 // FS_NOCOW_FL
@@ -209,8 +203,7 @@ func (d *directory) openAs(name string, flag int) (file, error) {
 	return osFile{f}, nil
 }
 
-// openRegular opens a regular file and nothing else: no link, pipe or device
-// that somebody put there.
+// openRegular opens a regular file and refuses links, pipes and devices.
 func openRegular(path string, flag int) (*os.File, error) {
 	f, err := os.OpenFile(path, flag|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Readers see the parts of a log and not its key, whatever the umask is.
+// Readers can read the parts of a log but not its key, with any umask.
 func TestModes(t *testing.T) {
 	old := unix.Umask(0o077)
 	defer unix.Umask(old)
@@ -37,7 +37,7 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// Where the file system has such flags, the key file is left out of dumps.
+// The key file is excluded from dumps, if the file system has such a flag.
 func TestKeyFileFlags(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	writeLog(t, dir, 1, 10)
@@ -67,7 +67,7 @@ func TestKeyFileFlags(t *testing.T) {
 	}
 }
 
-// Nothing that somebody put in the way of the log is followed.
+// The log follows no link in place of its files.
 func TestLinksAreRefused(t *testing.T) {
 	base := t.TempDir()
 	victim := filepath.Join(base, "victim")

@@ -8,9 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A disk that somebody else fills to the last block takes many more lines of a log that
-// was begun before: what a recorder removes because the disk is full is in its log
-// before anybody can kill it. Nothing stays set aside when the log is closed.
+// An open log can append many lines after somebody else filled the disk to the last block: the removal of a segment
+// because of a full disk has to be logged before the recorder can be killed. Closing the log frees the space.
 func TestFullDiskTakesLines(t *testing.T) {
 	mount := t.TempDir()
 	if err := unix.Mount("tmpfs", mount, "tmpfs", 0, "size=1m"); err != nil {

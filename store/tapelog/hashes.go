@@ -9,21 +9,20 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// storedHashes has the hashes of a log from one leaf on: those of the complete subtrees
-// before it, and all that came after. That is what proofs need that begin there.
+// storedHashes has the hashes of a log from a given leaf on: those of the complete subtrees before it and of everything
+// after. Proofs that begin at this leaf need them.
 type storedHashes struct {
 	from   *tree
-	hashes []tlog.Hash // as package tlog stores them, from the first one of that leaf on
+	hashes []tlog.Hash // as package tlog stores them, from that leaf's first on
 }
 
-// ErrPruned says that the entries of the log that a proof needs were removed, with the segments
-// that they tell of.
+// ErrPruned means that the log's entries for a proof were removed, together with their segments.
 var ErrPruned = errors.New("the entries of the log from there on were removed with their segments")
 
-// errNotThere: the log cannot be read as far as its own head says that it reaches.
+// errNotThere: the log is shorter than its own head says.
 var errNotThere = errors.New("the log is damaged: verify tells where")
 
-// ReadHashes is for package tlog.
+// ReadHashes implements tlog.HashReader.
 func (h *storedHashes) ReadHashes(wanted []int64) ([]tlog.Hash, error) {
 	base := tlog.StoredHashIndex(0, h.from.size)
 	before := indexes(h.from.size)
@@ -42,16 +41,15 @@ func (h *storedHashes) ReadHashes(wanted []int64) ([]tlog.Hash, error) {
 	return out, nil
 }
 
-// historyReader reads leaves from the parts of a log.
+// historyReader reads leaves from a log's parts.
 type historyReader struct {
 	from, to int64
 	tree     *tree // up to from
 	history  *storedHashes
-	size     int64 // leaves that were read
+	size     int64 // leaves read so far
 }
 
-// readHistory reads the hashes of leaves from up to to, which is not included. It
-// verifies nothing: what is made of them is compared with a checkpoint.
+// readHistory reads the hashes of leaves from to to-1. It verifies nothing: callers compare with a checkpoint.
 func readHistory(fsys files, origin string, from, to int64) (*storedHashes, error) {
 	names, err := fsys.list()
 	if err != nil {
@@ -130,7 +128,7 @@ func (r *historyReader) part(fsys files, n int) error {
 			return nil
 		}
 		if errors.Is(err, errLine) || errors.Is(err, errJunk) || err == nil && e.leaf.Seq != r.size {
-			continue // a line that is written again in the next part, or damage, which the root shows
+			continue // a line repeated in the next part, or damage, which the root shows
 		}
 		if err != nil {
 			return err
@@ -142,14 +140,14 @@ func (r *historyReader) part(fsys files, n int) error {
 	return nil
 }
 
-// begin begins the history when its first leaf is next.
+// begin starts the history when its first leaf is next.
 func (r *historyReader) begin() {
 	if r.history == nil && r.size == r.from {
 		r.history = &storedHashes{from: r.tree}
 	}
 }
 
-// leaf takes the next leaf.
+// leaf adds the next leaf.
 func (r *historyReader) leaf(text string) (err error) {
 	if r.history == nil {
 		r.tree, err = r.tree.appended(text)
@@ -165,8 +163,8 @@ func (r *historyReader) leaf(text string) (err error) {
 	return nil
 }
 
-// proveTree proves that the log of a checkpoint continues its first old leaves. No
-// proof is needed from 0 on, or from the checkpoint itself.
+// proveTree proves that the log of a checkpoint continues its first old leaves. From 0, or from the checkpoint itself,
+// the proof is empty.
 func proveTree(fsys files, c Checkpoint, old int64) (tlog.TreeProof, error) {
 	if old == 0 || old == c.Size {
 		return nil, nil

@@ -14,10 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Head returns the signed checkpoint of the last leaf of a log, and the leaf, both
-// on the disk: what was handed out is there after a power loss. It reads the last
-// part alone and verifies nothing: that is what [Verify] is for. The error is
-// ErrNoLog when there is no leaf.
+// Head returns the last leaf of a log and its signed checkpoint. Both are synced first, so that they survive a power
+// loss. It only reads the last part and verifies nothing; [Verify] does. The error is ErrNoLog if there is no leaf.
 func Head(dir string) ([]byte, Leaf, error) { return head(&directory{path: dir}) }
 
 func head(fsys files) ([]byte, Leaf, error) {
@@ -25,7 +23,7 @@ func head(fsys files) ([]byte, Leaf, error) {
 	return lastHead(fsys)
 }
 
-// lastHead is head of a directory that stays open.
+// lastHead is head for a directory that stays open.
 func lastHead(fsys files) ([]byte, Leaf, error) {
 	names, err := fsys.list()
 	if err != nil {
@@ -47,7 +45,7 @@ func lastHead(fsys files) ([]byte, Leaf, error) {
 	return nil, Leaf{}, ErrNoLog
 }
 
-// headOf returns the head of a part, errPart when it has no leaf.
+// headOf returns the head of a part, errPart if the part has no leaf.
 func headOf(f file) ([]byte, Leaf, error) {
 	p, err := readPart(&sequential{f: f})
 	if err != nil {
@@ -59,7 +57,7 @@ func headOf(f file) ([]byte, Leaf, error) {
 	for {
 		e, err := p.next()
 		if errors.Is(err, io.EOF) || errors.Is(err, errLine) || errors.Is(err, errJunk) || err == nil && e.leaf.Seq != t.size {
-			break // the end, or what may become a line
+			break // the end, or an unfinished line
 		}
 		if err != nil {
 			return nil, Leaf{}, err
@@ -79,15 +77,15 @@ func headOf(f file) ([]byte, Leaf, error) {
 	if text == nil {
 		return nil, Leaf{}, errPart
 	}
-	// The recorder may have written the leaf and not synced it yet.
+	// The recorder may not have synced the leaf yet.
 	if err := f.Sync(); err != nil && !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.EINVAL) {
 		return nil, Leaf{}, fmt.Errorf("sync log: %w", err)
 	}
 	return text, last, nil
 }
 
-// Tail returns the leaves in the last so many bytes of the last part of a log, in
-// order; none when there is no log. It verifies nothing.
+// Tail returns the leaves in the last size bytes of a log's last part, in order; none if there is no log. It verifies
+// nothing.
 func Tail(dir string, size int64) ([]Leaf, error) { return lastLeaves(&directory{path: dir}, size) }
 
 func lastLeaves(fsys files, most int64) ([]Leaf, error) {
@@ -115,21 +113,20 @@ func lastLeaves(fsys files, most int64) ([]Leaf, error) {
 	}
 	var leaves []Leaf
 	for line := range bytes.Lines(text) {
-		if e, err := parseEntry(bytes.TrimSuffix(line, []byte{'\n'})); err == nil { // the first may be cut short
+		if e, err := parseEntry(bytes.TrimSuffix(line, []byte{'\n'})); err == nil { // the first line may be cut
 			leaves = append(leaves, e.leaf)
 		}
 	}
 	return leaves, nil
 }
 
-// HeadLine returns a signed checkpoint as one line, for a log that takes lines.
+// HeadLine formats a signed checkpoint as one line, for a system log.
 func HeadLine(head []byte) string {
 	return strings.Join(strings.Fields(string(head)), " ")
 }
 
-// FindHead reads a signed checkpoint that was kept: a note as it was written, or
-// a file with lines such as HeadLine makes, whatever stands before them, of which
-// the largest counts.
+// FindHead reads a kept signed checkpoint: the note itself, or a file with HeadLine's lines after any prefix; the
+// largest checkpoint counts.
 func FindHead(r io.Reader) ([]byte, error) {
 	in := bufio.NewReaderSize(r, maxLine)
 	start, err := in.Peek(maxLine)
@@ -161,7 +158,7 @@ func FindHead(r io.Reader) ([]byte, error) {
 	return best, nil
 }
 
-// noteOf returns the note in a line, nil when there is none.
+// noteOf returns the note in a line, nil if there is none.
 func noteOf(line string) []byte {
 	at := strings.Index(line, originPrefix)
 	if at < 0 {

@@ -30,7 +30,7 @@ func TestHead(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// Half a line is not there yet.
+	// An unfinished line does not count.
 	f, err := os.OpenFile(filepath.Join(dir, partName(3)), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -14,23 +14,21 @@ import (
 	"github.com/conntape/conntape/store/tapelog/vault"
 )
 
-// Names of the key file, and of the one that is to take its place.
+// Names of the key file and of its replacement.
 const (
 	keyName    = "key"
 	newKeyName = "key.new"
 )
 
-// The key file has two slots, of a block each, so that writing one cannot tear
-// the other. Key n is in slot n modulo 2, as it is in the vault; an erased slot is
-// all zeros.
+// The key file has two slots in separate blocks, so that a torn write of one spares the other. Key n is in slot n modulo
+// 2, as in the vault; an erased slot is all zeros.
 const (
 	slotSize  = vault.SlotSize
 	slotMagic = "conntape key 1"
 )
 
-// state is what it takes to go on with a log: the tree so far, the key that signs
-// the leaf that comes next, whose number is the size of the tree, and the key that
-// signs how the next part begins. Both keys are in a slot of the vault.
+// state is the state for continuing a log: the tree so far, the key of the next leaf, whose number is the tree's size,
+// and the key that signs the header of the next part. Both keys are in a slot of the vault.
 type state struct {
 	origin string
 	tree   *tree
@@ -48,7 +46,7 @@ func newState(v *vault.Vault, origin string, t *tree) (*state, error) {
 	return s, nil
 }
 
-// slot is where the keys are.
+// slot returns the slot of the keys.
 func (s *state) slot() int { return slotOf(s.tree.size) }
 
 // newPart makes a new part key and returns its public half.
@@ -67,7 +65,7 @@ func (s *state) sign(c Checkpoint) []byte {
 // erase overwrites the keys in memory.
 func (s *state) erase() { s.vault.Erase(s.slot()) }
 
-// label returns what stands beside the keys in a slot.
+// label returns the text stored with the keys.
 func (s *state) label() []byte {
 	text := fmt.Appendf(nil, "%s\norigin %s\nsize %d\ntree", slotMagic, s.origin, s.tree.size)
 	for _, h := range s.tree.hashes {
@@ -81,8 +79,7 @@ func (s *state) store(f file) error {
 	return s.vault.Store(s.slot(), s.label(), f, int64(s.slot())*slotSize)
 }
 
-// loadState reads one slot of a file into the vault. The error is vault.ErrSlot
-// when there is no key in it.
+// loadState reads one slot of a file into the vault. The error is vault.ErrSlot if the slot has no key.
 func loadState(v *vault.Vault, f file, slot int) (*state, error) {
 	label, err := v.Load(slot, f, int64(slot)*slotSize)
 	if err != nil {
@@ -97,7 +94,7 @@ func loadState(v *vault.Vault, f file, slot int) (*state, error) {
 	return s, nil
 }
 
-// parseLabel reads what label wrote, and nothing else.
+// parseLabel parses the output of label and refuses any other form.
 func parseLabel(label []byte) (*state, error) {
 	lines := strings.Split(string(label), "\n")
 	if len(lines) != 5 {
@@ -119,7 +116,7 @@ func parseLabel(label []byte) (*state, error) {
 	return nil, vault.ErrSlot
 }
 
-// parseTree reads the hashes of a tree as text.
+// parseTree parses a tree's hashes.
 func parseTree(size int64, words []string) (*tree, error) {
 	var hashes []tlog.Hash
 	for _, word := range words {
@@ -141,7 +138,7 @@ type keyFile struct {
 // slotOf returns the slot of the key of leaf n.
 func slotOf(n int64) int { return int(n % 2) }
 
-// readSlots reads the keys in a file into the vault and returns them by leaf.
+// readSlots reads a file's keys into the vault and returns them by leaf.
 func readSlots(v *vault.Vault, f file) ([]*state, error) {
 	var found []*state
 	for slot := range 2 {
@@ -160,8 +157,8 @@ func readSlots(v *vault.Vault, f file) ([]*state, error) {
 	return found, nil
 }
 
-// openKeys opens the key file and reads the keys in it, at most two, into the
-// vault. When the file is being replaced, that is finished first.
+// openKeys opens the key file and reads its keys, at most two, into the vault. It first finishes an interrupted
+// replacement of the file.
 func openKeys(fsys files, v *vault.Vault) (*keyFile, []*state, error) {
 	k := &keyFile{files: fsys}
 	var keys []*state
@@ -191,8 +188,7 @@ func openKeys(fsys files, v *vault.Vault) (*keyFile, []*state, error) {
 	return k, keys, nil
 }
 
-// settle ends the replacement of the key file by f: f takes its name when it is
-// wanted, and is erased when it is not.
+// settle finishes the replacement of the key file by f: it renames f, or erases f if it is not wanted.
 func (k *keyFile) settle(f file, wanted bool) error {
 	if !wanted {
 		if err := wipe(f); err != nil {
@@ -219,7 +215,7 @@ func (k *keyFile) settle(f file, wanted bool) error {
 	return nil
 }
 
-// wipe writes zeros over both slots.
+// wipe overwrites both slots with zeros.
 func wipe(f file) error {
 	if _, err := f.WriteAt(make([]byte, 2*slotSize), 0); err != nil {
 		return err
@@ -227,8 +223,7 @@ func wipe(f file) error {
 	return f.Sync()
 }
 
-// put stores s in its slot and returns when it is on the disk. others are the
-// keys that must be there as well, should the file have to be replaced.
+// put stores s in its slot and syncs. others are the keys to keep if the file has to be replaced.
 func (k *keyFile) put(s *state, others ...*state) error {
 	if err := k.write(s.store); err != nil {
 		return k.replace(append(others, s)...)
@@ -236,7 +231,7 @@ func (k *keyFile) put(s *state, others ...*state) error {
 	return nil
 }
 
-// erase writes zeros over the key of leaf n. others are as for put.
+// erase overwrites the key of leaf n with zeros. others are as for put.
 func (k *keyFile) erase(n int64, others ...*state) error {
 	zeros := func(f file) error {
 		_, err := f.WriteAt(make([]byte, slotSize), int64(slotOf(n))*slotSize)
@@ -248,7 +243,7 @@ func (k *keyFile) erase(n int64, others ...*state) error {
 	return nil
 }
 
-// write has something written to the key file, and syncs it.
+// write calls to for the key file, and syncs it.
 func (k *keyFile) write(to func(file) error) error {
 	if k.f == nil {
 		return errors.New("no key file")
@@ -262,8 +257,7 @@ func (k *keyFile) write(to func(file) error) error {
 	return nil
 }
 
-// replace makes a new key file with these keys and erases the one that there is
-// as well as it can be: it is at fault, or not there.
+// replace makes a new key file with these keys, and erases the old one as far as possible: it is faulty or missing.
 func (k *keyFile) replace(keys ...*state) error {
 	if err := k.files.remove(newKeyName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove key: %w", err)
@@ -285,12 +279,12 @@ func (k *keyFile) replace(keys ...*state) error {
 		err = k.files.syncDir() // before the old one is erased
 	}
 	if err != nil {
-		wipe(f) // as far as it goes
+		wipe(f) // as far as possible
 		f.Close()
 		return fmt.Errorf("write key: %w", err)
 	}
 	if k.f != nil {
-		wipe(k.f) // it may be what is broken
+		wipe(k.f) // it may be the broken one
 		k.f.Close()
 		k.f = nil
 	}

@@ -10,21 +10,21 @@ import (
 	"strings"
 )
 
-// Kind says what a leaf records.
+// Kind is the kind of a leaf.
 type Kind string
 
-// The kinds of leaves.
+// Kinds of leaves.
 const (
-	KindStart      Kind = "start"      // a recorder began; who, where and with what limits
-	KindSegment    Kind = "segment"    // a segment was begun
-	KindCheckpoint Kind = "checkpoint" // all is well: the state of the active segment, every 10 s
-	KindSeal       Kind = "seal"       // a segment is finished: its hash and size
+	KindStart      Kind = "start"      // a recorder started: who, where, with which limits
+	KindSegment    Kind = "segment"    // a segment began
+	KindCheckpoint Kind = "checkpoint" // state of the active segment, every 10 s
+	KindSeal       Kind = "seal"       // a segment was sealed: its hash and size
 	KindExpiry     Kind = "expiry"     // retention removed a segment
-	KindHold       Kind = "hold"       // a segment was set aside for good
-	KindRelease    Kind = "release"    // a hold was lifted
+	KindHold       Kind = "hold"       // a segment was put under legal hold
+	KindRelease    Kind = "release"    // a hold was released
 	KindGap        Kind = "gap"        // a span of time in which connections were lost
-	KindPrune      Kind = "prune"      // leaves From to To, but for the first of each part, were removed: all they told of has expired
-	KindStop       Kind = "stop"       // the recorder ended as it should
+	KindPrune      Kind = "prune"      // leaves From to To, except the first of each part, were removed: their segments have expired
+	KindStop       Kind = "stop"       // the recorder stopped cleanly
 )
 
 func (k Kind) known() bool {
@@ -35,62 +35,60 @@ func (k Kind) known() bool {
 	return false
 }
 
-// Hash is a SHA-256 sum. The zero value stands for none.
+// Hash is a SHA-256 sum. The zero value means none.
 type Hash [32]byte
 
-// Leaf is one line of the log. Fields that are zero are not written. Seq,
-// Part and Next are the log's own: [Log.Append] sets them.
+// Leaf is one line of the log. Zero fields are not written. [Log.Append] sets Seq, Part and Next.
 type Leaf struct {
 	Seq  int64
 	Kind Kind
 
-	Boot uint64 // when: ns of CLOCK_BOOTTIME
-	Real int64  // when: ns since the Unix epoch, CLOCK_REALTIME at the same instant
-	Sync string // what the kernel said of its clock: synchronized, unsynchronized
+	Boot uint64 // time: CLOCK_BOOTTIME, ns
+	Real int64  // time: CLOCK_REALTIME at the same instant, ns since the Unix epoch
+	Sync string // the kernel's clock state: synchronized, unsynchronized
 
-	Suspended uint64 // ns that the host has slept since it was started: CLOCK_BOOTTIME minus CLOCK_MONOTONIC
+	Suspended uint64 // time asleep since boot: CLOCK_BOOTTIME minus CLOCK_MONOTONIC, ns
 
 	Tape, Host, Machine, BootID, Version, Backend string // start: who records
 
-	MaxSize int64 // start, expiry: the most that the tape may take, bytes
-	MaxAge  int64 // start: how long a segment is kept, ns
+	MaxSize int64 // start, expiry: limit of the tape's size, bytes
+	MaxAge  int64 // start: limit of a segment's age, ns
 
-	Segment  int   // the segment it is about
-	Previous int   // segment: the one before it
+	Segment  int   // number of the leaf's segment
+	Previous int   // segment: number of the previous one
 	SHA256   Hash  // of the segment's file
-	PageSums Hash  // seal: of the sums of the pages of the segment's file
+	PageSums Hash  // seal: hash of the page sums of the segment's file
 	Size     int64 // of the segment's file, bytes
 
 	Batches int64 // commits of the segment so far
-	Chain   Hash  // over those commits
+	Chain   Hash  // hash over these commits
 
-	Seen, Stored, Coalesced, Lost uint64 // counters of the run, or Lost of the gap
+	Seen, Stored, Coalesced, Lost uint64 // counters of the run; Lost of the gap
 
-	Rows, Connects int64 // seal, expiry: connections that the segment holds, and connects that they stand for; -1 unknown
+	Rows, Connects int64 // seal, expiry: rows of the segment, and their connects; -1: unknown
 
-	From, To int64  // the span it is about: ns of CLOCK_BOOTTIME for a gap, leaves for prune, else ns since the Unix epoch
-	Cause    string // one word: why
+	From, To int64  // span: ns of CLOCK_BOOTTIME for a gap, leaves for prune, else ns since the Unix epoch
+	Cause    string // reason, one word
 	Detail   string // for people
 
-	Part Hash                        // first leaf of a part: the key that signs how the next part begins
-	Next [ed25519.PublicKeySize]byte // the key that the next leaf is signed with
+	Part Hash                        // first leaf of a part: hash of the key that signs the next part's header
+	Next [ed25519.PublicKeySize]byte // key of the next leaf
 }
 
-// maxLine bounds a line of the log, signature included, bytes.
+// maxLine limits a line of the log with its signature, in bytes.
 const maxLine = 32 << 10
 
-// errLeaf is what every error of ParseLeaf is.
+// All errors of ParseLeaf are errLeaf.
 var errLeaf = errors.New("not a leaf of a log")
 
-// field is how one field of a leaf is written: after its name and "=", or not at
-// all when get returns "".
+// field describes a field of a leaf. It is written as NAME=VALUE, or omitted if get returns "".
 type field struct {
 	name string
 	get  func(*Leaf) string
 	set  func(*Leaf, string) error
 }
 
-// fields returns the fields in the order in which they are written.
+// fields returns the fields in writing order.
 func fields() []field {
 	return []field{
 		number("boot", func(l *Leaf) *uint64 { return &l.Boot }),
@@ -176,8 +174,7 @@ func sum(name string, at func(*Leaf) *Hash) field {
 		}}
 }
 
-// String returns the leaf as it is written and hashed: one line of printable
-// ASCII without its end, the words parted by single blanks:
+// String returns the leaf in its written and hashed form, one line of printable ASCII without line end:
 //
 //	SEQ KIND NAME=VALUE … next=KEY
 func (l *Leaf) String() string {
@@ -192,8 +189,7 @@ func (l *Leaf) String() string {
 	return b.String()
 }
 
-// ParseLeaf reads what String wrote. It takes nothing that String would not
-// write: a leaf has one form, and so one hash.
+// ParseLeaf parses the output of String and refuses any other form: a leaf has one form, and so one hash.
 func ParseLeaf(line string) (Leaf, error) {
 	var l Leaf
 	if len(line) > maxLine {
@@ -240,8 +236,7 @@ func ParseLeaf(line string) (Leaf, error) {
 	return l, nil
 }
 
-// escape writes every byte that is not printable ASCII, a blank or a percent
-// sign, as %XX.
+// escape writes every byte except printable ASCII, and blank and percent sign, as %XX.
 func escape(s string) string {
 	const digits = "0123456789ABCDEF"
 	var b strings.Builder

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// full is a leaf with every field set.
+// full is a leaf with all fields.
 func full() Leaf {
 	l := Leaf{Seq: 7, Kind: KindSeal, Boot: 1, Real: -2, Suspended: 9, Sync: "synchronized", Tape: "t", Host: "my host%", Machine: "m",
 		BootID: "b", Version: "v1", Backend: "kprobe", MaxSize: 12, MaxAge: 13, Segment: 3, Previous: 2, SHA256: Hash{1}, PageSums: Hash{7}, Size: 4, Batches: 5, Chain: Hash{2}, Seen: 6, Stored: 7, Coalesced: 8,
@@ -57,7 +57,7 @@ func TestParseLeafRefuses(t *testing.T) {
 	}
 }
 
-// The tree is that of package tlog, at every size.
+// The tree equals package tlog's, at every size.
 func TestTree(t *testing.T) {
 	var stored []tlog.Hash
 	reader := tlog.HashReaderFunc(func(at []int64) (out []tlog.Hash, err error) {
@@ -93,7 +93,7 @@ func TestTree(t *testing.T) {
 	}
 }
 
-// keyHash returns what tells a key from others of its name.
+// keyHash returns the key's hash in signature lines.
 func keyHash(t testing.TB, name string, public [32]byte) uint32 {
 	t.Helper()
 	verifier, err := note.NewVerifier(verifierKey(name, public))
@@ -103,7 +103,7 @@ func keyHash(t testing.TB, name string, public [32]byte) uint32 {
 	return verifier.KeyHash()
 }
 
-// A head is a note as golang.org/x/mod/sumdb/note reads it.
+// golang.org/x/mod/sumdb/note reads a head.
 func TestHeadIsANote(t *testing.T) {
 	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	public := [32]byte(key.Public().(ed25519.PublicKey))

@@ -10,57 +10,53 @@ import (
 	"github.com/conntape/conntape/store/tapelog/vault"
 )
 
-// Options say how a log is kept.
+// Options of a log.
 type Options struct {
-	// Give hands a new file or directory to those who may read the tape; nil:
-	// its mode alone is set.
+	// Give makes a new file or directory readable for the tape's readers; nil: only the mode is set.
 	Give func(path string, mode fs.FileMode) error
-	// PartLeaves is the number of leaves after which a new part is begun; 0 is a
-	// week of checkpoints.
+	// PartLeaves is the number of leaves in a part; 0: a week of checkpoints.
 	PartLeaves int64
 	Logger     *slog.Logger // nil: discard
 }
 
-// Log is a log that is being written. One process at a time may have it open;
-// the tape's lock sees to that. It is safe for concurrent use.
+// Log is a log being written. Only one process at a time may open it; the tape's lock ensures that. It is safe for
+// concurrent use.
 type Log struct {
 	files   files
 	logger  *slog.Logger
 	perPart int64 // leaves in a part
 
 	mu      sync.Mutex
-	vault   *vault.Vault // the keys of state and pending
+	vault   *vault.Vault // keys of state and pending
 	keys    *keyFile
 	state   *state
-	pending *pending // a leaf that is signed and could not be written
-	part    file     // nil: the last one could not be written
-	number  int      // of the last part
+	pending *pending // a signed leaf that could not be written
+	part    file     // last part; nil: it could not be written
+	number  int      // number of the last part
 	first   int64    // its first leaf
-	begun   int64    // when that was written: ns since the Unix epoch, 0 there is none
-	end     int64    // where its next line goes
-	spare   int64    // up to where it has disk set aside
-	head    []byte   // signed checkpoint of the last leaf that was appended
+	begun   int64    // time of its first leaf, ns since the Unix epoch; 0: none
+	end     int64    // offset of the next line
+	spare   int64    // end of the allocated disk space
+	head    []byte   // signed checkpoint of the last appended leaf
 	created bool
 	closed  bool
 }
 
-// pending is a leaf on its way to the disk. It is signed once: should it have to
-// be written again, it is so byte for byte, and no key ever signs two leaves.
+// pending is a leaf being written. It is signed once, and rewritten byte for byte if that fails, so that no key ever
+// signs two leaves.
 type pending struct {
 	line []byte
 	head []byte
-	next *state // as it is when the leaf is written
-	real int64  // when it was made, ns since the Unix epoch
+	next *state // state after the leaf
+	real int64  // its time, ns since the Unix epoch
 }
 
-// ErrClosed is returned by the methods of a log that was closed.
+// ErrClosed is returned by the methods of a closed log.
 var ErrClosed = errors.New("the log is closed")
 
-// Open opens the log in the directory dir, or begins one, and mends what a crash
-// left half done: a line that was cut short was never acknowledged and is removed.
-// Where the key does not fit the log, or there is none, a new log is begun in the
-// next part, with a key of its own (Created then returns true); what was there
-// before stays as it is, and [Verify] tells of it.
+// Open opens the log in dir, or begins one, and repairs the result of a crash: it removes an unfinished line, which was
+// never acknowledged. If the key is missing or does not fit the log, it begins a new log in the next part, with a new
+// key (Created then returns true); the old parts stay unchanged, and [Verify] reports this.
 func Open(dir string, o Options) (*Log, error) {
 	return open(&directory{path: dir, give: o.Give}, o)
 }
@@ -91,7 +87,7 @@ func open(fsys files, o Options) (*Log, error) {
 	return l, nil
 }
 
-// startPart begins a new part at the leaf that is to be written.
+// startPart begins a new part at the next leaf.
 func (l *Log) startPart() error {
 	l.number++
 	name := partName(l.number)
@@ -123,8 +119,8 @@ func (l *Log) Created() bool { return l.created }
 // Origin returns the first line of the log's checkpoints.
 func (l *Log) Origin() string { return l.state.origin }
 
-// FirstKey returns the verifier key of the first leaf, to be kept elsewhere. It
-// is "" but for a log that Open has just begun: later it is as good as the log.
+// FirstKey returns the verifier key of the first leaf, to be kept elsewhere. It is "" unless Open has just begun the
+// log: later the key is no better than the log itself.
 func (l *Log) FirstKey() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -134,10 +130,9 @@ func (l *Log) FirstKey() string {
 	return verifierKey(l.state.origin, l.state.public)
 }
 
-// Append writes a leaf and returns its signed checkpoint, a note to be kept or
-// shipped. When it returns nil, leaf and signature are on the disk and the key is
-// erased. On an error the leaf is kept, and written before the next one or by
-// Flush, which returns nothing but the error.
+// Append writes a leaf and returns its signed checkpoint, a note to be kept elsewhere. When it returns nil, leaf and
+// signature are synced and the key is erased. On an error it keeps the leaf, and writes it before the next one or in
+// Flush.
 func (l *Log) Append(leaf Leaf) (head []byte, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,14 +148,14 @@ func (l *Log) Append(leaf Leaf) (head []byte, err error) {
 	return l.head, nil
 }
 
-// Pending reports whether there is a leaf that could not be written yet.
+// Pending reports whether a leaf could not be written yet.
 func (l *Log) Pending() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.pending != nil
 }
 
-// sign makes the next leaf of the log, with its signature.
+// sign makes and signs the next leaf.
 func (l *Log) sign(leaf Leaf) (*pending, error) {
 	if !leaf.Kind.known() {
 		return nil, fmt.Errorf("append leaf: unknown kind %q", leaf.Kind)
@@ -190,9 +185,9 @@ func (l *Log) sign(leaf Leaf) (*pending, error) {
 	return p, nil
 }
 
-// nextState makes the keys that are to follow a leaf, and names them in it.
+// nextState makes the next keys and writes them into the leaf.
 func (l *Log) nextState(leaf *Leaf) (*state, error) {
-	// The hashes of the tree hang on the leaf, which names the key.
+	// The leaf has the key, and the tree's hashes depend on the leaf: they come later.
 	next, err := newState(l.vault, l.state.origin, &tree{size: leaf.Seq + 1})
 	if err != nil {
 		return nil, err
@@ -206,12 +201,12 @@ func (l *Log) nextState(leaf *Leaf) (*state, error) {
 	return next, err
 }
 
-// partIsFull reports whether the next leaf, of that time, begins a new part.
+// partIsFull reports whether the next leaf, at this time, begins a new part.
 func (l *Log) partIsFull(real int64) bool {
 	return l.part != nil && (l.state.tree.size-l.first >= l.perPart || l.begun != 0 && real-l.begun >= int64(partAge))
 }
 
-// flush writes the leaf that is pending.
+// flush writes the pending leaf.
 func (l *Log) flush() error {
 	if l.closed {
 		return ErrClosed
@@ -240,14 +235,13 @@ func (l *Log) flush() error {
 	}
 	defer old.erase()
 	if err := l.keys.erase(old.tree.size, l.state); err != nil {
-		// The leaf is safe. The next one overwrites the slot in any case.
+		// The leaf is safe. The next one overwrites the slot anyway.
 		l.logger.Error("old key of the log not erased", "leaf", old.tree.size, "error", err)
 	}
 	return nil
 }
 
-// write puts a line at the end of the log and returns when it is on the disk. A
-// part that fails is not touched again: the line goes to a new one.
+// write appends a line and syncs. It does not touch a failed part again: the line goes to a new one.
 func (l *Log) write(line []byte) error {
 	if l.part != nil {
 		err := l.writePart(line)
@@ -263,8 +257,7 @@ func (l *Log) write(line []byte) error {
 	}
 	err := l.writePart(line)
 	if err != nil {
-		// Nobody was told of anything in it: while a disk stays full, no part is left
-		// behind by each try.
+		// Nobody was told of a line in it, so it is removed: else every try on a full disk would leave a part.
 		l.part.Close()
 		l.part = nil
 		l.files.remove(partName(l.number))
@@ -272,12 +265,11 @@ func (l *Log) write(line []byte) error {
 	return err
 }
 
-// spareBytes is how much disk a part has set aside for lines to come: that a full disk
-// had a segment removed must be in the log before the recorder can be killed, when the
-// disk is still full.
+// spareBytes is the disk space allocated for the next lines of a part. When a full disk makes the recorder remove a
+// segment, the removal must get into the log before the recorder can be killed, while the disk is still full.
 const spareBytes = 64 << 10
 
-// setAside keeps disk for the lines that come next.
+// setAside allocates disk space for the next lines.
 func (l *Log) setAside() {
 	if l.spare-l.end < spareBytes/2 && l.part.reserve(l.end, spareBytes) {
 		l.spare = l.end + spareBytes
@@ -296,7 +288,7 @@ func (l *Log) writePart(line []byte) error {
 	return nil
 }
 
-// Close tries once more to write a leaf that is pending, and closes the files.
+// Close tries again to write the pending leaf, and closes the files.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

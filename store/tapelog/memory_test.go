@@ -13,35 +13,35 @@ import (
 	"github.com/conntape/conntape/store/tapelog/vault"
 )
 
-// memory is a directory that fails when told to, and of which a crash leaves what
-// was synced and a random part of the rest, in any order.
+// memory is a directory that fails on request. A crash keeps the synced data and a random part of the rest, in any
+// order.
 type memory struct {
-	names   map[string]*inode // as programs see it
-	durable map[string]*inode // as it was at the last sync of the directory
-	changes []nameChange      // since then
+	names   map[string]*inode // current names
+	durable map[string]*inode // names at the last sync of the directory
+	changes []nameChange      // since the last sync
 
 	operations int // so far
-	failAt     int // the operation that fails, 0 none
+	failAt     int // the operation that fails; 0: none
 	forGood    bool
-	crashAt    int  // from this one on nothing is done
-	full       bool // writes past the end of a file fail: files can be made, and written over
+	crashAt    int  // from this operation on nothing happens
+	full       bool // appending fails; making and overwriting files works
 	noDirSync  bool // the mutant: a sync of the directory does nothing
 }
 
 type nameChange struct {
-	from, to string // create: from "", remove: to ""
+	from, to string // create: from is "", remove: to is ""
 	inode    *inode
 }
 
 type inode struct {
-	now     []byte   // as programs see it
-	disk    []byte   // as it was at the last sync
-	changes []change // since then
+	now     []byte   // current content
+	disk    []byte   // content at the last sync
+	changes []change // since the last sync
 }
 
 type change struct {
 	at   int64
-	data []byte // nil: cut to at
+	data []byte // nil: truncate to at
 }
 
 var (
@@ -53,7 +53,7 @@ func newMemory() *memory {
 	return &memory{names: map[string]*inode{}, durable: map[string]*inode{}}
 }
 
-// step counts an operation, and says whether it is one that fails.
+// step counts an operation and reports whether it fails.
 func (m *memory) step() error {
 	m.operations++
 	switch {
@@ -127,7 +127,7 @@ func (m *memory) syncDir() error {
 	return nil
 }
 
-// crash returns what is there after the power came back.
+// crash returns the directory after a power cut.
 func (m *memory) crash(r *rand.Rand) *memory {
 	names := maps.Clone(m.durable)
 	for _, c := range m.changes {
@@ -149,8 +149,7 @@ func (m *memory) crash(r *rand.Rand) *memory {
 	return after
 }
 
-// crash returns a content that the file may have after a crash: writes that were
-// not synced are there, or not, or in part, or as zeros.
+// crash returns a possible content of the file after a crash: unsynced writes are there, missing, partial, or zeros.
 func (n *inode) crash(r *rand.Rand) []byte {
 	data := bytes.Clone(n.disk)
 	changes := slices.Clone(n.changes)
@@ -213,7 +212,7 @@ func (h *handle) change(c change) {
 	h.n.changes = append(h.n.changes, c)
 }
 
-// WriteAt that fails has written half.
+// A failing WriteAt writes half.
 func (h *handle) WriteAt(b []byte, at int64) (int, error) {
 	if err := h.m.step(); err != nil {
 		if !errors.Is(err, errCrashed) || h.m.operations == h.m.crashAt {
@@ -236,8 +235,7 @@ func (h *handle) Truncate(size int64) error {
 	return nil
 }
 
-// Sync that fails has lost for good what it was to write: the next one says that
-// all is well.
+// A failing Sync loses the unsynced data for good, and the next one succeeds.
 func (h *handle) Sync() error {
 	if err := h.m.step(); err != nil {
 		if errors.Is(err, errInjected) {
@@ -257,7 +255,7 @@ func (h *handle) reserve(_, _ int64) bool { return true }
 func (h *handle) release(int64)           {}
 func (h *handle) size() (int64, error)    { return int64(len(h.n.now)), nil }
 
-// keysIn returns how many keys can be read in what is on the disk, in any file.
+// keysIn returns the number of readable keys on the disk, in all files.
 func (m *memory) keysIn() int {
 	v, err := vault.New()
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"io"
 )
 
-// load finds out where the log ends, and with which key it goes on.
+// load finds the end of the log and the key that continues it.
 func (l *Log) load() error {
 	last, err := l.openLastPart()
 	if err != nil {
@@ -45,15 +45,15 @@ func (l *Log) load() error {
 	return nil
 }
 
-// lastPart is the newest part and how it ends.
+// lastPart is the newest part and its end.
 type lastPart struct {
 	header *partHeader
 	tail   tail
 	size   int64
-	unborn bool // it has no header, and never had a line
+	unborn bool // it has no header and never had a line
 }
 
-// reaches returns the number of leaves up to the end of the part.
+// reaches returns the number of leaves up to the part's end.
 func (p *lastPart) reaches() int64 {
 	if p.tail.last == nil {
 		return p.header.tree.size
@@ -61,8 +61,7 @@ func (p *lastPart) reaches() int64 {
 	return p.tail.last.leaf.Seq + 1
 }
 
-// openLastPart opens the newest part. One that a crash cut short before it had a
-// header held nothing, and is removed.
+// openLastPart opens the newest part. It removes a part without a header, which a crash left and which never had a line.
 func (l *Log) openLastPart() (*lastPart, error) {
 	names, err := l.files.list()
 	if err != nil {
@@ -97,8 +96,7 @@ func (l *Log) openLastPart() (*lastPart, error) {
 	return nil, nil
 }
 
-// examine reads a part from its header to its end. With the error errPart, what
-// is returned says whether the part was ever more than a beginning.
+// examine reads a part to its end. With the error errPart, the result tells whether the part was more than a beginning.
 func examine(f file) (*lastPart, error) {
 	p, r, err := examineStart(f)
 	if err != nil {
@@ -151,9 +149,9 @@ func (s *sequential) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// fitting returns the key that the log goes on with, or why there is none. Two
-// keys mean that the recorder was killed between storing the next one and erasing
-// the last: whether the leaf between them was written decides.
+// fitting returns the key that continues the log, or the reason for having none. Two keys mean that the recorder was
+// killed between storing the next and erasing the last; which of them fits depends on whether the leaf between them was
+// written.
 func fitting(keys []*state, p *lastPart) (s *state, why string) {
 	switch {
 	case len(keys) == 0:
@@ -182,16 +180,14 @@ func fitting(keys []*state, p *lastPart) (s *state, why string) {
 	return s, ""
 }
 
-// signed reports whether e is the leaf that s was to sign, which made the tree
-// after.
+// signed reports whether e is the leaf of key s; after is the tree with it.
 func (s *state) signed(e *entry, after *tree) bool {
 	root, err := after.root()
 	return err == nil && ed25519.Verify(s.public[:], []byte(Checkpoint{s.origin, after.size, root}.String()), e.signature)
 }
 
-// goOn continues the last part with key s, or goes on in a new part when the last
-// one is damaged or lacks leaves: then it is evidence. It returns the key that is
-// really used.
+// goOn continues the last part with key s. If the part is damaged or lacks leaves, it is evidence, and goOn begins a new
+// one. It returns the key in use.
 func (l *Log) goOn(s *state, keys []*state, p *lastPart) (*state, error) {
 	l.state, l.first, l.end = s, p.header.tree.size, p.tail.end
 	if p.tail.first != nil {
@@ -214,8 +210,8 @@ func (l *Log) goOn(s *state, keys []*state, p *lastPart) (*state, error) {
 			return s, nil
 		}
 	}
-	// The last leaf may never have been synced. Before its key is erased it must
-	// be; if that fails it counts as not written, since nobody was told of it.
+	// The last leaf may not be synced, and must be before its key is erased. If that fails, the leaf counts as not
+	// written, since nobody was told of it.
 	if err := l.part.Sync(); err != nil {
 		aside(err)
 		l.state = keys[0]
@@ -223,7 +219,7 @@ func (l *Log) goOn(s *state, keys []*state, p *lastPart) (*state, error) {
 	return l.state, nil
 }
 
-// begin begins a new log with a key of its own.
+// begin begins a new log with a new key.
 func (l *Log) begin(why string) error {
 	if l.part != nil {
 		l.part.Close()

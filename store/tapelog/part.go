@@ -14,30 +14,27 @@ import (
 	"github.com/conntape/conntape/store/tapelog/vault"
 )
 
-// A log is kept in numbered parts. A part begins with a few lines that say what
-// it is and where in the tree it begins, and then has one line for each leaf:
-// the leaf, a blank, "sig=" and the signature. A new part is begun when the last
-// one is large, and when it could not be written: what failed is written again
-// there, byte for byte.
+// A log consists of numbered parts. A part begins with a header that says where in the tree it begins, and has one line
+// for each leaf: the leaf, a blank, "sig=" and the signature. A new part begins when the last is large enough or could
+// not be written; then the failed line is repeated in the new part, byte for byte.
 
 const (
 	partMagic = "conntape log 1"
-	// partLeaves is the number of leaves after which a new part is begun: a week
-	// of checkpoints, some 18 MB.
+	// partLeaves is the number of leaves in a part: a week of checkpoints, some 18 MB.
 	partLeaves = 1 << 16
 )
 
 // partName returns the file name of part n.
 func partName(n int) string { return fmt.Sprintf("%08d.log", n) }
 
-// parsePartName returns the number of a part's file name.
+// parsePartName returns the number in a part's file name.
 func parsePartName(name string) (int, bool) {
 	digits, ok := strings.CutSuffix(name, ".log")
 	n, err := strconv.Atoi(digits)
 	return n, ok && err == nil && n > 0 && partName(n) == name
 }
 
-// partNumbers returns which of names are parts, in order.
+// partNumbers returns the numbers of the parts among names, in order.
 func partNumbers(names []string) []int {
 	var numbers []int
 	for _, name := range names { // sorted, and so are numbers of eight digits
@@ -48,15 +45,14 @@ func partNumbers(names []string) []int {
 	return numbers
 }
 
-// partHeader is how a part begins.
+// partHeader is the header of a part.
 type partHeader struct {
 	origin string
-	tree   *tree                       // of the leaves before
-	key    [ed25519.PublicKeySize]byte // of the first leaf here
+	tree   *tree                       // of the leaves before this part
+	key    [ed25519.PublicKeySize]byte // of this part's first leaf
 
-	// By the key that the first leaf of the part before names. So a part is still
-	// tied to those before it when their other leaves are gone. The first part of a
-	// log has zeros.
+	// By the key announced in the first leaf of the previous part. So a part is linked to the one before even if that
+	// one's other leaves are gone. Zeros in the first part of a log.
 	signature []byte
 }
 
@@ -64,7 +60,7 @@ func (h *partHeader) String() string {
 	return fmt.Sprintf("%ssig %s\n\n", h.signed(), base64.StdEncoding.EncodeToString(h.signature))
 }
 
-// signed returns the lines that are signed.
+// signed returns the signed lines.
 func (h *partHeader) signed() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\norigin %s\nfirst %d\nkey %s\ntree", partMagic, h.origin, h.tree.size, verifierKey(h.origin, h.key))
@@ -83,7 +79,7 @@ func (h *partHeader) sign(s *state) {
 	}
 }
 
-// signedBy reports whether the signature is by that key.
+// signedBy reports whether the signature is by this key.
 func (h *partHeader) signedBy(key Hash) bool {
 	if h.tree.size == 0 {
 		return bytes.Equal(h.signature, make([]byte, ed25519.SignatureSize))
@@ -91,11 +87,10 @@ func (h *partHeader) signedBy(key Hash) bool {
 	return ed25519.Verify(key[:], []byte(h.signed()), h.signature)
 }
 
-// errPart: the file does not begin as a part does.
+// errPart: the file has no header of a part.
 var errPart = errors.New("not a part of a log")
 
-// parsePartHeader reads what String wrote from the start of text, and returns
-// how many bytes it is long.
+// parsePartHeader parses a header at the start of text and returns its length.
 func parsePartHeader(text []byte) (*partHeader, int, error) {
 	end := bytes.Index(text[:min(len(text), maxLine)], []byte("\n\n"))
 	if end < 0 {
@@ -135,7 +130,7 @@ func parsePartHeader(text []byte) (*partHeader, int, error) {
 // entry is one line of a part.
 type entry struct {
 	leaf      Leaf
-	text      string // of the leaf, as it is hashed
+	text      string // of the leaf, as hashed
 	signature []byte
 	end       int64 // offset of the next line
 }
@@ -164,32 +159,31 @@ func parseEntry(line []byte) (e entry, err error) {
 	return e, err
 }
 
-// partReader reads the lines of a part.
+// partReader reads a part's lines.
 type partReader struct {
 	header *partHeader
 	in     *bufio.Reader
 	at     int64 // offset of the next line
 	leaves int   // read so far
 	errors int   // damaged lines so far
-	junk   bool  // what comes next cannot be a log, and is not read
+	junk   bool  // the rest cannot be a log and is not read
 }
 
-// errLine is what next returns for a line that is no leaf, finished or not. errJunk
-// is what it returns, once, for what no recorder and no crash leaves behind: a line
-// that is longer than lines can be, more leaves or damaged lines than a part can
-// have. After it comes io.EOF, whatever there is: somebody may have made the file as large as he likes.
+// next returns errLine for a line that is no leaf, finished or not. It returns errJunk once for content that no recorder
+// and no crash leaves: a line longer than possible, or more leaves or damaged lines than a part can have. After that it
+// returns io.EOF, because somebody may have made the file arbitrarily large.
 var (
 	errLine = errors.New("damaged line")
 	errJunk = errors.New("no log from here on")
 )
 
-// Bounds of a part: leaves, and lines that are none.
+// Limits of a part: leaves, and lines that are no leaves.
 const (
 	mostLeaves = 2 * partLeaves
 	mostErrors = 1000
 )
 
-// readPart reads the header of a part; the error is errPart when it has none.
+// readPart reads the header of a part; the error is errPart if there is none.
 func readPart(r io.Reader) (*partReader, error) {
 	p := &partReader{in: bufio.NewReaderSize(r, 2*maxLine)}
 	start, err := p.in.Peek(maxLine)
@@ -207,8 +201,7 @@ func readPart(r io.Reader) (*partReader, error) {
 	return p, nil
 }
 
-// next returns the next line. At the end of the file the error is io.EOF; a line
-// that is no leaf is skipped, and the error is errLine.
+// next returns the next line. At the end the error is io.EOF; for a line that is no leaf it is errLine.
 func (p *partReader) next() (entry, error) {
 	if p.junk {
 		return entry{}, io.EOF
@@ -236,12 +229,12 @@ func (p *partReader) next() (entry, error) {
 	return e, nil
 }
 
-// tail is what a part ends with.
+// tail describes the end of a part.
 type tail struct {
-	first   *entry // the first line that is a leaf, nil none
-	last    *entry // the last one
-	end     int64  // offset behind it, or behind the header
-	damaged bool   // there are lines before it that are no leaves, or not the next
+	first   *entry // the first leaf; nil: none
+	last    *entry // the last leaf
+	end     int64  // offset after it, or after the header
+	damaged bool   // before it are lines that are no leaves, or not in sequence
 }
 
 // readTail reads a part to its end.

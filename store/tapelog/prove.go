@@ -12,21 +12,20 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// A proof says of one leaf that it is in a log, to somebody who has neither the tape nor
-// its log: C2SP tlog-proof. Its extra data is the leaf, of which the record hash is made.
+// A proof (C2SP tlog-proof) shows that a leaf is in a log, without the tape or its log. Its extra data is the leaf; the
+// record hash is of the leaf.
 
 const proofMagic = "c2sp.org/tlog-proof@v1"
 
-// MostProof bounds a proof, bytes: a leaf in base64, 63 hashes, and a signed checkpoint
-// with the cosignatures of 32 witnesses.
+// MostProof limits a proof, in bytes: a leaf in base64, 63 hashes, and a signed checkpoint with the cosignatures of 32
+// witnesses.
 const MostProof = 2*maxLine + 64*64
 
-// ErrNotSealed says that the log has no seal of the segment.
+// ErrNotSealed means that the log has no seal of the segment.
 var ErrNotSealed = errors.New("the log has no seal of that segment")
 
-// Prove returns a proof of the seal of a segment, and the seal. The checkpoint in it is
-// the newest that a witness cosigned after that; when there is none, the head of
-// the log, signed by the stable key, which only its owner can read.
+// Prove returns the seal of a segment and a proof of it. The proof has the newest later checkpoint cosigned by a
+// witness; if there is none, the head of the log, signed by the stable key, which only its owner can read.
 func Prove(dir string, segment int) ([]byte, *Leaf, error) {
 	return prove(&directory{path: dir}, segment)
 }
@@ -63,7 +62,7 @@ func prove(fsys files, segment int) ([]byte, *Leaf, error) {
 	return formatProof(leaf.String(), leaf.Seq, record, c.String(), signatures), leaf, nil
 }
 
-// sealOf returns the first seal of a segment.
+// sealOf returns a segment's first seal.
 func sealOf(fsys files, segment int) (*Leaf, error) {
 	var seal *Leaf
 	names, err := fsys.list()
@@ -95,8 +94,8 @@ func sealOf(fsys files, segment int) (*Leaf, error) {
 	return seal, nil
 }
 
-// checkpointAfter returns a checkpoint with that leaf in it, and the signatures that who
-// has no log can verify.
+// checkpointAfter returns a checkpoint that includes this leaf, with the signatures that can be verified without the
+// log.
 func checkpointAfter(fsys files, head Checkpoint, leaf int64) (c Checkpoint, signatures string, err error) {
 	kept, err := readCosigned(fsys)
 	if err != nil {
@@ -106,7 +105,7 @@ func checkpointAfter(fsys files, head Checkpoint, leaf int64) (c Checkpoint, sig
 		k, _, err := ParseHead(signed)
 		if err == nil && k.Origin == head.Origin && leaf < k.Size && k.Size <= head.Size && k.Size > c.Size {
 			_, below, _ := strings.Cut(string(signed), "\n\n")
-			_, below, _ = strings.Cut(below, "\n") // that of the leaf's key, which is in the log
+			_, below, _ = strings.Cut(below, "\n") // the leaf's signature needs a key from the log
 			c, signatures = k, below
 		}
 	}
@@ -134,27 +133,24 @@ func formatProof(leaf string, index int64, record tlog.RecordProof, checkpoint, 
 	return fmt.Appendf(out, "\n%s\n%s", checkpoint, signatures)
 }
 
-// Proven is what a proof says, and who signed it.
+// Proven is the statement of a proof, and its signers.
 type Proven struct {
 	Leaf       Leaf
 	Checkpoint Checkpoint
-	Signed     bool       // by the stable key that was given
-	Cosigned   []Cosigned // by the witnesses that were given
+	Signed     bool       // by the given stable key
+	Cosigned   []Cosigned // by the given witnesses
 }
 
-// ProofOptions are the keys that somebody who verifies a proof has from elsewhere. Each
-// that is given must have signed, and there must be one.
+// ProofOptions are the verifier's keys, from elsewhere. Each given key must have signed; at least one is required.
 type ProofOptions struct {
 	Key       string   // stable key of the log, "" unknown
 	Witnesses []string // verifier keys of witnesses
 }
 
-// ErrUnproven is what every error of VerifyProof about the proof is, and not about the
-// keys.
+// All errors of VerifyProof about the proof are ErrUnproven; errors about the keys are not.
 var ErrUnproven = errors.New("nothing is proven")
 
-// VerifyProof reads a proof that Prove wrote, and verifies it with nothing but keys. It
-// takes no other form: lines that are more, or otherwise written, are refused.
+// VerifyProof verifies a proof by Prove with only the keys. It refuses additional lines and any other form.
 func VerifyProof(text []byte, o ProofOptions) (*Proven, error) {
 	if o.Key == "" && len(o.Witnesses) == 0 {
 		return nil, errors.New("a proof is verified with the stable key of the log, or the key of a witness")
@@ -184,7 +180,7 @@ func VerifyProof(text []byte, o ProofOptions) (*Proven, error) {
 	return p, nil
 }
 
-// checkKey looks for the signature of the stable key.
+// checkKey verifies the signature of the stable key.
 func (p *Proven) checkKey(key, signatures string) error {
 	if key == "" {
 		return nil
@@ -207,7 +203,7 @@ func (p *Proven) checkKey(key, signatures string) error {
 	return nil
 }
 
-// parseProof reads what formatProof wrote, and nothing else.
+// parseProof parses the output of formatProof and refuses any other form.
 func parseProof(text string) (*Proven, tlog.RecordProof, string, error) {
 	refuse := func(why string) (*Proven, tlog.RecordProof, string, error) {
 		return nil, nil, "", fmt.Errorf("%w: this is no proof of a segment: %s", ErrUnproven, why)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// writeSeals writes a log in parts of perPart in which every third leaf seals a segment.
+// writeSeals writes a log in parts of perPart leaves; every third leaf seals a segment.
 func writeSeals(t testing.TB, dir string, n int, perPart int64) {
 	t.Helper()
 	l, err := Open(dir, Options{PartLeaves: perPart})
@@ -49,8 +49,7 @@ func keyOf(t testing.TB, dir string) string {
 	return key
 }
 
-// Each seal of logs of many sizes is proven by itself, with the stable key alone and
-// with a witness.
+// Each seal is proven in logs of many sizes, with only the stable key and with a witness.
 func TestProve(t *testing.T) {
 	for _, n := range []int{3, 7, 8, 15, 22, 40} {
 		dir := filepath.Join(t.TempDir(), "log")
@@ -82,8 +81,7 @@ func TestProve(t *testing.T) {
 	}
 }
 
-// A proof with any byte altered, left out or put in is refused, and so is one that
-// other keys should have signed.
+// A proof with a byte altered, removed or inserted is refused, and so is one that other keys should have signed.
 func TestProofIsTampered(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	writeSeals(t, dir, 21, 8)
@@ -140,8 +138,8 @@ func TestProofIsTampered(t *testing.T) {
 	}
 }
 
-// Who may not read the stable key proves with what a witness has cosigned; a log that
-// was pruned or cut off proves what is left of it, or says why not.
+// A user who may not read the stable key proves with cosigned checkpoints. A log that was pruned or cut off proves the
+// rest, or says why not.
 func TestProveFromWhatIsThere(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	writeSeals(t, dir, 30, 7)
@@ -192,7 +190,7 @@ func FuzzProof(f *testing.F) {
 	}
 	key := keyOf(f, dir)
 	f.Add(string(text))
-	signed := string(text[:bytes.LastIndex(text, []byte("\n\n"))+2]) // signatures of others may be beside ours
+	signed := string(text[:bytes.LastIndex(text, []byte("\n\n"))+2]) // other signatures may follow ours
 	f.Fuzz(func(t *testing.T, in string) {
 		if _, err := VerifyProof([]byte(in), ProofOptions{Key: key}); err == nil && !strings.HasPrefix(in, signed) {
 			t.Errorf("%q is taken", in)

@@ -7,11 +7,9 @@ import (
 	"time"
 )
 
-// A part is pruned when its first leaf is older than pruneAge, and not before. Until
-// then the key that signs how the next part begins may have been in the hands of
-// somebody who could pretend with it that the part was pruned, and write what he
-// likes in the place of what was in it: that is how long he would have to hide it.
-// A part is never longer than partAge, so that its key is younger.
+// A part is pruned only when its first leaf is older than pruneAge. The key that signs the next part's header may have
+// been stolen before; the thief could pretend that the part was pruned and replace its leaves. With pruneAge, he would
+// have to hide that for this long. A part is never longer than partAge, so that its key is younger.
 const (
 	partAge  = 7 * 24 * time.Hour
 	pruneAge = partAge + 24*time.Hour
@@ -20,10 +18,8 @@ const (
 // keptParts is the number of parts at the end of a log that are never pruned.
 const keptParts = 2
 
-// Prune removes from the oldest parts all leaves but the first, which ties the
-// part to the next one, as long as every leaf in the part is expendable. That it
-// did is a leaf of its own, written before: note is what that says beside how far
-// it went.
+// Prune removes all leaves except the first, which links the part to the next, from the oldest parts, as long as all
+// leaves of a part are expendable. Before, it writes a leaf about it: note with the range of leaves.
 func (l *Log) Prune(note Leaf, expendable func(Leaf) bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -47,7 +43,7 @@ func (l *Log) Prune(note Leaf, expendable func(Leaf) bool) error {
 	return nil
 }
 
-// prunePart prunes one part. It reports whether the next one may be looked at.
+// prunePart prunes one part. more reports whether the next one may be pruned.
 func (l *Log) prunePart(number, next int, note Leaf, expendable func(Leaf) bool) (more bool, err error) {
 	f, err := l.files.open(partName(number))
 	if err != nil {
@@ -68,7 +64,7 @@ func (l *Log) prunePart(number, next int, note Leaf, expendable func(Leaf) bool)
 		return false, err
 	}
 	if p.header.origin != l.state.origin || follows.header.origin != l.state.origin {
-		return true, nil // a log that was given up: evidence
+		return true, nil // an abandoned log is evidence
 	}
 	end, leaves := int64(0), 0
 	for {
@@ -77,7 +73,7 @@ func (l *Log) prunePart(number, next int, note Leaf, expendable func(Leaf) bool)
 			break
 		}
 		if err != nil || !expendable(e.leaf) {
-			return false, nil // needed, or damaged, which is evidence too
+			return false, nil // needed, or damaged and so evidence
 		}
 		if leaves == 0 {
 			end = e.end
@@ -90,8 +86,7 @@ func (l *Log) prunePart(number, next int, note Leaf, expendable func(Leaf) bool)
 	if leaves <= 1 {
 		return true, nil // pruned already
 	}
-	// It covers what was removed before as well: the leaf that told of that may be
-	// among those that go.
+	// The range includes earlier removals: the leaf about them may be removed now.
 	note.Kind, note.From, note.To = KindPrune, 1, follows.header.tree.size-1
 	if l.pending, err = l.sign(note); err != nil {
 		return false, err

@@ -11,12 +11,11 @@ import (
 	"time"
 )
 
-// later is when a part of the tests may be pruned.
+// later is a time when parts in the tests may be pruned.
 const later = epoch + int64(pruneAge) + int64(time.Hour)
 
-// A part that is younger is kept, and one that is missing was removed by somebody:
-// with the key that signs how the next part begins, which lies on the host for as
-// long as the part is written, he could else put other leaves in the place of these.
+// A younger part is kept; if it is missing, somebody removed it. The key of the next part's header is on the host while
+// the part is written: with it, an intruder could otherwise replace the leaves.
 func TestPrunedTooEarly(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	l, err := Open(dir, Options{PartLeaves: 5})
@@ -46,7 +45,7 @@ func TestPrunedTooEarly(t *testing.T) {
 	}
 }
 
-// A part is never longer than a week: its key lies on the host as long.
+// A part covers a week at most: its key is on the host for that time.
 func TestPartEndsByAge(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	for n := range 3 {
@@ -72,7 +71,7 @@ func TestPartEndsByAge(t *testing.T) {
 	}
 }
 
-// expendableUpTo lets go of leaves of small numbers.
+// expendableUpTo expends leaves up to n.
 func expendableUpTo(n int64) func(Leaf) bool { return func(l Leaf) bool { return l.Seq <= n } }
 
 func TestPrune(t *testing.T) {
@@ -92,7 +91,7 @@ func TestPrune(t *testing.T) {
 		return info.Size()
 	}
 	before := [...]int64{size(1), size(2), size(3), size(4)}
-	l.begun = 0 // the last part is not ended by its age as well
+	l.begun = 0 // do not end the last part by age too
 	note := Leaf{Boot: 23 * tick, Real: later, Tape: "t"}
 	if err := l.Prune(note, expendableUpTo(3)); err != nil || size(1) != before[0] { // leaf 4 is needed
 		t.Errorf("%v, %d bytes", err, size(1))
@@ -104,13 +103,13 @@ func TestPrune(t *testing.T) {
 		t.Errorf("%v: %d %d bytes", err, size(3), size(4))
 	}
 	for len(k.heads) < 25 {
-		k.heads = append(k.heads, nil) // of the leaves that tell of it
+		k.heads = append(k.heads, nil) // of the prune leaves
 	}
 	appendLeaves(t, l, &k, 3)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// What is left hangs together with the first key and with heads of what is left.
+	// The rest is linked to the first key and to heads of remaining leaves.
 	for _, c := range []struct {
 		head int
 		want string
@@ -128,7 +127,7 @@ func TestPrune(t *testing.T) {
 	}
 	l.Close()
 
-	// The same by an intruder, without a word, or with other lines.
+	// An intruder does the same, without a leaf about it, or with other lines.
 	rewrite(t, dir, partName(4), func(s string) string { return s[:strings.Index(s, "\n16 checkpoint")+1] })
 	if got := found(mustVerify(t, dir, VerifyOptions{Key: k.key})); !strings.Contains(got, "leaves 16 to 19 are missing") {
 		t.Errorf("pruned without a word: %q", got)
@@ -139,7 +138,7 @@ func TestPrune(t *testing.T) {
 	}
 }
 
-// The power goes off while the log is pruned.
+// The power is cut during pruning.
 func TestPruneCrash(t *testing.T) {
 	for seed := range uint64(rounds(t, 150)) {
 		r := rand.New(rand.NewPCG(seed, 5))
@@ -179,7 +178,7 @@ func TestPruneCrash(t *testing.T) {
 	}
 }
 
-// A header whose signature is another's is found.
+// A header with the wrong signature is found.
 func TestHeaderSignature(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	writeLog(t, dir, 12, 5)

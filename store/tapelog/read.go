@@ -7,8 +7,8 @@ import (
 	"io/fs"
 )
 
-// Read calls fn for each leaf of a log, in its order. Nothing is verified: neither signatures nor that no leaf is missing.
-// It is for those who want to know what the log says and will not rely on it. A log that is not there has no leaves.
+// Read calls fn for each leaf of a log, in order. It verifies nothing, not even that no leaf is missing: the caller must
+// not rely on the log. A missing log has no leaves.
 func Read(dir string, fn func(*Leaf)) error {
 	d := &directory{path: dir}
 	defer d.close()

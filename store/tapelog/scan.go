@@ -9,11 +9,9 @@ import (
 	"io/fs"
 )
 
-// Scan calls fn for each leaf of a kind, in the order in which they were written. It
-// verifies nothing, and looks at no other line but for where it ends: that is what makes
-// it fast on a log of months. A line that is damaged is passed over, and a leaf that was
-// written again after an error of the disk comes again. The error is ErrNoLog when there
-// is no log, one of the operating system, or that of fn.
+// Scan calls fn for each leaf of a kind, in writing order. It verifies nothing and parses no other lines, which makes it
+// fast on a log of months. It skips damaged lines; a leaf that was written again after a disk error comes twice. The
+// error is ErrNoLog if there is no log, of the operating system, or of fn.
 func Scan(dir string, kind Kind, fn func(Leaf) error) error {
 	return scan(&directory{path: dir}, kind, fn)
 }
@@ -45,7 +43,7 @@ func scan(fsys files, kind Kind, fn func(Leaf) error) error {
 	return nil
 }
 
-// scanBuffer is how much of a part is read at once.
+// scanBuffer is the read size.
 const scanBuffer = 1 << 20
 
 // scanPart is Scan of one part.
@@ -55,7 +53,7 @@ func scanPart(f file, kind Kind, fn func(Leaf) error) error {
 	for range mostLeaves {
 		line, err := in.ReadSlice('\n')
 		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, bufio.ErrBufferFull): // cut short, or no line that a recorder wrote
+		case errors.Is(err, io.EOF), errors.Is(err, bufio.ErrBufferFull): // unfinished, or not a recorder's line
 			return nil
 		case err != nil:
 			return fmt.Errorf("read log: %w", err)

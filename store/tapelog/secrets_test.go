@@ -27,7 +27,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Environment of the process that is looked into, and how often a new one is.
+// Environment of the child process, and the number of rounds.
 const (
 	secretsDir    = "CONNTAPE_SECRETS_DIR"
 	secretsRounds = "CONNTAPE_SECRETS_ROUNDS"
@@ -37,9 +37,8 @@ const (
 // canary is found in the memory of the child, or the scan proves nothing.
 const canary = "a scan that does not find this finds nothing"
 
-// A second after a key was erased, nothing of it is in the memory of the process
-// that used it, however busy that is: no seed, no scalar, no nonce, in no form.
-// With crypto/ed25519 it finds most of 200 keys.
+// A second after a key was erased, no form of it is in the memory of the busy process that used it: no seed, scalar or
+// nonce. With crypto/ed25519 the test finds most of 200 keys.
 func TestErasedKeysAreNotInMemory(t *testing.T) {
 	if dir := os.Getenv(secretsDir); dir != "" {
 		useKeys(t, dir)
@@ -72,7 +71,7 @@ func useKeys(t *testing.T, dir string) {
 		go makeGarbage()
 	}
 	go func() {
-		for { // asks the runtime to preempt, which is a signal
+		for { // makes the runtime preempt by a signal
 			syscall.Kill(os.Getpid(), syscall.SIGURG)
 			time.Sleep(50 * time.Microsecond)
 		}
@@ -88,7 +87,7 @@ func useKeys(t *testing.T, dir string) {
 	l.Close()
 }
 
-// forbidSecretMemory makes the kernel one that has no memfd_secret.
+// forbidSecretMemory emulates a kernel without memfd_secret.
 func forbidSecretMemory(t *testing.T) {
 	const memfdSecret = 447
 	filter := []unix.SockFilter{
@@ -107,7 +106,7 @@ func forbidSecretMemory(t *testing.T) {
 	}
 }
 
-// makeGarbage has memory reused and stacks grown and shrunk.
+// makeGarbage makes the runtime reuse memory and grow and shrink stacks.
 func makeGarbage() {
 	for n := 0; ; n++ {
 		deep(n % 200)
@@ -134,7 +133,7 @@ func deep(n int) (sum int) {
 	return sum
 }
 
-// lookForKeys starts a child, notes the keys that it uses, and scans its memory.
+// lookForKeys starts a child, collects its keys, and scans its memory.
 func lookForKeys(t *testing.T, round int) {
 	dir := filepath.Join(t.TempDir(), "log")
 	child := exec.Command(os.Args[0], "-test.run=^TestErasedKeysAreNotInMemory$", "-test.v")
@@ -159,7 +158,7 @@ func lookForKeys(t *testing.T, round int) {
 	defer child.Wait()
 	defer stdin.Close()
 	out := bufio.NewScanner(stdout)
-	// Keys are noted while they are in use, and looked for when they are erased.
+	// Keys are collected while in use, and searched for after erasing.
 	erased := &secrets{words: map[uint64][]secret{}}
 	var leaf, part []byte
 	const epochs = 200
@@ -192,7 +191,7 @@ func lookForKeys(t *testing.T, round int) {
 	}
 }
 
-// keysOnDisk returns the seeds in the key file, of which leaf n is to be signed.
+// keysOnDisk returns the seeds in the key file; n is the next leaf.
 func keysOnDisk(t *testing.T, dir string, n int64) (leaf, part []byte) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(dir, keyName))
@@ -203,7 +202,7 @@ func keysOnDisk(t *testing.T, dir string, n int64) (leaf, part []byte) {
 	return slot[:32], slot[32:64]
 }
 
-// messageOf returns what the key of the last leaf has signed.
+// messageOf returns the message signed for the last leaf.
 func messageOf(t *testing.T, dir string) []byte {
 	t.Helper()
 	head, _, err := Head(dir)
@@ -217,19 +216,19 @@ func messageOf(t *testing.T, dir string) []byte {
 	return []byte(c.String())
 }
 
-// secrets is what must not be found, by its first eight bytes.
+// secrets indexes the forbidden values by their first eight bytes.
 type secrets struct {
 	keys  int
 	words map[uint64][]secret
-	maybe [1 << 13]uint64 // a bit for each word, by some of its bits
+	maybe [1 << 13]uint64 // filter: a bit for some bits of each word
 }
 
 type secret struct {
 	what string
-	rest []byte // what must follow
+	rest []byte // the bytes that follow
 }
 
-// add adds each eight bytes of data, forwards and backwards.
+// add adds each eight bytes of data, in both byte orders.
 func (s *secrets) add(what string, data []byte) {
 	for ; len(data) >= 8; data = data[8:] {
 		forwards := binary.LittleEndian.Uint64(data)
@@ -239,7 +238,7 @@ func (s *secrets) add(what string, data []byte) {
 	}
 }
 
-// addText adds text, sixteen bytes at a time: eight are found by chance.
+// addText adds text in pieces of sixteen bytes: eight would be found by chance.
 func (s *secrets) addText(what, text string) {
 	for ; len(text) >= 16; text = text[8:] {
 		s.addWord(binary.LittleEndian.Uint64([]byte(text)), secret{what, []byte(text[8:16])})
@@ -252,7 +251,7 @@ func (s *secrets) addWord(word uint64, as secret) {
 	s.maybe[bit/64] |= 1 << (bit % 64)
 }
 
-// addKey adds a seed and all that is made of it when it signs.
+// addKey adds a seed and all values derived from it by signing.
 func (s *secrets) addKey(n int, seed, message []byte) {
 	s.keys++
 	what := func(name string) string { return fmt.Sprintf("%s of epoch %d", name, n) }
@@ -287,8 +286,7 @@ func (s *secrets) addKey(n int, seed, message []byte) {
 	s.addScalar(what("product"), k.Multiply(k, scalar))
 }
 
-// addScalar adds a number modulo the order of the group, as it is written and as
-// it is kept in memory.
+// addScalar adds a number modulo the group's order, in its written and its in-memory form.
 func (s *secrets) addScalar(what string, scalar *edwards25519.Scalar) {
 	s.add(what+", reduced", scalar.Bytes())
 	s.add(what+", in memory", unsafe.Slice((*byte)(unsafe.Pointer(scalar)), unsafe.Sizeof(*scalar)))
@@ -302,7 +300,7 @@ func reversed(b []byte) []byte {
 	return b
 }
 
-// scan looks through all memory of a process.
+// scan searches all memory of a process.
 func (s *secrets) scan(t *testing.T, pid int) (found []string) {
 	t.Helper()
 	s.addText("canary", canary)
@@ -334,7 +332,7 @@ func (s *secrets) scan(t *testing.T, pid int) (found []string) {
 	return found
 }
 
-// scanRange looks through one mapping; what cannot be read is passed over.
+// scanRange searches one mapping and skips unreadable pages.
 func (s *secrets) scanRange(memory *os.File, from, to int64) (total int, found []string) {
 	const piece, overlap = 1 << 20, 16
 	buffer := make([]byte, piece+overlap)

@@ -13,22 +13,21 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// A witness knows one key for each log, and ours changes with every leaf. So a log has
-// a second key, which stays: it signs what is shown to witnesses and what "conntape
-// prove" writes, beside the key of the leaf. Verify never asks for it. Who steals it
-// can have a witness follow a log of his own, and cannot rewrite what was cosigned.
+// A witness knows one key per log, but ours changes with every leaf. So a log has a second, stable key. It signs the
+// checkpoints for witnesses and the proofs of conntape prove, beside the leaf's key. Verify never uses it. A thief of it
+// can make a witness follow another log, but cannot rewrite cosigned history.
 
-// Names of the file of the stable key, and of the one that is to take its place.
+// Names of the file of the stable key and of its replacement.
 const (
 	stableName    = "stable"
 	newStableName = "stable.new"
 )
 
-// ErrNoStableKey says that the log has no stable key yet. The next recorder makes it.
+// ErrNoStableKey means that the log has no stable key yet. The next recorder makes it.
 var ErrNoStableKey = errors.New("the log has no stable key")
 
-// keepStable makes the stable key of the log unless it is there. Recording goes on
-// without it: nothing but witnesses and proofs of single segments needs it.
+// keepStable makes the stable key unless it exists. A failure does not stop recording: only witnesses and proofs of
+// single segments need the key.
 func (l *Log) keepStable() {
 	err := l.findStable()
 	if err == nil {
@@ -42,7 +41,7 @@ func (l *Log) keepStable() {
 	}
 }
 
-// findStable returns nil when there is a stable key that is of this log.
+// findStable returns nil if the log has a stable key of its own.
 func (l *Log) findStable() error {
 	f, err := l.files.read(stableName)
 	if err != nil {
@@ -61,7 +60,7 @@ func (l *Log) makeStable() error {
 	return replaceFile(l.files, stableName, newStableName, []byte(private+"\n"))
 }
 
-// replaceFile puts text under a name, durably: the old one is there, or the new one.
+// replaceFile replaces a file atomically and durably.
 func replaceFile(fsys files, name, newName string, text []byte) error {
 	if err := fsys.remove(newName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", newName, err)
@@ -78,7 +77,7 @@ func replaceFile(fsys files, name, newName string, text []byte) error {
 		err = cerr
 	}
 	if err != nil {
-		fsys.remove(newName) // else the next one does
+		fsys.remove(newName) // else the next call does
 		return fmt.Errorf("write %s: %w", newName, err)
 	}
 	if err := fsys.rename(newName, name); err != nil {
@@ -90,13 +89,13 @@ func replaceFile(fsys files, name, newName string, text []byte) error {
 	return nil
 }
 
-// stableKey is the private key that stays.
+// stableKey is the stable private key.
 type stableKey struct {
 	note.Signer
-	verifier string // its public half, as people keep it
+	verifier string // public half, as NAME+HASH+KEY
 }
 
-// readStable reads the file of a stable key, which must be of that log.
+// readStable reads the file of a stable key, which must be of this log.
 func readStable(f io.ReaderAt, origin string) (*stableKey, error) {
 	text := make([]byte, maxLine)
 	n, err := f.ReadAt(text, 0)
@@ -111,7 +110,7 @@ func readStable(f io.ReaderAt, origin string) (*stableKey, error) {
 	if signer.Name() != origin {
 		return nil, errors.New("the stable key is of another log")
 	}
-	// NewSigner has looked at it: PRIVATE+KEY+NAME+HASH+ and the algorithm with the seed.
+	// NewSigner has checked the form: PRIVATE+KEY+NAME+HASH+ and the algorithm with the seed.
 	seed, err := base64.StdEncoding.DecodeString(strings.SplitN(line, "+", 5)[4])
 	if err != nil || len(seed) != 1+ed25519.SeedSize {
 		return nil, errors.New("the file of the stable key is damaged")
@@ -120,8 +119,8 @@ func readStable(f io.ReaderAt, origin string) (*stableKey, error) {
 	return &stableKey{signer, verifierKey(origin, [ed25519.PublicKeySize]byte(public))}, nil
 }
 
-// StableKey returns the public half of the stable key of the log in dir, which is of
-// the log with that origin. The error is ErrNoStableKey when there is none.
+// StableKey returns the public half of the stable key of the log in dir, whose origin is given. The error is
+// ErrNoStableKey if there is none.
 func StableKey(dir, origin string) (verifier string, err error) {
 	d := &directory{path: dir}
 	f, key, err := openStable(d, origin)

@@ -1,9 +1,9 @@
 package tapelog
 
-// maxLogText bounds a text in the log: a leaf is a short line.
+// maxLogText limits a text in the log, in bytes: a leaf is a short line.
 const maxLogText = 1000
 
-// Cut returns as much of a text as a leaf takes.
+// Cut shortens a text to the limit of a leaf.
 func Cut(text string) string {
 	if len(text) > maxLogText {
 		return text[:maxLogText]

@@ -8,15 +8,14 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// tree is what of a Merkle tree is needed to append to it and to tell its root:
-// the hashes of the complete subtrees that it is made of, the largest first. A
-// tree of n leaves has as many of them as n has bits that are set.
+// tree is the part of a Merkle tree that is needed to append and to compute the root: the hashes of its complete
+// subtrees, the largest first. A tree of n leaves has one for each bit set in n.
 type tree struct {
 	size   int64
 	hashes []tlog.Hash
 }
 
-// indexes returns where package tlog stores the hashes of a tree of size n.
+// indexes returns the positions of these hashes in package tlog's storage, for a tree of size n.
 func indexes(n int64) []int64 {
 	var at []int64
 	start := int64(0)
@@ -29,8 +28,7 @@ func indexes(n int64) []int64 {
 	return at
 }
 
-// ReadHashes gives package tlog what it asks for when it appends or tells the
-// root: it asks for complete subtrees alone.
+// ReadHashes implements tlog.HashReader. For appending and for the root, package tlog only asks for complete subtrees.
 func (t *tree) ReadHashes(wanted []int64) ([]tlog.Hash, error) {
 	at := indexes(t.size)
 	out := make([]tlog.Hash, len(wanted))
@@ -44,15 +42,13 @@ func (t *tree) ReadHashes(wanted []int64) ([]tlog.Hash, error) {
 	return out, nil
 }
 
-// appended returns the tree with one more leaf. The one it is called on stays
-// as it is.
+// appended returns a copy of the tree with one more leaf.
 func (t *tree) appended(leaf string) (*tree, error) {
 	stored, err := tlog.StoredHashesForRecordHash(t.size, tlog.RecordHash([]byte(leaf)), t)
 	if err != nil {
 		return nil, fmt.Errorf("append leaf %d: %w", t.size, err)
 	}
-	// The last hash stored is that of the largest subtree which the leaf
-	// completes; it takes the place of those that it is made of.
+	// The last stored hash is of the largest subtree completed by the leaf; it replaces the hashes of its parts.
 	n := &tree{size: t.size + 1}
 	n.hashes = append(n.hashes, t.hashes[:len(t.hashes)-(len(stored)-1)]...)
 	n.hashes = append(n.hashes, stored[len(stored)-1])
@@ -68,7 +64,7 @@ func (t *tree) root() (tlog.Hash, error) {
 	return root, nil
 }
 
-// newTree makes a tree of size leaves of its hashes.
+// newTree makes a tree of size leaves from its hashes.
 func newTree(size int64, hashes []tlog.Hash) (*tree, error) {
 	if size < 0 || len(hashes) != bits.OnesCount64(uint64(size)) {
 		return nil, fmt.Errorf("a tree of %d leaves has not %d hashes", size, len(hashes))

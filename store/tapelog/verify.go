@@ -11,65 +11,61 @@ import (
 	"time"
 )
 
-// silence is how long the log may be without a leaf while the host is awake and a
-// recorder runs, which writes one every 10 s: the disk may be slow.
+// silence is the longest time without a leaf while the host is awake and a recorder runs. It writes one every 10 s, but
+// the disk may be slow.
 const silence = time.Minute
 
-// VerifyOptions are what the one who verifies knows from elsewhere.
+// VerifyOptions are facts that the verifier knows from elsewhere.
 type VerifyOptions struct {
-	Key  string // the first verifier key, as it was printed; "" unknown
-	Head []byte // a signed checkpoint that was kept; nil none
+	Key  string // first verifier key, as printed; "": unknown
+	Head []byte // a kept signed checkpoint; nil: none
 
-	Witnesses []string // verifier keys of witnesses, each of which must have cosigned the log
+	Witnesses []string // verifier keys of witnesses; each must have cosigned the log
 
-	// Leaf is called with each leaf in order, before it is known whether its
-	// signature is good: Result.Proven tells afterwards. What pruning left of a part
-	// is no news, and left out. May be nil.
+	// Leaf gets each leaf in order, before its signature is checked: see Result.Proven afterwards. It does not get the
+	// remaining first leaves of pruned parts. May be nil.
 	Leaf func(Leaf) error
 	Now  time.Time // zero: now; for tests
 
-	// Progress is called now and then with how many bytes were read. May be nil.
+	// Progress gets the number of bytes read, from time to time. May be nil.
 	Progress func(bytes int64)
 }
 
-// Finding is one thing that is wrong with a log.
+// Finding is one problem of a log.
 type Finding struct {
-	Leaf    int64     // number of the first leaf that is not as it was written; -1 none in particular
-	Part    string    // file name, "" none in particular
-	Since   time.Time // what was recorded until then is not touched by it; zero: nothing is sure
+	Leaf    int64     // number of the first affected leaf; -1: none in particular
+	Part    string    // file name; "": none in particular
+	Since   time.Time // records until then are not affected; zero: all may be
 	Problem string
 }
 
-// Result is what Verify found out.
+// Result is the result of Verify.
 type Result struct {
 	Origin string
-	First  string // verifier key of the first leaf, as the log itself has it
+	First  string // verifier key of the first leaf, from the log itself
 	Leaves int64
 	Last   Leaf   // the last leaf
-	Head   []byte // signed checkpoint of the last leaf, nil when there is none
+	Head   []byte // signed checkpoint of the last leaf; nil: none
 	Bytes  int64
 
-	// Proven is the number of leaves, from the first on, that are signed each by
-	// the key that the one before names.
+	// Proven is the number of leaves, from the first on, that are signed with the key announced by the previous leaf.
 	Proven int64
-	// KeyMatched: the first of them is signed by the key that was given.
-	// HeadMatched: the log is an extension of the head that was given.
+	// KeyMatched: the first leaf is signed with the given key. HeadMatched: the log extends the given head.
 	KeyMatched, HeadMatched bool
 	HeadSize                int64
 
-	Cosigned []Cosigned // by the witnesses that were named, and this is the log that they saw
+	Cosigned []Cosigned // by the given witnesses, of this very log
 
-	Pruned   int64 // leaves that retention removed from the log, with a leaf that says so
-	Torn     bool  // the last line is cut short: a recorder was killed, or is writing
+	Pruned   int64 // leaves that retention removed, announced by a leaf
+	Torn     bool  // the last line is unfinished: a recorder was killed, or is writing
 	Findings []Finding
 }
 
-// ErrNoLog is returned when there is no log in the directory.
+// ErrNoLog is returned if the directory has no log.
 var ErrNoLog = errors.New("no log here")
 
-// Verify reads a log and checks every hash and signature in it. The error says
-// that the log could not be read; what is wrong with it is in Result.Findings.
-// A recorder may append to it meanwhile.
+// Verify reads a log and checks all hashes and signatures. The error means that the log could not be read;
+// Result.Findings has its problems. A recorder may append meanwhile.
 func Verify(dir string, o VerifyOptions) (*Result, error) {
 	return verify(&directory{path: dir}, o)
 }
@@ -100,7 +96,7 @@ func verify(fsys files, o VerifyOptions) (*Result, error) {
 	return &v.result, nil
 }
 
-// verifier goes through a log from its first leaf to its last.
+// verifier reads a log from the first leaf to the last.
 type verifier struct {
 	files   files
 	o       VerifyOptions
@@ -108,7 +104,7 @@ type verifier struct {
 	headSig []byte
 	key     [ed25519.PublicKeySize]byte // of o.Key
 	keyOf   string                      // its origin
-	marks   []*mark                     // what witnesses cosigned
+	marks   []*mark                     // cosigned checkpoints
 	nexts   map[int]*partHeader         // headers of all parts, by number
 	numbers []int
 
@@ -116,20 +112,20 @@ type verifier struct {
 	origin string
 	next   [ed25519.PublicKeySize]byte // signs the next leaf
 	signer Hash                        // signs the header of the next part; zero: unknown
-	lost   bool                        // a leaf is missing or damaged: up to the next header nothing can be checked
-	linked bool                        // every leaf so far hangs on the first one
+	lost   bool                        // a leaf is missing or damaged: the next header continues the check
+	linked bool                        // all leaves so far are linked to the first
 
-	last     Leaf // the leaf before
+	last     Leaf // previous leaf
 	lastKey  [ed25519.PublicKeySize]byte
 	lastSig  []byte
-	lastBoot int64 // of that leaf, -1 none
-	awake    int64 // awake time of that leaf, ns
+	lastBoot int64 // of the previous leaf; -1: none
+	awake    int64 // awake time of the previous leaf, ns
 	running  bool  // between start and stop
 
-	first *Leaf // of the part, not handed out yet: it may be all that is left of it
+	first *Leaf // of the part, not passed to Leaf yet: the rest may be pruned
 
-	gone   []span // leaves that are not there, from a part to the next, which is signed
-	pruned []span // leaves that the log says were removed
+	gone   []span // missing leaves between a part and the next, which is signed
+	pruned []span // leaves removed according to the log
 
 	jobs  []job
 	work  sync.WaitGroup
@@ -183,7 +179,7 @@ func (v *verifier) find(leaf int64, part string, since time.Time, format string,
 	v.result.Findings = append(v.result.Findings, Finding{Leaf: leaf, Part: part, Since: since, Problem: fmt.Sprintf(format, args...)})
 }
 
-// since is the time of the last leaf that was read.
+// since returns the time of the last leaf read.
 func (v *verifier) since() time.Time {
 	if v.last.Real == 0 {
 		return time.Time{}
@@ -191,7 +187,7 @@ func (v *verifier) since() time.Time {
 	return time.Unix(0, v.last.Real).UTC()
 }
 
-// part goes through one part.
+// part checks one part.
 func (v *verifier) part(n int, last bool) error {
 	name := partName(n)
 	f, err := v.files.read(name)
@@ -208,13 +204,13 @@ func (v *verifier) part(n int, last bool) error {
 		return err
 	}
 	begins := true
-	end := int64(-1) // where the next part takes over
+	end := int64(-1) // first leaf of the next part
 	if i := slices.Index(v.numbers, n); i+1 < len(v.numbers) {
 		if next := v.nexts[v.numbers[i+1]]; next.origin == v.origin {
 			end = next.tree.size
 		}
 	}
-	damaged := 0 // lines that were not understood, reported when a leaf follows
+	damaged := 0 // lines not understood, reported if a leaf follows
 	before := v.result.Bytes
 	for {
 		e, err := p.next()
@@ -237,7 +233,7 @@ func (v *verifier) part(n int, last bool) error {
 			if e.leaf.Seq > end {
 				v.find(e.leaf.Seq, name, v.since(), "leaf %d is followed by a part that begins before it", e.leaf.Seq)
 			}
-			continue // written again in the next part, since here it failed
+			continue // the write failed here and was repeated in the next part
 		}
 		if damaged > 0 {
 			v.lose(name, "a line of the log is damaged, and what follows cannot be proven")
@@ -252,7 +248,7 @@ func (v *verifier) part(n int, last bool) error {
 		switch {
 		case last && damaged == 1:
 			v.result.Torn = true
-		case end >= 0 && v.tree.size == end: // a write that failed, and was done again in the next part
+		case end >= 0 && v.tree.size == end: // a failed write, repeated in the next part
 		default:
 			v.lose(name, "a line of the log is damaged, and what follows cannot be proven")
 		}
@@ -263,8 +259,8 @@ func (v *verifier) part(n int, last bool) error {
 	return nil
 }
 
-// lose reports that the next leaf is not there as it was written. Until the next
-// part says where in the tree it is, nothing more can be checked.
+// lose reports that the next leaf is missing or altered. Nothing more can be checked until the next part gives its place
+// in the tree.
 func (v *verifier) lose(part, problem string) {
 	if v.lost {
 		return
@@ -274,7 +270,7 @@ func (v *verifier) lose(part, problem string) {
 	v.linked = false
 }
 
-// enter compares the header of a part with where the log has come to.
+// enter compares the header of a part with the log so far.
 func (v *verifier) enter(name string, h *partHeader) {
 	switch {
 	case v.tree == nil:
@@ -292,7 +288,7 @@ func (v *verifier) enter(name string, h *partHeader) {
 		v.running = false
 		v.lastBoot = -1
 		v.signer = Hash{}
-	case v.lost: // said already
+	case v.lost: // already reported
 	case h.tree.size > v.tree.size && v.signer != Hash{} && h.signedBy(v.signer):
 		v.gone = append(v.gone, span{v.tree.size, h.tree.size - 1, name, v.since()})
 		v.first, v.lastBoot = nil, -1
@@ -310,10 +306,10 @@ func (v *verifier) enter(name string, h *partHeader) {
 	}
 	v.flushJobs()
 	v.tree, v.origin, v.next, v.lost = h.tree, h.origin, h.key, false
-	v.checkHead(name) // a log that was pruned may begin at the head
+	v.checkHead(name) // a pruned log may begin at the head
 }
 
-// leaf takes one leaf; begins says that its part begins with it.
+// leaf checks one leaf; begins: it is the first of its part.
 func (v *verifier) leaf(part string, e *entry, begins bool) error {
 	if !v.lost && e.leaf.Seq != v.tree.size {
 		v.lose(part, fmt.Sprintf("leaf %d stands where leaf %d should be", e.leaf.Seq, v.tree.size))
@@ -357,7 +353,7 @@ func (v *verifier) leaf(part string, e *entry, begins bool) error {
 	return v.o.Leaf(e.leaf)
 }
 
-// handOut hands out the first leaf of a part, now that others follow.
+// handOut passes the first leaf of a part to Leaf when others follow.
 func (v *verifier) handOut() error {
 	l := v.first
 	v.first = nil

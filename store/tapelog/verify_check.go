@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// checkTime looks at the one clock that nobody can set. Neither realtime nor time
-// that the host slept says anything.
+// checkTime checks the only clock that nobody can set. Realtime and the time asleep prove nothing.
 func (v *verifier) checkTime(part string, l *Leaf) {
 	awake := int64(l.Boot) - int64(l.Suspended)
 	if l.Kind == KindStart {
@@ -28,7 +27,7 @@ func (v *verifier) checkTime(part string, l *Leaf) {
 	}
 }
 
-// checkHead compares the tree with the head that was kept, at its size.
+// checkHead compares the tree with the given head, at the head's size.
 func (v *verifier) checkHead(part string) {
 	v.checkMarks()
 	if v.o.Head == nil || v.origin != v.head.Origin || v.tree.size != v.head.Size {
@@ -45,10 +44,10 @@ func (v *verifier) checkHead(part string) {
 	}
 }
 
-// jobsAtOnce is how many signatures one goroutine checks at a time.
+// jobsAtOnce is the number of signatures per goroutine.
 const jobsAtOnce = 256
 
-// submit has a signature checked by another goroutine.
+// submit passes a signature to another goroutine.
 func (v *verifier) submit(j job) {
 	v.jobs = append(v.jobs, j)
 	if len(v.jobs) >= jobsAtOnce {
@@ -75,19 +74,19 @@ func (v *verifier) flushJobs() {
 			v.mu.Lock()
 			v.bad = append(v.bad, badSignature{j.seq, j.part, j.since})
 			v.mu.Unlock()
-			return // those after it hang on it
+			return // the later ones depend on it
 		}
 	})
 }
 
-// moot reports whether a leaf hangs on one of its part whose signature is wrong.
+// moot reports whether an earlier leaf of the same part has a wrong signature.
 func (v *verifier) moot(j job) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return slices.ContainsFunc(v.bad, func(b badSignature) bool { return b.part == j.part && b.seq < j.seq })
 }
 
-// finish waits for the signatures and says what is known of the whole.
+// finish waits for the signatures and completes the result.
 func (v *verifier) finish() {
 	v.flushJobs()
 	v.work.Wait()
@@ -97,7 +96,7 @@ func (v *verifier) finish() {
 		if i == 0 {
 			v.result.Proven = min(v.result.Proven, b.seq)
 		}
-		if reported[b.part] { // once a leaf is wrong so is the tree, up to the next part
+		if reported[b.part] { // after a wrong leaf the tree is wrong up to the next part
 			continue
 		}
 		reported[b.part] = true
@@ -116,7 +115,7 @@ func (v *verifier) finish() {
 	v.compareMarks()
 }
 
-// comparePruned looks whether what is not there was removed with a word.
+// comparePruned checks that the missing leaves were announced as pruned.
 func (v *verifier) comparePruned() {
 	now := v.o.Now
 	if now.IsZero() {

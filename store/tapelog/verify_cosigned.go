@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// mark is a checkpoint that was kept beside the log, with what witnesses said of it.
+// mark is a checkpoint kept beside the log, with its cosignatures.
 type mark struct {
 	Checkpoint
-	by    []Cosigned // those of the witnesses that were named
-	found bool       // the log had that size
-	right bool       // and that root
+	by    []Cosigned // of the given witnesses
+	found bool       // the log reached this size
+	right bool       // with the same root
 }
 
-// readMarks reads what witnesses cosigned. Without a name of a witness the signatures
-// say nothing, but the log must be the one of each checkpoint all the same.
+// readMarks reads the cosigned checkpoints. Without a given witness the signatures prove nothing, but the log must match
+// each checkpoint anyway.
 func (v *verifier) readMarks() error {
 	var witnesses []*Witness
 	for _, text := range v.o.Witnesses {
@@ -32,7 +32,7 @@ func (v *verifier) readMarks() error {
 	for _, signed := range notes {
 		c, _, err := ParseHead(signed)
 		if err != nil {
-			continue // splitCosigned has looked
+			continue // splitCosigned has checked it
 		}
 		m := &mark{Checkpoint: c}
 		for _, w := range witnesses {
@@ -67,7 +67,7 @@ func (v *verifier) checkMarks() {
 	}
 }
 
-// compareMarks says what is wrong when the log has come to its end.
+// compareMarks reports problems with the checkpoints at the log's end.
 func (v *verifier) compareMarks() {
 	for _, m := range v.marks {
 		who := "a witness"

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// list finds the parts and reads their headers.
+// list lists the parts and reads their headers.
 func (v *verifier) list() ([]int, error) {
 	names, err := v.files.list()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -19,7 +19,7 @@ const (
 	epoch = int64(1767225600_000000000) // 2026-01-01T00:00:00Z
 )
 
-// kept is what the owner of a log keeps elsewhere.
+// kept is what a log's owner keeps elsewhere.
 type kept struct {
 	key   string
 	heads [][]byte // after each leaf
@@ -93,7 +93,7 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// found returns all findings as one text.
+// found joins all findings.
 func found(r *Result) string {
 	var b strings.Builder
 	for _, f := range r.Findings {
@@ -119,8 +119,7 @@ func rewrite(t testing.TB, dir, name string, change func(string) string) {
 	}
 }
 
-// Every way to alter a log is found: those at the end of the list only by one who
-// kept a head or the first key.
+// Every way to alter a log is found; alterations at the end of the list only with a kept head or first key.
 func TestTamper(t *testing.T) {
 	line := func(text string, n int) string { return strings.Split(text, "\n")[7+n] + "\n" }
 	first := partName(1)
@@ -179,7 +178,7 @@ func TestTamper(t *testing.T) {
 			}
 		}, "", "the log begins at leaf 7"},
 		{"a part that ends before its leaves", func(t *testing.T, dir string) {
-			// What root can do today: begin a part at an old leaf, whose key is gone.
+			// As root could do today: begin a part at an old leaf, whose key is gone.
 			text, err := os.ReadFile(filepath.Join(dir, partName(2)))
 			if err != nil {
 				t.Fatal(err)
@@ -234,8 +233,7 @@ func TestTamper(t *testing.T) {
 	}
 }
 
-// Who takes the host over at one instant has the key of the next leaf. Of what
-// was signed until then he can change nothing.
+// An intruder at one instant has the key of the next leaf. He cannot change earlier leaves.
 func TestStolenKey(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	k := writeLog(t, dir, 5, 100)
@@ -253,7 +251,7 @@ func TestStolenKey(t *testing.T) {
 	if err != nil || len(keys) != 1 || keys[0].tree.size != 5 {
 		t.Fatalf("keys: %+v, %v", keys, err)
 	}
-	// He writes leaf 3 anew, and everything after it, with the key that he has.
+	// The intruder rewrites leaf 3 and everything after it with this key.
 	text, err := os.ReadFile(filepath.Join(dir, partName(1)))
 	if err != nil {
 		t.Fatal(err)
@@ -291,8 +289,8 @@ func TestStolenKey(t *testing.T) {
 	}
 }
 
-// One bit, anywhere in the log: found. In the last line, or in the end of the one
-// before, it is what a crash could have left, unless the head was kept.
+// A flipped bit anywhere in the log is found. In the last line, or in the end of the line before, it could also be from
+// a crash, unless the head was kept.
 func TestFlippedBit(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	k := writeLog(t, dir, 6, 3)
@@ -325,7 +323,7 @@ func TestFlippedBit(t *testing.T) {
 	}
 }
 
-// Steps of the clock and sleep are nothing to worry about; silence is.
+// Steps of the clock and sleep are no findings; silence is.
 func TestClock(t *testing.T) {
 	year := int64(365 * 24 * time.Hour)
 	for _, c := range []struct {
@@ -363,8 +361,7 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// A key file that is lost, or of another log, or rolled back: a new log is begun,
-// and that is found. Nothing of the old one is lost.
+// A key file is lost, of another log, or rolled back: a new log begins, which is a finding. The old log stays.
 func TestLostKey(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -419,8 +416,8 @@ func TestLostKey(t *testing.T) {
 	}
 }
 
-// A log that lacks its end, or is damaged, is left as it is and goes on in a new
-// part with the same keys; what is missing is found.
+// A log that is damaged or lacks its end stays unchanged and continues in a new part with the same keys; the loss is
+// found.
 func TestGoesOnAfterDamage(t *testing.T) {
 	for name, change := range map[string]func(string) string{
 		"end lost": func(s string) string { return s[:strings.Index(s, "\n2 checkpoint")+1] },

@@ -1,8 +1,8 @@
 package tapelog
 
-// Why retention removed a segment.
+// Causes of an expiry.
 const (
 	ExpiredAge  = "age"  // older than MaxAge
 	ExpiredSize = "size" // the tape would be larger than MaxBytes
-	ExpiredFull = "full" // the file system took no more
+	ExpiredFull = "full" // the file system was full
 )

@@ -16,11 +16,10 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// A witness sees the checkpoints of many logs and cosigns one when it continues the
-// last one that it cosigned (C2SP tlog-witness). Its signature is a cosignature/v1 of
-// C2SP tlog-cosignature: over the checkpoint and the time at which it was seen.
+// A witness cosigns checkpoints of many logs, each only if it continues the last one that it cosigned (C2SP
+// tlog-witness). Its signature is a cosignature/v1 of C2SP tlog-cosignature, over the checkpoint and the time.
 
-// algorithmCosignature is the kind of key that makes a cosignature/v1.
+// algorithmCosignature is the key type of cosignature/v1.
 const algorithmCosignature = 4
 
 // Witness is the verifier key of a witness. It is a note.Verifier.
@@ -32,8 +31,8 @@ type Witness struct {
 
 var errWitness = errors.New("not a verifier key of a witness")
 
-// ParseWitness reads the verifier key of a witness as witnesses publish it:
-// NAME+HASH+KEY, with a key of kind 4, Ed25519 for cosignature/v1.
+// ParseWitness parses a witness's published verifier key: NAME+HASH+KEY, with a key of type 4, Ed25519 for
+// cosignature/v1.
 func ParseWitness(text string) (*Witness, error) {
 	name, rest, ok := strings.Cut(text, "+")
 	hash, key, ok2 := strings.Cut(rest, "+")
@@ -63,10 +62,10 @@ func validName(name string) bool {
 // Name returns the name of the witness.
 func (w *Witness) Name() string { return w.name }
 
-// KeyHash returns what tells the key from others of its name.
+// KeyHash returns the key's hash in signature lines.
 func (w *Witness) KeyHash() uint32 { return w.hash }
 
-// Verify reports whether signature is one of the witness over a checkpoint.
+// Verify reports whether signature is the witness's over a checkpoint.
 func (w *Witness) Verify(checkpoint, signature []byte) bool {
 	if len(signature) != 8+ed25519.SignatureSize {
 		return false
@@ -76,9 +75,8 @@ func (w *Witness) Verify(checkpoint, signature []byte) bool {
 	return seconds <= math.MaxInt64 && ed25519.Verify(w.public[:], message, signature[8:])
 }
 
-// cosignature finds the cosignature of the witness on a signed checkpoint, and returns
-// its line and when it was made, by the clock of the witness. found says that there is
-// one, ok that it is good.
+// cosignature finds the witness's cosignature on a signed checkpoint. It returns the line and its time, by the witness's
+// clock. ok reports whether the one found is valid.
 func (w *Witness) cosignature(signed []byte) (line string, at time.Time, found, ok bool) {
 	body, rest, _ := strings.Cut(string(signed), "\n\n")
 	for line := range strings.Lines(rest) {

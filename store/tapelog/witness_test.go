@@ -16,7 +16,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// stubWitness is a witness without a network: what C2SP tlog-witness asks of one.
+// stubWitness is a witness of C2SP tlog-witness, without a network.
 type stubWitness struct {
 	name   string
 	key    ed25519.PrivateKey
@@ -25,7 +25,7 @@ type stubWitness struct {
 	root   tlog.Hash
 	now    time.Time
 	asked  int
-	answer func(Answer) Answer // nil: as it is
+	answer func(Answer) Answer // nil: unchanged
 }
 
 func newStubWitness(t testing.TB, dir string) *stubWitness {
@@ -38,7 +38,7 @@ func newStubWitness(t testing.TB, dir string) *stubWitness {
 	return w
 }
 
-// verifierKey is what the witness publishes.
+// verifierKey returns the witness's published key.
 func (w *stubWitness) verifierKey() string {
 	raw := append([]byte{algorithmCosignature}, w.key.Public().(ed25519.PublicKey)...)
 	sum := sha256.Sum256([]byte(w.name + "\n" + string(raw)))

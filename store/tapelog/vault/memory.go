@@ -9,20 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// block is everything that must not be found elsewhere. It has no pointers and
-// lies outside of Go's heap.
+// block has everything secret. It has no pointers and is outside Go's heap.
 type block struct {
 	keys    [slots + 1]pair
-	pages   [2][SlotSize]byte // a slot of the key file on its way; that of the decoy
-	ready   [slots + 1]bool   // there are keys in the slot
+	pages   [2][SlotSize]byte // a slot of the key file being read or written; the decoy's
+	ready   [slots + 1]bool   // the slot has keys
 	scratch scratch
 }
 
-// scratch is what the work with a key needs, all of it secret while it lasts.
+// scratch has the intermediate values of the work with a key, all secret.
 type scratch struct {
 	digest              hasher
-	hash                [64]byte // of the seed: the scalar, and the prefix of the nonce
-	wide                [64]byte // a hash that becomes a scalar
+	hash                [64]byte // of the seed: scalar and prefix of the nonce
+	wide                [64]byte // a hash to be reduced to a scalar
 	secret, nonce, mark edwards25519.Scalar
 	point               edwards25519.Point
 }
@@ -30,23 +29,23 @@ type scratch struct {
 // pair is the two seeds of a slot.
 type pair struct{ seeds [2][seedSize]byte }
 
-// Protection is what keeps others from the memory that the keys are in.
+// Protection is the protection of the keys' memory against others.
 type Protection string
 
-// From the strongest on.
+// From strong to weak.
 const (
-	Secret Protection = "secret" // memfd_secret: nobody but this process can read it, it is never swapped
+	Secret Protection = "secret" // memfd_secret: no other process can read it; never swapped
 	Locked Protection = "locked" // never swapped, in no core dump; root can read it
-	Plain  Protection = "plain"  // in no core dump; it may be swapped: RLIMIT_MEMLOCK forbids more
+	Plain  Protection = "plain"  // in no core dump; may be swapped: RLIMIT_MEMLOCK is too low
 )
 
-// blockSize is the size of the mapping, in whole pages of any size up to 64 KiB.
+// blockSize is the size of the mapping, in whole pages for page sizes up to 64 KiB.
 func blockSize() int {
 	page := os.Getpagesize()
 	return (int(unsafe.Sizeof(block{})) + page - 1) / page * page
 }
 
-// newBlock maps the memory for the keys, as well protected as can be.
+// newBlock maps memory for the keys with the best available protection.
 func newBlock() ([]byte, Protection, error) {
 	if memory, err := mapSecret(blockSize()); err == nil {
 		return memory, Secret, nil

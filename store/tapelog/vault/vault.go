@@ -13,9 +13,9 @@ import (
 
 // Sizes in bytes.
 const (
-	// SlotSize is what a slot takes in a file.
+	// SlotSize is the length of a slot in a file.
 	SlotSize = 4096
-	// LabelSize is the most that may stand beside the keys of a slot.
+	// LabelSize limits the label of a slot.
 	LabelSize = SlotSize - labelAt - 1
 
 	seedSize = 32
@@ -23,8 +23,7 @@ const (
 	labelAt  = sumAt + 64
 )
 
-// A vault has two slots: the keys in use, and those that come next. A third one
-// holds keys that are no secret.
+// A vault has two slots: the keys in use and the next ones. A third one has the decoy's keys, which are not secret.
 const (
 	slots = 2
 	decoy = slots
@@ -33,17 +32,17 @@ const (
 // Key is one of the two keys of a slot.
 type Key int
 
-// The keys of a slot.
+// Keys of a slot.
 const (
 	Leaf Key = iota // signs one leaf
-	Part            // signs how a part of the log begins
+	Part            // signs the header of a part of the log
 )
 
 // ErrSlot is returned by Load for a slot that is erased, torn or damaged.
 var ErrSlot = errors.New("no key in this slot")
 
-// Vault keeps the keys of two slots, 0 and 1. It is safe for concurrent use. A
-// method called with a slot that has no keys panics, as does any after Close.
+// Vault keeps the keys of two slots, 0 and 1. It is safe for concurrent use. A method called for a slot without keys
+// panics, and so does any after Close.
 type Vault struct {
 	mu      sync.Mutex
 	memory  []byte // of block
@@ -52,7 +51,7 @@ type Vault struct {
 	cleanup runtime.Cleanup
 }
 
-// New makes an empty vault. Close ends it.
+// New makes an empty vault. Close it after use.
 func New() (*Vault, error) {
 	memory, kind, err := newBlock()
 	if err != nil {
@@ -68,7 +67,7 @@ func New() (*Vault, error) {
 // release erases a block and gives the memory back.
 func release(memory []byte) {
 	clear(memory)
-	// It can only fail for an address that was never mapped.
+	// It can only fail for an unmapped address.
 	_ = unix.Munmap(memory)
 }
 
@@ -84,10 +83,10 @@ func (v *Vault) Close() {
 	v.block, v.memory = nil, nil
 }
 
-// Protection says what keeps others from the keys.
+// Protection returns the protection of the keys' memory.
 func (v *Vault) Protection() Protection { return v.kind }
 
-// Generate puts a new random key into a slot.
+// Generate makes a random key in a slot.
 func (v *Vault) Generate(slot int, key Key) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -103,7 +102,7 @@ func (v *Vault) Generate(slot int, key Key) error {
 	return nil
 }
 
-// CopyPart gives one slot the part key of the other.
+// CopyPart copies the part key from one slot to the other.
 func (v *Vault) CopyPart(to, from int) { v.run(task{do: copyPart, slot: to, from: from}) }
 
 // Public returns the public key of a key.
@@ -128,8 +127,8 @@ func (v *Vault) Erase(slot int) {
 	v.block.ready[slot] = false
 }
 
-// Store writes a slot to a file at an offset: SlotSize bytes, the keys, a sum and
-// the label, which must not have a zero byte and is no secret.
+// Store writes a slot to a file at an offset: the keys, a checksum and the label, SlotSize bytes. The label is not
+// secret and must have no zero byte.
 func (v *Vault) Store(slot int, label []byte, to io.WriterAt, at int64) error {
 	if len(label) > LabelSize {
 		return fmt.Errorf("store key: label of %d bytes is too long", len(label))
@@ -142,8 +141,8 @@ func (v *Vault) Store(slot int, label []byte, to io.WriterAt, at int64) error {
 	return err
 }
 
-// Load reads what Store wrote into a slot and returns the label. The error is
-// ErrSlot when there is nothing of the kind; the slot is then as it was.
+// Load reads a slot written by Store and returns the label. If there is none, the error is ErrSlot and the slot is
+// unchanged.
 func (v *Vault) Load(slot int, from io.ReaderAt, at int64) (label []byte, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -169,7 +168,7 @@ func (v *Vault) run(t task) {
 	v.work(t)
 }
 
-// work does t where no key is left behind.
+// work does a task without leaving a key behind.
 func (v *Vault) work(t task) {
 	if t.do != unpack && !v.block.ready[t.slot] || t.do == copyPart && !v.block.ready[t.from] {
 		panic("vault: no key in this slot")
@@ -180,7 +179,7 @@ func (v *Vault) work(t task) {
 	for i := range all.Val {
 		all.Val[i] = ^all.Val[i]
 	}
-	// It can only fail for arguments that are not these.
+	// It can only fail for invalid arguments.
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &all, &before)
 	onDeepStack(v.block, &t)
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newVault returns a vault whose slot 0 has these keys.
+// newVault returns a vault with these keys in slot 0.
 func newVault(t testing.TB, leaf, part [seedSize]byte) *Vault {
 	t.Helper()
 	v, err := New()
@@ -60,7 +60,7 @@ func TestSHA512(t *testing.T) {
 	}
 }
 
-// The vectors of RFC 8032, 7.1.
+// Test vectors of RFC 8032, 7.1.
 func TestVectors(t *testing.T) {
 	for _, v := range []struct{ seed, public, message, signature string }{
 		{"9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60", "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", "",
@@ -82,7 +82,7 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// Keys and signatures are those of crypto/ed25519.
+// Keys and signatures equal those of crypto/ed25519.
 func TestSameAsStandardLibrary(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for n := range 300 {
@@ -173,7 +173,7 @@ func TestGenerateCopyErase(t *testing.T) {
 	v.Sign(0, Leaf, nil)
 }
 
-// Nothing of the work is left in the block.
+// The block keeps no intermediate values.
 func TestScratchIsCleared(t *testing.T) {
 	v := newVault(t, [32]byte{1}, [32]byte{2})
 	v.Sign(0, Leaf, []byte("message"))
@@ -189,8 +189,7 @@ func TestScratchIsCleared(t *testing.T) {
 	}
 }
 
-// Keys are never swapped out, in no core dump and in no child, with either kind of
-// memory.
+// Keys are never swapped, in no core dump and in no child, with either kind of memory.
 func TestMemory(t *testing.T) {
 	locked, kind, err := mapLocked(blockSize())
 	if err != nil || kind != Locked {
@@ -226,7 +225,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// flagsOf returns what the kernel says of a mapping (proc_pid_smaps(5), VmFlags).
+// flagsOf returns the kernel's flags of a mapping (proc_pid_smaps(5), VmFlags).
 func flagsOf(t *testing.T, memory []byte) []string {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/smaps")
@@ -247,7 +246,7 @@ func flagsOf(t *testing.T, memory []byte) []string {
 	return nil
 }
 
-// BenchmarkEpoch is what a leaf costs: a new key, its public half, a signature.
+// BenchmarkEpoch measures a leaf's work: a new key, its public half, a signature.
 func BenchmarkEpoch(b *testing.B) {
 	v := newVault(b, [32]byte{1}, [32]byte{2})
 	message := make([]byte, 140)

@@ -6,7 +6,7 @@ import (
 	"filippo.io/edwards25519"
 )
 
-// kind is one kind of work with a secret.
+// kind is a kind of work with a secret.
 type kind int
 
 const (
@@ -17,12 +17,12 @@ const (
 	unpack
 )
 
-// task is one piece of work. It holds no secret.
+// task is a piece of work. It has no secret.
 type task struct {
 	do         kind
 	slot, from int
 	key        Key
-	message    []byte // of sign; label of pack
+	message    []byte // message to sign, or label to pack
 
 	public    *[32]byte
 	signature *[64]byte
@@ -30,19 +30,19 @@ type task struct {
 	ok        *bool
 }
 
-// Bytes of stack. The work itself needs under 12 KiB.
+// Bytes of stack. The work needs less than 12 KiB.
 const (
-	held   = 40 << 10 // in use while it is done: the runtime shrinks a stack of which less than a quarter is
+	held   = 40 << 10 // in use during the work: the runtime shrinks a stack that is used less than a quarter
 	burned = 24 << 10 // overwritten before and after
 )
 
-// onDeepStack does the work on a stack that is not copied meanwhile, and burns it.
-// The decoy comes last: the same frames and registers then hold its keys.
+// onDeepStack does the work on a stack that the runtime does not move meanwhile, and then overwrites it. The decoy's
+// work comes last, so that frames and registers have its keys.
 //
 //go:noinline
 func onDeepStack(b *block, t *task) {
 	var frame [held]byte
-	burn() // grows the stack now
+	burn() // grows the stack before the work
 	t.perform(b, &b.pages[0])
 	t.decoy().perform(b, &b.pages[1])
 	burn()
@@ -57,7 +57,7 @@ func burn() {
 	touch(frame[:])
 }
 
-// touch keeps the compiler from leaving out an array.
+// touch prevents the compiler from removing an array.
 //
 //go:noinline
 func touch(frame []byte) { frame[0]++ }
@@ -87,7 +87,7 @@ func (t *task) perform(b *block, page *[SlotSize]byte) {
 	b.scratch = scratch{}
 }
 
-// decoy is the same work with keys that are no secret.
+// decoy is the same work with public keys.
 func (t *task) decoy() *task {
 	d := *t
 	d.slot, d.from = decoy, decoy
@@ -95,7 +95,7 @@ func (t *task) decoy() *task {
 	return &d
 }
 
-// expand makes the scalar and the prefix of a seed (RFC 8032, 5.1.5).
+// expand derives the scalar and the prefix from a seed (RFC 8032, 5.1.5).
 func (s *scratch) expand(seed *[seedSize]byte) {
 	s.digest.reset()
 	s.digest.write(seed[:])
@@ -103,12 +103,12 @@ func (s *scratch) expand(seed *[seedSize]byte) {
 	must(s.secret.SetBytesWithClamping(s.hash[:32]))
 }
 
-// public makes the public key of the scalar.
+// public computes the scalar's public key.
 func (s *scratch) public(to *[32]byte) {
 	copy(to[:], s.point.ScalarBaseMult(&s.secret).Bytes())
 }
 
-// sign makes a signature (RFC 8032, 5.1.6).
+// sign computes a signature (RFC 8032, 5.1.6).
 func (s *scratch) sign(to *[64]byte, message []byte) {
 	var public [32]byte
 	s.public(&public)
@@ -127,14 +127,14 @@ func (s *scratch) sign(to *[64]byte, message []byte) {
 	copy(to[32:], s.mark.MultiplyAdd(&s.mark, &s.secret, &s.nonce).Bytes())
 }
 
-// must is for errors about the length of an argument, which is fixed here.
+// must handles errors about an argument's length, which is constant here.
 func must(_ *edwards25519.Scalar, err error) {
 	if err != nil {
 		panic(err)
 	}
 }
 
-// pack writes keys and label to a page, with their sum.
+// pack writes keys, label and checksum to a page.
 func (s *scratch) pack(page *[SlotSize]byte, keys *pair, label []byte) {
 	clear(page[:])
 	copy(page[:seedSize], keys.seeds[Leaf][:])
@@ -144,7 +144,7 @@ func (s *scratch) pack(page *[SlotSize]byte, keys *pair, label []byte) {
 	copy(page[sumAt:labelAt], s.wide[:])
 }
 
-// unpack takes the keys from a page when the sum is right.
+// unpack reads the keys from a page if the checksum is right.
 func (s *scratch) unpack(keys *pair, page *[SlotSize]byte) bool {
 	s.sum(page)
 	if page[labelAt] == 0 || *(*[64]byte)(page[sumAt:]) != s.wide {
@@ -155,7 +155,7 @@ func (s *scratch) unpack(keys *pair, page *[SlotSize]byte) bool {
 	return true
 }
 
-// sum hashes all of a page but the sum in it.
+// sum hashes a page without its checksum.
 func (s *scratch) sum(page *[SlotSize]byte) {
 	s.digest.reset()
 	s.digest.write(page[:sumAt])
@@ -163,7 +163,7 @@ func (s *scratch) sum(page *[SlotSize]byte) {
 	s.digest.finish(&s.wide)
 }
 
-// label returns the text beside the keys.
+// label returns the label of a page.
 func label(page *[SlotSize]byte) []byte {
 	text, _, _ := bytes.Cut(page[labelAt:], []byte{0})
 	return bytes.Clone(text)
