@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// writes are ways to change something, somewhere: each is refused.
+// writes returns statements that would change something. Each is refused.
 func writes() []string {
 	return []string{
 		"attach 'new.db' as n", "attach database ':memory:' as m", "attach 'file:new.db?mode=rwc' as n", "detach s1",
@@ -45,7 +45,7 @@ func writes() []string {
 	}
 }
 
-// bombs are questions without an end, or as large as they can be made.
+// bombs returns endless questions and huge ones.
 func bombs() []string {
 	const forever = "with recursive n(i) as (select 1 union all select i + 1 from n) "
 	return []string{
@@ -75,7 +75,7 @@ func bombs() []string {
 	}
 }
 
-// Nothing that is asked changes a tape, or makes a file, whatever it is.
+// No question changes a tape or creates a file.
 func TestNothingIsWritten(t *testing.T) {
 	tape := filepath.Join(t.TempDir(), "tape")
 	if err := writeFixture(tape, "incident"); err != nil {
@@ -102,8 +102,7 @@ func TestNothingIsWritten(t *testing.T) {
 	}
 }
 
-// Whatever never ends, or grows without bounds, ends at its time limit, and has held
-// a bounded part of the memory. Each is asked by a process of its own.
+// An endless or huge question ends at its time limit, with bounded memory. Each runs in its own process.
 func TestBombsEnd(t *testing.T) {
 	tape, program := filepath.Join(t.TempDir(), "tape"), filepath.Join(t.TempDir(), "conntape")
 	if err := writeFixture(tape, "incident"); err != nil {

@@ -12,13 +12,13 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// question is what the flags say of a question beside its SQL.
+// question has the flags of a question other than its SQL.
 type question struct {
 	asked  string // as it was typed
 	dir    string
 	format string
 	window query.Window
-	whole  bool // the views are not narrowed to the window
+	whole  bool // do not push the window down to the views
 	zone   *time.Location
 	quiet  bool
 	width  int
@@ -27,7 +27,7 @@ type question struct {
 	paint  query.Palette
 }
 
-// readQuestion reads the flags of answerFlags.
+// readQuestion reads answerFlags.
 func (h *host) readQuestion(c *cli.Context) (question, time.Duration, error) {
 	var q question
 	var err error
@@ -52,8 +52,7 @@ func (h *host) readQuestion(c *cli.Context) (question, time.Duration, error) {
 	return q, timeout, err
 }
 
-// readFormat reads --format, -t and the environment. Unless they say otherwise it
-// is a table when stdout is a terminal, and csv when it is not.
+// readFormat reads --format, -t and the settings. The default is table on a terminal, else csv.
 func (h *host) readFormat(c *cli.Context) (format string, width int, err error) {
 	width, terminal := h.width()
 	switch {
@@ -75,8 +74,7 @@ func (h *host) readFormat(c *cli.Context) (format string, width int, err error) 
 	return format, width, err
 }
 
-// answer puts a question in SQL to the tape and writes the answer to stdout or a
-// file, and what it covers to stderr.
+// answer asks the tape in SQL. It writes the answer to stdout or a file, and its coverage to stderr.
 func (h *host) answer(c *cli.Context, q question, r query.Request) error {
 	_, err := h.answerWith(c.Context, q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		return query.Run(c.Context, tape.Conn(), r, out)
@@ -87,9 +85,8 @@ func (h *host) answer(c *cli.Context, q question, r query.Request) error {
 // asking puts a question to a tape and writes the rows of its answer.
 type asking func(*store.Tape, query.RowWriter) (query.Result, error)
 
-// answerWith does the same with a question of any kind, and returns how the answer
-// ended. What is damaged is left out: the answer is begun again without it, unless
-// a part of it has been shown already.
+// answerWith asks any kind of question and returns the result. If it finds damage, it starts again without the damaged
+// segments, unless rows were shown already.
 func (h *host) answerWith(ctx context.Context, q question, ask asking) (query.Result, error) {
 	defer collectLate(answerMemory)()
 	var result query.Result
@@ -100,8 +97,7 @@ func (h *host) answerWith(ctx context.Context, q question, ask asking) (query.Re
 	return result, err
 }
 
-// answerWithout answers without some segments. The error is a *damageMet if there
-// was damage in others.
+// answerWithout answers without some segments. It returns a *damageMet if it finds damage in others.
 func (h *host) answerWithout(ctx context.Context, q question, ask asking, without []store.LeftOut) (query.Result, error) {
 	var result query.Result
 	tape, err := store.OpenTapeContext(ctx, q.dir, without...)
@@ -150,7 +146,7 @@ func (h *host) answerWithout(ctx context.Context, q question, ask asking, withou
 	return result, nil
 }
 
-// answerFolded does the same with the rows of a scan folded into one, if they are to be.
+// answerFolded answers and, with fold, folds the rows of a scan into one.
 func (h *host) answerFolded(ctx context.Context, q question, fold bool, ask func(*store.Tape, query.RowWriter) (query.Result, error)) (query.Result, error) {
 	if !fold {
 		return h.answerWith(ctx, q, ask)
@@ -168,7 +164,7 @@ func (h *host) answerFolded(ctx context.Context, q question, fold bool, ask func
 	return result, err
 }
 
-// closing says on stderr how the answer ended and what it covers.
+// closing writes the end of the answer and its coverage to stderr.
 func (h *host) closing(q question, coverage *query.Coverage, result query.Result) {
 	if result.Cut != "" {
 		note(h.stderr, fmt.Sprintf("cut after %d rows: %s", result.Rows, result.Cut))
@@ -195,6 +191,5 @@ func (h *host) closing(q question, coverage *query.Coverage, result query.Result
 	}
 }
 
-// note writes a line for people. A stderr that cannot be written to is no
-// reason to fail.
+// note writes a line to stderr. It ignores errors.
 func note(w io.Writer, line string) { fmt.Fprintln(w, "conntape: "+oneLine(line)) }

@@ -5,7 +5,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// newApp returns the whole command line: every command with its flags.
+// newApp returns all commands with their flags.
 func (h *host) newApp() (*cli.App, error) {
 	library, err := query.Library()
 	if err != nil {
@@ -51,14 +51,14 @@ func (h *host) newApp() (*cli.App, error) {
 		ErrWriter:                 h.stderr,
 		HideHelp:                  true,
 		HideVersion:               true,
-		DisableSliceFlagSeparator: true, // or a comma would end the value of --param
+		DisableSliceFlagSeparator: true, // else a comma would end the value of --param
 		ExitErrHandler:            func(*cli.Context, error) {},
 	}
 	prepareCommands(app.Commands)
 	return app, nil
 }
 
-// prepareCommands leaves help to us and errors to the caller.
+// prepareCommands turns off cli's own help and error messages.
 func prepareCommands(commands []*cli.Command) {
 	for _, command := range commands {
 		command.HideHelp = true

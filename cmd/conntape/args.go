@@ -12,30 +12,27 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// urfave/cli v2 takes everything after the first argument for arguments, and so
-// ignores flags there without a word. Here the command line is read first, flags
-// anywhere, and put in the order that cli needs. What is wrong with it is said
-// here too, so cli only ever sees what it understands.
+// urfave/cli v2 takes everything after the first argument as arguments, so it silently ignores flags there. So parseArgs
+// reads the command line first, with flags anywhere, and orders it for cli. It also reports all errors, so cli only sees
+// valid command lines.
 
-// call is a command line that was read.
+// call is a parsed command line.
 type call struct {
-	all   []*cli.Command // every command there is
-	path  []*cli.Command // the command and what it is below
+	all   []*cli.Command // all commands
+	path  []*cli.Command // the command with its parents
 	flags []flagGiven
 	args  []string
 	help  bool
 
-	config string // the value of --config, which every command takes
+	config string // value of --config, which every command has
 }
 
 type flagGiven struct{ name, value string }
 
-// flagForm is what may be a flag. SQL that begins with a comment is none, and a
-// time ago with a minus sign is none.
+// flagForm matches a flag, but not SQL that begins with a comment or a negative duration.
 var flagForm = regexp.MustCompile(`(?s)^--?([A-Za-z][A-Za-z0-9-]*)(?:=(.*))?$`)
 
-// parseArgs reads a command line. Flags may stand before, between and after the
-// words of the command and its arguments; after "--" all is arguments.
+// parseArgs parses a command line. Flags may stand anywhere before "--".
 func parseArgs(commands []*cli.Command, argv []string) (*call, error) {
 	c := &call{all: commands}
 	values := flagValues(commands)
@@ -97,7 +94,7 @@ func parseArgs(commands []*cli.Command, argv []string) (*call, error) {
 	return c, c.check()
 }
 
-// word takes a word that is no flag: the name of a command, or an argument.
+// word adds a word that is no flag: a command or an argument.
 func (c *call) word(commands []*cli.Command, word string) error {
 	if len(c.path) > 0 {
 		commands = c.path[len(c.path)-1].Subcommands
@@ -145,8 +142,7 @@ func (c *call) unknownCommand(commands []*cli.Command, word string) error {
 	return usagef(hint, "unknown command %q", c.below(word))
 }
 
-// questionAlone takes the name of a canned query, or of another command of query,
-// whose user left out the word query.
+// questionAlone accepts a canned query, or another command of query, without the word query before it.
 func (c *call) questionAlone(commands []*cli.Command, word string) bool {
 	for _, command := range commands {
 		for _, question := range command.Subcommands {
@@ -159,7 +155,7 @@ func (c *call) questionAlone(commands []*cli.Command, word string) bool {
 	return false
 }
 
-// check refuses what the command does not take.
+// check refuses flags and arguments that the command does not have.
 func (c *call) check() error {
 	if c.help || c.bare() {
 		return nil
@@ -193,7 +189,7 @@ func (c *call) check() error {
 	return nil
 }
 
-// bare reports whether the program was called with nothing at all.
+// bare reports whether there is no command, flag or argument.
 func (c *call) bare() bool {
 	return len(c.path) == 0 && len(c.flags) == 0 && len(c.args) == 0 && c.config == "" && !c.help
 }
@@ -225,8 +221,7 @@ func (c *call) unknownFlag(name string) error {
 	return usagef(hint, "%s has no flag %s", c.name(), dashed(name))
 }
 
-// meantFlag returns the flag that goes by another name in other programs, "" for
-// none.
+// meantFlag returns the flag that other programs call by this name, "" for none.
 func meantFlag(name string) string {
 	switch name {
 	case "from", "start", "after", "begin", "last":
@@ -249,12 +244,12 @@ func meantFlag(name string) string {
 	return ""
 }
 
-// argumentNames returns the words that stand for the arguments of a command.
+// argumentNames returns the placeholders of a command's arguments.
 func argumentNames(command *cli.Command) []string {
 	return strings.FieldsFunc(command.ArgsUsage, func(r rune) bool { return r == ' ' || r == '[' || r == ']' })
 }
 
-// ordered returns the words in the order in which cli reads them.
+// ordered returns the words in cli's order.
 func (c *call) ordered() []string {
 	var words []string
 	for _, command := range c.path {
@@ -266,7 +261,7 @@ func (c *call) ordered() []string {
 	return append(append(words, "--"), c.args...)
 }
 
-// name returns the command as it is typed, with more words after it.
+// name returns the command line of the command, with more words.
 func (c *call) name(more ...string) string {
 	words := []string{"conntape"}
 	for _, command := range c.path {
@@ -275,12 +270,12 @@ func (c *call) name(more ...string) string {
 	return strings.Join(append(words, more...), " ")
 }
 
-// below returns a word with the commands before it, but without the program.
+// below returns the command and a word, without the program's name.
 func (c *call) below(word string) string { return strings.TrimPrefix(c.name(word), "conntape ") }
 
 func (c *call) helpHint() string { return c.name("--help") + " lists the flags" }
 
-// checkValue refuses a value that is not of the flag's type.
+// checkValue refuses a value of the wrong type.
 func checkValue(flag cli.Flag, given flagGiven) error {
 	switch flag.(type) {
 	case *cli.BoolFlag:
@@ -299,8 +294,8 @@ func checkValue(flag cli.Flag, given flagGiven) error {
 	return nil
 }
 
-// flagValues returns every flag of every command and whether it takes a value.
-// A flag means the same wherever it is; a test holds the commands to that.
+// flagValues returns every flag and whether it takes a value. A flag has the same type in all commands; a test checks
+// that.
 func flagValues(commands []*cli.Command) map[string]bool {
 	values := make(map[string]bool)
 	for _, command := range commands {

@@ -54,7 +54,7 @@ func TestParseArgs(t *testing.T) {
 	}
 }
 
-// Whatever is typed is understood or refused as wrong usage.
+// Any command line is understood or refused as wrong usage.
 func FuzzParseArgs(f *testing.F) {
 	f.Add("query\x00sql\x00select 1\x00--dir\x00/x")
 	f.Add("--limit\x00=\x00--\x00-q=\x00query")
@@ -69,8 +69,7 @@ func FuzzParseArgs(f *testing.F) {
 	})
 }
 
-// A flag takes a value on every command or on none, and never two meanings:
-// parseArgs reads flags before it knows the command.
+// A flag takes a value in every command or in none, because parseArgs reads flags before it knows the command.
 func TestFlagsMeanTheSame(t *testing.T) {
 	kinds := make(map[string]string)
 	walk(testApp(t).Commands, nil, func(path []string, c *cli.Command) {

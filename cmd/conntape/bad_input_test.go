@@ -16,7 +16,7 @@ import (
 	"github.com/conntape/conntape/query"
 )
 
-// world is a host without a process around it.
+// world returns a host without a process around it.
 func world(stdin string) (h *host, stdout, stderr *bytes.Buffer) {
 	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
 	noon := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
@@ -26,8 +26,7 @@ func world(stdin string) (h *host, stdout, stderr *bytes.Buffer) {
 	}, stdout, stderr
 }
 
-// Whatever is typed wrong gets one line, perhaps one more with a hint, the right
-// exit code, nothing on stdout and no panic.
+// Wrong input gets one line and perhaps a hint, the right exit code, no output on stdout, and no panic.
 func TestBadInput(t *testing.T) {
 	tmp := t.TempDir()
 	tape := filepath.Join(tmp, "tape")
@@ -178,7 +177,7 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// checkErrorLines holds stderr to the form of an error.
+// checkErrorLines checks that stderr has the form of an error.
 func checkErrorLines(t *testing.T, line, stderr, want string) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
@@ -192,8 +191,7 @@ func checkErrorLines(t *testing.T, line, stderr, want string) {
 	}
 }
 
-// A stdout or stdin that fails is said in one line; one whose reader went away
-// is not said at all.
+// A failing stdout or stdin is reported in one line; a reader of stdout that went away is not reported.
 func TestStreamsFail(t *testing.T) {
 	tape := filepath.Join(t.TempDir(), "tape")
 	if err := writeFixture(tape, "many"); err != nil {
@@ -231,8 +229,7 @@ func TestStreamsFail(t *testing.T) {
 	checkErrorLines(t, "long SQL", stderr.String(), "longer than")
 }
 
-// A command whose context ends stops at once and leaves no answer that looks
-// whole.
+// A command whose context ends stops at once and leaves no answer that looks complete.
 func TestInterrupted(t *testing.T) {
 	tape := filepath.Join(t.TempDir(), "tape")
 	if err := writeFixture(tape, "many"); err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// askAt runs a command line on a tape at 20:00, when the incident is over.
+// askAt runs a command line on a tape at 20:00, after the incident.
 func askAt(t *testing.T, tape, line string) (stdout, stderr string) {
 	t.Helper()
 	h, out, messages := world("")
@@ -29,10 +29,9 @@ func askAt(t *testing.T, tape, line string) (stdout, stderr string) {
 	return out.String(), messages.String()
 }
 
-// Every example of every canned query, and the same with what is left out of
-// findings: the answers on the incident are in testdata/canned, and have the
-// columns that the header says, on an empty tape there are none, and a gap is told.
-// UPDATE_SCRIPTS=1 rewrites them.
+// Runs every example of every canned query, and again with --all. The answers on the incident are in testdata/canned and
+// have the columns of the query's header. On an empty tape there are no rows, and a gap is reported. UPDATE_SCRIPTS=1
+// rewrites the files.
 func TestCannedQueries(t *testing.T) {
 	library, err := query.Library()
 	if err != nil {
@@ -80,8 +79,7 @@ func TestCannedQueries(t *testing.T) {
 	}
 }
 
-// Every canned query works on a tape of as many segments as there can be, where
-// each view is a UNION of ten, and finds there what it finds in one.
+// Every canned query gives the same answer on a tape of ten segments as on one segment.
 func TestCannedQueriesOverSegments(t *testing.T) {
 	library, err := query.Library()
 	if err != nil {
@@ -111,8 +109,8 @@ func TestCannedQueriesOverSegments(t *testing.T) {
 	}
 }
 
-// The answers on a terminal of 80 and of 200 columns are in testdata/at80 and
-// testdata/at200; no line of a table is wider than the terminal. UPDATE_SCRIPTS=1 rewrites them.
+// The answers on terminals of 80 and 200 columns are in testdata/at80 and testdata/at200. No line of a table is wider
+// than the terminal. UPDATE_SCRIPTS=1 rewrites the files.
 func TestCannedQueriesAtWidth(t *testing.T) {
 	library, err := query.Library()
 	if err != nil {
@@ -180,7 +178,7 @@ func TestStatusWraps(t *testing.T) {
 	}
 }
 
-// checkColumns holds the header of a query to the columns of its answer.
+// checkColumns compares the columns of a query's answer with its header.
 func checkColumns(t *testing.T, c *query.Canned, tape, line string) {
 	t.Helper()
 	var documented []string
@@ -193,8 +191,8 @@ func checkColumns(t *testing.T, c *query.Canned, tape, line string) {
 	}
 }
 
-// How even the times of the planted beacon are is what the documentation says, worked out
-// here from what was planted; and arrivals by chance are not taken for one.
+// The score of the planted beacon is as documented, computed here from the planted times; random arrivals are not taken
+// for a beacon.
 func TestBeaconScore(t *testing.T) {
 	tape := filepath.Join(t.TempDir(), "tape")
 	if err := writeFixture(tape, "incident"); err != nil {
@@ -249,7 +247,7 @@ func TestBeaconScore(t *testing.T) {
 	}
 }
 
-// betweenBeats returns gaps without those that are less than a tenth of the upper quartile: they are within a beat.
+// betweenBeats removes gaps shorter than a tenth of the upper quartile: they are within a beat.
 func betweenBeats(gaps []float64) []float64 {
 	least := nearestRank(gaps, 0.75) / 10
 	kept, within := []float64{}, 0.0

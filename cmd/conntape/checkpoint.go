@@ -80,7 +80,7 @@ func (h *host) checkpoint(c *cli.Context) error {
 	return err
 }
 
-// push sends a signed checkpoint to where it is to be kept.
+// push sends a signed checkpoint to a file or the system log.
 func push(head []byte, where string) error {
 	switch where {
 	case "":
@@ -96,8 +96,7 @@ func push(head []byte, where string) error {
 	return appendLine(where, "checkpoint "+proof.CheckpointLine(head))
 }
 
-// appendLine appends a line to a file, durably, and makes the file if there is none.
-// It goes through no link.
+// appendLine appends a line to a file durably. It creates a missing file and follows no link.
 func appendLine(name, line string) (err error) {
 	folder, err := trusted.Open(filepath.Dir(name))
 	if err != nil {

@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// Below the limit nothing is collected, above it garbage is, now and then and not all the time,
-// and afterwards all is as it was.
+// Garbage is not collected below the limit, and is collected now and then above it. Afterwards the old limits are back.
 func TestCollectLate(t *testing.T) {
 	limit, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(100)
 	defer debug.SetGCPercent(percent)

@@ -7,7 +7,8 @@ import (
 	"path/filepath"
 )
 
-// findCompanion finds a program that conntape runs, since it has no HTTP in it: beside this program, then in PATH.
+// findCompanion finds another program of conntape, beside this one or in PATH. Programs with HTTP are separate from
+// conntape.
 func findCompanion(name string) (string, error) {
 	if self, err := os.Executable(); err == nil {
 		beside := filepath.Join(filepath.Dir(self), name)

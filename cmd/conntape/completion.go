@@ -24,7 +24,7 @@ Examples:
 	}
 }
 
-// completions are the shells that are known.
+// completions are the known shells.
 func completions() map[string]func([]completed) string {
 	return map[string]func([]completed) string{"bash": bashCompletion, "zsh": zshCompletion, "fish": fishCompletion}
 }
@@ -46,25 +46,25 @@ func (h *host) printCompletion(c *cli.Context) error {
 	return err
 }
 
-// completed is what may follow a command.
+// completed has the words that may follow a command.
 type completed struct {
-	path     string // "" the program, else "query who"
+	path     string // "": the program itself; else "query who"
 	commands []completedWord
 	flags    []completedFlag
 }
 
-// completedWord is a word with what it means, of letters, digits and blanks only.
+// completedWord is a word and its meaning, in letters, digits and blanks only.
 type completedWord struct{ word, means string }
 
 type completedFlag struct {
 	completedWord
-	short   string   // one letter, "" none
+	short   string   // one letter; "": none
 	takes   bool     // a value
-	choices []string // of the value; nil for any
-	file    bool     // the value is one
+	choices []string // allowed values; nil: any
+	file    bool     // the value is a file
 }
 
-// completedCommands returns every command, the program first.
+// completedCommands returns every command, beginning with the program.
 func completedCommands(app *cli.App) []completed {
 	all := []completed{{commands: completedWords(app.Commands)}}
 	var add func(above string, commands []*cli.Command)
@@ -118,7 +118,7 @@ func completedFlags(command *cli.Command) []completedFlag {
 
 var formatChoices = regexp.MustCompile(`^output format: ([a-z, ]+)$`)
 
-// flagChoices returns the values of a flag that takes only some, nil for others.
+// flagChoices returns the allowed values of a flag, nil for any.
 func flagChoices(name, usage string) []string {
 	switch name {
 	case "format":
@@ -133,7 +133,7 @@ func flagChoices(name, usage string) []string {
 	return nil
 }
 
-// plainWords keeps of a usage text, up to its first sentence's end, what no shell gives a meaning to.
+// plainWords returns the first sentence of a usage text without characters special to a shell.
 func plainWords(usage string) string {
 	usage, _, _ = strings.Cut(usage, ":")
 	usage, _, _ = strings.Cut(usage, ";")
@@ -145,7 +145,7 @@ func plainWords(usage string) string {
 	}, usage)), " ")
 }
 
-// paths returns the commands below the program, as alternatives of a case of sh.
+// paths returns all commands as alternatives of a case in sh.
 func paths(all []completed) string {
 	var list []string
 	for _, c := range all[1:] {
@@ -154,8 +154,7 @@ func paths(all []completed) string {
 	return strings.Join(list, "|")
 }
 
-// valueFlags returns the flags of all commands whose values are files, and those that
-// take any other value, as alternatives of a case of sh.
+// valueFlags returns, as alternatives of a case in sh, the flags with a file as value and those with another value.
 func valueFlags(all []completed) (files, others string) {
 	var file, other []string
 	for _, c := range all {

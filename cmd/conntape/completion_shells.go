@@ -5,10 +5,9 @@ import (
 	"strings"
 )
 
-// Each script goes through the words before the cursor to find the command that they
-// name, and offers what may follow that one.
+// Each script finds the command among the words before the cursor and offers the words that may follow it.
 
-// writeChoices writes the cases of a shell's statement for flags that take one of a few words, which offer has for %s.
+// writeChoices writes the shell's cases for flags with a choice of values; offer has %s for these.
 func writeChoices(b *strings.Builder, all []completed, offer string) {
 	for _, c := range all {
 		for _, f := range c.flags {

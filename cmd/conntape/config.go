@@ -30,12 +30,12 @@ Examples:
 	}
 }
 
-// settingRow is a setting as config shows it.
+// settingRow is a row of conntape config.
 type settingRow struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
 	From  string `json:"from"`            // flag, environment, file, default
-	Where string `json:"where,omitempty"` // the flag, the variable, or the file
+	Where string `json:"where,omitempty"` // flag, variable or file
 }
 
 func (h *host) showConfig(c *cli.Context) error {
@@ -72,7 +72,7 @@ func (h *host) settingRows(c *cli.Context) []settingRow {
 	for _, flag := range h.settingFlags() {
 		name := flag.Names()[0]
 		row := settingRow{Name: name, Value: fmt.Sprint(c.Value(name)), From: "default"}
-		if name == "format" { // --format of config is another one
+		if name == "format" { // config has its own --format
 			row.Value = "auto"
 		}
 		if value := h.settings.get(name); value != "" {

@@ -11,8 +11,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// readFile takes the settings of a configuration file: TOML whose keys are the names of
-// flags, without tables. What it does not understand it refuses, with the nearest name.
+// readFile reads a configuration file: TOML without tables, whose keys are names of flags. It refuses an unknown key and
+// suggests the nearest.
 func (s *settings) readFile(text string, flags []cli.Flag) error {
 	var given map[string]any
 	meta, err := toml.Decode(text, &given)
@@ -36,7 +36,7 @@ func (s *settings) readFile(text string, flags []cli.Flag) error {
 	return nil
 }
 
-// findSetting returns the flag with that name, which is not one of its short forms.
+// findSetting finds a flag by its long name.
 func findSetting(flags []cli.Flag, name string) cli.Flag {
 	if flag := findFlag(flags, name); flag != nil && flag.Names()[0] == name {
 		return flag
@@ -60,7 +60,7 @@ func (s *settings) unknownKey(name string, value any, flags []cli.Flag) error {
 	return usagef(hint, "%s has an unknown setting %q", s.path, name)
 }
 
-// settingText returns a value of the file as a flag would be given it.
+// settingText converts a value of the file to a flag's text.
 func settingText(value any, flag cli.Flag) (string, error) {
 	_, number := flag.(*cli.Int64Flag)
 	_, truth := flag.(*cli.BoolFlag)
@@ -87,7 +87,7 @@ func settingText(value any, flag cli.Flag) (string, error) {
 	return "", errors.New("must be a text in quotes")
 }
 
-// tomlProblem says in one line what is wrong with a file, and where.
+// tomlProblem describes an error and its place in one line.
 func tomlProblem(err error) string {
 	var parse toml.ParseError
 	if errors.As(err, &parse) {

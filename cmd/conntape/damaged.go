@@ -10,7 +10,7 @@ import (
 	"github.com/conntape/conntape/store/failure"
 )
 
-// damageMet is the error of an answer during which damaged segments were met.
+// damageMet is returned for an answer that found damaged segments.
 type damageMet struct {
 	error
 	segments []store.LeftOut
@@ -20,8 +20,8 @@ type damageMet struct {
 // Unwrap returns the error beneath.
 func (e *damageMet) Unwrap() error { return e.error }
 
-// findDamage returns a *damageMet if damage was met in a tape, whether a question ended with an error or not: rows that
-// were read before may be wrong. Another error is returned as it is.
+// findDamage returns a *damageMet if the tape's reader found damage, even without an error: rows read before may be
+// wrong. Otherwise it returns err.
 func findDamage(tape *store.Tape, err error) error {
 	if errors.Is(err, query.ErrTimeLimit) {
 		return err
@@ -37,7 +37,7 @@ func findDamage(tape *store.Tape, err error) error {
 	return &damageMet{error: explained, segments: met}
 }
 
-// leavingOut calls ask with all segments. When ask finds a damaged segment, it calls ask again without that one.
+// leavingOut calls ask, and again without each damaged segment that ask finds.
 func leavingOut(ask func(damaged []store.LeftOut) error) error {
 	var damaged []store.LeftOut
 	for {
@@ -50,7 +50,7 @@ func leavingOut(ask func(damaged []store.LeftOut) error) error {
 	}
 }
 
-// noDamage is findDamage for a tape that is not opened again.
+// noDamage is findDamage for a question that is not repeated.
 func noDamage(tape *store.Tape, err error) error {
 	err = findDamage(tape, err)
 	var met *damageMet
@@ -60,15 +60,15 @@ func noDamage(tape *store.Tape, err error) error {
 	return err
 }
 
-// mostHeld is how many bytes of an answer are held back until it is whole, so that it can be begun again without a segment
-// that turns out to be damaged.
+// mostHeld is the size, in bytes, up to which an answer is held back until it is complete, so that it can start again
+// without a damaged segment.
 const mostHeld = 1 << 20
 
-// held is a writer that holds back what it is given.
+// held is a writer that holds back its first bytes.
 type held struct {
 	to    io.Writer
 	bytes []byte
-	shown bool // there was more
+	shown bool // the limit was exceeded: everything is written
 }
 
 // Write takes the next bytes.
@@ -83,7 +83,7 @@ func (w *held) Write(p []byte) (int, error) {
 	return w.to.Write(p)
 }
 
-// show writes what was held back.
+// show writes the bytes held back.
 func (w *held) show() error {
 	bytes := w.bytes
 	w.bytes, w.shown = nil, true
@@ -94,7 +94,7 @@ func (w *held) show() error {
 	return err
 }
 
-// writeHeld has write write to a stream. If it meets damage before anything is shown, nothing is.
+// writeHeld calls write with a writer to the stream. If write finds damage before anything is shown, it shows nothing.
 func writeHeld(to io.Writer, write func(io.Writer) error) error {
 	out := &held{to: to}
 	err := write(out)

@@ -20,7 +20,7 @@ import (
 	"github.com/conntape/conntape/query"
 )
 
-// damageRounds is how often chance alters a segment: CONNTAPE_TAMPER_ROUNDS, or as often as it takes a few seconds.
+// damageRounds is the number of random alterations: CONNTAPE_TAMPER_ROUNDS, or some seconds' worth.
 func damageRounds(t testing.TB) int {
 	text := os.Getenv("CONNTAPE_TAMPER_ROUNDS")
 	if text == "" {
@@ -37,7 +37,7 @@ func damageRounds(t testing.TB) int {
 type damagedTape struct {
 	dir     string
 	sealed  map[int][]byte
-	answers map[string]string // of the tape as it was, or without a segment
+	answers map[string]string // of the intact tape, or without a segment
 }
 
 func newDamagedTape(t testing.TB) *damagedTape {
@@ -76,7 +76,7 @@ func (d *damagedTape) ask(line string) (code int, stdout, stderr string) {
 	return code, out.String(), messages.String()
 }
 
-// words are those of a command line, in which %20 is a blank.
+// words splits a command line, in which %20 is a blank.
 func words(line string) []string {
 	list := strings.Fields(line)
 	for i := range list {
@@ -85,7 +85,7 @@ func words(line string) []string {
 	return list
 }
 
-// right returns the answer of the tape as it was recorded, without segment n unless that is 0.
+// right returns the answer of the intact tape, without segment n unless n is 0.
 func (d *damagedTape) right(t testing.TB, line string, n int) string {
 	t.Helper()
 	key := fmt.Sprint(n, " ", line)
@@ -108,7 +108,7 @@ func (d *damagedTape) right(t testing.TB, line string, n int) string {
 	return answer
 }
 
-// questions are all canned queries, and what else reads a tape.
+// questions returns all canned queries and other commands that read a tape.
 func questions(t testing.TB) []string {
 	t.Helper()
 	library, err := query.Library()
@@ -134,8 +134,8 @@ func questions(t testing.TB) []string {
 	return lines
 }
 
-// Whatever bit of a sealed segment is altered, wherever its pages are moved: each answer is right, or it says that the
-// segment is damaged and is what the other segments say.
+// A sealed segment is altered in any bit, or its pages are moved. Each answer is right, or it reports the damaged
+// segment and is the answer of the other segments.
 func TestAnswersOfDamagedTape(t *testing.T) {
 	d := newDamagedTape(t)
 	lines := questions(t)
@@ -189,7 +189,7 @@ func damage(r *rand.Rand, data []byte) string {
 	return fmt.Sprintf("bit %d of byte %d (page %d)", bit, at, at/page+1)
 }
 
-// A file is written whole, without what is damaged.
+// A file is written completely, without the damaged segment.
 func TestFileOfDamagedTape(t *testing.T) {
 	d := newDamagedTape(t)
 	line := "query sql --limit 0 select%20*%20from%20connections"

@@ -9,7 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// demoDir is where the demonstration tape goes unless --dir says otherwise.
+// demoDir is the default directory of the demonstration tape.
 const demoDir = "conntape-demo"
 
 func (h *host) demoCommand() *cli.Command {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// The arrows of docs/architecture.md are the imports that there are, packages below another counted as that one.
+// The arrows of docs/architecture.md are the real imports; a package below another counts as that one.
 func TestDiagram(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}}{{range .Imports}} {{.}}{{end}}", module+"/...").Output()
 	if err != nil {

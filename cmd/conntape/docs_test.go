@@ -17,9 +17,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Every command has a section in docs/usage.md, headed by what is typed, and
-// that section, or the one on the flags of every question that it points to, has
-// every flag; and no section documents what there is not.
+// Every command has a section in docs/usage.md with all its flags, directly or in the section on common flags; and there
+// is no section or flag without a command.
 func TestUsageIsDocumented(t *testing.T) {
 	sections := sectionsOf(t, "usage.md", "## conntape ")
 	record := sections["record"]
@@ -102,8 +101,7 @@ func TestSchemaIsDocumented(t *testing.T) {
 	}
 }
 
-// Every function that is added has a line in docs/schema.md, and every line there
-// is a function with as many arguments.
+// docs/schema.md lists exactly the added SQL functions, with their number of arguments.
 func TestFunctionsAreDocumented(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tape")
 	if err := writeFixture(dir, "empty"); err != nil {
@@ -171,7 +169,7 @@ func TestLinksLead(t *testing.T) {
 	}
 }
 
-// Every test that a document names to hold what it claims is there. A name that ends in … stands for all that begin so.
+// Every test named in a document exists. A name that ends in … stands for all with this prefix.
 func TestNamedTestsExist(t *testing.T) {
 	var tests strings.Builder
 	err := filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {
@@ -219,8 +217,7 @@ func readDoc(t *testing.T, name string) string {
 	return string(text)
 }
 
-// sectionsOf returns the text below each heading that begins so, by the rest of
-// the heading.
+// sectionsOf returns the text below each heading with this prefix, by the rest of the heading.
 func sectionsOf(t *testing.T, doc, heading string) map[string]string {
 	t.Helper()
 	sections := make(map[string]string)

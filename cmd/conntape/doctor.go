@@ -84,7 +84,7 @@ func (h *host) examine(c *cli.Context) error {
 	return nil
 }
 
-// configuredLimits are those of the tape as environment and file set them.
+// configuredLimits returns the limits of the tape in the settings.
 func (h *host) configuredLimits(ctx context.Context) (retain.Limits, error) {
 	read, err := h.rereadAs(ctx, []string{"record"})
 	if err != nil {
@@ -102,10 +102,10 @@ func findCookies(ctx context.Context, dir string, cookies []uint64) (map[uint64]
 	return query.FindCookies(ctx, tape, cookies)
 }
 
-// doctorLabel is how wide the names of findings are, with the blank after them.
+// doctorLabel is the width of the column of names.
 const doctorLabel = 16
 
-// tellFinding writes one finding as soon as it is there: a proof takes a while.
+// tellFinding writes a finding at once: the proof takes a while.
 func (h *host) tellFinding(f doctor.Finding) error {
 	mark := map[doctor.Level]string{doctor.OK: "ok", doctor.Note: "note", doctor.Problem: "PROBLEM"}[f.Level]
 	text := fmt.Sprintf("%-*s%s: %s\n", doctorLabel, f.Name, mark, query.Safe(f.Text))
@@ -120,7 +120,7 @@ func (h *host) tellFinding(f doctor.Finding) error {
 	return err
 }
 
-// closeExamination writes what stands at the end.
+// closeExamination writes the summary.
 func (h *host) closeExamination(findings []doctor.Finding, problems int, format string) error {
 	if format == "json" {
 		text, err := json.MarshalIndent(struct {

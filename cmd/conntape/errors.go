@@ -10,20 +10,16 @@ import (
 	"github.com/conntape/conntape/store/failure"
 )
 
-// errBare is what the program ends with when it was given no command: its help
-// has been shown, and nothing more is said.
+// errBare ends the program after it showed help because no command was given. No message follows.
 var errBare = &query.UsageError{}
 
-// errFound is what a command ends with when it found what it was to look for. What
-// it found has been written, and nothing more is said.
+// errFound ends a command that found what it looked for. No message follows.
 var errFound = errors.New("found")
 
-// errCut is what a command ends with when --timeout cut its answer. That was said
-// with the answer, and nothing more is said.
+// errCut ends a command whose answer was cut by --timeout. No message follows: the answer said so.
 var errCut = errors.New("cut")
 
-// errDamaged is what a command ends with when damage to the tape, or the removal of a segment meanwhile, left a part of the
-// answer out. That was said with the answer, and nothing more is said.
+// errDamaged ends a command whose answer lacks a damaged or removed segment. No message follows: the answer said so.
 var errDamaged = errors.New("damaged")
 
 // usagef returns an error that ends the program with exitUsage.
@@ -31,9 +27,8 @@ func usagef(hint, format string, args ...any) error {
 	return &query.UsageError{Message: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// report writes an error to stderr, in one line and perhaps one more with a
-// hint, and returns the exit code. Nothing is wrong when whoever read the answer
-// has gone away.
+// report writes an error to stderr, in one line and perhaps a second with a hint, and returns the exit code. A closed
+// stdout is no error.
 func (h *host) report(err error) int {
 	switch {
 	case err == nil, errors.Is(err, syscall.EPIPE):
@@ -62,7 +57,7 @@ func (h *host) report(err error) int {
 	return exitFailed
 }
 
-// hintOf returns the advice that comes with an error, "" when there is none.
+// hintOf returns an error's hint, "" for none.
 func hintOf(err error) string {
 	var hinted interface{ HintText() string }
 	if errors.As(err, &hinted) {
@@ -71,13 +66,12 @@ func hintOf(err error) string {
 	return failure.HintOf(err)
 }
 
-// oneLine returns a message as one line that is safe to show, whatever names of
-// files or pieces of SQL are part of it.
+// oneLine makes a message safe to show, in one line: it may contain file names or SQL.
 func oneLine(message string) string {
 	return query.Safe(strings.Join(strings.FieldsFunc(message, func(r rune) bool { return r == '\n' || r == '\r' }), " "))
 }
 
-// hintedError is an error with advice, of the kind that ends with exitFailed.
+// hintedError is an error with a hint; it ends with exitFailed.
 type hintedError struct {
 	error
 	hint string
@@ -86,5 +80,5 @@ type hintedError struct {
 // Unwrap returns the error beneath.
 func (e *hintedError) Unwrap() error { return e.error }
 
-// HintText returns the advice.
+// HintText returns the hint.
 func (e *hintedError) HintText() string { return e.hint }

@@ -29,7 +29,7 @@ Examples:
 	}
 }
 
-// exportOrder returns each view that can be exported with its order.
+// exportOrder returns the order of each view that can be exported.
 func exportOrder() map[string]string {
 	return map[string]string{
 		"connections": "time_ns", "processes": "segment, start_time, process_id", "endpoints": "segment, id",

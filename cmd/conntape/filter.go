@@ -8,8 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// filterFlags are the flags that restrict an answer to some connections, except those
-// that a command has itself.
+// filterFlags are the flags that filter connections, except those that the command has itself.
 func filterFlags(own []cli.Flag) []cli.Flag {
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "exe", Usage: "`NAME` only this program: its path, or the last part of it, or the name of the thread"},
@@ -24,8 +23,7 @@ func filterFlags(own []cli.Flag) []cli.Flag {
 	return append(own, slices.DeleteFunc(flags, func(f cli.Flag) bool { return findFlag(own, f.Names()[0]) != nil })...)
 }
 
-// readFilter reads filterFlags. A filter that is given and empty is refused: it would
-// pass everything.
+// readFilter reads filterFlags. It refuses an empty filter, which would match everything.
 func readFilter(c *cli.Context) (query.Filter, error) {
 	var f query.Filter
 	for name, to := range map[string]*string{"exe": &f.Exe, "user": &f.User, "pid": &f.PID, "port": &f.Port, "to": &f.To, "container": &f.Container, "outcome": &f.Outcome, "name": &f.Name} {

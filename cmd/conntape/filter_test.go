@@ -42,8 +42,7 @@ func writeConnections(t *testing.T, dir string, pass func(store.Connection) bool
 	return len(batch.Connections)
 }
 
-// A canned query with a filter answers what it answers on a tape that has the passing
-// connections alone. Both are plain SQL there, but for the plans of the second.
+// A canned query with a filter gives the same answer as without it on a tape of only the passing connections.
 func TestFiltersOnCannedQueries(t *testing.T) {
 	library, err := query.Library()
 	if err != nil {

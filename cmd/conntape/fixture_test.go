@@ -10,8 +10,7 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// The tape that the tests ask: what happens on it, and when, is the same every
-// time. It begins at noon, and boot was a thousand seconds before.
+// The tape of the tests has the same events and times in every run. It begins at noon, a thousand seconds after boot.
 const (
 	fixtureBoot = uint64(1000 * time.Second)
 	fixtureNoon = "2026-07-01T12:00:00Z"

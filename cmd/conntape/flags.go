@@ -8,20 +8,19 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// The flags that several commands have. They mean the same on each of them.
+// Flags of several commands. They mean the same in each.
 
-// defaultDir is where a tape is kept unless --dir says otherwise.
+// defaultDir is the default directory of a tape.
 const defaultDir = "/var/lib/conntape"
 
-// dirVariable and formatVariable are the environment variables that help tells of:
-// they stand for --dir and, for answers, for --format. See settings.
+// Environment variables for --dir and --format, shown in help. See settings.
 const (
 	dirVariable    = "CONNTAPE_DIR"
 	formatVariable = "CONNTAPE_FORMAT"
 )
 
-// The usage text of a flag begins with the word in backquotes that stands for its
-// value. Help shows the rest in a column of its own, so it is a sentence by itself.
+// A flag's usage begins with the placeholder of its value in backquotes. Help shows the rest in a column, so it must be
+// a sentence without it.
 
 func dirFlag(what string) cli.Flag {
 	return &cli.StringFlag{Name: "dir", Usage: "`PATH` " + what + "; the environment variable " + dirVariable + " also sets it", Value: defaultDir}
@@ -43,7 +42,7 @@ func formatFlag(names []string, standard string) cli.Flag {
 	return &cli.StringFlag{Name: "format", Usage: "`FORMAT` output format: " + strings.Join(names, ", "), DefaultText: standard}
 }
 
-// rowFormatFlags are --format and -t of a command that writes rows.
+// rowFormatFlags are --format and -t of commands that write rows.
 func rowFormatFlags() []cli.Flag {
 	return []cli.Flag{
 		formatFlag(query.FormatNames(), formatVariable+" if it is set, else table on a terminal and csv in a pipe"),
@@ -67,20 +66,19 @@ func limitFlag(usage string, standard int64) cli.Flag {
 	return &cli.Int64Flag{Name: "limit", Aliases: []string{"n"}, Usage: usage, Value: standard}
 }
 
-// allFlag is --all of what leaves port-0 probes and disconnects out.
+// allFlag is --all of commands that leave out port-0 probes and disconnects.
 func allFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "all", Usage: "show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too"}
 }
 
-// answerFlags are the flags of every command that asks a tape, with the limit
-// that is its own.
+// answerFlags are the flags of every command that asks a tape, with the command's own limit.
 func answerFlags(limit cli.Flag) []cli.Flag {
 	flags := []cli.Flag{dirFlag("directory of the tape, or one segment file"), sinceFlag(), untilFlag(), tzFlag()}
 	flags = append(flags, rowFormatFlags()...)
 	return append(flags, outputFlag(), rawFlag(), limit, timeoutFlag(), quietFlag())
 }
 
-// readZone reads --tz, or else the setting.
+// readZone reads the setting tz.
 func (h *host) readZone(c *cli.Context) (*time.Location, error) {
 	if zone := h.settings.get("tz"); zone != "" && !c.IsSet("tz") {
 		return query.ParseZone(zone)
@@ -111,7 +109,7 @@ func readTimeout(c *cli.Context) (time.Duration, error) {
 	return timeout, err
 }
 
-// readDir reads --dir, or else the setting.
+// readDir reads the setting dir.
 func (h *host) readDir(c *cli.Context) (string, error) {
 	if dir := h.settings.get("dir"); dir != "" && !c.IsSet("dir") {
 		return dir, nil
@@ -122,7 +120,7 @@ func (h *host) readDir(c *cli.Context) (string, error) {
 	return c.String("dir"), nil
 }
 
-// noArguments refuses arguments that the command does not take.
+// noArguments refuses arguments.
 func noArguments(c *cli.Context) error {
 	if c.NArg() > 0 {
 		hint := c.Command.HelpName + " --help lists the flags"
@@ -134,7 +132,7 @@ func noArguments(c *cli.Context) error {
 	return nil
 }
 
-// readReportFormat returns the format of a report, which is for people unless asked otherwise.
+// readReportFormat returns the format of a report: text by default.
 func readReportFormat(c *cli.Context) (string, error) {
 	if !c.IsSet("format") {
 		return "text", nil

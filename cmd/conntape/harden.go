@@ -7,10 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// keepOutOfCores keeps the memory of this process out of core dumps, and other
-// processes of the same user out of it: the keys of the log are in there. Both are
-// needed, since a core that goes to a program disregards the limit. Root gets at
-// the memory all the same; docs/integrity.md says what he finds.
+// keepOutOfCores keeps this process's memory, with the keys of the log, out of core dumps and away from other processes
+// of the same user. It needs both measures because a core piped to a program ignores the limit. Root can read the memory
+// anyway; docs/integrity.md says which part.
 func keepOutOfCores() error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil && !coresForbidden() {
 		return err
@@ -20,8 +19,8 @@ func keepOutOfCores() error {
 
 var noCores = regexp.MustCompile(`(?m)^Max core file size +0 +0 `)
 
-// coresForbidden tells whether the limit of core dumps is 0 already: the filter of the unit
-// lets nobody set or read limits by their system call.
+// coresForbidden reports whether the limit of core dumps is 0 already: the unit's system call filter forbids setting and
+// reading limits.
 func coresForbidden() bool {
 	limits, err := os.ReadFile("/proc/self/limits")
 	return err == nil && noCores.Match(limits)

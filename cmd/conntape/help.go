@@ -10,12 +10,11 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// helpWidth is how wide the list of flags is, in columns.
+// helpWidth is the width of the list of flags, in columns.
 const helpWidth = 110
 
-// printHelp writes the help of a command, or of the program when path is empty.
-// It is written here, and not by cli, so that it says what is true here: flags
-// anywhere, their real defaults, and examples that work.
+// printHelp writes the help of a command, or of the program if path is empty. It replaces cli's help, to allow flags
+// anywhere, real defaults, and tested examples.
 func printHelp(w io.Writer, app *cli.App, path []*cli.Command) error {
 	name, usage, description, arguments := app.Name, app.Usage, app.Description, ""
 	commands, flags := app.Commands, []cli.Flag(nil)
@@ -49,7 +48,7 @@ func printHelp(w io.Writer, app *cli.App, path []*cli.Command) error {
 	return err
 }
 
-// listCommands lists commands under the name of their category.
+// listCommands lists commands by category.
 func listCommands(w io.Writer, commands []*cli.Command) error {
 	tab := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	category := "\x00"
@@ -67,10 +66,10 @@ func listCommands(w io.Writer, commands []*cli.Command) error {
 	return tab.Flush()
 }
 
-// flagText is a flag as help and manual show it.
+// flagText is a flag in help and manual.
 type flagText struct{ label, text string }
 
-// flagTexts returns flags with what they take, what they do and their default.
+// flagTexts returns flags with placeholder, usage and default.
 func flagTexts(flags []cli.Flag) []flagText {
 	var list []flagText
 	for _, flag := range flags {
@@ -117,8 +116,7 @@ func listFlags(w io.Writer, flags []cli.Flag) error {
 	return nil
 }
 
-// placeholder splits the word in backquotes that a usage text begins with, if it
-// does, off the text.
+// placeholder splits the leading word in backquotes, if any, off a usage text.
 func placeholder(usage string) (value, rest string) {
 	if after, ok := strings.CutPrefix(usage, "`"); ok {
 		value, rest, _ = strings.Cut(after, "`")

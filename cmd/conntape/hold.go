@@ -120,7 +120,7 @@ func (h *host) release(c *cli.Context) error {
 	return nil
 }
 
-// printHolds lists holds, one a line, or as a JSON array.
+// printHolds lists holds, one per line or as a JSON array.
 func (h *host) printHolds(dir string, holds []tapedir.Hold, format string, zone *time.Location) error {
 	if format == "json" {
 		if holds == nil {

@@ -9,10 +9,9 @@ import (
 	"github.com/conntape/conntape/store/escape"
 )
 
-// incident is an afternoon on a web server, from noon to 20:00, with an intrusion
-// through nginx in the middle: a shell, a beacon with 30% of jitter, credentials
-// from the metadata service, a scan and a lateral move. Around it is what every
-// host does: a timer, a crawler's worth of browsing, health checks, name probes.
+// incident is an afternoon on a web server, from noon to 20:00, with an intrusion through nginx: a shell, a beacon with
+// 30% jitter, credentials from the metadata service, a scan and a lateral move. Around it is ordinary traffic: a timer,
+// browsing, health checks, name probes.
 type incident struct {
 	connections []store.Connection
 	endpoints   map[string]*store.Endpoint
@@ -74,7 +73,7 @@ func incidentConnections() []store.Connection {
 
 type daemonFunc func(parent *store.Process, pid uint32, user, comm, exe string, argv ...string) *store.Process
 
-// everyday is what happens anyway.
+// everyday adds the ordinary traffic.
 func (n *incident) everyday(systemd *store.Process, daemon daemonFunc) {
 	chronyd := task(daemon(systemd, 300, "_chrony", "chronyd", "/usr/sbin/chronyd", "/usr/sbin/chronyd", "-F", "1"))
 	for i := range 27 {

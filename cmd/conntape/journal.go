@@ -6,9 +6,8 @@ import (
 	"log/slog"
 )
 
-// logHandler writes log lines to stderr. In front of journald, which knows the time of a
-// line by itself, a line has no time, and begins with the number of its level in angle brackets
-// (sd-daemon(3)), so that journalctl -p err finds it.
+// logHandler writes log lines to stderr. For journald, which adds the time itself, a line has no time and begins with
+// its priority in angle brackets (sd-daemon(3)), so that journalctl -p err finds it.
 func logHandler(w io.Writer, level slog.Leveler, journal bool) slog.Handler {
 	if !journal {
 		return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
@@ -19,7 +18,7 @@ func logHandler(w io.Writer, level slog.Leveler, journal bool) slog.Handler {
 	return &journalHandler{debug: handler("<7>"), info: handler("<6>"), warn: handler("<4>"), fail: handler("<3>")}
 }
 
-// withoutTime leaves time and level of a line out.
+// withoutTime removes time and level from a line.
 func withoutTime(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
 		return slog.Attr{}
@@ -27,7 +26,7 @@ func withoutTime(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// prefixed writes something in front of every line. A handler writes a line in one piece.
+// prefixed writes a prefix before each line. A handler writes a line with one Write.
 type prefixed struct {
 	w      io.Writer
 	prefix string
@@ -55,7 +54,7 @@ func (h *journalHandler) at(level slog.Level) slog.Handler {
 	return h.debug
 }
 
-// Enabled reports whether a line of that level is written.
+// Enabled reports whether lines of this level are written.
 func (h *journalHandler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.at(level).Enabled(ctx, level)
 }
@@ -65,12 +64,12 @@ func (h *journalHandler) Handle(ctx context.Context, r slog.Record) error {
 	return h.at(r.Level).Handle(ctx, r)
 }
 
-// WithAttrs returns a handler whose lines have these attributes too.
+// WithAttrs returns a handler that adds these attributes.
 func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return h.each(func(s slog.Handler) slog.Handler { return s.WithAttrs(attrs) })
 }
 
-// WithGroup returns a handler whose attributes are in a group.
+// WithGroup returns a handler that puts attributes into a group.
 func (h *journalHandler) WithGroup(name string) slog.Handler {
 	return h.each(func(s slog.Handler) slog.Handler { return s.WithGroup(name) })
 }

@@ -1,8 +1,7 @@
-// Command conntape records every connect on a host, with the process that made
-// it, and answers questions about them.
+// Command conntape records every connect on a host with the process that made it, and answers questions about them.
 //
-// This package knows flags, files to wire together and exit codes, and holds no
-// logic of recording, storing or querying. There is one file for each command.
+// This package parses flags, connects the other packages and sets exit codes. It has no logic of recording, storing or
+// querying. There is one file for each command.
 package main
 
 import (
@@ -14,33 +13,31 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-	_ "time/tzdata" // hosts without a time zone database understand --tz too
+	_ "time/tzdata" // for --tz on hosts without a time zone database
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 )
 
-// Exit codes. Where two apply, the higher one is used: an answer with damage or a
-// cut is not the whole answer, whatever it found.
+// Exit codes. If two apply, the higher one is used: an answer with damage or a cut is incomplete, even if it found
+// something.
 const (
 	exitDone    = 0
 	exitFailed  = 1
 	exitUsage   = 2
-	exitFound   = 3 // a command whose job is to look for something found it
-	exitCut     = 4 // --timeout ended the answer before its end
-	exitDamaged = 5 // part of the tape is damaged, or was removed while it was read: the answer lacks what was there
+	exitFound   = 3 // a command that looks for something found it
+	exitCut     = 4 // --timeout cut the answer
+	exitDamaged = 5 // part of the tape is damaged, or was removed during reading: the answer lacks it
 )
 
-// sameSignal is the time in which a second signal is taken for the first.
+// sameSignal is the time within which a repeated signal counts as the first one.
 const sameSignal = time.Second
 
 func main() { os.Exit(runMain()) }
 
-// runMain runs the program as the process that it is: with its arguments, its
-// streams and its signals.
+// runMain runs the program with this process's arguments, streams and signals.
 func runMain() int {
-	// A reader that goes away makes a write fail, so that what was opened is
-	// closed and removed, instead of ending the process on the spot.
+	// When the reader of stdout goes away, a write fails and the command cleans up, instead of dying at once.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -53,8 +50,7 @@ func runMain() int {
 			s = <-signals
 		}
 		cancel(&signalError{s.(syscall.Signal)})
-		// timeout(1), and a terminal with sudo, deliver one signal twice. After
-		// this, the next one ends the process at once.
+		// timeout(1), and a terminal with sudo, send a signal twice. A later one ends the process at once.
 		time.Sleep(sameSignal)
 		signal.Stop(signals)
 	}()
@@ -67,31 +63,31 @@ func runMain() int {
 	return code
 }
 
-// host is what a command has of the world.
+// host is a command's environment.
 type host struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	now            func() time.Time
 	getenv         func(string) string
 	environ        []string                            // every NAME=value
-	config         string                              // the configuration file when nothing names another; "" none
+	config         string                              // default configuration file; "": none
 	width          func() (columns int, terminal bool) // of stdout
-	watched        func() bool                         // whether stderr is a terminal; nil: it is none
+	watched        func() bool                         // stderr is a terminal; nil: it is not
 
-	told      map[string]bool        // what a shell has said of its tape; nil: no shell
-	typed     string                 // the command line that is run
+	told      map[string]bool        // notes on the tape that a shell has shown already; nil: no shell
+	typed     string                 // command line being run
 	argv      []string               // its words
 	settings  *settings              // what environment and configuration file say
-	interrupt atomic.Pointer[func()] // what Ctrl-C does instead of ending the program
+	interrupt atomic.Pointer[func()] // called on Ctrl-C instead of ending the program
 }
 
-// onInterrupt makes Ctrl-C call stop, and nothing else, until undo is called.
+// onInterrupt makes Ctrl-C only call stop, until undo is called.
 func (h *host) onInterrupt(stop func()) (undo func()) {
 	h.interrupt.Store(&stop)
 	return func() { h.interrupt.Store(nil) }
 }
 
-// interrupted calls what onInterrupt was given, and reports whether there is such.
+// interrupted calls the function set by onInterrupt and reports whether there is one.
 func (h *host) interrupted() bool {
 	stop := h.interrupt.Load()
 	if stop == nil {
@@ -101,7 +97,7 @@ func (h *host) interrupted() bool {
 	return true
 }
 
-// run parses the arguments and runs the command that they name.
+// run parses the arguments and runs the command.
 func (h *host) run(ctx context.Context, args []string) error {
 	h.typed, h.argv = commandLine(args), args
 	app, err := h.newApp()
@@ -111,7 +107,7 @@ func (h *host) run(ctx context.Context, args []string) error {
 	return h.runApp(ctx, app, args)
 }
 
-// runApp does the same with commands that are made already.
+// runApp is run for existing commands.
 func (h *host) runApp(ctx context.Context, app *cli.App, args []string) error {
 	call, err := parseArgs(app.Commands, args)
 	if err != nil {
@@ -132,7 +128,7 @@ func (h *host) runApp(ctx context.Context, app *cli.App, args []string) error {
 	return h.settings.blame(app.RunContext(ctx, append([]string{app.Name}, call.ordered()...)))
 }
 
-// stdoutWidth returns the width of the terminal that stdout is.
+// stdoutWidth returns the width of stdout's terminal.
 func stdoutWidth() (int, bool) {
 	fd := int(os.Stdout.Fd())
 	if !term.IsTerminal(fd) {
@@ -148,13 +144,12 @@ func stdoutWidth() (int, bool) {
 // stderrWatched reports whether stderr is a terminal.
 func stderrWatched() bool { return term.IsTerminal(int(os.Stderr.Fd())) }
 
-// signalError is the error of a command that a signal stopped.
+// signalError ends a command that a signal stopped.
 type signalError struct{ signal syscall.Signal }
 
 func (e *signalError) Error() string { return "stopped by a signal (" + e.signal.String() + ")" }
 
-// dieBy ends the process as the signal would have, so that a shell that runs it
-// in a loop or a script stops too. It returns when that did not work.
+// dieBy ends the process as the signal would, so that a loop or script of a shell stops too. It returns if that fails.
 func dieBy(s syscall.Signal) {
 	signal.Reset(s)
 	if err := syscall.Kill(os.Getpid(), s); err == nil {

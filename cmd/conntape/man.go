@@ -64,8 +64,7 @@ func manName(path []*cli.Command) string {
 	return name
 }
 
-// manPage writes the page of a command, or of the program when path is empty, in the
-// macros of man(7).
+// manPage writes the page of a command, or of the program if path is empty, with the macros of man(7).
 func manPage(app *cli.App, path []*cli.Command) string {
 	typed, usage, description, arguments := app.Name, app.Usage, app.Description, ""
 	commands, flags := app.Commands, []cli.Flag(nil)
@@ -109,7 +108,7 @@ func manPage(app *cli.App, path []*cli.Command) string {
 	return b.String()
 }
 
-// seeAlso names the pages above and below.
+// seeAlso lists the parent and child pages.
 func seeAlso(path, commands []*cli.Command) string {
 	var pages []string
 	if len(path) > 0 {
@@ -121,7 +120,7 @@ func seeAlso(path, commands []*cli.Command) string {
 	return strings.Join(pages, ",\n")
 }
 
-// roffText writes paragraphs, and indented lines as they are.
+// roffText writes paragraphs, and keeps indented lines.
 func roffText(text string) string {
 	var b strings.Builder
 	indented := false
@@ -143,7 +142,7 @@ func roffText(text string) string {
 	return b.String()
 }
 
-// roff writes text for groff: none of it is a request or an escape.
+// roff escapes text for groff.
 func roff(text string) string {
 	text = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`).Replace(text)
 	var ascii strings.Builder

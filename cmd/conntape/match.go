@@ -16,7 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// mostProblems is how many lines that were not understood are told on stderr.
+// mostProblems limits the problems of a list shown on stderr.
 const mostProblems = 20
 
 func (h *host) matchCommand() *cli.Command {
@@ -107,7 +107,7 @@ func (h *host) readIndicators(name string) (*indicator.Reading, error) {
 	return indicator.Read(file)
 }
 
-// tellIndicators says on stderr what was read.
+// tellIndicators writes a summary of the list to stderr.
 func (h *host) tellIndicators(list *indicator.Reading, quiet bool) {
 	if !quiet {
 		var kinds []string
@@ -139,7 +139,7 @@ func (h *host) tellIndicators(list *indicator.Reading, quiet bool) {
 	}
 }
 
-// tellProblems says on stderr what was not understood.
+// tellProblems writes the problems of the list to stderr.
 func (h *host) tellProblems(list *indicator.Reading, quiet bool) {
 	for i, p := range list.Problems {
 		if quiet || i == mostProblems {
@@ -156,7 +156,7 @@ func (h *host) tellProblems(list *indicator.Reading, quiet bool) {
 	}
 }
 
-// checkIndicators writes a row for each place of a list that was not understood.
+// checkIndicators writes a row for each problem of the list.
 func (h *host) checkIndicators(q question, list *indicator.Reading) error {
 	write := func(to io.Writer) error {
 		out, err := query.NewRowWriter(q.format, to, query.FormatOptions{Raw: q.raw, Width: q.width})

@@ -8,8 +8,7 @@ import (
 	"github.com/conntape/conntape/store/proof"
 )
 
-// origin says where an answer comes from. Hosts are those of the segments, which are
-// more than one only on a tape that was put together by hand.
+// origin describes the source of an answer. A tape has several hosts only if it was assembled by hand.
 func (h *host) origin(q question, tape *store.Tape, c store.Coverage) *query.Origin {
 	o := &query.Origin{Question: q.asked, Exported: h.now(), Version: readBuild().Version, TapeID: c.TapeID}
 	for _, s := range tape.Segments() {
@@ -24,7 +23,7 @@ func (h *host) origin(q question, tape *store.Tape, c store.Coverage) *query.Ori
 	return o
 }
 
-// commandLine writes words as they are typed to a shell.
+// commandLine quotes words for a shell.
 func commandLine(words []string) string {
 	quoted := make([]string, len(words))
 	for i, word := range words {

@@ -19,8 +19,7 @@ func outputFlag() cli.Flag {
 	return &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` write the answer to this file, not to stdout; it appears once it is whole, readable by you alone"}
 }
 
-// formatOf returns the format that the name of a file asks for, "" when it asks
-// for none.
+// formatOf returns the format for a file's name, "" if it has no known extension.
 func formatOf(name string) string {
 	switch strings.ToLower(filepath.Ext(name)) {
 	case ".csv":
@@ -41,8 +40,7 @@ func formatOf(name string) string {
 	return ""
 }
 
-// checkOutput refuses a place where no file should be written: where there is
-// something that is no file, or in the tape itself.
+// checkOutput refuses a name that is not a regular file, or is in the tape.
 func checkOutput(name, tape string) error {
 	if name == "" {
 		return usagef("name a file, such as answer.csv", "--output is empty")
@@ -67,13 +65,11 @@ func checkOutput(name, tape string) error {
 	return nil
 }
 
-// writeWhole makes a file of what write writes, readable by its owner alone. It
-// has another name until all of it is safely on the disk, so that a file of that
-// name is always a whole answer, the one before or this one.
+// writeWhole creates a file from the output of write, readable only by its owner. The file has a temporary name until it
+// is synced, so the final name is always a complete answer: the old or the new one.
 func writeWhole(name string, write func(io.Writer) error) (err error) {
-	// No link of somebody else has a say in where the file goes: not in the way to its
-	// directory, and then the directory is the one that was opened. A link of its own
-	// name is replaced.
+	// A link of another user on the way must not decide where the file goes, so the directory is opened once. A link
+	// with the file's own name is replaced.
 	folder, err := trusted.Open(filepath.Dir(name))
 	if err != nil {
 		return fmt.Errorf("write answer: %w", err)
@@ -105,7 +101,7 @@ func writeWhole(name string, write func(io.Writer) error) (err error) {
 	return nil
 }
 
-// writeError says that a file could not be written, by the name that people gave it.
+// writeError is a write error with the file's name as given.
 func writeError(name string, err error) error {
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
@@ -114,8 +110,7 @@ func writeError(name string, err error) error {
 	return fmt.Errorf("write answer: %s: %w", name, err)
 }
 
-// readOutput reads --output, and --format where a file is written: as told, or by
-// the name of the file, or csv.
+// readOutput reads --output and the format of a file: --format, else by the file's name, else csv.
 func (h *host) readOutput(c *cli.Context, q *question) error {
 	if !c.IsSet("output") {
 		return nil

@@ -10,30 +10,28 @@ import (
 	"github.com/conntape/conntape/query"
 )
 
-// progressAfter is how long an answer may take before its progress is shown.
+// progressAfter is the time after which progress is shown.
 const progressAfter = time.Second
 
-// statusLine is the line of a terminal that says how far something is. Each text takes
-// the place of the one before. It is no reason to stop when it cannot be written.
+// statusLine is a line on a terminal whose text is replaced. It ignores errors of writing.
 type statusLine struct{ w io.Writer }
 
 func (l statusLine) show(text string) { fmt.Fprint(l.w, "\r\x1b[K"+text) }
 
 func (l statusLine) clear() { l.show("") }
 
-// progress shows on a terminal that a question is at work: for how long, and how
-// many rows were written. How many there will be nobody knows before.
+// progress shows on a terminal how long a question runs and how many rows it has written. The total is unknown.
 type progress struct {
 	rows  atomic.Int64
 	quiet bool          // nothing is shown
-	first bool          // it ends with the first row, which goes to the same terminal
-	ended chan struct{} // closed when it is to end
+	first bool          // stop at the first row, which goes to the same terminal
+	ended chan struct{} // closed to stop
 	once  sync.Once
 	gone  sync.WaitGroup
 }
 
-// startProgress starts to show progress on stderr, if that is a terminal. With
-// shared, rows go to a terminal too, and nothing is shown among them.
+// startProgress shows progress on stderr if that is a terminal. shared means that rows go to a terminal too: then
+// progress stops at the first row.
 func (h *host) startProgress(shared bool) *progress {
 	p := &progress{first: shared, ended: make(chan struct{})}
 	if p.quiet = h.watched == nil || !h.watched(); p.quiet {
@@ -64,14 +62,13 @@ func (h *host) startProgress(shared bool) *progress {
 	return p
 }
 
-// stop ends it and takes what was shown away.
+// stop ends the progress and clears its line.
 func (p *progress) stop() {
 	p.once.Do(func() { close(p.ended) })
 	p.gone.Wait()
 }
 
-// watch counts the rows that go to out, and ends the progress where they go to the
-// same terminal.
+// watch counts the rows written to out, and stops the progress at the first if they go to the same terminal.
 func (p *progress) watch(out query.RowWriter) query.RowWriter {
 	if p.quiet {
 		return out

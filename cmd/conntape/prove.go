@@ -112,7 +112,7 @@ func (h *host) verifyProof(c *cli.Context, asJSON bool) error {
 	return nil
 }
 
-// writeProven writes what a proof says, for people; or why it says nothing.
+// writeProven writes the statement of a proof as text, or the reason why it proves nothing.
 func writeProven(w io.Writer, p *proof.ProvenSegment, unproven error) error {
 	b := &strings.Builder{}
 	line := func(name, format string, args ...any) {

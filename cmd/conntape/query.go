@@ -5,8 +5,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// queryCommand returns "query" with everything below it: the canned queries of
-// the library, and the commands that are no canned query.
+// queryCommand returns "query" with its subcommands: the canned queries and others.
 func (h *host) queryCommand(library []*query.Canned) *cli.Command {
 	command := &cli.Command{
 		Name:  "query",

@@ -12,8 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// cannedCommand returns the command that asks one canned query. Its flags and
-// its help come from the query's file.
+// cannedCommand returns the command of a canned query. The query's file defines its flags and help.
 func (h *host) cannedCommand(canned *query.Canned) *cli.Command {
 	limit := limitFlag("`N` most rows to write; 0 for all", 0)
 	var own []cli.Flag
@@ -52,7 +51,7 @@ func (h *host) cannedCommand(canned *query.Canned) *cli.Command {
 	}
 }
 
-// placeholderOf returns what help shows for the value of a parameter.
+// placeholderOf returns the placeholder of a parameter's value.
 func placeholderOf(p query.Param) string {
 	switch {
 	case p.Choices() != nil:
@@ -150,13 +149,13 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 	return err
 }
 
-// hasBuckets reports whether a canned query counts in buckets whose length follows from the window.
+// hasBuckets reports whether the query counts in buckets of a length that depends on the window.
 func hasBuckets(canned *query.Canned) bool {
 	return slices.ContainsFunc(canned.Params, func(p query.Param) bool { return p.Name == "seconds" && p.Default == "" })
 }
 
-// spanOf returns from when to when a tape was recorded, if the canned query needs to know: it has a window of its own, the
-// last day of the tape, or buckets. What is wrong with the tape is said when it is asked.
+// spanOf returns the recorded span of a tape if the query needs it: for a default window, the last day, or for buckets.
+// It ignores errors: the query will report them.
 func spanOf(ctx context.Context, dir string, canned *query.Canned) (from, to time.Time) {
 	if !canned.OwnWindow && !hasBuckets(canned) {
 		return from, to

@@ -9,8 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// addAgainst lets a command that compares two windows of one tape compare two tapes
-// as well.
+// addAgainst adds --against to a command that compares two windows, to compare two tapes.
 func (h *host) addAgainst(command *cli.Command) {
 	command.Flags = append([]cli.Flag{&cli.StringFlag{Name: "against", Usage: "`PATH` compare with another tape; --base-since and --base-until are its window"}}, command.Flags...)
 	windows := command.Action
@@ -58,7 +57,7 @@ func (h *host) diffTapes(c *cli.Context) error {
 		result, err := query.Compare(c.Context, query.Compared{Tape: tape, Window: q.window}, query.Compared{Tape: other, Window: base}, comparison, out)
 		return result, noDamage(other, err)
 	})
-	covered.LeftOut = other.LeftOut() // some may have been removed while it was read
+	covered.LeftOut = other.LeftOut() // some may have been removed during reading
 	if err == nil && store.AnyLost(covered.LeftOut) {
 		err = errDamaged
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// mostSQL is the longest SQL that is read from a file or from stdin.
+// mostSQL is the longest SQL read from a file or stdin, in bytes.
 const mostSQL = 1 << 20
 
 func (h *host) sqlCommand() *cli.Command {

@@ -22,13 +22,13 @@ import (
 	"github.com/conntape/conntape/store/retain"
 )
 
-// The bounds of the kernel's ring: a power of two, and what the kernel will give.
+// Limits of the kernel's ring: a power of two, up to the kernel's maximum.
 const (
 	leastRing = 64 << 10
 	mostRing  = 1 << 30
 )
 
-// backendNames returns what --backend takes.
+// backendNames returns the values of --backend.
 func backendNames() []string { return []string{"auto", "fexit", "kprobe", "cgroup"} }
 
 func (h *host) recordCommand() *cli.Command {
@@ -164,7 +164,7 @@ func (h *host) readRecordOptions(c *cli.Context) (recorder.Options, error) {
 	return o, nil
 }
 
-// readLimits reads what bounds the tape.
+// readLimits reads the limits of the tape.
 func readLimits(c *cli.Context) (l retain.Limits, err error) {
 	if l.MaxBytes, err = readSize(c, "max-size", retain.MinMaxBytes, math.MaxInt64); err != nil {
 		return l, err
@@ -211,7 +211,7 @@ func readSize(c *cli.Context, name string, least, most int64) (int64, error) {
 	return n, nil
 }
 
-// sizeText writes a number of bytes in the largest unit that leaves it whole.
+// sizeText writes bytes in the largest unit that gives a whole number.
 func sizeText(n int64) string {
 	units := []string{" bytes", "KiB", "MiB", "GiB", "TiB"}
 	i := 0
@@ -221,8 +221,7 @@ func sizeText(n int64) string {
 	return strconv.FormatInt(n, 10) + units[i]
 }
 
-// mayRecord reports whether it is worth trying to record: as root, or with any
-// capability at all. The kernel has the last word.
+// mayRecord reports whether recording may work: as root, or with any capability. The kernel decides in the end.
 func mayRecord() bool {
 	if os.Geteuid() == 0 {
 		return true

@@ -44,7 +44,7 @@ func (h *host) rotate(c *cli.Context) error {
 	return err
 }
 
-// ask has a request done to the tape of --dir.
+// ask sends a request to the tape of --dir.
 func (h *host) ask(c *cli.Context, r store.Request) (store.Answer, error) {
 	dir, err := h.readDir(c)
 	if err != nil {

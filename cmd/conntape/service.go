@@ -19,14 +19,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The recorder under a service manager: what it tells systemd, and what it does on SIGHUP.
-// Started by hand it does the same, and there is nobody to tell.
+// The recorder under systemd: its notifications, and SIGHUP. Without systemd it does the same, and the notifications go
+// nowhere.
 
-// notify tells the service manager. Whoever set NOTIFY_SOCKET and does not listen is no
-// reason not to record.
+// notify notifies the service manager. It ignores errors: recording goes on if nobody listens on NOTIFY_SOCKET.
 func notify(states ...string) { _, _ = daemon.SdNotify(false, strings.Join(states, "\n")) }
 
-// supervised returns what ties a recorder to the service manager.
+// supervised connects the recorder to the service manager.
 func supervised() recorder.Service {
 	s := recorder.Service{
 		Ready: func(backend string) {
@@ -41,14 +40,13 @@ func supervised() recorder.Service {
 	return s
 }
 
-// tunable are the settings that a running recorder takes over on SIGHUP. The others decide
-// what is loaded into the kernel, what the tape is, or what the start of this run says in
-// its log: they wait for the next start.
+// tunable are the settings that a running recorder changes on SIGHUP. The others affect the programs in the kernel, the
+// tape itself, or the start entry in the log: they need a restart.
 func tunable() []string {
 	return []string{"batch-age", "batch-rows", "keep-free", "max-held", "verbose"}
 }
 
-// configuration is what record was told: its options, and its settings as texts.
+// configuration is record's options, with its settings as texts.
 type configuration struct {
 	options recorder.Options
 	values  map[string]string
@@ -69,10 +67,10 @@ func (h *host) readConfiguration(c *cli.Context) (*configuration, error) {
 	return &configuration{options, values, c.Bool("verbose")}, nil
 }
 
-// reread reads the command line again, with the environment and the file as they are now.
+// reread reads the configuration again: the same command line with the current environment and file.
 func (h *host) reread(ctx context.Context) (*configuration, error) { return h.rereadAs(ctx, h.argv) }
 
-// rereadAs reads another command line of record instead.
+// rereadAs is reread for another command line of record.
 func (h *host) rereadAs(ctx context.Context, argv []string) (*configuration, error) {
 	again := &host{stdin: h.stdin, stdout: io.Discard, stderr: io.Discard, now: h.now, getenv: h.getenv, config: h.config, width: h.width}
 	app, err := again.newApp()
@@ -93,7 +91,7 @@ func (h *host) rereadAs(ctx context.Context, argv []string) (*configuration, err
 	return read, nil
 }
 
-// reloader takes over what SIGHUP finds changed.
+// reloader applies changed settings on SIGHUP.
 type reloader struct {
 	h     *host
 	was   *configuration
@@ -121,7 +119,7 @@ func (r *reloader) run(ctx context.Context) {
 	}
 }
 
-// reload reads the configuration again. One that is wrong changes nothing.
+// reload reads the configuration again. An invalid one changes nothing.
 func (r *reloader) reload(ctx context.Context) {
 	read, err := r.h.reread(ctx)
 	if err != nil {
@@ -155,7 +153,7 @@ func (r *reloader) reload(ctx context.Context) {
 	}
 }
 
-// setLevel sets how much is logged.
+// setLevel sets the log level.
 func setLevel(level *slog.LevelVar, verbose bool) {
 	level.Set(slog.LevelWarn)
 	if verbose {

@@ -12,12 +12,11 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// A setting is a flag that the environment and the configuration file can stand for:
-// every flag of record, and --tz and --format of the commands that answer. The flag
-// comes first, then the variable, then the file, then the default.
+// A setting is a flag that also has an environment variable and a key in the configuration file: every flag of record,
+// and --tz and --format of commands that answer. The order is flag, variable, file, default.
 
 const (
-	// defaultConfig is the configuration file unless --config or its variable names another.
+	// defaultConfig is the default configuration file.
 	defaultConfig  = "/etc/conntape.toml"
 	configVariable = "CONNTAPE_CONFIG"
 	variablePrefix = "CONNTAPE_"
@@ -28,26 +27,26 @@ func variableOf(name string) string {
 	return variablePrefix + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 
-// settingFlags returns the flags that are settings, in the order of help.
+// settingFlags returns the flags that are settings, in help's order.
 func (h *host) settingFlags() []cli.Flag {
 	return append(h.recordCommand().Flags, tzFlag(), formatFlag(query.FormatNames(), "table on a terminal, else csv"))
 }
 
-// A source is where the value of a setting comes from.
+// A source is the origin of a setting's value.
 type source struct {
 	kind string // flag, environment, file, default
-	name string // for people: CONNTAPE_RING in the environment, ring in /etc/conntape.toml
+	name string // shown to the user: CONNTAPE_RING in the environment, ring in /etc/conntape.toml
 }
 
-// settings are the values that environment and file give.
+// settings are the values from environment and file.
 type settings struct {
 	path   string // of the file
-	read   bool   // there is such a file
+	read   bool   // the file exists
 	values map[string]string
 	from   map[string]source
 }
 
-// get returns the value of a setting, "" when neither environment nor file gives one.
+// get returns a setting's value, "" if neither environment nor file has one.
 func (s *settings) get(name string) string {
 	if s == nil {
 		return ""
@@ -55,8 +54,7 @@ func (s *settings) get(name string) string {
 	return s.values[name]
 }
 
-// readSettings reads the environment and the configuration file. path is that of --config,
-// "" without one.
+// readSettings reads the environment and the configuration file. path is --config's value, "" for none.
 func (h *host) readSettings(path string) (*settings, error) {
 	named := source{"flag", "--config"}
 	if path == "" {
@@ -90,8 +88,8 @@ func (h *host) readSettings(path string) (*settings, error) {
 	return s, nil
 }
 
-// settle reads the settings that a command asks for, and gives record those that its
-// command line leaves open. Without a tape to find, a broken file disturbs nobody.
+// settle reads the settings of a command, and fills in record's flags that are not on the command line. A command
+// without a tape ignores a broken file.
 func (h *host) settle(c *call) error {
 	command := c.path[len(c.path)-1]
 	asks := findFlag(command.Flags, "dir") != nil || findFlag(command.Flags, "table") != nil
@@ -109,7 +107,7 @@ func (h *host) settle(c *call) error {
 	return nil
 }
 
-// put takes a value that is of the flag's type.
+// put sets a value of the flag's type.
 func (s *settings) put(flag cli.Flag, value string, from source) error {
 	name := flag.Names()[0]
 	if err := checkValue(flag, flagGiven{name, value}); err != nil {
@@ -119,12 +117,11 @@ func (s *settings) put(flag cli.Flag, value string, from source) error {
 	return nil
 }
 
-// fill gives a command whose flags are settings the values that its command line does
-// not give.
+// fill sets the flags of a command from the settings, except those on the command line.
 func (s *settings) fill(c *call) {
 	for _, flag := range c.path[len(c.path)-1].Flags {
 		name := flag.Names()[0]
-		if name == "format" { // that of config itself
+		if name == "format" { // config has its own --format
 			continue
 		}
 		value, ok := s.values[name]
@@ -132,12 +129,12 @@ func (s *settings) fill(c *call) {
 		if ok && !given {
 			c.flags = append(c.flags, flagGiven{name, value})
 		} else {
-			delete(s.values, name) // it is overruled
+			delete(s.values, name) // the command line overrides it
 		}
 	}
 }
 
-// blame has errors about values that no flag gave name the place where they stand.
+// blame adds the source of a setting to an error about its value.
 func (s *settings) blame(err error) error {
 	if s == nil || !errors.Is(err, query.ErrUsage) {
 		return err
@@ -150,8 +147,7 @@ func (s *settings) blame(err error) error {
 	return err
 }
 
-// blame returns an error that says where the value of a setting comes from, or err
-// itself if it is not about that one.
+// blame adds the source to err if err is about this setting's value; otherwise it returns err.
 func blame(err error, name, value string, from source) error {
 	message, flag := err.Error(), dashed(name)
 	switch {
@@ -165,8 +161,7 @@ func blame(err error, name, value string, from source) error {
 	return usagef(hintOf(err), "%s", message)
 }
 
-// strayVariables returns the variables that look like settings and are none, each with
-// the one that was meant, "" when none is near.
+// strayVariables returns variables that look like settings but are not, with the nearest setting, "" for none.
 func (h *host) strayVariables() map[string]string {
 	known := []string{configVariable}
 	for _, flag := range h.settingFlags() {

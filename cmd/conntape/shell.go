@@ -32,34 +32,32 @@ Examples:
 	}
 }
 
-// shellLimit is how many rows an answer has on a terminal unless told otherwise.
+// shellLimit is the default limit of an answer's rows on a terminal.
 const shellLimit = 1000
 
-// shellFlags are the flags of every question, but for --output: there are many
-// answers.
+// shellFlags are the flags of every question except --output, because a shell has many answers.
 func shellFlags() []cli.Flag {
 	flags := answerFlags(limitFlag("`N` most rows of an answer; 0 for all", shellLimit))
 	flags = slices.DeleteFunc(flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), "output") })
 	return append(flags, &cli.StringFlag{Name: "history", Usage: "`FILE` history of what was typed; empty for none", Value: defaultHistory})
 }
 
-// defaultHistory is where the history is; XDG_STATE_HOME stands for ~/.local/state.
+// defaultHistory is the history file; XDG_STATE_HOME replaces ~/.local/state.
 const defaultHistory = "~/.local/state/conntape/history"
 
-// lineSource is where a shell has its lines from: a terminal, or something else.
+// lineSource is the input of a shell: a terminal or another stream.
 type lineSource interface {
-	// Line returns the next line, io.EOF after the last, or errAbandoned when what
-	// was typed is to be forgotten.
+	// Line returns the next line, io.EOF after the last, or errAbandoned if the user discarded the question.
 	Line(prompt string) (string, error)
-	// Keep remembers a question.
+	// Keep adds a question to the history.
 	Keep(question string)
 	Close()
 }
 
-// errAbandoned is the error of a line that was left with Ctrl-C.
+// errAbandoned means that the user pressed Ctrl-C in a line.
 var errAbandoned = errors.New("abandoned")
 
-// shellState is a shell and what was set in it.
+// shellState is a running shell and its settings.
 type shellState struct {
 	h       *host
 	c       *cli.Context
@@ -70,10 +68,10 @@ type shellState struct {
 	timeout time.Duration
 	params  map[string]query.Value
 	canned  []string // names of the canned queries
-	output  string   // file that the next answer goes to, "" for stdout
-	bail    bool     // the first error ends it
-	cut     bool     // an answer was cut by its time limit
-	damaged bool     // an answer lacks what was damaged
+	output  string   // file for the next answer; "": stdout
+	bail    bool     // end at the first error
+	cut     bool     // --timeout cut an answer
+	damaged bool     // an answer lacks damaged segments
 }
 
 func (h *host) shell(c *cli.Context) error {
@@ -109,7 +107,7 @@ func (h *host) shell(c *cli.Context) error {
 	return s.loop(lines)
 }
 
-// loop reads and asks until the lines end.
+// loop reads and asks questions until the input ends.
 func (s *shellState) loop(lines lineSource) error {
 	var typed strings.Builder
 	for {
@@ -126,7 +124,7 @@ func (s *shellState) loop(lines lineSource) error {
 			if strings.TrimSpace(typed.String()) == "" {
 				return s.end(nil)
 			}
-			return s.end(s.failed(s.ask(typed.String()))) // a last one without a semicolon
+			return s.end(s.failed(s.ask(typed.String()))) // the last question may lack the semicolon
 		case err != nil:
 			return fmt.Errorf("read question: %w", err)
 		}
@@ -155,7 +153,7 @@ func (s *shellState) loop(lines lineSource) error {
 	}
 }
 
-// end returns the error that the shell ends with: its own, or that an answer was not whole.
+// end returns the shell's result: its own error, or that an answer was incomplete.
 func (s *shellState) end(err error) error {
 	switch {
 	case err == nil && s.damaged:
@@ -166,10 +164,9 @@ func (s *shellState) end(err error) error {
 	return err
 }
 
-// failed says what was wrong, and goes on where a person can type again. Nothing
-// can be said any more when stdout is gone.
+// failed reports an error and continues on a terminal. If stdout is gone, it cannot report.
 func (s *shellState) failed(err error) error {
-	switch { // of interest to a script alone
+	switch { // these only matter to a script
 	case errors.Is(err, errCut):
 		s.cut = s.bail
 		return nil
@@ -187,7 +184,7 @@ func (s *shellState) failed(err error) error {
 	return nil
 }
 
-// ask puts one question, which Ctrl-C stops.
+// ask asks one question. Ctrl-C stops it.
 func (s *shellState) ask(sql string) error {
 	ctx, cancel := context.WithCancel(s.c.Context)
 	defer cancel()
@@ -200,7 +197,7 @@ func (s *shellState) ask(sql string) error {
 	q := s.q
 	q.asked, q.window = sql, window
 	if width, terminal := s.h.width(); terminal {
-		q.width = width // it may have changed
+		q.width = width // the terminal may have been resized
 	}
 	if s.output != "" {
 		q.output, q.width, q.paint = s.output, 0, false
@@ -222,7 +219,7 @@ func (s *shellState) ask(sql string) error {
 	return err
 }
 
-// plainLines are lines of something that is no terminal.
+// plainLines reads lines from a stream that is no terminal.
 type plainLines struct{ lines *bufio.Scanner }
 
 // newPlainLines reads lines of up to mostSQL bytes.
@@ -243,7 +240,7 @@ func (p *plainLines) Line(string) (string, error) {
 	return "", io.EOF
 }
 
-// Keep does nothing.
+// Keep does nothing: there is no history.
 func (*plainLines) Keep(string) {}
 
 // Close does nothing.

@@ -38,8 +38,8 @@ NAME …             a canned query with its arguments and flags: who 203.0.113.
 .quit, exit        end; so does Ctrl-D
 `
 
-// asCommand returns a line as a command of the prompt, "" if it is SQL: a line that
-// begins with a dot, a word that ends or explains a shell, or a canned query.
+// asCommand returns a line as a command of the prompt, "" if it is SQL. A command begins with a dot, is a word like quit
+// or help, or is a canned query.
 func asCommand(line string, canned []string) string {
 	line = strings.TrimSpace(line)
 	words := strings.Fields(strings.TrimRight(line, "; \t"))
@@ -58,7 +58,7 @@ func asCommand(line string, canned []string) string {
 	return ""
 }
 
-// completer completes SQL, commands, and what stands after commands.
+// completer completes SQL and commands with their arguments.
 func (s *shellState) completer(library []*query.Canned) *query.Completer {
 	c := query.NewCompleter(append(shellCommands(), s.canned...)...)
 	c.After(".ask", s.canned)
@@ -86,7 +86,7 @@ func (s *shellState) command(line string) error {
 	rest = strings.TrimSpace(rest)
 	switch name {
 	case ".since", ".until", ".output", ".timeout":
-		rest = strings.Join(splitWords(rest), " ") // quotes are not needed, and do no harm
+		rest = strings.Join(splitWords(rest), " ") // quotes are optional
 	}
 	var err error
 	switch name {
@@ -146,11 +146,11 @@ func (s *shellState) setWindow(since, until string) error {
 		return err
 	}
 	s.since, s.until = since, until
-	clear(s.h.told) // the coverage of another window
+	clear(s.h.told) // their coverage was of the old window
 	return nil
 }
 
-// setParam reads NAME VALUE or NAME=VALUE, or shows all when there is nothing.
+// setParam reads NAME VALUE or NAME=VALUE, or lists all parameters if text is empty.
 func (s *shellState) setParam(text string) error {
 	if text == "" {
 		for _, name := range slices.Sorted(maps.Keys(s.params)) {
@@ -173,7 +173,7 @@ func (s *shellState) setParam(text string) error {
 	return err
 }
 
-// askCanned asks a canned query in the window and format of the shell.
+// askCanned asks a canned query with the shell's window and format.
 func (s *shellState) askCanned(words []string) error {
 	if len(words) == 0 || slices.Contains([]string{"shell", "sql"}, words[0]) {
 		return usagef("try .ask recent; .queries lists them", ".ask needs the name of a canned query")
@@ -197,7 +197,7 @@ func (s *shellState) askCanned(words []string) error {
 	return s.run(args[0], args[1:])
 }
 
-// run runs another command of "query", which Ctrl-C stops.
+// run runs another command of query. Ctrl-C stops it.
 func (s *shellState) run(command string, args []string) error {
 	ctx, cancel := context.WithCancel(s.c.Context)
 	defer cancel()
@@ -215,7 +215,7 @@ func (s *shellState) run(command string, args []string) error {
 	return err
 }
 
-// splitWords splits a line as a shell does: at blanks, but not within quotes.
+// splitWords splits a line at blanks outside quotes, as a shell does.
 func splitWords(line string) []string {
 	var words []string
 	var word strings.Builder

@@ -13,8 +13,7 @@ import (
 	"golang.org/x/term"
 )
 
-// openLines returns the lines of stdin: with a prompt, completion and history when
-// it is a terminal, and stdout too.
+// openLines returns the lines of stdin. If stdin and stdout are terminals, it has a prompt, completion and history.
 func (h *host) openLines(history string, completer *query.Completer) (lines lineSource, terminal bool, err error) {
 	_, shown := h.width()
 	file, ok := h.stdin.(*os.File)
@@ -32,14 +31,14 @@ func (h *host) openLines(history string, completer *query.Completer) (lines line
 	t := &terminalLines{editor: editor, path: path}
 	if path != "" {
 		if old, err := os.Open(path); err == nil {
-			editor.ReadHistory(old) // a broken history is none
+			editor.ReadHistory(old) // a broken history is ignored
 			old.Close()
 		}
 	}
 	return t, true, nil
 }
 
-// historyPath returns where the history is, "" for nowhere.
+// historyPath returns the path of the history, "" for none.
 func (h *host) historyPath(name string) (string, error) {
 	rest, ok := strings.CutPrefix(name, "~/")
 	if !ok {
@@ -50,18 +49,18 @@ func (h *host) historyPath(name string) (string, error) {
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return "", nil // no home, no history
+		return "", nil // no home directory
 	}
 	return filepath.Join(home, rest), nil
 }
 
-// terminalLines are lines that somebody types.
+// terminalLines reads lines from a terminal.
 type terminalLines struct {
 	editor *liner.State
-	path   string // of the history, "" for none
+	path   string // of the history; "": none
 }
 
-// Line shows the prompt and returns the line that is typed.
+// Line shows the prompt and reads a line.
 func (t *terminalLines) Line(prompt string) (string, error) {
 	line, err := t.editor.Prompt(prompt)
 	switch {
@@ -73,11 +72,10 @@ func (t *terminalLines) Line(prompt string) (string, error) {
 	return line, err
 }
 
-// Keep puts a question into the history.
+// Keep adds a question to the history.
 func (t *terminalLines) Keep(question string) { t.editor.AppendHistory(question) }
 
-// Close gives the terminal back and writes the history, readable by its owner
-// alone: questions may name what is nobody's business.
+// Close restores the terminal and writes the history, readable only by its owner: questions may be confidential.
 func (t *terminalLines) Close() {
 	if t.path != "" && os.MkdirAll(filepath.Dir(t.path), 0o700) == nil {
 		if file, err := os.OpenFile(t.path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600); err == nil {

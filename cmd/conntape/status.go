@@ -36,7 +36,7 @@ Examples:
 	}
 }
 
-// busiestWithin is how long a status may count who wrote how much.
+// busiestWithin limits the time for counting each process's share of the tape.
 const busiestWithin = time.Second
 
 func (h *host) status(c *cli.Context) error {
@@ -90,11 +90,11 @@ func (h *host) status(c *cli.Context) error {
 	return err
 }
 
-// judge adds to a status what the disk has, and whether all is well.
+// judge adds the state of the disk and the verdict to a status.
 func (h *host) judge(dir string, status *query.Status, covered store.Coverage) {
 	room := int64(-1)
 	reserved, err := store.Reserved(dir)
-	if err == nil { // not one segment file
+	if err == nil { // without any segment file
 		status.Reserved = &reserved
 		if room, err = store.RoomLeft(dir); err != nil {
 			room = -1
@@ -105,7 +105,7 @@ func (h *host) judge(dir string, status *query.Status, covered store.Coverage) {
 	status.Verdict, status.Well = status.Check(covered, room, h.now())
 }
 
-// writeCheck writes the line for a monitor. It returns errFound if it says that something is not well.
+// writeCheck writes the line for a monitor. It returns errFound if something is not well.
 func (h *host) writeCheck(status *query.Status) error {
 	if _, err := fmt.Fprintln(h.stdout, status.Verdict); err != nil || status.Well {
 		return err
@@ -125,8 +125,7 @@ func (h *host) writeStatusJSON(status *query.Status) error {
 // statusLabel is how wide the labels of a status are, with the blank after them.
 const statusLabel = 13
 
-// writeStatus writes a status for people, broken between words where the terminal is
-// narrower.
+// writeStatus writes a status as text, wrapped to the terminal.
 func (h *host) writeStatus(status *query.Status, zone *time.Location) error {
 	var b strings.Builder
 	if err := status.WriteText(&b, zone, h.now()); err != nil {

@@ -7,14 +7,13 @@ import (
 	"github.com/conntape/conntape/store/proof"
 )
 
-// tellKey says the first verifier key of a new log. It is said once, whatever
-// --quiet says: later it is only as good as the log.
+// tellKey prints the first verifier key of a new log, even with --quiet. It is printed only once: later it is no better
+// than the log.
 func (h *host) tellKey(key string) {
 	fmt.Fprintf(h.stderr, "conntape: key of this tape's log, to be kept on another host: %s\n", key)
 }
 
-// checkpoints sends signed checkpoints to the system's log: syslog, or journald,
-// which many hosts ship elsewhere.
+// checkpoints sends signed checkpoints to the system log: syslog or journald, which many hosts forward.
 type checkpoints struct{ out *syslog.Writer }
 
 func openSyslog() (*checkpoints, error) {
@@ -25,8 +24,7 @@ func openSyslog() (*checkpoints, error) {
 	return &checkpoints{out}, nil
 }
 
-// send sends one. That the system log is gone must not disturb the recording: the
-// next one, ten seconds later, covers all that this one did.
+// send sends a checkpoint. It ignores errors: the next checkpoint, ten seconds later, covers this one.
 func (c *checkpoints) send(head []byte) {
 	_ = c.out.Notice("checkpoint " + proof.CheckpointLine(head))
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// tailShare is how many times as long as it looked a tail waits, at least: looking
-// copies the segment that is being recorded.
+// tailShare bounds tail's load: it waits at least this many times as long as it looked, because looking copies the open
+// segment.
 const tailShare = 10
 
 func (h *host) tailCommand() *cli.Command {
@@ -43,9 +43,9 @@ Examples:
 	}
 }
 
-// tailing is one tail at work.
+// tailing is a running tail.
 type tailing struct {
-	damaged []store.LeftOut // segments that are not looked at any more
+	damaged []store.LeftOut // segments left out from now on
 	h       *host
 	dir     string
 	clock   query.Clock
@@ -55,8 +55,8 @@ type tailing struct {
 
 	limit, shown int64
 	recording    bool
-	gaps         map[string]bool // those that were told
-	trouble      string          // the error that was told last
+	gaps         map[string]bool // gaps already reported
+	trouble      string          // last reported error
 }
 
 func (h *host) tail(c *cli.Context) error {
@@ -100,7 +100,7 @@ func (h *host) tail(c *cli.Context) error {
 	return t.follow(c.Context)
 }
 
-// begin makes sure that the tape and the filter are right, and says what there is.
+// begin checks the tape and the filter, and reports the coverage.
 func (t *tailing) begin(ctx context.Context, lines int64) error {
 	tape, err := store.OpenTapeContext(ctx, t.dir)
 	if err != nil {
@@ -129,7 +129,7 @@ func (t *tailing) begin(ctx context.Context, lines int64) error {
 	return nil
 }
 
-// follow looks whenever the tape has changed, until the context ends.
+// follow looks after each change of the tape until ctx ends.
 func (t *tailing) follow(ctx context.Context) error {
 	const soonest = 500 * time.Millisecond
 	last := ""
@@ -138,7 +138,7 @@ func (t *tailing) follow(ctx context.Context) error {
 		if now := t.fingerprint(); now != last || now == "" {
 			switch err := t.look(ctx); {
 			case ctx.Err() != nil:
-				return nil // Ctrl-C is how a tail ends
+				return nil // Ctrl-C ends a tail normally
 			case errors.Is(err, errTailWrite):
 				return err
 			default:
@@ -159,7 +159,7 @@ func (t *tailing) follow(ctx context.Context) error {
 	}
 }
 
-// fingerprint changes whenever a file of the tape does.
+// fingerprint changes when a file of the tape changes.
 func (t *tailing) fingerprint() string {
 	names, err := filepath.Glob(filepath.Join(t.dir, "*.db*"))
 	if info, statErr := os.Stat(t.dir); err != nil || statErr == nil && !info.IsDir() {
@@ -211,7 +211,7 @@ func (t *tailing) look(ctx context.Context) error {
 	return err
 }
 
-// tellCoverage tells when recording has begun, ended, or lost connections.
+// tellCoverage reports when recording began, ended or lost connections.
 func (t *tailing) tellCoverage(c store.Coverage) {
 	for _, g := range c.Gaps {
 		if key := gapKey(g); !t.gaps[key] {
@@ -230,7 +230,7 @@ func (t *tailing) tellCoverage(c store.Coverage) {
 	t.recording = c.Recording
 }
 
-// tellTrouble says once why a look did not work; the next one may.
+// tellTrouble reports once why a look failed; the next may succeed.
 func (t *tailing) tellTrouble(err error) {
 	text := ""
 	if err != nil {
@@ -252,7 +252,7 @@ func gapKey(g store.GapInfo) string {
 	return fmt.Sprint(g.Segment, g.Cause, g.From.UnixNano(), g.To.UnixNano(), g.Lost)
 }
 
-// writeErrors remembers an error of writing, to tell it from one of reading.
+// writeErrors remembers errors of writing, to distinguish them from errors of reading.
 type writeErrors struct {
 	query.RowWriter
 	err error
@@ -270,13 +270,13 @@ func (w *writeErrors) End(cut string) error {
 	return w.err
 }
 
-// lineByLine opens a writer for each look, so that what was seen is written at once.
+// lineByLine opens a new writer for each look, to write new rows at once.
 type lineByLine struct {
 	query.RowWriter
 	open func() (query.RowWriter, error)
 }
 
-// Begin opens the next one.
+// Begin opens the next writer.
 func (l *lineByLine) Begin(columns []string) (err error) {
 	if l.RowWriter, err = l.open(); err != nil {
 		return err
@@ -284,8 +284,7 @@ func (l *lineByLine) Begin(columns []string) (err error) {
 	return l.RowWriter.Begin(columns)
 }
 
-// palette returns colours when stdout is a terminal that wants them:
-// https://no-color.org
+// palette returns colours if stdout is a terminal and NO_COLOR is not set: https://no-color.org
 func (h *host) palette(terminal bool) query.Palette {
 	return query.Palette(terminal && h.getenv("NO_COLOR") == "" && h.getenv("TERM") != "dumb")
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// A segment that is removed when an answer has begun, as retention does: the answer says so behind its rows, and by its
-// exit code.
+// A segment is removed after an answer has begun, as by retention: the answer reports it after its rows and by its exit
+// code.
 func TestSegmentRemovedMeanwhile(t *testing.T) {
 	d := newDamagedTape(t)
 	const count = "select count(*) as n from connections where pid > 0"

@@ -94,7 +94,7 @@ func (h *host) verify(c *cli.Context) error {
 	return nil
 }
 
-// readTapeArgument reads the tape from the argument or from --dir, not both.
+// readTapeArgument reads the tape from the argument or --dir, but not from both.
 func (h *host) readTapeArgument(c *cli.Context) (string, error) {
 	switch {
 	case c.NArg() == 0:
@@ -107,8 +107,7 @@ func (h *host) readTapeArgument(c *cli.Context) (string, error) {
 	return c.Args().First(), nil
 }
 
-// readKey reads --key: the key, or the file that has it as its first word that
-// looks like one.
+// readKey reads --key: the key, or a file whose first word of this form is the key.
 func readKey(c *cli.Context) (string, error) {
 	key := c.String("key")
 	if !c.IsSet("key") || strings.HasPrefix(key, "conntape/") && strings.Contains(key, "+") {
@@ -149,8 +148,7 @@ func readHead(c *cli.Context) ([]byte, error) {
 	return head, nil
 }
 
-// progressBar returns a function that shows on stderr how much was verified, when that
-// is a terminal; nil when it is not.
+// progressBar returns a function that shows the verified bytes on stderr, nil if stderr is no terminal.
 func (h *host) progressBar() func(done, total int64) {
 	file, ok := h.stderr.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {

@@ -10,8 +10,7 @@ import (
 	"github.com/conntape/conntape/store/proof"
 )
 
-// writeVerification writes what was found out about a tape, for people. Names
-// come from a tape that may be hostile.
+// writeVerification writes the result of verify as text. Names come from a tape that may be hostile.
 func writeVerification(w io.Writer, v *proof.Verification) error {
 	b := &strings.Builder{}
 	line := func(name, format string, args ...any) {
@@ -65,12 +64,12 @@ func writeVerification(w io.Writer, v *proof.Verification) error {
 	return err
 }
 
-// howProven says how much of the log hangs together.
+// howProven says how many leaves are linked by their keys.
 func howProven(v *proof.Verification) string {
 	if v.Proven == v.Leaves {
-		return "each signed by the key that the one before names"
+		return "each signed by the key that the previous leaf names"
 	}
-	return fmt.Sprintf("the first %d signed by the key that the one before names", v.Proven)
+	return fmt.Sprintf("the first %d signed by the key that the previous leaf names", v.Proven)
 }
 
 func matched(yes bool, text string) string {

@@ -12,7 +12,7 @@ import (
 // version is set by the linker: -ldflags "-X main.version=v1.2.3".
 var version string
 
-// buildInfo is what "conntape version" tells.
+// buildInfo is the output of conntape version.
 type buildInfo struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision,omitempty"`
@@ -20,7 +20,7 @@ type buildInfo struct {
 	Platform string `json:"platform"`
 }
 
-// readBuild returns what the binary knows of its own build.
+// readBuild returns the build information in the binary.
 func readBuild() buildInfo {
 	b := buildInfo{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()

@@ -12,9 +12,8 @@ import (
 	"time"
 )
 
-// What docs/investigation.md and the tour of README.md show is what the program
-// does: each command is run, in a directory of its own, and its output compared
-// with what stands below it. UPDATE_SCRIPTS=1 rewrites it.
+// The output shown in docs/investigation.md and in README.md's tour is real: the test runs each command in a new
+// directory and compares. UPDATE_SCRIPTS=1 rewrites the documents.
 func TestDocumentsAreTrue(t *testing.T) {
 	repository, err := filepath.Abs("../..")
 	if err != nil {

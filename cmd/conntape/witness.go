@@ -17,13 +17,13 @@ import (
 // witnessProgram speaks to witnesses: HTTP and TLS are not in this program.
 const witnessProgram = "conntape-witness"
 
-// Bounds of what is believed of the program.
+// Limits of the program's answer.
 const (
 	witnessTime   = time.Minute
 	witnessAnswer = 128 << 10 // bytes
 )
 
-// pushToWitness has a witness cosign the head of a tape.
+// pushToWitness asks a witness to cosign the head of a tape.
 func (h *host) pushToWitness(ctx context.Context, dir, address, key string) error {
 	if scheme, _, _ := strings.Cut(address, "://"); scheme != "https" && scheme != "http" {
 		return usagef("name a file, syslog, or the https:// address of a witness", "--push %s: a witness is asked by https or http", address)
@@ -74,7 +74,7 @@ func runWitnessProgram(ctx context.Context, program, address string, request []b
 	return proof.WitnessAnswer{Status: status, Body: body}, nil
 }
 
-// boundedBuffer keeps so many bytes; what is more is an error to the writer.
+// boundedBuffer keeps up to a number of bytes; more is an error for the writer.
 type boundedBuffer struct {
 	bytes.Buffer
 	most int

@@ -43,8 +43,8 @@ func runConntape(words ...string) (code int, stdout, stderr string) {
 	return code, out.String(), complaint.String()
 }
 
-// A witness that others wrote (litewitness of filippo.io/torchwood) cosigns a tape, and
-// what it saw cannot be taken back.
+// A witness written by others (litewitness of filippo.io/torchwood) cosigns a tape, and the cosigned part cannot be
+// taken back.
 func TestLitewitness(t *testing.T) {
 	installWitnessProgram(t)
 	dir := filepath.Join(t.TempDir(), "tape")
@@ -233,8 +233,7 @@ func serveAgent(t *testing.T, path string, key ed25519.PrivateKey) {
 	}()
 }
 
-// What a witness may answer, and what may be in its place: one line and a hint each
-// time, and nothing is kept.
+// Wrong answers of a witness, or of another server, give one line and a hint each, and nothing is kept.
 func TestWitnessRefuses(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tape")
 	if err := writeLogged(dir); err != nil {

@@ -15,9 +15,8 @@ import (
 
 const wrongInput = "testdata/wrong_input.golden"
 
-// What a person types wrong, and the whole of what is said about it: the table in
-// wrong_input.golden. UPDATE_SCRIPTS=1 rewrites the answers, to be read before they
-// are believed. A line "$ …" is typed, [n] is its exit code.
+// wrong_input.golden has wrong command lines with all of their output. UPDATE_SCRIPTS=1 rewrites the output; read the
+// difference. A line "$ …" is typed, [n] is its exit code.
 func TestWrongInput(t *testing.T) {
 	text, err := os.ReadFile(wrongInput)
 	if err != nil {
