@@ -41,7 +41,7 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
-// recordWith records with these capabilities, and says what is missing then.
+// recordWith records with these capabilities and returns what is missing.
 func recordWith(t *testing.T, capabilities []string) (lacks []string) {
 	t.Helper()
 	early := exec.Command(env.connects, "when-told")

@@ -14,29 +14,29 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// A testCase is one way to connect, and how it must look on the tape.
+// A testCase is one way to connect, with its expected rows.
 type testCase struct {
 	name string
 	args []string // of connects; without them the name alone
 
-	// command makes another command line than connects with args, in a directory of the case's own.
+	// command returns another command line than connects with args; dir is the case's own directory.
 	command func(t *testing.T, dir string) *exec.Cmd
-	// run makes the connects in a way of its own, instead of command.
+	// run makes the connects instead of command.
 	run func(t *testing.T, dir string) (outcome, error)
 
-	// all says how every row of the case differs from what the reports lead to expect, steps how those of one step do.
+	// all says how the case's rows differ from the reports; steps does so for the rows of a step.
 	all   expectation
 	steps map[string]expectation
-	// check looks at what a column cannot tell.
+	// check checks properties that are not in a column.
 	check func(t *testing.T, c *caseRun)
 }
 
-// An expectation says how rows differ from what a report leads to expect.
+// An expectation says how rows differ from a report.
 type expectation struct {
 	want     want                 // columns of connections
 	process  want                 // columns of processes, of the row's process
-	rows     []want               // the attempt makes these rows, in place of one
-	blind    func() (spot string) // where it gives a word, no row: the backend's blind_spots must have that word
+	rows     []want               // the attempt makes these rows instead of one
+	blind    func() (spot string) // if it returns a word: no row, and the backend's blind_spots must have this word
 	never    bool                 // no backend sees it: it is not a connection
 	neverBut string               // as never, save on this backend
 }
@@ -139,8 +139,8 @@ func (e expectation) blindHere() string {
 	return e.blind()
 }
 
-// find pairs the attempts of each process with the rows of that pid, both in the order of their time: one too many or too
-// few anywhere is a failure.
+// find pairs the attempts of each process with the rows of its pid, both in time order. A missing or additional row
+// fails the test.
 func (c *caseRun) find(t *testing.T) {
 	t.Helper()
 	byPID := map[int64][]report{}
@@ -168,7 +168,8 @@ func (c *caseRun) find(t *testing.T) {
 	}
 }
 
-// slack is how far the tape's clock may be from the wall clock while a test runs: both are read apart, and one is slewed.
+// slack is the allowed difference between the tape's clock and the wall clock during a test: they are read separately,
+// and one is slewed.
 const slack = 50 * time.Millisecond
 
 func rowsOf(t *testing.T, tape *store.Tape, pid int64, reports []report) []row {
@@ -215,8 +216,8 @@ func (c *caseRun) verifyAttempt(t *testing.T, f found) {
 		r.text("via"), r.text("address_source"), show(r["hook_errno"]), show(r["errno"]), outcomes(c.usual(f.report).but(wants[0].resolve(c)), r)))
 }
 
-// outcomes is the outcome of a row, or each one that the case may have where that depends on which end closes first: a
-// table that chance changes could not be compared with the one before.
+// outcomes returns the row's outcome, or all possible ones if it depends on which end closes first: else
+// docs/coverage.md would change by chance.
 func outcomes(w want, r row) string {
 	expected, ok := norm(w["outcome"]).(test)
 	if !ok || expected.values == nil {

@@ -133,7 +133,7 @@ func oddCases() []testCase {
 	}
 }
 
-// What seccomp refuses never becomes a connect. The tracepoint that the cgroup backend has cannot tell it from one.
+// seccompExpectation: a connect refused by seccomp is none, but the cgroup backend's tracepoint cannot tell.
 func seccompExpectation() expectation {
 	return expectation{want: fromUser, neverBut: "cgroup"}
 }

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// A report is what program connects says of one attempt.
+// A report is connects' account of one attempt.
 type report struct {
 	Case     string
 	Step     string
@@ -48,7 +48,7 @@ func (h *hexBytes) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// An outcome is all that one run of connects said.
+// An outcome is the output of one run of connects.
 type outcome struct {
 	reports []report // in the order in which they were made
 	info    map[string]any

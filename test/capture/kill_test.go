@@ -13,7 +13,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 )
 
-// An outage is a kill: when the recorder that it hit had begun, and when the next one had.
+// An outage is a kill: the start of the killed recorder, the kill, and the start of the next.
 type outage struct{ began, killed, back time.Time }
 
 // TestKill9 kills the recorder twenty times at any moment. The tape opens each time, is sound, lacks at most the last
@@ -80,7 +80,7 @@ func TestKill9(t *testing.T) {
 	}
 }
 
-// lateness is how long before the kill that explains it a missing connect was made.
+// lateness returns the age of a missing connect at the next kill.
 func lateness(outages []outage, at time.Time) (time.Duration, outage) {
 	for _, o := range outages {
 		if at.Before(o.back) {

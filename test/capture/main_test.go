@@ -1,6 +1,5 @@
-// Package capture runs the real conntape binary over real connects, and holds what the tape says against what the
-// kernel was asked to do. It knows the command line, the public views and package connects; nothing of how a connect
-// gets onto the tape.
+// Package capture runs the real conntape binary over real connects and compares the tape with the system calls made. It
+// knows the command line, the public views and package connects, and nothing of how a connect gets onto the tape.
 //
 // It must be root. A static test binary runs in a guest that has nothing else:
 //

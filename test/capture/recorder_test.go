@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// patience is how long anything that should happen soon may take, also on an emulated machine under load.
+// patience is the timeout for anything that should happen soon, even on an emulated machine under load.
 const patience = 60 * time.Second
 
 // A recorder is a running `conntape record`.

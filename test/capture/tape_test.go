@@ -99,7 +99,7 @@ func counter(t testing.TB, dir, name string) (n uint64) {
 	return n
 }
 
-// An account is what became of all that the kernel saw.
+// An account says what became of the events that the kernel saw.
 type account struct{ seen, stored, coalesced, lost int64 }
 
 func readAccount(t testing.TB, dir string) account {
@@ -117,7 +117,7 @@ func readAccount(t testing.TB, dir string) account {
 
 func (a account) missing() int64 { return a.seen - a.stored - a.coalesced - a.lost }
 
-// checkAccount holds promise 2 against a closed tape: what the kernel counted is there, or said to be lost.
+// checkAccount checks a closed tape: every event counted by the kernel is stored, coalesced or reported lost.
 func checkAccount(t testing.TB, dir string) account {
 	t.Helper()
 	a := readAccount(t, dir)
@@ -128,7 +128,7 @@ func checkAccount(t testing.TB, dir string) account {
 	return a
 }
 
-// checkRows: what the counters say was written is there.
+// checkRows checks that the tape has as many rows as its counters say.
 func checkRows(t testing.TB, dir string, a account) {
 	t.Helper()
 	if n := number(t, dir, `SELECT count(*) FROM connections`); n != a.stored {

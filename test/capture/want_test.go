@@ -13,13 +13,13 @@ import (
 	"github.com/conntape/conntape/store/escape"
 )
 
-// want says what columns must hold: nil is NULL, a test decides for itself, anything else must be equal.
+// want has the expected columns: nil is NULL, a test decides itself, anything else must be equal.
 type want map[string]any
 
 type test struct {
 	says string
 	ok   func(any) bool
-	// values are all that are right, where only some are.
+	// all allowed values, if only some are
 	values []any
 }
 
@@ -50,10 +50,10 @@ func between(low, high int64) test {
 	}}
 }
 
-// from is worked out when the case has run.
+// from is evaluated after the case has run.
 type from func(c *caseRun) any
 
-// resolve chooses what the backend at hand leads to expect, and works out what is to be worked out.
+// resolve chooses the values for the current backend and evaluates from.
 func (w want) resolve(c *caseRun) want {
 	done := want{}
 	for k, v := range w {
@@ -70,7 +70,7 @@ func (w want) resolve(c *caseRun) want {
 	return done
 }
 
-// on chooses by backend: what it does not name is as usual.
+// on chooses by backend; a backend that is not listed has the usual value.
 func on(values map[string]any) byBackend { return values }
 
 type byBackend map[string]any
@@ -82,7 +82,7 @@ func norm(v any) any {
 	return v
 }
 
-// but returns w with some columns wanted otherwise.
+// but returns w with some columns replaced.
 func (w want) but(other want) want {
 	merged := want{}
 	for k, v := range w {
@@ -129,7 +129,7 @@ func show(v any) string {
 	return fmt.Sprint(v)
 }
 
-// usual is what a row holds when nothing about its attempt is special.
+// usual returns the row of an ordinary attempt.
 func (c *caseRun) usual(r report) want {
 	w := want{
 		"pid": r.PID, "count": 1, "exe": env.connects, "cmdline": escape.Cmdline(c.argv), "cwd": c.dir, "backend": env.seenBy,
@@ -202,7 +202,7 @@ func localText(r report) (address, port any) {
 	return nil, nil
 }
 
-// followed tells whether the kernel tells what becomes of an attempt: it is one on a TCP socket that came to a SYN.
+// followed reports whether the kernel reports the attempt's further states: a TCP attempt that sent a SYN.
 func followed(r report) bool {
 	unspec := len(r.Addr) >= 2 && r.Addr[0] == 0 && r.Addr[1] == 0
 	return (r.Family == unix.AF_INET || r.Family == unix.AF_INET6) && r.Type == unix.SOCK_STREAM && !unspec &&

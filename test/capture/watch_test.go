@@ -61,8 +61,8 @@ func TestHooksDetached(t *testing.T) {
 	}
 }
 
-// wantOwn wants that a recorder that had a doubt has tried each path by connects of its own, and none of these as a row. It had
-// made one at its start.
+// wantOwn checks that the recorder, after a doubt, tried each path by connects of its own besides the one at its start,
+// and that none of them is a row.
 func wantOwn(t *testing.T, dir string) {
 	t.Helper()
 	want := uint64(1 + len([]string{"IPv4", "IPv6", "UNIX"}))
@@ -78,7 +78,7 @@ func wantOwn(t *testing.T, dir string) {
 	}
 }
 
-// blindSpots returns what the tape says that is not seen.
+// blindSpots returns the tape's list of blind spots.
 func blindSpots(t *testing.T, dir string) string {
 	t.Helper()
 	return rows(t, dir, `SELECT blind_spots FROM segments ORDER BY segment DESC LIMIT 1`)[0].text("blind_spots")
@@ -130,8 +130,8 @@ func cgroupLinks(t *testing.T, open bool) map[link.ID]link.Link {
 	return found
 }
 
-// TestHooksSilenced turns off what calls trampolines and kprobes, which leaves every link as it was: recording begins anew,
-// with hooks that see (on arm64 some of these still do).
+// TestHooksSilenced turns off the calls of trampolines and kprobes, which changes no link: recording starts anew with
+// hooks that work (on arm64 some still do).
 func TestHooksSilenced(t *testing.T) {
 	if !env.inGuest {
 		t.Skip("SKIPPED: it would silence the tracers of this machine")

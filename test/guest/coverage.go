@@ -13,7 +13,7 @@ import (
 //	COVERAGE <case> <seen|blind|n/a|failed> <backend> <what the row says>
 type coverage struct{ name, verdict, backend, detail string }
 
-// From good to bad: of several attempts under one name the worst counts.
+// From good to bad: the worst of several attempts with the same name counts.
 var verdicts = []string{"seen", "n/a", "blind", "failed"}
 
 func parseCoverage(output []byte) []coverage {
@@ -109,7 +109,7 @@ func (o *outcome) find(name string) (coverage, bool) {
 	return o.seen[i], true
 }
 
-// usualDetail is what most of the cells that saw the case say of it.
+// usualDetail returns the most frequent detail among the cells that saw the case.
 func usualDetail(name string, outcomes []*outcome) string {
 	count := map[string]int{}
 	usual := ""
@@ -124,7 +124,7 @@ func usualDetail(name string, outcomes []*outcome) string {
 	return usual
 }
 
-// note returns the reference to a detail, each of which is listed once.
+// note returns the reference to a detail and lists it once.
 func note(notes *[]string, detail string) string {
 	i := slices.Index(*notes, detail)
 	if i < 0 {

@@ -39,7 +39,7 @@ type guest struct {
 // A guestFile is copied from the host into the guest.
 type guestFile struct{ host, guest string }
 
-// What came of a guest. A guest that did not reach the end of its payload has no result but an error.
+// A result is the end of a guest's payload. A guest that did not reach it has an error instead.
 type result struct {
 	wire.Result
 	release   string
@@ -174,7 +174,7 @@ func (g *guest) receive(listener net.Listener, nonce string) (*result, error) {
 	}
 }
 
-// What every guest needs: the port, and what tests of sockets ask for.
+// guestModules are needed by every guest: the port, and sockets for tests.
 var guestModules = []string{"virtio_pci", "virtio_console"}
 
 func (g *guest) writeImage(ctx context.Context, file, nonce string) error {

@@ -22,8 +22,8 @@ import (
 // swallow packets, so that a connect stays in progress.
 const defaultModules = "vsock_loopback,dummy,veth,sctp,overlay"
 
-// A matrixCell is one kernel with one backend. With auto, the choice is conntape's, and must be that backend. boot is more
-// for the kernel's command line.
+// A matrixCell is one kernel with one backend. With auto, conntape chooses, and must choose this backend. boot is added
+// to the kernel's command line.
 type matrixCell struct {
 	kernel, backend string
 	auto            bool
@@ -34,7 +34,7 @@ var cells = []matrixCell{
 	{kernel: "amd64-5.10", backend: "fexit", auto: true}, {kernel: "amd64-5.10", backend: "kprobe"},
 	{kernel: "amd64-6.1", backend: "fexit"}, {kernel: "amd64-6.1", backend: "kprobe"},
 	{kernel: "amd64-6.12", backend: "fexit"}, {kernel: "amd64-6.12", backend: "kprobe"}, {kernel: "amd64-6.12", backend: "cgroup"},
-	// Where kernel code is preempted, programs are left out (bpf/attempt.h). 7.3 always may be.
+	// Where kernel code is preemptible, programs may be skipped (bpf/attempt.h). 7.3 always is.
 	{kernel: "amd64-6.12", backend: "fexit", boot: "preempt=full"},
 	{kernel: "amd64-7.3", backend: "fexit"}, {kernel: "amd64-7.3", backend: "kprobe"}, {kernel: "amd64-7.3", backend: "cgroup"},
 	// On arm64 before 6.4, fexit loads and does not attach: conntape must find that out by itself.
@@ -51,8 +51,8 @@ func (c matrixCell) backendName() string {
 	return c.backend
 }
 
-// onlyNative are the tests of what does not depend on the kernel: locks, signals, files. They start the recorder many
-// times, which takes seconds where it is emulated, and run natively alone.
+// onlyNative matches tests that do not depend on the kernel: locks, signals, files. They restart the recorder often,
+// which takes seconds under emulation, so they only run natively.
 const onlyNative = "^Test(HostileReaders|Kill9|SecondRecorder|Signals|SignalAtStart|StderrGone)$"
 
 const (
@@ -60,7 +60,7 @@ const (
 	cellTimeout = 30 * time.Minute // on a busy machine; 4 to 8 on a quiet one
 )
 
-// An outcome is what came of a cell.
+// An outcome is the result of a cell.
 type outcome struct {
 	matrixCell
 	tally.Tally

@@ -1,5 +1,5 @@
-// Command suite is what make test runs once everything is installed: each check in turn, all of them even when one
-// fails, and at the end the number of tests that passed, failed and were skipped.
+// Command suite runs the checks of make test in turn, all of them even after a failure, and then prints the numbers of
+// passed, failed and skipped tests.
 //
 //	go run ./test/suite [-only unit,fuzz] [-list]
 package main
@@ -81,7 +81,7 @@ func run(ctx context.Context, only string) bool {
 	return total.Failed == 0 && total.Passed > 0
 }
 
-// check makes a step of something that is right or wrong.
+// check makes a step of a function that fails or does not.
 func check(f func(context.Context) error) func(context.Context) (tally.Tally, error) {
 	return func(ctx context.Context) (tally.Tally, error) {
 		if err := f(ctx); err != nil {

@@ -37,7 +37,7 @@ func gofmt(ctx context.Context) error {
 	return err
 }
 
-// modules holds go.mod and go.sum to what the sources import.
+// modules checks that go.mod and go.sum match the sources' imports.
 func modules(ctx context.Context) error {
 	return command(ctx, "go", "mod", "tidy", "-diff").Run()
 }
@@ -50,8 +50,8 @@ func staticcheck(ctx context.Context) error {
 	return command(ctx, "go", "tool", "-modfile=test/tools.mod", "staticcheck", "./...").Run()
 }
 
-// generated builds the BPF objects again and compares them with what was there: in a fresh clone, with what is committed.
-// The new ones stay, so that after a failure they can be looked at or committed.
+// generated rebuilds the BPF objects and compares them with the committed ones. It keeps the new ones for inspection or
+// commit.
 func generated(ctx context.Context) error {
 	before, err := objects()
 	if err != nil {
@@ -95,7 +95,7 @@ func objects() (map[string][32]byte, error) {
 	return sums, nil
 }
 
-// builds holds the build to what the README says: static, and for both architectures.
+// builds checks that the binaries are static, for both architectures.
 func builds(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "conntape-build-")
 	if err != nil {
@@ -119,7 +119,7 @@ func builds(ctx context.Context) error {
 	return nil
 }
 
-// goTest runs go test and counts.
+// goTest runs go test and counts the tests.
 func goTest(ctx context.Context, args ...string) (tally.Tally, error) {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json"}, args...)...)
 	cmd.Stderr = os.Stderr
@@ -145,8 +145,8 @@ func unit(ctx context.Context) (tally.Tally, error) {
 	return goTest(ctx, append([]string{"-timeout=30m"}, packages...)...)
 }
 
-// fuzz runs each target briefly: go test takes one at a time. A number of inputs, not seconds: when the time is up while a
-// worker is busy, go test may call that a failure (context deadline exceeded).
+// fuzz runs each target briefly, one at a time, as go test requires. It limits the number of inputs and not the time: at
+// the end of the time go test may report a busy worker as a failure (context deadline exceeded).
 func fuzz(ctx context.Context) (tally.Tally, error) {
 	var total tally.Tally
 	var failed error
@@ -187,7 +187,7 @@ func native(ctx context.Context) (tally.Tally, error) {
 	return goTest(ctx, "-count=1", "-timeout=20m", capturePackage)
 }
 
-// matrix runs the guests, and holds docs/coverage.md to what they saw.
+// matrix runs the guests and compares their results with docs/coverage.md.
 func matrix(ctx context.Context) (tally.Tally, error) {
 	var count tally.Tally
 	dir, err := os.MkdirTemp("", "conntape-matrix-")
@@ -216,7 +216,7 @@ func matrix(ctx context.Context) (tally.Tally, error) {
 	return count, nil
 }
 
-// table is the file without the list of kernel releases at its end: a new Debian kernel is no news by itself.
+// table returns the file without the list of kernel releases: a new Debian kernel is no difference.
 func table(text []byte) []byte {
 	before, _, _ := bytes.Cut(text, []byte("\nKernels:\n"))
 	return before

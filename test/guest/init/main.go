@@ -1,10 +1,10 @@
 //go:build linux
 
-// Command init is process 1 of a guest: it mounts what a Debian system has mounted, brings the loopback up, loads the
-// kernel modules asked for, runs the payload, sends its result to the host and switches the machine off.
+// Command init is process 1 of a guest. It mounts the usual file systems of Debian, brings up the loopback, loads the
+// kernel modules, runs the payload, sends its result to the host and powers off.
 //
-// It knows nothing of conntape. The payload is started when /proc is there already: programs that look at
-// /proc/self before their main function find it.
+// It knows nothing of conntape. It mounts /proc before it starts the payload, because programs may read /proc/self
+// before main.
 package main
 
 import (
@@ -195,7 +195,7 @@ func (s *sender) json(kind wire.Kind, v any) {
 	s.send(kind, data)
 }
 
-// payload runs the payload and everything it leaves behind until the payload itself has ended.
+// payload runs the payload, and whatever it starts, until the payload itself ends.
 func payload(config wire.Config, out *sender) wire.Result {
 	result := wire.Result{Nonce: config.Nonce, Uptime: uptime()}
 	fail := func(err error) wire.Result {

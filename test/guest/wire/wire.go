@@ -1,5 +1,5 @@
-// Package wire is what a guest and its host say to each other: frames over a virtio serial port, which carries
-// nothing else, so that no kernel message and no output of the payload can be taken for a result.
+// Package wire is the protocol between a guest and its host: frames over a virtio serial port. The port carries nothing
+// else, so that kernel messages or output of the payload are never taken for a result.
 package wire
 
 import (
@@ -16,14 +16,14 @@ const ConfigPath = "/etc/guest.json"
 
 // Config tells the guest's init what to do.
 type Config struct {
-	Nonce   string   // comes back with the result: it is the result of this boot
+	Nonce   string   // returned with the result, to identify the boot
 	Args    []string // the payload
 	Env     []string
 	Modules []string // kernel modules, in the order in which to load them
 	Get     []string // files to send back when the payload has ended
 }
 
-// Kind tells frames apart.
+// Kind is the kind of a frame.
 type Kind byte
 
 // The frames, all from guest to host.
