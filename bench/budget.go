@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,14 +28,11 @@ type budgetRun struct {
 	Segments    int
 }
 
-// Sizes and rates. Each run writes one and a half times the tape's size.
+// Sizes and rates. Each run goes on until a third of the tape's size was removed.
 var (
 	budgetSizes = []int64{16 << 20, 32 << 20, 256 << 20, 2 << 30}
 	budgetRates = []int{1_000, 50_000, 400_000}
 )
-
-// budgetRow is the approximate size of a sealed connection, in bytes.
-const budgetRow = 38
 
 // budgetLook is the interval of measuring the files.
 const budgetLook = 10 * time.Millisecond
@@ -57,10 +55,16 @@ func (b *bench) budget() error {
 func measureBudget(dir string, size int64, rate int) (run budgetRun, err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	run = budgetRun{Limit: size, Rate: rate}
-	load := newBudgetLoad(500, 5000)
+	mib := int(size >> 20)
+	load := newBudgetLoad(min(500, 2*mib), min(5000, 20*mib))
+	var removed atomic.Int64 // bytes
 	real := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixNano()
 	w, err := store.OpenWriter(dir, store.WriterOptions{Version: "bench", Backend: "fexit", BootID: "bench", Now: store.Anchor{Boot: load.boot, Real: real},
-		Limits: retain.Limits{MaxBytes: size, Reserve: true}})
+		Limits: retain.Limits{MaxBytes: size, Reserve: true}, Events: func(e store.Event) {
+			if gone, ok := e.(store.SegmentExpired); ok {
+				removed.Add(gone.Bytes)
+			}
+		}})
 	if err != nil {
 		return run, err
 	}
@@ -78,7 +82,7 @@ func measureBudget(dir string, size int64, rate int) (run budgetRun, err error) 
 		}
 	}()
 	begin := time.Now()
-	for int64(run.Connections)*budgetRow < size+size/2 && err == nil {
+	for removed.Load() < size/3 && err == nil {
 		rows := load.batch(rate)
 		err = w.Append(store.Batch{Connections: rows, Now: load.boot})
 		run.Connections += rate
@@ -179,9 +183,10 @@ func (r *report) budget(p *printer) {
 	}
 	p.line("## What a tape takes of its size")
 	p.line("")
-	p.line("Connections of 500 processes to 5,000 addresses, one and a half times as many as the tape holds, in batches as large as a")
-	p.line("recorder has after a second at that rate, one after the other as fast as they are written. All files count with their blocks,")
-	p.line("looked at every %v; history is what the segments take when the recorder has ended, and pages what SQLite says that they hold of it.", budgetLook)
+	p.line("Connections of two processes to twenty addresses for each MiB, at most 500 to 5,000, until a third of the tape was removed,")
+	p.line("in batches as large as a recorder has after a second at that rate, one after the other as fast as they are written. All files")
+	p.line("count with their blocks, looked at every %v; history is what the segments take when the recorder has ended, and pages", budgetLook)
+	p.line("what SQLite says that they hold of it.")
 	p.line("")
 	p.head("--max-size", "connections a second", "written in", "most taken", "history", "its pages", "segments", "kept")
 	for _, b := range r.Budget {
