@@ -136,11 +136,10 @@ func (c *Coverage) addBackends(runs segment.Recorders) {
 // findRecorder asks the kernel who holds the newest segment: a recorder holds it
 // all the time, and its lock goes with it, however it ends.
 func (t *Tape) findRecorder(c *Coverage) error {
-	newest := t.segs[len(t.segs)-1].Info
-	path := newest.Path
+	path := t.at(filepath.Base(t.segs[len(t.segs)-1].Info.Path))
 	if t.single == "" { // the recorder may have gone on to the next
-		if numbers, _, err := tapedir.List(t.dir); err == nil && len(numbers) > 0 {
-			path = filepath.Join(t.dir, tapedir.SegmentName(numbers[len(numbers)-1]))
+		if numbers, _, err := tapedir.List(t.at("")); err == nil && len(numbers) > 0 {
+			path = t.at(tapedir.SegmentName(numbers[len(numbers)-1]))
 		}
 	}
 	pid, held, err := tapedir.LockHolder(path, false)

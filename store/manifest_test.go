@@ -103,7 +103,7 @@ func TestManifest(t *testing.T) {
 	if err := os.WriteFile(manifest, whole, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	// A copy of the tape, and a segment that a hold has linked, are the same files; another segment of that name is not.
+	// A copy of the tape, and a segment that a hold has linked, are the same files; another segment of that name is not, and is left out.
 	first, second := filepath.Join(dir, tapedir.SegmentName(1)), filepath.Join(dir, tapedir.SegmentName(2))
 	if err := os.Link(first, filepath.Join(t.TempDir(), "held")); err != nil {
 		t.Fatal(err)
@@ -117,8 +117,11 @@ func TestManifest(t *testing.T) {
 	}
 	swapFile(t, first, text)
 	tape := mustOpenTape(t, dir)
-	if got := one(t, tape.Conn(), "SELECT group_concat(segment) FROM segments"); got != "2,2,3,4,5" {
+	if got := one(t, tape.Conn(), "SELECT group_concat(segment) FROM segments"); got != "2,3,4,5" {
 		t.Errorf("segments %s", got)
+	}
+	if left := tape.LeftOut(); len(left) != 1 || left[0].Path != first {
+		t.Errorf("left out: %v", left)
 	}
 }
 

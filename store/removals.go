@@ -48,14 +48,14 @@ func (t *Tape) findRemovals() func() Removals {
 		}
 		return func() Removals { return Removals{Err: errOneFile} }
 	}
-	numbers, _, err := tapedir.List(t.dir)
+	numbers, _, err := tapedir.List(t.at(""))
 	if err != nil || len(numbers) == 0 {
 		return func() Removals { return Removals{Err: failure.Bare(err)} }
 	}
 	if numbers[0] <= 1 {
 		return func() Removals { return Removals{} }
 	}
-	return sync.OnceValue(func() Removals { return readRemovals(t.dir, numbers[0]) })
+	return sync.OnceValue(func() Removals { return readRemovals(t.at(""), numbers[0]) }) // asked before the tape is closed
 }
 
 // CauseRemoved is the cause of the rows of the view gaps that tell what retention has

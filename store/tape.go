@@ -24,8 +24,9 @@ import (
 // not be opened by the process that records on it: closing another descriptor of
 // a file drops the locks that the process has on it.
 type Tape struct {
-	dir          string // of the tape
-	single       string // file name, when one segment file was opened
+	dir          string   // of the tape, as people know it
+	folder       *os.File // it, held open: all is opened beneath it
+	single       string   // file name, when one segment file was opened
 	conn         *sqlite.Conn
 	segs         []*member // oldest first
 	since, until time.Time // window of the views
@@ -91,7 +92,7 @@ func openTape(ctx context.Context, path, abs string, damaged []LeftOut) (*Tape, 
 
 // find lists the files to read, oldest first.
 func (t *Tape) find(path string) ([]segment.File, error) {
-	info, err := os.Stat(path)
+	info, err := t.hold(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, &failure.Error{Op: "open tape", Path: path, Err: failure.ErrNoTape,
@@ -99,13 +100,11 @@ func (t *Tape) find(path string) ([]segment.File, error) {
 	case err != nil:
 		return nil, &failure.Error{Op: "open tape", Path: path, Err: failure.Bare(err), Hint: failure.HintFor(err)}
 	case !info.IsDir():
-		t.dir, t.single = filepath.Split(path)
-		number, _ := tapedir.ParseSegmentName(t.single)
-		stat, _ := os.Lstat(path)
-		return []segment.File{{Path: path, Number: number, Stat: stat, HasWAL: tapedir.IsThere(path + "-wal")}}, nil
+		at := t.at(t.single)
+		stat, _ := os.Lstat(at)
+		return []segment.File{{Path: path, At: at, Stat: stat, HasWAL: tapedir.IsThere(at + "-wal")}}, nil
 	}
-	t.dir = path
-	found, err := tapedir.ReadNames(path)
+	found, err := tapedir.ReadNames(t.at(""))
 	if err != nil {
 		return nil, &failure.Error{Op: "open tape", Path: path, Err: failure.Bare(err), Hint: failure.HintFor(err)}
 	}
@@ -115,8 +114,9 @@ func (t *Tape) find(path string) ([]segment.File, error) {
 	files := make([]segment.File, len(found.Files))
 	sideBySide(len(files), func(i int) {
 		n := found.Files[i]
-		files[i] = segment.File{Path: filepath.Join(path, tapedir.SegmentName(n)), Number: n, HasWAL: found.Wals[n]}
-		files[i].Stat, _ = os.Lstat(files[i].Path)
+		name := tapedir.SegmentName(n)
+		files[i] = segment.File{Path: filepath.Join(path, name), At: t.at(name), Number: n, HasWAL: found.Wals[n]}
+		files[i].Stat, _ = os.Lstat(files[i].At)
 	})
 	files = slices.DeleteFunc(files, func(f segment.File) bool { return f.Stat != nil && f.Stat.Size() == 0 }) // just being made
 	if len(files) == 0 {
@@ -125,6 +125,32 @@ func (t *Tape) find(path string) ([]segment.File, error) {
 	}
 	return files, nil
 }
+
+// hold looks whether there is a directory or a file, and holds the directory open: whatever its name leads to later, what
+// is read is in this one.
+func (t *Tape) hold(path string) (os.FileInfo, error) {
+	held, err := tapedir.OpenPath(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := held.Stat()
+	if err != nil {
+		held.Close()
+		return nil, err
+	}
+	if t.dir = path; !info.IsDir() {
+		held.Close()
+		t.dir, t.single = filepath.Split(path)
+		if held, err = tapedir.OpenPath(t.dir); err != nil {
+			return nil, err
+		}
+	}
+	t.folder = held
+	return info, nil
+}
+
+// at returns the path by which a file of the tape is opened.
+func (t *Tape) at(name string) string { return filepath.Join(tapedir.Beneath(t.folder), name) }
 
 // sideBySide calls work for each number from 0 to n-1, on all processors.
 func sideBySide(n int, work func(i int)) {
@@ -143,12 +169,12 @@ func sideBySide(n int, work func(i int)) {
 // prepare describes the segments, and copies those that need it. In a directory a segment that cannot be read is left
 // out; when none is left, its error is returned.
 func (t *Tape) prepare(ctx context.Context, files []segment.File, copies string) error {
-	manifest, _ := segment.ReadManifest(t.dir)
+	manifest, _ := segment.ReadManifest(t.at(""))
 	ready, wait := describeAhead(files, manifest)
 	defer wait()
 	var next *member
 	for i, f := range slices.Backward(files) {
-		begun := i == len(files)-1 && i > 0 && unborn(f.Path) // asked first: it may be born while it is read
+		begun := i == len(files)-1 && i > 0 && unborn(f.At) // asked first: it may be born while it is read
 		describe := ready[i]
 		if describe == nil {
 			limit := int64(-1)
@@ -156,7 +182,7 @@ func (t *Tape) prepare(ctx context.Context, files []segment.File, copies string)
 				limit = next.Counts
 			}
 			describe = func() (*member, error) {
-				seg, r, err := segment.DescribeCopy(ctx, f.Path, copies, limit)
+				seg, r, err := segment.DescribeCopy(ctx, f, copies, limit)
 				return &member{Segment: seg, reading: r}, err
 			}
 		}
@@ -287,6 +313,10 @@ func (t *Tape) Spans() []Span {
 // Close closes the connections. Private copies are gone already.
 func (t *Tape) Close() error {
 	var errs []error
+	if t.folder != nil {
+		errs = append(errs, t.folder.Close())
+		t.folder = nil
+	}
 	if t.conn != nil {
 		errs = append(errs, t.conn.Close())
 		t.conn = nil

@@ -92,7 +92,7 @@ func (v *tapeVerifier) readAgain(ctx context.Context) (book *logBook, changed bo
 	if key == "" {
 		key = v.log.First
 	}
-	r, err := tapelog.Verify(filepath.Join(v.dir, tapedir.LogDir), tapelog.VerifyOptions{Key: key, Head: v.log.Head, Leaf: until(ctx, book.take)})
+	r, err := tapelog.Verify(filepath.Join(v.at, tapedir.LogDir), tapelog.VerifyOptions{Key: key, Head: v.log.Head, Leaf: until(ctx, book.take)})
 	if errors.Is(err, tapelog.ErrNoLog) {
 		v.problem(Problem{File: tapedir.LogDir, What: "the log was removed while the tape was verified"})
 		return v.book, false, nil
@@ -123,7 +123,7 @@ func (v *tapeVerifier) readAgain(ctx context.Context) (book *logBook, changed bo
 // late checks segments below the newest that were missing in the listing: a segment being salvaged has no name for a
 // moment.
 func (v *tapeVerifier) late(ctx context.Context, results []*segmentVerifier, names tapedir.Names) ([]*segmentVerifier, error) {
-	now, err := tapedir.ReadNames(v.dir)
+	now, err := tapedir.ReadNames(v.at)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (v *tapeVerifier) missing(ctx context.Context, results []*segmentVerifier, 
 		if b.expired || gone[b.number] != "" || slices.ContainsFunc(results, func(s *segmentVerifier) bool { return s.number == b.number }) {
 			continue
 		}
-		if info, err := os.Lstat(filepath.Join(v.dir, tapedir.SegmentName(b.number))); err == nil && info.Mode().IsRegular() && b.number > newest {
+		if info, err := os.Lstat(filepath.Join(v.at, tapedir.SegmentName(b.number))); err == nil && info.Mode().IsRegular() && b.number > newest {
 			continue // it began during the check
 		}
 		gone[b.number], expiring = "the segment was removed, and the log tells of no expiry", true

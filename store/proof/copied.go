@@ -18,7 +18,7 @@ func (v *tapeVerifier) noteCopy() error {
 	if slices.ContainsFunc(v.out.Problems, func(p Problem) bool { return !v.mayBeCut(p.Segment) }) {
 		return nil
 	}
-	if held, err := tapeHeld(v.dir); err != nil || held {
+	if held, err := tapeHeld(v.at); err != nil || held {
 		return err
 	}
 	v.note(fmt.Sprintf("all that is wrong is in %s, which was being recorded when the log ended, or a little before: a copy that was made file by file in the middle of writing "+
@@ -36,6 +36,6 @@ func (v *tapeVerifier) mayBeCut(number int) bool {
 	if v.book.segments[number].sealLeaf() == nil {
 		return true
 	}
-	path := filepath.Join(v.dir, tapedir.SegmentName(number))
+	path := filepath.Join(v.at, tapedir.SegmentName(number))
 	return tapedir.IsThere(path) && !tapedir.ClosedFile(path)
 }

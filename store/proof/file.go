@@ -11,19 +11,18 @@ import (
 
 	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/sqlitefile"
-	"github.com/conntape/conntape/store/tapedir"
 )
 
 // checkFile compares the file of a sealed segment with its seal, and each page with its sum. It checks the sums even if
 // the hash of the file is right: queries trust the sums, and the one who sealed the segment may have lied.
 func (s *segmentVerifier) checkFile(ctx context.Context) {
 	seal, f, err := s.book.sealLeaf(), (*sealedFile)(nil), error(nil)
-	if info, err := os.Lstat(s.path); err == nil && info.Size() > seal.Size { // too large: it is not read
+	if info, err := s.file.Stat(); err == nil && info.Size() > seal.Size { // too large: it is not read
 		s.altered = true
 		s.fail(s.rightUntil(), "it has %d bytes and had %d when it was sealed: it was altered since", info.Size(), seal.Size)
 		return
 	}
-	if f, err = s.readSealed(ctx); err != nil {
+	if f, err = readSealed(ctx, s.file, s.tape.progress); err != nil {
 		if s.altered = true; ctx.Err() == nil {
 			s.fail(s.rightUntil(), "it cannot be read: %v", failure.Bare(err))
 		}
@@ -62,17 +61,12 @@ type sealedFile struct {
 const namedPages = 3
 
 // readSealed reads the file once.
-func (s *segmentVerifier) readSealed(ctx context.Context) (*sealedFile, error) {
-	file, err := tapedir.OpenForCopy(s.path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
+func readSealed(ctx context.Context, file *os.File, progress func(int64)) (*sealedFile, error) {
 	f := &sealedFile{hash: sha256.New()}
 	if f.sums, f.sumsErr = sqlitefile.SumsOf(file); f.sumsErr != nil && !errors.Is(f.sumsErr, sqlitefile.ErrNoSums) && !errors.Is(f.sumsErr, sqlitefile.ErrDamaged) {
 		return nil, f.sumsErr
 	}
-	if err := f.read(ctx, file, s.tape.progress); err != nil {
+	if err := f.read(ctx, file, progress); err != nil {
 		return nil, err
 	}
 	return f, nil

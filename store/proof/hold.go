@@ -47,7 +47,10 @@ func (b *logBook) hold(l tapelog.Leaf) {
 
 // holds checks that the held segments are still there and unchanged.
 func (v *tapeVerifier) holds(ctx context.Context) error {
-	onDisk, err := tapedir.Holds(v.dir)
+	onDisk, err := tapedir.Holds(v.at)
+	if e := (*failure.Error)(nil); errors.As(err, &e) {
+		err = e.Err // without the path beneath v.at
+	}
 	if err != nil {
 		v.problem(Problem{File: tapedir.HeldDir, What: fmt.Sprintf("the holds cannot be read: %v", failure.Bare(err))})
 	}
@@ -80,7 +83,7 @@ func (v *tapeVerifier) holds(ctx context.Context) error {
 // held checks one segment under a hold.
 func (v *tapeVerifier) held(ctx context.Context, h *loggedHold, l tapelog.Leaf) error {
 	name := filepath.Join(tapedir.HeldDir, filepath.Base(h.id), tapedir.SegmentName(l.Segment))
-	path := filepath.Join(v.dir, name)
+	path := filepath.Join(v.at, name)
 	p := Problem{Segment: l.Segment, File: name, Since: segment.WallTime(l.Real)}
 	held, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -91,11 +94,15 @@ func (v *tapeVerifier) held(ctx context.Context, h *loggedHold, l tapelog.Leaf) 
 	if err != nil {
 		return err
 	}
-	if first, err := os.Lstat(filepath.Join(v.dir, tapedir.SegmentName(l.Segment))); err == nil && os.SameFile(first, held) {
+	if first, err := os.Lstat(filepath.Join(v.at, tapedir.SegmentName(l.Segment))); err == nil && os.SameFile(first, held) {
 		return nil // the same file, already checked
 	}
-	s := &segmentVerifier{tape: v, number: l.Segment, path: path}
-	f, err := s.readSealed(ctx)
+	file, err := tapedir.OpenForCopy(path)
+	var f *sealedFile
+	if err == nil {
+		defer file.Close()
+		f, err = readSealed(ctx, file, v.progress)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

@@ -20,16 +20,16 @@ import (
 // checkManifest compares the manifest's entry with the segment. If the segment's hash is as in the log, it compares the
 // entry with the log too.
 func (s *segmentVerifier) checkManifest() {
-	stat, err := os.Lstat(s.path)
-	f := segment.File{Path: s.path, Number: s.number, Stat: stat, HasWAL: tapedir.IsThere(s.path + "-wal")}
+	stat, err := s.file.Stat()
+	f := segment.File{Stat: stat, HasWAL: tapedir.IsThere(s.path + "-wal")}
 	if err != nil || !f.IsClosed() {
 		return
 	}
-	claimed := &segment.Segment{File: f.Path, Stat: stat}
+	claimed := &segment.Segment{File: s.path, Stat: stat}
 	if !s.tape.manifest[s.number].Fill(claimed) {
 		return
 	}
-	is, err := describeAnew(f)
+	is, err := describeAnew(s.file, s.number)
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // it has expired
 	case err != nil:
@@ -42,14 +42,14 @@ func (s *segmentVerifier) checkManifest() {
 }
 
 // describeAnew describes a segment as a new manifest would.
-func describeAnew(f segment.File) (*segment.Segment, error) {
-	record, err := segment.NewEntry(f.Path, f.Number)
+func describeAnew(file *os.File, n int) (*segment.Segment, error) {
+	record, stat, err := segment.EntryOf(file, n)
 	if err != nil {
 		return nil, err
 	}
 	c, number, mark := &segment.Codec{In: string(record[segment.RecordHead:]), Reading: true}, int64(0), segment.Mark{}
 	c.Head(&number, &mark)
-	seg := &segment.Segment{File: f.Path, Stat: f.Stat}
+	seg := &segment.Segment{Stat: stat}
 	if !(segment.Entry{Mark: mark, Segment: c.In}).Fill(seg) {
 		return nil, errors.New("it was changed meanwhile")
 	}
@@ -86,7 +86,7 @@ func differences(a, b *segment.Segment) []string {
 // heldManifest reports a manifest in the directory of a hold: readers would use it, and a recorder makes none there.
 func (v *tapeVerifier) heldManifest(id string) {
 	name := filepath.Join(tapedir.HeldDir, id, segment.ManifestName)
-	if _, err := os.Lstat(filepath.Join(v.dir, name)); err == nil {
+	if _, err := os.Lstat(filepath.Join(v.at, name)); err == nil {
 		v.problem(Problem{File: name, What: fmt.Sprintf("a hold has no %s: somebody put it here to have rows left out of answers", segment.ManifestName)})
 	}
 }

@@ -31,7 +31,7 @@ func findPlace(path string) (place, error) {
 }
 
 // dir returns a path to the open directory, even if it was renamed.
-func (p place) dir() string { return fmt.Sprintf("/proc/self/fd/%d", p.folder.Fd()) }
+func (p place) dir() string { return tapedir.Beneath(p.folder) }
 
 func (p place) path() string { return p.dir() + "/" + p.name }
 

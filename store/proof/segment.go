@@ -25,6 +25,7 @@ type segmentVerifier struct {
 	tape   *tapeVerifier
 	number int
 	path   string
+	file   *os.File       // opened once, for all checks of a file that nobody writes
 	book   *loggedSegment // nil: it is not in the log
 
 	seg       segment.Segment
@@ -57,13 +58,13 @@ func (s *segmentVerifier) note(text string) { s.notes = append(s.notes, text) }
 func (s *segmentVerifier) run(ctx context.Context) {
 	for range verifyTries {
 		*s = segmentVerifier{tape: s.tape, number: s.number, path: s.path, book: s.book}
-		before, err := tapedir.OpenForCopy(s.path)
-		if err != nil {
-			s.lookAtAll(ctx) // and report
+		var err error
+		if s.file, err = tapedir.OpenForCopy(s.path); err != nil {
+			s.failToRead(err)
 			return
 		}
-		same := s.lookWith(ctx, before)
-		before.Close()
+		same := s.lookWhole(ctx)
+		s.file.Close()
 		if same || ctx.Err() != nil {
 			return
 		}
@@ -71,18 +72,18 @@ func (s *segmentVerifier) run(ctx context.Context) {
 	s.fail(s.rightUntil(), "the file was changed or replaced again and again while it was verified")
 }
 
-// lookWith checks everything. It reports whether the path led to the open file all the time, and the file was not
+// lookWhole checks everything. It reports whether the path led to the open file all the time, and the file was not
 // written. An unsealed file may be written: it is read from a copy.
-func (s *segmentVerifier) lookWith(ctx context.Context, file *os.File) (same bool) {
+func (s *segmentVerifier) lookWhole(ctx context.Context) (same bool) {
 	var before, after, named unix.Stat_t
 	if s.book.sealLeaf() == nil {
 		s.lookAtAll(ctx)
 		return true
 	}
-	err := unix.Fstat(int(file.Fd()), &before)
+	err := unix.Fstat(int(s.file.Fd()), &before)
 	s.lookAtAll(ctx)
 	if err == nil {
-		err = errors.Join(unix.Fstat(int(file.Fd()), &after), unix.Lstat(s.path, &named))
+		err = errors.Join(unix.Fstat(int(s.file.Fd()), &after), unix.Lstat(s.path, &named))
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return true // it may have expired: lookAgain finds out
@@ -116,15 +117,19 @@ func (s *segmentVerifier) lookAtAll(ctx context.Context) {
 			s.fail(time.Time{}, "the log does not know this segment: it was put here from elsewhere, or recorded without a log")
 		}
 	}
-	switch {
-	case err == nil, ctx.Err() != nil:
-	case errors.Is(err, fs.ErrNotExist):
-		s.broken = true // reported by missing, unless it has expired meanwhile
-		s.fail(time.Time{}, "it was removed while the tape was verified")
-	default:
-		s.broken = true
-		s.fail(s.rightUntil(), "it cannot be read: %v", failure.Bare(err))
+	if err != nil && ctx.Err() == nil {
+		s.failToRead(err)
 	}
+}
+
+// failToRead reports why the segment cannot be read.
+func (s *segmentVerifier) failToRead(err error) {
+	s.broken = true
+	if errors.Is(err, fs.ErrNotExist) { // reported by missing, unless it has expired meanwhile
+		s.fail(time.Time{}, "it was removed while the tape was verified")
+		return
+	}
+	s.fail(s.rightUntil(), "it cannot be read: %v", failure.Bare(err))
 }
 
 // youngest limits the time from a segment's begin to its first entry in the log: the time of a slow disk, and more.
@@ -197,9 +202,9 @@ func (s *segmentVerifier) open(ctx context.Context) error {
 	case segment.NeedsSnapshot(s.path):
 		return segment.Peek(ctx, s.path, look)
 	case s.altered:
-		return segment.PeekUnchecked(s.path, look)
+		return segment.PeekUnchecked(s.file, look)
 	}
-	return segment.PeekAt(s.path, look)
+	return segment.PeekInto(s.file, look)
 }
 
 // look compares the segment with itself and with the log.

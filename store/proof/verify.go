@@ -120,7 +120,8 @@ func Verify(ctx context.Context, dir string, o Options) (*Verification, error) {
 
 // tapeVerifier is one verification of a tape.
 type tapeVerifier struct {
-	dir  string
+	dir  string // of the tape, as the caller named it
+	at   string // a path to the same directory, even if it was renamed
 	o    Options
 	book *logBook
 	log  *tapelog.Result // nil: there is no log
@@ -135,14 +136,16 @@ type tapeVerifier struct {
 func (v *tapeVerifier) run(ctx context.Context) error {
 	v.out.Tape = v.dir
 	v.out.Segments, v.out.Expired, v.out.Cosigned, v.out.Notes, v.out.Problems = []VerifiedSegment{}, []Expiry{}, []Witnessed{}, []string{}, []Problem{}
-	dirs := tapedir.KeepOpen(v.dir, filepath.Join(v.dir, tapedir.LogDir))
+	dirs := tapedir.KeepOpen(v.dir)
 	defer dirs.Close()
-	numbers, _, err := tapedir.List(v.dir)
+	v.at = tapedir.Beneath(dirs[v.dir])
+	dirs.KeepBeneath(v.dir, tapedir.LogDir)
+	numbers, _, err := tapedir.List(v.at)
 	if err != nil {
 		return err
 	}
 	for _, n := range numbers {
-		if info, err := os.Lstat(filepath.Join(v.dir, tapedir.SegmentName(n))); err == nil {
+		if info, err := os.Lstat(filepath.Join(v.at, tapedir.SegmentName(n))); err == nil {
 			v.total += info.Size()
 		}
 	}
@@ -150,14 +153,14 @@ func (v *tapeVerifier) run(ctx context.Context) error {
 	if err := v.readLog(ctx); err != nil {
 		return err
 	}
-	names, err := tapedir.ReadNames(v.dir)
+	names, err := tapedir.ReadNames(v.at)
 	if err != nil {
 		return err
 	}
 	if len(names.Files) == 0 && v.log == nil {
 		return failure.ErrNoTape
 	}
-	v.manifest, _ = segment.ReadManifest(v.dir)
+	v.manifest, _ = segment.ReadManifest(v.at)
 	if err := v.segments(ctx, names); err != nil {
 		return err
 	}
@@ -173,7 +176,7 @@ func (v *tapeVerifier) run(ctx context.Context) error {
 
 // readLog verifies the log and collects its content by segment.
 func (v *tapeVerifier) readLog(ctx context.Context) error {
-	r, err := tapelog.Verify(filepath.Join(v.dir, tapedir.LogDir), tapelog.VerifyOptions{Key: v.o.Key, Head: v.o.Head, Witnesses: v.o.Witnesses, Leaf: until(ctx, v.book.take)})
+	r, err := tapelog.Verify(filepath.Join(v.at, tapedir.LogDir), tapelog.VerifyOptions{Key: v.o.Key, Head: v.o.Head, Witnesses: v.o.Witnesses, Leaf: until(ctx, v.book.take)})
 	if errors.Is(err, tapelog.ErrNoLog) {
 		v.problem(Problem{What: "there is no log: nothing of this tape can be proven"})
 		return nil
@@ -230,7 +233,7 @@ func until(ctx context.Context, take func(tapelog.Leaf) error) func(tapelog.Leaf
 
 // silence checks that a running recorder still writes to the log.
 func (v *tapeVerifier) silence(r *tapelog.Result) {
-	held, err := tapeHeld(v.dir)
+	held, err := tapeHeld(v.at)
 	if err != nil || !held || v.book.bootID != localBootID() {
 		return
 	}
@@ -309,7 +312,7 @@ func (v *tapeVerifier) segments(ctx context.Context, names tapedir.Names) error 
 
 // segment returns what looks at segment n.
 func (v *tapeVerifier) segment(n int) *segmentVerifier {
-	return &segmentVerifier{tape: v, number: n, path: filepath.Join(v.dir, tapedir.SegmentName(n)), book: v.book.segments[n]}
+	return &segmentVerifier{tape: v, number: n, path: filepath.Join(v.at, tapedir.SegmentName(n)), book: v.book.segments[n]}
 }
 
 // follows checks that no segment is missing between two that is not in the log either. missing reports those in the log.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
@@ -141,29 +140,25 @@ func HasSeal(conn *sqlite.Conn) (found bool, err error) {
 
 // HashOfSums returns the hash of a sealed file's page sums.
 func HashOfSums(path string) ([32]byte, error) {
-	sums, err := sumsOf(path)
+	f, err := tapedir.OpenForCopy(path)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	defer f.Close()
+	sums, err := sqlitefile.SumsOf(f)
 	if err != nil {
 		return [32]byte{}, err
 	}
 	return sums.Hash(), nil
 }
 
-func sumsOf(path string) (*sqlitefile.Sums, error) {
-	f, err := tapedir.OpenForCopy(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return sqlitefile.SumsOf(f)
-}
-
 // checkHasSums checks that a sealed segment has page sums: without them its pages are not checked.
-func checkHasSums(conn *sqlite.Conn, path string) error {
+func checkHasSums(conn *sqlite.Conn, file *os.File) error {
 	sealed, err := HasSeal(conn)
 	if err != nil || !sealed {
 		return err
 	}
-	if _, err = sumsOf(path); errors.Is(err, sqlitefile.ErrNoSums) {
+	if _, err = sqlitefile.SumsOf(file); errors.Is(err, sqlitefile.ErrNoSums) {
 		return fmt.Errorf("%w: it is sealed, and %w", failure.ErrDamaged, err)
 	}
 	return failure.Classify(err)
@@ -171,7 +166,7 @@ func checkHasSums(conn *sqlite.Conn, path string) error {
 
 // HashFile returns the SHA-256 and the size of a file.
 func HashFile(path string, stop <-chan struct{}) (sum [32]byte, size int64, err error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	f, err := tapedir.OpenForCopy(path)
 	if err != nil {
 		return sum, 0, err
 	}

@@ -55,19 +55,19 @@ func (m Mark) IsOf(seg *Segment) bool {
 	if is == m || is.Size != m.Size {
 		return is == m
 	}
-	end, err := endOf(seg.File, is.Size)
+	f, err := tapedir.OpenForCopy(seg.File)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	end, err := endOf(f, is.Size)
 	return err == nil && end == m.end
 }
 
 // endOf returns the last bytes of a sealed segment of this size.
-func endOf(path string, size int64) (string, error) {
-	f, err := tapedir.OpenForCopy(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
+func endOf(f *os.File, size int64) (string, error) {
 	end := make([]byte, sqlitefile.SumsEnd)
-	_, err = f.ReadAt(end, size-int64(len(end)))
+	_, err := f.ReadAt(end, size-int64(len(end)))
 	return string(end), err
 }
 
@@ -146,33 +146,41 @@ func (seg *Segment) checkTold(r *Reader) error {
 	return nil
 }
 
-// NewEntry returns the record for a sealed segment that nobody has open.
+// NewEntry is EntryOf the file at path, which nobody has open.
 func NewEntry(path string, number int) ([]byte, error) {
-	stat, err := os.Lstat(path)
+	file, err := tapedir.OpenForCopy(path)
 	if err != nil {
 		return nil, err
 	}
-	seg, err := Describe(File{Path: path, Stat: stat}, Entry{})
-	if err == nil {
-		err = seg.readSmall()
+	defer file.Close()
+	record, _, err := EntryOf(file, number)
+	return record, err
+}
+
+// EntryOf returns the record for a sealed segment, and the state of its file at that time.
+func EntryOf(file *os.File, number int) (record []byte, stat os.FileInfo, err error) {
+	seg := &Segment{}
+	if err = seg.lookInto(file); err == nil {
+		err = seg.readSmall(file)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	c, n, mark := &Codec{}, int64(number), MarkOf(stat)
-	if mark.end, err = endOf(path, mark.Size); err != nil {
-		return nil, err
+	seg.Info.Path, seg.Info.Bytes = file.Name(), seg.Stat.Size()
+	c, n, mark := &Codec{}, int64(number), MarkOf(seg.Stat)
+	if mark.end, err = endOf(file, mark.Size); err != nil {
+		return nil, nil, err
 	}
 	c.Head(&n, &mark)
 	c.Segment(seg)
-	record := binary.BigEndian.AppendUint32(nil, uint32(len(c.Out)))
+	record = binary.BigEndian.AppendUint32(nil, uint32(len(c.Out)))
 	record = binary.BigEndian.AppendUint32(record, crc32.ChecksumIEEE(c.Out))
-	return append(record, c.Out...), nil
+	return append(record, c.Out...), seg.Stat, nil
 }
 
 // readSmall reads the rows of the small views, and the first pages of the tables.
-func (seg *Segment) readSmall() error {
-	return PeekAt(seg.File, func(conn *sqlite.Conn) error {
+func (seg *Segment) readSmall(file *os.File) error {
+	return PeekInto(file, func(conn *sqlite.Conn) error {
 		for view, small := range map[string]*packed[[][]Cell]{"gaps": &seg.Gaps, "segments": &seg.Segments} {
 			rows := [][]Cell{}
 			err := Exec(conn, func(q *sqlite.Stmt) error {

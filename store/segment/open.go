@@ -13,6 +13,7 @@ import (
 
 	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/sqlitefile"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // Reader reads a segment.
@@ -25,29 +26,28 @@ func (r *Reader) Close() error { return errors.Join(r.Conn.Close(), r.Tables.Clo
 
 // Open opens the segment. If its file was replaced, as by sealing, the new one must be the same segment.
 func (seg *Segment) Open() (*Reader, error) {
-	told := seg.TableRoots() != nil // by the manifest
-	if now, err := os.Lstat(seg.File); errors.Is(err, fs.ErrNotExist) {
+	file, err := tapedir.OpenForCopy(seg.File)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s", ErrGone, filepath.Base(seg.Info.Path))
-	} else if err == nil && !os.SameFile(now, seg.Stat) {
-		again := &Segment{File: seg.File, Stat: now}
-		if err := again.look(); err != nil {
-			return nil, err
-		}
-		if again.Info.Number != seg.Info.Number || again.Info.TapeID != seg.Info.TapeID || again.Batches < seg.Batches {
-			return nil, fmt.Errorf("%w: %s is another segment now", ErrGone, filepath.Base(seg.Info.Path))
-		}
-		seg.Stat, told = now, false
 	}
-	r := &Reader{}
-	var err error
-	if r.Tables, err = OpenTables(seg.File); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	if r.Conn, err = seg.connect(); err == nil {
-		err = r.Tables.Find(r.Conn)
+	told := seg.TableRoots() != nil // by the manifest
+	is, err := file.Stat()
+	if err == nil && !os.SameFile(is, seg.Stat) {
+		told, err = false, seg.goOnWith(file)
 	}
-	if err == nil && !r.Tables.isAt(seg.File) {
-		err = fmt.Errorf("%w: %s", ErrGone, filepath.Base(seg.Info.Path))
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	r := &Reader{}
+	if r.Tables, err = TablesOf(file); err != nil {
+		return nil, err
+	}
+	if r.Conn, err = seg.connect(file); err == nil {
+		err = r.Tables.Find(r.Conn)
 	}
 	if err == nil && told {
 		err = seg.checkTold(r)
@@ -62,9 +62,23 @@ func (seg *Segment) Open() (*Reader, error) {
 	return r, nil
 }
 
+// goOnWith replaces the file of the segment by another one if that is the same segment, sealed since.
+func (seg *Segment) goOnWith(file *os.File) error {
+	again := &Segment{File: seg.File}
+	if err := again.lookInto(file); err != nil {
+		return err
+	}
+	is, was := &again.Info, &seg.Info
+	if is.Number != was.Number || is.TapeID != was.TapeID || is.First != was.First || is.Last != was.Last || again.Batches < seg.Batches || !isClosed(again.Stat) {
+		return fmt.Errorf("%w: %s is another segment now", ErrGone, filepath.Base(seg.Info.Path))
+	}
+	seg.Stat = again.Stat
+	return nil
+}
+
 // connect opens a connection to the file, and checks that it has exactly our schema.
-func (seg *Segment) connect() (*sqlite.Conn, error) {
-	uri, err := seg.Watch.URI(seg.File)
+func (seg *Segment) connect(file *os.File) (*sqlite.Conn, error) {
+	uri, err := seg.Watch.URI(file, seg.File)
 	if err != nil {
 		return nil, err
 	}
@@ -116,56 +130,86 @@ type Segment struct {
 
 // File is a file to read.
 type File struct {
-	Path   string
-	Number int         // by its name; 0: another name
+	Path   string      // as the user knows it
+	At     string      // to open it by
+	Number int         // by its name; 0: another name, or not checked
 	Stat   os.FileInfo // nil: stat failed
 	HasWAL bool
 }
 
 // IsClosed reports whether the file is never written again.
 func (f *File) IsClosed() bool {
-	return !f.HasWAL && f.Stat != nil && f.Stat.Mode().IsRegular() && f.Stat.Mode().Perm()&0o222 == 0
+	return !f.HasWAL && f.Stat != nil && isClosed(f.Stat)
 }
+
+func isClosed(info os.FileInfo) bool { return info.Mode().IsRegular() && info.Mode().Perm()&0o222 == 0 }
 
 // Describe describes a segment that nobody writes, by its manifest entry if that counts.
 func Describe(f File, entry Entry) (*Segment, error) {
-	seg := &Segment{File: f.Path, Stat: f.Stat}
+	seg := &Segment{File: f.At, Stat: f.Stat}
 	seg.Info.Path, seg.Info.Bytes = f.Path, f.Stat.Size()
 	if entry.Fill(seg) && (f.Number == 0 || seg.Info.Number == f.Number) {
 		return seg, nil
 	}
-	seg = &Segment{File: f.Path, Stat: f.Stat, Info: Info{Path: f.Path, Bytes: f.Stat.Size()}}
-	return seg, seg.look()
+	seg = &Segment{File: f.At, Info: Info{Path: f.Path}}
+	if err := seg.look(); err != nil {
+		return seg, err
+	}
+	if seg.Info.Bytes = seg.Stat.Size(); !isClosed(seg.Stat) {
+		return seg, ErrVanished // its name leads to another file now
+	}
+	return seg, f.checkNumber(seg)
 }
 
-// look reads the description from the file, and checks that a sealed file has sums.
+// checkNumber checks that the segment has the number of its name: the rows of a segment with two names would count twice.
+func (f File) checkNumber(seg *Segment) error {
+	if f.Number != 0 && seg.Info.Number != f.Number {
+		return fmt.Errorf("%w: it says that it is segment %d", failure.ErrDamaged, seg.Info.Number)
+	}
+	return nil
+}
+
+// look opens the file for lookInto.
 func (seg *Segment) look() error {
-	return PeekAt(seg.File, func(conn *sqlite.Conn) error {
+	file, err := tapedir.OpenForCopy(seg.File)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return seg.lookInto(file)
+}
+
+// lookInto reads the description from the file, and checks that a sealed file has sums.
+func (seg *Segment) lookInto(file *os.File) (err error) {
+	if seg.Stat, err = file.Stat(); err != nil {
+		return err
+	}
+	return PeekInto(file, func(conn *sqlite.Conn) error {
 		if err := seg.Describe(conn); err != nil {
 			return err
 		}
-		return checkHasSums(conn, seg.File)
+		return checkHasSums(conn, file)
 	})
 }
 
 // DescribeCopy describes a segment that may be written, and opens a private copy of it. limit is the number of commits
-// that count; -1: all. The copy lasts until ctx ends.
-func DescribeCopy(ctx context.Context, path, copies string, limit int64) (*Segment, *Reader, error) {
+// that count; -1: all. Copying ends when ctx does.
+func DescribeCopy(ctx context.Context, f File, copies string, limit int64) (*Segment, *Reader, error) {
 	seg := &Segment{}
-	seg.Info.Path, seg.Info.Snapshot = path, true
-	for _, name := range []string{path, path + "-wal"} {
+	seg.Info.Path, seg.Info.Snapshot = f.Path, true
+	for _, name := range []string{f.At, f.At + "-wal"} {
 		if info, err := os.Lstat(name); err == nil {
 			seg.Info.Bytes += info.Size()
 		}
 	}
 	var err error
-	if seg.File, err = SnapshotUpTo(ctx, path, copies, limit); err != nil {
+	if seg.File, err = SnapshotUpTo(ctx, f.At, copies, limit); err != nil {
 		return nil, nil, failure.Classify(err)
 	}
-	if seg.Stat, err = os.Lstat(seg.File); err != nil {
+	if err := seg.look(); err != nil {
 		return nil, nil, err
 	}
-	if err := seg.look(); err != nil {
+	if err := f.checkNumber(seg); err != nil {
 		return nil, nil, err
 	}
 	r, err := seg.Open()

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -306,11 +305,21 @@ func Peek(ctx context.Context, path string, fn func(*sqlite.Conn) error) error {
 	return PeekAt(copied, fn)
 }
 
-// PeekAt calls fn with a read-only connection to a file that nobody writes. It checks the pages of a sealed file.
+// PeekAt is PeekInto the file at path.
 func PeekAt(path string, fn func(*sqlite.Conn) error) error {
+	file, err := tapedir.OpenForCopy(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return PeekInto(file, fn)
+}
+
+// PeekInto calls fn with a read-only connection to a file that nobody writes. It checks the pages of a sealed file.
+func PeekInto(file *os.File, fn func(*sqlite.Conn) error) error {
 	var watch sqlitefile.Watch
 	defer watch.Close()
-	uri, err := watch.URI(path)
+	uri, err := watch.URI(file, file.Name())
 	if err != nil {
 		return err
 	}
@@ -320,9 +329,15 @@ func PeekAt(path string, fn func(*sqlite.Conn) error) error {
 	return nil
 }
 
-// PeekUnchecked is PeekAt for a file that is known to be altered, to read as much as SQLite can.
-func PeekUnchecked(path string, fn func(*sqlite.Conn) error) error {
-	return peekURI((&url.URL{Scheme: "file", Path: path}).String()+"?mode=ro&immutable=1", fn)
+// PeekUnchecked is PeekInto for a file that is known to be altered, to read as much as SQLite can.
+func PeekUnchecked(file *os.File, fn func(*sqlite.Conn) error) error {
+	var watch sqlitefile.Watch
+	defer watch.Close()
+	uri, err := watch.UncheckedURI(file, file.Name())
+	if err != nil {
+		return err
+	}
+	return peekURI(uri, fn)
 }
 
 func peekURI(uri string, fn func(*sqlite.Conn) error) error {

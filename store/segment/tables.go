@@ -22,17 +22,22 @@ type Tables struct {
 	Roots map[string]uint32 // first pages of tables and indexes
 }
 
-// OpenTables opens the tables of a segment; SQLite need not have it open.
+// OpenTables is TablesOf the file at path.
 func OpenTables(path string) (*Tables, error) {
 	file, err := tapedir.OpenForCopy(path)
 	if err != nil {
 		return nil, err
 	}
+	return TablesOf(file)
+}
+
+// TablesOf reads the tables of a segment; SQLite need not have it open. It owns the file, also if it returns an error.
+func TablesOf(file *os.File) (*Tables, error) {
 	trees, err := sqlitefile.OpenTrees(file)
 	if err != nil {
 		return nil, failure.Classify(err)
 	}
-	if !trees.HasSums() && trees.Info().Mode().Perm()&0o222 == 0 {
+	if !trees.HasSums() && isClosed(trees.Info()) {
 		trees.Close()
 		return nil, fmt.Errorf("%w: it is sealed, and %w", failure.ErrDamaged, sqlitefile.ErrNoSums)
 	}
@@ -44,12 +49,6 @@ func (t *Tables) Find(conn *sqlite.Conn) error {
 	var err error
 	t.Roots, err = readRoots(conn)
 	return err
-}
-
-// isAt reports whether the path still leads to this file: sealing replaces the file.
-func (t *Tables) isAt(path string) bool {
-	there, err := os.Stat(path)
-	return err == nil && os.SameFile(t.Info(), there)
 }
 
 // Wanted selects connections by the ids of tasks and endpoints; nil: all.

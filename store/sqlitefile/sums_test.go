@@ -44,15 +44,27 @@ func withSums(t testing.TB) (path string, data []byte) {
 	return path, data
 }
 
-// ask reads the whole table and the index through the VFS.
+// uriOf opens a file and returns the URI under which SQLite reads it.
+func uriOf(t testing.TB, w *Watch, path string) string {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	uri, err := w.URI(file, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uri
+}
+
+// ask reads the whole of the table and of the index through the VFS.
 func ask(t testing.TB, path string) (answer string, found []Damage, err error) {
 	t.Helper()
 	var w Watch
 	defer w.Close()
-	uri, err := w.URI(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	uri := uriOf(t, &w, path)
 	conn, err := sqlite.OpenConn(uri, sqlite.OpenReadOnly|sqlite.OpenURI)
 	if err != nil {
 		return "", w.Damage(), err
@@ -193,10 +205,7 @@ func TestChangedWhileOpen(t *testing.T) {
 	path, data := withSums(t)
 	var w Watch
 	defer w.Close()
-	uri, err := w.URI(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	uri := uriOf(t, &w, path)
 	conn, err := sqlite.OpenConn(uri, sqlite.OpenReadOnly|sqlite.OpenURI)
 	if err != nil {
 		t.Fatal(err)

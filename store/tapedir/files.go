@@ -71,7 +71,7 @@ func WriteWhole(path string, text []byte, mode fs.FileMode) (err error) {
 
 // SyncFile makes the content and mode of a file durable.
 func SyncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	f, err := OpenForCopy(path)
 	if err != nil {
 		return fmt.Errorf("sync file: %w", err)
 	}

@@ -129,7 +129,7 @@ const (
 // or, with write, for writing. 0 means none, or unknown (another pid namespace, an open-file-description lock). It opens
 // and closes the file, so never call it for a database that this process has open.
 func LockHolder(path string, write bool) (pid int, held bool, err error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return 0, false, err
 	}

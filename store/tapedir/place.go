@@ -1,6 +1,20 @@
 package tapedir
 
-import "os"
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// OpenPath opens a file or a directory to be a starting point alone, for Beneath: of whatever kind it is, that does nothing
+// to it.
+func OpenPath(path string) (*os.File, error) { return os.OpenFile(path, unix.O_PATH, 0) }
+
+// Beneath returns a path that leads to a directory that is open, whatever its name leads to by now. It is good while the
+// directory is open.
+func Beneath(folder *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", folder.Fd()) }
 
 // Places keeps directories open, to notice that a path leads to another directory.
 type Places map[string]*os.File
@@ -14,7 +28,12 @@ func KeepOpen(paths ...string) Places {
 	return h
 }
 
-// Same reports whether each path still leads to its opened directory.
+// KeepBeneath opens a directory of a directory that is kept open already.
+func (h Places) KeepBeneath(path, name string) {
+	h[filepath.Join(path, name)], _ = os.Open(filepath.Join(Beneath(h[path]), name))
+}
+
+// Same reports whether each path still leads to the directory that it led to.
 func (h Places) Same() bool {
 	for path, dir := range h {
 		now, err := os.Stat(path)
