@@ -18,7 +18,7 @@ type series struct {
 	ids                 []int64
 }
 
-// add unpacks one flow that holder.take packed, and returns the bytes after it.
+// add unpacks a flow packed by holder.take, and returns the bytes after it.
 func (s *series) add(number int32, rows uint64, packed []byte) []byte {
 	more, n := binary.Uvarint(packed)
 	packed = packed[n:]
@@ -51,21 +51,21 @@ func (s *series) add(number int32, rows uint64, packed []byte) []byte {
 // beacon is a row of the query beacons.
 type beacon struct {
 	score                      float64
-	times, histogram, duration float64 // parts of it, of 100 each
+	times, histogram, duration float64 // parts of the score, of 100 each
 	interval, jitter           float64
-	programs                   int64 // that connect to the destination
-	alike                      int64 // destinations with beacons of the program
+	programs                   int64 // programs that connect to the destination
+	alike                      int64 // destinations with a beacon of the same program
 	days                       int64
 	near                       bool // the destination is no address of the Internet
-	settled                    bool // it went on already when the window began
+	settled                    bool // it began before the window
 	firstRow
 	firstWall, lastWall int64
 	who                 *actor
 	sparkline           string
 }
 
-// usual is how usual a beacon is: whether it went on already when the window began, whether the destination is near, and
-// whether many programs or destinations do the same.
+// usual counts signs of an ordinary beacon: it began before the window, the destination is near, many programs or
+// destinations do the same.
 func (b *beacon) usual() int {
 	most := max(b.programs, b.alike)
 	return boolOrder(b.settled) + boolOrder(b.near) + boolOrder(most > 2) + boolOrder(most > 9)
@@ -87,7 +87,7 @@ type scoring struct {
 	least int64   // connects
 	score float64 // of 100
 	from  int64   // first connect of the window
-	span  int64   // from it to the last
+	span  int64   // from the first connect to the last
 }
 
 // beaconScorer scores the destinations of one worker.
@@ -102,7 +102,7 @@ type beaconScorer struct {
 	found  []beacon
 }
 
-// destination scores everybody who connected to a destination.
+// destination scores every actor that connected to a destination.
 func (b *beaconScorer) destination(label string, near bool, parts []heldPart) {
 	used := 0
 	for _, part := range parts {
@@ -137,7 +137,7 @@ func (b *beaconScorer) destination(label string, near bool, parts []heldPart) {
 	}
 }
 
-// judge scores one series, and reports whether it has the score.
+// judge scores one series, and reports whether the score is high enough.
 func (b *beaconScorer) judge(s *series) (beacon, bool) {
 	if int64(len(s.ids)) < b.least {
 		return beacon{}, false
@@ -169,8 +169,9 @@ func (b *beaconScorer) judge(s *series) (beacon, bool) {
 	return one, true
 }
 
-// readBeats finds the beats of sorted times, and the gaps between them. The last time of a second is its beat. What follows
-// a beat within a tenth of the upper quartile of gaps is of the same beat: a retry, or a second connection of a pair.
+// readBeats finds the beats in sorted times, and the gaps between them. The last time of a second is its beat. A time
+// that follows within a tenth of the gaps' upper quartile belongs to the same beat: a retry, or a second connection of a
+// pair.
 func (b *beaconScorer) readBeats(ids []int64) {
 	b.beats, b.gaps = b.beats[:0], b.gaps[:0]
 	for i, id := range ids {
@@ -199,8 +200,7 @@ func (b *beaconScorer) readBeats(ids []int64) {
 	b.beats, b.gaps = b.beats[:kept], b.gaps[:kept-1]
 }
 
-// sparkline draws how many of the sorted times lie in each 24th of the time from the
-// first to the last, which differ.
+// sparkline draws the distribution of sorted times over 24 parts of the time from the first to the last, which differ.
 func sparkline(times []int64) string {
 	const parts = 24
 	var n [parts]int
@@ -216,7 +216,7 @@ func sparkline(times []int64) string {
 	return string(line[:])
 }
 
-// scoreTimes scores how even the gaps are. It returns their median too, and the median distance from it.
+// scoreTimes scores the regularity of the gaps. It also returns their median and the median deviation from it.
 func (b *beaconScorer) scoreTimes() (score float64, q2, away int64) {
 	gaps := append(b.sorted[:0], b.gaps...)
 	slices.Sort(gaps)
@@ -235,8 +235,8 @@ func (b *beaconScorer) scoreTimes() (score float64, q2, away int64) {
 	return (skew + spread) / 2, q2, away
 }
 
-// scoreHistogram scores how even the beats lie in up to 24 parts of the time from the first to the last, or in those parts
-// that have any, as of a host that is off by night. Fewer than 24 beats prove less, and count for less.
+// scoreHistogram scores how evenly the beats are spread over up to 24 parts of the time, or over the parts that have
+// beats, for a host that is off at night. Fewer than 24 beats prove less and count less.
 func scoreHistogram(beats []int64) float64 {
 	parts := int64(min(24, max(1, len(beats)/4)))
 	var crowd [24]int64
@@ -257,7 +257,8 @@ func scoreHistogram(beats []int64) float64 {
 	return max(0, score) * min(1, float64(n)/24)
 }
 
-// scoreDuration scores how much of the window the beats are in, or how many follow each other without one missing, of 24.
+// scoreDuration scores the part of the window with beats, or the longest series of beats without a missing one, up to
+// 24.
 func (b *beaconScorer) scoreDuration(q2 int64) float64 {
 	longest, run := 1, 1
 	for _, gap := range b.gaps {
@@ -270,14 +271,14 @@ func (b *beaconScorer) scoreDuration(q2 int64) float64 {
 	return min(1, max(covered, float64(longest)/24))
 }
 
-// rankOf returns the value at a share of the sorted values, of the nearest rank.
+// rankOf returns a quantile of sorted values, by nearest rank.
 func rankOf(sorted []int64, share float64) int64 {
 	return sorted[int(math.Round(float64(len(sorted)-1)*share))]
 }
 
-// rounded rounds as SQLite does, by decimal digits, and a tie away from zero.
+// rounded rounds decimal digits as SQLite does, ties away from zero.
 func rounded(f float64, digits int) float64 {
-	const beyond = 20 // a tie has none but zeros so far behind
+	const beyond = 20 // a tie has only zeros up to there
 	if text := strconv.FormatFloat(f, 'f', digits+beyond, 64); strings.HasSuffix(text, "5"+strings.Repeat("0", beyond-1)) {
 		f = math.Nextafter(f, math.Copysign(math.Inf(1), f))
 	}

@@ -9,17 +9,16 @@ import (
 	"sync/atomic"
 )
 
-// A beacon is told by when one program connects to one destination, over all segments.
-// So the contacts of the tape are held, packed as they are in a posting and put together
-// by destination, and destinations are scored one by one.
+// A beacon is found in the times of one program's connects to one destination, over all segments. So the tape's flows
+// are held in memory, packed as in a posting and grouped by destination, and destinations are scored one by one.
 
-// mostHeld is how many bytes of contacts are held, and blockBytes in how large pieces.
+// mostHeld limits the bytes of flows held, in blocks of blockBytes.
 const (
 	mostHeld   = 96 << 20
 	blockBytes = 1 << 20
 )
 
-// heldPart is contacts with one destination.
+// heldPart is the flows with one destination in one segment.
 type heldPart struct {
 	label, number int32 // of the segment
 	packed        []byte
@@ -29,20 +28,20 @@ type heldPart struct {
 type holder struct {
 	*reading
 	*beaconNames
-	pass, passes int32 // destinations that are not of the pass are left out
+	pass, passes int32 // destinations of other passes are left out
 	held         *atomic.Int64
 	from, to     int64 // first and last connect that counts
 	parts        []heldPart
 	block        []byte
-	open         bool // the last part goes on
+	open         bool // the last part continues
 }
 
 // beaconNames is the dictionary of destinations and actors: a beacon is one of each.
 type beaconNames struct {
 	labels *names
-	near   []bool  // of labels: no address of the Internet
+	near   []bool  // of labels: not an Internet address
 	label  []int32 // of places
-	actor  []int32 // of actors: one without a name of the user, whatever the uid
+	actor  []int32 // of actors: an actor whose user has no name, whatever the uid
 }
 
 func newBeaconNames(r *reading) *beaconNames {
@@ -67,7 +66,7 @@ func newBeaconNames(r *reading) *beaconNames {
 	return b
 }
 
-// namedUser returns the name of a user, NULL for a mere uid.
+// namedUser returns a user's name, NULL for a bare uid.
 func namedUser(user Value) Value {
 	if user.Kind == Integer {
 		return Value{}
@@ -79,8 +78,8 @@ func (h *holder) begin(*segmentSource, int64, int64) { h.open = false }
 
 func (h *holder) end(*segmentSource) error { return nil }
 
-// take packs a contact: actor, connections, connects beyond one of each, by how much
-// the wall clock differs from the ids at both ends, the first id and the steps from it.
+// take packs a flow: actor, connections, connects minus connections, the difference between wall clock and ids at both
+// ends, the first id and the steps from it.
 func (h *holder) take(s *segmentSource, c *contact) error {
 	label := h.label[s.place[c.remote]]
 	if !h.all && h.isProbe(s.place[c.remote], &s.shape[c.shape]) {
@@ -159,9 +158,8 @@ func (p *Planned) beacons(ctx context.Context, r *reading, out RowWriter) (Resul
 	return p.writeBeacons(ctx, found, out)
 }
 
-// beaconPasses returns in how many passes contacts are likely to fit, with room left for
-// the garbage of the pass before. A segment takes some 30 bytes for a connection that is
-// packed in 10.
+// beaconPasses returns the number of passes in which the flows will probably fit, with room for the garbage of the
+// previous pass. A segment takes some 30 bytes for a connection that is packed in 10.
 func (r *reading) beaconPasses() int32 {
 	expected := 0.0
 	for _, s := range r.segments {

@@ -8,11 +8,11 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// idSpan is the ids of connections from one to another, which is not included.
+// idSpan is the ids from (included) to to (excluded).
 type idSpan struct{ from, to int64 }
 
-// spans returns those of a segment that is not sealed where rows of a selection may be: its table block says of every
-// so many connections which endpoints and tasks they have, but for those that were written late.
+// spans returns the ids of an open segment that may have rows of a selection: its table block has the endpoints and
+// tasks of every so many connections, except those written late.
 func (s *segmentSource) spans(ctx context.Context, sel *selection, from, to int64) ([]idSpan, error) {
 	if sel.remotes == nil && sel.tasks == nil {
 		return []idSpan{{from, to}}, nil

@@ -15,28 +15,26 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// Busiest is the process with the most rows of a tape, with how much of the history that
-// is.
+// Busiest is the process with the most rows of a tape, and its share of the history.
 type Busiest struct {
 	ProcessID   int64  `json:"process_id"`
 	PID         int64  `json:"pid"`
 	Program     string `json:"program"`
-	Connections int64  `json:"connections"` // rows that it wrote
-	Of          int64  `json:"of"`          // rows that were counted
+	Connections int64  `json:"connections"` // rows of the process
+	Of          int64  `json:"of"`          // rows counted
 }
 
-// most reports whether the process wrote over half of the connects that were counted.
+// most reports whether the process wrote over half of the counted connects.
 func (b *Busiest) most() bool { return b != nil && b.Connections > b.Of/2 }
 
-// text says it for people.
+// text describes it for the user.
 func (b *Busiest) text() string {
 	return fmt.Sprintf("process %d (%s) wrote %.0f%% of the history: %s of %s connections. See: conntape query top", b.PID, b.Program,
 		100*float64(b.Connections)/float64(b.Of), digits(b.Connections), digits(b.Of))
 }
 
-// FindBusiest counts which process has how many rows, from the newest segment on, as many
-// segments as there is time for. Segments that cannot be read are left out. It returns nil
-// when nothing could be counted.
+// FindBusiest counts rows by process, from the newest segment back until the time limit. It leaves out unreadable
+// segments. It returns nil if it could not count anything.
 func FindBusiest(ctx context.Context, tape *store.Tape, limit time.Duration) (*Busiest, error) {
 	timed, stop := context.WithTimeout(ctx, limit)
 	defer stop()
@@ -79,8 +77,7 @@ func FindBusiest(ctx context.Context, tape *store.Tape, limit time.Duration) (*B
 	return b, ctx.Err()
 }
 
-// countProcesses counts the rows of a segment by process: by the index of a sealed one,
-// which is a fifth of the rows.
+// countProcesses counts a segment's rows by process; in a sealed one by the index, which is a fifth of the rows.
 func (s *Source) countProcesses(ctx context.Context) (map[int64]int64, error) {
 	tasks := map[int64]int64{}
 	sealed, err := s.isSealed(ctx)
@@ -103,7 +100,7 @@ func (s *Source) countProcesses(ctx context.Context) (map[int64]int64, error) {
 	})
 }
 
-// countPostings counts the rows of each task without looking at them.
+// countPostings counts the rows of each task without unpacking them.
 func (s *Source) countPostings(ctx context.Context, tasks map[int64]int64) error {
 	var list []byte
 	var damaged error

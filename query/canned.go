@@ -15,9 +15,8 @@ import (
 //go:embed canned/*.sql
 var cannedFiles embed.FS
 
-// Canned is a question that comes with the program: one file of SQL over the
-// public views, and what its header says of it. The header is comments of the
-// form "-- key: text" before the SQL:
+// Canned is a question that comes with the program: a file with SQL over the public views and a header. The header is
+// comments of the form "-- key: text" before the SQL:
 //
 //	-- purpose: one sentence
 //	-- arg: name type | what the argument is; arguments are taken in this order
@@ -30,45 +29,41 @@ var cannedFiles embed.FS
 //	-- false-positives: what else looks like this
 //	-- example: a line to type
 //
-// What is resolved is the connections to an indicator, or, as tables WHERE
-// condition, those of such tasks (t, and p for their process) or shapes as the tables of a
-// segment have them, or of such rows of the views endpoints or processes, for which the
-// query's own WITH may be used.
+// A push-down resolves the connections to an indicator, or, as tables WHERE condition, the tasks (t, with p for the
+// process), shapes, or rows of the views endpoints or processes that match; the condition may use the query's own WITH.
 //
-// With "fold: scans" the rows of a scan are written as one, see [Folding].
+// With "fold: scans" the rows of a scan become one, see [Folding].
 //
 // Types are integer, text, time (nanoseconds in the SQL), flag (1 when given,
 // else 0), remote (an endpoint as column remote shows it; its port becomes the
 // parameter port), and words to choose from, as in process|port.
 //
-// With "window: parameters" the views are not narrowed to the window, for the
-// query looks beyond it: it has its ends as the parameters :since and :until. Without
-// --since it is the last day. An integer or time of a flag that is not given and
-// has no default is NULL.
+// With "window: parameters" the window is not pushed down to the views, because the query looks beyond it: :since and
+// :until are its ends. Without --since it is the last day. An integer or time flag without value and default is NULL.
 type Canned struct {
 	Name           string
 	Purpose        string
-	Params         []Param // those that are arguments first
+	Params         []Param // arguments first
 	OwnWindow      bool    // the window is in the parameters since and until
 	Columns        []ColumnDoc
 	Notes          []string
 	FalsePositives string
 	Examples       []string
-	FoldsScans     bool   // the answer is written through a [Folding] unless --all is given
-	Narrowing      string // how it is narrowed before it is asked, "" not at all
+	FoldsScans     bool   // the answer goes through a [Folding] unless --all is given
+	Narrowing      string // push-down before the question is asked; "": none
 	Source         string // the whole file
 }
 
 // Param is a parameter of a canned query: :name in its SQL.
 type Param struct {
 	Name, Type, Default, Purpose string
-	Argument                     bool // given by position and not by flag
+	Argument                     bool // positional
 }
 
 // Flag returns the name of the parameter's flag.
 func (p Param) Flag() string { return strings.ReplaceAll(p.Name, "_", "-") }
 
-// Choices returns the words that the parameter may have, nil when any text will do.
+// Choices returns the allowed words, nil for any text.
 func (p Param) Choices() []string {
 	if strings.Contains(p.Type, "|") {
 		return strings.Split(p.Type, "|")
@@ -79,7 +74,7 @@ func (p Param) Choices() []string {
 // ColumnDoc describes one column of an answer.
 type ColumnDoc struct{ Name, Purpose string }
 
-// LimitParam is the parameter that takes the value of --limit, 0 meaning all.
+// LimitParam is the parameter for --limit; 0: all.
 const LimitParam = "limit"
 
 // Library returns every canned query, sorted by name.
@@ -131,7 +126,7 @@ func parseCanned(name, source string) (*Canned, error) {
 	return c, lines.Err()
 }
 
-// set takes one line of the header.
+// set reads one line of the header.
 func (c *Canned) set(key, text string) error {
 	what, purpose, _ := strings.Cut(text, " | ")
 	switch key {
@@ -175,8 +170,8 @@ func parseParamDoc(what, purpose string) (Param, error) {
 	return p, nil
 }
 
-// Bind reads the values given to the parameters, by name, and fills in the
-// defaults of the others. Times are read against the clock.
+// Bind reads the given values of parameters by name, and sets the others to their defaults. Relative times refer to the
+// clock.
 func (c *Canned) Bind(given map[string]string, clock Clock, w Window) (map[string]Value, error) {
 	values := make(map[string]Value, len(c.Params)+2)
 	asked := remoteAsked{port: -1}
@@ -214,9 +209,8 @@ func (c *Canned) Bind(given map[string]string, clock Clock, w Window) (map[strin
 	return values, nil
 }
 
-// WindowOf returns the window that is asked about: where the query has its own and no
-// beginning is given, the day before the end, or before the tape's end, zero if that is
-// not known, or before now.
+// WindowOf returns the query's window. A query with a window of its own and no given start gets the day before the end,
+// the tape's end (if not zero) or now.
 func (c *Canned) WindowOf(w Window, clock Clock, ended time.Time) Window {
 	if c.OwnWindow && w.Since.IsZero() {
 		end := w.Until
@@ -231,8 +225,7 @@ func (c *Canned) WindowOf(w Window, clock Clock, ended time.Time) Window {
 	return w
 }
 
-// ReadsConnections reports whether the query is about connections, which can be
-// filtered.
+// ReadsConnections reports whether the query reads connections, so that filters apply.
 func (c *Canned) ReadsConnections() bool { return strings.Contains(c.Source, "FROM connections") }
 
 // read reads the text of one parameter.

@@ -11,8 +11,7 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// What is in a cell of the view connections is not worked out here: it is what the view
-// says of a task, an endpoint or a shape.
+// The cells of view connections are not computed here: the view computes them for a task, an endpoint or a shape.
 
 // knownView is the view connections.
 type knownView struct {
@@ -20,7 +19,7 @@ type knownView struct {
 	says    map[string]string // by column: the expression, over the tables of a segment as the view names them
 }
 
-// newKnownView takes the view apart.
+// newKnownView parses the view.
 func newKnownView() *knownView {
 	v := &knownView{says: make(map[string]string)}
 	for _, c := range segment.ViewColumns("connections") {
@@ -30,8 +29,8 @@ func newKnownView() *knownView {
 	return v
 }
 
-// cells reads columns of the view for tasks, endpoints or shapes of these ids; shapes as they
-// are of a connection to an endpoint. A row is valid until the next.
+// cells reads columns of the view for tasks, endpoints or shapes with these ids; for shapes, as of a connection like the
+// given one. A row is valid until the next.
 func (v *knownView) cells(ctx context.Context, s *segmentSource, of origin, ids []int64, like connectionLike, columns []string, take func(id int64, cells []Value)) error {
 	if len(ids) == 0 {
 		return nil
@@ -63,14 +62,13 @@ func (v *knownView) cells(ctx context.Context, s *segmentSource, of origin, ids 
 	})
 }
 
-// connectionLike is a connection whose endpoint is of the same family, and which is of the same era, as others.
+// connectionLike is a connection with the same endpoint family and era as the connections in question.
 type connectionLike struct{ remote, id int64 }
 
-// mostListed is how many rows of a table are looked up one by one. Beyond that all are read.
+// mostListed limits the rows looked up by id. For more, the whole table is read.
 const mostListed = 4000
 
-// endpoints reads those of these ids, and maybe others. The address is good until fn
-// returns.
+// endpoints reads the endpoints with these ids, and maybe others. The address is valid until fn returns.
 func (s *segmentSource) endpoints(ctx context.Context, ids []int64, fn func(id, family int64, address []byte, port int64)) error {
 	if len(ids) > mostListed {
 		return s.tape.ScanEndpoints(ctx, s.index, func(id, family int64, address []byte, port int64) error {

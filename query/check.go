@@ -9,19 +9,20 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// What a check holds a tape to.
+// Limits of a check.
 const (
-	checkedTime  = time.Hour       // before now, in which gaps count
-	oldestProof  = time.Minute     // since the last batch: a recorder writes one every 10 s, also when nothing happens
+	checkedTime  = time.Hour       // gaps of this time before now count
+	oldestProof  = time.Minute     // since the last batch: a recorder writes one every 10 s, even if idle
 	longestPause = time.Minute     // between two recorders
 	leastRoom    = int64(64) << 20 // on the disk and in the reserve, until the tape is full, bytes
 )
 
-// Check says in one line whether a tape is being recorded as it should be, for a monitor, now being the present and room the
-// bytes that the tape can still get from the disk (negative: not known). well is false when something needs to be looked at.
+// Check says in one line, for a monitor, whether a tape is being recorded well at the time now. room is the number of
+// bytes that the tape can still get from the disk (negative: unknown). well is false if somebody has to look.
 //
-// It covers: that a recorder runs and gave proof of life within a minute; that nobody was at its hooks, rings or process within
-// an hour; that nothing was lost and the kernel's count adds up; that the disk has room; that the history is not shorter than an hour.
+// It checks that a recorder runs and wrote within a minute; that nobody interfered with its hooks, rings or process
+// within an hour; that nothing was lost and the kernel's counts add up; that the disk has room; that the history is not
+// shorter than an hour.
 func (s *Status) Check(c store.Coverage, room int64, now time.Time) (line string, well bool) {
 	var wrong []string
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
@@ -50,7 +51,7 @@ func (s *Status) Check(c store.Coverage, room int64, now time.Time) (line string
 	return fmt.Sprintf("OK: recording, last batch %s ago, nothing lost and nobody at the recorder in the last hour", shortSpan(max(0, now.Sub(c.LastBatch)))), true
 }
 
-// checkGaps says what of the last hour is missing or was disturbed, by cause.
+// checkGaps returns the gaps of the last hour, by cause.
 func checkGaps(gaps []store.GapInfo, now time.Time) (wrong []string) {
 	var causes []string
 	times, lost := map[string]int{}, map[string]store.Loss{}
@@ -80,8 +81,8 @@ func checkGaps(gaps []store.GapInfo, now time.Time) (wrong []string) {
 	return wrong
 }
 
-// isTrouble tells whether a gap is one that a monitor must hear of. That a tape begins or has ended is told otherwise, and a short
-// stop is a restart.
+// isTrouble reports whether a monitor must hear of a gap. The begin and end of a tape are reported otherwise, and a
+// short stop is a restart.
 func isTrouble(g store.GapInfo) bool {
 	switch g.Cause {
 	case segment.CauseStart:

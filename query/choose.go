@@ -15,8 +15,7 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// What a question can be about is judged by tables that are small, before contacts are
-// read: which endpoints of a segment, which tasks, which shapes.
+// Before flows are read, small tables decide which endpoints, tasks and shapes of a segment a question can be about.
 
 // selection lists the rows of one segment that a question can be about.
 type selection struct {
@@ -27,7 +26,7 @@ type selection struct {
 // chooser returns the rows of a segment that a question can be about, nil: none.
 type chooser func(context.Context, *segmentSource) (*selection, error)
 
-// chooser returns the chooser of the question, nil if the question is asked without one.
+// chooser returns the question's chooser, nil if it has none.
 func (p *Planned) chooser(ctx context.Context) (chooser, error) {
 	what, where, _ := strings.Cut(p.canned.Narrowing, " WHERE ")
 	switch what {
@@ -56,8 +55,7 @@ func (p *Planned) chooser(ctx context.Context) (chooser, error) {
 	return nil, fmt.Errorf("narrow query %s: unknown way %q", p.canned.Name, p.canned.Narrowing)
 }
 
-// tables returns the common table expressions of a query: what stands before its last
-// SELECT that begins a line.
+// tables returns the common table expressions of a query: the text before the last SELECT at the start of a line.
 func (c *Canned) tables() string {
 	return c.Source[:max(0, strings.LastIndex(c.Source, "\nSELECT\n"))] + "\n"
 }
@@ -76,7 +74,7 @@ func ofTasks(tasks []int64) *selection {
 	return &selection{tasks: tasks}
 }
 
-// list returns the ids that a question of our own gives.
+// list returns the ids that an internal query selects.
 func (s *segmentSource) list(ctx context.Context, sql string, params ...Value) ([]int64, error) {
 	var ids []int64
 	if len(params) == 0 {
@@ -139,8 +137,8 @@ func chooseProcesses(processes map[int64]bool) chooser {
 	}
 }
 
-// family returns a process, named by its pid or id, and its ancestors and descendants. Where segments tell different
-// parents of a process, because the first one had ended before a recorder was started again, all of them count.
+// family returns a process, given by pid or id, with its ancestors and descendants. If segments disagree about a parent,
+// because it ended before a recorder was restarted, all of them count.
 func family(ctx context.Context, sources []Source, process int64) (map[int64]bool, error) {
 	var mu sync.Mutex
 	var origins []int64
@@ -224,10 +222,10 @@ func (s *segmentSource) number(ctx context.Context, sel *selection, from, to int
 	return remotes, nil, nil
 }
 
-// highestID is up to which id it is said of each in a bitmap. Those of an honest segment are far below.
+// highestID limits the ids in a bitmap. A normal segment's ids are far below.
 const highestID = 1 << 22
 
-// bitmap says of each id up to the highest whether it is in a list; nil where there is no list, or one with other ids.
+// bitmap returns the set of ids as a bitmap, nil for a nil list or one with higher ids.
 func bitmap(ids []int64) []bool {
 	if len(ids) == 0 || slices.Min(ids) < 0 || slices.Max(ids) > highestID {
 		return nil
@@ -239,7 +237,7 @@ func bitmap(ids []int64) []bool {
 	return has
 }
 
-// reached returns the endpoints that tasks connected to.
+// reached returns the endpoints of tasks.
 func (s *segmentSource) reached(ctx context.Context, tasks []int64) ([]int64, error) {
 	slices.Sort(tasks)
 	sql := `SELECT task, remotes FROM reach`

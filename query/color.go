@@ -1,7 +1,7 @@
 package query
 
-// Palette says whether text is painted. What is painted is safe before: colours
-// are put around text and are never part of a cell.
+// Palette says whether to use colours. A text is made safe before it is coloured; colours are around the text and never
+// part of a cell.
 type Palette bool
 
 // Escape sequences of colours: https://www.ecma-international.org/publications-and-standards/standards/ecma-48/

@@ -9,10 +9,9 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// Comparison is how two tapes are compared: as canned/diff.sql compares two windows
-// of one.
+// Comparison says how to compare two tapes, as canned/diff.sql compares two windows.
 type Comparison struct {
-	Factor  int64 // a change by this factor or more is reported; 0: only new and gone pairs are
+	Factor  int64 // report changes by this factor or more; 0: only new and gone pairs
 	All     bool  // port-0 UDP probes and AF_UNSPEC disconnects too
 	Filter  Filter
 	Limit   int64 // most rows to write, 0 for no limit
@@ -25,8 +24,7 @@ type Compared struct {
 	Window Window
 }
 
-// Compare writes what programs connected to on one tape and not on the other, or
-// much more, or much less.
+// Compare writes the programs and destinations that only one tape has, or that one has much more often.
 func Compare(ctx context.Context, one, other Compared, c Comparison, out RowWriter) (Result, error) {
 	p := &Planned{request: Request{Limit: c.Limit, Timeout: c.Timeout}}
 	limited, stop := withTimeLimit(ctx, c.Timeout)
@@ -64,8 +62,8 @@ func (p *Planned) diff(ctx context.Context, out RowWriter) (Result, error) {
 	return p.compare(ctx, sides, p.request.Params["factor"].Int, out)
 }
 
-// windows asks the SQL of canned/diff.sql for its two windows. It returns nil if one of them has no end, as on a tape
-// without connections.
+// windows runs canned/diff.sql for the two windows. It returns nil if a window has no end, as on a tape without
+// connections.
 func (p *Planned) windows(ctx context.Context) ([]idSpan, error) {
 	ask := p.request
 	ask.SQL = p.canned.tables() + "SELECT since, until, base_since, base_until FROM bound"
@@ -102,7 +100,7 @@ func (row *pairRow) add(other *pairRow) {
 	row.pid = max(row.pid, other.pid)
 }
 
-// pairReader puts the contacts of one side together by program and destination.
+// pairReader merges the flows of one side by program and destination.
 type pairReader struct {
 	*reading
 	side   int
@@ -136,10 +134,10 @@ func (t *pairReader) at(pair uint64) *pairRow {
 	return &t.rows[number]
 }
 
-// changes are in the order of the answer.
+// changes are in answer order.
 var changes = []string{"new", "more", "less", "gone"}
 
-// change returns which of them a pair is, -1 none.
+// change returns the index of the pair's change, -1 for none.
 func (row *pairRow) change(factor int64) int {
 	n, base := row.n[0], row.n[1]
 	switch {
@@ -182,7 +180,7 @@ func (p *Planned) compare(ctx context.Context, sides [2]*reading, factor int64, 
 // pairName is a program and a destination as an answer shows them.
 type pairName struct{ exe, remote string }
 
-// compareFiltered compares the connections that pass a filter, by SQL: contacts do not have every column of a filter.
+// compareFiltered compares filtered connections by SQL: flows do not have all columns of a filter.
 func (p *Planned) compareFiltered(ctx context.Context, sides [2]Compared, c Comparison, out RowWriter) (Result, error) {
 	var rows []pairRow
 	var names []pairName

@@ -11,15 +11,15 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// comparison is what a column of the view may be compared by.
+// comparison describes how a column of the view can be compared by push-down.
 type comparison struct {
-	kind    Kind   // of what it is compared to; any other is left to SQLite
-	table   string // that tells: e endpoint, t task, s shape; "" the connection itself
-	sql     string // condition on its row, %s is the list of values that the column may have
-	ordered bool   // by < and > too
+	kind    Kind   // of the compared value; SQLite compares others
+	table   string // that decides: e endpoint, t task, s shape; "": the connection itself
+	sql     string // condition on the row; %s is the list of values
+	ordered bool   // < and > too
 }
 
-// comparisons are those of columns. A condition may be true of too many rows.
+// comparisons are by column. A condition may match too many rows: SQLite checks again.
 var comparisons = map[string]*comparison{
 	"id":             {kind: Integer, ordered: true},
 	"time_ns":        {kind: Integer, ordered: true},
@@ -59,7 +59,7 @@ var comparisons = map[string]*comparison{
 		WHEN -1 THEN 'unknown' ELSE 'failed' END END IN (%[1]s)`},
 }
 
-// finalErrno is the errno that connects of a row of shape came to, -1 unknown: what connect returned, if that is final.
+// finalErrno is the final errno of a shape, -1 if unknown: connect's result, if that is final.
 const finalErrno = `coalesce(CASE WHEN errno NOT IN (0, 4, 11, 115, 512) THEN errno END, final, errno, -1)`
 
 // compared is a comparison with a value.
@@ -67,16 +67,16 @@ type compared struct {
 	*comparison
 	column string
 	op     sqlite.IndexConstraintOp
-	values []sqlite.Value // any of them: several for IN
+	values []sqlite.Value // any of them matches: several for IN
 }
 
-// mostInList is how many values of IN are looked up. For more of them every connection is read.
+// mostInList limits the values of IN that are looked up. For more, all connections are read.
 const mostInList = 10_000
 
-// comparedList is comparisons all of which are to be true of a connection.
+// comparedList is comparisons joined by AND.
 type comparedList []compared
 
-// choose returns what of a segment they can be true of, nil: of nothing. It is a [chooser].
+// choose returns the rows of a segment that may match; nil: none. It is a [chooser].
 func (l comparedList) choose(ctx context.Context, s *segmentSource) (sel *selection, err error) {
 	sel = &selection{shapes: l.where("s")}
 	if sel.remotes, err = l.remotes(ctx, s); err != nil || sel.remotes != nil && len(sel.remotes) == 0 {
@@ -91,7 +91,7 @@ func (l comparedList) choose(ctx context.Context, s *segmentSource) (sel *select
 	return sel, nil
 }
 
-// where returns the conditions on a table, "" none.
+// where returns the conditions on a table, "" for none.
 func (l comparedList) where(table string) string {
 	var all []string
 	for i := range l {
@@ -102,7 +102,7 @@ func (l comparedList) where(table string) string {
 	return strings.Join(all, " AND ")
 }
 
-// remotes returns the endpoints that they can be about, nil: any. Ports alone are found in the raw pages.
+// remotes returns the endpoints that may match, nil for any. It finds a bare port in the raw pages.
 func (l comparedList) remotes(ctx context.Context, s *segmentSource) ([]int64, error) {
 	where := l.where("e")
 	if where == "" {
@@ -116,7 +116,7 @@ func (l comparedList) remotes(ctx context.Context, s *segmentSource) ([]int64, e
 		case by.column != "remote_port":
 			list, err := s.list(ctx, `SELECT id FROM endpoint e WHERE `+where)
 			return append([]int64{}, list...), err
-		case ports == nil: // of two comparisons of the port SQLite judges the second
+		case ports == nil: // SQLite checks a second condition on the port
 			ports = make(map[int64]bool)
 			for _, v := range by.values {
 				ports[v.Int64()] = true
@@ -135,16 +135,16 @@ func (l comparedList) remotes(ctx context.Context, s *segmentSource) ([]int64, e
 
 // condition returns the comparison as a condition on the row of its table.
 func (c *compared) condition() string {
-	if op, isPattern := patternOps[c.op]; isPattern { // with ESCAPE SQLite does not hand it on
+	if op, isPattern := patternOps[c.op]; isPattern { // SQLite does not pass on a pattern with ESCAPE
 		return c.expression() + " " + op + " " + literal(c.values[0])
 	}
 	return fmt.Sprintf(c.sql, c.literals())
 }
 
-// patternOps are the comparisons with a pattern. A segment judges them as SQLite does, once for each row of its tables.
+// patternOps are comparisons with a pattern. They are evaluated as in SQLite, once for each row of a segment's tables.
 var patternOps = map[sqlite.IndexConstraintOp]string{sqlite.IndexConstraintLike: "LIKE", sqlite.IndexConstraintGlob: "GLOB"}
 
-// expression is the column over the tables of a segment, "" if it is none of them as it is.
+// expression returns the column over the tables of a segment, "" if it is not a plain column.
 func (c *comparison) expression() string {
 	expression, simple := strings.CutSuffix(c.sql, " IN (%s)")
 	if !simple || c.kind != Text {
@@ -153,19 +153,19 @@ func (c *comparison) expression() string {
 	return expression
 }
 
-// takesPattern reports whether it may be compared by an operator with a pattern.
+// takesPattern reports whether the column may be compared with a pattern.
 func (c *comparison) takesPattern(op sqlite.IndexConstraintOp) bool {
 	return patternOps[op] != "" && c.table != "" && c.expression() != ""
 }
 
-// fits reports whether it is compared to values of the column's type alone. SQLite converts others, or the column.
+// fits reports whether all values have the column's type. SQLite would convert others, or the column.
 func (c *compared) fits() bool {
 	return len(c.values) <= mostInList && !slices.ContainsFunc(c.values, func(v sqlite.Value) bool {
 		return !(v.Type() == sqlite.TypeInteger && c.kind == Integer || v.Type() == sqlite.TypeText && c.kind == Text)
 	})
 }
 
-// literals returns the values as SQL. An IPv4 address is that of an IPv6 socket too.
+// literals returns the values as SQL. An IPv4 address matches IPv6 sockets too.
 func (c *compared) literals() string {
 	all := make([]string, 0, len(c.values))
 	for _, v := range c.values {
@@ -189,7 +189,7 @@ func literal(v sqlite.Value) string {
 	return "'" + strings.ReplaceAll(text, "'", "''") + "'"
 }
 
-// span returns the ids that it can be true of: from and, not included, to.
+// span returns the ids that may match: from (included) and to (excluded).
 func (c *compared) span(s *segmentSource) (from, to int64) {
 	if !c.ordered {
 		return -never, never
@@ -208,7 +208,7 @@ func (c *compared) span(s *segmentSource) (from, to int64) {
 	return from, to
 }
 
-// moment returns the lowest and the highest id that a value of a column of time can mean.
+// moment returns the lowest and highest id for a value of a time column.
 func (c *compared) moment(s *segmentSource, v sqlite.Value) (low, high int64) {
 	if c.kind == Integer {
 		return v.Int64(), v.Int64()
@@ -216,12 +216,12 @@ func (c *compared) moment(s *segmentSource, v sqlite.Value) (low, high int64) {
 	at := boundary(v.Text())
 	least, most := s.offsets()
 	if at == 0 {
-		return -never, minus(at, least) // what is before 1970, as on an altered tape, is not written in the order of time
+		return -never, minus(at, least) // times before 1970, as on an altered tape, do not sort as text
 	}
 	return minus(at, most), minus(at, least)
 }
 
-// offsets returns by how much the wall clock was ahead of the ids, at least and at most.
+// offsets returns the least and the greatest difference between wall clock and ids.
 func (s *segmentSource) offsets() (least, most int64) {
 	for _, c := range s.clock {
 		least, most = min(least, c.offset), max(most, c.offset)
@@ -229,13 +229,13 @@ func (s *segmentSource) offsets() (least, most int64) {
 	return least, most
 }
 
-// boundary returns the first moment since 1970 whose time, as the views write it, is not less than a text; never: each is.
+// boundary returns the first moment since 1970 whose text is not less than this; never if there is none.
 func boundary(text string) int64 {
 	at := sort.Search(never, func(ns int) bool { return wallString(int64(ns)) >= text })
 	return int64(at)
 }
 
-// minus returns a difference, or what is nearest to it.
+// minus subtracts with saturation.
 func minus(a, b int64) int64 {
 	if d := a - b; (a^b)&(a^d) >= 0 {
 		return d

@@ -13,39 +13,37 @@ import (
 	"github.com/conntape/conntape/store/failure"
 )
 
-// A canned query that groups connections by what their tasks, endpoints and shapes tell,
-// and asks of the rest only for the first time, the last time and the sum of count,
-// answers the same of contacts: there are far fewer of them, and no row of connection is
-// read. So it is asked over a virtual table in the place of the view, with a row for all
-// contacts that are alike in the columns which are asked for.
+// Some canned queries group connections by properties of task, endpoint and shape, and otherwise need only the first
+// time, the last time and the sum of count. Flows give the same answer: they are far fewer, and no row of connection is
+// read. So a virtual table replaces the view. It has one row for all flows that agree in the columns used.
 
-// contactTable is that table. It is filled when it is first read.
+// contactTable is this table. It is filled at its first use.
 type contactTable struct {
 	nothingHeld
 	ctx    context.Context
 	view   *knownView
 	window Window
-	span   *timeSpan        // within the window, nil: all of it
-	chosen []*segmentSource // that have what the question can be about
-	used   uint64           // columns that are asked for, a bit each
+	span   *timeSpan        // within the window; nil: all of it
+	chosen []*segmentSource // segments with rows that the question can be about
+	used   uint64           // used columns, a bit each
 	filled bool
 	failed error
 
 	mu                   sync.Mutex
-	columns              [origins][]string // that are asked for
+	columns              [origins][]string // used columns by origin
 	cells                []contactCell     // by column
 	tasks, remotes, hows dictionary
-	places               map[string]int32 // number of the remote, by what tells endpoints apart
+	places               map[string]int32 // dictionary ids of remotes, by endpoint key
 	rows                 mergedRows
 }
 
-// contactCell is where a column is found.
+// contactCell is the place of a column.
 type contactCell struct {
 	origin origin
 	place  int // among the cells of the origin
 }
 
-// newContactTable makes the flows that a question can be about readable as a table of that name.
+// newContactTable attaches the flows that a question can be about as a table with this name.
 func newContactTable(ctx context.Context, tape *store.Tape, name string, w Window, choose chooser) (*contactTable, error) {
 	t, err := chooseContacts(ctx, Sources(tape), w, choose)
 	if err != nil {
@@ -70,14 +68,14 @@ func chooseContacts(ctx context.Context, sources []Source, w Window, choose choo
 	return t, err
 }
 
-// ask asks for columns.
+// ask marks columns as used.
 func (t *contactTable) ask(names ...string) {
 	for _, name := range names {
 		t.used |= 1 << slices.Index(t.view.columns, name)
 	}
 }
 
-// asks reports whether one of some columns is asked for.
+// asks reports whether one of the columns is used.
 func (t *contactTable) asks(names ...string) bool {
 	return slices.ContainsFunc(names, func(name string) bool {
 		i := slices.Index(t.view.columns, name)
@@ -85,24 +83,23 @@ func (t *contactTable) asks(names ...string) bool {
 	})
 }
 
-// asksTraffic reports whether it is asked what connections moved.
+// asksTraffic reports whether durations or bytes are used.
 func (t *contactTable) asksTraffic() bool {
 	return t.asks("bytes_sent", "bytes_received", "duration_ns")
 }
 
-// asksOutcome reports whether it is asked what became of them.
+// asksOutcome reports whether the outcome is used.
 func (t *contactTable) asksOutcome() bool {
 	return t.asksTraffic() || t.asks("outcome", "outcome_errno")
 }
 
-// cell returns that of a column which was asked for, among those of a task, endpoint or shape.
+// cell returns the cell of a used column.
 func (t *contactTable) cell(cells []sqlite.Value, name string) sqlite.Value {
 	return cells[t.cells[slices.Index(t.view.columns, name)].place]
 }
 
-// BestIndex learns which columns are asked for. All rows are read whatever they are
-// compared to: the planner is told that they are many, so that it does not read them
-// again and again.
+// BestIndex marks the used columns. The table is always read whole, whatever the condition. It tells the planner that it
+// has many rows, so that SQLite does not read it repeatedly.
 func (t *contactTable) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, error) {
 	t.used |= in.ColumnsUsed
 	return &sqlite.IndexOutputs{ConstraintUsage: make([]sqlite.IndexConstraintUsage, len(in.Constraints)), EstimatedCost: estimatedRows, EstimatedRows: estimatedRows}, nil
@@ -124,7 +121,7 @@ func (t *contactTable) fill() error {
 		}
 		o, _ := originOf(name)
 		if o == ofShape || o == ofOutcome || o == ofSegment {
-			o = ofOutcome // all of them are told by a how
+			o = ofOutcome // a how has all of them
 		}
 		t.cells[i] = contactCell{o, len(t.columns[o])}
 		t.columns[o] = append(t.columns[o], name)
@@ -161,7 +158,7 @@ func (t *contactTable) read() error {
 	})
 }
 
-// explain returns the error of a question over the table: what kept it from being filled.
+// explain returns the error that kept the table from being filled, or else err.
 func (t *contactTable) explain(err error) error {
 	if err != nil && t.failed != nil {
 		return t.failed
@@ -169,47 +166,47 @@ func (t *contactTable) explain(err error) error {
 	return err
 }
 
-// contactMerger puts the contacts of a segment together with those of the others.
+// contactMerger merges the flows of a segment with those of the others.
 type contactMerger struct {
 	ctx     context.Context
 	table   *contactTable
 	segment *segmentSource
 	rows    []contactRow
 
-	task, remote []int32 // numbers of the dictionaries, by number of the segment
+	task, remote []int32 // dictionary ids by number of the segment
 	families     idTable
-	family       []int32 // of remotes: its number
+	family       []int32 // number of the family of each remote
 	how          map[howKey]int32
-	ids          []int64 // of the connections of rows, if it is asked what these moved
+	ids          []int64 // connections of the rows, if traffic is used
 	eras         eras
 }
 
-// howKey is all that it depends on how connections went: what a later segment says goes before what their shape does.
+// howKey is the key of an outcome: a later segment's final comes before the shape's.
 type howKey struct {
 	shape, family int32
 	fateKey
 }
 
-// fateKey is what tells apart how connections of one contact went.
+// fateKey distinguishes the outcomes of one flow's connections.
 type fateKey struct {
-	final store.Final // that a later segment says; FinalUnknown: the shape's
+	final store.Final // from a later segment; FinalUnknown: the shape's
 	era   era
 }
 
-// contactRow is a contact of a segment.
+// contactRow is a flow of a segment.
 type contactRow struct {
 	task, remote, shape int32
 	first, n, rows      int64
 	firstWall, lastWall int64
 	fate                fateKey
-	from, to            int // of its connections among ids
+	from, to            int // of its connections in ids
 	traffic             *traffic
 }
 
-// mostUnmerged is how many contacts of a segment are held before they are put together with those of the others.
+// mostUnmerged limits the flows of a segment held before merging.
 const mostUnmerged = 1 << 16
 
-// What stands in the place of a number that is not known yet, or that there is not.
+// Placeholders of a dictionary id.
 const (
 	notRead = -2
 	notHere = -1
@@ -239,7 +236,7 @@ func (m *contactMerger) take(s *segmentSource, c *contact) error {
 	return nil
 }
 
-// takeAs takes a contact whose connections all went alike.
+// takeAs adds a flow whose connections have one outcome.
 func (m *contactMerger) takeAs(s *segmentSource, c *contact, fate fateKey) {
 	first, last := s.walls(c)
 	row := contactRow{task: c.task, remote: c.remote, shape: c.shape, first: c.ids[0], n: c.n, rows: int64(len(c.ids)), firstWall: first, lastWall: last, fate: fate}
@@ -251,7 +248,7 @@ func (m *contactMerger) takeAs(s *segmentSource, c *contact, fate fateKey) {
 	m.rows = append(m.rows, row)
 }
 
-// takeApart takes a contact whose connections went differently: a later segment may say more of them.
+// takeApart adds a flow whose connections have several outcomes, as later segments say.
 func (m *contactMerger) takeApart(s *segmentSource, c *contact) {
 	parts := apart(c, func(id int64) fateKey { return fateKey{m.segment.later[id].Final, m.eras.of(id)} })
 	for fate, part := range parts {
@@ -259,7 +256,7 @@ func (m *contactMerger) takeApart(s *segmentSource, c *contact) {
 	}
 }
 
-// readTraffic finds out what the connections of the rows moved.
+// readTraffic reads durations and bytes of the rows' connections.
 func (m *contactMerger) readTraffic() error {
 	if len(m.ids) == 0 {
 		return nil
@@ -291,7 +288,7 @@ func (m *contactMerger) readTraffic() error {
 	return err
 }
 
-// howOf returns how connects of a row went, notHere if it is not in the view.
+// howOf returns the outcome id of a row, notHere if the view has no such row.
 func (m *contactMerger) howOf(row *contactRow) (int32, error) {
 	key := m.howKey(row)
 	how, known := m.how[key]
@@ -353,7 +350,7 @@ func (m *contactMerger) end(*segmentSource) error {
 	return nil
 }
 
-// readTasks gives those that came up their numbers.
+// readTasks assigns dictionary ids to the tasks that occurred.
 func (m *contactMerger) readTasks() error {
 	var ids []int64
 	for i := range m.rows {
@@ -368,8 +365,8 @@ func (m *contactMerger) readTasks() error {
 	})
 }
 
-// readRemotes does so with endpoints. There are many of them, and they are the same in
-// each segment: their cells are read once. Those whose cells are the same have one number.
+// readRemotes does the same for endpoints. They are many and mostly the same in each segment, so each endpoint's cells
+// are read once. Endpoints with equal cells share an id.
 func (m *contactMerger) readRemotes() error {
 	t, s := m.table, m.segment
 	var ids []int64
@@ -391,7 +388,7 @@ func (m *contactMerger) readRemotes() error {
 		switch {
 		case len(t.columns[ofRemote]) == 0:
 			key = appendPlaceKey(key, family, nil, 0)
-		case slices.Contains(t.columns[ofRemote], "remote_raw"): // of which the rest does not tell
+		case slices.Contains(t.columns[ofRemote], "remote_raw"): // the rest does not determine it
 			key = appendPlaceKey(key, int64(s.index), nil, id)
 		default:
 			key = appendPlaceKey(key, family, address, port)
@@ -426,10 +423,10 @@ func (m *contactMerger) readRemotes() error {
 	return err
 }
 
-// readHows finds out how connects of shapes to families went.
+// readHows reads the outcomes of shapes and families.
 func (m *contactMerger) readHows() error {
 	t, s := m.table, m.segment
-	shapes, likes := make(map[howKey][]int64), make(map[howKey]connectionLike) // by all but the shape
+	shapes, likes := make(map[howKey][]int64), make(map[howKey]connectionLike) // by everything except the shape
 	for i := range m.rows {
 		row := &m.rows[i]
 		key := m.howKey(row)
@@ -453,14 +450,14 @@ func (m *contactMerger) readHows() error {
 	return nil
 }
 
-// contactCursor walks the rows.
+// contactCursor iterates over the rows.
 type contactCursor struct {
 	table       *contactTable
 	at          int
 	first, last timeText
 }
 
-// Filter begins anew.
+// Filter restarts.
 func (c *contactCursor) Filter(sqlite.IndexID, []sqlite.Value) error {
 	c.at = 0
 	return c.table.fill()
@@ -469,7 +466,7 @@ func (c *contactCursor) Filter(sqlite.IndexID, []sqlite.Value) error {
 // Next goes to the next row.
 func (c *contactCursor) Next() error { c.at++; return nil }
 
-// EOF reports whether there is no row any more.
+// EOF reports whether the rows have ended.
 func (c *contactCursor) EOF() bool { return c.at >= len(c.table.rows.order) }
 
 // RowID returns the number of the row.
@@ -517,5 +514,5 @@ func (c *contactCursor) Column(i int, _ bool) (sqlite.Value, error) {
 	case "duration_ns":
 		return row.traffic.duration.value().forSQLite(), nil
 	}
-	return sqlite.Value{}, nil // of a connection alone
+	return sqlite.Value{}, nil // a column of single connections
 }

@@ -15,12 +15,12 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// The table contacts says who talked to what: it has one row for each distinct combination of the columns that a statement
-// uses of it, and sums over the connections that have it. SQLite tells a table which columns those are. So counting by
-// program hands SQLite a row for each program, where the view has one for each connection.
+// Table contacts says who talked to what. It has one row for each distinct combination of the columns that a statement
+// uses, with sums over the connections. SQLite tells a virtual table the used columns. So a count by program gives
+// SQLite one row per program, where the view has one per connection.
 //
-// Connections are judged by their time before they are put together, and by nothing else: whatever asks for the time of
-// one, or compares a sum, is an error, for its answer would depend on which other columns the statement names.
+// Only the time of connections is judged before they are merged. A statement that uses a connection's time otherwise, or
+// compares a sum, is refused: its answer would depend on the other columns that it uses.
 
 // contactView is the table.
 type contactView struct {
@@ -28,16 +28,16 @@ type contactView struct {
 	ctx     context.Context
 	tape    *store.Tape
 	columns []contactColumn
-	refused error // why a statement was, or what kept it from an answer: SQLite does not hand that on
+	refused error // reason for refusing the statement, or a failure: SQLite does not pass it on
 }
 
-// refuse remembers an error, and returns it.
+// refuse stores an error and returns it.
 func (v *contactView) refuse(err error) error {
 	v.refused = err
 	return err
 }
 
-// explain returns the error of a statement: that of the table, if it refused it.
+// explain returns the stored error, or else err.
 func (v *contactView) explain(err error) error {
 	if err != nil && v.refused != nil {
 		return v.refused
@@ -51,13 +51,13 @@ type contactColumn struct {
 	role contactRole
 }
 
-// contactRole is what a column of contacts is.
+// contactRole is the role of a column of contacts.
 type contactRole int
 
 const (
 	groups contactRole = iota // a column of connections
 	sums                      // over the connections of a row
-	times                     // of a connection: hidden, for conditions alone
+	times                     // of a connection: hidden, only for conditions
 )
 
 // newContactView returns the table over a tape, in the window of its views.
@@ -76,8 +76,7 @@ func newContactView(ctx context.Context, tape *store.Tape) *contactView {
 	return v
 }
 
-// AttachContacts makes the table contacts readable on the connection of a tape for as long as ctx lasts, as RunSQL does for
-// a statement.
+// AttachContacts makes table contacts readable on a tape's connection until ctx ends, as RunSQL does for a statement.
 func AttachContacts(ctx context.Context, tape *store.Tape) error {
 	_, err := attachContacts(ctx, tape)
 	return err
@@ -96,8 +95,8 @@ func attachContacts(ctx context.Context, tape *store.Tape) (*contactView, error)
 	return v, tape.TableOf("contacts", shown, hidden, v)
 }
 
-// BestIndex takes the comparisons of a time, which SQLite does not look at again, and those by which fewer connections have
-// to be read. The plan is the columns that are used, as bits, and the comparisons.
+// BestIndex accepts comparisons of time, which SQLite does not repeat, and other comparisons that reduce the connections
+// to read. The plan is the used columns, as bits, and the comparisons.
 func (v *contactView) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, error) {
 	out := &sqlite.IndexOutputs{ConstraintUsage: make([]sqlite.IndexConstraintUsage, len(in.Constraints)), EstimatedCost: estimatedRows, EstimatedRows: estimatedRows / 100}
 	plan := []string{strconv.FormatUint(in.ColumnsUsed, 16)}
@@ -132,7 +131,7 @@ func (v *contactView) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, e
 	return out, nil
 }
 
-// timeRefused is the error of a statement that asks for the time of a connection.
+// timeRefused is the error of a statement that uses a connection's time.
 func timeRefused(column string) error {
 	return usagef("compare it by =, <, <=, >, >= or BETWEEN, joined by AND; first_time and last_time can be selected, and connections has each time",
 		"%s of contacts is judged before connections are put together, and can be nowhere else", column)
@@ -148,7 +147,7 @@ type contactViewCursor struct {
 	timed bool // the time of connections is compared
 }
 
-// Filter reads the contacts that the plan asks for.
+// Filter reads the flows of the plan.
 func (c *contactViewCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error {
 	plan := strings.Split(id.String, ",")
 	mask, err := strconv.ParseUint(plan[0], 16, 64)
@@ -194,12 +193,12 @@ func (c *contactViewCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error
 	return nil
 }
 
-// Column returns a cell. The last column is the row's key: its cells, which are the same whatever the row was found by.
+// Column returns a cell. The last column is the row's key: its cells, independent of the plan.
 func (c *contactViewCursor) Column(i int, _ bool) (sqlite.Value, error) {
 	t := c.table
 	row := t.rows.at(t.rows.order[c.at])
 	if i == len(c.view.columns) {
-		if c.timed { // SQLite would put together rows of several conditions of OR, each with its own sums
+		if c.timed { // with OR, SQLite would merge rows of several conditions, each with its own sums
 			return sqlite.Value{}, c.view.refuse(usagef("ask for each time with a SELECT of its own, joined by UNION ALL", "a time of contacts cannot be part of OR"))
 		}
 		return sqlite.TextValue(c.key(row)), nil
@@ -220,7 +219,7 @@ func (c *contactViewCursor) Column(i int, _ bool) (sqlite.Value, error) {
 	return sqlite.TextValue(string(c.last.of(row.lastWall))), nil
 }
 
-// key tells a row apart from every other by what it has.
+// key identifies a row by its cells.
 func (c *contactViewCursor) key(row *mergedRow) string {
 	t := c.table
 	var key []byte
@@ -233,8 +232,8 @@ func (c *contactViewCursor) key(row *mergedRow) string {
 	return string(key)
 }
 
-// timeSpan is which connections are put together: ids, which are times on the segments' clocks, and times on the wall
-// clock. Both ends are in it.
+// timeSpan selects connections by time: ids, which are times on the segments' clocks, and times on the wall clock. Both
+// ends are included.
 type timeSpan struct {
 	from, to         int64 // ids
 	fromWall, toWall int64
@@ -264,9 +263,9 @@ func (s *timeSpan) window() Window {
 	return w
 }
 
-// narrow leaves in it what is also true of a comparison, and reports whether it can: whether the value is of the column's type.
+// narrow applies a comparison to the span. It returns false if the value does not have the column's type.
 func (s *timeSpan) narrow(column string, op sqlite.IndexConstraintOp, v sqlite.Value) bool {
-	least, most := int64(math.MinInt64), int64(math.MaxInt64) // that are equal to the value
+	least, most := int64(math.MinInt64), int64(math.MaxInt64) // equal to the value
 	from, to := &s.from, &s.to
 	switch {
 	case v.Type() == sqlite.TypeNull:
@@ -294,12 +293,12 @@ func (s *timeSpan) narrow(column string, op sqlite.IndexConstraintOp, v sqlite.V
 	return true
 }
 
-// firstMoment returns the first moment whose time, as the views write it, is not less than a text.
+// firstMoment returns the first moment whose text is not less than this.
 func firstMoment(text string) int64 {
 	if wallString(-1) < text {
 		return boundary(text)
 	}
-	low, high := int64(math.MinInt64), int64(-1) // it is at high, or before
+	low, high := int64(math.MinInt64), int64(-1) // the answer is at most high
 	for low < high {
 		middle := low + int64(uint64(high-low)/2)
 		if wallString(middle) >= text {
@@ -311,11 +310,11 @@ func firstMoment(text string) int64 {
 	return high
 }
 
-// before and after return the next moment, or the same at the end of all.
+// before and after return the adjacent moment, saturated.
 func before(ns int64) int64 { return max(ns, math.MinInt64+1) - 1 }
 func after(ns int64) int64  { return min(ns, math.MaxInt64-1) + 1 }
 
-// keep returns the contact with those of its connections that are in the span, nil if none is.
+// keep returns the flow reduced to the span, nil if nothing is left.
 func (s *timeSpan) keep(segment *segmentSource, c *contact) *contact {
 	if s == nil || s.fromWall == math.MinInt64 && s.toWall == math.MaxInt64 {
 		return c // ids are read within it
@@ -341,7 +340,7 @@ func (s *timeSpan) keep(segment *segmentSource, c *contact) *contact {
 	return &kept
 }
 
-// ids returns the ids of a segment that can be in the span: from and, not included, to.
+// ids returns the ids of a segment that may be in the span: from (included) and to (excluded).
 func (s *timeSpan) ids(segment *segmentSource) (from, to int64) {
 	least, most := segment.offsets()
 	from, to = max(s.from, minus(s.fromWall, most)), min(s.to, minus(s.toWall, least))

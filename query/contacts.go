@@ -12,39 +12,38 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// What counts over a tape reads contacts and not connections: a sealed segment has
-// them packed in its postings, some nanoseconds a connection; of any other segment the
-// four numbers of each connection that they are made of are read, and sorted.
+// Queries that count read flows and not connections. A sealed segment has them packed in its postings, some nanoseconds
+// a connection. Of an open segment they are made by sorting four numbers of each connection.
 
-// contact is what one task did at one endpoint, all of one shape, or a part of that.
+// contact is a flow: the connections of one task to one endpoint with one shape, or a part of them.
 type contact struct {
 	task, remote, shape       int32 // numbers of the segment
 	taskID, remoteID, shapeID int64
 	n                         int64   // connects
 	ids                       []int64 // of the connections, ascending; valid until the next contact
-	counts                    []int64 // for how many each stands; nil: one
+	counts                    []int64 // connects of each; nil: one
 }
 
-// contactReader takes the contacts of segments, one segment after another. Those of
-// one endpoint come together but for an endpoint that lies in several runs.
+// contactReader gets the flows of segments, one segment after the other. Flows of one endpoint come together, unless the
+// endpoint is in several runs.
 type contactReader interface {
-	// begin says that what follows is of that segment, with ids from first to last.
+	// begin starts a run of a segment with ids from first to last.
 	begin(s *segmentSource, first, last int64)
 	take(s *segmentSource, c *contact) error
-	// end says that the run is over.
+	// end ends the run.
 	end(s *segmentSource) error
 }
 
-// reading is the segments of a tape that have connections in a window.
+// reading is the segments of a tape with connections in a window.
 type reading struct {
 	*numbers
 	segments []*segmentSource
 	byNumber map[int]*segmentSource
 	from, to int64 // ids; to is not included
-	all      bool  // probes too
+	all      bool  // probes included
 }
 
-// newReading describes the segments and numbers what they have.
+// newReading describes the segments and adds their rows to the dictionary.
 func (n *numbers) newReading(ctx context.Context, sources []Source, w Window, all bool) (*reading, error) {
 	r := &reading{numbers: n, byNumber: make(map[int]*segmentSource), all: all}
 	r.from, r.to = w.bounds()
@@ -67,7 +66,7 @@ func (n *numbers) newReading(ctx context.Context, sources []Source, w Window, al
 	return r, err
 }
 
-// between returns the reading of a span of ids within that of r.
+// between returns a reading of ids within r's.
 func (r *reading) between(span idSpan) *reading {
 	part := &reading{numbers: r.numbers, byNumber: r.byNumber, all: r.all, from: max(span.from, r.from), to: min(span.to, r.to)}
 	for _, s := range r.segments {
@@ -78,12 +77,12 @@ func (r *reading) between(span idSpan) *reading {
 	return part
 }
 
-// touches reports whether a segment has connections that may be in the window.
+// touches reports whether a segment may have connections in the window.
 func (r *reading) touches(s *segmentSource) bool {
 	return s.first <= s.last && s.last >= r.from && s.first < r.to
 }
 
-// bounds returns the window as ids of connections: from and, not included, to.
+// bounds returns the window as ids: from (included) and to (excluded).
 func (w Window) bounds() (from, to int64) {
 	from, to = -1<<63, 1<<63-1
 	if !w.Since.IsZero() {
@@ -118,7 +117,7 @@ func (s *segmentSource) contacts(ctx context.Context, from, to int64, reader con
 	return s.sorted(ctx, []idSpan{{from, to}}, reader)
 }
 
-// posted reads those of a sealed segment, of some endpoints, ascending, or nil: of all.
+// posted reads the flows of a sealed segment, of some endpoints in ascending order, or nil: of all.
 func (s *segmentSource) posted(ctx context.Context, remotes []int64, from, to int64, reader contactReader) error {
 	reader.begin(s, from, to-1)
 	err := s.tape.ScanPostings(ctx, s.index, remotes, from, to, func(remote int64, list []byte) error { return s.unpack(remote, list, from, to, reader) })
@@ -128,7 +127,7 @@ func (s *segmentSource) posted(ctx context.Context, remotes []int64, from, to in
 	return reader.end(s)
 }
 
-// scratch returns room for the connections of a list, the same again and again.
+// scratch returns reusable buffers for the connections of a list.
 func (s *segmentSource) scratch() (ids, counts []int64) {
 	if s.ids == nil {
 		s.ids, s.counts = make([]int64, posting.MostBytes), make([]int64, posting.MostBytes)
@@ -136,7 +135,7 @@ func (s *segmentSource) scratch() (ids, counts []int64) {
 	return s.ids, s.counts
 }
 
-// unpack hands over the contacts of a list.
+// unpack passes on the flows of a list.
 func (s *segmentSource) unpack(remote int64, list []byte, from, to int64, reader contactReader) error {
 	c := &s.contact
 	c.remote, c.remoteID = s.remotes.of(remote), remote
@@ -152,7 +151,7 @@ func (s *segmentSource) unpack(remote int64, list []byte, from, to int64, reader
 		c.taskID, c.shapeID = groups.Task, groups.Shape
 		c.task, c.shape = s.tasks.of(groups.Task), s.shapes.of(groups.Shape)
 		if c.task < 0 || c.shape < 0 {
-			continue // of whom nobody asks
+			continue // not in question
 		}
 		rows := 0
 		c.n = 0
@@ -184,15 +183,15 @@ func (s *segmentSource) unpack(remote int64, list []byte, from, to int64, reader
 	return nil
 }
 
-// mostSorted is how many connections are sorted at a time, of each part.
+// mostSorted limits the connections sorted at a time, of each part.
 const mostSorted = 1 << 17
 
-// rowBatch is connections of a segment that is not sealed.
+// rowBatch is connections of an open segment.
 type rowBatch struct {
 	ids    []int64
 	of     [3][]int32 // numbers of shape, task and remote
 	order  []int32    // of the rows: by remote, task, shape and id
-	before []int32    // the order of the key before
+	before []int32    // order of the previous key
 	starts []int32
 }
 
@@ -203,7 +202,7 @@ func (b *rowBatch) clear() {
 	}
 }
 
-// sort fills order: by counting, key by key, the last key first.
+// sort computes order: a counting sort by key, the last key first.
 func (b *rowBatch) sort() {
 	b.order, b.before = b.order[:0], slices.Grow(b.before[:0], len(b.ids))[:len(b.ids)]
 	for i := range b.ids {
@@ -227,8 +226,7 @@ func (b *rowBatch) sort() {
 	}
 }
 
-// sorted reads the connections of a segment, and hands over the contacts of a batch of
-// them at a time. Parts of the segment are read at the same time.
+// sorted reads the connections of a segment in parallel parts, and passes on the flows of one batch at a time.
 func (s *segmentSource) sorted(ctx context.Context, spans []idSpan, reader contactReader) error {
 	var handing sync.Mutex
 	var wait sync.WaitGroup
@@ -265,7 +263,7 @@ func (s *segmentSource) sorted(ctx context.Context, spans []idSpan, reader conta
 	return errors.Join(errs...)
 }
 
-// split parts spans into so many parts, at most, of about as much time.
+// split divides spans into at most this many parts of similar length in time.
 func split(spans []idSpan, parts int) [][]idSpan {
 	var sum uint64
 	for _, span := range spans {
@@ -297,7 +295,7 @@ func split(spans []idSpan, parts int) [][]idSpan {
 	return all
 }
 
-// addRow puts a connection into a batch, unless nobody asks for it.
+// addRow adds a connection to a batch, unless it is not in question.
 func (s *segmentSource) addRow(b *rowBatch, id, task, remote, shape int64) {
 	to := s.remotes.of(remote)
 	if to < 0 {
@@ -311,7 +309,7 @@ func (s *segmentSource) addRow(b *rowBatch, id, task, remote, shape int64) {
 	b.of[0], b.of[1], b.of[2] = append(b.of[0], how), append(b.of[1], who), append(b.of[2], to)
 }
 
-// flush hands over the contacts of a sorted batch, and empties it.
+// flush passes on the flows of a sorted batch and empties it.
 func (s *segmentSource) flush(b *rowBatch, reader contactReader) error {
 	reader.begin(s, b.ids[0], b.ids[len(b.ids)-1])
 	var c contact
@@ -345,7 +343,7 @@ func (s *segmentSource) flush(b *rowBatch, reader contactReader) error {
 	return reader.end(s)
 }
 
-// end returns when the last connect was for which a connection of the contact stands.
+// end returns the time of the last connect of a row of the flow.
 func (s *segmentSource) end(c *contact, i int) int64 {
 	if c.counts == nil || c.counts[i] == 1 {
 		return c.ids[i]
@@ -368,7 +366,7 @@ func (s *segmentSource) walls(c *contact) (first, last int64) {
 // never is later than any time.
 const never = 1<<63 - 1
 
-// scan asks a question of our own without copying its rows.
+// scan runs an internal query without copying its rows.
 func scan(ctx context.Context, conn *sqlite.Conn, sql string, row func(*sqlite.Stmt)) error {
 	before := conn.SetInterrupt(ctx.Done())
 	defer conn.SetInterrupt(before)

@@ -9,10 +9,10 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// cookieSegments is how many segments FindCookies looks into, from the newest on: one may be sealed meanwhile.
+// cookieSegments is the number of segments searched, from the newest on: one may be sealed meanwhile.
 const cookieSegments = 2
 
-// FindCookies returns which of these socket cookies are among the newest connections of a tape.
+// FindCookies returns the socket cookies that the newest connections of a tape have.
 func FindCookies(ctx context.Context, tape *store.Tape, cookies []uint64) (map[uint64]bool, error) {
 	list := make([]string, len(cookies))
 	for i, cookie := range cookies {

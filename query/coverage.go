@@ -9,20 +9,19 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// Coverage is the statement that goes with every answer: what the tape can know
-// of the window that was asked about. It is what keeps "no rows" from being
-// taken for "nothing happened".
+// Coverage goes with every answer: it says what the tape can know about the window. So "no rows" is not taken for
+// "nothing happened".
 type Coverage struct {
 	From      *time.Time `json:"from"` // first moment recorded; null: nothing was
 	To        *time.Time `json:"to"`   // last moment known to be recorded
 	Since     *time.Time `json:"since"`
 	Until     *time.Time `json:"until"`
 	Recording bool       `json:"recording"`
-	Ended     string     `json:"ended"` // why it is not recorded any more, "" when it is or nobody knows
+	Ended     string     `json:"ended"` // why recording ended; "": it goes on, or unknown
 
 	Gaps        []Gap   `json:"gaps"`         // those that touch the window
 	Lost        uint64  `json:"lost"`         // events known to be lost in those gaps
-	LostUnknown bool    `json:"lost_unknown"` // and there are more, nobody knows how many
+	LostUnknown bool    `json:"lost_unknown"` // there are more, of unknown number
 	Blind       float64 `json:"blind_seconds"`
 
 	Gone // of the window
@@ -32,8 +31,8 @@ type Coverage struct {
 	LeftOut    []string `json:"left_out"` // segments that could not be read, with the reason
 
 	zone    *time.Location
-	leftOut func() []store.LeftOut // by now; nil: none since the statement was made
-	told    int                    // how many of LeftOut are from before the answer was read
+	leftOut func() []store.LeftOut // up to now; nil: none since the coverage was made
+	told    int                    // number of entries of LeftOut from before the answer
 }
 
 // Gap is a span of time in which the recorder was blind or lost events.
@@ -45,7 +44,7 @@ type Gap struct {
 	Detail string     `json:"detail,omitempty"`
 }
 
-// newGap returns a gap as answers have it.
+// newGap converts a gap.
 func newGap(g store.GapInfo) Gap {
 	gap := Gap{From: timeOrNil(g.From), To: timeOrNil(g.To), Cause: g.Cause, Detail: g.Detail}
 	if !g.Lost.Unknown {
@@ -65,8 +64,7 @@ func LostText(l store.Loss) string {
 	return count(l.Known, "connection") + " and an unknown number more"
 }
 
-// NewCoverage returns the statement for a window of a tape, its times shown in
-// zone.
+// NewCoverage returns the coverage of a window of a tape, with times in zone.
 func NewCoverage(c store.Coverage, w Window, zone *time.Location) *Coverage {
 	s := &Coverage{
 		From: timeOrNil(c.From), To: timeOrNil(c.To), Since: timeOrNil(w.Since), Until: timeOrNil(w.Until),
@@ -97,14 +95,14 @@ func NewCoverage(c store.Coverage, w Window, zone *time.Location) *Coverage {
 	return s
 }
 
-// Follow has the statement tell, whenever it is shown, of segments too that were left out since: leftOut returns those of
-// before and, behind them, those that were removed while the answer was read.
+// Follow adds segments that are left out later. leftOut returns the earlier ones and, after them, those removed while
+// the answer was read.
 func (s *Coverage) Follow(leftOut func() []store.LeftOut) {
 	s.leftOut, s.told = leftOut, len(s.LeftOut)
 }
 
-// LateLeftOut returns the segments that were removed while the answer was read, with the reason, and adds them to LeftOut.
-// The answer may have a part of what they had.
+// LateLeftOut returns the segments removed while the answer was read, with reasons, and adds them to LeftOut. The answer
+// may have some of their rows.
 func (s *Coverage) LateLeftOut() []string {
 	if s.leftOut == nil {
 		return nil
@@ -116,19 +114,16 @@ func (s *Coverage) LateLeftOut() []string {
 	return s.LeftOut[s.told:]
 }
 
-// isBlind reports whether a gap lies within the life of the tape. What was
-// before its beginning is told by From.
+// isBlind reports whether a gap is within the tape's life. From tells of the time before.
 func isBlind(g store.GapInfo) bool { return g.Cause != segment.CauseStart }
 
-// isEnd reports whether a gap is the silence after the end of the tape, which is
-// told by To. A stop may have been told before the last sign of life: a segment
-// that was begun meanwhile is one.
+// isEnd reports whether a gap is the silence after the tape's end, which To tells. A stop may be recorded before the
+// last sign of life, such as the begin of a segment.
 func isEnd(g store.GapInfo, c store.Coverage) bool {
 	return g.To.IsZero() && !c.Recording && (g.Cause == segment.CauseStopped || !g.From.Before(c.To))
 }
 
-// blindFor returns how much of a gap lies in the window. An open gap lasts to
-// the end of what the tape knows.
+// blindFor returns the part of a gap within the window. An open gap lasts until the tape's end.
 func blindFor(g store.GapInfo, c store.Coverage, w Window) time.Duration {
 	if g.From.IsZero() {
 		return 0
@@ -141,9 +136,8 @@ func blindFor(g store.GapInfo, c store.Coverage, w Window) time.Duration {
 	return max(0, to.Sub(from))
 }
 
-// Lines returns the statement as lines for people, safe to show. With found, the
-// blind spots of the backend are only counted; when nothing was found, they may
-// be the reason, and are named.
+// Lines returns the coverage as lines of text, safe to show. With found, blind spots are only counted; otherwise they
+// are named, because they may be the reason for an empty answer.
 func (s *Coverage) Lines(found bool) []string {
 	if s.From == nil {
 		return append([]string{"coverage: nothing was recorded on this tape"}, s.LeftOutLines()...)
@@ -191,8 +185,8 @@ func (s *Coverage) Lines(found bool) []string {
 	return lines
 }
 
-// Key is the same for two answers that have the same to say of what they cover, but
-// for how late it is: a tape that is being recorded covers more with each second.
+// Key is equal for two answers with the same coverage, apart from its end: a tape being recorded covers more each
+// second.
 func (s *Coverage) Key(found bool) string {
 	s.LateLeftOut()
 	ended := ""
@@ -202,7 +196,7 @@ func (s *Coverage) Key(found bool) string {
 	return fmt.Sprint(found, deref(s.From).UnixNano(), s.Since != nil, s.Until != nil, s.Recording, ended, len(s.Gaps), s.Lost, s.Backends, s.LeftOut)
 }
 
-// asked says what was asked for, and what of it the tape cannot know at all.
+// asked describes the window, and the part of it that the tape cannot know.
 func (s *Coverage) asked() string {
 	if s.Since == nil && s.Until == nil {
 		return ""
@@ -248,7 +242,7 @@ func count(n uint64, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// shortSpan shows a span of time to three digits or so.
+// shortSpan formats a duration with about three digits.
 func shortSpan(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:
@@ -283,7 +277,7 @@ func deref(t *time.Time) time.Time {
 	return *t
 }
 
-// orEmpty returns the list, so that JSON has [] for one without members.
+// orEmpty replaces nil by an empty list, for JSON.
 func orEmpty(list []string) []string {
 	if list == nil {
 		return []string{}

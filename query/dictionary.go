@@ -8,18 +8,18 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// dictionary numbers what has cells. A text is kept once, however many have it: the tasks of
-// a process have all but the name and the number of a thread in common.
+// dictionary numbers distinct rows of cells. It stores each text once: the tasks of a process differ only in the
+// thread's name and number.
 type dictionary struct {
 	numbers map[string]int32 // by key
 	cells   [][]sqlite.Value
 	texts   *names
 }
 
-// of returns the cells of a number.
+// of returns the cells of an id.
 func (d *dictionary) of(number int32) []sqlite.Value { return d.cells[number] }
 
-// keyed returns the number of a key, and whether it is new.
+// keyed returns the id of a key, and whether it is new.
 func (d *dictionary) keyed(mu *sync.Mutex, key []byte) (number int32, isNew bool) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -34,7 +34,7 @@ func (d *dictionary) keyed(mu *sync.Mutex, key []byte) (number int32, isNew bool
 	return number, !known
 }
 
-// set gives a number its cells.
+// set sets the cells of an id.
 func (d *dictionary) set(mu *sync.Mutex, number int32, values []Value) {
 	mu.Lock()
 	defer mu.Unlock()

@@ -11,17 +11,17 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// era is a part of a segment's time, in which the same is known of connections whose end was not told: whether the run that
-// made them was the last one here, and whether their outcomes may have been among those that were lost since.
+// era is a part of a segment's time. Within it, connections without a recorded end are judged alike: whether their run
+// was the segment's last, and whether their outcomes may be among events lost since.
 type era int
 
-// eras are the times at which the second and the third era of a segment begin. The view says which of them are followed.
+// eras are the begins of the segment's second and third era. The view defines them.
 type eras [2]int64
 
 // erasSQL reads eras.
 const erasSQL = `SELECT run_ns, coalesce(lost_ns + 1, run_ns) FROM recording`
 
-// readEras reads those of the segment that is open on conn.
+// readEras reads the eras of the segment open on conn.
 func readEras(conn *sqlite.Conn) (e eras, err error) {
 	stmt, _, err := conn.PrepareTransient(erasSQL)
 	if err != nil {
@@ -47,11 +47,11 @@ func (e eras) of(id int64) era {
 	return 0
 }
 
-// oneConnection is table c, as the view names it, of a connection that is of the same era as others.
+// oneConnection is table c of the view with one connection of the same era.
 func oneConnection(id int64) string { return "(SELECT " + strconv.FormatInt(id, 10) + " AS id) c" }
 
-// openSource returns the source of the outcome of a connection that was established when a later segment told of it: what the
-// view of that segment would say, had it the connection.
+// openSource returns the outcome_source of a connection that was still established when a later segment reported it: the
+// value that this segment's view would have.
 func openSource(tape *store.Tape, l *store.Later) (source Value, err error) {
 	source = textValue("not in this file")
 	err = tape.Use(l.Place, func(conn *sqlite.Conn) error {

@@ -6,18 +6,15 @@ import (
 	"unicode/utf8"
 )
 
-// Text on a tape was escaped when it was written, so an honest tape holds
-// nothing that needs the functions of this file. They guard against the other
-// kind of tape, and against text that SQL itself makes: char(27), for one.
+// Text on a tape is escaped when it is written, so the functions here change nothing of an honest tape. They protect
+// against a forged tape, and against text made by SQL, such as char(27).
 //
-// The escapes are those of the tape: \xNN for a control character or a byte
-// that is not UTF-8, \u{hex} for any other rune that is left out. Backslashes
-// are not doubled, or honest text would be changed.
+// The escapes are as on the tape: \xNN for a control character or a byte that is not UTF-8, \u{hex} for any other rune.
+// Backslashes are not doubled, because that would change honest text.
 
-// Safe returns text with everything escaped that a terminal obeys, hides or
-// reorders: control characters, invisible and bidirectional formatting, line and
-// paragraph separators, unassigned and private runes, and bytes that are not
-// UTF-8. The result is one line.
+// Safe escapes everything in text that a terminal obeys, hides or reorders: control characters, invisible and
+// bidirectional formatting, line and paragraph separators, unassigned and private runes, and bytes that are not UTF-8.
+// The result is one line.
 func Safe(text string) string {
 	for i := range len(text) {
 		if b := text[i]; b < ' ' || b > '~' {
@@ -27,8 +24,7 @@ func Safe(text string) string {
 	return text
 }
 
-// appendSafe appends text, escaped as Safe does, to dst. With layout it keeps
-// newline and tab, which a quoted CSV cell may hold.
+// appendSafe appends text to dst, escaped as by Safe. With layout it keeps newlines and tabs, for quoted CSV cells.
 func appendSafe(dst, text []byte, layout bool) []byte {
 	for len(text) > 0 {
 		n := 0
@@ -53,11 +49,10 @@ func appendSafe(dst, text []byte, layout bool) []byte {
 	return dst
 }
 
-// isShowable reports whether a rune beyond ASCII is seen as itself: it is
-// graphic, and neither invisible nor a separator of lines.
+// isShowable reports whether a rune beyond ASCII is visible: graphic, and no line separator.
 func isShowable(r rune) bool {
 	switch r {
-	case 0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0: // graphic by their category, and yet blank
+	case 0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0: // graphic by category, but blank
 		return false
 	}
 	if r >= 0xFE00 && r <= 0xFE0F || r >= 0x180B && r <= 0x180F || r >= 0xE0100 && r <= 0xE01EF { // variation selectors

@@ -8,9 +8,8 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// explainSQL turns what SQLite says of SQL that it refuses into a UsageError,
-// with the place and, for a misspelt name, the right one. What is wrong with the
-// tape and not with the SQL stays an error of another kind.
+// explainSQL turns SQLite's error about the SQL into a UsageError with the place and, for a misspelt name, the nearest
+// name. Errors about the tape stay as they are.
 func explainSQL(conn *sqlite.Conn, sql string, err error) error {
 	code := sqlite.ErrCode(err)
 	switch code.ToPrimary() {
@@ -34,7 +33,7 @@ func readOnlyHint() string {
 	return "a tape can only be read: SELECT from " + strings.Join(viewNames(), ", ")
 }
 
-// explain drops the parts of SQLite's error that only a programmer needs.
+// explain removes the parts of SQLite's error that only help a programmer.
 func explain(err error) error {
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
@@ -50,7 +49,7 @@ func explain(err error) error {
 	return fmt.Errorf("run SQL: %s", sqliteMessage(err))
 }
 
-// hintedError is an error with advice, of the kind that is not the asker's.
+// hintedError is an error with a hint that is not the user's mistake.
 type hintedError struct {
 	error
 	hint string
@@ -59,7 +58,7 @@ type hintedError struct {
 // Unwrap returns the error beneath.
 func (e *hintedError) Unwrap() error { return e.error }
 
-// HintText returns the advice.
+// HintText returns the hint.
 func (e *hintedError) HintText() string { return e.hint }
 
 // sqliteMessage returns the last, most specific part of SQLite's message.
@@ -77,8 +76,7 @@ func sqliteMessage(err error) string {
 	return Safe(text)
 }
 
-// suggestName returns advice for a message about a column or a view that there
-// is not.
+// suggestName returns a hint for a message about a missing column or view.
 func suggestName(conn *sqlite.Conn, message string) string {
 	var names []string
 	var missing string
@@ -98,7 +96,7 @@ func suggestName(conn *sqlite.Conn, message string) string {
 	return "the views are " + strings.Join(viewNames(), ", ") + "; conntape query schema lists their columns"
 }
 
-// syntaxHint returns advice for a message about anything but a name of the schema.
+// syntaxHint returns a hint for any other message.
 func syntaxHint(message string) string {
 	switch {
 	case strings.Contains(message, "no such function"):
@@ -113,7 +111,7 @@ func syntaxHint(message string) string {
 	return ""
 }
 
-// viewNames returns what SQL can be asked over: the public views, and the table contacts.
+// viewNames returns the public views and table contacts.
 func viewNames() []string {
 	return []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments"}
 }

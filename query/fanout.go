@@ -10,24 +10,21 @@ import (
 	"time"
 )
 
-// A scan is looked for in times that overlap by half: time k is the halves, or slots, k
-// and k+1. First the endpoints of each process are counted slot by slot, which takes no
-// order; only where there are enough of them for a scan its connections are put in the
-// order of time and looked at. What lies on the border of two runs is looked at once
-// more, with what is on the other side.
+// Scans are searched in time slots that overlap by half: time k is the slots k and k+1. First the endpoints of each
+// process are counted by slot, which needs no order. Only where there are enough for a scan, the connections are sorted
+// by time and checked. Connections at the border of two runs are checked once more, together.
 
-// mostTried is how much a reader holds, in numbers of 8 bytes; a contact takes some five
-// beside its connections.
+// mostTried limits a reader's memory, in 8-byte numbers; a flow takes some five besides its connections.
 const mostTried = 6 << 20
 
-// mostSlots is how many slots of a run are counted. A run with more of them, half a year
-// of half a second, is put in order as a whole.
+// mostSlots limits the counted slots of a run. A longer run, such as half a year in slots of half a second, is sorted as
+// a whole.
 const mostSlots = 1 << 25
 
-// attempts is a contact as fanout sees it.
+// attempts is a flow in fanout.
 type attempts struct {
 	process, place int32
-	failed, many   bool // many: a connection stands for several
+	failed, many   bool // many: a row stands for several connects
 	from, to       int  // of ids
 }
 
@@ -50,8 +47,8 @@ type scanFound struct {
 type fanout struct {
 	*reading
 	half              int64   // length of a slot, ns
-	leastAddresses    int64   // that make a scan
-	leastPorts        int64   // of one address that do
+	leastAddresses    int64   // in a scan
+	leastPorts        int64   // of one address, in a scan
 	address, withPort []int32 // numbers of places
 	pass, passes      int32
 
@@ -65,10 +62,10 @@ type fanoutReader struct {
 	*fanout
 	segment     *segmentSource
 	first, last int64      // slots of this run
-	others      [][2]int64 // those of other segments that lie between
+	others      [][2]int64 // of other segments in between
 	ids         []int64
 	attempts    []attempts
-	counts      []uint32 // endpoints by slot, of one process
+	counts      []uint32 // number of endpoints by slot, of one process
 	found       []attempt
 	*judge
 }
@@ -97,7 +94,7 @@ func (f *fanoutReader) take(s *segmentSource, c *contact) error {
 	return nil
 }
 
-// end looks at the run, process by process.
+// end checks the run, process by process.
 func (f *fanoutReader) end(*segmentSource) error {
 	slices.SortFunc(f.attempts, func(a, b attempts) int { return cmp.Compare(a.process, b.process) })
 	if span := uint64(f.last - f.first); span < mostSlots && uint64(len(f.counts)) < span+2 {
@@ -114,7 +111,7 @@ func (f *fanoutReader) end(*segmentSource) error {
 	return nil
 }
 
-// process looks at the connects of one process in the run.
+// process checks the connects of one process in the run.
 func (f *fanoutReader) process(all []attempts) {
 	span := uint64(f.last - f.first)
 	counted := span < mostSlots
@@ -160,14 +157,14 @@ func (f *fanoutReader) process(all []attempts) {
 	}
 }
 
-// count counts the endpoints of a process by slot. One with which it has several
-// contacts counts several times: there may be fewer of them, and not more.
+// count counts the endpoints of a process by slot. An endpoint with several flows counts several times: the count is an
+// upper limit.
 func (f *fanoutReader) count(all []attempts) {
 	for _, a := range all {
 		end := int64(-never)
 		for _, id := range f.ids[a.from:a.to] {
 			if id < end {
-				continue // in the slot of the one before
+				continue // in the previous slot
 			}
 			slot := id / f.half
 			f.counts[slot-f.first]++
@@ -179,8 +176,7 @@ func (f *fanoutReader) count(all []attempts) {
 	}
 }
 
-// isBorder reports whether what is in a slot may be part of a time that goes on in
-// another run.
+// isBorder reports whether a time with this slot may continue in another run.
 func (f *fanoutReader) isBorder(slot int64) bool {
 	if slot <= f.first+1 || slot >= f.last-1 {
 		return true
@@ -193,13 +189,13 @@ func (f *fanoutReader) isBorder(slot int64) bool {
 	return false
 }
 
-// judge looks at connections of one process in the order of time.
+// judge checks connections of one process in time order.
 type judge struct {
 	*fanout
 	stamp     int32
-	addresses []int32 // by number: stamp of the time that counted it last
-	withPorts []int32 // likewise
-	ports     []int32 // of the address in that time
+	addresses []int32 // by number: stamp of the last time that counted it
+	withPorts []int32 // the same with ports
+	ports     []int32 // of the address, in this time
 }
 
 func newJudge(f *fanout) *judge {
@@ -207,8 +203,7 @@ func newJudge(f *fanout) *judge {
 	return &judge{fanout: f, addresses: make([]int32, n), withPorts: make([]int32, n), ports: make([]int32, n)}
 }
 
-// look judges every time that has one of the connections, which it sorts. They are of
-// one process.
+// look sorts the connections of one process and judges every time that has one of them.
 func (j *judge) look(list []attempt) {
 	if len(list) == 0 {
 		return
@@ -224,7 +219,7 @@ func (j *judge) look(list []attempt) {
 		for to < len(list) && slotOf(to) == slot+1 {
 			to++
 		}
-		if from == 0 || slotOf(from-1) < slot-1 { // nothing is in the slot before
+		if from == 0 || slotOf(from-1) < slot-1 { // the slot before is empty
 			j.time(slot-1, list[from:next])
 		}
 		j.time(slot, list[from:to])
@@ -232,8 +227,7 @@ func (j *judge) look(list []attempt) {
 	}
 }
 
-// time judges the connections of one time, and keeps it when it is the busiest scan of
-// the process so far.
+// time judges the connections of one time, and keeps it if it is the process's busiest scan so far.
 func (j *judge) time(slot int64, list []attempt) {
 	if int64(len(list)) < min(j.leastAddresses, j.leastPorts) {
 		return

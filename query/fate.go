@@ -8,17 +8,16 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// outcomeColumns are the columns of the view that are in the outcome of a connection. What else the view says of how it went
-// is in its shape.
+// outcomeColumns are the view's columns from a connection's outcome. The shape has the other columns about the result.
 const outcomeColumns = "local_port established_ns duration_ns bytes_sent bytes_received retransmits rtt_us closed_by outcome_source"
 
-// outcomeSQL is the stored outcome of a row of connection: the latest that its segment has.
+// outcomeSQL is the latest stored outcome of a row of connection in its segment.
 const outcomeSQL = `coalesce((SELECT f.outcome FROM ending f WHERE f.id = connection.id AND f.cookie = 0 ORDER BY f.batch DESC LIMIT 1), outcome)`
 
-// localPortSQL is the port of the address that the socket was bound to when it connected.
+// localPortSQL is the local port at connect.
 const localPortSQL = `(SELECT nullif(l.port, -1) FROM endpoint l WHERE l.id = connection.local)`
 
-// finalSQL is what a final is stored as.
+// finalSQL returns the stored form of a final.
 func finalSQL(f store.Final) string {
 	switch f {
 	case store.FinalUnknown:
@@ -29,8 +28,7 @@ func finalSQL(f store.Final) string {
 	return strconv.Itoa(int(f))
 }
 
-// laterShape returns columns of the view that are told by a shape, as they are when connections of it to an endpoint came to
-// something else than the shape says.
+// laterShape returns shape columns of the view for connections whose final differs from the shape's.
 func (s *Source) laterShape(conn *sqlite.Conn, shape, remote int64, final store.Final, columns []string) ([]Value, error) {
 	view := newKnownView()
 	says := make([]string, len(columns))
@@ -58,14 +56,14 @@ func shapeWithFinal(shape, id int64, final store.Final) string {
 		finalSQL(final) + " AS final FROM shape WHERE id = " + strconv.FormatInt(shape, 10)
 }
 
-// fate is what a row has of its own of what became of the connection.
+// fate is the outcome of a single row.
 type fate struct {
 	known bool
 	store.StoredOutcome
-	bound nullable // port that it was bound to
+	bound nullable // local port
 }
 
-// read reads a column with what outcomeSQL gives, and reports whether it is one.
+// read reads outcomeSQL's value and reports whether there is one.
 func (f *fate) read(row *sqlite.Stmt, column int) bool {
 	*f = fate{}
 	switch row.ColumnType(column) {
@@ -83,7 +81,7 @@ func (f *fate) read(row *sqlite.Stmt, column int) bool {
 	return f.known
 }
 
-// value returns a column of outcomeColumns but outcome_source.
+// value returns one of outcomeColumns, except outcome_source.
 func (f *fate) value(column string) Value {
 	if column == "local_port" {
 		if f.known && f.LocalPort != 0 {

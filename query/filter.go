@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// Filter says which connections an answer is about. What is empty filters nothing.
+// Filter selects connections. Empty fields do not filter.
 type Filter struct {
-	Where     string // an SQL expression over the columns of connections
-	Exe       string // program: its path, or the last part of it, or the name of the thread
-	User      string // name, or uid
+	Where     string // SQL expression over the columns of connections
+	Exe       string // program: path, its last part, or thread name
+	User      string // name or uid
 	PID       string // whole number
-	Port      string // whole number, of the remote
+	Port      string // remote port, a whole number
 	To        string // address, CIDR, address:port, or path or @name of a UNIX socket
-	Container string // part of its name
-	Outcome   string // a word of [Outcomes]
-	Name      string // name of a host: refused, since no tape holds any
+	Container string // part of the name
+	Outcome   string // one of [Outcomes]
+	Name      string // host name: refused, because a tape has none
 }
 
 // condition is an SQL expression over connections with its parameters.
@@ -27,8 +27,8 @@ type condition struct {
 	params map[string]Value
 }
 
-// conditions returns what connections must be, or a UsageError. All parameters begin
-// with filter_, so that no query has one of the same name.
+// conditions returns the conditions of the filter, or a UsageError. Its parameters begin with filter_, so they differ
+// from a query's.
 func (f Filter) conditions() ([]condition, error) {
 	var all []condition
 	add := func(sql string, params map[string]Value) { all = append(all, condition{sql, params}) }
@@ -85,8 +85,7 @@ func (f Filter) conditions() ([]condition, error) {
 	return all, nil
 }
 
-// toCondition reads --to. A single address is compared by =, which finds it without
-// reading every connection.
+// toCondition reads --to. It compares a single address with =, which avoids reading every connection.
 func toCondition(text string) (condition, error) {
 	if text[0] == '/' || text[0] == '@' {
 		return condition{"family = 'unix' AND remote_address = :filter_to", map[string]Value{"filter_to": textValue(text)}}, nil
@@ -115,8 +114,8 @@ func isWholeNumber(text string) bool {
 // IsEmpty reports whether every connection passes.
 func (f Filter) IsEmpty() bool { return f == Filter{} }
 
-// Apply returns the question asked of the connections that pass alone: wherever its SQL
-// says connections, it reads those. A UsageError says what is wrong with the filter.
+// Apply returns the request with its SQL reading only the connections that pass. A UsageError means that the filter is
+// wrong.
 func (f Filter) Apply(r Request) (Request, error) {
 	where, params, err := f.where()
 	if err != nil || f.IsEmpty() {
@@ -128,7 +127,7 @@ func (f Filter) Apply(r Request) (Request, error) {
 	return r, nil
 }
 
-// where returns all conditions as one SQL expression with its parameters; 1: everything passes.
+// where returns all conditions as one SQL expression with parameters; 1: everything passes.
 func (f Filter) where() (sql string, params map[string]Value, err error) {
 	conditions, err := f.conditions()
 	if err != nil || len(conditions) == 0 {

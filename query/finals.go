@@ -12,22 +12,22 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// What counts over a tape takes from shapes whether connects failed. Where a later segment says what connections came to, they
-// are handed over as contacts of a shape that says so, which no segment has.
+// Queries that count take success and failure from shapes. If a later segment has the final outcome of connections, they
+// are passed on as flows of an artificial shape with this outcome.
 
-// finals are the shapes of connections of which later segments say more.
+// finals are the shapes of connections with a final outcome in later segments.
 type finals struct {
-	first, last int64                // least and greatest connection
-	shapes      map[finalShape]int32 // numbers of the shapes that say so
+	first, last int64                // lowest and highest connection
+	shapes      map[finalShape]int32 // numbers of the artificial shapes
 }
 
-// finalShape is a shape by its number, and what connections of it came to.
+// finalShape is a shape's number and a final outcome.
 type finalShape struct {
 	shape int32
 	final store.Final
 }
 
-// readFinals has contacts tell what connections came to in the end, also where that is in a later segment.
+// readFinals makes flows tell the final outcome, even if a later segment has it.
 func (r *reading) readFinals(ctx context.Context) error {
 	if err := readLater(ctx, r.segments); err != nil {
 		return err
@@ -41,7 +41,7 @@ func (r *reading) readFinals(ctx context.Context) error {
 	return nil
 }
 
-// readLater reads what later segments say of connections, one segment after another: each is asked for several.
+// readLater reads the finals in later segments, one segment at a time, for all earlier ones.
 func readLater(ctx context.Context, segments []*segmentSource) (err error) {
 	for _, s := range segments {
 		if ctx.Err() != nil {
@@ -54,7 +54,7 @@ func readLater(ctx context.Context, segments []*segmentSource) (err error) {
 	return nil
 }
 
-// finalReader hands contacts on to a reader, each with the shape that says what became of it in the end.
+// finalReader passes flows on, each with the shape of its final outcome.
 type finalReader struct{ contactReader }
 
 func (r finalReader) take(s *segmentSource, c *contact) error {
@@ -72,7 +72,7 @@ func (r finalReader) take(s *segmentSource, c *contact) error {
 	return nil
 }
 
-// shapeOf returns the number of a shape whose connections came to something.
+// shapeOf returns the number of a shape with this final outcome.
 func (s *segmentSource) shapeOf(number int32, final store.Final) int32 {
 	how := s.shape[number]
 	if final == store.FinalUnknown || how.decided {
@@ -88,7 +88,7 @@ func (s *segmentSource) shapeOf(number int32, final store.Final) int32 {
 	return other
 }
 
-// isFailure reports whether connects that came to it failed: notFailed has the errnos.
+// isFailure reports whether connects with this final failed: see notFailed.
 func isFailure(final store.Final) bool {
 	switch final {
 	case store.FinalUnknown, store.FinalEstablished, 4, 11, 32, 103, 104, 106, 114, 115, 512:
@@ -97,10 +97,10 @@ func isFailure(final store.Final) bool {
 	return true
 }
 
-// notFailed are the errnos, and what stands for none, of connects that did not fail.
+// notFailed are the errnos of connects that did not fail; -1 stands for none.
 const notFailed = `-1, 0, 4, 11, 32, 103, 104, 106, 114, 115, 512`
 
-// apart parts the connections of a contact by a key.
+// apart splits the connections of a flow by a key.
 func apart[K comparable](c *contact, key func(id int64) K) map[K]*contact {
 	parts := make(map[K]*contact)
 	for i, id := range c.ids {
@@ -120,7 +120,7 @@ func apart[K comparable](c *contact, key func(id int64) K) map[K]*contact {
 	return parts
 }
 
-// widen has a selection by shapes take in those of connections that a later segment tells more of.
+// widen extends a selection by shapes: connections with a final in a later segment may match too.
 func (s *segmentSource) widen(ctx context.Context) error {
 	switch {
 	case len(s.later) == 0 || s.about.shapes == "":

@@ -9,7 +9,7 @@ import (
 	"github.com/conntape/conntape/store/failure"
 )
 
-// firstRow is a row of rare and of first-seen: where it was met first, and how often.
+// firstRow is a row of rare and first-seen: the first connect and the count.
 type firstRow struct {
 	first   int64
 	firstIn int
@@ -20,12 +20,12 @@ type firstRow struct {
 // key is the segment and the id of the first connection.
 func (r firstRow) key() [2]int64 { return [2]int64{int64(r.firstIn), r.first} }
 
-// met counts the connects to a destination, or of a program to a destination.
+// met counts connects to a destination, or of a program to it.
 type met struct {
 	first   int64
 	firstIn int32
-	program int32 // one of those that met it
-	many    bool  // there are others
+	program int32 // one of the programs
+	many    bool  // there are other programs
 	n       int64
 }
 
@@ -42,7 +42,7 @@ func (m *met) add(other *met) {
 	}
 }
 
-// metReader puts contacts together by destination, or by program and destination.
+// metReader merges flows by destination, or by program and destination.
 type metReader struct {
 	*reading
 	labels []int32 // of places
@@ -65,7 +65,7 @@ func (m *metReader) take(s *segmentSource, c *contact) error {
 	return nil
 }
 
-// at returns the count of a destination, or of a program and a destination.
+// at returns the entry of a destination, or of a program and destination.
 func (m *metReader) at(program, label int32) *met {
 	if !m.pairs {
 		return &m.met[label]
@@ -146,16 +146,16 @@ func (p *Planned) firstSeen(ctx context.Context, r *reading, out RowWriter) (Res
 	return p.writeMet(ctx, rows, out)
 }
 
-// firstSQL reads the connections that others were met first in.
+// firstSQL reads first connections.
 const firstSQL = `SELECT segment, id, time, pid, user, exe,
 ` + remoteAndOutcome + `,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry, container
 FROM connections`
 
-// mostFirsts is how many connections are read by their ids at a time.
+// mostFirsts limits the connections read by id at a time.
 const mostFirsts = 20_000
 
-// writeMet writes rows, each with columns of its first connection.
+// writeMet writes rows with columns of their first connections.
 func (p *Planned) writeMet(ctx context.Context, rows []firstRow, out RowWriter) (Result, error) {
 	columns := []string{"first_time", "n", "pid", "user", "exe", "remote", "outcome", "cmdline", "ancestry"}
 	return p.writeFirsts(ctx, out, columns, rows, func(i int, first []Value) []Value {
@@ -163,7 +163,7 @@ func (p *Planned) writeMet(ctx context.Context, rows []firstRow, out RowWriter) 
 	})
 }
 
-// writeFirsts writes a row for each of rows, made with what firsts reads of it.
+// writeFirsts writes a row for each of rows, built from the columns of firsts.
 func (p *Planned) writeFirsts(ctx context.Context, out RowWriter, columns []string, rows []firstRow, row func(i int, first []Value) []Value) (Result, error) {
 	if limit := p.request.Limit; limit > 0 && int64(len(rows)) > limit {
 		rows = rows[:limit+1] // one more tells that it is cut
@@ -180,7 +180,7 @@ func (p *Planned) writeFirsts(ctx context.Context, out RowWriter, columns []stri
 	})
 }
 
-// firsts reads connections by segment and id, at most mostFirsts of them: time, pid, user, exe, remote, outcome, cmdline,
+// firsts reads at most mostFirsts connections by segment and id: time, pid, user, exe, remote, outcome, cmdline,
 // ancestry, container.
 func (p *Planned) firsts(ctx context.Context, rows []firstRow) (map[[2]int64][]Value, error) {
 	ids := make(map[int][]int64)

@@ -7,21 +7,19 @@ import (
 	"strings"
 )
 
-// A scan is hundreds of rows that differ in the address or the port alone, and hides
-// what else a process did. So where an answer tells process and destination, rows of
-// a scan are folded into one, in the place of the first.
+// A scan is hundreds of rows that differ only in address or port and hide the rest of a process. So in answers with
+// process and destination, the rows of a scan are folded into its first row.
 
 const (
-	// scanRows is how many rows, of as many destinations, are folded.
+	// scanRows is the least number of rows, with as many destinations, to fold.
 	scanRows = 10
-	// mostFolded is how many rows are held to be folded together.
+	// mostFolded limits the rows held for folding.
 	mostFolded = 100_000
 )
 
-// Folding folds the scans among the rows that are written to it: rows that agree in
-// all columns but the address, or but the port, and in n, first_time and last_time.
-// The one row that is left has the first destination and how many more there are, the
-// sum of n, and the first and last time.
+// Folding folds scans among the rows written to it: rows that agree in everything except the address or the port, and n,
+// first_time and last_time. The remaining row has the first destination with the number of others, the sum of n, and the
+// first and last time.
 type Folding struct {
 	out     RowWriter
 	columns foldedColumns
@@ -32,19 +30,18 @@ type Folding struct {
 // NewFolding returns a writer that folds rows and writes them to out.
 func NewFolding(out RowWriter) *Folding { return &Folding{out: out} }
 
-// Folded returns how many rows were folded into others.
+// Folded returns the number of rows folded into others.
 func (f *Folding) Folded() int64 { return f.folded }
 
-// foldedColumns are the numbers of the columns that rows of a scan differ in, -1 for
-// a column that there is not.
+// foldedColumns are the indexes of the columns that differ within a scan, -1 for a missing one.
 type foldedColumns struct{ remote, n, first, last int }
 
-// heldRow is a row that may be a part of a scan.
+// heldRow is a row that may belong to a scan.
 type heldRow struct {
 	values        []Value
-	same          string // all that rows of a scan agree in, but for address and port
+	same          string // everything in which rows of a scan agree, without address and port
 	address, port string
-	more          int64 // rows that were folded into it
+	more          int64 // rows folded into it
 	gone          bool  // folded into another
 }
 
@@ -78,7 +75,7 @@ func (f *Folding) Row(values []Value) error {
 	return f.write()
 }
 
-// End writes the rows that are held back.
+// End writes the held rows.
 func (f *Folding) End(cut string) error {
 	if err := f.write(); err != nil {
 		return err
@@ -86,7 +83,7 @@ func (f *Folding) End(cut string) error {
 	return f.out.End(cut)
 }
 
-// write folds and writes the rows that are held.
+// write folds and writes the held rows.
 func (f *Folding) write() error {
 	f.fold("addresses", func(r *heldRow) string { return "port " + r.port })
 	f.fold("ports", func(r *heldRow) string { return "address " + r.address })
@@ -142,7 +139,7 @@ func (f *Folding) join(into, row *heldRow) {
 	}
 }
 
-// splitRemote splits a remote into its address and its port, "" for a path.
+// splitRemote splits a remote into address and port; the port is "" for a path.
 func splitRemote(remote string) (address, port string) {
 	i := strings.LastIndexByte(remote, ':')
 	if i < 0 || strings.HasPrefix(remote, "/") || strings.HasPrefix(remote, "@") {

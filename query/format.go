@@ -15,19 +15,18 @@ type RowWriter interface {
 	End(cut string) error
 }
 
-// cellWriter is a RowWriter whose rows are cells one after another, so that a cell
-// can be made once and written many times.
+// cellWriter is a RowWriter whose rows are separate cells, so that a cell can be formatted once and written often.
 type cellWriter interface {
 	RowWriter
-	// frame returns what a row has before its cells, between two, and after them.
+	// frame returns the texts before, between and after a row's cells.
 	frame() (before, between, after string)
 	// appendCell appends the cell of a column, counted from 0.
 	appendCell(dst []byte, column int, v Value) []byte
-	// writeRows writes rows that were made of such cells.
+	// writeRows writes rows formatted as such cells.
 	writeRows(n int64, text []byte) error
 }
 
-// cellsOf returns a writer as one of cells, nil when it is none.
+// cellsOf returns w as a cellWriter, nil if it is none.
 func cellsOf(w RowWriter) cellWriter {
 	if w, ok := w.(interface{ cells() cellWriter }); ok {
 		return w.cells()
@@ -58,14 +57,14 @@ func headerRow(columns []string) []Value {
 	return row
 }
 
-// FormatOptions are what the formats can be told.
+// FormatOptions are options of the formats.
 type FormatOptions struct {
 	Raw      bool      // csv, tsv: leave cells that a spreadsheet would run as a formula
 	Width    int       // table: columns of the terminal, 0 for no limit
 	Wrap     bool      // table: break long cells into lines instead of cutting them
 	Paint    Palette   // table: colours
-	Coverage *Coverage // json, html: the statement that goes with the answer
-	Origin   *Origin   // html: where the answer comes from
+	Coverage *Coverage // json, html: coverage of the answer
+	Origin   *Origin   // html: source of the answer
 }
 
 // format is one way to write rows.
@@ -74,7 +73,7 @@ type format struct {
 	open          func(io.Writer, FormatOptions) RowWriter
 }
 
-// formats returns every format there is, in the order in which help lists them.
+// formats returns all formats, in help's order.
 func formats() []format {
 	return []format{
 		{"table", "aligned columns, fitted to the terminal", func(w io.Writer, o FormatOptions) RowWriter { return newTable(w, o) }},

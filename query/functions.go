@@ -10,17 +10,16 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// sqlFunctions are the functions of docs/schema.md beside those of SQLite, for one
-// question. SQLite's own time functions, time(…) among them, are left as they are.
+// sqlFunctions are the functions of docs/schema.md that SQLite lacks, for one question. SQLite's time functions stay as
+// they are.
 type sqlFunctions struct {
-	clock  Clock       // stands still: a question has one "now"
-	failed error       // what an argument that the asker wrote wrong is
+	clock  Clock       // fixed: a question has one "now"
+	failed error       // error about an argument in the user's SQL
 	stop   func(error) // ends the question
 }
 
-// add gives the functions to a connection, in place of those of the question
-// before. A function of NULL is NULL. Text that is no address makes them NULL too,
-// so that UNIX paths drop out of every comparison.
+// add registers the functions on a connection, replacing those of the previous question. A function of NULL is NULL, and
+// so is one of text that is no address, so that UNIX paths match no comparison.
 func (f *sqlFunctions) add(conn *sqlite.Conn) error {
 	for name, impl := range map[string]struct {
 		arguments int
@@ -46,8 +45,7 @@ func (f *sqlFunctions) add(conn *sqlite.Conn) error {
 			if err != nil {
 				f.fail(err)
 			}
-			// The driver loses the error of a function and makes its text the
-			// value (v1.4.2), so it goes another way.
+			// The driver (v1.4.2) loses a function's error and returns its text as value, so fail passes it on.
 			return v, nil
 		}
 		if err := conn.CreateFunction(name, &sqlite.FunctionImpl{NArgs: impl.arguments, Scalar: call, Deterministic: true}); err != nil {
@@ -65,13 +63,12 @@ func (f *sqlFunctions) fail(err error) {
 	}
 }
 
-// badArgument is the error of a function whose argument the asker wrote wrong.
+// badArgument is an error about an argument in the user's SQL.
 func badArgument(format string, args ...any) error {
 	return usagef("conntape query schema functions says what they take", "the SQL is wrong: "+format, args...)
 }
 
-// ParsePrefix reads an address or a CIDR as a range of addresses. An IPv6 form of
-// an IPv4 address is that address; bits beyond the length are ignored.
+// ParsePrefix parses an address or CIDR as a range. It turns ::ffff:a.b.c.d into IPv4 and clears the host bits.
 func ParsePrefix(text string) (netip.Prefix, bool) {
 	if a, ok := parseAddress(text); ok {
 		return netip.PrefixFrom(a, a.BitLen()), true
@@ -102,7 +99,7 @@ func cidrMatch(ctx sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
 	if args[1].Type() == sqlite.TypeNull {
 		return sqlite.Value{}, nil
 	}
-	prefix, ok := ctx.AuxData(1).(netip.Prefix) // of the row before, where it is a constant
+	prefix, ok := ctx.AuxData(1).(netip.Prefix) // from the previous row, if it is a constant
 	if !ok {
 		if prefix, ok = ParsePrefix(args[1].Text()); !ok {
 			return sqlite.Value{}, badArgument("%q is neither an address nor a CIDR such as 10.0.0.0/8", shorten(args[1].Text(), 60))
@@ -116,7 +113,7 @@ func cidrMatch(ctx sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
 	return boolean(prefix.Contains(a))
 }
 
-// privateRanges are the addresses that are not reached over the Internet.
+// privateRanges are not reachable over the Internet.
 var privateRanges = sync.OnceValue(func() []netip.Prefix {
 	return []netip.Prefix{
 		netip.MustParsePrefix("0.0.0.0/8"),      // this host
@@ -179,8 +176,7 @@ func ipText(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
 	return sqlite.Value{}, nil
 }
 
-// ipPlain is ip_plain(addr): the one way to write an address, an IPv6 form of an
-// IPv4 address as IPv4, without a scope.
+// ipPlain is ip_plain(addr): an address in its one notation, ::ffff:a.b.c.d as IPv4, without scope.
 func ipPlain(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
 	a, ok := parseAddress(args[0].Text())
 	if !ok {
@@ -189,9 +185,8 @@ func ipPlain(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
 	return sqlite.TextValue(a.String()), nil
 }
 
-// cidrStart is cidr_start(cidr): a text with which every address of the range
-// begins, as the tape writes it, so that an index narrows what cidr_match is asked
-// of. It is empty when the range is too wide to have one.
+// cidrStart is cidr_start(cidr): the common prefix of the texts of all addresses in the range, so that an index reduces
+// the rows for cidr_match. It is empty for a range that is too wide.
 func cidrStart(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
 	p, ok := ParsePrefix(args[0].Text())
 	if !ok {
@@ -200,9 +195,8 @@ func cidrStart(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
 	return sqlite.TextValue(textStart(p)), nil
 }
 
-// textStart returns what the texts of all addresses of a range begin with: whole
-// octets of IPv4, and whole groups of IPv6 up to the first that is 0, since from
-// there on it depends on what follows which zeros are left out.
+// textStart returns the common prefix of the texts of a range: whole octets of IPv4, and whole groups of IPv6 up to the
+// first 0, because the zeros that are abbreviated depend on the rest.
 func textStart(p netip.Prefix) string {
 	if a := p.Addr(); a.Is4() {
 		octets := p.Bits() / 8

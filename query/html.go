@@ -11,23 +11,21 @@ import (
 	"unicode/utf8"
 )
 
-// Origin says where an answer comes from, for a page that is read long after, and on
-// another host. Text of the tape or the user may be anything.
+// Origin is the source of an answer, for a page that is read much later and elsewhere. Its text may be hostile.
 type Origin struct {
 	Host     string    // that was recorded
 	Question string    // the command or the SQL
 	Exported time.Time // when it was asked
-	Version  string    // of the program that answered
+	Version  string    // of the answering program
 	TapeID   string
-	Head     string // the signed head of the tape's log, or why there is none
+	Head     string // signed head of the tape's log, or the reason for having none
 }
 
-// htmlWriter writes one page that needs nothing else: no script, no style sheet,
-// no font. Its content security policy forbids all of them but its own style, so
-// that even a flaw in the escaping could load and run nothing.
+// htmlWriter writes a self-contained page: no script, external style sheet or font. Its content security policy only
+// allows its own style, so that even a flaw in the escaping could load or run nothing.
 //
-// Numbers, times and addresses are never broken. Paths and command lines that are
-// long are, after a separator. A table that is wider than the window scrolls.
+// Numbers, times and addresses are never wrapped. Long paths and command lines wrap after separators. A table that is
+// too wide scrolls.
 type htmlWriter struct {
 	out      *bufio.Writer
 	coverage *Coverage
@@ -141,7 +139,7 @@ func (h *htmlWriter) Row(values []Value) error {
 
 func (*htmlWriter) frame() (before, between, after string) { return "<tr>", "", "</tr>\n" }
 
-// longCell is how many characters a text has at least that may be broken into lines.
+// longCell is the length, in characters, from which a text may wrap.
 const longCell = 40
 
 func (h *htmlWriter) appendCell(dst []byte, column int, v Value) []byte {
@@ -158,14 +156,14 @@ func (h *htmlWriter) appendCell(dst []byte, column int, v Value) []byte {
 	return append(append(dst, text...), "</td>"...)
 }
 
-// isWhole reports whether a text is a time or an address, which stay in one line.
+// isWhole reports whether a text is a time or an address, which do not wrap.
 func isWhole(column, text string) bool {
 	isAddress := column == "remote" || column == "example" || column == "remote_ip" || strings.HasSuffix(column, "address")
 	return isTimeColumn(column) || isAddress && !strings.ContainsAny(text, "/@ ")
 }
 
-// breakable allows a line to end after the separators of paths, options and lists in
-// an escaped text. An entity such as &lt; stays whole.
+// breakable allows line breaks after separators of paths, options and lists in escaped text. Entities such as &lt; stay
+// whole.
 func breakable(escaped string) string {
 	var b strings.Builder
 	inEntity := false
@@ -190,7 +188,7 @@ func (h *htmlWriter) writeRows(n int64, text []byte) error {
 	return err
 }
 
-// End closes the page, with what is missing and what the answer covers.
+// End writes what is missing and the coverage, and closes the page.
 func (h *htmlWriter) End(cut string) error {
 	lines := []string{strconv.FormatInt(h.rows, 10) + " rows"}
 	if h.rows == 1 {

@@ -122,9 +122,8 @@ func appendJSONValue(dst []byte, v Value) []byte {
 	return v.appendPlain(dst, false)
 }
 
-// appendJSONText appends a JSON string. Everything a terminal could act upon is
-// written as \uXXXX, so nothing is changed for whoever decodes it; only a byte
-// that is not UTF-8, which JSON cannot hold, becomes the text \xNN.
+// appendJSONText appends a JSON string. It writes everything that a terminal could act upon as \uXXXX, which decodes to
+// the same text. Only a byte that is not UTF-8, which JSON cannot have, becomes the text \xNN.
 func appendJSONText(dst, text []byte) []byte {
 	dst = append(dst, '"')
 	for len(text) > 0 {
@@ -150,8 +149,8 @@ func appendJSONText(dst, text []byte) []byte {
 	return append(dst, '"')
 }
 
-// SafeJSON makes the JSON of encoding/json safe to show: what that leaves bare
-// inside a string, and a terminal could act upon, becomes \uXXXX.
+// SafeJSON makes encoding/json's output safe to show: characters in strings that a terminal could act upon become
+// \uXXXX.
 func SafeJSON(text []byte) []byte {
 	var out []byte
 	for len(text) > 0 {
@@ -167,8 +166,7 @@ func SafeJSON(text []byte) []byte {
 	return out
 }
 
-// uniqueNames returns the column names with a number put after each that was
-// there before, so that no key of an object hides another.
+// uniqueNames appends a number to repeated column names, so that no key hides another.
 func uniqueNames(names []string) []string {
 	seen := make(map[string]bool, len(names))
 	unique := make([]string, len(names))

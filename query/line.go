@@ -9,16 +9,14 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// Widths of what a line of a tail begins with, in columns of a terminal. With one
-// blank after each they leave 35 of 80 for where the connection goes to.
+// Widths of the columns of tail, in terminal columns. With a blank after each, 35 of 80 are left for the destination.
 const (
 	lineProcess = 18
 	lineOutcome = 12
-	lineLeast   = 80 // a terminal that is narrower is taken for one of that width
+	lineLeast   = 80 // width assumed for a narrower terminal
 )
 
-// lineWriter writes a connection a line: when, who, what became of it, where to;
-// and, where there is room, the arguments of the program.
+// lineWriter writes a connection per line: time, process, outcome, destination and, if there is room, the arguments.
 type lineWriter struct {
 	out   *bufio.Writer
 	width int // of the terminal, 0: nothing is cut
@@ -69,8 +67,7 @@ func (l *lineWriter) Row(values []Value) error {
 // End flushes.
 func (l *lineWriter) End(string) error { return l.out.Flush() }
 
-// fitText cuts a text in its middle, where it is too long, so that both its ends
-// can be read.
+// fitText shortens a text in the middle.
 func fitText(s string, width int) string {
 	if displayWidth(s) <= width || width < 3 {
 		return snip(s, max(width, 1))
@@ -84,7 +81,7 @@ func fitText(s string, width int) string {
 	return head + "…" + string(tail)
 }
 
-// padTo adds blanks up to a width.
+// padTo pads with blanks.
 func padTo(s string, width int) string {
 	return s + strings.Repeat(" ", max(0, width-displayWidth(s)))
 }

@@ -2,8 +2,7 @@ package query
 
 import "strings"
 
-// List writes one row for each canned query: its name, its parameters with
-// their defaults, those that are arguments in capitals, and what it is for.
+// List writes a row for each canned query: name, parameters with defaults, arguments in capitals, and purpose.
 func List(library []*Canned, out RowWriter) error {
 	if err := out.Begin([]string{"name", "parameters", "purpose"}); err != nil {
 		return err

@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// manyWriter writes an answer that has more rows than the statement it is made of: it counts them, and ends at the row
-// limit and with the context among those of one row too.
+// manyWriter writes an answer with more rows than its statement returns. It counts them and checks the row limit and the
+// context at each.
 type manyWriter struct {
 	RowWriter
 	ctx   context.Context
@@ -17,7 +17,7 @@ type manyWriter struct {
 // errEnough ends an answer at its row limit.
 var errEnough = errors.New("row limit")
 
-// Row writes one of them.
+// Row writes one row.
 func (w *manyWriter) Row(values []Value) error {
 	if w.ctx.Err() != nil {
 		return context.Cause(w.ctx)
@@ -29,7 +29,7 @@ func (w *manyWriter) Row(values []Value) error {
 	return w.RowWriter.Row(values)
 }
 
-// ended returns how the answer to a request ended, of how its statement did.
+// ended returns the result of the request from its statement's result.
 func (w *manyWriter) ended(r Request, result Result, err error) (Result, error) {
 	switch {
 	case errors.Is(err, errEnough):

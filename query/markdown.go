@@ -6,9 +6,8 @@ import (
 	"io"
 )
 
-// markdownWriter writes a table of GitHub's Markdown, to paste into a report.
-// Text that is more than letters, digits and a little punctuation stands in a
-// code span, in which no markup, link or image of an attacker works.
+// markdownWriter writes a GitHub Markdown table for reports. Text with anything but letters, digits and simple
+// punctuation is in a code span, where no markup, link or image of an attacker works.
 type markdownWriter struct {
 	out  *bufio.Writer
 	line []byte
@@ -63,8 +62,7 @@ func (m *markdownWriter) End(cut string) error {
 	return m.out.Flush()
 }
 
-// isPlainMarkdown reports whether a cell has nothing that Markdown acts upon: no
-// markup, and nothing that is made a link of by itself.
+// isPlainMarkdown reports whether a cell has nothing special to Markdown, autolinks included.
 func isPlainMarkdown(cell []byte) bool {
 	for _, b := range cell {
 		switch {
@@ -78,9 +76,8 @@ func isPlainMarkdown(cell []byte) bool {
 	return !bytes.Contains(lower, []byte(":/")) && !bytes.Contains(lower, []byte("www."))
 }
 
-// appendCodeSpan appends a text as a code span. A bar ends a cell even there
-// unless it is escaped; after a backslash that would be read otherwise, and the
-// bar is written as the tape writes bytes.
+// appendCodeSpan appends a text as a code span. A bar ends a cell even there, unless it is escaped; after a backslash
+// the escape would be misread, so the bar is written as the tape writes bytes.
 func appendCodeSpan(dst, text []byte) []byte {
 	longest, run := 0, 0
 	for _, b := range text {

@@ -16,15 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A tape has few endpoints and processes beside its connections. So a match goes
-// through those, and looks each up in the set, which costs the same however many
-// indicators there are; only then are the connections of those that were hit read.
+// A tape has few endpoints and processes compared with connections. So match looks up each of those in the set, at the
+// same cost for any number of indicators, and then reads only the connections of the hits.
 
-// MatchRequest says which connections are matched, and how the answer ends.
+// MatchRequest selects the connections to match, and the end of the answer.
 type MatchRequest struct {
 	Request        // Limit, Timeout and Clock of it
-	Window  Window // of processes that connected to nothing
-	Filter  Filter // only connections that pass; unless it is empty, no process that connected to nothing
+	Window  Window // for processes without connections
+	Filter  Filter // connections to match; if not empty, processes without connections do not match
 	All     bool   // port-0 UDP probes and AF_UNSPEC disconnects too
 }
 
@@ -58,8 +57,8 @@ const passingSQL = `,
 by_remote AS NOT MATERIALIZED (SELECT * FROM remote_rows WHERE %[1]s),
 by_process AS NOT MATERIALIZED (SELECT * FROM process_rows WHERE %[1]s)`
 
-// matchSQL has the columns of a match but for the four that are of the indicator,
-// and before them what to look the indicator up by.
+// matchSQL has the columns of a match except those of the indicator, preceded by the columns for looking up the
+// indicator.
 const matchSQL = `
 SELECT process_id, remote_address, remote_port, CASE family WHEN 'unix' THEN 2 ELSE 1 END AS by_remote,
   min(time) AS first_time, max(last_time) AS last_time, sum(count) AS n, pid, user, container,
@@ -86,8 +85,7 @@ WHERE NOT :filtered AND process_id IN (SELECT CAST(value AS INTEGER) FROM json_e
 GROUP BY process_id
 ORDER BY 5, 1, 11, 4`
 
-// Match writes a row for each indicator of the set that something on the tape
-// matches, and each process, destination and outcome of it.
+// Match writes a row for each matching indicator, process, destination and outcome.
 func Match(ctx context.Context, tape *store.Tape, set *indicator.Set, r MatchRequest, out RowWriter) (Result, error) {
 	return match(ctx, tape, newKnownView(), set, r, out)
 }
@@ -148,19 +146,19 @@ func (m *matcher) tables(ctx context.Context, tape *store.Tape, w Window) (strin
 	return "WITH " + strings.Join(tables, ",\n"), nil
 }
 
-// matcher finds what matches, and writes it as RowWriter of matchSQL.
+// matcher finds matches. It is the RowWriter of matchSQL.
 type matcher struct {
 	set       *indicator.Set
 	view      *knownView             // nil: it is of no known form
-	remotes   map[int][]int64        // ids of endpoints that match, by number of the segment
-	addresses map[string]bool        // of endpoints that match, as they are on the tape
+	remotes   map[int][]int64        // ids of matching endpoints, by segment number
+	addresses map[string]bool        // addresses of matching endpoints, as on the tape
 	processes map[int64][]processHit // by process_id
 	contacts  []*contactTable        // that it is asked over
 	out       *manyWriter
 	row       []Value
 }
 
-// processHit is an indicator that a process matches by its program, script or arguments.
+// processHit is an indicator matched by a process's program, script or arguments.
 type processHit struct {
 	*indicator.Indicator
 	where string // program, script or arguments
@@ -206,8 +204,7 @@ func (m *matcher) findRemotes(ctx context.Context, tape *store.Tape) error {
 	return nil
 }
 
-// byRemote returns the indicators that an endpoint matches. A UNIX socket may have the path
-// 10.0.0.1, and is no address.
+// byRemote returns the indicators that match an endpoint. A UNIX socket with the path 10.0.0.1 is no address.
 func (m *matcher) byRemote(isUnix bool, address string, port Value) []*indicator.Indicator {
 	if isUnix {
 		return m.set.ByPath(address)
@@ -221,8 +218,7 @@ func (m *matcher) byRemote(isUnix bool, address string, port Value) []*indicator
 	return nil
 }
 
-// byProcess returns the indicators that a program, its script or its arguments
-// match.
+// byProcess returns the indicators that match a program, its script or its arguments.
 func (m *matcher) byProcess(exe, script, cmdline string) []processHit {
 	var hits []processHit
 	add := func(where string, list []*indicator.Indicator) {
@@ -251,8 +247,7 @@ func (m *matcher) byProcess(exe, script, cmdline string) []processHit {
 	return hits
 }
 
-// hostNames returns the words of a text that may be names of hosts, each with the port that
-// follows it.
+// hostNames returns the words of a text that may be host names, each with the port after it.
 func hostNames(text string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for word := range strings.FieldsFuncSeq(text, func(r rune) bool {
@@ -267,7 +262,7 @@ func hostNames(text string) func(yield func(string) bool) {
 	}
 }
 
-// splitSchemes parts a word at the colons that no port follows.
+// splitSchemes splits a word at colons without a port after them.
 func splitSchemes(word string) []string {
 	parts := strings.Split(word, ":")
 	var words []string
@@ -300,7 +295,7 @@ func (m *matcher) Begin([]string) error {
 	return m.out.Begin(names)
 }
 
-// Row writes a row for each indicator that one of matchSQL matches.
+// Row writes a row for each indicator matched by one of matchSQL's rows.
 func (m *matcher) Row(values []Value) error {
 	if values[3].Int == 0 {
 		for _, hit := range m.processes[values[0].Int] {
@@ -333,7 +328,7 @@ func (m *matcher) write(values []Value, i *indicator.Indicator, where string) er
 // End completes the answer.
 func (m *matcher) End(cut string) error { return m.out.End(cut) }
 
-// eachRow is a RowWriter that hands each row to a function.
+// eachRow is a RowWriter that passes each row to a function.
 type eachRow func([]Value) error
 
 // Begin does nothing.
@@ -342,7 +337,7 @@ func (eachRow) Begin([]string) error { return nil }
 // Row calls the function.
 func (f eachRow) Row(values []Value) error { return f(values) }
 
-// End does nothing, but for an answer that is not whole.
+// End only fails for an incomplete answer.
 func (eachRow) End(cut string) error {
 	if cut != "" {
 		return ErrTimeLimit

@@ -6,21 +6,19 @@ import (
 	"slices"
 )
 
-// mergedRow is contacts that are alike: numbers of what they have in common, and the rest
-// of all of them.
+// mergedRow is the sum of flows that agree in the used columns.
 type mergedRow struct {
 	task, remote, how   int32
 	first, n, rows      int64 // n: connects
 	firstWall, lastWall int64
-	traffic             *traffic // nil: it is not asked for, or nothing is known
+	traffic             *traffic // nil: not used, or unknown
 }
 
-// mergedRows are such rows. They lie in chunks, which are not moved when there are more,
-// and are found by their places in a hash table: there may be millions.
+// mergedRows are found by a hash table of their indexes. There may be millions, so they are in chunks that do not move.
 type mergedRows struct {
 	chunks [][]mergedRow
 	count  int32
-	slots  []int32 // as many as a power of two, more than half of them free; row + 1, 0: free
+	slots  []int32 // a power of two, more than half free; row + 1, 0: free
 	order  []int32 // once sorted
 }
 
@@ -29,7 +27,7 @@ const rowsOfChunk = 1 << 12
 // at returns a row.
 func (r *mergedRows) at(i int32) *mergedRow { return &r.chunks[i/rowsOfChunk][i%rowsOfChunk] }
 
-// add merges a row into the row that is like it.
+// add adds a row to the row with the same key.
 func (r *mergedRows) add(row mergedRow) {
 	if 2*int(r.count) >= len(r.slots) {
 		r.slots = make([]int32, max(1024, 2*len(r.slots)))
@@ -58,7 +56,7 @@ func (r *mergedRows) add(row mergedRow) {
 	is.firstWall, is.lastWall = min(is.firstWall, row.firstWall), max(is.lastWall, row.lastWall)
 }
 
-// slot returns the slot of a row that is like it, or the free slot where it belongs.
+// slot returns the slot of the row with the same key, or its free slot.
 func (r *mergedRows) slot(row *mergedRow) *int32 {
 	mask := uint64(len(r.slots) - 1)
 	hash := (pairOf(row.task, row.remote) ^ uint64(row.how)<<48 ^ uint64(row.how)<<24) * 0x9e3779b97f4a7c15
@@ -73,7 +71,7 @@ func (r *mergedRows) slot(row *mergedRow) *int32 {
 	}
 }
 
-// sort puts the oldest row first: the first row of a group gives the columns that are not grouped by.
+// sort puts the oldest row first: the first row of a group provides the columns that are not grouped by.
 func (r *mergedRows) sort() {
 	r.slots, r.order = nil, make([]int32, r.count)
 	for i := range r.order {

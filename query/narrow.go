@@ -9,12 +9,11 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// A condition on what is joined to a connection is looked at only once it is joined: for an address, SQLite may read
-// every connection of a segment that has no index on it yet. So the selective side is resolved first, to ids of a
-// segment's own tables, and the question is asked over the contacts of those (condense.go), without the segments that
-// have none.
+// SQLite checks a condition on a joined table only after the join: for an address it may read every connection of an
+// open segment. So the selective side is resolved first, to ids in a segment's tables, and the question is asked over
+// the flows of these (condense.go), without segments that have none.
 //
-// This file, and those of the plans, know tables beneath the public views: those of schema version 1.
+// This file and the plans know the tables under the public views, of schema version 1.
 
 // withTable puts a common table expression before a question.
 func withTable(table, sql string) string {
@@ -27,7 +26,7 @@ func withTable(table, sql string) string {
 
 var withForm = regexp.MustCompile(`(?i)^(WITH\s+(?:RECURSIVE\s+)?)`)
 
-// each runs a question of our own and hands over its rows.
+// each runs an internal query and passes on its rows.
 func each(ctx context.Context, conn *sqlite.Conn, sql string, row func([]Value), params ...Value) error {
 	r := Request{SQL: sql, Params: map[string]Value{}}
 	for i, v := range params {
@@ -67,7 +66,7 @@ func (p *Planned) narrow(ctx context.Context) (Request, error) {
 	return r, nil
 }
 
-// readPlaces makes the endpoints that the question can be about readable as table place.
+// readPlaces attaches the endpoints that the question can be about as table place.
 func (p *Planned) readPlaces(ctx context.Context) error {
 	rows, err := rowsOf(ctx, p.sources, func(s *Source) string {
 		if ids := p.places[int64(s.Number)]; len(ids) > 0 {
@@ -81,7 +80,7 @@ func (p *Planned) readPlaces(ctx context.Context) error {
 	return p.tape.Table("place", "endpoints", &rowTable{rows: rows})
 }
 
-// isSealed reports whether a segment has the postings of sealing.
+// isSealed reports whether a segment has postings.
 func (s *Source) isSealed(ctx context.Context) (bool, error) {
 	tables := 0
 	err := s.scan(ctx, `SELECT count(*) FROM sqlite_schema WHERE name IN ('seal', 'posting', 'reach')`,

@@ -2,9 +2,8 @@ package query
 
 import "strings"
 
-// Nearest returns the name that a misspelt word was most likely meant to be, or
-// "" when none is near: at most one letter in three may differ, swapped
-// neighbours counting as one, and a word that begins a name is near it.
+// Nearest returns the name nearest to a misspelt word, "" if none is near: at most one letter in three may differ, and
+// swapped neighbours count as one. A prefix of a name is near it.
 func Nearest(word string, names []string) string {
 	word = strings.ToLower(word)
 	best, bestAt := "", max(1, len(word)/3)+1

@@ -8,19 +8,17 @@ import (
 	"sync"
 )
 
-// What a connection has in common with others is a row of its own in a segment: the
-// task that made it, the endpoint that it went to, its shape. There are few of them, so
-// that each is judged once, and given a number: of its segment, and of the whole tape.
+// Connections share rows of a segment: the task, the endpoint and the shape. These are few, so each is judged once and
+// numbered, per segment and for the whole tape.
 
-// numbering numbers the ids of a table in the order in which they come.
+// numbering numbers the ids of a table in order of appearance.
 type numbering struct {
 	ids    []int64 // by number
 	dense  []int32 // number + 1 of small ids, 0: none
 	sparse map[int64]int32
 }
 
-// mostSparse is how many ids may be missing for one that is there: those of an honest
-// segment have few holes.
+// mostSparse limits the missing ids per existing one: a normal segment has few holes.
 const mostSparse = 16
 
 // add gives an id the next number.
@@ -40,7 +38,7 @@ func (n *numbering) add(id int64) {
 	n.sparse[id] = number
 }
 
-// of returns the number of an id, -1 when it has none.
+// of returns the number of an id, -1 if it has none.
 func (n *numbering) of(id int64) int32 {
 	if id >= 0 && id < int64(len(n.dense)) && n.dense[id] != 0 {
 		return n.dense[id] - 1
@@ -51,7 +49,7 @@ func (n *numbering) of(id int64) int32 {
 	return n.sparse[id] - 1
 }
 
-// Families and types that the plans tell apart, as the kernel numbers them.
+// Families and types that plans distinguish, with the kernel's numbers.
 const (
 	familyUnspec = 0
 	familyIPv4   = 2
@@ -60,14 +58,14 @@ const (
 	typeDgram = 2
 )
 
-// place is where to.
+// place is a destination.
 type place struct {
 	family  int64
 	address string
 	port    int64 // -1 none
 }
 
-// label returns it as canned queries show it.
+// label formats the place as canned queries do.
 func (p place) label() string {
 	switch {
 	case p.port < 0:
@@ -78,7 +76,7 @@ func (p place) label() string {
 	return p.address + ":" + strconv.FormatInt(p.port, 10)
 }
 
-// plain returns family and address with IPv4 in one form, as the view's remote_ip.
+// plain returns family and address, with ::ffff:a.b.c.d as IPv4, as in the view's remote_ip.
 func plain(family int64, address []byte, port int64) (int64, []byte) {
 	v4, mapped := bytes.CutPrefix(address, []byte("::ffff:"))
 	if family == familyIPv6 && port >= 0 && mapped && bytes.Contains(v4, []byte(".")) {
@@ -87,31 +85,31 @@ func plain(family int64, address []byte, port int64) (int64, []byte) {
 	return family, address
 }
 
-// actor is who connected: a program, as a user, in a container.
+// actor is a program run as a user in a container.
 type actor struct {
-	exe             string // or [comm] where it is unknown
-	user, container Value  // user: its name, or else the uid
+	exe             string // or [comm] if unknown
+	user, container Value  // user: its name, else the uid
 }
 
-// key tells actors apart.
+// key identifies the actor.
 func (a *actor) key() string {
 	return a.exe + "\x00" + strconv.Itoa(int(a.user.Kind)) + string(a.user.appendPlain(nil, false)) + "\x00" + string(a.container.appendPlain(nil, false))
 }
 
-// task is what the plans know of a row of table task.
+// task is a row of table task in a plan.
 type task struct {
-	actor, process int32 // numbers of the tape
+	actor, process int32 // numbers in the tape's dictionary
 	pid            int64
 }
 
-// shape is what they know of a row of table shape.
+// shape is a row of table shape in a plan.
 type shape struct {
-	failed, denied, dgram bool // failed: denied too
-	decided               bool // what connect returned is final
+	failed, denied, dgram bool // failed includes denied
+	decided               bool // connect's result is final
 	protocol              int32
 }
 
-// numbers are those of a tape: what its segments number each for themselves.
+// numbers is the dictionary of a tape, over its segments' numberings.
 type numbers struct {
 	mu        sync.Mutex
 	actors    []actor
@@ -119,7 +117,7 @@ type numbers struct {
 	programOf []int32 // of actors
 	places    []place
 	processes *idTable
-	protocols *names // that of number 0 is NULL
+	protocols *names // number 0 is NULL
 
 	actorOf map[string]int32
 	placeOf map[string]int32 // by placeKey
@@ -131,7 +129,7 @@ func newNumbers() *numbers {
 	return n
 }
 
-// idTable numbers ids that the whole tape has in common.
+// idTable numbers ids of the whole tape.
 type idTable struct {
 	numbers map[int64]int32
 	ids     []int64
@@ -178,12 +176,12 @@ func (n *numbers) actor(a actor) int32 {
 	return number
 }
 
-// appendPlaceKey appends what tells places apart.
+// appendPlaceKey appends a place's key.
 func appendPlaceKey(key []byte, family int64, address []byte, port int64) []byte {
 	return append(binary.AppendVarint(binary.AppendVarint(key, family), port), address...)
 }
 
-// place returns the number of a place that is told by its key.
+// place returns the number of a place by its key.
 func (n *numbers) place(key []byte) int32 {
 	number, ok := n.placeOf[string(key)]
 	if !ok {
@@ -196,7 +194,7 @@ func (n *numbers) place(key []byte) int32 {
 	return number
 }
 
-// protocolSQL is column protocol of the view, of a row of shape.
+// protocolSQL is the view's column protocol, for a row of shape.
 const protocolSQL = `CASE
 	WHEN socket_family NOT IN (2, 10) THEN nullif(protocol || '', '0')
 	WHEN protocol = 6 THEN 'tcp' WHEN protocol = 17 THEN 'udp'
@@ -205,7 +203,7 @@ const protocolSQL = `CASE
 	WHEN protocol = 262 THEN 'mptcp'
 	ELSE protocol || '' END`
 
-// read reads the tasks, endpoints and shapes of a segment.
+// read adds the tasks, endpoints and shapes of a segment.
 func (n *numbers) read(ctx context.Context, s *segmentSource) error {
 	var tasks []actor
 	var processes []int64
@@ -219,8 +217,8 @@ func (n *numbers) read(ctx context.Context, s *segmentSource) error {
 	if err != nil {
 		return err
 	}
-	var keys []byte // of places
-	var ends []int  // of each
+	var keys []byte // of places, concatenated
+	var ends []int  // end of each key
 	err = s.tape.ScanEndpoints(ctx, s.index, func(id, family int64, address []byte, port int64) error {
 		s.remotes.add(id)
 		family, address = plain(family, address, port)
@@ -260,8 +258,7 @@ func (n *numbers) read(ctx context.Context, s *segmentSource) error {
 	return nil
 }
 
-// labels returns the names of places as canned queries show them, and which one each
-// place has.
+// labels returns the distinct labels of places, and the index of each place's label.
 func (n *numbers) labels() (labels []string, ofPlace []int32) {
 	all := newNames()
 	for _, p := range n.places {
@@ -270,8 +267,7 @@ func (n *numbers) labels() (labels []string, ofPlace []int32) {
 	return all.list, ofPlace
 }
 
-// addresses numbers the addresses of all places, whatever family they are of, with
-// their ports or without.
+// addresses numbers the addresses of all places, over both families, with or without ports.
 func (n *numbers) addresses(ports bool) []int32 {
 	numbers, of := make(map[place]int32, len(n.places)), make([]int32, len(n.places))
 	for i, p := range n.places {
@@ -289,13 +285,13 @@ func (n *numbers) addresses(ports bool) []int32 {
 	return of
 }
 
-// isProbe reports whether a connect is one that findings leave out.
+// isProbe reports whether findings leave out a connect.
 func (n *numbers) isProbe(p int32, s *shape) bool {
 	to := &n.places[p]
 	return to.family == familyUnspec || to.port == 0 && s.dgram
 }
 
-// keep returns a value that outlives its row.
+// keep copies a value so that it outlives its row.
 func keep(v Value) Value {
 	v.Bytes = []byte(string(v.Bytes))
 	return v

@@ -20,7 +20,7 @@ func durationWords(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) 
 	return sqlite.TextValue(durationText(args[0].Int64())), nil
 }
 
-// wordsOf says what became of n connections: of those that ended, the longest duration in ns, and the sums of bytes.
+// wordsOf describes n connections: the outcome, the longest duration in ns, and the sums of bytes.
 func wordsOf(outcome string, n int64, duration, sent, received nullable) string {
 	most := ""
 	if n > 1 {
@@ -42,7 +42,7 @@ func wordsOf(outcome string, n int64, duration, sent, received nullable) string 
 	return outcome
 }
 
-// outcomeWord is the outcome that words are of.
+// outcomeWord returns the outcome in such words.
 func outcomeWord(words string) string {
 	for _, outcome := range append(Outcomes(), "name probe") {
 		if rest, ok := strings.CutPrefix(words, outcome); ok && (rest == "" || strings.HasPrefix(rest, ", ") || strings.HasPrefix(rest, " after ")) {
@@ -55,7 +55,7 @@ func outcomeWord(words string) string {
 	return words
 }
 
-// sizeText is a number of bytes with three digits at most.
+// sizeText formats bytes with at most three digits.
 func sizeText(n int64) string {
 	if n < 1024 {
 		return strconv.FormatInt(n, 10) + " B"
@@ -71,7 +71,7 @@ func sizeText(n int64) string {
 	return strconv.FormatFloat(value, 'f', digits, 64) + " " + [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}[unit]
 }
 
-// durationText is a time with the two units that say most.
+// durationText formats a duration with its two largest units.
 func durationText(ns int64) string {
 	d := time.Duration(max(ns, 0))
 	switch {

@@ -2,16 +2,15 @@ package query
 
 import "math/bits"
 
-// pairTable numbers pairs of small numbers in the order in which they come. It takes
-// some 16 bytes a pair, and no pointer.
+// pairTable numbers pairs of small numbers in order of appearance. It takes some 16 bytes a pair, without pointers.
 type pairTable struct {
-	slots []pairSlot // as many as a power of two; more than half are free
-	keys  []uint64   // in the order of their numbers
+	slots []pairSlot // a power of two; more than half are free
+	keys  []uint64   // in the order of numbers
 }
 
 type pairSlot struct {
 	key    uint64
-	number int32 // counted from 1, 0: free
+	number int32 // from 1; 0: free
 }
 
 func pairOf(a, b int32) uint64 { return uint64(uint32(a))<<32 | uint64(uint32(b)) }
