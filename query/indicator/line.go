@@ -10,12 +10,14 @@ import (
 // plainLine reads one line of a list without a header. It tries the forms from the strictest to the loosest, running
 // text last.
 func (r *Reading) plainLine(line string, number int) {
-	line = bullet.ReplaceAllString(line, "")
+	if line != "" && (line[0] >= 0x80 || strings.IndexByte("*>+-", line[0]) >= 0) {
+		line = bullet.ReplaceAllString(line, "")
+	}
 	if strings.HasPrefix(line, "!") || strings.HasPrefix(line, "@@") {
 		r.leaveOut("an exception (! or @@)")
 		return
 	}
-	if pageElements.MatchString(line) {
+	if strings.Contains(line, "#") && pageElements.MatchString(line) {
 		r.leaveOut("a filter of the elements of a page")
 		return
 	}

@@ -49,6 +49,9 @@ func isPath(text string) bool {
 
 // parseAddress reads an address, a CIDR, or an address with a port.
 func parseAddress(text string) (*Indicator, bool) {
+	if !maybeAddress(text) {
+		return nil, false
+	}
 	inside := text
 	if strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]") {
 		inside = text[1 : len(text)-1]
@@ -63,6 +66,24 @@ func parseAddress(text string) (*Indicator, bool) {
 		return &Indicator{Kind: Address, Text: ap.Addr().Unmap().WithZone("").String(), Port: ap.Port()}, true
 	}
 	return nil, false
+}
+
+// maybeAddress reports whether a text has the characters of an address, before its zone. The parsers of package netip
+// allocate an error for any other text.
+func maybeAddress(text string) bool {
+	separated := false
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '%':
+			return separated
+		case c == '.' || c == ':':
+			separated = true
+		case c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F' || c == '/' || c == '[' || c == ']':
+		default:
+			return false
+		}
+	}
+	return separated
 }
 
 // hasHostBits reports whether a CIDR has host bits: 198.51.100.66/24.
@@ -103,8 +124,13 @@ func ParsePort(text string) (*Indicator, bool) {
 
 // parsePortNumber reads a number from 1 to 65535.
 func parsePortNumber(text string) (uint16, bool) {
+	for i := range len(text) {
+		if text[i] < '0' || text[i] > '9' {
+			return 0, false // ParseUint would allocate an error
+		}
+	}
 	n, err := strconv.ParseUint(text, 10, 16)
-	return uint16(n), err == nil && n > 0 && text[0] != '+'
+	return uint16(n), err == nil && n > 0
 }
 
 func portText(port uint16) string { return strconv.Itoa(int(port)) }

@@ -91,8 +91,11 @@ func readLine(in *bufio.Reader) (string, error) {
 	long := false
 	for {
 		part, more, err := in.ReadLine()
-		if err != nil {
+		switch {
+		case err != nil:
 			return string(line), err
+		case !more && line == nil:
+			return string(part), nil
 		}
 		if len(line) < longest {
 			line = append(line, part...)
