@@ -17,12 +17,6 @@ static __always_inline __u64 made_cookie(struct sock *sk)
 	return BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
 }
 
-/* Where the local address lies: behind a small or a large remote one. */
-static __always_inline __u8 *local_of(struct connect_large *r)
-{
-	return r->c.flags & CONNECT_LARGE ? r->local : ((struct connect_small *)r)->local;
-}
-
 /* The bound address of an inet socket, written as the sockaddr that getsockname(2) would give. */
 static __always_inline void read_local_inet(struct connect_large *r, struct sock *sk, const bool typed)
 {
@@ -185,10 +179,10 @@ static __always_inline void begin_reissue(struct attempt *a, struct sock *sk)
 	struct socket *sock;
 	struct connect_large *r = &a->record;
 
+	a->socket.sock = (__u64)sk;
 	if (r->c.via == VIA_KERNEL || (r->c.via != VIA_IO_URING && !uring_pends))
 		return;
 	sock = BPF_CORE_READ(sk, sk_socket);
-	a->socket.sock = (__u64)sk;
 	a->socket.inode = BPF_CORE_READ((struct socket_alloc *)sock, vfs_inode.i_ino);
 	if (!uring_pends || bpf_map_delete_elem(&uring_pending, &a->socket))
 		return;
@@ -207,7 +201,7 @@ static __always_inline __u64 wakeup_flags(__u64 fill, __u32 size)
 static __always_inline void send_connect(struct connect_large *r)
 {
 	__u64 fill = bpf_ringbuf_query(&connects, BPF_RB_AVAIL_DATA);
-	__u32 size = r->c.flags & CONNECT_LARGE ? sizeof(struct connect_large) : sizeof(struct connect_small);
+	__u32 size = r->c.flags & CONNECT_LARGE ? sizeof(struct connect_large) : offsetof(struct connect_small, requested);
 	int level = LEVELS;
 	long err;
 
@@ -221,8 +215,11 @@ static __always_inline void send_connect(struct connect_large *r)
 	}
 	if (r->c.flags & CONNECT_LARGE)
 		err = bpf_ringbuf_output(&connects, r, sizeof(struct connect_large), wakeup_flags(fill, sizeof(struct connect_large)));
-	else
+	else if (r->c.flags & CONNECT_REDIRECTED)
 		err = bpf_ringbuf_output(&connects, r, sizeof(struct connect_small), wakeup_flags(fill, sizeof(struct connect_small)));
+	else
+		err = bpf_ringbuf_output(&connects, r, offsetof(struct connect_small, requested),
+					 wakeup_flags(fill, offsetof(struct connect_small, requested)));
 	if (err)
 		lose_connect(&r->c, LEVEL_PROCESS);
 	count(err ? COUNT_LOST : COUNT_SENT);
@@ -351,15 +348,28 @@ static __always_inline void set_error(struct attempt *a, long ret)
 	}
 }
 
-/* Sends the current thread's attempt with what connect returned. False: there is none. */
-static __always_inline bool finish(long ret)
+/*
+ * Where an attempt went, when nothing shows the kernel's copy of the address. Of TCP that is known since SYN_SENT (outcome.h).
+ * Another thread may have closed the socket since.
+ */
+static __always_inline void redirect_returned(struct attempt *a, long ret)
 {
-	struct attempt *a = in_flight();
+	struct sock *sk = (struct sock *)a->socket.sock;
+
+	if (!ret && a->record.c.protocol != IPPROTO_TCP && a->record.c.protocol != IPPROTO_MPTCP && made_cookie(sk) == a->record.c.cookie)
+		redirect_by_socket(&a->record, sk, false);
+}
+
+/* Sends an attempt with what connect returned; copy: the kernel's copy of its address as it is by now, NULL where it is gone. */
+static __always_inline void finish_attempt(struct attempt *a, long ret, const void *copy)
+{
 	__u32 tid;
 
-	if (!a)
-		return false;
 	set_error(a, ret);
+	if (copy)
+		redirect_by_copy(&a->record, copy);
+	else
+		redirect_returned(a, ret);
 	send_connect(&a->record);
 	if (task_storage) {
 		a->state = ATTEMPT_SENT;
@@ -367,6 +377,16 @@ static __always_inline bool finish(long ret)
 		tid = bpf_get_current_pid_tgid();
 		bpf_map_delete_elem(&in_flight_hash, &tid);
 	}
+}
+
+/* Likewise of the current thread's attempt. False: there is none. */
+static __always_inline bool finish(long ret, const void *copy)
+{
+	struct attempt *a = in_flight();
+
+	if (!a)
+		return false;
+	finish_attempt(a, ret, copy);
 	return true;
 }
 

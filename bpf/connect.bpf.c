@@ -21,6 +21,7 @@
 #include "maps.h"
 #include "task.h"
 #include "fair.h"
+#include "redirect.h"
 #include "attempt.h"
 #include "outcome.h"
 #include "process.h"
@@ -100,7 +101,7 @@ int fexit_connect(__u64 *ctx)
 	a->record.c.hook_errno = -ret;
 	park(a, &stack);
 	if (ret && !task_storage) /* __sys_connect_file returns the same at once */
-		finish(ret);
+		finish(ret, NULL);
 	return 0;
 }
 
@@ -133,6 +134,7 @@ static __always_inline void fexit_returned(__u64 *ctx, enum row at)
 		if (a->record.c.hook_errno == UNKNOWN_ERRNO)
 			count(COUNT_NO_VERDICT);
 		set_error(a, (int)ctx[4]);
+		redirect_by_copy(&a->record, (void *)ctx[1]);
 		a->state = ATTEMPT_RETURNED;
 	}
 	if (at == ROW_SENDER && a->state == ATTEMPT_RETURNED) {
@@ -161,7 +163,7 @@ int fexit_return(__u64 *ctx)
 	if (returns_in_row)
 		fexit_returned(ctx, ROW_SENDER);
 	else
-		finish((int)ctx[4]);
+		finish((int)ctx[4], (void *)ctx[1]);
 	return 0;
 }
 
@@ -170,7 +172,7 @@ int fexit_return(__u64 *ctx)
 SEC("tracepoint/syscalls/sys_exit_connect")
 int exit_connect(struct sys_exit_args *ctx)
 {
-	finish(ctx->ret);
+	finish(ctx->ret, NULL);
 	return 0;
 }
 
@@ -195,6 +197,7 @@ static __always_inline void kprobe_begin(struct socket *sock, const void *addres
 
 	begin(a, sk, BPF_CORE_READ(sock, type), address, addrlen, false);
 	a->record.c.cookie = made_cookie(sk);
+	a->address = (__u64)address;
 	park(a, &stack);
 }
 
@@ -215,7 +218,7 @@ int kretprobe_connect(struct kprobe_regs *ctx)
 		return 0;
 	a->record.c.hook_errno = -ret;
 	if (ret) /* __sys_connect_file returns the same at once */
-		finish(ret);
+		finish(ret, NULL);
 	return 0;
 }
 
@@ -236,7 +239,10 @@ int kprobe_connect_file(struct kprobe_regs *ctx)
 SEC("kretprobe/__sys_connect_file")
 int kretprobe_return(struct kprobe_regs *ctx)
 {
-	finish((int)RETURNED(ctx));
+	struct attempt *a = in_flight();
+
+	if (a) /* the address is in the caller's frame still */
+		finish_attempt(a, (int)RETURNED(ctx), (void *)a->address);
 	return 0;
 }
 
@@ -314,6 +320,7 @@ static __always_inline int cgroup_begin(struct bpf_sock_addr *ctx, int family)
 		begin_remote(r, kern->uaddr, r->c.addrlen, false);
 		begin_via(r, kern->sk, &regs);
 		begin_socket(r, kern->sk, ctx->type, true);
+		a->socket.sock = (__u64)kern->sk;
 	} else {
 		struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 		struct socket *sock = is_connect(&regs) ? socket_of(task, regs.arg[0]) : NULL;
@@ -326,7 +333,10 @@ static __always_inline int cgroup_begin(struct bpf_sock_addr *ctx, int family)
 		r->c.protocol = ctx->protocol;
 		if (sk)
 			begin_socket(r, sk, ctx->type, false);
+		a->socket.sock = (__u64)sk;
 	}
+	if (is_connect(&regs))
+		requested_by_caller(r, (void *)regs.arg[1]);
 	r->c.cookie = bpf_get_socket_cookie(ctx);
 	if (r->c.via == VIA_CONNECT && !regs.compat) {
 		park(a, &stack);
@@ -399,6 +409,7 @@ static __always_inline void mark_unseen(struct sys_exit_args *ctx, enum row at)
 	count_rescued(at);
 	if (a->state == ATTEMPT_BEGUN) {
 		set_error(a, ctx->ret);
+		redirect_returned(a, ctx->ret);
 		a->state = ATTEMPT_RETURNED;
 	} else {
 		send_left(a);
@@ -436,7 +447,7 @@ int exit_connect_unseen(struct sys_exit_args *ctx)
 		}
 		if (a)
 			a->state = ATTEMPT_SENT;
-	} else if (finish(ctx->ret)) {
+	} else if (finish(ctx->ret, NULL)) {
 		return 0;
 	}
 	if (bpf_map_delete_elem(&sent_early, &tid))

@@ -59,6 +59,9 @@ enum bpf_func_id {
 #define AF_INET 2
 #define AF_INET6 10
 
+#define IPPROTO_TCP 6
+#define IPPROTO_MPTCP 262
+
 #define EBADF 9
 #define EFAULT 14
 #define EINVAL 22
@@ -298,10 +301,13 @@ struct possible_net {
 };
 
 struct sock_common {
+	__be32 skc_daddr;
+	__be16 skc_dport;
 	__be32 skc_rcv_saddr;
 	__u16 skc_num; /* host byte order */
 	unsigned short skc_family;
 	struct possible_net skc_net;
+	struct in6_addr skc_v6_daddr;     /* CONFIG_IPV6 */
 	struct in6_addr skc_v6_rcv_saddr; /* CONFIG_IPV6 */
 	atomic64_t skc_cookie;
 	unsigned long skc_flags;

@@ -246,7 +246,7 @@ func TestConnectAddressLayout(t *testing.T) {
 	for _, layout := range []struct {
 		name  string
 		flags ConnectFlags
-	}{{"connect_small", 0}, {"connect_large", large}} {
+	}{{"connect_small", 0}, {"connect_small", redirected}, {"connect_large", large}, {"connect_large", large | redirected}} {
 		fields, size := members(t, layout.name)
 		b := make([]byte, size)
 		offset := map[string]member{}
@@ -257,6 +257,9 @@ func TestConnectAddressLayout(t *testing.T) {
 		n := binary.NativeEndian
 		b[offset["c.flags"].offset] = byte(layout.flags)
 		n.PutUint16(b[offset["c.remote_len"].offset:], uint16(remote.size))
+		if layout.flags&redirected != 0 {
+			local.size = sockaddrSmall // what of it may be in use
+		}
 		n.PutUint16(b[offset["c.local_len"].offset:], uint16(local.size))
 		for i := range remote.size {
 			b[remote.offset+uint32(i)] = 'r'
@@ -264,12 +267,23 @@ func TestConnectAddressLayout(t *testing.T) {
 		for i := range local.size {
 			b[local.offset+uint32(i)] = 'l'
 		}
+		for i := range sockaddrSmall {
+			if at := int(local.offset) + sockaddrSmall + i; layout.flags&redirected != 0 {
+				b[at] = 'q'
+			}
+		}
+		if at, ok := offset["requested"]; ok && (at.offset != local.offset+sockaddrSmall || at.size != sockaddrSmall) {
+			t.Errorf("%s: requested is at %d", layout.name, at.offset)
+		}
 		var c Connect
 		if err := c.decode(b); err != nil {
 			t.Fatalf("%s: %v", layout.name, err)
 		}
 		if !all(c.Remote, 'r', remote.size) || !all(c.Local, 'l', local.size) {
 			t.Errorf("%s: decoded remote %q, local %q", layout.name, c.Remote, c.Local)
+		}
+		if want := layout.flags & redirected; (want != 0) != all(c.Requested, 'q', sockaddrSmall) || want == 0 && c.Requested != nil {
+			t.Errorf("%s, flags %b: decoded requested %q", layout.name, layout.flags, c.Requested)
 		}
 	}
 }
@@ -361,7 +375,7 @@ func TestEnums(t *testing.T) {
 	}
 	want := map[string]map[string]uint64{
 		"via":           {"VIA_CONNECT": uint64(ViaConnect), "VIA_SOCKETCALL": uint64(ViaSocketcall), "VIA_IO_URING": uint64(ViaIOUring), "VIA_KERNEL": uint64(ViaKernel), "VIA_FASTOPEN": uint64(ViaFastopen)},
-		"connect_flags": {"CONNECT_ADDRESS_FROM_USER": uint64(AddressFromUser), "CONNECT_REISSUE": uint64(Reissue), "CONNECT_LARGE": uint64(large), "CONNECT_RETURN_LOST": uint64(ReturnLost), "CONNECT_ADDRESS_FAULT": uint64(AddressFault), "CONNECT_KERNEL_WORKER": uint64(KernelWorker)},
+		"connect_flags": {"CONNECT_ADDRESS_FROM_USER": uint64(AddressFromUser), "CONNECT_REISSUE": uint64(Reissue), "CONNECT_LARGE": uint64(large), "CONNECT_RETURN_LOST": uint64(ReturnLost), "CONNECT_ADDRESS_FAULT": uint64(AddressFault), "CONNECT_KERNEL_WORKER": uint64(KernelWorker), "CONNECT_REDIRECTED": uint64(redirected)},
 		"outcome_kind":  {"OUTCOME_ESTABLISHED": uint64(OutcomeEstablished), "OUTCOME_CLOSED": uint64(OutcomeClosed)},
 		"closed_by":     {"CLOSED_BY_NONE": uint64(ClosedByNobody), "CLOSED_BY_LOCAL": uint64(ClosedByLocal), "CLOSED_BY_REMOTE": uint64(ClosedByRemote)},
 		"process_kind":  {"PROCESS_EXEC": uint64(KindExec), "PROCESS_FORK": uint64(KindFork), "PROCESS_EXIT": uint64(KindExit), "PROCESS_SNAPSHOT": uint64(KindSnapshot)},

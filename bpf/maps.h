@@ -39,7 +39,8 @@ enum attempt_state {
 struct attempt {
 	struct connect_large record;
 	struct socket_key socket;
-	__u64 state; /* in task storage */
+	__u64 address; /* the kernel's copy of the remote address, where its return is told without it (kprobe) */
+	__u64 state;   /* in task storage */
 };
 
 /*

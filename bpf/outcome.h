@@ -14,9 +14,6 @@
 #define TCP_CLOSE 7
 #define TCP_CLOSE_WAIT 8
 
-#define IPPROTO_TCP 6
-#define IPPROTO_MPTCP 262
-
 #define SOCK_DONE 1 /* include/net/sock.h, enum sock_flags: the peer's FIN has come */
 
 /* A connection whose attempt was recorded, from SYN_SENT to CLOSE. */
@@ -159,6 +156,7 @@ static __always_inline void begin_tracking(struct sock *sk)
 	t->rtt = 0;
 	t->state = TCP_SYN_SENT;
 	if (a) {
+		redirect_by_socket(&a->record, sk, true);
 		t->cookie = a->record.c.cookie;
 		t->process = a->record.c.process;
 		t->tid = a->record.c.tid;

@@ -136,7 +136,9 @@ func planFor(b Backend, version uint32) (plan, error) {
 			},
 			blindSpots: []string{
 				"the verdict of security modules (a refusal shows by its errno)",
-				"the address that the caller asked for, where another cgroup program sent a connect elsewhere before (the tape has where to); where a program of the root that runs later sends it",
+				"through io_uring or socketcall: the address that the caller asked for, where another cgroup program sent a connect elsewhere before",
+				"where a program of the root that runs later sends such a connect, or one that fails at once",
+				"the name of a UNIX socket that the caller asked for, where another cgroup program sent a connect elsewhere before",
 				"what connect returned, for io_uring, for 32-bit processes and for MSG_FASTOPEN",
 				"through io_uring or from a 32-bit process: AF_UNSPEC, raw, netlink, vsock and other families, a short address, a socket that is connected already",
 				"the kernel's copy of those addresses (address_source user: the caller's memory, read when connect returned; the local address too is that of then)",
@@ -171,7 +173,7 @@ func planFor(b Backend, version uint32) (plan, error) {
 func lsmBlindSpots() []string {
 	return []string{
 		"sendto(2) with MSG_FASTOPEN",
-		"where a connect went that a cgroup program sent elsewhere (the tape has the address that the caller asked for)",
+		"where a connect to a UNIX socket went that a cgroup program sent elsewhere",
 		"connects that the kernel makes for itself (network file systems)",
 		"how an io_uring connect that had to wait ended, where the kernel does not issue it again and the socket is not TCP",
 	}

@@ -10,6 +10,7 @@ import (
 // Sizes that record.h fixes, in bytes.
 const (
 	commLen       = 16
+	sockaddrInet  = 16
 	sockaddrSmall = 28
 	sockaddrLarge = 128
 	localLarge    = 112
@@ -19,6 +20,8 @@ const (
 	outcomeSize   = 88
 	inFlightSize  = connectSize + sockaddrLarge + localLarge
 )
+
+const familyInet = 2 // AF_INET
 
 // Unknown stands in Errno and HookErrno for a result that the backend did not see.
 const Unknown = -1
@@ -70,6 +73,7 @@ const (
 	ReturnLost                               // it has returned, or may have, and nobody saw what
 	AddressFault                             // the caller's memory could not be read: Remote is empty
 	KernelWorker                             // a kernel thread ran it for the process named here (io_uring before 5.12)
+	redirected                               // the record has Requested
 )
 
 // ProcessKey names one execution of one program within a boot. The kernel keeps all three, so that no map of ours can
@@ -104,6 +108,7 @@ type Connect struct {
 	Flags         ConnectFlags
 	Comm          [commLen]byte // NUL-padded
 	Remote, Local []byte        // raw sockaddr; Local is empty when not bound. Valid until the next read.
+	Requested     []byte        // raw sockaddr that the caller asked for, where a program of a cgroup sent it to Remote; else empty. Likewise.
 }
 
 // ID names an attempt: a thread makes one at a time, so that its hook time and tid are unique within a boot. The
@@ -116,7 +121,7 @@ type ID struct {
 // ID returns the attempt's name.
 func (c *Connect) ID() ID { return ID{c.BootTime, c.Tid} }
 
-// decode fills c from a ring record or an in_flight value. Remote and Local alias b.
+// decode fills c from a ring record or an in_flight value. Remote, Local and Requested alias b.
 func (c *Connect) decode(b []byte) error {
 	if len(b) < connectSize {
 		return fmt.Errorf("decode connect of %d bytes: %w", len(b), ErrShortRecord)
@@ -158,5 +163,26 @@ func (c *Connect) decode(b []byte) error {
 	}
 	c.Remote = b[:remoteLen:remoteLen]
 	c.Local = b[remoteMax : remoteMax+localLen : remoteMax+localLen]
+	c.Requested = nil
+	if c.Flags&redirected != 0 {
+		return c.decodeRequested(b[remoteMax:])
+	}
+	return nil
+}
+
+// decodeRequested reads what lies behind a local address of sockaddrSmall bytes: the address in front of which that lies is
+// of the same family.
+func (c *Connect) decodeRequested(b []byte) error {
+	n := sockaddrSmall
+	if len(b) < 2*n || len(c.Remote) < 2 || len(c.Local) > n {
+		return fmt.Errorf("decode redirected connect: %w", ErrShortRecord)
+	}
+	if binary.NativeEndian.Uint16(c.Remote) == familyInet {
+		n = sockaddrInet
+	}
+	n = min(n, len(c.Remote))
+	if asked := b[sockaddrSmall : sockaddrSmall+n : sockaddrSmall+n]; !bytes.Equal(asked, c.Remote[:n]) {
+		c.Requested = asked
+	}
 	return nil
 }

@@ -28,6 +28,7 @@ enum connect_flags {
 	CONNECT_RETURN_LOST = 1 << 3,       /* it has returned, or may have, and nobody saw what */
 	CONNECT_ADDRESS_FAULT = 1 << 4,     /* the caller's memory could not be read: remote is empty */
 	CONNECT_KERNEL_WORKER = 1 << 5,     /* issued by a kernel thread for the process named here (io_uring before 5.12) */
+	CONNECT_REDIRECTED = 1 << 6,        /* a program of a cgroup sent it elsewhere: remote is where to, requested was asked for */
 };
 
 struct process_key {
@@ -66,12 +67,13 @@ struct connect_small {
 	struct connect c;
 	__u8 remote[SOCKADDR_SMALL];
 	__u8 local[SOCKADDR_SMALL];
+	__u8 requested[SOCKADDR_SMALL]; /* only with CONNECT_REDIRECTED: else the record ends before it */
 };
 
 struct connect_large {
 	struct connect c;
 	__u8 remote[SOCKADDR_MAX];
-	__u8 local[LOCAL_MAX];
+	__u8 local[LOCAL_MAX]; /* with CONNECT_REDIRECTED requested is in it, behind SOCKADDR_SMALL bytes: no UNIX name is redirected */
 };
 
 enum process_kind {

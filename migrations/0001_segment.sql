@@ -145,15 +145,18 @@ CREATE TABLE task (
   container  TEXT
 ) STRICT;
 
--- A socket address. The one index keeps addresses unique and finds them by text.
+-- A socket address, and which one was asked for to get there. The first index keeps addresses unique and finds them by
+-- text; the other finds where connects to an address were sent.
 CREATE TABLE endpoint (
-  id      INTEGER PRIMARY KEY,
-  family  INTEGER NOT NULL,
-  address TEXT    NOT NULL,
-  port    INTEGER NOT NULL,           -- -1 none
-  raw     BLOB    NOT NULL,           -- the sockaddr, addrlen bytes
-  UNIQUE (address, port, family, raw)
+  id        INTEGER PRIMARY KEY,
+  family    INTEGER NOT NULL,
+  address   TEXT    NOT NULL,
+  port      INTEGER NOT NULL,         -- -1 none
+  raw       BLOB    NOT NULL,         -- the sockaddr, addrlen bytes
+  requested INTEGER NOT NULL DEFAULT 0, -- endpoint that the caller asked for, and a cgroup's program sent here; 0: this one
+  UNIQUE (address, port, family, raw, requested)
 ) STRICT;
+CREATE INDEX endpoint_requested ON endpoint (requested) WHERE requested <> 0;
 
 -- What connects have in common.
 CREATE TABLE shape (
@@ -421,7 +424,9 @@ SELECT
     WHEN c.id < (SELECT run_ns FROM recording) THEN 'recording ended'
     WHEN (SELECT state FROM segment) = 'closed' THEN 'not in this file'
     WHEN c.id <= (SELECT lost_ns FROM recording) THEN 'outcomes lost'
-    ELSE 'recording ended' END AS outcome_source
+    ELSE 'recording ended' END AS outcome_source,
+  (SELECT q.address FROM endpoint q WHERE q.id = e.requested) AS requested_address,
+  (SELECT nullif(q.port, -1) FROM endpoint q WHERE q.id = e.requested) AS requested_port
 FROM connection c
 JOIN endpoint e ON e.id = c.remote
 JOIN task t ON t.id = c.task
@@ -503,7 +508,9 @@ SELECT
     WHEN e.family = 10 AND e.address GLOB '::ffff:*.*' THEN substr(e.address, 8)
     ELSE e.address END AS ip,
   lower(hex(e.raw)) AS raw,
-  (SELECT number FROM segment) AS segment
+  (SELECT number FROM segment) AS segment,
+  (SELECT q.address FROM endpoint q WHERE q.id = e.requested) AS requested_address,
+  (SELECT nullif(q.port, -1) FROM endpoint q WHERE q.id = e.requested) AS requested_port
 FROM endpoint e;
 
 CREATE VIEW gaps AS

@@ -80,3 +80,37 @@ func (s *segmentSource) endpoints(ctx context.Context, ids []int64, fn func(id, 
 		fn(row.ColumnInt64(0), row.ColumnInt64(1), []byte(row.ColumnText(3)), row.ColumnInt64(2))
 	})
 }
+
+// redirected returns which endpoints connects were sent to that had asked for another, and for which.
+func (s *Source) redirected(ctx context.Context) (map[int64]int64, error) {
+	var all map[int64]int64
+	err := s.tape.ScanRedirected(ctx, s.index, func(id, requested int64) error {
+		if all == nil {
+			all = make(map[int64]int64)
+		}
+		all[id] = requested
+		return nil
+	})
+	return all, err
+}
+
+// askedFor returns endpoints, and those that connects to them were sent to.
+func (s *Source) askedFor(ctx context.Context, remotes []int64) ([]int64, error) {
+	if len(remotes) == 0 {
+		return remotes, nil
+	}
+	requested, err := s.redirected(ctx)
+	if len(requested) == 0 {
+		return remotes, err
+	}
+	asked := make(map[int64]bool)
+	for _, id := range remotes {
+		asked[id] = true
+	}
+	for id, by := range requested {
+		if asked[by] && !asked[id] {
+			remotes = append(remotes, id)
+		}
+	}
+	return remotes, nil
+}

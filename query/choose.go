@@ -99,6 +99,9 @@ func chooseIndicator(indicator string) chooser {
 				}
 				return nil
 			})
+			if err == nil {
+				remotes, err = s.askedFor(ctx, remotes)
+			}
 			return ofRemotes(remotes), err
 		}
 	case isAddress:
@@ -115,6 +118,9 @@ func chooseIndicator(indicator string) chooser {
 				}
 				return nil
 			})
+			if err == nil {
+				remotes, err = s.askedFor(ctx, remotes)
+			}
 			return ofRemotes(remotes), err
 		}
 	}

@@ -14,3 +14,6 @@ const remoteAndOutcome = `
 
 // remoteAndOutcomeWords has the outcome in words.
 var remoteAndOutcomeWords = strings.Replace(remoteAndOutcome, "ELSE outcome END", "ELSE outcome_words(outcome, count, duration_ns, bytes_sent, bytes_received) END", 1)
+
+// requestedSQL is what a connect asked for that a program of a cgroup sent elsewhere, as remote is written; NULL: it was not.
+const requestedSQL = `CASE WHEN ip_plain(requested_address) GLOB '*:*' THEN '[' || ip_plain(requested_address) || ']:' ELSE ip_plain(requested_address) || ':' END || requested_port`

@@ -376,6 +376,13 @@ func (m *contactMerger) readRemotes() error {
 			ids = append(ids, s.remotes.ids[m.rows[i].remote])
 		}
 	}
+	var requested map[int64]int64
+	if slices.Contains(t.columns[ofRemote], "requested_address") || slices.Contains(t.columns[ofRemote], "requested_port") {
+		var err error
+		if requested, err = s.redirected(m.ctx); err != nil {
+			return err
+		}
+	}
 	var fresh []int64
 	keys := make(map[int64]string) // of these
 	var key []byte
@@ -388,7 +395,7 @@ func (m *contactMerger) readRemotes() error {
 		switch {
 		case len(t.columns[ofRemote]) == 0:
 			key = appendPlaceKey(key, family, nil, 0)
-		case slices.Contains(t.columns[ofRemote], "remote_raw"): // the rest does not determine it
+		case requested[id] != 0, slices.Contains(t.columns[ofRemote], "remote_raw"): // the rest does not determine it
 			key = appendPlaceKey(key, int64(s.index), nil, id)
 		default:
 			key = appendPlaceKey(key, family, address, port)

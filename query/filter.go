@@ -85,13 +85,17 @@ func (f Filter) conditions() ([]condition, error) {
 	return all, nil
 }
 
-// toCondition reads --to. It compares a single address with =, which avoids reading every connection.
+// requestedTo is the condition that an address was asked for, of a connect that was sent elsewhere.
+const requestedTo = "requested_address IN (:filter_to, '::ffff:' || :filter_to)"
+
+// toCondition reads --to: where a connect went, or what it asked for. It compares a single address with =, which avoids
+// reading every connection.
 func toCondition(text string) (condition, error) {
 	if text[0] == '/' || text[0] == '@' {
 		return condition{"family = 'unix' AND remote_address = :filter_to", map[string]Value{"filter_to": textValue(text)}}, nil
 	}
 	if at, err := netip.ParseAddrPort(text); err == nil {
-		return condition{"remote_ip = :filter_to AND remote_port = :filter_to_port",
+		return condition{"remote_ip = :filter_to AND remote_port = :filter_to_port OR " + requestedTo + " AND requested_port = :filter_to_port",
 			map[string]Value{"filter_to": textValue(at.Addr().Unmap().String()), "filter_to_port": intValue(int64(at.Port()))}}, nil
 	}
 	prefix, ok := ParsePrefix(text)
@@ -101,9 +105,9 @@ func toCondition(text string) (condition, error) {
 	case !ok:
 		return condition{}, usagef("try 192.0.2.1, 192.0.2.0/24, 192.0.2.1:443 or /run/docker.sock; names of hosts are not on a tape", "cannot read address %q", text)
 	case prefix.IsSingleIP():
-		return condition{"remote_ip = :filter_to", map[string]Value{"filter_to": textValue(prefix.Addr().String())}}, nil
+		return condition{"remote_ip = :filter_to OR " + requestedTo, map[string]Value{"filter_to": textValue(prefix.Addr().String())}}, nil
 	}
-	return condition{"family IN ('ipv4', 'ipv6') AND cidr_match(remote_address, :filter_to)", map[string]Value{"filter_to": textValue(text)}}, nil
+	return condition{"family IN ('ipv4', 'ipv6') AND (cidr_match(remote_address, :filter_to) OR coalesce(cidr_match(requested_address, :filter_to), 0))", map[string]Value{"filter_to": textValue(text)}}, nil
 }
 
 func isWholeNumber(text string) bool {

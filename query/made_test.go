@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -55,7 +56,7 @@ const oddities = `
 	UPDATE OR IGNORE endpoint SET port = 0 WHERE id % 7 = 0 AND family <> 1;
 	UPDATE shape SET final = 0 WHERE protocol = 6 AND errno IN (0, 115);
 	UPDATE connection SET outcome = CASE id % 7 WHEN 0 THEN x'0001' WHEN 1 THEN x'0481818001828001828182018101' WHEN 2 THEN x'048101818080800180818080018101' ELSE x'048101818001818080800183018101' END
-		WHERE id % 5 > 0 AND shape IN (SELECT id FROM shape WHERE final = 0);`
+		WHERE id % 5 > 0 AND shape IN (SELECT id FROM shape WHERE final = 0);` + sentElsewhere
 
 // What plans and narrowed questions answer of such a tape is what their SQL does.
 func TestPlansOfOddTape(t *testing.T) {
@@ -171,6 +172,66 @@ func TestWhoTakesWhatIsShown(t *testing.T) {
 		rows, err := ask(indicator)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "SQL") || rows > 0 {
 			t.Errorf("%q: %d rows, %v", indicator, rows, err)
+		}
+	}
+}
+
+// sentElsewhere has connects to one in seven addresses ask for another: mostly one that others went to, or the same at
+// another port.
+const sentElsewhere = `UPDATE endpoint SET requested = (SELECT q.id FROM endpoint q WHERE q.family = 2 AND q.id < endpoint.id AND q.requested = 0 ORDER BY (q.id * 7919) % 97, q.id LIMIT 1)
+	WHERE family IN (2, 10) AND id % 7 = 0 AND id > (SELECT min(id) FROM endpoint WHERE family = 2);`
+
+// A connect that was sent elsewhere is found by what it asked for, as by where it went, and once.
+func TestFoundByWhatWasAskedFor(t *testing.T) {
+	tape := altered(t, 4_000, sentElsewhere)
+	stock := stockOf(t, tape, Window{})
+	type asked struct {
+		address string
+		port, n int64
+	}
+	var all []asked
+	err := each(t.Context(), stock, `SELECT requested_address, requested_port, sum(count) FROM connections WHERE requested_address IS NOT NULL AND type <> 'dgram' GROUP BY 1, 2 LIMIT 5`,
+		func(row []Value) { all = append(all, asked{string(row[0].Bytes), row[1].Int, row[2].Int}) })
+	if err != nil || len(all) == 0 {
+		t.Fatal(len(all), err)
+	}
+	c := cannedNamed(t, "who")
+	for _, a := range all {
+		place := netip.AddrPortFrom(netip.MustParseAddr(a.address), uint16(a.port)).String()
+		var want int64
+		if err := each(t.Context(), stock, `SELECT sum(count) FROM connections WHERE requested_address = :p1 AND requested_port = :p2 OR remote_address IN (:p1, '::ffff:' || :p1) AND remote_port = :p2`,
+			func(row []Value) { want = row[0].Int }, textValue(a.address), intValue(a.port)); err != nil || want < a.n {
+			t.Fatal(want, a, err)
+		}
+		params, err := c.Bind(map[string]string{"indicator": place, "all": "true"}, Clock{}, Window{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got int64
+		_, err = NewPlanned(tape, c, Request{SQL: c.Source, Params: params}, Window{}).Run(t.Context(), eachRow(func(row []Value) error { got += row[2].Int; return nil }))
+		if err != nil || got != want {
+			t.Errorf("who %s: %d connects, want %d, %v", place, got, want, err)
+		}
+		for _, to := range []string{place, a.address, a.address + "/31"} {
+			request, err := Filter{To: to}.Apply(Request{SQL: `SELECT coalesce(sum(count), 0) FROM connections WHERE requested_address = '` + a.address + `' AND requested_port = ` + fmt.Sprint(a.port)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			filtered := int64(0)
+			if _, err := RunSQL(t.Context(), tape, request, eachRow(func(row []Value) error { filtered = row[0].Int; return nil })); err != nil || filtered < a.n {
+				t.Errorf("--to %s: %d connects, want %d, %v", to, filtered, a.n, err)
+			}
+		}
+		set, err := indicator.Read(strings.NewReader(place + "\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, view := range []*knownView{newKnownView(), nil} {
+			matched := int64(0)
+			_, err = match(t.Context(), tape, view, &set.Set, MatchRequest{All: true}, eachRow(func(row []Value) error { matched += row[2].Int; return nil }))
+			if err != nil || matched != want {
+				t.Errorf("match %s: %d connects, want %d, %v", place, matched, want, err)
+			}
 		}
 	}
 }

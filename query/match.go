@@ -36,12 +36,13 @@ func MatchColumns() []ColumnDoc {
 		{"indicator", "what of the list matches"},
 		{"kind", "what it is of: address, range, port, name or path"},
 		{"label", "what the list says of it"},
-		{"where", "where it was met: remote, program, script or arguments"},
+		{"where", "where it was met: remote, requested, program, script or arguments"},
 		{"pid", "process"},
 		{"user", "its user"},
 		{"container", "its container; NULL: none that is known"},
 		{"remote", "address and port, or path"},
 		{"outcome", "what became of them"},
+		{"requested", "address and port that were asked for, where a program of a cgroup sent it to remote; NULL: remote"},
 		{"exe", "its program"},
 		{"cmdline", "its arguments, or its name in brackets when there are none"},
 		{"ancestry", "its ancestors, and itself last"},
@@ -49,7 +50,8 @@ func MatchColumns() []ColumnDoc {
 }
 
 // matchedSQL are the tables of matchSQL where the view is of no known form.
-const matchedSQL = `WITH remote_rows AS NOT MATERIALIZED (SELECT * FROM connections WHERE remote_address IN (SELECT value FROM json_each(:addresses))),
+const matchedSQL = `WITH remote_rows AS NOT MATERIALIZED (SELECT * FROM connections WHERE remote_address IN (SELECT value FROM json_each(:addresses))
+  OR requested_address IN (SELECT value FROM json_each(:addresses))),
 process_rows AS NOT MATERIALIZED (SELECT * FROM connections WHERE process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes)))`
 
 // passingSQL are the connections of these tables that pass a filter.
@@ -60,30 +62,30 @@ by_process AS NOT MATERIALIZED (SELECT * FROM process_rows WHERE %[1]s)`
 // matchSQL has the columns of a match except those of the indicator, preceded by the columns for looking up the
 // indicator.
 const matchSQL = `
-SELECT process_id, remote_address, remote_port, CASE family WHEN 'unix' THEN 2 ELSE 1 END AS by_remote,
+SELECT process_id, remote_address, remote_port, CASE family WHEN 'unix' THEN 2 ELSE 1 END AS by_remote, requested_address, requested_port,
   min(time) AS first_time, max(last_time) AS last_time, sum(count) AS n, pid, user, container,
 ` + remoteAndOutcome + `,
-  exe, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry
+` + requestedSQL + ` AS requested, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry
 FROM by_remote
 WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
-GROUP BY process_id, user, container, remote, 12
+GROUP BY process_id, user, container, remote, requested, 14
 UNION ALL
-SELECT process_id, remote_address, remote_port, 0,
+SELECT process_id, remote_address, remote_port, 0, NULL, NULL,
   min(time), max(last_time), sum(count), pid, user, container,
 ` + remoteAndOutcome + `,
-  exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
+` + requestedSQL + ` AS requested, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
 FROM by_process
 WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
-GROUP BY process_id, user, container, remote, 12
+GROUP BY process_id, user, container, remote, requested, 14
 UNION ALL
-SELECT process_id, NULL, NULL, 0, min(coalesce(exec_time, start_time)), NULL, 0, pid, user, container,
-  NULL, NULL, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
+SELECT process_id, NULL, NULL, 0, NULL, NULL, min(coalesce(exec_time, start_time)), NULL, 0, pid, user, container,
+  NULL, NULL, NULL, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
 FROM processes
 WHERE NOT :filtered AND process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes))
   AND process_id NOT IN (SELECT process_id FROM by_process WHERE :all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
   AND coalesce(coalesce(exec_time, start_time) >= :since, 1) AND coalesce(coalesce(exec_time, start_time) < :until, 1)
 GROUP BY process_id
-ORDER BY 5, 1, 11, 4`
+ORDER BY 7, 1, 13, 4`
 
 // Match writes a row for each matching indicator, process, destination and outcome.
 func Match(ctx context.Context, tape *store.Tape, set *indicator.Set, r MatchRequest, out RowWriter) (Result, error) {
@@ -197,6 +199,9 @@ func (m *matcher) findRemotes(ctx context.Context, tape *store.Tape) error {
 			}
 			return nil
 		})
+		if err == nil {
+			m.remotes[s.Number], err = s.askedFor(ctx, m.remotes[s.Number])
+		}
 		if err != nil {
 			return err
 		}
@@ -299,14 +304,26 @@ func (m *matcher) Begin([]string) error {
 func (m *matcher) Row(values []Value) error {
 	if values[3].Int == 0 {
 		for _, hit := range m.processes[values[0].Int] {
-			if err := m.write(values[4:], hit.Indicator, hit.where); err != nil {
+			if err := m.write(values[6:], hit.Indicator, hit.where); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	for _, i := range m.byRemote(values[3].Int == 2, string(values[1].Bytes), values[2]) {
-		if err := m.write(values[4:], i, "remote"); err != nil {
+	hits := m.byRemote(values[3].Int == 2, string(values[1].Bytes), values[2])
+	for _, i := range hits {
+		if err := m.write(values[6:], i, "remote"); err != nil {
+			return err
+		}
+	}
+	if values[4].Kind == Null {
+		return nil
+	}
+	for _, i := range m.byRemote(false, string(values[4].Bytes), values[5]) {
+		if slices.Contains(hits, i) {
+			continue
+		}
+		if err := m.write(values[6:], i, "requested"); err != nil {
 			return err
 		}
 	}

@@ -30,12 +30,13 @@ func NewTail(f Filter, all bool, since int64) *Tail {
 
 // TailColumns are the columns of a tail, as SQL over connections.
 func TailColumns() []string {
-	return []string{"time", "comm", "pid", "remote", "outcome", "n", "user", "cmdline"}
+	return []string{"time", "comm", "pid", "remote", "outcome", "n", "user", "cmdline", "requested"}
 }
 
 var tailSQL = `SELECT segment, id, time_ns, time, comm, pid,
 ` + remoteAndOutcomeWords + `,
-  count AS n, user, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline
+  count AS n, user, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
+` + requestedSQL + ` AS requested
 FROM connections
 WHERE time_ns > :from`
 

@@ -96,6 +96,9 @@ func (r *recorder) update(c *bpf.Connect, to writtenRow) {
 	row := store.Connection{
 		BootTime: to.boot, Cookie: to.cookie, Task: to.task, Remote: to.remote, Shape: r.resolver.shape(c), FD: c.FD, Update: true,
 	}
+	if len(c.Requested) > 0 && to.remote.Requested == nil {
+		row.Shape = r.resolver.asked(row.Shape)
+	}
 	if r.queue.update(&row, r.resolver.party(c).share) == added {
 		r.ledger.updated++
 	}

@@ -37,11 +37,18 @@ func (i issue) size() int {
 	return n
 }
 
-// issuePlace finds the first issue where the backend cannot know a socket's cookie.
+// issuePlace finds the first issue where the backend cannot know a socket's cookie: by where that went, which is what the
+// second asks for.
 type issuePlace struct {
-	key    bpf.ProcessKey
-	netns  uint32
-	remote *store.Endpoint
+	key     bpf.ProcessKey
+	netns   uint32
+	family  uint16
+	address string
+	port    int32
+}
+
+func issuePlaceOf(c *bpf.Connect, remote *store.Endpoint) issuePlace {
+	return issuePlace{c.Key, c.NetNS, remote.Family, remote.Address, remote.Port}
 }
 
 // reissues ties the second issue of an io_uring connect, which tells the result, to the row of the first.
@@ -70,7 +77,7 @@ func (r *reissues) remember(c *bpf.Connect, row *store.Connection, own bool) {
 		r.byCookie.put(c.Cookie, i)
 		return
 	}
-	k := issuePlace{c.Key, c.NetNS, row.Remote}
+	k := issuePlaceOf(c, row.Remote)
 	if old, ok := r.byPlace.get(k); ok {
 		i = issue{same: old.same + 1} // which of them a result belongs to is not known
 	}
@@ -89,7 +96,7 @@ func (r *reissues) first(c *bpf.Connect, remote *store.Endpoint) (issue, bool) {
 			return i, true
 		}
 	}
-	k := issuePlace{c.Key, c.NetNS, remote}
+	k := issuePlaceOf(c, remote)
 	i, ok := r.byPlace.get(k)
 	switch {
 	case !ok || again:

@@ -42,8 +42,15 @@ func argvSize(p *store.Process) (n int64) {
 
 // endpointSize is the memory that an endpoint takes, and its place in the cache.
 func endpointSize(e *store.Endpoint) int64 {
-	return endpointBytes + 2*int64(len(e.Raw)) + int64(len(e.Address))
+	n := endpointBytes + 2*int64(len(e.Raw)) + int64(len(e.Address))
+	if e.Requested != nil { // its raw bytes are in the key
+		n += int64(len(e.Requested.Raw))
+	}
+	return n
 }
+
+// redirection is a sockaddr that connects were sent to, and the one that was asked for.
+type redirection struct{ to, requested string }
 
 // taskKey is what a Task is made of, laid out without holes so that hashing is one run over memory.
 type taskKey struct {
@@ -86,11 +93,14 @@ type resolver struct {
 	shapes    *generations[shapeKey, *store.Shape]
 	endpoints *generations[string, *store.Endpoint] // by sockaddr
 	cutNames  *generations[string, *store.Endpoint] // by what is left of them
-	fresh     int64                                 // memory of what was made since the last need, bytes
-	described int64                                 // likewise of the descriptions of who is new
+	redirects *generations[redirection, *store.Endpoint]
+	fresh     int64 // memory of what was made since the last need, bytes
+	described int64 // likewise of the descriptions of who is new
 
 	nowhere *store.Endpoint // of a row without addresses
 	several *store.Shape    // likewise
+
+	askedShapes map[*store.Shape]*store.Shape
 }
 
 func newResolver(backend string, t *table, share func(owner) *share, process func(*bpf.Connect) *store.Process) *resolver {
@@ -105,6 +115,7 @@ func newResolver(backend string, t *table, share func(owner) *share, process fun
 		shapes:    newGenerations[shapeKey, *store.Shape](shapeCache),
 		endpoints: newWeighed(endpointCache, weighEndpoint),
 		cutNames:  newWeighed(cutNameCache, weighEndpoint),
+		redirects: newWeighed(endpointCache, func(_ redirection, e *store.Endpoint) int { return int(endpointSize(e)) }),
 		nowhere:   &store.Endpoint{Family: noFamily, Port: noPort},
 		several: &store.Shape{
 			Via: bpf.ViaConnect.String(), AddressSource: store.AddressDropped, Backend: backend,
@@ -127,7 +138,7 @@ func (r *resolver) address(c *bpf.Connect, p *party, row *store.Connection) bool
 	*row = store.Connection{
 		BootTime: c.BootTime,
 		Task:     p.task,
-		Remote:   r.endpoint(c.Remote, p),
+		Remote:   r.remote(c, p),
 		Shape:    r.shape(c),
 		FD:       c.FD,
 		Cookie:   c.Cookie,
@@ -142,6 +153,9 @@ func (r *resolver) address(c *bpf.Connect, p *party, row *store.Connection) bool
 // knows tells whether both addresses of a record are at hand.
 func (r *resolver) knows(c *bpf.Connect) bool {
 	_, ok := getBytes(r.endpoints, c.Remote)
+	if len(c.Requested) > 0 {
+		_, ok = r.redirects.get(redirection{string(c.Remote), string(c.Requested)})
+	}
 	if ok && len(c.Local) > 0 {
 		_, ok = getBytes(r.endpoints, c.Local)
 	}
@@ -254,7 +268,26 @@ func (r *resolver) newParty(c *bpf.Connect, p *store.Process, o owner) *party {
 	return &party{task: t, share: r.share(o), owner: o, size: size}
 }
 
-// endpoint returns an address that p connected to, or is bound to, nil if there is no room for it in the segment. One that
+// remote returns the address that an attempt of p went to, nil if there is no room for it in the segment. One that was sent
+// there is another than one that asked for it.
+func (r *resolver) remote(c *bpf.Connect, p *party) *store.Endpoint {
+	if len(c.Requested) == 0 {
+		return r.endpoint(c.Remote, p)
+	}
+	k := redirection{string(c.Remote), string(c.Requested)}
+	if e, ok := r.redirects.get(k); ok {
+		return e
+	}
+	e := decodeSockaddr([]byte(k.to))
+	if e.Requested = r.endpoint(c.Requested, p); e.Requested == nil || !r.table.names.take(p.owner, endpointName(&e)) {
+		return nil
+	}
+	r.fresh += endpointSize(&e)
+	r.redirects.put(k, &e)
+	return &e
+}
+
+// endpoint returns an address that p connected to, asked for, or is bound to, nil if there is no room for it in the segment. One that
 // somebody else has is there.
 func (r *resolver) endpoint(raw []byte, p *party) *store.Endpoint {
 	if e, ok := getBytes(r.endpoints, raw); ok {
@@ -298,6 +331,20 @@ func (r *resolver) shape(c *bpf.Connect) *store.Shape {
 	}
 	r.shapes.put(k, s)
 	return s
+}
+
+// asked returns a shape of rows whose address is what was asked for alone.
+func (r *resolver) asked(of *store.Shape) *store.Shape {
+	if s := r.askedShapes[of]; s != nil {
+		return s
+	}
+	if r.askedShapes == nil || len(r.askedShapes) >= shapeCache {
+		r.askedShapes = map[*store.Shape]*store.Shape{}
+	}
+	s := *of
+	s.AddressSource = store.AddressAsked
+	r.askedShapes[of] = &s
+	return &s
 }
 
 // relearn forgets who is who: users were renamed, or a process that was unknown is known.

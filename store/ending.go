@@ -93,10 +93,7 @@ func (in *interner) local(o *Outcome) (int64, error) {
 	if o == nil || o.Local == nil {
 		return 0, nil
 	}
-	if id, ok := o.Local.mark.get(in.epoch); ok {
-		return id, nil
-	}
-	return in.addEndpoint(o.Local)
+	return in.endpoint(o.Local)
 }
 
 // shapeOf returns the shape of a row. There are few.

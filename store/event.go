@@ -109,6 +109,9 @@ type Endpoint struct {
 	Port    int32  // host byte order, -1 none
 	Raw     []byte // the sockaddr, exactly addrlen bytes
 
+	// Requested is the address that the caller asked for, where a program of a cgroup sent the connect to this one; else nil.
+	Requested *Endpoint
+
 	mark mark
 }
 
@@ -122,7 +125,7 @@ type Shape struct {
 	SocketFamily, Type, Protocol uint16 // as the kernel holds them: AF_, SOCK_, IPPROTO_
 
 	Via           string // connect, socketcall, io_uring, sendto, fastopen, kernel
-	AddressSource string // kernel or user: whose copy of the sockaddr was read; or AddressDropped
+	AddressSource string // kernel or user: whose copy of the sockaddr was read; or AddressDropped, AddressAsked
 	Backend       string // fexit, kprobe, cgroup
 
 	HookErrno int32 // 0 allowed, positive errno, -1 this backend cannot know
@@ -135,6 +138,10 @@ type Shape struct {
 // kept, because it made too many at once. Such a row tells who, how often, and the first and last time: no address, result,
 // thread or socket.
 const AddressDropped = "dropped"
+
+// AddressAsked is the AddressSource of a row that was written before a program of a cgroup sent the attempt elsewhere: it
+// has the address that was asked for alone. The attempt was stopped between the two for longer than a row waits.
+const AddressAsked = "asked"
 
 // Connection is one connect attempt, or several equal ones counted together.
 type Connection struct {

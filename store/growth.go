@@ -103,6 +103,7 @@ func (e *estimator) endpoint(s *activeSegment, p *Endpoint) {
 	if _, ok := p.mark.get(s.intern.epoch); !ok && e.isNew(p) {
 		e.touched += 2
 		e.bytes += endpointRowBytes + 2*int64(len(p.Address)+len(p.Raw))
+		e.endpoint(s, p.Requested)
 	}
 }
 

@@ -97,6 +97,14 @@ func ownText(own, process string) any {
 	return escape.String(own, nil)
 }
 
+// endpoint returns the row of an endpoint.
+func (in *interner) endpoint(e *Endpoint) (int64, error) {
+	if id, ok := e.mark.get(in.epoch); ok {
+		return id, nil
+	}
+	return in.addEndpoint(e)
+}
+
 // addEndpoint finds or writes an endpoint. It can be there already: written by
 // an earlier run, or handed in as another pointer.
 func (in *interner) addEndpoint(e *Endpoint) (id int64, err error) {
@@ -105,8 +113,14 @@ func (in *interner) addEndpoint(e *Endpoint) (id int64, err error) {
 	if raw == nil {
 		raw = []byte{}
 	}
-	err = s.exec(`INSERT OR IGNORE INTO endpoint (family, address, port, raw) VALUES (?, ?, ?, ?)`,
-		int(e.Family), e.Address, int(e.Port), raw)
+	requested := int64(0)
+	if e.Requested != nil {
+		if requested, err = in.endpoint(e.Requested); err != nil {
+			return 0, err
+		}
+	}
+	err = s.exec(`INSERT OR IGNORE INTO endpoint (family, address, port, raw, requested) VALUES (?, ?, ?, ?, ?)`,
+		int(e.Family), e.Address, int(e.Port), raw, requested)
 	if err != nil {
 		return 0, err
 	}
@@ -114,8 +128,8 @@ func (in *interner) addEndpoint(e *Endpoint) (id int64, err error) {
 		id = s.conn.LastInsertRowID()
 	} else {
 		err = s.query(func(q *sqlite.Stmt) error { id = q.ColumnInt64(0); return nil },
-			`SELECT id FROM endpoint WHERE address = ? AND port = ? AND family = ? AND raw = ?`,
-			e.Address, int(e.Port), int(e.Family), raw)
+			`SELECT id FROM endpoint WHERE address = ? AND port = ? AND family = ? AND raw = ? AND requested = ?`,
+			e.Address, int(e.Port), int(e.Family), raw, requested)
 		if err != nil {
 			return 0, err
 		}

@@ -79,6 +79,12 @@ func (t *Tape) FindEndpoints(ctx context.Context, place int, ranges []segment.Te
 	})
 }
 
+// ScanRedirected reads which endpoints of a segment, by its place among Segments, connects were sent to that had asked for
+// another. It ends with the first error of fn.
+func (t *Tape) ScanRedirected(ctx context.Context, place int, fn func(id, requested int64) error) error {
+	return t.scan(place, func(f *segment.Tables) error { return f.Redirected(ctx, fn) })
+}
+
 // ScanPostings reads the lists of a sealed segment, by its place among Segments, that touch ids from from, and below to: in
 // the order of their endpoints and parts, those of the endpoints in remotes, which are ascending, or nil: of all. The list
 // is good until fn returns.

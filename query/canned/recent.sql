@@ -8,6 +8,7 @@
 -- column: outcome | what became of it, with its bytes and duration when it has ended
 -- column: n | connects that are counted together in this row
 -- column: cmdline | arguments of the program, or its name in brackets when there are none
+-- column: requested | address and port that were asked for, where a program of a cgroup sent it to remote; NULL: remote
 -- note: The outcome of TCP is what became of the connection in the end; until there is an answer it is "in progress".
 -- example: conntape query recent --since 2h
 -- example: conntape query recent --limit 10 --format jsonl
@@ -23,7 +24,8 @@ SELECT
   END AS remote,
   outcome_words(outcome, count, duration_ns, bytes_sent, bytes_received) AS outcome,
   count AS n,
-  coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline
+  coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
+  CASE WHEN ip_plain(requested_address) GLOB '*:*' THEN '[' || ip_plain(requested_address) || ']:' ELSE ip_plain(requested_address) || ':' END || requested_port AS requested
 FROM connections
 ORDER BY time_ns DESC
 LIMIT :limit

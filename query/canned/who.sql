@@ -10,11 +10,13 @@
 -- column: user | its user
 -- column: container | its container; NULL: none that is known
 -- column: remote | address and port, or path
+-- column: requested | address and port that were asked for, where a program of a cgroup sent it to remote; NULL: remote
 -- column: outcome | what became of them, with the bytes of those that ended and the longest duration; name probe for a port-0 UDP probe
 -- column: exe | its program
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: ancestry | its ancestors, and itself last
 -- note: ::ffff:192.0.2.1 is 192.0.2.1, and IPv6 may be written in any form.
+-- note: A connect that a program of a cgroup sent elsewhere is found by what it asked for, too.
 -- note: A path that begins with / or @ is compared as a whole, any other with the last elements of paths: docker.sock is /run/docker.sock too. A number alone is a port, of any protocol.
 -- false-positives: An address may be shared: by a content network, by a proxy, by everybody behind one translator.
 -- example: conntape query who 203.0.113.0/24
@@ -23,17 +25,17 @@
 -- example: conntape query who 22
 -- example: conntape query who /run/docker.sock
 WITH touched AS ( -- of these, all but one are empty: what the indicator is decides
-  SELECT * FROM connections
+  SELECT *, remote_port AS its_port FROM connections
   WHERE :indicator NOT GLOB '*[^0-9]*' AND remote_port = CAST(:indicator AS INTEGER)
   UNION ALL
-  SELECT * FROM connections
+  SELECT *, remote_port AS its_port FROM connections
   WHERE ip_plain(:indicator) IS NULL AND family = 'unix' AND :indicator GLOB '*[^0-9]*'
     AND (remote_address = :indicator OR :indicator NOT GLOB '[/@]*' AND substr(remote_address, -1 - length(:indicator)) = '/' || :indicator)
   UNION ALL
-  SELECT * FROM connections -- one address, also in its IPv6 form
+  SELECT *, remote_port AS its_port FROM connections -- one address, also in its IPv6 form
   WHERE :indicator GLOB '*[^0-9]*' AND remote_address IN (ip_plain(:indicator), '::ffff:' || ip_plain(:indicator)) AND family IN ('ipv4', 'ipv6')
   UNION ALL
-  SELECT * FROM connections -- a range, and an address with a scope
+  SELECT *, remote_port AS its_port FROM connections -- a range, and an address with a scope
   WHERE coalesce(ip_plain(:indicator), ip_plain(substr(:indicator, 1, instr(:indicator, '/') - 1))) IS NOT NULL AND family IN ('ipv4', 'ipv6') AND remote_address IN (
     SELECT address FROM endpoints
     WHERE address BETWEEN cidr_start(:indicator) AND cidr_start(:indicator) || '~' AND cidr_match(address, :indicator)
@@ -42,6 +44,13 @@ WITH touched AS ( -- of these, all but one are empty: what the indicator is deci
     WHERE address BETWEEN '::ffff:' || cidr_start(:indicator) AND '::ffff:' || cidr_start(:indicator) || '~' AND cidr_match(address, :indicator)
     EXCEPT SELECT ip_plain(:indicator)
     EXCEPT SELECT '::ffff:' || ip_plain(:indicator))
+  UNION ALL
+  SELECT *, requested_port AS its_port FROM connections -- what was asked for and sent elsewhere, unless it is among those above
+  WHERE requested_address IS NOT NULL AND CASE
+    WHEN :indicator NOT GLOB '*[^0-9]*' THEN requested_port = CAST(:indicator AS INTEGER) AND remote_port <> CAST(:indicator AS INTEGER)
+    WHEN coalesce(ip_plain(:indicator), ip_plain(substr(:indicator, 1, instr(:indicator, '/') - 1))) IS NOT NULL
+      THEN cidr_match(requested_address, :indicator) AND NOT (cidr_match(remote_address, :indicator) AND (:port IS NULL OR remote_port = :port))
+    END
 )
 SELECT
   min(time) AS first_time,
@@ -55,12 +64,13 @@ SELECT
     WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
     ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
   END AS remote,
+  CASE WHEN ip_plain(requested_address) GLOB '*:*' THEN '[' || ip_plain(requested_address) || ']:' ELSE ip_plain(requested_address) || ':' END || requested_port AS requested,
   outcome_words(CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END, sum(count), max(duration_ns), sum(bytes_sent), sum(bytes_received)) AS outcome,
   exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   ancestry
 FROM touched
-WHERE (:port IS NULL OR remote_port = :port)
+WHERE (:port IS NULL OR its_port = :port)
   AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
-GROUP BY process_id, user, container, remote, CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END
+GROUP BY process_id, user, container, remote, requested, CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END
 ORDER BY min(time_ns), remote

@@ -31,7 +31,8 @@ func (s *salvager) complete(from string) error {
 		`INSERT INTO process (id, boot, tgid, start_boot_ns, exec_number, cmdline_truncated, exe_deleted, exe_memfd, source, ancestry, batch)
 			SELECT DISTINCT process, 0, 0, 0, 0, 0, 0, 0, 'unknown', '?', 0 FROM task WHERE process NOT IN (SELECT id FROM process) AND ?1 > 0`,
 		`INSERT INTO endpoint (id, family, address, port, raw)
-			SELECT DISTINCT id, 65535, '?', -1, CAST(id AS BLOB) FROM (SELECT remote AS id FROM connection UNION SELECT local FROM connection)
+			SELECT DISTINCT id, 65535, '?', -1, CAST(id AS BLOB) FROM (SELECT remote AS id FROM connection UNION SELECT local FROM connection
+				UNION SELECT requested FROM endpoint WHERE requested <> 0)
 			WHERE id IS NOT NULL AND id NOT IN (SELECT id FROM endpoint) AND ?1 > 0`,
 		`INSERT INTO shape (id, socket_family, type, protocol, via, address_source, backend, addrlen)
 			SELECT DISTINCT shape, 65535, 0, 0, '?', '?', '?', 0 FROM connection WHERE shape NOT IN (SELECT id FROM shape) AND ?1 > 0`,

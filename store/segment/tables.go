@@ -13,8 +13,11 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// addressIndex is the unique index of endpoints: address, port, family, raw.
+// addressIndex is the unique index of endpoints: address, port, family, raw, requested.
 const addressIndex = "sqlite_autoindex_endpoint_1"
+
+// requestedIndex is the index over requested of the endpoints that connects to others were sent to.
+const requestedIndex = "endpoint_requested"
 
 // Tables reads tables of a segment.
 type Tables struct {
@@ -118,7 +121,7 @@ func (t *Tables) Addresses(ctx context.Context, within TextRange, fn func(id, fa
 		},
 		Row: func(row []byte) (done bool, err error) {
 			r := sqlitefile.ReadRecord(row)
-			address, port, family, _, id := r.Text(), r.Int(), r.Int(), r.Blob(), r.Int()
+			address, port, family, _, _, id := r.Text(), r.Int(), r.Int(), r.Blob(), r.Int(), r.Int()
 			switch {
 			case !r.OK():
 				return false, fmt.Errorf("%w: a row of the index over addresses", failure.ErrDamaged)
@@ -128,6 +131,21 @@ func (t *Tables) Addresses(ctx context.Context, within TextRange, fn func(id, fa
 				return true, nil
 			}
 			return false, fn(id, family, address, port)
+		},
+	})
+}
+
+// Redirected is ScanRedirected.
+func (t *Tables) Redirected(ctx context.Context, fn func(id, requested int64) error) error {
+	return t.Search(ctx, t.Roots[requestedIndex], sqlitefile.Search{
+		Before: func([]byte) bool { return false },
+		Row: func(row []byte) (done bool, err error) {
+			r := sqlitefile.ReadRecord(row)
+			requested, id := r.Int(), r.Int()
+			if !r.OK() {
+				return false, fmt.Errorf("%w: a row of the index over requested addresses", failure.ErrDamaged)
+			}
+			return false, fn(id, requested)
 		},
 	})
 }

@@ -131,7 +131,16 @@ static void uring_unspec(int argc, char **argv)
 	uring_connect(argc, argv, AF_INET, SOCK_DGRAM, &none, sizeof(none.in));
 }
 
+/* `uring-to tcp|udp IP PORT` */
+static void uring_to(int argc, char **argv)
+{
+	if (argc < 4)
+		die("usage: uring-to tcp|udp IP PORT");
+	union address a = inet4(argv[2], atoi(argv[3]));
+	uring_connect(1, argv, AF_INET, strcmp(argv[1], "tcp") ? SOCK_DGRAM : SOCK_STREAM, &a, sizeof(a.in));
+}
+
 const struct command uring_commands[] = {
 	{"uring-tcp", uring_tcp}, {"uring-refused", uring_refused}, {"uring-udp", uring_udp},
-	{"uring-unix", uring_unix}, {"uring-unspec", uring_unspec}, {0},
+	{"uring-unix", uring_unix}, {"uring-unspec", uring_unspec}, {"uring-to", uring_to}, {0},
 };
