@@ -70,8 +70,8 @@ func Classify(err error) error {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	switch sqlite.ErrCode(err).ToPrimary() {
-	case sqlite.ResultNotADB:
-		return fmt.Errorf("%w: %w", ErrNotSegment, err)
+	case sqlite.ResultNotADB: // whatever SQLite was about to do with it
+		return fmt.Errorf("%w: it is no SQLite file", ErrNotSegment)
 	case sqlite.ResultCorrupt:
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
