@@ -91,6 +91,7 @@ func looksLikeAddress(text string) bool { return dotted.MatchString(refang(text)
 // Assumptions of a reading, and reasons for leaving something out.
 const (
 	portBeside   = "the number after an address is read as its port: give the table a header if it is something else"
+	numberBeside = "the number after an address is read as no port: the numbers of the list are not those of ports"
 	nameBeside   = "a name beside an address in a table without a header, or in a sentence"
 	sourceBeside = "a source address beside a destination"
 	otherColumn  = "in a column that is not for indicators"
@@ -187,8 +188,16 @@ func (r *Reading) pair(c cell, cells []string, at int) (list []*Indicator, used 
 		}
 	}
 	if port, ok := ParsePort(undecorated(next)); ok && !strings.Contains(cells[at], "-") { // eMule has a level after first-last
+		if isBareNumber(next) {
+			list = withPorts(c.list, []uint16{port.Port})
+			list[0].beside = true
+			return list, 1
+		}
 		r.note(portBeside)
 		return withPorts(c.list, []uint16{port.Port}), 1
+	}
+	if isNoPort(next) && !strings.Contains(cells[at], "-") {
+		r.besides.noPorts++
 	}
 	return c.list, 0
 }

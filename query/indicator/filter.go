@@ -70,6 +70,9 @@ func portRangeCell(text string) bool {
 	for _, protocol := range []string{"tcp:", "udp:", "sctp:", "tcp/", "udp/"} {
 		text = strings.TrimPrefix(strings.ToLower(text), protocol)
 	}
+	if strings.Contains(text, "-") {
+		text = strings.TrimPrefix(text, ":")
+	}
 	first, last, ok := strings.Cut(strings.ReplaceAll(text, ":", "-"), "-")
 	return ok && isPortRange(strings.TrimSpace(first), strings.TrimSpace(last))
 }

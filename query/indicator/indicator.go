@@ -39,6 +39,7 @@ type Indicator struct {
 	Line  int    // first line that has it: see Problem
 
 	shortened bool // a CIDR with host bits: 198.51.100.66/24
+	beside    bool // Port is a number beside it, which may be anything
 }
 
 // String returns the indicator in the usual notation.

@@ -211,13 +211,17 @@ func (w *walker) scalar(name, key, text string, row *jsonRow) {
 		return
 	}
 	if c, ok := readCell(key); ok && c.sure { // {"198.51.100.66": 443}
-		own := &jsonRow{fields: []field{{roleIP, "", key}, {roleLabel, key, text}}}
-		if _, isPort := parsePortNumber(text); isPort {
-			own.fields[1].role = rolePort
-			w.reading.note(portBeside)
-		}
 		row.children = true
-		w.take(own)
+		if port, isPort := parsePortNumber(text); isPort && len(c.list) == 1 && c.list[0].Port == 0 && c.is(Address, Range) {
+			w.objects++
+			c.list[0].Port, c.list[0].beside = port, true
+			w.reading.add(w.objects, "", c.list...)
+			return
+		}
+		if isNoPort(text) {
+			w.reading.besides.noPorts++
+		}
+		w.take(&jsonRow{fields: []field{{roleIP, "", key}, {roleLabel, key, text}}})
 		return
 	}
 	row.fields = append(row.fields, field{roleOf(name), name, text})

@@ -248,7 +248,7 @@ func wordsOfSentence(text string) []string {
 		}
 		return first + "-" + last
 	})
-	text = joined.ReplaceAllString(text, "$1 $2")
+	text = joined.ReplaceAllString(text, "$1 :$2")
 	var words []string
 	for word := range strings.FieldsSeq(text) {
 		if _, ok := readCell(word); ok || strings.Contains(word, "://") {

@@ -26,6 +26,7 @@ type Reading struct {
 	Problems   []Problem
 
 	leftOut int // sum of LeftOut
+	besides besides
 }
 
 // longest is the longest line or cell that is read, in bytes.
@@ -60,6 +61,7 @@ func Read(r io.Reader) (*Reading, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read indicators: %w", err)
 	}
+	reading.settleBesides()
 	return reading, nil
 }
 
@@ -99,6 +101,12 @@ func looksXML(in *bufio.Reader) bool {
 // add adds indicators.
 func (r *Reading) add(line int, label string, list ...*Indicator) {
 	for _, i := range list {
+		if i.beside {
+			one := *i
+			one.Port, one.beside = 0, false
+			r.besides.rows = append(r.besides.rows, besideRow{[]*Indicator{&one}, i.Port, line, label})
+			continue
+		}
 		i.Label, i.Line = cutLabel(label), line
 		if i.shortened {
 			r.note("a CIDR with host bits is read as the whole range")
@@ -122,7 +130,9 @@ func (r *Reading) leaveOut(why string) { r.LeftOut[why]++; r.leftOut++ }
 func (r *Reading) note(what string) { r.Notes[what]++ }
 
 // said returns the number of entries, problems and left-out entries so far. A line that does not change it was passed over.
-func (r *Reading) said() int { return r.Entries + len(r.Problems) + r.leftOut }
+func (r *Reading) said() int {
+	return r.Entries + len(r.Problems) + r.leftOut + len(r.besides.rows)
+}
 
 // cutLabel returns a text as one line, cut at a rune.
 func cutLabel(text string) string {
