@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -152,6 +154,9 @@ func (p *Planned) beacons(ctx context.Context, r *reading, out RowWriter) (Resul
 		return Result{}, explainLimit(ctx, p.request.Timeout, err)
 	}
 	countAlike(found)
+	found = slices.DeleteFunc(found, func(b beacon) bool {
+		return p.passing != nil && !p.passing[shownPairOf(b.who.exe, namedUser(b.who.user), b.who.container, b.label)]
+	})
 	slices.SortFunc(found, func(a, b beacon) int {
 		return cmp.Or(cmp.Compare(a.usual(), b.usual()), -cmp.Compare(a.score, b.score), -cmp.Compare(a.n, b.n), cmp.Compare(a.label, b.label), cmp.Compare(a.who.exe, b.who.exe))
 	})
@@ -241,4 +246,33 @@ func (p *Planned) writeBeacons(ctx context.Context, found []beacon, out RowWrite
 			namedUser(b.who.user), b.who.container, textValue(b.who.exe), textValue(b.label), first[6], first[7],
 		}
 	})
+}
+
+// shownPair is a program with user and container, and a destination.
+type shownPair string
+
+func shownPairOf(exe string, user, container Value, remote string) shownPair {
+	var key []byte
+	for _, v := range []Value{textValue(exe), user, container, textValue(remote)} {
+		key = fmt.Appendf(key, "%d %d %s", v.Kind, len(v.Bytes), v.Bytes)
+	}
+	return shownPair(key)
+}
+
+// readPassing reads the pairs that have a connection which passes the filter: passing of canned/beacons.sql.
+func (p *Planned) readPassing(ctx context.Context) error {
+	request, err := p.filter.Apply(Request{Clock: p.request.Clock, Params: map[string]Value{"all": p.request.Params["all"]},
+		SQL: `SELECT DISTINCT coalesce(exe, '[' || comm || ']'), user, container,` + remoteAndOutcome[:strings.Index(remoteAndOutcome, "END AS remote")] + `END
+			FROM connections WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))`})
+	if err != nil {
+		return err
+	}
+	p.passing = make(map[shownPair]bool)
+	_, err = askVirtual(ctx, p.tape, func() (Result, error) {
+		return Run(ctx, p.main, request, eachRow(func(row []Value) error {
+			p.passing[shownPairOf(string(row[0].Bytes), row[1], row[2], string(row[3].Bytes))] = true
+			return nil
+		}))
+	})
+	return explainLimit(ctx, p.request.Timeout, err)
 }

@@ -3,6 +3,7 @@ package query
 import (
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,8 +11,9 @@ import (
 	"github.com/conntape/conntape/generate"
 )
 
-// A beacon that began long after the window did is not one that went on already, also if a filter leaves nothing else of the window.
-func TestNewBeaconUnderFilter(t *testing.T) {
+// A filter chooses which beacons are shown, and changes nothing of what is said of one: whether it went on already when the window
+// began, how many programs go where it goes, and how many beacons its program has.
+func TestBeaconsUnderFilter(t *testing.T) {
 	evenly := func(from time.Duration) (at []time.Duration) {
 		for ; from < 24*time.Hour; from += 2 * time.Minute {
 			at = append(at, from)
@@ -22,36 +24,52 @@ func TestNewBeaconUnderFilter(t *testing.T) {
 	o := generate.Options{Seed: 9, Connections: 3000, Processes: 20, Images: 10, Endpoints: 100, Begin: uint64(time.Hour), Span: 24 * time.Hour, Timers: []generate.Timer{
 		{Exe: "/usr/bin/old", Remote: netip.MustParseAddrPort("203.0.113.65:443"), At: evenly(0)},
 		{Exe: "/usr/bin/new", Remote: netip.MustParseAddrPort("203.0.113.66:443"), At: evenly(90 * time.Minute)},
+		{Exe: "/usr/bin/new", Remote: netip.MustParseAddrPort("203.0.113.67:443"), At: evenly(91 * time.Minute)},
+		{Exe: "/usr/bin/old", Remote: netip.MustParseAddrPort("203.0.113.66:443"), At: evenly(92 * time.Minute)},
+		{Exe: "/usr/bin/new", Remote: netip.MustParseAddrPort("203.0.113.65:443"), At: evenly(93 * time.Minute)},
 	}}
 	if err := generate.WriteTape(dir, generate.New(o), 2); err != nil {
 		t.Fatal(err)
 	}
 	tape := opened(t, dir)
 	c := cannedNamed(t, "beacons")
-	usual := func(exe string, f Filter) string {
+	params, err := c.Bind(nil, Clock{}, Window{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(f Filter) []string {
 		t.Helper()
-		params, err := c.Bind(nil, Clock{}, Window{})
+		answer := csvOf(t, "beacons", func(out RowWriter) (Result, error) {
+			return NewPlanned(tape, c, Request{SQL: c.Source, Params: params}, Window{}).Filtered(f).Run(t.Context(), out)
+		})
+		return strings.Split(strings.TrimSpace(answer), "\n")[1:]
+	}
+	whole := ask(Filter{})
+	for beacon, want := range map[string]string{"/usr/bin/old,203.0.113.65:443": "1", "/usr/bin/new,203.0.113.66:443": "1"} { // of three alike
+		line := whole[slices.IndexFunc(whole, func(line string) bool { return strings.Contains(line, ","+beacon+",") })]
+		if got := strings.Split(line, ",")[1]; got != want {
+			t.Errorf("%s: usual is %s, want %s", beacon, got, want)
+		}
+	}
+	for _, f := range []Filter{{Exe: "/usr/bin/old"}, {Exe: "/usr/bin/new"}, {To: "203.0.113.66"}, {To: "203.0.113.64/30"}, {Port: "443"}, {Where: "time_ns % 7 = 0"}, {Exe: "nothing"}} {
+		request, err := f.Apply(Request{SQL: c.Source, Params: params})
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer := csvOf(t, exe, func(out RowWriter) (Result, error) {
-			return NewPlanned(tape, c, Request{SQL: c.Source, Params: params}, Window{}).Filtered(f).Run(t.Context(), out)
+		bySQL := csvOf(t, "beacons", func(out RowWriter) (Result, error) {
+			return askVirtual(t.Context(), tape, func() (Result, error) { return Run(t.Context(), tape.Conn(), request, out) })
 		})
-		for _, line := range strings.Split(answer, "\n") {
-			if strings.Contains(line, ","+exe+",") {
-				return line
+		got := ask(f)
+		if want := strings.Split(strings.TrimSpace(bySQL), "\n")[1:]; !slices.Equal(got, want) {
+			t.Errorf("%+v: the plan says\n%s\nand the SQL\n%s", f, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		for _, line := range got {
+			if !slices.Contains(whole, line) {
+				t.Errorf("%+v: is otherwise without it: %s", f, line)
 			}
 		}
-		t.Fatalf("no beacon of %s in\n%s", exe, answer)
-		return ""
-	}
-	for exe, settled := range map[string]string{"/usr/bin/old": "1", "/usr/bin/new": "0"} {
-		whole := usual(exe, Filter{})
-		if got := strings.Split(whole, ",")[1]; got != settled {
-			t.Errorf("%s: usual is %s, want %s", exe, got, settled)
-		}
-		if got := usual(exe, Filter{Exe: exe}); got != whole {
-			t.Errorf("%s alone is\n%s\nand is without a filter\n%s", exe, got, whole)
+		if f.Exe != "nothing" && len(got) == 0 {
+			t.Errorf("%+v: none", f)
 		}
 	}
 }

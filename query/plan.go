@@ -22,8 +22,9 @@ type Planned struct {
 	tape     *store.Tape
 	main     *sqlite.Conn
 	sources  []Source
-	contacts *contactTable     // that it is asked over, nil: all connections
-	places   map[int64][]int64 // ids of endpoints that it can be about, by number of the segment; nil: any
+	contacts *contactTable      // that it is asked over, nil: all connections
+	places   map[int64][]int64  // ids of endpoints that it can be about, by number of the segment; nil: any
+	passing  map[shownPair]bool // pairs of a beacon that a filter lets through; nil: any
 }
 
 // NewPlanned prepares a question to a tape whose views are narrowed to the window, unless it has its own.
@@ -82,7 +83,11 @@ func counting(plan countingPlan) func(*Planned, context.Context, RowWriter) (Res
 func (p *Planned) Run(ctx context.Context, out RowWriter) (Result, error) {
 	ctx, stop := withTimeLimit(ctx, p.request.Timeout)
 	defer stop()
-	if !p.filter.IsEmpty() {
+	if p.canned.Name == "beacons" && !p.filter.IsEmpty() { // which are measured without the filter
+		if err := p.readPassing(ctx); err != nil {
+			return Result{}, err
+		}
+	} else if !p.filter.IsEmpty() {
 		request, err := p.filter.Apply(p.request)
 		if err != nil {
 			return Result{}, err

@@ -27,6 +27,7 @@
 -- note: histogram = 100 (1 - standard deviation / mean) of the beats in each of up to 24 equal parts of their time (4 beats each at least); or 0.9 of that over the parts that have any, if those are 6 or more: a host may be off by night. Fewer than 24 beats prove less: it is that share of 24 of it.
 -- note: duration = 100 times the share of the window from the first beat to the last, or the most beats that follow each other within 2 Q2 divided by 24, whatever is more, at most 100.
 -- note: usual is 1 for what went on already when the window began, which is the first connect of any program in it (the first beat of the pair is in the first 24th of the window, or within 2 Q2), 1 for a destination that is not on the Internet, 1 for one of more than 2 programs (or where the program has as many beacons alike), 1 for more than 9. Rows of the same are in the order of the score. Ask for a window that begins before the suspicion does.
+-- note: A filter such as --exe chooses pairs that have a connection which passes; each is measured over all its connections, and programs and alike are those of all of the window.
 -- note: Connects of one program, user and container are put together whatever process made them; those within the same second, or a tenth of Q3 after another, count as one beat.
 -- false-positives: Anything with a timer: cron, NTP, health checks, monitoring agents, update checks, keep-alives. They are known by program and destination.
 -- example: conntape query beacons --since 1d
@@ -36,6 +37,17 @@ span AS MATERIALIZED ( -- of all connections in the window, also of those that a
   SELECT
     (SELECT time_ns FROM main.connections WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0)) ORDER BY time_ns LIMIT 1) AS first_ns,
     (SELECT time_ns FROM main.connections WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0)) ORDER BY time_ns DESC LIMIT 1) AS last_ns
+),
+passing AS MATERIALIZED ( -- pairs that have a connection which a filter lets through: they are shown, and measured over all that they have
+  SELECT DISTINCT
+    coalesce(exe, '[' || comm || ']') AS exe, user, container,
+    CASE
+      WHEN remote_port IS NULL THEN remote_address
+      WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
+      ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
+    END AS remote
+  FROM connections
+  WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 ),
 beat AS ( -- one for each second with connects of a pair
   SELECT
@@ -49,7 +61,7 @@ beat AS ( -- one for each second with connects of a pair
     min(time_ns) AS first_ns, max(time_ns) AS last_ns,
     sum(count) AS n, min(time) AS first_time, max(last_time) AS last_time,
     coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry
-  FROM connections
+  FROM main.connections
   WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
   GROUP BY 1, 2, 3, 4, time_ns / 1000000000
 ),
@@ -185,4 +197,5 @@ SELECT
 FROM found
 JOIN total ON total.exe = found.exe AND total.remote = found.remote AND total.user IS found.user AND total.container IS found.container
 JOIN shared ON shared.remote = found.remote
+JOIN passing ON passing.exe = found.exe AND passing.remote = found.remote AND passing.user IS found.user AND passing.container IS found.container
 ORDER BY usual, score DESC, total.n DESC, found.remote
