@@ -26,6 +26,9 @@ const (
 	walFrameBytes      = pageSize + 24
 )
 
+// batchPages is what a transaction may add beside its rows, in pages.
+const batchPages = 8
+
 // estimator adds up what a batch will take. It is the writer's, and used again.
 type estimator struct {
 	seen    map[any]struct{} // new tasks, processes and endpoints of this batch
@@ -66,7 +69,7 @@ func (e *estimator) fit(s *activeSegment, b *Batch, most growth) (n int, g growt
 func (e *estimator) growth(s *activeSegment, connections int) growth {
 	bytes := e.bytes + s.blocks.most(connections)
 	db := bytes + bytes/4 // pages that split are not full
-	pages := db/pageSize + 8
+	pages := db/pageSize + batchPages
 	wal := (pages + min(e.touched, s.pages)) * walFrameBytes
 	return growth{db: pages * pageSize, wal: max(0, s.walUsed()+wal-s.walSize), changed: wal}
 }

@@ -3,9 +3,11 @@ package store
 import (
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
 )
 
@@ -72,5 +74,37 @@ func TestGrowthIsBounded(t *testing.T) {
 	t.Logf("grew by %d, estimated %d", grown, estimated)
 	if estimated > 6*grown {
 		t.Error("that is far too much")
+	}
+}
+
+// TestSlotsAreFilledInFewTransactions: the end of a small slot is not filled row by row, each with a sync.
+func TestSlotsAreFilledInFewTransactions(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	commits, segments := 0, 0
+	o := options(999 * second)
+	o.Limits = retain.Limits{MaxBytes: minSlotted, Reserve: true}
+	o.Events = func(e Event) {
+		switch e.(type) {
+		case BatchCommitted:
+			commits++
+		case SegmentStarted:
+			segments++
+		}
+	}
+	w := mustOpenWriter(t, dir, o)
+	if !w.slotted() {
+		t.Skip("nothing can be reserved here")
+	}
+	l := newLoad(32, 320)
+	w.now = func(string) (Anchor, error) { return at(l.boot), nil }
+	conns := make([]Connection, 1000)
+	const batches = 60
+	for range batches {
+		l.fill(conns)
+		mustAppend(t, w, l.batch(conns))
+	}
+	mustClose(t, w, l.boot+1)
+	if segments < 3 || commits > batches+10*segments {
+		t.Errorf("%d transactions for %d batches in %d segments", commits, batches, segments)
 	}
 }

@@ -204,27 +204,33 @@ func history(t testing.TB, dir string) (sum int64) {
 }
 
 // Whatever the load is, the tape never takes more than its budget, and at least 80%
-// of it holds history once there was that much.
+// of it holds history once there was that much. In slots, which may be longer than what is in them, three quarters are pages of it.
 func TestBudgetIsKeptAndUsed(t *testing.T) {
 	for _, c := range []struct {
 		budget               int64
 		processes, endpoints int
 		connections          int
+		reserve              bool
 	}{
-		{retain.MinMaxBytes, 50, 500, 400_000},
-		{16 << 20, 50, 500, 800_000},
-		{16 << 20, 1, 1 << 20, 150_000}, // one process connects to nothing twice
-		{32 << 20, 50, 500, 1_500_000},
-		{32 << 20, 5000, 20_000, 400_000}, // each thread a process of its own
+		{retain.MinMaxBytes, 50, 500, 400_000, false},
+		{16 << 20, 50, 500, 800_000, false},
+		{16 << 20, 1, 1 << 20, 150_000, false}, // one process connects to nothing twice
+		{32 << 20, 50, 500, 1_500_000, false},
+		{32 << 20, 5000, 20_000, 400_000, false}, // each thread a process of its own
+		{minSlotted, 32, 320, 500_000, true},
+		{32 << 20, 1, 1 << 20, 300_000, true},
 	} {
 		if testing.Short() && (c.budget > 16<<20 || c.processes == 1) {
 			continue
 		}
-		t.Run(fmt.Sprintf("%d MiB, %d processes, %d endpoints", c.budget>>20, c.processes, c.endpoints), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d MiB, %d processes, %d endpoints, reserve %v", c.budget>>20, c.processes, c.endpoints, c.reserve), func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "tape")
 			o := options(999 * second)
-			o.Limits = retain.Limits{MaxBytes: c.budget}
+			o.Limits = retain.Limits{MaxBytes: c.budget, Reserve: c.reserve}
 			w := mustOpenWriter(t, dir, o)
+			if c.reserve && !w.slotted() {
+				t.Skip("nothing can be reserved here")
+			}
 			l := newLoad(c.processes, c.endpoints)
 			w.now = func(string) (Anchor, error) { return at(l.boot), nil }
 			most, looks := flood(t, w, l, c.connections, 0)
@@ -240,7 +246,26 @@ func TestBudgetIsKeptAndUsed(t *testing.T) {
 			if kept < least {
 				t.Errorf("%d bytes of history, and at least %d would be right", kept, least)
 			}
+			if c.reserve {
+				waitSealed(t, w)
+				if got := pagesOf(t, dir); got < c.budget/100*75 {
+					t.Errorf("%d bytes of pages in %d of slots", got, kept)
+				}
+			}
 			mustClose(t, w, l.boot)
 		})
 	}
+}
+
+// pagesOf is what the pages of all sealed segments of a tape take, in bytes.
+func pagesOf(t *testing.T, dir string) (bytes int64) {
+	t.Helper()
+	numbers, _, err := tapedir.List(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range numbers {
+		bytes += sealedUse(filepath.Join(dir, tapedir.SegmentName(n)))
+	}
+	return bytes
 }

@@ -32,7 +32,8 @@ func (w *Writer) split(b *Batch) (part, rest Batch, g growth) {
 	transaction := min(retain.WALBytes(w.room()), mostTransaction)
 	most := growth{db: math.MaxInt64, wal: transaction, changed: transaction}
 	if w.slotted() { // it is not to become longer than its slot when it is sealed
-		most.db = max(w.leastPart(), w.closing(w.room())-w.seg.pages*pageSize)
+		// For its rows: what each transaction may add beside them would leave room for one row at the end of a small slot.
+		most.db = max(w.leastPart(), w.closing(w.room())-w.seg.pages*pageSize) + batchPages*pageSize
 	}
 	n, g := w.estimator.fit(w.seg, b, most)
 	if n == len(b.Connections) {
