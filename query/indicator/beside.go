@@ -65,7 +65,7 @@ const leastNumbers = 3
 // kind tells it. A third of the ports of a list are usual ones, and all that are below 100; other numbers are mostly no usual
 // port, and small.
 func (b *besides) kind() int {
-	usual, small, highest := 0, true, uint16(0)
+	usual, small, odd := 0, true, false
 	distinct := make(map[uint16]bool)
 	for _, row := range b.rows {
 		if distinct[row.port] {
@@ -74,13 +74,15 @@ func (b *besides) kind() int {
 		distinct[row.port] = true
 		if usualPorts[row.port] {
 			usual++
+		} else {
+			odd = odd || row.port <= 100
 		}
-		small, highest = small && row.port < 1024, max(highest, row.port)
+		small = small && row.port < 1024
 	}
 	switch {
 	case b.noPorts > 0:
 		return areOthers
-	case usual == len(distinct), highest > 100 && 3*usual >= len(distinct):
+	case !odd && 3*usual >= len(distinct):
 		return arePorts
 	case small && len(distinct) >= leastNumbers:
 		return areOthers

@@ -111,7 +111,10 @@ func TestReadMoreKinds(t *testing.T) {
 		"srcip;srcport;dstip;dstport\n10.0.0.1;5555;198.51.100.66;443":             {indicators: "198.51.100.66:443", leftOut: 1},
 		"#fields\tid.orig_h\tid.resp_h\tid.resp_p\n10.0.0.1\t198.51.100.66\t443":   {indicators: "198.51.100.66:443", leftOut: 1},
 		"# \"first_seen\",\"dst_ip\",\"dst_port\"\n\"2026\",\"198.51.100.66\",443": {indicators: "198.51.100.66:443"},
+		"table <bad> { 198.51.100.66, 203.0.113.0/24, !203.0.113.9 }":              {problems: 1},
+		`{"prefixes": [{"ip_prefix": "198.51.100.0/24", "network_border_group": "eu-west-1"}]}`: {indicators: "198.51.100.0/24"},
 		// A number after an address that nothing names.
+		"198.51.100.66,12\n198.51.100.7,443":                                  {problems: 2},                                                                 // no list of ports has 12
 		"198.51.100.66,95\n198.51.100.7,80\n203.0.113.9,100\n203.0.113.10,40": {indicators: "198.51.100.66 198.51.100.7 203.0.113.10 203.0.113.9", notes: 4}, // scores
 		"198.51.100.66\t9\n198.51.100.7\t3\n203.0.113.9\t7":                   {indicators: "198.51.100.66 198.51.100.7 203.0.113.9", notes: 3},              // counts
 		"198.51.100.66,801\n198.51.100.7,71233":                               {indicators: "198.51.100.66 198.51.100.7", notes: 1},                          // counts

@@ -203,9 +203,18 @@ func (r *Reading) resolverLine(line string, number int) bool {
 // portWords matches a port in a sentence: port 443, --dport 443, 443/tcp, TCP/443.
 var portWords = regexp.MustCompile(`(?i)(?:\bd?ports?\b["']?[ :=]+\{? ?|\b(?:tcp|udp)/|\beq )([0-9]{1,5}(?:(?:, ?|/| and | or )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp)\b`)
 
+// leavesOut matches an address that a filter's list leaves out: { 203.0.113.0/24, !203.0.113.9 }.
+var leavesOut = regexp.MustCompile(`(?:^|[\s{,(\[])!\s*([0-9a-fA-F:.]+(?:/[0-9]+)?)`)
+
 // sentence reads running text. It takes the sure kinds anywhere, at the port that the text names, and a name only as the
 // first word.
 func (r *Reading) sentence(line, head, comment string, number int) {
+	if found := leavesOut.FindStringSubmatch(head); found != nil {
+		if c, ok := readCell(found[1]); ok && c.is(Address, Range) {
+			r.problem(number, line, exception)
+			return
+		}
+	}
 	if hasPortRange(head) {
 		r.problem(number, line, manyPorts)
 		return

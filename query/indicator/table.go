@@ -151,7 +151,7 @@ func roleOf(name string) role {
 	case only("type", "kind", "indicator", "ioc", "attribute", "observable", "data") && has("type", "kind"):
 		return roleType
 	case has("count", "version", "ja3", "ja3s", "jarm", "imphash", "mac", "email", "mail", "country", "asn", "as", "date", "time", "timestamp", "seen", "id", "uuid", "size", "score",
-		"status", "type", "org", "owner", "isp", "city", "street", "hits", "rank", "number", "num", "reference", "link", "relation", "created", "modified"):
+		"status", "type", "org", "owner", "isp", "city", "street", "hits", "rank", "number", "num", "reference", "link", "relation", "created", "modified", "border"):
 		return roleOther
 	case only("indicator", "indicators", "value", "values", "ioc", "iocs", "observable", "artifact", "artefact", "indikator", "entity"):
 		return roleValue
