@@ -20,14 +20,15 @@ import (
 // contactTable is this table. It is filled at its first use.
 type contactTable struct {
 	nothingHeld
-	ctx    context.Context
-	view   *knownView
-	window Window
-	span   *timeSpan        // within the window; nil: all of it
-	chosen []*segmentSource // segments with rows that the question can be about
-	used   uint64           // used columns, a bit each
-	filled bool
-	failed error
+	ctx     context.Context
+	view    *knownView
+	window  Window
+	span    *timeSpan        // within the window; nil: all of it
+	counted bool             // it replaces connections: see counting.go
+	chosen  []*segmentSource // segments with rows that the question can be about
+	used    uint64           // used columns, a bit each
+	filled  bool
+	failed  error
 
 	mu                   sync.Mutex
 	columns              [origins][]string // used columns by origin
@@ -127,7 +128,7 @@ func (t *contactTable) fill() error {
 		t.columns[o] = append(t.columns[o], name)
 	}
 	t.failed = t.read()
-	t.rows.sort()
+	t.rows.sort(t.counted)
 	return t.failed
 }
 
@@ -153,6 +154,12 @@ func (t *contactTable) read() error {
 		from, to := max(from, s.first), min(to, s.last+1)
 		if t.span != nil {
 			from, to = t.span.ids(s)
+		}
+		if t.counted && s.isOddTime() {
+			return rowsBecause("segment %d has times that are no times of a clock", s.Number)
+		}
+		if t.isTotal(s) {
+			return t.total(ctx, s, from, to)
 		}
 		return s.chosen(ctx, s.about, from, to, m)
 	})
@@ -196,8 +203,8 @@ type fateKey struct {
 // contactRow is a flow of a segment.
 type contactRow struct {
 	task, remote, shape int32
-	first, n, rows      int64
-	firstWall, lastWall int64
+	n, rows             int64
+	moments             moments
 	fate                fateKey
 	from, to            int // of its connections in ids
 	traffic             *traffic
@@ -238,8 +245,7 @@ func (m *contactMerger) take(s *segmentSource, c *contact) error {
 
 // takeAs adds a flow whose connections have one outcome.
 func (m *contactMerger) takeAs(s *segmentSource, c *contact, fate fateKey) {
-	first, last := s.walls(c)
-	row := contactRow{task: c.task, remote: c.remote, shape: c.shape, first: c.ids[0], n: c.n, rows: int64(len(c.ids)), firstWall: first, lastWall: last, fate: fate}
+	row := contactRow{task: c.task, remote: c.remote, shape: c.shape, n: c.n, rows: int64(len(c.ids)), moments: s.moments(c), fate: fate}
 	if m.table.asksTraffic() {
 		row.from = len(m.ids)
 		m.ids = append(m.ids, c.ids...)
@@ -344,7 +350,7 @@ func (m *contactMerger) end(*segmentSource) error {
 		if how < 0 {
 			continue // not in the view, which joins
 		}
-		t.rows.add(mergedRow{task, remote, how, row.first, row.n, row.rows, row.firstWall, row.lastWall, row.traffic})
+		t.rows.add(mergedRow{task, remote, how, int32(m.segment.index), row.moments.first, row.n, row.rows, row.moments, row.traffic})
 	}
 	m.rows = m.rows[:0]
 	return nil
@@ -443,7 +449,7 @@ func (m *contactMerger) readHows() error {
 		m.how[key] = notHere
 		key.shape = 0
 		shapes[key] = append(shapes[key], s.shapes.ids[row.shape])
-		likes[key] = connectionLike{s.remotes.ids[row.remote], row.first}
+		likes[key] = connectionLike{s.remotes.ids[row.remote], row.moments.first}
 	}
 	for key, ids := range shapes {
 		err := t.view.cells(m.ctx, s, ofOutcome, ids, likes[key], t.columns[ofOutcome], func(id int64, cells []Value) {

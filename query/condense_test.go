@@ -80,7 +80,8 @@ func TestMergedRows(t *testing.T) {
 	want := make(map[key]mergedRow)
 	var rows mergedRows
 	for range 200_000 {
-		row := mergedRow{rand.Int32N(40), rand.Int32N(300), rand.Int32N(5), rand.Int64N(1000), 1 + rand.Int64N(3), 1, rand.Int64N(1000), rand.Int64N(1000), nil}
+		at := func() int64 { return rand.Int64N(1000) }
+		row := mergedRow{task: rand.Int32N(40), remote: rand.Int32N(300), how: rand.Int32N(5), segment: rand.Int32N(3), found: at(), n: 1 + rand.Int64N(3), rows: 1, moments: moments{at(), at(), at(), at(), at(), at()}}
 		rows.add(row)
 		k := key{row.task, row.remote, row.how}
 		is, known := want[k]
@@ -88,11 +89,15 @@ func TestMergedRows(t *testing.T) {
 			want[k] = row
 			continue
 		}
-		is.first, is.n, is.rows = min(is.first, row.first), is.n+row.n, is.rows+1
-		is.firstWall, is.lastWall = min(is.firstWall, row.firstWall), max(is.lastWall, row.lastWall)
+		is.n, is.rows = is.n+row.n, is.rows+1
+		is.first, is.firstWall, is.ended = min(is.first, row.first), min(is.firstWall, row.firstWall), min(is.ended, row.ended)
+		is.newest, is.newestWall, is.lastWall = max(is.newest, row.newest), max(is.newestWall, row.newestWall), max(is.lastWall, row.lastWall)
+		if row.segment < is.segment || row.segment == is.segment && row.found < is.found {
+			is.segment, is.found = row.segment, row.found
+		}
 		want[k] = is
 	}
-	rows.sort()
+	rows.sort(false)
 	if len(rows.order) != len(want) || len(want) < 50_000 {
 		t.Fatalf("%d rows, want %d", len(rows.order), len(want))
 	}
@@ -103,6 +108,12 @@ func TestMergedRows(t *testing.T) {
 			t.Fatalf("%+v after %d, want %+v", row, before, want[key{row.task, row.remote, row.how}])
 		}
 		before = row.first
+	}
+	rows.sort(true)
+	for i, at := range rows.order[1:] {
+		if row := rows.at(at); row.before(rows.at(rows.order[i])) {
+			t.Fatalf("%+v after %+v", row, rows.at(rows.order[i]))
+		}
 	}
 }
 

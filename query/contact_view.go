@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/segment"
@@ -28,6 +26,7 @@ type contactView struct {
 	ctx     context.Context
 	tape    *store.Tape
 	columns []contactColumn
+	counted bool  // it replaces connections: see counting.go
 	refused error // reason for refusing the statement, or a failure: SQLite does not pass it on
 }
 
@@ -45,37 +44,6 @@ func (v *contactView) explain(err error) error {
 	return err
 }
 
-// contactColumn is a column of contacts.
-type contactColumn struct {
-	segment.ViewColumn
-	role contactRole
-}
-
-// contactRole is the role of a column of contacts.
-type contactRole int
-
-const (
-	groups contactRole = iota // a column of connections
-	sums                      // over the connections of a row
-	times                     // of a connection: hidden, only for conditions
-)
-
-// newContactView returns the table over a tape, in the window of its views.
-func newContactView(ctx context.Context, tape *store.Tape) *contactView {
-	v := &contactView{ctx: ctx, tape: tape}
-	for _, c := range segment.ViewColumns("connections") {
-		if o, known := originOf(c.Name); known && o != ofRow && o != ofLocal {
-			v.columns = append(v.columns, contactColumn{c, groups})
-		}
-	}
-	v.columns = append(v.columns, []contactColumn{
-		{segment.ViewColumn{Name: "connects"}, sums}, {segment.ViewColumn{Name: "rows"}, sums},
-		{segment.ViewColumn{Name: "first_time"}, sums}, {segment.ViewColumn{Name: "last_time"}, sums},
-		{segment.ViewColumn{Name: "time"}, times}, {segment.ViewColumn{Name: "time_ns", Type: "INTEGER"}, times},
-	}...)
-	return v
-}
-
 // AttachContacts makes table contacts readable on a tape's connection until ctx ends, as RunSQL does for a statement.
 func AttachContacts(ctx context.Context, tape *store.Tape) error {
 	_, err := attachContacts(ctx, tape)
@@ -83,7 +51,12 @@ func AttachContacts(ctx context.Context, tape *store.Tape) error {
 }
 
 func attachContacts(ctx context.Context, tape *store.Tape) (*contactView, error) {
-	v := newContactView(ctx, tape)
+	v := &contactView{ctx: ctx, tape: tape, columns: contactColumns(false)}
+	return v, v.attach("contacts")
+}
+
+// attach makes it readable under a name.
+func (v *contactView) attach(name string) error {
 	var shown, hidden []segment.ViewColumn
 	for _, c := range v.columns {
 		if c.role == times {
@@ -92,7 +65,7 @@ func attachContacts(ctx context.Context, tape *store.Tape) (*contactView, error)
 			shown = append(shown, c.ViewColumn)
 		}
 	}
-	return v, tape.TableOf("contacts", shown, hidden, v)
+	return v.tape.TableOf(name, shown, hidden, v)
 }
 
 // BestIndex accepts comparisons of time, which SQLite does not repeat, and other comparisons that reduce the connections
@@ -180,7 +153,7 @@ func (c *contactViewCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error
 	if err != nil {
 		return c.view.refuse(err)
 	}
-	t.span = span
+	t.span, t.counted = span, c.view.counted
 	for i, column := range c.view.columns {
 		if column.role == groups && mask>>min(i, 63)&1 != 0 {
 			t.ask(column.Name)
@@ -209,14 +182,8 @@ func (c *contactViewCursor) Column(i int, _ bool) (sqlite.Value, error) {
 		return c.contactCursor.Column(slices.Index(t.view.columns, column.Name), false)
 	case column.role == times:
 		return sqlite.Value{}, c.view.refuse(timeRefused(column.Name))
-	case column.Name == "connects":
-		return sqlite.IntegerValue(row.n), nil
-	case column.Name == "rows":
-		return sqlite.IntegerValue(row.rows), nil
-	case column.Name == "first_time":
-		return sqlite.TextValue(string(c.first.of(row.firstWall))), nil
 	}
-	return sqlite.TextValue(string(c.last.of(row.lastWall))), nil
+	return column.sum(c, row), nil
 }
 
 // key identifies a row by its cells.
@@ -230,125 +197,4 @@ func (c *contactViewCursor) key(row *mergedRow) string {
 		}
 	}
 	return string(key)
-}
-
-// timeSpan selects connections by time: ids, which are times on the segments' clocks, and times on the wall clock. Both
-// ends are included.
-type timeSpan struct {
-	from, to         int64 // ids
-	fromWall, toWall int64
-}
-
-// newTimeSpan returns that of a window.
-func newTimeSpan(w Window) *timeSpan {
-	s := &timeSpan{math.MinInt64, math.MaxInt64, math.MinInt64, math.MaxInt64}
-	if !w.Since.IsZero() {
-		s.from = w.Since.UnixNano()
-	}
-	if !w.Until.IsZero() {
-		s.to = w.Until.UnixNano() - 1
-	}
-	return s
-}
-
-// window returns the window of the ids.
-func (s *timeSpan) window() Window {
-	w := Window{}
-	if s.from > math.MinInt64 {
-		w.Since = time.Unix(0, s.from)
-	}
-	if s.to < math.MaxInt64 {
-		w.Until = time.Unix(0, s.to+1)
-	}
-	return w
-}
-
-// narrow applies a comparison to the span. It returns false if the value does not have the column's type.
-func (s *timeSpan) narrow(column string, op sqlite.IndexConstraintOp, v sqlite.Value) bool {
-	least, most := int64(math.MinInt64), int64(math.MaxInt64) // equal to the value
-	from, to := &s.from, &s.to
-	switch {
-	case v.Type() == sqlite.TypeNull:
-		s.from, s.to = math.MaxInt64, math.MinInt64
-		return true
-	case column == "time_ns" && v.Type() == sqlite.TypeInteger:
-		least, most = v.Int64(), v.Int64()
-	case column == "time" && v.Type() == sqlite.TypeText:
-		from, to = &s.fromWall, &s.toWall
-		least, most = firstMoment(v.Text()), before(firstMoment(v.Text()+"\x00"))
-	default:
-		return false
-	}
-	switch op {
-	case sqlite.IndexConstraintGT:
-		least, most = after(most), math.MaxInt64
-	case sqlite.IndexConstraintGE:
-		most = math.MaxInt64
-	case sqlite.IndexConstraintLT:
-		least, most = math.MinInt64, before(least)
-	case sqlite.IndexConstraintLE:
-		least = math.MinInt64
-	}
-	*from, *to = max(*from, least), min(*to, most)
-	return true
-}
-
-// firstMoment returns the first moment whose text is not less than this.
-func firstMoment(text string) int64 {
-	if wallString(-1) < text {
-		return boundary(text)
-	}
-	low, high := int64(math.MinInt64), int64(-1) // the answer is at most high
-	for low < high {
-		middle := low + int64(uint64(high-low)/2)
-		if wallString(middle) >= text {
-			high = middle
-		} else {
-			low = middle + 1
-		}
-	}
-	return high
-}
-
-// before and after return the adjacent moment, saturated.
-func before(ns int64) int64 { return max(ns, math.MinInt64+1) - 1 }
-func after(ns int64) int64  { return min(ns, math.MaxInt64-1) + 1 }
-
-// keep returns the flow reduced to the span, nil if nothing is left.
-func (s *timeSpan) keep(segment *segmentSource, c *contact) *contact {
-	if s == nil || s.fromWall == math.MinInt64 && s.toWall == math.MaxInt64 {
-		return c // ids are read within it
-	}
-	kept := *c
-	kept.ids, kept.counts, kept.n = nil, nil, 0
-	for i, id := range c.ids {
-		if wall := segment.wall(id); wall < s.fromWall || wall > s.toWall {
-			continue
-		}
-		n := int64(1)
-		if c.counts != nil {
-			n = c.counts[i]
-		}
-		kept.ids, kept.counts, kept.n = append(kept.ids, id), append(kept.counts, n), kept.n+n
-	}
-	if len(kept.ids) == 0 {
-		return nil
-	}
-	if kept.n == int64(len(kept.ids)) {
-		kept.counts = nil
-	}
-	return &kept
-}
-
-// ids returns the ids of a segment that may be in the span: from (included) and to (excluded).
-func (s *timeSpan) ids(segment *segmentSource) (from, to int64) {
-	least, most := segment.offsets()
-	from, to = max(s.from, minus(s.fromWall, most)), min(s.to, minus(s.toWall, least))
-	if s.fromWall == math.MinInt64 {
-		from = s.from
-	}
-	if s.toWall == math.MaxInt64 {
-		to = s.to
-	}
-	return max(from, segment.first), min(to, segment.last) + 1
 }

@@ -353,14 +353,25 @@ func (s *segmentSource) end(c *contact, i int) int64 {
 
 // walls returns the first and the last time of a contact on the wall clock.
 func (s *segmentSource) walls(c *contact) (first, last int64) {
+	m := s.moments(c)
+	return m.firstWall, m.lastWall
+}
+
+// moments returns the first and the last times of a contact.
+func (s *segmentSource) moments(c *contact) moments {
+	first, newest := c.ids[0], c.ids[len(c.ids)-1]
+	firstWall, newestWall := s.wall(first), s.wall(newest)
+	m := moments{first, newest, firstWall, newestWall, firstWall, newestWall}
 	if s.steady && c.counts == nil {
-		return s.wall(c.ids[0]), s.wall(c.ids[len(c.ids)-1])
+		return m
 	}
-	first, last = never, -never
+	m.ended = never
 	for i, id := range c.ids {
-		first, last = min(first, s.wall(id)), max(last, s.wall(s.end(c, i)))
+		wall, end := s.wall(id), s.wall(s.end(c, i))
+		m.firstWall, m.newestWall = min(m.firstWall, wall), max(m.newestWall, wall)
+		m.ended, m.lastWall = min(m.ended, end), max(m.lastWall, end)
 	}
-	return first, last
+	return m
 }
 
 // never is later than any time.

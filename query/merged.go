@@ -8,10 +8,30 @@ import (
 
 // mergedRow is the sum of flows that agree in the used columns.
 type mergedRow struct {
-	task, remote, how   int32
-	first, n, rows      int64 // n: connects
-	firstWall, lastWall int64
-	traffic             *traffic // nil: not used, or unknown
+	task, remote, how int32
+	segment           int32 // the first in which one of their connections is
+	found             int64 // the first of those: its id
+	n, rows           int64 // n: connects
+	moments
+	traffic *traffic // nil: it is not asked for, or nothing is known
+}
+
+// moments are the first and the last times of connections.
+type moments struct {
+	first, newest         int64 // ids
+	firstWall, newestWall int64 // of column time
+	ended, lastWall       int64 // of column last_time
+}
+
+// add makes them those of other connections too.
+func (m *moments) add(o *moments) {
+	m.first, m.firstWall, m.ended = min(m.first, o.first), min(m.firstWall, o.firstWall), min(m.ended, o.ended)
+	m.newest, m.newestWall, m.lastWall = max(m.newest, o.newest), max(m.newestWall, o.newestWall), max(m.lastWall, o.lastWall)
+}
+
+// before reports whether it is found before another, segment by segment.
+func (r *mergedRow) before(o *mergedRow) bool {
+	return r.segment < o.segment || r.segment == o.segment && r.found < o.found
 }
 
 // mergedRows are found by a hash table of their indexes. There may be millions, so they are in chunks that do not move.
@@ -47,13 +67,16 @@ func (r *mergedRows) add(row mergedRow) {
 		return
 	}
 	is := r.at(*slot - 1)
-	is.first, is.n, is.rows = min(is.first, row.first), is.n+row.n, is.rows+row.rows
+	if row.before(is) {
+		is.segment, is.found = row.segment, row.found
+	}
+	is.n, is.rows = is.n+row.n, is.rows+row.rows
+	is.moments.add(&row.moments)
 	if is.traffic == nil {
 		is.traffic = row.traffic
 	} else if row.traffic != nil {
 		is.traffic.merge(row.traffic)
 	}
-	is.firstWall, is.lastWall = min(is.firstWall, row.firstWall), max(is.lastWall, row.lastWall)
 }
 
 // slot returns the slot of the row with the same key, or its free slot.
@@ -71,11 +94,19 @@ func (r *mergedRows) slot(row *mergedRow) *int32 {
 	}
 }
 
-// sort puts the oldest row first: the first row of a group provides the columns that are not grouped by.
-func (r *mergedRows) sort() {
+// sort puts the oldest row first: the first row of a group gives the columns that are not grouped by. asFound: it puts the
+// one first whose connections come first, segment by segment.
+func (r *mergedRows) sort(asFound bool) {
 	r.slots, r.order = nil, make([]int32, r.count)
 	for i := range r.order {
 		r.order[i] = int32(i)
+	}
+	if asFound {
+		slices.SortFunc(r.order, func(i, j int32) int {
+			a, b := r.at(i), r.at(j)
+			return cmp.Or(cmp.Compare(a.segment, b.segment), cmp.Compare(a.found, b.found))
+		})
+		return
 	}
 	slices.SortFunc(r.order, func(i, j int32) int {
 		a, b := r.at(i), r.at(j)

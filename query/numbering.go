@@ -296,3 +296,27 @@ func keep(v Value) Value {
 	v.Bytes = []byte(string(v.Bytes))
 	return v
 }
+
+// inView returns functions that report whether the view has connections of a task, to an endpoint, and of a shape.
+func (s *segmentSource) inView(ctx context.Context) (has [3]func(int64) bool, err error) {
+	for i, sql := range []string{`SELECT t.id FROM task t JOIN process p ON p.id = t.process`, `SELECT id FROM endpoint`, `SELECT id FROM shape`} {
+		ids, err := s.list(ctx, sql)
+		if err != nil {
+			return has, err
+		}
+		has[i] = among(ids)
+	}
+	return has, nil
+}
+
+// among returns a function that reports whether an id is in a list, fast where ids are small.
+func among(ids []int64) func(int64) bool {
+	if listed := bitmap(ids); listed != nil {
+		return func(id int64) bool { return uint64(id) < uint64(len(listed)) && listed[id] }
+	}
+	all := make(map[int64]bool)
+	for _, id := range ids {
+		all[id] = true
+	}
+	return func(id int64) bool { return all[id] }
+}

@@ -24,6 +24,8 @@ type Request struct {
 type Result struct {
 	Rows int64
 	Cut  string // why rows are missing from the end, "" when none are
+
+	Advice string // how to ask the same in less time, "" none
 }
 
 // depthLimit is how deep SQL may be nested: what SQLite allows unless told

@@ -169,6 +169,12 @@ func (h *host) closing(q question, coverage *query.Coverage, result query.Result
 	if result.Cut != "" {
 		note(h.stderr, fmt.Sprintf("cut after %d rows: %s", result.Rows, result.Cut))
 	}
+	if result.Advice != "" && !q.quiet && (h.told == nil || !h.told[result.Advice]) {
+		note(h.stderr, result.Advice)
+		if h.told != nil {
+			h.told[result.Advice] = true
+		}
+	}
 	if q.quiet {
 		for _, line := range coverage.LeftOutLines() {
 			note(h.stderr, line)

@@ -12,7 +12,7 @@ func (h *host) queryCommand(library []*query.Canned) *cli.Command {
 		Usage: "ask a tape: in SQL, or one of the canned queries",
 		Description: "A tape can be asked while it is being recorded, without root by whoever may read its files, and\n" +
 			"recording never waits for it.",
-		Subcommands: []*cli.Command{h.sqlCommand(), h.listCommand(library), h.showCommand(library), h.schemaCommand(), h.matchCommand(), h.shellCommand()},
+		Subcommands: []*cli.Command{h.sqlCommand(), h.explainCommand(), h.listCommand(library), h.showCommand(library), h.schemaCommand(), h.matchCommand(), h.shellCommand()},
 	}
 	for _, canned := range library {
 		one := h.cannedCommand(canned)
