@@ -65,6 +65,9 @@ type FormatOptions struct {
 	Paint    Palette   // table: colours
 	Coverage *Coverage // json, html: coverage of the answer
 	Origin   *Origin   // html: source of the answer
+
+	Identity   *Identity // parquet: the tape
+	Identified bool      // parquet: each row says of which tape it is
 }
 
 // format is one way to write rows.
@@ -82,6 +85,7 @@ func formats() []format {
 		{"json", "one object with the rows and their coverage", func(w io.Writer, o FormatOptions) RowWriter { return newJSON(w, o.Coverage) }},
 		{"jsonl", "one object a row, a row a line", func(w io.Writer, _ FormatOptions) RowWriter { return newJSONLines(w) }},
 		{"markdown", "a table of Markdown", func(w io.Writer, _ FormatOptions) RowWriter { return newMarkdown(w) }},
+		{"parquet", "for DuckDB, ClickHouse, Trino and the like; times as timestamps", func(w io.Writer, o FormatOptions) RowWriter { return newParquet(w, o) }},
 		{"html", "one page that needs nothing else, with its origin and coverage", func(w io.Writer, o FormatOptions) RowWriter { return newHTML(w, o) }},
 	}
 }

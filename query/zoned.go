@@ -14,7 +14,7 @@ const (
 // is called time, or something that ends in _time, and it has exactly the form
 // of the views.
 func InZone(next RowWriter, zone *time.Location) RowWriter {
-	if zone == nil || zone == time.UTC {
+	if _, typed := next.(*parquetWriter); zone == nil || zone == time.UTC || typed { // its times are numbers
 		return next
 	}
 	return &zonedWriter{RowWriter: next, zone: zone}

@@ -25,6 +25,8 @@ type question struct {
 	raw    bool
 	output string // file to write to, "" for stdout
 	paint  query.Palette
+
+	identified bool // Parquet: each row says of which tape it is
 }
 
 // readQuestion reads answerFlags.
@@ -46,6 +48,9 @@ func (h *host) readQuestion(c *cli.Context) (question, time.Duration, error) {
 	q.paint = h.palette(q.width > 0)
 	if err := h.readOutput(c, &q); err != nil {
 		return q, 0, err
+	}
+	if _, terminal := h.width(); q.format == "parquet" && q.output == "" && terminal {
+		return q, 0, usagef("write it to a file: --output answer.parquet", "Parquet is not for a terminal")
 	}
 	q.asked, q.quiet, q.raw = h.typed, c.Bool("quiet"), c.Bool("raw")
 	timeout, err := readTimeout(c)
@@ -116,8 +121,11 @@ func (h *host) answerWithout(ctx context.Context, q question, ask asking, withou
 	coverage.Follow(tape.LeftOut)
 	write := func(to io.Writer) error {
 		options := query.FormatOptions{Raw: q.raw, Width: q.width, Paint: q.paint, Coverage: coverage}
-		if q.format == "html" {
+		switch q.format {
+		case "html":
 			options.Origin = h.origin(q, tape, covered)
+		case "parquet":
+			options.Identity, options.Identified = query.IdentityOf(tape), q.identified
 		}
 		out, err := query.NewRowWriter(q.format, to, options)
 		if err != nil {

@@ -16,15 +16,19 @@ func (h *host) exportCommand() *cli.Command {
 		ArgsUsage: "[VIEW] --output FILE",
 		Description: `VIEW is connections unless told otherwise; processes, endpoints, gaps and segments are the others. Every
 column is written, the oldest row first. The format is told by --format, or by the name of the file:
-.csv .tsv .json .jsonl .md .html .txt. The file appears when it is whole, readable by you alone; one
+.csv .tsv .json .jsonl .md .html .parquet .txt. The file appears when it is whole, readable by you alone; one
 of that name is replaced. Every question has --output too, so a canned query or SQL is exported so.
+--partition writes the sealed segments of the tape as Parquet, each once, for an engine over many hosts:
+docs/fleet.md.
 
 Examples:
   conntape export --since 2h --output window.csv
   conntape export processes --output processes.jsonl
+  conntape export --partition /srv/fleet
   conntape query who 203.0.113.0/24 --output report.html
   conntape query sql "select exe, count(*) n from connections group by exe" --output programs.md`,
-		Flags:  filterFlags(answerFlags(limitFlag("`N` most rows to write; 0 for all", 0))),
+		Flags: append(filterFlags(answerFlags(limitFlag("`N` most rows to write; 0 for all", 0))),
+			&cli.StringFlag{Name: "partition", Usage: "`DIR` write sealed segments that are not there yet, as host=…/date=…/part-*.parquet below this directory"}),
 		Action: h.export,
 	}
 }
@@ -38,6 +42,9 @@ func exportOrder() map[string]string {
 }
 
 func (h *host) export(c *cli.Context) error {
+	if c.IsSet("partition") {
+		return h.exportPartitioned(c)
+	}
 	q, timeout, err := h.readQuestion(c)
 	if err != nil {
 		return err
@@ -81,6 +88,7 @@ func (h *host) export(c *cli.Context) error {
 	case view != "connections":
 		return h.answer(c, q, request)
 	}
+	q.identified = true
 	_, err = h.answerWith(c.Context, q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
 		return query.Export(c.Context, tape, filter, request, out)
 	})

@@ -34,6 +34,8 @@ func formatOf(name string) string {
 		return "markdown"
 	case ".html", ".htm":
 		return "html"
+	case ".parquet":
+		return "parquet"
 	case ".txt":
 		return "table"
 	}
