@@ -12,7 +12,7 @@ import (
 // Maintain has a request done to a tape: by its recorder, or, when there is none, at once, with what is done written to
 // the log of the tape as a recorder would.
 func Maintain(ctx context.Context, dir string, r store.Request, version string, log *slog.Logger) (a store.Answer, err error) {
-	o := store.WriterOptions{Version: version, Now: takeAnchor(anchorStart), Logger: log, Limits: retain.Limits{MaxHeldBytes: retain.DefaultMaxHeldBytes}}
+	o := store.WriterOptions{Version: version, Now: takeAnchor(anchorStart), Logger: log, Context: ctx, Limits: retain.Limits{MaxHeldBytes: retain.DefaultMaxHeldBytes}}
 	if err := describeHost(&o); err != nil {
 		return a, err
 	}

@@ -125,6 +125,7 @@ func runOnce(ctx context.Context, o *Options) (err error) {
 		Immutable:  o.Immutable,
 		Now:        takeAnchor(anchorStart),
 		Logger:     o.Logger,
+		Context:    ctx,
 	}
 	if err := describeHost(&w); err != nil {
 		return err

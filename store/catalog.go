@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -184,7 +183,7 @@ func (w *Writer) lookAt(s *stored) (previous int, all bool) {
 	look := segment.PeekAt // nobody writes it now
 	if tapedir.IsThere(s.path + "-wal") {
 		look = func(path string, fn func(*sqlite.Conn) error) error {
-			return segment.Peek(context.Background(), path, fn)
+			return segment.Peek(w.patience, path, fn)
 		}
 	}
 	err := look(s.path, func(conn *sqlite.Conn) error {

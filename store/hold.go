@@ -128,7 +128,7 @@ func (w *Writer) keepFor(h *tapedir.Hold, s *stored) error {
 	file := tapedir.SegmentName(s.number)
 	to := filepath.Join(tapedir.HeldPath(w.dir, h.ID), file)
 	if s.sha == ([32]byte{}) {
-		sum, _, err := segment.HashFile(s.path, nil)
+		sum, _, err := segment.HashFile(s.path, w.patience.Done())
 		if err != nil {
 			return &failure.Error{Op: "hold segment", Path: s.path, Err: failure.Bare(err)}
 		}
@@ -137,11 +137,15 @@ func (w *Writer) keepFor(h *tapedir.Hold, s *stored) error {
 		w.mu.Unlock()
 	}
 	if err := w.linkOrCopy(s.path, to); err != nil {
+		if w.patience.Err() != nil {
+			return err // the next recorder does it
+		}
 		h.Missing = append(h.Missing, fmt.Sprintf("%s: %v", file, failure.Bare(err)))
 		return errors.Join(&failure.Error{Op: "hold segment", Path: s.path, Err: failure.Bare(err)}, h.Save(tapedir.HeldPath(w.dir, h.ID)))
 	}
 	h.Segments = append(h.Segments, tapedir.HeldSegment{Number: s.number, File: file, SHA256: fmt.Sprintf("%x", s.sha), Bytes: s.bytes,
 		From: time.Unix(0, s.from).UTC(), To: time.Unix(0, s.to).UTC()})
+	h.Missing = slices.DeleteFunc(h.Missing, func(text string) bool { return strings.HasPrefix(text, file) })
 	if err := h.Save(tapedir.HeldPath(w.dir, h.ID)); err != nil {
 		return &failure.Error{Op: "write hold", Path: to, Err: failure.Bare(err)}
 	}
@@ -178,7 +182,7 @@ func (w *Writer) linkOrCopy(from, to string) error {
 	}
 	err := os.Link(from, to)
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EMLINK) {
-		if err = copySealed(from, to); err != nil {
+		if err = copySealed(w.patience, from, to); err != nil {
 			os.Remove(to)
 		}
 	}
@@ -193,13 +197,13 @@ func (w *Writer) linkOrCopy(from, to string) error {
 	return tapedir.SyncDir(filepath.Dir(to))
 }
 
-func copySealed(from, to string) error {
+func copySealed(ctx context.Context, from, to string) error {
 	f, err := tapedir.OpenForCopy(from)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := segment.CopyFile(context.Background(), f, to, math.MaxInt64); err != nil {
+	if err := segment.CopyFile(ctx, f, to, math.MaxInt64); err != nil {
 		return err
 	}
 	if err := tapedir.GiveToGroup(to, tapedir.ClosedMode); err != nil {
@@ -227,8 +231,8 @@ func (w *Writer) holdSealed(s *stored) {
 		err := w.roomToHold(s.bytes)
 		if err == nil {
 			err = w.keepFor(h, s)
-		} else {
-			h.Missing = append(h.Missing, fmt.Sprintf("%s: %v", tapedir.SegmentName(s.number), err))
+		} else if missing := fmt.Sprintf("%s: %v", tapedir.SegmentName(s.number), err); !slices.Contains(h.Missing, missing) {
+			h.Missing = append(h.Missing, missing)
 			err = errors.Join(err, h.Save(tapedir.HeldPath(w.dir, h.ID)))
 		}
 		if err != nil {
@@ -236,6 +240,23 @@ func (w *Writer) holdSealed(s *stored) {
 		}
 	}
 }
+
+// holdTheRest takes segments into holds that an earlier recorder, which was stopped or killed, did not get to. It belongs
+// to the keeper.
+func (w *Writer) holdTheRest() {
+	if holds, err := tapedir.Holds(w.dir); err != nil || len(holds) == 0 {
+		return
+	}
+	w.mu.Lock()
+	waiting := slices.DeleteFunc(slices.Clone(w.catalog.list), func(s *stored) bool { return s.state != sealed })
+	w.mu.Unlock()
+	for _, s := range waiting {
+		w.holdSealed(s)
+	}
+}
+
+// errEnding says that a copy ended because the recorder does.
+var errEnding = errors.New("the recorder ends; the next one goes on")
 
 // guardHeld makes the second names of a segment immutable again: the flag, which is
 // the file's, was taken off to remove the first name.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"runtime"
 	"time"
@@ -77,6 +78,7 @@ func (w *Writer) keep() {
 	defer close(w.kept)
 	lowerPriority()
 	w.hashLast()
+	w.holdTheRest()
 	w.mendManifest()
 	for {
 		w.makeRoomToSeal()
@@ -181,6 +183,19 @@ func (s *stored) giveUp() {
 	if !s.givenUp() {
 		close(s.stop)
 	}
+}
+
+// context returns a context that ends, with ErrGivenUp, when s is given up. Who is done calls end.
+func (s *stored) context() (ctx context.Context, end func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	go func() {
+		select {
+		case <-s.stop:
+			cancel(segment.ErrGivenUp)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 func (s *stored) givenUp() bool {

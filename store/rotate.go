@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -81,7 +80,7 @@ func (s *activeSegment) empty() bool { return s.rows.maxID == 0 }
 // isEmpty reports whether the file of a segment is known to have no connections.
 func (w *Writer) isEmpty(path string) bool {
 	some := false
-	err := segment.Peek(context.Background(), path, func(conn *sqlite.Conn) error {
+	err := segment.Peek(w.patience, path, func(conn *sqlite.Conn) error {
 		return segment.Exec(conn, func(*sqlite.Stmt) error { some = true; return nil }, `SELECT 1 FROM connection LIMIT 1`)
 	})
 	return err == nil && !some

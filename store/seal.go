@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -135,8 +134,8 @@ func (w *Writer) build(s *stored) error {
 	if err := segment.BuildSealed(to, filepath.Dir(to), w.hashOf, s.stop); err != nil {
 		return err
 	}
-	if err := sqlitefile.AppendSums(to, s.target); err != nil {
-		return failure.Classify(err)
+	if err := s.appendSums(to); err != nil {
+		return err
 	}
 	if err := tapedir.GiveToGroup(to, tapedir.FileMode); err != nil {
 		return err
@@ -157,15 +156,24 @@ func (w *Writer) copyToSeal(s *stored, to string) error {
 		return fmt.Errorf("copy segment: %w", err)
 	}
 	defer from.Close()
+	ctx, end := s.context()
+	defer end()
 	if s.target > 0 {
-		return copyOver(from, to, s.closed)
+		return copyOver(ctx, from, to, s.closed)
 	}
 	for _, name := range []string{to, to + "-journal"} { // of a recorder that was killed
 		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove unfinished copy: %w", err)
 		}
 	}
-	return segment.CopyFile(context.Background(), from, to, s.closed)
+	return segment.CopyFile(ctx, from, to, s.closed)
+}
+
+// appendSums puts the sums of its pages behind the sealed copy.
+func (s *stored) appendSums(to string) error {
+	ctx, end := s.context()
+	defer end()
+	return failure.Classify(sqlitefile.AppendSumsContext(ctx, to, s.target))
 }
 
 // leaveWALMode marks a copy, all of which is in one file, as no more in WAL mode: or

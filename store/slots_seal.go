@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -66,12 +67,12 @@ func (w *Writer) removeCopy(s *stored) {
 }
 
 // copyOver copies so much of a file over what is in a slot.
-func copyOver(from *os.File, to string, bytes int64) error {
+func copyOver(ctx context.Context, from *os.File, to string, bytes int64) error {
 	out, err := os.OpenFile(to, os.O_WRONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return fmt.Errorf("copy segment: %w", err)
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{out}, io.NewSectionReader(from, 0, bytes), make([]byte, 1<<18))
+	n, err := io.CopyBuffer(struct{ io.Writer }{out}, segment.Until(ctx, io.NewSectionReader(from, 0, bytes)), make([]byte, 1<<18))
 	if err == nil && n < bytes {
 		err = io.ErrUnexpectedEOF
 	}

@@ -112,7 +112,7 @@ func (w *Writer) findSegments() (numbers []int, newest int, err error) {
 	}
 	numbers = slices.DeleteFunc(numbers, func(n int) bool {
 		path := filepath.Join(w.dir, tapedir.SegmentName(n))
-		if !segment.Stillborn(context.Background(), path) {
+		if !segment.Stillborn(w.patience, path) {
 			return false
 		}
 		w.log.Warn("unfinished segment removed", "path", path)
@@ -150,6 +150,9 @@ const (
 
 // resume goes on with a segment, if need be in another boot.
 func (w *Writer) resume(s *activeSegment) error {
+	if w.patience.Err() != nil {
+		return context.Cause(w.patience)
+	}
 	now := w.o.Now
 	err := s.inTransaction(func() error {
 		detail := notStopped
@@ -205,6 +208,9 @@ func (w *Writer) openRun(s *activeSegment, now Anchor) error {
 
 // begin starts a new segment; fill writes what is to be said of the time before.
 func (w *Writer) begin(reason string, fill func(*activeSegment) error) error {
+	if w.patience.Err() != nil {
+		return context.Cause(w.patience)
+	}
 	s, err := w.create(w.o.Now, nil, reason, fill)
 	if err != nil {
 		return err
@@ -216,6 +222,9 @@ func (w *Writer) begin(reason string, fill func(*activeSegment) error) error {
 // retire closes a segment of another host or schema for good: the gap that follows
 // it is written into it, and the rest is left to the keeper.
 func (w *Writer) retire(s *activeSegment) error {
+	if w.patience.Err() != nil {
+		return context.Cause(w.patience)
+	}
 	at, detail := s.at(w.o.Now.Boot), notStopped
 	if s.bootID != w.o.BootID {
 		// Boottime began anew: only the wall clock spans a restart.
@@ -303,7 +312,7 @@ func (w *Writer) lookAtEnd(path string) ending {
 		}
 	}
 	var e ending
-	err := segment.Peek(context.Background(), path, func(conn *sqlite.Conn) error {
+	err := segment.Peek(w.patience, path, func(conn *sqlite.Conn) error {
 		return segment.Exec(conn, func(q *sqlite.Stmt) error {
 			e.at = q.ColumnInt64(0)
 			e.stopped = q.ColumnText(1) == segment.StateStopped

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -36,6 +37,10 @@ type WriterOptions struct {
 
 	Limits    retain.Limits // of size and age
 	Immutable bool          // set the immutable flag on sealed segments (chattr +i)
+
+	// Context ends what takes long: opening, which then returns the cause and leaves the tape as it was, and copies of
+	// segments, which the next recorder makes. It does not end recording. nil: context.Background.
+	Context context.Context
 
 	// Events is told what happens to the tape, see [Event]. It may be nil.
 	Events func(Event)
@@ -101,6 +106,9 @@ type Writer struct {
 	served   chan struct{} // closed when no more are
 	ending   atomic.Bool   // Close waits: nobody is to wait for sealing
 
+	patience context.Context         // ends when Close waits, or WriterOptions.Context does: long copies end then
+	hurryUp  context.CancelCauseFunc // ends it
+
 	closed bool
 }
 
@@ -117,24 +125,35 @@ func OpenWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := w.open(); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// open begins to write to a tape that is locked, or lets go of it.
+func (w *Writer) open() error {
 	w.recallRemoved()
 	if err := w.openSegment(); err != nil {
 		w.closeReserve()
 		w.lock.Release()
-		return nil, err
+		return err
 	}
-	w.tell(RunStarted{TapeID: w.tapeID, Segment: w.seg.number, BootID: o.BootID, At: w.o.Now})
+	w.tell(RunStarted{TapeID: w.tapeID, Segment: w.seg.number, BootID: w.o.BootID, At: w.o.Now})
 	w.tellHoldsAgain()
 	w.makeRoom(growth{}) // before the keeper takes any of it
 	w.startKeeper()
 	w.startServing()
-	return w, nil
+	return nil
 }
 
 // newWriter makes or finds the directory of a tape, and locks it.
 func newWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Context == nil {
+		o.Context = context.Background()
 	}
 	if o.Now.Boot == 0 {
 		if o.Now, err = ReadAnchor("start"); err != nil {
@@ -159,6 +178,7 @@ func newWriter(dir string, o WriterOptions) (_ *Writer, err error) {
 	}
 	w := &Writer{dir: dir, o: o, log: o.Logger, now: ReadAnchor, counted: segment.Counters{}, synchronized: o.Now.Sync == syncedClock, grows: retain.SealedPercent,
 		work: make(chan struct{}, 1)}
+	w.patience, w.hurryUp = context.WithCancelCause(o.Context)
 	if w.lock, err = tapedir.TakeLock(dir, time.Now()); err != nil {
 		return nil, err
 	}
@@ -377,6 +397,7 @@ func (w *Writer) Close(stop Gap, c segment.Counters) error {
 	w.closed = true // no request can rotate any more
 	w.ending.Store(true)
 	w.writing.Unlock()
+	w.hurryUp(errEnding)
 	w.stopServing()
 	return w.close(stop, c)
 }

@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -79,7 +80,7 @@ func (f newFile) checkLocked() error {
 
 // close adds page sums, syncs, and sets the mode of a closed segment. The file must still be there.
 func (f newFile) close() error {
-	if err := sqlitefile.WriteSums(f.file, 0); err != nil {
+	if err := sqlitefile.WriteSums(context.Background(), f.file, 0); err != nil {
 		return err
 	}
 	if err := errors.Join(f.file.Chmod(tapedir.ClosedMode), f.file.Sync(), tapedir.SyncDir(f.dir())); err != nil {

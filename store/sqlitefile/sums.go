@@ -1,6 +1,7 @@
 package sqlitefile
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -36,19 +37,24 @@ func (e *PageError) Unwrap() error { return ErrDamaged }
 // Sums are the CRC-32 (IEEE) of each page of a file, by position. They are safe for concurrent use.
 type Sums struct{ all []byte } // as they are in the file
 
-// AppendSums computes the sums of a database that nobody has open, and writes them after its last page, or at the end of
-// a file of length bytes if that is longer, with zeros between. It replaces everything after the last page. It does not
-// sync. Errors are ErrDamaged or of the operating system.
+// AppendSums is AppendSumsContext to the end.
 func AppendSums(path string, length int64) error {
+	return AppendSumsContext(context.Background(), path, length)
+}
+
+// AppendSumsContext computes the sums of a database that nobody has open, and writes them after its last page, or at the end of
+// a file of length bytes if that is longer, with zeros between. It replaces everything after the last page. It does not
+// sync. Errors are ErrDamaged, of the operating system, or the cause why ctx ended.
+func AppendSumsContext(ctx context.Context, path string, length int64) error {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return fmt.Errorf("write page sums: %w", err)
 	}
-	return errors.Join(WriteSums(f, length), f.Close())
+	return errors.Join(WriteSums(ctx, f, length), f.Close())
 }
 
 // WriteSums is AppendSums for a file that is open for reading and writing.
-func WriteSums(f *os.File, length int64) (err error) {
+func WriteSums(ctx context.Context, f *os.File, length int64) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write page sums: %w", err)
@@ -61,6 +67,9 @@ func WriteSums(f *os.File, length int64) (err error) {
 	all := make([]byte, 0, 4*int(pages)+SumsEnd)
 	page := make([]byte, PageSize)
 	for n := range int64(pages) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if _, err := f.ReadAt(page, n*PageSize); err != nil {
 			return err
 		}
