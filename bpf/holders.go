@@ -8,6 +8,10 @@ import (
 	"strings"
 )
 
+// LeastRecord is how many bytes of the connect ring a record takes at least: struct connect_small, and what the kernel puts
+// before it.
+const LeastRecord = (connectSize + 2*sockaddrSmall + 8 + 7) &^ 7
+
 // Unread returns the bytes that the connect ring holds.
 func (c *Capture) Unread() int { return c.connects.AvailableBytes() }
 

@@ -40,6 +40,7 @@ type script struct {
 	probed    int
 	checks    []bpf.Probe
 	touches   []bpf.Touch
+	endless   bool // each record that is read is followed by another one
 }
 
 func newScript() *script {
@@ -73,7 +74,7 @@ func (s *script) Probe() ([]bpf.Probe, error) {
 func (s *script) Unread() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.connects)
+	return len(s.connects) * bpf.LeastRecord
 }
 
 func (s *script) RingHolders() []string { return []string{"pid 7 (thief)"} }
@@ -120,6 +121,10 @@ func (s *script) ReadConnect(deadline time.Time, rec *bpf.Connect) error {
 		if len(s.connects) > 0 {
 			*rec = s.connects[0]
 			s.connects = s.connects[1:]
+			if s.endless {
+				s.counters.Seen, s.counters.Sent = s.counters.Seen+1, s.counters.Sent+1
+				s.connects = append(s.connects, *rec)
+			}
 			s.mu.Unlock()
 			return nil
 		}

@@ -10,8 +10,10 @@ import (
 // consumer, and each record comes to one of the two.
 //
 // A program counts a record after it has put it into the ring. So whatever was counted before the ring was seen empty has
-// been read by somebody, and what we have not read of it somebody else has. Records that come meanwhile can hide as many
-// stolen ones until there is a pause: the time between count and empty ring is kept short.
+// been read by somebody, and what we have not read of it somebody else has. While records come without a pause the ring is
+// never seen empty. But it holds no more records than fit into its bytes: what was counted before those were looked at,
+// is neither read by us nor fits into them, was stolen. So at most as many thefts stay unseen as the ring holds small
+// records, and those are seen in the next pause.
 type theft struct {
 	sent  uint64 // count with which what was read is to be compared when the ring is empty; 0 none
 	whole uint64 // when nothing was missing last, ns CLOCK_BOOTTIME
@@ -22,8 +24,11 @@ type theft struct {
 // its end before it means anything.
 func (r *recorder) suspectTheft(now uint64, k bpf.Counters) error {
 	r.theft.sent = 0
-	if k.Sent > r.ledger.received+r.ledger.stolen {
+	if read := r.ledger.received + r.ledger.stolen; k.Sent > read {
 		r.theft.sent = k.Sent
+		if held := uint64(r.src.Unread() / bpf.LeastRecord); k.Sent > read+held {
+			r.steal(now, k.Sent-read-held)
+		}
 	} else {
 		r.theft.whole = now
 	}

@@ -43,6 +43,33 @@ func TestStolenRecords(t *testing.T) {
 	}
 }
 
+// TestStolenUnderTraffic: while records come all the time, so that the ring is never empty, a theft is seen but for as many
+// records as the ring holds.
+func TestStolenUnderTraffic(t *testing.T) {
+	src, out := newScript(), newMemory()
+	c := quick()
+	src.endless = true
+	src.connect(connectBy(key(1, 1, 1), bootNow()), connectBy(key(1, 1, 1), bootNow()))
+	stop := start(t, src, out, c, Options{})
+	src.mu.Lock()
+	src.counters.Seen, src.counters.Sent = src.counters.Seen+9, src.counters.Sent+9 // they came and went
+	src.mu.Unlock()
+	waitFor(t, "a gap", func() bool { return len(gapsOf(out, segment.CauseStolen)) > 0 })
+	if g := gapsOf(out, segment.CauseStolen)[0]; g.Lost < 7 || g.Lost > 9 {
+		t.Errorf("%+v", g)
+	}
+	src.mu.Lock()
+	src.endless = false
+	src.mu.Unlock()
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	accounted(t, out)
+	if c := out.counters; c["lost_stolen"] != 9 {
+		t.Errorf("counters %v", c)
+	}
+}
+
 // TestStolenReturn: an attempt whose row was written while it was in flight is not lost when the record of its return is stolen.
 func TestStolenReturn(t *testing.T) {
 	src, out := newScript(), newMemory()
