@@ -46,10 +46,20 @@ func OpenPages(db, wal *os.File) (_ *Pages, err error) {
 		p.Size, p.sums, size = PageSize, sums, int64(sums.Pages())*PageSize
 	}
 	p.Count = uint32(min((size+int64(p.Size)-1)/int64(p.Size), 1<<31))
+	if whole := size / int64(p.Size); cutInSums(header[:], whole) {
+		p.Count = uint32(whole)
+	}
 	if wal != nil {
 		err = p.readWAL()
 	}
 	return p, err
+}
+
+// cutInSums reports whether a database has all its pages, so that a part of a page after them is none. In WAL mode the
+// header may be older than the last pages: then it does not tell.
+func cutInSums(header []byte, whole int64) bool {
+	pages, inWALMode := int64(binary.BigEndian.Uint32(header[28:])), header[18] == 2
+	return !inWALMode && pages > 0 && pages <= whole && string(header[24:28]) == string(header[92:96])
 }
 
 // Close closes the files.
