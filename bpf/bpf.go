@@ -170,7 +170,7 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 
 // configure keeps of spec only what the plan needs and sets sizes and constants.
 func configure(spec *ebpf.CollectionSpec, p plan, version uint32, o Options) error {
-	keep := map[string]bool{"process_snapshot": true, "in_flight_snapshot": p.storage}
+	keep := map[string]bool{"process_snapshot": true, "in_flight_snapshot": p.storage, "open_sockets": true}
 	for _, hooks := range [][]hook{p.hooks, p.returns} {
 		for _, h := range hooks {
 			keep[h.program] = true

@@ -24,6 +24,8 @@
 #include "redirect.h"
 #include "attempt.h"
 #include "outcome.h"
+#include "open.h"
+#include "udp.h"
 #include "process.h"
 #include "classic.h"
 

@@ -49,6 +49,7 @@ const (
 	connectProgKretprobeConnect   = "kretprobe_connect"
 	connectProgKretprobeReturn    = "kretprobe_return"
 	connectProgLsmConnect         = "lsm_connect"
+	connectProgOpenSockets        = "open_sockets"
 	connectProgProcessExec        = "process_exec"
 	connectProgProcessExecAgain   = "process_exec_again"
 	connectProgProcessExecClassic = "process_exec_classic"
@@ -59,11 +60,13 @@ const (
 	connectProgProcessForkAgain   = "process_fork_again"
 	connectProgProcessForkClassic = "process_fork_classic"
 	connectProgProcessSnapshot    = "process_snapshot"
+	connectProgSocketError        = "socket_error"
 	connectProgStateChanged       = "state_changed"
 	connectProgStateChangedAgain  = "state_changed_again"
 	connectProgTouchMemory        = "touch_memory"
 	connectProgTouchMemoryKprobe  = "touch_memory_kprobe"
 	connectProgTouchSignal        = "touch_signal"
+	connectVarAdopting            = "adopting"
 	connectVarAfterLsm            = "after_lsm"
 	connectVarAnnounces           = "announces"
 	connectVarConnectsAllowance   = "connects_allowance"
@@ -149,6 +152,7 @@ type connectProgramSpecs struct {
 	KretprobeConnect   *ebpf.ProgramSpec `ebpf:"kretprobe_connect"`
 	KretprobeReturn    *ebpf.ProgramSpec `ebpf:"kretprobe_return"`
 	LsmConnect         *ebpf.ProgramSpec `ebpf:"lsm_connect"`
+	OpenSockets        *ebpf.ProgramSpec `ebpf:"open_sockets"`
 	ProcessExec        *ebpf.ProgramSpec `ebpf:"process_exec"`
 	ProcessExecAgain   *ebpf.ProgramSpec `ebpf:"process_exec_again"`
 	ProcessExecClassic *ebpf.ProgramSpec `ebpf:"process_exec_classic"`
@@ -159,6 +163,7 @@ type connectProgramSpecs struct {
 	ProcessForkAgain   *ebpf.ProgramSpec `ebpf:"process_fork_again"`
 	ProcessForkClassic *ebpf.ProgramSpec `ebpf:"process_fork_classic"`
 	ProcessSnapshot    *ebpf.ProgramSpec `ebpf:"process_snapshot"`
+	SocketError        *ebpf.ProgramSpec `ebpf:"socket_error"`
 	StateChanged       *ebpf.ProgramSpec `ebpf:"state_changed"`
 	StateChangedAgain  *ebpf.ProgramSpec `ebpf:"state_changed_again"`
 	TouchMemory        *ebpf.ProgramSpec `ebpf:"touch_memory"`
@@ -192,6 +197,7 @@ type connectMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connectVariableSpecs struct {
+	Adopting           *ebpf.VariableSpec `ebpf:"adopting"`
 	AfterLsm           *ebpf.VariableSpec `ebpf:"after_lsm"`
 	Announces          *ebpf.VariableSpec `ebpf:"announces"`
 	ConnectsAllowance  *ebpf.VariableSpec `ebpf:"connects_allowance"`
@@ -281,6 +287,7 @@ func (m *connectMaps) Close() error {
 //
 // It can be passed to loadConnectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connectVariables struct {
+	Adopting           *ebpf.Variable `ebpf:"adopting"`
 	AfterLsm           *ebpf.Variable `ebpf:"after_lsm"`
 	Announces          *ebpf.Variable `ebpf:"announces"`
 	ConnectsAllowance  *ebpf.Variable `ebpf:"connects_allowance"`
@@ -328,6 +335,7 @@ type connectPrograms struct {
 	KretprobeConnect   *ebpf.Program `ebpf:"kretprobe_connect"`
 	KretprobeReturn    *ebpf.Program `ebpf:"kretprobe_return"`
 	LsmConnect         *ebpf.Program `ebpf:"lsm_connect"`
+	OpenSockets        *ebpf.Program `ebpf:"open_sockets"`
 	ProcessExec        *ebpf.Program `ebpf:"process_exec"`
 	ProcessExecAgain   *ebpf.Program `ebpf:"process_exec_again"`
 	ProcessExecClassic *ebpf.Program `ebpf:"process_exec_classic"`
@@ -338,6 +346,7 @@ type connectPrograms struct {
 	ProcessForkAgain   *ebpf.Program `ebpf:"process_fork_again"`
 	ProcessForkClassic *ebpf.Program `ebpf:"process_fork_classic"`
 	ProcessSnapshot    *ebpf.Program `ebpf:"process_snapshot"`
+	SocketError        *ebpf.Program `ebpf:"socket_error"`
 	StateChanged       *ebpf.Program `ebpf:"state_changed"`
 	StateChangedAgain  *ebpf.Program `ebpf:"state_changed_again"`
 	TouchMemory        *ebpf.Program `ebpf:"touch_memory"`
@@ -364,6 +373,7 @@ func (p *connectPrograms) Close() error {
 		p.KretprobeConnect,
 		p.KretprobeReturn,
 		p.LsmConnect,
+		p.OpenSockets,
 		p.ProcessExec,
 		p.ProcessExecAgain,
 		p.ProcessExecClassic,
@@ -374,6 +384,7 @@ func (p *connectPrograms) Close() error {
 		p.ProcessForkAgain,
 		p.ProcessForkClassic,
 		p.ProcessSnapshot,
+		p.SocketError,
 		p.StateChanged,
 		p.StateChangedAgain,
 		p.TouchMemory,

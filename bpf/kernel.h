@@ -302,13 +302,14 @@ struct possible_net {
 
 struct sock_common {
 	__be32 skc_daddr;
-	__be16 skc_dport;
 	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
 	__u16 skc_num; /* host byte order */
 	unsigned short skc_family;
+	volatile unsigned char skc_state;
 	struct possible_net skc_net;
-	struct in6_addr skc_v6_daddr;     /* CONFIG_IPV6 */
-	struct in6_addr skc_v6_rcv_saddr; /* CONFIG_IPV6 */
+	struct in6_addr skc_v6_daddr; /* CONFIG_IPV6 */
+	struct in6_addr skc_v6_rcv_saddr;
 	atomic64_t skc_cookie;
 	unsigned long skc_flags;
 };
@@ -317,6 +318,7 @@ struct socket;
 
 struct sock {
 	struct sock_common __sk_common;
+	__u8 sk_userlocks : 4;
 	__u16 sk_protocol;
 	int sk_err;
 	struct socket *sk_socket;
@@ -336,6 +338,8 @@ struct tcp_sock {
 	__u64 bytes_acked;
 	__u64 bytes_sent;
 	__u64 bytes_retrans;
+	__u32 snd_nxt;
+	__u32 snd_una;
 	__u32 total_retrans;
 	__u32 srtt_us; /* smoothed round trip time, an eighth of a us */
 };
@@ -384,6 +388,13 @@ struct bpf_iter_meta {
 struct bpf_iter__task {
 	struct bpf_iter_meta *meta;
 	struct task_struct *task;
+};
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	__u32 fd;
+	struct file *file;
 };
 
 #if defined(__TARGET_ARCH_x86)

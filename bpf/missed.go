@@ -64,6 +64,7 @@ func sumMisses(left map[string]uint64, first string) misses {
 	}
 	classic := left["process_exec_classic"] + left["process_exec_prepare"] // without which it does not tell a script
 	m.process = min(classic, left["process_exec_again"]) + min(left["process_fork_classic"], left["process_fork_again"])
+	m.outcome += left["socket_error"]
 	for _, name := range []string{"process_fork", "process_exec", "process_exit", "process_exit_classic"} {
 		m.process += left[name]
 	}

@@ -15,6 +15,9 @@ type OutcomeKind uint8
 const (
 	OutcomeEstablished OutcomeKind = 1 // the handshake is done
 	OutcomeClosed      OutcomeKind = 2 // the connection is over, or never came about
+	OutcomeOpen        OutcomeKind = 3 // the connection is open: what came of it so far
+	OutcomeConnecting  OutcomeKind = 4 // likewise, and there is no answer yet
+	OutcomeError       OutcomeKind = 5 // an ICMP error came back to a connected UDP socket; Attempt is not known, Cookie is
 )
 
 // ClosedBy tells who sent the first FIN.

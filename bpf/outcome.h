@@ -11,6 +11,7 @@
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2
 #define TCP_FIN_WAIT1 4
+#define TCP_FIN_WAIT2 5
 #define TCP_CLOSE 7
 #define TCP_CLOSE_WAIT 8
 
@@ -172,12 +173,11 @@ static __always_inline void begin_tracking(struct sock *sk)
 	}
 }
 
-static __always_inline void fill_local(struct outcome *o, struct sock *sk, struct tcp_sock *tp)
+static __always_inline void fill_address(struct outcome *o, struct sock *sk, const bool typed)
 {
-	o->family = sk->__sk_common.skc_family;
-	o->local_port = bpf_ntohs(tp->inet_conn.icsk_inet.inet_sport); /* skc_num is 0 again at CLOSE */
+	o->family = READ(typed, sk, __sk_common.skc_family);
 	if (o->family == AF_INET) {
-		__be32 v4 = sk->__sk_common.skc_rcv_saddr;
+		__be32 v4 = READ(typed, sk, __sk_common.skc_rcv_saddr);
 
 		__builtin_memcpy(o->local, &v4, sizeof(v4));
 	} else if (bpf_core_field_exists(struct sock_common, skc_v6_rcv_saddr)) {
@@ -185,18 +185,25 @@ static __always_inline void fill_local(struct outcome *o, struct sock *sk, struc
 	}
 }
 
+static __always_inline void fill_local(struct outcome *o, struct sock *sk, struct tcp_sock *tp, const bool typed)
+{
+	o->local_port = bpf_ntohs(READ(typed, tp, inet_conn.icsk_inet.inet_sport)); /* skc_num is 0 again at CLOSE */
+	fill_address(o, sk, typed);
+}
+
 /*
  * bytes_acked counts our SYN and our FIN, when they were acknowledged, and bytes_sent neither, but each retransmission;
  * bytes_received counts the peer's FIN. At CLOSE all are intact; tcp_disconnect wipes them right after.
  */
-static __always_inline void fill_bytes(struct outcome *o, struct sock *sk, struct tcp_sock *tp)
+static __always_inline void fill_bytes(struct outcome *o, struct sock *sk, struct tcp_sock *tp, const bool typed)
 {
-	__u64 acked = tp->bytes_acked, sent = tp->bytes_sent - tp->bytes_retrans, received = tp->bytes_received;
+	__u64 sent = READ(typed, tp, bytes_sent) - READ(typed, tp, bytes_retrans);
+	__u64 acked = READ(typed, tp, bytes_acked), received = READ(typed, tp, bytes_received);
 
 	acked -= acked > 0;
 	o->bytes_sent = acked < sent ? acked : sent;
-	o->bytes_received = received - (received > 0 && sk->__sk_common.skc_flags & (1UL << SOCK_DONE));
-	o->retransmits = tp->total_retrans;
+	o->bytes_received = received - (received > 0 && READ(typed, sk, __sk_common.skc_flags) & (1UL << SOCK_DONE));
+	o->retransmits = READ(typed, tp, total_retrans);
 }
 
 static __always_inline void tell_outcome(struct tracked *t, struct sock *sk, enum outcome_kind kind, int from)
@@ -221,8 +228,8 @@ static __always_inline void tell_outcome(struct tracked *t, struct sock *sk, enu
 	}
 	o.established = t->established;
 	o.rtt = t->rtt;
-	fill_local(&o, sk, tp);
-	fill_bytes(&o, sk, tp);
+	fill_local(&o, sk, tp, true);
+	fill_bytes(&o, sk, tp, true);
 	send_outcome(t, &o);
 }
 

@@ -7,10 +7,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -80,12 +80,7 @@ func TestOutcomes(t *testing.T) {
 	for _, backend := range Backends() {
 		t.Run(string(backend), func(t *testing.T) {
 			c, err := Open(Options{Backend: backend})
-			if errors.Is(err, ErrKernel) && !strings.Contains(err.Error(), "state_changed") {
-				t.Skip("SKIPPED: this backend does not attach here:", err)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			attachedOrSkip(t, err)
 			defer c.Close()
 			for _, one := range outcomeCases() {
 				t.Run(one.name, func(t *testing.T) { one.hold(t, c) })
@@ -95,6 +90,20 @@ func TestOutcomes(t *testing.T) {
 				t.Errorf("outcomes seen %d, sent %d, lost %d, %v", n.OutcomeSeen, n.OutcomeSent, n.OutcomeLost, err)
 			}
 		})
+	}
+}
+
+// attachedOrSkip skips a test of a backend that this kernel has not got, and fails one of which the kernel refused a program.
+func attachedOrSkip(t *testing.T, err error) {
+	t.Helper()
+	var refused *ebpf.VerifierError
+	switch {
+	case errors.As(err, &refused) && len(refused.Log) > 0:
+		t.Fatal(err)
+	case errors.Is(err, ErrKernel):
+		t.Skip("SKIPPED: this backend does not attach here:", err)
+	case err != nil:
+		t.Fatal(err)
 	}
 }
 

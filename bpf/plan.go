@@ -61,10 +61,13 @@ func processHooks(classic bool) []hook {
 	}
 }
 
-// outcomeHooks are those of what becomes of a TCP connection: a second program where the kernel may leave one out, since
+// outcomeHooks are those of what becomes of a connection: of TCP a second program where the kernel may leave one out, since
 // another thread is preempted inside it.
 func outcomeHooks(version uint32) []hook {
 	hooks := []hook{{program: "state_changed"}}
+	if version >= 5<<16|14<<8 { // the tracepoint came with it (e6a3e4434000)
+		hooks = append(hooks, hook{program: "socket_error"})
+	}
 	if version >= 7<<16 && mayPreempt() {
 		hooks = append(hooks, hook{program: "state_changed_again"})
 	}

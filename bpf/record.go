@@ -18,6 +18,7 @@ const (
 	processSize   = 152
 	loserSize     = 72
 	outcomeSize   = 88
+	openSize      = connectSize + 2*sockaddrSmall + outcomeSize
 	inFlightSize  = connectSize + sockaddrLarge + localLarge
 )
 
@@ -43,6 +44,7 @@ const (
 	ViaIOUring               // IORING_OP_CONNECT, wherever it ran
 	ViaKernel                // a socket of the kernel's own
 	ViaFastopen              // sendto(2) and its kin with MSG_FASTOPEN
+	ViaSnapshot              // nobody saw it issued: the socket was connected when recording began
 )
 
 // String returns the word that the tape stores.
@@ -58,6 +60,8 @@ func (v Via) String() string {
 		return "kernel"
 	case ViaFastopen:
 		return "fastopen"
+	case ViaSnapshot:
+		return "snapshot"
 	}
 	return fmt.Sprintf("via %d", uint8(v))
 }

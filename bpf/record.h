@@ -19,6 +19,7 @@ enum via {
 	VIA_IO_URING = 2,
 	VIA_KERNEL = 3,   /* the kernel's own socket, such as a network file system's */
 	VIA_FASTOPEN = 4, /* sendto(2) and its kin with MSG_FASTOPEN */
+	VIA_SNAPSHOT = 5, /* nobody saw it issued: the socket was connected when recording began */
 };
 
 enum connect_flags {
@@ -135,6 +136,9 @@ struct process {
 enum outcome_kind {
 	OUTCOME_ESTABLISHED = 1, /* the handshake is done */
 	OUTCOME_CLOSED = 2,      /* the connection is over, or never came about */
+	OUTCOME_OPEN = 3,        /* the connection is open: what came of it so far */
+	OUTCOME_CONNECTING = 4,  /* likewise, and there is no answer yet */
+	OUTCOME_ERROR = 5,       /* an ICMP error came back to a UDP socket; of its attempt only the cookie is known */
 };
 
 /* Who sent the first FIN. */
@@ -164,6 +168,12 @@ struct outcome {
 	__u16 family; /* of local */
 	__u16 reserved2;
 	__u8 local[16]; /* IPv4: the first four bytes */
+};
+
+/* A socket that is followed, for whoever lists them. */
+struct open_socket {
+	struct connect_small holder; /* a process that has it, fd and cookie; as if it connected at the time of the outcome's attempt */
+	struct outcome so_far;
 };
 
 /* Where the programs count. One slot a CPU, summed by the recorder. */
@@ -227,6 +237,7 @@ struct touch {
 KEEP_TYPE(struct connect_small, connect_small);
 KEEP_TYPE(struct loser, loser);
 KEEP_TYPE(struct outcome, outcome);
+KEEP_TYPE(struct open_socket, open_socket);
 KEEP_TYPE(enum outcome_kind, outcome_kind);
 KEEP_TYPE(enum closed_by, closed_by);
 KEEP_TYPE(enum via, via);

@@ -1,0 +1,70 @@
+package bpf
+
+import (
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf/features"
+	"golang.org/x/sys/unix"
+)
+
+// An ICMP error that comes back to a connected UDP socket is told, once for each peer, by the socket's cookie.
+func TestUDPErrors(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: loading programs takes root")
+	}
+	if version, err := features.LinuxVersionCode(); err != nil || version < 5<<16|14<<8 {
+		t.Skip("SKIPPED: before 5.14 no tracepoint tells the error of a socket")
+	}
+	for _, backend := range Backends() {
+		t.Run(string(backend), func(t *testing.T) {
+			c, err := Open(Options{Backend: backend})
+			attachedOrSkip(t, err)
+			defer c.Close()
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+			cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sendTo := func(port int) {
+				t.Helper()
+				if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: port}); err != nil {
+					t.Fatal(err)
+				}
+				for range 3 { // every second one returns the error of that before
+					if _, err := unix.Write(fd, []byte("x")); err != nil && !errors.Is(err, unix.ECONNREFUSED) {
+						t.Fatal(err)
+					}
+				}
+			}
+			sendTo(9)
+			sendTo(7)
+			var got []Outcome
+			for deadline := time.Now().Add(5 * time.Second); len(got) < 2 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+				var o Outcome
+				for ok, err := c.ReadOutcome(&o); ok; ok, err = c.ReadOutcome(&o) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					if o.Cookie == cookie {
+						got = append(got, o)
+					}
+				}
+			}
+			if len(got) != 2 {
+				t.Fatalf("want an error of each peer, once: %+v", got)
+			}
+			for _, o := range got {
+				if o.Kind != OutcomeError || o.Errno != uint16(unix.ECONNREFUSED) || o.BootTime == 0 || o.Local.Port() == 0 || !o.Local.Addr().IsLoopback() {
+					t.Errorf("%+v", o)
+				}
+			}
+		})
+	}
+}
