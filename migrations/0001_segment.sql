@@ -242,12 +242,13 @@ CREATE TABLE block (
 -- The public views. They read as text in any SQLite shell, with no function of
 -- ours. The clock row with id 0 makes every time find one.
 
--- Whose end may still be told: connections from followed_ns on, NULL none. Only the run that records now tells of its own, and one
+-- Whose end may still be told: connections from followed_ns on, NULL none, and those that were seen open since. Only the run that records now tells it, and one
 -- whose outcome may have been among those lost by lost_ns is not waited for. A recorder commits every 10 seconds.
 CREATE VIEW recording AS
 SELECT
   r.start_boot_ns + b.offset_ns AS run_ns,
   l.lost_ns AS lost_ns,
+  z.state = 'closed' AS closed,
   CASE WHEN z.state = 'active' AND z.committed_ns / 1000000000 > strftime('%s', 'now') - 300
     THEN max(r.start_boot_ns + b.offset_ns, coalesce(l.lost_ns + 1, 0)) END AS followed_ns
 FROM segment z, run r JOIN boot b ON b.id = r.boot,
@@ -322,7 +323,7 @@ SELECT
   CASE
     WHEN s.hook_errno > 0 THEN 'denied'
     ELSE CASE coalesce(CASE WHEN s.errno NOT IN (0, 4, 11, 115, 512) THEN s.errno END, s.final, s.errno, -1)
-      WHEN -1 THEN 'unknown'
+      WHEN -1 THEN CASE WHEN s.via = 'snapshot' AND c.id >= (SELECT followed_ns FROM recording) THEN 'in progress' ELSE 'unknown' END
       WHEN 0 THEN CASE
         WHEN e.family = 0 THEN 'disconnected'
         WHEN s.type IN (1, 5) THEN 'established'
@@ -420,13 +421,30 @@ SELECT
         16 * instr('123456789ABCDEF', substr(h, 2 * i + 1, 1)) + instr('123456789ABCDEF', substr(h, 2 * i + 2, 1))
       FROM d WHERE 2 * i < length(h) AND k <= 2)
     SELECT v + x * s FROM d WHERE k = 2 AND x < 128) > 0 THEN 'kernel'
-    WHEN c.id >= (SELECT followed_ns FROM recording) THEN iif(s.final = 0, 'open', NULL)
-    WHEN c.id < (SELECT run_ns FROM recording) THEN 'recording ended'
-    WHEN (SELECT state FROM segment) = 'closed' THEN 'not in this file'
-    WHEN c.id <= (SELECT lost_ns FROM recording) THEN 'outcomes lost'
-    ELSE 'recording ended' END AS outcome_source,
+    ELSE (SELECT CASE
+        WHEN told_ns >= followed_ns THEN iif(s.final = 0, 'open', NULL)
+        WHEN told_ns < run_ns THEN 'recording ended'
+        WHEN closed THEN 'not in this file'
+        WHEN told_ns <= lost_ns THEN 'outcomes lost'
+        ELSE 'recording ended' END
+      FROM recording JOIN (SELECT c.id + 1000 * coalesce((WITH RECURSIVE d(h, i, k, v, s, x) AS (
+      SELECT h, 1, 0, 0, 1, 16 * instr('123456789ABCDEF', substr(h, 1, 1)) + instr('123456789ABCDEF', substr(h, 2, 1))
+      FROM (SELECT hex(coalesce(f.outcome, c.outcome)) AS h) WHERE h <> ''
+      UNION ALL
+      SELECT h, i + 1, k + (x < 128), CASE WHEN x < 128 THEN 0 ELSE v + (x - 128) * s END, CASE WHEN x < 128 THEN 1 ELSE s * 128 END,
+        16 * instr('123456789ABCDEF', substr(h, 2 * i + 1, 1)) + instr('123456789ABCDEF', substr(h, 2 * i + 2, 1))
+      FROM d WHERE 2 * i < length(h) AND k <= 7)
+    SELECT v + x * s FROM d WHERE k = 7 AND x < 128), 0) AS told_ns)) END AS outcome_source,
   (SELECT q.address FROM endpoint q WHERE q.id = e.requested) AS requested_address,
-  (SELECT nullif(q.port, -1) FROM endpoint q WHERE q.id = e.requested) AS requested_port
+  (SELECT nullif(q.port, -1) FROM endpoint q WHERE q.id = e.requested) AS requested_port,
+  1000 * nullif((WITH RECURSIVE d(h, i, k, v, s, x) AS (
+      SELECT h, 1, 0, 0, 1, 16 * instr('123456789ABCDEF', substr(h, 1, 1)) + instr('123456789ABCDEF', substr(h, 2, 1))
+      FROM (SELECT hex(coalesce(f.outcome, c.outcome)) AS h) WHERE h <> ''
+      UNION ALL
+      SELECT h, i + 1, k + (x < 128), CASE WHEN x < 128 THEN 0 ELSE v + (x - 128) * s END, CASE WHEN x < 128 THEN 1 ELSE s * 128 END,
+        16 * instr('123456789ABCDEF', substr(h, 2 * i + 1, 1)) + instr('123456789ABCDEF', substr(h, 2 * i + 2, 1))
+      FROM d WHERE 2 * i < length(h) AND k <= 7)
+    SELECT v + x * s FROM d WHERE k = 7 AND x < 128), 0) AS open_ns
 FROM connection c
 JOIN endpoint e ON e.id = c.remote
 JOIN task t ON t.id = c.task

@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -146,8 +145,8 @@ func (t *contactTable) read() error {
 		}
 		m := &contactMerger{ctx: ctx, table: t, segment: s, how: make(map[howKey]int32), families: idTable{numbers: make(map[int64]int32)}}
 		if t.asksOutcome() {
-			err := s.use(func(conn *sqlite.Conn) (err error) { m.eras, err = readEras(conn); return err })
-			if err = errors.Join(err, s.widen(ctx)); err != nil {
+			m.eras = erasOf(s.tape.Recording(s.index))
+			if err := s.widen(ctx); err != nil {
 				return err
 			}
 		}

@@ -1,42 +1,29 @@
 package query
 
 import (
-	"errors"
-	"fmt"
 	"strconv"
-
-	"zombiezen.com/go/sqlite"
+	"strings"
 
 	"github.com/conntape/conntape/store"
-	"github.com/conntape/conntape/store/segment"
 )
 
-// era is a part of a segment's time. Within it, connections without a recorded end are judged alike: whether their run
-// was the segment's last, and whether their outcomes may be among events lost since.
+// era is a part of a segment's time. Within it, connections without a recorded end are judged alike: whether their run is the
+// last of the tape, and whether their outcomes may be among events lost since.
 type era int
 
-// eras are the begins of the segment's second and third era. The view defines them.
+// eras are the begins of the segment's second and third era.
 type eras [2]int64
 
-// erasSQL reads eras.
-const erasSQL = `SELECT run_ns, coalesce(lost_ns + 1, run_ns) FROM recording`
-
-// readEras reads the eras of the segment open on conn.
-func readEras(conn *sqlite.Conn) (e eras, err error) {
-	stmt, _, err := conn.PrepareTransient(erasSQL)
-	if err != nil {
-		return e, err
+// erasOf returns those of a segment.
+func erasOf(r store.Recording) eras {
+	lost := r.Run
+	if r.Lost != store.Never {
+		lost = r.Lost + 1
 	}
-	defer stmt.Finalize()
-	more, err := stmt.Step()
-	if err != nil || !more {
-		return eras{never, never}, err
-	}
-	run, lost := stmt.ColumnInt64(0), stmt.ColumnInt64(1)
-	return eras{min(run, lost), max(run, lost)}, nil
+	return eras{min(r.Run, lost), max(r.Run, lost)}
 }
 
-// of returns the era of a connection.
+// of returns the era of a connection, or of the look that found it open.
 func (e eras) of(id int64) era {
 	switch {
 	case id >= e[1]:
@@ -50,20 +37,36 @@ func (e eras) of(id int64) era {
 // oneConnection is table c of the view with one connection of the same era.
 func oneConnection(id int64) string { return "(SELECT " + strconv.FormatInt(id, 10) + " AS id) c" }
 
+// inRecording replaces the view recording in SQL over the tables of a segment by values of the whole tape, which knows more
+// than the segment.
+func inRecording(sql string, r store.Recording) string {
+	number := func(n int64) string {
+		if n == store.Never {
+			return "NULL"
+		}
+		return strconv.FormatInt(n, 10)
+	}
+	closed := "0"
+	if r.Closed {
+		closed = "1"
+	}
+	return strings.ReplaceAll(sql, "FROM recording", "FROM (SELECT "+strconv.FormatInt(r.Run, 10)+" AS run_ns, "+number(r.Lost)+" AS lost_ns, "+
+		number(r.Followed)+" AS followed_ns, "+closed+" AS closed)")
+}
+
 // openSource returns the outcome_source of a connection that was still established when a later segment reported it: the
 // value that this segment's view would have.
-func openSource(tape *store.Tape, l *store.Later) (source Value, err error) {
-	source = textValue("not in this file")
-	err = tape.Use(l.Place, func(conn *sqlite.Conn) error {
-		return segment.Exec(conn, func(row *sqlite.Stmt) error { source = textValue(row.ColumnText(0)); return nil }, `SELECT CASE
-			WHEN ?1 >= followed_ns THEN 'open'
-			WHEN ?1 < run_ns THEN 'recording ended'
-			WHEN (SELECT state FROM segment) = 'closed' THEN 'not in this file'
-			WHEN ?1 <= lost_ns THEN 'outcomes lost'
-			ELSE 'recording ended' END FROM recording`, l.At)
-	})
-	if err != nil && !errors.Is(err, segment.ErrGone) {
-		return source, fmt.Errorf("read what became of connections: %w", err)
+func openSource(tape *store.Tape, l *store.Later) Value {
+	r, told := tape.Recording(l.Place), l.At+l.SeenOpen
+	switch {
+	case told >= r.Followed && r.Followed != store.Never:
+		return textValue("open")
+	case told < r.Run:
+		return textValue("recording ended")
+	case r.Closed:
+		return textValue("not in this file")
+	case told <= r.Lost && r.Lost != store.Never:
+		return textValue("outcomes lost")
 	}
-	return source, nil
+	return textValue("recording ended")
 }

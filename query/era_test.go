@@ -1,6 +1,8 @@
 package query
 
 import (
+	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -101,4 +103,81 @@ func TestOutcomeOfEarlierRun(t *testing.T) {
 	connect(second, "192.0.2.4")
 	check(append(before, "192.0.2.3,unknown,outcomes lost", "192.0.2.3,established,outcomes lost", "192.0.2.3,unknown,",
 		"192.0.2.4,in progress,", "192.0.2.4,established,open", "192.0.2.4,in progress,")...)
+}
+
+// A connection whose segment is closed is still followed by the run that records, and so is one of an earlier run that this one
+// found open. Who asks a tape that was opened a while ago is told what was true then.
+func TestOutcomeOfClosedSegment(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	process := &store.Process{Key: store.ProcessKey{Tgid: 7, StartBoot: 1}, Comm: "ssh", Exe: "/usr/bin/ssh", Argv: []string{"ssh"}, LoginUID: -1, SessionID: -1, Source: store.SourceExec}
+	task := &store.Task{Process: process, Tid: 7, Comm: "ssh", LoginUID: -1, SessionID: -1}
+	open := &store.Shape{SocketFamily: 2, Type: 1, Protocol: 6, Via: "connect", AddressSource: "kernel", Backend: "fexit", Final: store.FinalEstablished, Addrlen: 16}
+	waiting := *open
+	waiting.Final, waiting.Errno = store.FinalUnknown, 115
+	unmeasured := store.Outcome{Duration: store.Unmeasured, Sent: store.Unmeasured, Received: store.Unmeasured, Retransmits: store.Unmeasured, RTT: store.Unmeasured}
+	run := func(at store.Anchor) *store.Writer {
+		t.Helper()
+		w, err := store.OpenWriter(dir, store.WriterOptions{Version: "v", Backend: "fexit", BootID: "boot", Kernel: "6", Host: "h", MachineID: "m", Now: at})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	connect := func(w *store.Writer, at uint64, shapes ...*store.Shape) {
+		t.Helper()
+		b := store.Batch{Now: at + 5000}
+		for i, shape := range shapes {
+			at := at + uint64(i)*1000
+			address := fmt.Sprintf("192.0.2.%d", i+1)
+			c := store.Connection{BootTime: at, Task: task, Remote: &store.Endpoint{Family: 2, Address: address, Port: 22, Raw: []byte(address)}, Shape: shape, FD: 3, Cookie: at}
+			if shape == open {
+				c.Outcome = &unmeasured
+			}
+			b.Connections = append(b.Connections, c)
+		}
+		if err := w.Append(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now, err := store.ReadAnchor("start")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := run(now)
+	connect(first, now.Boot, &waiting, open, open)
+	if err := errors.Join(first.Rotate(), first.Append(store.Batch{Now: now.Boot + 6000})); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(tape *store.Tape) string {
+		t.Helper()
+		return answerOf(t, tape, `SELECT remote_address || ' ' || outcome || ' ' || coalesce(outcome_source, '') || ' ' || coalesce(bytes_sent, '') || ' ' || coalesce(open_ns, '') FROM connections ORDER BY time_ns LIMIT 3`)
+	}
+	followed := "192.0.2.1 in progress   \n192.0.2.2 established open  \n192.0.2.3 established open  \n"
+	tape := opened(t, dir)
+	if got := ask(tape); got != followed {
+		t.Errorf("while it is recorded: %s", got)
+	}
+	if err := first.Close(store.Gap{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := ask(opened(t, dir)); strings.Contains(got, "open") || !strings.Contains(got, "recording ended") {
+		t.Errorf("after the end: %s", got)
+	}
+	if got := ask(tape); got != followed {
+		t.Errorf("as it was: %s", got)
+	}
+	again := now
+	again.Boot, again.Real = now.Boot+60e9, now.Real+60e9
+	second := run(again)
+	defer func() { second.Close(store.Gap{}, nil) }()
+	connect(second, again.Boot+1000, open)
+	seen := unmeasured
+	seen.Sent, seen.Received, seen.SeenOpen = 100, 200, 61e9
+	if err := second.Append(store.Batch{Now: again.Boot + 2e9, Endings: []store.Ending{{Connect: now.Boot + 1000, Cookie: now.Boot + 1000, Final: store.FinalEstablished, Outcome: &seen}}}); err != nil {
+		t.Fatal(err)
+	}
+	want := "192.0.2.1 unknown recording ended  \n192.0.2.2 established open 100 61000000000\n192.0.2.3 established recording ended  \n"
+	if got := ask(opened(t, dir)); got != want {
+		t.Errorf("of the run that found it: got\n%swant\n%s", got, want)
+	}
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // outcomeColumns are the view's columns from a connection's outcome. The shape has the other columns about the result.
-const outcomeColumns = "local_port established_ns duration_ns bytes_sent bytes_received retransmits rtt_us closed_by outcome_source"
+const outcomeColumns = "local_port established_ns duration_ns bytes_sent bytes_received retransmits rtt_us closed_by outcome_source open_ns"
 
 // outcomeSQL is the latest stored outcome of a row of connection in its segment.
 const outcomeSQL = `coalesce((SELECT f.outcome FROM ending f WHERE f.id = connection.id AND f.cookie = 0 ORDER BY f.batch DESC LIMIT 1), outcome)`
@@ -35,7 +35,8 @@ func (s *Source) laterShape(conn *sqlite.Conn, shape, remote int64, final store.
 	for i, column := range columns {
 		says[i] = view.says[column]
 	}
-	stmt, _, err := conn.PrepareTransient("SELECT " + strings.Join(says, ",\n") + " FROM (" + shapeWithFinal(shape, shape, final) + ") s JOIN endpoint e ON e.id = " + strconv.FormatInt(remote, 10) + " JOIN " + oneConnection(never)) // which time it is of does not matter
+	stmt, _, err := conn.PrepareTransient("SELECT " + inRecording(strings.Join(says, ",\n"), s.tape.Recording(s.index)) +
+		" FROM (" + shapeWithFinal(shape, shape, final) + ") s JOIN endpoint e ON e.id = " + strconv.FormatInt(remote, 10) + " JOIN " + oneConnection(never)) // which time it is of does not matter
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +107,10 @@ func (f *fate) value(column string) Value {
 		n = f.Retransmits
 	case "rtt_us":
 		n = f.RTT
+	case "open_ns":
+		if n = f.SeenOpen; n == 0 {
+			n = store.Unmeasured
+		}
 	case "closed_by":
 		switch f.ClosedBy {
 		case store.ClosedByLocal:

@@ -81,7 +81,7 @@ func TestOutcomeOfLaterSegment(t *testing.T) {
 	want := strings.Join([]string{
 		"192.0.2.1,established,0,7200000000000,3145728,14336,2,remote,kernel,10.0.0.5,40000",
 		"192.0.2.2,reset,104,7200000000000,3145728,14336,2,remote,kernel,10.0.0.5,40000",
-		"192.0.2.3,established,0,,,,,,not in this file,10.0.0.5,40000",
+		"192.0.2.3,established,0,,,,,,open,10.0.0.5,40000",
 		"192.0.2.4,refused,111,300000,,,,,kernel,10.0.0.5,40000", ""}, "\n")
 	ask := func(path, sql string) string {
 		t.Helper()

@@ -31,6 +31,8 @@ func wordsOf(outcome string, n int64, duration, sent, received nullable) string 
 		words := sizeText(sent.number) + " out, " + sizeText(received.number) + " in"
 		if duration.known {
 			words += ", " + most + durationText(duration.number)
+		} else {
+			words += " so far"
 		}
 		if outcome != "established" {
 			words = outcome + ", " + words

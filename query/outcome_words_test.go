@@ -15,6 +15,7 @@ func TestOutcomeWords(t *testing.T) {
 		{"refused", 20, known(12_400_000), none, none, "refused after up to 12 ms", "refused"},
 		{"timed out", 1, known(127_000_000_000), none, none, "timed out after 2m 7s", "timed out"},
 		{"established", 1, known(120_000_000_000), known(3_355_443), known(14_336), "3.2 MiB out, 14 KiB in, 2m", "established"},
+		{"established", 1, nullable{}, known(3_355_443), known(14_336), "3.2 MiB out, 14 KiB in so far", "established"},
 		{"established", 3, known(7_320_000_000_000), known(0), known(1), "0 B out, 1 B in, up to 2h 2m", "established"},
 		{"reset", 1, known(4_200_000_000), known(1023), known(1 << 40), "reset, 1023 B out, 1.0 TiB in, 4.2 s", "reset"},
 		{"established", 1, none, none, none, "established", "established"},

@@ -60,11 +60,15 @@ func stockOf(t testing.TB, tape *store.Tape, w Window) *sqlite.Conn {
 	return conn
 }
 
-// copyRows inserts the rows of a view of one segment.
-func copyRows(t testing.TB, tape *store.Tape, segment int, view string, insert *sqlite.Stmt) {
+// copyRows inserts the rows of a view of one segment; of connections that of a segment which knows what is recorded now.
+func copyRows(t testing.TB, tape *store.Tape, place int, view string, insert *sqlite.Stmt) {
 	t.Helper()
-	err := tape.Use(segment, func(conn *sqlite.Conn) error {
-		rows, _, err := conn.PrepareTransient("SELECT * FROM " + view)
+	from := view
+	if view == "connections" {
+		from = "(" + inRecording(segment.ViewQuery(view), tape.Recording(place)) + ")"
+	}
+	err := tape.Use(place, func(conn *sqlite.Conn) error {
+		rows, _, err := conn.PrepareTransient("SELECT * FROM " + from)
 		if err != nil {
 			return err
 		}

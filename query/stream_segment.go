@@ -106,9 +106,7 @@ func (s *streamSegment) begin() (some bool, err error) {
 		if s.later, err = s.source.tape.Endings(s.source.index); err != nil {
 			return false, err
 		}
-		if s.eras, err = readEras(s.conn); err != nil {
-			return false, err
-		}
+		s.eras = erasOf(s.source.tape.Recording(s.source.index))
 	}
 	if s.prepare != nil {
 		if some, err := s.prepare(s); err != nil || !some {
@@ -245,10 +243,7 @@ func (s *streamSegment) override(later *store.Later) error {
 	row.fate.known, row.fate.StoredOutcome = true, later.StoredOutcome
 	row.source = textValue("kernel")
 	if later.Final == store.FinalEstablished && later.Duration < 0 {
-		var err error
-		if row.source, err = openSource(s.source.tape, later); err != nil {
-			return err
-		}
+		row.source = openSource(s.source.tape, later)
 	}
 	if row.from[ofLocal] != nil && later.LocalAddress != "" {
 		row.from[ofLocal] = &kept{values: []Value{textValue(later.LocalAddress)}}
@@ -292,7 +287,7 @@ func (s *streamSegment) readSource() error {
 		return nil
 	}
 	ended := s.row.fate.known && s.row.fate.Duration >= 0
-	key := sourceKey{s.rows.ColumnInt64(3), ended, s.eras.of(s.row.id)}
+	key := sourceKey{s.rows.ColumnInt64(3), ended, s.eras.of(s.row.id + s.row.fate.SeenOpen)}
 	source, known := s.sources[key]
 	if !known {
 		k, err := s.ask(ofSource, []string{"outcome_source"})
@@ -375,7 +370,8 @@ func (s *streamSegment) keepOutcome() (inView bool, err error) {
 // ask asks the view for columns of the current connection, nil when it is not in it.
 func (s *streamSegment) ask(o origin, columns []string) (_ *kept, err error) {
 	if s.asked[o] == nil {
-		s.asked[o], _, err = s.conn.PrepareTransient(`SELECT ` + strings.Join(append([]string{"family"}, columns...), ", ") + ` FROM connections WHERE id = ?1`)
+		view := inRecording(segment.ViewQuery("connections"), s.source.tape.Recording(s.source.index))
+		s.asked[o], _, err = s.conn.PrepareTransient(`SELECT ` + strings.Join(append([]string{"family"}, columns...), ", ") + ` FROM (` + view + `) WHERE id = ?1`)
 		if err != nil {
 			return nil, err
 		}

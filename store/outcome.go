@@ -67,6 +67,7 @@ type Outcome struct {
 	Retransmits int64     // segments that were sent again
 	RTT         int64     // us, smoothed, of the handshake
 	ClosedBy    ClosedBy
+	SeenOpen    int64 // ns from the connect to the look that found it open and told the rest; stored in us. 0: none did
 }
 
 // Ending is what became of a connection after it was written, in whatever segment that was: the row of the connect made
@@ -79,17 +80,18 @@ type Ending struct {
 }
 
 // outcomeNumbers is how many numbers an outcome is stored as.
-const outcomeNumbers = 7
+const outcomeNumbers = 8
 
 // mostOutcomeBytes bounds an outcome as it is stored.
 const mostOutcomeBytes = outcomeNumbers * binary.MaxVarintLen64
 
 // appendOutcome appends an outcome as it is stored: unsigned varints, of which those at the end that are 0 are left out. The
-// first holds the row of the local address, the port and who closed; the others are one more than what they say, 0 unknown.
+// first holds the row of the local address, the port and who closed; the last is what it says, the others are one more. 0 is unknown.
 func appendOutcome(b []byte, o *Outcome, local int64) []byte {
 	numbers := [outcomeNumbers]uint64{
 		(uint64(local)<<16|uint64(o.LocalPort))<<2 | uint64(o.ClosedBy),
 		uint64(o.Established + 1), 0, uint64(o.Sent + 1), uint64(o.Received + 1), uint64(o.Retransmits + 1), uint64(o.RTT + 1),
+		uint64(o.SeenOpen) / 1000,
 	}
 	if o.Duration >= 0 {
 		numbers[2] = uint64(o.Duration)/1000 + 1
@@ -126,14 +128,14 @@ func ParseOutcome(b []byte) (StoredOutcome, error) {
 	if numbers[2] > 0 {
 		duration = int64(numbers[2]-1) * 1000
 	}
-	if len(b) > 0 || numbers[2] > math.MaxInt64/1000 {
+	if len(b) > 0 || max(numbers[2], numbers[7]) > math.MaxInt64/1000 {
 		return StoredOutcome{}, errOutcome
 	}
 	return StoredOutcome{
 		Outcome: Outcome{
 			LocalPort: uint16(numbers[0] >> 2), ClosedBy: ClosedBy(numbers[0] & 3),
 			Established: int64(numbers[1]) - 1, Duration: duration, Sent: int64(numbers[3]) - 1, Received: int64(numbers[4]) - 1,
-			Retransmits: int64(numbers[5]) - 1, RTT: int64(numbers[6]) - 1,
+			Retransmits: int64(numbers[5]) - 1, RTT: int64(numbers[6]) - 1, SeenOpen: int64(numbers[7]) * 1000,
 		},
 		LocalID: int64(numbers[0] >> 18),
 	}, nil

@@ -297,3 +297,13 @@ func (w *Writer) unpin(needed bool) {
 		return gone
 	})
 }
+
+// OldestKept returns the first moment on the wall clock that the tape still tells of; zero: nobody knows. Any goroutine may ask.
+func (w *Writer) OldestKept() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.catalog.list) == 0 || w.catalog.list[0].from == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, w.catalog.list[0].from)
+}

@@ -32,6 +32,7 @@ type Tape struct {
 	since, until time.Time // window of the views
 	leftOut      []LeftOut
 	readers      readers
+	newest       newestRun
 	ownGaps      bool     // the view gaps is without what retention has removed
 	goneRows     []string // the rows of that; nil: not asked for yet
 }
@@ -87,6 +88,7 @@ func openTape(ctx context.Context, path, abs string, damaged []LeftOut) (*Tape, 
 		t.Close()
 		return nil, &failure.Error{Op: "open tape", Path: path, Err: err}
 	}
+	t.readNewestRun()
 	return t, nil
 }
 

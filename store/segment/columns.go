@@ -27,6 +27,13 @@ func ViewColumns(view string) []ViewColumn {
 	return known.(func() []ViewColumn)()
 }
 
+// ViewQuery returns the text of a public view: a SELECT over the tables of a segment.
+func ViewQuery(view string) string {
+	schema, _ := ExpectedSchema(migrations.Version)
+	_, query, _ := strings.Cut(schema[view], " AS\n")
+	return query
+}
+
 // viewColumns caches columns by view.
 var viewColumns sync.Map
 
