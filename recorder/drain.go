@@ -163,6 +163,7 @@ func (r *recorder) take(c *bpf.Connect) {
 	switch in {
 	case added:
 		r.ledger.rows++
+		r.followErrors(c)
 		r.reissues.remember(c, row, true)
 	case counted:
 		r.ledger.coalesced++
@@ -263,6 +264,9 @@ func (r *recorder) tick(now uint64) error {
 			return err
 		}
 		r.settle(r.horizon)
+	}
+	if err := r.look(now); err != nil {
+		return err
 	}
 	changed, err := r.table.users.refresh()
 	if err != nil {
@@ -395,7 +399,8 @@ func (r *recorder) push(now uint64) error {
 // finish reads what is left when capture has ended, writes what never returned, and hands over the last batch, whatever
 // else fails.
 func (r *recorder) finish() error {
-	var errs []error
+	r.opens.nextLook = 0 // whoever records next may not find them open
+	errs := []error{r.look(r.boot())}
 	if err := r.src.Detach(); err != nil {
 		errs = append(errs, fmt.Errorf("detach: %w", err))
 	}

@@ -39,6 +39,7 @@ type ledger struct {
 	rows      uint64       // rows handed to the queue
 	coalesced uint64
 	folded    uint64
+	adopted   uint64            // sockets that were open when recording began: each is an attempt that nobody saw
 	own       uint64            // connects of our own, by which the hooks are probed: no rows
 	updated   uint64            // rows that got a result later
 	inFlight  uint64            // rows made of attempts that had not returned
@@ -156,7 +157,8 @@ func (l *ledger) counters() segment.Counters {
 		"names_refused":    l.names.refused,
 		"missed_return":    l.kernel.MissedReturn,
 		"not_attempted":    l.kernel.NotAttempted,
-		"seen":             l.kernel.Seen + l.kernel.Missed - l.folded - l.own,
+		"seen":             l.kernel.Seen + l.kernel.Missed + l.adopted - l.folded - l.own,
+		"adopted":          l.adopted,
 		"own":              l.own,
 		"sent":             l.kernel.Sent,
 		"process_seen":     l.kernel.ProcessSeen,

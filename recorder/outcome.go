@@ -22,6 +22,8 @@ const (
 	// mostPending bounds the outcomes that wait for their connects, and mostEndings those of a batch.
 	mostPending = 32 << 10
 	mostEndings = 64 << 10
+	// mostSockets is how many UDP sockets each of two generations remembers.
+	mostSockets = 8 << 10
 	// mostRowless bounds the attempts of which is known that they have no row.
 	mostRowless = 32 << 10
 	// fateBytes is the memory that the outcome of a row takes, its place in a map included.
@@ -34,6 +36,7 @@ const (
 // fates are what the recorder knows of outcomes. It belongs to the draining goroutine.
 type fates struct {
 	rows    map[bpf.ID]int                 // rows of the open batch that have not ended
+	sockets *generations[uint64, bpf.ID]   // UDP sockets that connected lately, by cookie: an error tells no more
 	rowless *generations[bpf.ID, struct{}] // attempts that are counted in a row of several, which has no outcome
 	pending map[bpf.ID]pendingFate         // outcomes whose row is not in the open batch
 	locals  map[netip.Addr]*store.Endpoint
@@ -55,12 +58,19 @@ type finalShape struct {
 }
 
 func newFates() *fates {
-	return &fates{rows: map[bpf.ID]int{}, rowless: newGenerations[bpf.ID, struct{}](mostRowless), pending: map[bpf.ID]pendingFate{}, locals: map[netip.Addr]*store.Endpoint{}, shapes: map[finalShape]*store.Shape{}}
+	return &fates{rows: map[bpf.ID]int{}, rowless: newGenerations[bpf.ID, struct{}](mostRowless), sockets: newGenerations[uint64, bpf.ID](mostSockets), pending: map[bpf.ID]pendingFate{}, locals: map[netip.Addr]*store.Endpoint{}, shapes: map[finalShape]*store.Shape{}}
 }
 
 // hasOutcome tells whether the kernel tells what becomes of an attempt.
 func hasOutcome(c *bpf.Connect) bool {
 	return (c.SocketFamily == unix.AF_INET || c.SocketFamily == unix.AF_INET6) && (c.Protocol == protocolTCP || c.Protocol == protocolMPTCP)
+}
+
+// followErrors remembers a UDP socket that has a row of its own: an error that comes back to it is what became of that.
+func (r *recorder) followErrors(c *bpf.Connect) {
+	if c.Cookie != 0 && (c.Protocol == unix.IPPROTO_UDP || c.Protocol == unix.IPPROTO_UDPLITE) && (c.SocketFamily == unix.AF_INET || c.SocketFamily == unix.AF_INET6) {
+		r.fates.sockets.put(c.Cookie, c.ID())
+	}
 }
 
 // drainOutcomes takes all that is in the outcome ring.
@@ -76,12 +86,21 @@ func (r *recorder) drainOutcomes(now uint64) error {
 
 func (r *recorder) takeOutcome(o *bpf.Outcome, now uint64) {
 	r.ledger.outcomes.received++
+	if o.Kind == bpf.OutcomeError {
+		attempt, known := r.fates.sockets.get(o.Cookie)
+		if !known || attempt.BootTime > o.BootTime { // of a row of several, or of too long ago
+			r.ledger.outcomes.coalesced++
+			return
+		}
+		o.Attempt = attempt
+	}
 	if i, ok := r.fates.rows[o.Attempt]; ok {
 		if o.Kind == bpf.OutcomeClosed {
 			delete(r.fates.rows, o.Attempt)
 		}
 		if r.queue.fate(i, func(row *store.Connection) { r.fates.give(row, o) }) {
 			r.ledger.outcomes.stored++
+			r.queue.open.outcomes++
 		} else {
 			r.ledger.outcomes.coalesced++
 		}
@@ -152,9 +171,7 @@ func (r *recorder) endings(now uint64, all bool) {
 			r.ledger.outcomes.dropped += p.n
 			continue
 		}
-		r.queue.open.Endings = append(r.queue.open.Endings, store.Ending{
-			Connect: id.BootTime, Cookie: p.last.Cookie, Final: finalOf(&p.last), Outcome: r.fates.outcome(&p.last),
-		})
+		r.queue.open.Endings = append(r.queue.open.Endings, r.ending(&p.last))
 		r.queue.open.outcomes += p.n
 		r.ledger.outcomes.stored += p.n
 	}
@@ -191,16 +208,24 @@ func (f *fates) outcome(o *bpf.Outcome) *store.Outcome {
 		Local: f.local(o.Local.Addr()), LocalPort: o.Local.Port(), Established: store.Unmeasured, Duration: store.Unmeasured,
 		Sent: store.Unmeasured, Received: store.Unmeasured, Retransmits: store.Unmeasured, RTT: store.Unmeasured,
 	}
-	if o.Established > 0 {
+	if o.Established > 0 && !o.Adopted() {
 		out.Established = int64(o.Established - o.Attempt.BootTime)
 	}
 	if o.RTT > 0 {
 		out.RTT = int64(o.RTT)
 	}
-	if o.Kind != bpf.OutcomeClosed {
+	switch since := int64(o.BootTime - o.Attempt.BootTime); o.Kind {
+	case bpf.OutcomeClosed:
+		out.Duration = since
+	case bpf.OutcomeOpen:
+		out.SeenOpen = max(since, 1000) // of one that was found now
+	case bpf.OutcomeError:
+		out.Duration = since
+		return out
+	default:
 		return out
 	}
-	out.Duration, out.Retransmits = int64(o.BootTime-o.Attempt.BootTime), int64(o.Retransmits)
+	out.Retransmits = int64(o.Retransmits)
 	if o.Established > 0 {
 		out.Sent, out.Received = int64(o.Sent), int64(o.Received)
 		out.ClosedBy = closedBy(o)
@@ -211,7 +236,7 @@ func (f *fates) outcome(o *bpf.Outcome) *store.Outcome {
 // closedBy returns who sent the first FIN, or the RST where there was none.
 func closedBy(o *bpf.Outcome) store.ClosedBy {
 	switch {
-	case o.ClosedBy == bpf.ClosedByLocal, o.ClosedBy == bpf.ClosedByNobody && o.Errno == 0:
+	case o.ClosedBy == bpf.ClosedByLocal, o.ClosedBy == bpf.ClosedByNobody && o.Errno == 0 && o.Kind == bpf.OutcomeClosed:
 		return store.ClosedByLocal
 	case o.ClosedBy == bpf.ClosedByRemote, o.Errno == uint16(unix.ECONNRESET):
 		return store.ClosedByRemote
@@ -223,6 +248,10 @@ func closedBy(o *bpf.Outcome) store.ClosedBy {
 // connect to AF_UNSPEC) has no error when it closes.
 func finalOf(o *bpf.Outcome) store.Final {
 	switch {
+	case o.Kind == bpf.OutcomeConnecting:
+		return store.FinalUnknown
+	case o.Kind == bpf.OutcomeError:
+		return store.Final(o.Errno)
 	case o.Kind != bpf.OutcomeClosed:
 		return store.FinalEstablished
 	case o.Errno != 0:

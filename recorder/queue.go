@@ -206,7 +206,6 @@ func (q *queue) fate(i int, give func(*store.Connection)) bool {
 		}
 	}
 	give(row)
-	q.open.outcomes++
 	return true
 }
 

@@ -130,6 +130,7 @@ func runOnce(ctx context.Context, o *Options) (err error) {
 	if err := describeHost(&w); err != nil {
 		return err
 	}
+	open := adopt(ctx, capture, o.Dir, w.BootID, o.Logger) // before the tape is open
 	keeper := store.NewLogKeeper(o.Dir, store.LogOptions{
 		Host: w.Host, MachineID: w.MachineID, BootID: w.BootID, Version: w.Version, Backend: w.Backend, BlindSpots: w.BlindSpots,
 		MaxBytes: o.Limits.MaxBytes, MaxAge: o.Limits.MaxAge,
@@ -153,6 +154,7 @@ func runOnce(ctx context.Context, o *Options) (err error) {
 	r := newRecorder(capture, tape, c, hostFiles{
 		proc: "/proc", passwd: "/etc/passwd", cgroups: cgroupMount(mounts),
 	})
+	r.opens.begun = open
 	r.tuned = func(t Tuning) {
 		t.apply(o)
 		go tape.Relimit(t.KeepFree, t.KeepFreePercent, t.MaxHeldBytes) // it waits while something is put under a hold
@@ -162,26 +164,27 @@ func runOnce(ctx context.Context, o *Options) (err error) {
 
 // config is what of Options the loops need, with their intervals.
 type config struct {
-	batchAge    time.Duration
-	batchRows   int
-	buffer      int64
-	tape        *tapeShares
-	names       *names
-	tick        time.Duration // of housekeeping
-	flightAge   time.Duration // after which an attempt that has not returned is written
-	heartbeat   time.Duration // longest time without a batch
-	lookEvery   time.Duration // between two looks at the hooks
-	probeEvery  time.Duration // between two connects of our own
-	sleepAfter  time.Duration // without an attempt, the recorder waits to be woken by the next
-	stopWithin  time.Duration // of the last drain: whoever stops a service waits for it. What is left then is lost
-	retryDelays []time.Duration
+	batchAge     time.Duration
+	batchRows    int
+	buffer       int64
+	tape         *tapeShares
+	names        *names
+	tick         time.Duration // of housekeeping
+	flightAge    time.Duration // after which an attempt that has not returned is written
+	refreshEvery time.Duration // between two looks at open sockets
+	heartbeat    time.Duration // longest time without a batch
+	lookEvery    time.Duration // between two looks at the hooks
+	probeEvery   time.Duration // between two connects of our own
+	sleepAfter   time.Duration // without an attempt, the recorder waits to be woken by the next
+	stopWithin   time.Duration // of the last drain: whoever stops a service waits for it. What is left then is lost
+	retryDelays  []time.Duration
 }
 
 func configOf(o Options) config {
 	c := config{
 		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer,
 		tape: newTapeShares(o.Limits.MaxBytes, new(atomic.Bool)), names: newNames(o.Limits.MaxBytes, new(atomic.Int64)),
-		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, lookEvery: lookEvery, probeEvery: probeEvery,
+		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, refreshEvery: refreshEvery, lookEvery: lookEvery, probeEvery: probeEvery,
 		sleepAfter: 5 * time.Second, stopWithin: 10 * time.Second, retryDelays: defaultRetries(),
 	}
 	if every := o.Service.ProbeEvery; every > 0 {
@@ -220,6 +223,7 @@ type recorder struct {
 	reissues *reissues
 	flight   *inFlight
 	fates    *fates
+	opens    opens
 	ledger   *ledger
 	queue    *queue
 	writer   *writer
@@ -259,6 +263,7 @@ func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
 		reissues: newReissues(),
 		flight:   newInFlight(),
 		fates:    newFates(),
+		opens:    opens{follows: map[bpf.ID]store.Followed{}, told: map[bpf.ID]told{}},
 		queue:    queue,
 	}
 	r.table.mounts = newMounts(host.proc)
@@ -271,6 +276,7 @@ func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
 	r.ledger = newLedger(now, uint64(c.tick))
 	r.passed, r.pushed, r.received = now, now, now
 	r.theft.whole = now
+	r.opens.nextLook = now + uint64(c.refreshEvery)
 	r.watch = newWatch(now, src.Checks(), c)
 	return r
 }
@@ -294,6 +300,7 @@ func (r *recorder) run(ctx context.Context, o Options) error {
 	})
 	background.Go(r.writer.run)
 	err := r.learnAlive(store.SourceSnapshot)
+	r.tellAdopted(r.boot())
 	debug.FreeOSMemory() // what the kernel's types and the programs took to load is not needed again
 	shown := make(chan struct{})
 	// Only now is every process described that connects from here on.

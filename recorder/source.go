@@ -30,6 +30,9 @@ type source interface {
 	ReadProcess(rec *bpf.Process) (bool, error)
 	// ReadOutcome never blocks; false means that the ring is empty. The attempt that an outcome is of may come after it.
 	ReadOutcome(*bpf.Outcome) (bool, error)
+	// OpenSockets calls fn for every socket that is followed, as often as it has descriptors; with adopt it first follows those
+	// that were connected before.
+	OpenSockets(adopt bool, fn func(*bpf.OpenSocket)) error
 	// InFlight calls fn for every attempt that has begun and not returned.
 	InFlight(fn func(*bpf.Connect)) error
 	Counters() (bpf.Counters, error)
@@ -54,5 +57,7 @@ type sink interface {
 	CheckPlace() error
 	// KeepShares keeps a small text for the next recorder of the tape.
 	KeepShares(text []byte) error
+	// OldestKept is the first moment that the tape still tells of; zero: not known.
+	OldestKept() time.Time
 	Close(stop store.Gap, c segment.Counters) error
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ type script struct {
 	processes []bpf.Process
 	outcomes  []bpf.Outcome
 	inFlight  map[bpf.ID]bpf.Connect
+	open      []bpf.OpenSocket
 	alive     []bpf.Process
 	walks     int
 	onWalk    func() // called while the kernel's list is being read
@@ -178,6 +180,16 @@ func (s *script) ReadProcess(rec *bpf.Process) (bool, error) {
 	return true, nil
 }
 
+func (s *script) OpenSockets(_ bool, fn func(*bpf.OpenSocket)) error {
+	s.mu.Lock()
+	open := slices.Clone(s.open)
+	s.mu.Unlock()
+	for i := range open {
+		fn(&open[i])
+	}
+	return nil
+}
+
 func (s *script) InFlight(fn func(*bpf.Connect)) error {
 	s.mu.Lock()
 	var list []bpf.Connect
@@ -314,6 +326,7 @@ func (s *script) setAlive(list ...bpf.Process) {
 type memory struct {
 	moved    error // that of CheckPlace
 	shares   []byte
+	oldest   time.Time
 	mu       sync.Mutex
 	batches  []store.Batch
 	rows     []store.Connection // updates applied
@@ -340,6 +353,12 @@ func (m *memory) CheckPlace() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.moved
+}
+
+func (m *memory) OldestKept() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.oldest
 }
 
 func (m *memory) Append(b store.Batch) error {
@@ -451,6 +470,6 @@ func aliveOf(k, parent bpf.ProcessKey, exe string) bpf.Process {
 func quick() config {
 	return config{
 		batchAge: 20 * time.Millisecond, batchRows: 1000, buffer: 16 << 20, tape: newTapeShares(0, new(atomic.Bool)), tick: 10 * time.Millisecond,
-		flightAge: 30 * time.Millisecond, heartbeat: time.Hour, lookEvery: time.Hour, probeEvery: time.Hour, sleepAfter: time.Hour, stopWithin: time.Minute, retryDelays: []time.Duration{time.Millisecond, time.Millisecond},
+		flightAge: 30 * time.Millisecond, heartbeat: time.Hour, refreshEvery: time.Hour, lookEvery: time.Hour, probeEvery: time.Hour, sleepAfter: time.Hour, stopWithin: time.Minute, retryDelays: []time.Duration{time.Millisecond, time.Millisecond},
 	}
 }
