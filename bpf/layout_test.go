@@ -188,6 +188,12 @@ func TestTouchLayout(t *testing.T) {
 	}
 }
 
+func TestOpenSocketLayout(t *testing.T) {
+	if _, size := members(t, "open_socket"); size != openSize {
+		t.Errorf("struct open_socket has %d bytes, the decoder takes %d", size, openSize)
+	}
+}
+
 func TestOutcomeLayout(t *testing.T) {
 	fields, size := members(t, "outcome")
 	if size != outcomeSize {

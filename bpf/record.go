@@ -18,7 +18,7 @@ const (
 	processSize   = 152
 	loserSize     = 72
 	outcomeSize   = 88
-	openSize      = connectSize + 2*sockaddrSmall + outcomeSize
+	openSize      = (connectSize+3*sockaddrSmall+7)/8*8 + outcomeSize
 	inFlightSize  = connectSize + sockaddrLarge + localLarge
 )
 
