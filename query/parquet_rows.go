@@ -74,7 +74,7 @@ func (p *parquetWriter) Begin(columns []string) (err error) {
 // parquetKind returns the type of a column that the public views have, and Any for others.
 func parquetKind(name string) parquet.Kind {
 	const texts = " user container cgroup family type protocol remote_ip remote_raw outcome closed_by outcome_source socket_family "
-	const numbers = " count local_port remote_port outcome_errno established_ns duration_ns bytes_sent bytes_received retransmits rtt_us "
+	const numbers = " count local_port remote_port outcome_errno established_ns duration_ns bytes_sent bytes_received retransmits rtt_us open_ns "
 	switch {
 	case isTimeColumn(name):
 		return parquet.Time
