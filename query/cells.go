@@ -83,11 +83,8 @@ func (s *segmentSource) endpoints(ctx context.Context, ids []int64, fn func(id, 
 
 // redirected returns which endpoints connects were sent to that had asked for another, and for which.
 func (s *Source) redirected(ctx context.Context) (map[int64]int64, error) {
-	var all map[int64]int64
+	all := make(map[int64]int64)
 	err := s.tape.ScanRedirected(ctx, s.index, func(id, requested int64) error {
-		if all == nil {
-			all = make(map[int64]int64)
-		}
 		all[id] = requested
 		return nil
 	})

@@ -181,7 +181,8 @@ type contactMerger struct {
 
 	task, remote []int32 // dictionary ids by number of the segment
 	families     idTable
-	family       []int32 // number of the family of each remote
+	family       []int32         // number of the family of each remote
+	requested    map[int64]int64 // of remotes that connects to others were sent to, once they are read
 	how          map[howKey]int32
 	ids          []int64 // connections of the rows, if traffic is used
 	eras         eras
@@ -381,10 +382,9 @@ func (m *contactMerger) readRemotes() error {
 			ids = append(ids, s.remotes.ids[m.rows[i].remote])
 		}
 	}
-	var requested map[int64]int64
-	if slices.Contains(t.columns[ofRemote], "requested_address") || slices.Contains(t.columns[ofRemote], "requested_port") {
+	if m.requested == nil && (slices.Contains(t.columns[ofRemote], "requested_address") || slices.Contains(t.columns[ofRemote], "requested_port")) {
 		var err error
-		if requested, err = s.redirected(m.ctx); err != nil {
+		if m.requested, err = s.redirected(m.ctx); err != nil {
 			return err
 		}
 	}
@@ -400,7 +400,7 @@ func (m *contactMerger) readRemotes() error {
 		switch {
 		case len(t.columns[ofRemote]) == 0:
 			key = appendPlaceKey(key, family, nil, 0)
-		case requested[id] != 0, slices.Contains(t.columns[ofRemote], "remote_raw"): // the rest does not determine it
+		case m.requested[id] != 0, slices.Contains(t.columns[ofRemote], "remote_raw"): // the rest does not determine it
 			key = appendPlaceKey(key, int64(s.index), nil, id)
 		default:
 			key = appendPlaceKey(key, family, address, port)
