@@ -124,7 +124,7 @@ func outcomesOfWho(t *testing.T, dir, indicator string) (words []string) {
 		t.Fatal(err)
 	}
 	_, err = NewPlanned(opened(t, dir), who, Request{SQL: who.Source, Params: params}, Window{}).Run(t.Context(), eachRow(func(row []Value) error {
-		words = append(words, string(row[7].Bytes))
+		words = append(words, string(row[8].Bytes))
 		return nil
 	}))
 	if err != nil {
