@@ -29,10 +29,10 @@ func (t *pairTable) add(key uint64) (number int32, isNew bool) {
 	return slot.number - 1, true
 }
 
-// find returns the slot of a pair, or the free one where it belongs.
+// find returns the slot of a pair, or its free slot.
 func (t *pairTable) find(key uint64) *pairSlot {
 	mask := uint64(len(t.slots) - 1)
-	// The numbers are our own, and dense: a product spreads them (Fibonacci hashing).
+	// The numbers are dense, so a product spreads them (Fibonacci hashing).
 	for at := key * 0x9e3779b97f4a7c15 >> (64 - bits.Len64(mask)); ; at = (at + 1) & mask {
 		if slot := &t.slots[at]; slot.number == 0 || slot.key == key {
 			return slot
@@ -47,15 +47,14 @@ func (t *pairTable) grow() {
 	}
 }
 
-// pairSet is a set of pairs of numbers below two bounds: a bit for each that there can
-// be, or, where those are too many, a table of those that there are.
+// pairSet is a set of pairs of numbers below two limits: a bitmap or, if that would be too large, a table.
 type pairSet struct {
 	width int32
 	bits  []uint64
 	table pairTable
 }
 
-// mostPairs is for how many pairs there may be a bit: 8 MB of them.
+// mostPairs limits the bitmap: 8 MB.
 const mostPairs = 1 << 26
 
 func newPairSet(height, width int) *pairSet {
@@ -75,7 +74,7 @@ func (s *pairSet) add(a, b int32) {
 	s.bits[at/64] |= 1 << (at % 64)
 }
 
-// merge adds what another set of the same bounds has.
+// merge adds another set with the same limits.
 func (s *pairSet) merge(other *pairSet) {
 	for i, word := range other.bits {
 		s.bits[i] |= word

@@ -13,7 +13,7 @@ import (
 // Some canned queries count over a whole tape. Their SQL is their meaning, and SQLite answers it where there is no plan.
 // A plan gives the same answer from flows, and reads segments in parallel. A test compares each plan with its SQL.
 
-// Planned is a canned query that is ready to be asked.
+// Planned is a canned query ready to run.
 type Planned struct {
 	canned   *Canned
 	request  Request
@@ -22,18 +22,18 @@ type Planned struct {
 	tape     *store.Tape
 	main     *sqlite.Conn
 	sources  []Source
-	contacts *contactTable      // that it is asked over, nil: all connections
-	places   map[int64][]int64  // ids of endpoints that it can be about, by number of the segment; nil: any
+	contacts *contactTable      // flows that it is asked over; nil: all connections
+	places   map[int64][]int64  // endpoint ids that it can be about, by segment number; nil: any
 	passing  map[shownPair]bool // pairs of a beacon that a filter lets through; nil: any
 }
 
-// NewPlanned prepares a question to a tape whose views are narrowed to the window, unless it has its own.
+// NewPlanned prepares a question to a tape. The window is pushed down to the tape's views, unless the query has its own.
 func NewPlanned(tape *store.Tape, c *Canned, r Request, w Window) *Planned {
 	return &Planned{canned: c, request: r, window: w, tape: tape, main: tape.Conn(), sources: Sources(tape)}
 }
 
-// Filtered restricts the question to the connections that pass a filter. It is asked as
-// its SQL says then: plans count all connections.
+// Filtered restricts the question to connections that pass a filter. Then its SQL answers it: plans count all
+// connections.
 func (p *Planned) Filtered(f Filter) *Planned {
 	p.filter = f
 	return p
@@ -54,7 +54,7 @@ var plans = map[string]func(*Planned, context.Context, RowWriter) (Result, error
 // countingPlan is a plan over flows.
 type countingPlan func(*Planned, context.Context, *reading, RowWriter) (Result, error)
 
-// finally is a plan that tells what became of connections in the end.
+// finally is a plan that uses the final outcome of connections.
 func finally(plan countingPlan) countingPlan {
 	return func(p *Planned, ctx context.Context, r *reading, out RowWriter) (Result, error) {
 		if err := r.readFinals(ctx); err != nil {
@@ -100,7 +100,7 @@ func (p *Planned) Run(ctx context.Context, out RowWriter) (Result, error) {
 	return p.bySQL(ctx, out)
 }
 
-// bySQL answers the question by its SQL, over as little of the tape as it must read.
+// bySQL answers the question by its SQL, with push-down.
 func (p *Planned) bySQL(ctx context.Context, out RowWriter) (Result, error) {
 	narrowed, err := p.narrow(ctx)
 	if err != nil {
@@ -115,12 +115,12 @@ func (p *Planned) bySQL(ctx context.Context, out RowWriter) (Result, error) {
 
 func (p *Planned) text(param string) string { return string(p.request.Params[param].Bytes) }
 
-// writeRows writes n rows, at most as many as are asked for.
+// writeRows writes n rows, up to the limit.
 func (p *Planned) writeRows(ctx context.Context, out RowWriter, columns []string, n int, row func(i int) []Value) (Result, error) {
 	return p.writeRead(ctx, out, columns, n, func(i int) ([]Value, error) { return row(i), nil })
 }
 
-// writeRead does so with rows that are read while they are written.
+// writeRead is writeRows for rows that are read while writing.
 func (p *Planned) writeRead(ctx context.Context, out RowWriter, columns []string, n int, row func(i int) ([]Value, error)) (Result, error) {
 	var result Result
 	if err := out.Begin(columns); err != nil {
@@ -150,11 +150,11 @@ func (p *Planned) writeRead(ctx context.Context, out RowWriter, columns []string
 	return result, out.End(result.Cut)
 }
 
-// errTooMuch: the flows that were read do not fit in the memory that a plan may take.
+// errTooMuch: the flows do not fit in a plan's memory.
 var errTooMuch = errors.New("too much to read in one pass")
 
-// inPasses reads the tape in several passes, each of them a part of the destinations. It begins again with twice as many
-// passes when a part does not fit in memory.
+// inPasses reads the tape in several passes, each for a part of the destinations. If a part does not fit in memory, it
+// starts again with twice as many passes.
 func inPasses(atFirst int32, read func(pass, passes int32) error) error {
 	for passes := atFirst; ; passes *= 2 {
 		for pass := int32(0); ; pass++ {
@@ -172,10 +172,10 @@ func inPasses(atFirst int32, read func(pass, passes int32) error) error {
 	}
 }
 
-// mostPasses is how often a tape is read for one answer.
+// mostPasses limits the passes over a tape for one answer.
 const mostPasses = 1 << 12
 
-// collected is the readers that were at work.
+// collected collects the readers.
 type collected[R any] struct {
 	mu   sync.Mutex
 	list []R
@@ -192,7 +192,7 @@ func textValue(s string) Value { return Value{Kind: Text, Bytes: []byte(s)} }
 
 func intValue(n int64) Value { return Value{Kind: Integer, Int: n} }
 
-// wallText returns a time on the wall clock as the views have it.
+// wallText formats a time on the wall clock as the views do.
 func wallText(ns int64) Value {
 	return textValue(wallString(ns))
 }

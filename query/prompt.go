@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// IsComplete reports whether SQL that is typed line by line ends with a semicolon
-// that is outside of quotes and comments.
+// IsComplete reports whether SQL ends with a semicolon outside quotes and comments.
 func IsComplete(sql string) bool {
 	complete := false
 	for sql != "" {
@@ -45,10 +44,10 @@ func IsComplete(sql string) bool {
 type Completer struct {
 	words   []string            // views, functions and keywords
 	columns map[string][]string // by view
-	after   map[string][]string // words that may follow a line that begins so
+	after   map[string][]string // words that may follow the begin of a line
 }
 
-// NewCompleter knows the documented schema, SQL, and the words given.
+// NewCompleter returns a completer for the documented schema, SQL, and words.
 func NewCompleter(words ...string) *Completer {
 	c := &Completer{columns: make(map[string][]string), after: make(map[string][]string)}
 	c.words = append(c.words, viewNames()...)
@@ -69,11 +68,10 @@ func NewCompleter(words ...string) *Completer {
 	return c
 }
 
-// After completes words, and nothing else, in a line that begins with another or others.
+// After makes words the only completions after a begin of a line.
 func (c *Completer) After(begin string, words []string) { c.after[begin] = words }
 
-// following returns what may follow the beginning of a line, and whether that is known:
-// of two beginnings the longer one.
+// following returns the words set for the longest matching begin, and whether there is one.
 func (c *Completer) following(head string) ([]string, bool) {
 	words := strings.Fields(head)
 	for n := min(len(words), 2); n > 0; n-- {
@@ -84,9 +82,8 @@ func (c *Completer) following(head string) ([]string, bool) {
 	return nil, false
 }
 
-// Complete returns what the line may become at pos, with what stands before and
-// after what is completed. Columns come first: those of the views that the line
-// names, or of all views.
+// Complete returns the completions at pos, with the text before and after them. Columns come first: of the views in the
+// line, else of all views.
 func (c *Completer) Complete(line string, pos int) (head string, completions []string, tail string) {
 	start := pos
 	for start > 0 && isNameByte(line[start-1]) {

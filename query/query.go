@@ -1,13 +1,10 @@
-// Package query asks a tape questions and writes down the answers: canned
-// queries, ad-hoc SQL, the reading of times, and the output formats.
+// Package query asks a tape questions and writes the answers: canned queries, SQL, times, and output formats.
 //
-// It knows the public views of package store, and never opens a file itself: whoever
-// calls it hands it an open tape and somewhere to write. What it writes is safe to
-// show on a terminal whatever the tape holds.
+// It knows the public views of package store, and never opens a file: the caller passes an open tape and a writer. Its
+// output is safe to show on a terminal, whatever the tape has.
 //
-// A canned query means what its SQL over the views says. For speed alone some are
-// narrowed (narrow.go) or counted otherwise (plan.go and the files that it names); only
-// those know the tables beneath the views, and the answer is the same.
+// The SQL of a canned query over the views defines its meaning. Some are answered faster by push-down (narrow.go) or by
+// a plan (plan.go); only these know the tables under the views, and give the same answer.
 package query
 
 import (
@@ -15,16 +12,14 @@ import (
 	"fmt"
 )
 
-// ErrUsage marks an error that is the asker's: a time that cannot be read, SQL
-// that does not parse, a parameter without a value. The command line ends with
-// exit code 2 on it, and with 1 on every other.
+// ErrUsage marks the user's mistakes: an unreadable time, invalid SQL, a parameter without a value. The command line
+// exits with 2 for it, and with 1 for other errors.
 var ErrUsage = errors.New("wrong usage")
 
-// UsageError says what was wrong with a question and, in Hint, what a right one
-// looks like.
+// UsageError says what is wrong with a question and, in Hint, how to write it.
 type UsageError struct {
 	Message string // what is wrong, lower case, without a full stop
-	Hint    string // what to type instead; "" when there is nothing to add
+	Hint    string // what to type instead; may be ""
 }
 
 // Error returns the message.
@@ -33,7 +28,7 @@ func (e *UsageError) Error() string { return e.Message }
 // Is reports that every UsageError is ErrUsage.
 func (e *UsageError) Is(target error) bool { return target == ErrUsage }
 
-// HintText returns the advice that goes with the error.
+// HintText returns the hint.
 func (e *UsageError) HintText() string { return e.Hint }
 
 // usagef returns a UsageError with the hint and the formatted message.

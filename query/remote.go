@@ -7,8 +7,7 @@ import (
 	"strings"
 )
 
-// remoteAsked is what query who was asked for: an address, a CIDR, a port, or the path of a
-// UNIX socket, perhaps with the port that was written after an address.
+// remoteAsked is the destination in query who: an address with or without port, a CIDR, a port, or a UNIX path.
 type remoteAsked struct {
 	indicator string
 	port      int64 // -1 none
@@ -16,8 +15,7 @@ type remoteAsked struct {
 
 const remoteHint = "give an address, a CIDR such as 10.0.0.0/8, address:port, a port, or the path or @name of a UNIX socket"
 
-// parseRemote reads everything that column remote shows: address:port, [address]:port, and
-// any UNIX address.
+// parseRemote parses every form of column remote: address:port, [address]:port, and UNIX addresses.
 func parseRemote(text string) (remoteAsked, error) {
 	asked := remoteAsked{text, -1}
 	address, rest, _ := strings.Cut(text, "/")
@@ -45,18 +43,18 @@ func parseRemote(text string) (remoteAsked, error) {
 	return asked, nil
 }
 
-// isUnixAsked reports whether an indicator can only be the address of a UNIX socket. One that
-// begins with neither / nor @ is a relative path, or the last elements of any.
+// isUnixAsked reports whether an indicator can only be a UNIX socket. Without leading / or @ it is a relative path, or
+// the last elements of a path.
 func isUnixAsked(indicator string) bool {
 	_, isPrefix := ParsePrefix(indicator)
 	return !isPrefix && strings.Trim(indicator, "0123456789") != ""
 }
 
-// unixCondition is the SQL that an address of a UNIX socket meets, :p1 being the indicator.
+// unixCondition is the SQL for a UNIX socket's address; :p1 is the indicator.
 const unixCondition = `(address = :p1 OR substr(:p1, 1, 1) NOT IN ('/', '@') AND substr(address, -1 - length(:p1)) = '/' || :p1)`
 
-// checkUnixAsked returns an error for a word that is no address, and of no UNIX socket of the
-// tape either: the name of a host, or a slip.
+// checkUnixAsked returns an error for a word that is no address and no UNIX socket on the tape, such as a host name or a
+// typing error.
 func (p *Planned) checkUnixAsked(ctx context.Context, indicator string) error {
 	if !isUnixAsked(indicator) || strings.HasPrefix(indicator, "/") || strings.HasPrefix(indicator, "@") {
 		return nil

@@ -10,25 +10,25 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// Removed is what retention has removed of a window for one reason: whole segments, of
-// which the first and the last may reach out of the window.
+// Removed is the history of a window that retention removed for one reason: whole segments, which may extend beyond the
+// window.
 type Removed struct {
 	Cause       string     `json:"cause"`       // size, age, full …
-	At          *time.Time `json:"at"`          // when the last of them was removed
-	From        *time.Time `json:"from"`        // of what they covered
+	At          *time.Time `json:"at"`          // removal of the last of them
+	From        *time.Time `json:"from"`        // covered span
 	To          *time.Time `json:"to"`          //
 	Segments    int        `json:"segments"`    //
-	Connections *int64     `json:"connections"` // that they held; null: unknown
+	Connections *int64     `json:"connections"` // connections in them; null: unknown
 }
 
-// Gone is what an answer can say of history that the tape has no more.
+// Gone is history that the tape no longer has.
 type Gone struct {
 	Removed        []Removed `json:"removed"`         // by retention
-	RemovedBefore  int       `json:"removed_before"`  // segments that were removed before those, of which nothing more is known
-	RemovedUnknown string    `json:"removed_unknown"` // why it cannot be known what was removed, "" it is
+	RemovedBefore  int       `json:"removed_before"`  // segments removed before those, of which nothing more is known
+	RemovedUnknown string    `json:"removed_unknown"` // why the removals are unknown; "": they are known
 }
 
-// newGone returns the removals that concern a window.
+// newGone returns the removals of a window.
 func newGone(r store.Removals, w Window) Gone {
 	g := Gone{Removed: removedIn(r, w), RemovedBefore: r.Untold}
 	if r.Err != nil {
@@ -40,7 +40,7 @@ func newGone(r store.Removals, w Window) Gone {
 // any reports whether anything has gone, or may have.
 func (g *Gone) any() bool { return len(g.Removed) > 0 || g.RemovedBefore > 0 || g.RemovedUnknown != "" }
 
-// removedIn adds up the removals that touch a window, by their cause.
+// removedIn adds up the removals of a window by cause.
 func removedIn(r store.Removals, w Window) []Removed {
 	all := []Removed{}
 	for _, e := range r.List {
@@ -77,7 +77,7 @@ func (r *Removed) add(e store.Removal) {
 	}
 }
 
-// text says it for people, without the word for it.
+// text describes it, without the noun.
 func (r *Removed) text(zone *time.Location) string {
 	held := "an unknown number of connections"
 	if r.Connections != nil {
@@ -93,8 +93,7 @@ func (r *Removed) text(zone *time.Location) string {
 	return fmt.Sprintf("(%s) %s %s: %s to %s, %s", r.Cause, at, stamp(deref(r.At), zone), stamp(deref(r.From), zone), stamp(deref(r.To), zone), held)
 }
 
-// gone finds the removals by retention that concern the window. The log is read only if the window begins before the
-// oldest segment.
+// gone finds the removals in the window. It reads the log only if the window begins before the oldest segment.
 func (s *Coverage) gone(c store.Coverage, w Window) Gone {
 	if s.From != nil && !w.Since.IsZero() && !w.Since.Before(*s.From) {
 		return Gone{Removed: []Removed{}}
@@ -102,7 +101,7 @@ func (s *Coverage) gone(c store.Coverage, w Window) Gone {
 	return newGone(c.Removals(), w)
 }
 
-// lines tells people about the removals.
+// lines describes the removals.
 func (g *Gone) lines(zone *time.Location) []string {
 	var lines []string
 	for _, r := range g.Removed {
@@ -121,8 +120,7 @@ func (g *Gone) lines(zone *time.Location) []string {
 	return lines
 }
 
-// allRemoved reports whether all of the window is older than what is left, though it
-// was recorded.
+// allRemoved reports whether the whole window was recorded but removed.
 func (s *Coverage) allRemoved() bool {
 	return s.Until != nil && s.From != nil && !s.Until.After(*s.From) && s.any()
 }

@@ -8,14 +8,14 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// rowTable is a virtual table of rows that were read already. SQL that names a view again and again takes the longest for
-// being prepared, each time with all segments in it: it is given the few rows that it needs instead.
+// rowTable is a virtual table over rows in memory. SQL that uses a view repeatedly spends most of its time preparing it,
+// each time over all segments; a few rows in memory avoid that.
 type rowTable struct {
 	nothingHeld
 	rows [][]sqlite.Value
 }
 
-// newRowTable makes rows readable as a table of that name on a connection.
+// newRowTable attaches rows as a table with this name.
 func newRowTable(conn *sqlite.Conn, name string, columns []string, rows [][]sqlite.Value) error {
 	return readable(conn, name, "CREATE TABLE "+name+" ("+strings.Join(columns, ", ")+")", &rowTable{rows: rows})
 }
@@ -39,7 +39,7 @@ func rowsOf(ctx context.Context, sources []Source, sql func(*Source) string) ([]
 	return slices.Concat(parts...), err
 }
 
-// BestIndex has none.
+// BestIndex has no index.
 func (t *rowTable) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, error) {
 	return &sqlite.IndexOutputs{ConstraintUsage: make([]sqlite.IndexConstraintUsage, len(in.Constraints)), EstimatedCost: float64(len(t.rows)), EstimatedRows: int64(len(t.rows))}, nil
 }

@@ -11,12 +11,10 @@ import (
 // SchemaRow documents one column of a view, or one SQL function.
 type SchemaRow struct{ In, Name, Purpose string }
 
-// schemaLine is a line of a table in docs/schema.md that documents something: its
-// name in backquotes, and what it is.
+// schemaLine matches a table line of docs/schema.md that documents something: name in backquotes, and purpose.
 var schemaLine = regexp.MustCompile("^\\| `([^`]+)` \\| (.+) \\|$")
 
-// Schema returns what docs/schema.md says of every column of every view and of
-// every function, in its order.
+// Schema returns the documentation of every column and function in docs/schema.md, in its order.
 func Schema() []SchemaRow {
 	var rows []SchemaRow
 	in := ""
@@ -33,8 +31,7 @@ func Schema() []SchemaRow {
 	return rows
 }
 
-// WriteSchema writes the schema, or the part of it that is in one view, or in
-// "functions".
+// WriteSchema writes the schema, or one view of it, or "functions".
 func WriteSchema(in string, out RowWriter) error {
 	rows := Schema()
 	if in != "" {

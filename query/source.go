@@ -17,15 +17,14 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// Source is one segment of a tape, which is read through a connection of its own. Different segments may be read at the
-// same time.
+// Source is one segment of a tape with its own connection. Several segments may be read in parallel.
 type Source struct {
 	Number int // of the segment
 
 	tape  *store.Tape
 	index int // among its segments
 	span  store.Span
-	use   func(func(*sqlite.Conn) error) error // lends a connection to it
+	use   func(func(*sqlite.Conn) error) error // lends a connection to the segment
 }
 
 // Sources returns the segments of a tape, oldest first.
@@ -38,17 +37,17 @@ func Sources(tape *store.Tape) []Source {
 	return sources
 }
 
-// scan asks the segment a question of our own without copying its rows.
+// scan runs an internal query on the segment without copying its rows.
 func (s *Source) scan(ctx context.Context, sql string, row func(*sqlite.Stmt)) error {
 	return s.use(func(conn *sqlite.Conn) error { return scan(ctx, conn, sql, row) })
 }
 
-// each asks the segment a question of our own and hands over its rows.
+// each runs an internal query on the segment and passes on its rows.
 func (s *Source) each(ctx context.Context, sql string, row func([]Value), params ...Value) error {
 	return s.use(func(conn *sqlite.Conn) error { return each(ctx, conn, sql, row, params...) })
 }
 
-// segmentSource is a source with what a plan must know of it.
+// segmentSource is a source with its description for plans.
 type segmentSource struct {
 	Source
 	sealed      bool
@@ -61,18 +60,18 @@ type segmentSource struct {
 	task                   []task  // by number
 	place                  []int32 // of the tape, by number of the remote
 	shape                  []shape
-	finals                 *finals               // nil: none, or not asked for
-	later                  map[int64]store.Later // by connection: what later segments say of it
+	finals                 *finals               // nil: none, or not in question
+	later                  map[int64]store.Later // by connection: final outcome in later segments
 
-	about    *selection     // of a question that is about some of it
-	wanted   segment.Wanted // of connections that are read row by row
-	lastTask int64          // that contacts are wanted of, and never: any
+	about    *selection     // rows that the question is about
+	wanted   segment.Wanted // filter for connections read row by row
+	lastTask int64          // task of the last flow; never: any
 
-	contact     contact // that was unpacked last, and room for it
+	contact     contact // last unpacked flow, and its buffer
 	ids, counts []int64
 }
 
-// describable returns segments of which nothing is known yet.
+// describable returns segments that are not described yet.
 func describable(sources []Source) []*segmentSource {
 	var segments []*segmentSource
 	for _, source := range sources {
@@ -81,7 +80,7 @@ func describable(sources []Source) []*segmentSource {
 	return segments
 }
 
-// inWindow returns the segments that may have connections in a window. The others are not opened.
+// inWindow returns the segments that may have connections in a window. It opens no others.
 func inWindow(sources []Source, w Window) []*segmentSource {
 	from, to := w.bounds()
 	return slices.DeleteFunc(describable(sources), func(s *segmentSource) bool {
@@ -89,13 +88,13 @@ func inWindow(sources []Source, w Window) []*segmentSource {
 	})
 }
 
-// clockRow says that from this id on the wall clock is that much ahead.
+// clockRow is the wall clock's offset from this id on.
 type clockRow struct{ from, offset int64 }
 
-// repeat says for how many connects a connection stands, and when the last was.
+// repeat is a row of several connects: their number and the time of the last.
 type repeat struct{ id, count, last int64 }
 
-// wall returns the time on the wall clock of a time on the segment's clock.
+// wall converts a time on the segment's clock to the wall clock.
 func (s *segmentSource) wall(ns int64) int64 {
 	i := sort.Search(len(s.clock), func(i int) bool { return s.clock[i].from > ns })
 	if i == 0 {
@@ -104,14 +103,14 @@ func (s *segmentSource) wall(ns int64) int64 {
 	return ns + s.clock[i-1].offset
 }
 
-// describe fills in what is known of a segment.
+// describe reads the segment's description.
 func (s *segmentSource) describe(ctx context.Context) (err error) {
 	if s.sealed, err = s.isSealed(ctx); err != nil {
 		return err
 	}
 	ends := `SELECT coalesce(min(id), 0), coalesce((SELECT max(id) FROM connection), -1) FROM connection`
 	err = s.scan(ctx, ends, func(row *sqlite.Stmt) { s.first, s.last = row.ColumnInt64(0), row.ColumnInt64(1) })
-	if s.last == math.MaxInt64 { // no span of ids, whose end is not in it, has that one
+	if s.last == math.MaxInt64 { // a span of ids excludes its end, so none includes this id
 		return fmt.Errorf("read segment %d: %w: the time of connection %d is no clock's", s.Number, failure.ErrDamaged, s.last)
 	}
 	s.steady, s.lastTask = true, never
@@ -143,8 +142,8 @@ func (s *segmentSource) repeatOf(id int64) repeat {
 	return s.repeats[i]
 }
 
-// inParallel calls work for each segment, at most as many at a time as there are processors, which are the slots. The
-// first error ends it. A segment that is gone has nothing to tell.
+// inParallel calls work for each segment, on as many at a time as there are processors (slots). It ends at the first
+// error. It skips removed segments.
 func inParallel(ctx context.Context, segments []*segmentSource, work func(ctx context.Context, slot int, s *segmentSource) error) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -153,7 +152,7 @@ func inParallel(ctx context.Context, segments []*segmentSource, work func(ctx co
 		slots <- slot
 	}
 	var wait sync.WaitGroup
-	for _, s := range slices.Backward(segments) { // the newest, which has no index yet and takes longest, first
+	for _, s := range slices.Backward(segments) { // the newest first: it has no index yet and takes longest
 		slot := <-slots
 		if ctx.Err() != nil {
 			break
@@ -169,5 +168,5 @@ func inParallel(ctx context.Context, segments []*segmentSource, work func(ctx co
 	return context.Cause(ctx)
 }
 
-// parallelism is how many things are done at a time.
+// parallelism is the number of parallel workers.
 func parallelism() int { return max(1, runtime.GOMAXPROCS(0)) }

@@ -20,12 +20,12 @@ type Status struct {
 	Bytes    int64  `json:"bytes"`
 
 	Recording bool       `json:"recording"`
-	PID       int        `json:"pid"`   // of the recorder, 0: none or unknown
-	Since     *time.Time `json:"since"` // when that recorder started
+	PID       int        `json:"pid"`   // of the recorder; 0: none or unknown
+	Since     *time.Time `json:"since"` // start of this recorder
 	From      *time.Time `json:"from"`
 	To        *time.Time `json:"to"`
-	Ended     string     `json:"ended"`     // why it is not recorded any more, "" when it is or nobody knows
-	Committed *time.Time `json:"committed"` // last batch that is safely on the disk
+	Ended     string     `json:"ended"`     // why recording ended; "": it goes on, or unknown
+	Committed *time.Time `json:"committed"` // last durable batch
 
 	Host    string `json:"host"`
 	Kernel  string `json:"kernel"`
@@ -35,22 +35,22 @@ type Status struct {
 	Backends   []string          `json:"backends"`
 	BlindSpots []string          `json:"blind_spots"`
 	Counters   map[string]uint64 `json:"counters"`
-	// RunCounters are those of the newest run alone: while it lasts they only grow, also when retention removes a segment.
+	// RunCounters are the newest run's counters: during a run they only grow, even when retention removes a segment.
 	RunCounters map[string]uint64 `json:"run_counters"`
-	// Unaccounted is seen less stored, coalesced, lost and in flight. While a
-	// recorder runs it is what waits for the next batch.
+	// Unaccounted is seen minus stored, coalesced, lost and in flight. During recording these events wait for the next
+	// batch.
 	Unaccounted int64    `json:"unaccounted"`
 	Gaps        []Gap    `json:"gaps"`
 	Lost        uint64   `json:"lost_in_gaps"`
-	LostUnknown bool     `json:"lost_in_gaps_unknown"` // and more, nobody knows how many
-	Gone                 // of all that was recorded
+	LostUnknown bool     `json:"lost_in_gaps_unknown"` // there are more, of unknown number
+	Gone                 // of the whole history
 	Busiest     *Busiest `json:"busiest"` // process with the most rows; null: not counted
 	LeftOut     []string `json:"left_out"`
 
 	Sealed   int    `json:"segments_sealed"`
-	Room     *int64 `json:"room_bytes"`     // that the tape can still get from the disk, its reserve included; null: not known
-	Reserved *int64 `json:"reserved_bytes"` // set aside on the disk for the tape, and empty; null: not known
-	// Well is whether all is as it should be, and Verdict the line for a monitor that says so: see [Status.Check].
+	Room     *int64 `json:"room_bytes"`     // bytes that the tape can still get from the disk, reserve included; null: unknown
+	Reserved *int64 `json:"reserved_bytes"` // allocated for the tape but empty; null: unknown
+	// Well and Verdict are the result of [Status.Check].
 	Well    bool   `json:"well"`
 	Verdict string `json:"verdict"`
 }
@@ -78,7 +78,7 @@ func NewStatus(dir string, c store.Coverage, segments []segment.Info) *Status {
 		switch {
 		case isEnd(g, c):
 			s.Ended = g.Cause
-		case g.Cause == segment.CauseFull && s.RemovedUnknown == "": // it is among the removed
+		case g.Cause == segment.CauseFull && s.RemovedUnknown == "": // listed among the removed
 		case isBlind(g):
 			s.Gaps = append(s.Gaps, newGap(g))
 		}
@@ -89,11 +89,10 @@ func NewStatus(dir string, c store.Coverage, segments []segment.Info) *Status {
 	return s
 }
 
-// mostGaps is how many gaps the status for people lists.
+// mostGaps limits the gaps in the text of a status.
 const mostGaps = 5
 
-// WriteText writes the status for people, its times in zone, now being the
-// present.
+// WriteText writes the status as text, with times in zone. now is the present.
 func (s *Status) WriteText(w io.Writer, zone *time.Location, now time.Time) error {
 	var b strings.Builder
 	line := func(label, format string, args ...any) {
@@ -146,11 +145,10 @@ func (s *Status) WriteText(w io.Writer, zone *time.Location, now time.Time) erro
 	return err
 }
 
-// leastHistory is how long a history has to be, or it is a warning: an intrusion that
-// was noticed later than that is gone.
+// leastHistory is the history below which a status warns: an intrusion noticed later would be gone.
 const leastHistory = time.Hour
 
-// writeWarnings warns of a history that is too short, or that one process has filled.
+// writeWarnings warns of a short history, or one that a single process has filled.
 func (s *Status) writeWarnings(line func(label, format string, args ...any)) {
 	if s.From == nil {
 		return
@@ -166,8 +164,7 @@ func (s *Status) writeWarnings(line func(label, format string, args ...any)) {
 	}
 }
 
-// writeCounters writes the counters that the promise is about, whether they add
-// up, and then all others that are not 0.
+// writeCounters writes the counters of the account, whether they add up, and all others that are not 0.
 func (s *Status) writeCounters(line func(label, format string, args ...any)) {
 	main := []string{"seen", "stored", "coalesced", "lost"}
 	for _, name := range main {

@@ -13,28 +13,26 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// An export asks for columns of every connection, and most of its cells are those
-// of a thread, an endpoint or a shape, of which there are few beside connections. So
-// connections alone are read, ahead of what is written, and those cells are kept,
-// ready in the format of the answer. What is in a cell is not worked out here: the
-// view is asked, for the first connection that has the thread, endpoint or shape.
+// An export reads columns of every connection, but most of its cells belong to a task, an endpoint or a shape, which are
+// few. So only connections are read, in advance of writing, and those cells are kept, formatted for the answer. The
+// cells are not computed here: the view returns them for the first connection with the task, endpoint or shape.
 
-// origin is what has the same cells wherever it is met.
+// origin is the table row that determines a cell.
 type origin int
 
 const (
-	ofRow origin = iota // of each row its own
+	ofRow origin = iota // of the connection itself
 	ofTask
 	ofRemote
 	ofShape
 	ofLocal
-	ofOutcome // of a shape, the family of a remote, and an era
+	ofOutcome // of shape, endpoint family and era
 	ofSegment
-	ofSource // of how an outcome is known; no column is of it alone
+	ofSource // of the outcome's source; no column depends on it alone
 	origins
 )
 
-// originOf returns the origin of a column of the view, false when it is not known.
+// originOf returns the origin of a column of the view, false for an unknown column.
 func originOf(column string) (origin, bool) {
 	for o, columns := range [origins]string{
 		ofRow:     "id time time_ns last_time count fd cookie " + outcomeColumns,
@@ -52,45 +50,44 @@ func originOf(column string) (origin, bool) {
 	return 0, false
 }
 
-// kept are the cells that one task, endpoint or shape has in every row.
+// kept are the cells of one task, endpoint or shape.
 type kept struct {
-	values   []Value    // by columns of its origin, as long as texts are not made
-	texts    [][]byte   // by runs of its origin
-	family   int        // of a remote: number of its family
-	outcomes [][3]*kept // of a shape: by number of the family of the remote, and era
+	values   []Value    // by columns of the origin, until texts are made
+	texts    [][]byte   // by runs of the origin
+	family   int        // of an endpoint: number of its family
+	outcomes [][3]*kept // of a shape: by family number and era
 	given    []sqlite.Value
 }
 
-// run is columns one after another that have the same origin.
+// run is consecutive columns with the same origin.
 type run struct {
 	origin               origin
 	first, count         int // columns of the answer
 	firstValue, textOfIt int // places in kept
 }
 
-// stream answers a question that asks for columns of all connections.
+// stream answers a question for columns of all connections.
 type stream struct {
 	columns  []string
 	order    timeOrder
 	byOrigin [origins][]int
 	runs     []run
-	segments []*streamSegment // in the order in which they are begun
+	segments []*streamSegment // in the order of beginning
 }
 
-// timeOrder is the order of the rows of a stream.
+// timeOrder is the order of a stream's rows.
 type timeOrder int
 
 const (
-	bySegment timeOrder = iota // one segment after another
+	bySegment timeOrder = iota // one segment after the other
 	oldestFirst
 	newestFirst
 )
 
-// mostKept bounds what is kept of each origin of a segment.
+// mostKept limits the kept rows of each origin of a segment.
 const mostKept = 1 << 16
 
-// newStream returns what answers SELECT columns FROM connections, nil when that
-// must be left to SQLite.
+// newStream returns the stream for SELECT columns FROM connections, nil if SQLite must answer it.
 func newStream(tape *store.Tape, columns []string, order timeOrder) *stream {
 	s := &stream{columns: columns, order: order}
 	runs := [origins]int{}
@@ -121,13 +118,13 @@ func newStream(tape *store.Tape, columns []string, order timeOrder) *stream {
 	return s
 }
 
-// windowOf returns the window that the views of a tape are narrowed to.
+// windowOf returns the window pushed down to a tape's views.
 func windowOf(tape *store.Tape) Window {
 	since, until := tape.Bounds()
 	return Window{since, until}
 }
 
-// streamRow is a connection: its own cells, and those that it has from elsewhere.
+// streamRow is a connection: its own cells and the kept ones.
 type streamRow struct {
 	id, count, last int64
 	wall, lastWall  int64
@@ -135,7 +132,7 @@ type streamRow struct {
 	fate            fate
 	source          Value // column outcome_source
 	from            [origins]*kept
-	whole           []Value // the whole row, when it is one that only SQLite makes right
+	whole           []Value // the whole row from the view, if the fast way cannot read it
 }
 
 // nullable is an integer or NULL.
@@ -151,8 +148,7 @@ func (n nullable) value() Value {
 	return intValue(n.number)
 }
 
-// streamChunk is how many rows are handed over at once, streamAhead how many times
-// that is read ahead.
+// streamChunk is the number of rows passed on at once; streamAhead is the number of chunks read ahead.
 const streamChunk, streamAhead = 2048, 3
 
 // run writes the answer.
@@ -206,8 +202,7 @@ func (s *stream) run(ctx context.Context, r Request, out RowWriter) (Result, err
 	return result, out.End(result.Cut)
 }
 
-// read reads the connections and hands them over. more: there are some beyond the
-// limit.
+// read reads the connections and passes them on. more: there are some beyond the limit.
 func (s *stream) read(ctx context.Context, limit int64, hand func([]streamRow) []streamRow, rows []streamRow) (more bool, err error) {
 	m := &merger{left: s.segments}
 	defer m.close()
@@ -232,14 +227,14 @@ func (s *stream) read(ctx context.Context, limit int64, hand func([]streamRow) [
 	}
 }
 
-// merger goes through the rows of segments in an order. It begins a segment only when one of its rows may come next.
+// merger merges the rows of segments in order. It begins a segment only when its rows may come next.
 type merger struct {
-	open []*streamSegment // that are begun, each at a row
-	left []*streamSegment // that are not, in the order in which they are
-	at   *streamSegment   // whose row came last
+	open []*streamSegment // begun, each at a row
+	left []*streamSegment // not begun, in order
+	at   *streamSegment   // with the last row
 }
 
-// next returns the segment whose row comes next, nil when there is none.
+// next returns the segment with the next row, nil if there is none.
 func (m *merger) next(order timeOrder) (*streamSegment, error) {
 	if m.at != nil {
 		if err := m.step(m.at); err != nil {
@@ -265,7 +260,7 @@ func (m *merger) next(order timeOrder) (*streamSegment, error) {
 	}
 }
 
-// step goes to the next row of a segment, which leaves those that are open if it has none.
+// step goes to a segment's next row, and drops the segment at its end.
 func (m *merger) step(segment *streamSegment) error {
 	err := segment.next()
 	if segment.ended {
@@ -274,7 +269,7 @@ func (m *merger) step(segment *streamSegment) error {
 	return err
 }
 
-// close lets go of all segments.
+// close releases all segments.
 func (m *merger) close() {
 	for _, segment := range m.open {
 		segment.finish()
@@ -290,7 +285,7 @@ func (o timeOrder) before(a, b int64) bool {
 	return a < b
 }
 
-// foremost returns a time which none of the segment's rows comes before.
+// foremost returns a bound: no row of the segment comes before it.
 func (s *streamSegment) foremost(order timeOrder) int64 {
 	if order == newestFirst {
 		return min(s.source.span.Last, s.to)
@@ -298,10 +293,10 @@ func (s *streamSegment) foremost(order timeOrder) int64 {
 	return max(s.source.span.First, s.from)
 }
 
-// plainSelect is SQL that a stream answers.
+// plainSelect matches SQL that a stream can answer.
 var plainSelect = regexp.MustCompile(`(?i)^select\s+([a-z_]+(?:\s*,\s*[a-z_]+)*|\*)\s+from\s+connections(\s+order\s+by\s+time_ns)?\s*;?\s*$`)
 
-// streamOf returns the stream for SQL of that form, nil when it is of another.
+// streamOf returns the stream for such SQL, else nil.
 func streamOf(tape *store.Tape, r Request) *stream {
 	m := plainSelect.FindStringSubmatch(strings.TrimSpace(r.SQL))
 	if m == nil || len(r.Params) > 0 {
@@ -318,7 +313,7 @@ func streamOf(tape *store.Tape, r Request) *stream {
 	return newStream(tape, columns, order)
 }
 
-// streamWriter puts rows together.
+// streamWriter assembles rows.
 type streamWriter struct {
 	*stream
 	out        RowWriter
@@ -403,7 +398,7 @@ func (w *streamWriter) appendRow(row *streamRow) {
 	w.text = append(w.text, after...)
 }
 
-// encode makes the texts of what is kept.
+// encode formats the kept cells.
 func (w *streamWriter) encode(o origin, k *kept) {
 	_, between, _ := w.cells.frame()
 	for _, run := range w.runs {
@@ -422,7 +417,7 @@ func (w *streamWriter) encode(o origin, k *kept) {
 	k.values = nil
 }
 
-// valueOf returns a cell that each row has of its own.
+// valueOf returns one of the row's own cells.
 func (w *streamWriter) valueOf(row *streamRow, column int) Value {
 	switch name := w.columns[column]; name {
 	case "time":
@@ -434,7 +429,7 @@ func (w *streamWriter) valueOf(row *streamRow, column int) Value {
 	}
 }
 
-// own returns a cell of the row that is no time on the wall clock.
+// own returns one of the row's own cells that is no wall clock time.
 func (row *streamRow) own(column string) Value {
 	switch column {
 	case "count":
@@ -451,8 +446,7 @@ func (row *streamRow) own(column string) Value {
 	return row.fate.value(column)
 }
 
-// timeText writes times on the wall clock as the views have them. Those of one
-// second differ in their decimals alone.
+// timeText formats wall clock times as the views do. Within a second only the decimals change.
 type timeText struct {
 	second int64
 	text   []byte
@@ -460,7 +454,7 @@ type timeText struct {
 
 // of returns a time, valid until the next.
 func (t *timeText) of(ns int64) []byte {
-	if ns < 0 { // before 1970, as an altered tape may have it
+	if ns < 0 { // before 1970, on an altered tape
 		return wallText(ns).Bytes
 	}
 	second, rest := ns/1_000_000_000, ns%1_000_000_000

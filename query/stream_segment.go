@@ -19,8 +19,8 @@ type streamSegment struct {
 	source   Source
 	conn     *sqlite.Conn                                // once begun
 	from, to int64                                       // ids; to is not included
-	prepare  func(*streamSegment) (some bool, err error) // says which rows are read, before it begins; nil: all
-	ids      []int64                                     // that are read, in order; nil: all of the span
+	prepare  func(*streamSegment) (some bool, err error) // chooses the rows before reading; nil: all
+	ids      []int64                                     // ids to read, in order; nil: the whole span
 	wanted   func(task, remote, shape int64) bool        // nil: all
 	wallText timeText
 	row      streamRow
@@ -29,29 +29,29 @@ type streamSegment struct {
 
 	release       func() // of conn
 	clock         []clockRow
-	clockAt       int // of the row before
+	clockAt       int // of the previous row
 	rows, repeats *sqlite.Stmt
-	repeat        streamRow // the next that stands for several
+	repeat        streamRow // next row of several connects
 	asked         [origins]*sqlite.Stmt
 	kept          [origins]map[int64]*kept
 	families      map[string]int
 	mostKept      int // of each origin
 	sources       map[sourceKey]Value
-	later         map[int64]store.Later // by connection: what later segments say of it
+	later         map[int64]store.Later // by connection: final outcome in later segments
 	eras          eras
 }
 
-// sourceKey is all that the source of an outcome depends on.
+// sourceKey determines the source of an outcome.
 type sourceKey struct {
 	shape int64
 	ended bool
 	era   era
 }
 
-// unbound is the id of the endpoint of a socket that has none.
+// unbound is the endpoint id of an unbound socket.
 const unbound = -1 << 63
 
-// next goes to the next connection that is in the view.
+// next goes to the next connection in the view.
 func (s *streamSegment) next() error {
 	if !s.begun {
 		s.begun = true
@@ -96,8 +96,7 @@ func (s *streamSegment) step() (bool, error) {
 	return false, nil
 }
 
-// begin prepares to read: the connections, and beside them those that stand for
-// several.
+// begin prepares the statements: connections and repeats.
 func (s *streamSegment) begin() (some bool, err error) {
 	if s.conn, s.release, err = s.source.tape.Borrow(s.source.index); err != nil {
 		return false, err
@@ -150,7 +149,7 @@ func (s *streamSegment) begin() (some bool, err error) {
 	}
 }
 
-// nextRepeat goes to the next connection that stands for several.
+// nextRepeat goes to the next row of several connects.
 func (s *streamSegment) nextRepeat() error {
 	more, err := s.repeats.Step()
 	s.repeat = streamRow{id: never, count: 1, last: never}
@@ -163,7 +162,7 @@ func (s *streamSegment) nextRepeat() error {
 	return err
 }
 
-// finish lets go of everything.
+// finish releases everything.
 func (s *streamSegment) finish() {
 	for _, stmt := range append(s.asked[:], s.rows, s.repeats) {
 		if stmt != nil {
@@ -176,8 +175,7 @@ func (s *streamSegment) finish() {
 	*s = streamSegment{begun: true, ended: true}
 }
 
-// read fills in the row from the current connection. It is in the view when all that
-// it refers to is there.
+// read fills the row from the current connection. It is in the view if all rows that it refers to exist.
 func (s *streamSegment) read() (inView bool, err error) {
 	row := &s.row
 	*row = streamRow{id: s.rows.ColumnInt64(0), count: 1}
@@ -230,14 +228,14 @@ func (s *streamSegment) read() (inView bool, err error) {
 	return true, s.readSource()
 }
 
-// asksOutcome reports whether a column is asked for that tells how a connection went.
+// asksOutcome reports whether a column of the outcome is used.
 func (s *streamSegment) asksOutcome() bool {
 	return slices.ContainsFunc(s.stream.columns, func(column string) bool {
 		return column == "outcome" || column == "outcome_errno" || column == "local_address" || slices.Contains(strings.Fields(outcomeColumns), column)
 	})
 }
 
-// override has the row say what a later segment says of it.
+// override applies a later segment's outcome to the row.
 func (s *streamSegment) override(later *store.Later) error {
 	row := &s.row
 	row.fate.known, row.fate.StoredOutcome = true, later.StoredOutcome
@@ -265,7 +263,7 @@ func (s *streamSegment) override(later *store.Later) error {
 	return nil
 }
 
-// fateColumns are the stored outcome of a connection and the port that its socket was bound to, if they are asked for.
+// fateColumns returns the columns of the stored outcome and local port, if used.
 func (s *streamSegment) fateColumns() string {
 	outcome, port := len(s.stream.byOrigin[ofLocal]) > 0, slices.Contains(s.stream.columns, "local_port")
 	for _, i := range s.stream.byOrigin[ofRow] {
@@ -281,7 +279,7 @@ func (s *streamSegment) fateColumns() string {
 	return columns[0] + ", " + columns[1]
 }
 
-// readSource fills in where the outcome is from, if that is asked for.
+// readSource reads the source of the outcome, if used.
 func (s *streamSegment) readSource() error {
 	if !slices.Contains(s.stream.columns, "outcome_source") {
 		return nil
@@ -316,8 +314,8 @@ func (s *streamSegment) integer(column int, to *nullable) bool {
 	return false
 }
 
-// wall finds the time on the wall clock, and reports whether it is one that needs no
-// second look: on an altered tape it may be any number, or none.
+// wall computes the wall clock time. It returns false for a time that the view has to compute: an altered tape may have
+// any value.
 func (s *streamSegment) wall(ns int64, to *int64) bool {
 	at := s.clockAt
 	if at >= len(s.clock) || s.clock[at].from > ns || at+1 < len(s.clock) && s.clock[at+1].from <= ns {
@@ -331,7 +329,7 @@ func (s *streamSegment) wall(ns int64, to *int64) bool {
 	return (ns^*to)&(s.clock[at].offset^*to) >= 0 && *to >= 0
 }
 
-// keep gives the row what it has of an origin: what is kept, or the view says.
+// keep sets the row's kept cells of an origin, reading them from the view the first time.
 func (s *streamSegment) keep(o origin, id int64) (inView bool, err error) {
 	k := s.kept[o][id]
 	if k == nil {
@@ -351,7 +349,7 @@ func (s *streamSegment) keep(o origin, id int64) (inView bool, err error) {
 	return true, nil
 }
 
-// keepOutcome gives the row what became of connects of its shape and era to its family.
+// keepOutcome sets the outcome cells for the row's shape, era and family.
 func (s *streamSegment) keepOutcome() (inView bool, err error) {
 	shape, family := s.row.from[ofShape], s.row.from[ofRemote].family
 	for len(shape.outcomes) <= family {
@@ -367,7 +365,7 @@ func (s *streamSegment) keepOutcome() (inView bool, err error) {
 	return s.row.from[ofOutcome] != nil, nil
 }
 
-// ask asks the view for columns of the current connection, nil when it is not in it.
+// ask reads columns of the current connection from the view, nil if it is not there.
 func (s *streamSegment) ask(o origin, columns []string) (_ *kept, err error) {
 	if s.asked[o] == nil {
 		view := inRecording(segment.ViewQuery("connections"), s.source.tape.Recording(s.source.index))

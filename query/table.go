@@ -12,22 +12,20 @@ import (
 const (
 	pageRows  = 500 // rows held back to measure columns before they are written
 	columnGap = 2   // blanks between two columns
-	fewRows   = 2   // so few are written whole, one column a line, before a column is left out
+	fewRows   = 2   // up to this many rows, a row is a block of lines before a column is dropped
 	narrowest = 8   // no column of text is squeezed below this
 )
 
-// tableWriter writes aligned columns. It holds a page of rows at a time, so the
-// widths may change from one page to the next; table_fit.go makes them fit the
-// terminal. Where they cannot fit, each row is written as a block of lines, one
-// column a line.
+// tableWriter writes aligned columns. It formats a page of rows at a time, so widths may change between pages;
+// table_fit.go fits them to the terminal. If they cannot fit, each row is a block of lines, one per column.
 type tableWriter struct {
 	out     *bufio.Writer
 	width   int  // of the terminal, 0 for no limit
-	wrap    bool // cells that are too long go on in the next line, and are not cut
+	wrap    bool // wrap long cells instead of cutting them
 	paint   Palette
 	columns []string
-	times   []bool // columns of times: never cut, but their fraction is
-	numbers []bool // columns of numbers alone, set to the right
+	times   []bool // time columns: only the fraction is cut
+	numbers []bool // numeric columns, right-aligned
 	natural []int  // widest cell so far
 	filled  []bool // columns with a value so far
 	fitted  fit    // how the columns are shown
@@ -42,7 +40,7 @@ func newTable(w io.Writer, o FormatOptions) *tableWriter {
 	return &tableWriter{out: bufio.NewWriterSize(w, 64<<10), width: o.Width, wrap: o.Wrap, paint: o.Paint}
 }
 
-// Begin takes the names of the columns.
+// Begin sets the columns.
 func (t *tableWriter) Begin(columns []string) error {
 	for _, name := range columns {
 		name = Safe(name)
@@ -75,7 +73,7 @@ func (t *tableWriter) Row(values []Value) error {
 	return t.out.Flush()
 }
 
-// End writes the rows that are held back.
+// End writes the held rows.
 func (t *tableWriter) End(string) error {
 	if len(t.page) > 0 || !t.headed {
 		if err := t.writePage(); err != nil {
@@ -91,7 +89,7 @@ func (t *tableWriter) End(string) error {
 	return t.out.Flush()
 }
 
-// writePage writes the rows held back, and the header before the first of them.
+// writePage writes the held rows, and the header before the first page.
 func (t *tableWriter) writePage() error {
 	var fits bool
 	t.fitted, fits = t.fit()
@@ -131,7 +129,7 @@ func (t *tableWriter) writePage() error {
 	return t.out.WriteByte('\n')
 }
 
-// writeBlocks writes the rows held back one column a line.
+// writeBlocks writes the held rows, one column per line.
 func (t *tableWriter) writeBlocks() error {
 	label := 0
 	for _, name := range t.columns {
@@ -154,7 +152,7 @@ func (t *tableWriter) writeBlocks() error {
 	return nil
 }
 
-// toRow cuts the cells that are shown to their widths.
+// toRow cuts the shown cells to their widths.
 func (t *tableWriter) toRow(cells []string) table.Row {
 	row := make(table.Row, 0, len(cells))
 	for _, i := range t.fitted.shown {
@@ -170,7 +168,7 @@ func (t *tableWriter) toRow(cells []string) table.Row {
 	return row
 }
 
-// header returns the names of the columns that are shown, which stand out.
+// header returns the highlighted names of the shown columns.
 func (t *tableWriter) header() table.Row {
 	row := make(table.Row, 0, len(t.columns))
 	for _, i := range t.fitted.shown {
@@ -179,7 +177,7 @@ func (t *tableWriter) header() table.Row {
 	return row
 }
 
-// paintRow paints outcomes, changes, bars and sparklines. What it paints is safe and cut already.
+// paintRow colours outcomes, changes, bars and sparklines, which are safe and cut already.
 func (t *tableWriter) paintRow(row table.Row) table.Row {
 	for i, column := range t.fitted.shown {
 		cell := row[i].(string)
@@ -195,7 +193,7 @@ func (t *tableWriter) paintRow(row table.Row) table.Row {
 	return row
 }
 
-// plainStyle is columns without lines, but for one below the header.
+// plainStyle has no lines except one below the header.
 func plainStyle() table.Style {
 	style := table.StyleLight
 	style.Box.PaddingLeft, style.Box.PaddingRight = "", ""

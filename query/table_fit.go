@@ -7,40 +7,36 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// A table that is wider than the terminal gives up, in this order: digits of times
-// (to the millisecond, then to the second), the ends of long cells, and at last whole
-// columns, which are named below the table: those without any value, and then the
-// dispensable ones. Numbers and times are never cut in the middle. A path is cut at
-// its start, since its end is the name of the program.
+// A table that is too wide gives up, in this order: digits of times (to milliseconds, then seconds), the ends of long
+// cells, and whole columns, which are named below the table: first columns without values, then dispensable ones.
+// Numbers and times are never cut in the middle. A path is cut at its start, because it ends with the program's name.
 
-// dispensable returns the columns that a narrow terminal has no room for, the first to
-// go first.
+// dispensable returns the columns to drop on a narrow terminal, in order.
 func dispensable() []string {
 	return []string{"ancestry", "cmdline", "process_id", "last_time", "start_time", "days", "histogram", "duration",
 		"times", "alike", "sparkline", "first_time", "bar"}
 }
 
-// lastToGo is how many of them, from the end, go only when narrow columns would not do.
+// lastToGo is the number of columns, from the end, that are dropped only if narrow columns are not enough.
 const lastToGo = 2
 
-// fewestColumns is how many columns are left at least when some are not shown.
+// fewestColumns is the least number of columns left.
 const fewestColumns = 3
 
-// fit is how the columns of a table are shown.
+// fit is the layout of a table.
 type fit struct {
 	widths []int // of every column
 	shown  []int // the columns that are shown, by number
-	lost   int   // decimals that times lose
+	lost   int   // decimals removed from times
 }
 
-// The decimals that a time loses, of its nine: none, or down to a millisecond, or
-// all of them with the point before them.
+// Decimals removed from a time's nine: none, down to milliseconds, or all with the point.
 const (
 	toMillisecond = 6
 	toSecond      = 10
 )
 
-// fit chooses how the columns are shown, and reports whether they fit so.
+// fit chooses the layout and reports whether the table fits.
 func (t *tableWriter) fit() (fit, bool) {
 	all := make([]int, len(t.columns))
 	for i := range all {
@@ -55,14 +51,14 @@ func (t *tableWriter) fit() (fit, bool) {
 		shown = slices.DeleteFunc(slices.Clone(shown), func(i int) bool { return t.columns[i] == name })
 		tries = append(tries, fit{shown: shown, lost: toSecond})
 	}
-	// Rather a narrow column than none that tells when, or how much.
+	// Prefer a narrow column to dropping a time or a count.
 	for i, f := range append(slices.Clone(tries[:len(tries)-lastToGo]), tries...) {
 		least := leastWidth
 		if i < len(tries)-lastToGo {
 			least = goodWidth
 		}
 		if t.headed && !slices.Equal(f.shown, t.fitted.shown) {
-			continue // a later page has the columns of the header
+			continue // a later page keeps the header's columns
 		}
 		if t.shrink(&f, least) && len(f.shown) >= min(len(all), fewestColumns) {
 			return f, true
@@ -76,8 +72,7 @@ func (t *tableWriter) fit() (fit, bool) {
 	return least, fits
 }
 
-// shrink makes the widest columns of text narrower until all fit, none narrower than
-// least allows, and reports whether they do.
+// shrink narrows the widest text columns until all fit, down to least, and reports whether they fit.
 func (t *tableWriter) shrink(f *fit, least func(column string) int) bool {
 	f.widths = slices.Clone(t.natural)
 	excess := columnGap*(len(f.shown)-1) - t.width
@@ -102,7 +97,7 @@ func (t *tableWriter) shrink(f *fit, least func(column string) int) bool {
 	return true
 }
 
-// goodWidth is how narrow a column of text may become and still be read with ease.
+// goodWidth is the least width at which a text column is easy to read.
 func goodWidth(column string) int {
 	switch column {
 	case "remote":
@@ -113,7 +108,7 @@ func goodWidth(column string) int {
 	return max(leastWidth(column), 10)
 }
 
-// leastWidth is how narrow a column of text may become and still tell something.
+// leastWidth is the least width at which a text column is useful.
 func leastWidth(column string) int {
 	switch {
 	case column == "remote", strings.HasSuffix(column, "_address"), column == "remote_ip":
@@ -123,7 +118,7 @@ func leastWidth(column string) int {
 	case column == "cmdline", column == "ancestry":
 		return 20
 	case column == "sparkline":
-		return 24 // all of it: a part of a curve is another curve
+		return 24 // whole: a part of a curve would mislead
 	case isPathColumn(column):
 		return 12
 	}
@@ -153,7 +148,7 @@ func dropDecimals(cell string, n int) string {
 // snip cuts a cell to a width and marks the cut.
 func snip(cell string, width int) string { return text.Snip(cell, width, "…") }
 
-// snipStart does the same at the start of a path, before a separator where it can.
+// snipStart cuts the start of a path, before a separator if possible.
 func snipStart(cell string, width int) string {
 	if displayWidth(cell) <= width {
 		return cell
@@ -170,8 +165,7 @@ func snipStart(cell string, width int) string {
 	return "…" + string(runes)
 }
 
-// shorten cuts a cell to a width: a bar in proportion, a path at its start, and any
-// other text at its end.
+// shorten cuts a cell to a width: a bar in proportion, a path at its start, other text at its end.
 func (t *tableWriter) shorten(cell string, column, width int) string {
 	name := t.columns[column]
 	switch {

@@ -9,12 +9,12 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// lateness is how long after the newest connection an older one may still come: its
-// thread was on another processor, or its batch had to wait.
+// lateness is the longest delay of an older connection after a newer one: its thread was on another processor, or its
+// batch had to wait.
 const lateness = 10 * time.Second
 
-// Tail shows connections as they are written, each once. Its tape is opened anew
-// for every look, so that it goes on when the recorder was restarted.
+// Tail shows each new connection once. The tape is reopened for every look, so that it continues after a restart of the
+// recorder.
 type Tail struct {
 	filter Filter
 	all    bool               // port-0 UDP probes and AF_UNSPEC disconnects too
@@ -58,8 +58,7 @@ func (t *Tail) sql(tail string) (Request, error) {
 	return r, nil
 }
 
-// Check makes sure that the filter can be asked, and returns the UsageError that
-// says why it cannot.
+// Check returns a UsageError if the filter is invalid.
 func (t *Tail) Check(ctx context.Context, conn *sqlite.Conn, clock Clock) error {
 	r, err := t.sql("\nLIMIT 0")
 	if err != nil {
@@ -70,8 +69,7 @@ func (t *Tail) Check(ctx context.Context, conn *sqlite.Conn, clock Clock) error 
 	return err
 }
 
-// Back moves the beginning of the tail back, so that it begins with the newest n
-// connections.
+// Back moves the tail's begin back to the newest n connections.
 func (t *Tail) Back(ctx context.Context, conn *sqlite.Conn, n int64, clock Clock) error {
 	r, err := t.sql("\nORDER BY time_ns DESC LIMIT :lines")
 	if err != nil {
@@ -88,8 +86,8 @@ func (t *Tail) Back(ctx context.Context, conn *sqlite.Conn, n int64, clock Clock
 // errShown ends a look when enough was shown.
 var errShown = errors.New("enough was shown")
 
-// Look writes what was not shown yet, oldest first, at most limit rows (0 for all),
-// and returns how many. out gets Begin and End each time.
+// Look writes the new connections, oldest first, at most limit (0: all), and returns their number. It calls out.Begin
+// and out.End each time.
 func (t *Tail) Look(ctx context.Context, conn *sqlite.Conn, clock Clock, limit int64, out RowWriter) (int64, error) {
 	r, err := t.sql("\nORDER BY time_ns, segment")
 	if err != nil {

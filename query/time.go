@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// Edge says which end of a window a time is for. It decides only how a local
-// time that occurs twice, when clocks are set back, is read: always so that the
-// window is the wider one.
+// Edge is the end of a window that a time is for. If a local time occurs twice because clocks are set back, it chooses
+// the wider window.
 type Edge int
 
 // The two ends of a window.
@@ -19,10 +18,10 @@ const (
 	Until             // the first instant after it
 )
 
-// TimeExamples is the advice given with every time that cannot be read.
+// TimeExamples is the hint for every unreadable time.
 const TimeExamples = `try 2h, 7d, today, "yesterday 14:00", 2026-07-01, "2026-07-01 14:30", 2026-07-01T14:30:00Z or unix seconds such as 1782916200`
 
-// Clock is what relative and local times are read against.
+// Clock is the reference for relative and local times.
 type Clock struct {
 	Now  time.Time
 	Zone *time.Location // nil is UTC
@@ -104,8 +103,8 @@ func (c Clock) parse(s string, edge Edge) (time.Time, error) {
 	return c.local(s, day, wall, edge)
 }
 
-// parseDay reads a date, "today", "yesterday" or, for a time alone, nothing.
-// The day returned is in UTC, whatever the zone: it is only a date.
+// parseDay parses a date, "today", "yesterday" or, for a time alone, "". The result is in UTC whatever the zone: it is
+// only a date.
 func (c Clock) parseDay(s string) (time.Time, bool) {
 	now := c.Now.In(c.zone())
 	today := time.Date(now.Year(), now.Month(), now.Day(), 0, 0, 0, 0, time.UTC)
@@ -119,7 +118,7 @@ func (c Clock) parseDay(s string) (time.Time, bool) {
 	return day, err == nil
 }
 
-// local joins a day and a time of day in the clock's zone.
+// local combines a day and a time of day in the clock's zone.
 func (c Clock) local(s string, day time.Time, wall time.Duration, edge Edge) (time.Time, error) {
 	h, m, sec, ns := int(wall.Hours()), int(wall.Minutes())%60, int(wall.Seconds())%60, int(wall%time.Second)
 	t := time.Date(day.Year(), day.Month(), day.Day(), h, m, sec, ns, c.zone())
@@ -160,8 +159,7 @@ func ParseZone(name string) (*time.Location, error) {
 	return zone, nil
 }
 
-// whyNoTime explains a text, in lower case, that is in none of the forms of a time,
-// where a common mistake is the reason. It is "" where none is.
+// whyNoTime explains a common mistake in a lower-case text that is no time, "" if it knows none.
 func whyNoTime(s string) string {
 	switch {
 	case strings.Contains(s, "/"):
@@ -206,7 +204,7 @@ var (
 
 func isUnix(s string) bool { return unixForm.MatchString(s) }
 
-// parseUnix reads digits as a unix time whose unit their number tells.
+// parseUnix parses a unix time; the number of digits gives the unit.
 func parseUnix(s string) (time.Time, bool) {
 	whole, fraction, _ := strings.Cut(s, ".")
 	n, err := strconv.ParseInt(whole, 10, 64)

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Times are pasted from logs and said in words. They are rewritten here to the forms that Clock.ParseTime reads; what has
-// two meanings is left as it is, and refused there.
+// Times come from logs or in words. They are rewritten to the forms of Clock.ParseTime. An ambiguous time stays
+// unchanged and is refused there.
 
 // timeWords are words for a time of day or a span.
 var timeWords = strings.NewReplacer("half an hour", "30m", "an hour", "1h", "a minute", "1m", "a day", "1d", "a week", "1w")
@@ -20,7 +20,7 @@ var (
 	basicDate = regexp.MustCompile(`^((?:19|20)[0-9]{2})([0-9]{2})([0-9]{2})(?:t([0-9]{2})([0-9]{2})([0-9]{2})?(z)?)?$`)
 )
 
-// inPlainForm rewrites a time in lower case, and reports whether it says that it is of UTC.
+// inPlainForm rewrites a lower-case time and reports whether it names UTC.
 func (c Clock) inPlainForm(s string) (plain string, utc bool) {
 	s = strings.TrimPrefix(timeWords.Replace(strings.ReplaceAll(s, " at ", " ")), "@")
 	if found := dayWords.FindStringSubmatch(s); found != nil {
@@ -52,8 +52,8 @@ func (c Clock) inPlainForm(s string) (plain string, utc bool) {
 	return s, false
 }
 
-// spelledDate rewrites a date with the name of its month: Jul 1 14:30:05, Wed, 01 Jul 2026 14:30:05 GMT. One without a year
-// is the last of that name.
+// spelledDate rewrites a date with a month's name: Jul 1 14:30:05, Wed, 01 Jul 2026 14:30:05 GMT. Without a year it is
+// the most recent such date.
 func (c Clock) spelledDate(s string) (string, bool) {
 	months := []string{"january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december"}
 	month, day, year, rest := 0, 0, 0, ""

@@ -5,31 +5,31 @@ import (
 	"time"
 )
 
-// bucketTotal is a bucket of the query timeline, as one reader counts it.
+// bucketTotal is a bucket of timeline, in one reader.
 type bucketTotal struct {
 	bucket            int64
 	n, failed, denied int64
 	programs, places  int64 // different ones
-	place             int32 // the last one of this run, counted from 1
+	place             int32 // last place of this run, from 1
 }
 
-// timelineReader counts contacts by the time of their connections.
+// timelineReader counts flows by time.
 type timelineReader struct {
 	*reading
 	length   int64   // of a bucket, ns
-	address  []int32 // of places: the same for those of one address and port
+	address  []int32 // of places: equal for the same address and port
 	numbers  map[int64]int32
 	buckets  []bucketTotal
-	near     int32     // the number that was returned last
+	near     int32     // last returned number
 	programs pairTable // bucket and program
 
-	// A place comes once in a run. So in a bucket that no other run touches, the last
-	// one tells it from the others; elsewhere a table does.
+	// A place comes once in a run. So in a bucket without other runs, comparing with the last place finds repetitions;
+	// other buckets use a table.
 	edges   pairTable      // bucket and address
 	others  [][2]int64     // buckets of the other segments
 	ends    [2]int64       // first and last bucket of this run
 	segment *segmentSource // of this run
-	twice   []bool         // addresses that are several endpoints of it
+	twice   []bool         // addresses with several endpoints in it
 }
 
 func (t *timelineReader) begin(s *segmentSource, first, last int64) {
@@ -114,7 +114,7 @@ func (t *timelineReader) take(s *segmentSource, c *contact) error {
 
 // number returns the number of a bucket.
 func (t *timelineReader) number(bucket int64) int32 {
-	if near := t.near + 1; near < int32(len(t.buckets)) && t.buckets[near].bucket == bucket { // mostly they come in order
+	if near := t.near + 1; near < int32(len(t.buckets)) && t.buckets[near].bucket == bucket { // mostly in order
 		t.near = near
 		return near
 	}
@@ -148,7 +148,7 @@ func (t *timelineReader) merge(other *timelineReader) {
 	}
 }
 
-// secondsOf returns the parameter seconds, and no more of them than there are in all time.
+// secondsOf returns the parameter seconds, limited to all of time.
 func secondsOf(r Request) int64 {
 	if r.Params["seconds"].Kind == Null {
 		return 3600
@@ -156,7 +156,7 @@ func secondsOf(r Request) int64 {
 	return min(max(r.Params["seconds"].Int, 1), 1<<33)
 }
 
-// RoundBucket returns the shortest round length, in seconds, that parts a time into 48 buckets at most.
+// RoundBucket returns the shortest round length, in seconds, that divides a duration into at most 48 buckets.
 func RoundBucket(whole time.Duration) int64 {
 	for _, length := range []int64{1, 5, 10, 30, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 7 * 86400} {
 		if whole <= time.Duration(length)*48*time.Second {

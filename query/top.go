@@ -16,14 +16,13 @@ type topRow struct {
 	programs, places    int64 // different ones
 }
 
-// topNames are what a query top counts by: of an actor, or of a place, or of a port
-// and a protocol.
+// topNames are the names that top counts by: of actors, of places, or of ports and protocols.
 type topNames struct {
 	*names
-	numbers          map[int32]int64 // of names that are none, but uids
+	numbers          map[int32]int64 // of entries that are uids and not names
 	ofActor, ofPlace []int32
 	ofPort           map[uint64]int32
-	place            []int32 // of places: the same for those of one address and port
+	place            []int32 // of places: equal for the same address and port
 }
 
 // noName stands for an actor or place without a name.
@@ -73,9 +72,9 @@ func newTopNames(r *reading, by string) *topNames {
 	return t
 }
 
-// ofNumber returns the dictionary id of a uid. A user whose name is that number has another id.
+// ofNumber returns the id of a uid. A user whose name is this number has another id.
 func (t *topNames) ofNumber(uid int64) int32 {
-	number := t.of("\x00" + strconv.FormatInt(uid, 10)) // no name of a user has a NUL
+	number := t.of("\x00" + strconv.FormatInt(uid, 10)) // no user name has a NUL
 	t.numbers[number] = uid
 	return number
 }
@@ -107,7 +106,7 @@ type topReader struct {
 	*reading
 	names            *topNames
 	rows             []topRow
-	last             []int32  // of a name: the place that came last, counted from 1
+	last             []int32  // by name: the last place, from 1
 	programs, places *pairSet // of a name
 }
 
@@ -166,7 +165,7 @@ func (t *topReader) merge(other *topReader) {
 	t.places.merge(other.places)
 }
 
-// top answers canned/top.sql. Bytes are in no posting: what asks for them is asked as its SQL says.
+// top answers canned/top.sql. Postings have no bytes: for those its SQL answers.
 func (p *Planned) top(ctx context.Context, out RowWriter) (Result, error) {
 	if p.text("by") == "connects" {
 		return counting(finally((*Planned).topConnects))(p, ctx, out)

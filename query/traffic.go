@@ -10,7 +10,7 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// traffic is what the connections of a contact moved, as far as it is known.
+// traffic is the known bytes and durations of a flow's connections.
 type traffic struct {
 	sent, received nullable // sums
 	duration       nullable // of the longest
@@ -43,10 +43,10 @@ func (n nullable) orUnmeasured() int64 {
 	return n.number
 }
 
-// mostFound is how many outcomes are looked up one by one; more are read in one pass over all of the segment.
+// mostFound limits the outcomes looked up by id; for more, the whole segment is read.
 const mostFound = 20_000
 
-// trafficOf reads what connections of a segment moved, by their ids: fn is given each that has an outcome.
+// trafficOf reads the outcomes of a segment's connections by id, and calls fn for each that has one.
 func trafficOf(ctx context.Context, s *segmentSource, ids []int64, fn func(id int64, o *store.StoredOutcome)) error {
 	if len(ids) == 0 {
 		return nil

@@ -10,8 +10,8 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// A tree is a few processes with many destinations, and SQL would sort all of both for each of the other. So it is asked
-// for the processes alone, over connections of which there are none, and what they connected to is put in their places.
+// A tree is a few processes with many destinations; SQL would sort both for each other. So the SQL runs for the
+// processes alone, without connections, and treeWriter inserts the destinations.
 
 // reachedRemote is a destination of a process, and the outcome.
 type reachedRemote struct {
@@ -43,10 +43,10 @@ func (p *Planned) tree(ctx context.Context, out RowWriter) (Result, error) {
 	return w.ended(r, result, err)
 }
 
-// treeProcesses are the columns of processes that a tree is made of.
+// treeProcesses are the columns of processes used by a tree.
 var treeProcesses = []string{"process_id", "parent_id", "pid", "comm", "start_time", "user", "cmdline", "segment"}
 
-// readFamily makes rows of processes readable as table family.
+// readFamily attaches rows of processes as table family.
 func (p *Planned) readFamily(ctx context.Context, members map[int64]bool) error {
 	sql := "SELECT " + strings.Join(treeProcesses, ", ") + " FROM processes"
 	if len(members) <= mostListed {
@@ -60,7 +60,7 @@ func (p *Planned) readFamily(ctx context.Context, members map[int64]bool) error 
 	return newRowTable(p.main, "family", treeProcesses, rows)
 }
 
-// connected returns the destinations of processes, in the order of their connects.
+// connected returns the destinations of processes, in the order of connects.
 func (p *Planned) connected(ctx context.Context, processes map[int64]bool) (map[int64][]*reachedRemote, error) {
 	t, err := chooseContacts(ctx, p.sources, p.window, chooseProcesses(processes))
 	if err != nil {
@@ -131,7 +131,7 @@ func (p *Planned) connected(ctx context.Context, processes map[int64]bool) (map[
 	return connected, nil
 }
 
-// remoteLabel is column remote of canned queries.
+// remoteLabel returns column remote of canned queries.
 func remoteLabel(address, port, ip sqlite.Value) string {
 	plain := ip.Text()
 	switch {
@@ -145,13 +145,13 @@ func remoteLabel(address, port, ip sqlite.Value) string {
 	return plain + ":" + port.Text()
 }
 
-// treeWriter writes a row for each remote of a process in the place of its row without any.
+// treeWriter replaces a process's row without a destination by one row per destination.
 type treeWriter struct {
 	manyWriter
 	connected map[int64][]*reachedRemote // by process
 }
 
-// The columns of a tree that hold the destination; process_id is the last column.
+// Columns of a tree with the destination; process_id is the last column.
 const (
 	treeRemote = 5 + iota
 	treeOutcome

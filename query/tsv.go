@@ -5,9 +5,8 @@ import (
 	"io"
 )
 
-// tsvWriter writes one line a row, cells parted by tabs. Nothing is quoted: a tab
-// or a line end in a text is escaped, so that every tab parts and every line is a
-// row. NULL and the empty text are both an empty cell.
+// tsvWriter writes a line per row, with tabs between cells. It quotes nothing: tabs and line ends in text are escaped.
+// NULL and the empty text are both an empty cell.
 type tsvWriter struct {
 	out  *bufio.Writer
 	raw  bool

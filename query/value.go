@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-// Kind is the type of a value, as SQLite has it.
+// Kind is SQLite's type of a value.
 type Kind uint8
 
 // The five types of SQLite.
@@ -18,8 +18,7 @@ const (
 	Blob
 )
 
-// Value is one cell of an answer. Bytes is the content of a text or a blob; it
-// belongs to the runner and is valid until the next row.
+// Value is one cell of an answer. Bytes is a text or blob; it belongs to the runner and is valid until the next row.
 type Value struct {
 	Kind  Kind
 	Int   int64
@@ -30,8 +29,8 @@ type Value struct {
 // IsNumber reports whether the value is an integer or a real.
 func (v Value) IsNumber() bool { return v.Kind == Integer || v.Kind == Real }
 
-// appendPlain appends the value as one line of safe text: nothing for NULL, a
-// blob as x'0a0b'. With layout, text keeps its newlines and tabs.
+// appendPlain appends the value as one line of safe text: "" for NULL, x'0a0b' for a blob. With layout, text keeps
+// newlines and tabs.
 func (v Value) appendPlain(dst []byte, layout bool) []byte {
 	switch v.Kind {
 	case Integer:
@@ -46,8 +45,8 @@ func (v Value) appendPlain(dst []byte, layout bool) []byte {
 	return dst
 }
 
-// appendReal appends a real so that it reads back as the same real, and is one
-// in JSON too: an infinity is a number too large to hold, as SQLite writes it.
+// appendReal appends a real that reads back as the same number, in JSON too: an infinity is a number that is too large,
+// as in SQLite.
 func appendReal(dst []byte, f float64) []byte {
 	switch {
 	case math.IsInf(f, 1):

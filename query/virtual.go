@@ -12,10 +12,10 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// SQL over connections is asked over a virtual table that knows how the segments of a tape are made. SQLite tells it which
-// columns are compared to what, so that it finds the connections of an address, a port or a program by the postings of
-// sealed segments, and reads no more of the others than it must. What is compared is looked at again by SQLite: this
-// table may hand over too much, and never too little. Its cells are those that the view of a segment has (see stream.go).
+// SQL over connections runs on a virtual table that uses the structure of segments. SQLite passes the comparisons to it.
+// So it finds connections of an address, port or program by the postings of sealed segments, and reads few others.
+// SQLite checks the comparisons again: the table may return too many rows, never too few. Its cells are those of the
+// segments' views (see stream.go).
 
 // virtualTable is the connections of a tape in the window of its views.
 type virtualTable struct {
@@ -25,7 +25,7 @@ type virtualTable struct {
 	columns []string
 }
 
-// askVirtual makes it readable as connections while ask asks, and reads for as long as ctx lasts.
+// askVirtual attaches the table as connections during ask; it reads until ctx ends.
 func askVirtual(ctx context.Context, tape *store.Tape, ask func() (Result, error)) (Result, error) {
 	t := &virtualTable{ctx: ctx, tape: tape, columns: newKnownView().columns}
 	if err := tape.Table("connections", "connections", t); err != nil {
@@ -35,15 +35,15 @@ func askVirtual(ctx context.Context, tape *store.Tape, ask func() (Result, error
 	return ask()
 }
 
-// Estimates for the planner: how many connections there are, how many an equality leaves, and what it costs to find
-// these. Looking for them again and again, for each row of another table, costs more than reading all once.
+// Estimates for the planner: number of connections, fraction left by an equality, and cost of finding these. Repeated
+// look-ups for each row of another table cost more than reading everything once.
 const (
 	estimatedRows  = 10_000_000
 	estimatedFound = 1000
 	estimatedCost  = 100_000
 )
 
-// BestIndex takes every comparison that it can make use of.
+// BestIndex accepts every comparison that it can use.
 func (t *virtualTable) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, error) {
 	out := &sqlite.IndexOutputs{ConstraintUsage: make([]sqlite.IndexConstraintUsage, len(in.Constraints)), EstimatedCost: estimatedRows, EstimatedRows: estimatedRows}
 	order := t.orderOf(in.OrderBy)
@@ -72,7 +72,7 @@ func (t *virtualTable) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, 
 	return out, nil
 }
 
-// orderOf returns the order in which rows are wanted, if it is that of time.
+// orderOf returns the requested order, if it is by time.
 func (t *virtualTable) orderOf(terms []sqlite.IndexOrderBy) timeOrder {
 	switch {
 	case len(terms) != 1 || terms[0].Column < 0 || terms[0].Column >= len(t.columns):
@@ -92,26 +92,26 @@ func isRange(op sqlite.IndexConstraintOp) bool {
 // Open opens a cursor.
 func (t *virtualTable) Open() (sqlite.VTableCursor, error) { return &virtualCursor{table: t}, nil }
 
-// virtualCursor walks connections.
+// virtualCursor iterates over connections.
 type virtualCursor struct {
 	table    *virtualTable
 	compared comparedList
 	order    timeOrder
 	segments merger
-	begun    *streamSegment // whose row it is at; nil: at the end
+	begun    *streamSegment // with the current row; nil: at the end
 
 	cells []virtualCell // by column of the table
 }
 
-// virtualCell is where a column of the table is found in a row of a segment.
+// virtualCell is the place of a column in a segment's row.
 type virtualCell struct {
 	used   bool
 	origin origin
-	place  int // among the columns of its origin
+	place  int // among the origin's columns
 	column int // of the stream
 }
 
-// Filter begins anew, with what the plan compares.
+// Filter restarts with the plan's comparisons.
 func (c *virtualCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error {
 	c.Close()
 	plan := strings.Split(id.String, ",")
@@ -170,10 +170,10 @@ func (c *virtualCursor) Next() (err error) {
 // EOF reports whether there is no connection any more.
 func (c *virtualCursor) EOF() bool { return c.begun == nil }
 
-// RowID is not asked for: the table has none.
+// RowID is never called: the table has none.
 func (c *virtualCursor) RowID() (int64, error) { return 0, errors.New("the table has no rowid") }
 
-// Close lets go of what is being read.
+// Close releases the segments.
 func (c *virtualCursor) Close() error {
 	c.segments.close()
 	c.begun = nil
@@ -220,7 +220,7 @@ func (v Value) forSQLite() sqlite.Value {
 	return sqlite.Value{}
 }
 
-// valueOf returns what forSQLite was made of.
+// valueOf is the reverse of forSQLite.
 func valueOf(v sqlite.Value) Value {
 	switch v.Type() {
 	case sqlite.TypeInteger:
@@ -235,7 +235,7 @@ func valueOf(v sqlite.Value) Value {
 	return Value{}
 }
 
-// forSQLite returns a value of what is kept.
+// forSQLite returns a kept value.
 func (k *kept) forSQLite(place int) sqlite.Value {
 	if k.given == nil {
 		for _, v := range k.values {
@@ -245,10 +245,10 @@ func (k *kept) forSQLite(place int) sqlite.Value {
 	return k.given[place]
 }
 
-// mostByID is how many connections of a segment are looked up one by one.
+// mostByID limits the connections of a segment looked up by id.
 const mostByID = 100_000
 
-// narrow has no more read of a segment than what is compared can be true of, and reports whether that is any.
+// narrow restricts reading a segment to rows that may match, and reports whether there are any.
 func (c *virtualCursor) narrow(to *streamSegment) (some bool, err error) {
 	ctx := c.table.ctx
 	s := &segmentSource{Source: to.source}
@@ -269,7 +269,7 @@ func (c *virtualCursor) narrow(to *streamSegment) (some bool, err error) {
 		return false, err
 	}
 	if len(to.later) > 0 && c.comparesOutcome() {
-		sel.shapes = "" // a later segment may say otherwise
+		sel.shapes = "" // a later segment may have another outcome
 	}
 	if sel.remotes == nil && sel.tasks == nil && sel.shapes == "" {
 		return true, nil
@@ -293,12 +293,12 @@ func (c *virtualCursor) narrow(to *streamSegment) (some bool, err error) {
 	return len(found.ids) > 0, nil
 }
 
-// comparesOutcome reports whether it is asked what became of connections.
+// comparesOutcome reports whether the outcome is compared.
 func (c *virtualCursor) comparesOutcome() bool {
 	return slices.ContainsFunc(c.compared, func(by compared) bool { return by.column == "outcome" })
 }
 
-// idLister lists the ids of connections, not more than most.
+// idLister lists ids of connections, up to most.
 type idLister struct {
 	ids  []int64
 	most int

@@ -1,7 +1,7 @@
 package query
 
-// Watched returns a writer that hands everything to next, and tells of it: begin is
-// called before anything is written, and rows with how many more were.
+// Watched returns a writer that passes everything to next. It calls begin before the first write, and rows with the
+// number of further rows.
 func Watched(next RowWriter, begin func(), rows func(n int64)) RowWriter {
 	return &watchedWriter{next, begin, rows}
 }
@@ -31,7 +31,7 @@ func (w *watchedWriter) cells() cellWriter {
 	return nil
 }
 
-// watchedCells are the cells of a watchedWriter.
+// watchedCells is a watchedWriter with cells.
 type watchedCells struct {
 	cellWriter
 	watched *watchedWriter

@@ -2,8 +2,7 @@ package query
 
 import "time"
 
-// Window is the span of time that a question is about: from Since, which is
-// inside it, to Until, which is not. A zero time leaves that end open.
+// Window is a question's span of time, from Since (included) to Until (excluded). A zero time means no limit.
 type Window struct {
 	Since, Until time.Time
 }
@@ -32,20 +31,19 @@ func (c Clock) ParseWindow(since, until string) (Window, error) {
 // IsOpen reports whether the window leaves both ends open.
 func (w Window) IsOpen() bool { return w.Since.IsZero() && w.Until.IsZero() }
 
-// overlaps reports whether any of the span from..to lies in the window. A zero
-// from or to is an open end.
+// overlaps reports whether from..to overlaps the window. A zero time means no limit.
 func (w Window) overlaps(from, to time.Time) bool {
 	return (w.Until.IsZero() || from.IsZero() || from.Before(w.Until)) &&
 		(w.Since.IsZero() || to.IsZero() || !to.Before(w.Since))
 }
 
-// Within returns how long the part of from..to is that lies in the window.
+// Within returns the duration of the part of from..to in the window.
 func (w Window) Within(from, to time.Time) time.Duration {
 	from, to = w.clip(from, to)
 	return max(0, to.Sub(from))
 }
 
-// clip returns the part of from..to that lies in the window.
+// clip returns the part of from..to in the window.
 func (w Window) clip(from, to time.Time) (time.Time, time.Time) {
 	if !w.Since.IsZero() && from.Before(w.Since) {
 		from = w.Since
@@ -56,7 +54,7 @@ func (w Window) clip(from, to time.Time) (time.Time, time.Time) {
 	return from, to
 }
 
-// stamp shows a time to the second, or finer where it is.
+// stamp formats a time to the second, or more exactly if it has a fraction.
 func stamp(t time.Time, zone *time.Location) string {
 	if t.IsZero() {
 		return "unknown"

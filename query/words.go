@@ -5,10 +5,8 @@ import (
 	"strings"
 )
 
-// The words that a flag or an argument chooses from. A word is taken in any case,
-// with blanks, hyphens or underscores between its parts, in the plural, and under
-// the other names that people use for the same thing. A word that is unknown is
-// refused, and the error names the words that there are.
+// Words of flags and arguments. A word is accepted in any case, with blanks, hyphens or underscores, in the plural, and
+// under other common names. The error for an unknown word lists the known ones.
 
 // Outcomes returns the words that the column outcome holds.
 func Outcomes() []string {
@@ -26,8 +24,7 @@ func ParseOutcome(text string) (string, error) {
 	return word, nil
 }
 
-// ParseFormat reads the name of an output format, one of those allowed, in any
-// case or by the ending of its files. The error is a UsageError.
+// ParseFormat parses the name of an allowed output format, in any case, or a file extension. The error is a UsageError.
 func ParseFormat(text string, allowed ...string) (string, error) {
 	also := map[string]string{"md": "markdown", "ndjson": "jsonl", "htm": "html", "txt": "table", "plain": "table", "column": "table"}
 	if slices.Contains(allowed, "text") {
@@ -43,9 +40,8 @@ func ParseFormat(text string, allowed ...string) (string, error) {
 	return "", usagef(hint, "unknown format %q", text)
 }
 
-// chooseWord returns the one of choices that text means: itself, however it is
-// written, or the meaning that also has for it. When there is none it returns "",
-// and advice that names the choices.
+// chooseWord returns the choice meant by text: itself in any spelling, or its meaning in also. If there is none it
+// returns "" and a hint that lists the choices.
 func chooseWord(text string, choices []string, also map[string]string) (choice, hint string) {
 	word := plainWord(text)
 	for _, form := range []string{word, strings.TrimSuffix(word, "s"), strings.TrimSuffix(word, "es")} {
@@ -62,7 +58,7 @@ func chooseWord(text string, choices []string, also map[string]string) (choice, 
 	return "", hint
 }
 
-// plainWord writes a word in lower case, with one blank between its parts.
+// plainWord returns a word in lower case, with single blanks.
 func plainWord(text string) string {
 	return strings.ToLower(strings.Join(strings.FieldsFunc(text, func(r rune) bool {
 		return r == ' ' || r == '-' || r == '_' || r == '\t'

@@ -6,9 +6,8 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// WrapText breaks lines that are wider than width columns between words, and begins
-// what follows with indent blanks. A width of 0 breaks nothing; a word that is wider
-// than the line stays whole, so that it can be copied.
+// WrapText wraps lines at width, between words, and indents the continuation. Width 0 means no wrapping; a word that is
+// too wide stays whole, so that it can be copied.
 func WrapText(lines string, width, indent int) string {
 	if width <= 0 {
 		return lines

@@ -2,17 +2,15 @@ package query
 
 import "time"
 
-// tapeTime is the form of every time text of the public views, zonedTime the same
+// tapeTime is the format of times in the public views; zonedTime is the same in a zone.
 // in a zone.
 const (
 	tapeTime  = "2006-01-02T15:04:05.000000000Z"
 	zonedTime = "2006-01-02T15:04:05.000000000Z07:00"
 )
 
-// InZone returns a writer that shows the times of the public views in another
-// zone and hands everything to next. A cell is taken for a time when its column
-// is called time, or something that ends in _time, and it has exactly the form
-// of the views.
+// InZone returns a writer that converts the times of the public views to a zone and passes everything to next. A cell is
+// a time if its column is time or ends in _time, and it has exactly the views' format.
 func InZone(next RowWriter, zone *time.Location) RowWriter {
 	if _, typed := next.(*parquetWriter); zone == nil || zone == time.UTC || typed { // its times are numbers
 		return next
