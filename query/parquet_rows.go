@@ -71,21 +71,19 @@ func (p *parquetWriter) Begin(columns []string) (err error) {
 	return err
 }
 
-// parquetKind returns the type of a column that the public views have, and Any for others.
+// parquetKind returns the type of a column that the public views have, which is the same in every file, and Any for others.
 func parquetKind(name string) parquet.Kind {
-	const texts = " user container cgroup family type protocol remote_ip remote_raw outcome closed_by outcome_source socket_family "
-	const numbers = " count local_port remote_port outcome_errno established_ns duration_ns bytes_sent bytes_received retransmits rtt_us open_ns "
-	switch {
-	case isTimeColumn(name):
+	const numbers = " count bytes_sent bytes_received retransmits rtt_us "
+	if isTimeColumn(name) {
 		return parquet.Time
-	case strings.Contains(texts, " "+name+" "):
-		return parquet.Text
-	case strings.Contains(numbers, " "+name+" "):
-		return parquet.Integer
 	}
 	for _, c := range segment.ViewColumns("connections") {
-		if c.Name == name {
-			return map[string]parquet.Kind{"TEXT": parquet.Text, "INTEGER": parquet.Integer, "": parquet.Any}[c.Type]
+		switch {
+		case c.Name != name:
+		case c.Type == "INTEGER", strings.Contains(numbers, " "+name+" "), strings.HasSuffix(name, "_port"), strings.HasSuffix(name, "_errno"), strings.HasSuffix(name, "_ns"):
+			return parquet.Integer
+		default:
+			return parquet.Text
 		}
 	}
 	return parquet.Any
