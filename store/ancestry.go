@@ -7,17 +7,16 @@ import (
 	"github.com/conntape/conntape/store/escape"
 )
 
-// maxAncestors bounds the length of the text: a chain of a thousand forks must
-// not cost a thousand names per process. The processes themselves are all kept.
+// maxAncestors limits the text: a chain of a thousand forks must not cost a thousand names per process. The processes
+// themselves are all kept.
 const maxAncestors = 32
 
 // ancestry returns the line of descent of p as text, oldest first:
 //
 //	systemd(1) > sshd(812) > bash(901) > curl(950)
 //
-// A name cannot forge an arrow or a pid: > ( ) and a space at either end are
-// escaped. An unknown name is "?". "… > " in front says that there are more
-// ancestors than fit; "?(812) > " that the parent is known by its pid alone.
+// A name cannot forge an arrow or a pid: > ( ) and a space at either end are escaped. An unknown name is "?". A leading
+// "… > " means that more ancestors exist; "?(812) > " that only the pid of the parent is known.
 func ancestry(p *Process) string {
 	var chain [maxAncestors]*Process
 	n := 0

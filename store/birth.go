@@ -16,25 +16,24 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// birth is what a new segment is told about itself.
+// birth is the description of a new segment.
 type birth struct {
 	number          int
 	tapeID          string
 	now             Anchor
 	offset          int64  // segment clock minus CLOCK_BOOTTIME, ns
-	floor           int64  // the least offset that a later segment of this boot may have
-	previous        int    // number of the segment before, 0 none
-	previousBatches int64  // how many of its commits count, -1 all
-	wallStep        int64  // wall clock minus segment clock before the first anchor
-	walBytes        int64  // that its WAL may keep
-	walLength       int64  // of its WAL, once there is room for it, 0: it grows
-	spareWAL        string // where to leave its WAL if it cannot be made
-	placed          bool   // its files are there, and hold nothing
+	floor           int64  // least offset for a later segment of this boot
+	previous        int    // number of the previous segment; 0: none
+	previousBatches int64  // number of its commits that count; -1: all
+	wallStep        int64  // wall clock minus segment clock, before the first anchor
+	walBytes        int64  // size that its WAL may keep
+	walLength       int64  // of its WAL, allocated in advance; 0: it grows
+	spareWAL        string // where to put its WAL if the segment cannot be made
+	placed          bool   // its files exist and are empty
 }
 
-// createSegment makes a new active segment with what fill puts into it, in one
-// transaction. It is born 0600 and given to the group only when it is locked.
-// Nothing is left behind on an error, but for files that were there before.
+// createSegment makes a new active segment, filled by fill in one transaction. Its mode is 0600 until it is locked.
+// After an error only files that existed before are left.
 func createSegment(path string, b birth, o *WriterOptions, fill func(*activeSegment) error) (_ *activeSegment, err error) {
 	if !b.placed {
 		err = createFile(path)
@@ -48,7 +47,7 @@ func createSegment(path string, b birth, o *WriterOptions, fill func(*activeSegm
 			return
 		}
 		if b.placed {
-			os.Link(path+"-wal", b.spareWAL) // which closing removes
+			os.Link(path+"-wal", b.spareWAL) // closing removes the WAL
 		}
 		if conn != nil {
 			conn.Close()
@@ -130,6 +129,6 @@ func (s *activeSegment) writeBirth(b birth, o *WriterOptions) error {
 	if err := s.putBoot(o.Kernel, s.created); err != nil {
 		return err
 	}
-	// From always: without it, a time before the first anchor would have no text.
+	// else a time before the first anchor would have no text
 	return s.exec(`INSERT INTO clock (id, offset_ns, kind) VALUES (0, ?, 'start')`, b.wallStep)
 }

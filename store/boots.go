@@ -7,12 +7,11 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// A segment goes on over restarts of the host. Each boot is a row of the table
-// boot, with the offset of the segment clock from CLOCK_BOOTTIME, which begins
-// anew with it. Boots do not overlap on the segment clock: all of a boot, from its
-// CLOCK_BOOTTIME 0 on, is later than all that was recorded in the one before.
+// A segment continues after a reboot. Each boot is a row of table boot, with the offset of the segment clock from
+// CLOCK_BOOTTIME, which restarts. Boots do not overlap on the segment clock: all of a boot, from CLOCK_BOOTTIME 0 on, is
+// later than everything in the previous one.
 
-// loadBoot reads the newest boot: that of who wrote last.
+// loadBoot reads the newest boot, of the last recorder.
 func (s *activeSegment) loadBoot() error {
 	boots, err := segment.ReadBoots(s.conn)
 	if err != nil {
@@ -20,13 +19,12 @@ func (s *activeSegment) loadBoot() error {
 	}
 	last := boots[len(boots)-1]
 	s.boot, s.bootID, s.offset, s.floor = last.ID, last.BootID, last.Offset, last.Offset
-	// Its first clock row says how far the host's clock was behind the segment's.
+	// The first clock row is the difference between the host's clock and the segment's.
 	return s.query(func(q *sqlite.Stmt) error { s.floor += min(0, q.ColumnInt64(0)); return nil },
 		`SELECT offset_ns FROM clock WHERE id = ? AND kind = ?`, last.Offset, anchorBoot)
 }
 
-// putBoot writes the boot that s.bootID and s.offset are of, in which recording
-// begins at first, on the segment clock.
+// putBoot writes a boot with s.bootID and s.offset. Recording in it begins at first, on the segment clock.
 func (s *activeSegment) putBoot(kernel string, first int64) error {
 	err := s.exec(`INSERT INTO boot (boot_id, kernel, offset_ns, first_ns) VALUES (?, ?, ?, ?)`,
 		escape.String(s.bootID, nil), escape.String(kernel, nil), s.offset, first)
@@ -34,12 +32,11 @@ func (s *activeSegment) putBoot(kernel string, first int64) error {
 	return err
 }
 
-// anchorBoot is the kind of the clock row at CLOCK_BOOTTIME 0 of a boot that is not
-// the first of its segment: processes can be older than the recorder.
+// anchorBoot is the kind of the clock row at CLOCK_BOOTTIME 0 of later boots in a segment: processes can be older than
+// the recorder.
 const anchorBoot = "boot"
 
-// beginBoot goes on with the segment after a restart of the host. The run before
-// must not have been ended yet: that takes the times of both boots.
+// beginBoot continues the segment after a reboot. Call it before endRun, which needs the times of both boots.
 func (s *activeSegment) beginBoot(o *WriterOptions) error {
 	latest, err := s.latest()
 	if err != nil {
@@ -58,7 +55,7 @@ func (s *activeSegment) beginBoot(o *WriterOptions) error {
 	return s.insertAnchor(zero)
 }
 
-// latest is the latest time, on the segment clock, that anything in the segment has.
+// latest returns the latest time in the segment, on the segment clock.
 func (s *activeSegment) latest() (ns int64, err error) {
 	err = s.query(func(q *sqlite.Stmt) error { ns = max(s.heartbeat, s.rows.maxID, q.ColumnInt64(0)); return nil },
 		`SELECT max(coalesce((SELECT max(id) FROM clock), 0), coalesce((SELECT max(last_ns) FROM repeat), 0),

@@ -14,53 +14,52 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// stored is a segment of the tape that is not the active one.
+// stored is a segment of the tape that is not active.
 type stored struct {
 	number int
 	path   string
-	bytes  int64 // that its files take on the disk
-	closed int64 // size of its database once it is closed; for sealing
-	from   int64 // wall clock that it covers, ns; 0 unknown
+	bytes  int64 // size of its files on the disk
+	closed int64 // size of its database when closed, for sealing
+	from   int64 // covered wall clock, ns; 0: unknown
 	to     int64
-	sha    [32]byte // zero: not sealed, or not read yet
+	sha    [32]byte // zero: not sealed or not read yet
 	state  storedState
-	target int64 // bytes of the slot into which it is being sealed, 0 none
-	used   int64 // of its file, its pages and their sums take so much; 0 not known
-	plain  bool  // it is being sealed into a file that grows
-	built  bool  // sealed, but for telling so and for the mode of the file
-	damage error // why it cannot be sealed as it is, and is to be salvaged
+	target int64 // size of the slot for sealing; 0: none
+	used   int64 // size of pages and sums in its file; 0: unknown
+	plain  bool  // being sealed into a growing file
+	built  bool  // sealed, except for the report and the file's mode
+	damage error // reason to salvage it instead of sealing
 	stuck  bool  // it could not be removed
 	tally  segment.Tally
 
-	seg       *activeSegment // still open, handed over by the writer; nil it is not
-	notBefore time.Time      // when to try sealing it again
-	stop      chan struct{}  // closed: give up sealing it
-	done      chan struct{}  // closed when nobody works on it any more; nil nobody does
+	seg       *activeSegment // still open, from the writer; nil: closed
+	notBefore time.Time      // next try of sealing
+	stop      chan struct{}  // closing it stops the sealing
+	done      chan struct{}  // closed when the work on it ends; nil: none
 }
 
-// storedState is what became of a segment after it was active.
+// storedState is the state of a stored segment.
 type storedState int
 
 const (
 	unsealed storedState = iota // to be sealed
 	sealed
-	aside // not ours to touch: it gave an error, or nobody knows what it is
+	aside // quarantined after an error, or unknown: not touched
 )
 
-// catalog lists the stored segments, oldest first. It belongs to whoever holds
-// Writer.mu.
+// catalog lists the stored segments, oldest first. Writer.mu guards it.
 type catalog struct {
 	list     []*stored
-	expired  []*expired       // no part of the tape any more, and not gone yet
-	pinned   []*retain.Pinned // gone, but for readers that have them open
-	other    int64            // bytes of what is no segment
-	room     int64            // bytes that the tape may take, 0 any number
-	growing  int64            // bytes that the batch that is being written may add
-	making   int64            // bytes of the segment that is being made, until it is active
-	spareWAL int64            // bytes of the WAL that the next segment gets
-	sorting  int64            // bytes of the file in which sealing sorts
-	slot     int64            // bytes that the next segment takes at once, 0 none
-	active   struct {         // the active segment, as the writer last told
+	expired  []*expired       // removed from the tape, but not from the disk yet
+	pinned   []*retain.Pinned // removed, but open in readers
+	other    int64            // bytes of other files
+	room     int64            // limit of the tape's size; 0: none
+	growing  int64            // bytes that the batch being written may add
+	making   int64            // bytes of the segment being made, until it is active
+	spareWAL int64            // bytes of the WAL for the next segment
+	sorting  int64            // bytes of the file for sorting
+	slot     int64            // bytes allocated at once for the next segment; 0: none
+	active   struct {         // the active segment, as last reported by the writer
 		bytes, closed int64
 	}
 }
@@ -74,16 +73,16 @@ func (c *catalog) remove(s *stored) {
 	c.list = slices.DeleteFunc(c.list, func(o *stored) bool { return o == s })
 }
 
-// usage is what a tape takes, in bytes.
+// usage is a tape's disk space, in bytes.
 type usage struct {
-	kept     int64 // by all that is no part of what is being removed
+	kept     int64 // everything except segments being removed
 	active   int64 // the active segment once it is closed
-	expired  int64 // by what is being removed
-	reserved int64 // to be taken by sealing at the most, which is one segment at a time
-	sealing  int64 // of this, what is being sealed now may take any moment
-	growing  int64 // to be taken by the batch that is being written
-	next     int64 // to be taken by the next segment at once
-	sorting  int64 // of what sealing takes, this is there
+	expired  int64 // segments being removed
+	reserved int64 // largest need of sealing, one segment at a time
+	sealing  int64 // part of reserved that the current sealing may take at any moment
+	growing  int64 // the batch being written
+	next     int64 // the next segment, at once
+	sorting  int64 // part of reserved that sorting has taken
 }
 
 // usage adds it up.
@@ -117,17 +116,17 @@ func (c *catalog) usage() (u usage) {
 	return u
 }
 
-// waiting reports whether a segment is to be sealed now.
+// waiting reports whether a segment is due for sealing.
 func (w *Writer) waiting() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return !w.hurry && slices.ContainsFunc(w.catalog.list, (*stored).isDue)
 }
 
-// isDue reports whether s is to be sealed now.
+// isDue reports whether s is due for sealing.
 func (s *stored) isDue() bool { return s.state == unsealed && time.Now().After(s.notBefore) }
 
-// noteActive notes what the active segment takes. It belongs to the writer.
+// noteActive updates the size of the active segment. Only the writer calls it.
 func (w *Writer) noteActive() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -137,7 +136,7 @@ func (w *Writer) noteActive() {
 	}
 }
 
-// oldest is the first of the stored segments that can be removed, nil none.
+// oldest returns the first stored segment that can be removed; nil: none.
 func (c *catalog) oldest() *stored {
 	for _, s := range c.list {
 		if !s.stuck {
@@ -147,7 +146,7 @@ func (c *catalog) oldest() *stored {
 	return nil
 }
 
-// find returns the stored segment of that number, nil none.
+// find returns the stored segment with this number; nil: none.
 func (c *catalog) find(number int) *stored {
 	for _, s := range c.list {
 		if s.number == number {
@@ -157,10 +156,10 @@ func (c *catalog) find(number int) *stored {
 	return nil
 }
 
-// loadCatalog looks at every segment of the directory but the newest, which
-// recording may go on with. The lock of the tape is ours, and none of them open.
+// loadCatalog reads every segment of the directory except the newest, which recording may continue. We hold the tape's
+// lock, and none of them is open.
 func (w *Writer) loadCatalog(numbers []int, newest int) {
-	cut := map[int]bool{} // segments of which not all commits count: they were set aside
+	cut := map[int]bool{} // quarantined segments with a limit of commits
 	for i := len(numbers) - 1; i >= 0; i-- {
 		if numbers[i] == newest {
 			continue
@@ -176,11 +175,11 @@ func (w *Writer) loadCatalog(numbers []int, newest int) {
 	}
 }
 
-// lookAt fills in what a segment says of itself. It returns the number of the
-// segment before it and whether all of its commits count.
+// lookAt reads a segment's description. It returns the number of the previous segment, and whether all commits of that
+// one count.
 func (w *Writer) lookAt(s *stored) (previous int, all bool) {
 	isSealed := false
-	look := segment.PeekAt // nobody writes it now
+	look := segment.PeekAt // no process writes it now
 	if tapedir.IsThere(s.path + "-wal") {
 		look = func(path string, fn func(*sqlite.Conn) error) error {
 			return segment.Peek(w.patience, path, fn)
@@ -220,16 +219,14 @@ func (w *Writer) lookAt(s *stored) (previous int, all bool) {
 	return previous, all
 }
 
-// spanSQL is what a segment covers on the wall clock, and what it says of the one
-// before.
+// spanSQL reads a segment's span on the wall clock, and its link to the previous one.
 const spanSQL = `SELECT
 	created_ns + (SELECT offset_ns FROM clock WHERE id <= created_ns ORDER BY id DESC LIMIT 1),
 	heartbeat_ns + (SELECT offset_ns FROM clock ORDER BY id DESC LIMIT 1),
 	coalesce(previous_number, 0), previous_batches FROM segment`
 
-// measure notes what the files take, and, when it is not known, when they were last
-// written. A database and its WAL are together as large as it can be when it is
-// closed.
+// measure sets the size of the files and, if unknown, their last write. Database and WAL together are the largest size
+// of the closed database.
 func (s *stored) measure() {
 	s.bytes = 0
 	for _, suffix := range retain.SegmentSuffixes {

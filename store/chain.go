@@ -9,16 +9,14 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// The batches of a segment are chained by hash, so that a log outside of it can
-// tell that what it holds is what was committed. docs/format.md defines the bytes
-// that are hashed. What a hash covers can be found in the file again, although
-// rows of several batches lie between each other: see the tables batch, late and
-// changed.
+// The batches of a segment form a hash chain, so that the log can prove that the content is as committed. docs/format.md
+// defines the hashed bytes. The rows of a batch can be found again although rows of several batches are interleaved: see
+// tables batch, late and changed.
 
-// chainer chains what the writer writes.
+// chainer computes the chain for the writer.
 type chainer struct {
 	hasher    *segment.Hasher
-	chain     [32]byte // up to the last batch
+	chain     [32]byte // after the last batch
 	marks     segment.Marks
 	batch     int64 // being written
 	rows      int64 // written so far
@@ -36,7 +34,7 @@ func (c *chainer) begin(batch int64) {
 	clear(c.endings)
 }
 
-// load reads where the segment's chain ends.
+// load reads the end of the segment's chain.
 func (c *chainer) load(conn *sqlite.Conn) error {
 	if c.hasher == nil {
 		c.hasher, c.processes, c.changes = segment.NewHasher(), map[int64]struct{}{}, map[int64]int64{}
@@ -50,8 +48,7 @@ func (c *chainer) load(conn *sqlite.Conn) error {
 	}, `SELECT newest, task, endpoint, shape, chain FROM batch ORDER BY id DESC LIMIT 1`)
 }
 
-// end writes the row of the batch, if it held anything, and returns what is to be
-// kept once it is committed.
+// end writes the row of the batch, if the batch is not empty, and returns the chain's state for after the commit.
 func (c *chainer) end(conn *sqlite.Conn, newest int64) (chain [32]byte, after segment.Marks, err error) {
 	if c.rows == 0 && len(c.changes) == 0 && len(c.endings) == 0 {
 		return c.chain, c.marks, nil

@@ -12,8 +12,7 @@ func ReadAnchor(kind string) (Anchor, error) {
 	return Anchor{Boot: boot, Real: real, Kind: kind}, err
 }
 
-// insertAnchor adds a row to the table clock: from a.Boot on, the wall clock is
-// the segment clock plus what is stored.
+// insertAnchor adds a row to table clock: from a.Boot on, the wall clock is the segment clock plus the stored offset.
 func (s *activeSegment) insertAnchor(a Anchor) error {
 	at := s.at(a.Boot)
 	kind := a.Kind
@@ -25,6 +24,5 @@ func (s *activeSegment) insertAnchor(a Anchor) error {
 		at, a.Real-at, escape.String(kind, nil), segment.TextOrNull(a.Sync))
 }
 
-// at returns the time on the segment clock, ns since the Unix epoch, of a time
-// on CLOCK_BOOTTIME.
+// at converts CLOCK_BOOTTIME to the segment clock, ns since the Unix epoch.
 func (s *activeSegment) at(boot uint64) int64 { return int64(boot) + s.offset }

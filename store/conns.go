@@ -15,30 +15,30 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// Each segment is read through a connection of its own, in which it is the schema main. A connection is opened when it is
-// first needed, and closed when it is the least recently used of many: a tape of thousands of segments has some dozens
-// open. It is shared by the statements of one goroutine at a time.
+// Each segment has its own connection, where it is schema main. A connection is opened on demand; the least recently
+// used is closed. So a tape of thousands of segments has some dozens open. Only one goroutine at a time uses a
+// connection.
 
-// mostIdle is how many connections stay open that nobody reads through. Each takes up to 1.3 MB.
+// mostIdle limits the open but unused connections. Each takes up to 1.3 MB.
 const mostIdle = 32
 
 // member is a segment of a tape.
 type member struct {
 	*segment.Segment
-	opening sync.Mutex      // held while it is opened
-	reading *segment.Reader // nil: it is not open
-	users   int             // of that
+	opening sync.Mutex      // held while opening it
+	reading *segment.Reader // nil: not open
+	users   int             // users of reading
 }
 
 // readers are the connections of a tape.
 type readers struct {
 	mu   sync.Mutex
-	idle []*member // the least recently used first
+	idle []*member // least recently used first
 }
 
-// Use lends fn a connection to a segment, by its place among Segments, which is able to do nothing but query. The
-// segment's tables and views are in the schema main. A segment must be used by one goroutine at a time; different
-// segments may be used at the same time. The error is that of fn, ErrGone, or says why the segment cannot be opened.
+// Use calls fn with a query-only connection to a segment, by its index in Segments. Its tables and views are in schema
+// main. One goroutine at a time may use a segment; different segments may be used in parallel. The error is fn's,
+// ErrGone, or the reason for not opening the segment.
 func (t *Tape) Use(place int, fn func(*sqlite.Conn) error) error {
 	conn, release, err := t.Borrow(place)
 	if err != nil {
@@ -48,7 +48,7 @@ func (t *Tape) Use(place int, fn func(*sqlite.Conn) error) error {
 	return fn(conn)
 }
 
-// Borrow is Use for what does not end in one function: release ends it.
+// Borrow is Use for work that outlasts a function; call release at the end.
 func (t *Tape) Borrow(place int) (conn *sqlite.Conn, release func(), err error) {
 	r, release, err := t.borrow(place)
 	if err != nil {
@@ -86,7 +86,7 @@ func (t *Tape) borrow(place int) (*segment.Reader, func(), error) {
 	return r, release, nil
 }
 
-// take returns the connection of a segment if it is open, and nil if it is not.
+// take returns the open connection of a segment, nil if it is not open.
 func (r *readers) take(seg *member) *segment.Reader {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -99,12 +99,12 @@ func (r *readers) take(seg *member) *segment.Reader {
 	return seg.reading
 }
 
-// release notes that one less reads the segment, and closes the connection that was idle for longest if there are many.
+// release counts one reader less, and closes the least recently used connection if there are many.
 func (r *readers) release(seg *member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if seg.users--; seg.users > 0 || seg.Info.Snapshot || seg.reading == nil {
-		return // the file of a snapshot has no name any more: it cannot be opened again
+		return // a snapshot's file has no name any more: it cannot be reopened
 	}
 	r.idle = append(r.idle, seg)
 	if len(r.idle) > mostIdle {
@@ -116,7 +116,7 @@ func (r *readers) release(seg *member) {
 	}
 }
 
-// leave notes that a segment is left out, once.
+// leave records once that a segment is left out.
 func (t *Tape) leave(seg *member, err error) {
 	t.readers.mu.Lock()
 	defer t.readers.mu.Unlock()
@@ -125,8 +125,7 @@ func (t *Tape) leave(seg *member, err error) {
 	}
 }
 
-// LeftOut returns the segments that answers from this tape did not cover so far: those that could not be read when it was
-// opened, and those that were removed since.
+// LeftOut returns the segments missing in answers so far: unreadable at opening, or removed since.
 func (t *Tape) LeftOut() []LeftOut {
 	t.readers.mu.Lock()
 	defer t.readers.mu.Unlock()

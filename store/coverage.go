@@ -27,10 +27,10 @@ type GapInfo struct {
 // Loss is a number of connections that were lost.
 type Loss struct {
 	Known   uint64
-	Unknown bool // there are more, and nobody knows how many
+	Unknown bool // there are more, of unknown number
 }
 
-// Add adds what another gap has lost.
+// Add adds the loss of another gap.
 func (l *Loss) Add(o Loss) {
 	l.Known += o.Known
 	l.Unknown = l.Unknown || o.Unknown
@@ -42,20 +42,20 @@ type Coverage struct {
 	From, To time.Time // first moment covered, last heartbeat
 
 	Gaps     []GapInfo        // oldest first
-	Counters segment.Counters // sums over the runs, each since it began: [SegmentInfo] has those of a segment
+	Counters segment.Counters // sum over the runs: [SegmentInfo] has a segment's
 	Lost     Loss             // sum over the gaps
-	// RunCounters are those of the newest run alone: numbers that only grow until the next begins.
+	// RunCounters are the newest run's: they only grow until the next run.
 	RunCounters segment.Counters
 
 	Backends   []string
 	BlindSpots []string
 
-	Recording bool      // a recorder holds the newest segment right now
+	Recording bool      // a recorder has the newest segment open now
 	PID       int       // its pid, 0 unknown
 	Since     time.Time // when it started
 	LastBatch time.Time // wall clock of its last commit
 
-	// Segments that were left out, with the reason.
+	// segments left out, with the reason
 	LeftOut []LeftOut
 
 	removals func() Removals
@@ -83,7 +83,7 @@ func (t *Tape) Coverage() (Coverage, error) {
 	}
 	c.Counters, c.RunCounters = runs.Counters(), runs[max(0, len(runs)-1):].Counters()
 	c.addBackends(runs)
-	t.ownGaps = true // what was removed is told once
+	t.ownGaps = true // report removals once
 	err := t.readGaps(&c)
 	t.ownGaps = false
 	c.LeftOut = t.LeftOut() // of segments that have gone meanwhile too
@@ -117,8 +117,7 @@ func (t *Tape) readGaps(c *Coverage) error {
 	}, `SELECT from_time, to_time, cause, lost, detail, segment FROM gaps ORDER BY segment, coalesce(from_ns, 0), id`)
 }
 
-// addBackends fills c.Backends and c.BlindSpots: of every run, not only the last,
-// since old rows were seen by old ones.
+// addBackends fills c.Backends and c.BlindSpots from every run, since old rows come from old runs.
 func (c *Coverage) addBackends(runs segment.Recorders) {
 	add := func(list *[]string, s string) {
 		if s != "" && !slices.Contains(*list, s) {
@@ -133,11 +132,10 @@ func (c *Coverage) addBackends(runs segment.Recorders) {
 	}
 }
 
-// findRecorder asks the kernel who holds the newest segment: a recorder holds it
-// all the time, and its lock goes with it, however it ends.
+// findRecorder asks the kernel which process has locked the newest segment. A recorder's lock always ends with it.
 func (t *Tape) findRecorder(c *Coverage) error {
 	path := t.at(filepath.Base(t.segs[len(t.segs)-1].Info.Path))
-	if t.single == "" { // the recorder may have gone on to the next
+	if t.single == "" { // the recorder may have begun the next segment
 		if numbers, _, err := tapedir.List(t.at("")); err == nil && len(numbers) > 0 {
 			path = t.at(tapedir.SegmentName(numbers[len(numbers)-1]))
 		}

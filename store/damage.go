@@ -12,8 +12,8 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// Damage returns the segments in which damage was met since the tape was opened, with the page where it is known: whatever
-// was answered since may lack what they had, or worse. An answer without them can be had by opening the tape again.
+// Damage returns the segments found damaged since the tape was opened, with the page if known. Answers since then may
+// lack their rows, or be wrong. Open the tape again without them for a correct answer.
 func (t *Tape) Damage() []LeftOut {
 	var met []LeftOut
 	for _, seg := range t.segs {
@@ -28,8 +28,8 @@ func (t *Tape) Damage() []LeftOut {
 	return met
 }
 
-// Explain turns an error of a query on Conn into one for people: that a segment is damaged, or that only queries are
-// allowed. Other errors are returned as they are.
+// Explain turns a query's error into one for the user if a segment is damaged or the SQL is no query. It returns other
+// errors unchanged.
 func (t *Tape) Explain(err error) error {
 	if err == nil || sqlite.ErrCode(err).ToPrimary() == sqlite.ResultInterrupt {
 		return err
@@ -47,7 +47,7 @@ func (t *Tape) Explain(err error) error {
 	return err
 }
 
-// without takes segments that are known to be damaged out of the files that are read.
+// without removes known damaged segments from the files to read.
 func (t *Tape) without(files []segment.File, damaged []LeftOut) ([]segment.File, error) {
 	t.leftOut = append(t.leftOut, damaged...)
 	files = slices.DeleteFunc(files, func(f segment.File) bool {
@@ -59,7 +59,7 @@ func (t *Tape) without(files []segment.File, damaged []LeftOut) ([]segment.File,
 	return files, nil
 }
 
-// AnyLost reports whether a segment was left out because it is damaged, or was removed while it was read.
+// AnyLost reports whether a segment was left out because it is damaged or was removed during reading.
 func AnyLost(left []LeftOut) bool {
 	return slices.ContainsFunc(left, func(l LeftOut) bool {
 		return errors.Is(l.Err, failure.ErrDamaged) || errors.Is(l.Err, failure.ErrNotSegment) || errors.Is(l.Err, segment.ErrGone)

@@ -10,17 +10,15 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// A stored segment that turns out to be damaged is kept as it is, under another
-// name, and what can be read of it takes its place: so that whoever asks the tape
-// gets that, and is told by a gap what is missing.
+// A damaged stored segment is kept unchanged under another name. The salvaged rows take its place, with a gap that
+// reports the loss.
 
-// replaceDamaged salvages s, which nobody has open. It returns cause when nothing
-// can be read.
+// replaceDamaged salvages s, which must not be open. If nothing can be read it returns cause.
 func (w *Writer) replaceDamaged(s *stored, cause error) error {
 	damaged, to := s.path+tapedir.DamagedSuffix, s.path+tapedir.SealingSuffix
 	from := s.path
 	if tapedir.IsThere(damaged) {
-		from = damaged // it was begun before
+		from = damaged // an earlier try renamed it
 	}
 	for _, name := range []string{to, to + "-journal"} {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -33,7 +31,7 @@ func (w *Writer) replaceDamaged(s *stored, cause error) error {
 		return cause
 	}
 	w.tell(SegmentSetAside{Segment: s.number, File: tapedir.SegmentName(s.number), Batches: -1, Cause: cause.Error()})
-	if err := tapedir.GiveToGroup(to, tapedir.FileMode); err != nil { // until it was told that it is sealed
+	if err := tapedir.GiveToGroup(to, tapedir.FileMode); err != nil { // until its sealing is reported
 		return err
 	}
 	if from == s.path {

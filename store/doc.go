@@ -1,20 +1,17 @@
 // Package store keeps a tape: a directory of SQLite segments that one recorder
 // appends to and any number of readers query.
 //
-// It is the writer and the tape: what is written when, which segments there are and
-// which one goes. How one segment is read, what it may take of the disk, and what
-// proves that it is what was recorded, are packages below it. It knows nothing of
-// BPF, of the command line, or of how a process was described: it is handed finished
-// values ([Task], [Process], [Endpoint], [Shape], [Connection]) and gives back views.
+// It has the writer and the tape: what is written when, which segments exist and which one is removed. Packages below it
+// read one segment, limit the disk space, and prove that the tape is as recorded. It knows nothing of BPF, of the
+// command line, or of how a process was described: it gets finished values ([Task], [Process], [Endpoint], [Shape],
+// [Connection]) and provides views.
 //
 // # Writing
 //
-// One [Writer] holds the tape lock and the newest segment. [Writer.Append] is
-// one transaction with synchronous=FULL: when it returns nil, the batch is on
-// the disk. The file is held with locking_mode=EXCLUSIVE, set before WAL, so
-// there is no -shm file that somebody could lock to stop the writer, and no
-// reader can open a transaction that would stop a checkpoint. A file that gave
-// an I/O error is left as it is, and the batch goes to a new segment.
+// One [Writer] holds the tape lock and the newest segment. [Writer.Append] is one transaction with synchronous=FULL:
+// when it returns nil, the batch is on the disk. The file has locking_mode=EXCLUSIVE, set before WAL. So there is no
+// -shm file that another process could lock to stop the writer, and no reader can begin a transaction that would stop a
+// checkpoint. A file with an I/O error is quarantined, and the batch goes to a new segment.
 //
 // # Reading
 //
@@ -30,9 +27,7 @@
 //
 // # Clocks
 //
-// Every time that is handed in is CLOCK_BOOTTIME in nanoseconds. A segment adds
-// one constant, the difference between realtime and boottime when the segment
-// began, and stores nanoseconds since the Unix epoch on that clock of its own.
-// That clock never jumps. Steps of the wall clock are rows of the table clock,
-// and move only the text that the views show.
+// Every time passed in is CLOCK_BOOTTIME in nanoseconds. A segment adds a constant, the difference between realtime and
+// boottime at its begin, and stores nanoseconds since the Unix epoch on this segment clock, which never jumps. Steps of
+// the wall clock are rows of table clock and only change the text in the views.
 package store

@@ -8,13 +8,13 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// What becomes of a connection after its row was committed is a row of ending, in the segment that is active then. Where
-// that has the connection too, its shape is changed beside, so that what counts shapes need not look there.
+// An outcome after the commit of a connection's row is a row of ending in the segment active then. If this segment has
+// the connection too, its shape is changed as well, so that queries by shape need not read ending.
 
-// noCookie stands in ending for the cookie of a socket that has none, and of a connection that is elsewhere.
+// noCookie in table ending stands for a socket without cookie, and for a connection in the same segment.
 const noCookie = -1
 
-// writeEndings writes those of a batch, when its connections are written.
+// writeEndings writes the endings of a batch, after its connections.
 func (s *activeSegment) writeEndings(endings []Ending) error {
 	for i := range endings {
 		if err := s.writeEnding(&endings[i]); err != nil {
@@ -47,8 +47,8 @@ func (s *activeSegment) writeEnding(e *Ending) error {
 		key.ID, key.Cookie, s.chainer.batch, e.Final.stored(), appendOutcome(nil, e.Outcome, local))
 }
 
-// findConnection returns the row of a connection in this segment, and its shape; id 0: there is none. Rows of the same
-// nanosecond may have moved it.
+// findConnection returns the id and shape of a connection's row in this segment; id 0: none. Rows of the same nanosecond
+// may have moved it.
 func (s *activeSegment) findConnection(e *Ending) (id, shape int64, err error) {
 	at := s.at(e.Connect)
 	if at > s.rows.maxID {
@@ -63,7 +63,7 @@ func (s *activeSegment) findConnection(e *Ending) (id, shape int64, err error) {
 	return id, shape, err
 }
 
-// changeFinal gives a row the shape that it has otherwise with what it came to.
+// changeFinal changes a row's shape to one with this final.
 func (s *activeSegment) changeFinal(id, shape int64, final Final) error {
 	with, ok := s.intern.shapeOf(shape)
 	if !ok || with.Final == final {
@@ -77,8 +77,7 @@ func (s *activeSegment) changeFinal(id, shape int64, final Final) error {
 	return s.changeShape(id, shape, to)
 }
 
-// withFinalOf finds or writes a shape for a row that has another: it keeps what the row came to, which connect(2) does not
-// tell when it returns.
+// withFinalOf returns a shape with the row's final, which connect(2) does not report when it returns.
 func (in *interner) withFinalOf(row int64, shape *Shape) (int64, error) {
 	if has, ok := in.shapeOf(row); ok && has.Final != shape.Final && shape.Final == FinalUnknown {
 		with := *shape
@@ -88,7 +87,7 @@ func (in *interner) withFinalOf(row int64, shape *Shape) (int64, error) {
 	return in.addShape(shape)
 }
 
-// local returns the row of the local address of an outcome, 0 unknown.
+// local returns the id of an outcome's local address; 0: unknown.
 func (in *interner) local(o *Outcome) (int64, error) {
 	if o == nil || o.Local == nil {
 		return 0, nil
@@ -96,7 +95,7 @@ func (in *interner) local(o *Outcome) (int64, error) {
 	return in.endpoint(o.Local)
 }
 
-// shapeOf returns the shape of a row. There are few.
+// shapeOf returns a shape by id. There are few.
 func (in *interner) shapeOf(id int64) (Shape, bool) {
 	if in.shapeByID == nil {
 		in.shapeByID = map[int64]Shape{}

@@ -4,12 +4,10 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// Task is everything a thread is at the moment of a connect.
+// Task is the state of a thread at a connect.
 //
-// The caller keeps one *Task per distinct value and hands the same pointer for
-// every connect made in that state: the writer stores it once per segment and
-// remembers the row in the pointer. It must not be changed after it was handed
-// to [Writer.Append]. A copy of a Task is a new Task.
+// The caller keeps one *Task per distinct value and passes the same pointer for every connect in this state: the writer
+// stores it once per segment and remembers its id in it. Do not change it after [Writer.Append]. A copy is a new Task.
 type Task struct {
 	Process *Process // never nil
 	Tid     uint32   // thread id in the initial pid namespace
@@ -28,27 +26,26 @@ type Task struct {
 	mark mark
 }
 
-// ProcessKey names one execution of one program within one boot.
+// ProcessKey identifies one execution of a program within a boot.
 type ProcessKey struct {
 	Tgid      uint32
 	StartBoot uint64 // start of the thread group, ns of CLOCK_BOOTTIME
 	Exec      uint32 // low 32 bits of the kernel's self_exec_id
 }
 
-// Process is one execution of one program. It must not be changed after it was
-// handed to the writer.
+// Process is one execution of a program. Do not change it after passing it to the writer.
 type Process struct {
 	Key       ProcessKey
 	Parent    *Process   // nil: unknown, or the kernel
 	PPID      uint32     // tgid of the parent at fork, 0 for none
-	ParentKey ProcessKey // zero when unknown; used when Parent is nil
+	ParentKey ProcessKey // used if Parent is nil; zero: unknown
 
 	PidInNS uint32 // pid in its own (innermost) pid namespace
 
 	Comm             string // raw
 	Exe, Script, Cwd string // raw, absolute; "" unknown
 	Argv             []string
-	ArgvTruncated    bool // there was more than was kept
+	ArgvTruncated    bool // some arguments are missing
 
 	ExeDeleted, ExeMemfd bool
 	ExeDev               uint32 // major<<20 | minor, as the kernel's dev_t
@@ -63,25 +60,25 @@ type Process struct {
 
 	MntNS, PidNS, NetNS, UserNS, UtsNS, IpcNS, CgroupNS uint64 // inodes, 0 unknown
 
-	Mounts MountPlace // what MntNS is
+	Mounts MountPlace // whether MntNS is the host's
 
-	ExecBoot uint64 // ns of CLOCK_BOOTTIME of the exec (or of the fork, for SourceFork)
-	Source   string // where the description comes from: one of the Source constants
+	ExecBoot uint64 // time of the exec (or of the fork, for SourceFork), ns of CLOCK_BOOTTIME
+	Source   string // source of the description: one of the Source constants
 
 	mark mark
 }
 
-// MountPlace tells whether a mount namespace is the host's: elsewhere a path may lead to another file than on the host.
+// MountPlace tells whether a mount namespace is the host's: in another one a path may lead to another file.
 type MountPlace int8
 
-// The places.
+// Places.
 const (
 	MountsUnknown MountPlace = iota
 	MountsHost
 	MountsOther
 )
 
-// orNull returns what the tape has: 1 for the host's, 0 for another, NULL.
+// orNull returns the stored form: 1 for the host's, 0 for another, NULL.
 func (m MountPlace) orNull() any {
 	switch m {
 	case MountsHost:
@@ -92,7 +89,7 @@ func (m MountPlace) orNull() any {
 	return nil
 }
 
-// Where the description of a process comes from.
+// Sources of a process's description.
 const (
 	SourceExec     = "exec"     // the exec tracepoint: before the program could alter anything
 	SourceFork     = "fork"     // inherited from the parent at fork
@@ -118,9 +115,8 @@ type Endpoint struct {
 // Unknown is the value of an int32 field that becomes NULL.
 const Unknown int32 = -1
 
-// Shape is what connects have in common beyond who and where. It is a
-// comparable value; the writer interns by value, the pointer in [Connection]
-// only saves copying.
+// Shape is everything that connects have in common, apart from task and endpoint. The writer interns shapes by value;
+// the pointer in [Connection] only saves copying.
 type Shape struct {
 	SocketFamily, Type, Protocol uint16 // as the kernel holds them: AF_, SOCK_, IPPROTO_
 
@@ -129,21 +125,20 @@ type Shape struct {
 	Backend       string // fexit, kprobe, cgroup
 
 	HookErrno int32 // 0 allowed, positive errno, -1 this backend cannot know
-	Errno     int32 // 0 returned 0, positive errno, -1 not seen
-	Addrlen   int32 // as the caller passed it
-	Final     Final // what the connection came to, as far as it is known
+	Errno     int32 // 0: success; positive errno; -1: not seen
+	Addrlen   int32 // as passed by the caller
+	Final     Final // final outcome, as far as known
 }
 
-// AddressDropped is the AddressSource of a row in which the attempts of one process are counted whose addresses were not
-// kept, because it made too many at once. Such a row tells who, how often, and the first and last time: no address, result,
-// thread or socket.
+// AddressDropped is the AddressSource of a row that counts attempts without address, because their process made too many
+// at once. The row has the process, the count, and the first and last time, but no address, result, thread or socket.
 const AddressDropped = "dropped"
 
 // AddressAsked is the AddressSource of a row that was written before a program of a cgroup sent the attempt elsewhere: it
 // has the address that was asked for alone. The attempt was stopped between the two for longer than a row waits.
 const AddressAsked = "asked"
 
-// Connection is one connect attempt, or several equal ones counted together.
+// Connection is a connect attempt, or several equal ones counted together.
 type Connection struct {
 	BootTime     uint64 // ns of CLOCK_BOOTTIME at the hook
 	LastBootTime uint64 // of the last one of Count; 0 same as BootTime
@@ -153,33 +148,31 @@ type Connection struct {
 	Local  *Endpoint // nil not bound
 	Shape  *Shape
 
-	Cookie uint64 // socket cookie, 0 unknown
+	Cookie uint64 // attempts in this row; 0 and 1 both mean one
 	Count  uint32 // attempts that the row stands for; 0 and 1 both mean one
 	FD     int32  // as the caller passed it, -1 none
 
-	Outcome *Outcome // what is known of it already; nil nothing
+	Outcome *Outcome // known outcome; nil: none
 
-	// Update says that this is no new row: the row already written for
-	// (BootTime, Cookie) gets this Shape, because the connect has returned
-	// meanwhile. A row of the segment before is changed too, as long as that
-	// waits to be sealed; when there is none, the update is counted as missed.
+	// Update means that this is not a new row: the existing row for (BootTime, Cookie) gets this Shape, because the
+	// connect has returned. The row may be in the previous segment while that waits for sealing. If there is none, the
+	// update is counted as missed.
 	Update bool
 }
 
-// Gap is a span of time in which we were blind or lost events. A Gap with the
-// From and Cause of one already in the segment replaces it, so that an open gap
-// can be extended and closed.
+// Gap is a time without recording or with losses. A Gap replaces an earlier one in the segment with the same From and
+// Cause, so that an open gap can be extended and closed.
 type Gap struct {
 	From  uint64 // ns of CLOCK_BOOTTIME; 0 unknown
 	To    uint64 // ns of CLOCK_BOOTTIME; 0 still open
 	Cause string // one of the Cause constants, or the recorder's own word
 	Lost  uint64 // events known to be lost
-	// LostUnknown says that events were lost, and that nobody knows how many: NULL in the tape.
+	// LostUnknown means that an unknown number of events was lost: NULL in the tape.
 	LostUnknown bool
 	Detail      string // for people
 }
 
-// Anchor ties the clocks together at one instant.
+// Anchor is a reading of both clocks at one instant.
 type Anchor struct {
 	Boot uint64 // ns of CLOCK_BOOTTIME
 	Real int64  // ns since the Unix epoch, CLOCK_REALTIME
@@ -190,7 +183,7 @@ type Anchor struct {
 // Batch is one transaction.
 type Batch struct {
 	Connections []Connection
-	Endings     []Ending // of connections that were written before, or are in this batch
+	Endings     []Ending // of connections written before or in this batch
 	Gaps        []Gap
 	Anchors     []Anchor
 	Counters    segment.Counters

@@ -4,31 +4,27 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// Event is something that happened to a tape and is on the disk: one of the
-// types of this file. It is what a log of the tape is made of.
+// Event is something that happened to a tape and is on the disk: one of the types in this file. The log of the tape is
+// made from events.
 //
-// The writer calls WriterOptions.Events for each, one at a time and in order,
-// never from two goroutines at once. [BatchCommitted] and what leads to a batch
-// come from within Append; what is done in the background comes from there. The
-// tape waits for the call, so it should take no longer than an fsync.
+// The writer calls WriterOptions.Events for each, in order, from one goroutine at a time: from Append for a batch, from
+// the background for other work. The tape waits for the call, which should take no longer than an fsync.
 //
-// A segment may be announced that is not made after all, on a full disk: the next
-// one has its number. Two events may come again after a crash, with the same content: a
-// [SegmentSealed] whose receipt was not certain, and a [SegmentExpired], which is
-// told before the file goes, so that no file is ever gone without a word.
+// On a full disk a segment may be announced but not made: the next one has its number. Two events may be repeated after
+// a crash, with the same content: [SegmentSealed], if its receipt was uncertain, and [SegmentExpired], which comes
+// before the removal, so that no file is removed unannounced.
 type Event interface{ isEvent() }
 
-// RunStarted says that a recorder has the tape. It is the first event of each, but
-// for that of the segment that it begins. On a full disk it comes twice: before what
-// has to be removed first, with the newest segment, and when recording begins.
+// RunStarted means that a recorder has the tape. It is the first event of a run, except for the begin of its segment. On
+// a full disk it comes twice: before the removals, with the newest segment, and when recording begins.
 type RunStarted struct {
 	TapeID  string
 	Segment int // the active one
 	BootID  string
-	At      Anchor // from when on events are seen
+	At      Anchor // events are seen from then on
 }
 
-// SegmentStarted says that a new segment takes the batches from here on.
+// SegmentStarted means that a new segment gets the next batches.
 type SegmentStarted struct {
 	TapeID   string
 	Segment  int
@@ -39,68 +35,68 @@ type SegmentStarted struct {
 	At       Anchor
 }
 
-// Why a segment was begun.
+// Reasons for a new segment.
 const (
 	ReasonFirst   = "first"   // the tape is new
-	ReasonSize    = "size"    // the one before was full
-	ReasonAge     = "age"     // the one before was old
-	ReasonSchema  = "schema"  // the one before has another schema, or was closed already
-	ReasonHost    = "host"    // the one before was recorded on another host
+	ReasonSize    = "size"    // the previous one was full
+	ReasonAge     = "age"     // the previous one was old
+	ReasonSchema  = "schema"  // the previous one has another schema, or is closed
+	ReasonHost    = "host"    // the previous one is of another host
 	ReasonRequest = "request" // somebody asked for it
-	ReasonFault   = "fault"   // the one before had to be set aside
+	ReasonFault   = "fault"   // the previous one was quarantined
 )
 
-// BatchCommitted says that a batch is on the disk in the active segment.
+// BatchCommitted means that a batch is on the disk in the active segment.
 type BatchCommitted struct {
 	Segment int
 	Number  int64    // of the commit in the segment, from 1 on
-	Batch   *Batch   // what was written; not to be changed or kept
-	Gaps    []Gap    // of the batch, as the segment has them: its own part of each
-	Chain   [32]byte // of the segment up to this batch, see [SegmentSealed]
+	Batch   *Batch   // do not change or keep it
+	Gaps    []Gap    // the batch's gaps in this segment: its own part of each
+	Chain   [32]byte // chain of the segment including this batch, see [SegmentSealed]
 	Now     uint64   // heartbeat of the segment, ns of CLOCK_BOOTTIME
 }
 
-// SegmentSetAside says that a segment gave an error and is not touched again.
+// SegmentSetAside means that a segment gave an error and is quarantined.
 type SegmentSetAside struct {
 	Segment int
 	File    string
-	Batches int64 // commits that count, -1 all: it gave the error when it was sealed
+	Batches int64 // commits that count; -1: all, the error was in sealing
 	Cause   string
 }
 
-// SegmentSealed says that a segment is whole, indexed, and read-only for good.
+// SegmentSealed means that a segment is complete, indexed, and read-only for good.
 type SegmentSealed struct {
 	TapeID      string
 	Segment     int
 	File        string
 	SHA256      [32]byte // of the file
-	PageSums    [32]byte // SHA-256 of the sums of its pages
+	PageSums    [32]byte // SHA-256 of the page sums
 	Bytes       int64
 	First, Last int64 // segment clock of the first and last connection, ns; 0 none
 	From, To    int64 // wall clock that it covers, ns since the Unix epoch
 	Rows        int64
-	Connects    int64 // that the rows stand for
+	Connects    int64 // connects of these rows
 	Batches     int64
 	Chain       [32]byte         // of the last batch
-	Counters    segment.Counters // what was counted while it was active
+	Counters    segment.Counters // counted while it was active
 	BootID      string
 	Host        string
 }
 
-// SegmentExpired says that retention removes a segment.
+// SegmentExpired means that retention will remove a segment.
 type SegmentExpired struct {
 	Segment  int
 	File     string
 	Bytes    int64
-	SHA256   [32]byte // zero when it had not been sealed
+	SHA256   [32]byte // zero: not sealed
 	From, To int64    // wall clock that it covers, ns since the Unix epoch; 0 unknown
 	Why      string   // one of the Expired constants
-	Limit    int64    // bytes that the tape may take now, which it was about to pass; 0 any number
-	Rows     int64    // that it held, -1 unknown
-	Connects int64    // that they stand for, -1 unknown
+	Limit    int64    // limit of the tape's size that was about to be exceeded, bytes; 0: none
+	Rows     int64    // rows in it; -1: unknown
+	Connects int64    // connects of these rows; -1: unknown
 }
 
-// SegmentHeld says that a segment was set aside for a legal hold.
+// SegmentHeld means that a segment was put under a legal hold.
 type SegmentHeld struct {
 	Hold    string // id
 	Segment int
@@ -109,13 +105,13 @@ type SegmentHeld struct {
 	Reason  string
 }
 
-// HoldReleased says that a hold has ended.
+// HoldReleased means that a hold was released.
 type HoldReleased struct {
 	Hold   string
 	Reason string
 }
 
-// RunStopped says that the recorder let go of the tape.
+// RunStopped means that the recorder released the tape.
 type RunStopped struct {
 	Segment  int
 	Now      uint64 // ns of CLOCK_BOOTTIME

@@ -14,9 +14,9 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// What the writer does when a file or the disk is at fault.
+// The writer's reaction to faults of a file or the disk.
 
-// setAside leaves the active segment as it is, for good.
+// setAside quarantines the active segment.
 func (w *Writer) setAside(cause error) {
 	w.log.Error("segment set aside", "path", w.seg.path, "error", cause)
 	w.leave(w.seg)
@@ -25,8 +25,7 @@ func (w *Writer) setAside(cause error) {
 	w.seg = nil
 }
 
-// leave keeps a segment that is not to be touched open until it is removed, or the
-// process ends.
+// leave keeps a quarantined segment open until it is removed or the process ends.
 func (w *Writer) leave(s *activeSegment) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -36,7 +35,7 @@ func (w *Writer) leave(s *activeSegment) {
 		to: s.heartbeat + s.wallStep, tally: s.tally, state: aside, seg: s})
 }
 
-// moveOn writes the batch into a new segment, with a gap row that says why.
+// moveOn writes the batch into a new segment, with a gap for the reason.
 func (w *Writer) moveOn(batch *Batch, state string, cause error) error {
 	for {
 		seg, err := w.createWith(batch, state, cause)
@@ -72,10 +71,9 @@ func (w *Writer) createWith(batch *Batch, state string, cause error) (*activeSeg
 	return seg, nil
 }
 
-// diskIsFull reports whether err comes of a disk without room or an exhausted
-// quota, so that removing segments may help. SQLite calls the latter an I/O error,
-// and a thin volume that is exhausted claims to have room: removing everything
-// that was recorded would win nothing there.
+// diskIsFull reports whether err means a full disk or an exhausted quota, so that removing segments may help. SQLite
+// reports a quota as an I/O error. An exhausted thin volume claims to have room: there, removing everything would not
+// help.
 func (w *Writer) diskIsFull(err error) bool {
 	if !isFull(err) && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultIOErr {
 		return false
@@ -84,16 +82,15 @@ func (w *Writer) diskIsFull(err error) bool {
 	return derr == nil && (d.Free < fullDisk || d.Files < fullFiles) || errors.Is(probe(w.dir), unix.EDQUOT)
 }
 
-// A disk with less room than this, in bytes or in files, is full.
+// A disk with less space or fewer files than this is full.
 const (
 	fullDisk  = 16 << 20
 	fullFiles = 16
 )
 
-// probe writes as much as a small segment takes to a file without a name. File
-// systems that a tape may be on charge a quota when they are written to; an fsync
-// that fails for it, as on those that ask another host, says nothing of what
-// removing segments would win, and all of them would be removed for nothing.
+// probe writes the size of a small segment to a file without a name. Suitable file systems charge a quota at the write.
+// If only fsync fails, as on file systems that ask another host, removing segments may not help, and all would be
+// removed in vain.
 func probe(dir string) error {
 	f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, tapedir.BirthMode)
 	if err != nil {
@@ -104,7 +101,7 @@ func probe(dir string) error {
 	return err
 }
 
-// storageHint says what to do about a disk that takes nothing.
+// storageHint returns the hint for a disk that refuses writes.
 func storageHint(err error) string {
 	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull {
 		return "the disk is full: make room, or put the tape elsewhere with --dir"
@@ -112,9 +109,8 @@ func storageHint(err error) string {
 	return "look for disk errors in the kernel log (dmesg)"
 }
 
-// storageFault reports whether err says that the file, rather than what was
-// asked of it, is at fault: an I/O error, a full disk, corruption, a lock that
-// somebody took, a file system gone read-only. Such a file is not used again.
+// storageFault reports whether err is a fault of the file and not of the request: an I/O error, a full disk, corruption,
+// a lock of another process, a read-only file system. Such a file is not used again.
 func storageFault(err error) bool {
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultIOErr, sqlite.ResultFull, sqlite.ResultCorrupt, sqlite.ResultNotADB,

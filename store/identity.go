@@ -5,8 +5,7 @@ import (
 	"encoding/binary"
 )
 
-// processIDBits keeps an id exact in a float64, as JSON readers and
-// spreadsheets hold numbers.
+// processIDBits keeps an id exact in a float64, which JSON readers and spreadsheets use.
 const processIDBits = 53
 
 // processID returns the id of a process: the first 53 bits of the SHA-256 of
@@ -27,7 +26,7 @@ func processID(bootID string, key ProcessKey) int64 {
 	return id
 }
 
-// nextProcessID is where to look after id turned out to belong to another key.
+// nextProcessID returns the next id to try if id belongs to another key.
 func nextProcessID(id int64) int64 {
 	if id == 1<<processIDBits-1 {
 		return 1

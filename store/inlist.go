@@ -9,19 +9,19 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// SQLite asks a virtual table for column IN (…) once for each value, and then compares the column with that value alone.
-// By then the affinity of the right side is lost: a number of an expression column was not found in a list of texts. A
-// table that takes the whole list at once (https://sqlite.org/c3ref/vtab_in.html) is read once, and SQLite judges IN itself.
+// For column IN (…) SQLite calls a virtual table once per value, and compares the column only with this value. This
+// loses the affinity of the right side, so that a number in an expression column was not found in a list of texts. A
+// table that takes the whole list (https://sqlite.org/c3ref/vtab_in.html) is read once, and SQLite evaluates IN itself.
 // The driver exports neither the call nor the list.
 
-// listsAtOnce makes a module take the right side of IN as one list. The result is to be kept for as long as the module.
+// listsAtOnce makes a module take IN as one list. Keep the result as long as the module.
 func listsAtOnce(module *sqlite3.Tsqlite3_module) (keep any) {
 	type bestIndex = func(tls *libc.TLS, table, info uintptr) int32
 	next := module.FxBestIndex // a pointer to a Go function, as the driver makes them
 	driver := *(*bestIndex)(unsafe.Pointer(&next))
 	atOnce := bestIndex(func(tls *libc.TLS, table, info uintptr) int32 {
 		for i := range (*sqlite3.Tsqlite3_index_info)(pointer(info)).FnConstraint {
-			sqlite3.Xsqlite3_vtab_in(tls, info, i, 1) // does nothing to a constraint that is no IN
+			sqlite3.Xsqlite3_vtab_in(tls, info, i, 1) // no effect on other constraints
 		}
 		return driver(tls, table, info)
 	})
@@ -29,11 +29,11 @@ func listsAtOnce(module *sqlite3.Tsqlite3_module) (keep any) {
 	return atOnce
 }
 
-// InList returns the values that a column is compared to by IN, and false if v is a value that it is compared to by an
-// operator. It is called by Filter of a table that Tape.Table made, with what Filter is given.
+// InList returns the values of IN, and false if v is the value of another operator. Call it in Filter of a table by
+// Tape.Table, with Filter's arguments.
 func InList(v sqlite.Value) ([]sqlite.Value, bool) {
 	if v.Type() != sqlite.TypeNull {
-		return nil, false // a list looks like NULL
+		return nil, false // to Go a list looks like NULL
 	}
 	tls, at := reflect.ValueOf(v).FieldByName("tls"), reflect.ValueOf(v).FieldByName("ptrOrType")
 	if !tls.IsValid() || tls.Type() != reflect.TypeFor[*libc.TLS]() || !at.IsValid() || at.Kind() != reflect.Uintptr {
@@ -50,7 +50,7 @@ func InList(v sqlite.Value) ([]sqlite.Value, bool) {
 	return list, code == sqlite3.SQLITE_DONE
 }
 
-// copyValue returns a value that outlives SQLite's.
+// copyValue copies a value so that it outlives SQLite's.
 func copyValue(tls *libc.TLS, value uintptr) sqlite.Value {
 	switch kind := sqlite3.Xsqlite3_value_type(tls, value); kind {
 	case sqlite3.SQLITE_INTEGER:

@@ -10,28 +10,26 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// interner numbers what repeats. Tasks, processes and endpoints remember their
-// row in themselves (see mark), so that a connection between known parties costs
-// four comparisons and no lookup in a map.
+// interner assigns row ids to repeated values. Tasks, processes and endpoints remember their id (see mark), so that a
+// known connection costs four comparisons and no map look-up.
 type interner struct {
 	segment *activeSegment
 	epoch   *epoch
 
-	shapes        map[Shape]int64  // all of the segment
+	shapes        map[Shape]int64  // all shapes of the segment
 	shapePointers map[*Shape]int64 // saves hashing three strings
-	shapeByID     map[int64]Shape  // filled when it is asked for
+	shapeByID     map[int64]Shape  // filled on demand
 }
 
-// maxShapePointers bounds the cache by pointer, for a caller that makes a new
-// Shape for each connection.
+// maxShapePointers limits the pointer cache, for a caller that makes a new Shape for each connection.
 const maxShapePointers = 4096
 
-// refs are the rows that a connection refers to.
+// refs are the ids that a connection refers to.
 type refs struct{ task, remote, local, shape, source int64 } // local 0: not bound; source: the local address of its outcome, 0 unknown
 
 var errIncomplete = errors.New("connection without task, process, remote or shape")
 
-// resolve returns the rows of what c points to, and writes those that are new.
+// resolve returns the ids of c's values, and writes new ones.
 func (in *interner) resolve(c *Connection) (r refs, err error) {
 	if c.Task == nil || c.Task.Process == nil || c.Remote == nil || c.Shape == nil {
 		return r, errIncomplete
@@ -67,7 +65,7 @@ func (in *interner) resolve(c *Connection) (r refs, err error) {
 	return r, nil
 }
 
-// addTask writes a task, and its process before it.
+// addTask writes a task, after its process.
 func (in *interner) addTask(t *Task) (int64, error) {
 	p := t.Process
 	process, err := in.addProcess(p)
@@ -88,8 +86,7 @@ func (in *interner) addTask(t *Task) (int64, error) {
 	return id, nil
 }
 
-// ownText returns what a task stores for a text that its process has too: NULL
-// when they are the same.
+// ownText returns a task's text, NULL if it equals its process's.
 func ownText(own, process string) any {
 	if own == process {
 		return nil
@@ -105,8 +102,7 @@ func (in *interner) endpoint(e *Endpoint) (int64, error) {
 	return in.addEndpoint(e)
 }
 
-// addEndpoint finds or writes an endpoint. It can be there already: written by
-// an earlier run, or handed in as another pointer.
+// addEndpoint finds or writes an endpoint. It may exist already: from an earlier run, or by another pointer.
 func (in *interner) addEndpoint(e *Endpoint) (id int64, err error) {
 	s := in.segment
 	raw := e.Raw
@@ -161,7 +157,7 @@ func (in *interner) addShape(shape *Shape) (int64, error) {
 	return id, nil
 }
 
-// loadShapes reads the shapes that the segment has: there are few.
+// loadShapes reads the segment's shapes: there are few.
 func (in *interner) loadShapes() error {
 	return in.segment.query(func(q *sqlite.Stmt) error {
 		unknown := func(column int) int32 {

@@ -13,27 +13,26 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// The keeper is the goroutine that seals what the writer hands over, one segment
-// at a time, oldest first, on a thread of low priority.
+// The keeper is a goroutine that seals closed segments, one at a time, oldest first, on a thread of low priority.
 
 const (
-	sealingGrace = 5 * time.Second // that Close gives the keeper to finish
-	sealingRetry = time.Minute     // after a disk that was full, or a reader that holds the file
+	sealingGrace = 5 * time.Second // Close waits this long for the keeper
+	sealingRetry = time.Minute     // after a full disk, or with the file open in a reader
 )
 
-// hashedSegment is the segment that was sealed last.
+// hashedSegment is the last sealed segment.
 type hashedSegment struct {
 	number int
 	sha    [32]byte
 }
 
-// startKeeper begins to seal what the catalog holds.
+// startKeeper starts sealing the segments in the catalog.
 func (w *Writer) startKeeper() {
 	w.quit, w.kept = make(chan struct{}), make(chan struct{})
 	go w.keep()
 }
 
-// wakeKeeper has the keeper look for work.
+// wakeKeeper makes the keeper look for work.
 func (w *Writer) wakeKeeper() {
 	select {
 	case w.work <- struct{}{}:
@@ -41,8 +40,7 @@ func (w *Writer) wakeKeeper() {
 	}
 }
 
-// stopKeeper lets the keeper finish what it has, for a while, and ends it. What
-// is not sealed by then is sealed by the next recorder.
+// stopKeeper waits for the keeper for a while, and stops it. The next recorder seals the rest.
 func (w *Writer) stopKeeper() {
 	w.hasten(func(*stored) bool { return true })
 	close(w.quit)
@@ -62,7 +60,7 @@ func (w *Writer) stopKeeper() {
 	<-w.kept
 }
 
-// hasten has segments sealed that wait for results of connects.
+// hasten seals segments at once that wait for results of connects.
 func (w *Writer) hasten(which func(*stored) bool) {
 	w.mu.Lock()
 	for _, s := range w.catalog.list {
@@ -97,8 +95,8 @@ func (w *Writer) keep() {
 	}
 }
 
-// hashLast finds out the hash of the segment before the first one that is to be
-// sealed, or before the active one, which holds it, if an earlier recorder sealed it.
+// hashLast computes the hash of the segment before the first unsealed one, or before the active one, if an earlier
+// recorder sealed it: the next segment stores it.
 func (w *Writer) hashLast() {
 	w.mu.Lock()
 	var last *stored
@@ -132,8 +130,7 @@ func (w *Writer) hashLast() {
 	w.hashed = hashedSegment{last.number, sum}
 }
 
-// nextUnsealed returns the oldest segment that is to be sealed. While something is
-// being removed there may be no room for it.
+// nextUnsealed returns the oldest segment to seal. During removals there may be no room for it.
 func (w *Writer) nextUnsealed() *stored {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -149,7 +146,7 @@ func (w *Writer) nextUnsealed() *stored {
 	return nil
 }
 
-// sealOne seals s, and lets go of it whatever comes of it.
+// sealOne seals s and releases it, with or without success.
 func (w *Writer) sealOne(s *stored) {
 	w.takeTarget(s)
 	w.adjustReserve()
@@ -178,7 +175,7 @@ func (w *Writer) sealOne(s *stored) {
 	}
 }
 
-// giveUp tells whoever works on s to stop. The caller holds Writer.mu.
+// giveUp stops the work on s. The caller holds Writer.mu.
 func (s *stored) giveUp() {
 	if !s.givenUp() {
 		close(s.stop)
@@ -207,23 +204,22 @@ func (s *stored) givenUp() bool {
 	}
 }
 
-// lowerPriority has the rest of this goroutine run on a thread of its own with
-// the lowest priority for CPU and disk. That it cannot is no harm.
+// lowerPriority gives this goroutine a thread with the lowest priority for CPU and disk. A failure is harmless.
 func lowerPriority() {
-	runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 	tid := unix.Gettid()
 	_ = unix.Setpriority(unix.PRIO_PROCESS, tid, 19)
 	const whoProcess, bestEffortLowest = 1, 2<<13 | 7 // linux/ioprio.h
 	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, uintptr(tid), bestEffortLowest)
 }
 
-// isBusy reports whether err says that somebody else has the file locked.
+// isBusy reports whether err means that another process has locked the file.
 func isBusy(err error) bool {
 	code := sqlite.ErrCode(err).ToPrimary()
 	return code == sqlite.ResultBusy || code == sqlite.ResultLocked
 }
 
-// isFull reports whether err says that the disk is full.
+// isFull reports whether err means a full disk.
 func isFull(err error) bool {
 	return sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }

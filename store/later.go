@@ -8,27 +8,27 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// A connection outlives the segment that has its row, and what it came to is an ending of a later one. Whoever reads the row
-// asks here for what later segments say of it.
+// A connection can outlive the segment with its row; then its outcome is an ending in a later segment. Endings finds
+// these.
 
-// Later is what a later segment says of a connection.
+// Later is the outcome of a connection from a later segment.
 type Later struct {
-	StoredOutcome        // its LocalID is a row of that segment
+	StoredOutcome        // LocalID is an id in that segment
 	Final         Final  // never FinalUnknown
 	LocalAddress  string // "" unknown
-	Place         int    // of the segment among Segments
+	Place         int    // index of that segment in Segments
 	At            int64  // time of the connect on its clock
 }
 
-// laterEnding is a row of ending of a connection that is elsewhere.
+// laterEnding is a row of ending for a connection in another segment.
 type laterEnding struct {
 	boot   int64 // CLOCK_BOOTTIME of the connect
 	cookie int64
 	Later
 }
 
-// Endings returns what later segments say of connections of a segment, by its place among Segments: by the id of the connection.
-// It is nil where they say nothing. A later segment that is gone or damaged says nothing either.
+// Endings returns the outcomes in later segments of a segment's connections, by connection id. place is the segment's
+// index in Segments. It is nil if there are none; removed and damaged segments have none.
 func (t *Tape) Endings(place int) (map[int64]Later, error) {
 	seg := t.segs[place]
 	var found map[int64]Later
@@ -58,7 +58,7 @@ func (t *Tape) Endings(place int) (map[int64]Later, error) {
 	return found, nil
 }
 
-// laterEndings reads those of connects between two times on CLOCK_BOOTTIME, in the order in which they were written.
+// laterEndings reads endings of connects between two times on CLOCK_BOOTTIME, in writing order.
 func (t *Tape) laterEndings(place int, boot *segment.Boot, low, high int64) (all []laterEnding, err error) {
 	err = t.Use(place, func(conn *sqlite.Conn) error {
 		err := segment.Exec(conn, func(q *sqlite.Stmt) error {
@@ -86,7 +86,7 @@ func (t *Tape) laterEndings(place int, boot *segment.Boot, low, high int64) (all
 	return all, err
 }
 
-// joinEndings finds the connections of endings. The last one of a connection counts.
+// joinEndings finds the connections of endings. The last ending of a connection counts.
 func (t *Tape) joinEndings(place int, boot *segment.Boot, endings []laterEnding, found map[int64]Later) (map[int64]Later, error) {
 	err := t.Use(place, func(conn *sqlite.Conn) error {
 		for _, e := range endings {

@@ -11,21 +11,20 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// What a segment keeps beside connections: runs, gaps, counters, heartbeat.
+// The account of a segment: runs, gaps, counters, heartbeat.
 
-// recentGaps is how many of the newest gaps one that replaces another is looked
-// for in: an open gap is among the last few.
+// recentGaps limits the search for a gap to replace: an open gap is among the newest.
 const recentGaps = 64
 
-// toldGap is what was said of the newest gap of a cause. A gap that grows is told
-// again and again, as a whole, by whoever records; a segment holds its own part.
+// toldGap is the newest reported gap of a cause. The recorder reports a growing gap repeatedly and as a whole; a segment
+// stores its own part.
 type toldGap struct {
-	from   uint64 // as the recorder says it, ns of CLOCK_BOOTTIME
-	before uint64 // lost, by what the segments before have said
-	lost   uint64 // lost, with what this segment says
+	from   uint64 // as reported, ns of CLOCK_BOOTTIME
+	before uint64 // lost according to earlier segments
+	lost   uint64 // lost, including this segment
 }
 
-// carryTold returns what a new segment must know of the gaps told before it.
+// carryTold returns the reported gaps for a new segment.
 func carryTold(told map[string]toldGap) map[string]toldGap {
 	carried := map[string]toldGap{}
 	for cause, t := range told {
@@ -34,15 +33,14 @@ func carryTold(told map[string]toldGap) map[string]toldGap {
 	return carried
 }
 
-// putGap writes a gap, or replaces the one with its from and cause. Of a gap that an
-// earlier segment began to tell of, it writes what has come since. It returns the gap
-// as this segment has it; told is updated.
+// putGap writes a gap, or replaces the one with the same from and cause. If an earlier segment has the gap's begin, it
+// writes only the new part. It returns the gap as stored, and updates told.
 func (s *activeSegment) putGap(g Gap, told map[string]toldGap) (Gap, error) {
 	t := told[g.Cause]
 	if t.from != g.From {
 		t = toldGap{from: g.From}
 	}
-	t.lost = max(g.Lost, t.before) // a segment that was left cannot take back what it said
+	t.lost = max(g.Lost, t.before) // an earlier segment cannot take back its part
 	told[g.Cause] = t
 	g.Lost = t.lost - t.before
 	if t.before > 0 {
@@ -65,8 +63,7 @@ func (s *activeSegment) putGap(g Gap, told map[string]toldGap) (Gap, error) {
 	return g, s.putGapAt(from, to, g.Cause, lost, g.Detail)
 }
 
-// putGapAt is putGap with times on the segment clock, nil for NULL. A number of lost
-// events that nobody knows is nil too.
+// putGapAt is putGap with times on the segment clock; nil is NULL. lost is nil for an unknown number.
 func (s *activeSegment) putGapAt(from, to any, cause string, lost any, detail string) error {
 	cause = escape.String(cause, nil)
 	err := s.exec(`UPDATE gap SET to_ns = ?, lost = ?, detail = ?
@@ -78,16 +75,14 @@ func (s *activeSegment) putGapAt(from, to any, cause string, lost any, detail st
 	return s.addGap(from, to, cause, lost, detail)
 }
 
-// addGap writes a gap beside all others, also if one of the same cause begins with it.
+// addGap adds a gap even if one with the same cause and begin exists.
 func (s *activeSegment) addGap(from, to any, cause string, lost any, detail string) error {
 	return s.exec(`INSERT INTO gap (from_ns, to_ns, cause, lost, detail) VALUES (?, ?, ?, ?, ?)`,
 		from, to, cause, lost, segment.TextOrNull(detail))
 }
 
-// endRun closes what the previous run left open, now that it is known when
-// recording went on: at, on the segment clock. After a clean stop the gap that
-// it opened ends there; after any other end there is a gap from the last
-// heartbeat on.
+// endRun closes what the previous run left open, when recording continues at this time on the segment clock. After a
+// clean stop its open gap ends; otherwise a gap from the last heartbeat is added.
 func (s *activeSegment) endRun(at int64, detail string) error {
 	at = max(at, s.heartbeat)
 	stopped := s.state == segment.StateStopped
@@ -115,12 +110,11 @@ func (s *activeSegment) endRun(at int64, detail string) error {
 	return s.putGapAt(s.heartbeat, at, segment.CauseCrash, nil, detail+unknownLoss)
 }
 
-// unknownLoss ends what is said of a recorder that ended without a word.
+// unknownLoss ends the text about a recorder that was killed.
 const unknownLoss = "; it lost an unknown number of connections"
 
-// loseInFlight makes what the last run had seen and not written when it ended
-// without a word part of what was lost, and returns how much it was. How much the
-// kernel saw after the last commit nobody knows.
+// loseInFlight counts the events in flight of a killed run as lost, and returns their number. Nobody knows how many
+// events followed the last commit.
 func (s *activeSegment) loseInFlight() (lost uint64, err error) {
 	const last = `run = (SELECT max(id) FROM run)`
 	err = s.query(func(q *sqlite.Stmt) error { lost = uint64(q.ColumnInt64(0)); return nil },
@@ -141,8 +135,7 @@ func (s *activeSegment) loseInFlight() (lost uint64, err error) {
 	return lost, nil
 }
 
-// beginRun writes that a recorder has begun here. counted is what its counters
-// were before: empty for one that has just started.
+// beginRun writes that a recorder has begun. counted are its counters so far: empty for a new recorder.
 func (s *activeSegment) beginRun(pid int, o *WriterOptions, counted segment.Counters) error {
 	err := s.exec(`INSERT INTO run (boot, start_boot_ns, pid, version, backend, blind_spots) VALUES (?, ?, ?, ?, ?, ?)`,
 		s.boot, o.Now.Boot, pid, escape.String(o.Version, nil), escape.String(o.Backend, nil), escapeLines(o.BlindSpots))
@@ -178,7 +171,7 @@ func (s *activeSegment) putCounter(name string, first, value uint64) error {
 		s.run, escape.String(name, nil), first, value)
 }
 
-// putCounters writes those that have changed since the last commit.
+// putCounters writes the counters that changed since the last commit.
 func (s *activeSegment) putCounters(c segment.Counters) error {
 	for name, value := range c {
 		if old, ok := s.counted[name]; ok && old == value {
@@ -191,11 +184,11 @@ func (s *activeSegment) putCounters(c segment.Counters) error {
 	return nil
 }
 
-// missedUpdatesCounter is the store's own: updates whose row is in another segment.
+// missedUpdatesCounter counts updates whose row is in another segment.
 const missedUpdatesCounter = "store_updates_missed"
 
-// write puts a batch into the segment: one transaction, on the disk when it
-// returns nil. state is what the segment's state becomes; more adds to it.
+// write writes a batch in one transaction, durable when it returns nil. state is the segment's new state; more adds to
+// the transaction.
 func (s *activeSegment) write(b *Batch, state string, more func(*activeSegment) error) error {
 	missed := s.missedUpdates
 	heartbeat := s.heartbeat
@@ -263,8 +256,7 @@ func (s *activeSegment) write(b *Batch, state string, more func(*activeSegment) 
 	return nil
 }
 
-// checkpoint moves the WAL into the database when it has grown enough. The
-// batch is safe whatever comes of it.
+// checkpoint moves the WAL into the database if it is large enough. A failure does not affect the batch.
 func (s *activeSegment) checkpoint() error {
 	read := func(q *sqlite.Stmt) error { s.walPages = q.ColumnInt64(1) - q.ColumnInt64(2); return nil }
 	if err := s.query(read, "PRAGMA wal_checkpoint(NOOP)"); err != nil {
@@ -281,7 +273,7 @@ func (s *activeSegment) checkpoint() error {
 	return s.measure()
 }
 
-// countedIn counts the connections of a batch that is committed.
+// countedIn adds the connections of a committed batch.
 func countedIn(t segment.Tally, conns []Connection) segment.Tally {
 	for i := range conns {
 		if !conns[i].Update {

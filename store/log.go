@@ -15,34 +15,30 @@ import (
 	"github.com/conntape/conntape/store/tapelog"
 )
 
-// checkpointPause is how long the log goes without a leaf: what an intruder can
-// still rewrite is what was recorded since the last one.
+// checkpointPause is the longest time without a leaf: an intruder can still rewrite the records since the last leaf.
 const checkpointPause = 10 * time.Second
 
-// LogOptions say how the log of a tape is kept.
+// LogOptions are options of a tape's log.
 type LogOptions struct {
 	Host, MachineID, BootID, Version, Backend string   // as in WriterOptions
 	BlindSpots                                []string // likewise
 
-	MaxBytes int64         // what the tape may take, 0 unbounded
-	MaxAge   time.Duration // how long a segment is kept, 0 for ever
+	MaxBytes int64         // limit of the tape's size; 0: none
+	MaxAge   time.Duration // limit of a segment's age; 0: none
 
-	// Begun is told the first verifier key of a log that is new, and Checkpoint the
-	// signed checkpoints once they are on the disk; when they come faster than they
-	// are taken, the newest. Both are called by one goroutine, which holds up nothing
-	// else. May be nil.
+	// Begun gets the first verifier key of a new log. Checkpoint gets each durable signed checkpoint, or only the newest
+	// if they come too fast. One goroutine calls both; nothing else waits for it. May be nil.
 	Begun      func(key string)
 	Checkpoint func(head []byte)
 
 	Logger *slog.Logger // nil: discard
 }
 
-// LogKeeper writes the log of a tape: what [Writer] tells it, and every 10 s how
-// far the active segment has come. Its method Listen is for WriterOptions.Events.
+// LogKeeper writes the log of a tape from the [Writer]'s events, and the state of the active segment every 10 s. Set
+// WriterOptions.Events to its method Listen.
 //
-// The log is opened with the first event, when the tape is locked. That it cannot
-// be written never stops recording: the leaves wait, up to a number, and what had
-// to be left out is said in the log when it can be written again.
+// The log is opened at the first event, when the tape is locked. A failure to write it never stops recording: a limited
+// number of leaves waits, and the log later reports how many were left out.
 type LogKeeper struct {
 	dir    string
 	o      LogOptions
@@ -52,30 +48,30 @@ type LogKeeper struct {
 	partLeaves int64 // of tapelog.Options
 	teller     *logTeller
 
-	writing sync.Mutex   // held while the log is written: for as long as the disk takes
+	writing sync.Mutex   // held while writing the log, as long as the disk takes
 	log     *tapelog.Log // nil: not open
 	failing bool
 
-	mu      sync.Mutex // guards what follows; never held while the disk is waited for
+	mu      sync.Mutex // guards the fields below; never held while waiting for the disk
 	tape    string
 	started bool              // the start leaf was queued
-	queue   []tapelog.Leaf    // not written yet
-	dropped int               // leaves that found no room in it
+	queue   []tapelog.Leaf    // to be written
+	dropped int               // leaves dropped from a full queue
 	active  tapelog.Leaf      // checkpoint leaf of the active segment, without clocks
 	gaps    []tapelog.Leaf    // to be written with the next checkpoint
-	alarmed map[string]uint64 // by cause, beginning of the gap that was told at once last
-	expired bool              // a segment was removed since the log was pruned
-	pruned  time.Time         // when that was looked at last
+	alarmed map[string]uint64 // by cause: begin of the last gap reported at once
+	expired bool              // a segment was removed since the last pruning
+	pruned  time.Time         // time of the last pruning
 
 	wake chan struct{}
 	quit chan struct{}
 	done chan struct{}
 }
 
-// mostQueued bounds what waits for a disk that takes nothing.
+// mostQueued limits the leaves waiting for the disk.
 const mostQueued = 1024
 
-// NewLogKeeper returns the keeper of the log of the tape in dir. Close ends it.
+// NewLogKeeper returns the log keeper of the tape in dir. Close it after use.
 func NewLogKeeper(dir string, o LogOptions) *LogKeeper {
 	return newLogKeeper(dir, o, checkpointPause)
 }
@@ -91,7 +87,7 @@ func newLogKeeper(dir string, o LogOptions, pause time.Duration) *LogKeeper {
 	return k
 }
 
-// tick writes a checkpoint after each pause, and whatever waits.
+// tick writes a checkpoint and waiting leaves after each pause.
 func (k *LogKeeper) tick(pause time.Duration) {
 	defer close(k.done)
 	timer := time.NewTicker(pause)
@@ -109,7 +105,7 @@ func (k *LogKeeper) tick(pause time.Duration) {
 	}
 }
 
-// checkpoint says how far the active segment has come.
+// checkpoint logs the state of the active segment.
 func (k *LogKeeper) checkpoint() {
 	k.mu.Lock()
 	if k.started {
@@ -119,7 +115,7 @@ func (k *LogKeeper) checkpoint() {
 	k.flush()
 }
 
-// putCheckpoint queues a checkpoint, and the gaps before it.
+// putCheckpoint queues the gaps and a checkpoint.
 func (k *LogKeeper) putCheckpoint() {
 	k.putGaps()
 	leaf := k.active
@@ -127,12 +123,12 @@ func (k *LogKeeper) putCheckpoint() {
 	k.put(leaf)
 }
 
-// Close writes what waits and closes the log. The writer must have been closed.
+// Close writes the queue and closes the log. Close the writer first.
 func (k *LogKeeper) Close() error {
 	close(k.quit)
 	<-k.done
 	k.flush()
-	defer k.teller.close() // with nothing locked: it may be that somebody hangs
+	defer k.teller.close() // without a lock: the receiver may hang
 	k.writing.Lock()
 	defer k.writing.Unlock()
 	var err error
@@ -151,13 +147,13 @@ func (k *LogKeeper) Close() error {
 	return nil
 }
 
-// put queues a leaf, with the time that it is now.
+// put queues a leaf with the current time.
 func (k *LogKeeper) put(leaf tapelog.Leaf) {
 	k.stamp(&leaf)
 	last := len(k.queue) - 1
 	switch {
 	case leaf.Kind == tapelog.KindCheckpoint && last >= 0 && k.queue[last].Kind == leaf.Kind && k.queue[last].Detail == "":
-		k.queue = k.queue[:last] // the newer one says all that it said
+		k.queue = k.queue[:last] // the newer one replaces it
 	case len(k.queue) >= mostQueued:
 		if leaf.Kind != tapelog.KindCheckpoint {
 			k.dropped++
@@ -171,7 +167,7 @@ func (k *LogKeeper) put(leaf tapelog.Leaf) {
 	k.queue = append(k.queue, leaf)
 }
 
-// flush writes what waits, in order. What fails waits on.
+// flush writes the queue in order. Failed leaves wait.
 func (k *LogKeeper) flush() {
 	k.writing.Lock()
 	defer k.writing.Unlock()
@@ -204,8 +200,7 @@ func (k *LogKeeper) tryFlush() error {
 	}
 }
 
-// write writes one leaf. With an error, taken says that the log keeps the leaf
-// and writes it before the next one.
+// write writes one leaf. taken with an error means that the log keeps the leaf and writes it before the next one.
 func (k *LogKeeper) write(leaf tapelog.Leaf) (taken bool, err error) {
 	if err := k.open(); err != nil {
 		return false, err
@@ -235,7 +230,7 @@ func (k *LogKeeper) open() error {
 	return nil
 }
 
-// begin queues the start leaf before anything else of this run.
+// begin queues the start leaf before any other leaf of the run.
 func (k *LogKeeper) begin() {
 	if k.started {
 		return
@@ -244,7 +239,7 @@ func (k *LogKeeper) begin() {
 	k.put(k.start())
 }
 
-// start says who records, where and within what limits.
+// start returns the leaf of the run's start.
 func (k *LogKeeper) start() tapelog.Leaf {
 	leaf := tapelog.Leaf{Kind: tapelog.KindStart, Tape: k.tape, Host: k.o.Host, Machine: k.o.MachineID, BootID: k.o.BootID,
 		Version: k.o.Version, Backend: k.o.Backend, Detail: tapelog.Cut(escapeLines(k.o.BlindSpots)), MaxSize: k.o.MaxBytes, MaxAge: int64(k.o.MaxAge)}
@@ -252,7 +247,7 @@ func (k *LogKeeper) start() tapelog.Leaf {
 	return leaf
 }
 
-// stamp puts the clocks into a leaf.
+// stamp sets the clocks in a leaf.
 func (k *LogKeeper) stamp(leaf *tapelog.Leaf) {
 	now, err := k.clocks()
 	if err != nil {
@@ -261,7 +256,7 @@ func (k *LogKeeper) stamp(leaf *tapelog.Leaf) {
 	leaf.Boot, leaf.Real, leaf.Suspended, leaf.Sync = now.Boot, now.Real, now.Suspended, now.Sync
 }
 
-// putGaps queues the gaps that were told since the last checkpoint.
+// putGaps queues the gaps reported since the last checkpoint.
 func (k *LogKeeper) putGaps() {
 	for _, g := range k.gaps {
 		k.put(g)
@@ -269,8 +264,7 @@ func (k *LogKeeper) putGaps() {
 	k.gaps = nil
 }
 
-// addGap keeps a gap until the next checkpoint: one that lasts is told with each
-// batch.
+// addGap keeps a gap until the next checkpoint: a lasting gap comes with each batch.
 func (k *LogKeeper) addGap(number int, g Gap) {
 	leaf := tapelog.Leaf{Kind: tapelog.KindGap, Segment: number, From: int64(g.From), To: int64(g.To), Cause: g.Cause, Lost: g.Lost}
 	if segment.IsAlarm(g.Cause) {

@@ -6,17 +6,15 @@ import (
 	"github.com/conntape/conntape/store/tapelog"
 )
 
-// Listen takes an event of the tape. It returns when what must not be forgotten
-// is on the disk: that a segment was begun or sealed, that one is to be removed, a
-// hold, the end. All else waits for the next of these, or is written in the background.
+// Listen logs an event. It waits for the disk when a segment begins, is sealed or will be removed, and for holds and the
+// end. Other events wait for the next of these, or are written in the background.
 func (k *LogKeeper) Listen(e Event) {
 	if k.take(e) {
 		k.flush()
 	}
 }
 
-// take queues what there is to say of an event, and tells whether it must be on
-// the disk before anything goes on.
+// take queues the leaves of an event. now reports whether they must be on the disk before the tape continues.
 func (k *LogKeeper) take(e Event) (now bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -25,7 +23,7 @@ func (k *LogKeeper) take(e Event) (now bool) {
 		k.tape = e.TapeID
 		k.begin()
 		if k.active.Segment == e.Previous && e.Previous != 0 {
-			k.putCheckpoint() // its last word before it is sealed, which may take a while
+			k.putCheckpoint() // the last state before sealing, which may take a while
 		}
 		k.putGaps()
 		k.put(tapelog.Leaf{Kind: tapelog.KindSegment, Segment: e.Segment, Previous: e.Previous, Cause: e.Reason, BootID: e.BootID})
@@ -54,7 +52,7 @@ func (k *LogKeeper) take(e Event) (now bool) {
 		k.expired = true
 		leaf := tapelog.Leaf{Kind: tapelog.KindExpiry, Segment: e.Segment, SHA256: e.SHA256, Size: e.Bytes, From: e.From, To: e.To, Cause: e.Why, MaxSize: e.Limit,
 			Rows: e.Rows, Connects: e.Connects}
-		if e.Why == tapelog.ExpiredFull { // the next commit has to tell of it
+		if e.Why == tapelog.ExpiredFull { // the next commit has a gap for it
 			leaf.Batches = k.active.Batches
 		}
 		k.put(leaf)
@@ -79,7 +77,7 @@ func (k *LogKeeper) take(e Event) (now bool) {
 	return false
 }
 
-// batch notes how far the active segment has come. What somebody does to the recorder is told at once: he is at work.
+// batch updates the state of the active segment. Tampering with the recorder is logged at once.
 func (k *LogKeeper) batch(e BatchCommitted) (now bool) {
 	k.begin()
 	k.active.Segment, k.active.Batches, k.active.Chain = e.Segment, e.Number, e.Chain
@@ -88,7 +86,7 @@ func (k *LogKeeper) batch(e BatchCommitted) (now bool) {
 		k.addGap(e.Segment, g)
 	}
 	for _, a := range e.Batch.Anchors {
-		if a.Kind == "step" { // the clocks are part of every leaf
+		if a.Kind == "step" { // every leaf has the clocks
 			k.putCheckpoint()
 			k.later()
 			break
@@ -101,8 +99,7 @@ func (k *LogKeeper) batch(e BatchCommitted) (now bool) {
 	return false
 }
 
-// alarms tells whether somebody is at work on the recorder, and that was not told yet. What lasts is told with the
-// checkpoints.
+// alarms reports whether there is new tampering with the recorder. A lasting one is logged with the checkpoints.
 func (k *LogKeeper) alarms(gaps []Gap) (news bool) {
 	for _, g := range gaps {
 		if segment.IsAlarm(g.Cause) && k.alarmed[g.Cause] != g.From {
@@ -115,8 +112,7 @@ func (k *LogKeeper) alarms(gaps []Gap) (news bool) {
 	return news
 }
 
-// countIn puts counters into a leaf. Those that a batch does not name have not
-// changed.
+// countIn sets the counters in a leaf. Counters missing in a batch are unchanged.
 func countIn(l *tapelog.Leaf, c segment.Counters) {
 	for name, at := range map[string]*uint64{"seen": &l.Seen, "stored": &l.Stored, "coalesced": &l.Coalesced, "lost": &l.Lost} {
 		if n, ok := c[name]; ok {
@@ -125,7 +121,7 @@ func countIn(l *tapelog.Leaf, c segment.Counters) {
 	}
 }
 
-// later has the background write what waits.
+// later writes the queue in the background.
 func (k *LogKeeper) later() {
 	select {
 	case k.wake <- struct{}{}:

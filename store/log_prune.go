@@ -8,12 +8,10 @@ import (
 	"github.com/conntape/conntape/store/tapelog"
 )
 
-// pruneEvery is how often the log is looked through, at the most, for what tells
-// only of segments that have expired. A part of the log is a week.
+// pruneEvery is the least pause between two prunings of the log. A part of the log is a week.
 const pruneEvery = time.Hour
 
-// pruneIfDue removes from the log what tells of nothing but expired segments, so
-// that the log of a tape is bounded as the tape is.
+// pruneIfDue removes leaves that only concern expired segments, so that the log has a limit like the tape.
 func (k *LogKeeper) pruneIfDue() {
 	k.mu.Lock()
 	due := k.expired && time.Since(k.pruned) >= pruneEvery
@@ -37,7 +35,7 @@ func (k *LogKeeper) prune() error {
 	return k.pruneBefore(oldest)
 }
 
-// pruneBefore removes what tells only of segments before oldest.
+// pruneBefore removes leaves that only concern segments before oldest.
 func (k *LogKeeper) pruneBefore(oldest int) error {
 	k.writing.Lock()
 	defer k.writing.Unlock()
@@ -48,8 +46,8 @@ func (k *LogKeeper) pruneBefore(oldest int) error {
 	return k.log.Prune(note, func(l tapelog.Leaf) bool { return l.Segment < oldest })
 }
 
-// stampedNow returns a leaf that is younger than all that were queued, which are
-// written, and older than all that will be. The caller has the log to itself.
+// stampedNow returns a leaf later than all queued ones, which are written first, and earlier than all others. The caller
+// has the log to itself.
 func (k *LogKeeper) stampedNow() (tapelog.Leaf, error) {
 	for {
 		if err := k.tryFlush(); err != nil {
@@ -67,8 +65,7 @@ func (k *LogKeeper) stampedNow() (tapelog.Leaf, error) {
 	}
 }
 
-// oldestKept returns the number of the oldest segment that the tape or a legal
-// hold still has.
+// oldestKept returns the number of the oldest segment in the tape or under a hold.
 func oldestKept(dir string) (int, error) {
 	numbers, _, err := tapedir.List(dir)
 	if err != nil {

@@ -2,10 +2,8 @@ package store
 
 import "time"
 
-// logTeller tells somebody outside what the log has to say: its first key, and
-// its signed checkpoints. A terminal that is stopped or a system log that hangs
-// holds up nobody but the teller: of the checkpoints that wait the newest is kept,
-// which covers the others.
+// logTeller passes the log's first key and its signed checkpoints to a receiver. A stopped terminal or a hanging system
+// log only holds up the teller: it keeps the newest waiting checkpoint, which covers the others.
 type logTeller struct {
 	o     *LogOptions
 	keys  chan string // capacity 1
@@ -13,7 +11,7 @@ type logTeller struct {
 	done  chan struct{}
 }
 
-// tellerGrace is how long the end waits for what is still to be told.
+// tellerGrace limits the wait for the receiver at the end.
 const tellerGrace = 2 * time.Second
 
 func newLogTeller(o *LogOptions) *logTeller {
@@ -43,24 +41,24 @@ func (t *logTeller) tellKey() {
 	}
 }
 
-// key tells the first key of a log. It is called at most once before the next head.
+// key passes on a new log's first key, at most once before the next head.
 func (t *logTeller) key(key string) {
 	select {
 	case t.keys <- key:
-	default: // a log that was begun again before anybody heard of the one before
+	default: // the log was begun again before the last key was received
 	}
 }
 
-// head tells a signed checkpoint. It is called by one goroutine at a time.
+// head passes on a signed checkpoint. One goroutine at a time may call it.
 func (t *logTeller) head(head []byte) {
 	select {
-	case <-t.heads: // one that was not told yet
+	case <-t.heads: // not received yet: the newer replaces it
 	default:
 	}
 	t.heads <- head
 }
 
-// close waits for what is still to be told, but not for ever.
+// close waits for the receiver, but not for ever.
 func (t *logTeller) close() {
 	close(t.heads)
 	select {

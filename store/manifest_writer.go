@@ -9,7 +9,7 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// noteSealed appends an entry to the manifest. That it cannot is no harm: readers look into the segment then.
+// noteSealed appends an entry to the manifest. A failure is harmless: readers then open the segment.
 func (w *Writer) noteSealed(path string, number int) {
 	record, err := segment.NewEntry(path, number)
 	w.step("segment sealed, manifest not written")
@@ -22,7 +22,7 @@ func (w *Writer) noteSealed(path string, number int) {
 	}
 }
 
-// mendManifest makes entries for the sealed segments that have none that counts, and leaves those out that are gone.
+// mendManifest adds entries for sealed segments without a valid one, and drops entries of removed segments.
 func (w *Writer) mendManifest() {
 	entries, isWhole := segment.ReadManifest(w.dir)
 	var records []byte

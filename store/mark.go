@@ -1,14 +1,12 @@
 package store
 
-// epoch is one opening of one segment. Row ids remembered in a [mark] are good
-// within the epoch that gave them and nowhere else: after a rollback or a change
-// of segment the writer begins a new one, and every value is looked up afresh.
+// epoch is one opening of one segment. Ids in a [mark] are valid only within their epoch: after a rollback or a change
+// of segment the writer begins a new one and looks up every value again.
 type epoch struct{ _ byte } // not empty: distinct epochs need distinct addresses
 
-// mark remembers, inside an interned value, the row it has. It belongs to the
-// writer.
+// mark is the row id inside an interned value. Only the writer uses it.
 type mark struct {
-	self  *mark // guards against a copy of the value that holds the mark
+	self  *mark // detects a copied value
 	epoch *epoch
 	id    int64
 }

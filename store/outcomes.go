@@ -8,21 +8,17 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// A connect that takes long is written before it has returned, and given its result
-// later. When the segment was closed in between, its row is in the one before. So
-// that the result is not lost, sealing of a segment that was closed in the course
-// of recording waits for as long as a connect can take, if any had not returned.
+// A slow connect is written before it returns, and updated with its result later. If the segment was closed in between,
+// the row is in the previous segment. So sealing waits as long as a connect can take, if any had not returned.
 
-// outcomePatience is how long sealing waits: a SYN is sent again for 127 s
-// (tcp_syn_retries = 6).
+// outcomePatience limits this wait: SYNs are retransmitted for 127 s (tcp_syn_retries = 6).
 const outcomePatience = 150 * time.Second
 
-// pendingOutcomes reports whether rows were written of attempts that have not
-// returned, by what the recorder counts.
+// pendingOutcomes reports whether rows of unfinished attempts exist, by the recorder's counters.
 func (w *Writer) pendingOutcomes() bool { return w.counted["in_flight_stored"] > w.counted["updated"] }
 
-// giveOutcomes gives rows of the segment before the results that the active one
-// has no row for. What cannot be given stays counted as missed.
+// giveOutcomes updates rows of the previous segment with results that have no row in the active one. Others stay counted
+// as missed.
 func (w *Writer) giveOutcomes() {
 	missed := w.seg.rows.missed
 	if len(missed) == 0 {
@@ -55,8 +51,8 @@ func (w *Writer) giveOutcomes() {
 	}
 }
 
-// claim returns the stored segment of that number, if it waits for results, for the
-// caller alone: who sealed or removed it would have to wait until its done is closed.
+// claim returns the stored segment with this number for exclusive use, if it waits for results. Sealing and removal wait
+// until its done is closed.
 func (w *Writer) claim(number int) *stored {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -68,9 +64,8 @@ func (w *Writer) claim(number int) *stored {
 	return s
 }
 
-// writeOutcomes gives rows that were written before their result that result, in a
-// transaction of its own, and returns how many there were. It goes by values: what
-// the writer remembers of rows is of the active segment.
+// writeOutcomes updates rows with their results in one transaction, and returns their number. It compares values: the
+// writer's marks are of the active segment.
 func (s *activeSegment) writeOutcomes(conns []Connection) (found int, err error) {
 	var chain [32]byte
 	var after segment.Marks
@@ -119,7 +114,7 @@ func (s *activeSegment) giveOutcome(c *Connection) (found bool, err error) {
 	return true, s.changeShape(id, was, shape)
 }
 
-// changeShape gives a row another shape, so that the chain can be replayed.
+// changeShape changes a row's shape so that the chain can be recomputed.
 func (s *activeSegment) changeShape(id, was, shape int64) error {
 	// Its first shape in this batch is what it had before.
 	err := s.exec(`INSERT OR IGNORE INTO changed (id, batch, shape) VALUES (?, ?, ?)`, id, s.chainer.batch, was)

@@ -7,16 +7,15 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// addProcess writes a process and those of its ancestors that the segment does
-// not have yet, oldest first. It walks instead of calling itself: a chain of
-// forks can be as long as somebody likes.
+// addProcess writes a process and its missing ancestors, oldest first. It is not recursive: a chain of forks can have
+// any length.
 func (in *interner) addProcess(p *Process) (int64, error) {
 	if id, ok := p.mark.get(in.epoch); ok {
 		return id, nil
 	}
 	var chain []*Process
 	onWay := map[*Process]bool{}
-	for q := p; q != nil && !onWay[q]; q = q.Parent { // a ring of parents must not hang us
+	for q := p; q != nil && !onWay[q]; q = q.Parent { // a ring of parents must end
 		if _, ok := q.mark.get(in.epoch); ok {
 			break
 		}
@@ -32,8 +31,7 @@ func (in *interner) addProcess(p *Process) (int64, error) {
 	return id, nil
 }
 
-// parentID returns the id of p's parent, or nil. A parent of which we know the
-// key and nothing else has an id without a row.
+// parentID returns the id of p's parent, or nil. A parent known only by its key has an id without a row.
 func (in *interner) parentID(p *Process) any {
 	if p.Parent != nil {
 		if id, ok := p.Parent.mark.get(in.epoch); ok {
@@ -47,10 +45,8 @@ func (in *interner) parentID(p *Process) any {
 	return nil
 }
 
-// insertProcess writes one process, whose parent is written, at its id or, when
-// that belongs to another key, at the next free one. A process that is there
-// already is left as it is (its first description is the one nearest to its
-// exec), unless nothing was known of it.
+// insertProcess writes one process after its parent, at its id or, if that belongs to another key, at the next free one.
+// It keeps an existing description, which is nearer to the exec, unless that is empty.
 func (in *interner) insertProcess(p *Process) error {
 	id := processID(in.segment.bootID, p.Key)
 	for {
@@ -72,8 +68,7 @@ func (in *interner) insertProcess(p *Process) error {
 	}
 }
 
-// findProcess looks whether there is a process with that id, whether it is the
-// one with that key, and where its description comes from.
+// findProcess reports whether a process with this id exists, whether it has this key, and the source of its description.
 func (in *interner) findProcess(id int64, key ProcessKey) (found, same bool, source string, err error) {
 	err = in.segment.query(func(q *sqlite.Stmt) error {
 		found = true
@@ -90,14 +85,14 @@ func (in *interner) writeProcess(id int64, p *Process) error {
 	if p.Argv != nil {
 		cmdline = escape.Cmdline(p.Argv)
 	}
-	if p.PPID != 0 || p.Parent != nil || p.Key.Tgid <= 2 { // 0 is a fact for init and kthreadd alone
+	if p.PPID != 0 || p.Parent != nil || p.Key.Tgid <= 2 { // 0 is only right for init and kthreadd
 		ppid = p.PPID
 	}
 	if p.Source != "" && p.Source != SourceUnknown {
 		in.segment.chainer.processes[id] = struct{}{}
 	}
 	source := p.Source
-	var uid, gid, euid, loginUID, sessionID any // 0 would be root
+	var uid, gid, euid, loginUID, sessionID any // 0 would mean root
 	if source == "" || source == SourceUnknown {
 		source = SourceUnknown
 	} else {

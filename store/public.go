@@ -13,20 +13,19 @@ import (
 	"github.com/conntape/conntape/store/segment"
 )
 
-// The public views of a tape are virtual tables, each over the view of that name in every segment. Of what SQL compares
-// columns to they hand on to a segment what finds rows there; SQLite looks at all of it again, so that a table may hand
-// over too many rows and never too few.
+// The public views of a tape are virtual tables over the same view in every segment. They push comparisons down to the
+// segments. SQLite checks them again: a table may return too many rows, never too few.
 
 // publicTable is one of the public views, over all segments of a tape.
 type publicTable struct {
 	tape    *Tape
 	name    string
 	columns []segment.ViewColumn
-	key     int // the column that tells rows of one segment apart
-	segment int // the column that is the number of the segment
+	key     int // column that identifies a row within a segment
+	segment int // column with the segment's number
 }
 
-// newPublicTable makes a public view readable on the connection of the tape.
+// newPublicTable registers a public view on the tape's connection.
 func (t *Tape) newPublicTable(name string) error {
 	p := &publicTable{tape: t, name: name, columns: segment.ViewColumns(name)}
 	p.segment = p.column("segment")
@@ -39,7 +38,8 @@ func (p *publicTable) Disconnect() error { return nil }
 // Destroy has nothing to remove.
 func (p *publicTable) Destroy() error { return nil }
 
-// What the planner is told of a view: there are many rows, an equality leaves few of them, and to look for these again and
+// Estimates for the planner: a view has many rows, an equality leaves few, and repeated look-ups take longer than in one
+// table.
 // again takes longer than it would in one table.
 const (
 	publicRows  = 1_000_000
@@ -47,14 +47,14 @@ const (
 	lookupCost  = 10_000
 )
 
-// operators are the comparisons that are handed on.
+// operators are pushed down.
 var operators = map[sqlite.IndexConstraintOp]string{
 	sqlite.IndexConstraintEq: "=", sqlite.IndexConstraintIs: "=", sqlite.IndexConstraintGT: ">", sqlite.IndexConstraintGE: ">=",
 	sqlite.IndexConstraintLT: "<", sqlite.IndexConstraintLE: "<=",
 }
 
-// BestIndex takes every comparison of a column that a table of the segment has. The plan is the columns that are used,
-// as bits, and the comparisons.
+// BestIndex accepts every comparison of a column in a segment's table. The plan is the used columns, as bits, and the
+// comparisons.
 func (p *publicTable) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, error) {
 	out := &sqlite.IndexOutputs{ConstraintUsage: make([]sqlite.IndexConstraintUsage, len(in.Constraints)), EstimatedCost: publicRows, EstimatedRows: publicRows}
 	plan := []string{strconv.FormatUint(in.ColumnsUsed, 16)}
@@ -77,23 +77,23 @@ func (p *publicTable) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, e
 // Open opens a cursor.
 func (p *publicTable) Open() (sqlite.VTableCursor, error) { return &publicCursor{table: p}, nil }
 
-// publicCursor walks the rows, segment by segment, oldest first.
+// publicCursor iterates over the rows, segment by segment, oldest first.
 type publicCursor struct {
 	table *publicTable
-	where []string // conditions on the view of a segment
+	where []string // conditions on a segment's view
 	args  []any
-	only  int64 // number of the one segment that is asked for, -1: all
-	used  []int // columns that are read
-	place []int // by column: its place among these
+	only  int64 // number of the only segment in question; -1: all
+	used  []int // used columns
+	place []int // by column: index in used
 
 	next    int // segment
 	current int
-	stmt    *sqlite.Stmt // nil: no segment is being read through SQLite
+	stmt    *sqlite.Stmt // nil: SQLite reads no segment
 	release func()
-	rows    [][]segment.Cell // of the current segment that the manifest has: the first is the one that it is at
+	rows    [][]segment.Cell // rest of the current segment's rows, if from the manifest
 }
 
-// Filter begins anew, with what the plan compares.
+// Filter restarts with the plan's comparisons.
 func (c *publicCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error {
 	if err := c.Close(); err != nil {
 		return err
@@ -121,11 +121,11 @@ func (c *publicCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error {
 	return c.Next()
 }
 
-// mostListed is how many values of IN are handed on; to read every row takes no longer than to look so many up.
+// mostListed limits the values of IN that are pushed down: for more, reading every row is as fast.
 const mostListed = 1000
 
-// compare notes a comparison. What a column of one type is compared to of another is left to SQLite: it may convert either.
-// So is the order of texts, which may be numbers to it.
+// compare adds a comparison. It leaves comparisons of different types to SQLite, which may convert either side, and the
+// order of texts, which may be numbers.
 func (c *publicCursor) compare(column int, op string, v sqlite.Value) {
 	by := c.table.columns[column]
 	list, isList := InList(v)
@@ -197,7 +197,7 @@ func (c *publicCursor) Next() error {
 	}
 }
 
-// small returns the rows of the current segment if the manifest has them: all that are in the window.
+// small returns the current segment's rows in the window, if the manifest has them.
 func (c *publicCursor) small() (rows [][]segment.Cell, known bool) {
 	t, p := c.table.tape, c.table
 	all, known := t.segs[c.current].SmallRows(p.name)
@@ -219,12 +219,12 @@ func (c *publicCursor) small() (rows [][]segment.Cell, known bool) {
 	return rows, true
 }
 
-// hasRemovals reports whether what retention has removed is told with this segment.
+// hasRemovals reports whether this segment's gaps include retention's removals.
 func (p *publicTable) hasRemovals(segment int) bool {
 	return p.name == "gaps" && segment == 0 && len(p.tape.removalRows()) > 0
 }
 
-// column returns the place of a column.
+// column returns the index of a column.
 func (p *publicTable) column(name string) int {
 	return slices.IndexFunc(p.columns, func(c segment.ViewColumn) bool { return c.Name == name })
 }
@@ -248,7 +248,7 @@ func (c *publicCursor) begin() error {
 	return nil
 }
 
-// sql returns the question to the current segment.
+// sql returns the query for the current segment.
 func (c *publicCursor) sql() string {
 	p := c.table
 	columns, from := []string{}, p.name
@@ -260,7 +260,7 @@ func (c *publicCursor) sql() string {
 	}
 	segments := p.tape.segs
 	if p.name == "gaps" && c.current+1 < len(segments) {
-		// What an earlier segment left open ended when the next one began.
+		// a gap left open by a segment ended when the next one began
 		schema, err := segment.ExpectedSchema(segments[c.current].Info.SchemaVersion)
 		if err == nil {
 			_, body, _ := strings.Cut(schema["gaps"], " AS\n")
@@ -294,7 +294,7 @@ func (c *publicCursor) EOF() bool { return c.stmt == nil && len(c.rows) == 0 }
 // Close lets go of what is being read.
 func (c *publicCursor) Close() error { return c.finish() }
 
-// RowID is not asked for: the table has none.
+// RowID is never called: the table has none.
 func (c *publicCursor) RowID() (int64, error) { return 0, errors.New("the table has no rowid") }
 
 // Column returns a cell; the last column is the row's key.
@@ -324,16 +324,14 @@ func (c *publicCursor) Column(i int, _ bool) (sqlite.Value, error) {
 	return sqlite.Value{}, nil
 }
 
-// Bound narrows the public views to the window from since, which is inside it,
-// to until, which is not: connections to those whose time_ns lies in it, gaps to
-// those that overlap it. processes, endpoints and segments stay whole. A zero
-// time leaves that end open, and two of them lift the bounds.
+// Bound limits the public views to the window from since (included) to until (excluded): connections by time_ns, gaps by
+// overlap. processes, endpoints and segments are not limited. A zero time means no limit.
 func (t *Tape) Bound(since, until time.Time) { t.since, t.until = since, until }
 
-// Bounds returns the window that the views are narrowed to.
+// Bounds returns the window of the views.
 func (t *Tape) Bounds() (since, until time.Time) { return t.since, t.until }
 
-// within returns the conditions on the rows of a view that are in the window.
+// within returns the window's conditions on a view.
 func (t *Tape) within(view string) (conditions []string) {
 	from, to := "time_ns >= %d", "time_ns < %d"
 	switch view {

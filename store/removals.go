@@ -17,30 +17,28 @@ import (
 	"github.com/conntape/conntape/store/tapelog"
 )
 
-// Removal is a segment that retention has removed, as the log of the tape tells it.
+// Removal is a segment removed by retention, according to the log.
 type Removal struct {
 	Segment  int
 	At       time.Time // when it was removed
 	Cause    string    // one of the Expired constants
-	From, To time.Time // wall clock that it covered; zero unknown
-	Rows     int64     // that it held, -1 unknown
-	Connects int64     // that they stood for, -1 unknown
+	From, To time.Time // covered wall clock; zero: unknown
+	Rows     int64     // rows in it; -1: unknown
+	Connects int64     // connects of these rows; -1: unknown
 }
 
-// Removals are what retention has removed from a tape. Of the oldest the log may tell
-// no more: it is pruned as the tape is.
+// Removals are retention's removals from a tape. The log may lack the oldest: it is pruned like the tape.
 type Removals struct {
-	List   []Removal // in the order in which they were removed
-	Untold int       // segments that were removed before those
-	Err    error     // why it cannot be known what was removed; nil it is known
+	List   []Removal // in order of removal
+	Untold int       // segments removed before those
+	Err    error     // why the removals are unknown; nil: they are known
 }
 
-// errOneFile: a segment does not know what was before it.
+// errOneFile: a single segment does not know earlier ones.
 var errOneFile = errors.New("this is one file of a tape: what retention has removed is in the log of the tape")
 
-// findRemovals returns how to read what retention has removed. It removes the oldest
-// first, so that from a tape which begins with its first segment nothing was removed, and
-// the log need not be read.
+// findRemovals returns a function that reads the removals. Retention removes the oldest first: if the tape has its first
+// segment, nothing was removed, and the log need not be read.
 func (t *Tape) findRemovals() func() Removals {
 	if t.single != "" {
 		if t.segs[0].Info.Number <= 1 {
@@ -58,12 +56,11 @@ func (t *Tape) findRemovals() func() Removals {
 	return sync.OnceValue(func() Removals { return readRemovals(t.at(""), numbers[0]) }) // asked before the tape is closed
 }
 
-// CauseRemoved is the cause of the rows of the view gaps that tell what retention has
-// removed. No segment has such a row: they are read from the log.
+// CauseRemoved is the cause of rows in view gaps for removals. They come from the log, not from a segment.
 const CauseRemoved = "removed"
 
-// removalRows returns the removals as rows of the view gaps, in SQL. One from a full disk
-// is told by the gap that the recorder wrote.
+// removalRows returns the removals as rows of view gaps, in SQL. The recorder itself writes gaps for removals because of
+// a full disk.
 func (t *Tape) removalRows() (rows []string) {
 	if t.ownGaps {
 		return nil
@@ -86,8 +83,7 @@ func (t *Tape) withRemovals(gaps string) string {
 		"column7 AS from_ns, column8 AS to_ns, column9 AS segment FROM (VALUES " + strings.Join(t.removalRows(), ", ") + ")) UNION ALL SELECT " + columns + " FROM " + gaps + ")"
 }
 
-// gapRow returns the removal as a row of the view gaps, in SQL. What was removed is not
-// lost: it was recorded.
+// gapRow returns the removal as a row of view gaps, in SQL. lost is 0: the rows were recorded.
 func (r *Removal) gapRow() string {
 	text, number := func(t time.Time) string {
 		if t.IsZero() {
@@ -108,8 +104,7 @@ func (r *Removal) gapRow() string {
 	return fmt.Sprintf("(%d, %s, %s, '%s', 0, '%s', %s, %s, %d)", -r.Segment, text(r.From), text(r.To), CauseRemoved, segment.Quoted(detail), number(r.From), number(r.To), r.Segment)
 }
 
-// Removals reads what retention has removed before the oldest segment. On a tape that is
-// old and was never pruned it takes a while: the log is read to its end.
+// Removals reads the removals before the oldest segment. It may take a while: it reads the whole log.
 func (c Coverage) Removals() Removals {
 	if c.removals == nil {
 		return Removals{}
@@ -117,12 +112,12 @@ func (c Coverage) Removals() Removals {
 	return c.removals()
 }
 
-// readRemovals reads what the log says of the segments before the oldest.
+// readRemovals reads removals of segments before oldest from the log.
 func readRemovals(dir string, oldest int) Removals {
 	var r Removals
 	told := map[int]bool{}
 	err := tapelog.Scan(filepath.Join(dir, tapedir.LogDir), tapelog.KindExpiry, func(l tapelog.Leaf) error {
-		if told[l.Segment] || l.Segment >= oldest { // told again, or its removal is under way
+		if told[l.Segment] || l.Segment >= oldest { // repeated, or its removal is not finished
 			return nil
 		}
 		told[l.Segment] = true

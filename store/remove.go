@@ -10,21 +10,19 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// What retention takes off the tape gets another name at once, and is removed by a
-// goroutine of low priority: freeing a file takes a file system some 0.2 ms a MiB,
-// which no batch is to wait for. Its files count until they are gone.
+// Retention renames a segment at once, and a goroutine of low priority removes it: freeing a file takes some 0.2 ms per
+// MiB, and no batch should wait for that. Its files count until they are gone.
 
-// expired is a segment that is no part of the tape any more, and not gone yet.
+// expired is a segment removed from the tape but not from the disk yet.
 type expired struct {
 	number int
-	path   string         // that it had
+	path   string         // original path
 	bytes  int64          // of its files
-	seg    *activeSegment // still open: its blocks are freed when it is closed; nil it is not
+	seg    *activeSegment // still open: closing it frees the blocks; nil: closed
 	stuck  bool           // it could not be removed
 }
 
-// takeAway ends that s is a segment of the tape. Its other files keep their names:
-// without the first they mean nothing.
+// takeAway removes s from the tape by renaming its database. The other files keep their names: alone they mean nothing.
 func (w *Writer) takeAway(s *stored) (*expired, error) {
 	if err := tapedir.ClearImmutable(s.path); err != nil {
 		w.log.Warn("immutable flag not cleared", "path", s.path, "error", err)
@@ -39,7 +37,7 @@ func (w *Writer) takeAway(s *stored) (*expired, error) {
 	return e, nil
 }
 
-// removeLater has e removed in the background. The caller holds w.mu.
+// removeLater removes e in the background. The caller holds w.mu.
 func (w *Writer) removeLater(e *expired) {
 	w.catalog.expired = append(w.catalog.expired, e)
 	if w.removing == nil {
@@ -48,8 +46,7 @@ func (w *Writer) removeLater(e *expired) {
 	}
 }
 
-// removeExpired removes what has expired, and ends when nothing is left of it.
-// Sealing, which needs the room, waits for that.
+// removeExpired removes expired segments until none is left. Sealing waits for it, because it needs the room.
 func (w *Writer) removeExpired() {
 	lowerPriority()
 	w.mu.Lock()
@@ -81,8 +78,7 @@ func (w *Writer) removeExpired() {
 	w.wakeKeeper()
 }
 
-// remove removes the files of a segment. A connection to it that is still open is
-// given up last: closing it writes.
+// remove removes a segment's files. It closes an open connection last, because closing writes.
 func (w *Writer) remove(e *expired) error {
 	var p *retain.Pinned
 	if e.seg == nil {
@@ -107,12 +103,10 @@ func (w *Writer) remove(e *expired) error {
 	return err
 }
 
-// waitForRemovals waits until nothing that has expired is left, unless it cannot be
-// removed.
+// waitForRemovals waits until all expired segments are gone or cannot be removed.
 func (w *Writer) waitForRemovals() { w.waitWhile(func() bool { return true }) }
 
-// waitWhile waits for what has expired to be removed, one segment after the other,
-// while there is not enough room.
+// waitWhile waits for removals, segment by segment, while there is too little room.
 func (w *Writer) waitWhile(tooLittle func() bool) {
 	for {
 		w.mu.Lock()

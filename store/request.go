@@ -18,9 +18,8 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// What others than the recorder want done to a tape is asked of it through files:
-// NAME.request in the directory requests, which only its owner can enter, is
-// answered by NAME.answer. The recorder sleeps until there is one.
+// Other processes make requests to the recorder by files: NAME.request in the directory requests, which only the owner
+// can enter. The recorder sleeps until there is one, and writes NAME.answer.
 
 const (
 	requestDir    = "requests"
@@ -28,7 +27,7 @@ const (
 	answerSuffix  = ".answer"
 )
 
-// Request asks for something to be done to a tape.
+// Request is a request to a tape's recorder.
 type Request struct {
 	Do     string    `json:"do"`               // rotate, hold, release
 	Since  time.Time `json:"since,omitzero"`   // hold: first moment, zero from the beginning
@@ -37,14 +36,14 @@ type Request struct {
 	Hold   string    `json:"hold,omitempty"`   // release: id
 }
 
-// What a Request can ask for.
+// Values of Request.Do.
 const (
 	DoRotate  = "rotate"
 	DoHold    = "hold"
 	DoRelease = "release"
 )
 
-// Answer says what came of a request.
+// Answer is the result of a request.
 type Answer struct {
 	Error string        `json:"error,omitempty"`
 	Hint  string        `json:"hint,omitempty"`
@@ -52,14 +51,14 @@ type Answer struct {
 	Hold  *tapedir.Hold `json:"hold,omitempty"` // hold, release
 }
 
-// answerPatience is how long Ask waits when nothing says that it is worked on.
+// answerPatience limits Ask's wait for a recorder that does not take the request.
 const answerPatience = 30 * time.Second
 
-// staleAnswer is the age at which nobody waits for an answer any more.
+// staleAnswer is the age of answers that nobody waits for any more.
 const staleAnswer = time.Hour
 
-// Ask has the recorder of a tape do something, or does it itself when there is no
-// recorder, as o says. It needs to be the owner of the tape. stop ends the wait.
+// Ask sends a request to a tape's recorder, or executes it itself, with o, if there is none. Only the tape's owner can.
+// stop ends the wait.
 func Ask(dir string, r Request, o WriterOptions, stop <-chan struct{}) (Answer, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -109,7 +108,7 @@ func askRecorder(dir string, r Request, stop <-chan struct{}) (Answer, error) {
 			}
 			return a, nil
 		}
-		waiting := tapedir.IsThere(name + requestSuffix) // nobody has taken it
+		waiting := tapedir.IsThere(name + requestSuffix) // not taken yet
 		switch {
 		case !errors.Is(err, fs.ErrNotExist):
 			return Answer{}, &failure.Error{Op: "read answer", Path: name + answerSuffix, Err: failure.Bare(err)}
@@ -126,8 +125,7 @@ func askRecorder(dir string, r Request, stop <-chan struct{}) (Answer, error) {
 	}
 }
 
-// startServing begins to answer requests. That it cannot is no reason not to
-// record.
+// startServing starts answering requests. Recording continues if that fails.
 func (w *Writer) startServing() {
 	w.served = make(chan struct{})
 	requests := filepath.Join(w.dir, requestDir)
@@ -166,10 +164,10 @@ func (w *Writer) stopServing() {
 		w.requests.Close()
 	}
 	<-w.served
-	os.Remove(filepath.Join(w.dir, requestDir)) // unless somebody waits for an answer in it
+	os.Remove(filepath.Join(w.dir, requestDir)) // fails while an answer waits in it
 }
 
-// watchDir returns a file that can be read when a file was moved into dir.
+// watchDir returns a file that becomes readable when a file is moved into dir.
 func watchDir(dir string) (*os.File, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
@@ -183,7 +181,7 @@ func watchDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// serve answers every request that there is.
+// serve answers all requests.
 func (w *Writer) serve(dir string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -221,7 +219,7 @@ func (w *Writer) serve(dir string) {
 	}
 }
 
-// do does what is asked.
+// do executes a request.
 func (w *Writer) do(r Request) (a Answer) {
 	var err error
 	switch r.Do {
@@ -248,8 +246,7 @@ func (w *Writer) do(r Request) (a Answer) {
 	return a
 }
 
-// maintain does what is asked of a tape that nobody records: as a recorder does,
-// but without a segment to record to.
+// maintain executes a request on a tape without a recorder. It works like a recorder, but without an active segment.
 func maintain(dir string, r Request, o WriterOptions) (Answer, error) {
 	w, err := newWriter(dir, o)
 	if err != nil {
@@ -283,8 +280,7 @@ func maintain(dir string, r Request, o WriterOptions) (Answer, error) {
 	return a, w.lock.Release()
 }
 
-// waitForKeeper waits until nothing that among tells of is left to be sealed, nil
-// being everything, or the writer is to be closed.
+// waitForKeeper waits until no segment selected by among (nil: any) is to be sealed, or the writer closes.
 func (w *Writer) waitForKeeper(among func(*stored) bool) {
 	for ; ; time.Sleep(10 * time.Millisecond) {
 		w.mu.Lock()

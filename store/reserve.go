@@ -14,36 +14,31 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// The reserve is what the tape may take and does not yet, set aside in files: so that
-// nobody else's files can have it. It shrinks as the segments grow, and grows when
-// one is removed or sealing is done. It holds nothing, so a recorder that is killed
-// at any moment leaves no more than a reserve of another size, which the next one
-// sets right if the disk has room.
+// The reserve is the space that the tape may take but does not use yet, allocated in files so that nobody else takes it.
+// It shrinks as segments grow, and grows after removals and sealing. It is empty of data: a killed recorder only leaves
+// a reserve of another size, which the next one corrects if the disk has room.
 //
-// Most of it is in slots: files as long as a segment becomes. What becomes a segment
-// gets the name of one, see slots. The rest, of less than a slot, is handed over by
-// freeing it, and others who fill the disk may be quicker than who needs it. On file
-// systems that keep blocks for root (ext4) they win nothing by that: what the recorder
-// writes then comes out of these blocks, and what it frees next fills them up before
-// anybody else gets any. Elsewhere the reserve becomes smaller by what they got.
+// Most of it is slots: files as long as a full segment, renamed to become one (see slots). The rest, less than a slot,
+// is handed over by freeing it, and other processes filling the disk may be faster. On file systems that keep blocks for
+// root (ext4) they gain nothing: the recorder writes to root's blocks, and its next freeing refills them first.
+// Elsewhere the reserve shrinks by what they took.
 
-// reserveName is the name of the rest of the reserve in a tape. Every file of the
-// reserve has a name that begins with it.
+// reserveName is the file of the rest. All files of the reserve have this prefix.
 const reserveName = tapedir.ReserveName
 
-// reserveStep is the most that the reserve grows by at once, bytes.
+// reserveStep is the largest growth of the reserve at once, in bytes.
 const reserveStep = 64 << 20
 
-// rootShare is how much of the size of a tape a file system must keep for root, so
-// that what is handed over is always there: a 10th.
+// rootShare is the share of a tape's size that a file system must keep for root, so that the handed-over space is always
+// there: a tenth.
 const rootShare = 10
 
 type reserve struct {
-	mu   sync.Mutex // held while its size changes; taken before Writer.mu
-	dir  string     // of the tape; "": nothing is reserved
-	rest *os.File   // nil: there is none now
+	mu   sync.Mutex // held while the size changes; taken before Writer.mu
+	dir  string     // of the tape; "": no reserve
+	rest *os.File   // nil: none now
 	size int64      // of the rest and the free slots, bytes
-	full bool       // the disk had no room for more, and that was said
+	full bool       // the disk had no room for more, which was logged
 	step func(name string)
 	slots
 }
@@ -51,8 +46,7 @@ type reserve struct {
 // errNoReserve says that a file system cannot reserve room.
 var errNoReserve = errors.New("files in memory would take it from the host's")
 
-// openReserve finds or makes the reserve, or removes the one that is not wanted any
-// more.
+// openReserve finds or makes the reserve, or removes an unwanted one.
 func (w *Writer) openReserve() {
 	r := &w.reserve
 	if !w.o.Limits.Reserve {
@@ -87,8 +81,8 @@ func removeReserve(dir string) (err error) {
 	return errors.Join(gerr, err)
 }
 
-// canReserve returns nil on a file system that can reserve room: not one that takes it
-// from memory, nor one that writes each block to a new place.
+// canReserve returns nil if the file system can reserve space. It cannot if it is in memory, or writes every block to a
+// new place.
 func canReserve(dir string) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
@@ -114,7 +108,7 @@ func canReserve(dir string) error {
 	return nil
 }
 
-// find finds what earlier recorders have reserved.
+// find finds the reserve of earlier recorders.
 func (r *reserve) find() error {
 	if err := r.findSlots(); err != nil {
 		return err
@@ -130,7 +124,7 @@ func (r *reserve) find() error {
 		return err
 	}
 	n := info.Size()
-	if retain.BlocksOf(info) < n || r.slot > 0 && n >= r.slot { // a copy, or of a tape of another size
+	if retain.BlocksOf(info) < n || r.slot > 0 && n >= r.slot { // a copy, or from a tape of another size
 		n = 0
 		if err := r.rest.Truncate(0); err != nil {
 			return err
@@ -143,7 +137,7 @@ func (r *reserve) find() error {
 // path is that of a file of the reserve.
 func (r *reserve) path(name string) string { return filepath.Join(r.dir, name) }
 
-// openRest opens the rest, or makes it.
+// openRest opens or makes the rest.
 func (r *reserve) openRest() error {
 	if r.rest != nil {
 		return nil
@@ -159,8 +153,7 @@ func (r *reserve) openRest() error {
 // restSize is the length of the rest, bytes.
 func (r *reserve) restSize() int64 { return r.size - int64(len(r.free))*r.slot }
 
-// resize makes the reserve that large, or as large as the disk allows. The caller
-// holds r.mu.
+// resize changes the reserve to this size, as far as the disk allows. The caller holds r.mu.
 func (r *reserve) resize(to int64) error {
 	to = max(0, to) / pageSize * pageSize
 	if to < r.size {
@@ -204,7 +197,7 @@ func (r *reserve) grow(to int64) error {
 		case errors.Is(err, unix.ENOSPC) && n > reserveStep/64:
 			step = n / 2
 		default:
-			return errors.Join(err, r.rest.Truncate(r.restSize())) // it may have got some of it
+			return errors.Join(err, r.rest.Truncate(r.restSize())) // it may have got a part
 		}
 		if r.slot > 0 && r.restSize() == r.slot {
 			if err := r.makeSlot(); err != nil {
@@ -215,8 +208,8 @@ func (r *reserve) grow(to int64) error {
 	return nil
 }
 
-// adjustReserve makes the reserve as large as the tape leaves of its room, without what
-// the batch that is being written and the segment that is being sealed may take.
+// adjustReserve resizes the reserve to the tape's unused room, minus the needs of the batch being written and the
+// segment being sealed.
 func (w *Writer) adjustReserve() {
 	r := &w.reserve
 	r.mu.Lock()
@@ -228,9 +221,9 @@ func (w *Writer) adjustReserve() {
 	w.lookAround()
 	u, room := w.catalog.usage(), w.catalog.room
 	w.mu.Unlock()
-	slack := max(retain.OtherFiles, room/256) // so that not every batch changes it
+	slack := max(retain.OtherFiles, room/256) // so that it does not change with every batch
 	if r.slot > 0 {
-		slack = retain.OtherFiles / 4 // few do, and others may take what is freed
+		slack = retain.OtherFiles / 4 // few do, and others may take freed space
 	}
 	most := max(0, room-u.kept-u.expired-u.sealing-u.growing-retain.OtherFiles)
 	if r.size <= most && r.size >= most-2*slack {
@@ -247,8 +240,8 @@ func (w *Writer) adjustReserve() {
 	r.full = short
 }
 
-// fillReserve makes the reserve as large as it may be while nobody records, so that the
-// next recorder finds all of the room although others have filled the disk.
+// fillReserve fills the reserve when no recorder runs, so that the next one has all of the room even if the disk fills
+// up.
 func (w *Writer) fillReserve() {
 	r := &w.reserve
 	r.mu.Lock()
@@ -265,8 +258,7 @@ func (w *Writer) fillReserve() {
 	}
 }
 
-// releaseReserve gives so much of the reserve to the file system, for what must be
-// written now. It reports whether there was any.
+// releaseReserve frees this much of the reserve for a write. It reports whether there was any.
 func (w *Writer) releaseReserve(bytes int64) bool {
 	r := &w.reserve
 	r.mu.Lock()
@@ -277,8 +269,7 @@ func (w *Writer) releaseReserve(bytes int64) bool {
 	return r.resize(r.size-bytes) == nil
 }
 
-// withRoom does what takes little room, a few times if the disk is full: between giving
-// it up and taking it others may come.
+// withRoom runs do, and again after freeing reserve if the disk is full: other processes may take the freed space first.
 func (w *Writer) withRoom(do func() error) error {
 	err := do()
 	for try := 0; try < 8 && errors.Is(err, unix.ENOSPC) && w.releaseReserve(retain.OtherFiles/4); try++ {

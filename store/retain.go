@@ -12,13 +12,11 @@ import (
 	"github.com/conntape/conntape/store/tapelog"
 )
 
-// Retention removes whole segments, the oldest first. What it costs a batch does
-// not depend on what is kept: a few numbers are added up, the log takes a leaf, and
-// a file is renamed. It begins while there is still room for a batch, so that none
-// waits for the file to be gone (remove.go), unless there is no other way.
+// Retention removes whole segments, the oldest first. Its cost for a batch does not depend on the tape's size: adding a
+// few numbers, a leaf in the log, and a rename. It starts while there is room for a batch, so that no batch waits for
+// the removal (remove.go), unless there is no other way.
 
-// makeRoom removes what must go before so much can be written: older than MaxAge,
-// or beyond the size of the tape.
+// makeRoom removes segments so that g can be written: those older than MaxAge, or beyond the tape's size.
 func (w *Writer) makeRoom(g growth) {
 	w.expireOld()
 	for w.tooMuch(g) && w.expireOldest(tapelog.ExpiredSize) {
@@ -31,7 +29,7 @@ func (w *Writer) makeRoom(g growth) {
 	w.adjustReserve()
 }
 
-// beyondLength is how much of g the files of the active segment do not have yet.
+// beyondLength returns the part of g that exceeds the active segment's files.
 func (w *Writer) beyondLength(g growth) growth {
 	if w.seg != nil {
 		g.db = max(0, g.db-max(0, w.seg.length-w.seg.pages*pageSize))
@@ -39,36 +37,34 @@ func (w *Writer) beyondLength(g growth) growth {
 	return g
 }
 
-// noteGrowing notes what the batch that is written next may take.
+// noteGrowing records the largest growth of the next batch.
 func (w *Writer) noteGrowing(g growth) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.catalog.growing = g.sum()
 }
 
-// tooMuch reports whether the tape would be too large with g, when the segments that
-// wait are sealed one after the other.
+// tooMuch reports whether the tape with g would be too large, with the waiting segments sealed one by one.
 func (w *Writer) tooMuch(g growth) bool {
 	room, u, more := w.room(), w.usage(), w.beyondLength(g)
 	return room > 0 && u.kept+u.next+max(u.reserved, retain.SealingBytes(u.active+g.db)-u.sorting)+more.sum()+retain.OtherFiles > room
 }
 
-// fits reports whether g can be written although what has expired is not gone yet,
-// and whatever sealing does meanwhile.
+// fits reports whether g can be written with expired segments still on the disk and sealing in progress.
 func (w *Writer) fits(g growth) bool {
 	room, u := w.room(), w.usage()
 	return room == 0 || u.kept+u.expired+u.sealing+g.sum()+retain.OtherFiles <= room
 }
 
-// makeRoomToSeal removes the oldest segments until one that waits can be sealed: the
-// sealed ones before it are larger than they were. It belongs to the keeper.
+// makeRoomToSeal removes the oldest segments until a waiting one can be sealed: sealing makes segments larger. Only the
+// keeper calls it.
 func (w *Writer) makeRoomToSeal() {
 	for w.waiting() && w.tooMuch(growth{}) && w.expireOldest(tapelog.ExpiredSize) {
 	}
 }
 
-// room is how large the tape may become, 0 for any size. It grows when others leave
-// the disk, and never shrinks for what they take of it.
+// room returns the limit of the tape's size; 0: none. It grows when other files leave the disk, and does not shrink when
+// they take space.
 func (w *Writer) room() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -84,11 +80,10 @@ func (w *Writer) usage() usage {
 	return w.catalog.usage()
 }
 
-// lookAroundEvery is how often the disk and the files that are no segments are looked
-// at.
+// lookAroundEvery is the interval of checking the disk and the other files.
 const lookAroundEvery = 10 * time.Second
 
-// lookAround notes how things stand around the segments. The caller holds w.mu.
+// lookAround updates the state of the disk and the other files. The caller holds w.mu.
 func (w *Writer) lookAround() {
 	if time.Since(w.lookedAround) < lookAroundEvery {
 		return
@@ -102,7 +97,7 @@ func (w *Writer) lookAround() {
 		return
 	}
 	if w.catalog.room == 0 {
-		taken += retain.OtherFiles // which the recorder before did not use, see fillReserve
+		taken += retain.OtherFiles // the last recorder did not use that, see fillReserve
 	}
 	for _, p := range w.catalog.pinned {
 		taken += p.Bytes
@@ -126,10 +121,9 @@ func (w *Writer) expireOld() {
 	}
 }
 
-// wallNow is the time by which age is told: the wall clock, if the kernel says
-// that it is right. A clock that nothing disciplines may be decades off, and must
-// not cost the tape its history: then only the time counts that went by while
-// this recorder ran, from the end of the segment before.
+// wallNow is the time for ages: the wall clock, if the kernel says that it is synchronized. An unsynchronized clock may
+// be decades off, and must not cost history: then only the time since this recorder's start counts, from the end of the
+// previous segment.
 func (w *Writer) wallNow() int64 {
 	now := w.seg.heartbeat + w.seg.wallStep
 	if w.synchronized {
@@ -148,8 +142,8 @@ func (w *Writer) wallNow() int64 {
 	return min(now, last+ran)
 }
 
-// expireOldest has the oldest stored segment removed. It reports whether there is,
-// or soon will be, more room. Writer and keeper may both call it.
+// expireOldest removes the oldest stored segment. It reports whether there is, or soon will be, more room. Writer and
+// keeper both call it.
 func (w *Writer) expireOldest(why string) bool {
 	w.expiring.Lock()
 	defer w.expiring.Unlock()
@@ -167,7 +161,7 @@ func (w *Writer) expireOldest(why string) bool {
 		s.state = aside
 		s.stuck = true
 		w.log.Error("segment not removed", "path", s.path, "error", err)
-		return true // that it did not work for this one does not mean that it does for none
+		return true // another one may succeed
 	}
 	w.catalog.remove(s)
 	if s.seg != nil {
@@ -181,13 +175,11 @@ func (w *Writer) expireOldest(why string) bool {
 	return true
 }
 
-// forcedPause is how long a disk that is full costs no further segment: whoever takes
-// at once what a removal frees, or fills the disk for a moment, must not get all of the
-// history for it. The recorder keeps what cannot be written meanwhile.
+// forcedPause is the pause between two removals because of a full disk. A process that takes freed space at once, or
+// fills the disk for a moment, must not cost all of the history. Meanwhile the recorder keeps its rows in memory.
 const forcedPause = 10 * time.Second
 
-// makeRoomOnDisk makes room on a disk that is full: from the reserve, and only when
-// there is none, by removing the oldest segment.
+// makeRoomOnDisk makes room on a full disk: from the reserve, or else by removing the oldest segment.
 func (w *Writer) makeRoomOnDisk() bool {
 	w.unpin(true)
 	if w.releaseReserve(max(startBytes, 2*retain.WALBytes(w.room()))) {
@@ -200,8 +192,7 @@ func (w *Writer) makeRoomOnDisk() bool {
 	return w.expireForRoom()
 }
 
-// expireForRoom removes the oldest stored segment from a disk that is full, and
-// waits until it is gone.
+// expireForRoom removes the oldest stored segment because of a full disk, and waits until it is gone.
 func (w *Writer) expireForRoom() bool {
 	if !w.expireOldest(tapelog.ExpiredFull) {
 		return false
@@ -210,10 +201,9 @@ func (w *Writer) expireForRoom() bool {
 	return true
 }
 
-// takeOldest returns the oldest stored segment, of which the keeper has let go,
-// and will not touch it again.
+// takeOldest returns the oldest stored segment after the keeper has released it for good.
 func (w *Writer) takeOldest() *stored {
-	if err := w.lock.CheckPlace(); err != nil { // nothing of somebody else's is removed
+	if err := w.lock.CheckPlace(); err != nil { // never remove another directory's files
 		w.log.Error("no segment removed", "path", w.dir, "error", err)
 		return nil
 	}
@@ -239,16 +229,14 @@ func (w *Writer) takeOldest() *stored {
 	return s
 }
 
-// tellRemoved writes into s, as gaps, what was removed before its time because
-// the disk was full.
+// tellRemoved writes a gap into s for each segment removed because of a full disk.
 func (w *Writer) tellRemoved(s *activeSegment) error {
 	for _, r := range w.removed {
 		var from, to any
 		if r.from != 0 && r.to != 0 {
 			from, to = r.from-s.wallStep, r.to-s.wallStep
 		}
-		// Two segments may begin at the same time: nothing is known of when they were
-		// recorded, or the clock was set.
+		// Two segments may have the same begin: their times are unknown, or the clock was set.
 		if err := s.addGap(from, to, segment.CauseFull, 0, segment.RemovedDetail(r.number)); err != nil {
 			return err
 		}
@@ -256,13 +244,11 @@ func (w *Writer) tellRemoved(s *activeSegment) error {
 	return nil
 }
 
-// recallBytes is how much of the end of the log is read to see what a recorder that
-// was killed could not say: each one that is started in vain has a leaf for each held
-// segment. It takes some 50 ms.
+// recallBytes limits the end of the log read at start for unreported removals: each recorder that failed to start has a
+// leaf for each held segment. Reading takes some 50 ms.
 const recallBytes = 4 << 20
 
-// recallRemoved has the next batch tell of segments that were removed from a full
-// disk, if the recorder was killed before its next batch told of them.
+// recallRemoved makes the next batch report removals because of a full disk that a killed recorder could not report.
 func (w *Writer) recallRemoved() {
 	leaves, err := tapelog.Tail(filepath.Join(w.dir, tapedir.LogDir), recallBytes)
 	if err != nil {
@@ -274,8 +260,8 @@ func (w *Writer) recallRemoved() {
 	}
 }
 
-// unpin lets go of the files that nobody has open any more, and cuts those that were
-// kept for too long, or all of them if their room is needed.
+// unpin releases removed files that no reader has open any more. It truncates those kept too long, or all if their room
+// is needed.
 func (w *Writer) unpin(needed bool) {
 	w.mu.Lock()
 	none := len(w.catalog.pinned) == 0

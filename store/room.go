@@ -11,8 +11,7 @@ import (
 	"github.com/conntape/conntape/store/retain"
 )
 
-// RoomLeft returns how many bytes the recorder of a tape, which is root, can still get: what is free on the file system, and
-// what is reserved for the tape.
+// RoomLeft returns the bytes that a tape's recorder, which is root, can still get: free space and the reserve.
 func RoomLeft(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
@@ -22,8 +21,7 @@ func RoomLeft(dir string) (int64, error) {
 	return int64(st.Bfree)*st.Bsize + reserved, err
 }
 
-// Reserved returns how many bytes on the disk are set aside for the tape in dir and hold nothing yet: slots, the WAL of the
-// next segment, and the rest that is too small for a slot.
+// Reserved returns the bytes allocated for the tape in dir but empty: slots, the next segment's WAL, and the rest.
 func Reserved(dir string) (int64, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -36,10 +34,10 @@ func Reserved(dir string) (int64, error) {
 		}
 		info, err := e.Info()
 		if err != nil || !info.Mode().IsRegular() {
-			continue // it has become a segment meanwhile, or is none of ours
+			continue // it became a segment, or is not ours
 		}
 		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
-			continue // it is on its way to a segment, and counted there
+			continue // being made a segment: counted there
 		}
 		sum += retain.BlocksOf(info)
 	}

@@ -12,12 +12,10 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// rotationPause is how long the writer stays with a segment that it ought to
-// leave after it could not make another.
+// rotationPause is the pause after a failure to make a new segment.
 const rotationPause = 10 * time.Second
 
-// due says why the active segment should be closed before the batch, "" when it
-// should not.
+// due returns the reason for closing the active segment before the batch, "" for none.
 func (w *Writer) due(b *Batch) string {
 	s := w.seg
 	switch {
