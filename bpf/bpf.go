@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -37,6 +38,7 @@ type Options struct {
 	Backend          Backend // "" takes the first that attaches and sees a connect of our own
 	RingBytes        uint32  // size of the connect ring, a power of two and a multiple of the page size; 0 is 8 MiB
 	ProcessRingBytes uint32  // likewise of the process ring; 0 is 4 MiB
+	Events           Events  // what to record beside connects
 	Logger           *slog.Logger
 }
 
@@ -61,6 +63,8 @@ type Capture struct {
 	processes  *ringbuf.Reader
 	outcomes   *ringbuf.Reader
 	outcome    ringbuf.Record // of outcomes, reused
+	events     *ringbuf.Reader
+	event      ringbuf.Record // of events, reused
 	sample     ringbuf.Record // of connects, reused
 	process    ringbuf.Record // of processes, reused
 	fill       *fill          // of connects
@@ -88,7 +92,7 @@ func Open(o Options) (*Capture, error) {
 	}
 	var errs []error
 	for _, b := range backends {
-		c, err := open(b, o)
+		c, err := openWith(b, o)
 		if err == nil {
 			return c, nil
 		}
@@ -100,6 +104,22 @@ func Open(o Options) (*Capture, error) {
 		return nil, fmt.Errorf("%w: %w", ErrPrivilege, err)
 	}
 	return nil, fmt.Errorf("%w: no backend attaches: %w", ErrKernel, err)
+}
+
+// openWith opens a backend. Where the kernel does not take the programs of events, connects are recorded without them.
+func openWith(b Backend, o Options) (*Capture, error) {
+	c, err := open(b, o)
+	if err == nil || o.Events == (Events{}) {
+		return c, err
+	}
+	o.Events = Events{}
+	c, without := open(b, o)
+	if without != nil {
+		return nil, err
+	}
+	o.Logger.Warn("events are not recorded: the kernel does not take their programs", "error", err)
+	c.blindSpots = append(c.blindSpots, "connections that are accepted, and sockets that listen: this kernel does not take the programs")
+	return c, nil
 }
 
 func open(b Backend, o Options) (_ *Capture, err error) {
@@ -119,6 +139,11 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 		return nil, err
 	}
 	plan.hooks = slices.Concat(processHooks(plan.classic), outcomeHooks(version), plan.hooks)
+	events, unseen, err := eventHooks(b, o.Events)
+	if err != nil {
+		return nil, err
+	}
+	plan.hooks, plan.blindSpots = append(plan.hooks, events...), append(plan.blindSpots, unseen...)
 	touch, err := touchHooks(b)
 	if err != nil {
 		return nil, err
@@ -147,7 +172,10 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 	if c.outcomes, err = ringbuf.NewReader(c.collection.Maps["outcomes"]); err != nil {
 		return nil, fmt.Errorf("map outcome ring: %w", err)
 	}
-	for _, r := range []*ringbuf.Reader{c.connects, c.processes, c.outcomes} {
+	if c.events, err = ringbuf.NewReader(c.collection.Maps["events"]); err != nil {
+		return nil, fmt.Errorf("map event ring: %w", err)
+	}
+	for _, r := range []*ringbuf.Reader{c.connects, c.processes, c.outcomes, c.events} {
 		r.SetDeadline(time.Unix(1, 0)) // long past: they never wait
 	}
 	if c.fill, err = watchFill(c.collection.Maps["connects"], c.connects); err != nil {
@@ -225,6 +253,7 @@ func configure(spec *ebpf.CollectionSpec, p plan, version uint32, o Options) err
 		"typed_task":           version >= 5<<16|11<<8,
 		"tracing_cookie":       version >= 5<<16|12<<8,
 	}
+	maps.Copy(set, configureEvents(spec, o.Events))
 	for name, value := range set {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
@@ -268,7 +297,7 @@ func (c *Capture) Close() error {
 	if c.fill != nil {
 		errs = append(errs, c.fill.close())
 	}
-	for _, r := range []*ringbuf.Reader{c.connects, c.processes, c.outcomes} {
+	for _, r := range []*ringbuf.Reader{c.connects, c.processes, c.outcomes, c.events} {
 		if r != nil {
 			errs = append(errs, r.Close())
 		}

@@ -273,20 +273,6 @@ static __always_inline void remote_from_ctx(struct connect_large *r, struct bpf_
 	r->c.remote_len = r->c.addrlen < len ? r->c.addrlen : len;
 }
 
-/* The socket behind a file descriptor of the current task, or NULL. Another thread may have replaced it since. */
-static __always_inline struct socket *socket_of(struct task_struct *task, int fd)
-{
-	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
-	struct file *file = NULL;
-
-	if (fd < 0 || fd >= BPF_CORE_READ(fdt, max_fds))
-		return NULL;
-	bpf_probe_read_kernel(&file, sizeof(file), BPF_CORE_READ(fdt, fd) + fd);
-	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
-		return NULL;
-	return BPF_CORE_READ(file, private_data);
-}
-
 /* Leaves word for the socket's first change of state: no attempt will be in flight then. */
 static __always_inline void announce(const struct connect *c)
 {
@@ -457,4 +443,5 @@ int exit_connect_unseen(struct sys_exit_args *ctx)
 	return 0;
 }
 
+#include "event.h"
 #include "touch.h"

@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	connectMapAcceptedSockets     = "accepted_sockets"
 	connectMapAllowanceKeys       = "allowance_keys"
 	connectMapAllowances          = "allowances"
 	connectMapAnnounced           = "announced"
@@ -23,6 +24,7 @@ const (
 	connectMapConnects            = "connects"
 	connectMapCounters            = "counters"
 	connectMapDescriptions        = "descriptions"
+	connectMapEvents              = "events"
 	connectMapInFlightHash        = "in_flight_hash"
 	connectMapInFlightStorage     = "in_flight_storage"
 	connectMapOutcomes            = "outcomes"
@@ -35,19 +37,23 @@ const (
 	connectProgCgroupConnect4     = "cgroup_connect4"
 	connectProgCgroupConnect6     = "cgroup_connect6"
 	connectProgCgroupConnectUnix  = "cgroup_connect_unix"
+	connectProgExitAccept         = "exit_accept"
 	connectProgExitConnect        = "exit_connect"
 	connectProgExitConnectUnseen  = "exit_connect_unseen"
 	connectProgExitMark           = "exit_mark"
 	connectProgExitMarkAgain      = "exit_mark_again"
+	connectProgFentryAccept       = "fentry_accept"
 	connectProgFexitConnect       = "fexit_connect"
 	connectProgFexitMark          = "fexit_mark"
 	connectProgFexitMarkAgain     = "fexit_mark_again"
 	connectProgFexitReturn        = "fexit_return"
 	connectProgInFlightSnapshot   = "in_flight_snapshot"
+	connectProgKprobeAccept       = "kprobe_accept"
 	connectProgKprobeConnect      = "kprobe_connect"
 	connectProgKprobeConnectFile  = "kprobe_connect_file"
 	connectProgKretprobeConnect   = "kretprobe_connect"
 	connectProgKretprobeReturn    = "kretprobe_return"
+	connectProgListens            = "listens"
 	connectProgLsmConnect         = "lsm_connect"
 	connectProgOpenSockets        = "open_sockets"
 	connectProgProcessExec        = "process_exec"
@@ -71,6 +77,10 @@ const (
 	connectVarAnnounces           = "announces"
 	connectVarConnectsAllowance   = "connects_allowance"
 	connectVarConnectsMark        = "connects_mark"
+	connectVarEventsAllowance     = "events_allowance"
+	connectVarEventsMark          = "events_mark"
+	connectVarEventsWakeup        = "events_wakeup"
+	connectVarFollowsAccepted     = "follows_accepted"
 	connectVarNothingTracked      = "nothing_tracked"
 	connectVarOutcomesAllowance   = "outcomes_allowance"
 	connectVarOutcomesMark        = "outcomes_mark"
@@ -138,19 +148,23 @@ type connectProgramSpecs struct {
 	CgroupConnect4     *ebpf.ProgramSpec `ebpf:"cgroup_connect4"`
 	CgroupConnect6     *ebpf.ProgramSpec `ebpf:"cgroup_connect6"`
 	CgroupConnectUnix  *ebpf.ProgramSpec `ebpf:"cgroup_connect_unix"`
+	ExitAccept         *ebpf.ProgramSpec `ebpf:"exit_accept"`
 	ExitConnect        *ebpf.ProgramSpec `ebpf:"exit_connect"`
 	ExitConnectUnseen  *ebpf.ProgramSpec `ebpf:"exit_connect_unseen"`
 	ExitMark           *ebpf.ProgramSpec `ebpf:"exit_mark"`
 	ExitMarkAgain      *ebpf.ProgramSpec `ebpf:"exit_mark_again"`
+	FentryAccept       *ebpf.ProgramSpec `ebpf:"fentry_accept"`
 	FexitConnect       *ebpf.ProgramSpec `ebpf:"fexit_connect"`
 	FexitMark          *ebpf.ProgramSpec `ebpf:"fexit_mark"`
 	FexitMarkAgain     *ebpf.ProgramSpec `ebpf:"fexit_mark_again"`
 	FexitReturn        *ebpf.ProgramSpec `ebpf:"fexit_return"`
 	InFlightSnapshot   *ebpf.ProgramSpec `ebpf:"in_flight_snapshot"`
+	KprobeAccept       *ebpf.ProgramSpec `ebpf:"kprobe_accept"`
 	KprobeConnect      *ebpf.ProgramSpec `ebpf:"kprobe_connect"`
 	KprobeConnectFile  *ebpf.ProgramSpec `ebpf:"kprobe_connect_file"`
 	KretprobeConnect   *ebpf.ProgramSpec `ebpf:"kretprobe_connect"`
 	KretprobeReturn    *ebpf.ProgramSpec `ebpf:"kretprobe_return"`
+	Listens            *ebpf.ProgramSpec `ebpf:"listens"`
 	LsmConnect         *ebpf.ProgramSpec `ebpf:"lsm_connect"`
 	OpenSockets        *ebpf.ProgramSpec `ebpf:"open_sockets"`
 	ProcessExec        *ebpf.ProgramSpec `ebpf:"process_exec"`
@@ -175,6 +189,7 @@ type connectProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connectMapSpecs struct {
+	AcceptedSockets *ebpf.MapSpec `ebpf:"accepted_sockets"`
 	AllowanceKeys   *ebpf.MapSpec `ebpf:"allowance_keys"`
 	Allowances      *ebpf.MapSpec `ebpf:"allowances"`
 	Announced       *ebpf.MapSpec `ebpf:"announced"`
@@ -182,6 +197,7 @@ type connectMapSpecs struct {
 	Connects        *ebpf.MapSpec `ebpf:"connects"`
 	Counters        *ebpf.MapSpec `ebpf:"counters"`
 	Descriptions    *ebpf.MapSpec `ebpf:"descriptions"`
+	Events          *ebpf.MapSpec `ebpf:"events"`
 	InFlightHash    *ebpf.MapSpec `ebpf:"in_flight_hash"`
 	InFlightStorage *ebpf.MapSpec `ebpf:"in_flight_storage"`
 	Outcomes        *ebpf.MapSpec `ebpf:"outcomes"`
@@ -202,6 +218,10 @@ type connectVariableSpecs struct {
 	Announces          *ebpf.VariableSpec `ebpf:"announces"`
 	ConnectsAllowance  *ebpf.VariableSpec `ebpf:"connects_allowance"`
 	ConnectsMark       *ebpf.VariableSpec `ebpf:"connects_mark"`
+	EventsAllowance    *ebpf.VariableSpec `ebpf:"events_allowance"`
+	EventsMark         *ebpf.VariableSpec `ebpf:"events_mark"`
+	EventsWakeup       *ebpf.VariableSpec `ebpf:"events_wakeup"`
+	FollowsAccepted    *ebpf.VariableSpec `ebpf:"follows_accepted"`
 	NothingTracked     *ebpf.VariableSpec `ebpf:"nothing_tracked"`
 	OutcomesAllowance  *ebpf.VariableSpec `ebpf:"outcomes_allowance"`
 	OutcomesMark       *ebpf.VariableSpec `ebpf:"outcomes_mark"`
@@ -244,6 +264,7 @@ func (o *connectObjects) Close() error {
 //
 // It can be passed to loadConnectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connectMaps struct {
+	AcceptedSockets *ebpf.Map `ebpf:"accepted_sockets"`
 	AllowanceKeys   *ebpf.Map `ebpf:"allowance_keys"`
 	Allowances      *ebpf.Map `ebpf:"allowances"`
 	Announced       *ebpf.Map `ebpf:"announced"`
@@ -251,6 +272,7 @@ type connectMaps struct {
 	Connects        *ebpf.Map `ebpf:"connects"`
 	Counters        *ebpf.Map `ebpf:"counters"`
 	Descriptions    *ebpf.Map `ebpf:"descriptions"`
+	Events          *ebpf.Map `ebpf:"events"`
 	InFlightHash    *ebpf.Map `ebpf:"in_flight_hash"`
 	InFlightStorage *ebpf.Map `ebpf:"in_flight_storage"`
 	Outcomes        *ebpf.Map `ebpf:"outcomes"`
@@ -264,6 +286,7 @@ type connectMaps struct {
 
 func (m *connectMaps) Close() error {
 	return _ConnectClose(
+		m.AcceptedSockets,
 		m.AllowanceKeys,
 		m.Allowances,
 		m.Announced,
@@ -271,6 +294,7 @@ func (m *connectMaps) Close() error {
 		m.Connects,
 		m.Counters,
 		m.Descriptions,
+		m.Events,
 		m.InFlightHash,
 		m.InFlightStorage,
 		m.Outcomes,
@@ -292,6 +316,10 @@ type connectVariables struct {
 	Announces          *ebpf.Variable `ebpf:"announces"`
 	ConnectsAllowance  *ebpf.Variable `ebpf:"connects_allowance"`
 	ConnectsMark       *ebpf.Variable `ebpf:"connects_mark"`
+	EventsAllowance    *ebpf.Variable `ebpf:"events_allowance"`
+	EventsMark         *ebpf.Variable `ebpf:"events_mark"`
+	EventsWakeup       *ebpf.Variable `ebpf:"events_wakeup"`
+	FollowsAccepted    *ebpf.Variable `ebpf:"follows_accepted"`
 	NothingTracked     *ebpf.Variable `ebpf:"nothing_tracked"`
 	OutcomesAllowance  *ebpf.Variable `ebpf:"outcomes_allowance"`
 	OutcomesMark       *ebpf.Variable `ebpf:"outcomes_mark"`
@@ -321,19 +349,23 @@ type connectPrograms struct {
 	CgroupConnect4     *ebpf.Program `ebpf:"cgroup_connect4"`
 	CgroupConnect6     *ebpf.Program `ebpf:"cgroup_connect6"`
 	CgroupConnectUnix  *ebpf.Program `ebpf:"cgroup_connect_unix"`
+	ExitAccept         *ebpf.Program `ebpf:"exit_accept"`
 	ExitConnect        *ebpf.Program `ebpf:"exit_connect"`
 	ExitConnectUnseen  *ebpf.Program `ebpf:"exit_connect_unseen"`
 	ExitMark           *ebpf.Program `ebpf:"exit_mark"`
 	ExitMarkAgain      *ebpf.Program `ebpf:"exit_mark_again"`
+	FentryAccept       *ebpf.Program `ebpf:"fentry_accept"`
 	FexitConnect       *ebpf.Program `ebpf:"fexit_connect"`
 	FexitMark          *ebpf.Program `ebpf:"fexit_mark"`
 	FexitMarkAgain     *ebpf.Program `ebpf:"fexit_mark_again"`
 	FexitReturn        *ebpf.Program `ebpf:"fexit_return"`
 	InFlightSnapshot   *ebpf.Program `ebpf:"in_flight_snapshot"`
+	KprobeAccept       *ebpf.Program `ebpf:"kprobe_accept"`
 	KprobeConnect      *ebpf.Program `ebpf:"kprobe_connect"`
 	KprobeConnectFile  *ebpf.Program `ebpf:"kprobe_connect_file"`
 	KretprobeConnect   *ebpf.Program `ebpf:"kretprobe_connect"`
 	KretprobeReturn    *ebpf.Program `ebpf:"kretprobe_return"`
+	Listens            *ebpf.Program `ebpf:"listens"`
 	LsmConnect         *ebpf.Program `ebpf:"lsm_connect"`
 	OpenSockets        *ebpf.Program `ebpf:"open_sockets"`
 	ProcessExec        *ebpf.Program `ebpf:"process_exec"`
@@ -359,19 +391,23 @@ func (p *connectPrograms) Close() error {
 		p.CgroupConnect4,
 		p.CgroupConnect6,
 		p.CgroupConnectUnix,
+		p.ExitAccept,
 		p.ExitConnect,
 		p.ExitConnectUnseen,
 		p.ExitMark,
 		p.ExitMarkAgain,
+		p.FentryAccept,
 		p.FexitConnect,
 		p.FexitMark,
 		p.FexitMarkAgain,
 		p.FexitReturn,
 		p.InFlightSnapshot,
+		p.KprobeAccept,
 		p.KprobeConnect,
 		p.KprobeConnectFile,
 		p.KretprobeConnect,
 		p.KretprobeReturn,
+		p.Listens,
 		p.LsmConnect,
 		p.OpenSockets,
 		p.ProcessExec,

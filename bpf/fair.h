@@ -16,6 +16,7 @@ enum ring {
 	RING_CONNECTS,
 	RING_PROCESSES,
 	RING_OUTCOMES,
+	RING_EVENTS,
 	RINGS = 4, /* a power of two */
 };
 

@@ -319,7 +319,9 @@ struct socket;
 struct sock {
 	struct sock_common __sk_common;
 	__u8 sk_userlocks : 4;
+	__u16 sk_type;
 	__u16 sk_protocol;
+	struct pid *sk_peer_pid;
 	int sk_err;
 	struct socket *sk_socket;
 };
@@ -342,6 +344,10 @@ struct tcp_sock {
 	__u32 snd_una;
 	__u32 total_retrans;
 	__u32 srtt_us; /* smoothed round trip time, an eighth of a us */
+};
+
+struct mptcp_sock {
+	struct sock *first; /* subflow */
 };
 
 struct socket {

@@ -16,6 +16,7 @@ type misses struct {
 	hook      uint64 // a program that sees attempts begin; in a row of several at the return, the row's first program
 	process   uint64 // a program of a process's life
 	outcome   uint64 // all programs of a connection's outcome, at most
+	event     uint64 // accept
 	kretprobe uint64 // no instance was left
 }
 
@@ -58,7 +59,7 @@ func (c *Capture) readMisses() (misses, error) {
 // sumMisses adds up how often each program was left out. Where another makes up for it, nothing is missed before both were:
 // that is at most as often as the one that was left out less.
 func sumMisses(left map[string]uint64, first string) misses {
-	m := misses{hook: left[first], outcome: left["state_changed"]}
+	m := misses{hook: left[first], outcome: left["state_changed"], event: left["fentry_accept"]}
 	if again, ok := left["state_changed_again"]; ok {
 		m.outcome = min(m.outcome, again)
 	}

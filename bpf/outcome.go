@@ -60,6 +60,7 @@ type Outcome struct {
 	Kind        OutcomeKind
 	From        TCPState // before the change
 	ClosedBy    ClosedBy
+	Accepted    bool // Attempt is the ID of its ViaAccept
 	Local       netip.AddrPort
 }
 
@@ -73,7 +74,7 @@ func (o *Outcome) decode(b []byte) error {
 		BootTime: n.Uint64(b[0:]), Attempt: ID{BootTime: n.Uint64(b[8:]), Tid: n.Uint32(b[48:])}, Cookie: n.Uint64(b[16:]),
 		Established: n.Uint64(b[24:]), Sent: n.Uint64(b[32:]), Received: n.Uint64(b[40:]),
 		Retransmits: n.Uint32(b[52:]), RTT: n.Uint32(b[56:]), Errno: n.Uint16(b[62:]),
-		Kind: OutcomeKind(b[64]), From: TCPState(b[65]), ClosedBy: ClosedBy(b[66]),
+		Kind: OutcomeKind(b[64]), From: TCPState(b[65]), ClosedBy: ClosedBy(b[66]), Accepted: b[67] != 0,
 	}
 	address := netip.AddrFrom16([16]byte(b[72:88]))
 	if n.Uint16(b[68:]) == afInet {

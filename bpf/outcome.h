@@ -14,6 +14,9 @@
 #define TCP_FIN_WAIT2 5
 #define TCP_CLOSE 7
 #define TCP_CLOSE_WAIT 8
+#define TCP_LAST_ACK 9
+#define TCP_LISTEN 10
+#define TCP_CLOSING 11
 
 #define SOCK_DONE 1 /* include/net/sock.h, enum sock_flags: the peer's FIN has come */
 
@@ -55,6 +58,30 @@ struct {
 
 /* Which of the two, set by the loader. */
 const volatile bool socket_storage = false;
+
+/* A connection that was accepted. */
+struct accepted {
+	__u64 time; /* of its VIA_ACCEPT */
+	__u64 cookie;
+	struct process_key process;
+	__u32 tid;
+	__u32 login;
+	__be16 port; /* of the peer: an entry that was left over is not that of another socket */
+};
+
+/*
+ * By address of the socket. accept inserts (event.h), CLOSE deletes. A socket that was closed at that very moment may stay until
+ * another has its address. Full: the end of the connection is not told.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__type(key, __u64);
+	__type(value, struct accepted);
+} accepted_sockets SEC(".maps");
+
+/* Whether anything comes into it. */
+const volatile bool follows_accepted = false;
 
 /*
  * Outcomes. A ring of its own, so that they cannot push out connects, nor connects them. Full: the record is dropped and
@@ -192,7 +219,7 @@ static __always_inline void fill_local(struct outcome *o, struct sock *sk, struc
 }
 
 /*
- * bytes_acked counts our SYN and our FIN, when they were acknowledged, and bytes_sent neither, but each retransmission;
+ * bytes_acked counts our SYN (not the one that answers another) and our FIN, when they were acknowledged, and bytes_sent neither, but each retransmission;
  * bytes_received counts the peer's FIN. At CLOSE all are intact; tcp_disconnect wipes them right after.
  */
 static __always_inline void fill_bytes(struct outcome *o, struct sock *sk, struct tcp_sock *tp, const bool typed)
@@ -200,13 +227,13 @@ static __always_inline void fill_bytes(struct outcome *o, struct sock *sk, struc
 	__u64 sent = READ(typed, tp, bytes_sent) - READ(typed, tp, bytes_retrans);
 	__u64 acked = READ(typed, tp, bytes_acked), received = READ(typed, tp, bytes_received);
 
-	acked -= acked > 0;
+	acked -= acked > 0 && !o->accepted;
 	o->bytes_sent = acked < sent ? acked : sent;
 	o->bytes_received = received - (received > 0 && READ(typed, sk, __sk_common.skc_flags) & (1UL << SOCK_DONE));
 	o->retransmits = READ(typed, tp, total_retrans);
 }
 
-static __always_inline void tell_outcome(struct tracked *t, struct sock *sk, enum outcome_kind kind, int from)
+static __always_inline void tell_outcome(struct tracked *t, struct sock *sk, enum outcome_kind kind, int from, bool was_accepted)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct outcome o = {
@@ -218,6 +245,7 @@ static __always_inline void tell_outcome(struct tracked *t, struct sock *sk, enu
 		.from = from,
 		.closed_by = t->closed_by,
 		.error = sk->sk_err,
+		.accepted = was_accepted,
 	};
 
 	if (!tp) /* never: its protocol is TCP */
@@ -231,6 +259,30 @@ static __always_inline void tell_outcome(struct tracked *t, struct sock *sk, enu
 	fill_local(&o, sk, tp, true);
 	fill_bytes(&o, sk, tp, true);
 	send_outcome(t, &o);
+}
+
+/* The end of a connection that was accepted. Who closed it shows from the last state. */
+static __always_inline void end_accepted(struct sock *sk, int from)
+{
+	__u64 key = (__u64)sk;
+	struct accepted *a = bpf_map_lookup_elem(&accepted_sockets, &key);
+	struct tracked t = {};
+
+	if (!a)
+		return;
+	if (a->port == sk->__sk_common.skc_dport) {
+		t.connect_time = t.established = a->time;
+		t.cookie = a->cookie;
+		t.process = a->process;
+		t.tid = a->tid;
+		t.login = a->login;
+		if (from == TCP_LAST_ACK)
+			t.closed_by = CLOSED_BY_REMOTE;
+		else if (from == TCP_FIN_WAIT1 || from == TCP_FIN_WAIT2 || from == TCP_CLOSING)
+			t.closed_by = CLOSED_BY_LOCAL;
+		tell_outcome(&t, sk, OUTCOME_CLOSED, from, true);
+	}
+	bpf_map_delete_elem(&accepted_sockets, &key);
 }
 
 static __always_inline void change_state(struct sock *sk, int from, int to, bool again)
@@ -247,17 +299,19 @@ static __always_inline void change_state(struct sock *sk, int from, int to, bool
 		begin_tracking(sk);
 		return;
 	}
+	if (to == TCP_CLOSE && follows_accepted)
+		end_accepted(sk, from);
 	if (!t || !t->connect_time || t->state == to)
 		return;
 	t->state = to;
 	if (to == TCP_ESTABLISHED) {
-		tell_outcome(t, sk, OUTCOME_ESTABLISHED, from);
+		tell_outcome(t, sk, OUTCOME_ESTABLISHED, from, false);
 	} else if (to == TCP_FIN_WAIT1 && !t->closed_by) {
 		t->closed_by = CLOSED_BY_LOCAL;
 	} else if (to == TCP_CLOSE_WAIT && !t->closed_by) {
 		t->closed_by = CLOSED_BY_REMOTE;
 	} else if (to == TCP_CLOSE) {
-		tell_outcome(t, sk, OUTCOME_CLOSED, from);
+		tell_outcome(t, sk, OUTCOME_CLOSED, from, false);
 		t->connect_time = 0;
 		if (!socket_storage)
 			bpf_map_delete_elem(&tracked_hash, &key);

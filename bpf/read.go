@@ -148,6 +148,9 @@ type Counters struct {
 	OutcomeSeen  uint64 // outcomes of attempts that were recorded, at most two each, and those that no program saw, at most
 	OutcomeSent  uint64 // of them, records put into their ring
 	OutcomeLost  uint64 // their ring was full, or the kernel had no memory, or did not run the program
+	EventSeen    uint64 // accepts and what else ReadEvent has, and those that no program saw, as far as the kernel tells
+	EventSent    uint64
+	EventLost    uint64 // their ring was full, or the kernel did not run the program
 	Missed       uint64 // attempts that nobody saw, because the kernel left our programs out; may become less again
 	MissedReturn uint64 // attempts whose verdict or errno nobody saw
 }
@@ -177,6 +180,7 @@ func (c *Capture) Counters() (Counters, error) {
 		&n.Seen, &n.Sent, &n.LostRing, &n.Reissued, &n.InFlightFull, &n.NotAttempted,
 		&n.ProcessSeen, &n.ProcessSent, &n.ProcessLost, &abandoned, &noVerdict, &rescued, &unseenLost,
 		&n.OutcomeSeen, &n.OutcomeSent, &n.OutcomeLost,
+		&n.EventSeen, &n.EventSent, &n.EventLost,
 	} {
 		for at := i * 8; at < len(rows); at += counterSlots * 8 {
 			*to += binary.NativeEndian.Uint64(rows[at:])
@@ -191,6 +195,8 @@ func (c *Capture) Counters() (Counters, error) {
 	n.ProcessLost += missed.process
 	n.OutcomeSeen += missed.outcome
 	n.OutcomeLost += missed.outcome
+	n.EventSeen += missed.event
+	n.EventLost += missed.event
 	return n, nil
 }
 

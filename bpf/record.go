@@ -47,6 +47,12 @@ const (
 	ViaSnapshot              // nobody saw it issued: the socket was connected when recording began
 )
 
+// What a Connect of ReadEvent is: none of these is a connect.
+const (
+	ViaAccept Via = 16 + iota // a connection that was accepted: Remote is its peer, and Addrlen the pid of a UNIX peer, 0 unknown
+	ViaListen
+)
+
 // String returns the word that the tape stores.
 func (v Via) String() string {
 	switch v {
@@ -62,6 +68,10 @@ func (v Via) String() string {
 		return "fastopen"
 	case ViaSnapshot:
 		return "snapshot"
+	case ViaAccept:
+		return "accept"
+	case ViaListen:
+		return "listen"
 	}
 	return fmt.Sprintf("via %d", uint8(v))
 }

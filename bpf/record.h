@@ -20,6 +20,10 @@ enum via {
 	VIA_KERNEL = 3,   /* the kernel's own socket, such as a network file system's */
 	VIA_FASTOPEN = 4, /* sendto(2) and its kin with MSG_FASTOPEN */
 	VIA_SNAPSHOT = 5, /* nobody saw it issued: the socket was connected when recording began */
+
+	/* No connect: what a socket did otherwise. These come through the ring of events. */
+	VIA_ACCEPT = 16, /* it is a connection that was accepted */
+	VIA_LISTEN = 17,
 };
 
 enum connect_flags {
@@ -51,7 +55,7 @@ struct connect {
 	__u32 session_id; /* (u32)-1: not set */
 	__u32 netns;      /* inode, of the socket */
 	__s32 fd;         /* as the caller passed it; -1: none */
-	__s32 addrlen;    /* as the caller passed it */
+	__s32 addrlen;    /* as the caller passed it; of VIA_ACCEPT on a UNIX socket the pid of the peer, 0 unknown */
 	__s32 hook_errno; /* security_socket_connect's verdict: 0 or a positive errno, UNKNOWN_ERRNO */
 	__s32 error;      /* what connect returned: 0 or a positive errno, UNKNOWN_ERRNO */
 	__u16 socket_family;
@@ -164,7 +168,7 @@ struct outcome {
 	__u8 kind;
 	__u8 from; /* state before, TCP_SYN_SENT and its kin */
 	__u8 closed_by;
-	__u8 reserved;
+	__u8 accepted; /* 1: connect_time and tid are those of its VIA_ACCEPT */
 	__u16 family; /* of local */
 	__u16 reserved2;
 	__u8 local[16]; /* IPv4: the first four bytes */
@@ -194,6 +198,9 @@ enum counter {
 	COUNT_OUTCOME_SEEN, /* outcomes of attempts that were recorded */
 	COUNT_OUTCOME_SENT,
 	COUNT_OUTCOME_LOST, /* their ring was full, or there was no memory to tell whose they would be */
+	COUNT_EVENT_SEEN, /* accepts and the like that are recorded */
+	COUNT_EVENT_SENT,
+	COUNT_EVENT_LOST, /* their ring was full */
 	COUNTERS,
 };
 

@@ -148,4 +148,18 @@ static __always_inline bool is_send(const struct regs *r)
 	return r->nr == NR_SENDTO || r->nr == NR_SENDMSG || r->nr == NR_SENDMMSG;
 }
 
+/* The socket behind a file descriptor of the current task, or NULL. Another thread may have replaced it since. */
+static __always_inline struct socket *socket_of(struct task_struct *task, int fd)
+{
+	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
+	struct file *file = NULL;
+
+	if (fd < 0 || fd >= BPF_CORE_READ(fdt, max_fds))
+		return NULL;
+	bpf_probe_read_kernel(&file, sizeof(file), BPF_CORE_READ(fdt, fd) + fd);
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return NULL;
+	return BPF_CORE_READ(file, private_data);
+}
+
 #endif

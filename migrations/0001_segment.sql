@@ -229,6 +229,26 @@ CREATE TABLE ending (
   PRIMARY KEY (id, cookie, batch)
 ) STRICT, WITHOUT ROWID;
 
+-- What a socket did beside connecting, or several that are alike: shape.via says what. A connection that was accepted may have several
+-- rows, the first when it was accepted and more when it ended: those of one window, task, local, remote, peer and shape are one.
+CREATE TABLE event (
+  id       INTEGER PRIMARY KEY,       -- when the first of them happened; two in the same nanosecond: the next free one
+  batch    INTEGER NOT NULL,          -- commit that wrote it
+  window   INTEGER NOT NULL,          -- when the first one of all of its rows happened
+  task     INTEGER NOT NULL,
+  shape    INTEGER NOT NULL,
+  local    INTEGER,                   -- endpoint, NULL not bound
+  remote   INTEGER,                   -- endpoint of the peer, its port 0 where several are counted; NULL none, or not kept
+  peer_pid INTEGER,                   -- process at the other end of a UNIX socket
+  count    INTEGER NOT NULL,          -- that happened: 0 when it only tells of ends
+  last_ns  INTEGER NOT NULL,          -- when the last one happened
+  ended    INTEGER NOT NULL,          -- of all that were accepted, those that ended: of these is what follows
+  failed   INTEGER NOT NULL,          -- by an error
+  sent     INTEGER,                   -- bytes that peers acknowledged, NULL: none has ended
+  received INTEGER,                   -- bytes
+  longest  INTEGER                    -- ns from accept to end
+) STRICT;
+
 -- What the connections above those of the block before are about, up to this id,
 -- without those in late: a reader passes over blocks that do not have what it looks
 -- for. Lists as in docs/format.md; NULL: anything. Sealing makes better ones, and
@@ -460,6 +480,131 @@ LEFT JOIN endpoint l ON l.id = coalesce(nullif((WITH RECURSIVE d(h, i, k, v, s, 
         16 * instr('123456789ABCDEF', substr(h, 2 * i + 1, 1)) + instr('123456789ABCDEF', substr(h, 2 * i + 2, 1))
       FROM d WHERE 2 * i < length(h) AND k <= 0)
     SELECT v + x * s FROM d WHERE k = 0 AND x < 128) / 262144, 0), c.local);
+
+-- Connections that were accepted, those of a listener from one peer in ten minutes in one row unless each was asked for.
+CREATE VIEW inbound AS
+SELECT
+  v.id AS id,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (v.id + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (v.id + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= v.id ORDER BY k.id DESC LIMIT 1) AS time,
+  v.id AS time_ns,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (v.last_ns + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (v.last_ns + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= v.last_ns ORDER BY k.id DESC LIMIT 1) AS last_time,
+  v.count AS count,
+  p.tgid AS pid,
+  t.tid AS tid,
+  p.ppid AS ppid,
+  t.comm AS comm,
+  p.exe AS exe,
+  p.cmdline AS cmdline,
+  p.cwd AS cwd,
+  t.uid AS uid,
+  nullif(coalesce(t.user, p.user), '') AS user,
+  t.gid AS gid,
+  t.euid AS euid,
+  t.loginuid AS loginuid,
+  t.session_id AS session_id,
+  nullif(coalesce(t.container, p.container), '') AS container,
+  nullif(coalesce(t.cgroup, p.cgroup), '') AS cgroup,
+  t.netns AS netns,
+  CASE s.socket_family
+    WHEN 0 THEN 'unspec' WHEN 1 THEN 'unix' WHEN 2 THEN 'ipv4' WHEN 10 THEN 'ipv6' WHEN 40 THEN 'vsock'
+    ELSE 'family ' || s.socket_family END AS family,
+  CASE s.type
+    WHEN 1 THEN 'stream' WHEN 2 THEN 'dgram' WHEN 3 THEN 'raw' WHEN 4 THEN 'rdm'
+    WHEN 5 THEN 'seqpacket' WHEN 6 THEN 'dccp' WHEN 10 THEN 'packet'
+    ELSE 'type ' || s.type END AS type,
+  CASE
+    WHEN s.socket_family NOT IN (2, 10) THEN nullif(s.protocol || '', '0')
+    WHEN s.protocol = 6 THEN 'tcp' WHEN s.protocol = 17 THEN 'udp'
+    WHEN s.protocol = 1 THEN 'icmp' WHEN s.protocol = 58 THEN 'ipv6-icmp'
+    WHEN s.protocol = 132 THEN 'sctp' WHEN s.protocol = 136 THEN 'udplite'
+    WHEN s.protocol = 262 THEN 'mptcp'
+    ELSE s.protocol || '' END AS protocol,
+  l.address AS local_address,
+  nullif(l.port, -1) AS local_port,
+  e.address AS remote_address,
+  nullif(nullif(e.port, -1), 0) AS remote_port,
+  CASE
+    WHEN e.family NOT IN (2, 10) OR e.port < 0 THEN NULL -- too short to hold an address
+    WHEN e.family = 10 AND e.address GLOB '::ffff:*.*' THEN substr(e.address, 8)
+    ELSE e.address END AS remote_ip,
+  v.peer_pid AS peer_pid,
+  CASE WHEN v.failed >= v.count THEN 'failed' ELSE 'established' END AS outcome,
+  v.ended AS ended,
+  v.failed AS failed,
+  v.sent AS bytes_sent,
+  v.received AS bytes_received,
+  v.longest AS longest_ns,
+  s.backend AS backend,
+  p.id AS process_id,
+  p.parent AS parent_id,
+  p.ancestry AS ancestry,
+  (SELECT number FROM segment) AS segment
+FROM (SELECT min(id) AS id, max(last_ns) AS last_ns, task, shape, local, remote, peer_pid, sum(count) AS count, sum(ended) AS ended, sum(failed) AS failed,
+    sum(sent) AS sent, sum(received) AS received, max(longest) AS longest
+  FROM event GROUP BY window, task, local, remote, peer_pid, shape) v
+JOIN task t ON t.id = v.task
+JOIN process p ON p.id = t.process
+JOIN shape s ON s.id = v.shape
+LEFT JOIN endpoint l ON l.id = v.local
+LEFT JOIN endpoint e ON e.id = v.remote
+WHERE s.via = 'accept';
+
+-- Sockets that began to listen.
+CREATE VIEW listeners AS
+SELECT
+  v.id AS id,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (v.id + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (v.id + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= v.id ORDER BY k.id DESC LIMIT 1) AS time,
+  v.id AS time_ns,
+  p.tgid AS pid,
+  t.tid AS tid,
+  p.ppid AS ppid,
+  t.comm AS comm,
+  p.exe AS exe,
+  p.cmdline AS cmdline,
+  p.cwd AS cwd,
+  t.uid AS uid,
+  nullif(coalesce(t.user, p.user), '') AS user,
+  t.gid AS gid,
+  t.euid AS euid,
+  t.loginuid AS loginuid,
+  t.session_id AS session_id,
+  nullif(coalesce(t.container, p.container), '') AS container,
+  nullif(coalesce(t.cgroup, p.cgroup), '') AS cgroup,
+  t.netns AS netns,
+  CASE s.socket_family
+    WHEN 0 THEN 'unspec' WHEN 1 THEN 'unix' WHEN 2 THEN 'ipv4' WHEN 10 THEN 'ipv6' WHEN 40 THEN 'vsock'
+    ELSE 'family ' || s.socket_family END AS family,
+  CASE s.type
+    WHEN 1 THEN 'stream' WHEN 2 THEN 'dgram' WHEN 3 THEN 'raw' WHEN 4 THEN 'rdm'
+    WHEN 5 THEN 'seqpacket' WHEN 6 THEN 'dccp' WHEN 10 THEN 'packet'
+    ELSE 'type ' || s.type END AS type,
+  CASE
+    WHEN s.socket_family NOT IN (2, 10) THEN nullif(s.protocol || '', '0')
+    WHEN s.protocol = 6 THEN 'tcp' WHEN s.protocol = 17 THEN 'udp'
+    WHEN s.protocol = 1 THEN 'icmp' WHEN s.protocol = 58 THEN 'ipv6-icmp'
+    WHEN s.protocol = 132 THEN 'sctp' WHEN s.protocol = 136 THEN 'udplite'
+    WHEN s.protocol = 262 THEN 'mptcp'
+    ELSE s.protocol || '' END AS protocol,
+  l.address AS local_address,
+  nullif(l.port, -1) AS local_port,
+  v.count AS count,
+  s.backend AS backend,
+  p.id AS process_id,
+  p.parent AS parent_id,
+  p.ancestry AS ancestry,
+  (SELECT number FROM segment) AS segment
+FROM event v
+JOIN task t ON t.id = v.task
+JOIN process p ON p.id = t.process
+JOIN shape s ON s.id = v.shape
+LEFT JOIN endpoint l ON l.id = v.local
+WHERE s.via = 'listen';
 
 CREATE VIEW processes AS
 SELECT

@@ -45,7 +45,7 @@ func TestOddTimesAreTexts(t *testing.T) {
 func TestAffinityIsThatOfTheView(t *testing.T) {
 	tape := altered(t, 120, oddities)
 	stock := stockOf(t, tape, Window{})
-	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments"} {
+	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners"} {
 		for _, column := range columnsOf(stock, view) {
 			var values []string
 			err := each(t.Context(), stock, "SELECT DISTINCT "+column+" FROM "+view+" WHERE "+column+" IS NOT NULL ORDER BY 1 LIMIT 1", func(row []Value) {
@@ -106,7 +106,7 @@ func TestNULInText(t *testing.T) {
 func TestNamesOfTableExpressions(t *testing.T) {
 	tape := generated(t, 600, 3)
 	stock := stockOf(t, tape, Window{})
-	views := []string{"connections", "processes", "endpoints", "gaps", "segments"}
+	views := []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners"}
 	for _, name := range append(views, "connection_rows", "rows", "contact", "place", "family", "by_remote", "by_process", "connection", "process", "task", "shape", "endpoint", "clock", "segment", "repeat", "known", "touched") {
 		questions := []string{
 			"with %s as (select 1 as pid, 2 as remote_port) select count(*), max(pid), max(remote_port) from %[1]s",

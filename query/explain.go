@@ -113,7 +113,7 @@ func syntaxHint(message string) string {
 
 // viewNames returns the public views and table contacts.
 func viewNames() []string {
-	return []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments"}
+	return []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments", "inbound", "listeners"}
 }
 
 // columnsOf returns the columns of a view, or none when it cannot be read.

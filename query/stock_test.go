@@ -2,6 +2,7 @@ package query
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ func stockOf(t testing.TB, tape *store.Tape, w Window) *sqlite.Conn {
 	}
 	t.Cleanup(func() { conn.Close() })
 	from, to := w.bounds()
-	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments"} {
+	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners"} {
 		var declared, selected, places []string
 		for _, c := range segment.ViewColumns(view) {
 			declared, places = append(declared, c.Name+" "+c.Type), append(places, "?")
@@ -34,7 +35,7 @@ func stockOf(t testing.TB, tape *store.Tape, w Window) *sqlite.Conn {
 			}
 		}
 		where := "1"
-		if view == "connections" {
+		if slices.Contains([]string{"connections", "inbound", "listeners"}, view) {
 			where = fmt.Sprintf("time_ns >= %d AND time_ns < %d", from, to)
 		} else if view == "gaps" {
 			where = fmt.Sprintf("coalesce(to_ns >= %d, 1) AND coalesce(from_ns < %d, 1)", from, to)

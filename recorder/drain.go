@@ -105,7 +105,7 @@ func (r *recorder) maySleep(now uint64) bool {
 	k := r.ledger.kernel
 	return now >= r.received+uint64(r.config.sleepAfter) && now < r.pushed+uint64(r.config.heartbeat) &&
 		k.Seen == k.Sent+k.LostRing && len(r.flight.written) == 0 && len(r.watch.out) == 0 && r.relearnAlive == 0 &&
-		len(r.queue.open.Connections)+len(r.queue.open.Endings)+len(r.fates.pending) == 0 && !r.ledger.gaps.pending() && !r.anchors.pending()
+		len(r.queue.open.Connections)+len(r.queue.open.Endings)+len(r.fates.pending)+len(r.queue.open.Sockets)+len(r.inbound.fresh) == 0 && !r.ledger.gaps.pending() && !r.anchors.pending()
 }
 
 // take puts one record into the queue.
@@ -206,6 +206,9 @@ func (r *recorder) pass() error {
 	if err != nil {
 		return err
 	}
+	if err := r.drainEvents(now); err != nil {
+		return err
+	}
 	if err := r.drainOutcomes(now); err != nil {
 		return fmt.Errorf("read outcome ring: %w", err)
 	}
@@ -230,6 +233,7 @@ func (r *recorder) pass() error {
 func (r *recorder) tick(now uint64) error {
 	r.nextTick = now + uint64(r.config.tick)
 	r.queue.tape.age(now)
+	r.inbound.expireFolds(now)
 	r.table.names.fade(now)
 	r.retune()
 	r.ledger.looks++
@@ -350,7 +354,8 @@ func (r *recorder) maybePush(now uint64) error {
 	if len(r.fates.pending) > 0 {
 		r.endings(now, false)
 	}
-	rows := len(r.queue.open.Connections) + len(r.queue.open.Endings)
+	r.writeFolds(now, false)
+	rows := len(r.queue.open.Connections) + len(r.queue.open.Endings) + len(r.queue.open.Sockets)
 	if rows > 0 && r.opened == 0 {
 		r.opened = r.firstRead(now)
 	}
@@ -411,9 +416,10 @@ func (r *recorder) finish() error {
 	}
 	r.ledger.own += r.flight.own // they return no more
 	r.settle(now + 1)
-	errs = append(errs, r.drainOutcomes(now))
+	errs = append(errs, r.drainEvents(now), r.drainOutcomes(now))
 	r.endings(now, true)
-	r.ledger.outcomes.ended = true
+	r.writeFolds(now, true)
+	r.ledger.outcomes.ended, r.ledger.events.ended = true, true
 	return errors.Join(append(errs, r.push(now))...)
 }
 

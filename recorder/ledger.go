@@ -18,6 +18,7 @@ const (
 	causeMissed      = "missed probes"     // the kernel did not run a program
 	causeProcessRing = "process ring full" // descriptions were lost, no connects
 	causeOutcome     = "outcomes lost"     // what became of connections was lost, no connects
+	causeEvent       = "events lost"       // what sockets did beside connecting was lost, no connects
 	causeStore       = "store error"       // the tape could not be written
 	causeUnread      = "ring not read"     // recording stopped before all of it was read
 	causeStolen      = segment.CauseStolen // another process read records of connects from our ring
@@ -49,6 +50,7 @@ type ledger struct {
 	unread    uint64            // records that were left in the ring at the end
 	refused   map[string]uint64 // attempts that were refused, by cause
 	outcomes  outcomeLedger
+	events    eventLedger
 
 	looks     uint64        // at the fill of the ring
 	filled    uint64        // sum of what it held at these looks, bytes
@@ -65,15 +67,16 @@ type ledger struct {
 }
 
 // drops are attempts, and the rows that they had.
-type drops struct{ attempts, rows, outcomes uint64 }
+type drops struct{ attempts, rows, outcomes, events uint64 }
 
 // drop counts a batch that could not be written. It is for the writer.
-func (l *ledger) drop(attempts, rows, outcomes uint64) {
+func (l *ledger) drop(d drops) {
 	l.dropping.Lock()
 	defer l.dropping.Unlock()
-	l.dropped.attempts += attempts
-	l.dropped.rows += rows
-	l.dropped.outcomes += outcomes
+	l.dropped.attempts += d.attempts
+	l.dropped.rows += d.rows
+	l.dropped.outcomes += d.outcomes
+	l.dropped.events += d.events
 }
 
 func newLedger(now, quiet uint64) *ledger {
@@ -138,6 +141,9 @@ func (l *ledger) observe(now uint64, k bpf.Counters) {
 	outcomes := l.lostOutcomes()
 	l.gaps.extend(causeOutcome, l.seenAt, now, 0, outcomes-min(l.outcomes.observed, outcomes))
 	l.outcomes.observed = max(l.outcomes.observed, outcomes)
+	events := l.lostEvents()
+	l.gaps.extend(causeEvent, l.seenAt, now, 0, events-min(l.events.observed, events))
+	l.events.observed = max(l.events.observed, events)
 	l.seenAt = now
 }
 
@@ -170,6 +176,7 @@ func (l *ledger) counters() segment.Counters {
 		"batch_ns":         l.batchTime.Load(),
 	}
 	l.countOutcomes(c)
+	l.countEvents(c)
 	var sum uint64
 	for cause, n := range l.lost() {
 		c["lost_"+lostNames[cause]] = n
@@ -297,6 +304,8 @@ func detailOf(cause string, described uint64) string {
 		return fmt.Sprintf("%d process descriptions; connects are complete", described)
 	case causeOutcome:
 		return fmt.Sprintf("what became of connections, %d times: it is unknown; connects are complete", described)
+	case causeEvent:
+		return fmt.Sprintf("%d connections that were accepted, or sockets that listen; connects are complete", described)
 	case causeUnread:
 		return "recording was stopped before the ring was read to its end"
 	case causeStore:

@@ -80,6 +80,13 @@ func (r *recorder) drainOutcomes(now uint64) error {
 		if err != nil || !ok {
 			return err
 		}
+		if o := &r.fates.record; o.Accepted {
+			r.ledger.outcomes.received++
+			if err := r.endAccepted(o, now); err != nil {
+				return err
+			}
+			continue
+		}
 		r.takeOutcome(&r.fates.record, now)
 	}
 }

@@ -21,6 +21,7 @@ type batch struct {
 	events   uint64   // attempts that its rows stand for; updates are none
 	rows     uint64   // of these rows
 	outcomes uint64   // records of outcomes in it
+	sockets  uint64   // what its socket events stand for
 	charges  []charge // what it takes of whose memory
 	shares   []byte   // of the tape, to be kept; nil: as they are
 }

@@ -44,6 +44,7 @@ type Options struct {
 	BatchAge  time.Duration // a row is on disk at most this long after it was read; 0 is DefaultBatchAge
 	BatchRows int           // rows after which a batch is written before its time; 0 is DefaultBatchRows
 	Buffer    int64         // bytes of rows that may wait for the disk; 0 is DefaultBuffer
+	Events    Events        // what to record beside connects
 	RingBytes uint32        // of the kernel's ring; 0 is its default
 	Limits    retain.Limits // of the tape
 	Immutable bool          // set the immutable flag on sealed segments
@@ -59,6 +60,12 @@ type Options struct {
 	Status   io.Writer // where to say that recording began, and how it goes; nil is nowhere
 	Terminal bool      // Status is a terminal
 	Logger   *slog.Logger
+}
+
+// Events says what is recorded beside connects.
+type Events struct {
+	bpf.Events
+	EachAccept bool // a connection that is accepted has a row of its own
 }
 
 // gcPercent is the garbage, in percent of what is in use, at which it is collected. A flood fills the queue with pointers
@@ -112,7 +119,7 @@ func Run(ctx context.Context, o Options) (err error) {
 
 // runOnce records with one backend. The error wraps bpf.ErrBlind when that one sees no more; the tape is closed then.
 func runOnce(ctx context.Context, o *Options) (err error) {
-	capture, err := bpf.Open(bpf.Options{Backend: o.Backend, RingBytes: o.RingBytes, Logger: o.Logger})
+	capture, err := bpf.Open(bpf.Options{Backend: o.Backend, RingBytes: o.RingBytes, Events: o.Events.Events, Logger: o.Logger})
 	if err != nil {
 		return fmt.Errorf("start capture: %w", err)
 	}
@@ -167,6 +174,7 @@ type config struct {
 	batchAge     time.Duration
 	batchRows    int
 	buffer       int64
+	single       bool // accepted connections are not folded
 	tape         *tapeShares
 	names        *names
 	tick         time.Duration // of housekeeping
@@ -182,7 +190,7 @@ type config struct {
 
 func configOf(o Options) config {
 	c := config{
-		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer,
+		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer, single: o.Events.EachAccept,
 		tape: newTapeShares(o.Limits.MaxBytes, new(atomic.Bool)), names: newNames(o.Limits.MaxBytes, new(atomic.Int64)),
 		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, refreshEvery: refreshEvery, lookEvery: lookEvery, probeEvery: probeEvery,
 		sleepAfter: 5 * time.Second, stopWithin: 10 * time.Second, retryDelays: defaultRetries(),
@@ -224,6 +232,7 @@ type recorder struct {
 	flight   *inFlight
 	fates    *fates
 	opens    opens
+	inbound  *inbound
 	ledger   *ledger
 	queue    *queue
 	writer   *writer
@@ -264,6 +273,7 @@ func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
 		flight:   newInFlight(),
 		fates:    newFates(),
 		opens:    opens{follows: map[bpf.ID]store.Followed{}, told: map[bpf.ID]told{}},
+		inbound:  newInbound(c.single),
 		queue:    queue,
 	}
 	r.table.mounts = newMounts(host.proc)
@@ -311,7 +321,7 @@ func (r *recorder) run(ctx context.Context, o Options) error {
 		background.Go(func() { r.tellProgress(clock.Done(), r.service.Progress) })
 	}
 	if o.Status != nil {
-		announce(o.Status, string(r.src.Backend()), o.Dir, r.src.BlindSpots())
+		announce(o.Status, string(r.src.Backend()), o.Dir, r.src.BlindSpots(), o.Events.Accept)
 		go func() { // not waited for before the tape is closed: a stopped terminal blocks it
 			defer close(shown)
 			r.showStatus(clock.Done(), o.Status, o.Terminal)

@@ -33,6 +33,8 @@ type source interface {
 	// OpenSockets calls fn for every socket that is followed, as often as it has descriptors; with adopt it first follows those
 	// that were connected before.
 	OpenSockets(adopt bool, fn func(*bpf.OpenSocket)) error
+	// ReadEvent never blocks; false means that the ring is empty. What a process record has to have for it is in that ring before.
+	ReadEvent(*bpf.Connect) (bool, error)
 	// InFlight calls fn for every attempt that has begun and not returned.
 	InFlight(fn func(*bpf.Connect)) error
 	Counters() (bpf.Counters, error)

@@ -24,6 +24,7 @@ type script struct {
 	connects  []bpf.Connect
 	processes []bpf.Process
 	outcomes  []bpf.Outcome
+	events    []bpf.Connect
 	inFlight  map[bpf.ID]bpf.Connect
 	open      []bpf.OpenSocket
 	alive     []bpf.Process
@@ -166,6 +167,17 @@ func (s *script) ReadOutcome(o *bpf.Outcome) (bool, error) {
 	}
 	*o = s.outcomes[0]
 	s.outcomes = s.outcomes[1:]
+	return true, nil
+}
+
+func (s *script) ReadEvent(c *bpf.Connect) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.events) == 0 {
+		return false, nil
+	}
+	*c = s.events[0]
+	s.events = s.events[1:]
 	return true, nil
 }
 

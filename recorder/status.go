@@ -30,13 +30,17 @@ func (r *recorder) publish() {
 }
 
 // announce says what is recorded, where to, and what is not seen.
-func announce(w io.Writer, backend, dir string, blindSpots []string) {
+func announce(w io.Writer, backend, dir string, blindSpots []string, inbound bool) {
 	fmt.Fprintf(w, "conntape: recording to %s with the %s backend; stop with Ctrl-C\n", dir, backend)
 	also := ""
 	if len(blindSpots) > 0 {
 		also = fmt.Sprintf("; and %d more of this backend (conntape doctor lists them)", len(blindSpots))
 	}
-	fmt.Fprintf(w, "conntape: not seen: inbound connections, raw packets, UDP sent without connect%s\n", also)
+	unseen := "raw packets, UDP sent without connect"
+	if !inbound {
+		unseen = "inbound connections, " + unseen
+	}
+	fmt.Fprintf(w, "conntape: not seen: %s%s\n", unseen, also)
 }
 
 // Intervals between status lines: on a terminal one line that rewrites itself, else a line for a log.

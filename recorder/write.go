@@ -91,7 +91,7 @@ func (b *batch) cut(connections int) (rows uint64) {
 // drop counts a batch as lost. What it had to tell beside attempts the next one will tell.
 func (w *writer) drop(b *batch, err error) {
 	w.log.Error("batch lost", "connects", b.events, "error", err)
-	w.ledger.drop(b.events, b.rows, b.outcomes)
+	w.ledger.drop(drops{b.events, b.rows, b.outcomes, b.sockets})
 	w.mu.Lock()
 	w.carried.Gaps = append(w.carried.Gaps, b.Gaps...)
 	w.carried.Anchors = append(w.carried.Anchors, b.Anchors...)

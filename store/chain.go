@@ -23,6 +23,7 @@ type chainer struct {
 	processes map[int64]struct{}
 	changes   map[int64]int64 // of the batch: connection → shape
 	endings   map[segment.EndingKey]struct{}
+	events    []int64 // of the batch
 }
 
 // begin starts the batch.
@@ -32,6 +33,7 @@ func (c *chainer) begin(batch int64) {
 	clear(c.processes)
 	clear(c.changes)
 	clear(c.endings)
+	c.events = c.events[:0]
 }
 
 // load reads the end of the segment's chain.
@@ -50,7 +52,7 @@ func (c *chainer) load(conn *sqlite.Conn) error {
 
 // end writes the row of the batch, if the batch is not empty, and returns the chain's state for after the commit.
 func (c *chainer) end(conn *sqlite.Conn, newest int64) (chain [32]byte, after segment.Marks, err error) {
-	if c.rows == 0 && len(c.changes) == 0 && len(c.endings) == 0 {
+	if c.rows == 0 && len(c.changes) == 0 && len(c.endings) == 0 && len(c.events) == 0 {
 		return c.chain, c.marks, nil
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.changes)) {
@@ -58,6 +60,10 @@ func (c *chainer) end(conn *sqlite.Conn, newest int64) (chain [32]byte, after se
 	}
 	endings := slices.SortedFunc(maps.Keys(c.endings), segment.EndingKey.Compare)
 	if err := segment.HashEndings(c.hasher, conn, c.batch, endings); err != nil {
+		return chain, after, err
+	}
+	slices.Sort(c.events)
+	if err := segment.HashEvents(c.hasher, conn, c.events); err != nil {
 		return chain, after, err
 	}
 	after = segment.Marks{Newest: newest}

@@ -183,7 +183,8 @@ type Anchor struct {
 // Batch is one transaction.
 type Batch struct {
 	Connections []Connection
-	Endings     []Ending // of connections written before or in this batch
+	Endings     []Ending      // of connections written before or in this batch
+	Sockets     []SocketEvent // what else happened to sockets: accepted, listening
 	Gaps        []Gap
 	Anchors     []Anchor
 	Counters    segment.Counters

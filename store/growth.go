@@ -18,6 +18,7 @@ const (
 	connectionRowBytes = 48
 	outcomeBytes       = 48  // of those that there can be; a counter of 2^56 bytes is none
 	endingRowBytes     = 160 // with the row of changed
+	eventRowBytes      = 120
 	repeatRowBytes     = 32
 	taskRowBytes       = 160
 	processRowBytes    = 512
@@ -52,6 +53,16 @@ func (e *estimator) fit(s *activeSegment, b *Batch, most growth) (n int, g growt
 		e.touched += 3
 		e.bytes += endingRowBytes
 		e.endpoint(s, b.Endings[i].Outcome.Local)
+	}
+	for i := range b.Sockets {
+		v := &b.Sockets[i]
+		e.touched++
+		e.bytes += eventRowBytes
+		if _, ok := v.Task.mark.get(s.intern.epoch); !ok {
+			e.task(s, v.Task)
+		}
+		e.endpoint(s, v.Local)
+		e.endpoint(s, v.Remote)
 	}
 	e.bytes += int64(len(b.Anchors)+len(b.Counters)+8) * otherRowBytes
 	for n = range b.Connections {

@@ -208,6 +208,9 @@ func (s *activeSegment) write(b *Batch, state string, more func(*activeSegment) 
 		if err := s.writeEndings(b.Endings); err != nil {
 			return err
 		}
+		if err := s.writeSocketEvents(b.Sockets); err != nil {
+			return err
+		}
 		if chain, after, err = s.chainer.end(s.conn, s.rows.maxID); err != nil {
 			return err
 		}

@@ -319,6 +319,8 @@ func TestPublicColumns(t *testing.T) {
 		"endpoints":   "id family address port ip raw segment requested_address requested_port",
 		"gaps":        "id from_time to_time cause lost detail from_ns to_ns segment",
 		"segments":    "segment tape_id state from_time to_time host machine_id boot_id kernel version backend blind_spots seen stored coalesced lost path schema_version from_ns to_ns batches runs boots",
+		"inbound":     "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns family type protocol local_address local_port remote_address remote_port remote_ip peer_pid outcome ended failed bytes_sent bytes_received longest_ns backend process_id parent_id ancestry segment",
+		"listeners":   "id time time_ns pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns family type protocol local_address local_port count backend process_id parent_id ancestry segment",
 	} {
 		got := strings.Join(rows(t, tape.Conn(), "SELECT name FROM pragma_table_info(?) ORDER BY cid", view), " ")
 		if got != want {

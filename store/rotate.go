@@ -70,16 +70,16 @@ func (w *Writer) rotateIfDue(b *Batch) {
 	}
 }
 
-// empty reports whether no connection was written to the segment yet. Such a segment
+// empty reports whether neither a connection nor a socket event was written to the segment yet. Such a segment
 // is not closed for its age or on request: there is nothing in it to keep apart, and
 // whoever asks again and again must not fill the tape with segments.
-func (s *activeSegment) empty() bool { return s.rows.maxID == 0 }
+func (s *activeSegment) empty() bool { return s.rows.maxID == 0 && s.chainer.marks.Task == 0 }
 
-// isEmpty reports whether the file of a segment is known to have no connections.
+// isEmpty reports whether the file of a segment is known to have neither.
 func (w *Writer) isEmpty(path string) bool {
 	some := false
 	err := segment.Peek(w.patience, path, func(conn *sqlite.Conn) error {
-		return segment.Exec(conn, func(*sqlite.Stmt) error { some = true; return nil }, `SELECT 1 FROM connection LIMIT 1`)
+		return segment.Exec(conn, func(*sqlite.Stmt) error { some = true; return nil }, `SELECT 1 WHERE EXISTS (SELECT 1 FROM connection) OR EXISTS (SELECT 1 FROM event)`)
 	})
 	return err == nil && !some
 }

@@ -127,6 +127,8 @@ func flagChoices(name, usage string) []string {
 		}
 	case "backend":
 		return backendNames()
+	case "events":
+		return eventNames()
 	case "reserve":
 		return []string{"auto", "none"}
 	}

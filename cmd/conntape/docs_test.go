@@ -80,7 +80,7 @@ func TestSchemaIsDocumented(t *testing.T) {
 	if err := query.AttachContacts(t.Context(), tape); err != nil {
 		t.Fatal(err)
 	}
-	for _, view := range []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments"} {
+	for _, view := range []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments", "inbound", "listeners"} {
 		stmt, _, err := tape.Conn().PrepareTransient("SELECT * FROM " + view)
 		if err != nil {
 			t.Fatal(err)

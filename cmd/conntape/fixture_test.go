@@ -57,6 +57,7 @@ func writeFixture(dir, kind string) (err error) {
 		batch.Connections = manyConnections(2000)
 	case "incident":
 		batch.Connections = incidentConnections()
+		batch.Sockets = incidentSockets(batch.Connections)
 		batch.Now = fixtureBoot + uint64(8*time.Hour)
 	case "empty":
 	default:
@@ -82,6 +83,7 @@ func writeSegments(dir string) error {
 		return err
 	}
 	all := incidentConnections()
+	events := incidentSockets(all)
 	for i := range uint64(count) {
 		from := fixtureBoot + i*span
 		w, err := store.OpenWriter(dir, store.WriterOptions{
@@ -94,6 +96,9 @@ func writeSegments(dir string) error {
 		batch := store.Batch{Now: from + span}
 		for len(all) > 0 && all[0].BootTime < from+span {
 			batch.Connections, all = append(batch.Connections, all[0]), all[1:]
+		}
+		for len(events) > 0 && events[0].BootTime < from+span {
+			batch.Sockets, events = append(batch.Sockets, events[0]), events[1:]
 		}
 		err = w.Append(batch)
 		if err := errors.Join(err, w.Close(store.Gap{From: from + span, Cause: segment.CauseStopped}, nil)); err != nil {

@@ -154,3 +154,30 @@ func (n *incident) intrusion(systemd *store.Process, daemon daemonFunc) {
 	script.User, script.UID, script.LoginUID, script.SessionID = "bob", 1001, 1001, 9
 	n.add(7*hour+2000, task(script), n.to(10, "2001:db8:bad::2", 22), shape(10, 1, 6, 0, 0))
 }
+
+// incidentSockets is who came in: visitors of the web server, and somebody through the shell's listener.
+func incidentSockets(connections []store.Connection) (events []store.SocketEvent) {
+	by := func(comm string) *store.Task {
+		return connections[slices.IndexFunc(connections, func(c store.Connection) bool { return c.Task.Comm == comm })].Task
+	}
+	at := func(port int32) *store.Endpoint {
+		return &store.Endpoint{Family: 2, Address: "10.0.0.9", Port: port, Raw: []byte{2, byte(port), byte(port >> 8)}}
+	}
+	add := func(via string, seconds float64, who *store.Task, local, remote *store.Endpoint, count uint64) *store.SocketEvent {
+		boot := fixtureBoot + uint64(seconds*float64(time.Second))
+		s := tcp(0)
+		s.Via, s.HookErrno = via, store.Unknown
+		events = append(events, store.SocketEvent{BootTime: boot, LastBootTime: boot + (count-1)*1e9, Window: boot, Task: who, Shape: s, Local: local, Remote: remote, Count: count})
+		return &events[len(events)-1]
+	}
+	from := func(address string, port int32) *store.Endpoint {
+		return &store.Endpoint{Family: 2, Address: address, Port: port, Raw: []byte(fmt.Sprint("peer ", address, port))}
+	}
+	web := add("accept", 3600, by("nginx"), at(80), from("203.0.113.50", 0), 40)
+	web.Ended, web.Sent, web.Received, web.Longest = 40, 3<<20, 20<<10, 2e9
+	add("accept", 3700, by("nginx"), at(80), from("203.0.113.51", 0), 1)
+	add("listen", 3*3600+100, by("kworker/0:1"), at(31337), nil, 1)
+	back := add("accept", 3*3600+200, by("kworker/0:1"), at(31337), from("198.51.100.7", 50123), 1)
+	back.Ended, back.Failed, back.Sent, back.Received, back.Longest = 1, 1, 9<<20, 300, 61e9
+	return events
+}

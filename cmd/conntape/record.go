@@ -46,6 +46,7 @@ Examples:
 		Flags: []cli.Flag{
 			dirFlag("directory of the tape"),
 			&cli.StringFlag{Name: "backend", Usage: "`NAME` kernel hooks to use: " + strings.Join(backendNames(), ", ") + "; auto takes the first that attaches", Value: "auto"},
+			&cli.StringFlag{Name: "events", Usage: "`LIST` events to record beside connects: " + strings.Join(eventNames(), ", ") + "; accept folds those of a listener and peer in ten minutes, accept=all does not", Value: "accept"},
 			&cli.StringFlag{Name: "batch-age", Usage: "`TIME` longest time until a connection is safely on the disk", Value: recorder.DefaultBatchAge.String()},
 			&cli.Int64Flag{Name: "batch-rows", Usage: "`N` write a batch early when it holds this many connections", Value: recorder.DefaultBatchRows},
 			&cli.StringFlag{Name: "buffer", Usage: "`SIZE` memory for connections waiting for a slow disk; a process that takes more than its share is counted together", Value: "64MiB"},
@@ -135,6 +136,9 @@ func (h *host) readRecordOptions(c *cli.Context) (recorder.Options, error) {
 		}
 		return o, usagef(hint, "unknown backend %q", name)
 	}
+	if o.Events, err = readEvents(c.String("events")); err != nil {
+		return o, err
+	}
 	if o.BatchAge, err = query.ParseDuration(c.String("batch-age")); err != nil {
 		return o, err
 	}
@@ -162,6 +166,35 @@ func (h *host) readRecordOptions(c *cli.Context) (recorder.Options, error) {
 	}
 	o.RingBytes = uint32(ring)
 	return o, nil
+}
+
+// eventNames returns what --events takes, several of them with commas between.
+func eventNames() []string { return []string{"accept", "accept=all", "listen", "none"} }
+
+// readEvents reads what is recorded beside connects.
+func readEvents(list string) (e recorder.Events, err error) {
+	names := strings.Split(strings.ReplaceAll(list, " ", ""), ",")
+	for _, name := range names {
+		switch name {
+		case "accept":
+			e.Accept = true
+		case "accept=all":
+			e.Accept, e.EachAccept = true, true
+		case "listen":
+			e.Listen = true
+		case "none":
+			if len(names) > 1 {
+				return e, usagef("--events none stands alone", "--events %s: none, and something", list)
+			}
+		default:
+			hint := "events are " + strings.Join(eventNames(), ", ")
+			if near := query.Nearest(name, eventNames()); near != "" {
+				hint = "did you mean " + near + "?"
+			}
+			return e, usagef(hint, "unknown event %q", name)
+		}
+	}
+	return e, nil
 }
 
 // readLimits reads the limits of the tape.

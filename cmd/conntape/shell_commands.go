@@ -63,7 +63,7 @@ func (s *shellState) completer(library []*query.Canned) *query.Completer {
 	c := query.NewCompleter(append(shellCommands(), s.canned...)...)
 	c.After(".ask", s.canned)
 	c.After(".format", query.FormatNames())
-	c.After(".schema", []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments", "functions"})
+	c.After(".schema", []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "functions"})
 	for _, canned := range library {
 		var flags []string
 		for _, flag := range s.h.cannedCommand(canned).Flags {

@@ -53,6 +53,7 @@ type replay struct {
 	history   map[int64][]shapeBefore       // connection → changes, ascending
 	processes map[int64][]int64             // batch → processes, ascending
 	endings   map[int64][]segment.EndingKey // batch → endings, ascending
+	events    map[int64][]int64             // batch → events, ascending
 }
 
 type replayBatch struct {
@@ -67,7 +68,7 @@ type shapeBefore struct{ batch, shape int64 }
 // load reads everything except the connections: it is little.
 func (r *replay) load() error {
 	r.late, r.lateOf, r.changes, r.processes = map[int64]struct{}{}, map[int64][]int64{}, map[int64][]int64{}, map[int64][]int64{}
-	r.history, r.endings = map[int64][]shapeBefore{}, map[int64][]segment.EndingKey{}
+	r.history, r.endings, r.events = map[int64][]shapeBefore{}, map[int64][]segment.EndingKey{}, map[int64][]int64{}
 	for _, table := range []struct {
 		query string
 		row   func(*sqlite.Stmt) error
@@ -92,6 +93,10 @@ func (r *replay) load() error {
 		}},
 		{"SELECT batch, id, cookie FROM ending ORDER BY id, cookie", func(q *sqlite.Stmt) error {
 			r.endings[q.ColumnInt64(0)] = append(r.endings[q.ColumnInt64(0)], segment.EndingKey{ID: q.ColumnInt64(1), Cookie: q.ColumnInt64(2)})
+			return nil
+		}},
+		{"SELECT batch, id FROM event ORDER BY id", func(q *sqlite.Stmt) error {
+			r.events[q.ColumnInt64(0)] = append(r.events[q.ColumnInt64(0)], q.ColumnInt64(1))
 			return nil
 		}},
 		{"SELECT batch, id FROM process WHERE source <> 'unknown' ORDER BY id", func(q *sqlite.Stmt) error {
@@ -230,6 +235,11 @@ func (r *replay) finish() error {
 	if err := segment.HashEndings(r.hasher, r.conn, b.id, r.endings[b.id]); err != nil {
 		return err
 	}
+	if err := segment.HashEvents(r.hasher, r.conn, r.events[b.id]); err != nil {
+		return err
+	}
+	delete(r.endings, b.id)
+	delete(r.events, b.id)
 	if err := segment.HashInterned(r.hasher, r.conn, r.before, b.marks, r.processes[b.id]); err != nil {
 		return err
 	}
@@ -238,7 +248,8 @@ func (r *replay) finish() error {
 	// A batch whose stored mark is beyond its last row matches the rows that exist, but makes the next batch skip rows
 	// added between the two.
 	said := b.chain
-	if b.marks.Newest != r.reached || b.marks.Task > r.highest.Task || b.marks.Endpoint > r.highest.Endpoint || b.marks.Shape > r.highest.Shape {
+	if b.marks.Newest != r.reached || b.marks.Task > r.highest.Task || b.marks.Endpoint > r.highest.Endpoint || b.marks.Shape > r.highest.Shape ||
+		len(r.batches) == 0 && len(r.endings)+len(r.events) > 0 { // rows of batches that there are not
 		said = [32]byte{}
 	}
 	r.ended = r.fn(b.id, r.chain, said)

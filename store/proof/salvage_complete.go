@@ -27,15 +27,15 @@ func (s *salvager) complete(from string) error {
 	}
 	for _, fill := range []string{
 		`INSERT INTO task (id, process, tid, comm, uid, gid, euid)
-			SELECT DISTINCT task, 0, 0, '?', ?1, ?1, ?1 FROM connection WHERE task NOT IN (SELECT id FROM task)`,
+			SELECT DISTINCT task, 0, 0, '?', ?1, ?1, ?1 FROM (SELECT task FROM connection UNION SELECT task FROM event) WHERE task NOT IN (SELECT id FROM task)`,
 		`INSERT INTO process (id, boot, tgid, start_boot_ns, exec_number, cmdline_truncated, exe_deleted, exe_memfd, source, ancestry, batch)
 			SELECT DISTINCT process, 0, 0, 0, 0, 0, 0, 0, 'unknown', '?', 0 FROM task WHERE process NOT IN (SELECT id FROM process) AND ?1 > 0`,
 		`INSERT INTO endpoint (id, family, address, port, raw)
 			SELECT DISTINCT id, 65535, '?', -1, CAST(id AS BLOB) FROM (SELECT remote AS id FROM connection UNION SELECT local FROM connection
-				UNION SELECT requested FROM endpoint WHERE requested <> 0)
+				UNION SELECT requested FROM endpoint WHERE requested <> 0 UNION SELECT remote FROM event UNION SELECT local FROM event)
 			WHERE id IS NOT NULL AND id NOT IN (SELECT id FROM endpoint) AND ?1 > 0`,
 		`INSERT INTO shape (id, socket_family, type, protocol, via, address_source, backend, addrlen)
-			SELECT DISTINCT shape, 65535, 0, 0, '?', '?', '?', 0 FROM connection WHERE shape NOT IN (SELECT id FROM shape) AND ?1 > 0`,
+			SELECT DISTINCT shape, 65535, 0, 0, '?', '?', '?', 0 FROM (SELECT shape FROM connection UNION SELECT shape FROM event) WHERE shape NOT IN (SELECT id FROM shape) AND ?1 > 0`,
 		`DELETE FROM repeat WHERE id NOT IN (SELECT id FROM connection) AND ?1 > 0`,
 		`DELETE FROM ending WHERE cookie = 0 AND id NOT IN (SELECT id FROM connection) AND ?1 > 0`,
 		`INSERT INTO boot (id, boot_id, kernel, offset_ns, first_ns) SELECT 1, '?', '?', created_ns, created_ns FROM segment

@@ -8,11 +8,11 @@ import (
 	"github.com/conntape/conntape/migrations"
 )
 
-// The public schema is five views. Their columns are parsed from the migrations, which have one column per line: SQLite
+// The public schema is these views. Their columns are parsed from the migrations, which have one column per line: SQLite
 // would take 10 ms.
 
 // Views are the public schema.
-var Views = []string{"connections", "processes", "endpoints", "gaps", "segments"}
+var Views = []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners"}
 
 // ViewColumn is a column of a public view.
 type ViewColumn struct {

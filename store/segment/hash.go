@@ -118,6 +118,17 @@ func HashEndings(h *Hasher, conn *sqlite.Conn, batch int64, endings []EndingKey)
 	return nil
 }
 
+// HashEvents adds what a batch told of sockets, by ascending ids.
+func HashEvents(h *Hasher, conn *sqlite.Conn, events []int64) error {
+	for _, id := range events {
+		err := Exec(conn, func(q *sqlite.Stmt) error { h.values('v', q); return nil }, "SELECT * FROM event WHERE id = ?", id)
+		if err != nil {
+			return fmt.Errorf("hash event: %w", err)
+		}
+	}
+	return nil
+}
+
 // HashInterned adds the rows that a batch wrote to the dictionary tables.
 func HashInterned(h *Hasher, conn *sqlite.Conn, before, after Marks, processes []int64) error {
 	for _, t := range []struct {

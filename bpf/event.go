@@ -1,0 +1,64 @@
+package bpf
+
+import (
+	"errors"
+	"os"
+
+	"github.com/cilium/ebpf"
+)
+
+// Events says what is recorded beside connects.
+type Events struct {
+	Accept bool // connections that are accepted
+	Listen bool // TCP and MPTCP sockets that listen
+}
+
+// eventHooks are those of a backend. What it cannot see of them comes with them.
+func eventHooks(b Backend, e Events) (hooks []hook, blindSpots []string, err error) {
+	if e.Listen {
+		hooks = append(hooks, hook{program: "listens"})
+	}
+	if !e.Accept {
+		return hooks, nil, nil
+	}
+	grafts, err := kernelHasFunc("security_sock_graft")
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case grafts && b == Fexit:
+		return append(hooks, hook{program: "fentry_accept"}), nil, nil
+	case grafts && b == Kprobe:
+		return append(hooks, hook{program: "kprobe_accept", how: kprobe, target: "security_sock_graft"}), nil, nil
+	}
+	hooks = append(hooks,
+		hook{program: "exit_accept", how: tracepoint, group: "syscalls", target: "sys_exit_accept"},
+		hook{program: "exit_accept", how: tracepoint, group: "syscalls", target: "sys_exit_accept4"})
+	return hooks, []string{"connections that are accepted by io_uring, by a 32-bit process or by the kernel"}, nil
+}
+
+// configureEvents sets what the programs of events need.
+func configureEvents(spec *ebpf.CollectionSpec, e Events) map[string]any {
+	ring := spec.Maps["events"].MaxEntries
+	if !e.Accept {
+		spec.Maps["accepted_sockets"].MaxEntries = 1
+	}
+	return map[string]any{
+		"events_wakeup": ring / 4, "events_mark": ring / 4 * 3, "events_allowance": ring / 4 / 16, "follows_accepted": e.Accept,
+	}
+}
+
+// ReadEvent takes the next event without waiting: a Connect whose Via tells what it is. It returns false when there is none.
+// The record is valid until the next call.
+func (c *Capture) ReadEvent(rec *Connect) (bool, error) {
+	if c.events.AvailableBytes() == 0 {
+		return false, nil
+	}
+	err := c.events.ReadInto(&c.event)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return false, nil
+	}
+	if err == nil {
+		err = rec.decode(c.event.RawSample)
+	}
+	return err == nil, err
+}
