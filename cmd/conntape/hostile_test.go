@@ -52,6 +52,9 @@ func TestHostileTape(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, format := range query.FormatNames() {
+		if format == "parquet" {
+			continue // holds texts as they are, and is refused at a terminal
+		}
 		for _, c := range library {
 			line := c.Examples[0] + " --since 2026-06-30 --format " + format
 			if c.Has("all") {

@@ -5,9 +5,9 @@
 -- param: most integer = 3 | most connects to a destination on the whole tape that is still rare
 -- column: first_time | when the first of the connects was issued
 -- column: n | connects of the program to it in the window
--- column: bytes_sent | by those that ended, each byte once
+-- column: bytes_sent | each byte once; of a connection that is open, up to the last look at it
 -- column: bytes_received | likewise
--- column: moved | the same in words
+-- column: moved | the same in words, with the longest duration
 -- column: why | new: nobody connected to it before the window; rare: one program does, and seldom
 -- column: pid | process that was the first
 -- column: user | its user
@@ -16,7 +16,7 @@
 -- column: exe | its program
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: ancestry | its ancestors, and itself last
--- note: Only connections that have ended are in it, and loopback is left out. What is new depends on how far back the tape goes: the coverage statement says so.
+-- note: Connections that are open count with what they had moved at the last look, five minutes ago at most. Loopback is left out. What is new depends on how far back the tape goes: the coverage statement says so.
 -- note: Connects of one program, user and container to one address and port are put together, so that a file that is sent in many parts is seen too.
 -- false-positives: Backups, uploads of artifacts and of logs, mail. They are known by program and destination, and seldom new.
 -- example: conntape query exfiltration --since 1d
@@ -29,6 +29,7 @@ moved AS MATERIALIZED (
     sum(count) AS n,
     sum(bytes_sent) AS sent,
     sum(bytes_received) AS received,
+    max(duration_ns) AS longest_ns,
     pid,
     user,
     container,
@@ -65,7 +66,7 @@ SELECT
   moved.n AS n,
   sent AS bytes_sent,
   received AS bytes_received,
-  outcome_words('established', 1, NULL, sent, received) AS moved,
+  outcome_words('established', moved.n, longest_ns, sent, received) AS moved,
   CASE
     WHEN seen.first_ns < ns(:since) THEN 'rare'
     WHEN programs = 1 AND seen.n <= :most THEN 'new and rare'
