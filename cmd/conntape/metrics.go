@@ -26,8 +26,8 @@ Examples:
   conntape metrics --textfile /var/lib/prometheus/node-exporter/conntape.prom`,
 		Flags: []cli.Flag{
 			dirFlag("directory of the tape"),
-			&cli.StringFlag{Name: "listen", Usage: "`WHERE` to serve /metrics until told to stop: an address of the loopback with its port, or unix:/PATH"},
-			&cli.StringFlag{Name: "textfile", Usage: "`FILE` to write once, for the textfile collector; its name must end in .prom to be read"},
+			&cli.StringFlag{Name: "listen", Usage: "`WHERE` serve /metrics until told to stop: an address of the loopback with its port, or unix:/PATH"},
+			&cli.StringFlag{Name: "textfile", Usage: "`FILE` write once, for the textfile collector; its name must end in .prom to be read"},
 		},
 		Action: h.metrics,
 	}
