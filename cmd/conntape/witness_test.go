@@ -278,8 +278,8 @@ func TestWitnessRefuses(t *testing.T) {
 	installWitnessProgram(t)
 	for address, want := range map[string]string{
 		"ftp://witness.example":     "a witness is asked by https or http",
-		"https://":                  "the address of a witness is a scheme",
-		"https://u:p@h/":            "the address of a witness is a scheme",
+		"https://":                  "the address of a witness has a scheme",
+		"https://u:p@h/":            "the address of a witness has a scheme",
 		closed.URL:                  "connection refused",
 		server.URL:                  "does not know this log",
 		server.URL + "/403":         "does not know the key of this log",
