@@ -13,8 +13,14 @@ import (
 func OpenPath(path string) (*os.File, error) { return os.OpenFile(path, unix.O_PATH, 0) }
 
 // Beneath returns a path that leads to a directory that is open, whatever its name leads to by now. It is good while the
-// directory is open.
-func Beneath(folder *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", folder.Fd()) }
+// directory is open. Where /proc is not mounted, as in a bare chroot, the name has to do.
+func Beneath(folder *os.File) string {
+	path := fmt.Sprintf("/proc/self/fd/%d", folder.Fd())
+	if _, err := os.Stat(path); err != nil {
+		return folder.Name()
+	}
+	return path
+}
 
 // Places keeps directories open, to notice that a path leads to another directory.
 type Places map[string]*os.File
