@@ -51,12 +51,10 @@ static __always_inline bool is_loopback(const __u32 *a)
 	return !a[2] && !a[3] && ((!a[4] && a[5] == bpf_htonl(1)) || (a[4] == bpf_htonl(0xffff) && a[5] == bpf_htonl(0x7f000001)));
 }
 
-static __always_inline void set_requested(struct connect_large *r, const void *address)
+/* Where what was asked for lies. It is there once flags has CONNECT_REDIRECTED. */
+static __always_inline __u32 *requested_of(struct connect_large *r)
 {
-	__builtin_memcpy(local_of(r) + SOCKADDR_SMALL, address, SOCKADDR_SMALL);
-	barrier(); /* in_flight_snapshot may look at any time */
-	r->c.flags |= CONNECT_REDIRECTED;
-	barrier();
+	return (__u32 *)(local_of(r) + SOCKADDR_SMALL);
 }
 
 /* Has the record say that it went to an address, if that is another. */
@@ -66,8 +64,12 @@ static __always_inline void redirect(struct connect_large *r, const __u32 *to, b
 
 	if ((__u16)to[0] != (__u16)remote[0] || same_place(remote, to, v6))
 		return;
-	if (!(r->c.flags & CONNECT_REDIRECTED))
-		set_requested(r, remote);
+	if (!(r->c.flags & CONNECT_REDIRECTED)) {
+		__builtin_memcpy(requested_of(r), remote, SOCKADDR_SMALL);
+		barrier(); /* in_flight_snapshot may look at any time */
+		r->c.flags |= CONNECT_REDIRECTED;
+		barrier();
+	}
 	remote[0] = to[0];
 	if (v6) {
 		remote[2] = to[2];
@@ -114,13 +116,13 @@ static __always_inline void redirect_by_socket(struct connect_large *r, struct s
 /* By the caller's memory, which another of its threads may have changed meanwhile. */
 static __always_inline void requested_by_caller(struct connect_large *r, const void *address)
 {
-	__u32 asked[SOCKADDR_SMALL / 4] = {};
+	__u32 *asked = requested_of(r); /* programs have no stack left for it */
 	bool v6;
 
 	if (!may_redirect(r, &v6) || bpf_probe_read_user(asked, v6 ? 24 : 16, address))
 		return;
 	if ((__u16)asked[0] == (v6 ? AF_INET6 : AF_INET) && !same_place((__u32 *)r->remote, asked, v6))
-		set_requested(r, asked);
+		r->c.flags |= CONNECT_REDIRECTED;
 }
 
 #endif
