@@ -41,9 +41,11 @@ func (r *recorder) drain(ctx context.Context) error {
 			woken := r.drowsy
 			if woken { // what nobody looked at meanwhile comes first: the user may be new
 				r.drowsy = false
+				r.theft.inHand = 1
 				if err := r.tick(r.boot()); err != nil {
 					return err
 				}
+				r.theft.inHand = 0
 			}
 			r.take(&r.rec)
 			if !woken && n%passEvery != 0 {

@@ -18,6 +18,8 @@ type theft struct {
 	sent  uint64 // count with which what was read is to be compared when the ring is empty; 0 none
 	whole uint64 // when nothing was missing last, ns CLOCK_BOOTTIME
 	found uint64 // process records that were stolen
+	// inHand is 1 while a record has been read from the ring and is not taken yet, so that it is in neither count.
+	inHand uint64
 }
 
 // suspectTheft compares what the kernel has sent with what was read. If something is missing the ring has to be read to
@@ -26,8 +28,8 @@ func (r *recorder) suspectTheft(now uint64, k bpf.Counters) error {
 	r.theft.sent = 0
 	if read := r.ledger.received + r.ledger.stolen; k.Sent > read {
 		r.theft.sent = k.Sent
-		if held := uint64(r.src.Unread() / bpf.LeastRecord); k.Sent > read+held {
-			r.steal(now, k.Sent-read-held)
+		if held := uint64(r.src.Unread() / bpf.LeastRecord); k.Sent > read+held+r.theft.inHand {
+			r.steal(now, k.Sent-read-held-r.theft.inHand)
 		}
 	} else {
 		r.theft.whole = now
