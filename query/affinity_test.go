@@ -43,7 +43,7 @@ func TestOddTimesAreTexts(t *testing.T) {
 // Each column of each view has the affinity that SQLite gives it in the view of a segment: what it is compared and joined
 // to, sorted by and stored as is converted alike.
 func TestAffinityIsThatOfTheView(t *testing.T) {
-	tape := altered(t, 120, oddities)
+	tape := altered(t, 40, oddities)
 	stock := stockOf(t, tape, Window{})
 	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners"} {
 		for _, column := range columnsOf(stock, view) {

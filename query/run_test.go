@@ -122,7 +122,11 @@ func TestRunStreams(t *testing.T) {
 		}
 		_, err = Run(context.Background(), memory(t), Request{SQL: `with recursive n(i) as (select 1 union all select i+1 from n where i<50000)
 			select i, hex(zeroblob(100)) from n`}, w)
-		if err != nil || out.writes < 20 || out.largest > 512<<10 {
+		least := 20
+		if name == "parquet" {
+			least = 5 // it packs a column of 65,536 rows at a time
+		}
+		if err != nil || out.writes < least || out.largest > 512<<10 {
 			t.Errorf("%s: %d writes, the largest of %d bytes, %v", name, out.writes, out.largest, err)
 		}
 	}

@@ -76,7 +76,7 @@ func TestOpenConnections(t *testing.T) {
 	}
 	again.stop(t)
 	got := rows(t, dir, sql, exe, "tcp")
-	if strings.Contains(again.said(), "kprobe") { // it knows the cookies only that somebody asked for
+	if strings.Contains(again.said(), "kprobe") || env.kernelBefore(5, 12) { // they know only the cookies that somebody asked for
 		return
 	}
 	if len(got) != 2 {
