@@ -147,6 +147,9 @@ func runOnce(ctx context.Context, o *Options) (err error) {
 	c := configOf(*o)
 	w.Events = noticeSegments(c.names.begun, noticeFull(c.tape.full, keeper.Listen))
 	tape, err := store.OpenWriter(o.Dir, w)
+	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		return nil // it was told to stop before it began
+	}
 	if err != nil {
 		return fmt.Errorf("open tape: %w", err)
 	}
