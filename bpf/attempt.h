@@ -360,16 +360,12 @@ static __always_inline void redirect_returned(struct attempt *a, long ret)
 		redirect_by_socket(&a->record, sk, false);
 }
 
-/* Sends an attempt with what connect returned; copy: the kernel's copy of its address as it is by now, NULL where it is gone. */
-static __always_inline void finish_attempt(struct attempt *a, long ret, const void *copy)
+/* Sends an attempt with what connect returned. */
+static __always_inline void hand_over(struct attempt *a, long ret)
 {
 	__u32 tid;
 
 	set_error(a, ret);
-	if (copy)
-		redirect_by_copy(&a->record, copy);
-	else
-		redirect_returned(a, ret);
 	send_connect(&a->record);
 	if (task_storage) {
 		a->state = ATTEMPT_SENT;
@@ -379,7 +375,26 @@ static __always_inline void finish_attempt(struct attempt *a, long ret, const vo
 	}
 }
 
-/* Likewise of the current thread's attempt. False: there is none. */
+/* Likewise; copy: the kernel's copy of its address as it is by now, NULL where it is gone. */
+static __always_inline void finish_attempt(struct attempt *a, long ret, const void *copy)
+{
+	if (copy)
+		redirect_by_copy(&a->record, copy);
+	else
+		redirect_returned(a, ret);
+	hand_over(a, ret);
+}
+
+/* Sends the current thread's attempt that the hook refused: it went nowhere. */
+static __always_inline void finish_refused(long ret)
+{
+	struct attempt *a = in_flight();
+
+	if (a)
+		hand_over(a, ret);
+}
+
+/* Sends the current thread's attempt. False: there is none. */
 static __always_inline bool finish(long ret, const void *copy)
 {
 	struct attempt *a = in_flight();

@@ -103,7 +103,7 @@ int fexit_connect(__u64 *ctx)
 	a->record.c.hook_errno = -ret;
 	park(a, &stack);
 	if (ret && !task_storage) /* __sys_connect_file returns the same at once */
-		finish(ret, NULL);
+		finish_refused(ret);
 	return 0;
 }
 
@@ -220,7 +220,7 @@ int kretprobe_connect(struct kprobe_regs *ctx)
 		return 0;
 	a->record.c.hook_errno = -ret;
 	if (ret) /* __sys_connect_file returns the same at once */
-		finish(ret, NULL);
+		finish_refused(ret);
 	return 0;
 }
 
