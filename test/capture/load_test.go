@@ -15,11 +15,11 @@ import (
 	"github.com/conntape/conntape/store/escape"
 )
 
-// TestMillionRefused: "how often" is exact, and nothing stays behind in the kernel.
-func TestMillionRefused(t *testing.T) {
+// TestManyRefused: "how often" is exact, and nothing stays behind in the kernel.
+func TestManyRefused(t *testing.T) {
 	dir := tempDir(t)
 	tape := record(t, dir)
-	n := scaled(1_000_000, 2000)
+	n := scaled(100_000, 2000) // the ends of a million take a minute to write, and the recorder waits for that when it stops
 	o := mustRun(t, "refused", fmt.Sprint(n), "2")
 	if o.number("as_expected") != int64(n) {
 		t.Fatalf("of %d connects, %d were refused", n, o.number("as_expected"))
