@@ -41,14 +41,9 @@ func TestAccepts(t *testing.T) {
 	for _, backend := range Backends() {
 		t.Run(string(backend), func(t *testing.T) {
 			c, err := Open(Options{Backend: backend})
-			if errors.Is(err, ErrKernel) {
-				t.Skip("SKIPPED: this backend does not attach here:", err)
-			}
-			if err == nil {
-				c.Close()
-				c, err = Open(Options{Backend: backend, Events: Events{Accept: true, Listen: true}})
-			}
-			if err != nil {
+			attachedOrSkip(t, err)
+			c.Close()
+			if c, err = Open(Options{Backend: backend, Events: Events{Accept: true, Listen: true}}); err != nil {
 				t.Fatal(err)
 			}
 			defer c.Close()
