@@ -29,7 +29,7 @@ func ExplainSQL(ctx context.Context, tape *store.Tape, r Request, out RowWriter)
 	if explains, _ := cutExplain(r.SQL); explains != "" {
 		return Result{}, usagef("leave out EXPLAIN", "the statement explains already")
 	}
-	rows := [][2]string{}
+	var rows [][2]string
 	if s := streamOf(tape, r); s != nil {
 		rows = [][2]string{{"way", "rows"}, {"why", "it lists all connections: they are read from the segments as they lie there, without SQLite"}, {"statement", r.SQL}}
 	} else {

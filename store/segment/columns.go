@@ -70,7 +70,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// typeOf returns the type of an expression if it is a column or (SELECT column FROM table …).
+// typeOf returns the type of an expression if it is a column, of a table or of one below a subquery, or (SELECT column FROM table …).
 func typeOf(schema map[string]string, from, sql string) string {
 	alias, column, _ := strings.Cut(sql, ".")
 	words := strings.Fields(strings.ReplaceAll(from, ";", " "))
@@ -81,9 +81,26 @@ func typeOf(schema map[string]string, from, sql string) string {
 	if at < 1 {
 		return ""
 	}
-	for line := range strings.Lines(schema[words[at-1]]) {
+	table := words[at-1]
+	if strings.HasSuffix(table, ")") {
+		table = tableBelow(from, alias, column)
+	}
+	for line := range strings.Lines(schema[table]) {
 		if words := strings.Fields(line); len(words) > 1 && words[0] == column {
 			return strings.TrimRight(words[1], ",")
+		}
+	}
+	return ""
+}
+
+// tableBelow returns the table from which (SELECT …, column, … FROM table …) alias has a column as it is, "" if it computes it.
+func tableBelow(from, alias, column string) string {
+	inner, _, _ := strings.Cut(from, ") "+alias+"\n")
+	list, rest, _ := strings.Cut(inner[strings.LastIndex(inner, "(SELECT ")+1:], "FROM ")
+	words := strings.Fields(rest)
+	for expression := range strings.SplitSeq(strings.TrimPrefix(list, "SELECT "), ",") {
+		if strings.TrimSpace(expression) == column && len(words) > 0 {
+			return words[0]
 		}
 	}
 	return ""

@@ -147,7 +147,7 @@ type ProofOptions struct {
 	Witnesses []string // verifier keys of witnesses
 }
 
-// All errors of VerifyProof about the proof are ErrUnproven; errors about the keys are not.
+// ErrUnproven is what all errors of VerifyProof about the proof are; errors about the keys are not.
 var ErrUnproven = errors.New("nothing is proven")
 
 // VerifyProof verifies a proof by Prove with only the keys. It refuses additional lines and any other form.
