@@ -125,11 +125,11 @@ func leastWidth(column string) int {
 	return narrowest
 }
 
-// hidden returns the names of the columns that are not shown.
+// hidden returns the names of the columns that have values and are not shown.
 func (t *tableWriter) hidden() []string {
 	var names []string
 	for i, name := range t.columns {
-		if !t.blocks && !slices.Contains(t.fitted.shown, i) {
+		if !t.blocks && t.filled[i] && !slices.Contains(t.fitted.shown, i) {
 			names = append(names, name)
 		}
 	}
