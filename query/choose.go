@@ -41,8 +41,9 @@ func (p *Planned) chooser(ctx context.Context) (chooser, error) {
 		err := each(ctx, p.main, p.canned.tables()+`SELECT segment, id FROM endpoints WHERE `+where, func(row []Value) {
 			p.places[row[0].Int] = append(p.places[row[0].Int], row[1].Int)
 		})
-		return func(_ context.Context, s *segmentSource) (*selection, error) {
-			return ofRemotes(p.places[int64(s.Number)]), nil
+		return func(ctx context.Context, s *segmentSource) (*selection, error) {
+			remotes, err := s.askedFor(ctx, p.places[int64(s.Number)])
+			return ofRemotes(remotes), err
 		}, err
 	case "tasks":
 		return func(ctx context.Context, s *segmentSource) (*selection, error) {

@@ -28,6 +28,7 @@ var comparisons = map[string]*comparison{
 	"remote_ip":         {kind: Text, table: "e", sql: "e.address IN (%s)"},
 	"remote_port":       {kind: Integer, table: "e", sql: "e.port IN (%s)"},
 	"requested_address": {kind: Text, table: "e", sql: "e.requested IN (SELECT id FROM endpoint WHERE address IN (%s))"},
+	"requested_port":    {kind: Integer, table: "e", sql: "e.requested IN (SELECT id FROM endpoint WHERE port IN (%s))"},
 	"pid":               {kind: Integer, table: "t", sql: "p.tgid IN (%s)"},
 	"ppid":              {kind: Integer, table: "t", sql: "p.ppid IN (%s)"},
 	"process_id":        {kind: Integer, table: "t", sql: "p.id IN (%s)"},

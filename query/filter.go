@@ -14,7 +14,7 @@ type Filter struct {
 	Exe       string // program: path, its last part, or thread name
 	User      string // name or uid
 	PID       string // whole number
-	Port      string // remote port, a whole number
+	Port      string // remote or requested port, a whole number
 	To        string // address, CIDR, address:port, or path or @name of a UNIX socket
 	Container string // part of the name
 	Outcome   string // one of [Outcomes]
@@ -49,7 +49,7 @@ func (f Filter) conditions() ([]condition, error) {
 		}
 		add(sql, params)
 	}
-	for _, number := range []struct{ flag, column, text string }{{"pid", "pid", f.PID}, {"port", "remote_port", f.Port}} {
+	for _, number := range []struct{ flag, sql, text string }{{"pid", "pid = :filter_pid", f.PID}, {"port", "remote_port = :filter_port OR requested_port = :filter_port", f.Port}} {
 		if number.text == "" {
 			continue
 		}
@@ -60,7 +60,7 @@ func (f Filter) conditions() ([]condition, error) {
 		if v.Kind != Integer || v.Int < 0 {
 			return nil, usagef("give a number without unit or sign, such as 443", "--%s takes a whole number, not %q", number.flag, number.text)
 		}
-		add(number.column+" = :filter_"+number.flag, map[string]Value{"filter_" + number.flag: v})
+		add(number.sql, map[string]Value{"filter_" + number.flag: v})
 	}
 	if f.To != "" {
 		to, err := toCondition(f.To)

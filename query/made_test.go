@@ -236,6 +236,49 @@ func TestFoundByWhatWasAskedFor(t *testing.T) {
 	}
 }
 
+// What a program of a cgroup sent to an agent or to a proxy is found by what was asked for, and by its port.
+func TestSentToAnAgent(t *testing.T) {
+	tape := altered(t, 3_000, `UPDATE endpoint SET requested = 0;
+		INSERT INTO endpoint (id, family, port, address, raw, requested) VALUES (900001, 2, 80, '169.254.169.254', x'', 0), (900002, 10, 2379, '::ffff:10.99.0.7', x'', 0);
+		UPDATE OR IGNORE endpoint SET family = 2, port = 19999, address = '127.0.0.2', requested = 900001 WHERE id = (SELECT remote FROM connection ORDER BY id LIMIT 1);
+		UPDATE OR IGNORE endpoint SET family = 10, port = 15001, address = '::ffff:127.0.0.1', requested = 900002 WHERE id = (SELECT remote FROM connection WHERE remote <> (SELECT remote FROM connection ORDER BY id LIMIT 1) ORDER BY id LIMIT 1);`)
+	stock := stockOf(t, tape, Window{})
+	for name, place := range map[string]struct{ column, value, sql string }{
+		"metadata": {"requested", "169.254.169.254:80", "requested_address = '169.254.169.254'"},
+		"lateral":  {"example", "10.99.0.7 2379", "requested_port = 2379"},
+	} {
+		var want, got int64
+		if err := each(t.Context(), stock, `SELECT sum(count) FROM connections WHERE NOT (type = 'dgram' AND remote_port IS 0) AND `+place.sql, func(row []Value) { want = row[0].Int }); err != nil || want == 0 {
+			t.Fatal(name, want, err)
+		}
+		for _, row := range askCanned(t, tape, name) {
+			if row[place.column] == place.value {
+				n, err := strconv.ParseInt(row["n"], 10, 64)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got += n
+			}
+		}
+		if got != want {
+			t.Errorf("%s: %d connects, want %d", name, got, want)
+		}
+	}
+	for _, port := range []string{"80", "2379", "15001"} {
+		request, err := Filter{Port: port}.Apply(Request{SQL: `SELECT sum(count) FROM connections`})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want, got int64
+		if err := each(t.Context(), stock, `SELECT sum(count) FROM connections WHERE `+port+` IN (remote_port, requested_port)`, func(row []Value) { want = row[0].Int }); err != nil || want == 0 {
+			t.Fatal(port, want, err)
+		}
+		if _, err := RunSQL(t.Context(), tape, request, eachRow(func(row []Value) error { got = row[0].Int; return nil })); err != nil || got != want {
+			t.Errorf("--port %s: %d connects, want %d, %v", port, got, want, err)
+		}
+	}
+}
+
 // Query sockets knows docker.sock by a relative path too, and resolves it.
 func TestSocketsByRelativePaths(t *testing.T) {
 	tape := altered(t, 3_000, oddities+`UPDATE process SET cwd = '/srv/lxd'; UPDATE OR IGNORE endpoint SET address = 'unix.socket' WHERE address = 'docker.sock' AND %[1]d = 1;`)

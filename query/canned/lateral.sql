@@ -14,6 +14,7 @@
 -- column: exe | its program
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: ancestry | its ancestors, and itself last
+-- note: A connect that a program of a cgroup sent elsewhere counts by what it asked for, unless the place that it went to counts itself.
 -- note: Loopback is left out. Ports are those of the list below: copy the query to change it.
 -- false-positives: Administrators, configuration management, backup, and applications with their own database. Look at who the user is and whether it is new.
 -- example: conntape query lateral --since 1d
@@ -29,24 +30,31 @@ private AS MATERIALIZED ( -- there are far fewer addresses than connects
   SELECT DISTINCT address
   FROM endpoints
   WHERE is_private(address) AND NOT cidr_match(address, '127.0.0.0/8') AND NOT cidr_match(address, '::1')
+),
+reached AS (
+  SELECT *, remote_ip AS its_ip, remote_port AS its_port FROM connections
+  WHERE remote_port IN (SELECT number FROM port) AND remote_address IN (SELECT address FROM private)
+  UNION ALL
+  SELECT *, ip_plain(requested_address) AS its_ip, requested_port AS its_port FROM connections
+  WHERE requested_port IN (SELECT number FROM port) AND requested_address IN (SELECT address FROM private)
+    AND NOT (remote_port IN (SELECT number FROM port) AND remote_address IN (SELECT address FROM private))
 )
 SELECT
   min(time) AS first_time,
   max(last_time) AS last_time,
   sum(count) AS n,
   service,
-  count(DISTINCT remote_ip) AS addresses,
+  count(DISTINCT its_ip) AS addresses,
   sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'aborted', 'failed', 'denied') THEN count ELSE 0 END) AS failed,
   pid,
   user,
   container,
-  min(remote_ip || ' ' || remote_port) AS example,
+  min(its_ip || ' ' || its_port) AS example,
   exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   ancestry
-FROM connections
-CROSS JOIN port ON port.number = remote_port
-WHERE remote_address IN (SELECT address FROM private)
-  AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+FROM reached
+CROSS JOIN port ON port.number = its_port
+WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
 GROUP BY process_id, user, container, service
 ORDER BY addresses DESC, min(time_ns), service

@@ -6,6 +6,7 @@
 -- column: n | connects
 -- column: service | whose metadata service has that address
 -- column: remote | address and port, or path
+-- column: requested | address and port that were asked for, where a program of a cgroup sent it to remote; NULL: remote
 -- column: outcome | what became of them; name probe for a port-0 UDP probe
 -- column: pid | process
 -- column: user | its user
@@ -13,6 +14,7 @@
 -- column: exe | its program
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: ancestry | its ancestors, and itself last
+-- note: A connect that a program of a cgroup sent elsewhere, to an agent that answers for the service, is found by what it asked for.
 -- false-positives: Agents and libraries of the cloud ask for their own credentials all day. A shell, curl, or a web server that asks is a finding.
 -- example: conntape query metadata --since 7d
 WITH metadata(address, service) AS (
@@ -25,6 +27,13 @@ asked AS MATERIALIZED ( -- there are far fewer addresses than connects
   SELECT DISTINCT endpoints.address, service
   FROM endpoints
   JOIN metadata ON metadata.address = endpoints.ip
+),
+reached AS (
+  SELECT *, remote_address AS its_address FROM connections
+  WHERE remote_address IN (SELECT address FROM asked)
+  UNION ALL
+  SELECT *, requested_address AS its_address FROM connections
+  WHERE requested_address IN (SELECT address FROM asked) AND remote_address NOT IN (SELECT address FROM asked)
 )
 SELECT
   min(time) AS first_time,
@@ -36,16 +45,16 @@ SELECT
     WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
     ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
   END AS remote,
+  CASE WHEN ip_plain(requested_address) GLOB '*:*' THEN '[' || ip_plain(requested_address) || ']:' ELSE ip_plain(requested_address) || ':' END || requested_port AS requested,
   CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
   pid,
   user,
   container,
   exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
-  connections.ancestry AS ancestry
-FROM connections
-CROSS JOIN asked ON asked.address = remote_address
-WHERE remote_address IN (SELECT address FROM asked)
-  AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
-GROUP BY process_id, user, container, remote, 6
+  ancestry
+FROM reached
+CROSS JOIN asked ON asked.address = its_address
+WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+GROUP BY process_id, user, container, remote, requested, 7
 ORDER BY min(time_ns), remote
