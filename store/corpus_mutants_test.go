@@ -177,7 +177,7 @@ func TestMutatedSegments(t *testing.T) {
 		answers, left, err := answersOf(m.dir)
 		v := m.verify(t, proof.Options{Key: m.key})
 		salvaged := filepath.Join(t.TempDir(), "salvaged.db")
-		result, salvageErr := proof.Salvage(m.path(n), salvaged)
+		result, salvageErr := proof.Salvage(t.Context(), m.path(n), salvaged)
 		slowest = max(slowest, time.Since(start))
 		what := fmt.Sprintf("round %d, segment %d: %s", round, n, how)
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,7 +26,12 @@ func (w *Writer) replaceDamaged(s *stored, cause error) error {
 			return fmt.Errorf("remove unfinished copy: %w", err)
 		}
 	}
-	result, err := proof.Salvage(from, to)
+	ctx, end := s.context()
+	defer end()
+	result, err := proof.Salvage(ctx, from, to)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the next recorder begins again
+	}
 	if err != nil {
 		w.log.Warn("segment not salvaged", "path", from, "error", err)
 		return cause

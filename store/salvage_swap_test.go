@@ -51,7 +51,7 @@ func TestSalvageIntoSwappedDirectory(t *testing.T) {
 				}
 			}
 		}()
-		_, err := proof.Salvage(from, filepath.Join(his, "out.db"))
+		_, err := proof.Salvage(t.Context(), from, filepath.Join(his, "out.db"))
 		close(stop)
 		<-stopped
 		if err == nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/proof"
@@ -79,7 +81,7 @@ func TestSalvage(t *testing.T) {
 			db, wal := c.damage(bytes.Clone(db), bytes.Clone(wal))
 			path := put(t, db, wal)
 			to := filepath.Join(t.TempDir(), "00000001.db")
-			result, err := proof.Salvage(path, to)
+			result, err := proof.Salvage(t.Context(), path, to)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -118,7 +120,7 @@ func TestSalvageIsExact(t *testing.T) {
 	mustAppend(t, w, Batch{Connections: []Connection{done}})
 	mustClose(t, w, 110*second)
 	to := filepath.Join(t.TempDir(), "salvaged.db")
-	if _, err := proof.Salvage(filepath.Join(dir, "00000001.db"), to); err != nil {
+	if _, err := proof.Salvage(t.Context(), filepath.Join(dir, "00000001.db"), to); err != nil {
 		t.Fatal(err)
 	}
 	was, is := mustOpenTape(t, dir), mustOpenTape(t, to)
@@ -135,6 +137,61 @@ func TestSalvageIsExact(t *testing.T) {
 	chainsOf(t, is, 1)
 }
 
+// Whenever it is told to, salvage ends at once, and leaves nothing behind.
+func TestSalvageEnds(t *testing.T) {
+	db, wal := recorded(t)
+	from := put(t, db, wal)
+	to := filepath.Join(t.TempDir(), "salvaged.db")
+	for n := 0; ; n += 1 + n/2 { // in the WAL, between pages, in the log
+		_, err := proof.Salvage(newCountdown(t, n), from, to)
+		if err == nil {
+			if n < 100 {
+				t.Errorf("it asked %d times", n)
+			}
+			break
+		}
+		if !errors.Is(err, errEnded) || tapedir.IsThere(to) {
+			t.Fatalf("after %d: %v", n, err)
+		}
+	}
+	var slowest time.Duration
+	for after := time.Millisecond; ; after += after / 2 { // in SQLite
+		if err := os.RemoveAll(to); err != nil {
+			t.Fatal(err)
+		}
+		ctx, end := context.WithCancelCause(t.Context())
+		var ended time.Time
+		timer := time.AfterFunc(after, func() { ended = time.Now(); end(errEnded) })
+		_, err := proof.Salvage(ctx, from, to)
+		if timer.Stop(); err == nil {
+			break
+		}
+		slowest = max(slowest, time.Since(ended))
+		if !errors.Is(err, errEnded) || tapedir.IsThere(to) {
+			t.Fatalf("after %v: %v", after, err)
+		}
+	}
+	if slowest > time.Second {
+		t.Errorf("it ended %v later", slowest)
+	}
+}
+
+// A recorder that is told to end while it salvages a damaged segment leaves it as it was.
+func TestSalvagingEnds(t *testing.T) {
+	db, wal := recorded(t)
+	path := put(t, db, wal)
+	w := mustOpenWriter(t, filepath.Join(t.TempDir(), "tape"), options(100*second))
+	defer w.Close(Gap{}, nil)
+	s := &stored{path: path, number: 1, stop: make(chan struct{})}
+	time.AfterFunc(5*time.Millisecond, s.giveUp)
+	if err := w.replaceDamaged(s, errors.New("damaged")); !errors.Is(err, segment.ErrGivenUp) {
+		t.Errorf("it ended with %v", err)
+	}
+	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, db) || tapedir.IsThere(path+tapedir.DamagedSuffix) || tapedir.IsThere(path+tapedir.SealingSuffix) {
+		t.Errorf("the segment is not as it was: %v", err)
+	}
+}
+
 func TestSalvageRefuses(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"empty": "", "text": strings.Repeat("not a database ", 999)} {
@@ -142,14 +199,14 @@ func TestSalvageRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		to := filepath.Join(dir, "out.db")
-		if _, err := proof.Salvage(filepath.Join(dir, name), to); !errors.Is(err, failure.ErrNotSegment) || failure.HintOf(err) == "" || tapedir.IsThere(to) {
+		if _, err := proof.Salvage(t.Context(), filepath.Join(dir, name), to); !errors.Is(err, failure.ErrNotSegment) || failure.HintOf(err) == "" || tapedir.IsThere(to) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := proof.Salvage(filepath.Join(dir, "empty"), filepath.Join(dir, "text")); failure.HintOf(err) == "" {
+	if _, err := proof.Salvage(t.Context(), filepath.Join(dir, "empty"), filepath.Join(dir, "text")); failure.HintOf(err) == "" {
 		t.Errorf("the output exists: %v", err)
 	}
-	if _, err := proof.Salvage(filepath.Join(dir, "none"), filepath.Join(dir, "out.db")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := proof.Salvage(t.Context(), filepath.Join(dir, "none"), filepath.Join(dir, "out.db")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no such file: %v", err)
 	}
 }
@@ -188,7 +245,7 @@ func FuzzSalvage(f *testing.F) {
 			}
 		}
 		to := filepath.Join(t.TempDir(), "out.db")
-		if _, err := proof.Salvage(put(t, db, wal), to); err != nil {
+		if _, err := proof.Salvage(t.Context(), put(t, db, wal), to); err != nil {
 			if tapedir.IsThere(to) {
 				t.Errorf("left behind with %v", err)
 			}
@@ -223,7 +280,7 @@ func TestSalvageOfPageCutShort(t *testing.T) {
 	salvaged, cut := 0, len(data)/pageSize
 	for n := 1; n < cut; n += 2 {
 		from, to := put(t, data[:(n+1)*pageSize-1-n%30], nil), filepath.Join(t.TempDir(), "salvaged.db")
-		result, err := proof.Salvage(from, to)
+		result, err := proof.Salvage(t.Context(), from, to)
 		if errors.Is(err, failure.ErrNotSegment) { // no connection was in what is left
 			continue
 		}

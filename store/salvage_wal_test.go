@@ -45,7 +45,7 @@ func TestSalvageDamagedWAL(t *testing.T) {
 			t.Fatal(err)
 		}
 		to := filepath.Join(t.TempDir(), "salvaged.db")
-		result, err := proof.Salvage(path, to)
+		result, err := proof.Salvage(t.Context(), path, to)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			return &proof.Salvaged{}
@@ -98,7 +98,7 @@ func TestSalvageSealed(t *testing.T) {
 	if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, data, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	got, err := proof.Salvage(path, filepath.Join(t.TempDir(), "salvaged.db"))
+	got, err := proof.Salvage(t.Context(), path, filepath.Join(t.TempDir(), "salvaged.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,7 +98,7 @@ func TestEventsAreSalvaged(t *testing.T) {
 	mustAppend(t, w, Batch{Sockets: []SocketEvent{x.accepted(101*second, 1)}, Connections: []Connection{x.connection(102 * second)}, Now: 105 * second})
 	mustClose(t, w, 107*second)
 	to := filepath.Join(t.TempDir(), "salvaged.db")
-	if _, err := proof.Salvage(filepath.Join(dir, "00000001.db"), to); err != nil {
+	if _, err := proof.Salvage(t.Context(), filepath.Join(dir, "00000001.db"), to); err != nil {
 		t.Fatal(err)
 	}
 	got := rows(t, mustOpenTape(t, to).Conn(), "SELECT count, exe, remote_address, local_port FROM inbound")

@@ -40,7 +40,7 @@ func (h *host) salvage(c *cli.Context) error {
 	if to == "" {
 		to = strings.TrimSuffix(from, filepath.Ext(from)) + ".salvaged.db"
 	}
-	result, err := proof.Salvage(from, to)
+	result, err := proof.Salvage(c.Context, from, to)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package proof
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,9 +34,13 @@ type Salvaged struct {
 }
 
 // Salvage copies all readable rows of a segment, in any state, into a new sealed segment at path to, which must not
-// exist. It does not change the damaged segment and trusts nothing in it: SQLite never opens it.
-func Salvage(from, to string) (*Salvaged, error) {
+// exist. It does not change the damaged segment and trusts nothing in it: SQLite never opens it. When ctx is done it leaves
+// no new segment, and the error is ctx's cause.
+func Salvage(ctx context.Context, from, to string) (*Salvaged, error) {
 	fail := func(op, path string, err error, hint string) (*Salvaged, error) {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		return nil, &failure.Error{Op: op, Path: path, Err: failure.Bare(err), Hint: cmp.Or(hint, failure.HintFor(err))}
 	}
 	source, err := findPlace(from)
@@ -43,7 +48,7 @@ func Salvage(from, to string) (*Salvaged, error) {
 		return fail("salvage segment", from, err, "")
 	}
 	defer source.folder.Close()
-	pages, err := source.openPages()
+	pages, err := source.openPages(ctx)
 	if err != nil {
 		return fail("salvage segment", from, err, "")
 	}
@@ -61,13 +66,13 @@ func Salvage(from, to string) (*Salvaged, error) {
 		return fail("make segment", to, err, "")
 	}
 	defer made.file.Close()
-	result, err := salvageInto(pages, source.path(), made)
+	result, err := salvageInto(ctx, pages, source.path(), made)
 	if err == nil {
-		err = made.close()
+		err = made.close(ctx)
 	}
 	if err != nil {
 		os.Remove(made.path())
-		return nil, &failure.Error{Op: "salvage segment", Path: from, Err: err, Hint: failure.HintFor(err)}
+		return fail("salvage segment", from, err, "")
 	}
 	return result, nil
 }
@@ -94,12 +99,13 @@ type columnShape struct {
 	alias   bool // stands for the rowid: stored as NULL
 }
 
-func salvageInto(pages *sqlitefile.Pages, from string, to newFile) (_ *Salvaged, err error) {
+func salvageInto(ctx context.Context, pages *sqlitefile.Pages, from string, to newFile) (_ *Salvaged, err error) {
 	conn, err := sqlite.OpenConn(to.path(), sqlite.OpenReadWrite)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
+	conn.SetInterrupt(ctx.Done())
 	script, err := migrations.Script(migrations.Version)
 	if err != nil {
 		return nil, err
@@ -124,13 +130,13 @@ func salvageInto(pages *sqlitefile.Pages, from string, to newFile) (_ *Salvaged,
 	if err := s.findTables(); err != nil {
 		return nil, err
 	}
-	if err := s.scan(pages); err != nil {
+	if err := s.scan(ctx, pages); err != nil {
 		return nil, err
 	}
 	if s.result.Rows["connection"] == 0 && s.result.Rows["segment"] == 0 {
 		return nil, fmt.Errorf("%w: nothing of it can be read", failure.ErrNotSegment)
 	}
-	if err := s.complete(from); err != nil {
+	if err := s.complete(ctx, from); err != nil {
 		return nil, err
 	}
 	if err := segment.Exec(conn, nil, "COMMIT"); err != nil {
@@ -198,10 +204,13 @@ func (t *tableShape) is(c *sqlitefile.Cell) bool {
 }
 
 // scan salvages every row that it finds.
-func (s *salvager) scan(pages *sqlitefile.Pages) error {
+func (s *salvager) scan(ctx context.Context, pages *sqlitefile.Pages) error {
 	page := make([]byte, pages.Size)
 	var failed error
 	for n := uint32(1); n <= pages.Count && failed == nil; n++ {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		pages.Read(n, page)
 		s.result.Broken += pages.Cells(n, page, func(c sqlitefile.Cell) {
 			for i := range s.tables {

@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 
@@ -20,7 +21,7 @@ const lostOwner = 1<<32 - 1
 
 // complete makes a segment of the salvaged rows: it adds lost rows that others refer to, as unknown, and a gap for the
 // loss.
-func (s *salvager) complete(from string) error {
+func (s *salvager) complete(ctx context.Context, from string) error {
 	file := filepath.Base(from)
 	if err := s.describeSegment(file); err != nil {
 		return fmt.Errorf("describe segment: %w", err)
@@ -62,7 +63,7 @@ func (s *salvager) complete(from string) error {
 	if err != nil {
 		return err
 	}
-	said := expect(from, int(number))
+	said := expect(ctx, from, int(number))
 	if tape != "?" && tape != said.tape {
 		said = expected{stored: -1} // another tape's log
 	}

@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"context"
 	"path/filepath"
 
 	"zombiezen.com/go/sqlite"
@@ -23,9 +24,9 @@ type expected struct {
 
 // expect reads the log beside a segment file. The result is unknown if there is no log or it does not mention the
 // segment.
-func expect(path string, number int) expected {
+func expect(ctx context.Context, path string, number int) expected {
 	e := expected{stored: -1}
-	err := tapelog.Read(filepath.Join(filepath.Dir(path), tapedir.LogDir), func(l *tapelog.Leaf) {
+	err := tapelog.Read(ctx, filepath.Join(filepath.Dir(path), tapedir.LogDir), func(l *tapelog.Leaf) {
 		switch {
 		case l.Tape != "":
 			e.tape = escape.String(l.Tape, nil)

@@ -37,7 +37,7 @@ func (p place) dir() string { return tapedir.Beneath(p.folder) }
 func (p place) path() string { return p.dir() + "/" + p.name }
 
 // openPages opens the segment's files; it follows no link.
-func (p place) openPages() (*sqlitefile.Pages, error) {
+func (p place) openPages(ctx context.Context) (*sqlitefile.Pages, error) {
 	db, err := tapedir.OpenForCopy(p.path())
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func (p place) openPages() (*sqlitefile.Pages, error) {
 		db.Close()
 		return nil, err
 	}
-	return sqlitefile.OpenPages(db, wal)
+	return sqlitefile.OpenPages(ctx, db, wal)
 }
 
 // errSwapped means that a file was replaced while it was written.
@@ -79,8 +79,8 @@ func (f newFile) checkLocked() error {
 }
 
 // close adds page sums, syncs, and sets the mode of a closed segment. The file must still be there.
-func (f newFile) close() error {
-	if err := sqlitefile.WriteSums(context.Background(), f.file, 0); err != nil {
+func (f newFile) close(ctx context.Context) error {
+	if err := sqlitefile.WriteSums(ctx, f.file, 0); err != nil {
 		return err
 	}
 	if err := errors.Join(f.file.Chmod(tapedir.ClosedMode), f.file.Sync(), tapedir.SyncDir(f.dir())); err != nil {

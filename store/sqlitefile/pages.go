@@ -1,6 +1,7 @@
 package sqlitefile
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,8 +24,9 @@ type Pages struct {
 	left    map[uint32]bool // pages that are left out
 }
 
-// OpenPages opens a database with its WAL, which may be nil. It takes ownership of the files, even if it fails.
-func OpenPages(db, wal *os.File) (_ *Pages, err error) {
+// OpenPages opens a database with its WAL, which may be nil, and reads the WAL until ctx is done. It takes ownership of the
+// files, even if it fails.
+func OpenPages(ctx context.Context, db, wal *os.File) (_ *Pages, err error) {
 	p := &Pages{Size: PageSize, db: db, wal: wal, frames: map[uint32]int64{}, left: map[uint32]bool{}}
 	defer func() {
 		if err != nil {
@@ -50,7 +52,7 @@ func OpenPages(db, wal *os.File) (_ *Pages, err error) {
 		p.Count = uint32(whole)
 	}
 	if wal != nil {
-		err = p.readWAL()
+		err = p.readWAL(ctx)
 	}
 	return p, err
 }
@@ -73,7 +75,7 @@ func (p *Pages) Close() error {
 
 // readWAL finds the newest frame of each page, up to the last commit. It skips damaged frames and keeps the others of
 // the same commit.
-func (p *Pages) readWAL() error {
+func (p *Pages) readWAL(ctx context.Context) error {
 	w, err := OpenWAL(p.wal, p.Size)
 	if errors.Is(err, ErrNoWAL) {
 		return nil
@@ -87,6 +89,9 @@ func (p *Pages) readWAL() error {
 	open := map[uint32]int64{} // since the last commit
 	bad := 0
 	for f := range w.Frames() {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if f.Whole {
 			open[f.Page] = f.At
 		} else {

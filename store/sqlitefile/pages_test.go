@@ -24,7 +24,7 @@ func TestCutInSums(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := OpenPages(file, nil)
+		p, err := OpenPages(t.Context(), file, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

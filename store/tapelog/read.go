@@ -1,15 +1,16 @@
 package tapelog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 )
 
-// Read calls fn for each leaf of a log, in order. It verifies nothing, not even that no leaf is missing: the caller must
-// not rely on the log. A missing log has no leaves.
-func Read(dir string, fn func(*Leaf)) error {
+// Read calls fn for each leaf of a log, in order, until ctx is done. It verifies nothing, not even that no leaf is missing:
+// the caller must not rely on the log. A missing log has no leaves.
+func Read(ctx context.Context, dir string, fn func(*Leaf)) error {
 	d := &directory{path: dir}
 	defer d.close()
 	names, err := d.list()
@@ -20,7 +21,7 @@ func Read(dir string, fn func(*Leaf)) error {
 		return fmt.Errorf("list log: %w", err)
 	}
 	for _, n := range partNumbers(names) {
-		if err := readLeaves(d, partName(n), fn); err != nil {
+		if err := readLeaves(ctx, d, partName(n), fn); err != nil {
 			return err
 		}
 	}
@@ -28,7 +29,7 @@ func Read(dir string, fn func(*Leaf)) error {
 }
 
 // readLeaves reads one part.
-func readLeaves(d *directory, name string, fn func(*Leaf)) error {
+func readLeaves(ctx context.Context, d *directory, name string, fn func(*Leaf)) error {
 	f, err := d.read(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // pruned meanwhile
@@ -49,6 +50,9 @@ func readLeaves(d *directory, name string, fn func(*Leaf)) error {
 		return err
 	}
 	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		e, err := part.next()
 		switch {
 		case errors.Is(err, io.EOF):
