@@ -23,7 +23,8 @@ until then was removed, rolled back or rewritten. "conntape record --syslog" sen
 10 seconds, to the system's log. --push does so once, for a timer or cron, to the system's log or to
 the end of a file, such as one on a medium that can only be appended to; or has a witness of
 transparency logs (C2SP tlog-witness) cosign it, whose cosignature is kept beside the log for
-"conntape verify --witness". It exits with 3 when the witness has seen more of this log than there is.
+"conntape verify --witness". Several witnesses are asked at once, and cosign the same checkpoint. It exits
+with 3 when a witness has seen more of this log than there is.
 
 Examples:
   conntape checkpoint > head
@@ -31,12 +32,14 @@ Examples:
   conntape checkpoint --push syslog
   conntape checkpoint --push /mnt/worm/web1.heads
   conntape checkpoint --verifier-key
-  conntape checkpoint --push https://witness.example --witness witness.example+4f7c1a2b+BO…`,
+  conntape checkpoint --push https://witness.example --witness witness.example+4f7c1a2b+BO…
+  conntape checkpoint --push https://w1.example --witness w1.example+4f7c1a2b+BO… \
+    --push https://w2.example --witness w2.example+90ab12cd+BP…`,
 		Flags: []cli.Flag{
 			dirFlag("directory of the tape"),
 			&cli.BoolFlag{Name: "line", Usage: "write the checkpoint as one line"},
-			&cli.StringFlag{Name: "push", Usage: "`WHERE` append the checkpoint as one line to this file, send it to the system's log (syslog), or have the witness at this https:// address cosign it"},
-			&cli.StringFlag{Name: "witness", Usage: "`KEY` verifier key of the witness to push to, as it publishes it: NAME+HASH+KEY"},
+			&cli.StringSliceFlag{Name: "push", Usage: "`WHERE` append the checkpoint as one line to this file, send it to the system's log (syslog), or have the witness at this https:// address cosign it; may be repeated"},
+			&cli.StringSliceFlag{Name: "witness", Usage: "`KEY` verifier key of the witness to push to, as it publishes it: NAME+HASH+KEY; one for each witness, in the order of --push"},
 			&cli.BoolFlag{Name: "verifier-key", Usage: "print the stable key of the log, for witnesses and for those who verify a proof"},
 		},
 		Action: h.checkpoint,
@@ -51,10 +54,11 @@ func (h *host) checkpoint(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	witness := strings.Contains(c.String("push"), "://")
+	addresses, places := splitPushes(c.StringSlice("push"))
+	if err := checkWitnesses(addresses, c.StringSlice("witness")); err != nil {
+		return err
+	}
 	switch {
-	case c.IsSet("witness") && !witness:
-		return usagef("add --push https://…, the address of the witness", "--witness is the key of a witness, and --push names none")
 	case c.Bool("verifier-key") && (c.IsSet("push") || c.Bool("line")):
 		return usagef("", "--verifier-key prints a key, and goes with neither --push nor --line")
 	case c.Bool("verifier-key"):
@@ -63,21 +67,44 @@ func (h *host) checkpoint(c *cli.Context) error {
 			_, err = fmt.Fprintln(h.stdout, key)
 		}
 		return err
-	case witness:
-		return h.pushToWitness(c.Context, dir, c.String("push"), c.String("witness"))
+	}
+	if len(places) == 0 && len(addresses) > 0 {
+		return h.pushToWitnesses(c.Context, dir, addresses, c.StringSlice("witness"))
 	}
 	head, err := proof.ReadCheckpoint(dir)
 	if err != nil {
 		return err
 	}
-	if c.IsSet("push") {
-		return push(head, c.String("push"))
+	if len(places) > 0 {
+		for _, where := range places {
+			err = errors.Join(err, push(head, where))
+		}
+		if len(addresses) == 0 {
+			return err
+		}
+		cosigned := h.pushToWitnesses(c.Context, dir, addresses, c.StringSlice("witness"))
+		if err != nil && errors.Is(cosigned, errFound) { // which alone would be silent
+			h.report(err)
+		}
+		return errors.Join(err, cosigned)
 	}
 	if c.Bool("line") {
 		head = []byte(proof.CheckpointLine(head) + "\n")
 	}
 	_, err = h.stdout.Write(head)
 	return err
+}
+
+// splitPushes tells addresses of witnesses from other places.
+func splitPushes(all []string) (addresses, places []string) {
+	for _, where := range all {
+		if strings.Contains(where, "://") {
+			addresses = append(addresses, where)
+		} else {
+			places = append(places, where)
+		}
+	}
+	return addresses, places
 }
 
 // push sends a signed checkpoint to a file or the system log.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,29 +24,68 @@ const (
 	witnessAnswer = 128 << 10 // bytes
 )
 
-// pushToWitness asks a witness to cosign the head of a tape.
-func (h *host) pushToWitness(ctx context.Context, dir, address, key string) error {
-	if scheme, _, _ := strings.Cut(address, "://"); scheme != "https" && scheme != "http" {
-		return usagef("name a file, syslog, or the https:// address of a witness", "--push %s: a witness is asked by https or http", address)
-	}
-	if key == "" {
-		return usagef("add --witness NAME+HASH+KEY, as the witness publishes it", "--push %s: without the key of the witness nobody can tell its cosignature from another", address)
-	}
+// pushToWitnesses asks witnesses, each with its key, to cosign the head of a tape.
+func (h *host) pushToWitnesses(ctx context.Context, dir string, addresses, keys []string) error {
 	program, err := findCompanion(witnessProgram)
 	if err != nil {
 		return err
 	}
-	_, err = proof.CosignTape(dir, key, func(request []byte) (proof.WitnessAnswer, error) {
-		return runWitnessProgram(ctx, program, address, request)
-	})
-	var behind *proof.BehindError
-	if errors.As(err, &behind) {
-		if _, err := fmt.Fprintf(h.stdout, "PROBLEM      log: %s\n", query.Safe(behind.Error())); err != nil {
+	var asked []proof.WitnessRequest
+	for i, address := range addresses {
+		asked = append(asked, proof.WitnessRequest{Key: keys[i], Post: func(request []byte) (proof.WitnessAnswer, error) {
+			return runWitnessProgram(ctx, program, address, request)
+		}})
+	}
+	_, err = proof.CosignTape(dir, asked)
+	return h.foundByWitnesses(err)
+}
+
+// foundByWitnesses shows where witnesses have seen more of the log than there is, or something else. It returns errFound then,
+// after it showed what else went wrong, and err otherwise.
+func (h *host) foundByWitnesses(err error) error {
+	var refused proof.NotCosigned
+	if !errors.As(err, &refused) {
+		return err
+	}
+	var others proof.NotCosigned
+	for _, one := range refused {
+		var behind *proof.BehindError
+		if !errors.As(one, &behind) {
+			others = append(others, one)
+		} else if _, err := fmt.Fprintf(h.stdout, "PROBLEM      log: %s\n", query.Safe(behind.Error())); err != nil {
 			return err
 		}
-		return errFound
 	}
-	return err
+	if len(others) == len(refused) {
+		return err
+	}
+	if len(others) > 0 {
+		h.report(others)
+	}
+	return errFound
+}
+
+// checkWitnesses checks that each witness named by --push has a key, and each key a witness.
+func checkWitnesses(addresses, keys []string) error {
+	for i, address := range addresses {
+		switch scheme, _, _ := strings.Cut(address, "://"); {
+		case scheme != "https" && scheme != "http":
+			return usagef("name a file, syslog, or the https:// address of a witness", "--push %s: a witness is asked by https or http", address)
+		case i >= len(keys) || keys[i] == "":
+			return usagef("add --witness NAME+HASH+KEY, as the witness publishes it, one for each in their order", "--push %s: without the key of the witness nobody can tell its cosignature from another", address)
+		case slices.Contains(keys[:i], keys[i]):
+			return usagef("name it once", "the witness of --push %s is named twice", address)
+		}
+	}
+	switch {
+	case len(addresses) > proof.MostWitnesses:
+		return usagef("", "%d witnesses are too many: a log has at most %d", len(addresses), proof.MostWitnesses)
+	case len(keys) > len(addresses) && len(addresses) == 0:
+		return usagef("add --push https://…, the address of the witness", "--witness is the key of a witness, and --push names none")
+	case len(keys) > len(addresses):
+		return usagef("add --push https://… for each key, in the same order", "%d keys of witnesses are given, and --push names %d witnesses", len(keys), len(addresses))
+	}
+	return nil
 }
 
 // runWitnessProgram sends one request.

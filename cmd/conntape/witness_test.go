@@ -78,6 +78,24 @@ func TestLitewitness(t *testing.T) {
 		t.Errorf("exit %d, %s", code, out)
 	}
 
+	// A second witness is asked beside the first one, and both cosign one checkpoint.
+	other := startLitewitness(t)
+	other.know(t, strings.TrimSpace(key))
+	heads := filepath.Join(t.TempDir(), "heads")
+	if code, out, said := runConntape(append(push, "--push", heads, "--push", other.url, "--witness", other.key)...); code != exitDone || out+said != "" {
+		t.Fatalf("two at once: exit %d, %s%s", code, out, said)
+	}
+	code, out, _ = runConntape("verify", dir, "--witness", w.key, "--witness", other.key)
+	if code != exitDone || strings.Count(out, "; 0 leaves since then") != 2 {
+		t.Errorf("two at once: exit %d, %s", code, out)
+	}
+	if kept, err := os.ReadFile(filepath.Join(dir, "log", "cosigned")); err != nil || bytes.Count(kept, []byte("\n\n")) != 1 || bytes.Count(kept, []byte("— witness.example/lite ")) != 2 {
+		t.Errorf("%s, %v", kept, err)
+	}
+	if line, err := os.ReadFile(heads); err != nil || !bytes.HasPrefix(line, []byte("checkpoint conntape/")) {
+		t.Errorf("%s, %v", line, err)
+	}
+
 	// Root takes back what was recorded since, and more.
 	for range 12 {
 		if err := cutLine(filepath.Join(dir, "log", "00000001.log")); err != nil {
@@ -240,8 +258,12 @@ func TestWitnessRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	public := append([]byte{4}, ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)).Public().(ed25519.PublicKey)...)
-	hash := sha256.Sum256(append([]byte("witness.example/w1\n"), public...))
-	key := fmt.Sprintf("witness.example/w1+%x+%s", hash[:4], base64.StdEncoding.EncodeToString(public))
+	keyOf := func(name string) (key string, hash [32]byte) {
+		hash = sha256.Sum256(append([]byte(name+"\n"), public...))
+		return fmt.Sprintf("%s+%x+%s", name, hash[:4], base64.StdEncoding.EncodeToString(public)), hash
+	}
+	key, hash := keyOf("witness.example/w1")
+	secondKey, _ := keyOf("witness.example/w2")
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/403/add-checkpoint":
@@ -298,12 +320,19 @@ func TestWitnessRefuses(t *testing.T) {
 	if code, out, said := push(server.URL + "/ahead"); code != exitFound || said != "" || !strings.Contains(out, "its end was cut off, or the tape rolled back") {
 		t.Errorf("a witness that has seen more: exit %d, %q, %q", code, out, said)
 	}
+	if code, out, said := runConntape("checkpoint", "--dir", dir, "--push", server.URL+"/ahead", "--witness", key, "--push", closed.URL, "--witness", secondKey); code != exitFound ||
+		!strings.Contains(out, "its end was cut off, or the tape rolled back") || !strings.Contains(said, "witness.example/w2: ask http") {
+		t.Errorf("one that has seen more, one that does not answer: exit %d, %q, %q", code, out, said)
+	}
 	if _, err := os.Stat(filepath.Join(dir, "log", "cosigned")); err == nil {
 		t.Error("something was kept")
 	}
 	for _, words := range [][]string{
 		{"checkpoint", "--dir", dir, "--push", server.URL}, {"checkpoint", "--dir", dir, "--push", server.URL, "--witness", "x"},
 		{"checkpoint", "--dir", dir, "--witness", key}, {"checkpoint", "--dir", dir, "--push", "syslog", "--witness", key},
+		{"checkpoint", "--dir", dir, "--push", server.URL, "--push", closed.URL, "--witness", key},
+		{"checkpoint", "--dir", dir, "--push", server.URL, "--witness", key, "--witness", secondKey},
+		{"checkpoint", "--dir", dir, "--push", server.URL, "--push", closed.URL, "--witness", key, "--witness", key},
 		{"checkpoint", "--dir", dir, "--verifier-key", "--line"}, {"verify", dir, "--witness", "x"}, {"verify", dir, "--witness", ""},
 	} {
 		if code, out, said := runConntape(words...); code != exitUsage && code != exitFailed || out != "" || said == "" {

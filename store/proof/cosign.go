@@ -11,24 +11,38 @@ import (
 	"github.com/conntape/conntape/store/tapelog"
 )
 
-// Types of package tapelog for callers: the answer of a witness, its cosignature, and its refusal.
+// Types of package tapelog for callers: the answer of a witness, its cosignature, and refusals.
 type (
 	WitnessAnswer = tapelog.Answer
 	Cosigned      = tapelog.Cosigned
 	BehindError   = tapelog.BehindError
+	NotCosigned   = tapelog.NotCosigned
 )
 
-// CosignTape asks a witness to cosign the head of the tape's log, and keeps the cosignature in the log. witness is the
-// witness's verifier key; post sends a request to its add-checkpoint. The error is a *BehindError if the witness knows
-// more leaves of this log, or other ones.
-func CosignTape(dir, witness string, post func([]byte) (WitnessAnswer, error)) (*Cosigned, error) {
-	w, err := tapelog.ParseWitness(witness)
-	if err != nil {
-		return nil, &failure.Error{Op: "read key of witness", Err: err, Hint: "give the key that the witness publishes: NAME+HASH+KEY"}
+// WitnessRequest says how to ask a witness: its verifier key, and who sends a request to its add-checkpoint.
+type WitnessRequest struct {
+	Key  string
+	Post func([]byte) (WitnessAnswer, error)
+}
+
+// MostWitnesses limits the witnesses of a log.
+const MostWitnesses = tapelog.MostWitnesses
+
+// CosignTape asks witnesses, side by side, to cosign the head of the tape's log, and keeps that checkpoint with the
+// cosignatures that came in the log. Of the others the error tells: with a *BehindError if the witness knows more leaves of
+// this log, or other ones.
+func CosignTape(dir string, witnesses []WitnessRequest) ([]Cosigned, error) {
+	o := tapelog.CosignOptions{Give: tapedir.GiveToGroup}
+	for _, request := range witnesses {
+		w, err := tapelog.ParseWitness(request.Key)
+		if err != nil {
+			return nil, &failure.Error{Op: "read key of witness", Err: err, Hint: "give the key that the witness publishes: NAME+HASH+KEY"}
+		}
+		o.Witnesses = append(o.Witnesses, tapelog.Asked{Witness: w, Post: request.Post})
 	}
-	done, err := tapelog.Cosign(filepath.Join(dir, tapedir.LogDir), tapelog.CosignOptions{Witness: w, Post: post, Give: tapedir.GiveToGroup})
+	done, err := tapelog.Cosign(filepath.Join(dir, tapedir.LogDir), o)
 	if err != nil {
-		return nil, &failure.Error{Op: "have checkpoint cosigned", Path: dir, Err: bareLog(err), Hint: cosignHint(dir, err)}
+		return done, &failure.Error{Op: "have checkpoint cosigned", Path: dir, Err: bareLog(err), Hint: cosignHint(dir, err)}
 	}
 	return done, nil
 }
@@ -51,8 +65,12 @@ func StableKey(dir string) (string, error) {
 	return key, nil
 }
 
-// bareLog is failure.Bare for an error about a log that may be missing.
+// bareLog is failure.Bare for an error about a log that may be missing. What went wrong with witnesses is not about the log.
 func bareLog(err error) error {
+	var refused tapelog.NotCosigned
+	if errors.As(err, &refused) {
+		return err
+	}
 	if errors.Is(err, tapelog.ErrNoLog) || errors.Is(err, fs.ErrNotExist) {
 		return errors.New("there is no log here")
 	}

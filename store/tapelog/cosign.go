@@ -1,6 +1,7 @@
 package tapelog
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -61,26 +63,51 @@ type Cosigned struct {
 	Witness string
 	Leaves  int64
 	At      time.Time // by the witness's clock, to the second
-	Note    []byte    // the checkpoint with the signatures of its leaf, the stable key and the witness
+	Note    []byte    // the checkpoint with the signatures of its leaf, the stable key and all witnesses that cosigned it with this one
 }
 
-// CosignOptions say which witness to ask, and how.
-type CosignOptions struct {
-	Witness *Witness
-	// Post sends a request to the add-checkpoint of the witness.
+// Asked is a witness to be asked.
+type Asked struct {
+	*Witness
+	// Post sends a request to the add-checkpoint of the witness. Witnesses are asked side by side.
 	Post func(request []byte) (Answer, error)
+}
+
+// CosignOptions say which witnesses to ask, and how.
+type CosignOptions struct {
+	Witnesses []Asked // different ones, at most MostWitnesses
 	// Give is as in Options.
 	Give func(path string, mode fs.FileMode) error
 }
 
-// Cosign asks a witness to cosign the head of the log in dir, and keeps the cosignature beside the log. The error is a
-// *BehindError if the log does not continue the tree cosigned before, a *WitnessError for any other answer without a
-// valid cosignature, ErrNoStableKey, ErrNoLog or ErrPruned.
-func Cosign(dir string, o CosignOptions) (*Cosigned, error) {
+// MostWitnesses limits the witnesses of a log.
+const MostWitnesses = mostCosigned
+
+// NotCosigned has an error for each witness that did not cosign. Where several were asked, each begins with the name of its
+// witness.
+type NotCosigned []error
+
+// Error returns all of them.
+func (e NotCosigned) Error() string {
+	texts := make([]string, len(e))
+	for i, err := range e {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap returns each.
+func (e NotCosigned) Unwrap() []error { return e }
+
+// Cosign asks witnesses to cosign the head of the log in dir, all of them the same checkpoint, and keeps it beside the log
+// with the cosignatures that came, whatever became of the others. The error is ErrNoStableKey, ErrNoLog, or of type
+// NotCosigned: with a *BehindError if the log does not continue the tree that the witness cosigned before, a *WitnessError
+// for any other answer without a valid cosignature, or ErrPruned.
+func Cosign(dir string, o CosignOptions) ([]Cosigned, error) {
 	return cosign(&directory{path: dir, give: o.Give}, o)
 }
 
-func cosign(fsys files, o CosignOptions) (*Cosigned, error) {
+func cosign(fsys files, o CosignOptions) ([]Cosigned, error) {
 	defer fsys.close()
 	// The origin is not known before; the head is read under the lock.
 	lock, err := lockStable(fsys)
@@ -96,13 +123,45 @@ func cosign(fsys files, o CosignOptions) (*Cosigned, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &submission{files: fsys, o: o, signed: signed, c: c}
-	line, at, err := s.submit(cosignedBy(kept, o.Witness, c.Origin))
-	if err != nil {
-		return nil, err
+	lines, times, errs := make([]string, len(o.Witnesses)), make([]time.Time, len(o.Witnesses)), make([]error, len(o.Witnesses))
+	var all sync.WaitGroup
+	var reading sync.Mutex
+	for i, w := range o.Witnesses {
+		s := &submission{files: fsys, reading: &reading, asked: w, signed: signed, c: c}
+		all.Go(func() { lines[i], times[i], errs[i] = s.submit(cosignedBy(kept, w.Witness, c.Origin)) })
 	}
-	done := &Cosigned{Witness: o.Witness.Name(), Leaves: c.Size, At: at, Note: append(slices.Clone(signed), line...)}
-	return done, keepCosigned(fsys, kept, done, o.Witness)
+	all.Wait()
+	var done []Cosigned
+	var signers []*Witness
+	var refused NotCosigned
+	for i, w := range o.Witnesses {
+		if errs[i] != nil {
+			refused = append(refused, aboutWitness(w, len(o.Witnesses), errs[i]))
+			continue
+		}
+		signed = append(signed, lines[i]...)
+		signers = append(signers, w.Witness)
+		done = append(done, Cosigned{Witness: w.Name(), Leaves: c.Size, At: times[i]})
+	}
+	for i := range done {
+		done[i].Note = slices.Clone(signed)
+	}
+	if len(done) > 0 {
+		err = keepCosigned(fsys, kept, signed, signers)
+	}
+	if len(refused) > 0 {
+		err = errors.Join(refused, err)
+	}
+	return done, err
+}
+
+// aboutWitness names the witness of an error that does not, where there are several.
+func aboutWitness(w Asked, of int, err error) error {
+	var behind *BehindError
+	if of == 1 || errors.As(err, &behind) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", w.Name(), err)
 }
 
 // lockStable opens and locks the stable key, so that one process at a time asks witnesses and writes the file.
@@ -149,12 +208,13 @@ func signedHead(fsys files, stable file) ([]byte, Checkpoint, error) {
 	return append(text, line...), c, nil
 }
 
-// submission is a checkpoint to be cosigned.
+// submission is a checkpoint to be cosigned by one witness.
 type submission struct {
-	files  files
-	o      CosignOptions
-	signed []byte
-	c      Checkpoint
+	files   files
+	reading *sync.Mutex // of files
+	asked   Asked
+	signed  []byte
+	c       Checkpoint
 }
 
 // submit sends the checkpoint. old is the number of leaves that the witness probably cosigned; submit tries again if the
@@ -165,7 +225,7 @@ func (s *submission) submit(old int64) (line string, at time.Time, err error) {
 		if err != nil {
 			return "", at, err
 		}
-		answer, err := s.o.Post(request)
+		answer, err := s.asked.Post(request)
 		if err != nil {
 			return "", at, err
 		}
@@ -177,11 +237,11 @@ func (s *submission) submit(old int64) (line string, at time.Time, err error) {
 		case err != nil || has < 0:
 			return "", at, &WitnessError{409, "the witness has cosigned something else, and does not say how many leaves"}
 		case has > s.c.Size:
-			return "", at, &BehindError{Witness: s.o.Witness.Name(), Cosigned: has, Leaves: s.c.Size}
+			return "", at, &BehindError{Witness: s.asked.Name(), Cosigned: has, Leaves: s.c.Size}
 		case has == old && old < s.c.Size:
 			return "", at, &WitnessError{409, "the witness refuses what continues the leaves that it says it has cosigned"}
 		case has == old:
-			return "", at, &BehindError{Witness: s.o.Witness.Name(), Cosigned: has, Leaves: s.c.Size, Rewritten: true}
+			return "", at, &BehindError{Witness: s.asked.Name(), Cosigned: has, Leaves: s.c.Size, Rewritten: true}
 		}
 		old = has
 	}
@@ -190,7 +250,9 @@ func (s *submission) submit(old int64) (line string, at time.Time, err error) {
 
 // request returns the body of add-checkpoint.
 func (s *submission) request(old int64) ([]byte, error) {
+	s.reading.Lock()
 	proof, err := proveTree(s.files, s.c, old)
+	s.reading.Unlock()
 	if err != nil {
 		return nil, fmt.Errorf("prove to the witness what followed leaf %d: %w", old, err)
 	}
@@ -203,7 +265,7 @@ func (s *submission) request(old int64) ([]byte, error) {
 
 // read reads the cosignature from an answer other than 409.
 func (s *submission) read(a Answer) (line string, at time.Time, err error) {
-	w := s.o.Witness
+	w := s.asked.Witness
 	switch a.Status {
 	case 200:
 	case 422:
@@ -268,22 +330,38 @@ func cosignedBy(notes [][]byte, w *Witness, origin string) int64 {
 	return most
 }
 
-// keepCosigned writes the new checkpoint of a witness in place of its old one.
-func keepCosigned(fsys files, kept [][]byte, done *Cosigned, w *Witness) error {
-	kept = slices.DeleteFunc(kept, func(signed []byte) bool {
-		_, _, found, _ := w.cosignature(signed)
-		return found
-	})
-	kept = append([][]byte{done.Note}, kept[:min(len(kept), mostCosigned-1)]...)
-	var text []byte
-	for i, signed := range kept {
-		if i > 0 {
-			text = append(text, '\n')
+// keepCosigned writes a checkpoint in place of what its witnesses cosigned before. Older ones stay for other witnesses.
+func keepCosigned(fsys files, kept [][]byte, signed []byte, by []*Witness) error {
+	text := slices.Clone(signed)
+	notes := 1
+	for _, older := range kept {
+		if older = withoutCosignatures(older, by); older != nil && notes < mostCosigned {
+			text = append(append(text, '\n'), older...)
+			notes++
 		}
-		text = append(text, signed...)
 	}
 	if err := replaceFile(fsys, cosignedName, newCosignedName, text); err != nil {
 		return fmt.Errorf("keep cosignature: %w", err)
 	}
 	return nil
+}
+
+// withoutCosignatures removes the signatures of some witnesses from a checkpoint. It returns nil if none of another witness is
+// left.
+func withoutCosignatures(signed []byte, by []*Witness) []byte {
+	body, rest, _ := strings.Cut(string(signed), "\n\n")
+	origin, _, _ := strings.Cut(body, "\n")
+	left, others := []byte(body+"\n\n"), false
+	for line := range strings.Lines(rest) {
+		name, raw, err := parseSignature(strings.TrimSuffix(line, "\n"))
+		if err == nil && slices.ContainsFunc(by, func(w *Witness) bool { return w.name == name && w.hash == binary.BigEndian.Uint32(raw) }) {
+			continue
+		}
+		others = others || name != origin
+		left = append(left, line...)
+	}
+	if !others {
+		return nil
+	}
+	return left
 }

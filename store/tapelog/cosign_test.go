@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,14 +16,103 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// push has the log cosigned.
-func push(t testing.TB, dir string, w *stubWitness) (*Cosigned, error) {
+// push has the log cosigned by one witness.
+func push(t testing.TB, dir string, w *stubWitness) (Cosigned, error) {
 	t.Helper()
-	key, err := ParseWitness(w.verifierKey())
+	done, err := pushTo(t, dir, w)
+	if len(done) != 1 {
+		done = []Cosigned{{}}
+	}
+	return done[0], err
+}
+
+// pushTo has the log cosigned by several.
+func pushTo(t testing.TB, dir string, all ...*stubWitness) ([]Cosigned, error) {
+	t.Helper()
+	var o CosignOptions
+	for _, w := range all {
+		key, err := ParseWitness(w.verifierKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Witnesses = append(o.Witnesses, Asked{key, w.post})
+	}
+	return Cosign(dir, o)
+}
+
+// Several witnesses that are asked at once cosign one checkpoint, and one that refuses takes nothing from the others. What a
+// witness cosigned stays for as long as it cosigned nothing newer, whoever else did.
+func TestCosignTogether(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	k := writeLog(t, dir, 9, 7)
+	var all []*stubWitness
+	var keys []string
+	for i := range 4 {
+		w := newStubWitness(t, dir)
+		w.name, w.key = fmt.Sprint("witness.example/", i), ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(i)}, 32))
+		all, keys = append(all, w), append(keys, w.verifierKey())
+	}
+	cosigned := func(what string, leaves ...int64) {
+		t.Helper()
+		r := mustVerify(t, dir, VerifyOptions{Witnesses: keys})
+		got := make([]int64, len(all))
+		for _, c := range r.Cosigned {
+			for i, w := range all {
+				if c.Witness == w.name {
+					got[i] = max(got[i], c.Leaves)
+				}
+			}
+		}
+		if !slices.Equal(got, leaves) || len(r.Findings) != strings.Count(fmt.Sprint(leaves), " 0")+strings.Count(fmt.Sprint(leaves), "[0") {
+			t.Errorf("%s: %d leaves are cosigned, want %d; %+v", what, got, leaves, r.Findings)
+		}
+	}
+	notes := func() int { return strings.Count(mustRead(t, filepath.Join(dir, cosignedName)), "conntape/") }
+
+	done, err := pushTo(t, dir, all[0], all[1], all[2])
+	if err != nil || len(done) != 3 || !bytes.Equal(done[0].Note, done[2].Note) || bytes.Count(done[0].Note, []byte("— witness.example/")) != 3 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	cosigned("three at once", 9, 9, 9, 0)
+	if n := notes(); n != 3 { // of one note: its origin, and two signatures of that name
+		t.Errorf("the origin is named %d times", n)
+	}
+	reopen(t, dir, &k, 4, 7)
+	if _, err := pushTo(t, dir, all[1]); err != nil {
+		t.Fatal(err)
+	}
+	cosigned("one alone", 9, 13, 9, 0)
+
+	reopen(t, dir, &k, 4, 7)
+	all[0].answer = func(Answer) Answer { return Answer{Status: 500} }
+	all[2].size = 99
+	done, err = pushTo(t, dir, all...)
+	var refused *WitnessError
+	var behind *BehindError
+	if !errors.As(err, &refused) || refused.Status != 500 || !errors.As(err, &behind) || behind.Witness != all[2].name || len(done) != 2 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if want := "witness.example/0: the witness answered with status 500; witness.example/2 has cosigned 99 leaves"; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
+	cosigned("two of four", 9, 17, 9, 17)
+	all[0].answer, all[2].size = nil, 9
+	if _, err := pushTo(t, dir, all...); err != nil {
+		t.Fatal(err)
+	}
+	cosigned("all", 17, 17, 17, 17)
+	if n := notes(); n != 3 {
+		t.Errorf("the origin is named %d times", n)
+	}
+}
+
+func mustRead(t testing.TB, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Cosign(dir, CosignOptions{Witness: key, Post: w.post})
+	return string(text)
 }
 
 // reopen appends leaves to an existing log.
