@@ -42,6 +42,8 @@ const (
 	connectProgExitConnectUnseen  = "exit_connect_unseen"
 	connectProgExitMark           = "exit_mark"
 	connectProgExitMarkAgain      = "exit_mark_again"
+	connectProgExitProcessVm      = "exit_process_vm"
+	connectProgExitPtrace         = "exit_ptrace"
 	connectProgFentryAccept       = "fentry_accept"
 	connectProgFexitConnect       = "fexit_connect"
 	connectProgFexitMark          = "fexit_mark"
@@ -88,6 +90,7 @@ const (
 	connectVarProcessWakeupBytes  = "process_wakeup_bytes"
 	connectVarProcessesAllowance  = "processes_allowance"
 	connectVarProcessesMark       = "processes_mark"
+	connectVarRecorderSignal      = "recorder_signal"
 	connectVarRecorderSleeps      = "recorder_sleeps"
 	connectVarRecorderTgid        = "recorder_tgid"
 	connectVarReturnsInRow        = "returns_in_row"
@@ -153,6 +156,8 @@ type connectProgramSpecs struct {
 	ExitConnectUnseen  *ebpf.ProgramSpec `ebpf:"exit_connect_unseen"`
 	ExitMark           *ebpf.ProgramSpec `ebpf:"exit_mark"`
 	ExitMarkAgain      *ebpf.ProgramSpec `ebpf:"exit_mark_again"`
+	ExitProcessVm      *ebpf.ProgramSpec `ebpf:"exit_process_vm"`
+	ExitPtrace         *ebpf.ProgramSpec `ebpf:"exit_ptrace"`
 	FentryAccept       *ebpf.ProgramSpec `ebpf:"fentry_accept"`
 	FexitConnect       *ebpf.ProgramSpec `ebpf:"fexit_connect"`
 	FexitMark          *ebpf.ProgramSpec `ebpf:"fexit_mark"`
@@ -229,6 +234,7 @@ type connectVariableSpecs struct {
 	ProcessWakeupBytes *ebpf.VariableSpec `ebpf:"process_wakeup_bytes"`
 	ProcessesAllowance *ebpf.VariableSpec `ebpf:"processes_allowance"`
 	ProcessesMark      *ebpf.VariableSpec `ebpf:"processes_mark"`
+	RecorderSignal     *ebpf.VariableSpec `ebpf:"recorder_signal"`
 	RecorderSleeps     *ebpf.VariableSpec `ebpf:"recorder_sleeps"`
 	RecorderTgid       *ebpf.VariableSpec `ebpf:"recorder_tgid"`
 	ReturnsInRow       *ebpf.VariableSpec `ebpf:"returns_in_row"`
@@ -327,6 +333,7 @@ type connectVariables struct {
 	ProcessWakeupBytes *ebpf.Variable `ebpf:"process_wakeup_bytes"`
 	ProcessesAllowance *ebpf.Variable `ebpf:"processes_allowance"`
 	ProcessesMark      *ebpf.Variable `ebpf:"processes_mark"`
+	RecorderSignal     *ebpf.Variable `ebpf:"recorder_signal"`
 	RecorderSleeps     *ebpf.Variable `ebpf:"recorder_sleeps"`
 	RecorderTgid       *ebpf.Variable `ebpf:"recorder_tgid"`
 	ReturnsInRow       *ebpf.Variable `ebpf:"returns_in_row"`
@@ -354,6 +361,8 @@ type connectPrograms struct {
 	ExitConnectUnseen  *ebpf.Program `ebpf:"exit_connect_unseen"`
 	ExitMark           *ebpf.Program `ebpf:"exit_mark"`
 	ExitMarkAgain      *ebpf.Program `ebpf:"exit_mark_again"`
+	ExitProcessVm      *ebpf.Program `ebpf:"exit_process_vm"`
+	ExitPtrace         *ebpf.Program `ebpf:"exit_ptrace"`
 	FentryAccept       *ebpf.Program `ebpf:"fentry_accept"`
 	FexitConnect       *ebpf.Program `ebpf:"fexit_connect"`
 	FexitMark          *ebpf.Program `ebpf:"fexit_mark"`
@@ -396,6 +405,8 @@ func (p *connectPrograms) Close() error {
 		p.ExitConnectUnseen,
 		p.ExitMark,
 		p.ExitMarkAgain,
+		p.ExitProcessVm,
+		p.ExitPtrace,
 		p.FentryAccept,
 		p.FexitConnect,
 		p.FexitMark,

@@ -254,8 +254,13 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+struct list_head {
+	struct list_head *next;
+};
+
 struct signal_struct {
 	atomic_t live;
+	struct list_head thread_head;
 	struct pid *pids[2]; /* indexed by PIDTYPE_PID, PIDTYPE_TGID */
 };
 
@@ -272,6 +277,8 @@ struct task_struct {
 	int tgid;
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
+	struct list_head ptraced, ptrace_entry, thread_node;
+	struct pid *thread_pid;
 	__u64 start_boottime;
 	__u64 self_exec_id;
 	const struct cred *real_cred;

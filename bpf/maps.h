@@ -162,6 +162,9 @@ __u32 recorder_sleeps;
  */
 __u32 recorder_tgid;
 
+/* Where the list of its threads begins, likewise: a struct signal_struct of the kernel. */
+__u64 recorder_signal;
+
 static __always_inline void count(__u32 which)
 {
 	__u32 cpu = bpf_get_smp_processor_id();

@@ -146,6 +146,7 @@ func planFor(b Backend, version uint32) (plan, error) {
 				"through io_uring or from a 32-bit process: AF_UNSPEC, raw, netlink, vsock and other families, a short address, a socket that is connected already",
 				"the kernel's copy of those addresses (address_source user: the caller's memory, read when connect returned; the local address too is that of then)",
 				"whether seccomp refused such a connect before it was one: it is recorded all the same",
+				"of what is done to the recorder: who opens its memory in /proc, takes its files with pidfd_getfd, or traces it from a 32-bit process for less than a few seconds",
 			},
 		}
 		var err error

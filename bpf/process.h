@@ -401,6 +401,7 @@ int process_snapshot(struct bpf_iter__task *ctx)
 	struct description *d = bpf_map_lookup_elem(&descriptions, &slot);
 
 	recorder_tgid = bpf_get_current_pid_tgid() >> 32; /* who reads */
+	recorder_signal = (__u64)BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), signal);
 	if (!task || !d || BPF_CORE_READ(task, tgid) != BPF_CORE_READ(task, pid))
 		return 0;
 	describe(d, slot, task);

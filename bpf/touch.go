@@ -31,6 +31,12 @@ const (
 // touchHooks see what is done to the recorder. Without them it records all the same.
 func touchHooks(b Backend) ([]hook, error) {
 	hooks := []hook{{program: "touch_signal", mayFail: true}}
+	if b == Cgroup {
+		return append(hooks,
+			hook{program: "exit_ptrace", how: tracepoint, group: "syscalls", target: "sys_exit_ptrace", mayFail: true},
+			hook{program: "exit_process_vm", how: tracepoint, group: "syscalls", target: "sys_exit_process_vm_readv", mayFail: true},
+			hook{program: "exit_process_vm", how: tracepoint, group: "syscalls", target: "sys_exit_process_vm_writev", mayFail: true}), nil
+	}
 	known, err := kernelHasFunc("security_ptrace_access_check")
 	if err != nil || !known {
 		return hooks, err
@@ -51,7 +57,8 @@ func (t *Touch) decode(b []byte) {
 }
 
 // Touched returns what was done to this process since it was last called, from [Capture.Snapshot] on. Which hooks see that
-// depends on the backend: a signal each, a tracer or an open memory those with trampolines or kprobes.
+// depends on the backend: a signal each, a tracer or an open memory those with trampolines or kprobes; cgroup sees ptrace(2),
+// process_vm_readv(2) and process_vm_writev(2) that succeeded.
 func (c *Capture) Touched() ([]Touch, error) {
 	var raw [touchKinds * touchSize]byte
 	if err := c.collection.Variables["touches"].Get(&raw); err != nil {

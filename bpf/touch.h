@@ -74,4 +74,74 @@ int touch_memory_kprobe(struct kprobe_regs *ctx)
 	return 0;
 }
 
+/*
+ * Without trampolines and kprobes: what ptrace(2) and process_vm_readv(2) returned. No tracepoint tells that somebody opens
+ * /proc/PID/mem, but that of every open.
+ */
+
+#define PTRACE_ATTACH 16
+#define PTRACE_SEIZE 0x4206
+
+/* The one that is traced last comes first in its tracer's list (kernel/ptrace.c, __ptrace_link). */
+SEC("tracepoint/syscalls/sys_exit_ptrace")
+int exit_ptrace(struct sys_exit_args *ctx)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task(), *tracee;
+	struct list_head *newest;
+	struct regs r;
+
+	if (ctx->ret || !recorder_tgid)
+		return 0;
+	read_regs(task, &r, false);
+	if (r.arg[0] != PTRACE_ATTACH && r.arg[0] != PTRACE_SEIZE)
+		return 0;
+	newest = BPF_CORE_READ(task, ptraced.next);
+	if ((void *)newest == (void *)task + bpf_core_field_offset(struct task_struct, ptraced)) /* it has ended */
+		return 0;
+	tracee = (void *)newest - bpf_core_field_offset(struct task_struct, ptrace_entry);
+	if (BPF_CORE_READ(tracee, tgid) == recorder_tgid)
+		touched(TOUCH_MEMORY, 0, false);
+	return 0;
+}
+
+#define MOST_THREADS 256 /* of the recorder that are looked at; it has a dozen or two */
+
+/* Whether the current task, in its pid namespace, calls a thread of the recorder by this number. */
+static __always_inline bool names_recorder(int nr)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task(), *thread;
+	struct list_head *node, *head = (void *)recorder_signal + bpf_core_field_offset(struct signal_struct, thread_head);
+	struct pid *pid = BPF_CORE_READ(task, thread_pid);
+	__u32 level = BPF_CORE_READ(pid, level);
+	__u64 at = bpf_core_field_offset(struct pid, numbers) + level * bpf_core_type_size(struct upid);
+	struct upid *upid = (void *)pid + at;
+	struct pid_namespace *ns = BPF_CORE_READ(upid, ns);
+
+	if (!recorder_signal || bpf_probe_read_kernel(&node, sizeof(node), &head->next))
+		return false;
+	for (int i = 0; i < MOST_THREADS && node && node != head; i++) {
+		thread = (void *)node - bpf_core_field_offset(struct task_struct, thread_node);
+		pid = BPF_CORE_READ(thread, thread_pid);
+		upid = (void *)pid + at;
+		if (BPF_CORE_READ(pid, level) >= level && BPF_CORE_READ(upid, nr) == nr && BPF_CORE_READ(upid, ns) == ns)
+			return true;
+		node = BPF_CORE_READ(node, next);
+	}
+	return false;
+}
+
+/* For process_vm_readv and process_vm_writev. */
+SEC("tracepoint/syscalls/sys_exit_process_vm_readv")
+int exit_process_vm(struct sys_exit_args *ctx)
+{
+	struct regs r;
+
+	if (ctx->ret < 0)
+		return 0;
+	read_regs((struct task_struct *)bpf_get_current_task(), &r, false);
+	if (names_recorder(r.arg[0]))
+		touched(TOUCH_MEMORY, 0, false);
+	return 0;
+}
+
 #endif

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -70,6 +71,53 @@ func trace(t *testing.T, pid int, do func()) {
 	}
 }
 
+// memoryGaps is how often the tape says that somebody opened the memory of the recorder, or traced it.
+func memoryGaps(t *testing.T, dir, by string) (n int) {
+	for _, gap := range rows(t, dir, `SELECT detail FROM gaps WHERE cause = 'recorder touched'`) {
+		if strings.Contains(gap.text("detail"), "the memory of the recorder was opened, or it was traced, "+by) {
+			n++
+		}
+	}
+	return n
+}
+
+// lastThread is the thread of a process that was begun last.
+func lastThread(t *testing.T, pid int) int {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := 0
+	for _, path := range threads {
+		n, err := strconv.Atoi(filepath.Base(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = max(last, n)
+	}
+	return last
+}
+
+// readMemory reads a few bytes of a process by process_vm_readv(2).
+func readMemory(t *testing.T, pid int) {
+	t.Helper()
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var at uintptr
+	if _, err := fmt.Sscanf(string(maps), "%x-", &at); err != nil {
+		t.Fatal(err)
+	}
+	into := make([]byte, 4)
+	local := []unix.Iovec{{Base: &into[0]}}
+	local[0].SetLen(len(into))
+	if n, err := unix.ProcessVMReadv(pid, local, []unix.RemoteIovec{{Base: at, Len: len(into)}}, 0); err != nil || n != len(into) {
+		t.Fatal(n, err)
+	}
+}
+
 // TestTouched does to a recorder what somebody does who wants to stop or to change it.
 func TestTouched(t *testing.T) {
 	dir := tempDir(t)
@@ -88,6 +136,15 @@ func TestTouched(t *testing.T) {
 		}
 		memory.Close()
 		touchedGap(t, dir, "the memory of the recorder was opened, or it was traced, "+self)
+	}
+
+	for what, touch := range map[string]func(){
+		"traced for a few milliseconds": func() { trace(t, lastThread(t, pid), func() {}) },
+		"read":                          func() { readMemory(t, lastThread(t, pid)) },
+	} {
+		before := memoryGaps(t, dir, self)
+		touch()
+		eventually(t, "a gap says that it was "+what, func() bool { return memoryGaps(t, dir, self) > before })
 	}
 
 	trace(t, pid, func() { touchedGap(t, dir, fmt.Sprintf("the recorder is traced by pid %d (", os.Getpid())) })
