@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // Times are texts, and compared as such: whatever a person leaves out or writes otherwise, no row is lost or added.
@@ -46,7 +48,8 @@ func TestAffinityIsThatOfTheView(t *testing.T) {
 	tape := altered(t, 40, oddities)
 	stock := stockOf(t, tape, Window{})
 	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners"} {
-		for _, column := range columnsOf(stock, view) {
+		for _, c := range segment.ViewColumns(view) {
+			column := c.Name
 			var values []string
 			err := each(t.Context(), stock, "SELECT DISTINCT "+column+" FROM "+view+" WHERE "+column+" IS NOT NULL ORDER BY 1 LIMIT 1", func(row []Value) {
 				text := "'" + strings.ReplaceAll(string(row[0].appendPlain(nil, false)), "'", "''") + "'"

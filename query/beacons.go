@@ -125,7 +125,7 @@ func (h *holder) take(s *segmentSource, c *contact) error {
 func (p *Planned) beacons(ctx context.Context, r *reading, out RowWriter) (Result, error) {
 	names := newBeaconNames(r)
 	var found []beacon
-	err := inPasses(r.beaconPasses(), func(pass, passes int32) error {
+	err := inPasses(beaconPasses(r), func(pass, passes int32) error {
 		if pass == 0 {
 			found = nil
 		}
@@ -147,7 +147,7 @@ func (p *Planned) beacons(ctx context.Context, r *reading, out RowWriter) (Resul
 			span = to - from
 		}
 		parts, starts := byLabel(holders.list, len(names.labels.list))
-		found = append(found, r.scoreAll(names, parts, starts, scoring{p.request.Params["least"].Int, float64(p.request.Params["score"].Int), from, span})...)
+		found = append(found, scoreAll(r, names, parts, starts, scoring{p.request.Params["least"].Int, float64(p.request.Params["score"].Int), from, span})...)
 		return context.Cause(ctx)
 	})
 	if err != nil {
@@ -165,7 +165,7 @@ func (p *Planned) beacons(ctx context.Context, r *reading, out RowWriter) (Resul
 
 // beaconPasses returns the number of passes in which the flows will probably fit, with room for the garbage of the
 // previous pass. A segment takes some 30 bytes for a connection that is packed in 10.
-func (r *reading) beaconPasses() int32 {
+func beaconPasses(r *reading) int32 {
 	expected := 0.0
 	for _, s := range r.segments {
 		part := (float64(min(r.to, s.last)) - float64(max(r.from, s.first))) / max(1, float64(s.last)-float64(s.first))
@@ -205,7 +205,7 @@ func byLabel(holders []*holder, labels int) (parts []heldPart, starts []int32) {
 }
 
 // scoreAll scores the destinations, several at a time.
-func (r *reading) scoreAll(names *beaconNames, parts []heldPart, starts []int32, how scoring) []beacon {
+func scoreAll(r *reading, names *beaconNames, parts []heldPart, starts []int32, how scoring) []beacon {
 	var next atomic.Int32
 	var wait sync.WaitGroup
 	var scorers collected[*beaconScorer]

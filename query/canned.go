@@ -280,10 +280,3 @@ func tapeTimeValue(t time.Time) Value {
 func (c *Canned) Has(name string) bool {
 	return slices.ContainsFunc(c.Params, func(p Param) bool { return p.Name == name })
 }
-
-func boolOrder(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}

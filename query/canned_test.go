@@ -96,7 +96,7 @@ func TestBindTypes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, clock := library[0], clockAt(t, "2026-07-01T12:00:00Z", "UTC")
+	c, clock := library[0], Clock{Now: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC), Zone: time.UTC}
 	hour := Window{Since: clock.Now.Add(-time.Hour)}
 	if c.Params[3].Flag() != "base-since" || !c.OwnWindow {
 		t.Errorf("got %+v", c)

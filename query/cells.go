@@ -48,7 +48,7 @@ func (v *knownView) cells(ctx context.Context, s *segmentSource, of origin, ids 
 	for _, column := range columns {
 		says = append(says, v.says[column])
 	}
-	sql := "SELECT " + inRecording(strings.Join(says, ",\n"), s.tape.Recording(s.index)) + "\nFROM " + from
+	sql := "SELECT " + s.tape.Recording(s.index).In(strings.Join(says, ",\n")) + "\nFROM " + from
 	if len(ids) <= mostListed {
 		sql += " WHERE " + id + " IN (" + joinInts(ids) + ")"
 	}

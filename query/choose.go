@@ -26,41 +26,6 @@ type selection struct {
 // chooser returns the rows of a segment that a question can be about, nil: none.
 type chooser func(context.Context, *segmentSource) (*selection, error)
 
-// chooser returns the question's chooser, nil if it has none.
-func (p *Planned) chooser(ctx context.Context) (chooser, error) {
-	what, where, _ := strings.Cut(p.canned.Narrowing, " WHERE ")
-	switch what {
-	case "indicator":
-		return chooseIndicator(p.text("indicator")), p.checkUnixAsked(ctx, p.text("indicator"))
-	case "processes":
-		processes := make(map[int64]bool)
-		err := each(ctx, p.main, p.canned.tables()+`SELECT DISTINCT process_id FROM processes WHERE `+where, func(row []Value) { processes[row[0].Int] = true })
-		return chooseProcesses(processes), err
-	case "endpoints":
-		p.places = make(map[int64][]int64)
-		err := each(ctx, p.main, p.canned.tables()+`SELECT segment, id FROM endpoints WHERE `+where, func(row []Value) {
-			p.places[row[0].Int] = append(p.places[row[0].Int], row[1].Int)
-		})
-		return func(ctx context.Context, s *segmentSource) (*selection, error) {
-			remotes, err := s.askedFor(ctx, p.places[int64(s.Number)])
-			return ofRemotes(remotes), err
-		}, err
-	case "tasks":
-		return func(ctx context.Context, s *segmentSource) (*selection, error) {
-			tasks, err := s.list(ctx, `SELECT t.id FROM task t JOIN process p ON p.id = t.process WHERE `+where)
-			return ofTasks(tasks), err
-		}, nil
-	case "shapes":
-		return func(context.Context, *segmentSource) (*selection, error) { return &selection{shapes: where}, nil }, nil
-	}
-	return nil, fmt.Errorf("narrow query %s: unknown way %q", p.canned.Name, p.canned.Narrowing)
-}
-
-// tables returns the common table expressions of a query: the text before the last SELECT at the start of a line.
-func (c *Canned) tables() string {
-	return c.Source[:max(0, strings.LastIndex(c.Source, "\nSELECT\n"))] + "\n"
-}
-
 func ofRemotes(remotes []int64) *selection {
 	if len(remotes) == 0 {
 		return nil
@@ -84,51 +49,6 @@ func (s *segmentSource) list(ctx context.Context, sql string, params ...Value) (
 	}
 	err := s.each(ctx, sql, func(row []Value) { ids = append(ids, row[0].Int) }, params...)
 	return ids, err
-}
-
-// chooseIndicator chooses the endpoints that an indicator matches.
-func chooseIndicator(indicator string) chooser {
-	port, portErr := strconv.ParseUint(indicator, 10, 63)
-	prefix, isAddress := ParsePrefix(indicator)
-	switch {
-	case portErr == nil && strings.Trim(indicator, "0123456789") == "":
-		return func(ctx context.Context, s *segmentSource) (*selection, error) {
-			var remotes []int64
-			err := s.tape.ScanEndpoints(ctx, s.index, func(id, _ int64, _ []byte, its int64) error {
-				if its == int64(port) {
-					remotes = append(remotes, id)
-				}
-				return nil
-			})
-			if err == nil {
-				remotes, err = s.askedFor(ctx, remotes)
-			}
-			return ofRemotes(remotes), err
-		}
-	case isAddress:
-		start := textStart(prefix)
-		ranges := []segment.TextRange{{From: start, To: start + "~"}}
-		if mapped := "::ffff:" + start; start != "" && !strings.HasPrefix(mapped, start) {
-			ranges = append(ranges, segment.TextRange{From: mapped, To: mapped + "~"})
-		}
-		return func(ctx context.Context, s *segmentSource) (*selection, error) {
-			var remotes []int64
-			err := s.tape.FindEndpoints(ctx, s.index, ranges, func(id, family int64, address []byte, _ int64) error {
-				if a, ok := parseAddress(string(address)); ok && (family == familyIPv4 || family == familyIPv6) && prefix.Contains(a) {
-					remotes = append(remotes, id)
-				}
-				return nil
-			})
-			if err == nil {
-				remotes, err = s.askedFor(ctx, remotes)
-			}
-			return ofRemotes(remotes), err
-		}
-	}
-	return func(ctx context.Context, s *segmentSource) (*selection, error) {
-		remotes, err := s.list(ctx, `SELECT id FROM endpoint WHERE family = 1 AND `+unixCondition, Value{Kind: Text, Bytes: []byte(indicator)})
-		return ofRemotes(remotes), err
-	}
 }
 
 // chooseProcesses chooses the tasks of processes.
@@ -269,4 +189,52 @@ func (s *segmentSource) reached(ctx context.Context, tasks []int64) ([]int64, er
 	})
 	slices.Sort(remotes)
 	return slices.Compact(remotes), errors.Join(err, failed)
+}
+
+// unixCondition is the SQL for a UNIX socket's address; :p1 is the indicator.
+const unixCondition = `(address = :p1 OR substr(:p1, 1, 1) NOT IN ('/', '@') AND substr(address, -1 - length(:p1)) = '/' || :p1)`
+
+// chooseIndicator chooses the endpoints that an indicator matches.
+func chooseIndicator(indicator string) chooser {
+	port, portErr := strconv.ParseUint(indicator, 10, 63)
+	prefix, isAddress := ParsePrefix(indicator)
+	switch {
+	case portErr == nil && strings.Trim(indicator, "0123456789") == "":
+		return func(ctx context.Context, s *segmentSource) (*selection, error) {
+			var remotes []int64
+			err := s.tape.ScanEndpoints(ctx, s.index, func(id, _ int64, _ []byte, its int64) error {
+				if its == int64(port) {
+					remotes = append(remotes, id)
+				}
+				return nil
+			})
+			if err == nil {
+				remotes, err = s.askedFor(ctx, remotes)
+			}
+			return ofRemotes(remotes), err
+		}
+	case isAddress:
+		start := textStart(prefix)
+		ranges := []segment.TextRange{{From: start, To: start + "~"}}
+		if mapped := "::ffff:" + start; start != "" && !strings.HasPrefix(mapped, start) {
+			ranges = append(ranges, segment.TextRange{From: mapped, To: mapped + "~"})
+		}
+		return func(ctx context.Context, s *segmentSource) (*selection, error) {
+			var remotes []int64
+			err := s.tape.FindEndpoints(ctx, s.index, ranges, func(id, family int64, address []byte, _ int64) error {
+				if a, ok := parseAddress(string(address)); ok && (family == familyIPv4 || family == familyIPv6) && prefix.Contains(a) {
+					remotes = append(remotes, id)
+				}
+				return nil
+			})
+			if err == nil {
+				remotes, err = s.askedFor(ctx, remotes)
+			}
+			return ofRemotes(remotes), err
+		}
+	}
+	return func(ctx context.Context, s *segmentSource) (*selection, error) {
+		remotes, err := s.list(ctx, `SELECT id FROM endpoint WHERE family = 1 AND `+unixCondition, Value{Kind: Text, Bytes: []byte(indicator)})
+		return ofRemotes(remotes), err
+	}
 }

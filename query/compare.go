@@ -65,10 +65,10 @@ func (p *Planned) diff(ctx context.Context, out RowWriter) (Result, error) {
 // windows runs canned/diff.sql for the two windows. It returns nil if a window has no end, as on a tape without
 // connections.
 func (p *Planned) windows(ctx context.Context) ([]idSpan, error) {
-	ask := p.request
-	ask.SQL = p.canned.tables() + "SELECT since, until, base_since, base_until FROM bound"
+	request := p.request
+	request.SQL = p.canned.tables() + "SELECT since, until, base_since, base_until FROM bound"
 	var windows []idSpan
-	_, err := Run(ctx, p.main, ask, eachRow(func(row []Value) error {
+	_, err := Run(ctx, p.main, request, eachRow(func(row []Value) error {
 		for i := 0; i < 4; i += 2 {
 			if row[i].Kind != Integer || row[i+1].Kind != Integer {
 				windows = nil

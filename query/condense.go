@@ -520,11 +520,11 @@ func (c *contactCursor) Column(i int, _ bool) (sqlite.Value, error) {
 	}
 	switch t.view.columns[i] {
 	case "bytes_sent":
-		return row.traffic.sent.value().forSQLite(), nil
+		return forSQLite(row.traffic.sent.value()), nil
 	case "bytes_received":
-		return row.traffic.received.value().forSQLite(), nil
+		return forSQLite(row.traffic.received.value()), nil
 	case "duration_ns":
-		return row.traffic.duration.value().forSQLite(), nil
+		return forSQLite(row.traffic.duration.value()), nil
 	}
 	return sqlite.Value{}, nil // a column of single connections
 }

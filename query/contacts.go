@@ -82,18 +82,6 @@ func (r *reading) touches(s *segmentSource) bool {
 	return s.first <= s.last && s.last >= r.from && s.first < r.to
 }
 
-// bounds returns the window as ids: from (included) and to (excluded).
-func (w Window) bounds() (from, to int64) {
-	from, to = -1<<63, 1<<63-1
-	if !w.Since.IsZero() {
-		from = w.Since.UnixNano()
-	}
-	if !w.Until.IsZero() {
-		to = w.Until.UnixNano()
-	}
-	return from, to
-}
-
 // contacts reads the window's flows, with one reader for each segment that is read at the same time.
 func (r *reading) contacts(ctx context.Context, newReader func() contactReader) error {
 	readers := make([]contactReader, parallelism())

@@ -43,7 +43,7 @@ func (d *dictionary) set(mu *sync.Mutex, number int32, values []Value) {
 		if v.Kind == Text {
 			cells[i] = sqlite.TextValue(d.texts.list[d.text(v)])
 		} else {
-			cells[i] = v.forSQLite()
+			cells[i] = forSQLite(v)
 		}
 	}
 	d.cells[number] = cells

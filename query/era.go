@@ -2,7 +2,6 @@ package query
 
 import (
 	"strconv"
-	"strings"
 
 	"github.com/conntape/conntape/store"
 )
@@ -36,23 +35,6 @@ func (e eras) of(id int64) era {
 
 // oneConnection is table c of the view with one connection of the same era.
 func oneConnection(id int64) string { return "(SELECT " + strconv.FormatInt(id, 10) + " AS id) c" }
-
-// inRecording replaces the view recording in SQL over the tables of a segment by values of the whole tape, which knows more
-// than the segment.
-func inRecording(sql string, r store.Recording) string {
-	number := func(n int64) string {
-		if n == store.Never {
-			return "NULL"
-		}
-		return strconv.FormatInt(n, 10)
-	}
-	closed := "0"
-	if r.Closed {
-		closed = "1"
-	}
-	return strings.ReplaceAll(sql, "FROM recording", "FROM (SELECT "+strconv.FormatInt(r.Run, 10)+" AS run_ns, "+number(r.Lost)+" AS lost_ns, "+
-		number(r.Followed)+" AS followed_ns, "+closed+" AS closed)")
-}
 
 // openSource returns the outcome_source of a connection that was still established when a later segment reported it: the
 // value that this segment's view would have.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/conntape/conntape/store"
 )
@@ -72,9 +73,11 @@ func TestOutcomeOfEarlierRun(t *testing.T) {
 			t.Errorf("connections:\n%s\nwant\n%s", got, lines)
 		}
 		var view strings.Builder
-		sources := Sources(tape)
-		err := sources[0].scan(t.Context(), `SELECT `+columns+` FROM connections ORDER BY time_ns`, func(row *sqlite.Stmt) {
-			view.WriteString(row.ColumnText(0) + "," + row.ColumnText(1) + "," + row.ColumnText(2) + "\n")
+		err := tape.Use(0, func(conn *sqlite.Conn) error {
+			return sqlitex.ExecuteTransient(conn, `SELECT `+columns+` FROM connections ORDER BY time_ns`, &sqlitex.ExecOptions{ResultFunc: func(row *sqlite.Stmt) error {
+				view.WriteString(row.ColumnText(0) + "," + row.ColumnText(1) + "," + row.ColumnText(2) + "\n")
+				return nil
+			}})
 		})
 		if err != nil || view.String() != lines {
 			t.Errorf("the view of the segment: %v\n%s\nwant\n%s", err, view.String(), lines)

@@ -46,8 +46,9 @@ func ExplainSQL(ctx context.Context, tape *store.Tape, r Request, out RowWriter)
 		rows = explainedWay(ran, r.SQL, contactsAdvice(tape.Conn(), r.SQL))
 		rows = append(rows, plan...)
 	}
-	p := &Planned{request: r}
-	return p.writeRows(ctx, out, []string{"part", "text"}, len(rows), func(i int) []Value { return []Value{textValue(rows[i][0]), textValue(rows[i][1])} })
+	return writeRead(ctx, r, out, []string{"part", "text"}, len(rows), func(i int) ([]Value, error) {
+		return []Value{textValue(rows[i][0]), textValue(rows[i][1])}, nil
+	})
 }
 
 // explainedWay says which way was taken.

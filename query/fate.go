@@ -35,7 +35,7 @@ func (s *Source) laterShape(conn *sqlite.Conn, shape, remote int64, final store.
 	for i, column := range columns {
 		says[i] = view.says[column]
 	}
-	stmt, _, err := conn.PrepareTransient("SELECT " + inRecording(strings.Join(says, ",\n"), s.tape.Recording(s.index)) +
+	stmt, _, err := conn.PrepareTransient("SELECT " + s.tape.Recording(s.index).In(strings.Join(says, ",\n")) +
 		" FROM (" + shapeWithFinal(shape, shape, final) + ") s JOIN endpoint e ON e.id = " + strconv.FormatInt(remote, 10) + " JOIN " + oneConnection(never)) // which time it is of does not matter
 	if err != nil {
 		return nil, err

@@ -78,11 +78,11 @@ func (m *metReader) at(program, label int32) *met {
 }
 
 // meet counts all flows, and returns the entries that the caller wants, in no order.
-func (r *reading) meet(ctx context.Context, pairs bool, wanted func(*met) bool) ([]firstRow, error) {
+func meet(ctx context.Context, r *reading, byPair bool, wanted func(*met) bool) ([]firstRow, error) {
 	labels, ofPlace := r.labels()
 	newMet := func() *metReader {
-		m := &metReader{reading: r, labels: ofPlace, pairs: pairs}
-		if !pairs {
+		m := &metReader{reading: r, labels: ofPlace, pairs: byPair}
+		if !byPair {
 			m.met = make([]met, len(labels))
 		}
 		return m
@@ -98,7 +98,7 @@ func (r *reading) meet(ctx context.Context, pairs bool, wanted func(*met) bool) 
 				continue
 			}
 			program, label := int32(0), int32(i)
-			if pairs {
+			if byPair {
 				program, label = int32(m.table.keys[i]>>32), int32(uint32(m.table.keys[i]))
 			}
 			all.at(program, label).add(&m.met[i])
@@ -112,7 +112,7 @@ func (r *reading) meet(ctx context.Context, pairs bool, wanted func(*met) bool) 
 			continue
 		}
 		label := int32(i)
-		if pairs {
+		if byPair {
 			label = int32(uint32(all.table.keys[i]))
 		}
 		rows = append(rows, firstRow{m.first, int(m.firstIn), m.n, labels[label]})
@@ -123,7 +123,7 @@ func (r *reading) meet(ctx context.Context, pairs bool, wanted func(*met) bool) 
 // rare answers canned/rare.sql.
 func (p *Planned) rare(ctx context.Context, r *reading, out RowWriter) (Result, error) {
 	most := p.request.Params["most"].Int
-	rows, err := r.meet(ctx, false, func(m *met) bool { return !m.many && m.n <= most })
+	rows, err := meet(ctx, r, false, func(m *met) bool { return !m.many && m.n <= most })
 	if err != nil {
 		return Result{}, explainLimit(ctx, p.request.Timeout, err)
 	}
@@ -136,7 +136,7 @@ func (p *Planned) rare(ctx context.Context, r *reading, out RowWriter) (Result, 
 // firstSeen answers canned/first-seen.sql.
 func (p *Planned) firstSeen(ctx context.Context, r *reading, out RowWriter) (Result, error) {
 	since := p.window.Since.UnixNano()
-	rows, err := r.meet(ctx, p.text("by") == "pair", func(m *met) bool { return m.first >= since })
+	rows, err := meet(ctx, r, p.text("by") == "pair", func(m *met) bool { return m.first >= since })
 	if err != nil {
 		return Result{}, explainLimit(ctx, p.request.Timeout, err)
 	}
@@ -169,7 +169,7 @@ func (p *Planned) writeFirsts(ctx context.Context, out RowWriter, columns []stri
 		rows = rows[:limit+1] // one more tells that it is cut
 	}
 	var read map[[2]int64][]Value
-	return p.writeRead(ctx, out, columns, len(rows), func(i int) ([]Value, error) {
+	return writeRead(ctx, p.request, out, columns, len(rows), func(i int) ([]Value, error) {
 		if i%mostFirsts == 0 {
 			var err error
 			if read, err = p.firsts(ctx, rows[i:min(len(rows), i+mostFirsts)]); err != nil {

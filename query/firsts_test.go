@@ -55,11 +55,11 @@ func TestTimeLimitAmongRows(t *testing.T) {
 	defer stop()
 	for _, failed := range []error{nil, errors.New("stopped in the middle")} {
 		cut := ""
-		result, err := p.writeRead(ctx, endOf(&cut), nil, 5, func(i int) ([]Value, error) {
+		result, err := writeRead(ctx, p.request, endOf(&cut), nil, 5, func(i int) ([]Value, error) {
 			<-ctx.Done()
 			return nil, failed
 		})
-		if want := timeLimitText(p.request.Timeout); err != nil || result.Cut != want || cut != want || result.Rows != 0 {
+		if want := "time limit of " + p.request.Timeout.String() + ", there may be more"; err != nil || result.Cut != want || cut != want || result.Rows != 0 {
 			t.Errorf("%v, %q: %v", result, cut, err)
 		}
 	}

@@ -243,3 +243,14 @@ func (f *sqlFunctions) ns(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, 
 	}
 	return sqlite.IntegerValue(t.UnixNano()), nil
 }
+
+// outcomeWords is outcome_words(outcome, n, duration_ns, bytes_sent, bytes_received).
+func outcomeWords(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+	number := func(i int) nullable { return nullable{args[i].Int64(), args[i].Type() != sqlite.TypeNull} }
+	return sqlite.TextValue(wordsOf(args[0].Text(), args[1].Int64(), number(2), number(3), number(4))), nil
+}
+
+// durationWords is duration_words(ns).
+func durationWords(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+	return sqlite.TextValue(durationText(args[0].Int64())), nil
+}

@@ -4,11 +4,16 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestFunctions(t *testing.T) {
 	conn := memory(t)
-	clock := clockAt(t, "2026-07-01T12:00:00Z", "Europe/Paris")
+	paris, err := ParseZone("Europe/Paris")
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := Clock{Now: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC), Zone: paris}
 	for _, c := range []struct{ sql, want string }{
 		{"cidr_match('10.1.2.3', '10.0.0.0/8')", "1"},
 		{"cidr_match('11.1.2.3', '10.0.0.0/8')", "0"},

@@ -2,61 +2,18 @@ package query
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/conntape/conntape/query/indicator"
-	"github.com/conntape/conntape/store"
-	"github.com/conntape/conntape/store/sqlitefile"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 )
-
-// altered opens a generated tape of three segments after SQL has changed each of them, %[1]d being its index.
-func altered(t *testing.T, connections int, script string) *store.Tape {
-	t.Helper()
-	dir := writeGenerated(t, connections, 3)
-	segments, err := filepath.Glob(filepath.Join(dir, "*.db"))
-	if err != nil || len(segments) != 3 {
-		t.Fatal(segments, err)
-	}
-	for i, path := range segments {
-		conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = errors.Join(sqlitex.ExecuteScript(conn, strings.ReplaceAll(script, "%[1]d", fmt.Sprint(i)), nil), conn.Close())
-		if i < 2 { // it is sealed
-			err = errors.Join(err, sqlitefile.AppendSums(path, 0))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return opened(t, dir)
-}
-
-// oddities are what generated tapes have not: users without a name and users whose name is a number, UNIX sockets whose paths
-// look like addresses or are relative, programs whose connects are all of the hidden kinds, exact ties of counts.
-const oddities = `
-	UPDATE task SET user = CASE id % 5 WHEN 0 THEN NULL WHEN 1 THEN '' WHEN 2 THEN '1000' WHEN 3 THEN '(none)' ELSE user END;
-	UPDATE process SET user = NULL WHERE id % 2 = 0;
-	UPDATE task SET uid = 1000 WHERE id % 5 < 2 AND id % 3 = 0;
-	UPDATE OR IGNORE endpoint SET family = 1, port = -1, address = CASE id % 4 WHEN 0 THEN '10.0.0.1' WHEN 1 THEN 'run/docker.sock' WHEN 2 THEN '/srv/'||id||'/docker.sock' ELSE 'docker.sock' END WHERE id % 40 < 4;
-	UPDATE process SET cwd = '/srv/lxd' WHERE id % 3 = 0;
-	UPDATE process SET exe = '/opt/hidden' WHERE id IN (SELECT id FROM process ORDER BY id LIMIT 3);
-	UPDATE shape SET type = 2 WHERE id % 3 = 0;
-	UPDATE OR IGNORE endpoint SET port = 0 WHERE id % 7 = 0 AND family <> 1;
-	UPDATE shape SET final = 0 WHERE protocol = 6 AND errno IN (0, 115);
-	UPDATE connection SET outcome = CASE id % 7 WHEN 0 THEN x'0001' WHEN 1 THEN x'0481818001828001828182018101' WHEN 2 THEN x'048101818080800180818080018101' ELSE x'048101818001818080800183018101' END
-		WHERE id % 5 > 0 AND shape IN (SELECT id FROM shape WHERE final = 0);` + sentElsewhere
 
 // What plans and narrowed questions answer of such a tape is what their SQL does.
 func TestPlansOfOddTape(t *testing.T) {
@@ -175,11 +132,6 @@ func TestWhoTakesWhatIsShown(t *testing.T) {
 		}
 	}
 }
-
-// sentElsewhere has connects to one in seven addresses ask for another: mostly one that others went to, or the same at
-// another port.
-const sentElsewhere = `UPDATE endpoint SET requested = (SELECT q.id FROM endpoint q WHERE q.family = 2 AND q.id < endpoint.id AND q.requested = 0 ORDER BY (q.id * 7919) % 97, q.id LIMIT 1)
-	WHERE family IN (2, 10) AND id % 7 = 0 AND id > (SELECT min(id) FROM endpoint WHERE family = 2);`
 
 // A connect that was sent elsewhere is found by what it asked for, as by where it went, and once.
 func TestFoundByWhatWasAskedFor(t *testing.T) {

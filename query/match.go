@@ -345,23 +345,6 @@ func (m *matcher) write(values []Value, i *indicator.Indicator, where string) er
 // End completes the answer.
 func (m *matcher) End(cut string) error { return m.out.End(cut) }
 
-// eachRow is a RowWriter that passes each row to a function.
-type eachRow func([]Value) error
-
-// Begin does nothing.
-func (eachRow) Begin([]string) error { return nil }
-
-// Row calls the function.
-func (f eachRow) Row(values []Value) error { return f(values) }
-
-// End only fails for an incomplete answer.
-func (eachRow) End(cut string) error {
-	if cut != "" {
-		return ErrTimeLimit
-	}
-	return nil
-}
-
 func jsonValue(list []string) Value {
 	text, err := json.Marshal(list)
 	if err != nil { // texts always can

@@ -2,11 +2,9 @@ package query
 
 import (
 	"context"
+	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
-
-	"zombiezen.com/go/sqlite"
 )
 
 // SQLite checks a condition on a joined table only after the join: for an address it may read every connection of an
@@ -25,16 +23,6 @@ func withTable(table, sql string) string {
 }
 
 var withForm = regexp.MustCompile(`(?i)^(WITH\s+(?:RECURSIVE\s+)?)`)
-
-// each runs an internal query and passes on its rows.
-func each(ctx context.Context, conn *sqlite.Conn, sql string, row func([]Value), params ...Value) error {
-	r := Request{SQL: sql, Params: map[string]Value{}}
-	for i, v := range params {
-		r.Params["p"+strconv.Itoa(i+1)] = v
-	}
-	_, err := Run(ctx, conn, r, eachRow(func(values []Value) error { row(values); return nil }))
-	return err
-}
 
 // narrow rewrites a canned question so that it reads no more than it must. What it
 // cannot make better it leaves as it is.
@@ -80,18 +68,37 @@ func (p *Planned) readPlaces(ctx context.Context) error {
 	return p.tape.Table("place", "endpoints", &rowTable{rows: rows})
 }
 
-// isSealed reports whether a segment has postings.
-func (s *Source) isSealed(ctx context.Context) (bool, error) {
-	tables := 0
-	err := s.scan(ctx, `SELECT count(*) FROM sqlite_schema WHERE name IN ('seal', 'posting', 'reach')`,
-		func(row *sqlite.Stmt) { tables = row.ColumnInt(0) })
-	return tables == 3, err
+// chooser returns the question's chooser, nil if it has none.
+func (p *Planned) chooser(ctx context.Context) (chooser, error) {
+	what, where, _ := strings.Cut(p.canned.Narrowing, " WHERE ")
+	switch what {
+	case "indicator":
+		return chooseIndicator(p.text("indicator")), p.checkUnixAsked(ctx, p.text("indicator"))
+	case "processes":
+		processes := make(map[int64]bool)
+		err := each(ctx, p.main, p.canned.tables()+`SELECT DISTINCT process_id FROM processes WHERE `+where, func(row []Value) { processes[row[0].Int] = true })
+		return chooseProcesses(processes), err
+	case "endpoints":
+		p.places = make(map[int64][]int64)
+		err := each(ctx, p.main, p.canned.tables()+`SELECT segment, id FROM endpoints WHERE `+where, func(row []Value) {
+			p.places[row[0].Int] = append(p.places[row[0].Int], row[1].Int)
+		})
+		return func(ctx context.Context, s *segmentSource) (*selection, error) {
+			remotes, err := s.askedFor(ctx, p.places[int64(s.Number)])
+			return ofRemotes(remotes), err
+		}, err
+	case "tasks":
+		return func(ctx context.Context, s *segmentSource) (*selection, error) {
+			tasks, err := s.list(ctx, `SELECT t.id FROM task t JOIN process p ON p.id = t.process WHERE `+where)
+			return ofTasks(tasks), err
+		}, nil
+	case "shapes":
+		return func(context.Context, *segmentSource) (*selection, error) { return &selection{shapes: where}, nil }, nil
+	}
+	return nil, fmt.Errorf("narrow query %s: unknown way %q", p.canned.Name, p.canned.Narrowing)
 }
 
-func joinInts(list []int64) string {
-	texts := make([]string, len(list))
-	for i, n := range list {
-		texts[i] = strconv.FormatInt(n, 10)
-	}
-	return strings.Join(texts, ",")
+// tables returns the common table expressions of a query: the text before the last SELECT at the start of a line.
+func (c *Canned) tables() string {
+	return c.Source[:max(0, strings.LastIndex(c.Source, "\nSELECT\n"))] + "\n"
 }

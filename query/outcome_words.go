@@ -5,20 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"zombiezen.com/go/sqlite"
 )
-
-// outcomeWords is outcome_words(outcome, n, duration_ns, bytes_sent, bytes_received).
-func outcomeWords(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
-	number := func(i int) nullable { return nullable{args[i].Int64(), args[i].Type() != sqlite.TypeNull} }
-	return sqlite.TextValue(wordsOf(args[0].Text(), args[1].Int64(), number(2), number(3), number(4))), nil
-}
-
-// durationWords is duration_words(ns).
-func durationWords(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
-	return sqlite.TextValue(durationText(args[0].Int64())), nil
-}
 
 // wordsOf describes n connections: the outcome, the longest duration in ns, and the sums of bytes.
 func wordsOf(outcome string, n int64, duration, sent, received nullable) string {

@@ -10,21 +10,6 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// overlapOf returns the time that two segments of a tape, one after the other, have in common.
-func overlapOf(t *testing.T, tape *store.Tape, segment int) (from, to time.Time) {
-	t.Helper()
-	segments := tape.Segments()
-	sources := Sources(tape)
-	err := sources[segment].each(t.Context(), "SELECT max(id) FROM connection", func(row []Value) { to = time.Unix(0, row[0].Int) })
-	if err == nil {
-		err = sources[segment+1].each(t.Context(), "SELECT min(id) FROM connection", func(row []Value) { from = time.Unix(0, row[0].Int) })
-	}
-	if err != nil || !from.Before(to) {
-		t.Fatalf("%d segments, no overlap: %v to %v, %v", len(segments), from, to, err)
-	}
-	return from.UTC(), to.UTC()
-}
-
 // Where connects in flight at a rotation are in the next segment, and some of them were issued at the same nanosecond as
 // one of this segment, each window that begins or ends there has the answer of the SQL over plain tables.
 func TestWindowsInsideOverlaps(t *testing.T) {
@@ -61,22 +46,15 @@ func TestWindowsInsideOverlaps(t *testing.T) {
 					"select time_ns, lag(time_ns) over (order by time_ns) from connections", "select min(time), max(time), count(*) from connections",
 					"select segment, id, exe from connections where time >= '" + at.Format(tapeTime) + "'", fmt.Sprint("select segment, id from connections where time_ns = ", at.UnixNano(), " or id < ", at.UnixNano()),
 				} {
-					sameInOrder(t, tape, stock, sql)
+					want := csvOf(t, sql, func(out RowWriter) (Result, error) { return Run(t.Context(), stock, Request{SQL: sql}, out) })
+					got := csvOf(t, sql, func(out RowWriter) (Result, error) { return RunSQL(t.Context(), tape, Request{SQL: sql}, out) })
+					if got != want {
+						t.Errorf("%s, %v:\nSQL  %.600s\ntape %.600s", sql, w, want, got)
+					}
 				}
 				sameTail(t, tape, stock, at.UnixNano())
 			}
 		}
-	}
-}
-
-// sameInOrder compares the answers to SQL of the tape and of plain tables, the order of rows too.
-func sameInOrder(t *testing.T, tape *store.Tape, stock *sqlite.Conn, sql string) {
-	t.Helper()
-	want := csvOf(t, sql, func(out RowWriter) (Result, error) { return Run(t.Context(), stock, Request{SQL: sql}, out) })
-	got := csvOf(t, sql, func(out RowWriter) (Result, error) { return RunSQL(t.Context(), tape, Request{SQL: sql}, out) })
-	if got != want {
-		since, until := tape.Bounds()
-		t.Errorf("%s, %v to %v:\nSQL  %.600s\ntape %.600s", sql, since, until, want, got)
 	}
 }
 
@@ -93,7 +71,7 @@ func sameTail(t *testing.T, tape *store.Tape, stock *sqlite.Conn, since int64) {
 				}
 			}
 			for range 3 { // in parts: what was shown is not shown again, and nothing is left out
-				if _, err := tail.Look(t.Context(), conn, Clock{}, 50, newCSV(&out, false)); err != nil {
+				if _, err := tail.Look(t.Context(), conn, Clock{}, 50, csvTo(&out)); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,7 +71,7 @@ func sameCell(column string, v Value, has parquet.Value) bool {
 		return has.IsNull()
 	case has.IsNull():
 		return false
-	case isTimeColumn(column):
+	case column == "time" || strings.HasSuffix(column, "_time"):
 		return has.Kind() == parquet.Int64 && time.Unix(0, has.Int64()).UTC().Format(tapeTime) == string(v.Bytes)
 	case v.Kind == Integer:
 		return has.Kind() == parquet.Int64 && has.Int64() == v.Int

@@ -117,41 +117,8 @@ func (p *Planned) text(param string) string { return string(p.request.Params[par
 
 // writeRows writes n rows, up to the limit.
 func (p *Planned) writeRows(ctx context.Context, out RowWriter, columns []string, n int, row func(i int) []Value) (Result, error) {
-	return p.writeRead(ctx, out, columns, n, func(i int) ([]Value, error) { return row(i), nil })
+	return writeRead(ctx, p.request, out, columns, n, func(i int) ([]Value, error) { return row(i), nil })
 }
-
-// writeRead is writeRows for rows that are read while writing.
-func (p *Planned) writeRead(ctx context.Context, out RowWriter, columns []string, n int, row func(i int) ([]Value, error)) (Result, error) {
-	var result Result
-	if err := out.Begin(columns); err != nil {
-		return result, err
-	}
-	for i := range n {
-		if limit := p.request.Limit; limit > 0 && result.Rows == limit {
-			result.Cut = rowLimitText(limit)
-			break
-		}
-		values, err := row(i)
-		if cause := context.Cause(ctx); cause != nil {
-			if cause != ErrTimeLimit {
-				return result, cause
-			}
-			result.Cut = timeLimitText(p.request.Timeout)
-			break
-		}
-		if err == nil {
-			err = out.Row(values)
-		}
-		if err != nil {
-			return result, err
-		}
-		result.Rows++
-	}
-	return result, out.End(result.Cut)
-}
-
-// errTooMuch: the flows do not fit in a plan's memory.
-var errTooMuch = errors.New("too much to read in one pass")
 
 // inPasses reads the tape in several passes, each for a part of the destinations. If a part does not fit in memory, it
 // starts again with twice as many passes.
@@ -187,14 +154,3 @@ func (c *collected[R]) add(reader R) R {
 	c.list = append(c.list, reader)
 	return reader
 }
-
-func textValue(s string) Value { return Value{Kind: Text, Bytes: []byte(s)} }
-
-func intValue(n int64) Value { return Value{Kind: Integer, Int: n} }
-
-// wallText formats a time on the wall clock as the views do.
-func wallText(ns int64) Value {
-	return textValue(wallString(ns))
-}
-
-func wallString(ns int64) string { return time.Unix(0, ns).UTC().Format(tapeTime) }

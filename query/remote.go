@@ -50,9 +50,6 @@ func isUnixAsked(indicator string) bool {
 	return !isPrefix && strings.Trim(indicator, "0123456789") != ""
 }
 
-// unixCondition is the SQL for a UNIX socket's address; :p1 is the indicator.
-const unixCondition = `(address = :p1 OR substr(:p1, 1, 1) NOT IN ('/', '@') AND substr(address, -1 - length(:p1)) = '/' || :p1)`
-
 // checkUnixAsked returns an error for a word that is no address and no UNIX socket on the tape, such as a host name or a
 // typing error.
 func (p *Planned) checkUnixAsked(ctx context.Context, indicator string) error {

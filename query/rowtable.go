@@ -31,7 +31,7 @@ func rowsOf(ctx context.Context, sources []Source, sql func(*Source) string) ([]
 		return s.each(ctx, ask, func(row []Value) {
 			cells := make([]sqlite.Value, len(row))
 			for i, v := range row {
-				cells[i] = keep(v).forSQLite()
+				cells[i] = forSQLite(keep(v))
 			}
 			parts[s.index] = append(parts[s.index], cells)
 		})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ func memory(t *testing.T) *sqlite.Conn {
 func ask(t *testing.T, conn *sqlite.Conn, r Request) (string, Result, error) {
 	t.Helper()
 	var out bytes.Buffer
-	result, err := Run(context.Background(), conn, r, newCSV(&out, false))
+	result, err := Run(context.Background(), conn, r, csvWriterTo(&out))
 	return out.String(), result, err
 }
 
@@ -103,11 +104,11 @@ func TestRunStops(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	enough := errors.New("enough")
 	time.AfterFunc(50*time.Millisecond, func() { cancel(enough) })
-	_, err := Run(ctx, memory(t), Request{SQL: "with recursive n(i) as (select 1 union all select i+1 from n) select max(i) from n"}, newCSV(&bytes.Buffer{}, false))
+	_, err := Run(ctx, memory(t), Request{SQL: "with recursive n(i) as (select 1 union all select i+1 from n) select max(i) from n"}, csvWriterTo(&bytes.Buffer{}))
 	if !errors.Is(err, enough) {
 		t.Errorf("got %v", err)
 	}
-	if _, err = Run(ctx, memory(t), Request{SQL: "select 1"}, newCSV(&bytes.Buffer{}, false)); !errors.Is(err, enough) {
+	if _, err = Run(ctx, memory(t), Request{SQL: "select 1"}, csvWriterTo(&bytes.Buffer{})); !errors.Is(err, enough) {
 		t.Errorf("before it began: got %v", err)
 	}
 }
@@ -160,4 +161,13 @@ func TestParseSize(t *testing.T) {
 			t.Errorf("%q: got %d, %v", text, n, err)
 		}
 	}
+}
+
+// csvWriterTo returns a writer of CSV.
+func csvWriterTo(w io.Writer) RowWriter {
+	to, err := NewRowWriter("csv", w, FormatOptions{})
+	if err != nil {
+		panic(err) // there is such a format
+	}
+	return to
 }

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"slices"
 	"sort"
+	"strconv"
+	"strings"
 	"sync"
 
 	"zombiezen.com/go/sqlite"
@@ -170,3 +172,19 @@ func inParallel(ctx context.Context, segments []*segmentSource, work func(ctx co
 
 // parallelism is the number of parallel workers.
 func parallelism() int { return max(1, runtime.GOMAXPROCS(0)) }
+
+// isSealed reports whether a segment has postings.
+func (s *Source) isSealed(ctx context.Context) (bool, error) {
+	tables := 0
+	err := s.scan(ctx, `SELECT count(*) FROM sqlite_schema WHERE name IN ('seal', 'posting', 'reach')`,
+		func(row *sqlite.Stmt) { tables = row.ColumnInt(0) })
+	return tables == 3, err
+}
+
+func joinInts(list []int64) string {
+	texts := make([]string, len(list))
+	for i, n := range list {
+		texts[i] = strconv.FormatInt(n, 10)
+	}
+	return strings.Join(texts, ",")
+}

@@ -234,3 +234,21 @@ func shortBytes(n int64) string {
 	}
 	return fmt.Sprintf("%.1f %ciB", size, units[unit])
 }
+
+// Busiest is the process with the most rows of a tape, and its share of the history.
+type Busiest struct {
+	ProcessID   int64  `json:"process_id"`
+	PID         int64  `json:"pid"`
+	Program     string `json:"program"`
+	Connections int64  `json:"connections"` // rows of the process
+	Of          int64  `json:"of"`          // rows counted
+}
+
+// most reports whether the process wrote over half of the counted connects.
+func (b *Busiest) most() bool { return b != nil && b.Connections > b.Of/2 }
+
+// text describes it for the user.
+func (b *Busiest) text() string {
+	return fmt.Sprintf("process %d (%s) wrote %.0f%% of the history: %s of %s connections. See: conntape query top", b.PID, b.Program,
+		100*float64(b.Connections)/float64(b.Of), digits(b.Connections), digits(b.Of))
+}

@@ -135,19 +135,6 @@ type streamRow struct {
 	whole           []Value // the whole row from the view, if the fast way cannot read it
 }
 
-// nullable is an integer or NULL.
-type nullable struct {
-	number int64
-	known  bool
-}
-
-func (n nullable) value() Value {
-	if !n.known {
-		return Value{}
-	}
-	return intValue(n.number)
-}
-
 // streamChunk is the number of rows passed on at once; streamAhead is the number of chunks read ahead.
 const streamChunk, streamAhead = 2048, 3
 

@@ -368,7 +368,7 @@ func (s *streamSegment) keepOutcome() (inView bool, err error) {
 // ask reads columns of the current connection from the view, nil if it is not there.
 func (s *streamSegment) ask(o origin, columns []string) (_ *kept, err error) {
 	if s.asked[o] == nil {
-		view := inRecording(segment.ViewQuery("connections"), s.source.tape.Recording(s.source.index))
+		view := s.source.tape.Recording(s.source.index).In(segment.ViewQuery("connections"))
 		s.asked[o], _, err = s.conn.PrepareTransient(`SELECT ` + strings.Join(append([]string{"family"}, columns...), ", ") + ` FROM (` + view + `) WHERE id = ?1`)
 		if err != nil {
 			return nil, err

@@ -35,7 +35,7 @@ func nasty(t *testing.T) string {
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	var tasks []*store.Task
-	for i, name := range hostile() {
+	for i, name := range hostileNames() {
 		p := &store.Process{Key: store.ProcessKey{Tgid: uint32(i + 1), StartBoot: second}, Comm: name, Exe: name, Argv: []string{name, name},
 			Cwd: name, LoginUID: int64(i%3) - 1, SessionID: -1, User: []string{"", "ann", "=2"}[i%3], Cgroup: name, Container: []string{"", "docker:1"}[i%2], Source: store.SourceExec}
 		if i > 3 {
@@ -192,10 +192,10 @@ func TestStreamForgets(t *testing.T) {
 		segment.mostKept = 2
 	}
 	var want, got bytes.Buffer
-	if _, err := Run(context.Background(), stockOf(t, tape, Window{}), Request{SQL: "SELECT * FROM connections ORDER BY time_ns"}, newCSV(&want, false)); err != nil {
+	if _, err := Run(context.Background(), stockOf(t, tape, Window{}), Request{SQL: "SELECT * FROM connections ORDER BY time_ns"}, csvTo(&want)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.run(context.Background(), Request{}, newCSV(&got, false)); err != nil {
+	if _, err := s.run(context.Background(), Request{}, csvTo(&got)); err != nil {
 		t.Fatal(err)
 	}
 	if got.String() != want.String() {
@@ -258,18 +258,18 @@ func TestStreamEnds(t *testing.T) {
 		return streamOf(tape, r).run(ctx, r, out)
 	}
 	var out bytes.Buffer
-	result, err := ask(context.Background(), Request{Timeout: time.Nanosecond}, newCSV(&out, false))
+	result, err := ask(context.Background(), Request{Timeout: time.Nanosecond}, csvTo(&out))
 	if err != nil || result.Cut != "time limit of 1ns, there may be more" || !strings.HasPrefix(out.String(), "id,time,") {
 		t.Errorf("time limit: %+v, %v, %q", result, err, out.String()[:min(50, out.Len())])
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(io.ErrUnexpectedEOF)
 	out.Reset()
-	if _, err := ask(ctx, Request{}, newCSV(&out, false)); err != io.ErrUnexpectedEOF || out.Len() > 0 {
+	if _, err := ask(ctx, Request{}, csvTo(&out)); err != io.ErrUnexpectedEOF || out.Len() > 0 {
 		t.Errorf("interrupt: %v, %d bytes", err, out.Len())
 	}
 	full := fmt.Errorf("no room")
-	if _, err := ask(context.Background(), Request{}, newCSV(failAfter{full, 100_000}.writer(), false)); err != full {
+	if _, err := ask(context.Background(), Request{}, csvTo(failAfter{full, 100_000}.writer())); err != full {
 		t.Errorf("a write that fails: %v", err)
 	}
 	if _, err := ask(context.Background(), Request{}, eachRow(func([]Value) error { return full })); err != full {
@@ -321,7 +321,7 @@ func BenchmarkExport(b *testing.B) {
 		} {
 			b.Run(fmt.Sprintf("%s/%s", name, map[bool]string{true: "all", false: "11"}[columns == "*"]), func(b *testing.B) {
 				for range b.N {
-					result, err := ask(newCSV(io.Discard, false))
+					result, err := ask(csvTo(io.Discard))
 					if err != nil || result.Rows != int64(o.Connections) {
 						b.Fatal(result, err)
 					}
@@ -329,5 +329,15 @@ func BenchmarkExport(b *testing.B) {
 				b.ReportMetric(float64(b.N*o.Connections)/b.Elapsed().Seconds(), "rows/s")
 			})
 		}
+	}
+}
+
+// hostileNames are names that a traced process may choose to harm who reads them.
+func hostileNames() []string {
+	return []string{
+		"plain", "", "two words", "naïve 日本語 😀", "comma, \"quote\" 'apostrophe'", "line\nfeed\r\nand\ttab", "\x1b[31mred\x1b]0;title\a",
+		"right\u202eto left\u2066\u200b\ufeff", "\xff\xfe not utf-8 \xc3", "=cmd|'/c calc'!A1", "+1+1", "-2+3", "@SUM(1)", "\t=tab", "\r=return",
+		"＝wide", "nul\x00inside", "\u009bC1 control", "</script><b>", "back\\slash \\x1b", "\u2028line separator", "-", "'",
+		strings.Repeat("A", 300),
 	}
 }

@@ -32,11 +32,11 @@ func (t *traffic) add(o *store.StoredOutcome) {
 // merge adds that of another contact.
 func (t *traffic) merge(other *traffic) {
 	t.add(&store.StoredOutcome{Outcome: store.Outcome{
-		Sent: other.sent.orUnmeasured(), Received: other.received.orUnmeasured(), Duration: other.duration.orUnmeasured(),
+		Sent: orUnmeasured(other.sent), Received: orUnmeasured(other.received), Duration: orUnmeasured(other.duration),
 	}})
 }
 
-func (n nullable) orUnmeasured() int64 {
+func orUnmeasured(n nullable) int64 {
 	if !n.known {
 		return store.Unmeasured
 	}

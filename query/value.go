@@ -58,3 +58,27 @@ func appendReal(dst []byte, f float64) []byte {
 	}
 	return strconv.AppendFloat(dst, f, 'g', -1, 64)
 }
+
+func textValue(s string) Value { return Value{Kind: Text, Bytes: []byte(s)} }
+
+func intValue(n int64) Value { return Value{Kind: Integer, Int: n} }
+
+// nullable is an integer or NULL.
+type nullable struct {
+	number int64
+	known  bool
+}
+
+func (n nullable) value() Value {
+	if !n.known {
+		return Value{}
+	}
+	return intValue(n.number)
+}
+
+func boolOrder(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -25,14 +25,14 @@ type virtualTable struct {
 	columns []string
 }
 
-// askVirtual attaches the table as connections during ask; it reads until ctx ends.
-func askVirtual(ctx context.Context, tape *store.Tape, ask func() (Result, error)) (Result, error) {
+// askVirtual attaches the table as connections during a question; it reads until ctx ends.
+func askVirtual(ctx context.Context, tape *store.Tape, question func() (Result, error)) (Result, error) {
 	t := &virtualTable{ctx: ctx, tape: tape, columns: newKnownView().columns}
 	if err := tape.Table("connections", "connections", t); err != nil {
 		return Result{}, err
 	}
 	defer func() { t.ctx = context.Background() }()
-	return ask()
+	return question()
 }
 
 // Estimates for the planner: number of connections, fraction left by an equality, and cost of finding these. Repeated
@@ -191,7 +191,7 @@ func (c *virtualCursor) Column(i int, _ bool) (sqlite.Value, error) {
 	case !cell.used:
 		return sqlite.Value{}, fmt.Errorf("column %s was not asked for", c.table.columns[i])
 	case row.whole != nil:
-		return row.whole[cell.column].forSQLite(), nil
+		return forSQLite(row.whole[cell.column]), nil
 	case cell.origin != ofRow:
 		return row.from[cell.origin].forSQLite(cell.place), nil
 	}
@@ -201,12 +201,12 @@ func (c *virtualCursor) Column(i int, _ bool) (sqlite.Value, error) {
 	case "last_time":
 		return sqlite.TextValue(string(c.begun.wallText.of(row.lastWall))), nil
 	default:
-		return row.own(name).forSQLite(), nil
+		return forSQLite(row.own(name)), nil
 	}
 }
 
 // forSQLite returns the value as a virtual table gives it.
-func (v Value) forSQLite() sqlite.Value {
+func forSQLite(v Value) sqlite.Value {
 	switch v.Kind {
 	case Integer:
 		return sqlite.IntegerValue(v.Int)
@@ -239,7 +239,7 @@ func valueOf(v sqlite.Value) Value {
 func (k *kept) forSQLite(place int) sqlite.Value {
 	if k.given == nil {
 		for _, v := range k.values {
-			k.given = append(k.given, v.forSQLite())
+			k.given = append(k.given, forSQLite(v))
 		}
 	}
 	return k.given[place]
@@ -315,3 +315,6 @@ func (l *idLister) take(_ *segmentSource, c *contact) error {
 	l.ids = append(l.ids, c.ids...)
 	return nil
 }
+
+// errTooMuch: the flows do not fit in a plan's memory.
+var errTooMuch = errors.New("too much to read in one pass")

@@ -216,3 +216,14 @@ func askInt(t *testing.T, tape *store.Tape, sql string) (n int64) {
 	}
 	return n
 }
+
+// sameInOrder compares the answers to SQL of the tape and of plain tables, the order of rows too.
+func sameInOrder(t *testing.T, tape *store.Tape, stock *sqlite.Conn, sql string) {
+	t.Helper()
+	want := csvOf(t, sql, func(out RowWriter) (Result, error) { return Run(t.Context(), stock, Request{SQL: sql}, out) })
+	got := csvOf(t, sql, func(out RowWriter) (Result, error) { return RunSQL(t.Context(), tape, Request{SQL: sql}, out) })
+	if got != want {
+		since, until := tape.Bounds()
+		t.Errorf("%s, %v to %v:\nSQL  %.600s\ntape %.600s", sql, since, until, want, got)
+	}
+}

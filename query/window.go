@@ -61,3 +61,15 @@ func stamp(t time.Time, zone *time.Location) string {
 	}
 	return t.In(zone).Format("2006-01-02T15:04:05.999999999Z07:00")
 }
+
+// bounds returns the window as ids: from (included) and to (excluded).
+func (w Window) bounds() (from, to int64) {
+	from, to = -1<<63, 1<<63-1
+	if !w.Since.IsZero() {
+		from = w.Since.UnixNano()
+	}
+	if !w.Until.IsZero() {
+		to = w.Until.UnixNano()
+	}
+	return from, to
+}

@@ -77,3 +77,10 @@ func (z *zonedCells) Row(values []Value) error { return z.zoned.Row(values) }
 func (z *zonedCells) appendCell(dst []byte, column int, v Value) []byte {
 	return z.cellWriter.appendCell(dst, column, z.zoned.shift(column, v))
 }
+
+// wallText formats a time on the wall clock as the views do.
+func wallText(ns int64) Value {
+	return textValue(wallString(ns))
+}
+
+func wallString(ns int64) string { return time.Unix(0, ns).UTC().Format(tapeTime) }

@@ -2,6 +2,8 @@ package store
 
 import (
 	"math"
+	"strconv"
+	"strings"
 
 	"zombiezen.com/go/sqlite"
 
@@ -19,6 +21,23 @@ type Recording struct {
 
 // Never is later than any time on a clock. In [Recording.Lost] it means that there is none.
 const Never = math.MaxInt64
+
+// In replaces the view recording in SQL over the tables of a segment by values of the whole tape, which knows more than the
+// segment.
+func (r Recording) In(sql string) string {
+	number := func(n int64) string {
+		if n == Never {
+			return "NULL"
+		}
+		return strconv.FormatInt(n, 10)
+	}
+	closed := "0"
+	if r.Closed {
+		closed = "1"
+	}
+	return strings.ReplaceAll(sql, "FROM recording", "FROM (SELECT "+strconv.FormatInt(r.Run, 10)+" AS run_ns, "+number(r.Lost)+" AS lost_ns, "+
+		number(r.Followed)+" AS followed_ns, "+closed+" AS closed)")
+}
 
 // newestRun is Recording on CLOCK_BOOTTIME.
 type newestRun struct {
