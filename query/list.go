@@ -1,9 +1,14 @@
 package query
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/report"
+)
 
 // List writes a row for each canned query: name, parameters with defaults, arguments in capitals, and purpose.
-func List(library []*Canned, out RowWriter) error {
+func List(library []*report.Canned, out format.RowWriter) error {
 	if err := out.Begin([]string{"name", "parameters", "purpose"}); err != nil {
 		return err
 	}
@@ -19,9 +24,9 @@ func List(library []*Canned, out RowWriter) error {
 				params = append(params, p.Flag()+"="+p.Default)
 			}
 		}
-		row := make([]Value, 0, 3)
+		row := make([]format.Value, 0, 3)
 		for _, text := range []string{c.Name, strings.Join(params, " "), c.Purpose} {
-			row = append(row, Value{Kind: Text, Bytes: []byte(text)})
+			row = append(row, format.Value{Kind: format.Text, Bytes: []byte(text)})
 		}
 		if err := out.Row(row); err != nil {
 			return err

@@ -3,6 +3,8 @@ package query
 import (
 	"slices"
 	"strings"
+
+	"github.com/conntape/conntape/query/ask"
 )
 
 // IsComplete reports whether SQL ends with a semicolon outside quotes and comments.
@@ -50,10 +52,10 @@ type Completer struct {
 // NewCompleter returns a completer for the documented schema, SQL, and words.
 func NewCompleter(words ...string) *Completer {
 	c := &Completer{columns: make(map[string][]string), after: make(map[string][]string)}
-	c.words = append(c.words, viewNames()...)
+	c.words = append(c.words, ask.ViewNames()...)
 	for _, row := range Schema() {
 		switch {
-		case slices.Contains(viewNames(), row.In):
+		case slices.Contains(ask.ViewNames(), row.In):
 			c.columns[row.In] = append(c.columns[row.In], row.Name)
 		case row.In == "functions":
 			name, _, _ := strings.Cut(row.Name, "(")
@@ -113,14 +115,14 @@ func (c *Completer) Complete(line string, pos int) (head string, completions []s
 		return head, completions, tail
 	}
 	named := false
-	for _, view := range viewNames() {
+	for _, view := range ask.ViewNames() {
 		if strings.Contains(strings.ToLower(head+tail), view) {
 			named = true
 			add(c.columns[view])
 		}
 	}
 	if !named {
-		for _, view := range viewNames() {
+		for _, view := range ask.ViewNames() {
 			add(c.columns[view])
 		}
 	}

@@ -6,6 +6,9 @@ import (
 	"strings"
 
 	"github.com/conntape/conntape/docs"
+	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/input"
 )
 
 // SchemaRow documents one column of a view, or one SQL function.
@@ -32,16 +35,16 @@ func Schema() []SchemaRow {
 }
 
 // WriteSchema writes the schema, or one view of it, or "functions".
-func WriteSchema(in string, out RowWriter) error {
+func WriteSchema(in string, out format.RowWriter) error {
 	rows := Schema()
 	if in != "" {
-		names := append(viewNames(), "functions")
+		names := append(ask.ViewNames(), "functions")
 		if !slices.Contains(names, in) {
 			hint := "there are " + strings.Join(names, ", ")
-			if near := Nearest(in, names); near != "" {
+			if near := input.Nearest(in, names); near != "" {
 				hint = "did you mean " + near + "?"
 			}
-			return usagef(hint, "there is no view %q", in)
+			return input.Usagef(hint, "there is no view %q", in)
 		}
 		rows = slices.DeleteFunc(rows, func(r SchemaRow) bool { return r.In != in })
 	}
@@ -49,9 +52,9 @@ func WriteSchema(in string, out RowWriter) error {
 		return err
 	}
 	for _, r := range rows {
-		row := make([]Value, 0, 3)
+		row := make([]format.Value, 0, 3)
 		for _, text := range []string{r.In, r.Name, r.Purpose} {
-			row = append(row, Value{Kind: Text, Bytes: []byte(text)})
+			row = append(row, format.Value{Kind: format.Text, Bytes: []byte(text)})
 		}
 		if err := out.Row(row); err != nil {
 			return err

@@ -7,7 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/coverage"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/input"
+	"github.com/conntape/conntape/query/report"
 	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
 )
@@ -17,14 +21,14 @@ type question struct {
 	asked  string // as it was typed
 	dir    string
 	format string
-	window query.Window
+	window input.Window
 	whole  bool // do not push the window down to the views
 	zone   *time.Location
 	quiet  bool
 	width  int
 	raw    bool
 	output string // file to write to, "" for stdout
-	paint  query.Palette
+	paint  format.Palette
 
 	identified bool // Parquet: each row says of which tape it is
 }
@@ -58,53 +62,53 @@ func (h *host) readQuestion(c *cli.Context) (question, time.Duration, error) {
 }
 
 // readFormat reads --format, -t and the settings. The default is table on a terminal, else csv.
-func (h *host) readFormat(c *cli.Context) (format string, width int, err error) {
+func (h *host) readFormat(c *cli.Context) (form string, width int, err error) {
 	width, terminal := h.width()
 	switch {
 	case c.Bool("table") && c.IsSet("format"):
 		return "", 0, usagef("leave out one of the two", "the format is given both with --table and with --format")
 	case c.Bool("table"):
-		format = "table"
+		form = "table"
 	case c.IsSet("format"):
-		format, err = query.ParseFormat(c.String("format"), query.FormatNames()...)
+		form, err = format.Parse(c.String("format"), format.Names()...)
 	case h.settings.get("format") != "":
-		if format, err = query.ParseFormat(h.settings.get("format"), query.FormatNames()...); err != nil {
-			err = usagef("set "+h.settings.from["format"].name+" to one of "+strings.Join(query.FormatNames(), ", ")+", or unset it", "%v", err)
+		if form, err = format.Parse(h.settings.get("format"), format.Names()...); err != nil {
+			err = usagef("set "+h.settings.from["format"].name+" to one of "+strings.Join(format.Names(), ", ")+", or unset it", "%v", err)
 		}
 	case terminal:
-		format = "table"
+		form = "table"
 	default:
-		format = "csv"
+		form = "csv"
 	}
-	return format, width, err
+	return form, width, err
 }
 
 // answer asks the tape in SQL. It writes the answer to stdout or a file, and its coverage to stderr.
-func (h *host) answer(c *cli.Context, q question, r query.Request) error {
-	_, err := h.answerWith(c.Context, q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		return query.Run(c.Context, tape.Conn(), r, out)
+func (h *host) answer(c *cli.Context, q question, r ask.Request) error {
+	_, err := h.answerWith(c.Context, q, func(tape *store.Tape, out format.RowWriter) (ask.Result, error) {
+		return ask.Run(c.Context, tape.Conn(), r, out)
 	})
 	return err
 }
 
 // asking puts a question to a tape and writes the rows of its answer.
-type asking func(*store.Tape, query.RowWriter) (query.Result, error)
+type asking func(*store.Tape, format.RowWriter) (ask.Result, error)
 
 // answerWith asks any kind of question and returns the result. If it finds damage, it starts again without the damaged
 // segments, unless rows were shown already.
-func (h *host) answerWith(ctx context.Context, q question, ask asking) (query.Result, error) {
+func (h *host) answerWith(ctx context.Context, q question, run asking) (ask.Result, error) {
 	defer collectLate(answerMemory)()
-	var result query.Result
+	var result ask.Result
 	err := leavingOut(func(damaged []store.LeftOut) (err error) {
-		result, err = h.answerWithout(ctx, q, ask, damaged)
+		result, err = h.answerWithout(ctx, q, run, damaged)
 		return err
 	})
 	return result, err
 }
 
 // answerWithout answers without some segments. It returns a *damageMet if it finds damage in others.
-func (h *host) answerWithout(ctx context.Context, q question, ask asking, without []store.LeftOut) (query.Result, error) {
-	var result query.Result
+func (h *host) answerWithout(ctx context.Context, q question, run asking, without []store.LeftOut) (ask.Result, error) {
+	var result ask.Result
 	tape, err := store.OpenTapeContext(ctx, q.dir, without...)
 	if err != nil {
 		return result, err
@@ -117,23 +121,23 @@ func (h *host) answerWithout(ctx context.Context, q question, ask asking, withou
 	if !q.window.IsOpen() && !q.whole {
 		tape.Bound(q.window.Since, q.window.Until)
 	}
-	coverage := query.NewCoverage(covered, q.window, q.zone)
-	coverage.Follow(tape.LeftOut)
+	told := coverage.New(covered, q.window, q.zone)
+	told.Follow(tape.LeftOut)
 	write := func(to io.Writer) error {
-		options := query.FormatOptions{Raw: q.raw, Width: q.width, Paint: q.paint, Coverage: coverage}
+		options := format.Options{Raw: q.raw, Width: q.width, Paint: q.paint, Coverage: told}
 		switch q.format {
 		case "html":
 			options.Origin = h.origin(q, tape, covered)
 		case "parquet":
-			options.Identity, options.Identified = query.IdentityOf(tape), q.identified
+			options.Identity, options.Identified = report.IdentityOf(tape), q.identified
 		}
-		out, err := query.NewRowWriter(q.format, to, options)
+		out, err := format.NewRowWriter(q.format, to, options)
 		if err != nil {
 			return err
 		}
 		progress := h.startProgress(q.output == "" && q.width > 0)
 		defer progress.stop()
-		result, err = ask(tape, progress.watch(query.InZone(out, q.zone)))
+		result, err = run(tape, progress.watch(format.InZone(out, q.zone)))
 		return findDamage(tape, err)
 	}
 	if q.output == "" {
@@ -144,7 +148,7 @@ func (h *host) answerWithout(ctx context.Context, q question, ask asking, withou
 	if err != nil {
 		return result, err
 	}
-	h.closing(q, coverage, result)
+	h.closing(q, told, result)
 	if store.AnyLost(tape.LeftOut()) {
 		return result, errDamaged
 	}
@@ -155,14 +159,14 @@ func (h *host) answerWithout(ctx context.Context, q question, ask asking, withou
 }
 
 // answerFolded answers and, with fold, folds the rows of a scan into one.
-func (h *host) answerFolded(ctx context.Context, q question, fold bool, ask func(*store.Tape, query.RowWriter) (query.Result, error)) (query.Result, error) {
+func (h *host) answerFolded(ctx context.Context, q question, fold bool, run func(*store.Tape, format.RowWriter) (ask.Result, error)) (ask.Result, error) {
 	if !fold {
-		return h.answerWith(ctx, q, ask)
+		return h.answerWith(ctx, q, run)
 	}
-	var folding *query.Folding
-	result, err := h.answerWith(ctx, q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		folding = query.NewFolding(out)
-		result, err := ask(tape, folding)
+	var folding *format.Folding
+	result, err := h.answerWith(ctx, q, func(tape *store.Tape, out format.RowWriter) (ask.Result, error) {
+		folding = format.NewFolding(out)
+		result, err := run(tape, folding)
 		result.Rows -= folding.Folded()
 		return result, err
 	})
@@ -173,7 +177,7 @@ func (h *host) answerFolded(ctx context.Context, q question, fold bool, ask func
 }
 
 // closing writes the end of the answer and its coverage to stderr.
-func (h *host) closing(q question, coverage *query.Coverage, result query.Result) {
+func (h *host) closing(q question, covered *coverage.Coverage, result ask.Result) {
 	if result.Cut != "" {
 		note(h.stderr, fmt.Sprintf("cut after %d rows: %s", result.Rows, result.Cut))
 	}
@@ -184,7 +188,7 @@ func (h *host) closing(q question, coverage *query.Coverage, result query.Result
 		}
 	}
 	if q.quiet {
-		for _, line := range coverage.LeftOutLines() {
+		for _, line := range covered.LeftOutLines() {
 			note(h.stderr, line)
 		}
 		return
@@ -195,8 +199,8 @@ func (h *host) closing(q question, coverage *query.Coverage, result query.Result
 	if result.Rows == 0 && result.Cut == "" {
 		note(h.stderr, "no rows: nothing that was recorded matches")
 	}
-	if key := coverage.Key(result.Rows > 0); h.told == nil || !h.told[key] {
-		for _, line := range coverage.Lines(result.Rows > 0) {
+	if key := covered.Key(result.Rows > 0); h.told == nil || !h.told[key] {
+		for _, line := range covered.Lines(result.Rows > 0) {
 			note(h.stderr, line)
 		}
 		if h.told != nil {

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/report"
 	"github.com/urfave/cli/v2"
 )
 
 // newApp returns all commands with their flags.
 func (h *host) newApp() (*cli.App, error) {
-	library, err := query.Library()
+	library, err := report.Library()
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/input"
 	"github.com/urfave/cli/v2"
 )
 
@@ -132,11 +132,11 @@ func (c *call) unknownCommand(commands []*cli.Command, word string) error {
 		hint = "it is a command of its own: conntape " + word
 	}
 	for _, command := range commands {
-		if near := query.Nearest(word, commandNames(command.Subcommands)); near != "" {
+		if near := input.Nearest(word, commandNames(command.Subcommands)); near != "" {
 			hint = "did you mean: " + c.name(command.Name, near) + "?"
 		}
 	}
-	if near := query.Nearest(word, names); near != "" {
+	if near := input.Nearest(word, names); near != "" {
 		hint = "did you mean: " + c.name(near) + "?"
 	}
 	return usagef(hint, "unknown command %q", c.below(word))
@@ -204,7 +204,7 @@ func (c *call) unknownFlag(name string) error {
 	}
 	hint := c.helpHint()
 	meant := meantFlag(name)
-	switch near := query.Nearest(name, names); {
+	switch near := input.Nearest(name, names); {
 	case len(c.path) > 0 && slices.Contains(argumentNames(c.path[len(c.path)-1]), strings.ToUpper(name)):
 		hint = "it is an argument, given without a flag: " + c.name(c.path[len(c.path)-1].ArgsUsage)
 	case (name == "f" || name == "follow") && c.name() == "conntape tail":

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/input"
 	"github.com/urfave/cli/v2"
 )
 
@@ -60,7 +60,7 @@ func FuzzParseArgs(f *testing.F) {
 	f.Add("--limit\x00=\x00--\x00-q=\x00query")
 	f.Fuzz(func(t *testing.T, line string) {
 		call, err := parseArgs(testApp(t).Commands, strings.Split(line, "\x00"))
-		if err != nil && !errors.Is(err, query.ErrUsage) {
+		if err != nil && !errors.Is(err, input.ErrUsage) {
 			t.Fatal(err)
 		}
 		if err == nil && !call.help && !call.bare() {

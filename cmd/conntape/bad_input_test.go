@@ -13,7 +13,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/format"
 )
 
 // world returns a host without a process around it.
@@ -197,14 +197,14 @@ func TestStreamsFail(t *testing.T) {
 	if err := writeFixture(tape, "many"); err != nil {
 		t.Fatal(err)
 	}
-	for _, format := range query.FormatNames() {
+	for _, form := range format.Names() {
 		h, _, stderr := world("")
 		h.stdout = failingWriter{errors.New("no space left on device")}
-		err := h.run(context.Background(), []string{"query", "sql", "select * from connections", "--dir", tape, "--format", format})
+		err := h.run(context.Background(), []string{"query", "sql", "select * from connections", "--dir", tape, "--format", form})
 		if code := h.report(err); code != exitFailed {
-			t.Errorf("%s: exit %d", format, code)
+			t.Errorf("%s: exit %d", form, code)
 		}
-		checkErrorLines(t, format, stderr.String(), "no space left")
+		checkErrorLines(t, form, stderr.String(), "no space left")
 
 		read, write, err := os.Pipe()
 		if err != nil {
@@ -213,9 +213,9 @@ func TestStreamsFail(t *testing.T) {
 		read.Close()
 		h, _, stderr = world("")
 		h.stdout = write
-		err = h.run(context.Background(), []string{"query", "sql", "select * from connections", "--dir", tape, "--format", format})
+		err = h.run(context.Background(), []string{"query", "sql", "select * from connections", "--dir", tape, "--format", form})
 		if code := h.report(err); code != exitDone || stderr.Len() > 0 {
-			t.Errorf("%s into a closed pipe: exit %d, %s", format, code, stderr)
+			t.Errorf("%s into a closed pipe: exit %d, %s", form, code, stderr)
 		}
 		write.Close()
 	}

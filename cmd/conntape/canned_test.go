@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/report"
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
@@ -33,7 +33,7 @@ func askAt(t *testing.T, tape, line string) (stdout, stderr string) {
 // have the columns of the query's header. On an empty tape there are no rows, and a gap is reported. UPDATE_SCRIPTS=1
 // rewrites the files.
 func TestCannedQueries(t *testing.T) {
-	library, err := query.Library()
+	library, err := report.Library()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestCannedQueries(t *testing.T) {
 
 // Every canned query gives the same answer on a tape of ten segments as on one segment.
 func TestCannedQueriesOverSegments(t *testing.T) {
-	library, err := query.Library()
+	library, err := report.Library()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestCannedQueriesOverSegments(t *testing.T) {
 // The answers on terminals of 80 and 200 columns are in testdata/at80 and testdata/at200. No line of a table is wider
 // than the terminal. UPDATE_SCRIPTS=1 rewrites the files.
 func TestCannedQueriesAtWidth(t *testing.T) {
-	library, err := query.Library()
+	library, err := report.Library()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +179,7 @@ func TestStatusWraps(t *testing.T) {
 }
 
 // checkColumns compares the columns of a query's answer with its header.
-func checkColumns(t *testing.T, c *query.Canned, tape, line string) {
+func checkColumns(t *testing.T, c *report.Canned, tape, line string) {
 	t.Helper()
 	var documented []string
 	for _, column := range c.Columns {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/input"
 	"github.com/urfave/cli/v2"
 )
 
@@ -37,7 +37,7 @@ func (h *host) printCompletion(c *cli.Context) error {
 	write, ok := completions()[c.Args().First()]
 	if !ok {
 		hint := "choose from: " + strings.Join(names, ", ")
-		if near := query.Nearest(c.Args().First(), names); near != "" {
+		if near := input.Nearest(c.Args().First(), names); near != "" {
 			hint = "did you mean " + near + "?"
 		}
 		return usagef(hint, "unknown shell %q", c.Args().First())

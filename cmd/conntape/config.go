@@ -9,7 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/store/escape"
 	"github.com/urfave/cli/v2"
 )
 
@@ -42,12 +43,12 @@ func (h *host) showConfig(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	format, err := readReportFormat(c)
+	form, err := readReportFormat(c)
 	if err != nil {
 		return err
 	}
 	rows := h.settingRows(c)
-	if format == "json" {
+	if form == "json" {
 		err = h.writeConfigJSON(rows)
 	} else {
 		err = h.writeConfig(rows)
@@ -62,7 +63,7 @@ func (h *host) showConfig(c *cli.Context) error {
 		return err
 	}
 	if name := h.settings.get("format"); name != "" {
-		_, err = query.ParseFormat(name, query.FormatNames()...)
+		_, err = format.Parse(name, format.Names()...)
 	}
 	return err
 }
@@ -97,7 +98,7 @@ func (h *host) writeConfigJSON(rows []settingRow) error {
 	if err != nil {
 		return fmt.Errorf("encode settings: %w", err)
 	}
-	_, err = h.stdout.Write(append(query.SafeJSON(text), '\n'))
+	_, err = h.stdout.Write(append(format.SafeJSON(text), '\n'))
 	return err
 }
 
@@ -110,7 +111,7 @@ func (h *host) writeConfig(rows []settingRow) error {
 		if from == "" {
 			from = row.From
 		}
-		fmt.Fprintf(tab, "%s\t%s\t%s\n", row.Name, query.Safe(row.Value), query.Safe(from))
+		fmt.Fprintf(tab, "%s\t%s\t%s\n", row.Name, escape.Safe(row.Value), escape.Safe(from))
 	}
 	if err := tab.Flush(); err != nil {
 		return err
@@ -119,11 +120,11 @@ func (h *host) writeConfig(rows []settingRow) error {
 		return err
 	}
 	if !h.settings.read {
-		note(h.stderr, "there is no file "+query.Safe(h.settings.path))
+		note(h.stderr, "there is no file "+escape.Safe(h.settings.path))
 	}
 	stray := h.strayVariables()
 	for _, name := range slices.Sorted(maps.Keys(stray)) {
-		line := query.Safe(name) + " in the environment is no setting"
+		line := escape.Safe(name) + " in the environment is no setting"
 		if near := stray[name]; near != "" {
 			line += "; did you mean " + near + "?"
 		}

@@ -7,7 +7,8 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
-	"github.com/conntape/conntape/query"
+
+	"github.com/conntape/conntape/query/input"
 	"github.com/urfave/cli/v2"
 )
 
@@ -54,7 +55,7 @@ func (s *settings) unknownKey(name string, value any, flags []cli.Flag) error {
 		names = append(names, flag.Names()[0])
 	}
 	hint := "conntape config lists the settings"
-	if near := query.Nearest(strings.ReplaceAll(name, "_", "-"), names); near != "" {
+	if near := input.Nearest(strings.ReplaceAll(name, "_", "-"), names); near != "" {
 		hint = "did you mean " + near + "?"
 	}
 	return usagef(hint, "%s has an unknown setting %q", s.path, name)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/ask"
 	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/failure"
 )
@@ -23,7 +23,7 @@ func (e *damageMet) Unwrap() error { return e.error }
 // findDamage returns a *damageMet if the tape's reader found damage, even without an error: rows read before may be
 // wrong. Otherwise it returns err.
 func findDamage(tape *store.Tape, err error) error {
-	if errors.Is(err, query.ErrTimeLimit) {
+	if errors.Is(err, ask.ErrTimeLimit) {
 		return err
 	}
 	explained := tape.Explain(err)
@@ -38,10 +38,10 @@ func findDamage(tape *store.Tape, err error) error {
 }
 
 // leavingOut calls ask, and again without each damaged segment that ask finds.
-func leavingOut(ask func(damaged []store.LeftOut) error) error {
+func leavingOut(run func(damaged []store.LeftOut) error) error {
 	var damaged []store.LeftOut
 	for {
-		err := ask(damaged)
+		err := run(damaged)
 		var met *damageMet
 		if !errors.As(err, &met) || met.shown {
 			return err

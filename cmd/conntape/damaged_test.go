@@ -18,7 +18,8 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/generate"
-	"github.com/conntape/conntape/query"
+
+	"github.com/conntape/conntape/query/report"
 )
 
 // damageRounds is the number of random alterations: CONNTAPE_TAMPER_ROUNDS, or some seconds' worth.
@@ -115,7 +116,7 @@ func (d *damagedTape) right(t testing.TB, line string, n int) string {
 // questions returns all canned queries and other commands that read a tape.
 func questions(t testing.TB) []string {
 	t.Helper()
-	library, err := query.Library()
+	library, err := report.Library()
 	if err != nil {
 		t.Fatal(err)
 	}

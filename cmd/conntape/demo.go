@@ -5,7 +5,8 @@ import (
 	"fmt"
 
 	"github.com/conntape/conntape/generate"
-	"github.com/conntape/conntape/query"
+
+	"github.com/conntape/conntape/query/input"
 	"github.com/urfave/cli/v2"
 )
 
@@ -40,7 +41,7 @@ func (h *host) demo(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	end, err := query.Clock{Now: h.now()}.ParseTime(c.String("end"), query.Until)
+	end, err := input.Clock{Now: h.now()}.ParseTime(c.String("end"), input.Until)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/table"
 	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
 )
@@ -57,9 +59,9 @@ func TestUsageIsDocumented(t *testing.T) {
 	for name := range sections {
 		t.Errorf("docs/usage.md documents %q, which there is not", name)
 	}
-	for _, format := range query.FormatNames() {
-		if !strings.Contains(readDoc(t, "usage.md"), "| `"+format+"` |") {
-			t.Errorf("docs/usage.md lacks the format %s", format)
+	for _, form := range format.Names() {
+		if !strings.Contains(readDoc(t, "usage.md"), "| `"+form+"` |") {
+			t.Errorf("docs/usage.md lacks the format %s", form)
 		}
 	}
 }
@@ -77,7 +79,7 @@ func TestSchemaIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tape.Close()
-	if err := query.AttachContacts(t.Context(), tape); err != nil {
+	if err := table.AttachContacts(t.Context(), tape); err != nil {
 		t.Fatal(err)
 	}
 	for _, view := range []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments", "inbound", "listeners"} {

@@ -10,8 +10,11 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/conntape/conntape/doctor"
-	"github.com/conntape/conntape/query"
+
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/table"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/retain"
 )
 
@@ -43,7 +46,7 @@ func (h *host) examine(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	format, err := readReportFormat(c)
+	form, err := readReportFormat(c)
 	if err != nil {
 		return err
 	}
@@ -51,7 +54,7 @@ func (h *host) examine(c *cli.Context) error {
 		if c.IsSet("format") {
 			return usagef("leave out one of the two", "the format is given both with --json and with --format")
 		}
-		format = "json"
+		form = "json"
 	}
 	limits, err := h.configuredLimits(c.Context)
 	if err != nil {
@@ -65,7 +68,7 @@ func (h *host) examine(c *cli.Context) error {
 		if f.Level == doctor.Problem {
 			problems++
 		}
-		if format == "text" && err == nil {
+		if form == "text" && err == nil {
 			err = h.tellFinding(f)
 		}
 	})
@@ -75,7 +78,7 @@ func (h *host) examine(c *cli.Context) error {
 	case c.Context.Err() != nil:
 		return context.Cause(c.Context)
 	}
-	if err := h.closeExamination(findings, problems, format); err != nil {
+	if err := h.closeExamination(findings, problems, form); err != nil {
 		return err
 	}
 	if problems > 0 {
@@ -99,7 +102,7 @@ func findCookies(ctx context.Context, dir string, cookies []uint64) (map[uint64]
 		return nil, err
 	}
 	defer tape.Close()
-	return query.FindCookies(ctx, tape, cookies)
+	return table.FindCookies(ctx, tape, cookies)
 }
 
 // doctorLabel is the width of the column of names.
@@ -108,21 +111,21 @@ const doctorLabel = 16
 // tellFinding writes a finding at once: the proof takes a while.
 func (h *host) tellFinding(f doctor.Finding) error {
 	mark := map[doctor.Level]string{doctor.OK: "ok", doctor.Note: "note", doctor.Problem: "PROBLEM"}[f.Level]
-	text := fmt.Sprintf("%-*s%s: %s\n", doctorLabel, f.Name, mark, query.Safe(f.Text))
+	text := fmt.Sprintf("%-*s%s: %s\n", doctorLabel, f.Name, mark, escape.Safe(f.Text))
 	if f.Level == doctor.OK {
-		text = fmt.Sprintf("%-*s%s\n", doctorLabel, f.Name, query.Safe(f.Text))
+		text = fmt.Sprintf("%-*s%s\n", doctorLabel, f.Name, escape.Safe(f.Text))
 	}
 	if f.Mend != "" {
-		text += fmt.Sprintf("%-*s→ %s\n", doctorLabel, "", query.Safe(f.Mend))
+		text += fmt.Sprintf("%-*s→ %s\n", doctorLabel, "", escape.Safe(f.Mend))
 	}
 	width, _ := h.width()
-	_, err := io.WriteString(h.stdout, query.WrapText(text, width, doctorLabel))
+	_, err := io.WriteString(h.stdout, format.WrapText(text, width, doctorLabel))
 	return err
 }
 
 // closeExamination writes the summary.
-func (h *host) closeExamination(findings []doctor.Finding, problems int, format string) error {
-	if format == "json" {
+func (h *host) closeExamination(findings []doctor.Finding, problems int, form string) error {
+	if form == "json" {
 		text, err := json.MarshalIndent(struct {
 			Problems int              `json:"problems"`
 			Findings []doctor.Finding `json:"findings"`
@@ -130,7 +133,7 @@ func (h *host) closeExamination(findings []doctor.Finding, problems int, format 
 		if err != nil {
 			return fmt.Errorf("encode findings: %w", err)
 		}
-		_, err = h.stdout.Write(append(query.SafeJSON(text), '\n'))
+		_, err = h.stdout.Write(append(format.SafeJSON(text), '\n'))
 		return err
 	}
 	verdict := "nothing is wrong"

@@ -6,12 +6,14 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/input"
+	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/failure"
 )
 
 // errBare ends the program after it showed help because no command was given. No message follows.
-var errBare = &query.UsageError{}
+var errBare = &input.UsageError{}
 
 // errFound ends a command that found what it looked for. No message follows.
 var errFound = errors.New("found")
@@ -24,7 +26,7 @@ var errDamaged = errors.New("damaged")
 
 // usagef returns an error that ends the program with exitUsage.
 func usagef(hint, format string, args ...any) error {
-	return &query.UsageError{Message: fmt.Sprintf(format, args...), Hint: hint}
+	return &input.UsageError{Message: fmt.Sprintf(format, args...), Hint: hint}
 }
 
 // report writes an error to stderr, in one line and perhaps a second with a hint, and returns the exit code. A closed
@@ -47,11 +49,11 @@ func (h *host) report(err error) int {
 		fmt.Fprintf(h.stderr, "conntape: hint: %s\n", oneLine(hint))
 	}
 	switch {
-	case errors.Is(err, query.ErrUsage):
+	case errors.Is(err, input.ErrUsage):
 		return exitUsage
 	case errors.Is(err, failure.ErrDamaged):
 		return exitDamaged
-	case errors.Is(err, query.ErrTimeLimit):
+	case errors.Is(err, ask.ErrTimeLimit):
 		return exitCut
 	}
 	return exitFailed
@@ -68,7 +70,7 @@ func hintOf(err error) string {
 
 // oneLine makes a message safe to show, in one line: it may contain file names or SQL.
 func oneLine(message string) string {
-	return query.Safe(strings.Join(strings.FieldsFunc(message, func(r rune) bool { return r == '\n' || r == '\r' }), " "))
+	return escape.Safe(strings.Join(strings.FieldsFunc(message, func(r rune) bool { return r == '\n' || r == '\r' }), " "))
 }
 
 // hintedError is an error with a hint; it ends with exitFailed.

@@ -4,7 +4,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/input"
+	"github.com/conntape/conntape/query/report"
 	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
 )
@@ -66,7 +69,7 @@ func (h *host) export(c *cli.Context) error {
 			names = append(names, name)
 		}
 		slices.Sort(names)
-		if near := query.Nearest(view, names); near != "" {
+		if near := input.Nearest(view, names); near != "" {
 			hint = "did you mean " + near + "?"
 		} else if !strings.Contains(view, " ") {
 			hint = "there are " + strings.Join(names, ", ")
@@ -76,9 +79,9 @@ func (h *host) export(c *cli.Context) error {
 	if q.output == "" {
 		return usagef(example, "export needs a file: --output FILE")
 	}
-	request := query.Request{
+	request := ask.Request{
 		SQL: "SELECT * FROM " + view + " ORDER BY " + order, Limit: c.Int64("limit"), Timeout: timeout,
-		Clock: query.Clock{Now: h.now(), Zone: q.zone},
+		Clock: input.Clock{Now: h.now(), Zone: q.zone},
 	}
 	filter, err := readFilter(c)
 	switch {
@@ -90,8 +93,8 @@ func (h *host) export(c *cli.Context) error {
 		return h.answer(c, q, request)
 	}
 	q.identified = true
-	_, err = h.answerWith(c.Context, q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		return query.Export(c.Context, tape, filter, request, out)
+	_, err = h.answerWith(c.Context, q, func(tape *store.Tape, out format.RowWriter) (ask.Result, error) {
+		return report.Export(c.Context, tape, filter, request, out)
 	})
 	return err
 }

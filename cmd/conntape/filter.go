@@ -4,7 +4,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/report"
 	"github.com/urfave/cli/v2"
 )
 
@@ -17,20 +19,20 @@ func filterFlags(own []cli.Flag) []cli.Flag {
 		&cli.StringFlag{Name: "port", Usage: "`N` only connections to this port"},
 		&cli.StringFlag{Name: "to", Usage: "`ADDRESS` only connections to this address, CIDR, address:port or UNIX socket"},
 		&cli.StringFlag{Name: "container", Usage: "`TEXT` only containers with this text in their name"},
-		&cli.StringFlag{Name: "outcome", Usage: "`WORD` only this outcome: " + strings.Join(query.Outcomes(), ", ")},
+		&cli.StringFlag{Name: "outcome", Usage: "`WORD` only this outcome: " + strings.Join(format.Outcomes(), ", ")},
 		&cli.StringFlag{Name: "name", Usage: "`HOST` only connections to this host name; refused, since a tape does not hold names"},
 	}
 	return append(own, slices.DeleteFunc(flags, func(f cli.Flag) bool { return findFlag(own, f.Names()[0]) != nil })...)
 }
 
 // readFilter reads filterFlags. It refuses an empty filter, which would match everything.
-func readFilter(c *cli.Context) (query.Filter, error) {
-	var f query.Filter
+func readFilter(c *cli.Context) (report.Filter, error) {
+	var f report.Filter
 	for name, to := range map[string]*string{"exe": &f.Exe, "user": &f.User, "pid": &f.PID, "port": &f.Port, "to": &f.To, "container": &f.Container, "outcome": &f.Outcome, "name": &f.Name} {
 		if *to = c.String(name); c.IsSet(name) && *to == "" {
 			return f, usagef("leave --"+name+" out to see everything", "--%s is empty", name)
 		}
 	}
-	_, err := f.Apply(query.Request{})
+	_, err := f.Apply(ask.Request{})
 	return f, err
 }

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/report"
 	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/segment"
 )
@@ -44,7 +44,7 @@ func writeConnections(t *testing.T, dir string, pass func(store.Connection) bool
 
 // A canned query with a filter gives the same answer as without it on a tape of only the passing connections.
 func TestFiltersOnCannedQueries(t *testing.T) {
-	library, err := query.Library()
+	library, err := report.Library()
 	if err != nil {
 		t.Fatal(err)
 	}

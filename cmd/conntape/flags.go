@@ -4,7 +4,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/input"
 	"github.com/urfave/cli/v2"
 )
 
@@ -45,7 +46,7 @@ func formatFlag(names []string, standard string) cli.Flag {
 // rowFormatFlags are --format and -t of commands that write rows.
 func rowFormatFlags() []cli.Flag {
 	return []cli.Flag{
-		formatFlag(query.FormatNames(), formatVariable+" if it is set, else table on a terminal and csv in a pipe"),
+		formatFlag(format.Names(), formatVariable+" if it is set, else table on a terminal and csv in a pipe"),
 		&cli.BoolFlag{Name: "table", Aliases: []string{"t"}, Usage: "write the table in a pipe too, for less and grep; same as --format table"},
 	}
 }
@@ -81,17 +82,17 @@ func answerFlags(limit cli.Flag) []cli.Flag {
 // readZone reads the setting tz.
 func (h *host) readZone(c *cli.Context) (*time.Location, error) {
 	if zone := h.settings.get("tz"); zone != "" && !c.IsSet("tz") {
-		return query.ParseZone(zone)
+		return input.ParseZone(zone)
 	}
-	return query.ParseZone(c.String("tz"))
+	return input.ParseZone(c.String("tz"))
 }
 
 // readWindow reads --since and --until.
-func (h *host) readWindow(c *cli.Context, zone *time.Location) (query.Window, error) {
-	clock := query.Clock{Now: h.now(), Zone: zone}
+func (h *host) readWindow(c *cli.Context, zone *time.Location) (input.Window, error) {
+	clock := input.Clock{Now: h.now(), Zone: zone}
 	for _, name := range []string{"since", "until"} {
 		if c.IsSet(name) && c.String(name) == "" {
-			return query.Window{}, usagef(query.TimeExamples, "--%s is empty", name)
+			return input.Window{}, usagef(input.TimeExamples, "--%s is empty", name)
 		}
 	}
 	return clock.ParseWindow(c.String("since"), c.String("until"))
@@ -102,7 +103,7 @@ func readTimeout(c *cli.Context) (time.Duration, error) {
 	if !c.IsSet("timeout") {
 		return 0, nil
 	}
-	timeout, err := query.ParseDuration(c.String("timeout"))
+	timeout, err := input.ParseDuration(c.String("timeout"))
 	if err == nil && timeout <= 0 {
 		return 0, usagef("leave --timeout out for no limit", "--timeout must be longer than nothing")
 	}
@@ -137,5 +138,5 @@ func readReportFormat(c *cli.Context) (string, error) {
 	if !c.IsSet("format") {
 		return "text", nil
 	}
-	return query.ParseFormat(c.String("format"), "text", "json")
+	return format.Parse(c.String("format"), "text", "json")
 }

@@ -9,8 +9,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/format"
 	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -61,7 +62,7 @@ func (h *host) hold(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	format, err := readReportFormat(c)
+	form, err := readReportFormat(c)
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func (h *host) hold(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		return h.printHolds(dir, holds, format, zone)
+		return h.printHolds(dir, holds, form, zone)
 	}
 	if strings.TrimSpace(c.String("reason")) == "" {
 		return usagef(`give it with --reason "case 4711"`, "--reason is empty")
@@ -94,7 +95,7 @@ func (h *host) hold(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.printHolds(dir, []tapedir.Hold{*a.Hold}, format, zone)
+	return h.printHolds(dir, []tapedir.Hold{*a.Hold}, form, zone)
 }
 
 func (h *host) release(c *cli.Context) error {
@@ -114,15 +115,15 @@ func (h *host) release(c *cli.Context) error {
 	}
 	for _, hold := range holds {
 		if hold.ID == c.Args().First() {
-			note(h.stderr, fmt.Sprintf("hold %s has ended: its copies of %d segments (%d bytes) are removed; segments that the tape itself has stay there", query.Safe(hold.ID), len(hold.Segments), hold.Bytes()))
+			note(h.stderr, fmt.Sprintf("hold %s has ended: its copies of %d segments (%d bytes) are removed; segments that the tape itself has stay there", escape.Safe(hold.ID), len(hold.Segments), hold.Bytes()))
 		}
 	}
 	return nil
 }
 
 // printHolds lists holds, one per line or as a JSON array.
-func (h *host) printHolds(dir string, holds []tapedir.Hold, format string, zone *time.Location) error {
-	if format == "json" {
+func (h *host) printHolds(dir string, holds []tapedir.Hold, form string, zone *time.Location) error {
+	if form == "json" {
 		if holds == nil {
 			holds = []tapedir.Hold{}
 		}
@@ -130,7 +131,7 @@ func (h *host) printHolds(dir string, holds []tapedir.Hold, format string, zone 
 		if err != nil {
 			return fmt.Errorf("encode holds: %w", err)
 		}
-		_, err = h.stdout.Write(append(query.SafeJSON(text), '\n'))
+		_, err = h.stdout.Write(append(format.SafeJSON(text), '\n'))
 		return err
 	}
 	if len(holds) == 0 {
@@ -150,8 +151,8 @@ func (h *host) printHolds(dir string, holds []tapedir.Hold, format string, zone 
 		if n := len(hold.Missing); n > 0 {
 			segments += fmt.Sprintf(" (%d missing)", n)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", query.Safe(hold.ID), at(hold.Since), at(hold.Until), segments, hold.Bytes(),
-			query.Safe(hold.Reason), query.Safe(tapedir.HeldPath(dir, hold.ID)))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", escape.Safe(hold.ID), at(hold.Since), at(hold.Until), segments, hold.Bytes(),
+			escape.Safe(hold.Reason), escape.Safe(tapedir.HeldPath(dir, hold.ID)))
 	}
 	return w.Flush()
 }

@@ -10,7 +10,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/report"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 )
@@ -47,16 +48,16 @@ func TestHostileTape(t *testing.T) {
 	if err := os.WriteFile(list, []byte("203.0.113.0/24 "+hostileName+"\n/tmp/"+hostileName+"\n0.0.0.0/0 evil\x1b[2J\u202e\xff\n\x1b]0;title\a nothing\n443\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	library, err := query.Library()
+	library, err := report.Library()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, format := range query.FormatNames() {
-		if format == "parquet" {
+	for _, form := range format.Names() {
+		if form == "parquet" {
 			continue // holds texts as they are, and is refused at a terminal
 		}
 		for _, c := range library {
-			line := c.Examples[0] + " --since 2026-06-30 --format " + format
+			line := c.Examples[0] + " --since 2026-06-30 --format " + form
 			if c.Has("all") {
 				line += " --all"
 			}
@@ -64,9 +65,9 @@ func TestHostileTape(t *testing.T) {
 		}
 		for _, what := range []string{"recent", "gaps", "sql|select * from connections", "sql|select * from processes", "sql|select * from endpoints",
 			"sql|select * from gaps", "sql|select * from segments", "sql|select * from connections where 0"} {
-			commands = append(commands, "query|"+what+"|--format|"+format)
+			commands = append(commands, "query|"+what+"|--format|"+form)
 		}
-		commands = append(commands, "query|match|--indicators|"+list+"|--format|"+format, "query|match|--check|--indicators|"+list+"|--format|"+format)
+		commands = append(commands, "query|match|--indicators|"+list+"|--format|"+form, "query|match|--check|--indicators|"+list+"|--format|"+form)
 	}
 	for _, command := range commands {
 		widths := []int{0, 60, 200}

@@ -20,9 +20,16 @@ func allowedImports() map[string][]string {
 		"cmd/conntape-metrics": {"metrics"},
 		"metrics":              {},
 		"doctor":               {"bpf", "recorder", "store", "store/retain", "store/segment", "store/tapedir", "store/trusted"},
-		"cmd/conntape":         {"doctor", "generate", "query", "query/indicator", "recorder", "store", "store/failure", "store/proof", "store/retain", "store/segment", "store/tapedir", "store/trusted"},
+		"cmd/conntape":         {"doctor", "generate", "query", "query/ask", "query/coverage", "query/format", "query/indicator", "query/input", "query/report", "query/table", "recorder", "store", "store/escape", "store/failure", "store/proof", "store/retain", "store/segment", "store/tapedir", "store/trusted"},
 		"recorder":             {"bpf", "store", "store/escape", "store/retain", "store/segment", "store/tapelog"},
-		"query":                {"docs", "query/indicator", "query/parquet", "query/sqltext", "store", "store/failure", "store/posting", "store/segment"},
+		"query":                {"docs", "query/ask", "query/format", "query/input", "query/report"},
+		"query/report":         {"query/ask", "query/format", "query/indicator", "query/input", "query/pairs", "query/table", "store", "store/failure"},
+		"query/table":          {"query/ask", "query/coverage", "query/format", "query/input", "query/pairs", "query/sqltext", "store", "store/failure", "store/posting", "store/segment"},
+		"query/ask":            {"query/format", "query/input", "store/escape"},
+		"query/format":         {"query/coverage", "query/input", "query/parquet", "store/escape", "store/segment"},
+		"query/coverage":       {"query/input", "store", "store/escape", "store/segment"},
+		"query/input":          {},
+		"query/pairs":          {},
 		"query/indicator":      {},
 		"query/parquet":        {},
 		"query/sqltext":        {},
@@ -48,7 +55,7 @@ func allowedImports() map[string][]string {
 
 // Packages that may use SQLite: the driver, and the library beneath it.
 var (
-	useDriver  = []string{"query", "store", "store/failure", "store/proof", "store/segment"}
+	useDriver  = []string{"query/ask", "query/report", "query/table", "store", "store/failure", "store/proof", "store/segment"}
 	useLibrary = []string{"store", "store/segment", "store/sqlitefile"}
 )
 

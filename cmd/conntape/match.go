@@ -10,8 +10,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/format"
 	"github.com/conntape/conntape/query/indicator"
+	"github.com/conntape/conntape/query/input"
+	"github.com/conntape/conntape/query/report"
 	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
 )
@@ -21,7 +24,7 @@ const mostProblems = 20
 
 func (h *host) matchCommand() *cli.Command {
 	var columns strings.Builder
-	for _, c := range query.MatchColumns() {
+	for _, c := range report.MatchColumns() {
 		fmt.Fprintf(&columns, "  %s: %s\n", c.Name, c.Purpose)
 	}
 	return &cli.Command{
@@ -78,12 +81,12 @@ func (h *host) match(c *cli.Context) error {
 	if list.Set.Len() == 0 {
 		return &hintedError{errors.New("the list holds no indicator that is understood"), "conntape query match --check tells what is wrong with each line"}
 	}
-	request := query.MatchRequest{
-		Request: query.Request{Limit: c.Int64("limit"), Timeout: timeout, Clock: query.Clock{Now: h.now(), Zone: q.zone}},
+	request := report.MatchRequest{
+		Request: ask.Request{Limit: c.Int64("limit"), Timeout: timeout, Clock: input.Clock{Now: h.now(), Zone: q.zone}},
 		Window:  q.window, Filter: filter, All: c.Bool("all"),
 	}
-	result, err := h.answerFolded(c.Context, q, !c.Bool("all"), func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		return query.Match(c.Context, tape, &list.Set, request, out)
+	result, err := h.answerFolded(c.Context, q, !c.Bool("all"), func(tape *store.Tape, out format.RowWriter) (ask.Result, error) {
+		return report.Match(c.Context, tape, &list.Set, request, out)
 	})
 	if err == nil && result.Rows > 0 {
 		return errFound
@@ -159,7 +162,7 @@ func (h *host) tellProblems(list *indicator.Reading, quiet bool) {
 // checkIndicators writes a row for each problem of the list.
 func (h *host) checkIndicators(q question, list *indicator.Reading) error {
 	write := func(to io.Writer) error {
-		out, err := query.NewRowWriter(q.format, to, query.FormatOptions{Raw: q.raw, Width: q.width})
+		out, err := format.NewRowWriter(q.format, to, format.Options{Raw: q.raw, Width: q.width})
 		if err != nil {
 			return err
 		}
@@ -167,7 +170,7 @@ func (h *host) checkIndicators(q question, list *indicator.Reading) error {
 			return err
 		}
 		for _, p := range list.Problems {
-			row := []query.Value{{Kind: query.Integer, Int: int64(p.Line)}, {Kind: query.Text, Bytes: []byte(p.Text)}, {Kind: query.Text, Bytes: []byte(p.Why)}}
+			row := []format.Value{{Kind: format.Integer, Int: int64(p.Line)}, {Kind: format.Text, Bytes: []byte(p.Text)}, {Kind: format.Text, Bytes: []byte(p.Why)}}
 			if err := out.Row(row); err != nil {
 				return err
 			}

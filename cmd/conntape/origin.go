@@ -3,14 +3,14 @@ package main
 import (
 	"strings"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/format"
 	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/proof"
 )
 
 // origin describes the source of an answer. A tape has several hosts only if it was assembled by hand.
-func (h *host) origin(q question, tape *store.Tape, c store.Coverage) *query.Origin {
-	o := &query.Origin{Question: q.asked, Exported: h.now(), Version: readBuild().Version, TapeID: c.TapeID}
+func (h *host) origin(q question, tape *store.Tape, c store.Coverage) *format.Origin {
+	o := &format.Origin{Question: q.asked, Exported: h.now(), Version: readBuild().Version, TapeID: c.TapeID}
 	for _, s := range tape.Segments() {
 		if s.Host != "" && !strings.Contains(", "+o.Host+",", ", "+s.Host+",") {
 			o.Host = strings.TrimPrefix(o.Host+", "+s.Host, ", ")

@@ -12,7 +12,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/report"
 	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/segment"
 )
@@ -46,11 +47,11 @@ func (h *host) exportPartitioned(c *cli.Context) (err error) {
 		return err
 	}
 	defer tape.Close()
-	places, err := query.SealedSegments(c.Context, tape)
+	places, err := report.SealedSegments(c.Context, tape)
 	if err != nil {
 		return findDamage(tape, err)
 	}
-	p := &partition{root: to, options: query.FormatOptions{Identity: query.IdentityOf(tape), Identified: true}}
+	p := &partition{root: to, options: format.Options{Identity: report.IdentityOf(tape), Identified: true}}
 	written, skipped := 0, 0
 	for _, place := range places {
 		fresh, err := p.export(c.Context, tape, place)
@@ -72,7 +73,7 @@ func (h *host) exportPartitioned(c *cli.Context) (err error) {
 // partition is a directory of parts.
 type partition struct {
 	root    string
-	options query.FormatOptions
+	options format.Options
 }
 
 // export writes a segment, unless it is there, and reports whether it was not.
@@ -88,14 +89,14 @@ func (p *partition) export(ctx context.Context, tape *store.Tape, place int) (fr
 			f.abandon()
 		}
 	}()
-	out := query.ByDate(p.options, func(date string) (io.WriteCloser, error) {
+	out := format.ByDate(p.options, func(date string) (io.WriteCloser, error) {
 		f, err := p.begin(&info, date)
 		if err == nil {
 			files = append(files, f)
 		}
 		return f, err
 	})
-	result, err := query.ExportSegment(ctx, tape, place, out)
+	result, err := report.ExportSegment(ctx, tape, place, out)
 	if err != nil {
 		return false, err
 	}

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/format"
 )
 
 // progressAfter is the time after which progress is shown.
@@ -69,7 +69,7 @@ func (p *progress) stop() {
 }
 
 // watch counts the rows written to out, and stops the progress at the first if they go to the same terminal.
-func (p *progress) watch(out query.RowWriter) query.RowWriter {
+func (p *progress) watch(out format.RowWriter) format.RowWriter {
 	if p.quiet {
 		return out
 	}
@@ -78,5 +78,5 @@ func (p *progress) watch(out query.RowWriter) query.RowWriter {
 			p.stop()
 		}
 	}
-	return query.Watched(out, begin, func(n int64) { p.rows.Add(n) })
+	return format.Watched(out, begin, func(n int64) { p.rows.Add(n) })
 }

@@ -11,7 +11,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/proof"
 )
 
@@ -100,7 +101,7 @@ func (h *host) verifyProof(c *cli.Context, asJSON bool) error {
 		if err != nil {
 			return fmt.Errorf("encode answer: %w", err)
 		}
-		if _, err := h.stdout.Write(append(query.SafeJSON(text), '\n')); err != nil {
+		if _, err := h.stdout.Write(append(format.SafeJSON(text), '\n')); err != nil {
 			return err
 		}
 	} else if err := writeProven(h.stdout, p, err); err != nil {
@@ -115,8 +116,8 @@ func (h *host) verifyProof(c *cli.Context, asJSON bool) error {
 // writeProven writes the statement of a proof as text, or the reason why it proves nothing.
 func writeProven(w io.Writer, p *proof.ProvenSegment, unproven error) error {
 	b := &strings.Builder{}
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(b, "%-12s %s\n", name, query.Safe(fmt.Sprintf(format, args...)))
+	line := func(name, form string, args ...any) {
+		fmt.Fprintf(b, "%-12s %s\n", name, escape.Safe(fmt.Sprintf(form, args...)))
 	}
 	if unproven != nil {
 		line("PROBLEM", "%v", unproven)

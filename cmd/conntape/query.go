@@ -1,12 +1,12 @@
 package main
 
 import (
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/report"
 	"github.com/urfave/cli/v2"
 )
 
 // queryCommand returns "query" with its subcommands: the canned queries and others.
-func (h *host) queryCommand(library []*query.Canned) *cli.Command {
+func (h *host) queryCommand(library []*report.Canned) *cli.Command {
 	command := &cli.Command{
 		Name:  "query",
 		Usage: "ask a tape: in SQL, or one of the canned queries",

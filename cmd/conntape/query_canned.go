@@ -7,13 +7,16 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/input"
+	"github.com/conntape/conntape/query/report"
 	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
 )
 
 // cannedCommand returns the command of a canned query. The query's file defines its flags and help.
-func (h *host) cannedCommand(canned *query.Canned) *cli.Command {
+func (h *host) cannedCommand(canned *report.Canned) *cli.Command {
 	limit := limitFlag("`N` most rows to write; 0 for all", 0)
 	var own []cli.Flag
 	var arguments []string
@@ -28,7 +31,7 @@ func (h *host) cannedCommand(canned *query.Canned) *cli.Command {
 			if p.Choices() != nil {
 				own = append(own, &cli.StringFlag{Name: p.Flag(), Usage: "`WORD` same as the argument: " + strings.Join(p.Choices(), ", ")})
 			}
-		case p.Name == query.LimitParam:
+		case p.Name == report.LimitParam:
 			standard, _ := strconv.ParseInt(p.Default, 10, 64) // a test holds the library to it
 			limit = limitFlag("`N` "+p.Purpose, standard)
 		case p.Type == "flag":
@@ -52,7 +55,7 @@ func (h *host) cannedCommand(canned *query.Canned) *cli.Command {
 }
 
 // placeholderOf returns the placeholder of a parameter's value.
-func placeholderOf(p query.Param) string {
+func placeholderOf(p report.Param) string {
 	switch {
 	case p.Choices() != nil:
 		return "WORD"
@@ -65,7 +68,7 @@ func placeholderOf(p query.Param) string {
 }
 
 // describeCanned returns the help text of a canned query.
-func describeCanned(canned *query.Canned) string {
+func describeCanned(canned *report.Canned) string {
 	var b strings.Builder
 	for _, p := range canned.Params {
 		if p.Argument {
@@ -93,7 +96,7 @@ func describeCanned(canned *query.Canned) string {
 	return b.String() + "\nconntape query show " + canned.Name + " prints its SQL."
 }
 
-func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
+func (h *host) queryCanned(c *cli.Context, canned *report.Canned) error {
 	q, timeout, err := h.readQuestion(c)
 	if err != nil {
 		return err
@@ -110,7 +113,7 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 			return usagef("try: "+canned.Examples[0], "%s needs %s", c.Command.HelpName, strings.ToUpper(p.Name))
 		case p.Argument:
 			given[p.Name], arguments = arguments[0], arguments[1:]
-		case p.Name == query.LimitParam:
+		case p.Name == report.LimitParam:
 			given[p.Name] = strconv.FormatInt(c.Int64(p.Name), 10)
 		case p.Type == "flag":
 			given[p.Name] = strconv.FormatBool(c.Bool(p.Flag()))
@@ -121,17 +124,17 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 	if len(arguments) > 0 {
 		return usagef("try: "+canned.Examples[0], "%s takes no such argument: %q", c.Command.HelpName, arguments[0])
 	}
-	request := query.Request{SQL: canned.Source, Timeout: timeout, Clock: query.Clock{Now: h.now(), Zone: q.zone}}
+	request := ask.Request{SQL: canned.Source, Timeout: timeout, Clock: input.Clock{Now: h.now(), Zone: q.zone}}
 	q.whole = canned.OwnWindow
-	if !canned.Has(query.LimitParam) {
+	if !canned.Has(report.LimitParam) {
 		request.Limit = c.Int64("limit")
 	}
 	from, to := spanOf(c.Context, q.dir, canned)
 	q.window = canned.WindowOf(q.window, request.Clock, to)
 	if hasBuckets(canned) && !c.IsSet("seconds") {
-		given["seconds"] = strconv.FormatInt(query.RoundBucket(q.window.Within(from, to)), 10)
+		given["seconds"] = strconv.FormatInt(report.RoundBucket(q.window.Within(from, to)), 10)
 	}
-	var filter query.Filter
+	var filter report.Filter
 	if canned.ReadsConnections() {
 		if filter, err = readFilter(c); err != nil {
 			return err
@@ -143,20 +146,20 @@ func (h *host) queryCanned(c *cli.Context, canned *query.Canned) error {
 	if request.Params, err = canned.Bind(given, request.Clock, q.window); err != nil {
 		return err
 	}
-	_, err = h.answerFolded(c.Context, q, canned.FoldsScans && !c.Bool("all"), func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		return query.NewPlanned(tape, canned, request, q.window).Filtered(filter).Run(c.Context, out)
+	_, err = h.answerFolded(c.Context, q, canned.FoldsScans && !c.Bool("all"), func(tape *store.Tape, out format.RowWriter) (ask.Result, error) {
+		return report.NewPlanned(tape, canned, request, q.window).Filtered(filter).Run(c.Context, out)
 	})
 	return err
 }
 
 // hasBuckets reports whether the query counts in buckets of a length that depends on the window.
-func hasBuckets(canned *query.Canned) bool {
-	return slices.ContainsFunc(canned.Params, func(p query.Param) bool { return p.Name == "seconds" && p.Default == "" })
+func hasBuckets(canned *report.Canned) bool {
+	return slices.ContainsFunc(canned.Params, func(p report.Param) bool { return p.Name == "seconds" && p.Default == "" })
 }
 
 // spanOf returns the recorded span of a tape if the query needs it: for a default window, the last day, or for buckets.
 // It ignores errors: the query will report them.
-func spanOf(ctx context.Context, dir string, canned *query.Canned) (from, to time.Time) {
+func spanOf(ctx context.Context, dir string, canned *report.Canned) (from, to time.Time) {
 	if !canned.OwnWindow && !hasBuckets(canned) {
 		return from, to
 	}

@@ -4,7 +4,11 @@ import (
 	"errors"
 	"strconv"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/coverage"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/input"
+	"github.com/conntape/conntape/query/report"
 	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
 )
@@ -34,7 +38,7 @@ func (h *host) diffTapes(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	base, err := query.Clock{Now: h.now(), Zone: q.zone}.ParseWindow(c.String("base-since"), c.String("base-until"))
+	base, err := input.Clock{Now: h.now(), Zone: q.zone}.ParseWindow(c.String("base-since"), c.String("base-until"))
 	if err != nil {
 		return err
 	}
@@ -52,9 +56,9 @@ func (h *host) diffTapes(c *cli.Context) error {
 		return err
 	}
 	q.whole = true // Compare applies both windows itself
-	result, err := h.answerWith(c.Context, q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		comparison := query.Comparison{Factor: factor, All: c.Bool("all"), Filter: filter, Limit: c.Int64("limit"), Timeout: timeout}
-		result, err := query.Compare(c.Context, query.Compared{Tape: tape, Window: q.window}, query.Compared{Tape: other, Window: base}, comparison, out)
+	result, err := h.answerWith(c.Context, q, func(tape *store.Tape, out format.RowWriter) (ask.Result, error) {
+		comparison := report.Comparison{Factor: factor, All: c.Bool("all"), Filter: filter, Limit: c.Int64("limit"), Timeout: timeout}
+		result, err := report.Compare(c.Context, report.Compared{Tape: tape, Window: q.window}, report.Compared{Tape: other, Window: base}, comparison, out)
 		return result, noDamage(other, err)
 	})
 	covered.LeftOut = other.LeftOut() // some may have been removed during reading
@@ -62,7 +66,7 @@ func (h *host) diffTapes(c *cli.Context) error {
 		err = errDamaged
 	}
 	if (err == nil || errors.Is(err, errCut) || errors.Is(err, errDamaged)) && !q.quiet {
-		for _, line := range query.NewCoverage(covered, base, q.zone).Lines(result.Rows > 0) {
+		for _, line := range coverage.New(covered, base, q.zone).Lines(result.Rows > 0) {
 			note(h.stderr, "the other tape: "+line)
 		}
 	}

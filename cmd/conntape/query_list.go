@@ -5,10 +5,13 @@ import (
 	"strings"
 
 	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/input"
+	"github.com/conntape/conntape/query/report"
 	"github.com/urfave/cli/v2"
 )
 
-func (h *host) listCommand(library []*query.Canned) *cli.Command {
+func (h *host) listCommand(library []*report.Canned) *cli.Command {
 	return &cli.Command{
 		Name:  "list",
 		Usage: "list the canned queries",
@@ -17,11 +20,11 @@ func (h *host) listCommand(library []*query.Canned) *cli.Command {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			format, width, err := h.readFormat(c)
+			form, width, err := h.readFormat(c)
 			if err != nil {
 				return err
 			}
-			out, err := query.NewRowWriter(format, h.stdout, query.FormatOptions{Raw: c.Bool("raw"), Width: width, Wrap: true})
+			out, err := format.NewRowWriter(form, h.stdout, format.Options{Raw: c.Bool("raw"), Width: width, Wrap: true})
 			if err != nil {
 				return err
 			}
@@ -30,7 +33,7 @@ func (h *host) listCommand(library []*query.Canned) *cli.Command {
 	}
 }
 
-func (h *host) showCommand(library []*query.Canned) *cli.Command {
+func (h *host) showCommand(library []*report.Canned) *cli.Command {
 	return &cli.Command{
 		Name:      "show",
 		Usage:     "print the SQL of a canned query, to read, copy and change",
@@ -51,7 +54,7 @@ func (h *host) showCommand(library []*query.Canned) *cli.Command {
 				names = append(names, canned.Name)
 			}
 			hint := "choose from: " + strings.Join(names, ", ")
-			if near := query.Nearest(c.Args().First(), names); near != "" {
+			if near := input.Nearest(c.Args().First(), names); near != "" {
 				hint = "did you mean " + near + "?"
 			}
 			return usagef(hint, "there is no canned query %q", c.Args().First())

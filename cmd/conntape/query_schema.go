@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/format"
 	"github.com/urfave/cli/v2"
 )
 
@@ -21,11 +22,11 @@ Examples:
 			if c.NArg() > 1 {
 				return usagef("try: conntape query schema connections", "conntape query schema takes one view, but was given %d", c.NArg())
 			}
-			format, width, err := h.readFormat(c)
+			form, width, err := h.readFormat(c)
 			if err != nil {
 				return err
 			}
-			out, err := query.NewRowWriter(format, h.stdout, query.FormatOptions{Raw: c.Bool("raw"), Width: width, Wrap: true})
+			out, err := format.NewRowWriter(form, h.stdout, format.Options{Raw: c.Bool("raw"), Width: width, Wrap: true})
 			if err != nil {
 				return err
 			}

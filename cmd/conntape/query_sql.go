@@ -6,7 +6,10 @@ import (
 	"io"
 	"os"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/input"
+	"github.com/conntape/conntape/query/table"
 	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
 )
@@ -49,7 +52,7 @@ Examples:
   conntape query explain "select exe, count(*) from connections group by exe"
   conntape query explain --file question.sql`,
 		Flags:  append(answerFlags(limitFlag("`N` most rows to write; 0 for all", 0)), sqlFlags()...),
-		Action: func(c *cli.Context) error { return h.askSQL(c, query.ExplainSQL) },
+		Action: func(c *cli.Context) error { return h.askSQL(c, table.ExplainSQL) },
 	}
 }
 
@@ -61,17 +64,17 @@ func sqlFlags() []cli.Flag {
 	}
 }
 
-func (h *host) querySQL(c *cli.Context) error { return h.askSQL(c, query.RunSQL) }
+func (h *host) querySQL(c *cli.Context) error { return h.askSQL(c, table.RunSQL) }
 
 // askSQL puts the SQL of a command's arguments to the tape, by query.RunSQL or query.ExplainSQL.
-func (h *host) askSQL(c *cli.Context, ask func(context.Context, *store.Tape, query.Request, query.RowWriter) (query.Result, error)) error {
+func (h *host) askSQL(c *cli.Context, run func(context.Context, *store.Tape, ask.Request, format.RowWriter) (ask.Result, error)) error {
 	q, timeout, err := h.readQuestion(c)
 	if err != nil {
 		return err
 	}
-	request := query.Request{Params: map[string]query.Value{}, Limit: c.Int64("limit"), Timeout: timeout, Clock: query.Clock{Now: h.now(), Zone: q.zone}}
+	request := ask.Request{Params: map[string]format.Value{}, Limit: c.Int64("limit"), Timeout: timeout, Clock: input.Clock{Now: h.now(), Zone: q.zone}}
 	for _, text := range c.StringSlice("param") {
-		name, value, err := query.ParseParam(text)
+		name, value, err := ask.ParseParam(text)
 		if err != nil {
 			return err
 		}
@@ -80,8 +83,8 @@ func (h *host) askSQL(c *cli.Context, ask func(context.Context, *store.Tape, que
 	if request.SQL, err = h.readSQL(c); err != nil {
 		return err
 	}
-	_, err = h.answerWith(c.Context, q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		return ask(c.Context, tape, request, out)
+	_, err = h.answerWith(c.Context, q, func(tape *store.Tape, out format.RowWriter) (ask.Result, error) {
+		return run(c.Context, tape, request, out)
 	})
 	return err
 }

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/input"
 	"github.com/conntape/conntape/recorder"
 	"github.com/conntape/conntape/store/retain"
 )
@@ -131,7 +131,7 @@ func (h *host) readRecordOptions(c *cli.Context) (recorder.Options, error) {
 		o.Backend = "cgroup"
 	default:
 		hint := "backends are " + strings.Join(backendNames(), ", ")
-		if near := query.Nearest(name, backendNames()); near != "" {
+		if near := input.Nearest(name, backendNames()); near != "" {
 			hint = "did you mean " + near + "?"
 		}
 		return o, usagef(hint, "unknown backend %q", name)
@@ -139,7 +139,7 @@ func (h *host) readRecordOptions(c *cli.Context) (recorder.Options, error) {
 	if o.Events, err = readEvents(c.String("events")); err != nil {
 		return o, err
 	}
-	if o.BatchAge, err = query.ParseDuration(c.String("batch-age")); err != nil {
+	if o.BatchAge, err = input.ParseDuration(c.String("batch-age")); err != nil {
 		return o, err
 	}
 	if o.BatchAge <= 0 {
@@ -188,7 +188,7 @@ func readEvents(list string) (e recorder.Events, err error) {
 			}
 		default:
 			hint := "events are " + strings.Join(eventNames(), ", ")
-			if near := query.Nearest(name, eventNames()); near != "" {
+			if near := input.Nearest(name, eventNames()); near != "" {
 				hint = "did you mean " + near + "?"
 			}
 			return e, usagef(hint, "unknown event %q", name)
@@ -202,7 +202,7 @@ func readLimits(c *cli.Context) (l retain.Limits, err error) {
 	if l.MaxBytes, err = readSize(c, "max-size", retain.MinMaxBytes, math.MaxInt64); err != nil {
 		return l, err
 	}
-	if l.MaxAge, err = query.ParseDuration(c.String("max-age")); err != nil {
+	if l.MaxAge, err = input.ParseDuration(c.String("max-age")); err != nil {
 		return l, err
 	}
 	if l.MaxAge < time.Hour {
@@ -232,7 +232,7 @@ func readLimits(c *cli.Context) (l retain.Limits, err error) {
 
 // readSize reads a flag that is a size in bytes.
 func readSize(c *cli.Context, name string, least, most int64) (int64, error) {
-	n, err := query.ParseSize(c.String(name))
+	n, err := input.ParseSize(c.String(name))
 	switch {
 	case err != nil:
 		return 0, err

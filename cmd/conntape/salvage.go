@@ -7,7 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/proof"
 )
 
@@ -66,6 +66,6 @@ func (h *host) salvage(c *cli.Context) error {
 			fmt.Fprintf(h.stderr, "conntape: %d rows could not be read\n", n)
 		}
 	}
-	_, err = fmt.Fprintln(h.stdout, query.Safe(to))
+	_, err = fmt.Fprintln(h.stdout, escape.Safe(to))
 	return err
 }

@@ -8,7 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/input"
 	"github.com/urfave/cli/v2"
 )
 
@@ -29,7 +30,7 @@ func variableOf(name string) string {
 
 // settingFlags returns the flags that are settings, in help's order.
 func (h *host) settingFlags() []cli.Flag {
-	return append(h.recordCommand().Flags, tzFlag(), formatFlag(query.FormatNames(), "table on a terminal, else csv"))
+	return append(h.recordCommand().Flags, tzFlag(), formatFlag(format.Names(), "table on a terminal, else csv"))
 }
 
 // A source is the origin of a setting's value.
@@ -136,7 +137,7 @@ func (s *settings) fill(c *call) {
 
 // blame adds the source of a setting to an error about its value.
 func (s *settings) blame(err error) error {
-	if s == nil || !errors.Is(err, query.ErrUsage) {
+	if s == nil || !errors.Is(err, input.ErrUsage) {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.values)) {
@@ -171,7 +172,7 @@ func (h *host) strayVariables() map[string]string {
 	for _, variable := range h.environ {
 		name, _, _ := strings.Cut(variable, "=")
 		if strings.HasPrefix(name, variablePrefix) && !slices.Contains(known, name) {
-			stray[name] = query.Nearest(name, known)
+			stray[name] = input.Nearest(name, known)
 		}
 	}
 	return stray

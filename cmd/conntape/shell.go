@@ -11,6 +11,11 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/input"
+	"github.com/conntape/conntape/query/report"
+	"github.com/conntape/conntape/query/table"
 	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
 )
@@ -66,7 +71,7 @@ type shellState struct {
 	until   string
 	limit   int64
 	timeout time.Duration
-	params  map[string]query.Value
+	params  map[string]format.Value
 	canned  []string // names of the canned queries
 	output  string   // file for the next answer; "": stdout
 	bail    bool     // end at the first error
@@ -82,13 +87,13 @@ func (h *host) shell(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	library, err := query.Library()
+	library, err := report.Library()
 	if err != nil {
 		return err
 	}
 	h.told = make(map[string]bool)
 	defer func() { h.told = nil }()
-	s := &shellState{h: h, c: c, q: q, since: c.String("since"), until: c.String("until"), limit: c.Int64("limit"), timeout: timeout, params: make(map[string]query.Value)}
+	s := &shellState{h: h, c: c, q: q, since: c.String("since"), until: c.String("until"), limit: c.Int64("limit"), timeout: timeout, params: make(map[string]format.Value)}
 	for _, canned := range library {
 		s.canned = append(s.canned, canned.Name)
 	}
@@ -189,7 +194,7 @@ func (s *shellState) ask(sql string) error {
 	ctx, cancel := context.WithCancel(s.c.Context)
 	defer cancel()
 	defer s.h.onInterrupt(cancel)()
-	clock := query.Clock{Now: s.h.now(), Zone: s.q.zone}
+	clock := input.Clock{Now: s.h.now(), Zone: s.q.zone}
 	window, err := clock.ParseWindow(s.since, s.until)
 	if err != nil {
 		return err
@@ -201,20 +206,20 @@ func (s *shellState) ask(sql string) error {
 	}
 	if s.output != "" {
 		q.output, q.width, q.paint = s.output, 0, false
-		if format := formatOf(s.output); format != "" {
-			q.format = format
+		if form := formatOf(s.output); form != "" {
+			q.format = form
 		}
 		s.output = ""
 	}
-	params := make(map[string]query.Value)
+	params := make(map[string]format.Value)
 	for name, v := range s.params {
 		if strings.Contains(sql, ":"+name) {
 			params[name] = v
 		}
 	}
-	request := query.Request{SQL: sql, Params: params, Limit: s.limit, Timeout: s.timeout, Clock: clock}
-	_, err = s.h.answerWith(ctx, q, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		return query.RunSQL(ctx, tape, request, out)
+	request := ask.Request{SQL: sql, Params: params, Limit: s.limit, Timeout: s.timeout, Clock: clock}
+	_, err = s.h.answerWith(ctx, q, func(tape *store.Tape, out format.RowWriter) (ask.Result, error) {
+		return table.RunSQL(ctx, tape, request, out)
 	})
 	return err
 }

@@ -11,6 +11,11 @@ import (
 	"strings"
 
 	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/input"
+	"github.com/conntape/conntape/query/report"
+	"github.com/conntape/conntape/store/escape"
 )
 
 // errQuit ends a shell.
@@ -59,10 +64,10 @@ func asCommand(line string, canned []string) string {
 }
 
 // completer completes SQL and commands with their arguments.
-func (s *shellState) completer(library []*query.Canned) *query.Completer {
+func (s *shellState) completer(library []*report.Canned) *query.Completer {
 	c := query.NewCompleter(append(shellCommands(), s.canned...)...)
 	c.After(".ask", s.canned)
-	c.After(".format", query.FormatNames())
+	c.After(".format", format.Names())
 	c.After(".schema", []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "functions"})
 	for _, canned := range library {
 		var flags []string
@@ -110,9 +115,9 @@ func (s *shellState) command(line string) error {
 			s.output = ""
 		}
 	case ".format":
-		var format string
-		if format, err = query.ParseFormat(rest, query.FormatNames()...); err == nil {
-			s.q.format = format
+		var form string
+		if form, err = format.Parse(rest, format.Names()...); err == nil {
+			s.q.format = form
 		}
 	case ".since":
 		err = s.setWindow(rest, s.until)
@@ -127,13 +132,13 @@ func (s *shellState) command(line string) error {
 	case ".timeout":
 		s.timeout = 0
 		if rest != "" {
-			s.timeout, err = query.ParseDuration(rest)
+			s.timeout, err = input.ParseDuration(rest)
 		}
 	case ".param":
 		err = s.setParam(rest)
 	default:
 		hint := ".help lists the commands"
-		if near := query.Nearest(name, shellCommands()); near != "" {
+		if near := input.Nearest(name, shellCommands()); near != "" {
 			hint = "did you mean " + near + "?"
 		}
 		err = usagef(hint, "there is no command %q", name)
@@ -142,7 +147,7 @@ func (s *shellState) command(line string) error {
 }
 
 func (s *shellState) setWindow(since, until string) error {
-	if _, err := (query.Clock{Now: s.h.now(), Zone: s.q.zone}).ParseWindow(since, until); err != nil {
+	if _, err := (input.Clock{Now: s.h.now(), Zone: s.q.zone}).ParseWindow(since, until); err != nil {
 		return err
 	}
 	s.since, s.until = since, until
@@ -154,7 +159,7 @@ func (s *shellState) setWindow(since, until string) error {
 func (s *shellState) setParam(text string) error {
 	if text == "" {
 		for _, name := range slices.Sorted(maps.Keys(s.params)) {
-			fmt.Fprintln(s.h.stdout, query.Safe(name))
+			fmt.Fprintln(s.h.stdout, escape.Safe(name))
 		}
 		return nil
 	}
@@ -166,7 +171,7 @@ func (s *shellState) setParam(text string) error {
 		}
 		text = name + "=" + strings.TrimSpace(value)
 	}
-	name, value, err := query.ParseParam(text)
+	name, value, err := ask.ParseParam(text)
 	if err == nil {
 		s.params[name] = value
 	}

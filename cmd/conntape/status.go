@@ -8,7 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/coverage"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/table"
 	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
 )
@@ -51,12 +53,12 @@ func (h *host) status(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	format, err := readReportFormat(c)
+	form, err := readReportFormat(c)
 	if err != nil {
 		return err
 	}
 	var covered store.Coverage
-	var status *query.Status
+	var status *coverage.Status
 	err = leavingOut(func(damaged []store.LeftOut) error {
 		tape, err := store.OpenTapeContext(c.Context, dir, damaged...)
 		if err != nil {
@@ -66,11 +68,11 @@ func (h *host) status(c *cli.Context) error {
 		if covered, err = tape.Coverage(); err != nil {
 			return findDamage(tape, err)
 		}
-		status = query.NewStatus(dir, covered, tape.Segments())
+		status = coverage.NewStatus(dir, covered, tape.Segments())
 		if c.Bool("check") {
 			return nil
 		}
-		status.Busiest, err = query.FindBusiest(c.Context, tape, busiestWithin)
+		status.Busiest, err = table.FindBusiest(c.Context, tape, busiestWithin)
 		return findDamage(tape, err)
 	})
 	if err != nil {
@@ -79,7 +81,7 @@ func (h *host) status(c *cli.Context) error {
 	h.judge(dir, status, covered)
 	if c.Bool("check") {
 		err = h.writeCheck(status)
-	} else if format == "text" {
+	} else if form == "text" {
 		err = h.writeStatus(status, zone)
 	} else {
 		err = h.writeStatusJSON(status)
@@ -91,7 +93,7 @@ func (h *host) status(c *cli.Context) error {
 }
 
 // judge adds the state of the disk and the verdict to a status.
-func (h *host) judge(dir string, status *query.Status, covered store.Coverage) {
+func (h *host) judge(dir string, status *coverage.Status, covered store.Coverage) {
 	room := int64(-1)
 	reserved, err := store.Reserved(dir)
 	if err == nil { // without any segment file
@@ -106,19 +108,19 @@ func (h *host) judge(dir string, status *query.Status, covered store.Coverage) {
 }
 
 // writeCheck writes the line for a monitor. It returns errFound if something is not well.
-func (h *host) writeCheck(status *query.Status) error {
+func (h *host) writeCheck(status *coverage.Status) error {
 	if _, err := fmt.Fprintln(h.stdout, status.Verdict); err != nil || status.Well {
 		return err
 	}
 	return errFound
 }
 
-func (h *host) writeStatusJSON(status *query.Status) error {
+func (h *host) writeStatusJSON(status *coverage.Status) error {
 	text, err := json.MarshalIndent(status, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode status: %w", err)
 	}
-	_, err = h.stdout.Write(append(query.SafeJSON(text), '\n'))
+	_, err = h.stdout.Write(append(format.SafeJSON(text), '\n'))
 	return err
 }
 
@@ -126,12 +128,12 @@ func (h *host) writeStatusJSON(status *query.Status) error {
 const statusLabel = 13
 
 // writeStatus writes a status as text, wrapped to the terminal.
-func (h *host) writeStatus(status *query.Status, zone *time.Location) error {
+func (h *host) writeStatus(status *coverage.Status, zone *time.Location) error {
 	var b strings.Builder
 	if err := status.WriteText(&b, zone, h.now()); err != nil {
 		return err
 	}
 	width, _ := h.width()
-	_, err := io.WriteString(h.stdout, query.WrapText(b.String(), width, statusLabel))
+	_, err := io.WriteString(h.stdout, format.WrapText(b.String(), width, statusLabel))
 	return err
 }

@@ -11,7 +11,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/coverage"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/input"
+	"github.com/conntape/conntape/query/report"
 	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/segment"
 )
@@ -48,9 +51,9 @@ type tailing struct {
 	damaged []store.LeftOut // segments left out from now on
 	h       *host
 	dir     string
-	clock   query.Clock
-	tail    *query.Tail
-	out     query.RowWriter
+	clock   input.Clock
+	tail    *report.Tail
+	out     format.RowWriter
 	quiet   bool
 
 	limit, shown int64
@@ -72,20 +75,20 @@ func (h *host) tail(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	t.clock = query.Clock{Now: h.now(), Zone: zone}
+	t.clock = input.Clock{Now: h.now(), Zone: zone}
 	width, terminal := h.width()
-	format := "line"
+	form := "line"
 	if c.IsSet("format") {
-		if format, err = query.ParseFormat(c.String("format"), "line", "jsonl"); err != nil {
+		if form, err = format.Parse(c.String("format"), "line", "jsonl"); err != nil {
 			return err
 		}
 	}
-	if format == "line" {
-		t.out = query.NewLineWriter(h.stdout, width, zone, h.palette(terminal))
+	if form == "line" {
+		t.out = format.NewLineWriter(h.stdout, width, zone, h.palette(terminal))
 	} else {
-		t.out = &lineByLine{open: func() (query.RowWriter, error) {
-			out, err := query.NewRowWriter("jsonl", h.stdout, query.FormatOptions{})
-			return query.InZone(out, zone), err
+		t.out = &lineByLine{open: func() (format.RowWriter, error) {
+			out, err := format.NewRowWriter("jsonl", h.stdout, format.Options{})
+			return format.InZone(out, zone), err
 		}}
 	}
 	filter, err := readFilter(c)
@@ -93,7 +96,7 @@ func (h *host) tail(c *cli.Context) error {
 		return err
 	}
 	filter.Where = c.String("where")
-	t.tail = query.NewTail(filter, c.Bool("all"), h.now().UnixNano())
+	t.tail = report.NewTail(filter, c.Bool("all"), h.now().UnixNano())
 	if err := t.begin(c.Context, c.Int64("lines")); err != nil {
 		return err
 	}
@@ -217,7 +220,7 @@ func (t *tailing) tellCoverage(c store.Coverage) {
 		if key := gapKey(g); !t.gaps[key] {
 			t.gaps[key] = true
 			if !g.To.IsZero() {
-				t.say(fmt.Sprintf("gap of %v, %s lost: %s", g.To.Sub(g.From).Round(time.Millisecond), query.LostText(g.Lost), strings.TrimSpace(g.Cause+" "+g.Detail)))
+				t.say(fmt.Sprintf("gap of %v, %s lost: %s", g.To.Sub(g.From).Round(time.Millisecond), coverage.LostText(g.Lost), strings.TrimSpace(g.Cause+" "+g.Detail)))
 			}
 		}
 	}
@@ -254,12 +257,12 @@ func gapKey(g store.GapInfo) string {
 
 // writeErrors remembers errors of writing, to distinguish them from errors of reading.
 type writeErrors struct {
-	query.RowWriter
+	format.RowWriter
 	err error
 }
 
 // Row keeps the error.
-func (w *writeErrors) Row(values []query.Value) error {
+func (w *writeErrors) Row(values []format.Value) error {
 	w.err = w.RowWriter.Row(values)
 	return w.err
 }
@@ -272,8 +275,8 @@ func (w *writeErrors) End(cut string) error {
 
 // lineByLine opens a new writer for each look, to write new rows at once.
 type lineByLine struct {
-	query.RowWriter
-	open func() (query.RowWriter, error)
+	format.RowWriter
+	open func() (format.RowWriter, error)
 }
 
 // Begin opens the next writer.
@@ -285,6 +288,6 @@ func (l *lineByLine) Begin(columns []string) (err error) {
 }
 
 // palette returns colours if stdout is a terminal and NO_COLOR is not set: https://no-color.org
-func (h *host) palette(terminal bool) query.Palette {
-	return query.Palette(terminal && h.getenv("NO_COLOR") == "" && h.getenv("TERM") != "dumb")
+func (h *host) palette(terminal bool) format.Palette {
+	return format.Palette(terminal && h.getenv("NO_COLOR") == "" && h.getenv("TERM") != "dumb")
 }

@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/table"
 	"github.com/conntape/conntape/store"
 )
 
@@ -28,15 +30,15 @@ func TestSegmentRemovedMeanwhile(t *testing.T) {
 			h.told = told // as in the shell
 		}
 		asked := 0
-		ask := func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
+		run := func(tape *store.Tape, out format.RowWriter) (ask.Result, error) {
 			if asked++; asked == 1 {
 				if err := os.Remove(d.path(2)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			return query.RunSQL(context.Background(), tape, query.Request{SQL: count}, out)
+			return table.RunSQL(context.Background(), tape, ask.Request{SQL: count}, out)
 		}
-		_, err := h.answerWith(t.Context(), q, ask)
+		_, err := h.answerWith(t.Context(), q, run)
 		d.put(t, 2, d.sealed[2])
 		answer := stdout.String()
 		if q.output != "" {
@@ -56,7 +58,7 @@ func TestSegmentRemovedMeanwhile(t *testing.T) {
 		// The next answer says nothing of it.
 		stdout.Reset()
 		stderr.Reset()
-		if _, err := h.answerWith(t.Context(), q, ask); err != nil || strings.Contains(stderr.String()+stdout.String(), "partial") {
+		if _, err := h.answerWith(t.Context(), q, run); err != nil || strings.Contains(stderr.String()+stdout.String(), "partial") {
 			t.Errorf("%s, again: %v: %s%s", name, err, stdout, stderr)
 		}
 	}
@@ -64,11 +66,11 @@ func TestSegmentRemovedMeanwhile(t *testing.T) {
 
 // removing removes a file with the first row.
 type removing struct {
-	query.RowWriter
+	format.RowWriter
 	path string
 }
 
-func (r *removing) Row(values []query.Value) error {
+func (r *removing) Row(values []format.Value) error {
 	os.Remove(r.path)
 	return r.RowWriter.Row(values)
 }
@@ -77,8 +79,8 @@ func (r *removing) Row(values []query.Value) error {
 func TestSegmentRemovedAmongRows(t *testing.T) {
 	d := newDamagedTape(t)
 	h, stdout, stderr := world("")
-	_, err := h.answerWith(t.Context(), question{dir: d.dir, zone: time.UTC, format: "csv"}, func(tape *store.Tape, out query.RowWriter) (query.Result, error) {
-		return query.Run(context.Background(), tape.Conn(), query.Request{SQL: "select time, pid from connections"}, &removing{out, d.path(3)})
+	_, err := h.answerWith(t.Context(), question{dir: d.dir, zone: time.UTC, format: "csv"}, func(tape *store.Tape, out format.RowWriter) (ask.Result, error) {
+		return ask.Run(context.Background(), tape.Conn(), ask.Request{SQL: "select time, pid from connections"}, &removing{out, d.path(3)})
 	})
 	if code := h.report(err); code != exitDamaged || strings.Count(stdout.String(), "\n") < 100 || !strings.Contains(stderr.String(), "LEFT OUT "+d.path(3)) {
 		t.Errorf("exit %d, %d bytes: %s", code, stdout.Len(), stderr)

@@ -11,7 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/format"
 	"github.com/conntape/conntape/store/proof"
 )
 
@@ -47,12 +47,12 @@ Examples:
 }
 
 func (h *host) verify(c *cli.Context) error {
-	format, err := readReportFormat(c)
+	form, err := readReportFormat(c)
 	if err != nil {
 		return err
 	}
 	if c.IsSet("proof") {
-		return h.verifyProof(c, format == "json" || c.Bool("json"))
+		return h.verifyProof(c, form == "json" || c.Bool("json"))
 	}
 	dir, err := h.readTapeArgument(c)
 	if err != nil {
@@ -76,12 +76,12 @@ func (h *host) verify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if format == "json" || c.Bool("json") {
+	if form == "json" || c.Bool("json") {
 		text, err := json.MarshalIndent(v, "", "  ")
 		if err != nil {
 			return fmt.Errorf("encode answer: %w", err)
 		}
-		_, err = h.stdout.Write(append(query.SafeJSON(text), '\n'))
+		_, err = h.stdout.Write(append(format.SafeJSON(text), '\n'))
 		if err != nil {
 			return err
 		}

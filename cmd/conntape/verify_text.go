@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/proof"
 )
 
@@ -14,7 +14,7 @@ import (
 func writeVerification(w io.Writer, v *proof.Verification) error {
 	b := &strings.Builder{}
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(b, "%-12s %s\n", name, query.Safe(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(b, "%-12s %s\n", name, escape.Safe(fmt.Sprintf(format, args...)))
 	}
 	line("tape", "%s", v.Tape)
 	if v.Leaves > 0 {

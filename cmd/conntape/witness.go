@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/proof"
 )
 
@@ -52,7 +52,7 @@ func (h *host) foundByWitnesses(err error) error {
 		var behind *proof.BehindError
 		if !errors.As(one, &behind) {
 			others = append(others, one)
-		} else if _, err := fmt.Fprintf(h.stdout, "PROBLEM      log: %s\n", query.Safe(behind.Error())); err != nil {
+		} else if _, err := fmt.Fprintf(h.stdout, "PROBLEM      log: %s\n", escape.Safe(behind.Error())); err != nil {
 			return err
 		}
 	}

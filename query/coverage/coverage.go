@@ -1,0 +1,288 @@
+package coverage
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/conntape/conntape/query/input"
+	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/segment"
+)
+
+// Coverage goes with every answer: it says what the tape can know about the window. So "no rows" is not taken for
+// "nothing happened".
+type Coverage struct {
+	From      *time.Time `json:"from"` // first moment recorded; null: nothing was
+	To        *time.Time `json:"to"`   // last moment known to be recorded
+	Since     *time.Time `json:"since"`
+	Until     *time.Time `json:"until"`
+	Recording bool       `json:"recording"`
+	Ended     string     `json:"ended"` // why recording ended; "": it goes on, or unknown
+
+	Gaps        []Gap   `json:"gaps"`         // those that touch the window
+	Lost        uint64  `json:"lost"`         // events known to be lost in those gaps
+	LostUnknown bool    `json:"lost_unknown"` // there are more, of unknown number
+	Blind       float64 `json:"blind_seconds"`
+
+	Gone // of the window
+
+	Backends   []string `json:"backends"`
+	BlindSpots []string `json:"blind_spots"`
+	LeftOut    []string `json:"left_out"` // segments that could not be read, with the reason
+
+	Zone    *time.Location         `json:"-"` // of the times in text
+	leftOut func() []store.LeftOut // up to now; nil: none since the coverage was made
+	told    int                    // number of entries of LeftOut from before the answer
+}
+
+// Gap is a span of time in which the recorder was blind or lost events.
+type Gap struct {
+	From   *time.Time `json:"from"` // null: unknown
+	To     *time.Time `json:"to"`   // null: still open
+	Cause  string     `json:"cause"`
+	Lost   *uint64    `json:"lost"` // null: unknown
+	Detail string     `json:"detail,omitempty"`
+}
+
+// newGap converts a gap.
+func newGap(g store.GapInfo) Gap {
+	gap := Gap{From: timeOrNil(g.From), To: timeOrNil(g.To), Cause: g.Cause, Detail: g.Detail}
+	if !g.Lost.Unknown {
+		gap.Lost = &g.Lost.Known
+	}
+	return gap
+}
+
+// LostText says how many connections were lost.
+func LostText(l store.Loss) string {
+	switch {
+	case !l.Unknown:
+		return count(l.Known, "connection")
+	case l.Known == 0:
+		return "an unknown number of connections"
+	}
+	return count(l.Known, "connection") + " and an unknown number more"
+}
+
+// New returns the coverage of a window of a tape, with times in zone.
+func New(c store.Coverage, w input.Window, zone *time.Location) *Coverage {
+	s := &Coverage{
+		From: timeOrNil(c.From), To: timeOrNil(c.To), Since: timeOrNil(w.Since), Until: timeOrNil(w.Until),
+		Recording: c.Recording, Gaps: []Gap{},
+		Backends: orEmpty(c.Backends), BlindSpots: orEmpty(c.BlindSpots), LeftOut: []string{}, Zone: zone,
+	}
+	if zone == nil {
+		s.Zone = time.UTC
+	}
+	s.Gone = s.gone(c, w)
+	var lost store.Loss
+	for _, g := range c.Gaps {
+		if isEnd(g, c) {
+			s.Ended = g.Cause
+			continue
+		}
+		if !isBlind(g) || g.Cause == segment.CauseFull && s.RemovedUnknown == "" || !w.Overlaps(g.From, g.To) {
+			continue
+		}
+		s.Gaps = append(s.Gaps, newGap(g))
+		lost.Add(g.Lost)
+		s.Blind += blindFor(g, c, w).Seconds()
+	}
+	s.Lost, s.LostUnknown = lost.Known, lost.Unknown
+	for _, l := range c.LeftOut {
+		s.LeftOut = append(s.LeftOut, fmt.Sprintf("%s: %v", l.Path, l.Err))
+	}
+	return s
+}
+
+// Follow adds segments that are left out later. leftOut returns the earlier ones and, after them, those removed while
+// the answer was read.
+func (s *Coverage) Follow(leftOut func() []store.LeftOut) {
+	s.leftOut, s.told = leftOut, len(s.LeftOut)
+}
+
+// LateLeftOut returns the segments removed while the answer was read, with reasons, and adds them to LeftOut. The answer
+// may have some of their rows.
+func (s *Coverage) LateLeftOut() []string {
+	if s.leftOut == nil {
+		return nil
+	}
+	s.LeftOut = s.LeftOut[:s.told]
+	for _, l := range s.leftOut()[s.told:] {
+		s.LeftOut = append(s.LeftOut, fmt.Sprintf("%s: %v; the answer may be partial", l.Path, l.Err))
+	}
+	return s.LeftOut[s.told:]
+}
+
+// isBlind reports whether a gap is within the tape's life. From tells of the time before.
+func isBlind(g store.GapInfo) bool { return g.Cause != segment.CauseStart }
+
+// isEnd reports whether a gap is the silence after the tape's end, which To tells. A stop may be recorded before the
+// last sign of life, such as the begin of a segment.
+func isEnd(g store.GapInfo, c store.Coverage) bool {
+	return g.To.IsZero() && !c.Recording && (g.Cause == segment.CauseStopped || !g.From.Before(c.To))
+}
+
+// blindFor returns the part of a gap within the window. An open gap lasts until the tape's end.
+func blindFor(g store.GapInfo, c store.Coverage, w input.Window) time.Duration {
+	if g.From.IsZero() {
+		return 0
+	}
+	to := g.To
+	if to.IsZero() {
+		to = c.To
+	}
+	from, to := w.Clip(g.From, to)
+	return max(0, to.Sub(from))
+}
+
+// Lines returns the coverage as lines of text, safe to show. With found, blind spots are only counted; otherwise they
+// are named, because they may be the reason for an empty answer.
+func (s *Coverage) Lines(found bool) []string {
+	if s.From == nil {
+		return append([]string{"coverage: nothing was recorded on this tape"}, s.LeftOutLines()...)
+	}
+	line := fmt.Sprintf("coverage: recorded from %s to %s", input.Stamp(*s.From, s.Zone), input.Stamp(deref(s.To), s.Zone))
+	switch {
+	case s.Recording:
+		line += ", recording now"
+	case s.Ended != "":
+		line += " (then " + s.Ended + ")"
+	default:
+		line += " (then it ended without being stopped)"
+	}
+	if len(s.Backends) > 0 {
+		line += ", backend " + strings.Join(s.Backends, " and ")
+	}
+	lines := []string{line}
+	if asked := s.asked(); asked != "" {
+		lines = append(lines, "coverage: "+asked)
+	}
+	for _, gone := range s.Gone.lines(s.Zone) {
+		lines = append(lines, "coverage: "+gone)
+	}
+	switch {
+	case s.allRemoved():
+	case len(s.Gaps) > 0:
+		span := time.Duration(s.Blind * float64(time.Second))
+		lines = append(lines, fmt.Sprintf("coverage: %s, together %s long, %s lost (see: conntape query gaps)",
+			count(uint64(len(s.Gaps)), "gap"), shortSpan(span), LostText(store.Loss{Known: s.Lost, Unknown: s.LostUnknown})))
+	case s.any():
+		lines = append(lines, "coverage: no gaps, nothing lost in what is left")
+	default:
+		lines = append(lines, "coverage: no gaps, nothing lost")
+	}
+	lines = append(lines, s.LeftOutLines()...)
+	switch n := uint64(len(s.BlindSpots)); {
+	case n > 0 && found:
+		lines[0] += " with " + count(n, "blind spot") + " (see: conntape status)"
+	case n > 0:
+		lines = append(lines, "coverage: this backend does not see: "+strings.Join(s.BlindSpots, "; "))
+	}
+	for i := range lines {
+		lines[i] = escape.Safe(lines[i])
+	}
+	return lines
+}
+
+// Key is equal for two answers with the same coverage, apart from its end: a tape being recorded covers more each
+// second.
+func (s *Coverage) Key(found bool) string {
+	s.LateLeftOut()
+	ended := ""
+	if !s.Recording {
+		ended = fmt.Sprint(s.Ended, deref(s.To).UnixNano())
+	}
+	return fmt.Sprint(found, deref(s.From).UnixNano(), s.Since != nil, s.Until != nil, s.Recording, ended, len(s.Gaps), s.Lost, s.Backends, s.LeftOut)
+}
+
+// asked describes the window, and the part of it that the tape cannot know.
+func (s *Coverage) asked() string {
+	if s.Since == nil && s.Until == nil {
+		return ""
+	}
+	since, until := "the beginning", "the end"
+	if s.Since != nil {
+		since = input.Stamp(*s.Since, s.Zone)
+	}
+	if s.Until != nil {
+		until = input.Stamp(*s.Until, s.Zone)
+	}
+	text := "asked for " + since + " to " + until
+	switch {
+	case s.allRemoved():
+		return text + ": ALL OF IT BEFORE what is left of this tape"
+	case s.Until != nil && !s.Until.After(*s.From):
+		return text + ": ALL OF IT BEFORE this tape began"
+	case s.Since != nil && s.To != nil && s.Since.After(*s.To) && !s.Recording:
+		return text + ": ALL OF IT AFTER this tape ended"
+	case s.Since != nil && s.Since.Before(*s.From) && !s.any():
+		return text + ", of which the first " + shortSpan(s.From.Sub(*s.Since)) + " were before this tape began"
+	case s.Since != nil && s.Since.Before(*s.From):
+		return text + ", of which the first " + shortSpan(s.From.Sub(*s.Since)) + " are before what is left of this tape"
+	}
+	return text
+}
+
+// LeftOutLines returns a line, safe to show, for each segment that could not be read.
+func (s *Coverage) LeftOutLines() []string {
+	s.LateLeftOut()
+	var lines []string
+	for _, l := range s.LeftOut {
+		lines = append(lines, escape.Safe("coverage: LEFT OUT "+l))
+	}
+	return lines
+}
+
+// count returns a number with its noun, in the plural where it needs one.
+func count(n uint64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// shortSpan formats a duration with about three digits.
+func shortSpan(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
+	case d >= time.Minute:
+		text := d.Round(time.Second).String()
+		if strings.HasSuffix(text, "m0s") {
+			text = strings.TrimSuffix(text, "0s")
+		}
+		if strings.HasSuffix(text, "h0m") {
+			text = strings.TrimSuffix(text, "0m")
+		}
+		return text
+	case d >= time.Second:
+		return d.Round(10 * time.Millisecond).String()
+	}
+	return d.Round(time.Microsecond).String()
+}
+
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+func deref(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
+
+// orEmpty replaces nil by an empty list, for JSON.
+func orEmpty(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}

@@ -1,0 +1,189 @@
+package format
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+)
+
+// A table that is too wide gives up, in this order: digits of times (to milliseconds, then seconds), the ends of long
+// cells, and whole columns, which are named below the table: first columns without values, then dispensable ones.
+// Numbers and times are never cut in the middle. A path is cut at its start, because it ends with the program's name.
+
+// dispensable returns the columns to drop on a narrow terminal, in order.
+func dispensable() []string {
+	return []string{"ancestry", "cmdline", "process_id", "last_time", "start_time", "days", "histogram", "duration",
+		"times", "alike", "sparkline", "first_time", "bar"}
+}
+
+// lastToGo is the number of columns, from the end, that are dropped only if narrow columns are not enough.
+const lastToGo = 2
+
+// fewestColumns is the least number of columns left.
+const fewestColumns = 3
+
+// fit is the layout of a table.
+type fit struct {
+	widths []int // of every column
+	shown  []int // the columns that are shown, by number
+	lost   int   // decimals removed from times
+}
+
+// Decimals removed from a time's nine: none, down to milliseconds, or all with the point.
+const (
+	toMillisecond = 6
+	toSecond      = 10
+)
+
+// fit chooses the layout and reports whether the table fits.
+func (t *tableWriter) fit() (fit, bool) {
+	all := make([]int, len(t.columns))
+	for i := range all {
+		all[i] = i
+	}
+	if t.width == 0 {
+		return fit{widths: slices.Clone(t.natural), shown: all}, true
+	}
+	tries := []fit{{shown: all}, {shown: all, lost: toMillisecond}, {shown: all, lost: toSecond}}
+	shown := slices.DeleteFunc(slices.Clone(all), func(i int) bool { return !t.filled[i] })
+	for _, name := range append([]string{""}, dispensable()...) {
+		shown = slices.DeleteFunc(slices.Clone(shown), func(i int) bool { return t.columns[i] == name })
+		tries = append(tries, fit{shown: shown, lost: toSecond})
+	}
+	// Prefer a narrow column to dropping a time or a count.
+	for i, f := range append(slices.Clone(tries[:len(tries)-lastToGo]), tries...) {
+		least := leastWidth
+		if i < len(tries)-lastToGo {
+			least = goodWidth
+		}
+		if t.headed && !slices.Equal(f.shown, t.fitted.shown) {
+			continue // a later page keeps the header's columns
+		}
+		if t.shrink(&f, least) && len(f.shown) >= min(len(all), fewestColumns) {
+			return f, true
+		}
+	}
+	least := fit{shown: all, lost: toSecond}
+	if t.headed {
+		least.shown = t.fitted.shown
+	}
+	fits := t.shrink(&least, func(string) int { return narrowest })
+	return least, fits
+}
+
+// shrink narrows the widest text columns until all fit, down to least, and reports whether they fit.
+func (t *tableWriter) shrink(f *fit, least func(column string) int) bool {
+	f.widths = slices.Clone(t.natural)
+	excess := columnGap*(len(f.shown)-1) - t.width
+	for _, i := range f.shown {
+		if t.times[i] && t.natural[i] >= len(TapeTime) {
+			f.widths[i] -= f.lost
+		}
+		excess += f.widths[i]
+	}
+	for ; excess > 0; excess-- {
+		widest := -1
+		for _, i := range f.shown {
+			if !t.times[i] && !t.numbers[i] && f.widths[i] > least(t.columns[i]) && (widest < 0 || f.widths[i] > f.widths[widest]) {
+				widest = i
+			}
+		}
+		if widest < 0 {
+			return false
+		}
+		f.widths[widest]--
+	}
+	return true
+}
+
+// goodWidth is the least width at which a text column is easy to read.
+func goodWidth(column string) int {
+	switch column {
+	case "remote":
+		return 21 // an IPv4 address with its port
+	case "outcome":
+		return 11
+	}
+	return max(leastWidth(column), 10)
+}
+
+// leastWidth is the least width at which a text column is useful.
+func leastWidth(column string) int {
+	switch {
+	case column == "remote", strings.HasSuffix(column, "_address"), column == "remote_ip":
+		return 15 // an IPv4 address
+	case column == "process": // name and pid, indented
+		return 18
+	case column == "cmdline", column == "ancestry":
+		return 20
+	case column == "sparkline":
+		return 24 // whole: a part of a curve would mislead
+	case isPathColumn(column):
+		return 12
+	}
+	return narrowest
+}
+
+// hidden returns the names of the columns that have values and are not shown.
+func (t *tableWriter) hidden() []string {
+	var names []string
+	for i, name := range t.columns {
+		if !t.blocks && t.filled[i] && !slices.Contains(t.fitted.shown, i) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// dropDecimals drops the last n of the decimals of a time that has nine of them.
+func dropDecimals(cell string, n int) string {
+	const decimals = len("2006-01-02T15:04:05.000000000")
+	if len(cell) < decimals || cell[decimals-10] != '.' {
+		return cell
+	}
+	return cell[:decimals-n] + cell[decimals:]
+}
+
+// snip cuts a cell to a width and marks the cut.
+func snip(cell string, width int) string { return text.Snip(cell, width, "…") }
+
+// snipStart cuts the start of a path, before a separator if possible.
+func snipStart(cell string, width int) string {
+	if displayWidth(cell) <= width {
+		return cell
+	}
+	for i := len(cell) - width; i < len(cell); i++ {
+		if i > 0 && cell[i] == '/' && displayWidth(cell[i:]) < width {
+			return "…" + cell[i:]
+		}
+	}
+	runes := []rune(cell)
+	for len(runes) > 0 && displayWidth(string(runes)) >= width {
+		runes = runes[1:]
+	}
+	return "…" + string(runes)
+}
+
+// shorten cuts a cell to a width: a bar in proportion, a path at its start, other text at its end.
+func (t *tableWriter) shorten(cell string, column, width int) string {
+	name := t.columns[column]
+	switch {
+	case name == "bar" && t.natural[column] > width:
+		bar := []rune(cell)
+		return string(bar[:(len(bar)*width+t.natural[column]-1)/t.natural[column]])
+	case strings.HasPrefix(cell, "/") && name != "cmdline":
+		return snipStart(cell, width)
+	}
+	return snip(cell, width)
+}
+
+// isTimeColumn reports whether a column of the public views, going by its name,
+// holds times as text.
+func isTimeColumn(name string) bool { return name == "time" || strings.HasSuffix(name, "_time") }
+
+// isPathColumn reports whether a column, going by its name, holds paths of programs.
+func isPathColumn(name string) bool { return name == "exe" || name == "script" || name == "cwd" }
+
+// displayWidth returns how many columns of a terminal a safe text takes.
+func displayWidth(s string) int { return text.StringWidthWithoutEscSequences(s) }

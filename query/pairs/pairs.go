@@ -1,0 +1,98 @@
+// Package pairs has sets and tables of pairs of small numbers, without pointers. It knows nothing of what they number.
+package pairs
+
+import "math/bits"
+
+// Table numbers pairs of small numbers in order of appearance. It takes some 16 bytes a pair, without pointers.
+type Table struct {
+	slots []pairSlot // a power of two; more than half are free
+	Keys  []uint64   // in the order of numbers
+}
+
+type pairSlot struct {
+	key    uint64
+	number int32 // from 1; 0: free
+}
+
+func Of(a, b int32) uint64 { return uint64(uint32(a))<<32 | uint64(uint32(b)) }
+
+// Add returns the number of a pair, and whether it is new.
+func (t *Table) Add(key uint64) (number int32, isNew bool) {
+	if 2*len(t.Keys) >= len(t.slots) {
+		t.grow()
+	}
+	slot := t.find(key)
+	if slot.number != 0 {
+		return slot.number - 1, false
+	}
+	t.Keys = append(t.Keys, key)
+	*slot = pairSlot{key, int32(len(t.Keys))}
+	return slot.number - 1, true
+}
+
+// find returns the slot of a pair, or its free slot.
+func (t *Table) find(key uint64) *pairSlot {
+	mask := uint64(len(t.slots) - 1)
+	// The numbers are dense, so a product spreads them (Fibonacci hashing).
+	for at := key * 0x9e3779b97f4a7c15 >> (64 - bits.Len64(mask)); ; at = (at + 1) & mask {
+		if slot := &t.slots[at]; slot.number == 0 || slot.key == key {
+			return slot
+		}
+	}
+}
+
+func (t *Table) grow() {
+	t.slots = make([]pairSlot, max(1024, 2*len(t.slots)))
+	for i, key := range t.Keys {
+		*t.find(key) = pairSlot{key, int32(i + 1)}
+	}
+}
+
+// Set is a set of pairs of numbers below two limits: a bitmap or, if that would be too large, a table.
+type Set struct {
+	width int32
+	bits  []uint64
+	table Table
+}
+
+// mostPairs limits the bitmap: 8 MB.
+const mostPairs = 1 << 26
+
+func NewSet(height, width int) *Set {
+	s := &Set{width: int32(width)}
+	if int64(height)*int64(width) <= mostPairs {
+		s.bits = make([]uint64, (height*width+63)/64)
+	}
+	return s
+}
+
+func (s *Set) Add(a, b int32) {
+	if s.bits == nil {
+		s.table.Add(Of(a, b))
+		return
+	}
+	at := uint(a)*uint(s.width) + uint(b)
+	s.bits[at/64] |= 1 << (at % 64)
+}
+
+// Merge adds another set with the same limits.
+func (s *Set) Merge(other *Set) {
+	for i, word := range other.bits {
+		s.bits[i] |= word
+	}
+	for _, key := range other.table.Keys {
+		s.table.Add(key)
+	}
+}
+
+// Each calls f with the first number of each pair.
+func (s *Set) Each(f func(a int32)) {
+	for i, word := range s.bits {
+		for ; word != 0; word &= word - 1 {
+			f(int32((i*64 + bits.TrailingZeros64(word)) / int(s.width)))
+		}
+	}
+	for _, key := range s.table.Keys {
+		f(int32(key >> 32))
+	}
+}

@@ -1,0 +1,152 @@
+package report
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/input"
+)
+
+// Filter selects connections. Empty fields do not filter.
+type Filter struct {
+	Where     string // SQL expression over the columns of connections
+	Exe       string // program: path, its last part, or thread name
+	User      string // name or uid
+	PID       string // whole number
+	Port      string // remote or requested port, a whole number
+	To        string // address, CIDR, address:port, or path or @name of a UNIX socket
+	Container string // part of the name
+	Outcome   string // one of [Outcomes]
+	Name      string // host name: refused, because a tape has none
+}
+
+// condition is an SQL expression over connections with its parameters.
+type condition struct {
+	sql    string
+	params map[string]format.Value
+}
+
+// conditions returns the conditions of the filter, or a UsageError. Its parameters begin with filter_, so they differ
+// from a query's.
+func (f Filter) conditions() ([]condition, error) {
+	var all []condition
+	add := func(sql string, params map[string]format.Value) { all = append(all, condition{sql, params}) }
+	if f.Name != "" {
+		return nil, input.Usagef("look its addresses up and give --to; conntape query match --indicators finds names in arguments of programs",
+			"a tape does not hold which name an address was looked up by: --name %q", f.Name)
+	}
+	switch {
+	case strings.HasPrefix(f.Exe, "/"):
+		add("exe = :filter_exe", map[string]format.Value{"filter_exe": format.TextValue(f.Exe)})
+	case f.Exe != "":
+		add("comm = :filter_exe OR exe = :filter_exe OR substr(exe, -length(:filter_exe) - 1) = '/' || :filter_exe", map[string]format.Value{"filter_exe": format.TextValue(f.Exe)})
+	}
+	if f.User != "" {
+		sql, params := "user = :filter_user", map[string]format.Value{"filter_user": format.TextValue(f.User)}
+		if uid := ask.ParseValue(f.User); uid.Kind == format.Integer {
+			sql, params["filter_uid"] = sql+" OR uid = :filter_uid", uid
+		}
+		add(sql, params)
+	}
+	for _, number := range []struct{ flag, sql, text string }{{"pid", "pid = :filter_pid", f.PID}, {"port", "remote_port = :filter_port OR requested_port = :filter_port", f.Port}} {
+		if number.text == "" {
+			continue
+		}
+		v := ask.ParseValue(number.text)
+		if number.flag == "port" && v.Kind == format.Integer && v.Int > 65535 {
+			return nil, input.Usagef("ports are 0 to 65535", "there is no port %s", number.text)
+		}
+		if v.Kind != format.Integer || v.Int < 0 {
+			return nil, input.Usagef("give a number without unit or sign, such as 443", "--%s takes a whole number, not %q", number.flag, number.text)
+		}
+		add(number.sql, map[string]format.Value{"filter_" + number.flag: v})
+	}
+	if f.To != "" {
+		to, err := toCondition(f.To)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, to)
+	}
+	if f.Container != "" {
+		add("instr(container, :filter_container) > 0", map[string]format.Value{"filter_container": format.TextValue(f.Container)})
+	}
+	if f.Outcome != "" {
+		word, err := format.ParseOutcome(f.Outcome)
+		if err != nil {
+			return nil, err
+		}
+		add("outcome = :filter_outcome", map[string]format.Value{"filter_outcome": format.TextValue(word)})
+	}
+	if f.Where != "" {
+		add(f.Where+"\n", nil) // it may end with a comment
+	}
+	return all, nil
+}
+
+// requestedTo is the condition that an address was asked for, of a connect that was sent elsewhere.
+const requestedTo = "requested_address IN (:filter_to, '::ffff:' || :filter_to)"
+
+// toCondition reads --to: where a connect went, or what it asked for. It compares a single address with =, which avoids
+// reading every connection.
+func toCondition(text string) (condition, error) {
+	if text[0] == '/' || text[0] == '@' {
+		return condition{"family = 'unix' AND remote_address = :filter_to", map[string]format.Value{"filter_to": format.TextValue(text)}}, nil
+	}
+	if at, err := netip.ParseAddrPort(text); err == nil {
+		return condition{"remote_ip = :filter_to AND remote_port = :filter_to_port OR " + requestedTo + " AND requested_port = :filter_to_port",
+			map[string]format.Value{"filter_to": format.TextValue(at.Addr().Unmap().String()), "filter_to_port": format.IntValue(int64(at.Port()))}}, nil
+	}
+	prefix, ok := ask.ParsePrefix(text)
+	switch {
+	case !ok && isWholeNumber(text):
+		return condition{}, input.Usagef("a port is given with --port "+text, "cannot read address %q", text)
+	case !ok:
+		return condition{}, input.Usagef("try 192.0.2.1, 192.0.2.0/24, 192.0.2.1:443 or /run/docker.sock; names of hosts are not on a tape", "cannot read address %q", text)
+	case prefix.IsSingleIP():
+		return condition{"remote_ip = :filter_to OR " + requestedTo, map[string]format.Value{"filter_to": format.TextValue(prefix.Addr().String())}}, nil
+	}
+	return condition{"family IN ('ipv4', 'ipv6') AND (cidr_match(remote_address, :filter_to) OR coalesce(cidr_match(requested_address, :filter_to), 0))", map[string]format.Value{"filter_to": format.TextValue(text)}}, nil
+}
+
+func isWholeNumber(text string) bool {
+	_, err := strconv.ParseUint(text, 10, 64)
+	return err == nil
+}
+
+// IsEmpty reports whether every connection passes.
+func (f Filter) IsEmpty() bool { return f == Filter{} }
+
+// Apply returns the request with its SQL reading only the connections that pass. A UsageError means that the filter is
+// wrong.
+func (f Filter) Apply(r ask.Request) (ask.Request, error) {
+	where, params, err := f.where()
+	if err != nil || f.IsEmpty() {
+		return r, err
+	}
+	maps.Copy(params, r.Params)
+	r.SQL = withTable("connections AS NOT MATERIALIZED (SELECT * FROM main.connections WHERE "+where+")", r.SQL)
+	r.Params = params
+	return r, nil
+}
+
+// where returns all conditions as one SQL expression with parameters; 1: everything passes.
+func (f Filter) where() (sql string, params map[string]format.Value, err error) {
+	conditions, err := f.conditions()
+	if err != nil || len(conditions) == 0 {
+		return "1", nil, err
+	}
+	var parts []string
+	params = make(map[string]format.Value)
+	for _, c := range conditions {
+		parts = append(parts, "("+c.sql+")")
+		maps.Copy(params, c.params)
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, " AND "), params, nil
+}

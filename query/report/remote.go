@@ -1,0 +1,87 @@
+package report
+
+import (
+	"context"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/input"
+	"github.com/conntape/conntape/query/table"
+)
+
+// remoteAsked is the destination in query who: an address with or without port, a CIDR, a port, or a UNIX path.
+type remoteAsked struct {
+	indicator string
+	port      int64 // -1 none
+}
+
+const remoteHint = "give an address, a CIDR such as 10.0.0.0/8, address:port, a port, or the path or @name of a UNIX socket"
+
+// parseRemote parses every form of column remote: address:port, [address]:port, and UNIX addresses.
+func parseRemote(text string) (remoteAsked, error) {
+	asked := remoteAsked{text, -1}
+	address, rest, _ := strings.Cut(text, "/")
+	_, isAddress := ask.ParseAddress(address)
+	_, isPrefix := ask.ParsePrefix(text)
+	switch end, err := netip.ParseAddrPort(text); {
+	case strings.TrimSpace(text) == "":
+		return asked, input.Usagef(remoteHint, "what to look for is empty")
+	case strings.Trim(text, "0123456789") == "":
+		if n, err := strconv.ParseUint(text, 10, 16); err != nil || n == 0 {
+			return asked, input.Usagef(remoteHint, "%q is no port: ports are 1 to 65535", ask.Shorten(text, 60))
+		}
+	case err == nil:
+		return remoteAsked{end.Addr().String(), int64(end.Port())}, nil
+	case strings.Contains(text, "://"):
+		return asked, input.Usagef(remoteHint, "%q is a URL, and a tape holds addresses", ask.Shorten(text, 60))
+	case strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]") && strings.Contains(text, ":"):
+		asked.indicator = text[1 : len(text)-1]
+		if _, ok := ask.ParseAddress(asked.indicator); !ok {
+			return asked, input.Usagef(remoteHint, "%q is no address", ask.Shorten(text, 60))
+		}
+	case isAddress && rest != "" && !isPrefix:
+		return asked, input.Usagef(remoteHint, "%q is neither an address nor a CIDR such as 10.0.0.0/8", ask.Shorten(text, 60))
+	}
+	return asked, nil
+}
+
+// isUnixAsked reports whether an indicator can only be a UNIX socket. Without leading / or @ it is a relative path, or
+// the last elements of a path.
+func isUnixAsked(indicator string) bool {
+	_, isPrefix := ask.ParsePrefix(indicator)
+	return !isPrefix && strings.Trim(indicator, "0123456789") != ""
+}
+
+// checkUnixAsked returns an error for a word that is no address and no UNIX socket on the tape, such as a host name or a
+// typing error.
+func (p *Planned) checkUnixAsked(ctx context.Context, indicator string) error {
+	if !isUnixAsked(indicator) || strings.HasPrefix(indicator, "/") || strings.HasPrefix(indicator, "@") {
+		return nil
+	}
+	known := false
+	request := ask.Request{SQL: `SELECT 1 FROM endpoints WHERE family = 'unix' AND ` + table.UnixCondition + ` LIMIT 1`, Params: map[string]format.Value{"p1": format.TextValue(indicator)}}
+	_, err := table.AskVirtual(ctx, p.tape, func() (ask.Result, error) {
+		return ask.Run(ctx, p.main, request, ask.EachRow(func([]format.Value) error { known = true; return nil }))
+	})
+	if err != nil || known {
+		return err
+	}
+	hint := remoteHint
+	switch at := strings.LastIndexByte(indicator, ':'); {
+	case strings.ContainsAny(indicator, ",; "):
+		hint = "one at a time; conntape query match --indicators FILE looks for a list"
+	case at > 0 && isWholeNumber(indicator[at+1:]) && validAddress(strings.Trim(indicator[:at], "[]")):
+		hint = "ports are 1 to 65535"
+	case strings.Trim(indicator, "0123456789.:[]") != "" && strings.Contains(indicator, ".") && !strings.Contains(indicator, "/"):
+		hint = "a tape holds no names that were looked up; conntape query match finds names in arguments, or give the address"
+	}
+	return input.Usagef(hint, "%q is no address, port or CIDR, and no UNIX socket that was connected to", ask.Shorten(indicator, 60))
+}
+
+func validAddress(text string) bool {
+	_, ok := ask.ParseAddress(text)
+	return ok
+}

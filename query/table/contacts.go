@@ -1,0 +1,393 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/input"
+	"github.com/conntape/conntape/store/posting"
+	"zombiezen.com/go/sqlite"
+)
+
+// Queries that count read flows and not connections. A sealed segment has them packed in its postings, some nanoseconds
+// a connection. Of an open segment they are made by sorting four numbers of each connection.
+
+// Contact is a flow: the connections of one task to one endpoint with one shape, or a part of them.
+type Contact struct {
+	Task, Remote, Shape       int32 // numbers of the segment
+	taskID, remoteID, shapeID int64
+	N                         int64   // connects
+	IDs                       []int64 // of the connections, ascending; valid until the next contact
+	Counts                    []int64 // connects of each; nil: one
+}
+
+// ContactReader gets the flows of segments, one segment after the other. Flows of one endpoint come together, unless the
+// endpoint is in several runs.
+type ContactReader interface {
+	// Begin starts a run of a segment with ids from first to last.
+	Begin(s *SegmentSource, first, last int64)
+	// Take gets a flow, which is valid until it returns.
+	Take(s *SegmentSource, c *Contact) error
+	// End ends the run.
+	End(s *SegmentSource) error
+}
+
+// Reading is the segments of a tape with connections in a window.
+type Reading struct {
+	*numbers
+	Segments []*SegmentSource
+	ByNumber map[int]*SegmentSource
+	From, To int64 // ids; to is not included
+	All      bool  // probes included
+}
+
+// NewReading describes the segments and adds their rows to the dictionary.
+func (n *numbers) NewReading(ctx context.Context, sources []Source, w input.Window, all bool) (*Reading, error) {
+	r := &Reading{numbers: n, ByNumber: make(map[int]*SegmentSource), All: all}
+	r.From, r.To = w.Bounds()
+	described := inWindow(sources, w)
+	err := inParallel(ctx, described, func(ctx context.Context, _ int, s *SegmentSource) error {
+		if err := s.describe(ctx); err != nil {
+			return err
+		}
+		if !r.touches(s) {
+			return nil
+		}
+		return r.read(ctx, s)
+	})
+	for _, s := range described {
+		if r.touches(s) {
+			r.Segments = append(r.Segments, s)
+			r.ByNumber[s.Number] = s
+		}
+	}
+	return r, err
+}
+
+// Between returns a reading of ids within r's.
+func (r *Reading) Between(span IDSpan) *Reading {
+	part := &Reading{numbers: r.numbers, ByNumber: r.ByNumber, All: r.All, From: max(span.From, r.From), To: min(span.To, r.To)}
+	for _, s := range r.Segments {
+		if part.From < part.To && part.touches(s) {
+			part.Segments = append(part.Segments, s)
+		}
+	}
+	return part
+}
+
+// touches reports whether a segment may have connections in the window.
+func (r *Reading) touches(s *SegmentSource) bool {
+	return s.First <= s.Last && s.Last >= r.From && s.First < r.To
+}
+
+// Contacts reads the window's flows, with one reader for each segment that is read at the same time.
+func (r *Reading) Contacts(ctx context.Context, newReader func() ContactReader) error {
+	readers := make([]ContactReader, Parallelism())
+	return inParallel(ctx, r.Segments, func(ctx context.Context, slot int, s *SegmentSource) error {
+		if readers[slot] == nil {
+			readers[slot] = newReader()
+		}
+		return s.contacts(ctx, r.From, r.To, readers[slot])
+	})
+}
+
+// contacts reads one segment's flows whose process and endpoint are in the dictionary.
+func (s *SegmentSource) contacts(ctx context.Context, from, to int64, reader ContactReader) error {
+	from, to = max(from, s.First), min(to, s.Last+1) // postings may lie
+	if s.finals != nil {
+		reader = finalReader{reader}
+	}
+	if s.sealed {
+		return s.posted(ctx, nil, from, to, reader)
+	}
+	return s.sorted(ctx, []IDSpan{{from, to}}, reader)
+}
+
+// posted reads the flows of a sealed segment, of some endpoints in ascending order, or nil: of all.
+func (s *SegmentSource) posted(ctx context.Context, remotes []int64, from, to int64, reader ContactReader) error {
+	reader.Begin(s, from, to-1)
+	err := s.Tape.ScanPostings(ctx, s.Index, remotes, from, to, func(remote int64, list []byte) error { return s.unpack(remote, list, from, to, reader) })
+	if err != nil {
+		return err
+	}
+	return reader.End(s)
+}
+
+// scratch returns reusable buffers for the connections of a list.
+func (s *SegmentSource) scratch() (ids, counts []int64) {
+	if s.ids == nil {
+		s.ids, s.counts = make([]int64, posting.MostBytes), make([]int64, posting.MostBytes)
+	}
+	return s.ids, s.counts
+}
+
+// unpack passes on the flows of a list.
+func (s *SegmentSource) unpack(remote int64, list []byte, from, to int64, reader ContactReader) error {
+	c := &s.contact
+	c.Remote, c.remoteID = s.remotes.of(remote), remote
+	if c.Remote < 0 {
+		return nil
+	}
+	groups := posting.NewReader(list)
+	ids, counts := s.scratch()
+	for groups.Next() {
+		if groups.Task > s.lastTask {
+			break // they ascend
+		}
+		c.taskID, c.shapeID = groups.Task, groups.Shape
+		c.Task, c.Shape = s.tasks.of(groups.Task), s.shapes.of(groups.Shape)
+		if c.Task < 0 || c.Shape < 0 {
+			continue // not in question
+		}
+		rows := 0
+		c.N = 0
+		for id, connects, ok := groups.Row(); ok; id, connects, ok = groups.Row() {
+			if id < from || id >= to {
+				continue
+			}
+			if rows == len(ids) {
+				return fmt.Errorf("read postings of segment %d: %w", s.Number, posting.ErrCorrupt)
+			}
+			ids[rows], counts[rows] = id, connects
+			rows++
+			c.N += connects
+		}
+		if rows == 0 {
+			continue
+		}
+		c.IDs, c.Counts = ids[:rows], nil
+		if c.N != int64(rows) {
+			c.Counts = counts[:rows]
+		}
+		if err := reader.Take(s, c); err != nil {
+			return err
+		}
+	}
+	if err := groups.Err(); err != nil {
+		return fmt.Errorf("read postings of segment %d: %w", s.Number, err)
+	}
+	return nil
+}
+
+// mostSorted limits the connections sorted at a time, of each part.
+const mostSorted = 1 << 17
+
+// rowBatch is connections of an open segment.
+type rowBatch struct {
+	ids    []int64
+	of     [3][]int32 // numbers of shape, task and remote
+	order  []int32    // of the rows: by remote, task, shape and id
+	before []int32    // order of the previous key
+	starts []int32
+}
+
+func (b *rowBatch) clear() {
+	b.ids = b.ids[:0]
+	for i := range b.of {
+		b.of[i] = b.of[i][:0]
+	}
+}
+
+// sort computes order: a counting sort by key, the last key first.
+func (b *rowBatch) sort() {
+	b.order, b.before = b.order[:0], slices.Grow(b.before[:0], len(b.ids))[:len(b.ids)]
+	for i := range b.ids {
+		b.order = append(b.order, int32(i))
+	}
+	for _, keys := range b.of {
+		b.order, b.before = b.before, b.order
+		most := slices.Max(keys)
+		b.starts = append(b.starts[:0], make([]int32, most+2)...)
+		for _, k := range keys {
+			b.starts[k+1]++
+		}
+		for k := range most {
+			b.starts[k+1] += b.starts[k]
+		}
+		for _, row := range b.before {
+			k := keys[row]
+			b.order[b.starts[k]] = row
+			b.starts[k]++
+		}
+	}
+}
+
+// sorted reads the connections of a segment in parallel parts, and passes on the flows of one batch at a time.
+func (s *SegmentSource) sorted(ctx context.Context, spans []IDSpan, reader ContactReader) error {
+	var handing sync.Mutex
+	var wait sync.WaitGroup
+	parts := split(spans, Parallelism())
+	errs := make([]error, len(parts))
+	for i, spans := range parts {
+		wait.Go(func() {
+			b := new(rowBatch)
+			hand := func() error {
+				if len(b.ids) == 0 {
+					return nil
+				}
+				b.sort()
+				handing.Lock()
+				defer handing.Unlock()
+				return s.flush(b, reader)
+			}
+			for _, span := range spans {
+				errs[i] = s.Tape.ScanConnections(ctx, s.Index, span.From, span.To, s.wanted, func(id, task, remote, shape int64) error {
+					s.addRow(b, id, task, remote, shape)
+					if len(b.ids) == mostSorted {
+						return hand()
+					}
+					return nil
+				})
+				if errs[i] != nil {
+					return
+				}
+			}
+			errs[i] = hand()
+		})
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+// split divides spans into at most this many parts of similar length in time.
+func split(spans []IDSpan, parts int) [][]IDSpan {
+	var sum uint64
+	for _, span := range spans {
+		sum += uint64(span.To - span.From)
+	}
+	var all [][]IDSpan
+	for ; parts > 1 && len(spans) > 0; parts-- {
+		share, part := sum/uint64(parts), []IDSpan(nil)
+		for share > 0 && len(spans) > 0 {
+			first := spans[0]
+			if length := uint64(first.To - first.From); length <= share {
+				part, spans = append(part, first), spans[1:]
+				share, sum = share-length, sum-length
+				continue
+			}
+			middle := first.From + int64(share)
+			part = append(part, IDSpan{first.From, middle})
+			spans = append([]IDSpan{{middle, first.To}}, spans[1:]...)
+			sum -= share
+			break
+		}
+		if len(part) > 0 {
+			all = append(all, part)
+		}
+	}
+	if len(spans) > 0 {
+		all = append(all, spans)
+	}
+	return all
+}
+
+// addRow adds a connection to a batch, unless it is not in question.
+func (s *SegmentSource) addRow(b *rowBatch, id, task, remote, shape int64) {
+	to := s.remotes.of(remote)
+	if to < 0 {
+		return
+	}
+	who, how := s.tasks.of(task), s.shapes.of(shape)
+	if who < 0 || how < 0 {
+		return
+	}
+	b.ids = append(b.ids, id)
+	b.of[0], b.of[1], b.of[2] = append(b.of[0], how), append(b.of[1], who), append(b.of[2], to)
+}
+
+// flush passes on the flows of a sorted batch and empties it.
+func (s *SegmentSource) flush(b *rowBatch, reader ContactReader) error {
+	reader.Begin(s, b.ids[0], b.ids[len(b.ids)-1])
+	var c Contact
+	var ids, counts []int64
+	for at := 0; at < len(b.order); {
+		row := b.order[at]
+		c.Shape, c.Task, c.Remote = b.of[0][row], b.of[1][row], b.of[2][row]
+		ids, counts, c.N = ids[:0], counts[:0], 0
+		for ; at < len(b.order); at++ {
+			row := b.order[at]
+			if b.of[0][row] != c.Shape || b.of[1][row] != c.Task || b.of[2][row] != c.Remote {
+				break
+			}
+			count := int64(1)
+			if len(s.repeats) > 0 {
+				count = s.RepeatOf(b.ids[row]).Count
+			}
+			ids, counts = append(ids, b.ids[row]), append(counts, count)
+			c.N += count
+		}
+		c.IDs, c.Counts = ids, nil
+		if c.N != int64(len(ids)) {
+			c.Counts = counts
+		}
+		c.taskID, c.remoteID, c.shapeID = s.tasks.ids[c.Task], s.remotes.ids[c.Remote], s.shapes.ids[c.Shape]
+		if err := reader.Take(s, &c); err != nil {
+			return err
+		}
+	}
+	b.clear()
+	return reader.End(s)
+}
+
+// end returns the time of the last connect of a row of the flow.
+func (s *SegmentSource) end(c *Contact, i int) int64 {
+	if c.Counts == nil || c.Counts[i] == 1 {
+		return c.IDs[i]
+	}
+	return s.RepeatOf(c.IDs[i]).last
+}
+
+// Walls returns the first and the last time of a contact on the wall clock.
+func (s *SegmentSource) Walls(c *Contact) (first, last int64) {
+	m := s.moments(c)
+	return m.FirstWall, m.lastWall
+}
+
+// moments returns the first and the last times of a contact.
+func (s *SegmentSource) moments(c *Contact) moments {
+	first, newest := c.IDs[0], c.IDs[len(c.IDs)-1]
+	firstWall, newestWall := s.Wall(first), s.Wall(newest)
+	m := moments{first, newest, firstWall, newestWall, firstWall, newestWall}
+	if s.steady && c.Counts == nil {
+		return m
+	}
+	m.ended = Never
+	for i, id := range c.IDs {
+		wall, end := s.Wall(id), s.Wall(s.end(c, i))
+		m.FirstWall, m.newestWall = min(m.FirstWall, wall), max(m.newestWall, wall)
+		m.ended, m.lastWall = min(m.ended, end), max(m.lastWall, end)
+	}
+	return m
+}
+
+// Never is later than any time.
+const Never = 1<<63 - 1
+
+// scan runs an internal query without copying its rows.
+func scan(ctx context.Context, conn *sqlite.Conn, sql string, row func(*sqlite.Stmt)) error {
+	before := conn.SetInterrupt(ctx.Done())
+	defer conn.SetInterrupt(before)
+	stmt, _, err := conn.PrepareTransient(strings.TrimSpace(sql))
+	if err != nil {
+		return ask.Explain(err)
+	}
+	defer stmt.Finalize()
+	for {
+		more, err := stmt.Step()
+		if err != nil {
+			if cause := context.Cause(ctx); cause != nil {
+				return cause
+			}
+			return ask.Explain(err)
+		}
+		if !more {
+			return nil
+		}
+		row(stmt)
+	}
+}

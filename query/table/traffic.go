@@ -1,0 +1,93 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/store"
+)
+
+// Traffic is the known bytes and durations of a flow's connections.
+type Traffic struct {
+	Sent, Received format.Nullable // sums
+	Duration       format.Nullable // of the longest
+}
+
+func (t *Traffic) add(o *store.StoredOutcome) {
+	addUp := func(to *format.Nullable, n int64) {
+		if n != store.Unmeasured {
+			to.Known, to.Number = true, to.Number+n
+		}
+	}
+	addUp(&t.Sent, o.Sent)
+	addUp(&t.Received, o.Received)
+	if o.Duration != store.Unmeasured {
+		t.Duration = format.Nullable{Number: max(t.Duration.Number, o.Duration), Known: true}
+	}
+}
+
+// Merge adds that of another contact.
+func (t *Traffic) Merge(other *Traffic) {
+	t.add(&store.StoredOutcome{Outcome: store.Outcome{
+		Sent: orUnmeasured(other.Sent), Received: orUnmeasured(other.Received), Duration: orUnmeasured(other.Duration),
+	}})
+}
+
+func orUnmeasured(n format.Nullable) int64 {
+	if !n.Known {
+		return store.Unmeasured
+	}
+	return n.Number
+}
+
+// mostFound limits the outcomes looked up by id; for more, the whole segment is read.
+const mostFound = 20_000
+
+// trafficOf reads the outcomes of a segment's connections by id, and calls fn for each that has one.
+func trafficOf(ctx context.Context, s *SegmentSource, ids []int64, fn func(id int64, o *store.StoredOutcome)) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	slices.Sort(ids)
+	sql := `SELECT id, ` + outcomeSQL + ` FROM connection WHERE id BETWEEN ? AND ?`
+	return s.use(func(conn *sqlite.Conn) error {
+		stmt, _, err := conn.PrepareTransient(sql)
+		if err != nil {
+			return err
+		}
+		defer stmt.Finalize()
+		var f fate
+		read := func(first, last int64) error {
+			stmt.BindInt64(1, first)
+			stmt.BindInt64(2, last)
+			for {
+				more, err := stmt.Step()
+				if err != nil || !more {
+					return errors.Join(err, stmt.Reset())
+				}
+				if !f.read(stmt, 1) || !f.known {
+					continue
+				}
+				if _, asked := slices.BinarySearch(ids, stmt.ColumnInt64(0)); asked {
+					fn(stmt.ColumnInt64(0), &f.StoredOutcome)
+				}
+			}
+		}
+		if len(ids) > mostFound {
+			return read(ids[0], ids[len(ids)-1])
+		}
+		for i, id := range ids {
+			if i%256 == 0 && ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err := read(id, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
