@@ -318,5 +318,5 @@ func (l *idLister) Take(_ *SegmentSource, c *Contact) error {
 	return nil
 }
 
-// ErrTooMuch: the flows do not fit in a plan's memory.
+// ErrTooMuch says that the flows do not fit in a plan's memory.
 var ErrTooMuch = errors.New("too much to read in one pass")
