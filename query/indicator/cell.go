@@ -169,6 +169,9 @@ func (r *Reading) pair(c cell, cells []string, at int) (list []*Indicator, used 
 		return c.list, 0
 	}
 	i, next := c.list[0], strings.TrimSpace(cells[at+1])
+	if i.Port != 0 && i.Kind != Port && isBareNumber(next) {
+		r.leaveOut("a number beside an address with its port")
+	}
 	if i.Port != 0 || i.Kind != Address && i.Kind != Range || strings.Contains(cells[at], "://") {
 		return c.list, 0
 	}
@@ -188,7 +191,7 @@ func (r *Reading) pair(c cell, cells []string, at int) (list []*Indicator, used 
 		}
 	}
 	if port, ok := ParsePort(undecorated(next)); ok && !strings.Contains(cells[at], "-") { // eMule has a level after first-last
-		if isBareNumber(next) {
+		if isBareNumber(undecorated(next)) {
 			list = withPorts(c.list, []uint16{port.Port})
 			list[0].beside = true
 			return list, 1

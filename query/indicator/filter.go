@@ -3,7 +3,7 @@ package indicator
 import (
 	"net/netip"
 	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 )
 
@@ -17,8 +17,11 @@ var filterForms = regexp.MustCompile(`(?i)^(?:-[AIR] |\[?\d*\]? ?(?:ip6?tables|u
 var (
 	ufwPasses   = regexp.MustCompile(`\bALLOW (?:IN|OUT|FWD)\b`)
 	letsPass    = regexp.MustCompile(`(?i)(?:^| )(?:-j (?:ACCEPT|RETURN)|accept|permit|allow|pass|require (?:ip|host))(?:[ ;,]|$)`)
+	remarks     = regexp.MustCompile(`(?i)(?:^|[ \t])(?:--comment|--(?:log|nflog)-prefix|comment|(?:log[ \t]+)?prefix)[ \t]+"[^"]*"`)
+	noMatch     = regexp.MustCompile(`^add \S+ .*\bnomatch\b`) // ipset
+	sourcePort  = regexp.MustCompile(`(?:^| )(?:--(?:sport|sports|source-port|source-ports)|(?:tcp|udp|th) sport) `)
 	exceptWords = regexp.MustCompile(`(?:^| )(?:!=? ?[-\w.:\[]|not [\d:])`)
-	portRange   = regexp.MustCompile(`(?i)(?:\b(?:[ds]|dst-|src-)?ports?\b["']?[ :=]+|\b(?:tcp|udp)/)\{? ?(?:[0-9]{1,5}(?:, ?| and | or ))*([0-9]{1,5})(?:-|:|–| to )([0-9]{1,5})\b`)
+	portRange   = regexp.MustCompile(`(?i)(?:\b(?:[ds]|dst-|src-|(?:dst|dest|destination|remote|target|server)_?)?ports?\b["']?[ :=]+|\b(?:tcp|udp)/)\{? ?(?:[0-9]{1,5}(?:, ?| and | or ))*([0-9]{1,5})(?:-|:|–| to )([0-9]{1,5})\b`)
 	portsBeyond = regexp.MustCompile(`(?i)\b(?:range [0-9]{1,5} [0-9]{1,5}|(?:gt|lt|neq) [0-9]{1,5}|eq [a-z]+)\b`)
 )
 
@@ -36,8 +39,12 @@ func (r *Reading) filterLine(line string, number int) bool {
 	switch {
 	case ufwPasses.MatchString(words):
 		r.leaveOut(passes)
+	case noMatch.MatchString(words):
+		r.leaveOut(passes)
 	case !filterForms.MatchString(words):
 		return false
+	case sourcePort.MatchString(words) && !portRange.MatchString(words):
+		r.problem(number, line, "the port that a connection comes from cannot be looked up")
 	case letsPass.MatchString(words) && !strings.HasPrefix(strings.ToLower(words), "require not"):
 		r.leaveOut(passes)
 	case exceptWords.MatchString(words) && !strings.HasPrefix(strings.ToLower(words), "require not"):
@@ -94,16 +101,28 @@ func wildcarded(address, mask string) (*Indicator, bool) {
 	return masked(address, netip.AddrFrom4(octets).String())
 }
 
-// responsePolicy decodes a name of a response policy zone: 32.66.100.51.198.rpz-ip is 198.51.100.66/32.
+// responsePolicy decodes a name of a response policy zone: 32.66.100.51.198.rpz-ip is 198.51.100.66/32, 128.1.zz.db8.2001.rpz-ip
+// is 2001:db8::1/128.
 func responsePolicy(name string) (string, bool) {
 	labels := strings.Split(strings.TrimSuffix(strings.ToLower(name), "."), ".")
-	if len(labels) != 6 || labels[5] != "rpz-ip" {
+	if len(labels) < 3 || labels[len(labels)-1] != "rpz-ip" {
 		return "", false
 	}
-	bits, err := strconv.Atoi(labels[0])
-	text := strings.Join([]string{labels[4], labels[3], labels[2], labels[1]}, ".") + "/" + labels[0]
-	_, ok := parsePrefix(text)
-	return text, err == nil && ok && bits > 0
+	parts := labels[1 : len(labels)-1]
+	slices.Reverse(parts)
+	address := strings.Join(parts, ".")
+	if len(parts) != 4 || slices.Contains(parts, "zz") {
+		address = strings.ReplaceAll(":"+strings.Join(parts, ":")+":", ":zz:", "::")
+		if !strings.HasPrefix(address, "::") {
+			address = address[1:]
+		}
+		if !strings.HasSuffix(address, "::") {
+			address = strings.TrimSuffix(address, ":")
+		}
+	}
+	text := address + "/" + labels[0]
+	p, ok := parsePrefix(text)
+	return text, ok && p.Bits() > 0
 }
 
 // keyed matches a key and its value in a line of logs or of a router's script: dst=198.51.100.66 dpt=443.

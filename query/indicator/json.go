@@ -262,6 +262,7 @@ func (w *walker) take(row *jsonRow) {
 			return
 		}
 	}
+	row.fields = identified(row)
 	if row.children && !slices.ContainsFunc(row.fields, func(f field) bool { return f.text != "" && isHostRole(f.role) }) {
 		return // it only contains rows
 	}
@@ -318,6 +319,22 @@ func (w *walker) anyRow(row *jsonRow) {
 		return
 	}
 	w.empty++
+}
+
+// identified returns the fields of a row. Of an object of VirusTotal, whose type and id say what it is, it makes the id the
+// value; the rest describes it: the network of an address is no indicator.
+func identified(row *jsonRow) []field {
+	kind, id := row.get("type"), row.get("id")
+	if c, ok := readCell(id); !ok || !c.is(Address, Name, Hash) || !slices.Contains([]string{"ip_address", "domain", "file"}, kind) {
+		return row.fields
+	}
+	fields := []field{{roleType, "type", kind}, {roleValue, "id", id}}
+	for _, f := range row.fields {
+		if f.name != "type" && f.name != "id" {
+			fields = append(fields, field{roleOther, f.name, f.text})
+		}
+	}
+	return fields
 }
 
 const portAlone = "it has a port and no address"

@@ -13,6 +13,7 @@ func (r *Reading) plainLine(line string, number int) {
 	if line != "" && (line[0] >= 0x80 || strings.IndexByte("*>+-", line[0]) >= 0) {
 		line = bullet.ReplaceAllString(line, "")
 	}
+	line = remarks.ReplaceAllString(line, "")
 	if strings.HasPrefix(line, "!") || strings.HasPrefix(line, "@@") {
 		r.leaveOut("an exception (! or @@)")
 		return
@@ -28,7 +29,7 @@ func (r *Reading) plainLine(line string, number int) {
 		r.add(number, "", c.list...)
 		return
 	}
-	if r.keyedLine(line, number) || r.filterLine(line, number) || r.hostsLine(line, number) || r.rule(line, number) || r.resolverLine(line, number) || r.labelledRange(line, number) {
+	if r.settingLine(line) || r.keyedLine(line, number) || r.filterLine(line, number) || r.hostsLine(line, number) || r.rule(line, number) || r.resolverLine(line, number) || r.labelledRange(line, number) {
 		return
 	}
 	if head, label, ok := strings.Cut(line, "#"); ok { // 198.51.100.66#4#2#Malicious Host#CN
@@ -115,7 +116,7 @@ func (r *Reading) emuleAllows(cells []string) bool {
 func (r *Reading) hostsLine(line string, number int) bool {
 	head, comment := cutComment(line)
 	fields := strings.Fields(head)
-	if len(fields) < 2 || !leadsNowhere(fields[0]) {
+	if len(fields) < 2 || !leadsNowhere(fields[0]) && !strings.HasPrefix(fields[1], "ip6-") {
 		return false
 	}
 	for _, text := range fields[1:] {
@@ -124,7 +125,7 @@ func (r *Reading) hostsLine(line string, number int) bool {
 		}
 	}
 	for _, text := range fields[1:] {
-		if c, ok := readCell(text); ok && c.is(Name) && !isOwnName(text) {
+		if c, ok := readCell(text); ok && c.is(Name) && !isOwnName(text) && fields[0] != ownAddress {
 			r.add(number, trimComment(comment), c.list...)
 			continue
 		}
@@ -132,6 +133,9 @@ func (r *Reading) hostsLine(line string, number int) bool {
 	}
 	return true
 }
+
+// ownAddress is the address of a host's own name in Debian's hosts file.
+const ownAddress = "127.0.1.1"
 
 func maskLike(text string) bool {
 	_, ok := maskBits(text)
@@ -171,9 +175,28 @@ func (r *Reading) labelledRange(line string, number int) bool {
 var resolverForms = []*regexp.Regexp{
 	regexp.MustCompile(`^(?:address|server|local)=/([^/]+)/(?:0\.0\.0\.0|127\.0\.0\.1|::1?|#)?$`),
 	regexp.MustCompile(`^local-(?:zone|data): *"?([^\s"]+)"? .*$`),
-	regexp.MustCompile(`^(\S+)\s+(?:[0-9]+\s+)?(?:IN\s+)?CNAME\s+\.$`),
+	regexp.MustCompile(`^(\S+)\s+(?:[0-9]+\s+)?(?:IN\s+)?CNAME\s+(?:\*?\.|rpz-drop\.|rpz-tcp-only\.)$`),
 	regexp.MustCompile(`^\|\|([^\^/$*]+)\^(?:\$.*)?$`),
 	regexp.MustCompile(`^\.([\w.-]+)$`),
+}
+
+// ownSettings match a resolver's settings of itself: where it listens, whom it asks, who may ask.
+var ownSettings = regexp.MustCompile(`^(?:listen-address=|(?:private-address|access-control|forward-addr|stub-addr|interface|outgoing-interface): )`)
+
+// references match a line that says where to read more, as in rules of YARA and Sigma.
+var references = regexp.MustCompile(`(?i)^(?:- )?(?:refs?|references?|permalink|documentation)\s*[:=]\s*["']?(?:https?|hxxps?)\S*://?\S*["']?,?$`)
+
+// settingLine leaves out a line about something else than indicators.
+func (r *Reading) settingLine(line string) bool {
+	switch {
+	case ownSettings.MatchString(line):
+		r.leaveOut("a setting of the host itself")
+	case references.MatchString(line):
+		r.leaveOut("where to read more")
+	default:
+		return false
+	}
+	return true
 }
 
 // resolverPasses matches the lines that tell them to let a name pass.
@@ -201,7 +224,7 @@ func (r *Reading) resolverLine(line string, number int) bool {
 }
 
 // portWords matches a port in a sentence: port 443, --dport 443, 443/tcp, TCP/443.
-var portWords = regexp.MustCompile(`(?i)(?:\bd?ports?\b["']?[ :=]+\{? ?|\b(?:tcp|udp)/|\beq )([0-9]{1,5}(?:(?:, ?|/| and | or )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp)\b`)
+var portWords = regexp.MustCompile(`(?i)(?:\b(?:d|(?:dst|dest|destination|remote|target|server)_?)?ports?\b["']?[ :=]+\{? ?|\b(?:tcp|udp)/|\beq )([0-9]{1,5}(?:(?:, ?|/| and | or )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp)\b`)
 
 // leavesOut matches an address that a filter's list leaves out: { 203.0.113.0/24, !203.0.113.9 }.
 var leavesOut = regexp.MustCompile(`(?:^|[\s{,(\[])!\s*([0-9a-fA-F:.]+(?:/[0-9]+)?)`)

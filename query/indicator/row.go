@@ -12,12 +12,15 @@ func (r *Reading) row(fields []field, line int) (why string) {
 		if text := fields[i].text; text == "-" || text == "(empty)" || strings.EqualFold(text, "null") || text == "N/A" {
 			fields[i].text = ""
 		}
+		if c, ok := readCell(fields[i].text); fields[i].role == rolePort && ok && c.sure && c.is(Address) { // a column ip:port
+			fields[i].role = roleIP
+		}
 	}
 	switch {
 	case isFalse(first(fields, roleDetect)):
 		r.leaveOut(notForDetection)
 		return ""
-	case isTrue(first(fields, roleDeleted)):
+	case isTrue(first(fields, roleDeleted)) || isHarmless(first(fields, roleAction)):
 		r.leaveOut("deleted, or marked as harmless")
 		return ""
 	case slices.Contains([]string{"allow", "allowed", "accept", "permit", "pass", "whitelist", "allowlist"}, strings.ToLower(first(fields, roleAction))):
@@ -220,6 +223,11 @@ func labelOf(fields []field) string {
 		}
 	}
 	return first(fields, roleLabel)
+}
+
+// isHarmless reports whether a verdict says so.
+func isHarmless(verdict string) bool {
+	return slices.Contains([]string{"benign", "clean", "harmless", "safe", "goodware", "trusted"}, strings.ToLower(verdict))
 }
 
 func isFalse(flag string) bool {

@@ -142,11 +142,13 @@ func roleOf(name string) role {
 	target := has("dst", "dest", "destination", "remote", "resp", "target", "c2", "cnc", "server", "d")
 	addressed := has("ip", "ips", "ipv4", "ipv6", "ip4", "ip6", "ipaddr", "ipaddress", "address", "addresses", "addr", "adresse", "adressen", "direccion", "indirizzo", "adres", "host", "h")
 	switch {
+	case has("port", "ports") && only("port", "ports", "number", "num", "no", "nr", "dst", "dest", "destination", "remote", "target", "server", "c2", "tcp", "udp"):
+		return rolePort
 	case only("to", "ids"):
 		return roleDetect
 	case only("is", "deleted", "revoked", "whitelisted", "allowlisted", "benign") && !only("is"), only("false", "positive") && len(words) == 2:
 		return roleDeleted
-	case only("action", "act", "verdict", "policy", "rule", "decision") && has("action", "act", "verdict", "decision"):
+	case only("action", "act", "verdict", "policy", "rule", "decision", "classification") && has("action", "act", "verdict", "decision", "classification"):
 		return roleAction
 	case only("type", "kind", "indicator", "ioc", "attribute", "observable", "data") && has("type", "kind"):
 		return roleType

@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"errors"
 	"io"
+	"regexp"
 	"strings"
 )
 
@@ -16,6 +17,8 @@ type textReader struct {
 	line  int      // number of the last line taken
 	table *table   // nil: no header yet
 	maybe *table   // header in a comment, if the next line has as many cells
+	skip  string   // why the lines of a block are left out; "": they are not
+	depth int      // indentation of the block's key
 }
 
 // readText reads a plain list, CSV in any form, or rules. A line of a plain list has one or several indicators; the words
@@ -39,6 +42,9 @@ func (r *Reading) readText(in *bufio.Reader) error {
 		switch {
 		case content == "" || t.isComment(line, content):
 			continue
+		case t.inBlock(line, content):
+			t.leaveOut(t.skip)
+			continue
 		case t.isHeader(line):
 			continue
 		case t.table != nil:
@@ -50,6 +56,31 @@ func (r *Reading) readText(in *bufio.Reader) error {
 			r.problem(t.line, content, notIndicator)
 		}
 	}
+}
+
+// otherBlocks matches the key of a block of YAML that has no indicators; the second form has those that a rule lets pass.
+var otherBlocks = regexp.MustCompile(`(?i)^(?:- )?(?:(references?|refs?|falsepositives|links)|(?:filters?|exclu\w*|except\w*|allow\w*|whitelist\w*|permitted|trusted|safe)[\w-]*):$`)
+
+// inBlock reports whether a line is in such a block, which ends with the first line that is no deeper. Items of a list may
+// stand below the key.
+func (t *textReader) inBlock(line, content string) bool {
+	depth := len(line) - len(strings.TrimLeft(line, " \t"))
+	if t.skip != "" && (depth > t.depth || depth == t.depth && strings.HasPrefix(content, "- ")) {
+		return true
+	}
+	t.skip = ""
+	if t.table != nil {
+		return false
+	}
+	found := otherBlocks.FindStringSubmatch(content)
+	if found == nil {
+		return false
+	}
+	t.skip, t.depth = passes, depth
+	if found[1] != "" {
+		t.skip = "where to read more"
+	}
+	return true
 }
 
 var errLongLine = errors.New("line too long")
