@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -145,6 +146,9 @@ func unit(ctx context.Context) (tally.Tally, error) {
 	return goTest(ctx, append([]string{"-timeout=30m"}, packages...)...)
 }
 
+// slowFuzz has the targets of which an input takes milliseconds: fewer of them are tried.
+var slowFuzz = map[string]string{"FuzzSalvage": "1000x"}
+
 // fuzz runs each target briefly, one at a time, as go test requires. It limits the number of inputs and not the time: at
 // the end of the time go test may report a busy worker as a failure (context deadline exceeded).
 func fuzz(ctx context.Context) (tally.Tally, error) {
@@ -169,7 +173,7 @@ func fuzz(ctx context.Context) (tally.Tally, error) {
 				break // the line "ok package time"
 			}
 			fmt.Printf("fuzzing %s %s\n", dir, name)
-			count, err := goTest(ctx, "-run=^$", "-fuzz=^"+name+"$", "-fuzztime=3000x", dir)
+			count, err := goTest(ctx, "-run=^$", "-fuzz=^"+name+"$", "-fuzztime="+cmp.Or(slowFuzz[name], "3000x"), dir)
 			total.Add(count)
 			if err != nil {
 				failed = errors.Join(failed, fmt.Errorf("%s %s: %w", dir, name, err))
