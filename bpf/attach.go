@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"github.com/cilium/ebpf/link"
 )
@@ -16,6 +17,9 @@ func (c *Capture) attach(h hook) error {
 	l, err := c.link(h)
 	switch {
 	case err != nil && h.mayFail:
+		if h.unseen != "" && !slices.Contains(c.blindSpots, h.unseen) {
+			c.blindSpots = append(c.blindSpots, h.unseen)
+		}
 		return nil
 	case err != nil:
 		return err

@@ -18,18 +18,17 @@ static __always_inline __u64 made_cookie(struct sock *sk)
 }
 
 /* The bound address of an inet socket, written as the sockaddr that getsockname(2) would give. */
-static __always_inline void read_local_inet(struct connect_large *r, struct sock *sk, const bool typed)
+static __always_inline void read_local_inet(struct connect *c, __u8 *local, struct sock *sk, const bool typed)
 {
 	/* A raw socket keeps its protocol there (raw_bind, inet_create): it has no port. */
-	__u16 port = r->c.type == SOCK_RAW ? 0 : READ(typed, sk, __sk_common.skc_num);
+	__u16 port = c->type == SOCK_RAW ? 0 : READ(typed, sk, __sk_common.skc_num);
 	__be32 v4 = READ(typed, sk, __sk_common.skc_rcv_saddr);
-	__u8 *local = local_of(r);
 
-	if (r->c.socket_family == AF_INET) {
+	if (c->socket_family == AF_INET) {
 		if (!port && !v4)
 			return;
 		__builtin_memcpy(local + 4, &v4, sizeof(v4));
-		r->c.local_len = 16;
+		c->local_len = 16;
 	} else {
 		__u64 v6[2] = {};
 
@@ -38,10 +37,10 @@ static __always_inline void read_local_inet(struct connect_large *r, struct sock
 		if (!port && !v6[0] && !v6[1])
 			return;
 		__builtin_memcpy(local + 8, v6, sizeof(v6));
-		r->c.local_len = 28;
+		c->local_len = 28;
 	}
 	port = bpf_htons(port);
-	__builtin_memcpy(local, &r->c.socket_family, 2);
+	__builtin_memcpy(local, &c->socket_family, 2);
 	__builtin_memcpy(local + 2, &port, 2);
 }
 
@@ -61,56 +60,62 @@ static __always_inline void read_local_unix(struct connect_large *r, struct sock
 }
 
 /* Who tries. The worker that io_uring borrows counts as itself by tid and comm, and as the ring's owner otherwise. */
-static __always_inline void begin_task_as(struct connect_large *r, struct task_struct *task, const bool typed)
+static __always_inline void begin_task_as(struct connect *c, struct task_struct *task, const bool typed)
 {
 	struct task_struct *owner = owner_of(task, typed);
 	const struct cred *cred = READ(typed, task, cred); /* a worker runs with the credentials of the request */
 
-	r->c.process = key_of(owner, typed);
-	r->c.cgroup_id = READ(typed, owner, cgroups, dfl_cgrp, kn, id);
-	r->c.tid = READ(typed, task, pid);
-	r->c.uid = READ(typed, cred, uid.val);
-	r->c.gid = READ(typed, cred, gid.val);
-	r->c.euid = READ(typed, cred, euid.val);
-	r->c.loginuid = loginuid_of(owner, typed);
-	r->c.session_id = session_of(owner, typed);
+	c->process = key_of(owner, typed);
+	c->cgroup_id = READ(typed, owner, cgroups, dfl_cgrp, kn, id);
+	c->tid = READ(typed, task, pid);
+	c->uid = READ(typed, cred, uid.val);
+	c->gid = READ(typed, cred, gid.val);
+	c->euid = READ(typed, cred, euid.val);
+	c->loginuid = loginuid_of(owner, typed);
+	c->session_id = session_of(owner, typed);
 	if (owner != task)
-		r->c.flags |= CONNECT_KERNEL_WORKER;
+		c->flags |= CONNECT_KERNEL_WORKER;
 }
 
 /* Fills in the current task, and the syscall that it is in. */
-static __always_inline void begin_task(struct connect_large *r, struct regs *regs)
+static __always_inline void begin_task(struct connect *c, struct regs *regs)
 {
 	struct task_struct *task;
 
-	r->c.boot_time = bpf_ktime_get_boot_ns();
-	r->c.hook_errno = UNKNOWN_ERRNO;
-	r->c.error = UNKNOWN_ERRNO;
-	r->c.fd = -1;
-	bpf_get_current_comm(&r->c.comm, sizeof(r->c.comm));
+	c->boot_time = bpf_ktime_get_boot_ns();
+	c->hook_errno = UNKNOWN_ERRNO;
+	c->error = UNKNOWN_ERRNO;
+	c->fd = -1;
+	bpf_get_current_comm(&c->comm, sizeof(c->comm));
 	if (typed_task) {
 		task = bpf_get_current_task_btf();
-		begin_task_as(r, task, true);
+		begin_task_as(c, task, true);
 		read_regs(task, regs, true);
 	} else {
 		task = (struct task_struct *)bpf_get_current_task();
-		begin_task_as(r, task, false);
+		begin_task_as(c, task, false);
 		read_regs(task, regs, false);
 	}
+}
+
+/* Which socket. */
+static __always_inline void begin_kind(struct connect *c, struct sock *sk, short type, const bool typed)
+{
+	c->socket_family = READ(typed, sk, __sk_common.skc_family);
+	c->type = type;
+	c->protocol = READ(typed, sk, sk_protocol);
+	c->netns = READ(typed, sk, __sk_common.skc_net.net, ns.inum);
 }
 
 /* Which socket, and what it is bound to. Wants flags' CONNECT_LARGE to be settled. */
 static __always_inline void begin_socket(struct connect_large *r, struct sock *sk, short type, const bool typed)
 {
-	r->c.socket_family = READ(typed, sk, __sk_common.skc_family);
-	r->c.type = type;
-	r->c.protocol = READ(typed, sk, sk_protocol);
-	r->c.netns = READ(typed, sk, __sk_common.skc_net.net, ns.inum);
+	begin_kind(&r->c, sk, type, typed);
 	if (r->c.socket_family == AF_UNIX) {
 		if (r->c.flags & CONNECT_LARGE)
 			read_local_unix(r, sk);
 	} else if (r->c.socket_family == AF_INET || r->c.socket_family == AF_INET6) {
-		read_local_inet(r, sk, typed);
+		read_local_inet(&r->c, local_of(r), sk, typed);
 	}
 }
 

@@ -112,13 +112,21 @@ func openWith(b Backend, o Options) (*Capture, error) {
 	if err == nil || o.Events == (Events{}) {
 		return c, err
 	}
+	if o.Events.Sends {
+		o.Events.Sends = false
+		if c, without := open(b, o); without == nil {
+			o.Logger.Warn("sends without connect are not recorded: the kernel does not take their programs", "error", err)
+			c.blindSpots = append(c.blindSpots, unseenSends)
+			return c, nil
+		}
+	}
 	o.Events = Events{}
 	c, without := open(b, o)
 	if without != nil {
 		return nil, err
 	}
 	o.Logger.Warn("events are not recorded: the kernel does not take their programs", "error", err)
-	c.blindSpots = append(c.blindSpots, "connections that are accepted, and sockets that listen: this kernel does not take the programs")
+	c.blindSpots = append(c.blindSpots, unseenSends, "connections that are accepted, and sockets that listen: this kernel does not take the programs")
 	return c, nil
 }
 

@@ -9,6 +9,7 @@
  *   kprobe  kprobe_connect, kretprobe_connect (or kprobe_connect_file), kretprobe_return, exit_connect
  *   cgroup  cgroup_connect4, cgroup_connect6, cgroup_connect_unix, exit_connect_unseen; where programs can be preempted
  *           also exit_mark, exit_mark_again
+ *   all     cgroup_sendmsg4, cgroup_sendmsg6 (send.h)
  *
  * What becomes of a connection is in outcome.h, a process's exec, fork and exit in process.h and classic.h, for all of them.
  */
@@ -49,7 +50,7 @@ static __always_inline void begin(struct attempt *a, struct sock *sk, short type
 	if (READ(typed, sk, __sk_common.skc_family) == AF_UNIX)
 		r->c.flags |= CONNECT_LARGE;
 	begin_remote(r, address, addrlen, false);
-	begin_task(r, &regs);
+	begin_task(&r->c, &regs);
 	begin_socket(r, sk, type, typed);
 	begin_via(r, sk, &regs);
 	begin_reissue(a, sk);
@@ -297,7 +298,7 @@ static __always_inline int cgroup_begin(struct bpf_sock_addr *ctx, int family)
 
 	if (family == AF_UNIX)
 		r->c.flags |= CONNECT_LARGE;
-	begin_task(r, &regs);
+	begin_task(&r->c, &regs);
 	/* What the caller passed, which the kernel does not say before 6.7. */
 	r->c.addrlen = is_connect(&regs) ? (int)regs.arg[2] : family == AF_INET ? 16 : 28;
 	if (bpf_ksym_exists(bpf_cast_to_kern_ctx)) {
@@ -364,7 +365,7 @@ static __always_inline void record_unseen(long ret)
 	struct regs regs;
 	int len;
 
-	begin_task(r, &regs);
+	begin_task(&r->c, &regs);
 	len = regs.arg[2];
 	/* net/socket.c, __sys_connect and move_addr_to_kernel: it failed before it reached the socket. */
 	if (ret == -EBADF || ret == -ENOTSOCK || ret == -EFAULT || (ret == -EINVAL && (len < 0 || len > SOCKADDR_MAX))) {
@@ -444,4 +445,5 @@ int exit_connect_unseen(struct sys_exit_args *ctx)
 }
 
 #include "event.h"
+#include "send.h"
 #include "touch.h"

@@ -29,6 +29,7 @@ const (
 	connectMapInFlightStorage     = "in_flight_storage"
 	connectMapOutcomes            = "outcomes"
 	connectMapProcesses           = "processes"
+	connectMapSends               = "sends"
 	connectMapSentEarly           = "sent_early"
 	connectMapTold                = "told"
 	connectMapTrackedHash         = "tracked_hash"
@@ -37,6 +38,8 @@ const (
 	connectProgCgroupConnect4     = "cgroup_connect4"
 	connectProgCgroupConnect6     = "cgroup_connect6"
 	connectProgCgroupConnectUnix  = "cgroup_connect_unix"
+	connectProgCgroupSendmsg4     = "cgroup_sendmsg4"
+	connectProgCgroupSendmsg6     = "cgroup_sendmsg6"
 	connectProgExitAccept         = "exit_accept"
 	connectProgExitConnect        = "exit_connect"
 	connectProgExitConnectUnseen  = "exit_connect_unseen"
@@ -45,6 +48,10 @@ const (
 	connectProgExitProcessVm      = "exit_process_vm"
 	connectProgExitPtrace         = "exit_ptrace"
 	connectProgFentryAccept       = "fentry_accept"
+	connectProgFentryPing4        = "fentry_ping4"
+	connectProgFentryPing6        = "fentry_ping6"
+	connectProgFentryRaw4         = "fentry_raw4"
+	connectProgFentryRaw6         = "fentry_raw6"
 	connectProgFexitConnect       = "fexit_connect"
 	connectProgFexitMark          = "fexit_mark"
 	connectProgFexitMarkAgain     = "fexit_mark_again"
@@ -53,6 +60,7 @@ const (
 	connectProgKprobeAccept       = "kprobe_accept"
 	connectProgKprobeConnect      = "kprobe_connect"
 	connectProgKprobeConnectFile  = "kprobe_connect_file"
+	connectProgKprobeSend         = "kprobe_send"
 	connectProgKretprobeConnect   = "kretprobe_connect"
 	connectProgKretprobeReturn    = "kretprobe_return"
 	connectProgListens            = "listens"
@@ -95,6 +103,9 @@ const (
 	connectVarRecorderTgid        = "recorder_tgid"
 	connectVarReturnsInRow        = "returns_in_row"
 	connectVarRounds              = "rounds"
+	connectVarSendGeneration      = "send_generation"
+	connectVarSendsEach           = "sends_each"
+	connectVarSendsMost           = "sends_most"
 	connectVarSocketStorage       = "socket_storage"
 	connectVarTaskStorage         = "task_storage"
 	connectVarTouches             = "touches"
@@ -151,6 +162,8 @@ type connectProgramSpecs struct {
 	CgroupConnect4     *ebpf.ProgramSpec `ebpf:"cgroup_connect4"`
 	CgroupConnect6     *ebpf.ProgramSpec `ebpf:"cgroup_connect6"`
 	CgroupConnectUnix  *ebpf.ProgramSpec `ebpf:"cgroup_connect_unix"`
+	CgroupSendmsg4     *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg4"`
+	CgroupSendmsg6     *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg6"`
 	ExitAccept         *ebpf.ProgramSpec `ebpf:"exit_accept"`
 	ExitConnect        *ebpf.ProgramSpec `ebpf:"exit_connect"`
 	ExitConnectUnseen  *ebpf.ProgramSpec `ebpf:"exit_connect_unseen"`
@@ -159,6 +172,10 @@ type connectProgramSpecs struct {
 	ExitProcessVm      *ebpf.ProgramSpec `ebpf:"exit_process_vm"`
 	ExitPtrace         *ebpf.ProgramSpec `ebpf:"exit_ptrace"`
 	FentryAccept       *ebpf.ProgramSpec `ebpf:"fentry_accept"`
+	FentryPing4        *ebpf.ProgramSpec `ebpf:"fentry_ping4"`
+	FentryPing6        *ebpf.ProgramSpec `ebpf:"fentry_ping6"`
+	FentryRaw4         *ebpf.ProgramSpec `ebpf:"fentry_raw4"`
+	FentryRaw6         *ebpf.ProgramSpec `ebpf:"fentry_raw6"`
 	FexitConnect       *ebpf.ProgramSpec `ebpf:"fexit_connect"`
 	FexitMark          *ebpf.ProgramSpec `ebpf:"fexit_mark"`
 	FexitMarkAgain     *ebpf.ProgramSpec `ebpf:"fexit_mark_again"`
@@ -167,6 +184,7 @@ type connectProgramSpecs struct {
 	KprobeAccept       *ebpf.ProgramSpec `ebpf:"kprobe_accept"`
 	KprobeConnect      *ebpf.ProgramSpec `ebpf:"kprobe_connect"`
 	KprobeConnectFile  *ebpf.ProgramSpec `ebpf:"kprobe_connect_file"`
+	KprobeSend         *ebpf.ProgramSpec `ebpf:"kprobe_send"`
 	KretprobeConnect   *ebpf.ProgramSpec `ebpf:"kretprobe_connect"`
 	KretprobeReturn    *ebpf.ProgramSpec `ebpf:"kretprobe_return"`
 	Listens            *ebpf.ProgramSpec `ebpf:"listens"`
@@ -207,6 +225,7 @@ type connectMapSpecs struct {
 	InFlightStorage *ebpf.MapSpec `ebpf:"in_flight_storage"`
 	Outcomes        *ebpf.MapSpec `ebpf:"outcomes"`
 	Processes       *ebpf.MapSpec `ebpf:"processes"`
+	Sends           *ebpf.MapSpec `ebpf:"sends"`
 	SentEarly       *ebpf.MapSpec `ebpf:"sent_early"`
 	Told            *ebpf.MapSpec `ebpf:"told"`
 	TrackedHash     *ebpf.MapSpec `ebpf:"tracked_hash"`
@@ -239,6 +258,9 @@ type connectVariableSpecs struct {
 	RecorderTgid       *ebpf.VariableSpec `ebpf:"recorder_tgid"`
 	ReturnsInRow       *ebpf.VariableSpec `ebpf:"returns_in_row"`
 	Rounds             *ebpf.VariableSpec `ebpf:"rounds"`
+	SendGeneration     *ebpf.VariableSpec `ebpf:"send_generation"`
+	SendsEach          *ebpf.VariableSpec `ebpf:"sends_each"`
+	SendsMost          *ebpf.VariableSpec `ebpf:"sends_most"`
 	SocketStorage      *ebpf.VariableSpec `ebpf:"socket_storage"`
 	TaskStorage        *ebpf.VariableSpec `ebpf:"task_storage"`
 	Touches            *ebpf.VariableSpec `ebpf:"touches"`
@@ -283,6 +305,7 @@ type connectMaps struct {
 	InFlightStorage *ebpf.Map `ebpf:"in_flight_storage"`
 	Outcomes        *ebpf.Map `ebpf:"outcomes"`
 	Processes       *ebpf.Map `ebpf:"processes"`
+	Sends           *ebpf.Map `ebpf:"sends"`
 	SentEarly       *ebpf.Map `ebpf:"sent_early"`
 	Told            *ebpf.Map `ebpf:"told"`
 	TrackedHash     *ebpf.Map `ebpf:"tracked_hash"`
@@ -305,6 +328,7 @@ func (m *connectMaps) Close() error {
 		m.InFlightStorage,
 		m.Outcomes,
 		m.Processes,
+		m.Sends,
 		m.SentEarly,
 		m.Told,
 		m.TrackedHash,
@@ -338,6 +362,9 @@ type connectVariables struct {
 	RecorderTgid       *ebpf.Variable `ebpf:"recorder_tgid"`
 	ReturnsInRow       *ebpf.Variable `ebpf:"returns_in_row"`
 	Rounds             *ebpf.Variable `ebpf:"rounds"`
+	SendGeneration     *ebpf.Variable `ebpf:"send_generation"`
+	SendsEach          *ebpf.Variable `ebpf:"sends_each"`
+	SendsMost          *ebpf.Variable `ebpf:"sends_most"`
 	SocketStorage      *ebpf.Variable `ebpf:"socket_storage"`
 	TaskStorage        *ebpf.Variable `ebpf:"task_storage"`
 	Touches            *ebpf.Variable `ebpf:"touches"`
@@ -356,6 +383,8 @@ type connectPrograms struct {
 	CgroupConnect4     *ebpf.Program `ebpf:"cgroup_connect4"`
 	CgroupConnect6     *ebpf.Program `ebpf:"cgroup_connect6"`
 	CgroupConnectUnix  *ebpf.Program `ebpf:"cgroup_connect_unix"`
+	CgroupSendmsg4     *ebpf.Program `ebpf:"cgroup_sendmsg4"`
+	CgroupSendmsg6     *ebpf.Program `ebpf:"cgroup_sendmsg6"`
 	ExitAccept         *ebpf.Program `ebpf:"exit_accept"`
 	ExitConnect        *ebpf.Program `ebpf:"exit_connect"`
 	ExitConnectUnseen  *ebpf.Program `ebpf:"exit_connect_unseen"`
@@ -364,6 +393,10 @@ type connectPrograms struct {
 	ExitProcessVm      *ebpf.Program `ebpf:"exit_process_vm"`
 	ExitPtrace         *ebpf.Program `ebpf:"exit_ptrace"`
 	FentryAccept       *ebpf.Program `ebpf:"fentry_accept"`
+	FentryPing4        *ebpf.Program `ebpf:"fentry_ping4"`
+	FentryPing6        *ebpf.Program `ebpf:"fentry_ping6"`
+	FentryRaw4         *ebpf.Program `ebpf:"fentry_raw4"`
+	FentryRaw6         *ebpf.Program `ebpf:"fentry_raw6"`
 	FexitConnect       *ebpf.Program `ebpf:"fexit_connect"`
 	FexitMark          *ebpf.Program `ebpf:"fexit_mark"`
 	FexitMarkAgain     *ebpf.Program `ebpf:"fexit_mark_again"`
@@ -372,6 +405,7 @@ type connectPrograms struct {
 	KprobeAccept       *ebpf.Program `ebpf:"kprobe_accept"`
 	KprobeConnect      *ebpf.Program `ebpf:"kprobe_connect"`
 	KprobeConnectFile  *ebpf.Program `ebpf:"kprobe_connect_file"`
+	KprobeSend         *ebpf.Program `ebpf:"kprobe_send"`
 	KretprobeConnect   *ebpf.Program `ebpf:"kretprobe_connect"`
 	KretprobeReturn    *ebpf.Program `ebpf:"kretprobe_return"`
 	Listens            *ebpf.Program `ebpf:"listens"`
@@ -400,6 +434,8 @@ func (p *connectPrograms) Close() error {
 		p.CgroupConnect4,
 		p.CgroupConnect6,
 		p.CgroupConnectUnix,
+		p.CgroupSendmsg4,
+		p.CgroupSendmsg6,
 		p.ExitAccept,
 		p.ExitConnect,
 		p.ExitConnectUnseen,
@@ -408,6 +444,10 @@ func (p *connectPrograms) Close() error {
 		p.ExitProcessVm,
 		p.ExitPtrace,
 		p.FentryAccept,
+		p.FentryPing4,
+		p.FentryPing6,
+		p.FentryRaw4,
+		p.FentryRaw6,
 		p.FexitConnect,
 		p.FexitMark,
 		p.FexitMarkAgain,
@@ -416,6 +456,7 @@ func (p *connectPrograms) Close() error {
 		p.KprobeAccept,
 		p.KprobeConnect,
 		p.KprobeConnectFile,
+		p.KprobeSend,
 		p.KretprobeConnect,
 		p.KretprobeReturn,
 		p.Listens,

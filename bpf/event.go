@@ -11,12 +11,18 @@ import (
 type Events struct {
 	Accept bool // connections that are accepted
 	Listen bool // TCP and MPTCP sockets that listen
+	Sends  bool // what is sent without a connect: ReadConnect tells of the first of a kind, Sends how many came after it
 }
 
 // eventHooks are those of a backend. What it cannot see of them comes with them.
 func eventHooks(b Backend, e Events) (hooks []hook, blindSpots []string, err error) {
 	if e.Listen {
 		hooks = append(hooks, hook{program: "listens"})
+	}
+	if e.Sends {
+		if hooks, err = sendHooks(hooks, b); err != nil {
+			return nil, nil, err
+		}
 	}
 	if !e.Accept {
 		return hooks, nil, nil
@@ -42,7 +48,11 @@ func configureEvents(spec *ebpf.CollectionSpec, e Events) map[string]any {
 	if !e.Accept {
 		spec.Maps["accepted_sockets"].MaxEntries = 1
 	}
+	if !e.Sends {
+		spec.Maps["sends"].MaxEntries = 1
+	}
 	return map[string]any{
+		"sends_each":    max(spec.Maps["sends"].MaxEntries/8, 1),
 		"events_wakeup": ring / 4, "events_mark": ring / 4 * 3, "events_allowance": ring / 4 / 16, "follows_accepted": e.Accept,
 	}
 }

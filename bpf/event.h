@@ -65,7 +65,7 @@ static __always_inline void begin_event(struct connect_large *r, struct sock *sk
 
 	if (READ(typed, sk, __sk_common.skc_family) == AF_UNIX)
 		r->c.flags |= CONNECT_LARGE;
-	begin_task(r, &regs);
+	begin_task(&r->c, &regs);
 	begin_socket(r, sk, READ(typed, sk, sk_type), typed);
 	r->c.via = what;
 	r->c.cookie = made_cookie(sk);

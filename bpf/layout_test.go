@@ -387,13 +387,13 @@ func TestEnums(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]map[string]uint64{
-		"via":           {"VIA_CONNECT": uint64(ViaConnect), "VIA_SOCKETCALL": uint64(ViaSocketcall), "VIA_IO_URING": uint64(ViaIOUring), "VIA_KERNEL": uint64(ViaKernel), "VIA_FASTOPEN": uint64(ViaFastopen), "VIA_SNAPSHOT": uint64(ViaSnapshot), "VIA_ACCEPT": uint64(ViaAccept), "VIA_LISTEN": uint64(ViaListen)},
+		"via":           {"VIA_CONNECT": uint64(ViaConnect), "VIA_SOCKETCALL": uint64(ViaSocketcall), "VIA_IO_URING": uint64(ViaIOUring), "VIA_KERNEL": uint64(ViaKernel), "VIA_FASTOPEN": uint64(ViaFastopen), "VIA_SNAPSHOT": uint64(ViaSnapshot), "VIA_SENDTO": uint64(ViaSendto), "VIA_ACCEPT": uint64(ViaAccept), "VIA_LISTEN": uint64(ViaListen)},
 		"connect_flags": {"CONNECT_ADDRESS_FROM_USER": uint64(AddressFromUser), "CONNECT_REISSUE": uint64(Reissue), "CONNECT_LARGE": uint64(large), "CONNECT_RETURN_LOST": uint64(ReturnLost), "CONNECT_ADDRESS_FAULT": uint64(AddressFault), "CONNECT_KERNEL_WORKER": uint64(KernelWorker), "CONNECT_REDIRECTED": uint64(redirected)},
 		"outcome_kind":  {"OUTCOME_ESTABLISHED": uint64(OutcomeEstablished), "OUTCOME_CLOSED": uint64(OutcomeClosed), "OUTCOME_OPEN": uint64(OutcomeOpen), "OUTCOME_CONNECTING": uint64(OutcomeConnecting), "OUTCOME_ERROR": uint64(OutcomeError)},
 		"closed_by":     {"CLOSED_BY_NONE": uint64(ClosedByNobody), "CLOSED_BY_LOCAL": uint64(ClosedByLocal), "CLOSED_BY_REMOTE": uint64(ClosedByRemote)},
 		"process_kind":  {"PROCESS_EXEC": uint64(KindExec), "PROCESS_FORK": uint64(KindFork), "PROCESS_EXIT": uint64(KindExit), "PROCESS_SNAPSHOT": uint64(KindSnapshot)},
 		"process_flags": {"PROCESS_EXE_DELETED": uint64(ExeDeleted), "PROCESS_EXE_MEMFD": uint64(ExeMemfd), "PROCESS_EXE_TRUNCATED": uint64(ExeTruncated), "PROCESS_CWD_TRUNCATED": uint64(CwdTruncated), "PROCESS_CGROUP_TRUNCATED": uint64(CgroupTruncated), "PROCESS_ARGV_FAULT": uint64(ArgvFault), "PROCESS_KERNEL_THREAD": uint64(KernelThread), "PROCESS_SCRIPT": uint64(Script)},
-		"counter":       {"COUNT_SEEN": 0, "COUNT_SENT": 1, "COUNT_LOST": 2, "COUNT_REISSUED": 3, "COUNT_IN_FLIGHT_FULL": 4, "COUNT_NOT_ATTEMPTED": 5, "COUNT_PROCESS_SEEN": 6, "COUNT_PROCESS_SENT": 7, "COUNT_PROCESS_LOST": 8, "COUNT_ABANDONED": 9, "COUNT_NO_VERDICT": 10, "COUNT_RESCUED": 11, "COUNT_UNSEEN_LOST": 12, "COUNT_OUTCOME_SEEN": 13, "COUNT_OUTCOME_SENT": 14, "COUNT_OUTCOME_LOST": 15, "COUNT_EVENT_SEEN": 16, "COUNT_EVENT_SENT": 17, "COUNT_EVENT_LOST": 18, "COUNTERS": 19},
+		"counter":       {"COUNT_SEEN": 0, "COUNT_SENT": 1, "COUNT_LOST": 2, "COUNT_REISSUED": 3, "COUNT_IN_FLIGHT_FULL": 4, "COUNT_NOT_ATTEMPTED": 5, "COUNT_PROCESS_SEEN": 6, "COUNT_PROCESS_SENT": 7, "COUNT_PROCESS_LOST": 8, "COUNT_ABANDONED": 9, "COUNT_NO_VERDICT": 10, "COUNT_RESCUED": 11, "COUNT_UNSEEN_LOST": 12, "COUNT_OUTCOME_SEEN": 13, "COUNT_OUTCOME_SENT": 14, "COUNT_OUTCOME_LOST": 15, "COUNT_EVENT_SEEN": 16, "COUNT_EVENT_SENT": 17, "COUNT_EVENT_LOST": 18, "COUNT_SEND_COUNTED": 19, "COUNTERS": 20},
 	}
 	for name, values := range want {
 		var e *btf.Enum

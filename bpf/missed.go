@@ -17,6 +17,7 @@ type misses struct {
 	process   uint64 // a program of a process's life
 	outcome   uint64 // all programs of a connection's outcome, at most
 	event     uint64 // accept
+	raw       uint64 // a program of sends through raw and ping sockets
 	kretprobe uint64 // no instance was left
 }
 
@@ -66,6 +67,9 @@ func sumMisses(left map[string]uint64, first string) misses {
 	classic := left["process_exec_classic"] + left["process_exec_prepare"] // without which it does not tell a script
 	m.process = min(classic, left["process_exec_again"]) + min(left["process_fork_classic"], left["process_fork_again"])
 	m.outcome += left["socket_error"]
+	for _, raw := range rawSenders {
+		m.raw += left[raw.program]
+	}
 	for _, name := range []string{"process_fork", "process_exec", "process_exit", "process_exit_classic"} {
 		m.process += left[name]
 	}

@@ -84,13 +84,13 @@ static __always_inline void fill_holder(struct connect_small *h, struct task_str
 	__u16 family, port;
 
 	r->c.boot_time = bpf_ktime_get_boot_ns();
-	begin_task_as(r, task, false);
+	begin_task_as(&r->c, task, false);
 	bpf_probe_read_kernel_str(&r->c.comm, sizeof(r->c.comm), task->comm);
 	r->c.socket_family = READ(typed, sk, __sk_common.skc_family);
 	r->c.type = SOCK_STREAM;
 	r->c.protocol = IPPROTO_TCP;
 	r->c.netns = READ(typed, sk, __sk_common.skc_net.net, ns.inum);
-	read_local_inet(r, sk, typed);
+	read_local_inet(&r->c, local_of(r), sk, typed);
 	r->c.cookie = !tracing_cookie ? made_cookie(sk) : typed ? bpf_get_socket_cookie(sk) : made_cookie(sk);
 	r->c.fd = fd;
 	r->c.hook_errno = UNKNOWN_ERRNO;

@@ -17,7 +17,8 @@ type hook struct {
 	group   string // of a tracepoint
 	target  string // symbol or tracepoint
 	attach  ebpf.AttachType
-	mayFail bool // a kernel without this hook is still of use
+	mayFail bool   // a kernel without this hook is still of use
+	unseen  string // what nobody sees then
 }
 
 type how int

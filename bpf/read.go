@@ -151,6 +151,7 @@ type Counters struct {
 	EventSeen    uint64 // accepts and what else ReadEvent has, and those that no program saw, as far as the kernel tells
 	EventSent    uint64
 	EventLost    uint64 // their ring was full, or the kernel did not run the program
+	SendCounted  uint64 // sends without connect that have no record: Sends tells of them. Those that have are in Seen
 	Missed       uint64 // attempts that nobody saw, because the kernel left our programs out; may become less again
 	MissedReturn uint64 // attempts whose verdict or errno nobody saw
 }
@@ -180,7 +181,7 @@ func (c *Capture) Counters() (Counters, error) {
 		&n.Seen, &n.Sent, &n.LostRing, &n.Reissued, &n.InFlightFull, &n.NotAttempted,
 		&n.ProcessSeen, &n.ProcessSent, &n.ProcessLost, &abandoned, &noVerdict, &rescued, &unseenLost,
 		&n.OutcomeSeen, &n.OutcomeSent, &n.OutcomeLost,
-		&n.EventSeen, &n.EventSent, &n.EventLost,
+		&n.EventSeen, &n.EventSent, &n.EventLost, &n.SendCounted,
 	} {
 		for at := i * 8; at < len(rows); at += counterSlots * 8 {
 			*to += binary.NativeEndian.Uint64(rows[at:])
@@ -190,6 +191,7 @@ func (c *Capture) Counters() (Counters, error) {
 	if c.atReturn { // of what returned unseen, that which had begun is abandoned sooner or later, and has a record
 		n.Missed = less(less(missed.hook, rescued), abandoned) + unseenLost
 	}
+	n.Missed += missed.raw
 	n.MissedReturn = abandoned + noVerdict + missed.kretprobe
 	n.ProcessSeen += missed.process
 	n.ProcessLost += missed.process

@@ -20,6 +20,8 @@ const (
 	outcomeSize   = 88
 	openSize      = (connectSize+3*sockaddrSmall+7)/8*8 + outcomeSize
 	inFlightSize  = connectSize + sockaddrLarge + localLarge
+	sendSize      = connectSize + 2*sockaddrSmall + 48
+	sendKeySize   = 48
 )
 
 const familyInet = 2 // AF_INET
@@ -45,6 +47,7 @@ const (
 	ViaKernel                // a socket of the kernel's own
 	ViaFastopen              // sendto(2) and its kin with MSG_FASTOPEN
 	ViaSnapshot              // nobody saw it issued: the socket was connected when recording began
+	ViaSendto                // it was no connect: the address came with what was sent
 )
 
 // What a Connect of ReadEvent is: none of these is a connect.
@@ -68,6 +71,8 @@ func (v Via) String() string {
 		return "fastopen"
 	case ViaSnapshot:
 		return "snapshot"
+	case ViaSendto:
+		return "sendto"
 	case ViaAccept:
 		return "accept"
 	case ViaListen:
@@ -123,6 +128,7 @@ type Connect struct {
 	Comm          [commLen]byte // NUL-padded
 	Remote, Local []byte        // raw sockaddr; Local is empty when not bound. Valid until the next read.
 	Requested     []byte        // raw sockaddr that the caller asked for, where a program of a cgroup sent it to Remote; else empty. Likewise.
+	Bytes         int64         // of ViaSendto: what was sent, as far as the system call tells; else and of others Unknown
 }
 
 // ID names an attempt: a thread makes one at a time, so that its hook time and tid are unique within a boot. The
@@ -177,7 +183,10 @@ func (c *Connect) decode(b []byte) error {
 	}
 	c.Remote = b[:remoteLen:remoteLen]
 	c.Local = b[remoteMax : remoteMax+localLen : remoteMax+localLen]
-	c.Requested = nil
+	c.Requested, c.Bytes = nil, Unknown
+	if c.Via == ViaSendto && len(b) >= 2*sockaddrSmall+8 {
+		c.Bytes = int64(n.Uint64(b[2*sockaddrSmall:]))
+	}
 	if c.Flags&redirected != 0 {
 		return c.decodeRequested(b[remoteMax:])
 	}

@@ -20,6 +20,7 @@ enum via {
 	VIA_KERNEL = 3,   /* the kernel's own socket, such as a network file system's */
 	VIA_FASTOPEN = 4, /* sendto(2) and its kin with MSG_FASTOPEN */
 	VIA_SNAPSHOT = 5, /* nobody saw it issued: the socket was connected when recording began */
+	VIA_SENDTO = 6,   /* no connect at all: the address came with what was sent (send.h) */
 
 	/* No connect: what a socket did otherwise. These come through the ring of events. */
 	VIA_ACCEPT = 16, /* it is a connection that was accepted */
@@ -201,6 +202,7 @@ enum counter {
 	COUNT_EVENT_SEEN, /* accepts and the like that are recorded */
 	COUNT_EVENT_SENT,
 	COUNT_EVENT_LOST, /* their ring was full */
+	COUNT_SEND_COUNTED, /* sends that have no record, and are counted in an entry of sends */
 	COUNTERS,
 };
 

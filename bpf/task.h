@@ -131,6 +131,14 @@ static __always_inline void read_regs(struct task_struct *task, struct regs *r, 
 	}
 }
 
+static __always_inline void current_regs(struct regs *r)
+{
+	if (typed_task)
+		read_regs(bpf_get_current_task_btf(), r, true);
+	else
+		read_regs((struct task_struct *)bpf_get_current_task(), r, false);
+}
+
 static __always_inline bool is_connect(const struct regs *r)
 {
 	return r->nr == (r->compat ? NR_COMPAT_CONNECT : NR_CONNECT);

@@ -129,6 +129,9 @@ func (r *recorder) take(c *bpf.Connect) {
 	}
 	row := &r.row
 	who := r.resolver.party(c)
+	if c.Via == bpf.ViaSendto {
+		r.sends.tell(c, who.task.Process)
+	}
 	if who.share.credit < rowBytes && c.Via != bpf.ViaIOUring && r.queue.full(who.share) && !r.resolver.knows(c) {
 		r.lump(c, who) // a flood of new addresses is not to fill the caches
 		return
@@ -180,11 +183,17 @@ func (r *recorder) lump(c *bpf.Connect, who *party) {
 	r.resolver.lump(c, who, &r.row)
 	r.renounce(c)
 	r.reissues.remember(c, &r.row, false)
+	r.queueLump(c, who, 1)
+}
+
+// queueLump puts the row without addresses of n attempts into the queue.
+func (r *recorder) queueLump(c *bpf.Connect, who *party, n uint64) {
 	switch r.queue.lump(&r.row, who.share, r.resolver.need(who)) {
 	case added:
 		r.ledger.rows++
+		r.ledger.coalesced += n - 1
 	case counted:
-		r.ledger.coalesced++
+		r.ledger.coalesced += n
 	case refused:
 		cause := causeMemory
 		switch {
@@ -193,7 +202,7 @@ func (r *recorder) lump(c *bpf.Connect, who *party) {
 		case r.writer.failing.Load():
 			cause = causeStore
 		}
-		r.ledger.refuse(cause, c, who.owner)
+		r.ledger.refuse(cause, c, who.owner, n)
 	}
 }
 
@@ -274,6 +283,9 @@ func (r *recorder) tick(now uint64) error {
 	if err := r.look(now); err != nil {
 		return err
 	}
+	if err := r.countSends(now, counters.SendCounted); err != nil {
+		return err
+	}
 	changed, err := r.table.users.refresh()
 	if err != nil {
 		r.log.Warn("users not read", "error", err)
@@ -316,6 +328,9 @@ func (r *recorder) drainProcesses() (n int, err error) {
 // them it is unknown. Never does another execution stand in for it.
 func (r *recorder) who(c *bpf.Connect) *store.Process {
 	if p := r.table.find(c.Key); p != nil && p.Source != store.SourceUnknown {
+		return p
+	}
+	if p := r.sends.process(c.Key); p != nil {
 		return p
 	}
 	if _, err := r.drainProcesses(); err != nil {
@@ -418,7 +433,7 @@ func (r *recorder) finish() error {
 	}
 	r.ledger.own += r.flight.own // they return no more
 	r.settle(now + 1)
-	errs = append(errs, r.drainEvents(now), r.drainOutcomes(now))
+	errs = append(errs, r.countLastSends(), r.drainEvents(now), r.drainOutcomes(now))
 	r.endings(now, true)
 	r.writeFolds(now, true)
 	r.ledger.outcomes.ended, r.ledger.events.ended = true, true

@@ -86,11 +86,11 @@ func newLedger(now, quiet uint64) *ledger {
 	}
 }
 
-// refuse counts an attempt for which there was no memory.
-func (l *ledger) refuse(cause string, c *bpf.Connect, who owner) {
-	l.refused[cause]++
+// refuse counts n attempts for which there was no memory.
+func (l *ledger) refuse(cause string, c *bpf.Connect, who owner, n uint64) {
+	l.refused[cause] += n
 	l.gaps.lose(cause, who.life, loser{
-		pid: c.Key.Tgid, uid: c.UID, comm: cString(c.Comm[:]), n: 1, first: c.BootTime, last: c.BootTime, parent: who.parent,
+		pid: c.Key.Tgid, uid: c.UID, comm: cString(c.Comm[:]), n: n, first: c.BootTime, last: c.BootTime, parent: who.parent,
 	})
 }
 
@@ -163,7 +163,8 @@ func (l *ledger) counters() segment.Counters {
 		"names_refused":    l.names.refused,
 		"missed_return":    l.kernel.MissedReturn,
 		"not_attempted":    l.kernel.NotAttempted,
-		"seen":             l.kernel.Seen + l.kernel.Missed + l.adopted - l.folded - l.own,
+		"seen":             l.kernel.Seen + l.kernel.SendCounted + l.kernel.Missed + l.adopted - l.folded - l.own,
+		"send_counted":     l.kernel.SendCounted,
 		"adopted":          l.adopted,
 		"own":              l.own,
 		"sent":             l.kernel.Sent,

@@ -98,8 +98,7 @@ func (q *queue) add(row *store.Connection, who *share, extra need, mergeable boo
 	k := mergeKey{row.Task, row.Remote, row.Local, row.Shape}
 	if mergeable && len(q.merge) > 0 {
 		if i, ok := q.merge[k]; ok {
-			mergeRow(&q.open.Connections[i], row)
-			q.open.events++
+			q.count(i, row)
 			return counted
 		}
 	}
@@ -135,8 +134,7 @@ func (q *queue) lend(who *share, room, cost, tape int64) {
 // too, of what is free for everybody: it is small, and there is one a process and batch.
 func (q *queue) lump(row *store.Connection, who *share, extra need) outcome {
 	if i, ok := q.lumps[who]; ok {
-		mergeRow(&q.open.Connections[i], row)
-		q.open.events++
+		q.count(i, row)
 		return counted
 	}
 	q.giveBack()
@@ -167,20 +165,33 @@ func (q *queue) giveBack() {
 // leastRow is the memory without which no row with a new address is made, in bytes.
 const leastRow = 1024
 
-// mergeRow counts another attempt in a row. What they do not share is no longer said.
+// count counts the attempts of a row in a row of the open batch.
+func (q *queue) count(i int, row *store.Connection) {
+	q.open.events += uint64(max(row.Count, 1))
+	mergeRow(&q.open.Connections[i], row)
+}
+
+// mergeRow counts the attempts of another row in a row. What they do not share is no longer said.
 func mergeRow(into, row *store.Connection) {
-	into.Count = max(into.Count, 1) + 1
-	if row.BootTime < into.BootTime { // a thread's attempts come in the order of their end
-		into.BootTime, row.BootTime = row.BootTime, into.BootTime
-	}
-	into.LastBootTime = max(into.LastBootTime, into.BootTime, row.BootTime)
-	into.Outcome = nil
+	into.Count = max(into.Count, 1) + max(row.Count, 1)
+	into.LastBootTime = max(into.LastBootTime, into.BootTime, row.LastBootTime, row.BootTime)
+	into.BootTime = min(into.BootTime, row.BootTime) // a thread's attempts come in the order of their end
+	into.Outcome = sumSent(into.Outcome, row.Outcome)
 	if into.FD != row.FD {
 		into.FD = -1
 	}
 	if into.Cookie != row.Cookie {
 		into.Cookie = 0
 	}
+}
+
+// sumSent is what became of the attempts of two rows: of sends without connect the bytes, of anything else it is not said.
+func sumSent(a, b *store.Outcome) *store.Outcome {
+	sent := func(o *store.Outcome) bool { return o != nil && o.Sent >= 0 && *o == *sentOf(o.Sent) }
+	if !sent(a) || !sent(b) {
+		return nil
+	}
+	return sentOf(a.Sent + b.Sent)
 }
 
 // update takes a row that changes an earlier one.
@@ -210,10 +221,10 @@ func (q *queue) fate(i int, give func(*store.Connection)) bool {
 	return true
 }
 
-// append puts a row of one attempt into the open batch.
+// append puts a new row into the open batch.
 func (q *queue) append(row *store.Connection) outcome {
 	q.insert(row)
-	q.open.events++
+	q.open.events += uint64(max(row.Count, 1))
 	q.open.rows++
 	return added
 }

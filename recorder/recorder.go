@@ -183,6 +183,7 @@ type config struct {
 	tick         time.Duration // of housekeeping
 	flightAge    time.Duration // after which an attempt that has not returned is written
 	refreshEvery time.Duration // between two looks at open sockets
+	sendsEvery   time.Duration // in which sends without connect are counted together
 	heartbeat    time.Duration // longest time without a batch
 	lookEvery    time.Duration // between two looks at the hooks
 	probeEvery   time.Duration // between two connects of our own
@@ -195,7 +196,7 @@ func configOf(o Options) config {
 	c := config{
 		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer, single: o.Events.EachAccept,
 		tape: newTapeShares(o.Limits.MaxBytes, new(atomic.Bool)), names: newNames(o.Limits.MaxBytes, new(atomic.Int64)),
-		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, refreshEvery: refreshEvery, lookEvery: lookEvery, probeEvery: probeEvery,
+		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, refreshEvery: refreshEvery, sendsEvery: sendsEvery, lookEvery: lookEvery, probeEvery: probeEvery,
 		sleepAfter: 5 * time.Second, stopWithin: 10 * time.Second, retryDelays: defaultRetries(),
 	}
 	if every := o.Service.ProbeEvery; every > 0 {
@@ -236,6 +237,7 @@ type recorder struct {
 	fates    *fates
 	opens    opens
 	inbound  *inbound
+	sends    sends
 	ledger   *ledger
 	queue    *queue
 	writer   *writer
@@ -277,6 +279,7 @@ func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
 		fates:    newFates(),
 		opens:    opens{follows: map[bpf.ID]store.Followed{}, told: map[bpf.ID]told{}},
 		inbound:  newInbound(c.single),
+		sends:    sends{senders: map[bpf.ProcessKey]*store.Process{}},
 		queue:    queue,
 	}
 	r.table.mounts = newMounts(host.proc)
@@ -290,6 +293,7 @@ func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
 	r.passed, r.pushed, r.received = now, now, now
 	r.theft.whole = now
 	r.opens.nextLook = now + uint64(c.refreshEvery)
+	r.sends.next = now + uint64(c.sendsEvery)
 	r.watch = newWatch(now, src.Checks(), c)
 	return r
 }
@@ -324,7 +328,7 @@ func (r *recorder) run(ctx context.Context, o Options) error {
 		background.Go(func() { r.tellProgress(clock.Done(), r.service.Progress) })
 	}
 	if o.Status != nil {
-		announce(o.Status, string(r.src.Backend()), o.Dir, r.src.BlindSpots(), o.Events.Accept)
+		announce(o.Status, string(r.src.Backend()), o.Dir, r.src.BlindSpots(), o.Events)
 		go func() { // not waited for before the tape is closed: a stopped terminal blocks it
 			defer close(shown)
 			r.showStatus(clock.Done(), o.Status, o.Terminal)

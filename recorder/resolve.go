@@ -143,6 +143,10 @@ func (r *resolver) address(c *bpf.Connect, p *party, row *store.Connection) bool
 		FD:       c.FD,
 		Cookie:   c.Cookie,
 	}
+	if c.Via == bpf.ViaSendto {
+		row.Outcome = sentOf(c.Bytes)
+		r.fresh += fateBytes
+	}
 	if len(c.Local) == 0 || row.Remote == nil {
 		return row.Remote != nil
 	}

@@ -35,6 +35,10 @@ type source interface {
 	OpenSockets(adopt bool, fn func(*bpf.OpenSocket)) error
 	// ReadEvent never blocks; false means that the ring is empty. What a process record has to have for it is in that ring before.
 	ReadEvent(*bpf.Connect) (bool, error)
+	// Sends tells how many sends without connect there were that no record tells of: before the last NextSends, or with all, after
+	// Detach, since. NextSends ends an interval of them.
+	Sends(all bool, fn func(*bpf.SendCount)) error
+	NextSends() error
 	// InFlight calls fn for every attempt that has begun and not returned.
 	InFlight(fn func(*bpf.Connect)) error
 	Counters() (bpf.Counters, error)

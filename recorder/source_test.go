@@ -25,6 +25,8 @@ type script struct {
 	processes []bpf.Process
 	outcomes  []bpf.Outcome
 	events    []bpf.Connect
+	sends     []bpf.SendCount // of the interval at hand
+	sendsDone []bpf.SendCount // of the last one
 	inFlight  map[bpf.ID]bpf.Connect
 	open      []bpf.OpenSocket
 	alive     []bpf.Process
@@ -200,6 +202,35 @@ func (s *script) OpenSockets(_ bool, fn func(*bpf.OpenSocket)) error {
 		fn(&open[i])
 	}
 	return nil
+}
+
+func (s *script) NextSends() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sendsDone, s.sends = s.sends, nil
+	return nil
+}
+
+func (s *script) Sends(all bool, fn func(*bpf.SendCount)) error {
+	s.mu.Lock()
+	counts := s.sendsDone
+	if all {
+		counts = s.sends
+	}
+	s.mu.Unlock()
+	for i := range counts {
+		one := counts[i]
+		fn(&one)
+	}
+	return nil
+}
+
+// send plays sends that the kernel counts.
+func (s *script) send(c bpf.SendCount) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counters.SendCounted += c.Count
+	s.sends = append(s.sends, c)
 }
 
 func (s *script) InFlight(fn func(*bpf.Connect)) error {
@@ -482,6 +513,6 @@ func aliveOf(k, parent bpf.ProcessKey, exe string) bpf.Process {
 func quick() config {
 	return config{
 		batchAge: 20 * time.Millisecond, batchRows: 1000, buffer: 16 << 20, tape: newTapeShares(0, new(atomic.Bool)), tick: 10 * time.Millisecond,
-		flightAge: 30 * time.Millisecond, heartbeat: time.Hour, refreshEvery: time.Hour, lookEvery: time.Hour, probeEvery: time.Hour, sleepAfter: time.Hour, stopWithin: time.Minute, retryDelays: []time.Duration{time.Millisecond, time.Millisecond},
+		flightAge: 30 * time.Millisecond, heartbeat: time.Hour, refreshEvery: time.Hour, sendsEvery: time.Hour, lookEvery: time.Hour, probeEvery: time.Hour, sleepAfter: time.Hour, stopWithin: time.Minute, retryDelays: []time.Duration{time.Millisecond, time.Millisecond},
 	}
 }

@@ -30,14 +30,17 @@ func (r *recorder) publish() {
 }
 
 // announce says what is recorded, where to, and what is not seen.
-func announce(w io.Writer, backend, dir string, blindSpots []string, inbound bool) {
+func announce(w io.Writer, backend, dir string, blindSpots []string, events Events) {
 	fmt.Fprintf(w, "conntape: recording to %s with the %s backend; stop with Ctrl-C\n", dir, backend)
 	also := ""
 	if len(blindSpots) > 0 {
 		also = fmt.Sprintf("; and %d more of this backend (conntape doctor lists them)", len(blindSpots))
 	}
-	unseen := "raw packets, UDP sent without connect"
-	if !inbound {
+	unseen := "raw packets"
+	if !events.Sends {
+		unseen += ", UDP sent without connect"
+	}
+	if !events.Accept {
 		unseen = "inbound connections, " + unseen
 	}
 	fmt.Fprintf(w, "conntape: not seen: %s%s\n", unseen, also)

@@ -46,7 +46,7 @@ Examples:
 		Flags: []cli.Flag{
 			dirFlag("directory of the tape"),
 			&cli.StringFlag{Name: "backend", Usage: "`NAME` kernel hooks to use: " + strings.Join(backendNames(), ", ") + "; auto takes the first that attaches", Value: "auto"},
-			&cli.StringFlag{Name: "events", Usage: "`LIST` events to record beside connects: " + strings.Join(eventNames(), ", ") + "; accept folds those of a listener and peer in ten minutes, accept=all does not", Value: "accept"},
+			&cli.StringFlag{Name: "events", Usage: "`LIST` events to record beside connects: " + strings.Join(eventNames(), ", ") + "; accept folds those of a listener and peer in ten minutes, accept=all does not; sendto is what is sent without a connect", Value: "accept,sendto"},
 			&cli.StringFlag{Name: "batch-age", Usage: "`TIME` longest time until a connection is safely on the disk", Value: recorder.DefaultBatchAge.String()},
 			&cli.Int64Flag{Name: "batch-rows", Usage: "`N` write a batch early when it holds this many connections", Value: recorder.DefaultBatchRows},
 			&cli.StringFlag{Name: "buffer", Usage: "`SIZE` memory for connections waiting for a slow disk; a process that takes more than its share is counted together", Value: "64MiB"},
@@ -169,7 +169,7 @@ func (h *host) readRecordOptions(c *cli.Context) (recorder.Options, error) {
 }
 
 // eventNames returns what --events takes, several of them with commas between.
-func eventNames() []string { return []string{"accept", "accept=all", "listen", "none"} }
+func eventNames() []string { return []string{"accept", "accept=all", "listen", "sendto", "none"} }
 
 // readEvents reads what is recorded beside connects.
 func readEvents(list string) (e recorder.Events, err error) {
@@ -182,6 +182,8 @@ func readEvents(list string) (e recorder.Events, err error) {
 			e.Accept, e.EachAccept = true, true
 		case "listen":
 			e.Listen = true
+		case "sendto":
+			e.Sends = true
 		case "none":
 			if len(names) > 1 {
 				return e, usagef("--events none stands alone", "--events %s: none, and something", list)

@@ -6,7 +6,7 @@ import "testing"
 func TestCases(t *testing.T) {
 	var all []testCase
 	for _, subject := range [][]testCase{inetCases(), unixCases(), oddCases(), waitCases(), uringCases(), compatCases(), endCases(),
-		processCases(), execCases(), nameCases(), programCases()} {
+		processCases(), execCases(), nameCases(), programCases(), sendCases()} {
 		all = append(all, subject...)
 	}
 	dir := tempDir(t)
@@ -20,7 +20,7 @@ func TestCases(t *testing.T) {
 	tape := openTape(t, dir)
 	defer tape.Close()
 	segment := ask(t, tape, `SELECT backend, blind_spots FROM segments ORDER BY segment DESC LIMIT 1`)[0]
-	env.seenBy = segment.text("backend")
+	env.seenBy, env.blindSpots = segment.text("backend"), segment.text("blind_spots")
 	t.Logf("backend %s, blind spots:\n%s", env.seenBy, segment.text("blind_spots"))
 	for _, c := range runs {
 		c.tape = tape

@@ -35,6 +35,7 @@ type environment struct {
 	inGuest            bool
 	kernel             [2]int
 	seenBy             string // the backend that the recorder under test chose
+	blindSpots         string // likewise what it cannot see
 }
 
 var env environment

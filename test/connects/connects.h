@@ -40,7 +40,7 @@ struct command {
 
 /* Tables of the commands, one for each subject; each ends with an empty row. */
 extern const struct command inet_commands[], unix_commands[], odd_commands[], process_commands[], exec_commands[],
-	uring_commands[], end_commands[], compat_commands[], wait_commands[], load_commands[], redirect_commands[];
+	uring_commands[], end_commands[], compat_commands[], wait_commands[], load_commands[], redirect_commands[], send_commands[];
 
 /* report.c */
 struct report {
@@ -84,6 +84,9 @@ void new_netns(void);                                    /* an own network names
 socklen_t unix_path(union address *a, const char *path); /* returns addrlen with the NUL */
 socklen_t unix_bytes(union address *a, const void *name, size_t len); /* exactly these bytes */
 const char *in_cwd(const char *name);                    /* absolute path of name, static buffer */
+
+/* odd.c */
+void allow_ping(void); /* who may open a ping socket is a setting of the network namespace; one of our own allows all */
 
 /* process.c */
 void plain(const char *step); /* one UDP connect to 127.0.0.1:4242 */

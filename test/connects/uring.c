@@ -52,17 +52,18 @@ static struct ring ring_setup(const char *mode)
 	return r;
 }
 
-static long submit(struct ring *r, int fd, const void *sa, socklen_t len)
+static long submit(struct ring *r, int opcode, int fd, const void *address, unsigned off, unsigned len)
 {
 	unsigned tail = *r->sq_tail, slot = tail & *r->sq_mask, flags = IORING_ENTER_GETEVENTS;
 	struct io_uring_sqe *sqe = &r->sqes[slot];
 
 	memset(sqe, 0, sizeof(*sqe));
-	sqe->opcode = IORING_OP_CONNECT;
+	sqe->opcode = opcode;
 	sqe->flags = r->flags;
 	sqe->fd = fd;
-	sqe->addr = (uintptr_t)sa;
-	sqe->off = len;
+	sqe->addr = (uintptr_t)address;
+	sqe->off = off;
+	sqe->len = len;
 	if (r->fixed) {
 		if (syscall(SYS_io_uring_register, r->fd, IORING_REGISTER_FILES, &fd, 1))
 			die("register file");
@@ -95,7 +96,7 @@ static void uring_connect(int argc, char **argv, int family, int type, const uni
 		memset(r.comm, 0, sizeof(r.comm));
 	}
 	r.fd = -1; /* no descriptor is passed to connect(2) */
-	report_end(&r, submit(&ring, fd, a, len));
+	report_end(&r, submit(&ring, IORING_OP_CONNECT, fd, a, len, 0));
 }
 
 static void uring_tcp(int argc, char **argv)
@@ -131,6 +132,21 @@ static void uring_unspec(int argc, char **argv)
 	uring_connect(argc, argv, AF_INET, SOCK_DGRAM, &none, sizeof(none.in));
 }
 
+static void uring_send(int argc, char **argv)
+{
+	union address a = inet4("127.0.0.1", 4242);
+	struct iovec iov = {"conntape!", 10};
+	struct msghdr m = {.msg_name = &a, .msg_namelen = sizeof(a.in), .msg_iov = &iov, .msg_iovlen = 1};
+	struct ring ring = ring_setup("plain");
+	struct report r;
+	int fd = make_socket(AF_INET, SOCK_DGRAM, 0);
+
+	report_begin(&r, "sendmsg", fd, &a, sizeof(a.in));
+	r.fd = -1; /* no system call of sockets passes it */
+	long n = submit(&ring, IORING_OP_SENDMSG, fd, &m, 0, 1);
+	report_end(&r, n < 0 ? n : 0);
+}
+
 /* `uring-to tcp|udp IP PORT` */
 static void uring_to(int argc, char **argv)
 {
@@ -142,5 +158,5 @@ static void uring_to(int argc, char **argv)
 
 const struct command uring_commands[] = {
 	{"uring-tcp", uring_tcp}, {"uring-refused", uring_refused}, {"uring-udp", uring_udp},
-	{"uring-unix", uring_unix}, {"uring-unspec", uring_unspec}, {"uring-to", uring_to}, {0},
+	{"uring-unix", uring_unix}, {"uring-unspec", uring_unspec}, {"uring-send", uring_send}, {"uring-to", uring_to}, {0},
 };

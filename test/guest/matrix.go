@@ -52,7 +52,7 @@ func (c matrixCell) backendName() string {
 
 // onlyNative matches tests that do not depend on the kernel: locks, signals, files. They restart the recorder often,
 // which takes seconds under emulation, so they only run natively.
-const onlyNative = "^Test(HostileReaders|Kill9|SecondRecorder|Signals|SignalAtStart|StderrGone)$"
+const onlyNative = "^Test(HostileReaders|Kill9|SecondRecorder|Signals|SignalAtStart|StderrGone|Sends)$"
 
 // elsewhere matches tests of what becomes of events behind the ring: on one kernel with each backend is enough.
 const (

@@ -1,0 +1,152 @@
+package bpf
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+)
+
+const unseenSends = "datagrams that are sent without a connect (sendto, sendmsg): this kernel does not take the programs, or has no cgroup v2"
+
+const unseenRaw = "what is sent through raw and ping sockets without a connect: this kernel has no trampolines, and no kprobes"
+
+// rawSenders are the functions that send through raw and ping sockets, with the program of each. A kernel need not have all.
+var rawSenders = []struct{ function, program string }{
+	{"raw_sendmsg", "fentry_raw4"}, {"rawv6_sendmsg", "fentry_raw6"}, {"ping_v4_sendmsg", "fentry_ping4"}, {"ping_v6_sendmsg", "fentry_ping6"},
+}
+
+// sendHooks appends those of sends without connect.
+func sendHooks(hooks []hook, b Backend) ([]hook, error) {
+	hooks = append(hooks,
+		hook{program: "cgroup_sendmsg4", how: cgroup, attach: ebpf.AttachCGroupUDP4Sendmsg, mayFail: true, unseen: unseenSends},
+		hook{program: "cgroup_sendmsg6", how: cgroup, attach: ebpf.AttachCGroupUDP6Sendmsg, mayFail: true, unseen: unseenSends})
+	for _, raw := range rawSenders {
+		known, err := kernelHasFunc(raw.function)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case !known:
+		case b == Fexit:
+			hooks = append(hooks, hook{program: raw.program, mayFail: true, unseen: unseenRaw})
+		default:
+			hooks = append(hooks, hook{program: "kprobe_send", how: kprobe, target: raw.function, mayFail: true, unseen: unseenRaw})
+		}
+	}
+	return hooks, nil
+}
+
+// SendCount is a number of sends without connect that no record tells of.
+type SendCount struct {
+	// Of is the first send of the process, on the socket and to the address that these have in common, counted here or told
+	// before: its BootTime may be earlier than First. Its port is 0 where answers of a server to one address are counted together;
+	// Remote is empty where they are all that a process sent and that found no room.
+	Of          Connect
+	Count       uint64
+	First, Last uint64 // of them, ns CLOCK_BOOTTIME
+	Bytes       int64  // Unknown: of one of them at least it is
+}
+
+// sendBatch is the number of entries that are read at once.
+const sendBatch = 1024
+
+// decode reads a struct send_key and a struct send of send.h.
+func (s *SendCount) decode(key, value []byte) error {
+	if err := s.Of.decode(value); err != nil {
+		return err
+	}
+	n := binary.NativeEndian
+	counts := value[sendSize-40:]
+	s.Count, s.First, s.Last, s.Bytes = n.Uint64(counts), n.Uint64(counts[8:]), n.Uint64(counts[16:]), int64(n.Uint64(counts[24:]))
+	if n.Uint32(counts[32:]) > 0 {
+		s.Bytes = Unknown
+	}
+	if n.Uint16(key[44:]) == 0 {
+		s.Of.Remote, s.Of.Local = nil, nil
+	}
+	return nil
+}
+
+// NextSends begins another generation of counts and forgets the one before the last. Call it only after Sends has read that, and not
+// again before every program that was running then has ended.
+func (c *Capture) NextSends() error {
+	var stale [][sendKeySize]byte
+	now, err := c.generation()
+	if err != nil {
+		return err
+	}
+	err = c.walkSends(func(key [sendKeySize]byte, _ []byte) error {
+		if binary.NativeEndian.Uint32(key[40:]) != now {
+			stale = append(stale, key)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i := range stale {
+		if err := c.collection.Maps["sends"].Delete(stale[i]); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("forget sends: %w", err)
+		}
+	}
+	if err := c.collection.Variables["send_generation"].Set(now + 1); err != nil {
+		return fmt.Errorf("set send_generation: %w", err)
+	}
+	return nil
+}
+
+// Sends calls fn with what was counted before the last NextSends, and with all, after Detach, since. The record is reused.
+func (c *Capture) Sends(all bool, fn func(*SendCount)) error {
+	now, err := c.generation()
+	if err != nil {
+		return err
+	}
+	var s SendCount
+	return c.walkSends(func(key [sendKeySize]byte, value []byte) error {
+		if current := binary.NativeEndian.Uint32(key[40:]) == now; current != all {
+			return nil
+		}
+		if err := s.decode(key[:], value); err != nil {
+			return err
+		}
+		if s.Count > 0 {
+			fn(&s)
+		}
+		return nil
+	})
+}
+
+func (c *Capture) generation() (n uint32, err error) {
+	if err = c.collection.Variables["send_generation"].Get(&n); err != nil {
+		err = fmt.Errorf("read send_generation: %w", err)
+	}
+	return n, err
+}
+
+// walkSends reads the map bucket by bucket: an entry that stays is seen once, whatever comes and goes meanwhile.
+func (c *Capture) walkSends(fn func(key [sendKeySize]byte, value []byte) error) error {
+	var (
+		cursor ebpf.MapBatchCursor
+		m      = c.collection.Maps["sends"]
+		size   = min(sendBatch, int(m.MaxEntries()))
+		keys   = make([][sendKeySize]byte, size)
+		values = make([][sendSize]byte, size)
+	)
+	for {
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
+		last := errors.Is(err, ebpf.ErrKeyNotExist)
+		if err != nil && !last {
+			return fmt.Errorf("read sends: %w", err)
+		}
+		for i := range n {
+			if err := fn(keys[i], values[i][:]); err != nil {
+				return err
+			}
+		}
+		if last {
+			return nil
+		}
+	}
+}

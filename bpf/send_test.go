@@ -1,0 +1,162 @@
+package bpf
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A sendCase sends without connect: the first one, and more to the same address.
+type sendCase struct {
+	name   string
+	family int
+	raw    int // protocol of a raw socket
+	to     unix.Sockaddr
+	bytes  int64 // of each, Unknown where the system call does not tell
+	send   func(fd int, to unix.Sockaddr) error
+}
+
+var payload = []byte("0123456789")
+
+func sendCases() []sendCase {
+	plain := func(fd int, to unix.Sockaddr) error { return unix.Sendto(fd, payload, 0, to) }
+	message := func(fd int, to unix.Sockaddr) error { return unix.Sendmsg(fd, payload, nil, to, 0) }
+	v4 := &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}}
+	return []sendCase{
+		{"sendto", unix.AF_INET, 0, v4, 10, plain},
+		{"sendmsg", unix.AF_INET, 0, v4, 10, message},
+		{"IPv6", unix.AF_INET6, 0, &unix.SockaddrInet6{Port: 9, Addr: [16]byte{15: 1}}, 10, plain},
+		{"IPv4 by an IPv6 socket", unix.AF_INET6, 0, &unix.SockaddrInet6{Port: 9, Addr: [16]byte{10: 0xff, 0xff, 127, 0, 0, 1}}, 10, plain},
+		{"elsewhere than connected", unix.AF_INET, 0, v4, 10, func(fd int, to unix.Sockaddr) error {
+			return errors.Join(unix.Connect(fd, &unix.SockaddrInet4{Port: 99, Addr: [4]byte{127, 0, 0, 1}}), plain(fd, to))
+		}},
+		{"raw", unix.AF_INET, unix.IPPROTO_ICMP, v4, 10, plain},
+		{"raw IPv6", unix.AF_INET6, unix.IPPROTO_ICMPV6, &unix.SockaddrInet6{Addr: [16]byte{15: 1}}, 10, plain},
+	}
+}
+
+// TestSends has every backend that attaches here tell of the first send to an address, and count those after it.
+func TestSends(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: loading programs takes root")
+	}
+	for _, backend := range Backends() {
+		t.Run(string(backend), func(t *testing.T) {
+			c, err := Open(Options{Backend: backend})
+			attachedOrSkip(t, err)
+			c.Close()
+			if c, err = Open(Options{Backend: backend, Events: Events{Sends: true}}); err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if slices.Contains(c.BlindSpots(), unseenSends) {
+				t.Fatal("blind to sends")
+			}
+			for _, one := range sendCases() {
+				t.Run(one.name, func(t *testing.T) { one.hold(t, c) })
+			}
+		})
+	}
+}
+
+func (one *sendCase) hold(t *testing.T, c *Capture) {
+	const more = 5
+	kind, protocol := unix.SOCK_DGRAM, unix.IPPROTO_UDP
+	if one.raw != 0 {
+		if slices.Contains(c.BlindSpots(), unseenRaw) {
+			t.Skip("SKIPPED: " + unseenRaw)
+		}
+		kind, protocol = unix.SOCK_RAW, one.raw
+	}
+	fd, err := unix.Socket(one.family, kind|unix.SOCK_CLOEXEC, protocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 1 + more {
+		if err := one.send(fd, one.to); err != nil && !errors.Is(err, unix.ECONNREFUSED) {
+			t.Fatal(err)
+		}
+	}
+	var first Connect
+	for n := 0; ; n++ {
+		if err := c.ReadConnect(time.Now().Add(5*time.Second), &first); err != nil {
+			t.Fatal("no record of the first send: ", err)
+		}
+		if first.Cookie == cookie && first.Via == ViaSendto {
+			break
+		}
+	}
+	want := netip.MustParseAddrPort("127.0.0.1:9")
+	switch one.name {
+	case "IPv6":
+		want = netip.MustParseAddrPort("[::1]:9")
+	case "raw":
+		want = netip.MustParseAddrPort("127.0.0.1:0")
+	case "raw IPv6":
+		want = netip.MustParseAddrPort("[::1]:0")
+	}
+	if got := addrPortOf(first.Remote); got != want || first.FD != int32(fd) || first.Key.Tgid == 0 || first.SocketFamily != uint16(one.family) ||
+		first.Type != uint16(kind) || first.Protocol != uint16(protocol) || first.Bytes != one.bytes || first.Errno != Unknown || first.NetNS == 0 || (len(first.Local) == 0) != (one.raw != 0) {
+		t.Errorf("first send to %v: %+v", got, first)
+	}
+	if err := c.NextSends(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(10 * time.Millisecond)
+	if got := sendCount(t, c, cookie); got.Count != more || got.Bytes != more*one.bytes || addrPortOf(got.Of.Remote) != want ||
+		got.First < first.BootTime || got.Last < got.First || got.Of.Tid == 0 || got.Of.BootTime != first.BootTime {
+		t.Errorf("counted %+v, want %d", got, more)
+	}
+	// Whoever goes on is not told of anew, and counted once.
+	for range more {
+		if err := one.send(fd, one.to); err != nil && !errors.Is(err, unix.ECONNREFUSED) {
+			t.Fatal(err)
+		}
+	}
+	if err := c.NextSends(); err != nil {
+		t.Fatal(err)
+	}
+	if got := sendCount(t, c, cookie); got.Count != more || got.Bytes != more*one.bytes {
+		t.Errorf("then counted %+v, want %d", got, more)
+	}
+	if err := c.ReadConnect(time.Now(), &first); err == nil && first.Cookie == cookie && first.Via == ViaSendto {
+		t.Error("it is told of a second time")
+	}
+}
+
+func sendCount(t *testing.T, c *Capture, cookie uint64) (found SendCount) {
+	t.Helper()
+	err := c.Sends(false, func(s *SendCount) {
+		if s.Of.Cookie == cookie && len(s.Of.Remote) > 0 {
+			found = *s
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func addrPortOf(raw []byte) netip.AddrPort {
+	if len(raw) < sockaddrInet {
+		return netip.AddrPort{}
+	}
+	a, at := netip.Addr{}, 4
+	if binary.NativeEndian.Uint16(raw) == familyInet {
+		a, _ = netip.AddrFromSlice(raw[at : at+4])
+	} else {
+		a, _ = netip.AddrFromSlice(raw[8:24])
+	}
+	return netip.AddrPortFrom(a, binary.BigEndian.Uint16(raw[2:]))
+}

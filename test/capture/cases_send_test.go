@@ -1,0 +1,41 @@
+package capture
+
+import "strings"
+
+// sendCases send ten bytes each without connect. What came of a send no hook tells.
+func sendCases() []testCase {
+	sent := func(bytes any) want {
+		return want{"via": "sendto", "hook_errno": nil, "errno": nil, "outcome": "unknown", "bytes_sent": bytes,
+			"local_address": anything, "local_port": anything}
+	}
+	plain, several := expectation{want: sent(10)}, expectation{want: sent(nil)} // a system call for several tells of none
+	raw := expectation{want: sent(10), blind: blindToRaw}
+	mapped := sent(10).but(want{"family": "ipv4", "remote_address": "127.0.0.1", "remote_raw": anything, "addrlen": 16})
+	ring := sent(nil)
+	if env.kernelBefore(6, 2) { // the hook does not tell the socket
+		ring["netns"] = anything
+	}
+	return []testCase{
+		{name: "send-udp4", all: plain, steps: map[string]expectation{"sendmmsg": several}},
+		{name: "send-udp6", all: plain},
+		{name: "send-mapped", all: expectation{want: mapped}},
+		{name: "send-elsewhere", steps: map[string]expectation{"sendto": plain,
+			"connect": {want: want{"local_address": anything, "local_port": anything, "outcome": oneOf("refused", "set")}}}}, // the send before was, which is told from 5.14 on
+		{name: "send-unspec", all: expectation{want: sent(10).but(want{"family": "ipv4", "remote_address": "127.0.0.1", "remote_port": 4242, "remote_raw": anything})}},
+		{name: "send-many", all: expectation{rows: []want{sent(10), sent(50_000).but(want{"count": 5000, "time_ns": anything})}}},
+		{name: "uring-send", all: expectation{want: ring}},
+		{name: "send-raw4", all: raw},
+		{name: "send-raw6", all: raw},
+		{name: "send-ping4", all: raw},
+		{name: "send-ping6", all: raw},
+	}
+}
+
+// blindToRaw: where there are neither trampolines nor kprobes, which a guest has, nobody sees raw and ping sockets send.
+func blindToRaw() string {
+	const spot = "raw and ping sockets"
+	if !env.inGuest && strings.Contains(env.blindSpots, spot) {
+		return spot
+	}
+	return ""
+}
