@@ -17,7 +17,7 @@ import (
 // kretprobeInstances is the recorder's number of kretprobe instances.
 const kretprobeInstances = 4096
 
-// startEmpty attaches empty programs to the backend's hooks for one IPv4 connect(2) and its socket's states: the least
+// startEmpty attaches empty programs to the backend's hooks for one IPv4 connect(2), its socket's states and a UDP datagram without connect: the least
 // cost of any recorder on these hooks.
 func startEmpty(b bpf.Backend) (stop func() error, err error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
@@ -63,6 +63,16 @@ func startEmpty(b bpf.Backend) (stop func() error, err error) {
 	add(ebpf.ProgramSpec{Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "inet_sock_set_state"}, 0, func(p *ebpf.Program) (link.Link, error) {
 		return link.AttachTracing(link.TracingOptions{Program: p})
 	})
+	onCgroup := func(at ebpf.AttachType) {
+		add(ebpf.ProgramSpec{Type: ebpf.CGroupSockAddr, AttachType: at}, 1, func(p *ebpf.Program) (link.Link, error) {
+			root, err := cgroup2()
+			if err != nil {
+				return nil, err
+			}
+			return link.AttachCgroup(link.CgroupOptions{Path: root, Attach: at, Program: p})
+		})
+	}
+	onCgroup(ebpf.AttachCGroupUDP4Sendmsg)
 	switch b {
 	case bpf.Fexit:
 		for _, symbol := range []string{"security_socket_connect", "__sys_connect_file"} {
@@ -84,14 +94,7 @@ func startEmpty(b bpf.Backend) (stop func() error, err error) {
 		})
 	case bpf.Cgroup:
 		exitConnect()
-		spec := ebpf.ProgramSpec{Type: ebpf.CGroupSockAddr, AttachType: ebpf.AttachCGroupInet4Connect}
-		add(spec, 1, func(p *ebpf.Program) (link.Link, error) {
-			root, err := cgroup2()
-			if err != nil {
-				return nil, err
-			}
-			return link.AttachCgroup(link.CgroupOptions{Path: root, Attach: ebpf.AttachCGroupInet4Connect, Program: p})
-		})
+		onCgroup(ebpf.AttachCGroupInet4Connect)
 	}
 	return stop, err
 }
@@ -123,7 +126,8 @@ func attachedHooks() (int, error) {
 		switch info.Type {
 		case link.CgroupType:
 			switch ebpf.AttachType(info.Cgroup().AttachType) {
-			case ebpf.AttachCGroupInet4Connect, ebpf.AttachCGroupInet6Connect, ebpf.AttachCgroupUnixConnect:
+			case ebpf.AttachCGroupInet4Connect, ebpf.AttachCGroupInet6Connect, ebpf.AttachCgroupUnixConnect,
+				ebpf.AttachCGroupUDP4Sendmsg, ebpf.AttachCGroupUDP6Sendmsg:
 				n++
 			}
 		case link.TracingType, link.PerfEventType, link.KprobeMultiType:

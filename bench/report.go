@@ -44,6 +44,7 @@ func (r *report) write(w io.Writer) error {
 	if r.Costs != nil {
 		r.connectCost(p)
 		r.tcpCost(p)
+		r.sendCost(p)
 		r.otherCalls(p)
 	}
 	r.guestCost(p)

@@ -111,7 +111,11 @@ func newMeasures() ([]measure, error) {
 	if err != nil {
 		return nil, err
 	}
-	measures = append(measures, tcp...)
+	sends, err := sendMeasures()
+	if err != nil {
+		return nil, err
+	}
+	measures = slices.Concat(measures, tcp, sends)
 	switch nop, err := newNop(); err {
 	case nil:
 		measures = append(measures, measure{name: callNop, batch: 64, batches: 2000, call: nop})
