@@ -55,12 +55,10 @@ type Set struct {
 	table Table
 }
 
-// mostPairs limits the bitmap: 8 MB.
-const mostPairs = 1 << 26
-
-func NewSet(height, width int) *Set {
+// NewSet returns a set of pairs below height and width. It is a bitmap if that has at most so many bits.
+func NewSet(height, width int, bits int64) *Set {
 	s := &Set{width: int32(width)}
-	if int64(height)*int64(width) <= mostPairs {
+	if int64(height)*int64(width) <= bits {
 		s.bits = make([]uint64, (height*width+63)/64)
 	}
 	return s

@@ -18,11 +18,8 @@ import (
 // A beacon is found in the times of one program's connects to one destination, over all segments. So the tape's flows
 // are held in memory, packed as in a posting and grouped by destination, and destinations are scored one by one.
 
-// mostHeld limits the bytes of flows held, in blocks of blockBytes.
-const (
-	mostHeld   = 96 << 20
-	blockBytes = 1 << 20
-)
+// blocksHeld is the number of blocks in which flows are held.
+const blocksHeld = 96
 
 // heldPart is the flows with one destination in one segment.
 type heldPart struct {
@@ -36,6 +33,7 @@ type holder struct {
 	*beaconNames
 	pass, passes int32 // destinations of other passes are left out
 	held         *atomic.Int64
+	most         int64 // bytes held by all holders
 	from, to     int64 // first and last connect that counts
 	parts        []heldPart
 	block        []byte
@@ -97,10 +95,10 @@ func (h *holder) Take(s *table.SegmentSource, c *table.Contact) error {
 	}
 	const most = binary.MaxVarintLen64
 	if need := most * (5 + len(c.IDs)); cap(h.block)-len(h.block) < need {
-		if h.held.Add(int64(cap(h.block))) > mostHeld {
+		if h.held.Add(int64(cap(h.block))) > h.most {
 			return table.ErrTooMuch
 		}
-		h.block, h.open = make([]byte, 0, max(blockBytes, need)), false
+		h.block, h.open = make([]byte, 0, max(int(h.most/blocksHeld), need)), false
 	}
 	last := len(h.parts) - 1
 	h.open = h.open && h.parts[last].label == label
@@ -129,14 +127,14 @@ func (h *holder) Take(s *table.SegmentSource, c *table.Contact) error {
 func (p *Planned) beacons(ctx context.Context, r *table.Reading, out format.RowWriter) (ask.Result, error) {
 	names := newBeaconNames(r)
 	var found []beacon
-	err := inPasses(beaconPasses(r), func(pass, passes int32) error {
+	err := inPasses(beaconPasses(r, p.tape.Limits.Held), func(pass, passes int32) error {
 		if pass == 0 {
 			found = nil
 		}
 		var held atomic.Int64
 		var holders collected[*holder]
 		err := r.Contacts(ctx, func() table.ContactReader {
-			return holders.add(&holder{Reading: r, beaconNames: names, pass: pass, passes: passes, held: &held, from: table.Never, to: -table.Never})
+			return holders.add(&holder{Reading: r, beaconNames: names, pass: pass, passes: passes, held: &held, most: p.tape.Limits.Held, from: table.Never, to: -table.Never})
 		})
 		if err != nil {
 			return err
@@ -169,14 +167,14 @@ func (p *Planned) beacons(ctx context.Context, r *table.Reading, out format.RowW
 
 // beaconPasses returns the number of passes in which the flows will probably fit, with room for the garbage of the
 // previous pass. A segment takes some 30 bytes for a connection that is packed in 10.
-func beaconPasses(r *table.Reading) int32 {
+func beaconPasses(r *table.Reading, most int64) int32 {
 	expected := 0.0
 	for _, s := range r.Segments {
 		part := (float64(min(r.To, s.Last)) - float64(max(r.From, s.First))) / max(1, float64(s.Last)-float64(s.First))
 		expected += part * float64(s.Tape.Segments()[s.Index].Bytes) / 3
 	}
 	passes := int32(1)
-	for expected > mostHeld/3*2 && passes < mostPasses {
+	for expected > float64(most/3*2) && passes < mostPasses {
 		passes, expected = 2*passes, expected/2
 	}
 	return passes

@@ -62,7 +62,7 @@ func TestBeaconsUnderFilter(t *testing.T) {
 			t.Fatal(err)
 		}
 		bySQL := testtape.CSVOf(t, "beacons", func(out format.RowWriter) (ask.Result, error) {
-			return table.AskVirtual(t.Context(), tape, func() (ask.Result, error) { return ask.Run(t.Context(), tape.Conn(), request, out) })
+			return table.AskVirtual(t.Context(), table.Of(tape), func() (ask.Result, error) { return ask.Run(t.Context(), tape.Conn(), request, out) })
 		})
 		got := asking(f)
 		if want := strings.Split(strings.TrimSpace(bySQL), "\n")[1:]; !slices.Equal(got, want) {

@@ -41,7 +41,7 @@ func Compare(ctx context.Context, one, other Compared, c Comparison, out format.
 	var sides [2]*table.Reading
 	for i, side := range []Compared{one, other} {
 		var err error
-		if sides[i], err = n.NewReading(limited, table.Sources(side.Tape), side.Window, c.All); err != nil {
+		if sides[i], err = n.NewReading(limited, table.Of(side.Tape).Sources(), side.Window, c.All); err != nil {
 			return ask.Result{}, ask.ExplainLimit(limited, p.request.Timeout, err)
 		}
 	}

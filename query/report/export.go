@@ -31,7 +31,7 @@ func IdentityOf(tape *store.Tape) *format.Identity {
 // SealedSegments returns the places of the sealed segments among those of a tape: what is in them does not change any more.
 func SealedSegments(ctx context.Context, tape *store.Tape) ([]int, error) {
 	var places []int
-	for _, s := range table.Sources(tape) {
+	for _, s := range table.Of(tape).Sources() {
 		sealed, err := s.IsSealed(ctx)
 		if err != nil {
 			return nil, err
@@ -45,7 +45,7 @@ func SealedSegments(ctx context.Context, tape *store.Tape) ([]int, error) {
 
 // ExportSegment writes every connection of one segment, by its place among those of the tape, the oldest first.
 func ExportSegment(ctx context.Context, tape *store.Tape, place int, out format.RowWriter) (ask.Result, error) {
-	s := table.NewStream(tape, table.NewKnownView().Columns, table.OldestFirst)
+	s := table.NewStream(table.Of(tape), table.NewKnownView().Columns, table.OldestFirst)
 	s.Segments = slices.DeleteFunc(s.Segments, func(one *table.StreamSegment) bool { return one.Source.Index != place })
 	return s.Run(ctx, ask.Request{}, out)
 }

@@ -18,13 +18,6 @@ import (
 // process are counted by slot, which needs no order. Only where there are enough for a scan, the connections are sorted
 // by time and checked. Connections at the border of two runs are checked once more, together.
 
-// mostTried limits a reader's memory, in 8-byte numbers; a flow takes some five besides its connections.
-const mostTried = 6 << 20
-
-// mostSlots limits the counted slots of a run. A longer run, such as half a year in slots of half a second, is sorted as
-// a whole.
-const mostSlots = 1 << 25
-
 // attempts is a flow in fanout.
 type attempts struct {
 	process, place int32
@@ -50,6 +43,7 @@ type scanFound struct {
 // fanout looks for scans.
 type fanout struct {
 	*table.Reading
+	limits            table.Limits
 	half              int64   // length of a slot, ns
 	leastAddresses    int64   // in a scan
 	leastPorts        int64   // of one address, in a scan
@@ -90,7 +84,7 @@ func (f *fanoutReader) Take(s *table.SegmentSource, c *table.Contact) error {
 	if who%f.passes != f.pass || family != table.FamilyIPv4 && family != table.FamilyIPv6 || !f.All && f.IsProbe(to, how) {
 		return nil
 	}
-	if len(f.ids)+5*len(f.attempts) > mostTried && f.passes < mostPasses {
+	if len(f.ids)+5*len(f.attempts) > f.limits.Tried && f.passes < mostPasses {
 		return table.ErrTooMuch
 	}
 	f.attempts = append(f.attempts, attempts{who, to, how.Failed, c.Counts != nil, len(f.ids), len(f.ids) + len(c.IDs)})
@@ -101,7 +95,7 @@ func (f *fanoutReader) Take(s *table.SegmentSource, c *table.Contact) error {
 // end checks the run, process by process.
 func (f *fanoutReader) End(*table.SegmentSource) error {
 	slices.SortFunc(f.attempts, func(a, b attempts) int { return cmp.Compare(a.process, b.process) })
-	if span := uint64(f.last - f.first); span < mostSlots && uint64(len(f.counts)) < span+2 {
+	if span := uint64(f.last - f.first); span < f.limits.Slots && uint64(len(f.counts)) < span+2 {
 		f.counts = make([]uint32, span+2)
 	}
 	for rest := f.attempts; len(rest) > 0; {
@@ -118,7 +112,7 @@ func (f *fanoutReader) End(*table.SegmentSource) error {
 // process checks the connects of one process in the run.
 func (f *fanoutReader) process(all []attempts) {
 	span := uint64(f.last - f.first)
-	counted := span < mostSlots
+	counted := span < f.limits.Slots
 	if counted {
 		f.count(all)
 	}
@@ -270,7 +264,7 @@ func (j *judge) time(slot int64, list []attempt) {
 
 // fanout answers canned/fanout.sql.
 func (p *Planned) fanout(ctx context.Context, r *table.Reading, out format.RowWriter) (ask.Result, error) {
-	f := &fanout{Reading: r, half: secondsOf(p.request) * (int64(time.Second) / 2), leastAddresses: p.request.Params["addresses"].Int,
+	f := &fanout{Reading: r, limits: p.tape.Limits, half: secondsOf(p.request) * (int64(time.Second) / 2), leastAddresses: p.request.Params["addresses"].Int,
 		leastPorts: p.request.Params["ports"].Int, address: r.Addresses(false), withPort: r.Addresses(true), best: make(map[int32]scanFound)}
 	err := inPasses(1, func(pass, passes int32) error {
 		f.pass, f.passes, f.borders = pass, passes, nil
@@ -303,7 +297,7 @@ func (p *Planned) writeFanout(ctx context.Context, f *fanout, out format.RowWrit
 		found, rows = append(found, one), append(rows, one.firstRow)
 	}
 	details := make(map[[2]int64][]format.Value)
-	for part := range slices.Chunk(rows, mostFirsts) {
+	for part := range slices.Chunk(rows, p.tape.Limits.Firsts) {
 		read, err := p.firsts(ctx, part)
 		if err != nil {
 			return ask.Result{}, ask.ExplainLimit(ctx, p.request.Timeout, err)

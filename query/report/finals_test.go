@@ -36,7 +36,7 @@ func TestPlansCountEndingsOfLaterSegments(t *testing.T) {
 			request := ask.Request{SQL: c.Source, Params: params}
 			what := fmt.Sprintf("%s %v", name, given)
 			bySQL := testtape.CSVOf(t, what, func(out format.RowWriter) (ask.Result, error) {
-				return table.AskVirtual(t.Context(), tape, func() (ask.Result, error) { return ask.Run(context.Background(), tape.Conn(), request, out) })
+				return table.AskVirtual(t.Context(), table.Of(tape), func() (ask.Result, error) { return ask.Run(context.Background(), tape.Conn(), request, out) })
 			})
 			planned := testtape.CSVOf(t, what, func(out format.RowWriter) (ask.Result, error) {
 				return NewPlanned(tape, c, request, input.Window{}).Run(context.Background(), out)

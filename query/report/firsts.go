@@ -156,9 +156,6 @@ const firstSQL = `SELECT segment, id, time, pid, user, exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry, container
 FROM connections`
 
-// mostFirsts limits the connections read by id at a time.
-const mostFirsts = 20_000
-
 // writeMet writes rows with columns of their first connections.
 func (p *Planned) writeMet(ctx context.Context, rows []firstRow, out format.RowWriter) (ask.Result, error) {
 	columns := []string{"first_time", "n", "pid", "user", "exe", "remote", "outcome", "cmdline", "ancestry"}
@@ -172,11 +169,11 @@ func (p *Planned) writeFirsts(ctx context.Context, out format.RowWriter, columns
 	if limit := p.request.Limit; limit > 0 && int64(len(rows)) > limit {
 		rows = rows[:limit+1] // one more tells that it is cut
 	}
-	var read map[[2]int64][]format.Value
+	read, most := map[[2]int64][]format.Value(nil), p.tape.Limits.Firsts
 	return ask.WriteRows(ctx, p.request, out, columns, len(rows), func(i int) ([]format.Value, error) {
-		if i%mostFirsts == 0 {
+		if i%most == 0 {
 			var err error
-			if read, err = p.firsts(ctx, rows[i:min(len(rows), i+mostFirsts)]); err != nil {
+			if read, err = p.firsts(ctx, rows[i:min(len(rows), i+most)]); err != nil {
 				return nil, err
 			}
 		}
@@ -184,7 +181,7 @@ func (p *Planned) writeFirsts(ctx context.Context, out format.RowWriter, columns
 	})
 }
 
-// firsts reads at most mostFirsts connections by segment and id: time, pid, user, exe, remote, outcome, cmdline,
+// firsts reads connections by segment and id: time, pid, user, exe, remote, outcome, cmdline,
 // ancestry, container.
 func (p *Planned) firsts(ctx context.Context, rows []firstRow) (map[[2]int64][]format.Value, error) {
 	ids := make(map[int][]int64)

@@ -17,6 +17,7 @@ import (
 func TestWriteFirsts(t *testing.T) {
 	tape := testtape.Generated(t, 5_000, 2)
 	p := NewPlanned(tape, &Canned{}, ask.Request{}, input.Window{})
+	p.tape.Limits.Firsts = 400
 	var rows []firstRow
 	err := ask.Each(t.Context(), tape.Conn(), "SELECT segment, id FROM connections ORDER BY pid LIMIT 1000", func(row []format.Value) {
 		rows = append(rows, firstRow{firstIn: int(row[0].Int), first: row[1].Int})
@@ -24,7 +25,7 @@ func TestWriteFirsts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for len(rows) < 3*mostFirsts {
+	for len(rows) < 3*p.tape.Limits.Firsts {
 		rows = append(rows, rows...)
 	}
 	asking := func(rows []firstRow) (ask.Result, error) {
@@ -42,11 +43,12 @@ func TestWriteFirsts(t *testing.T) {
 	if result, err := asking(rows); err != nil || result.Rows != int64(len(rows)) || result.Cut != "" {
 		t.Errorf("%v, want %d rows: %v", result, len(rows), err)
 	}
-	p.request.Limit = mostFirsts + 1
-	if result, err := asking(rows); err != ask.ErrTimeLimit || result.Rows != mostFirsts+1 || result.Cut != ask.RowLimitText(mostFirsts+1) {
+	most := int64(p.tape.Limits.Firsts) + 1
+	p.request.Limit = most
+	if result, err := asking(rows); err != ask.ErrTimeLimit || result.Rows != most || result.Cut != ask.RowLimitText(most) {
 		t.Errorf("%v, want a row limit: %v", result, err)
 	}
-	rows[500].first++
+	rows[200].first++
 	if result, err := asking(rows); !errors.Is(err, failure.ErrDamaged) || result.Rows != 0 {
 		t.Errorf("%v: %v", result, err)
 	}

@@ -96,7 +96,7 @@ func TestMatchOfHiddenKinds(t *testing.T) {
 		}
 		for _, view := range []*table.KnownView{table.NewKnownView(), nil} {
 			rows := 0
-			_, err = match(t.Context(), tape, view, &set.Set, MatchRequest{}, ask.EachRow(func([]format.Value) error { rows++; return nil }))
+			_, err = match(t.Context(), table.Of(tape), view, &set.Set, MatchRequest{}, ask.EachRow(func([]format.Value) error { rows++; return nil }))
 			if err != nil || cmp.Compare(rows, 0) != least {
 				t.Errorf("%s: %d rows, %v", list, rows, err)
 			}
@@ -185,7 +185,7 @@ func TestFoundByWhatWasAskedFor(t *testing.T) {
 		}
 		for _, view := range []*table.KnownView{table.NewKnownView(), nil} {
 			matched := int64(0)
-			_, err = match(t.Context(), tape, view, &set.Set, MatchRequest{All: true}, ask.EachRow(func(row []format.Value) error { matched += row[2].Int; return nil }))
+			_, err = match(t.Context(), table.Of(tape), view, &set.Set, MatchRequest{All: true}, ask.EachRow(func(row []format.Value) error { matched += row[2].Int; return nil }))
 			if err != nil || matched != want {
 				t.Errorf("match %s: %d connects, want %d, %v", place, matched, want, err)
 			}

@@ -93,11 +93,11 @@ ORDER BY 7, 1, 13, 4`
 
 // Match writes a row for each matching indicator, process, destination and outcome.
 func Match(ctx context.Context, tape *store.Tape, set *indicator.Set, r MatchRequest, out format.RowWriter) (ask.Result, error) {
-	return match(ctx, tape, table.NewKnownView(), set, r, out)
+	return match(ctx, table.Of(tape), table.NewKnownView(), set, r, out)
 }
 
 // match does it over contacts, or over the view as it is when it is of no known form.
-func match(ctx context.Context, tape *store.Tape, view *table.KnownView, set *indicator.Set, r MatchRequest, out format.RowWriter) (ask.Result, error) {
+func match(ctx context.Context, tape *table.Tape, view *table.KnownView, set *indicator.Set, r MatchRequest, out format.RowWriter) (ask.Result, error) {
 	conn := tape.Conn()
 	passing, params, err := r.Filter.where()
 	if err != nil {
@@ -130,7 +130,7 @@ func match(ctx context.Context, tape *store.Tape, view *table.KnownView, set *in
 }
 
 // tables returns the tables of matchSQL, over the contacts of what matches.
-func (m *matcher) tables(ctx context.Context, tape *store.Tape, w input.Window) (string, error) {
+func (m *matcher) tables(ctx context.Context, tape *table.Tape, w input.Window) (string, error) {
 	processes := make(map[int64]bool)
 	for id := range m.processes {
 		processes[id] = true
@@ -171,7 +171,7 @@ type processHit struct {
 }
 
 // find looks up every endpoint and every process.
-func (m *matcher) find(ctx context.Context, tape *store.Tape) error {
+func (m *matcher) find(ctx context.Context, tape *table.Tape) error {
 	if err := m.findRemotes(ctx, tape); err != nil {
 		return err
 	}
@@ -188,7 +188,7 @@ func (m *matcher) find(ctx context.Context, tape *store.Tape) error {
 }
 
 // findRemotes looks up every endpoint.
-func (m *matcher) findRemotes(ctx context.Context, tape *store.Tape) error {
+func (m *matcher) findRemotes(ctx context.Context, tape *table.Tape) error {
 	if m.view == nil {
 		return ask.Each(ctx, tape.Conn(), `SELECT DISTINCT address, port, family = 'unix' FROM endpoints`, func(row []format.Value) {
 			if address := string(row[0].Bytes); len(m.byRemote(row[2].Int == 1, address, row[1])) > 0 {
@@ -196,7 +196,7 @@ func (m *matcher) findRemotes(ctx context.Context, tape *store.Tape) error {
 			}
 		})
 	}
-	for _, s := range table.Sources(tape) {
+	for _, s := range tape.Sources() {
 		err := tape.ScanEndpoints(ctx, s.Index, func(id, family int64, address []byte, port int64) error {
 			if len(m.byRemote(family == unix.AF_UNIX, string(address), format.IntValue(port))) > 0 {
 				m.remotes[s.Number] = append(m.remotes[s.Number], id)

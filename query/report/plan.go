@@ -23,7 +23,7 @@ type Planned struct {
 	request  ask.Request
 	window   input.Window
 	filter   Filter
-	tape     *store.Tape
+	tape     *table.Tape
 	main     *sqlite.Conn
 	sources  []table.Source
 	contacts *table.ContactTable // flows that it is asked over; nil: all connections
@@ -33,7 +33,8 @@ type Planned struct {
 
 // NewPlanned prepares a question to a tape. The window is pushed down to the tape's views, unless the query has its own.
 func NewPlanned(tape *store.Tape, c *Canned, r ask.Request, w input.Window) *Planned {
-	return &Planned{canned: c, request: r, window: w, tape: tape, main: tape.Conn(), sources: table.Sources(tape)}
+	of := table.Of(tape)
+	return &Planned{canned: c, request: r, window: w, tape: of, main: tape.Conn(), sources: of.Sources()}
 }
 
 // Filtered restricts the question to connections that pass a filter. Then its SQL answers it: plans count all

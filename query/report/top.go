@@ -183,7 +183,7 @@ func (p *Planned) topConnects(ctx context.Context, r *table.Reading, out format.
 	newTop := func() *topReader {
 		n := len(names.List)
 		return &topReader{Reading: r, names: names, rows: make([]topRow, n), last: make([]int32, n),
-			programs: pairs.NewSet(n, len(r.Programs.List)), places: pairs.NewSet(n, len(r.Places))}
+			programs: pairs.NewSet(n, len(r.Programs.List), p.tape.Limits.Pairs), places: pairs.NewSet(n, len(r.Places), p.tape.Limits.Pairs)}
 	}
 	var readers collected[*topReader]
 	if err := r.Contacts(ctx, func() table.ContactReader { return readers.add(newTop()) }); err != nil {

@@ -52,7 +52,7 @@ var treeProcesses = []string{"process_id", "parent_id", "pid", "comm", "start_ti
 // readFamily attaches rows of processes as table family.
 func (p *Planned) readFamily(ctx context.Context, members map[int64]bool) error {
 	sql := "SELECT " + strings.Join(treeProcesses, ", ") + " FROM processes"
-	if len(members) <= table.MostListed {
+	if len(members) <= p.tape.Limits.Listed {
 		sql += " WHERE process_id IN (" + table.JoinInts(slices.Collect(maps.Keys(members))) + ")"
 	}
 	rows, err := table.RowsOf(ctx, p.sources, func(*table.Source) string { return sql })

@@ -15,6 +15,11 @@ import (
 // RunSQL asks a question that somebody wrote, about the window of the views. One that counts connections is asked of contacts,
 // if the answer is the same: see counting.go.
 func RunSQL(ctx context.Context, tape *store.Tape, r ask.Request, out format.RowWriter) (ask.Result, error) {
+	return Of(tape).RunSQL(ctx, r, out)
+}
+
+// RunSQL asks a question within the tape's limits.
+func (tape *Tape) RunSQL(ctx context.Context, r ask.Request, out format.RowWriter) (ask.Result, error) {
 	if s := streamOf(tape, r); s != nil {
 		return s.Run(ctx, r, out)
 	}
@@ -25,7 +30,7 @@ func RunSQL(ctx context.Context, tape *store.Tape, r ask.Request, out format.Row
 }
 
 // runSQL does so, and returns the statement that was run over contacts, or why there is none.
-func runSQL(ctx context.Context, tape *store.Tape, r ask.Request, out format.RowWriter) (result ask.Result, ran way, err error) {
+func runSQL(ctx context.Context, tape *Tape, r ask.Request, out format.RowWriter) (result ask.Result, ran way, err error) {
 	if err := refuseCounts(r.SQL); err != nil {
 		return result, ran, err
 	}
@@ -58,7 +63,7 @@ type way struct{ sql, rows string }
 const slowAnswer = 2 * time.Second
 
 // runCounted asks a statement of contacts. The error is a *byRows if that cannot be done, and nothing was written.
-func runCounted(ctx context.Context, tape *store.Tape, r ask.Request, out format.RowWriter, ran *way) (ask.Result, error) {
+func runCounted(ctx context.Context, tape *Tape, r ask.Request, out format.RowWriter, ran *way) (ask.Result, error) {
 	explains, sql := cutExplain(r.SQL)
 	counted, err := countedSQL(sql)
 	if err != nil {
@@ -96,7 +101,7 @@ func runCounted(ctx context.Context, tape *store.Tape, r ask.Request, out format
 }
 
 // headerOf returns the columns of the answer to a question.
-func headerOf(tape *store.Tape, r ask.Request) ([]string, error) {
+func headerOf(tape *Tape, r ask.Request) ([]string, error) {
 	conn := tape.Conn()
 	functions := &ask.Functions{Clock: r.Clock, Stop: func(error) {}}
 	if err := functions.Add(conn); err != nil {

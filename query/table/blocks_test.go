@@ -13,7 +13,7 @@ func TestBlocksArePassedOver(t *testing.T) {
 	tape, addresses, seen := testtape.OfBlocks(t)
 	left := 0
 	for _, address := range addresses {
-		s := &SegmentSource{Source: Sources(tape)[0]}
+		s := &SegmentSource{Source: Of(tape).Sources()[0]}
 		if err := s.describe(t.Context()); err != nil {
 			t.Fatal(err)
 		}

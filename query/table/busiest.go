@@ -24,7 +24,7 @@ func FindBusiest(ctx context.Context, tape *store.Tape, limit time.Duration) (*c
 	defer stop()
 	rows, total := map[int64]int64{}, int64(0)
 	best := int64(0)
-	for _, s := range slices.Backward(Sources(tape)) {
+	for _, s := range slices.Backward(Of(tape).Sources()) {
 		counted, err := s.countProcesses(timed)
 		if timed.Err() != nil {
 			break
@@ -49,7 +49,7 @@ func FindBusiest(ctx context.Context, tape *store.Tape, limit time.Duration) (*c
 		return nil, ctx.Err()
 	}
 	b := &coverage.Busiest{ProcessID: best, Program: "?", Connections: rows[best], Of: total}
-	for _, s := range slices.Backward(Sources(tape)) { // its name
+	for _, s := range slices.Backward(Of(tape).Sources()) { // its name
 		found := false
 		err := s.each(ctx, `SELECT tgid, coalesce(exe, '[' || comm || ']', '?') FROM process WHERE id = :p1`, func(row []format.Value) {
 			found, b.PID, b.Program = true, row[0].Int, string(row[1].Bytes)

@@ -51,7 +51,7 @@ func (v *KnownView) cells(ctx context.Context, s *SegmentSource, of origin, ids 
 		says = append(says, v.says[column])
 	}
 	sql := "SELECT " + s.Tape.Recording(s.Index).In(strings.Join(says, ",\n")) + "\nFROM " + from
-	if len(ids) <= MostListed {
+	if len(ids) <= s.Tape.Limits.Listed {
 		sql += " WHERE " + id + " IN (" + JoinInts(ids) + ")"
 	}
 	slices.Sort(ids)
@@ -67,12 +67,9 @@ func (v *KnownView) cells(ctx context.Context, s *SegmentSource, of origin, ids 
 // connectionLike is a connection with the same endpoint family and era as the connections in question.
 type connectionLike struct{ remote, id int64 }
 
-// MostListed limits the rows looked up by id. For more, the whole table is read.
-const MostListed = 4000
-
 // endpoints reads the endpoints with these ids, and maybe others. The address is valid until fn returns.
 func (s *SegmentSource) endpoints(ctx context.Context, ids []int64, fn func(id, family int64, address []byte, port int64)) error {
-	if len(ids) > MostListed {
+	if len(ids) > s.Tape.Limits.Listed {
 		return s.Tape.ScanEndpoints(ctx, s.Index, func(id, family int64, address []byte, port int64) error {
 			fn(id, family, address, port)
 			return nil

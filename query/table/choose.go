@@ -183,7 +183,7 @@ func bitmap(ids []int64) []bool {
 func (s *SegmentSource) reached(ctx context.Context, tasks []int64) ([]int64, error) {
 	slices.Sort(tasks)
 	sql := `SELECT task, remotes FROM reach`
-	if len(tasks) <= MostListed {
+	if len(tasks) <= s.Tape.Limits.Listed {
 		sql += ` WHERE task IN (` + JoinInts(tasks) + `)`
 	}
 	remotes := []int64{}

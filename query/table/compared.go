@@ -73,9 +73,6 @@ type compared struct {
 	values []sqlite.Value // any of them matches: several for IN
 }
 
-// mostInList limits the values of IN that are looked up. For more, all connections are read.
-const mostInList = 10_000
-
 // comparedList is comparisons joined by AND.
 type comparedList []compared
 
@@ -161,9 +158,9 @@ func (c *comparison) takesPattern(op sqlite.IndexConstraintOp) bool {
 	return patternOps[op] != "" && c.table != "" && c.expression() != ""
 }
 
-// fits reports whether all values have the column's type. SQLite would convert others, or the column.
-func (c *compared) fits() bool {
-	return len(c.values) <= mostInList && !slices.ContainsFunc(c.values, func(v sqlite.Value) bool {
+// fits reports whether there are at most so many values, and all have the column's type. SQLite would convert others, or the column.
+func (c *compared) fits(most int) bool {
+	return len(c.values) <= most && !slices.ContainsFunc(c.values, func(v sqlite.Value) bool {
 		return !(v.Type() == sqlite.TypeInteger && c.kind == format.Integer || v.Type() == sqlite.TypeText && c.kind == format.Text)
 	})
 }

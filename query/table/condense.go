@@ -9,7 +9,6 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/query/input"
-	"github.com/conntape/conntape/store"
 )
 
 // Some canned queries group connections by properties of task, endpoint and shape, and otherwise need only the first
@@ -44,8 +43,8 @@ type contactCell struct {
 }
 
 // NewContactTable attaches the flows that a question can be about as a table with this name.
-func NewContactTable(ctx context.Context, tape *store.Tape, name string, w input.Window, choose Chooser) (*ContactTable, error) {
-	t, err := ChooseContacts(ctx, Sources(tape), w, choose)
+func NewContactTable(ctx context.Context, tape *Tape, name string, w input.Window, choose Chooser) (*ContactTable, error) {
+	t, err := ChooseContacts(ctx, tape.Sources(), w, choose)
 	if err != nil {
 		return nil, err
 	}

@@ -42,10 +42,10 @@ func TestContactOfLostEndpoint(t *testing.T) {
 	tape, other := testtape.Generated(t, 5_000, 2), testtape.Generated(t, 5, 2)
 	table := &ContactTable{view: NewKnownView()}
 	table.columns[ofRemote] = []string{"remote_address"}
-	s := &SegmentSource{Source: Sources(tape)[0]}
-	s.use = Sources(other)[0].use
+	s := &SegmentSource{Source: Of(tape).Sources()[0]}
+	s.use = Of(other).Sources()[0].use
 	m := &contactMerger{ctx: t.Context(), table: table, segment: s, families: idTable{numbers: make(map[int64]int32)}}
-	for id := range int64(MostListed + 10) {
+	for id := range int64(usualLimits.Listed + 10) {
 		s.remotes.add(id)
 		m.rows = append(m.rows, contactRow{remote: int32(id)})
 	}
@@ -58,7 +58,7 @@ func TestContactOfLostEndpoint(t *testing.T) {
 // Any number of tasks can be asked for.
 func TestReachedByManyTasks(t *testing.T) {
 	tape := testtape.Generated(t, 5_000, 2)
-	s := &SegmentSource{Source: Sources(tape)[0]}
+	s := &SegmentSource{Source: Of(tape).Sources()[0]}
 	tasks, err := s.list(t.Context(), "SELECT id FROM task")
 	if err != nil || len(tasks) < 20 {
 		t.Fatal(len(tasks), err)
@@ -124,7 +124,7 @@ func TestMergedRows(t *testing.T) {
 // What a table holds beside its rows is what the rows have, and no more: of shapes only those.
 func TestContactsHoldWhatTheyNeed(t *testing.T) {
 	tape := testtape.Generated(t, 10_000, 3)
-	table, err := NewContactTable(t.Context(), tape, "contact", input.Window{}, ChooseIndicator("22"))
+	table, err := NewContactTable(t.Context(), Of(tape), "contact", input.Window{}, ChooseIndicator("22"))
 	if err != nil {
 		t.Fatal(err)
 	}

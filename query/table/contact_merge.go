@@ -49,9 +49,6 @@ type contactRow struct {
 	traffic             *Traffic
 }
 
-// mostUnmerged limits the flows of a segment held before merging.
-const mostUnmerged = 1 << 16
-
 // Placeholders of a dictionary id.
 const (
 	notRead = -2
@@ -76,7 +73,7 @@ func (m *contactMerger) Take(s *SegmentSource, c *Contact) error {
 	} else {
 		m.takeAs(s, c, fateKey{era: first})
 	}
-	if len(m.rows) >= mostUnmerged || len(m.ids) >= mostUnmerged {
+	if most := s.Tape.Limits.Unmerged; len(m.rows) >= most || len(m.ids) >= most {
 		return m.End(s)
 	}
 	return nil

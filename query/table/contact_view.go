@@ -25,7 +25,7 @@ import (
 type contactView struct {
 	nothingHeld
 	ctx     context.Context
-	tape    *store.Tape
+	tape    *Tape
 	columns []contactColumn
 	counted bool  // it replaces connections: see counting.go
 	refused error // reason for refusing the statement, or a failure: SQLite does not pass it on
@@ -47,11 +47,11 @@ func (v *contactView) explain(err error) error {
 
 // AttachContacts makes table contacts readable on a tape's connection until ctx ends, as RunSQL does for a statement.
 func AttachContacts(ctx context.Context, tape *store.Tape) error {
-	_, err := attachContacts(ctx, tape)
+	_, err := attachContacts(ctx, Of(tape))
 	return err
 }
 
-func attachContacts(ctx context.Context, tape *store.Tape) (*contactView, error) {
+func attachContacts(ctx context.Context, tape *Tape) (*contactView, error) {
 	v := &contactView{ctx: ctx, tape: tape, columns: contactColumns(false)}
 	return v, v.attach("contacts")
 }
@@ -146,11 +146,11 @@ func (c *contactViewCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error
 			}
 			continue
 		}
-		if one := (compared{comparisons[column], column, sqlite.IndexConstraintOp(op), values}); one.fits() {
+		if one := (compared{comparisons[column], column, sqlite.IndexConstraintOp(op), values}); one.fits(c.view.tape.Limits.Values) {
 			by = append(by, one)
 		}
 	}
-	t, err := ChooseContacts(c.view.ctx, Sources(c.view.tape), span.window(), by.choose)
+	t, err := ChooseContacts(c.view.ctx, c.view.tape.Sources(), span.window(), by.choose)
 	if err != nil {
 		return c.view.refuse(err)
 	}

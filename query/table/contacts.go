@@ -174,9 +174,6 @@ func (s *SegmentSource) unpack(remote int64, list []byte, from, to int64, reader
 	return nil
 }
 
-// mostSorted limits the connections sorted at a time, of each part.
-const mostSorted = 1 << 17
-
 // rowBatch is connections of an open segment.
 type rowBatch struct {
 	ids    []int64
@@ -238,7 +235,7 @@ func (s *SegmentSource) sorted(ctx context.Context, spans []IDSpan, reader Conta
 			for _, span := range spans {
 				errs[i] = s.Tape.ScanConnections(ctx, s.Index, span.From, span.To, s.wanted, func(id, task, remote, shape int64) error {
 					s.addRow(b, id, task, remote, shape)
-					if len(b.ids) == mostSorted {
+					if len(b.ids) == s.Tape.Limits.Sorted {
 						return hand()
 					}
 					return nil

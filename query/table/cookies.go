@@ -20,7 +20,7 @@ func FindCookies(ctx context.Context, tape *store.Tape, cookies []uint64) (map[u
 		list[i] = strconv.FormatInt(int64(cookie), 10)
 	}
 	found := make(map[uint64]bool)
-	sources := Sources(tape)
+	sources := Of(tape).Sources()
 	for _, s := range slices.Backward(sources[max(0, len(sources)-cookieSegments):]) {
 		err := s.each(ctx, "SELECT DISTINCT cookie FROM connection WHERE cookie IN ("+strings.Join(list, ",")+")", func(row []format.Value) {
 			found[uint64(row[0].Int)] = true

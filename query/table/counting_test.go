@@ -25,7 +25,7 @@ func bothWays(t *testing.T, tape *store.Tape, stock *sqlite.Conn, sql string) {
 	r := ask.Request{SQL: sql, Clock: input.Clock{Now: time.Unix(1_800_000_000, 0)}}
 	var ran way
 	got := inOrder(t, func(out format.RowWriter) (result ask.Result, err error) {
-		result, ran, err = runSQL(t.Context(), tape, r, out)
+		result, ran, err = runSQL(t.Context(), Of(tape), r, out)
 		return result, err
 	})
 	if ran.rows != "" {
@@ -245,7 +245,7 @@ func TestNotCounted(t *testing.T) {
 		var ran way
 		r := ask.Request{SQL: sql}
 		got := inOrder(t, func(out format.RowWriter) (result ask.Result, err error) {
-			result, ran, err = runSQL(t.Context(), tape, r, out)
+			result, ran, err = runSQL(t.Context(), Of(tape), r, out)
 			return result, err
 		})
 		if !strings.Contains(ran.rows, why) {

@@ -39,7 +39,7 @@ func oneConnection(id int64) string { return "(SELECT " + strconv.FormatInt(id, 
 
 // openSource returns the outcome_source of a connection that was still established when a later segment reported it: the
 // value that this segment's view would have.
-func openSource(tape *store.Tape, l *store.Later) format.Value {
+func openSource(tape *Tape, l *store.Later) format.Value {
 	r, told := tape.Recording(l.Place), l.At+l.SeenOpen
 	switch {
 	case told >= r.Followed && r.Followed != store.Never:

@@ -33,13 +33,13 @@ func ExplainSQL(ctx context.Context, tape *store.Tape, r ask.Request, out format
 		return ask.Result{}, input.Usagef("leave out EXPLAIN", "the statement explains already")
 	}
 	var rows [][2]string
-	if s := streamOf(tape, r); s != nil {
+	if s := streamOf(Of(tape), r); s != nil {
 		rows = [][2]string{{"way", "rows"}, {"why", "it lists all connections: they are read from the segments as they lie there, without SQLite"}, {"statement", r.SQL}}
 	} else {
 		asked := r
 		asked.SQL = "EXPLAIN QUERY PLAN " + r.SQL
 		var plan [][2]string
-		_, ran, err := runSQL(ctx, tape, asked, ask.EachRow(func(row []format.Value) error {
+		_, ran, err := runSQL(ctx, Of(tape), asked, ask.EachRow(func(row []format.Value) error {
 			plan = append(plan, [2]string{"plan", string(row[3].Bytes)})
 			return nil
 		}))

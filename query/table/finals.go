@@ -125,7 +125,7 @@ func (s *SegmentSource) widen(ctx context.Context) error {
 	switch {
 	case len(s.later) == 0 || s.About.shapes == "":
 		return nil
-	case len(s.later) > MostListed:
+	case len(s.later) > s.Tape.Limits.Listed:
 		s.About.shapes = ""
 		return nil
 	}

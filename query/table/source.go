@@ -26,14 +26,14 @@ import (
 type Source struct {
 	Number int // of the segment
 
-	Tape  *store.Tape
+	Tape  *Tape
 	Index int // among its segments
 	span  store.Span
 	use   func(func(*sqlite.Conn) error) error // lends a connection to the segment
 }
 
 // Sources returns the segments of a tape, oldest first.
-func Sources(tape *store.Tape) []Source {
+func (tape *Tape) Sources() []Source {
 	var sources []Source
 	for i, span := range tape.Spans() {
 		use := func(fn func(*sqlite.Conn) error) error { return tape.Use(i, fn) }

@@ -12,7 +12,6 @@ import (
 	"github.com/conntape/conntape/query/ask"
 	"github.com/conntape/conntape/query/format"
 	"github.com/conntape/conntape/query/input"
-	"github.com/conntape/conntape/store"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -73,6 +72,7 @@ type run struct {
 type stream struct {
 	columns  []string
 	order    timeOrder
+	limits   Limits
 	byOrigin [origins][]int
 	runs     []run
 	Segments []*StreamSegment // in the order of beginning
@@ -87,12 +87,9 @@ const (
 	newestFirst
 )
 
-// mostKept limits the kept rows of each origin of a segment.
-const mostKept = 1 << 16
-
 // NewStream returns the stream for SELECT columns FROM connections, nil if SQLite must answer it.
-func NewStream(tape *store.Tape, columns []string, order timeOrder) *stream {
-	s := &stream{columns: columns, order: order}
+func NewStream(tape *Tape, columns []string, order timeOrder) *stream {
+	s := &stream{columns: columns, order: order, limits: tape.Limits}
 	runs := [origins]int{}
 	for i, name := range columns {
 		o, known := originOf(name)
@@ -109,8 +106,8 @@ func NewStream(tape *store.Tape, columns []string, order timeOrder) *stream {
 	}
 	w := windowOf(tape)
 	from, to := w.Bounds()
-	for _, segment := range inWindow(Sources(tape), w) {
-		s.Segments = append(s.Segments, &StreamSegment{stream: s, Source: segment.Source, from: from, to: to, families: make(map[string]int), mostKept: mostKept})
+	for _, segment := range inWindow(tape.Sources(), w) {
+		s.Segments = append(s.Segments, &StreamSegment{stream: s, Source: segment.Source, from: from, to: to, families: make(map[string]int)})
 	}
 	switch order {
 	case OldestFirst:
@@ -122,7 +119,7 @@ func NewStream(tape *store.Tape, columns []string, order timeOrder) *stream {
 }
 
 // windowOf returns the window pushed down to a tape's views.
-func windowOf(tape *store.Tape) input.Window {
+func windowOf(tape *Tape) input.Window {
 	since, until := tape.Bounds()
 	return input.Window{Since: since, Until: until}
 }
@@ -138,8 +135,8 @@ type streamRow struct {
 	whole           []format.Value // the whole row from the view, if the fast way cannot read it
 }
 
-// streamChunk is the number of rows passed on at once; streamAhead is the number of chunks read ahead.
-const streamChunk, streamAhead = 2048, 3
+// streamAhead is the number of chunks read ahead.
+const streamAhead = 3
 
 // Run writes the answer.
 func (s *stream) Run(ctx context.Context, r ask.Request, out format.RowWriter) (ask.Result, error) {
@@ -152,7 +149,7 @@ func (s *stream) Run(ctx context.Context, r ask.Request, out format.RowWriter) (
 	defer stop()
 	full, free := make(chan []streamRow), make(chan []streamRow, streamAhead)
 	for range streamAhead {
-		free <- make([]streamRow, 0, streamChunk)
+		free <- make([]streamRow, 0, s.limits.Chunk)
 	}
 	var more bool
 	var readErr error
@@ -287,7 +284,7 @@ func (s *StreamSegment) foremost(order timeOrder) int64 {
 var plainSelect = regexp.MustCompile(`(?i)^select\s+([a-z_]+(?:\s*,\s*[a-z_]+)*|\*)\s+from\s+connections(\s+order\s+by\s+time_ns)?\s*;?\s*$`)
 
 // streamOf returns the stream for such SQL, else nil.
-func streamOf(tape *store.Tape, r ask.Request) *stream {
+func streamOf(tape *Tape, r ask.Request) *stream {
 	m := plainSelect.FindStringSubmatch(strings.TrimSpace(r.SQL))
 	if m == nil || len(r.Params) > 0 {
 		return nil

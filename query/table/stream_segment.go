@@ -37,7 +37,6 @@ type StreamSegment struct {
 	asked         [origins]*sqlite.Stmt
 	kept          [origins]map[int64]*kept
 	families      map[string]int
-	mostKept      int // of each origin
 	sources       map[sourceKey]format.Value
 	later         map[int64]store.Later // by connection: final outcome in later segments
 	eras          eras
@@ -342,7 +341,7 @@ func (s *StreamSegment) keep(o origin, id int64) (inView bool, err error) {
 		if k, err = s.ask(o, columns); k == nil {
 			return false, err
 		}
-		if s.kept[o] == nil || len(s.kept[o]) >= s.mostKept {
+		if s.kept[o] == nil || len(s.kept[o]) >= s.stream.limits.Kept {
 			s.kept[o] = make(map[int64]*kept)
 		}
 		s.kept[o][id] = k

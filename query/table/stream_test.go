@@ -126,12 +126,12 @@ func sameAsSQL(t *testing.T, tape *store.Tape, r ask.Request, form string, zone 
 		}
 		return out.String(), result
 	}
-	stock := testtape.StockOf(t, tape, windowOf(tape))
+	stock := testtape.StockOf(t, tape, windowOf(Of(tape)))
 	want, first := answer(func(ctx context.Context, out format.RowWriter) (ask.Result, error) {
 		return ask.Run(ctx, stock, r, out)
 	})
 	got, second := answer(func(ctx context.Context, out format.RowWriter) (ask.Result, error) {
-		s := streamOf(tape, r)
+		s := streamOf(Of(tape), r)
 		if s == nil {
 			t.Fatalf("%s is left to SQLite", r.SQL)
 		}
@@ -194,9 +194,9 @@ func TestStreamOfOneSegment(t *testing.T) {
 // What is kept is bounded, and an answer does not depend on how much that is.
 func TestStreamForgets(t *testing.T) {
 	tape := openNasty(t, nasty(t))
-	s := streamOf(tape, ask.Request{SQL: "SELECT * FROM connections ORDER BY time_ns"})
+	s := streamOf(Of(tape), ask.Request{SQL: "SELECT * FROM connections ORDER BY time_ns"})
 	for _, segment := range s.Segments {
-		segment.mostKept = 2
+		segment.stream.limits.Kept = 2
 	}
 	var want, got bytes.Buffer
 	if _, err := ask.Run(context.Background(), testtape.StockOf(t, tape, input.Window{}), ask.Request{SQL: "SELECT * FROM connections ORDER BY time_ns"}, testtape.CSVTo(&want)); err != nil {
@@ -246,11 +246,11 @@ func TestStreamLeavesTheRest(t *testing.T) {
 		"select count(*) from connections", "select exe, exe from connections", "select EXE from connections", "select nothere from connections", "select exe e from connections",
 		"select exe from connections where pid = 1", "select * from processes", "select exe from connections order by pid", "select * from connections; select 1", "select rowid from connections", "select distinct exe from connections",
 	} {
-		if streamOf(tape, ask.Request{SQL: sql}) != nil {
+		if streamOf(Of(tape), ask.Request{SQL: sql}) != nil {
 			t.Errorf("%s is taken", sql)
 		}
 	}
-	if streamOf(tape, ask.Request{SQL: "select * from connections", Params: map[string]format.Value{"x": {}}}) != nil {
+	if streamOf(Of(tape), ask.Request{SQL: "select * from connections", Params: map[string]format.Value{"x": {}}}) != nil {
 		t.Error("a parameter is not missed")
 	}
 }
@@ -262,7 +262,7 @@ func TestStreamEnds(t *testing.T) {
 	const all = "SELECT * FROM connections ORDER BY time_ns"
 	asking := func(ctx context.Context, r ask.Request, out format.RowWriter) (ask.Result, error) {
 		r.SQL = all
-		return streamOf(tape, r).Run(ctx, r, out)
+		return streamOf(Of(tape), r).Run(ctx, r, out)
 	}
 	var out bytes.Buffer
 	result, err := asking(context.Background(), ask.Request{Timeout: time.Nanosecond}, testtape.CSVTo(&out))

@@ -44,9 +44,6 @@ func orUnmeasured(n format.Nullable) int64 {
 	return n.Number
 }
 
-// mostFound limits the outcomes looked up by id; for more, the whole segment is read.
-const mostFound = 20_000
-
 // trafficOf reads the outcomes of a segment's connections by id, and calls fn for each that has one.
 func trafficOf(ctx context.Context, s *SegmentSource, ids []int64, fn func(id int64, o *store.StoredOutcome)) error {
 	if len(ids) == 0 {
@@ -77,7 +74,7 @@ func trafficOf(ctx context.Context, s *SegmentSource, ids []int64, fn func(id in
 				}
 			}
 		}
-		if len(ids) > mostFound {
+		if len(ids) > s.Tape.Limits.Endings {
 			return read(ids[0], ids[len(ids)-1])
 		}
 		for i, id := range ids {

@@ -23,12 +23,12 @@ import (
 type virtualTable struct {
 	nothingHeld
 	ctx     context.Context
-	tape    *store.Tape
+	tape    *Tape
 	columns []string
 }
 
 // AskVirtual attaches the table as connections during a question; it reads until ctx ends.
-func AskVirtual(ctx context.Context, tape *store.Tape, question func() (ask.Result, error)) (ask.Result, error) {
+func AskVirtual(ctx context.Context, tape *Tape, question func() (ask.Result, error)) (ask.Result, error) {
 	t := &virtualTable{ctx: ctx, tape: tape, columns: NewKnownView().Columns}
 	if err := tape.Table("connections", "connections", t); err != nil {
 		return ask.Result{}, err
@@ -134,7 +134,7 @@ func (c *virtualCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error {
 		if !isList {
 			values = []sqlite.Value{args[i]}
 		}
-		if by := (compared{comparisons[column], column, sqlite.IndexConstraintOp(number), values}); by.fits() {
+		if by := (compared{comparisons[column], column, sqlite.IndexConstraintOp(number), values}); by.fits(c.table.tape.Limits.Values) {
 			c.compared = append(c.compared, by)
 		}
 	}
@@ -247,9 +247,6 @@ func (k *kept) forSQLite(place int) sqlite.Value {
 	return k.given[place]
 }
 
-// mostByID limits the connections of a segment looked up by id.
-const mostByID = 100_000
-
 // narrow restricts reading a segment to rows that may match, and reports whether there are any.
 func (c *virtualCursor) narrow(to *StreamSegment) (some bool, err error) {
 	ctx := c.table.ctx
@@ -276,7 +273,7 @@ func (c *virtualCursor) narrow(to *StreamSegment) (some bool, err error) {
 	if sel.Remotes == nil && sel.tasks == nil && sel.shapes == "" {
 		return true, nil
 	}
-	found := &idLister{most: mostByID}
+	found := &idLister{most: s.Tape.Limits.Found}
 	err = s.chosen(ctx, sel, from, until, found)
 	switch {
 	case errors.Is(err, ErrTooMuch):

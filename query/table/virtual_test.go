@@ -219,7 +219,7 @@ func TestAdHocAcrossClockSteps(t *testing.T) {
 // askInt returns the number that SQL over the tables of the first segment gives.
 func askInt(t *testing.T, tape *store.Tape, sql string) (n int64) {
 	t.Helper()
-	if err := Sources(tape)[0].each(t.Context(), sql, func(row []format.Value) { n = row[0].Int }); err != nil {
+	if err := Of(tape).Sources()[0].each(t.Context(), sql, func(row []format.Value) { n = row[0].Int }); err != nil {
 		t.Fatal(err)
 	}
 	return n
