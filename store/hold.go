@@ -19,6 +19,7 @@ import (
 	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
+	"github.com/conntape/conntape/store/tapelog"
 )
 
 // A legal hold keeps the segments of a time range: each has a second name in the
@@ -153,8 +154,8 @@ func (w *Writer) keepFor(h *tapedir.Hold, s *stored) error {
 	return nil
 }
 
-// tellHoldsAgain tells of every segment that is held: the recorder before may have
-// been killed when it had held one and not yet said so.
+// tellHoldsAgain tells of every held segment that the log does not know as held: the recorder before may have been killed when
+// it had held one and not yet said so.
 func (w *Writer) tellHoldsAgain() {
 	w.holding.Lock()
 	defer w.holding.Unlock()
@@ -163,6 +164,10 @@ func (w *Writer) tellHoldsAgain() {
 		w.log.Error("holds not read", "path", w.dir, "error", err)
 		return
 	}
+	known := map[SegmentHeld]bool{}
+	if len(holds) > 0 {
+		known = w.heldByLog()
+	}
 	for _, h := range holds {
 		for _, s := range h.Segments {
 			e := SegmentHeld{Hold: h.ID, Segment: s.Number, File: s.File, Reason: h.Reason}
@@ -170,9 +175,29 @@ func (w *Writer) tellHoldsAgain() {
 				w.log.Error("hold not understood", "hold", h.ID, "segment", s.Number)
 				continue
 			}
-			w.tell(e)
+			if !known[loggedHold(h.ID, s.Number, e.SHA256)] {
+				w.tell(e)
+			}
 		}
 	}
+}
+
+// heldByLog returns what the log says of holds, as loggedHold makes it. What it does not say, or cannot be read, is told again.
+func (w *Writer) heldByLog() map[SegmentHeld]bool {
+	known := map[SegmentHeld]bool{}
+	err := tapelog.Scan(filepath.Join(w.dir, tapedir.LogDir), tapelog.KindHold, func(l tapelog.Leaf) error {
+		known[loggedHold(l.Cause, l.Segment, l.SHA256)] = true
+		return context.Cause(w.patience)
+	})
+	if err != nil && !errors.Is(err, tapelog.ErrNoLog) && !errors.Is(err, fs.ErrNotExist) {
+		w.log.Warn("holds in the log not read", "error", err)
+	}
+	return known
+}
+
+// loggedHold is what a leaf of the log has of a hold of a segment.
+func loggedHold(id string, number int, sha [32]byte) SegmentHeld {
+	return SegmentHeld{Hold: tapelog.Cut(id), Segment: number, SHA256: sha}
 }
 
 // linkOrCopy gives a sealed file another name, or makes a durable copy of it.

@@ -119,6 +119,57 @@ func TestHold(t *testing.T) {
 }
 
 // What cannot be held is said.
+// A recorder that starts tells the log of what is held and not in it, and of nothing twice: a tape with many held segments would
+// start later each time.
+func TestHoldsAreToldOnce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	run := func(n uint64, logged bool, during func(w *Writer)) {
+		t.Helper()
+		o, k := loggedOptions(dir, n*100*3600*second)
+		if !logged {
+			o.Events = nil
+		}
+		w := mustOpenWriter(t, dir, o)
+		waitSealed(t, w)
+		if during != nil {
+			during(w)
+		}
+		mustClose(t, w, n*100*3600*second+second)
+		if err := k.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hold := func(w *Writer) {
+		if a := w.do(Request{Do: DoHold, Reason: "case 7", Since: time.Unix(0, 1)}); a.Error != "" {
+			t.Fatal(a.Error)
+		}
+	}
+	leaves := func() (n int) {
+		t.Helper()
+		if err := tapelog.Scan(filepath.Join(dir, tapedir.LogDir), tapelog.KindHold, func(tapelog.Leaf) error { n++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	recordTape(t, dir, 3)
+	run(100, true, hold)
+	told := leaves()
+	if told < 3 {
+		t.Fatalf("%d leaves", told)
+	}
+	for n := range uint64(3) {
+		run(101+n, true, nil)
+	}
+	if n := leaves(); n != told {
+		t.Errorf("%d leaves after three more recorders, %d before", n, told)
+	}
+	run(104, false, hold) // as if it had been killed before it told the log
+	run(105, true, nil)
+	if n := leaves(); n < 2*told {
+		t.Errorf("%d leaves with a second hold, %d with the first", n, told)
+	}
+}
+
 func TestHoldRefused(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tape")
 	o := options(3600 * second)
