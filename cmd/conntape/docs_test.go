@@ -210,6 +210,30 @@ func TestNamedTestsExist(t *testing.T) {
 	}
 }
 
+// Each claim about proof and security has a test: every row of a table with a column of tests names one, or says why there is none.
+func TestClaimsHaveTests(t *testing.T) {
+	rows := 0
+	for _, doc := range []string{"integrity.md", "security.md"} {
+		column := 0 // of the table's tests; 0: it has none
+		for line := range strings.Lines(readDoc(t, doc)) {
+			cells := strings.Split(strings.TrimSpace(line), " | ")
+			switch {
+			case !strings.HasPrefix(line, "| "):
+				column = 0
+			case column == 0 && strings.HasSuffix(strings.TrimSpace(line), "| test |"):
+				column = len(cells) - 1
+			case column > 0 && !strings.HasPrefix(line, "| --- |"):
+				if rows++; len(cells) != column+1 || !strings.Contains(cells[column], "`Test") && !strings.HasPrefix(cells[column], "none: ") {
+					t.Errorf("%s: no test: %s", doc, line)
+				}
+			}
+		}
+	}
+	if rows < 60 {
+		t.Errorf("%d claims have tests", rows)
+	}
+}
+
 func readDoc(t *testing.T, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("../../docs", name))

@@ -43,7 +43,7 @@ func (seg *Segment) Open() (*Reader, error) {
 		return nil, err
 	}
 	r := &Reader{}
-	if r.Tables, err = TablesOf(file); err != nil {
+	if r.Tables, err = tablesOf(file); err != nil {
 		return nil, err
 	}
 	if r.Conn, err = seg.connect(file); err == nil {

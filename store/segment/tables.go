@@ -25,17 +25,17 @@ type Tables struct {
 	Roots map[string]uint32 // first pages of tables and indexes
 }
 
-// OpenTables is TablesOf the file at path.
+// OpenTables is tablesOf the file at path.
 func OpenTables(path string) (*Tables, error) {
 	file, err := tapedir.OpenForCopy(path)
 	if err != nil {
 		return nil, err
 	}
-	return TablesOf(file)
+	return tablesOf(file)
 }
 
-// TablesOf reads the tables of a segment; SQLite need not have it open. It owns the file, also if it returns an error.
-func TablesOf(file *os.File) (*Tables, error) {
+// tablesOf reads the tables of a segment; SQLite need not have it open. It owns the file, also if it returns an error.
+func tablesOf(file *os.File) (*Tables, error) {
 	trees, err := sqlitefile.OpenTrees(file)
 	if err != nil {
 		return nil, failure.Classify(err)
