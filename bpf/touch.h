@@ -36,6 +36,7 @@ static __always_inline void touched(enum touch_kind kind, __u32 what, bool kerne
 	(BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) | BIT(11) | BIT(15) | BIT(19) | \
 	 BIT(20) | BIT(21) | BIT(22) | BIT(31))
 
+#define SIGSTOP 19 /* sent by the kernel for PTRACE_ATTACH alone, while the tracer runs: its doing */
 #define SEND_SIG_PRIV 1 /* include/linux/sched/signal.h: in the place of a siginfo, for what the kernel sends */
 
 /* include/trace/events/signal.h: signal_generate(int sig, struct kernel_siginfo *, struct task_struct *, int group, int result) */
@@ -46,7 +47,7 @@ int touch_signal(__u64 *ctx)
 	__u32 sig = ctx[0];
 
 	if (is_recorder(task) && sig < 64 && (BIT(sig) & ENDS_OR_STOPS))
-		touched(TOUCH_SIGNAL, sig, ctx[1] == SEND_SIG_PRIV);
+		touched(TOUCH_SIGNAL, sig, ctx[1] == SEND_SIG_PRIV && sig != SIGSTOP);
 	return 0;
 }
 
@@ -92,7 +93,7 @@ int exit_ptrace(struct sys_exit_args *ctx)
 
 	if (ctx->ret || !recorder_tgid)
 		return 0;
-	read_regs(task, &r, false);
+	current_regs(&r);
 	if (r.arg[0] != PTRACE_ATTACH && r.arg[0] != PTRACE_SEIZE)
 		return 0;
 	newest = BPF_CORE_READ(task, ptraced.next);
@@ -138,7 +139,7 @@ int exit_process_vm(struct sys_exit_args *ctx)
 
 	if (ctx->ret < 0)
 		return 0;
-	read_regs((struct task_struct *)bpf_get_current_task(), &r, false);
+	current_regs(&r);
 	if (names_recorder(r.arg[0]))
 		touched(TOUCH_MEMORY, 0, false);
 	return 0;

@@ -71,14 +71,30 @@ func trace(t *testing.T, pid int, do func()) {
 	}
 }
 
-// memoryGaps is how often the tape says that somebody opened the memory of the recorder, or traced it.
-func memoryGaps(t *testing.T, dir, by string) (n int) {
+// touchedGaps is how often the tape says what was done to the recorder.
+func touchedGaps(t *testing.T, dir, what string) (n int) {
 	for _, gap := range rows(t, dir, `SELECT detail FROM gaps WHERE cause = 'recorder touched'`) {
-		if strings.Contains(gap.text("detail"), "the memory of the recorder was opened, or it was traced, "+by) {
+		if strings.Contains(gap.text("detail"), what) {
 			n++
 		}
 	}
 	return n
+}
+
+// attach traces a process by PTRACE_ATTACH, which stops it, and lets go of it.
+func attach(t *testing.T, pid int) {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.PtraceAttach(pid); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.Wait4(pid, nil, unix.WALL, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.PtraceDetach(pid); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // lastThread is the thread of a process that was begun last.
@@ -138,13 +154,18 @@ func TestTouched(t *testing.T) {
 		touchedGap(t, dir, "the memory of the recorder was opened, or it was traced, "+self)
 	}
 
-	for what, touch := range map[string]func(){
-		"traced for a few milliseconds": func() { trace(t, lastThread(t, pid), func() {}) },
-		"read":                          func() { readMemory(t, lastThread(t, pid)) },
+	const memory, stop = "the memory of the recorder was opened, or it was traced, ", "SIGSTOP was sent to the recorder "
+	for _, touch := range []struct {
+		what, told string
+		do         func()
+	}{
+		{"traced for a few milliseconds", memory, func() { trace(t, lastThread(t, pid), func() {}) }},
+		{"read", memory, func() { readMemory(t, lastThread(t, pid)) }},
+		{"attached to", stop, func() { attach(t, pid) }},
 	} {
-		before := memoryGaps(t, dir, self)
-		touch()
-		eventually(t, "a gap says that it was "+what, func() bool { return memoryGaps(t, dir, self) > before })
+		before := touchedGaps(t, dir, touch.told+self)
+		touch.do()
+		eventually(t, "a gap says that it was "+touch.what, func() bool { return touchedGaps(t, dir, touch.told+self) > before })
 	}
 
 	trace(t, pid, func() { touchedGap(t, dir, fmt.Sprintf("the recorder is traced by pid %d (", os.Getpid())) })
