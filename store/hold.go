@@ -200,8 +200,17 @@ func loggedHold(id string, number int, sha [32]byte) SegmentHeld {
 	return SegmentHeld{Hold: tapelog.Cut(id), Segment: number, SHA256: sha}
 }
 
-// linkOrCopy gives a sealed file another name, or makes a durable copy of it.
+// linkOrCopy gives a sealed file another name, or makes a durable copy of it. A recorder that was killed before the hold had it
+// may have left the name, or a part of the copy.
 func (w *Writer) linkOrCopy(from, to string) error {
+	if left, err := os.Lstat(to); err == nil {
+		if is, err := os.Lstat(from); err == nil && os.SameFile(left, is) {
+			return tapedir.SyncDir(filepath.Dir(to))
+		}
+		if err := removeHeld(to); err != nil {
+			return err
+		}
+	}
 	if err := tapedir.ClearImmutable(from); err != nil { // it cannot be linked with the flag
 		return err
 	}
@@ -317,11 +326,7 @@ func (w *Writer) release(r Request) (*tapedir.Hold, error) {
 	dir := tapedir.HeldPath(w.dir, h.ID)
 	for _, s := range h.Segments {
 		path := filepath.Join(dir, tapedir.SegmentName(s.Number))
-		err := tapedir.ClearImmutable(path)
-		if err == nil {
-			err = os.Remove(path)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := removeHeld(path); err != nil {
 			return nil, &failure.Error{Op: "release hold", Path: path, Err: failure.Bare(err)}
 		}
 		if first := filepath.Join(w.dir, tapedir.SegmentName(s.Number)); w.o.Immutable && tapedir.ClosedFile(first) {
@@ -330,6 +335,9 @@ func (w *Writer) release(r Request) (*tapedir.Hold, error) {
 			}
 		}
 	}
+	if err := removeUnlisted(dir); err != nil {
+		return nil, &failure.Error{Op: "release hold", Path: dir, Err: failure.Bare(err)}
+	}
 	if err := os.Remove(filepath.Join(dir, tapedir.HoldFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, &failure.Error{Op: "release hold", Path: dir, Err: failure.Bare(err)}
 	}
@@ -337,4 +345,28 @@ func (w *Writer) release(r Request) (*tapedir.Hold, error) {
 		return nil, &failure.Error{Op: "release hold", Path: dir, Err: failure.Bare(err), Hint: "something else is in that directory"}
 	}
 	return h, tapedir.SyncDir(filepath.Dir(dir))
+}
+
+// removeHeld removes the second name of a segment, which may be gone.
+func removeHeld(path string) error {
+	err := tapedir.ClearImmutable(path)
+	if err == nil {
+		err = os.Remove(path)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// removeUnlisted removes from the directory of a hold what a recorder left that was killed: segments that the hold does not
+// have, and the description that it was writing.
+func removeUnlisted(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if _, isSegment := tapedir.ParseSegmentName(e.Name()); isSegment || e.Name() == tapedir.HoldFile+".tmp" {
+			err = errors.Join(err, removeHeld(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }

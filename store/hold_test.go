@@ -170,6 +170,61 @@ func TestHoldsAreToldOnce(t *testing.T) {
 	}
 }
 
+// A recorder that was killed when it had given a segment its second name, and before the hold had it, or while it copied one:
+// the next one takes the segment into the hold. What it left is gone with the hold.
+func TestHoldAfterKill(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	recordTape(t, dir, 4)
+	var held tapedir.Hold
+	run := func(n uint64, during func(w *Writer)) {
+		t.Helper()
+		o, k := loggedOptions(dir, n*100*3600*second)
+		w := mustOpenWriter(t, dir, o)
+		waitSealed(t, w)
+		during(w)
+		mustClose(t, w, n*100*3600*second+second)
+		if err := k.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(100, func(w *Writer) {
+		a := w.do(Request{Do: DoHold, Reason: "case 7", Since: time.Unix(0, 1)})
+		if a.Error != "" || len(a.Hold.Segments) < 4 {
+			t.Fatalf("%+v", a)
+		}
+		held = *a.Hold
+	})
+	at := tapedir.HeldPath(dir, held.ID)
+	unlisted := held
+	unlisted.Segments = held.Segments[:len(held.Segments)-2]
+	last := filepath.Join(at, held.Segments[len(held.Segments)-1].File)
+	if err := errors.Join(unlisted.Save(at), os.Remove(last), os.WriteFile(last, []byte("half a copy"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	run(101, func(w *Writer) {
+		var holds []tapedir.Hold
+		for start := time.Now(); time.Since(start) < 10*time.Second && (len(holds) != 1 || len(holds[0].Segments) < len(held.Segments)); time.Sleep(5 * time.Millisecond) {
+			var err error
+			if holds, err = tapedir.Holds(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(holds) != 1 || len(holds[0].Segments) < len(held.Segments) || len(holds[0].Missing) > 0 {
+			t.Fatalf("%+v", holds)
+		}
+		first, err := os.Stat(filepath.Join(dir, filepath.Base(last)))
+		if second, err2 := os.Stat(last); err != nil || err2 != nil || !os.SameFile(first, second) {
+			t.Errorf("%v, %v", err, err2)
+		}
+		if err := errors.Join(unlisted.Save(at), os.WriteFile(filepath.Join(at, tapedir.HoldFile+".tmp"), nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if a := w.do(Request{Do: DoRelease, Hold: held.ID, Reason: "over"}); a.Error != "" || tapedir.IsThere(at) {
+			t.Errorf("%+v", a)
+		}
+	})
+}
+
 func TestHoldRefused(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tape")
 	o := options(3600 * second)
