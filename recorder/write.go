@@ -61,7 +61,7 @@ func (w *writer) write(b *batch) error {
 		}
 		var partly *store.PartlyWritten
 		if errors.As(err, &partly) {
-			w.committed.Add(b.cut(partly.Connections))
+			w.committed.Add(b.cut(partly.Part))
 		}
 		if try == len(w.config.retryDelays) {
 			return err
@@ -75,16 +75,24 @@ func (w *writer) write(b *batch) error {
 	}
 }
 
-// cut takes the first connections off a batch, which are on the disk, and returns how many of them are rows.
-func (b *batch) cut(connections int) (rows uint64) {
-	for _, c := range b.Connections[:connections] {
+// cut takes off a batch what is on the disk, and returns how many rows of connections that is.
+func (b *batch) cut(part store.Part) (rows uint64) {
+	outcomes := uint64(part.Endings) // at least: one may be made of two records
+	for _, c := range b.Connections[:part.Connections] {
 		if !c.Update {
 			rows++
 			b.events -= max(1, uint64(c.Count))
 		}
+		if c.Outcome != nil {
+			outcomes++
+		}
+	}
+	for _, e := range b.Sockets[:part.Sockets] {
+		b.sockets -= min(b.sockets, e.Count)
 	}
 	b.rows -= rows
-	b.Connections = b.Connections[connections:]
+	b.outcomes -= min(b.outcomes, outcomes)
+	b.Cut(part)
 	return rows
 }
 

@@ -42,13 +42,14 @@ func (s *activeSegment) writeEnding(e *Ending) error {
 	if err != nil {
 		return err
 	}
+	s.ruler.wrote(s.at(e.Connect))
 	s.chainer.endings[key] = struct{}{}
 	return s.exec(`INSERT OR REPLACE INTO ending (id, cookie, batch, final, outcome) VALUES (?, ?, ?, ?, ?)`,
 		key.ID, key.Cookie, s.chainer.batch, e.Final.stored(), appendOutcome(nil, e.Outcome, local))
 }
 
 // findConnection returns the id and shape of a connection's row in this segment; id 0: none. Rows of the same nanosecond
-// may have moved it.
+// may have moved it. The + is for speed: SQLite would plan the statement anew for each value of a column without index.
 func (s *activeSegment) findConnection(e *Ending) (id, shape int64, err error) {
 	at := s.at(e.Connect)
 	if at > s.rows.maxID {
@@ -59,7 +60,7 @@ func (s *activeSegment) findConnection(e *Ending) (id, shape int64, err error) {
 		cookie = int64(e.Cookie)
 	}
 	err = s.query(func(q *sqlite.Stmt) error { id, shape = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
-		`SELECT id, shape FROM connection WHERE id >= ?1 AND id < ?1 + ?2 AND cookie IS ?3 ORDER BY id LIMIT 1`, at, updateWindow, cookie)
+		`SELECT id, shape FROM connection WHERE id >= ?1 AND id < ?1 + ?2 AND +cookie IS ?3 ORDER BY id LIMIT 1`, at, updateWindow, cookie)
 	return id, shape, err
 }
 

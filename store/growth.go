@@ -35,45 +35,42 @@ type estimator struct {
 	seen    map[any]struct{} // new tasks, processes and endpoints of this batch
 	bytes   int64
 	touched int64 // pages in the middle of tables and indexes
+	run     run   // of endings
 }
 
-// fit returns how many of the connections of a batch, at least one if there are any,
-// add no more than so many bytes to the files, with all else that is in the batch, and
-// what they add at the most.
-func (e *estimator) fit(s *activeSegment, b *Batch, most growth) (n int, g growth) {
+// fit returns how much of a batch, at least one row if there is any, adds no more than so many bytes to the files, with
+// all else that is in the batch, and what that adds at the most.
+func (e *estimator) fit(s *activeSegment, b *Batch, most growth) (n Part, g growth) {
 	if e.seen == nil {
 		e.seen = map[any]struct{}{}
 	}
 	clear(e.seen)
-	e.bytes, e.touched = 0, 24
+	e.bytes, e.touched, e.run = 0, 24, run{}
 	for _, g := range b.Gaps {
 		e.bytes += otherRowBytes + int64(len(g.Cause)+len(g.Detail))*4
 	}
-	for i := range b.Endings {
-		e.touched += 3
-		e.bytes += endingRowBytes
-		e.endpoint(s, b.Endings[i].Outcome.Local)
-	}
-	for i := range b.Sockets {
-		v := &b.Sockets[i]
-		e.touched++
-		e.bytes += eventRowBytes
-		if _, ok := v.Task.mark.get(s.intern.epoch); !ok {
-			e.task(s, v.Task)
-		}
-		e.endpoint(s, v.Local)
-		e.endpoint(s, v.Remote)
-	}
 	e.bytes += int64(len(b.Anchors)+len(b.Counters)+8) * otherRowBytes
-	for n = range b.Connections {
-		before := *e
-		e.connection(s, &b.Connections[n])
-		if g := e.growth(s, n+1); n > 0 && (g.wal > most.wal || g.db > most.db || g.changed > most.changed) {
-			*e = before
-			return n, e.growth(s, n)
+	rows := 0
+	for _, kind := range []struct {
+		n   *int
+		of  int
+		add func(i int)
+	}{
+		{&n.Connections, len(b.Connections), func(i int) { e.connection(s, &b.Connections[i]) }},
+		{&n.Endings, len(b.Endings), func(i int) { e.ending(s, &b.Endings[i]) }},
+		{&n.Sockets, len(b.Sockets), func(i int) { e.socket(s, &b.Sockets[i]) }},
+	} {
+		for ; *kind.n < kind.of; *kind.n++ {
+			before := *e
+			kind.add(*kind.n)
+			if g := e.growth(s, n.Connections+1); rows > 0 && (g.wal > most.wal || g.db > most.db || g.changed > most.changed) {
+				*e = before
+				return n, e.growth(s, n.Connections)
+			}
+			rows++
 		}
 	}
-	return len(b.Connections), e.growth(s, len(b.Connections))
+	return n, e.growth(s, n.Connections)
 }
 
 // growth is what was added up for so many connections.
@@ -108,6 +105,23 @@ func (e *estimator) connection(s *activeSegment, c *Connection) {
 	}
 	e.endpoint(s, c.Remote)
 	e.endpoint(s, c.Local)
+}
+
+// ending adds an ending. Endings come in the order of their connections: those of one batch share pages.
+func (e *estimator) ending(s *activeSegment, o *Ending) {
+	e.touched += e.run.add(s.ruler, s.at(o.Connect))
+	e.bytes += endingRowBytes
+	e.endpoint(s, o.Outcome.Local)
+}
+
+func (e *estimator) socket(s *activeSegment, v *SocketEvent) {
+	e.touched++
+	e.bytes += eventRowBytes
+	if _, ok := v.Task.mark.get(s.intern.epoch); !ok {
+		e.task(s, v.Task)
+	}
+	e.endpoint(s, v.Local)
+	e.endpoint(s, v.Remote)
 }
 
 func (e *estimator) endpoint(s *activeSegment, p *Endpoint) {

@@ -100,7 +100,7 @@ func (t *Tape) joinEndings(place int, boot *segment.Boot, endings []laterEnding,
 				}
 				found[q.ColumnInt64(0)] = e.Later
 				return nil
-			}, `SELECT id FROM connection WHERE id >= ?1 AND id < ?1 + ?2 AND cookie IS ?3 ORDER BY id LIMIT 1`, boot.At(e.boot), updateWindow, cookie)
+			}, `SELECT id FROM connection WHERE id >= ?1 AND id < ?1 + ?2 AND +cookie IS ?3 ORDER BY id LIMIT 1`, boot.At(e.boot), updateWindow, cookie)
 			if err != nil {
 				return err
 			}

@@ -101,7 +101,7 @@ func (s *activeSegment) giveOutcome(c *Connection) (found bool, err error) {
 	id, was := int64(0), int64(0)
 	err = s.query(func(q *sqlite.Stmt) error { id, was = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
 		`SELECT c.id, c.shape FROM connection c JOIN task t ON t.id = c.task JOIN endpoint e ON e.id = c.remote
-		WHERE c.id >= ?1 AND c.id < ?1 + ?2 AND c.cookie IS ?3 AND t.tid = ?4 AND e.address = ?5 AND e.port = ?6 AND e.family = ?7
+		WHERE c.id >= ?1 AND c.id < ?1 + ?2 AND +c.cookie IS ?3 AND +t.tid = ?4 AND +e.address = ?5 AND +e.port = ?6 AND +e.family = ?7
 		ORDER BY c.id LIMIT 1`,
 		s.at(c.BootTime), updateWindow, cookie, c.Task.Tid, c.Remote.Address, int64(c.Remote.Port), int64(c.Remote.Family))
 	if err != nil || id == 0 {

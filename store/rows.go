@@ -154,7 +154,7 @@ func (w *rowWriter) insertMany(conns []Connection, rows []int32, from int64) (in
 		id := max(s.at(c.BootTime), from)
 		outcome := w.outcome(c, refs)
 		bindRow(w.many, slot, id, c, refs, outcome)
-		w.hash(id, c, refs, outcome)
+		w.note(id, c, refs, outcome)
 		s.blocks.add(refs.remote, refs.task)
 		w.ids[slot] = id
 		from = id + 1
@@ -191,7 +191,7 @@ func (w *rowWriter) insertOne(c *Connection, from int64) (int64, error) {
 		}
 		if s.conn.Changes() == 1 {
 			w.maxID = max(w.maxID, id)
-			w.hash(id, c, refs, outcome)
+			w.note(id, c, refs, outcome)
 			if id > s.chainer.marks.Newest {
 				s.blocks.add(refs.remote, refs.task)
 			} else if err := s.exec(`INSERT INTO late (id, batch) VALUES (?, ?)`, id, s.chainer.batch); err != nil {
@@ -212,13 +212,14 @@ func (w *rowWriter) outcome(c *Connection, refs refs) []byte {
 	return w.fates[begin:]
 }
 
-// hash adds a row that is written to the chain.
-func (w *rowWriter) hash(id int64, c *Connection, refs refs, outcome []byte) {
+// note adds a row that is written to the chain and to the ruler.
+func (w *rowWriter) note(id int64, c *Connection, refs refs, outcome []byte) {
 	row := segment.HashedRow{ID: id, Task: refs.task, Remote: refs.remote, Shape: refs.shape, Local: refs.local,
 		Fd: int64(max(c.FD, -1)), Cookie: int64(c.Cookie), Count: int64(max(c.Count, 1)), Outcome: outcome}
 	if c.Count > 1 {
 		row.Last = w.segment.at(cmp.Or(c.LastBootTime, c.BootTime))
 	}
+	w.segment.ruler.add(id)
 	w.segment.chainer.rows++
 	w.segment.chainer.hasher.Connection(&row)
 }
@@ -279,7 +280,7 @@ func (w *rowWriter) update(c *Connection) error {
 	id, shape := int64(0), int64(0)
 	err = s.query(func(q *sqlite.Stmt) error { id, shape = q.ColumnInt64(0), q.ColumnInt64(1); return nil },
 		`SELECT c.id, c.shape FROM connection c JOIN task t ON t.id = c.task
-		WHERE c.id >= ?1 AND c.id < ?1 + ?2 AND c.cookie IS ?3 AND c.remote = ?4
+		WHERE c.id >= ?1 AND c.id < ?1 + ?2 AND +c.cookie IS ?3 AND +c.remote = ?4
 		  AND t.tid = (SELECT tid FROM task WHERE id = ?5)
 		ORDER BY c.id LIMIT 1`,
 		at, updateWindow, cookie, refs.remote, refs.task)

@@ -35,6 +35,7 @@ type activeSegment struct {
 	counts    int64 // of its commits, -1 all
 
 	rows    rowWriter
+	ruler   ruler
 	intern  interner
 	chainer chainer
 	blocks  blocks
@@ -215,6 +216,7 @@ func (s *activeSegment) bytes() int64 { return s.taken }
 func newSegment(path string, number int, conn *sqlite.Conn) *activeSegment {
 	s := &activeSegment{path: path, number: number, conn: conn, counted: segment.Counters{}, told: map[string]toldGap{}}
 	s.rows.segment, s.intern.segment = s, s
+	s.ruler.begin(0)
 	s.forget()
 	return s
 }
@@ -226,6 +228,7 @@ func (s *activeSegment) loadState() error {
 	if err := s.rows.load(); err != nil {
 		return err
 	}
+	s.ruler.begin(s.rows.maxID)
 	if err := s.chainer.load(s.conn); err != nil {
 		return err
 	}
@@ -280,6 +283,7 @@ func (s *activeSegment) reload() error {
 	if s.batches == 0 {
 		s.forget()
 		s.rows.maxID = 0
+		s.ruler.begin(0)
 		s.blocks.clear()
 		return s.chainer.load(s.conn)
 	}

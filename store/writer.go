@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -9,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -244,19 +246,22 @@ func (w *Writer) Append(batch Batch) error {
 	if w.closed {
 		return &failure.Error{Op: "append batch", Path: w.dir, Err: failure.ErrClosed}
 	}
-	written := 0
+	slices.SortStableFunc(batch.Endings, func(a, b Ending) int { return cmp.Compare(a.Connect, b.Connect) })
+	written := Part{}
 	for {
 		part, rest, more := w.next(&batch, segment.StateActive)
 		if err := w.append(&part, segment.StateActive); err != nil {
-			if written > 0 {
-				return &PartlyWritten{Connections: written, Err: err}
+			if written != (Part{}) {
+				return &PartlyWritten{Part: written, Err: err}
 			}
 			return err
 		}
 		if !more {
 			return nil
 		}
-		written += len(part.Connections)
+		written.Connections += len(part.Connections)
+		written.Endings += len(part.Endings)
+		written.Sockets += len(part.Sockets)
 		batch = rest
 	}
 }
@@ -310,7 +315,7 @@ func (w *Writer) next(batch *Batch, state string) (part, rest Batch, more bool) 
 	if state == segment.StateActive {
 		w.rotateIfDue(batch)
 	}
-	part, rest, g := w.split(batch)
+	part, rest, g, more := w.split(batch)
 	w.makeRoom(g)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -318,7 +323,7 @@ func (w *Writer) next(batch *Batch, state string) (part, rest Batch, more bool) 
 		w.seg.previousHash = w.hashed.sha[:]
 	}
 	w.wakeKeeper()
-	return part, rest, len(part.Connections) < len(batch.Connections)
+	return part, rest, more
 }
 
 // tellBatch says that the batch is on the disk.
