@@ -34,15 +34,17 @@ func sendMeasures() ([]measure, error) {
 		if err != nil {
 			return nil, fmt.Errorf("make a socket: %w", err)
 		}
-		to, size := address(peer), uintptr(len(peer))
 		if name == sendConnected {
 			if err := unix.Connect(fd, bound); err != nil {
 				return nil, fmt.Errorf("connect to the loopback: %w", err)
 			}
-			to, size = 0, 0
 		}
 		var failed error
 		measures = append(measures, measure{name: name, batch: 64, batches: 2000, call: func() {
+			to, size := uintptr(0), uintptr(0)
+			if name == sendUnconnected {
+				to, size = address(peer), uintptr(len(peer))
+			}
 			if _, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), address(payload), 1, 0, to, size); errno != 0 {
 				failed = errno
 			}
