@@ -18,6 +18,7 @@
 -- column: ancestry | its ancestors, and itself last
 -- note: Connections that are open count with what they had moved at the last look, five minutes ago at most. Loopback is left out. What is new depends on how far back the tape goes: the coverage statement says so.
 -- note: Connects of one program, user and container to one address and port are put together, so that a file that is sent in many parts is seen too.
+-- note: Of what is sent without a connect, as tunnels through DNS and ICMP do, nobody knows what came back: it counts as nothing.
 -- false-positives: Backups, uploads of artifacts and of logs, mail. They are known by program and destination, and seldom new.
 -- example: conntape query exfiltration --since 1d
 -- example: conntape query exfiltration --mib 100 --times 10
@@ -45,7 +46,7 @@ moved AS MATERIALIZED (
   WHERE time_ns >= ns(:since) AND coalesce(time_ns < ns(:until), 1)
     AND family IN ('ipv4', 'ipv6') AND remote_ip IS NOT NULL AND NOT cidr_match(remote_ip, '127.0.0.0/8') AND NOT cidr_match(remote_ip, '::1')
   GROUP BY coalesce(exe, '[' || comm || ']'), user, container, remote
-  HAVING sent >= 1048576 * :mib AND sent >= :times * received
+  HAVING sent >= 1048576 * :mib AND sent >= :times * coalesce(received, 0)
 ),
 seen AS MATERIALIZED ( -- of these destinations, on the whole tape
   SELECT
