@@ -11,7 +11,7 @@ import (
 // Apache. Addresses that a rule lets pass or excepts are not indicators.
 
 // filterForms matches the begin of such a line.
-var filterForms = regexp.MustCompile(`(?i)^(?:-[AIR] |\[?\d*\]? ?(?:ip6?tables|ufw|nft|access-list|permit|deny|allow|pass|block|require|drop|reject) |(?:ip6?|tcp|udp|meta|iif|oif|iifname|oifname|ether|ct) |\d+ (?:permit|deny|allow) |add rule )`)
+var filterForms = regexp.MustCompile(`(?i)^(?:-[AIR] |\[?\d*\]? ?(?:ip6?tables|ufw|nft|access-list|permit|deny|allow|pass|block|require|drop|reject) |(?:ip6?|tcp|udp|meta|iif|oif|iifname|oifname|ether|ct) |\d+ (?:permit|deny|allow) |add rule |(?:\d+[KMG]? \d+[KMG]? )?[\w-]+ (?:all|tcp|udp|icmp|\d+) (?:--|-f|!f) )`)
 
 // Words of such a line.
 var (
@@ -21,7 +21,7 @@ var (
 	noMatch     = regexp.MustCompile(`^add \S+ .*\bnomatch\b`) // ipset
 	sourcePort  = regexp.MustCompile(`(?:^| )(?:--(?:sport|sports|source-port|source-ports)|(?:tcp|udp|th) sport) `)
 	exceptWords = regexp.MustCompile(`(?:^| )(?:!=? ?[-\w.:\[]|not [\d:])`)
-	portRange   = regexp.MustCompile(`(?i)(?:\b(?:[ds]|dst-|src-|(?:dst|dest|destination|remote|target|server)_?)?ports?\b["']?[ :=]+|\b(?:tcp|udp)/)\{? ?(?:[0-9]{1,5}(?:, ?| and | or ))*([0-9]{1,5})(?:-|:|–| to )([0-9]{1,5})\b`)
+	portRange   = regexp.MustCompile(`(?i)(?:\b(?:(?:[ds]|dst-|src-|(?:dst|dest|destination|remote|target|server)_?)?ports?|dpts?)\b["']?[ :=]+|\b(?:tcp|udp)/)\{? ?(?:[0-9]{1,5}(?:, ?| and | or ))*([0-9]{1,5})(?:-|:|–| to )([0-9]{1,5})\b`)
 	portsBeyond = regexp.MustCompile(`(?i)\b(?:range [0-9]{1,5} [0-9]{1,5}|(?:gt|lt|neq) [0-9]{1,5}|eq [a-z]+)\b`)
 )
 

@@ -53,6 +53,20 @@ func (i *Indicator) String() string {
 	return i.Text + ":" + portText(i.Port)
 }
 
+// everything is the reason for leaving out such an indicator beside others: in a rule it is the side that may be anybody.
+const everything = "every address, beside one"
+
+// isEverything reports whether an indicator is the range of all addresses, or the address that stands for any.
+func (i *Indicator) isEverything() bool {
+	switch i.Kind {
+	case Range:
+		return strings.HasSuffix(i.Text, "/0")
+	case Address:
+		return i.Text == "0.0.0.0" || i.Text == "::"
+	}
+	return false
+}
+
 // Set is a set of indicators. A lookup costs the same for any number of indicators. The zero value is empty and ready
 // to use.
 type Set struct {

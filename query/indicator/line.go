@@ -224,7 +224,7 @@ func (r *Reading) resolverLine(line string, number int) bool {
 }
 
 // portWords matches a port in a sentence: port 443, --dport 443, 443/tcp, TCP/443.
-var portWords = regexp.MustCompile(`(?i)(?:\b(?:d|(?:dst|dest|destination|remote|target|server)_?)?ports?\b["']?[ :=]+\{? ?|\b(?:tcp|udp)/|\beq )([0-9]{1,5}(?:(?:, ?|/| and | or )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp)\b`)
+var portWords = regexp.MustCompile(`(?i)(?:\b(?:(?:d|(?:dst|dest|destination|remote|target|server)_?)?ports?|dpts?)\b["']?[ :=]+\{? ?|\b(?:tcp|udp)/|\beq )([0-9]{1,5}(?:(?:, ?|/| and | or )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp)\b`)
 
 // leavesOut matches an address that a filter's list leaves out: { 203.0.113.0/24, !203.0.113.9 }.
 var leavesOut = regexp.MustCompile(`(?:^|[\s{,(\[])!\s*([0-9a-fA-F:.]+(?:/[0-9]+)?)`)

@@ -94,6 +94,12 @@ func TestReadManyLists(t *testing.T) {
 		"count_first.txt":        {indicators: "198.51.100.66 198.51.100.7"},
 		"whois_ranges.txt":       {indicators: "198.51.100.0/24 203.0.113.0/24", problems: 1},
 		"trailing_dates.txt":     {indicators: "198.51.100.66 198.51.100.7 198.51.100.8", notes: 1},
+		"iptables_list.txt":      {indicators: "198.51.100.66 203.0.113.0/24:443", leftOut: 3, problems: 2},
+		"everything.txt":         {indicators: "0.0.0.0 0.0.0.0/0 198.51.100.0/24 ::/0"},
+		"iptables_any.txt":       {indicators: "198.51.100.66/32 198.51.100.7/32", leftOut: 2},
+		"header_de.csv":          {indicators: "198.51.100.66:443", leftOut: 1},
+		"ipfilter.dat":           {indicators: "198.51.100.0/24", leftOut: 1},
+		"excel_from_to.csv":      {indicators: "198.51.100.0/25"},
 	}
 	lists, err := txtar.ParseFile("testdata/lists.txtar")
 	if err != nil || len(lists.Files) != len(want) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -100,7 +101,12 @@ func looksXML(in *bufio.Reader) bool {
 
 // add adds indicators.
 func (r *Reading) add(line int, label string, list ...*Indicator) {
+	others := slices.ContainsFunc(list, func(i *Indicator) bool { return !i.isEverything() })
 	for _, i := range list {
+		if others && i.isEverything() {
+			r.leaveOut(everything)
+			continue
+		}
 		if i.beside {
 			one := *i
 			one.Port, one.beside = 0, false

@@ -138,8 +138,8 @@ func roleOf(name string) role {
 	only := func(list ...string) bool {
 		return len(words) > 0 && !slices.ContainsFunc(words, func(w string) bool { return !slices.Contains(list, w) })
 	}
-	source := has("src", "source", "client", "victim", "local", "sensor", "origin", "orig", "internal", "reporter", "honeypot", "attacked")
-	target := has("dst", "dest", "destination", "remote", "resp", "target", "c2", "cnc", "server", "d")
+	source := has("src", "source", "client", "victim", "local", "sensor", "origin", "orig", "internal", "reporter", "honeypot", "attacked", "quell", "quelle", "origen", "sorgente")
+	target := has("dst", "dest", "destination", "remote", "resp", "target", "c2", "cnc", "server", "d", "ziel", "destino", "destinazione")
 	addressed := has("ip", "ips", "ipv4", "ipv6", "ip4", "ip6", "ipaddr", "ipaddress", "address", "addresses", "addr", "adresse", "adressen", "direccion", "indirizzo", "adres", "host", "h")
 	switch {
 	case has("port", "ports") && only("port", "ports", "number", "num", "no", "nr", "dst", "dest", "destination", "remote", "target", "server", "c2", "tcp", "udp"):
