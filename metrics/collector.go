@@ -29,9 +29,10 @@ var (
 	seen        = describe("attempts_seen_total", "Attempts to connect that the kernel counted.")
 	stored      = describe("attempts_stored_total", "Attempts with a row of their own.")
 	coalesced   = describe("attempts_coalesced_total", "Attempts that are counted in the row of another.")
+	excluded    = describe("attempts_excluded_total", "Attempts that a rule (--exclude) keeps off the tape.")
 	lost        = describe("attempts_lost_total", "Attempts that are on the tape as a number only, by reason.", "reason")
 	inFlight    = describe("attempts_in_flight", "Attempts that have not returned, or are on their way to the tape.")
-	unaccounted = describe("attempts_unaccounted", "Seen without stored, coalesced, lost and in flight. Not 0 for longer than a batch takes: a fault.")
+	unaccounted = describe("attempts_unaccounted", "Seen without stored, coalesced, excluded, lost and in flight. Not 0 for longer than a batch takes: a fault.")
 	probes      = describe("probes_total", "Connects of the recorder's own that came back through its hooks.")
 
 	ringLooks = describe("ring_looks_total", "Looks at the kernel's ring of connects.")
@@ -117,6 +118,7 @@ func (s sender) counters(st *status) {
 	s.counter(seen, float64(n["seen"]))
 	s.counter(stored, float64(n["stored"]))
 	s.counter(coalesced, float64(n["coalesced"]))
+	s.counter(excluded, float64(n["excluded"]))
 	reasons := map[string]uint64{"ring": 0, "memory": 0, "share": 0, "missed": 0, "store": 0, "unread": 0, "stolen": 0}
 	for name, value := range n {
 		if reason, ok := strings.CutPrefix(name, lossPrefix); ok {

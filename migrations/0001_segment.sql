@@ -714,6 +714,7 @@ SELECT
   (SELECT coalesce(sum(n.value - n.first), 0) FROM counter n WHERE n.name = 'seen') AS seen,
   (SELECT coalesce(sum(n.value - n.first), 0) FROM counter n WHERE n.name = 'stored') AS stored,
   (SELECT coalesce(sum(n.value - n.first), 0) FROM counter n WHERE n.name = 'coalesced') AS coalesced,
+  (SELECT coalesce(sum(n.value - n.first), 0) FROM counter n WHERE n.name = 'excluded') AS excluded,
   (SELECT coalesce(sum(n.value - n.first), 0) FROM counter n WHERE n.name = 'lost') AS lost,
   printf('%08d.db', z.number) AS path,
   z.schema_version AS schema_version,

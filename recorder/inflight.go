@@ -7,11 +7,11 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// flying is an attempt that was written before it returned.
+// flying is an attempt that was written, or counted as excluded, before it returned.
 type flying struct {
-	row       writtenRow
-	goneSince uint64 // when it was first missing from the kernel's map; 0 it is there, ns CLOCK_BOOTTIME
-	absences  int    // sweeps in a row that missed it: a walk of a busy map may
+	row       writtenRow // none: it is excluded
+	goneSince uint64     // when it was first missing from the kernel's map; 0 it is there, ns CLOCK_BOOTTIME
+	absences  int        // sweeps in a row that missed it: a walk of a busy map may
 }
 
 // inFlight writes attempts that take long as rows without a result, so that one that hangs is on the tape, and so is
@@ -43,6 +43,12 @@ func (r *recorder) sweep(now, age uint64) error {
 			return
 		}
 		if c.BootTime+age > now {
+			return
+		}
+		if e := r.excluded(c, r.resolver.party(c)); e != nil { // it may never return
+			r.exclude(e, c, r.resolver.party(c), 1)
+			r.flight.written[c.ID()] = &flying{}
+			r.flight.present[c.ID()] = struct{}{}
 			return
 		}
 		row := &r.row
@@ -85,8 +91,8 @@ func (r *recorder) settle(horizon uint64) {
 // landed turns the record of an attempt that was written in flight into the update of its row.
 func (r *recorder) landed(c *bpf.Connect, f *flying) {
 	delete(r.flight.written, c.ID())
-	if c.Errno == bpf.Unknown {
-		return // nobody saw it return
+	if c.Errno == bpf.Unknown || f.row == (writtenRow{}) {
+		return // nobody saw it return, or it is excluded
 	}
 	r.update(c, f.row)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
@@ -27,9 +28,9 @@ const (
 )
 
 // ledger accounts for every attempt. Each is in exactly one of stored (it has a row), coalesced (it is counted in
-// another's row), and lost; so
+// another's row), excluded (a rule keeps it off the tape), and lost; so
 //
-//	seen = stored + coalesced + lost
+//	seen = stored + coalesced + excluded + lost
 //
 // (seen without folded, which is io_uring's second issue of an attempt that is counted already) holds once capture has ended and everything is drained. Before, seen is ahead by what is in the ring or in flight.
 type ledger struct {
@@ -106,11 +107,11 @@ func (l *ledger) loseInRing(k *bpf.Loser) {
 	l.gaps.lose(causeRing, lifeKey{k.Start, k.Tgid}, lost)
 }
 
-// lost returns all losses by cause. An attempt that was written while in flight, and whose record was lost then, is not
+// lost returns all losses by cause, and what was excluded. An attempt that was written while in flight, and whose record was lost then, is not
 // lost: that leaves fewer for the ring, or for the thief.
 func (l *ledger) lost() map[string]uint64 {
 	recovered := min(l.recovered, l.kernel.LostRing)
-	return map[string]uint64{
+	lost := map[string]uint64{
 		causeRing:   l.kernel.LostRing - recovered,
 		causeStolen: l.stolen - min(l.recovered-recovered, l.stolen),
 		causeMissed: l.kernel.Missed,
@@ -119,6 +120,12 @@ func (l *ledger) lost() map[string]uint64 {
 		causeStore:  l.refused[causeStore] + l.gone.attempts,
 		causeUnread: l.unread,
 	}
+	for cause, n := range l.refused {
+		if _, ok := segment.ExcludedBy(cause); ok {
+			lost[cause] = n
+		}
+	}
+	return lost
 }
 
 // observe takes the kernel's counters and extends, opens or ends gaps.
@@ -178,13 +185,16 @@ func (l *ledger) counters() segment.Counters {
 	}
 	l.countOutcomes(c)
 	l.countEvents(c)
-	var sum uint64
+	c["excluded"], c["lost"] = 0, 0
 	for cause, n := range l.lost() {
+		if _, ok := segment.ExcludedBy(cause); ok {
+			c["excluded"] += n
+			continue
+		}
 		c["lost_"+lostNames[cause]] = n
-		sum += n
+		c["lost"] += n
 	}
-	c["lost"] = sum
-	if done := c["stored"] + c["coalesced"] + sum; c["seen"] > done {
+	if done := c["stored"] + c["coalesced"] + c["excluded"] + c["lost"]; c["seen"] > done {
 		c["in_flight"] = c["seen"] - done
 	} else {
 		c["in_flight"] = 0
@@ -202,6 +212,10 @@ var lostNames = map[string]string{
 	causeUnread: "unread",
 	causeStolen: "stolen",
 }
+
+// excludedQuiet is how long nothing has to be excluded by a rule before the next is another gap, ns. A rule is no accident: one
+// row for each burst would hide the gaps that are.
+const excludedQuiet = uint64(10 * time.Minute)
 
 // gaps keeps the latest loss of each cause, so that one that lasts is one row.
 type gaps struct {
@@ -233,8 +247,13 @@ func (g *gaps) tell(gap store.Gap) { g.replaced = append(g.replaced, gap) }
 // extend adds what was lost between from and to.
 func (g *gaps) extend(cause string, from, to, lost, described uint64) {
 	o := g.latest[cause]
+	_, excluded := segment.ExcludedBy(cause)
 	if lost == 0 && described == 0 {
-		if o != nil && to-o.To >= g.quiet {
+		quiet := g.quiet
+		if excluded {
+			quiet = max(quiet, excludedQuiet)
+		}
+		if o != nil && to-o.To >= quiet {
 			o.ended = true
 		}
 		return
@@ -253,7 +272,11 @@ func (g *gaps) extend(cause string, from, to, lost, described uint64) {
 		o.losers.add(news)
 		delete(g.news, cause)
 	}
-	o.Detail = detailOf(cause, o.described) + o.losers.text(o.From, o.Lost)
+	verb := "lost"
+	if excluded {
+		verb = "made"
+	}
+	o.Detail = detailOf(cause, o.described) + o.losers.text(o.From, o.Lost, verb)
 }
 
 // correct takes back up to n of what the latest gap said was lost, and returns how many it could not.
@@ -311,6 +334,9 @@ func detailOf(cause string, described uint64) string {
 		return "recording was stopped before the ring was read to its end"
 	case causeStore:
 		return "the tape could not be written"
+	}
+	if _, ok := segment.ExcludedBy(cause); ok {
+		return "as --exclude says"
 	}
 	return ""
 }

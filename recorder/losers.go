@@ -84,8 +84,8 @@ func (l *losers) add(more *losers) {
 	}
 }
 
-// text names those who lost most of what a gap lost. Times are since its start.
-func (l *losers) text(from, lost uint64) string {
+// text names those who lost most of what a gap lost, or made most of what it excluded: verb says which. Times are since its start.
+func (l *losers) text(from, lost uint64, verb string) string {
 	if len(l.of)+len(l.families) == 0 {
 		return ""
 	}
@@ -99,12 +99,12 @@ func (l *losers) text(from, lost uint64) string {
 		} else {
 			fmt.Fprintf(&b, "pid %d", one.pid)
 		}
-		fmt.Fprintf(&b, " (%s) of uid %d lost %d from %s to %s", one.comm, one.uid, one.n,
+		fmt.Fprintf(&b, " (%s) of uid %d %s %d from %s to %s", one.comm, one.uid, verb, one.n,
 			since(from, one.first), since(from, one.last))
 		lost -= min(lost, one.n)
 	}
 	if lost > 0 {
-		fmt.Fprintf(&b, "; others lost %d", lost)
+		fmt.Fprintf(&b, "; others %s %d", verb, lost)
 	}
 	return b.String()
 }

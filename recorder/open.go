@@ -117,6 +117,11 @@ func (r *recorder) tellFound(s *bpf.OpenSocket, now uint64) {
 	r.ledger.adopted++
 	row := &r.row
 	who, named := r.resolver.resolve(&s.Holder, row)
+	if e := r.excluded(&s.Holder, who); e != nil {
+		r.fates.rowless.put(s.SoFar.Attempt, struct{}{})
+		r.exclude(e, &s.Holder, who, 1)
+		return
+	}
 	if !named {
 		r.lumpFound(s, who)
 		return

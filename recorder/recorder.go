@@ -45,6 +45,7 @@ type Options struct {
 	BatchRows int           // rows after which a batch is written before its time; 0 is DefaultBatchRows
 	Buffer    int64         // bytes of rows that may wait for the disk; 0 is DefaultBuffer
 	Events    Events        // what to record beside connects
+	Exclude   []Exclusion   // connects that are counted and not kept
 	RingBytes uint32        // of the kernel's ring; 0 is its default
 	Limits    retain.Limits // of the tape
 	Immutable bool          // set the immutable flag on sealed segments
@@ -127,7 +128,7 @@ func runOnce(ctx context.Context, o *Options) (err error) {
 	w := store.WriterOptions{
 		Version:    o.Version,
 		Backend:    string(capture.Backend()),
-		BlindSpots: capture.BlindSpots(),
+		BlindSpots: append(capture.BlindSpots(), excludedSpots(o.Exclude)...),
 		Limits:     o.Limits,
 		Immutable:  o.Immutable,
 		Now:        takeAnchor(anchorStart),
@@ -178,6 +179,7 @@ type config struct {
 	batchRows    int
 	buffer       int64
 	single       bool // accepted connections are not folded
+	exclude      []Exclusion
 	tape         *tapeShares
 	names        *names
 	tick         time.Duration // of housekeeping
@@ -194,7 +196,7 @@ type config struct {
 
 func configOf(o Options) config {
 	c := config{
-		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer, single: o.Events.EachAccept,
+		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer, single: o.Events.EachAccept, exclude: o.Exclude,
 		tape: newTapeShares(o.Limits.MaxBytes, new(atomic.Bool)), names: newNames(o.Limits.MaxBytes, new(atomic.Int64)),
 		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, refreshEvery: refreshEvery, sendsEvery: sendsEvery, lookEvery: lookEvery, probeEvery: probeEvery,
 		sleepAfter: 5 * time.Second, stopWithin: 10 * time.Second, retryDelays: defaultRetries(),

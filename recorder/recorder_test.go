@@ -71,8 +71,8 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 func accounted(t *testing.T, m *memory) {
 	t.Helper()
 	c := m.counters
-	if c["seen"] != c["stored"]+c["coalesced"]+c["lost"] {
-		t.Errorf("seen %d ≠ stored %d + coalesced %d + lost %d", c["seen"], c["stored"], c["coalesced"], c["lost"])
+	if c["seen"] != c["stored"]+c["coalesced"]+c["excluded"]+c["lost"] {
+		t.Errorf("seen %d ≠ stored %d + coalesced %d + excluded %d + lost %d", c["seen"], c["stored"], c["coalesced"], c["excluded"], c["lost"])
 	}
 	if c["in_flight"] != 0 {
 		t.Errorf("%d attempts are left in flight", c["in_flight"])
@@ -91,8 +91,8 @@ func accounted(t *testing.T, m *memory) {
 			t.Errorf("gap from %d to %d", g.From, g.To)
 		}
 	}
-	if lost != c["lost"] {
-		t.Errorf("gaps tell of %d lost attempts, counters of %d", lost, c["lost"])
+	if lost != c["lost"]+c["excluded"] {
+		t.Errorf("gaps tell of %d lost or excluded attempts, counters of %d", lost, c["lost"]+c["excluded"])
 	}
 	if m.stop == nil || m.stop.Cause != segment.CauseStopped || m.stop.To != 0 {
 		t.Errorf("stop gap %+v", m.stop)

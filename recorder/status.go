@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // progress is what the status line shows: written by the draining goroutine, read by the status goroutine.
@@ -19,8 +21,10 @@ type progress struct {
 func (r *recorder) publish() {
 	l := r.ledger
 	lost := uint64(0)
-	for _, n := range l.observed {
-		lost += n
+	for cause, n := range l.observed {
+		if _, excluded := segment.ExcludedBy(cause); !excluded {
+			lost += n
+		}
 	}
 	r.progress.seen.Store(max(l.kernel.Seen+l.kernel.Missed, l.received) - l.own)
 	r.progress.rows.Store(l.rows)
@@ -121,8 +125,12 @@ func (r *recorder) statusLine(rate float64) string {
 // summarize says what became of everything.
 func (r *recorder) summarize(w io.Writer) {
 	c := r.ledger.counters()
-	fmt.Fprintf(w, "conntape: stopped: %s connects seen, %s rows, %s counted together, %s lost\n",
-		grouped(c["seen"]), grouped(c["stored"]), grouped(c["coalesced"]), grouped(c["lost"]))
+	excluded := ""
+	if n := c["excluded"]; n > 0 {
+		excluded = grouped(n) + " excluded, "
+	}
+	fmt.Fprintf(w, "conntape: stopped: %s connects seen, %s rows, %s counted together, %s%s lost\n",
+		grouped(c["seen"]), grouped(c["stored"]), grouped(c["coalesced"]), excluded, grouped(c["lost"]))
 }
 
 // grouped writes 1234567 as 1,234,567.

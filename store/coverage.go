@@ -43,7 +43,7 @@ type Coverage struct {
 
 	Gaps     []GapInfo        // oldest first
 	Counters segment.Counters // sum over the runs: [SegmentInfo] has a segment's
-	Lost     Loss             // sum over the gaps
+	Lost     Loss             // sum over the gaps, without what was excluded
 	// RunCounters are the newest run's: they only grow until the next run.
 	RunCounters segment.Counters
 
@@ -112,7 +112,9 @@ func (t *Tape) readGaps(c *Coverage) error {
 		g := GapInfo{From: moment(q, 0), To: moment(q, 1), Cause: q.ColumnText(2),
 			Lost: Loss{uint64(max(0, q.ColumnInt64(3))), q.ColumnIsNull(3)}, Detail: q.ColumnText(4), Segment: q.ColumnInt(5)}
 		c.Gaps = append(c.Gaps, g)
-		c.Lost.Add(g.Lost)
+		if _, ok := segment.ExcludedBy(g.Cause); !ok {
+			c.Lost.Add(g.Lost)
+		}
 		return nil
 	}, `SELECT from_time, to_time, cause, lost, detail, segment FROM gaps ORDER BY segment, coalesce(from_ns, 0), id`)
 }

@@ -318,7 +318,7 @@ func TestPublicColumns(t *testing.T) {
 		"processes":   "process_id parent_id pid ppid pid_in_ns comm exe script cmdline cmdline_truncated cwd uid user gid euid loginuid session_id cgroup container unit start_time exec_time exec_number exe_deleted exe_memfd exe_device exe_inode mntns pidns netns userns utsns ipcns cgroupns source ancestry cgroup_id segment boot_id mntns_is_host",
 		"endpoints":   "id family address port ip raw segment requested_address requested_port",
 		"gaps":        "id from_time to_time cause lost detail from_ns to_ns segment",
-		"segments":    "segment tape_id state from_time to_time host machine_id boot_id kernel version backend blind_spots seen stored coalesced lost path schema_version from_ns to_ns batches runs boots",
+		"segments":    "segment tape_id state from_time to_time host machine_id boot_id kernel version backend blind_spots seen stored coalesced excluded lost path schema_version from_ns to_ns batches runs boots",
 		"inbound":     "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns family type protocol local_address local_port remote_address remote_port remote_ip peer_pid outcome ended failed bytes_sent bytes_received longest_ns backend process_id parent_id ancestry segment",
 		"listeners":   "id time time_ns pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns family type protocol local_address local_port count backend process_id parent_id ancestry segment",
 	} {

@@ -15,7 +15,7 @@ func (h *host) metricsCommand() *cli.Command {
 		Name:  "metrics",
 		Usage: "give the state of a tape to Prometheus",
 		Description: `Runs conntape-metrics, which answers /metrics on the loopback or on a UNIX socket, or writes one file
-for the textfile collector of node_exporter: what was seen, stored, counted together and lost, the
+for the textfile collector of node_exporter: what was seen, stored, counted together, excluded and lost, the
 fill of the ring, the time of batches, what the tape takes and may still take, its oldest event, the
 last batch. It asks "conntape status", and so needs to read the tape and nothing else: the
 group conntape will do. The recorder itself serves nothing.

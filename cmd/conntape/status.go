@@ -20,7 +20,7 @@ func (h *host) statusCommand() *cli.Command {
 		Name:  "status",
 		Usage: "tell what is recorded since when, by what, and what is missing",
 		Description: `Whether a recorder runs now, since when there is a recording, when its last batch was safely on the
-disk, what was counted as seen, stored, coalesced and lost, the gaps, and what the backend cannot
+disk, what was counted as seen, stored, coalesced, excluded and lost, the gaps, and what the backend cannot
 see. A tape that nobody is recording is no failure: the exit code is 0.
 
 With --check, for a monitor, it says in one line whether all is well: a recorder runs and has

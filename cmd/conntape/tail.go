@@ -217,6 +217,9 @@ func (t *tailing) look(ctx context.Context) error {
 // tellCoverage reports when recording began, ended or lost connections.
 func (t *tailing) tellCoverage(c store.Coverage) {
 	for _, g := range c.Gaps {
+		if _, excluded := segment.ExcludedBy(g.Cause); excluded {
+			continue // of which the start told
+		}
 		if key := gapKey(g); !t.gaps[key] {
 			t.gaps[key] = true
 			if !g.To.IsZero() {

@@ -85,6 +85,9 @@ func checkGaps(gaps []store.GapInfo, now time.Time) (wrong []string) {
 // isTrouble reports whether a monitor must hear of a gap. The begin and end of a tape are reported otherwise, and a
 // short stop is a restart.
 func isTrouble(g store.GapInfo) bool {
+	if _, ok := segment.ExcludedBy(g.Cause); ok {
+		return false
+	}
 	switch g.Cause {
 	case segment.CauseStart:
 		return false

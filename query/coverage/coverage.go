@@ -2,6 +2,7 @@ package coverage
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,8 @@ type Coverage struct {
 	LostUnknown bool    `json:"lost_unknown"` // there are more, of unknown number
 	Blind       float64 `json:"blind_seconds"`
 
+	Excluded exclusions `json:"excluded"` // by rules of the administrator, in the window
+
 	Gone // of the window
 
 	Backends   []string `json:"backends"`
@@ -35,6 +38,29 @@ type Coverage struct {
 	Zone    *time.Location         `json:"-"` // of the times in text
 	leftOut func() []store.LeftOut // up to now; nil: none since the coverage was made
 	told    int                    // number of entries of LeftOut from before the answer
+}
+
+// Excluded is a rule of the administrator that kept connects off the tape (record --exclude), and how many.
+type Excluded struct {
+	Rule     string `json:"rule"`
+	Connects uint64 `json:"connects"` // in spans that touch the window
+}
+
+// exclusions are the rules that kept connects off the tape.
+type exclusions []Excluded
+
+// add adds a gap that a rule made, if it is in the window. It reports false for any other gap.
+func (x *exclusions) add(g store.GapInfo, w input.Window) bool {
+	rule, ok := segment.ExcludedBy(g.Cause)
+	if !ok || !w.Overlaps(g.From, g.To) {
+		return ok
+	}
+	i := slices.IndexFunc(*x, func(e Excluded) bool { return e.Rule == rule })
+	if i < 0 {
+		i, *x = len(*x), append(*x, Excluded{Rule: rule})
+	}
+	(*x)[i].Connects += g.Lost.Known
+	return true
 }
 
 // Gap is a span of time in which the recorder was blind or lost events.
@@ -70,7 +96,7 @@ func LostText(l store.Loss) string {
 func New(c store.Coverage, w input.Window, zone *time.Location) *Coverage {
 	s := &Coverage{
 		From: timeOrNil(c.From), To: timeOrNil(c.To), Since: timeOrNil(w.Since), Until: timeOrNil(w.Until),
-		Recording: c.Recording, Gaps: []Gap{},
+		Recording: c.Recording, Gaps: []Gap{}, Excluded: exclusions{},
 		Backends: orEmpty(c.Backends), BlindSpots: orEmpty(c.BlindSpots), LeftOut: []string{}, Zone: zone,
 	}
 	if zone == nil {
@@ -81,6 +107,9 @@ func New(c store.Coverage, w input.Window, zone *time.Location) *Coverage {
 	for _, g := range c.Gaps {
 		if isEnd(g, c) {
 			s.Ended = g.Cause
+			continue
+		}
+		if s.Excluded.add(g, w) {
 			continue
 		}
 		if !isBlind(g) || g.Cause == segment.CauseFull && s.RemovedUnknown == "" || !w.Overlaps(g.From, g.To) {
@@ -174,6 +203,9 @@ func (s *Coverage) Lines(found bool) []string {
 	default:
 		lines = append(lines, "coverage: no gaps, nothing lost")
 	}
+	for _, e := range s.Excluded {
+		lines = append(lines, fmt.Sprintf("coverage: EXCLUDED by %s: %s", e.Rule, count(e.Connects, "connect")))
+	}
 	lines = append(lines, s.LeftOutLines()...)
 	switch n := uint64(len(s.BlindSpots)); {
 	case n > 0 && found:
@@ -195,7 +227,7 @@ func (s *Coverage) Key(found bool) string {
 	if !s.Recording {
 		ended = fmt.Sprint(s.Ended, deref(s.To).UnixNano())
 	}
-	return fmt.Sprint(found, deref(s.From).UnixNano(), s.Since != nil, s.Until != nil, s.Recording, ended, len(s.Gaps), s.Lost, s.Backends, s.LeftOut)
+	return fmt.Sprint(found, deref(s.From).UnixNano(), s.Since != nil, s.Until != nil, s.Recording, ended, len(s.Gaps), s.Lost, s.Excluded, s.Backends, s.LeftOut)
 }
 
 // asked describes the window, and the part of it that the tape cannot know.

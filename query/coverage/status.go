@@ -41,13 +41,14 @@ type Status struct {
 	RunCounters map[string]uint64 `json:"run_counters"`
 	// Unaccounted is seen minus stored, coalesced, lost and in flight. During recording these events wait for the next
 	// batch.
-	Unaccounted int64    `json:"unaccounted"`
-	Gaps        []Gap    `json:"gaps"`
-	Lost        uint64   `json:"lost_in_gaps"`
-	LostUnknown bool     `json:"lost_in_gaps_unknown"` // there are more, of unknown number
-	Gone                 // of the whole history
-	Busiest     *Busiest `json:"busiest"` // process with the most rows; null: not counted
-	LeftOut     []string `json:"left_out"`
+	Unaccounted int64      `json:"unaccounted"`
+	Excluded    exclusions `json:"excluded"` // by rules of the administrator
+	Gaps        []Gap      `json:"gaps"`
+	Lost        uint64     `json:"lost_in_gaps"`
+	LostUnknown bool       `json:"lost_in_gaps_unknown"` // there are more, of unknown number
+	Gone                   // of the whole history
+	Busiest     *Busiest   `json:"busiest"` // process with the most rows; null: not counted
+	LeftOut     []string   `json:"left_out"`
 
 	Sealed   int    `json:"segments_sealed"`
 	Room     *int64 `json:"room_bytes"`     // bytes that the tape can still get from the disk, reserve included; null: unknown
@@ -64,7 +65,7 @@ func NewStatus(dir string, c store.Coverage, segments []segment.Info) *Status {
 		Recording: c.Recording, PID: c.PID, Since: timeOrNil(c.Since),
 		From: timeOrNil(c.From), To: timeOrNil(c.To), Committed: timeOrNil(c.LastBatch),
 		Backends: orEmpty(c.Backends), BlindSpots: orEmpty(c.BlindSpots),
-		Counters: map[string]uint64{}, RunCounters: map[string]uint64{}, Gone: newGone(c.Removals(), input.Window{}), Gaps: []Gap{}, Lost: c.Lost.Known, LostUnknown: c.Lost.Unknown, LeftOut: []string{},
+		Counters: map[string]uint64{}, RunCounters: map[string]uint64{}, Gone: newGone(c.Removals(), input.Window{}), Excluded: exclusions{}, Gaps: []Gap{}, Lost: c.Lost.Known, LostUnknown: c.Lost.Unknown, LeftOut: []string{},
 	}
 	for _, g := range segments {
 		s.Bytes += g.Bytes
@@ -75,12 +76,13 @@ func NewStatus(dir string, c store.Coverage, segments []segment.Info) *Status {
 	}
 	maps.Copy(s.Counters, c.Counters)
 	maps.Copy(s.RunCounters, c.RunCounters)
-	s.Unaccounted = int64(s.Counters["seen"]) - int64(s.Counters["stored"]+s.Counters["coalesced"]+s.Counters["lost"]+s.Counters["in_flight"])
+	s.Unaccounted = int64(s.Counters["seen"]) - int64(s.Counters["stored"]+s.Counters["coalesced"]+s.Counters["excluded"]+s.Counters["lost"]+s.Counters["in_flight"])
 	for _, g := range c.Gaps {
 		switch {
 		case isEnd(g, c):
 			s.Ended = g.Cause
 		case g.Cause == segment.CauseFull && s.RemovedUnknown == "": // listed among the removed
+		case s.Excluded.add(g, input.Window{}):
 		case isBlind(g):
 			s.Gaps = append(s.Gaps, newGap(g))
 		}
@@ -139,6 +141,9 @@ func (s *Status) WriteText(w io.Writer, zone *time.Location, now time.Time) erro
 		line(label, "%s", spot)
 	}
 	s.writeCounters(line)
+	for _, e := range s.Excluded {
+		line("EXCLUDED", "%s, by %s", count(e.Connects, "connect"), e.Rule)
+	}
 	s.writeGaps(line, at)
 	for _, l := range s.LeftOut {
 		line("LEFT OUT", "%s", l)
@@ -168,11 +173,14 @@ func (s *Status) writeWarnings(line func(label, format string, args ...any)) {
 
 // writeCounters writes the counters of the account, whether they add up, and all others that are not 0.
 func (s *Status) writeCounters(line func(label, format string, args ...any)) {
-	main := []string{"seen", "stored", "coalesced", "lost"}
+	main := []string{"seen", "stored", "coalesced", "excluded", "lost"}
+	if s.Counters["excluded"] == 0 {
+		main = slices.Delete(main, 3, 4)
+	}
 	for _, name := range main {
 		line(name, "%d", s.Counters[name])
 	}
-	sum := "seen = stored + coalesced + lost"
+	sum := "seen = " + strings.Join(main[1:], " + ")
 	if n := s.Counters["in_flight"]; n > 0 {
 		sum += fmt.Sprintf(" + %d in flight", n)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// checkLosses compares the lost connections in a segment's gaps with the losses counted while it was active: each loss
+// checkLosses compares the lost and excluded connections in a segment's gaps with those counted while it was active: each loss
 // is in one gap of one segment.
 func (s *segmentVerifier) checkLosses(conn *sqlite.Conn) error {
 	var told int64
@@ -24,7 +24,7 @@ func (s *segmentVerifier) checkLosses(conn *sqlite.Conn) error {
 	counted := false
 	for _, r := range s.seg.Runs {
 		counted = counted || len(r.Counters) > 0
-		lost += r.Counters["lost"].Since()
+		lost += r.Counters["lost"].Since() + r.Counters["excluded"].Since()
 		recovered += r.Counters["recovered"].Value
 	}
 	switch {

@@ -76,7 +76,7 @@ func (s *segmentVerifier) checkSealed(conn *sqlite.Conn) error {
 	return s.checkIndex(conn, s.pass.index)
 }
 
-// checkCounters checks that seen = stored + coalesced + lost, and that the number of rows is the number stored.
+// checkCounters checks that seen = stored + coalesced + excluded + lost, and that the number of rows is the number stored.
 func (s *segmentVerifier) checkCounters(conn *sqlite.Conn) error {
 	n := map[string]int64{}
 	for _, r := range s.seg.Runs {
@@ -99,9 +99,9 @@ func (s *segmentVerifier) checkCounters(conn *sqlite.Conn) error {
 	if len(n) == 0 { // killed before the first batch
 		return nil
 	}
-	if done := n["stored"] + n["coalesced"] + n["lost"] + n["in_flight"]; n["seen"] != done {
-		s.fail(s.rightUntil(), "its counters do not add up: %d seen, and %d stored + %d coalesced + %d lost + %d in flight = %d",
-			n["seen"], n["stored"], n["coalesced"], n["lost"], n["in_flight"], done)
+	if done := n["stored"] + n["coalesced"] + n["excluded"] + n["lost"] + n["in_flight"]; n["seen"] != done {
+		s.fail(s.rightUntil(), "its counters do not add up: %d seen, and %d stored + %d coalesced + %d excluded + %d lost + %d in flight = %d",
+			n["seen"], n["stored"], n["coalesced"], n["excluded"], n["lost"], n["in_flight"], done)
 	}
 	if s.book != nil && s.book.aside { // its last commit may be repeated in the next segment
 		return nil

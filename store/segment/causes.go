@@ -1,6 +1,10 @@
 package segment
 
-import "github.com/conntape/conntape/store/tapedir"
+import (
+	"strings"
+
+	"github.com/conntape/conntape/store/tapedir"
+)
 
 // Causes of gaps that the store itself writes.
 const (
@@ -13,14 +17,18 @@ const (
 	CauseTouched   = "recorder touched" // another program traced or stopped the recorder, opened its memory, or moved its tape
 	// CauseProcessesStolen: the same for events of processes. Connects are complete.
 	CauseProcessesStolen = "descriptions stolen"
-	CauseStorage         = "storage" // a segment was quarantined after an error
-	CauseFull            = "full"    // a segment was removed early: the disk was full
+	CauseExcluded        = "excluded by " // with a rule of the administrator: connects that are not on the tape because of it
+	CauseStorage         = "storage"      // a segment was quarantined after an error
+	CauseFull            = "full"         // a segment was removed early: the disk was full
 )
 
 // IsAlarm reports whether a gap with this cause means tampering with the recorder.
 func IsAlarm(cause string) bool {
 	return cause == CauseHook || cause == CauseTouched || cause == CauseStolen || cause == CauseProcessesStolen
 }
+
+// ExcludedBy returns the rule of a gap of connects that the administrator excluded, and whether it is one.
+func ExcludedBy(cause string) (rule string, ok bool) { return strings.CutPrefix(cause, CauseExcluded) }
 
 // RemovedDetail is the detail of the gap for a removed segment.
 func RemovedDetail(number int) string {

@@ -100,7 +100,7 @@ func counter(t testing.TB, dir, name string) (n uint64) {
 }
 
 // An account says what became of the events that the kernel saw.
-type account struct{ seen, stored, coalesced, lost int64 }
+type account struct{ seen, stored, coalesced, excluded, lost int64 }
 
 func readAccount(t testing.TB, dir string) account {
 	t.Helper()
@@ -108,16 +108,16 @@ func readAccount(t testing.TB, dir string) account {
 	defer tape.Close()
 	var a account
 	for _, s := range tape.Segments() {
-		for name, to := range map[string]*int64{"seen": &a.seen, "stored": &a.stored, "coalesced": &a.coalesced, "lost": &a.lost} {
+		for name, to := range map[string]*int64{"seen": &a.seen, "stored": &a.stored, "coalesced": &a.coalesced, "excluded": &a.excluded, "lost": &a.lost} {
 			*to += int64(s.Counters[name])
 		}
 	}
 	return a
 }
 
-func (a account) missing() int64 { return a.seen - a.stored - a.coalesced - a.lost }
+func (a account) missing() int64 { return a.seen - a.stored - a.coalesced - a.excluded - a.lost }
 
-// checkAccount checks a closed tape: every event counted by the kernel is stored, coalesced or reported lost.
+// checkAccount checks a closed tape: every event counted by the kernel is stored, coalesced, excluded or reported lost.
 func checkAccount(t testing.TB, dir string) account {
 	t.Helper()
 	a := readAccount(t, dir)
@@ -137,11 +137,11 @@ func checkRows(t testing.TB, dir string, a account) {
 	if n := number(t, dir, `SELECT sum(count) FROM connections`); n != a.stored+a.coalesced {
 		t.Errorf("account: stored %d + coalesced %d, the rows count %d connects", a.stored, a.coalesced, n)
 	}
-	if n := number(t, dir, `SELECT sum(lost) FROM gaps`); n != a.lost {
-		t.Errorf("account: lost says %d, the gaps say %d", a.lost, n)
+	if n := number(t, dir, `SELECT sum(lost) FROM gaps`); n != a.lost+a.excluded {
+		t.Errorf("account: lost and excluded say %d, the gaps say %d", a.lost+a.excluded, n)
 	}
-	view := rows(t, dir, `SELECT sum(seen) AS seen, sum(stored) AS stored, sum(coalesced) AS coalesced, sum(lost) AS lost FROM segments`)[0]
-	counters := want{"seen": a.seen, "stored": a.stored, "coalesced": a.coalesced, "lost": a.lost}
+	view := rows(t, dir, `SELECT sum(seen) AS seen, sum(stored) AS stored, sum(coalesced) AS coalesced, sum(excluded) AS excluded, sum(lost) AS lost FROM segments`)[0]
+	counters := want{"seen": a.seen, "stored": a.stored, "coalesced": a.coalesced, "excluded": a.excluded, "lost": a.lost}
 	for c, v := range counters {
 		if view[c] != v {
 			t.Errorf("view segments says %s = %v, the tape %v", c, view[c], v)
