@@ -82,6 +82,14 @@ static __always_inline __s64 bytes_of(const struct regs *r)
 	return n == 1 ? iov[0][1] : iov[0][1] + iov[1][1];
 }
 
+/* Likewise of a datagram: the hook runs for none that is longer. What says so is a message that somebody wrote over meanwhile. */
+static __always_inline __s64 datagram_of(const struct regs *r)
+{
+	__s64 n = bytes_of(r);
+
+	return n >= 0 && n <= 65535 ? n : -1;
+}
+
 static __always_inline void count_send(struct send *s, __s64 bytes)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
@@ -230,12 +238,12 @@ static __always_inline int cgroup_send(struct bpf_sock_addr *ctx, __u16 family)
 	known = bpf_map_lookup_elem(&sends, &key);
 	if (known) {
 		current_regs(&regs);
-		count_send(known, bytes_of(&regs));
+		count_send(known, datagram_of(&regs));
 		return 1;
 	}
 	__builtin_memset(&s, 0, sizeof(s));
 	begin_task(&s.c, &regs);
-	s.bytes = bytes_of(&regs);
+	s.bytes = datagram_of(&regs);
 	if (is_send(&regs))
 		s.c.fd = regs.arg[0];
 	if (bpf_ksym_exists(bpf_cast_to_kern_ctx)) {

@@ -61,6 +61,7 @@ func TestSends(t *testing.T) {
 			for _, one := range sendCases() {
 				t.Run(one.name, func(t *testing.T) { one.hold(t, c) })
 			}
+			t.Run("answers", func(t *testing.T) { holdAnswers(t, c) })
 		})
 	}
 }
@@ -132,6 +133,55 @@ func (one *sendCase) hold(t *testing.T, c *Capture) {
 	}
 	if err := c.ReadConnect(time.Now(), &first); err == nil && first.Cookie == cookie && first.Via == ViaSendto {
 		t.Error("it is told of a second time")
+	}
+}
+
+// holdAnswers sends from a port that a server would have to several that clients would: the first is told of with its port, the others
+// are counted together, with none.
+func holdAnswers(t *testing.T, c *Capture) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	for port := 20_000; ; port++ {
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err == nil {
+			break
+		} else if port == 30_000 {
+			t.Fatal(err)
+		}
+	}
+	for port := range 7 {
+		to := &unix.SockaddrInet4{Port: 40_000 + port, Addr: [4]byte{127, 0, 0, 1}}
+		if err := unix.Sendto(fd, payload, 0, to); err != nil && !errors.Is(err, unix.ECONNREFUSED) {
+			t.Fatal(err)
+		}
+	}
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []netip.AddrPort
+	for one, until := (Connect{}), time.Now().Add(300*time.Millisecond); time.Now().Before(until); { // others connect all the time
+		err := c.ReadConnect(until, &one)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if one.Cookie == cookie && one.Via == ViaSendto {
+			told = append(told, addrPortOf(one.Remote))
+		}
+	}
+	if want := netip.MustParseAddrPort("127.0.0.1:40000"); !slices.Equal(told, []netip.AddrPort{want}) {
+		t.Errorf("told of sends to %v, want %v", told, want)
+	}
+	if err := c.NextSends(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(10 * time.Millisecond)
+	if got := sendCount(t, c, cookie); got.Count != 6 || addrPortOf(got.Of.Remote) != netip.MustParseAddrPort("127.0.0.1:0") || got.Bytes != 60 {
+		t.Errorf("counted %+v of %v, want 6", got, addrPortOf(got.Of.Remote))
 	}
 }
 
