@@ -112,18 +112,19 @@ func openWith(b Backend, o Options) (*Capture, error) {
 	if err == nil || o.Events == (Events{}) {
 		return c, err
 	}
-	if o.Events.Sends {
-		o.Events.Sends = false
-		if c, without := open(b, o); without == nil {
-			o.Logger.Warn("sends without connect are not recorded: the kernel does not take their programs", "error", err)
-			c.blindSpots = append(c.blindSpots, unseenSends)
-			return c, nil
-		}
-	}
-	o.Events = Events{}
+	some := o
+	some.Events.Sends, o.Events = false, Events{}
 	c, without := open(b, o)
 	if without != nil {
 		return nil, err
+	}
+	if some.Events != (Events{}) {
+		if others, withSome := open(b, some); withSome == nil {
+			_ = c.Close() // it was only tried
+			some.Logger.Warn("sends without connect are not recorded: the kernel does not take their programs", "error", err)
+			others.blindSpots = append(others.blindSpots, unseenSends)
+			return others, nil
+		}
 	}
 	o.Logger.Warn("events are not recorded: the kernel does not take their programs", "error", err)
 	c.blindSpots = append(c.blindSpots, unseenSends, "connections that are accepted, and sockets that listen: this kernel does not take the programs")

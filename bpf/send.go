@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 )
 
 const unseenSends = "datagrams that are sent without a connect (sendto, sendmsg): this kernel does not take the programs, or has no cgroup v2"
@@ -22,13 +23,14 @@ func sendHooks(hooks []hook, b Backend) ([]hook, error) {
 	hooks = append(hooks,
 		hook{program: "cgroup_sendmsg4", how: cgroup, attach: ebpf.AttachCGroupUDP4Sendmsg, mayFail: true, unseen: unseenSends},
 		hook{program: "cgroup_sendmsg6", how: cgroup, attach: ebpf.AttachCGroupUDP6Sendmsg, mayFail: true, unseen: unseenSends})
+	kernel, err := btf.LoadKernelSpec() // once: each copy takes a tenth of a second
+	if err != nil {
+		return nil, fmt.Errorf("read kernel types: %w", err)
+	}
 	for _, raw := range rawSenders {
-		known, err := kernelHasFunc(raw.function)
-		if err != nil {
-			return nil, err
-		}
+		var function *btf.Func
 		switch {
-		case !known:
+		case kernel.TypeByName(raw.function, &function) != nil:
 		case b == Fexit:
 			hooks = append(hooks, hook{program: raw.program, mayFail: true, unseen: unseenRaw})
 		default:
