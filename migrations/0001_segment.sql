@@ -464,7 +464,15 @@ SELECT
       SELECT h, i + 1, k + (x < 128), CASE WHEN x < 128 THEN 0 ELSE v + (x - 128) * s END, CASE WHEN x < 128 THEN 1 ELSE s * 128 END,
         16 * instr('123456789ABCDEF', substr(h, 2 * i + 1, 1)) + instr('123456789ABCDEF', substr(h, 2 * i + 2, 1))
       FROM d WHERE 2 * i < length(h) AND k <= 7)
-    SELECT v + x * s FROM d WHERE k = 7 AND x < 128), 0) AS open_ns
+    SELECT v + x * s FROM d WHERE k = 7 AND x < 128), 0) AS open_ns,
+  CASE
+    WHEN e.port = -1 THEN e.address
+    WHEN e.family = 10 AND e.address GLOB '::ffff:*.*' THEN substr(e.address, 8) || ':' || e.port
+    WHEN e.family IN (2, 10) AND e.address GLOB '*:*' THEN '[' || e.address || ']:' || e.port
+    ELSE e.address || ':' || e.port END AS remote,
+  coalesce(s.hook_errno > 0, 0) OR coalesce(CASE WHEN s.errno NOT IN (0, 4, 11, 115, 512) THEN s.errno END, s.final, s.errno, -1)
+    NOT IN (-1, 0, 4, 11, 32, 103, 104, 106, 114, 115, 512) AS failed,
+  s.type = 2 AND e.port = 0 AS probe
 FROM connection c
 JOIN endpoint e ON e.id = c.remote
 JOIN task t ON t.id = c.task

@@ -73,7 +73,7 @@ func (p *parquetWriter) Begin(columns []string) (err error) {
 
 // parquetKind returns the type of a column that the public views have, which is the same in every file, and Any for others.
 func parquetKind(name string) parquet.Kind {
-	const numbers = " count bytes_sent bytes_received retransmits rtt_us "
+	const numbers = " count bytes_sent bytes_received retransmits rtt_us failed probe "
 	if isTimeColumn(name) {
 		return parquet.Time
 	}

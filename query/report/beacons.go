@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -264,8 +263,8 @@ func shownPairOf(exe string, user, container format.Value, remote string) shownP
 // readPassing reads the pairs that have a connection which passes the filter: passing of canned/beacons.sql.
 func (p *Planned) readPassing(ctx context.Context) error {
 	request, err := p.filter.Apply(ask.Request{Clock: p.request.Clock, Params: map[string]format.Value{"all": p.request.Params["all"]},
-		SQL: `SELECT DISTINCT coalesce(exe, '[' || comm || ']'), user, container,` + remoteAndOutcome[:strings.Index(remoteAndOutcome, "END AS remote")] + `END
-			FROM connections WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))`})
+		SQL: `SELECT DISTINCT coalesce(exe, '[' || comm || ']'), user, container, remote
+			FROM connections WHERE (:all OR NOT probe AND family IS NOT 'unspec')`})
 	if err != nil {
 		return err
 	}

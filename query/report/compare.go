@@ -219,13 +219,9 @@ func (p *Planned) compareFiltered(ctx context.Context, sides [2]Compared, c Comp
 
 // pairsSQL lists each program with each of its destinations.
 const pairsSQL = `SELECT coalesce(exe, '[' || comm || ']'),
-	CASE
-		WHEN remote_port IS NULL THEN remote_address
-		WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-		ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-	END, sum(count), ns(min(time)), ns(max(last_time)), max(pid)
+	remote, sum(count), ns(min(time)), ns(max(last_time)), max(pid)
 FROM connections
-WHERE :all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0)
+WHERE :all OR NOT probe AND family IS NOT 'unspec'
 GROUP BY 1, 2`
 
 // writeChanges writes the pairs that differ between the two sides.

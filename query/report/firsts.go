@@ -152,7 +152,8 @@ func (p *Planned) firstSeen(ctx context.Context, r *table.Reading, out format.Ro
 
 // firstSQL reads first connections.
 const firstSQL = `SELECT segment, id, time, pid, user, exe,
-` + remoteAndOutcome + `,
+  remote,
+` + shownOutcome + `,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry, container
 FROM connections`
 

@@ -68,25 +68,27 @@ by_process AS NOT MATERIALIZED (SELECT * FROM process_rows WHERE %[1]s)`
 const matchSQL = `
 SELECT process_id, remote_address, remote_port, CASE family WHEN 'unix' THEN 2 ELSE 1 END AS by_remote, requested_address, requested_port,
   min(time) AS first_time, max(last_time) AS last_time, sum(count) AS n, pid, user, container,
-` + remoteAndOutcome + `,
+  remote,
+` + shownOutcome + `,
 ` + requestedSQL + ` AS requested, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry
 FROM by_remote
-WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+WHERE (:all OR NOT probe AND family IS NOT 'unspec')
 GROUP BY process_id, user, container, remote, requested, 14
 UNION ALL
 SELECT process_id, remote_address, remote_port, 0, NULL, NULL,
   min(time), max(last_time), sum(count), pid, user, container,
-` + remoteAndOutcome + `,
+  remote,
+` + shownOutcome + `,
 ` + requestedSQL + ` AS requested, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
 FROM by_process
-WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+WHERE (:all OR NOT probe AND family IS NOT 'unspec')
 GROUP BY process_id, user, container, remote, requested, 14
 UNION ALL
 SELECT process_id, NULL, NULL, 0, NULL, NULL, min(coalesce(exec_time, start_time)), NULL, 0, pid, user, container,
   NULL, NULL, NULL, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
 FROM processes
 WHERE NOT :filtered AND process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes))
-  AND process_id NOT IN (SELECT process_id FROM by_process WHERE :all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  AND process_id NOT IN (SELECT process_id FROM by_process WHERE :all OR NOT probe AND family IS NOT 'unspec')
   AND coalesce(coalesce(exec_time, start_time) >= :since, 1) AND coalesce(coalesce(exec_time, start_time) < :until, 1)
 GROUP BY process_id
 ORDER BY 7, 1, 13, 4`

@@ -37,7 +37,8 @@ func TailColumns() []string {
 }
 
 var tailSQL = `SELECT segment, id, time_ns, time, comm, pid,
-` + remoteAndOutcomeWords + `,
+  remote,
+  CASE WHEN probe THEN 'name probe' ELSE outcome_words(outcome, count, duration_ns, bytes_sent, bytes_received) END AS outcome,
   count AS n, user, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
 ` + requestedSQL + ` AS requested
 FROM connections
@@ -51,7 +52,7 @@ func (t *Tail) sql(tail string) (ask.Request, error) {
 		return r, err
 	}
 	if !t.all {
-		conditions = append(conditions, condition{sql: "family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0)"})
+		conditions = append(conditions, condition{sql: "NOT probe AND family IS NOT 'unspec'"})
 	}
 	for _, c := range conditions {
 		r.SQL += "\n  AND (" + c.sql + ")"

@@ -69,26 +69,25 @@ func (p *Planned) connected(ctx context.Context, processes map[int64]bool) (map[
 	if err != nil {
 		return nil, err
 	}
-	t.Ask("process_id", "family", "remote_address", "remote_port", "remote_ip", "type", "outcome", "duration_ns", "bytes_sent", "bytes_received")
+	t.Ask("process_id", "family", "remote", "probe", "outcome", "duration_ns", "bytes_sent", "bytes_received")
 	if err := t.Fill(); err != nil {
 		return nil, err
 	}
 	type remote struct {
-		label            int32
-		isUnspec, isZero bool
+		label    int32
+		isUnspec bool
 	}
 	type how struct {
 		outcome int32
-		isDgram bool
+		isProbe bool
 	}
 	labels, outcomes := table.NewNames(), table.NewNames()
 	remotes, hows := make([]remote, len(t.Remotes.Cells)), make([]how, len(t.Hows.Cells))
 	for i, cells := range t.Remotes.Cells {
-		family, address, port, ip := t.Cell(cells, "family"), t.Cell(cells, "remote_address"), t.Cell(cells, "remote_port"), t.Cell(cells, "remote_ip")
-		remotes[i] = remote{labels.Of(remoteLabel(address, port, ip)), family.Text() == "unspec", port.Type() == sqlite.TypeInteger && port.Int64() == 0}
+		remotes[i] = remote{labels.Of(t.Cell(cells, "remote").Text()), t.Cell(cells, "family").Text() == "unspec"}
 	}
 	for i, cells := range t.Hows.Cells {
-		hows[i] = how{outcomes.Of(t.Cell(cells, "outcome").Text()), t.Cell(cells, "type").Text() == "dgram"}
+		hows[i] = how{outcomes.Of(t.Cell(cells, "outcome").Text()), t.Cell(cells, "probe").Int64() != 0}
 	}
 	probe := outcomes.Of("name probe")
 	processOf := make([]int64, len(t.Tasks.Cells))
@@ -104,12 +103,11 @@ func (p *Planned) connected(ctx context.Context, processes map[int64]bool) (map[
 	for _, i := range t.Rows.Order {
 		row := t.Rows.At(i)
 		to, how := remotes[row.Remote], hows[row.How]
-		isProbe := to.isZero && how.isDgram
-		if (to.isUnspec || isProbe) && p.request.Params["all"].Int == 0 {
+		if (to.isUnspec || how.isProbe) && p.request.Params["all"].Int == 0 {
 			continue
 		}
 		k := key{processOf[row.Task], to.label, how.outcome}
-		if isProbe {
+		if how.isProbe {
 			k.outcome = probe
 		}
 		reached := known[k]
@@ -132,20 +130,6 @@ func (p *Planned) connected(ctx context.Context, processes map[int64]bool) (map[
 		})
 	}
 	return connected, nil
-}
-
-// remoteLabel returns column remote of canned queries.
-func remoteLabel(address, port, ip sqlite.Value) string {
-	plain := ip.Text()
-	switch {
-	case port.Type() == sqlite.TypeNull:
-		return address.Text()
-	case strings.Contains(plain, ":"):
-		return "[" + plain + "]:" + port.Text()
-	case ip.Type() == sqlite.TypeNull:
-		plain = address.Text()
-	}
-	return plain + ":" + port.Text()
 }
 
 // treeWriter replaces a process's row without a destination by one row per destination.

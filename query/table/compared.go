@@ -17,6 +17,7 @@ type comparison struct {
 	kind    format.Kind // of the compared value; SQLite compares others
 	table   string      // that decides: e endpoint, t task, s shape; "": the connection itself
 	sql     string      // condition on the row; %s is the list of values
+	ofView  string      // instead of sql: the column whose expression in the view is compared
 	ordered bool        // < and > too
 }
 
@@ -27,6 +28,7 @@ var comparisons = map[string]*comparison{
 	"time":              {kind: format.Text, ordered: true},
 	"remote_address":    {kind: format.Text, table: "e", sql: "e.address IN (%s)"},
 	"remote_ip":         {kind: format.Text, table: "e", sql: "e.address IN (%s)"},
+	"remote":            {kind: format.Text, table: "e", ofView: "remote"},
 	"remote_port":       {kind: format.Integer, table: "e", sql: "e.port IN (%s)"},
 	"requested_address": {kind: format.Text, table: "e", sql: "e.requested IN (SELECT id FROM endpoint WHERE address IN (%s))"},
 	"requested_port":    {kind: format.Integer, table: "e", sql: "e.requested IN (SELECT id FROM endpoint WHERE port IN (%s))"},
@@ -138,15 +140,23 @@ func (c *compared) condition() string {
 	if op, isPattern := patternOps[c.op]; isPattern { // SQLite does not pass on a pattern with ESCAPE
 		return c.expression() + " " + op + " " + literal(c.values[0])
 	}
-	return fmt.Sprintf(c.sql, c.literals())
+	return fmt.Sprintf(c.text(), c.literals())
 }
 
 // patternOps are comparisons with a pattern. They are evaluated as in SQLite, once for each row of a segment's tables.
 var patternOps = map[sqlite.IndexConstraintOp]string{sqlite.IndexConstraintLike: "LIKE", sqlite.IndexConstraintGlob: "GLOB"}
 
+// text returns the condition on the row.
+func (c *comparison) text() string {
+	if c.ofView != "" {
+		return "(" + NewKnownView().says[c.ofView] + ") IN (%s)"
+	}
+	return c.sql
+}
+
 // expression returns the column over the tables of a segment, "" if it is not a plain column.
 func (c *comparison) expression() string {
-	expression, simple := strings.CutSuffix(c.sql, " IN (%s)")
+	expression, simple := strings.CutSuffix(c.text(), " IN (%s)")
 	if !simple || c.kind != format.Text {
 		return ""
 	}

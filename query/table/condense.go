@@ -89,7 +89,7 @@ func (t *ContactTable) asksTraffic() bool {
 
 // asksOutcome reports whether the outcome is used.
 func (t *ContactTable) asksOutcome() bool {
-	return t.asksTraffic() || t.asks("outcome", "outcome_errno")
+	return t.asksTraffic() || t.asks("outcome", "outcome_errno", "failed")
 }
 
 // Cell returns the cell of a used column.
@@ -142,7 +142,7 @@ func (t *ContactTable) read() error {
 		if err := s.describe(ctx); err != nil {
 			return err
 		}
-		m := &contactMerger{ctx: ctx, table: t, segment: s, how: make(map[howKey]int32), families: idTable{numbers: make(map[int64]int32)}}
+		m := &contactMerger{ctx: ctx, table: t, segment: s, how: make(map[howKey]int32), kinds: idTable{numbers: make(map[int64]int32)}}
 		if t.asksOutcome() {
 			m.eras = erasOf(s.Tape.Recording(s.Index))
 			if err := s.widen(ctx); err != nil {

@@ -44,7 +44,7 @@ func TestContactOfLostEndpoint(t *testing.T) {
 	table.columns[ofRemote] = []string{"remote_address"}
 	s := &SegmentSource{Source: Of(tape).Sources()[0]}
 	s.use = Of(other).Sources()[0].use
-	m := &contactMerger{ctx: t.Context(), table: table, segment: s, families: idTable{numbers: make(map[int64]int32)}}
+	m := &contactMerger{ctx: t.Context(), table: table, segment: s, kinds: idTable{numbers: make(map[int64]int32)}}
 	for id := range int64(usualLimits.Listed + 10) {
 		s.remotes.add(id)
 		m.rows = append(m.rows, contactRow{remote: int32(id)})

@@ -19,8 +19,8 @@ type contactMerger struct {
 	rows    []contactRow
 
 	task, remote []int32 // dictionary ids by number of the segment
-	families     idTable
-	family       []int32         // number of the family of each remote
+	kinds        idTable
+	kind         []int32         // number of the kind of each remote: its family, and whether its port is 0
 	requested    map[int64]int64 // of remotes that connects to others were sent to, once they are read
 	how          map[howKey]int32
 	ids          []int64 // connections of the rows, if traffic is used
@@ -29,7 +29,7 @@ type contactMerger struct {
 
 // howKey is the key of an outcome: a later segment's final comes before the shape's.
 type howKey struct {
-	shape, family int32
+	shape, kind int32
 	fateKey
 }
 
@@ -60,7 +60,7 @@ func (m *contactMerger) Begin(s *SegmentSource, _, _ int64) {
 		m.task = append(m.task, notRead)
 	}
 	for len(m.remote) < len(s.remotes.ids) {
-		m.remote, m.family = append(m.remote, notRead), append(m.family, 0)
+		m.remote, m.kind = append(m.remote, notRead), append(m.kind, 0)
 	}
 }
 
@@ -150,7 +150,7 @@ func (m *contactMerger) howOf(row *contactRow) (int32, error) {
 }
 
 func (m *contactMerger) howKey(row *contactRow) howKey {
-	return howKey{row.shape, m.family[row.remote], row.fate}
+	return howKey{row.shape, m.kind[row.remote], row.fate}
 }
 
 func (m *contactMerger) End(*SegmentSource) error {
@@ -241,7 +241,11 @@ func (m *contactMerger) readRemotes() error {
 		default:
 			key = appendPlaceKey(key, family, address, port)
 		}
-		m.family[number] = m.families.of(family)
+		kind := 2 * family // a name probe has port 0
+		if port == 0 {
+			kind++
+		}
+		m.kind[number] = m.kinds.of(kind)
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if known, ok := t.places[string(key)]; ok {
@@ -271,7 +275,7 @@ func (m *contactMerger) readRemotes() error {
 	return err
 }
 
-// readHows reads the outcomes of shapes and families.
+// readHows reads the outcomes of shapes for kinds of endpoints.
 func (m *contactMerger) readHows() error {
 	t, s := m.table, m.segment
 	shapes, likes := make(map[howKey][]int64), make(map[howKey]connectionLike) // by everything except the shape

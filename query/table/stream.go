@@ -28,7 +28,7 @@ const (
 	ofRemote
 	ofShape
 	ofLocal
-	ofOutcome // of shape, endpoint family and era
+	ofOutcome // of shape, kind of endpoint and era
 	ofSegment
 	ofSource // of the outcome's source; no column depends on it alone
 	origins
@@ -39,10 +39,10 @@ func originOf(column string) (origin, bool) {
 	for o, columns := range [origins]string{
 		ofRow:     "id time time_ns last_time count fd cookie " + outcomeColumns,
 		ofTask:    "pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns process_id parent_id ancestry",
-		ofRemote:  "family remote_address remote_port remote_ip remote_raw requested_address requested_port",
-		ofShape:   "type protocol via address_source hook_errno errno backend socket_family addrlen outcome_errno",
+		ofRemote:  "family remote_address remote_port remote_ip remote_raw requested_address requested_port remote",
+		ofShape:   "type protocol via address_source hook_errno errno backend socket_family addrlen outcome_errno failed",
 		ofLocal:   "local_address",
-		ofOutcome: "outcome",
+		ofOutcome: "outcome probe",
 		ofSegment: "segment",
 	} {
 		if slices.Contains(strings.Fields(columns), column) {
@@ -56,8 +56,8 @@ func originOf(column string) (origin, bool) {
 type kept struct {
 	values   []format.Value // by columns of the origin, until texts are made
 	texts    [][]byte       // by runs of the origin
-	family   int            // of an endpoint: number of its family
-	outcomes [][3]*kept     // of a shape: by family number and era
+	kind     int            // of an endpoint: number of its kind, see kindSQL
+	outcomes [][3]*kept     // of a shape: by kind and era
 	given    []sqlite.Value
 }
 
@@ -107,7 +107,7 @@ func NewStream(tape *Tape, columns []string, order timeOrder) *stream {
 	w := windowOf(tape)
 	from, to := w.Bounds()
 	for _, segment := range inWindow(tape.Sources(), w) {
-		s.Segments = append(s.Segments, &StreamSegment{stream: s, Source: segment.Source, from: from, to: to, families: make(map[string]int)})
+		s.Segments = append(s.Segments, &StreamSegment{stream: s, Source: segment.Source, from: from, to: to, kinds: make(map[string]int)})
 	}
 	switch order {
 	case OldestFirst:

@@ -36,7 +36,7 @@ type StreamSegment struct {
 	repeat        streamRow // next row of several connects
 	asked         [origins]*sqlite.Stmt
 	kept          [origins]map[int64]*kept
-	families      map[string]int
+	kinds         map[string]int
 	sources       map[sourceKey]format.Value
 	later         map[int64]store.Later // by connection: final outcome in later segments
 	eras          eras
@@ -232,7 +232,7 @@ func (s *StreamSegment) read() (inView bool, err error) {
 // asksOutcome reports whether a column of the outcome is used.
 func (s *StreamSegment) asksOutcome() bool {
 	return slices.ContainsFunc(s.stream.columns, func(column string) bool {
-		return column == "outcome" || column == "outcome_errno" || column == "local_address" || slices.Contains(strings.Fields(outcomeColumns), column)
+		return column == "outcome" || column == "outcome_errno" || column == "failed" || column == "local_address" || slices.Contains(strings.Fields(outcomeColumns), column)
 	})
 }
 
@@ -251,15 +251,11 @@ func (s *StreamSegment) override(later *store.Later) error {
 		if row.from[o] == nil || len(s.stream.byOrigin[o]) == 0 {
 			continue
 		}
-		var columns []string
-		for _, i := range s.stream.byOrigin[o] {
-			columns = append(columns, s.stream.columns[i])
-		}
-		values, err := s.Source.laterShape(s.conn, s.rows.ColumnInt64(3), s.rows.ColumnInt64(2), later.Final, columns)
+		values, err := s.Source.laterShape(s.conn, s.rows.ColumnInt64(3), s.rows.ColumnInt64(2), later.Final, s.stream.columnsOf(o))
 		if err != nil {
 			return err
 		}
-		row.from[o] = &kept{values: values, family: row.from[o].family}
+		row.from[o] = &kept{values: values, kind: row.from[o].kind}
 	}
 	return nil
 }
@@ -334,11 +330,7 @@ func (s *StreamSegment) wall(ns int64, to *int64) bool {
 func (s *StreamSegment) keep(o origin, id int64) (inView bool, err error) {
 	k := s.kept[o][id]
 	if k == nil {
-		var columns []string
-		for _, i := range s.stream.byOrigin[o] {
-			columns = append(columns, s.stream.columns[i])
-		}
-		if k, err = s.ask(o, columns); k == nil {
+		if k, err = s.ask(o, s.stream.columnsOf(o)); k == nil {
 			return false, err
 		}
 		if s.kept[o] == nil || len(s.kept[o]) >= s.stream.limits.Kept {
@@ -350,15 +342,15 @@ func (s *StreamSegment) keep(o origin, id int64) (inView bool, err error) {
 	return true, nil
 }
 
-// keepOutcome sets the outcome cells for the row's shape, era and family.
+// keepOutcome sets the outcome cells for the row's shape, era and kind of endpoint.
 func (s *StreamSegment) keepOutcome() (inView bool, err error) {
-	shape, family := s.row.from[ofShape], s.row.from[ofRemote].family
-	for len(shape.outcomes) <= family {
+	shape, kind := s.row.from[ofShape], s.row.from[ofRemote].kind
+	for len(shape.outcomes) <= kind {
 		shape.outcomes = append(shape.outcomes, [3]*kept{})
 	}
-	known := &shape.outcomes[family][s.eras.of(s.row.id)]
+	known := &shape.outcomes[kind][s.eras.of(s.row.id)]
 	if *known == nil {
-		if *known, err = s.ask(ofOutcome, []string{"outcome"}); err != nil {
+		if *known, err = s.ask(ofOutcome, s.stream.columnsOf(ofOutcome)); err != nil {
 			return false, err
 		}
 	}
@@ -366,11 +358,23 @@ func (s *StreamSegment) keepOutcome() (inView bool, err error) {
 	return s.row.from[ofOutcome] != nil, nil
 }
 
+// kindSQL is the kind of an endpoint, which outcome and probe depend on.
+const kindSQL = `coalesce(family, '') || ' ' || (remote_port IS 0)`
+
+// columnsOf returns the columns of an origin.
+func (s *stream) columnsOf(o origin) []string {
+	var columns []string
+	for _, i := range s.byOrigin[o] {
+		columns = append(columns, s.columns[i])
+	}
+	return columns
+}
+
 // ask reads columns of the current connection from the view, nil if it is not there.
 func (s *StreamSegment) ask(o origin, columns []string) (_ *kept, err error) {
 	if s.asked[o] == nil {
 		view := s.Source.Tape.Recording(s.Source.Index).In(segment.ViewQuery("connections"))
-		s.asked[o], _, err = s.conn.PrepareTransient(`SELECT ` + strings.Join(append([]string{"family"}, columns...), ", ") + ` FROM (` + view + `) WHERE id = ?1`)
+		s.asked[o], _, err = s.conn.PrepareTransient(`SELECT ` + strings.Join(append([]string{kindSQL}, columns...), ", ") + ` FROM (` + view + `) WHERE id = ?1`)
 		if err != nil {
 			return nil, err
 		}
@@ -383,9 +387,9 @@ func (s *StreamSegment) ask(o origin, columns []string) (_ *kept, err error) {
 		return nil, stmt.Reset()
 	}
 	values := ask.NewRowReader(1 + len(columns)).Read(stmt)
-	family := string(values[0].AppendPlain(nil, false))
-	if _, known := s.families[family]; !known {
-		s.families[family] = len(s.families)
+	kind := string(values[0].AppendPlain(nil, false))
+	if _, known := s.kinds[kind]; !known {
+		s.kinds[kind] = len(s.kinds)
 	}
-	return &kept{values: values[1:], family: s.families[family]}, stmt.Reset()
+	return &kept{values: values[1:], kind: s.kinds[kind]}, stmt.Reset()
 }

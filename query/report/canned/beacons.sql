@@ -35,34 +35,26 @@
 WITH
 span AS MATERIALIZED ( -- of all connections in the window, also of those that a filter leaves out
   SELECT
-    (SELECT time_ns FROM main.connections WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0)) ORDER BY time_ns LIMIT 1) AS first_ns,
-    (SELECT time_ns FROM main.connections WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0)) ORDER BY time_ns DESC LIMIT 1) AS last_ns
+    (SELECT time_ns FROM main.connections WHERE (:all OR NOT probe AND family IS NOT 'unspec') ORDER BY time_ns LIMIT 1) AS first_ns,
+    (SELECT time_ns FROM main.connections WHERE (:all OR NOT probe AND family IS NOT 'unspec') ORDER BY time_ns DESC LIMIT 1) AS last_ns
 ),
 passing AS MATERIALIZED ( -- pairs that have a connection which a filter lets through: they are shown, and measured over all that they have
   SELECT DISTINCT
     coalesce(exe, '[' || comm || ']') AS exe, user, container,
-    CASE
-      WHEN remote_port IS NULL THEN remote_address
-      WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-      ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-    END AS remote
+    remote
   FROM connections
-  WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  WHERE (:all OR NOT probe AND family IS NOT 'unspec')
 ),
 beat AS ( -- one for each second with connects of a pair
   SELECT
     coalesce(exe, '[' || comm || ']') AS exe, user, container,
-    CASE
-      WHEN remote_port IS NULL THEN remote_address
-      WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-      ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-    END AS remote,
+    remote,
     min(CASE WHEN remote_port IS NULL THEN 1 ELSE coalesce(is_private(coalesce(remote_ip, remote_address)), 1) END) AS near,
     min(time_ns) AS first_ns, max(time_ns) AS last_ns,
     sum(count) AS n, min(time) AS first_time, max(last_time) AS last_time,
     coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry
   FROM main.connections
-  WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  WHERE (:all OR NOT probe AND family IS NOT 'unspec')
   GROUP BY 1, 2, 3, 4, time_ns / 1000000000
 ),
 total AS (

@@ -22,15 +22,11 @@ SELECT
   count(DISTINCT process_id) AS processes,
   user,
   exe,
-  CASE
-    WHEN remote_port IS NULL THEN remote_address
-    WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-    ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-  END AS remote,
-  CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome
+  remote,
+  CASE WHEN probe THEN 'name probe' ELSE outcome END AS outcome
 FROM connections
 WHERE container IS NOT NULL
   AND instr(container, :id) > 0
-  AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  AND (:all OR NOT probe AND family IS NOT 'unspec')
 GROUP BY container, user, exe, remote, 9
 ORDER BY container, min(time_ns), remote

@@ -25,16 +25,12 @@ SELECT
   pid,
   user,
   container,
-  CASE
-    WHEN remote_port IS NULL THEN remote_address
-    WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-    ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-  END AS remote,
+  remote,
   exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   ancestry
 FROM connections
 WHERE (outcome = 'denied' OR errno IN (1, 13))
-  AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  AND (:all OR NOT probe AND family IS NOT 'unspec')
 GROUP BY process_id, user, container, remote, verdict, 5
 ORDER BY min(time_ns), remote

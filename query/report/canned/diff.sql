@@ -32,11 +32,7 @@ bound AS (
 pair AS (
   SELECT
     coalesce(exe, '[' || comm || ']') AS exe,
-    CASE
-      WHEN remote_port IS NULL THEN remote_address
-      WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-      ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-    END AS remote,
+    remote,
     sum(CASE WHEN time_ns >= since AND time_ns < until THEN count ELSE 0 END) AS n,
     sum(CASE WHEN time_ns >= base_since AND time_ns < base_until THEN count ELSE 0 END) AS base_n,
     min(time) AS first_time,
@@ -44,7 +40,7 @@ pair AS (
     max(pid) AS pid
   FROM connections, bound
   WHERE (time_ns >= since AND time_ns < until OR time_ns >= base_since AND time_ns < base_until)
-    AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+    AND (:all OR NOT probe AND family IS NOT 'unspec')
   GROUP BY 1, 2
 ),
 judged AS (

@@ -35,10 +35,7 @@ moved AS MATERIALIZED (
     user,
     container,
     remote_ip,
-    CASE
-      WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-      ELSE remote_ip || ':' || remote_port
-    END AS remote,
+    remote,
     exe,
     coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
     ancestry
@@ -50,10 +47,7 @@ moved AS MATERIALIZED (
 ),
 seen AS MATERIALIZED ( -- of these destinations, on the whole tape
   SELECT
-    CASE
-      WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-      ELSE remote_ip || ':' || remote_port
-    END AS remote,
+    remote,
     min(time_ns) AS first_ns,
     sum(count) AS n,
     count(DISTINCT coalesce(exe, '[' || comm || ']')) AS programs

@@ -23,7 +23,7 @@ WITH tried AS (
     '/var/run/avahi-daemon/socket', '/run/avahi-daemon/socket', '/run/systemd/userdb/io.systemd.DynamicUser', '/run/systemd/resolve/io.systemd.Resolve') AS usual
   FROM connections
   WHERE outcome IN ('refused', 'timed out', 'unreachable', 'aborted', 'failed')
-    AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+    AND (:all OR NOT probe AND family IS NOT 'unspec')
 )
 SELECT
   min(time) AS first_time,
@@ -34,11 +34,7 @@ SELECT
   CASE WHEN NOT usual THEN pid END AS pid,
   CASE WHEN NOT usual THEN user END AS user,
   CASE WHEN NOT usual THEN container END AS container,
-  CASE
-    WHEN remote_port IS NULL THEN remote_address
-    WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-    ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-  END AS remote,
+  remote,
   CASE WHEN usual THEN count(DISTINCT exe) || ' programs' ELSE exe END AS exe,
   CASE WHEN NOT usual THEN coalesce(nullif(cmdline, ''), '[' || comm || ']') END AS cmdline,
   CASE WHEN NOT usual THEN ancestry END AS ancestry

@@ -25,17 +25,13 @@ attempt AS (
   SELECT (time_ns / 500000000 / max(:seconds, 1)) - half.behind AS slot, connections.*
   FROM connections, (SELECT 0 AS behind UNION ALL SELECT 1) AS half
   WHERE family IN ('ipv4', 'ipv6')
-    AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+    AND (:all OR NOT probe AND family IS NOT 'unspec')
 ),
 by_address AS (
   SELECT slot, process_id, count(DISTINCT remote_port) AS ports, sum(count) AS n, min(time_ns) AS first_ns, time,
-    sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'aborted', 'failed', 'denied') THEN count ELSE 0 END) AS failed,
+    sum(failed * count) AS failed,
     pid, user, container, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry,
-    CASE
-      WHEN remote_port IS NULL THEN remote_address
-      WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-      ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-    END AS remote
+    remote
   FROM attempt
   GROUP BY slot, process_id, coalesce(remote_ip, remote_address)
 ),

@@ -23,17 +23,13 @@ WITH seen AS (
     pid,
     user,
     exe,
-    CASE
-    WHEN remote_port IS NULL THEN remote_address
-    WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-    ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-  END AS remote,
-    CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
+    remote,
+    CASE WHEN probe THEN 'name probe' ELSE outcome END AS outcome,
     coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
     ancestry
   FROM connections
   WHERE coalesce(time_ns < ns(:until), 1)
-    AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+    AND (:all OR NOT probe AND family IS NOT 'unspec')
   GROUP BY remote, CASE :by WHEN 'pair' THEN coalesce(exe, '[' || comm || ']') END
 )
 SELECT first_time, n, pid, user, exe, remote, outcome, cmdline, ancestry

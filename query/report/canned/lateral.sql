@@ -45,7 +45,7 @@ SELECT
   sum(count) AS n,
   service,
   count(DISTINCT its_ip) AS addresses,
-  sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'aborted', 'failed', 'denied') THEN count ELSE 0 END) AS failed,
+  sum(failed * count) AS failed,
   pid,
   user,
   container,
@@ -55,6 +55,6 @@ SELECT
   ancestry
 FROM reached
 CROSS JOIN port ON port.number = its_port
-WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+WHERE (:all OR NOT probe AND family IS NOT 'unspec')
 GROUP BY process_id, user, container, service
 ORDER BY addresses DESC, min(time_ns), service

@@ -32,11 +32,7 @@ SELECT
   pid,
   user,
   container,
-  CASE
-    WHEN remote_port IS NULL THEN remote_address
-    WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-    ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-  END AS remote,
+  remote,
   bytes_sent,
   bytes_received,
   outcome,

@@ -40,13 +40,9 @@ SELECT
   max(last_time) AS last_time,
   sum(count) AS n,
   service,
-  CASE
-    WHEN remote_port IS NULL THEN remote_address
-    WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-    ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-  END AS remote,
+  remote,
   CASE WHEN ip_plain(requested_address) GLOB '*:*' THEN '[' || ip_plain(requested_address) || ']:' ELSE ip_plain(requested_address) || ':' END || requested_port AS requested,
-  CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
+  CASE WHEN probe THEN 'name probe' ELSE outcome END AS outcome,
   pid,
   user,
   container,
@@ -55,6 +51,6 @@ SELECT
   ancestry
 FROM reached
 CROSS JOIN asked ON asked.address = its_address
-WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+WHERE (:all OR NOT probe AND family IS NOT 'unspec')
 GROUP BY process_id, user, container, remote, requested, 7
 ORDER BY min(time_ns), remote

@@ -17,11 +17,7 @@ SELECT
   pid,
   user,
   exe,
-  CASE
-    WHEN remote_port IS NULL THEN remote_address
-    WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-    ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-  END AS remote,
+  remote,
   outcome_words(outcome, count, duration_ns, bytes_sent, bytes_received) AS outcome,
   count AS n,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,

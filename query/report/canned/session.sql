@@ -27,12 +27,8 @@ SELECT
   sum(count) AS n,
   pid,
   user,
-  CASE
-    WHEN remote_port IS NULL THEN remote_address
-    WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-    ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-  END AS remote,
-  CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
+  remote,
+  CASE WHEN probe THEN 'name probe' ELSE outcome END AS outcome,
   exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   ancestry
@@ -40,6 +36,6 @@ FROM connections
 WHERE loginuid IS NOT NULL
   AND (:loginuid IS NULL OR loginuid = :loginuid)
   AND (:session IS NULL OR session_id = :session)
-  AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  AND (:all OR NOT probe AND family IS NOT 'unspec')
 GROUP BY loginuid, session_id, process_id, user, remote, 9
 ORDER BY loginuid, session_id, min(time_ns), remote

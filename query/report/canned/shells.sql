@@ -87,12 +87,8 @@ SELECT
   pid,
   user,
   container,
-  CASE
-    WHEN remote_port IS NULL THEN remote_address
-    WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-    ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-  END AS remote,
-  CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END AS outcome,
+  remote,
+  CASE WHEN probe THEN 'name probe' ELSE outcome END AS outcome,
   connections.exe AS exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   connections.ancestry AS ancestry
@@ -101,6 +97,6 @@ CROSS JOIN judged USING (process_id)
 WHERE reason <> ''
   AND judged.exe IS connections.exe AND judged.ancestry IS connections.ancestry
   AND family IN ('ipv4', 'ipv6')
-  AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  AND (:all OR NOT probe AND family IS NOT 'unspec')
 GROUP BY process_id, user, container, remote, 10
 ORDER BY points DESC, min(time_ns), remote

@@ -80,6 +80,6 @@ SELECT
 FROM connections
 CROSS JOIN suspect USING (process_id)
 WHERE reason <> ''
-  AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  AND (:all OR NOT probe AND family IS NOT 'unspec')
 GROUP BY process_id, user, container
 ORDER BY points DESC, min(time_ns)

@@ -20,10 +20,10 @@ bucket AS (
     sum(count) AS n,
     count(DISTINCT coalesce(exe, '[' || comm || ']')) AS programs,
     count(DISTINCT coalesce(remote_ip, remote_address) || ' ' || coalesce(remote_port, '')) AS destinations,
-    sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'aborted', 'failed') THEN count ELSE 0 END) AS failed,
+    sum(CASE WHEN failed AND outcome <> 'denied' THEN count ELSE 0 END) AS failed,
     sum(CASE WHEN outcome = 'denied' THEN count ELSE 0 END) AS denied
   FROM connections
-  WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  WHERE (:all OR NOT probe AND family IS NOT 'unspec')
   GROUP BY b
 ),
 every(b) AS (

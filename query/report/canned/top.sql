@@ -23,11 +23,7 @@ WITH counted AS (
   SELECT
     coalesce(CASE :what
       WHEN 'process' THEN coalesce(exe, '[' || comm || ']')
-      WHEN 'destination' THEN CASE
-        WHEN remote_port IS NULL THEN remote_address
-        WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-        ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-      END
+      WHEN 'destination' THEN remote
       WHEN 'port' THEN protocol || '/' || remote_port || coalesce(' ' || port_name(remote_port, protocol), '')
       WHEN 'user' THEN coalesce(user, uid)
       WHEN 'container' THEN container
@@ -35,13 +31,13 @@ WITH counted AS (
     sum(count) AS n,
     count(DISTINCT coalesce(exe, '[' || comm || ']')) AS programs,
     count(DISTINCT coalesce(remote_ip, remote_address) || ' ' || coalesce(remote_port, '')) AS destinations,
-    sum(CASE WHEN outcome IN ('refused', 'timed out', 'unreachable', 'aborted', 'failed', 'denied') THEN count ELSE 0 END) AS failed,
+    sum(failed * count) AS failed,
     min(time) AS first_time,
     max(last_time) AS last_time,
     CASE WHEN :by <> 'connects' THEN sum(bytes_sent) END AS sent,
     CASE WHEN :by <> 'connects' THEN sum(bytes_received) END AS received
   FROM connections
-  WHERE (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
+  WHERE (:all OR NOT probe AND family IS NOT 'unspec')
   GROUP BY 1
 ),
 measured AS (

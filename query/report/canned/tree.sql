@@ -48,16 +48,12 @@ shown AS (
 connected AS (
   SELECT
     process_id, min(time_ns) AS first_ns, min(time) AS first_time, sum(count) AS n,
-    CASE
-      WHEN remote_port IS NULL THEN remote_address
-      WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-      ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-    END AS remote,
-    outcome_words(CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END, sum(count), max(duration_ns), sum(bytes_sent), sum(bytes_received)) AS outcome
+    remote,
+    outcome_words(CASE WHEN probe THEN 'name probe' ELSE outcome END, sum(count), max(duration_ns), sum(bytes_sent), sum(bytes_received)) AS outcome
   FROM connections
   WHERE process_id IN (SELECT process_id FROM member)
-    AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
-  GROUP BY process_id, remote, CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END
+    AND (:all OR NOT probe AND family IS NOT 'unspec')
+  GROUP BY process_id, remote, CASE WHEN probe THEN 'name probe' ELSE outcome END
 )
 SELECT
   CASE WHEN level < 0 THEN 'ancestor' WHEN level = 0 THEN 'itself' ELSE 'descendant' END AS relation,

@@ -59,18 +59,14 @@ SELECT
   pid,
   user,
   container,
-  CASE
-    WHEN remote_port IS NULL THEN remote_address
-    WHEN remote_ip GLOB '*:*' THEN '[' || remote_ip || ']:' || remote_port
-    ELSE coalesce(remote_ip, remote_address) || ':' || remote_port
-  END AS remote,
+  remote,
   CASE WHEN ip_plain(requested_address) GLOB '*:*' THEN '[' || ip_plain(requested_address) || ']:' ELSE ip_plain(requested_address) || ':' END || requested_port AS requested,
-  outcome_words(CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END, sum(count), max(duration_ns), sum(bytes_sent), sum(bytes_received)) AS outcome,
+  outcome_words(CASE WHEN probe THEN 'name probe' ELSE outcome END, sum(count), max(duration_ns), sum(bytes_sent), sum(bytes_received)) AS outcome,
   exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   ancestry
 FROM touched
 WHERE (:port IS NULL OR its_port = :port)
-  AND (:all OR family IS NOT 'unspec' AND NOT (type = 'dgram' AND remote_port IS 0))
-GROUP BY process_id, user, container, remote, requested, CASE WHEN type = 'dgram' AND remote_port IS 0 THEN 'name probe' ELSE outcome END
+  AND (:all OR NOT probe AND family IS NOT 'unspec')
+GROUP BY process_id, user, container, remote, requested, CASE WHEN probe THEN 'name probe' ELSE outcome END
 ORDER BY min(time_ns), remote
