@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 
 	"zombiezen.com/go/sqlite"
@@ -31,6 +32,14 @@ func (f Final) stored() any {
 		return int64(0)
 	}
 	return int64(f)
+}
+
+// SQL returns what a column final holds for it, as SQL.
+func (f Final) SQL() string {
+	if stored := f.stored(); stored != nil {
+		return fmt.Sprint(stored)
+	}
+	return "NULL"
 }
 
 // finalOf returns what a column was made of.

@@ -19,17 +19,6 @@ const outcomeSQL = `coalesce((SELECT f.outcome FROM ending f WHERE f.id = connec
 // localPortSQL is the local port at connect.
 const localPortSQL = `(SELECT nullif(l.port, -1) FROM endpoint l WHERE l.id = connection.local)`
 
-// finalSQL returns the stored form of a final.
-func finalSQL(f store.Final) string {
-	switch f {
-	case store.FinalUnknown:
-		return "NULL"
-	case store.FinalEstablished:
-		return "0"
-	}
-	return strconv.Itoa(int(f))
-}
-
 // laterShape returns shape columns of the view for connections whose final differs from the shape's.
 func (s *Source) laterShape(conn *sqlite.Conn, shape, remote int64, final store.Final, columns []string) ([]format.Value, error) {
 	view := NewKnownView()
@@ -56,7 +45,7 @@ func (s *Source) laterShape(conn *sqlite.Conn, shape, remote int64, final store.
 // shapeWithFinal is a row of shape with another id and another final.
 func shapeWithFinal(shape, id int64, final store.Final) string {
 	return "SELECT " + strconv.FormatInt(id, 10) + " AS id, socket_family, type, protocol, via, address_source, backend, hook_errno, errno, addrlen, " +
-		finalSQL(final) + " AS final FROM shape WHERE id = " + strconv.FormatInt(shape, 10)
+		final.SQL() + " AS final FROM shape WHERE id = " + strconv.FormatInt(shape, 10)
 }
 
 // fate is the outcome of a single row.

@@ -88,7 +88,7 @@ func (s *SegmentSource) shapeOf(number int32, final store.Final) int32 {
 	return other
 }
 
-// isFailure reports whether connects with this final failed: see notFailed.
+// isFailure reports whether connects with this final failed, as column failed of the view does.
 func isFailure(final store.Final) bool {
 	switch final {
 	case store.FinalUnknown, store.FinalEstablished, 4, 11, 32, 103, 104, 106, 114, 115, 512:
@@ -96,9 +96,6 @@ func isFailure(final store.Final) bool {
 	}
 	return true
 }
-
-// notFailed are the errnos of connects that did not fail; -1 stands for none.
-const notFailed = `-1, 0, 4, 11, 32, 103, 104, 106, 114, 115, 512`
 
 // apart splits the connections of a flow by a key.
 func apart[K comparable](c *Contact, key func(id int64) K) map[K]*Contact {

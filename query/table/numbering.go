@@ -196,15 +196,6 @@ func (n *numbers) place(key []byte) int32 {
 	return number
 }
 
-// protocolSQL is the view's column protocol, for a row of shape.
-const protocolSQL = `CASE
-	WHEN socket_family NOT IN (2, 10) THEN nullif(protocol || '', '0')
-	WHEN protocol = 6 THEN 'tcp' WHEN protocol = 17 THEN 'udp'
-	WHEN protocol = 1 THEN 'icmp' WHEN protocol = 58 THEN 'ipv6-icmp'
-	WHEN protocol = 132 THEN 'sctp' WHEN protocol = 136 THEN 'udplite'
-	WHEN protocol = 262 THEN 'mptcp'
-	ELSE protocol || '' END`
-
 // read adds the tasks, endpoints and shapes of a segment.
 func (n *numbers) read(ctx context.Context, s *SegmentSource) error {
 	var tasks []Actor
@@ -232,8 +223,9 @@ func (n *numbers) read(ctx context.Context, s *SegmentSource) error {
 		return err
 	}
 	var protocols []format.Value
-	err = s.each(ctx, `SELECT id, type, coalesce(hook_errno > 0 OR `+finalErrno+` NOT IN (`+notFailed+`), 0), coalesce(hook_errno > 0, 0),
-		coalesce(hook_errno > 0 OR errno NOT IN (0, 4, 11, 115, 512), 0), `+protocolSQL+` FROM shape`, func(row []format.Value) {
+	view := NewKnownView()
+	err = s.each(ctx, `SELECT id, type, `+view.says["failed"]+`, coalesce(hook_errno > 0, 0),
+		coalesce(hook_errno > 0 OR errno NOT IN (0, 4, 11, 115, 512), 0), `+view.says["protocol"]+` FROM shape s`, func(row []format.Value) {
 		s.shapes.add(row[0].Int)
 		s.Shape = append(s.Shape, shape{dgram: row[1].Int == typeDgram, Failed: row[2].Int != 0, Denied: row[3].Int != 0, decided: row[4].Int != 0})
 		protocols = append(protocols, keep(row[5]))
