@@ -10,6 +10,7 @@ import (
 	"github.com/conntape/conntape/query/indicator"
 	"github.com/conntape/conntape/query/input"
 	"github.com/conntape/conntape/query/table"
+	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/test/testtape"
 )
 
@@ -82,4 +83,13 @@ func TestMatchInParts(t *testing.T) {
 	if want, got := matched(table.Of(tape)), matched(low); got != want || strings.Count(want, "\n") < 20 {
 		t.Errorf("%d lines and %d", strings.Count(want, "\n"), strings.Count(got, "\n"))
 	}
+}
+
+// lowLimits returns limits so low that tapes of tests are read in parts.
+func lowLimits(tape *store.Tape) table.Limits { return table.Of(tape).Limits.Divided(400) }
+
+// within makes a planned query keep limits.
+func within(l table.Limits, p *Planned) *Planned {
+	p.tape.Limits = l
+	return p
 }

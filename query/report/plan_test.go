@@ -155,15 +155,6 @@ func compareWithSQL(t *testing.T, tape *store.Tape, stock *sqlite.Conn, c *Canne
 	sameRows(t, what+" in parts", c.Name, want, got)
 }
 
-// lowLimits returns limits so low that tapes of tests are read in parts.
-func lowLimits(tape *store.Tape) table.Limits { return table.Of(tape).Limits.Divided(400) }
-
-// within makes a planned query keep limits.
-func within(l table.Limits, p *Planned) *Planned {
-	p.tape.Limits = l
-	return p
-}
-
 // sameRows compares answers to a canned query, but for what its SQL leaves open.
 func sameRows(t *testing.T, what, name, want, got string) {
 	t.Helper()
