@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -323,4 +324,14 @@ func TestUnknownFamiliesAreShown(t *testing.T) {
 	if compared < 30 {
 		t.Errorf("%d compared", compared)
 	}
+}
+
+// cannedNamed returns a canned query.
+func cannedNamed(t *testing.T, name string) *Canned {
+	t.Helper()
+	library, err := Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return library[slices.IndexFunc(library, func(c *Canned) bool { return c.Name == name })]
 }

@@ -26,16 +26,6 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 )
 
-// cannedNamed returns a canned query.
-func cannedNamed(t *testing.T, name string) *Canned {
-	t.Helper()
-	library, err := Library()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return library[slices.IndexFunc(library, func(c *Canned) bool { return c.Name == name })]
-}
-
 // Whatever makes a canned query faster, its answer is that of its SQL: narrowed
 // views and plans alike, on sealed segments and on one that is not, with windows.
 func TestPlansAnswerLikeTheirSQL(t *testing.T) {
