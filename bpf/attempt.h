@@ -387,6 +387,7 @@ static __always_inline void finish_attempt(struct attempt *a, long ret, const vo
 		redirect_by_copy(&a->record, copy);
 	else
 		redirect_returned(a, ret);
+	peer_returned(&a->record, (struct sock *)a->socket.sock, ret);
 	hand_over(a, ret);
 }
 

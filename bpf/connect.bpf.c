@@ -23,6 +23,7 @@
 #include "task.h"
 #include "fair.h"
 #include "redirect.h"
+#include "peer.h"
 #include "attempt.h"
 #include "outcome.h"
 #include "open.h"
@@ -138,6 +139,7 @@ static __always_inline void fexit_returned(__u64 *ctx, enum row at)
 			count(COUNT_NO_VERDICT);
 		set_error(a, (int)ctx[4]);
 		redirect_by_copy(&a->record, (void *)ctx[1]);
+		peer_returned(&a->record, (struct sock *)a->socket.sock, (int)ctx[4]);
 		a->state = ATTEMPT_RETURNED;
 	}
 	if (at == ROW_SENDER && a->state == ATTEMPT_RETURNED) {
@@ -381,6 +383,7 @@ static __always_inline void record_unseen(long ret)
 		struct sock *sk = BPF_CORE_READ(sock, sk);
 
 		begin_socket(r, sk, BPF_CORE_READ(sock, type), false);
+		peer_returned(r, sk, ret);
 		r->c.cookie = made_cookie(sk);
 	}
 	r->c.via = VIA_CONNECT;
@@ -399,6 +402,7 @@ static __always_inline void mark_unseen(struct sys_exit_args *ctx, enum row at)
 	if (a->state == ATTEMPT_BEGUN) {
 		set_error(a, ctx->ret);
 		redirect_returned(a, ctx->ret);
+		peer_returned(&a->record, (struct sock *)a->socket.sock, ctx->ret);
 		a->state = ATTEMPT_RETURNED;
 	} else {
 		send_left(a);

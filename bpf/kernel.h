@@ -143,8 +143,23 @@ struct upid {
 	struct pid_namespace *ns;
 };
 
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
+enum pid_type {
+	PIDTYPE_PID = 0,
+	PIDTYPE_TGID = 1,
+	PIDTYPE_MAX = 4,
+};
+
 struct pid {
 	unsigned int level;
+	struct hlist_head tasks[PIDTYPE_MAX]; /* the leader of a process is the only one of PIDTYPE_TGID */
 	struct upid numbers[1];
 };
 
@@ -279,6 +294,7 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct list_head ptraced, ptrace_entry, thread_node;
 	struct pid *thread_pid;
+	struct hlist_node pid_links[PIDTYPE_MAX];
 	__u64 start_boottime;
 	__u64 self_exec_id;
 	const struct cred *real_cred;

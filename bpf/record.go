@@ -22,6 +22,7 @@ const (
 	inFlightSize  = connectSize + sockaddrLarge + localLarge
 	sendSize      = connectSize + 2*sockaddrSmall + 48
 	sendKeySize   = 48
+	peerAt        = localLarge - 16 // of the peer's key in a large record's Local
 )
 
 const familyInet = 2 // AF_INET
@@ -93,6 +94,7 @@ const (
 	AddressFault                             // the caller's memory could not be read: Remote is empty
 	KernelWorker                             // a kernel thread ran it for the process named here (io_uring before 5.12)
 	redirected                               // the record has Requested
+	hasPeer                                  // the record has Peer
 )
 
 // ProcessKey names one execution of one program within a boot. The kernel keeps all three, so that no map of ours can
@@ -127,6 +129,7 @@ type Connect struct {
 	Flags         ConnectFlags
 	Comm          [commLen]byte // NUL-padded
 	Remote, Local []byte        // raw sockaddr; Local is empty when not bound. Valid until the next read.
+	Peer          ProcessKey    // process at the other end of a UNIX socket: of one that has ended only Tgid; zero unknown
 	Requested     []byte        // raw sockaddr that the caller asked for, where a program of a cgroup sent it to Remote; else empty. Likewise.
 	Bytes         int64         // of ViaSendto: what was sent, as far as the system call tells; else and of others Unknown
 }
@@ -183,9 +186,13 @@ func (c *Connect) decode(b []byte) error {
 	}
 	c.Remote = b[:remoteLen:remoteLen]
 	c.Local = b[remoteMax : remoteMax+localLen : remoteMax+localLen]
-	c.Requested, c.Bytes = nil, Unknown
+	c.Requested, c.Peer, c.Bytes = nil, ProcessKey{}, Unknown
 	if c.Via == ViaSendto && len(b) >= 2*sockaddrSmall+8 {
 		c.Bytes = int64(n.Uint64(b[2*sockaddrSmall:]))
+	}
+	if c.Flags&(hasPeer|large) == hasPeer|large && localLen <= peerAt {
+		at := b[remoteMax+peerAt:]
+		c.Peer = ProcessKey{Start: n.Uint64(at), Tgid: n.Uint32(at[8:]), Exec: n.Uint32(at[12:])}
 	}
 	if c.Flags&redirected != 0 {
 		return c.decodeRequested(b[remoteMax:])

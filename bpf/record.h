@@ -35,6 +35,7 @@ enum connect_flags {
 	CONNECT_ADDRESS_FAULT = 1 << 4,     /* the caller's memory could not be read: remote is empty */
 	CONNECT_KERNEL_WORKER = 1 << 5,     /* issued by a kernel thread for the process named here (io_uring before 5.12) */
 	CONNECT_REDIRECTED = 1 << 6,        /* a program of a cgroup sent it elsewhere: remote is where to, requested was asked for */
+	CONNECT_PEER = 1 << 7,              /* it reached a UNIX socket: the process_key of its peer is at the end of local */
 };
 
 struct process_key {

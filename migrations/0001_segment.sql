@@ -145,7 +145,7 @@ CREATE TABLE task (
   container  TEXT
 ) STRICT;
 
--- A socket address, and which one was asked for to get there. The first index keeps addresses unique and finds them by
+-- A socket address, and which one was asked for to get there, or who was reached there. The first index keeps addresses unique and finds them by
 -- text; the other finds where connects to an address were sent.
 CREATE TABLE endpoint (
   id        INTEGER PRIMARY KEY,
@@ -154,7 +154,8 @@ CREATE TABLE endpoint (
   port      INTEGER NOT NULL,         -- -1 none
   raw       BLOB    NOT NULL,         -- the sockaddr, addrlen bytes
   requested INTEGER NOT NULL DEFAULT 0, -- endpoint that the caller asked for, and a cgroup's program sent here; 0: this one
-  UNIQUE (address, port, family, raw, requested)
+  peer      INTEGER NOT NULL DEFAULT 0, -- process that a connect to a UNIX socket reached; 0: unknown
+  UNIQUE (address, port, family, raw, requested, peer)
 ) STRICT;
 CREATE INDEX endpoint_requested ON endpoint (requested) WHERE requested <> 0;
 
@@ -472,7 +473,10 @@ SELECT
     ELSE e.address || ':' || e.port END AS remote,
   coalesce(s.hook_errno > 0, 0) OR coalesce(CASE WHEN s.errno NOT IN (0, 4, 11, 115, 512) THEN s.errno END, s.final, s.errno, -1)
     NOT IN (-1, 0, 4, 11, 32, 103, 104, 106, 114, 115, 512) AS failed,
-  s.type = 2 AND e.port = 0 AS probe
+  s.type = 2 AND e.port = 0 AS probe,
+  (SELECT u.tgid FROM process u WHERE u.id = e.peer) AS peer_pid,
+  (SELECT u.exe FROM process u WHERE u.id = e.peer) AS peer_exe,
+  (SELECT nullif(u.unit, '') FROM process u WHERE u.id = e.peer) AS peer_unit
 FROM connection c
 JOIN endpoint e ON e.id = c.remote
 JOIN task t ON t.id = c.task
@@ -681,7 +685,8 @@ SELECT
   lower(hex(e.raw)) AS raw,
   (SELECT number FROM segment) AS segment,
   (SELECT q.address FROM endpoint q WHERE q.id = e.requested) AS requested_address,
-  (SELECT nullif(q.port, -1) FROM endpoint q WHERE q.id = e.requested) AS requested_port
+  (SELECT nullif(q.port, -1) FROM endpoint q WHERE q.id = e.requested) AS requested_port,
+  (SELECT u.tgid FROM process u WHERE u.id = e.peer) AS peer_pid
 FROM endpoint e;
 
 CREATE VIEW gaps AS

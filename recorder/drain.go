@@ -356,6 +356,17 @@ func (r *recorder) who(c *bpf.Connect) *store.Process {
 	return p
 }
 
+// lookUp finds a process in the table, or in the process ring; nil: it is in neither.
+func (r *recorder) lookUp(k bpf.ProcessKey) *store.Process {
+	if p := r.table.find(k); p != nil {
+		return p
+	}
+	if _, err := r.drainProcesses(); err != nil {
+		r.err = err
+	}
+	return r.table.find(k)
+}
+
 // mayWalk keeps walks over all processes to a twentieth of the time.
 func (r *recorder) mayWalk(now uint64) bool { return now >= r.nextWalk }
 

@@ -288,7 +288,7 @@ func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
 	if c.names != nil {
 		r.table.names = c.names
 	}
-	r.resolver = newResolver(string(src.Backend()), r.table, queue.find, r.who)
+	r.resolver = newResolver(string(src.Backend()), r.table, queue.find, r.who, r.lookUp)
 	r.writer = &writer{recorder: r, stopping: make(chan struct{})}
 	now := r.boot()
 	r.ledger = newLedger(now, uint64(c.tick))

@@ -2,6 +2,7 @@ package recorder
 
 import (
 	"bytes"
+	"encoding/binary"
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
@@ -94,8 +95,11 @@ type resolver struct {
 	endpoints *generations[string, *store.Endpoint] // by sockaddr
 	cutNames  *generations[string, *store.Endpoint] // by what is left of them
 	redirects *generations[redirection, *store.Endpoint]
-	fresh     int64 // memory of what was made since the last need, bytes
-	described int64 // likewise of the descriptions of who is new
+	reached   *generations[string, *store.Endpoint] // by process and sockaddr
+	key       []byte                                // of reached, reused
+	lookUp    func(bpf.ProcessKey) *store.Process   // finds who was described, or nil
+	fresh     int64                                 // memory of what was made since the last need, bytes
+	described int64                                 // likewise of the descriptions of who is new
 
 	nowhere *store.Endpoint // of a row without addresses
 	several *store.Shape    // likewise
@@ -103,18 +107,20 @@ type resolver struct {
 	askedShapes map[*store.Shape]*store.Shape
 }
 
-func newResolver(backend string, t *table, share func(owner) *share, process func(*bpf.Connect) *store.Process) *resolver {
+func newResolver(backend string, t *table, share func(owner) *share, process func(*bpf.Connect) *store.Process, lookUp func(bpf.ProcessKey) *store.Process) *resolver {
 	return &resolver{
 		backend: backend,
 		table:   t,
 		share:   share,
 		process: process,
+		lookUp:  lookUp,
 		tasks: newWeighed(taskCache, func(_ taskKey, p *party) int {
 			return taskBytes + int(p.size)
 		}),
 		shapes:    newGenerations[shapeKey, *store.Shape](shapeCache),
 		endpoints: newWeighed(endpointCache, weighEndpoint),
 		cutNames:  newWeighed(cutNameCache, weighEndpoint),
+		reached:   newWeighed(endpointCache, weighEndpoint),
 		redirects: newWeighed(endpointCache, func(_ redirection, e *store.Endpoint) int { return int(endpointSize(e)) }),
 		nowhere:   &store.Endpoint{Family: noFamily, Port: noPort},
 		several: &store.Shape{
@@ -159,6 +165,9 @@ func (r *resolver) knows(c *bpf.Connect) bool {
 	_, ok := getBytes(r.endpoints, c.Remote)
 	if len(c.Requested) > 0 {
 		_, ok = r.redirects.get(redirection{string(c.Remote), string(c.Requested)})
+	}
+	if ok && c.Peer != (bpf.ProcessKey{}) {
+		_, ok = getBytes(r.reached, r.reachedKey(c))
 	}
 	if ok && len(c.Local) > 0 {
 		_, ok = getBytes(r.endpoints, c.Local)
@@ -275,6 +284,9 @@ func (r *resolver) newParty(c *bpf.Connect, p *store.Process, o owner) *party {
 // remote returns the address that an attempt of p went to, nil if there is no room for it in the segment. One that was sent
 // there is another than one that asked for it.
 func (r *resolver) remote(c *bpf.Connect, p *party) *store.Endpoint {
+	if c.Peer != (bpf.ProcessKey{}) {
+		return r.daemon(c, p)
+	}
 	if len(c.Requested) == 0 {
 		return r.endpoint(c.Remote, p)
 	}
@@ -289,6 +301,38 @@ func (r *resolver) remote(c *bpf.Connect, p *party) *store.Endpoint {
 	r.fresh += endpointSize(&e)
 	r.redirects.put(k, &e)
 	return &e
+}
+
+// daemon returns the address of a UNIX socket with the process that was reached there; without it if there is no room in the segment
+// for one more.
+func (r *resolver) daemon(c *bpf.Connect, p *party) *store.Endpoint {
+	if e, ok := getBytes(r.reached, r.reachedKey(c)); ok {
+		return e
+	}
+	address := r.endpoint(c.Remote, p)
+	if address == nil {
+		return nil
+	}
+	e := store.Endpoint{Family: address.Family, Address: address.Address, Port: address.Port, Raw: address.Raw, Peer: r.lookUp(c.Peer)}
+	if e.Peer == nil { // what nobody described has its key
+		e.Peer = &store.Process{Key: storeKey(c.Peer), Source: store.SourceUnknown}
+	}
+	if !r.table.names.take(p.owner, endpointName(&e)) {
+		return address
+	}
+	r.fresh += endpointSize(&e)
+	r.reached.put(string(r.reachedKey(c)), &e)
+	return &e
+}
+
+// reachedKey is the key of reached. It is good until the next.
+func (r *resolver) reachedKey(c *bpf.Connect) []byte {
+	n := binary.NativeEndian
+	r.key = n.AppendUint64(r.key[:0], c.Peer.Start)
+	r.key = n.AppendUint32(r.key, c.Peer.Tgid)
+	r.key = n.AppendUint32(r.key, c.Peer.Exec)
+	r.key = append(r.key, c.Remote...)
+	return r.key
 }
 
 // endpoint returns an address that p connected to, asked for, or is bound to, nil if there is no room for it in the segment. One that

@@ -109,6 +109,9 @@ type Endpoint struct {
 	// Requested is the address that the caller asked for, where a program of a cgroup sent the connect to this one; else nil.
 	Requested *Endpoint
 
+	// Peer is the process that a connect to this UNIX address reached; nil unknown.
+	Peer *Process
+
 	mark mark
 }
 

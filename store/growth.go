@@ -132,6 +132,7 @@ func (e *estimator) endpoint(s *activeSegment, p *Endpoint) {
 		e.touched += 2
 		e.bytes += endpointRowBytes + 2*int64(len(p.Address)+len(p.Raw))
 		e.endpoint(s, p.Requested)
+		e.process(s, p.Peer)
 	}
 }
 
@@ -140,7 +141,12 @@ func (e *estimator) task(s *activeSegment, t *Task) {
 		return
 	}
 	e.bytes += taskRowBytes + escapedBytes(t.Comm, t.User, t.Cgroup, t.Container)
-	for p := t.Process; p != nil && e.isNew(p); p = p.Parent {
+	e.process(s, t.Process)
+}
+
+// process adds a process and its ancestors.
+func (e *estimator) process(s *activeSegment, p *Process) {
+	for ; p != nil && e.isNew(p); p = p.Parent {
 		if _, ok := p.mark.get(s.intern.epoch); ok {
 			return
 		}

@@ -115,8 +115,14 @@ func (in *interner) addEndpoint(e *Endpoint) (id int64, err error) {
 			return 0, err
 		}
 	}
-	err = s.exec(`INSERT OR IGNORE INTO endpoint (family, address, port, raw, requested) VALUES (?, ?, ?, ?, ?)`,
-		int(e.Family), e.Address, int(e.Port), raw, requested)
+	peer := int64(0)
+	if e.Peer != nil {
+		if peer, err = in.addProcess(e.Peer); err != nil {
+			return 0, err
+		}
+	}
+	err = s.exec(`INSERT OR IGNORE INTO endpoint (family, address, port, raw, requested, peer) VALUES (?, ?, ?, ?, ?, ?)`,
+		int(e.Family), e.Address, int(e.Port), raw, requested, peer)
 	if err != nil {
 		return 0, err
 	}
@@ -124,8 +130,8 @@ func (in *interner) addEndpoint(e *Endpoint) (id int64, err error) {
 		id = s.conn.LastInsertRowID()
 	} else {
 		err = s.query(func(q *sqlite.Stmt) error { id = q.ColumnInt64(0); return nil },
-			`SELECT id FROM endpoint WHERE address = ? AND port = ? AND family = ? AND raw = ? AND requested = ?`,
-			e.Address, int(e.Port), int(e.Family), raw, requested)
+			`SELECT id FROM endpoint WHERE address = ? AND port = ? AND family = ? AND raw = ? AND requested = ? AND peer = ?`,
+			e.Address, int(e.Port), int(e.Family), raw, requested, peer)
 		if err != nil {
 			return 0, err
 		}

@@ -124,12 +124,13 @@ func TestOutcomeOfLaterSegment(t *testing.T) {
 func outcomesOfWho(t *testing.T, dir, indicator string) (words []string) {
 	t.Helper()
 	who := cannedNamed(t, "who")
+	at := slices.IndexFunc(who.Columns, func(c ColumnDoc) bool { return c.Name == "outcome" })
 	params, err := who.Bind(map[string]string{"indicator": indicator}, input.Clock{}, input.Window{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = NewPlanned(testtape.Opened(t, dir), who, ask.Request{SQL: who.Source, Params: params}, input.Window{}).Run(t.Context(), ask.EachRow(func(row []format.Value) error {
-		words = append(words, string(row[8].Bytes))
+		words = append(words, string(row[at].Bytes))
 		return nil
 	}))
 	if err != nil {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/conntape/conntape/query/format"
 	"github.com/conntape/conntape/store"
@@ -224,6 +227,7 @@ func (m *contactMerger) readRemotes() error {
 			return err
 		}
 	}
+	peers := slices.ContainsFunc(t.columns[ofRemote], func(column string) bool { return strings.HasPrefix(column, "peer_") })
 	var fresh []int64
 	keys := make(map[int64]string) // of these
 	var key []byte
@@ -236,7 +240,7 @@ func (m *contactMerger) readRemotes() error {
 		switch {
 		case len(t.columns[ofRemote]) == 0:
 			key = appendPlaceKey(key, family, nil, 0)
-		case m.requested[id] != 0, slices.Contains(t.columns[ofRemote], "remote_raw"): // the rest does not determine it
+		case m.requested[id] != 0, slices.Contains(t.columns[ofRemote], "remote_raw"), peers && family == unix.AF_UNIX: // the rest does not determine it
 			key = appendPlaceKey(key, int64(s.Index), nil, id)
 		default:
 			key = appendPlaceKey(key, family, address, port)

@@ -39,7 +39,7 @@ func originOf(column string) (origin, bool) {
 	for o, columns := range [origins]string{
 		ofRow:     "id time time_ns last_time count fd cookie " + outcomeColumns,
 		ofTask:    "pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns process_id parent_id ancestry",
-		ofRemote:  "family remote_address remote_port remote_ip remote_raw requested_address requested_port remote",
+		ofRemote:  "family remote_address remote_port remote_ip remote_raw requested_address requested_port remote peer_pid peer_exe peer_unit",
 		ofShape:   "type protocol via address_source hook_errno errno backend socket_family addrlen outcome_errno failed",
 		ofLocal:   "local_address",
 		ofOutcome: "outcome probe",

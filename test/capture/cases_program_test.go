@@ -17,7 +17,7 @@ func runHelper(name string, args []string) int {
 	switch name {
 	case "dial":
 		var c net.Conn
-		if c, err = net.Dial("tcp", args[0]); err == nil {
+		if c, err = net.Dial(args[0], args[1]); err == nil {
 			c.Close()
 		}
 	case "hold":
@@ -51,9 +51,9 @@ func programCases() []testCase {
 		{
 			name: "go",
 			run: func(t *testing.T, dir string) (outcome, error) {
-				return runProgram(t, func(addr string) *exec.Cmd { return helperCommand("dial", addr) })
+				return runProgram(t, func(addr string) *exec.Cmd { return helperCommand("dial", "tcp", addr) })
 			},
-			all: expectation{want: want{"exe": self, "cwd": anything, "cmdline": has(self + " 127.0.0.1:"), "family": "ipv4",
+			all: expectation{want: want{"exe": self, "cwd": anything, "cmdline": has(self + " tcp 127.0.0.1:"), "family": "ipv4",
 				"remote_address": "127.0.0.1", "type": "stream", "protocol": "tcp", "errno": 115, "outcome": oneOf("established", "reset"),
 				"local_address": "127.0.0.1", "local_port": anything, "outcome_source": "kernel"}},
 		},

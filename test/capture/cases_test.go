@@ -82,7 +82,7 @@ func inetCases() []testCase {
 }
 
 func unixCases() []testCase {
-	return append(justName("unix-stream", "unix-dgram", "unix-seqpacket", "unix-relative", "unix-trailing", "unix-full", "unix-bound",
+	cases := append(justName("unix-stream", "unix-dgram", "unix-seqpacket", "unix-relative", "unix-trailing", "unix-full", "unix-bound",
 		"unix-absent", "unix-refused", "unix-wrong-type", "unix-forbidden"),
 		testCase{name: "unix-at-path", all: expectation{want: want{"remote_address": `\x40conntape-test`}}},
 		testCase{name: "unix-abstract", all: expectation{want: want{"remote_address": "@conntape-test"}}},
@@ -91,6 +91,10 @@ func unixCases() []testCase {
 		testCase{name: "unix-unnamed", all: expectation{want: fromUser.but(want{"remote_address": ""})}},
 		testCase{name: "unix-short", all: expectation{want: fromUser}},
 	)
+	for i := range cases {
+		cases[i].check = checkPeer
+	}
+	return cases
 }
 
 func oddCases() []testCase {

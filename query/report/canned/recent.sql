@@ -9,6 +9,7 @@
 -- column: n | connects that are counted together in this row
 -- column: cmdline | arguments of the program, or its name in brackets when there are none
 -- column: requested | address and port that were asked for, where a program of a cgroup sent it to remote; NULL: remote
+-- column: peer | program and pid of the daemon that a UNIX connect reached; NULL: another kind, or nobody knows
 -- note: The outcome of TCP is what became of the connection in the end; until there is an answer it is "in progress".
 -- example: conntape query recent --since 2h
 -- example: conntape query recent --limit 10 --format jsonl
@@ -21,7 +22,8 @@ SELECT
   outcome_words(outcome, count, duration_ns, bytes_sent, bytes_received) AS outcome,
   count AS n,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
-  CASE WHEN ip_plain(requested_address) GLOB '*:*' THEN '[' || ip_plain(requested_address) || ']:' ELSE ip_plain(requested_address) || ':' END || requested_port AS requested
+  CASE WHEN ip_plain(requested_address) GLOB '*:*' THEN '[' || ip_plain(requested_address) || ']:' ELSE ip_plain(requested_address) || ':' END || requested_port AS requested,
+  coalesce(peer_exe || '(' || peer_pid || ')', 'pid ' || peer_pid) AS peer
 FROM connections
 ORDER BY time_ns DESC
 LIMIT :limit

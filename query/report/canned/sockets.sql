@@ -8,6 +8,7 @@
 -- column: user | its user
 -- column: container | its container; NULL: none that is known
 -- column: remote | path of the socket, a relative one after the directory that the program was started in
+-- column: peer | program and pid of the daemon that a UNIX connect reached; NULL: another kind, or nobody knows
 -- column: outcome | what became of them
 -- column: exe | its program
 -- column: cmdline | its arguments, or its name in brackets when there are none
@@ -42,11 +43,12 @@ SELECT
   user,
   container,
   path AS remote,
+  coalesce(peer_exe || '(' || peer_pid || ')', 'pid ' || peer_pid) AS peer,
   outcome,
   exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   ancestry
 FROM reached
 JOIN socket ON path GLOB pattern
-GROUP BY process_id, user, container, path, outcome, power
-ORDER BY min(time_ns), remote
+GROUP BY process_id, user, container, path, peer, outcome, power
+ORDER BY min(time_ns), remote, peer

@@ -11,6 +11,7 @@
 -- column: container | its container; NULL: none that is known
 -- column: remote | address and port, or path
 -- column: requested | address and port that were asked for, where a program of a cgroup sent it to remote; NULL: remote
+-- column: peer | program and pid of the daemon that a UNIX connect reached; NULL: another kind, or nobody knows
 -- column: outcome | what became of them, with the bytes of those that ended and the longest duration; name probe for a port-0 UDP probe
 -- column: exe | its program
 -- column: cmdline | its arguments, or its name in brackets when there are none
@@ -61,6 +62,7 @@ SELECT
   container,
   remote,
   CASE WHEN ip_plain(requested_address) GLOB '*:*' THEN '[' || ip_plain(requested_address) || ']:' ELSE ip_plain(requested_address) || ':' END || requested_port AS requested,
+  coalesce(peer_exe || '(' || peer_pid || ')', 'pid ' || peer_pid) AS peer,
   outcome_words(CASE WHEN probe THEN 'name probe' ELSE outcome END, sum(count), max(duration_ns), sum(bytes_sent), sum(bytes_received)) AS outcome,
   exe,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
@@ -68,5 +70,5 @@ SELECT
 FROM touched
 WHERE (:port IS NULL OR its_port = :port)
   AND (:all OR NOT probe AND family IS NOT 'unspec')
-GROUP BY process_id, user, container, remote, requested, CASE WHEN probe THEN 'name probe' ELSE outcome END
-ORDER BY min(time_ns), remote
+GROUP BY process_id, user, container, remote, requested, peer, CASE WHEN probe THEN 'name probe' ELSE outcome END
+ORDER BY min(time_ns), remote, peer
