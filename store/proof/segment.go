@@ -95,7 +95,7 @@ func (s *segmentVerifier) lookWhole(ctx context.Context) (same bool) {
 // lookAtAll makes all checks once.
 func (s *segmentVerifier) lookAtAll(ctx context.Context) {
 	s.stop = ctx.Done()
-	if s.book == nil && segment.Stillborn(ctx, s.path) {
+	if s.book == nil && (segment.Stillborn(ctx, s.path) || s.newest() && segment.Empty(ctx, s.path)) {
 		s.unborn, s.broken = true, true
 		s.note(tapedir.SegmentName(s.number) + " was never more than begun: a recorder was killed while it made it, or is making it now")
 		return
@@ -130,6 +130,19 @@ func (s *segmentVerifier) failToRead(err error) {
 		return
 	}
 	s.fail(s.rightUntil(), "it cannot be read: %v", failure.Bare(err))
+}
+
+// newest reports whether the log lists no segment of this number or above.
+func (s *segmentVerifier) newest() bool {
+	if s.tape.book == nil {
+		return false
+	}
+	for n := range s.tape.book.segments {
+		if n >= s.number {
+			return false
+		}
+	}
+	return true
 }
 
 // youngest limits the time from a segment's begin to its first entry in the log: the time of a slow disk, and more.

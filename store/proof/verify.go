@@ -289,12 +289,12 @@ func (v *tapeVerifier) segments(ctx context.Context, names tapedir.Names) error 
 		return err
 	}
 	v.out.Expired = append([]Expiry{}, v.book.expired...)
-	results = slices.DeleteFunc(results, func(s *segmentVerifier) bool { return s.unborn })
 	for _, s := range results {
 		for _, note := range s.notes {
 			v.note(note)
 		}
 	}
+	results = slices.DeleteFunc(results, func(s *segmentVerifier) bool { return s.unborn })
 	for i, s := range results {
 		v.out.Segments = append(v.out.Segments, s.result())
 		v.out.Problems = append(v.out.Problems, s.problems...)

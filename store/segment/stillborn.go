@@ -16,6 +16,15 @@ func Stillborn(ctx context.Context, path string) bool {
 	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm() != tapedir.BirthMode {
 		return false
 	}
+	return Empty(ctx, path)
+}
+
+// Empty reports whether a regular file has no table: a recorder had only begun to make it. A copy of it may have another mode.
+func Empty(ctx context.Context, path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
 	if info.Size() == 0 {
 		return true
 	}
