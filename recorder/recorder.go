@@ -331,6 +331,7 @@ func (r *recorder) run(ctx context.Context, o Options) error {
 	}
 	if o.Status != nil {
 		announce(o.Status, string(r.src.Backend()), o.Dir, r.src.BlindSpots(), o.Events)
+		announceExcluded(o.Status, o.Exclude)
 		go func() { // not waited for before the tape is closed: a stopped terminal blocks it
 			defer close(shown)
 			r.showStatus(clock.Done(), o.Status, o.Terminal)

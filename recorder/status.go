@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/conntape/conntape/store/escape"
 	"github.com/conntape/conntape/store/segment"
 )
 
@@ -48,6 +49,18 @@ func announce(w io.Writer, backend, dir string, blindSpots []string, events Even
 		unseen = "inbound connections, " + unseen
 	}
 	fmt.Fprintf(w, "conntape: not seen: %s%s\n", unseen, also)
+}
+
+// announceExcluded says which connects are not kept.
+func announceExcluded(w io.Writer, rules []Exclusion) {
+	if len(rules) == 0 {
+		return
+	}
+	var texts []string
+	for i := range rules {
+		texts = append(texts, escape.Safe(rules[i].String()))
+	}
+	fmt.Fprintf(w, "conntape: EXCLUDED, counted and not kept: %s\n", strings.Join(texts, "; "))
 }
 
 // Intervals between status lines: on a terminal one line that rewrites itself, else a line for a log.

@@ -16,7 +16,7 @@ func TestExcluded(t *testing.T) {
 	flood := mustRun(t, "flood", fmt.Sprint(n), "1") // to port 4242
 	other := mustRun(t, "fresh", "5", "1")
 	tape.stop(t)
-	if !strings.Contains(tape.said(), " excluded, 0 lost") {
+	if !strings.Contains(tape.said(), " excluded, 0 lost") || !strings.Contains(tape.said(), "EXCLUDED, counted and not kept: family=unix user=4294967294; to=127.0.0.1 port=4242\n") {
 		t.Errorf("it said: %s", tape.said())
 	}
 	for pid, want := range map[int64]int64{flood.number("pid"): 0, other.number("pid"): 5} {
