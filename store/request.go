@@ -100,7 +100,7 @@ func askRecorder(dir string, r Request, stop <-chan struct{}) (Answer, error) {
 	defer os.Remove(name + answerSuffix)
 	start := time.Now()
 	for {
-		text, err := tapedir.ReadSmall(name + answerSuffix)
+		text, err := tapedir.ReadUpTo(name+answerSuffix, tapedir.MostHold) // it may have a hold of all segments
 		if err == nil {
 			var a Answer
 			if err := json.Unmarshal(text, &a); err != nil {

@@ -17,14 +17,17 @@ import (
 const MostSmall = 64 << 10
 
 // ReadSmall reads a small regular file.
-func ReadSmall(path string) ([]byte, error) {
+func ReadSmall(path string) ([]byte, error) { return ReadUpTo(path, MostSmall) }
+
+// ReadUpTo reads a regular file of at most so many bytes.
+func ReadUpTo(path string, most int64) ([]byte, error) {
 	f, err := OpenForCopy(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, MostSmall+1))
-	if err == nil && len(text) > MostSmall {
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(text)) > most {
 		err = errors.New("too long")
 	}
 	return text, err

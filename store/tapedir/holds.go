@@ -52,6 +52,9 @@ func (h *Hold) Overlaps(from, to int64) bool {
 // HeldPath is the directory of a hold's segments, which can be queried like a tape.
 func HeldPath(dir, id string) string { return filepath.Join(dir, HeldDir, id) }
 
+// MostHold limits the file of a hold, in bytes: a held segment takes some 250.
+const MostHold = 64 << 20
+
 // Holds lists the holds of a tape, oldest first.
 func Holds(dir string) ([]Hold, error) {
 	entries, err := os.ReadDir(filepath.Join(dir, HeldDir))
@@ -66,7 +69,7 @@ func Holds(dir string) ([]Hold, error) {
 		if !e.IsDir() {
 			continue
 		}
-		text, err := ReadSmall(filepath.Join(HeldPath(dir, e.Name()), HoldFile))
+		text, err := ReadUpTo(filepath.Join(HeldPath(dir, e.Name()), HoldFile), MostHold)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // being made or removed
 		}
