@@ -132,15 +132,14 @@ func (r *recorder) take(c *bpf.Connect) {
 	if c.Via == bpf.ViaSendto {
 		r.sends.tell(c, who.task.Process)
 	}
-	if e := r.excluded(c, who); e != nil {
-		r.exclude(e, c, who, 1)
+	if r.exclude(c, who, 1) {
 		return
 	}
 	if who.share.credit < rowBytes && c.Via != bpf.ViaIOUring && r.queue.full(who.share) && !r.resolver.knows(c) {
 		r.lump(c, who) // a flood of new addresses is not to fill the caches
 		return
 	}
-	named := !who.crowd && r.resolver.address(c, who, row)
+	named := r.resolver.address(c, who, row)
 	if c.Flags&bpf.Reissue != 0 {
 		remote := row.Remote
 		if !named {

@@ -218,16 +218,22 @@ func (e *Exclusion) meets(c *bpf.Connect, who *party) bool {
 	return true
 }
 
-// exclude counts n attempts that a rule keeps off the tape: more than one are sends without connect.
-func (r *recorder) exclude(e *Exclusion, c *bpf.Connect, who *party, n uint64) {
+// exclude counts n attempts of who, if a rule keeps them off the tape, and reports whether one does: more than one are sends without
+// connect.
+func (r *recorder) exclude(c *bpf.Connect, who *party, n uint64) bool {
+	e := r.excluded(c, who)
+	if e == nil {
+		return false
+	}
 	r.resolver.lump(c, who, &r.row)
 	if c.Flags&bpf.Reissue != 0 {
 		if _, ok := r.reissues.first(c, r.row.Remote); ok {
 			r.ledger.folded++
-			return
+			return true
 		}
 	}
 	r.renounce(c)
 	r.reissues.remember(c, &r.row, false)
 	r.ledger.refuse(e.cause, c, who.owner, n)
+	return true
 }

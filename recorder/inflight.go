@@ -45,15 +45,14 @@ func (r *recorder) sweep(now, age uint64) error {
 		if c.BootTime+age > now {
 			return
 		}
-		if e := r.excluded(c, r.resolver.party(c)); e != nil { // it may never return
-			r.exclude(e, c, r.resolver.party(c), 1)
+		who := r.resolver.party(c)
+		if r.exclude(c, who, 1) { // it may never return
 			r.flight.written[c.ID()] = &flying{}
 			r.flight.present[c.ID()] = struct{}{}
 			return
 		}
 		row := &r.row
-		who, named := r.resolver.resolve(c, row)
-		if !named || r.queue.add(row, who.share, r.resolver.need(who), false) == refused {
+		if !r.resolver.address(c, who, row) || r.queue.add(row, who.share, r.resolver.need(who), false) == refused {
 			return // its record is still to come
 		}
 		r.ledger.rows++

@@ -116,13 +116,12 @@ func (r *recorder) tellAdopted(now uint64) {
 func (r *recorder) tellFound(s *bpf.OpenSocket, now uint64) {
 	r.ledger.adopted++
 	row := &r.row
-	who, named := r.resolver.resolve(&s.Holder, row)
-	if e := r.excluded(&s.Holder, who); e != nil {
+	who := r.resolver.party(&s.Holder)
+	if r.exclude(&s.Holder, who, 1) {
 		r.fates.rowless.put(s.SoFar.Attempt, struct{}{})
-		r.exclude(e, &s.Holder, who, 1)
 		return
 	}
-	if !named {
+	if !r.resolver.address(&s.Holder, who, row) {
 		r.lumpFound(s, who)
 		return
 	}

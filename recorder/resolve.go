@@ -132,15 +132,12 @@ func newResolver(backend string, t *table, share func(owner) *share, process fun
 
 func weighEndpoint(_ string, e *store.Endpoint) int { return int(endpointSize(e)) }
 
-// resolve fills row from a record. For what was met before it allocates nothing. named is false if the segment has no room
-// for a name that the row would be the first to have; then the row is not to be used.
-func (r *resolver) resolve(c *bpf.Connect, row *store.Connection) (p *party, named bool) {
-	p = r.party(c)
-	return p, !p.crowd && r.address(c, p, row)
-}
-
-// address fills row from a record of somebody known, and reports whether there was room for both addresses.
+// address fills row from a record of somebody known. For what was met before it allocates nothing. It reports false if the segment has
+// no room for a name that the row would be the first to have, or for one more thread; then the row is not to be used.
 func (r *resolver) address(c *bpf.Connect, p *party, row *store.Connection) bool {
+	if p.crowd {
+		return false
+	}
 	*row = store.Connection{
 		BootTime: c.BootTime,
 		Task:     p.task,

@@ -124,11 +124,10 @@ func (r *recorder) takeCount(c *bpf.Connect, n uint32, last uint64) {
 	row := &r.row
 	who := r.resolver.party(c)
 	r.sends.remember(c.Key, who.task.Process)
-	if e := r.excluded(c, who); e != nil {
-		r.exclude(e, c, who, uint64(n))
+	if r.exclude(c, who, uint64(n)) {
 		return
 	}
-	if len(c.Remote) == 0 || who.crowd || !r.resolver.address(c, who, row) {
+	if len(c.Remote) == 0 || !r.resolver.address(c, who, row) {
 		r.lumpSends(c, who, n, last)
 		return
 	}
