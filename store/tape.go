@@ -18,6 +18,7 @@ import (
 	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
+	"github.com/conntape/conntape/store/tapelog"
 )
 
 // Tape is a tape opened for reading. It is not safe for concurrent use but for [Tape.Use], and must
@@ -120,7 +121,10 @@ func (t *Tape) find(path string) ([]segment.File, error) {
 		files[i] = segment.File{Path: filepath.Join(path, name), At: t.at(name), Number: n, HasWAL: found.Wals[n]}
 		files[i].Stat, _ = os.Lstat(files[i].At)
 	})
-	files = slices.DeleteFunc(files, func(f segment.File) bool { return f.Stat != nil && f.Stat.Size() == 0 }) // just being made
+	newest := len(files) - 1
+	if newest >= 0 && files[newest].Stat != nil && files[newest].Stat.Size() == 0 && !t.logKnows(files[newest].Number) {
+		files = files[:newest] // just being made
+	}
 	if len(files) == 0 {
 		return nil, &failure.Error{Op: "open tape", Path: path, Err: failure.ErrNoTape,
 			Hint: "record one with: conntape record --dir " + path}
@@ -176,7 +180,8 @@ func (t *Tape) prepare(ctx context.Context, files []segment.File, copies string)
 	defer wait()
 	var next *member
 	for i, f := range slices.Backward(files) {
-		begun := i == len(files)-1 && i > 0 && unborn(f.At) // asked first: it may be born while it is read
+		newest := i == len(files)-1 && i > 0
+		begun := newest && unborn(f.At) && !t.logKnows(f.Number) // asked first: it may be born while it is read
 		describe := ready[i]
 		if describe == nil {
 			limit := int64(-1)
@@ -192,7 +197,7 @@ func (t *Tape) prepare(ctx context.Context, files []segment.File, copies string)
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case begun && errors.Is(err, failure.ErrNotSegment):
+		case errors.Is(err, failure.ErrNotSegment) && (begun || newest && segment.Empty(ctx, f.At) && !t.logKnows(f.Number)):
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, segment.ErrVanished):
 			return segment.ErrVanished
 		case err != nil:
@@ -255,7 +260,17 @@ func describeAhead(files []segment.File, manifest map[int]segment.Entry) (ready 
 	return ready, workers.Wait
 }
 
-// unborn reports whether a file has the mode with which a recorder begins one.
+// logKnows reports whether the log has an entry for the begin of this segment or of a later one. A recorder writes it after the
+// tables: an empty file whose begin is in the log was emptied by somebody. Without a log nothing is known.
+func (t *Tape) logKnows(number int) (known bool) {
+	tapelog.Scan(t.at(tapedir.LogDir), tapelog.KindSegment, func(l tapelog.Leaf) error {
+		known = known || l.Segment >= number
+		return nil
+	})
+	return known
+}
+
+// unborn reports whether a file has the mode with which a recorder begins one. A plain copy has another mode: [segment.Empty].
 func unborn(path string) bool {
 	info, err := os.Lstat(path)
 	return err == nil && info.Mode().Perm() == tapedir.BirthMode

@@ -32,8 +32,34 @@ func TestCopyOfOneBegun(t *testing.T) {
 	if got := problems(v); got != "" || !strings.Contains(strings.Join(v.Notes, "\n"), "00000004.db was never more than begun") {
 		t.Errorf("problems %q, notes %q", got, v.Notes)
 	}
+	if left := leftOut(t, copied); left != "" {
+		t.Errorf("a reader leaves out %s", left)
+	}
 	begin(3)
+	if left := leftOut(t, copied); !strings.Contains(left, "00000003.db") {
+		t.Errorf("a reader leaves out %q, not the emptied segment", left)
+	}
+	os.Remove(filepath.Join(copied, tapedir.SegmentName(4)))
+	os.Chmod(filepath.Join(copied, tapedir.SegmentName(3)), tapedir.BirthMode)
+	if left := leftOut(t, copied); !strings.Contains(left, "00000003.db") {
+		t.Errorf("a reader leaves out %q, not the newest segment, which was emptied", left)
+	}
 	if got := problems(of.verify(t, proof.Options{Key: s.key, Head: s.lastHead()})); !strings.Contains(got, "00000003.db") {
 		t.Errorf("an emptied segment: %q", got)
 	}
+}
+
+// leftOut tells the segments that a reader of a tape leaves out.
+func leftOut(t *testing.T, dir string) string {
+	t.Helper()
+	tape, err := OpenTapeContext(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tape.Close()
+	var names []string
+	for _, l := range tape.LeftOut() {
+		names = append(names, filepath.Base(l.Path))
+	}
+	return strings.Join(names, " ")
 }
