@@ -65,11 +65,11 @@ const slowAnswer = 2 * time.Second
 // runCounted asks a statement of contacts. The error is a *byRows if that cannot be done, and nothing was written.
 func runCounted(ctx context.Context, tape *Tape, r ask.Request, out format.RowWriter, ran *way) (ask.Result, error) {
 	explains, sql := cutExplain(r.SQL)
-	counted, err := countedSQL(sql)
+	counted, by, err := countedSQL(sql)
 	if err != nil {
 		return ask.Result{}, err
 	}
-	view := &contactView{ctx: ctx, tape: tape, columns: contactColumns(true), counted: true}
+	view := &contactView{ctx: ctx, tape: tape, columns: contactColumns(true), counted: true, by: by}
 	if err := view.attach(countedTable); err != nil {
 		return ask.Result{}, err
 	}

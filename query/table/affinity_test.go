@@ -2,6 +2,7 @@ package table
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -47,10 +48,16 @@ func TestOddTimesAreTexts(t *testing.T) {
 }
 
 // Each column of each view has the affinity that SQLite gives it in the view of a segment: what it is compared and joined
-// to, sorted by and stored as is converted alike.
+// to, sorted by and stored as is converted alike. Each column is compared with a part of the lists and values, each time
+// with others, and with all of them when CONNTAPE_TEST_LONG is set.
 func TestAffinityIsThatOfTheView(t *testing.T) {
 	tape := testtape.Altered(t, 40, testtape.Oddities)
 	stock := testtape.StockOf(t, tape, input.Window{})
+	turn := 0
+	skips := func() bool {
+		turn++
+		return turn%7 != 0 && os.Getenv("CONNTAPE_TEST_LONG") == ""
+	}
 	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners"} {
 		for _, c := range segment.ViewColumns(view) {
 			column := c.Name
@@ -66,6 +73,9 @@ func TestAffinityIsThatOfTheView(t *testing.T) {
 			for _, v := range values {
 				for _, list := range []string{v, v + " union all select 7 union all select null", column + " from " + view + " union select " + v, "cast(" + column + " as text) from " + view, "comm from processes", "pid from processes",
 					"cast(pid as text) from processes", "address from endpoints", "port from endpoints", v + " where 0"} {
+					if skips() {
+						continue
+					}
 					sameAsView(t, tape, stock, "select count(*), min("+column+") from "+view+" where "+column+" in (select "+list+")")
 				}
 				var counts []string
@@ -73,7 +83,9 @@ func TestAffinityIsThatOfTheView(t *testing.T) {
 					column + " between " + v + " and 'z'", column + " is " + v, "+" + column + " = " + v, "case " + column + " when " + v + " then 1 end", column + " || '' = " + v} {
 					counts = append(counts, "(select count(*) || typeof(max("+column+")) from "+view+" where "+where+")")
 				}
-				sameAsView(t, tape, stock, "select "+strings.Join(counts, ", "))
+				if !skips() {
+					sameAsView(t, tape, stock, "select "+strings.Join(counts, ", "))
+				}
 			}
 			for _, sql := range []string{
 				"select typeof(" + column + "), count(*) from " + view + " group by 1",

@@ -23,6 +23,7 @@ type ContactTable struct {
 	window  input.Window
 	span    *timeSpan        // within the window; nil: all of it
 	counted bool             // it replaces connections: see counting.go
+	by      slots            // by which its rows are cut
 	Chosen  []*SegmentSource // segments with rows that the question can be about
 	used    uint64           // used columns, a bit each
 	filled  bool

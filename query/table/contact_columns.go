@@ -1,6 +1,10 @@
 package table
 
 import (
+	"maps"
+	"slices"
+	"strings"
+
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/segment"
@@ -52,6 +56,21 @@ func contactColumns(counted bool) []contactColumn {
 		sum(countedPrefix+"ended", func(c *contactViewCursor, r *mergedRow) sqlite.Value {
 			return sqlite.TextValue(string(c.first.of(r.ended)))
 		})
+		wall := func(c *contactViewCursor, r *mergedRow, length int64) sqlite.Value {
+			ns := r.slot.wall * c.table.by.wall
+			return sqlite.TextValue(string(c.first.of(ns - ns%length)))
+		}
+		clock := func(c *contactViewCursor, r *mergedRow, length int64) sqlite.Value {
+			ns := r.slot.clock * c.table.by.clock
+			return sqlite.IntegerValue(ns - ns%length)
+		}
+		for _, name := range slices.Sorted(maps.Keys(slotColumns)) {
+			of, length := wall, int64(slotColumns[name])
+			if strings.HasSuffix(name, "_ns") {
+				of = clock
+			}
+			sum(name, func(c *contactViewCursor, r *mergedRow) sqlite.Value { return of(c, r, length) })
+		}
 		sum(countedPrefix+"first_ns", func(_ *contactViewCursor, r *mergedRow) sqlite.Value { return sqlite.IntegerValue(r.First) })
 		sum(countedPrefix+"newest_ns", func(_ *contactViewCursor, r *mergedRow) sqlite.Value { return sqlite.IntegerValue(r.newest) })
 	} else {

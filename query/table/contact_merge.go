@@ -48,6 +48,7 @@ type contactRow struct {
 	n, rows             int64
 	moments             moments
 	fate                fateKey
+	slot                slot
 	from, to            int // of its connections in ids
 	traffic             *Traffic
 }
@@ -84,13 +85,15 @@ func (m *contactMerger) Take(s *SegmentSource, c *Contact) error {
 
 // takeAs adds a flow whose connections have one outcome.
 func (m *contactMerger) takeAs(s *SegmentSource, c *Contact, fate fateKey) {
-	row := contactRow{task: c.Task, remote: c.Remote, shape: c.Shape, n: c.N, rows: int64(len(c.IDs)), moments: s.moments(c), fate: fate}
-	if m.table.asksTraffic() {
-		row.from = len(m.ids)
-		m.ids = append(m.ids, c.IDs...)
-		row.to = len(m.ids)
+	for c, in := range m.table.by.cut(s, c) {
+		row := contactRow{task: c.Task, remote: c.Remote, shape: c.Shape, n: c.N, rows: int64(len(c.IDs)), moments: s.moments(c), fate: fate, slot: in}
+		if m.table.asksTraffic() {
+			row.from = len(m.ids)
+			m.ids = append(m.ids, c.IDs...)
+			row.to = len(m.ids)
+		}
+		m.rows = append(m.rows, row)
 	}
-	m.rows = append(m.rows, row)
 }
 
 // takeApart adds a flow whose connections have several outcomes, as later segments say.
@@ -189,7 +192,7 @@ func (m *contactMerger) End(*SegmentSource) error {
 		if how < 0 {
 			continue // not in the view, which joins
 		}
-		t.Rows.add(mergedRow{task, remote, how, int32(m.segment.Index), row.moments.First, row.n, row.rows, row.moments, row.traffic})
+		t.Rows.add(mergedRow{task, remote, how, row.slot, int32(m.segment.Index), row.moments.First, row.n, row.rows, row.moments, row.traffic})
 	}
 	m.rows = m.rows[:0]
 	return nil

@@ -28,6 +28,7 @@ type contactView struct {
 	tape    *Tape
 	columns []contactColumn
 	counted bool  // it replaces connections: see counting.go
+	by      slots // by which its rows are cut
 	refused error // reason for refusing the statement, or a failure: SQLite does not pass it on
 }
 
@@ -154,7 +155,7 @@ func (c *contactViewCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error
 	if err != nil {
 		return c.view.refuse(err)
 	}
-	t.span, t.counted = span, c.view.counted
+	t.span, t.counted, t.by = span, c.view.counted, c.view.by
 	for i, column := range c.view.columns {
 		if column.role == groups && mask>>min(i, 63)&1 != 0 {
 			t.Ask(column.Name)
@@ -197,5 +198,5 @@ func (c *contactViewCursor) key(row *mergedRow) string {
 			key = fmt.Appendf(key, "%d:%d:%s", cell.Type(), len(text), text)
 		}
 	}
-	return string(key)
+	return string(fmt.Appendf(key, "%d:%d", row.slot.wall, row.slot.clock))
 }

@@ -353,7 +353,7 @@ func (s *SegmentSource) moments(c *Contact) moments {
 	if s.steady && c.Counts == nil {
 		return m
 	}
-	m.ended = Never
+	m.ended, m.lastWall = Never, -Never // the clock may have been set back between a row's time and its last one
 	for i, id := range c.IDs {
 		wall, end := s.Wall(id), s.Wall(s.end(c, i))
 		m.FirstWall, m.newestWall = min(m.FirstWall, wall), max(m.newestWall, wall)

@@ -18,7 +18,8 @@ import (
 //     connections of a contact alike.
 //   - Aggregates are count(*), count(e), count(DISTINCT e), sum(count), sum(c), min(e), max(e), and min and max of time,
 //     time_ns, id and last_time, each with FILTER or without. A c is a count: an integer, a condition, or a CASE of them.
-//   - An e is an expression of the columns that contacts have, whose value nothing else decides: no time, no fd.
+//   - An e is an expression of the columns that contacts have, whose value nothing else decides: no time, no fd. But the hour
+//     or minute of a time may be in it: substr(time, 1, n) with an n up to 16, and time_ns divided by a multiple of a minute.
 //   - WHERE compares time and time_ns to what is the same for all rows, by =, <, <=, >, >= or BETWEEN, joined by AND. All else
 //     in it is e. IN may have a subquery; one that is a list of one column is asked of contacts in its turn.
 //   - What SELECT, HAVING and ORDER BY name outside aggregates is grouped by, or what SELECT DISTINCT has.
@@ -45,20 +46,27 @@ func (e *byRows) Error() string { return e.why }
 
 func rowsBecause(format string, args ...any) error { return &byRows{fmt.Sprintf(format, args...)} }
 
-// countedSQL returns the statement over contacts that has the same answer, or an error that says why there is none.
-func countedSQL(sql string) (string, error) {
+// countedSQL returns the statement over contacts that has the same answer, and by what they are cut; or an error that says why
+// there is none.
+func countedSQL(sql string) (string, slots, error) {
 	if strings.Contains(strings.ToLower(sql), countedPrefix) {
-		return "", rowsBecause("it names what begins with %s", countedPrefix)
+		return "", slots{}, rowsBecause("it names what begins with %s", countedPrefix)
 	}
 	s, err := sqltext.Parse(sql)
 	if err != nil {
-		return "", rowsBecause("%v", err)
+		return "", slots{}, rowsBecause("%v", err)
 	}
-	c := &counter{sql: sql, Select: s}
+	cut, by := inSlots(sql, s)
+	if by != (slots{}) {
+		if s, err = sqltext.Parse(cut); err != nil {
+			return "", slots{}, rowsBecause("%v", err)
+		}
+	}
+	c := &counter{sql: cut, Select: s}
 	if err := c.rewrite(false); err != nil {
-		return "", err
+		return "", slots{}, err
 	}
-	return c.edited(), nil
+	return c.edited(), by, nil
 }
 
 // counter rewrites a statement.
@@ -170,6 +178,9 @@ func (c *counter) tables() error {
 		if err := c.fixed(t.On); err != nil {
 			return err
 		}
+	}
+	for name := range slotColumns {
+		c.columns[name] = groupColumn
 	}
 	first := c.From[0]
 	alias := first.Alias

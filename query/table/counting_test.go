@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -65,7 +66,8 @@ func (s *statements) column() string {
 
 func (s *statements) term() string {
 	c := s.column()
-	return s.pick(c, c, c, "lower("+c+")", "coalesce("+c+", 'none')", "substr("+c+", 1, 4)", "typeof("+c+")", c+" IS NULL", "CASE WHEN remote_port < 1024 THEN 'low' ELSE outcome END")
+	return s.pick(c, c, c, "lower("+c+")", "coalesce("+c+", 'none')", "substr("+c+", 1, 4)", "typeof("+c+")", c+" IS NULL", "CASE WHEN remote_port < 1024 THEN 'low' ELSE outcome END",
+		"substr(time, 1, 13)", "substr(time, 1, 16)", "time_ns / 3600000000000", "substr(time, 1, 10) || "+c)
 }
 
 func (s *statements) value() string {
@@ -201,6 +203,13 @@ func TestCountedForms(t *testing.T) {
 		"select source, sum(count) from connections join processes using (process_id, segment) group by source",
 		"select exe, count(*) filter (where outcome = 'refused') as refused, count(*) from connections group by exe",
 		"select count(*) from connections where time >= ago('1d')", "select count(*) from connections where 0", "select sum(count) from connections where exe = 'nothing'",
+		"select substr(time, 1, 13) h, count(*) from connections group by h", "select substr(time, 1, 10), exe, sum(count), min(time), max(last_time) from connections group by 1, 2 order by 3 desc, 1, 2",
+		"select substring(c.time, 1, 16) || ':00Z', count(*) from connections c where remote_port = 443 group by 1 having count(*) > 1",
+		"select exe, count(distinct substr(time, 1, 10)) days, min(substr(time, 1, 7)) from connections group by exe order by days desc, exe",
+		"select time_ns / 3600000000000 * 3600 as h, count(*) from connections group by h order by h", "select time_ns/60000000000, substr(time,1,13), count(*) from connections group by 1, 2",
+		"select distinct substr(time, 1, 13) from connections", "select count(*) from connections where substr(time, 1, 13) = substr(time, 1, 13)",
+		"select sum(case when substr(time, 1, 13) > '2026-03-01T12' then 1 else 0 end), sum(substr(time, 1, 13) > '2026-03-01T12') from connections",
+		"select substr(time, 1, 13), outcome, count(*) filter (where substr(time, 1, 4) = '2026') from connections group by 1, 2 order by 1, 2",
 		"select exe from connections where remote_port = 22 group by exe", "select exe from connections group by exe having count(*) > 10 and max(last_time) > '2026'",
 	} {
 		for i, tape := range tapes {
@@ -219,7 +228,13 @@ func TestNotCounted(t *testing.T) {
 		"select exe, count(*), user from connections group by exe":                                              "group by user",
 		"select exe, max(time), user from connections group by exe":                                             "group by user",
 		"select exe, count(*) from connections group by exe order by pid":                                       "group by pid",
-		"select substr(time, 1, 13), count(*) from connections group by 1":                                      "time",
+		"select substr(time, 1, 17), count(*) from connections group by 1":                                      "time",
+		"select substr(time, 2, 5), count(*) from connections group by 1":                                       "time",
+		"select substr(last_time, 1, 13), count(*) from connections group by 1":                                 "last_time",
+		"select time_ns / 1000000000, count(*) from connections group by 1":                                     "time_ns",
+		"select time_ns % 3600000000000, count(*) from connections group by 1":                                  "time_ns",
+		"select time / 3600000000000, count(*) from connections group by 1":                                     "time",
+		"select strftime('%H', time), count(*) from connections group by 1":                                     "time",
 		"select avg(count) from connections":                                                                    "count",
 		"select sum(remote_port) from connections":                                                              "sum",
 		"select sum(distinct count) from connections":                                                           "count",
@@ -255,6 +270,47 @@ func TestNotCounted(t *testing.T) {
 			t.Errorf("%s: %.300s, want %.300s", sql, got, want)
 		}
 	}
+}
+
+// The statement that is advised instead of a slow one has the same answer.
+func TestAdviceIsRight(t *testing.T) {
+	tape := testtape.Generated(t, 800, 3)
+	stock := testtape.StockOf(t, tape, input.Window{})
+	if err := AttachContacts(t.Context(), tape); err != nil {
+		t.Fatal(err)
+	}
+	for sql, advised := range map[string]bool{
+		"with c as (select exe, count(*) n, sum(count) m, min(time), max(last_time) from connections group by exe) select * from c order by exe":  true,
+		"with c as (select user, count(*) n from connections where time > '2026-01-01' and 5 < time_ns group by user) select * from c order by 1": true,
+		"with c as (select substr(time, 1, 17) m, count(*) n from connections group by 1) select * from c":                                        false,
+		"with c as (select exe, max(time), count(*) from connections group by exe) select * from c":                                               false,
+		"with c as (select exe, min(time_ns), count(*) from connections group by exe) select * from c":                                            false,
+		"with c as (select exe, min(last_time), count(*) from connections group by exe) select * from c":                                          false,
+		"with c as (select exe, count(*) from connections where last_time > '2026' group by exe) select * from c":                                 false,
+		"with c as (select exe, count(*) from connections group by exe order by time) select * from c":                                            false,
+		"with c as (select exe, count(*), avg(count) from connections group by exe) select * from c":                                              false,
+	} {
+		advice := contactsAdvice(tape.Conn(), sql)
+		if (advice != "") != advised {
+			t.Errorf("%s: advice %q", sql, advice)
+		}
+		if _, instead, ok := strings.Cut(advice, ": "); ok {
+			got := inOrder(t, func(out format.RowWriter) (ask.Result, error) {
+				return RunSQL(t.Context(), tape, ask.Request{SQL: instead}, out)
+			})
+			want := inOrder(t, func(out format.RowWriter) (ask.Result, error) {
+				return ask.Run(t.Context(), stock, ask.Request{SQL: sql}, out)
+			})
+			if values(got) != values(want) {
+				t.Errorf("%s\n%.600s\n%.600s", instead, got, want)
+			}
+		}
+	}
+}
+
+// values leaves the names of columns out of lines of JSON.
+func values(text string) string {
+	return regexp.MustCompile(`"[^"]*": `).ReplaceAllString(text, "")
 }
 
 // EXPLAIN is that of the statement which is run, and query explain says which that is.

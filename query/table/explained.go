@@ -66,6 +66,17 @@ func explainedWay(ran way, sql, advice string) [][2]string {
 	return rows
 }
 
+// isOfContacts reports whether a time of connections is used as contacts can use it too: compared, or as the first or the last.
+func isOfContacts(tokens []sqltext.Token, i int) bool {
+	signs := []string{"=", "==", "<", "<=", ">", ">=", "between"}
+	called := ""
+	if i > 1 && tokens[i-1].Text == "(" {
+		called = tokens[i-2].Text + " " + tokens[i].Text
+	}
+	compared := slices.Contains(signs, tokens[i+1].Text) || i > 0 && slices.Contains(signs, tokens[i-1].Text)
+	return compared && tokens[i].Text != "last_time" || called == "min time" || called == "max last_time"
+}
+
 // contactsAdvice returns how to ask contacts instead of connections, "" if that cannot be asked. It is tried: SQLite prepares the
 // statement, and the table refuses what it cannot answer.
 func contactsAdvice(conn *sqlite.Conn, sql string) string {
@@ -99,6 +110,8 @@ func contactsAdvice(conn *sqlite.Conn, sql string) string {
 			edits = append(edits, edit{t.From, tokens[i+3].To, "min(first_time)"})
 		case name == "max last_time":
 			edits = append(edits, edit{t.From, tokens[i+3].To, "max(last_time)"})
+		case t.Kind == sqltext.Word && slices.Contains([]string{"time", "time_ns", "last_time"}, t.Text) && !isOfContacts(tokens, i):
+			return ""
 		case called && t.Text == "count" && tokens[i+2].Text == "distinct":
 			counts++
 		case called && (t.Text == "count" || t.Text == "sum"):

@@ -11,6 +11,7 @@ import (
 // mergedRow is the sum of flows that agree in the used columns.
 type mergedRow struct {
 	Task, Remote, How int32
+	slot              slot
 	segment           int32 // the first in which one of their connections is
 	found             int64 // the first of those: its id
 	N, rows           int64 // n: connects
@@ -84,13 +85,13 @@ func (r *mergedRows) add(row mergedRow) {
 // slot returns the slot of the row with the same key, or its free slot.
 func (r *mergedRows) slot(row *mergedRow) *int32 {
 	mask := uint64(len(r.slots) - 1)
-	hash := (pairs.Of(row.Task, row.Remote) ^ uint64(row.How)<<48 ^ uint64(row.How)<<24) * 0x9e3779b97f4a7c15
+	hash := (pairs.Of(row.Task, row.Remote) ^ uint64(row.How)<<48 ^ uint64(row.How)<<24 ^ uint64(row.slot.wall)<<20 ^ uint64(row.slot.clock)<<20) * 0x9e3779b97f4a7c15
 	for at := hash >> (64 - bits.Len64(mask)); ; at = (at + 1) & mask {
 		slot := &r.slots[at]
 		if *slot == 0 {
 			return slot
 		}
-		if is := r.At(*slot - 1); is.Task == row.Task && is.Remote == row.Remote && is.How == row.How {
+		if is := r.At(*slot - 1); is.Task == row.Task && is.Remote == row.Remote && is.How == row.How && is.slot == row.slot {
 			return slot
 		}
 	}

@@ -13,6 +13,9 @@ func (t *ContactTable) isTotal(s *SegmentSource) bool {
 			return false
 		}
 	}
+	if t.by != (slots{}) {
+		return false
+	}
 	timed := t.span != nil && (t.span.fromWall != math.MinInt64 || t.span.toWall != math.MaxInt64)
 	return t.span != nil && !timed && s.steady && s.About.tasks == nil && s.About.Remotes == nil && s.About.shapes == ""
 }
