@@ -17,6 +17,7 @@ import (
 
 	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
+	"github.com/conntape/conntape/store/tapedir"
 	"github.com/conntape/conntape/store/tapelog"
 )
 
@@ -28,7 +29,6 @@ type honest struct {
 	now   uint64
 	key   string
 	head  []byte
-	held  []string
 	alone bool // no file system of its own
 }
 
@@ -250,30 +250,39 @@ func (h *honest) rotate(t testing.TB) {
 }
 
 func (h *honest) hold(t testing.TB) {
-	if len(h.held) > 1 { // what is held takes room
+	if len(h.holds(t)) > 1 { // what is held takes room
 		h.release(t)
 	}
 	h.record(t, func(w *Writer, _ *LogKeeper) {
-		if a := w.do(Request{Do: DoHold, Reason: "case", Since: time.Unix(0, 1)}); a.Error == "" {
-			h.held = append(h.held, a.Hold.ID)
-		} else if !strings.Contains(a.Error, "hold") {
+		if a := w.do(Request{Do: DoHold, Reason: "case", Since: time.Unix(0, 1)}); a.Error != "" && !strings.Contains(a.Error, "hold") {
 			t.Error(a.Error)
 		}
 	}, nil)
 }
 
 func (h *honest) release(t testing.TB) {
-	if len(h.held) == 0 {
+	if len(h.holds(t)) == 0 {
 		h.hold(t)
 	}
 	h.record(t, func(w *Writer, _ *LogKeeper) {
-		for _, id := range h.held {
+		for _, id := range h.holds(t) {
 			if a := w.do(Request{Do: DoRelease, Hold: id, Reason: "over"}); a.Error != "" {
 				t.Error(a.Error)
 			}
 		}
-		h.held = nil
 	}, nil)
+}
+
+// holds are those of the tape, those of runs that were killed among them.
+func (h *honest) holds(t testing.TB) (ids []string) {
+	holds, err := tapedir.Holds(h.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range holds {
+		ids = append(ids, one.ID)
+	}
+	return ids
 }
 
 // watched is verified without a head: one that is given away meanwhile would be newer.
