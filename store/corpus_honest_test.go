@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -329,6 +331,9 @@ func (h *honest) move(t testing.TB) {
 func (h *honest) manifest(t testing.TB) {
 	path := filepath.Join(h.dir, segment.ManifestName)
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return // it was lost before, and no segment was sealed since
+	}
 	if err == nil && h.IntN(2) == 0 {
 		err = os.Truncate(path, int64(h.IntN(int(info.Size())+1)))
 	} else if err == nil {
