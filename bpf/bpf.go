@@ -11,13 +11,11 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/features"
-	"github.com/cilium/ebpf/ringbuf"
 )
 
 // Backend names what feeds the recorder.
@@ -40,6 +38,13 @@ type Options struct {
 	ProcessRingBytes uint32  // likewise of the process ring; 0 is 4 MiB
 	Events           Events  // what to record beside connects
 	Logger           *slog.Logger
+
+	// Pin is a directory for the programs and rings to outlive this process; "": they end with it. Below it each Tape has its own.
+	Pin string
+	// Tape names what is recorded to: a path.
+	Tape string
+	// Handover is what the last recorder of this boot left on the tape: 0 nothing (see [Capture.Handover]).
+	Handover uint64
 }
 
 // Errors of Open that a user can do something about.
@@ -51,6 +56,8 @@ var (
 // Capture is an attached backend. Its readers may be called from one goroutine each.
 type Capture struct {
 	backend    Backend
+	options    Options // that were granted
+	plan       plan
 	blindSpots []string
 	collection *ebpf.Collection
 	attached   []attachment
@@ -59,16 +66,23 @@ type Capture struct {
 	touched    [touchKinds]uint64 // counts that were told
 	first      string             // the program whose misses are attempts that nobody may have seen
 	atReturn   bool               // that one is at the return
-	connects   *ringbuf.Reader
-	processes  *ringbuf.Reader
-	outcomes   *ringbuf.Reader
-	outcome    ringbuf.Record // of outcomes, reused
-	events     *ringbuf.Reader
-	event      ringbuf.Record // of events, reused
-	sample     ringbuf.Record // of connects, reused
-	process    ringbuf.Record // of processes, reused
-	fill       *fill          // of connects
-	losers     map[int]Loser  // as they were last read, by place
+	connects   *ring
+	processes  *ring
+	outcomes   *ring
+	outcome    []byte // of outcomes, reused
+	events     *ring
+	event      []byte        // of events, reused
+	sample     []byte        // of connects, reused
+	process    []byte        // of processes, reused
+	fill       *fill         // of connects
+	losers     map[int]Loser // as they were last read, by place
+	pins       *pins         // nil: nothing outlives this process
+	loose      bool          // pins were given up
+	base       Counters      // what the recorders before have counted
+	self       ProcessKey    // this process, as Snapshot found it
+	asked      Options       // as Open was told
+	taken      *Taken        // nil: nothing is taken over
+	doubted    string        // why not, if somebody was at the pins
 }
 
 // Open loads and attaches a backend. Exec, fork and exit are attached before the hooks, so that every process whose
@@ -86,6 +100,14 @@ func Open(o Options) (*Capture, error) {
 	if err := checkKernel(); err != nil {
 		return nil, err
 	}
+	if o.Pin != "" {
+		return openPinned(o)
+	}
+	return openAny(o)
+}
+
+// openAny opens the first backend that attaches.
+func openAny(o Options) (*Capture, error) {
 	backends := Backends()
 	if o.Backend != "" {
 		backends = []Backend{o.Backend}
@@ -132,36 +154,11 @@ func openWith(b Backend, o Options) (*Capture, error) {
 }
 
 func open(b Backend, o Options) (_ *Capture, err error) {
-	spec, err := loadConnect()
-	if err != nil {
-		return nil, fmt.Errorf("read compiled programs: %w", err)
-	}
-	version, err := features.LinuxVersionCode()
-	if err != nil {
-		return nil, fmt.Errorf("read kernel version: %w", err)
-	}
-	plan, err := planFor(b, version)
+	spec, plan, err := planned(b, o)
 	if err != nil {
 		return nil, err
 	}
-	if plan.classic, err = mayBeClassic(version); err != nil {
-		return nil, err
-	}
-	plan.hooks = slices.Concat(processHooks(plan.classic), outcomeHooks(version), plan.hooks)
-	events, unseen, err := eventHooks(b, o.Events)
-	if err != nil {
-		return nil, err
-	}
-	plan.hooks, plan.blindSpots = append(plan.hooks, events...), append(plan.blindSpots, unseen...)
-	touch, err := touchHooks(b)
-	if err != nil {
-		return nil, err
-	}
-	plan.hooks = append(touch, plan.hooks...)
-	if err := configure(spec, plan, version, o); err != nil {
-		return nil, err
-	}
-	c := &Capture{backend: b, blindSpots: plan.blindSpots}
+	c := &Capture{backend: b, blindSpots: plan.blindSpots, options: o, plan: plan}
 	c.first, c.atReturn = plan.first()
 	defer func() {
 		if err != nil {
@@ -172,23 +169,8 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("load programs: %w", err)
 	}
-	if c.connects, err = ringbuf.NewReader(c.collection.Maps["connects"]); err != nil {
-		return nil, fmt.Errorf("map connect ring: %w", err)
-	}
-	if c.processes, err = ringbuf.NewReader(c.collection.Maps["processes"]); err != nil {
-		return nil, fmt.Errorf("map process ring: %w", err)
-	}
-	if c.outcomes, err = ringbuf.NewReader(c.collection.Maps["outcomes"]); err != nil {
-		return nil, fmt.Errorf("map outcome ring: %w", err)
-	}
-	if c.events, err = ringbuf.NewReader(c.collection.Maps["events"]); err != nil {
-		return nil, fmt.Errorf("map event ring: %w", err)
-	}
-	for _, r := range []*ringbuf.Reader{c.connects, c.processes, c.outcomes, c.events} {
-		r.SetDeadline(time.Unix(1, 0)) // long past: they never wait
-	}
-	if c.fill, err = watchFill(c.collection.Maps["connects"], c.connects); err != nil {
-		return nil, fmt.Errorf("watch connect ring: %w", err)
+	if err := c.mapRings(); err != nil {
+		return nil, err
 	}
 	for _, h := range plan.hooks {
 		if err := c.attach(h); err != nil {
@@ -203,6 +185,60 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 		c.blindSpots = append(c.blindSpots, "whether the hooks still see connects by io_uring, which conntape may not make to try ("+why+")")
 	}
 	return c, nil
+}
+
+// planned returns what a backend attaches, and the programs and maps for it.
+func planned(b Backend, o Options) (*ebpf.CollectionSpec, plan, error) {
+	spec, err := loadConnect()
+	if err != nil {
+		return nil, plan{}, fmt.Errorf("read compiled programs: %w", err)
+	}
+	version, err := features.LinuxVersionCode()
+	if err != nil {
+		return nil, plan{}, fmt.Errorf("read kernel version: %w", err)
+	}
+	p, err := planFor(b, version)
+	if err != nil {
+		return nil, plan{}, err
+	}
+	if p.classic, err = mayBeClassic(version); err != nil {
+		return nil, plan{}, err
+	}
+	p.hooks = slices.Concat(processHooks(p.classic), outcomeHooks(version), p.hooks)
+	events, unseen, err := eventHooks(b, o.Events)
+	if err != nil {
+		return nil, plan{}, err
+	}
+	p.hooks, p.blindSpots = append(p.hooks, events...), append(p.blindSpots, unseen...)
+	touch, err := touchHooks(b)
+	if err != nil {
+		return nil, plan{}, err
+	}
+	p.hooks = append(touch, p.hooks...)
+	return spec, p, configure(spec, p, version, o)
+}
+
+// mapRings begins to read the rings.
+func (c *Capture) mapRings() error {
+	for i, name := range ringNames() {
+		r, err := newRing(c.collection.Maps[name])
+		if err != nil {
+			return fmt.Errorf("map ring of %s: %w", name, err)
+		}
+		*c.rings()[i] = r
+	}
+	var err error
+	if c.fill, err = watchFill(c.collection.Maps["connects"], c.connects); err != nil {
+		return fmt.Errorf("watch connect ring: %w", err)
+	}
+	return nil
+}
+
+// ringNames are the maps of rings, in the order of rings.
+func ringNames() []string { return []string{"connects", "processes", "outcomes", "events"} }
+
+func (c *Capture) rings() []**ring {
+	return []**ring{&c.connects, &c.processes, &c.outcomes, &c.events}
 }
 
 // configure keeps of spec only what the plan needs and sets sizes and constants.
@@ -292,7 +328,7 @@ func (c *Capture) BlindSpots() []string { return c.blindSpots }
 // Detach ends the capture and leaves rings, maps and counters readable, so that the last records and the last counts can
 // agree. Attempts in flight then stay so for good. It may be called again.
 func (c *Capture) Detach() error {
-	var errs []error
+	errs := []error{c.pins.remove()}
 	for _, a := range slices.Backward(c.attached) {
 		errs = append(errs, a.link.Close())
 	}
@@ -300,17 +336,25 @@ func (c *Capture) Detach() error {
 	return errors.Join(errs...)
 }
 
-// Close detaches everything and frees the maps. Readers that wait return os.ErrClosed.
+// Close detaches what is not pinned, and frees the maps that are not. Readers that wait return os.ErrClosed.
 func (c *Capture) Close() error {
-	errs := []error{c.Detach()}
+	var errs []error
+	if c.pins == nil {
+		errs = append(errs, c.Detach())
+	}
+	for _, a := range c.attached { // pinned: it stays attached
+		_ = a.link.Close()
+	}
+	c.attached = nil
 	if c.fill != nil {
 		errs = append(errs, c.fill.close())
 	}
-	for _, r := range []*ringbuf.Reader{c.connects, c.processes, c.outcomes, c.events} {
-		if r != nil {
-			errs = append(errs, r.Close())
+	for _, r := range c.rings() {
+		if *r != nil {
+			errs = append(errs, (*r).close())
 		}
 	}
+	errs = append(errs, c.pins.close())
 	if c.collection != nil {
 		c.collection.Close()
 	}

@@ -60,15 +60,13 @@ func configureEvents(spec *ebpf.CollectionSpec, e Events) map[string]any {
 // ReadEvent takes the next event without waiting: a Connect whose Via tells what it is. It returns false when there is none.
 // The record is valid until the next call.
 func (c *Capture) ReadEvent(rec *Connect) (bool, error) {
-	if c.events.AvailableBytes() == 0 {
-		return false, nil
-	}
-	err := c.events.ReadInto(&c.event)
+	var err error
+	c.event, err = c.events.read(c.event)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return false, nil
 	}
 	if err == nil {
-		err = rec.decode(c.event.RawSample)
+		err = rec.decode(c.event)
 	}
 	return err == nil, err
 }

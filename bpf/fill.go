@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,12 +17,12 @@ import (
 type fill struct {
 	file *os.File
 	conn syscall.RawConn
-	ring *ringbuf.Reader
+	ring *ring
 
 	interrupted atomic.Bool
 }
 
-func watchFill(ring *ebpf.Map, reader *ringbuf.Reader) (*fill, error) {
+func watchFill(ring *ebpf.Map, reader *ring) (*fill, error) {
 	fd, err := unix.FcntlInt(uintptr(ring.FD()), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("copy descriptor: %w", err)
@@ -59,7 +58,7 @@ func (f *fill) wait(deadline time.Time) error {
 		}
 		woken = true
 		// Read has just forgotten the wakeups before it, and there is one a filling.
-		return f.ring.AvailableBytes() > 0
+		return f.ring.unread() > 0
 	})
 }
 

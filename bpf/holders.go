@@ -13,7 +13,7 @@ import (
 const LeastRecord = (connectSize + 2*sockaddrSmall + 8 + 7) &^ 7
 
 // Unread returns the bytes that the connect ring holds.
-func (c *Capture) Unread() int { return c.connects.AvailableBytes() }
+func (c *Capture) Unread() int { return c.connects.unread() }
 
 // RingHolders returns the processes, other than this one, that have one of our rings open, as "pid 7 (NAME)". It looks through
 // all descriptors of the host, which takes a while: it is for when somebody has read from a ring. A process that has mapped

@@ -89,15 +89,13 @@ const afInet = 2
 // ReadOutcome takes the next outcome without waiting. It returns false when there is none. The Connect that an outcome
 // belongs to may come after it: connect(2) returns later than the handshake is done.
 func (c *Capture) ReadOutcome(o *Outcome) (bool, error) {
-	if c.outcomes.AvailableBytes() == 0 {
-		return false, nil
-	}
-	err := c.outcomes.ReadInto(&c.outcome)
+	var err error
+	c.outcome, err = c.outcomes.read(c.outcome)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return false, nil
 	}
 	if err == nil {
-		err = o.decode(c.outcome.RawSample)
+		err = o.decode(c.outcome)
 	}
 	return err == nil, err
 }

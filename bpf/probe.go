@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -16,13 +17,15 @@ type Probe struct {
 	What   string // for people
 }
 
-// probeFamilies are the addresses that are connected to. None of these connects sends anything: a datagram socket only notes
-// its peer, the discard port of the loopback, and nobody has the abstract name.
-var probeFamilies = []struct {
+type probeFamily struct {
 	name   string
 	domain int
 	to     []byte // struct sockaddr
-}{
+}
+
+// probeFamilies are the addresses that are connected to. None of these connects sends anything: a datagram socket only notes
+// its peer, the discard port of the loopback, and nobody has the abstract name.
+var probeFamilies = []probeFamily{
 	{"IPv4", unix.AF_INET, []byte{2: 0, 3: 9, 4: 127, 7: 1, 15: 0}},
 	{"IPv6", unix.AF_INET6, []byte{2: 0, 3: 9, 23: 1, 27: 0}},
 	{"UNIX", unix.AF_UNIX, append(make([]byte, 3), "conntape probe"...)},
@@ -58,6 +61,13 @@ func (c *Capture) Probe() ([]Probe, error) {
 		return nil
 	})
 	return append(made, more...), err
+}
+
+// IsProbe tells whether a connect went where probes go.
+func IsProbe(c *Connect) bool {
+	return slices.ContainsFunc(probeFamilies, func(f probeFamily) bool {
+		return int(c.SocketFamily) == f.domain && len(c.Remote) >= len(f.to) && bytes.Equal(c.Remote[2:len(f.to)], f.to[2:])
+	})
 }
 
 // errRefused means that a connect of ours never came to the hooks.

@@ -18,9 +18,9 @@ import (
 // record: by Interrupt, or after Sleep. It returns os.ErrClosed after Close.
 func (c *Capture) ReadConnect(at time.Time, rec *Connect) error {
 	for waited := false; ; waited = true { // at the deadline comes what is below the fill level
-		err := c.connects.ReadInto(&c.sample)
-		if err == nil {
-			return rec.decode(c.sample.RawSample)
+		var err error
+		if c.sample, err = c.connects.read(c.sample); err == nil {
+			return rec.decode(c.sample)
 		}
 		if waited || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
@@ -48,17 +48,15 @@ func (c *Capture) Interrupt() { c.fill.interrupt() }
 // Whatever a process has to have for its connect to be understood is in this ring before that connect is in the other:
 // read some connects, then everything here, then resolve those connects.
 func (c *Capture) ReadProcess(rec *Process) (bool, error) {
-	if c.processes.AvailableBytes() == 0 {
-		return false, nil
-	}
-	err := c.processes.ReadInto(&c.process)
+	var err error
+	c.process, err = c.processes.read(c.process)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	_, err = rec.decode(c.process.RawSample)
+	_, err = rec.decode(c.process)
 	return err == nil, err
 }
 
@@ -68,11 +66,20 @@ func (c *Capture) Snapshot(fn func(*Process)) error {
 	if err != nil {
 		return err
 	}
-	var p Process
+	var (
+		p   Process
+		own uint32
+	)
+	if err := c.collection.Variables["recorder_tgid"].Get(&own); err != nil { // the walk has set it
+		return fmt.Errorf("read recorder_tgid: %w", err)
+	}
 	for len(all) > 0 {
 		n, err := p.decode(all)
 		if err != nil {
 			return fmt.Errorf("read task iterator: %w", err)
+		}
+		if p.Key.Tgid == own {
+			c.self = p.Key
 		}
 		fn(&p)
 		all = all[n:]
@@ -199,7 +206,7 @@ func (c *Capture) Counters() (Counters, error) {
 	n.OutcomeLost += missed.outcome
 	n.EventSeen += missed.event
 	n.EventLost += missed.event
-	return n, nil
+	return n.since(&c.base), nil
 }
 
 // Loser is a process whose attempts found no room in the connect ring, or all children of one.

@@ -44,7 +44,12 @@ func (c *Capture) Watch() (gone []string, err error) {
 		}
 		_ = a.link.Close() // nothing hangs on it
 		a.link = again
+		c.loosePins(c.pins.repin(c, i))
 		gone = append(gone, fmt.Sprintf("%s was %s, and is attached again", a.hook.program, why))
+	}
+	if why := c.pins.changed(); why != "" && !c.loose {
+		c.loosePins(errTouched)
+		gone = append(gone, why+": the next recorder will not go on with these programs")
 	}
 	for _, s := range c.switchesOff() {
 		if !slices.Contains(c.harmless, s) {
@@ -52,6 +57,14 @@ func (c *Capture) Watch() (gone []string, err error) {
 		}
 	}
 	return gone, nil
+}
+
+// loosePins gives up what is pinned where it cannot be kept right. Recording goes on without.
+func (c *Capture) loosePins(err error) {
+	if err != nil && !c.loose {
+		c.loose = true
+		_ = c.pins.remove()
+	}
 }
 
 // doubt says what happened to a cgroup program, "" nothing. A detached link keeps its id and program; only the cgroup is
