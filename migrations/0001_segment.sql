@@ -724,7 +724,8 @@ SELECT
   (SELECT version FROM run ORDER BY id DESC LIMIT 1) AS version,
   (SELECT backend FROM run ORDER BY id DESC LIMIT 1) AS backend,
   (SELECT blind_spots FROM run ORDER BY id DESC LIMIT 1) AS blind_spots,
-  (SELECT coalesce(sum(n.value - n.first), 0) FROM counter n WHERE n.name = 'seen') AS seen,
+  (SELECT coalesce(sum(CASE n.name WHEN 'seen' THEN n.value - n.first ELSE n.first - n.value END), 0)
+    FROM counter n WHERE n.name IN ('seen', 'handed_over')) AS seen,
   (SELECT coalesce(sum(n.value - n.first), 0) FROM counter n WHERE n.name = 'stored') AS stored,
   (SELECT coalesce(sum(n.value - n.first), 0) FROM counter n WHERE n.name = 'coalesced') AS coalesced,
   (SELECT coalesce(sum(n.value - n.first), 0) FROM counter n WHERE n.name = 'excluded') AS excluded,

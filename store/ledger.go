@@ -83,19 +83,29 @@ func (s *activeSegment) addGap(from, to any, cause string, lost any, detail stri
 
 // endRun closes what the previous run left open, when recording continues at this time on the segment clock. After a
 // clean stop its open gap ends; otherwise a gap from the last heartbeat is added.
-func (s *activeSegment) endRun(at int64, detail string) error {
+func (s *activeSegment) endRun(at int64, detail string, h Handover) error {
+	kept, err := s.handOver(h)
+	if err != nil {
+		return err
+	}
 	at = max(at, s.heartbeat)
+	if kept != "" {
+		at = s.heartbeat // nobody was blind
+	}
 	stopped := s.state == segment.StateStopped
 	if stopped {
-		err := s.exec(`UPDATE gap SET to_ns = max(?, from_ns) WHERE to_ns IS NULL AND cause = ?`, at, segment.CauseStopped)
+		err := s.exec(`UPDATE gap SET to_ns = max(?, from_ns), detail = detail || ? WHERE to_ns IS NULL AND cause = ?`, at, kept, segment.CauseStopped)
 		if err != nil {
 			return err
 		}
 		stopped = s.conn.Changes() > 0
 	}
-	err := s.exec(`UPDATE gap SET to_ns = max(?, coalesce(from_ns, 0)) WHERE to_ns IS NULL`, s.heartbeat)
-	if err != nil || stopped {
+	err = s.exec(`UPDATE gap SET to_ns = max(?, coalesce(from_ns, 0)) WHERE to_ns IS NULL`, s.heartbeat)
+	if err != nil || stopped && h.Lost == 0 {
 		return err
+	}
+	if kept != "" {
+		return s.putGapAt(s.heartbeat, at, segment.CauseCrash, h.Lost, detail+kept)
 	}
 	lost, err := s.loseInFlight()
 	if err != nil {
@@ -126,9 +136,7 @@ func (s *activeSegment) loseInFlight() (lost uint64, err error) {
 		return 0, err
 	}
 	for _, name := range []string{"lost", "lost_crash"} {
-		err := s.exec(`INSERT INTO counter (run, name, first, value) SELECT max(id), ?, 0, ? FROM run WHERE true
-			ON CONFLICT (run, name) DO UPDATE SET value = value + excluded.value`, name, lost)
-		if err != nil {
+		if err := s.addToLastRun(name, lost); err != nil {
 			return 0, err
 		}
 	}

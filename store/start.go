@@ -163,7 +163,7 @@ func (w *Writer) resume(s *activeSegment) error {
 			}
 			w.step("boot row written")
 		}
-		if err := s.endRun(s.at(now.Boot), detail); err != nil {
+		if err := s.endRun(s.at(now.Boot), detail, w.o.Handover); err != nil {
 			return err
 		}
 		return w.openRun(s, now)
@@ -197,7 +197,7 @@ func (w *Writer) adopt(s *activeSegment) {
 
 // openRun writes the start of this recorder into s.
 func (w *Writer) openRun(s *activeSegment, now Anchor) error {
-	if err := s.beginRun(os.Getpid(), &w.o, nil); err != nil {
+	if err := s.beginRun(os.Getpid(), &w.o, w.firstCounters()); err != nil {
 		return err
 	}
 	if err := s.insertAnchor(now); err != nil {
@@ -206,12 +206,20 @@ func (w *Writer) openRun(s *activeSegment, now Anchor) error {
 	return s.exec(`UPDATE segment SET state = ?, heartbeat_ns = max(heartbeat_ns, ?)`, segment.StateActive, s.at(now.Boot))
 }
 
+// firstCounters are the counters that a run begins with.
+func (w *Writer) firstCounters() segment.Counters {
+	if w.o.Handover.Next == 0 {
+		return nil
+	}
+	return segment.Counters{segment.HandoverCounter: w.o.Handover.Next}
+}
+
 // begin starts a new segment; fill writes what is to be said of the time before.
 func (w *Writer) begin(reason string, fill func(*activeSegment) error) error {
 	if w.patience.Err() != nil {
 		return context.Cause(w.patience)
 	}
-	s, err := w.create(w.o.Now, nil, reason, fill)
+	s, err := w.create(w.o.Now, w.firstCounters(), reason, fill)
 	if err != nil {
 		return err
 	}
@@ -236,7 +244,7 @@ func (w *Writer) retire(s *activeSegment) error {
 	}
 	if s.state != segment.StateClosed { // else a recorder was killed right here
 		err := s.inTransaction(func() error {
-			if err := s.endRun(at, detail); err != nil {
+			if err := s.endRun(at, detail, w.o.Handover); err != nil {
 				return err
 			}
 			return s.exec(`UPDATE segment SET state = ?, closed_ns = max(?, heartbeat_ns)`, segment.StateClosed, at)

@@ -44,6 +44,9 @@ type WriterOptions struct {
 	// segments, which the next recorder makes. It does not end recording. nil: context.Background.
 	Context context.Context
 
+	// Handover says what this recorder takes over from the last one.
+	Handover Handover
+
 	// Events is told what happens to the tape, see [Event]. It may be nil.
 	Events func(Event)
 

@@ -145,8 +145,12 @@ func (s *Coverage) LateLeftOut() []string {
 	return s.LeftOut[s.told:]
 }
 
-// isBlind reports whether a gap is within the tape's life. From tells of the time before.
-func isBlind(g store.GapInfo) bool { return g.Cause != segment.CauseStart }
+// isBlind reports whether a gap is within the tape's life, of which From tells, and is one: between two recorders nothing is lost
+// where the kernel kept what happened (record --pin).
+func isBlind(g store.GapInfo) bool {
+	between := g.Cause == segment.CauseStopped || g.Cause == segment.CauseCrash
+	return g.Cause != segment.CauseStart && !(between && g.To.Equal(g.From) && g.Lost == store.Loss{})
+}
 
 // isEnd reports whether a gap is the silence after the tape's end, which To tells. A stop may be recorded before the
 // last sign of life, such as the begin of a segment.

@@ -56,7 +56,7 @@ func readAccounts(conn *sqlite.Conn) ([]Recorder, error) {
 			runs[i].Counters[q.ColumnText(1)] = Counted{q.ColumnInt64(2), q.ColumnInt64(3)}
 		}
 		return nil
-	}, `SELECT run, name, first, value FROM counter`)
+	}, `SELECT run, name, first, value FROM counter WHERE name != ?`, HandoverCounter)
 	if err != nil {
 		return nil, fmt.Errorf("read counters: %w", err)
 	}
@@ -86,7 +86,24 @@ func (a Recorders) Counters() Counters {
 			sum[name] += uint64(max(0, c.Value))
 		}
 	}
-	return sum
+	return sum.joined()
+}
+
+// Counters of the account that are about other runs.
+const (
+	// HandoverCounter is no count: the number under which the kernel has what the next recorder needs to go on.
+	HandoverCounter = "handover"
+	// HandedOverCounter counts what the run had seen, and what the next one accounts for.
+	HandedOverCounter = "handed_over"
+)
+
+// joined makes one account of those of several runs: what one handed over to the next was seen once.
+func (c Counters) joined() Counters {
+	if n := c[HandedOverCounter]; n > 0 {
+		c["seen"] -= min(c["seen"], n)
+	}
+	delete(c, HandedOverCounter)
+	return c
 }
 
 // CountersOf sums up the counts while the segment was active.
@@ -101,5 +118,5 @@ func CountersOf(runs []Recorder) Counters {
 	for name, n := range sums {
 		counters[name] = uint64(max(0, n))
 	}
-	return counters
+	return counters.joined()
 }
