@@ -48,6 +48,8 @@ func TestHost(t *testing.T) {
 		"no cgroup":       {map[string]string{"/proc/self/mounts": "x / ext4 rw 0 0\n"}, host.cgroups, Note, "not mounted"},
 		"cgroup":          {map[string]string{"/proc/self/mounts": mounts}, host.cgroups, OK, "/sys/fs/cgroup"},
 		"no tracefs":      {map[string]string{"/proc/self/mounts": "x / ext4 rw 0 0\n"}, host.tracefs, Note, "not mounted"},
+		"no bpffs":        {map[string]string{"/proc/self/mounts": "bpf /elsewhere bpf rw 0 0\n"}, host.bpffs, Note, "no BPF file system"},
+		"bpffs":           {map[string]string{"/proc/self/mounts": "bpf /sys/fs/bpf bpf rw 0 0\n"}, host.bpffs, OK, "mounted"},
 		"silenced":        {map[string]string{"/proc/sys/kernel/ftrace_enabled": "0\n"}, host.switches, Problem, "ftrace_enabled is 0"},
 		"not silenced":    {map[string]string{"/proc/sys/kernel/ftrace_enabled": "1\n"}, host.switches, OK, "no switch"},
 		"tracer":          {map[string]string{"/proc/self/mounts": mounts, "/t/kprobe_events": "p:kprobes/x security_socket_connect\n"}, host.tracers, OK, "p:kprobes/x"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -120,6 +121,14 @@ func (h host) tracefs() Finding {
 		return note("tracefs", "mount -t tracefs none /sys/kernel/tracing", "not mounted; record mounts it if it has CAP_SYS_ADMIN, which the systemd unit does not let it use for that")
 	}
 	return fine("tracefs", "mounted at %s", at[0])
+}
+
+func (h host) bpffs() Finding {
+	at := h.mounts("bpf")
+	if !slices.Contains(at, "/sys/fs/bpf") {
+		return note("bpffs", "mount -t bpf bpf /sys/fs/bpf -o mode=700", "no BPF file system is mounted at /sys/fs/bpf: record --pin cannot keep what happens during a restart")
+	}
+	return fine("bpffs", "mounted at /sys/fs/bpf: record --pin loses nothing at a restart")
 }
 
 // switches checks the kernel's switches that silence attached programs.

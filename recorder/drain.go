@@ -114,6 +114,10 @@ func (r *recorder) maySleep(now uint64) bool {
 func (r *recorder) take(c *bpf.Connect) {
 	r.ledger.received++
 	r.horizon = max(r.horizon, c.BootTime)
+	if r.isPredecessors(c) {
+		r.ledger.own++
+		return
+	}
 	if len(r.watch.out) > 0 && r.watch.back(c) {
 		r.ledger.own++
 		if len(r.watch.out) == 0 {
@@ -424,6 +428,7 @@ func (r *recorder) push(now uint64) error {
 	b.Gaps = append(carried.Gaps, r.ledger.gaps.take()...)
 	b.Anchors = append(carried.Anchors, r.anchors.take()...)
 	b.Counters = r.ledger.counters()
+	b.handover = r.handOver(b.Counters, now)
 	b.Now = r.horizon
 	b.shares = r.queue.tape.keep(false)
 	r.queue.push()
@@ -452,6 +457,22 @@ func (r *recorder) finish() error {
 	r.writeFolds(now, true)
 	r.ledger.outcomes.ended, r.ledger.events.ended = true, true
 	return errors.Join(append(errs, r.push(now))...)
+}
+
+// readOut reads until the ring is empty once, or time is up: others go on filling it.
+func (r *recorder) readOut() error {
+	for until := time.Now().Add(r.config.stopWithin); time.Now().Before(until); {
+		err := r.src.ReadConnect(time.Now(), &r.rec)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			r.horizon = max(r.horizon, r.passed)
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read connect ring: %w", err)
+		}
+		r.take(&r.rec)
+	}
+	return nil
 }
 
 // drainRest reads until the ring is empty and holds no more than was read, or time is up.

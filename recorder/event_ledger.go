@@ -10,6 +10,7 @@ import "github.com/conntape/conntape/store/segment"
 type eventLedger struct {
 	received, stored uint64
 	dropped          uint64 // there was no memory
+	inherited        uint64 // of those, events that the last recorder did not write
 	observed         uint64 // losses that a gap tells of
 	ended            bool   // all was drained: what was sent and not received is lost
 }

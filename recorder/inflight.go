@@ -12,6 +12,7 @@ type flying struct {
 	row       writtenRow // none: it is excluded
 	goneSince uint64     // when it was first missing from the kernel's map; 0 it is there, ns CLOCK_BOOTTIME
 	absences  int        // sweeps in a row that missed it: a walk of a busy map may
+	inherited bool       // an earlier recorder wrote the row, which is to be looked up
 }
 
 // inFlight writes attempts that take long as rows without a result, so that one that hangs is on the tape, and so is
@@ -90,10 +91,13 @@ func (r *recorder) settle(horizon uint64) {
 // landed turns the record of an attempt that was written in flight into the update of its row.
 func (r *recorder) landed(c *bpf.Connect, f *flying) {
 	delete(r.flight.written, c.ID())
-	if c.Errno == bpf.Unknown || f.row == (writtenRow{}) {
-		return // nobody saw it return, or it is excluded
+	switch {
+	case c.Errno == bpf.Unknown: // nobody saw it return
+	case f.inherited:
+		r.updateInherited(c)
+	case f.row != (writtenRow{}): // or it is excluded
+		r.update(c, f.row)
 	}
-	r.update(c, f.row)
 }
 
 // update gives a row the shape of c: what is known now that it has returned.

@@ -41,6 +41,7 @@ type ledger struct {
 	rows      uint64       // rows handed to the queue
 	coalesced uint64
 	folded    uint64
+	inherited uint64            // attempts in flight that the last recorder accounted for
 	adopted   uint64            // sockets that were open when recording began: each is an attempt that nobody saw
 	own       uint64            // connects of our own, by which the hooks are probed: no rows
 	updated   uint64            // rows that got a result later
@@ -170,7 +171,7 @@ func (l *ledger) counters() segment.Counters {
 		"names_refused":    l.names.refused,
 		"missed_return":    l.kernel.MissedReturn,
 		"not_attempted":    l.kernel.NotAttempted,
-		"seen":             l.kernel.Seen + l.kernel.SendCounted + l.kernel.Missed + l.adopted - l.folded - l.own,
+		"seen":             l.kernel.Seen + l.kernel.SendCounted + l.kernel.Missed + l.adopted - l.folded - l.own - l.inherited,
 		"send_counted":     l.kernel.SendCounted,
 		"adopted":          l.adopted,
 		"own":              l.own,

@@ -32,7 +32,8 @@ const (
 // adopted is a socket that was open when the recorder began.
 type adopted struct {
 	bpf.OpenSocket
-	row *store.Followed // of an earlier recorder; nil: none
+	row      *store.Followed // of an earlier recorder; nil: none
+	followed bool            // the last recorder followed it already
 }
 
 // opens are what the recorder knows of open sockets. It belongs to the draining goroutine.
@@ -60,7 +61,8 @@ func adopt(ctx context.Context, capture *bpf.Capture, dir, bootID string, log *s
 		more    int
 	)
 	err := capture.OpenSockets(true, func(s *bpf.OpenSocket) {
-		if _, ok := known[s.SoFar.Attempt]; ok || s.SoFar.Attempt != s.Holder.ID() {
+		old := capture.Taken() != nil && s.SoFar.Adopted() && s.SoFar.Attempt != s.Holder.ID()
+		if _, ok := known[s.SoFar.Attempt]; ok || s.SoFar.Attempt != s.Holder.ID() && !old {
 			return // another descriptor of it; or it connected meanwhile
 		}
 		if len(found) >= mostAdopted {
@@ -68,7 +70,7 @@ func adopt(ctx context.Context, capture *bpf.Capture, dir, bootID string, log *s
 			return
 		}
 		known[s.SoFar.Attempt] = struct{}{}
-		a := adopted{OpenSocket: *s}
+		a := adopted{OpenSocket: *s, followed: old}
 		a.Holder.Remote, a.Holder.Local = bytes.Clone(s.Holder.Remote), bytes.Clone(s.Holder.Local)
 		found = append(found, a)
 		if s.Holder.Cookie != 0 {
@@ -100,6 +102,12 @@ func adopt(ctx context.Context, capture *bpf.Capture, dir, bootID string, log *s
 func (r *recorder) tellAdopted(now uint64) {
 	for i := range r.opens.begun {
 		a := &r.opens.begun[i]
+		if a.followed {
+			if a.row != nil && a.row.Connect != a.SoFar.Attempt.BootTime {
+				r.opens.follows[a.SoFar.Attempt] = *a.row
+			}
+			continue
+		}
 		if a.row == nil {
 			r.tellFound(&a.OpenSocket, now)
 			continue

@@ -48,7 +48,7 @@ func TestAdoptedSocketsAreTold(t *testing.T) {
 	again := openBy(resumed, resumed.ID(), 30, 40)
 	again.SoFar.Established = now + 1
 	before := store.Followed{Connect: now - uint64(time.Hour), Outcome: store.Outcome{Established: 77, RTT: 3}}
-	r.opens.begun = []adopted{{found, nil}, {again, &before}}
+	r.opens.begun = []adopted{{OpenSocket: found}, {OpenSocket: again, row: &before}}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.run(ctx, Options{}) }()

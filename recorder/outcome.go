@@ -41,6 +41,7 @@ type fates struct {
 	pending map[bpf.ID]pendingFate         // outcomes whose row is not in the open batch
 	locals  map[netip.Addr]*store.Endpoint
 	shapes  map[finalShape]*store.Shape
+	mark    bpf.Mark    // where the ring was read when pending was empty last
 	record  bpf.Outcome // reused
 }
 
@@ -75,6 +76,9 @@ func (r *recorder) followErrors(c *bpf.Connect) {
 
 // drainOutcomes takes all that is in the outcome ring.
 func (r *recorder) drainOutcomes(now uint64) error {
+	if r.heritage != nil && len(r.fates.pending) == 0 {
+		_, r.fates.mark, _ = r.heritage.Marks()
+	}
 	for {
 		ok, err := r.src.ReadOutcome(&r.fates.record)
 		if err != nil || !ok {

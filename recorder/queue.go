@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
 )
 
@@ -24,6 +25,7 @@ type batch struct {
 	sockets  uint64   // what its socket events stand for
 	charges  []charge // what it takes of whose memory
 	shares   []byte   // of the tape, to be kept; nil: as they are
+	handover *bpf.Handover
 }
 
 // charge is a part of a batch's memory.

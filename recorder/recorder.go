@@ -49,6 +49,7 @@ type Options struct {
 	RingBytes uint32        // of the kernel's ring; 0 is its default
 	Limits    retain.Limits // of the tape
 	Immutable bool          // set the immutable flag on sealed segments
+	Pin       string        // directory for what goes on recording when this recorder ends (bpf.DefaultPin); "": nothing does
 
 	// LogBegun is told the first verifier key of a tape's log when it is begun, and Checkpoint each signed checkpoint of
 	// it. They may be nil.
@@ -120,12 +121,20 @@ func Run(ctx context.Context, o Options) (err error) {
 
 // runOnce records with one backend. The error wraps bpf.ErrBlind when that one sees no more; the tape is closed then.
 func runOnce(ctx context.Context, o *Options) (err error) {
-	capture, err := bpf.Open(bpf.Options{Backend: o.Backend, RingBytes: o.RingBytes, Events: o.Events.Events, Logger: o.Logger})
+	w := store.WriterOptions{Version: o.Version}
+	if err := describeHost(&w); err != nil {
+		return err
+	}
+	before := lastHandover(ctx, o, w.BootID)
+	capture, err := bpf.Open(bpf.Options{
+		Backend: o.Backend, RingBytes: o.RingBytes, Events: o.Events.Events, Logger: o.Logger,
+		Pin: o.Pin, Tape: tapeName(o.Dir), Handover: before,
+	})
 	if err != nil {
 		return fmt.Errorf("start capture: %w", err)
 	}
 	defer func() { err = errors.Join(err, capture.Close()) }()
-	w := store.WriterOptions{
+	w = store.WriterOptions{
 		Version:    o.Version,
 		Backend:    string(capture.Backend()),
 		BlindSpots: append(capture.BlindSpots(), excludedSpots(o.Exclude)...),
@@ -137,6 +146,9 @@ func runOnce(ctx context.Context, o *Options) (err error) {
 	}
 	if err := describeHost(&w); err != nil {
 		return err
+	}
+	if w.Handover, err = firstHandover(capture, before, w.Now.Boot); err != nil {
+		return fmt.Errorf("take over: %w", err)
 	}
 	open := adopt(ctx, capture, o.Dir, w.BootID, o.Logger) // before the tape is open
 	keeper := store.NewLogKeeper(o.Dir, store.LogOptions{
@@ -166,6 +178,11 @@ func runOnce(ctx context.Context, o *Options) (err error) {
 		proc: "/proc", passwd: "/etc/passwd", cgroups: cgroupMount(mounts),
 	})
 	r.opens.begun = open
+	if capture.Pinned() {
+		r.heritage = capture
+		r.takeOver(capture.Taken())
+	}
+	r.doubted(r.boot(), capture.Doubt())
 	r.tuned = func(t Tuning) {
 		t.apply(o)
 		go tape.Relimit(t.KeepFree, t.KeepFreePercent, t.MaxHeldBytes) // it waits while something is put under a hold
@@ -250,6 +267,9 @@ type recorder struct {
 	tuned    func(Tuning) // hands a change on to the tape; nil: to nobody
 	theft    theft
 	touches  touches
+
+	heritage    heritage       // nil: what happens when this recorder has ended is not recorded
+	predecessor bpf.ProcessKey // the last recorder, if this one goes on with its programs
 
 	rec     bpf.Connect // reused
 	process bpf.Process
@@ -348,7 +368,12 @@ func (r *recorder) run(ctx context.Context, o Options) error {
 	if err == nil {
 		reason += r.touches.stopped
 	}
-	err = errors.Join(err, r.finish())
+	if err == nil && r.heritage != nil {
+		err = r.leave()
+	} else {
+		r.heritage = nil
+		err = errors.Join(err, r.finish())
+	}
 	stopped := r.boot()
 	close(r.writer.stopping)
 	stopClock()
@@ -369,13 +394,15 @@ func (r *recorder) closeTape(stopped uint64, reason string) error {
 	r.ledger.observe(stopped, r.ledger.kernel)
 	left := r.writer.takeCarried()
 	left.Gaps = append(left.Gaps, r.ledger.gaps.take()...)
+	counters := r.ledger.counters()
+	r.handOver(counters, stopped)
 	if len(left.Gaps)+len(left.Anchors) > 0 {
-		left.Counters = r.ledger.counters() // what a gap lost is counted in the segment that has the gap
+		left.Counters = counters // what a gap lost is counted in the segment that has the gap
 		if err := r.sink.Append(left); err != nil {
 			errs = append(errs, fmt.Errorf("write last gaps: %w", err))
 		}
 	}
-	err := r.sink.Close(store.Gap{From: stopped, Cause: segment.CauseStopped, Detail: reason}, r.ledger.counters())
+	err := r.sink.Close(store.Gap{From: stopped, Cause: segment.CauseStopped, Detail: reason}, counters)
 	if err != nil {
 		errs = append(errs, fmt.Errorf("close tape: %w", err))
 	}

@@ -28,6 +28,7 @@ const (
 type sends struct {
 	told, counted uint64 // that were recorded at once, and that the kernel had counted when an interval ended
 	toldBefore    uint64 // told, then
+	reported      uint64 // that have rows, or are in those of others
 	active        int    // intervals until the kernel has forgotten all
 	next          uint64 // when the interval ends, ns CLOCK_BOOTTIME
 	due           uint64 // when the counts of the last one may be read; 0: they were
@@ -111,6 +112,7 @@ func sentOf(bytes int64) *store.Outcome {
 func (r *recorder) takeSends(s *bpf.SendCount) {
 	c := &s.Of
 	c.BootTime, c.Bytes = s.First, s.Bytes
+	r.sends.reported += s.Count
 	for left := s.Count; left > 0; {
 		n := uint32(min(left, math.MaxUint32))
 		left -= uint64(n)

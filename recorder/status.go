@@ -27,7 +27,7 @@ func (r *recorder) publish() {
 			lost += n
 		}
 	}
-	r.progress.seen.Store(max(l.kernel.Seen+l.kernel.Missed, l.received) - l.own)
+	r.progress.seen.Store(max(l.kernel.Seen+l.kernel.Missed, l.received) - l.own - l.inherited)
 	r.progress.rows.Store(l.rows)
 	r.progress.coalesced.Store(l.coalesced)
 	r.progress.lost.Store(lost)

@@ -57,6 +57,9 @@ func (w *writer) write(b *batch) error {
 		w.failing.Store(err != nil)
 		if err == nil {
 			w.committed.Add(b.rows)
+			if b.handover != nil {
+				w.heritage.Written(b.handover)
+			}
 			return nil
 		}
 		var partly *store.PartlyWritten

@@ -37,6 +37,7 @@ func (h *host) newApp() (*cli.App, error) {
 			h.checkpointCommand(),
 			h.proveCommand(),
 			h.rotateCommand(),
+			h.unpinCommand(),
 			h.holdCommand(),
 			h.releaseCommand(),
 			h.salvageCommand(),

@@ -57,6 +57,8 @@ Examples:
 			&cli.StringFlag{Name: "keep-free", Usage: "`SIZE` free space to leave to others, in bytes or percent of the file system", Value: "5%"},
 			&cli.StringFlag{Name: "reserve", Usage: "`NAME` auto sets the space of the tape aside on the disk, where the file system can; none does not", Value: "auto"},
 			&cli.StringFlag{Name: "max-held", Usage: "`SIZE` most disk space for segments kept by conntape hold", Value: "2GiB"},
+			&cli.BoolFlag{Name: "pin", Usage: "have the kernel keep what happens until the next recorder, so that a restart loses nothing; conntape unpin ends that"},
+			pinDirFlag(),
 			&cli.BoolFlag{Name: "immutable", Usage: "make sealed segments immutable (chattr +i)"},
 			&cli.BoolFlag{Name: "syslog", Usage: "send each signed checkpoint of the tape's log to the system log"},
 			&cli.BoolFlag{Name: "verbose", Usage: "log details to stderr"},
@@ -161,6 +163,9 @@ func (h *host) readRecordOptions(c *cli.Context) (recorder.Options, error) {
 		return o, err
 	}
 	o.Immutable = c.Bool("immutable")
+	if c.Bool("pin") {
+		o.Pin = c.String("pin-dir")
+	}
 	ring, err := readSize(c, "ring", leastRing, mostRing)
 	if err != nil {
 		return o, err
