@@ -3,6 +3,8 @@
 //	make bench                 installs the Debian packages that it needs, then measures everything
 //	go run ./bench             everything, as root
 //	go run ./bench -only cost  a part, printed to the terminal only: cost, pipeline, disk, store, budget, idle, guests
+//	go run ./bench -only soak  20 minutes among processes, cgroups, rotations and queries; fails if memory, descriptors or goroutines grow,
+//	                           or the tape's account does not balance (-soak 3m: shorter)
 //	go run ./bench -results FILE, then -render FILE: writes the report again after a change of its words
 //
 // Machines are shared and noisy, so each time is measured in turns with the time that it is compared with, in the same
@@ -52,12 +54,16 @@ func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+for
 
 var sections = []string{"cost", "pipeline", "disk", "store", "budget", "idle", "guests"}
 
+// alone are the parts that run only when asked for: they judge, and take long.
+var alone = []string{"soak"}
+
 func runBench(args []string) error {
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
-	only := set.String("only", "", "parts to run, separated by commas: "+strings.Join(sections, ", "))
+	only := set.String("only", "", "parts to run, separated by commas: "+strings.Join(slices.Concat(sections, alone), ", "))
 	rounds := set.Int("rounds", 7, "rounds of the cost of a connect")
 	file := set.String("output", "docs/performance.md", "file to write when everything was measured")
 	profiles := set.String("profiles", "", "directory in which to keep the CPU profiles of the pipeline")
+	soak := set.Duration("soak", 20*time.Minute, "how long -only soak takes")
 	results := set.String("results", "", "JSON `file` to keep the numbers in")
 	render := set.String("render", "", "print the report of such a `file`; measure nothing")
 	if err := set.Parse(args); err != nil {
@@ -71,8 +77,8 @@ func runBench(args []string) error {
 		asked = strings.Split(*only, ",")
 	}
 	for _, s := range asked {
-		if !slices.Contains(sections, s) {
-			return fmt.Errorf("no part %q: there are %s", s, strings.Join(sections, ", "))
+		if !slices.Contains(sections, s) && !slices.Contains(alone, s) {
+			return fmt.Errorf("no part %q: there are %s", s, strings.Join(slices.Concat(sections, alone), ", "))
 		}
 	}
 	if os.Geteuid() != 0 {
@@ -85,7 +91,7 @@ func runBench(args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{ctx: ctx, dir: dir, rounds: *rounds, profiles: cmp.Or(*profiles, dir), report: report{Host: readHost(), Command: "make bench"}}
+	b := &bench{ctx: ctx, dir: dir, rounds: *rounds, profiles: cmp.Or(*profiles, dir), soakFor: *soak, report: report{Host: readHost(), Command: "make bench"}}
 	if err := b.build(); err != nil {
 		return err
 	}
@@ -136,6 +142,7 @@ type bench struct {
 	report report
 
 	profiles string // directory
+	soakFor  time.Duration
 }
 
 // build builds conntape and finds out its backend here.
@@ -171,6 +178,8 @@ func (b *bench) run(section string) (err error) {
 		err = b.budget()
 	case "idle":
 		b.report.Idle, err = measureIdle(b.ctx, &b.rig, 30*time.Second)
+	case "soak":
+		b.report.Soak, err = b.soak(b.soakFor)
 	case "guests":
 		err = b.guests()
 	}

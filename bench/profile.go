@@ -8,26 +8,37 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"runtime/pprof"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/recorder"
+	"github.com/conntape/conntape/store/retain"
 )
 
-// runRecord is conntape record with a CPU profile from one SIGUSR1 to the next.
+// runRecord is conntape record with a CPU profile from one SIGUSR1 to the next, or with the number of its goroutines in a file.
 func runRecord(args []string) error {
 	set := flag.NewFlagSet("record", flag.ContinueOnError)
 	dir := set.String("dir", "", "tape")
 	backend := set.String("backend", "", "of the capture")
 	profile := set.String("profile", "", "file to write")
 	ring := set.Uint("ring", 0, "bytes of the kernel's ring")
+	maxSize := set.Int64("max-size", 0, "of the tape, bytes")
+	goroutines := set.String("goroutines", "", "file for their number")
 	buffer := set.Int64("buffer", 0, "bytes of rows that may wait")
 	if err := set.Parse(args); err != nil {
 		return err
+	}
+	options := recorder.Options{
+		Dir: *dir, Backend: bpf.Backend(*backend), RingBytes: uint32(*ring), Buffer: *buffer, Status: os.Stderr, Limits: retain.Limits{MaxBytes: *maxSize},
+	}
+	if *goroutines != "" {
+		return recordCounted(options, *goroutines)
 	}
 	out, err := os.Create(*profile)
 	if err != nil {
@@ -47,11 +58,17 @@ func runRecord(args []string) error {
 	}()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	err = recorder.Run(ctx, recorder.Options{
-		Dir: *dir, Backend: bpf.Backend(*backend), RingBytes: uint32(*ring), Buffer: *buffer, Status: os.Stderr,
-	})
+	err = recorder.Run(ctx, options)
 	<-written
 	return err
+}
+
+// recordCounted records, and writes the number of goroutines to a file each second.
+func recordCounted(o recorder.Options, file string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	go churn(ctx, time.Second, func() error { return os.WriteFile(file, []byte(strconv.Itoa(runtime.NumGoroutine())), 0o600) })
+	return recorder.Run(ctx, o)
 }
 
 // A share is a part of the recorder's CPU time.

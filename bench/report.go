@@ -22,6 +22,7 @@ type report struct {
 	Store    storeRun
 	Budget   []budgetRun
 	Idle     idleRun
+	Soak     soakRun
 	Guests   []guestRun
 }
 
@@ -52,6 +53,7 @@ func (r *report) write(w io.Writer) error {
 	r.store(p)
 	r.budget(p)
 	r.rest(p)
+	r.soak(p)
 	p.line("%s", strings.TrimSpace(notes))
 	return p.err
 }

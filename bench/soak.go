@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A soakRun is a recorder among processes and cgroups that come and go, with queries and a rotation every few seconds beside it.
+// What it holds must not grow: the medians of the first and of the last quarter are compared.
+type soakRun struct {
+	For                          time.Duration
+	First, Last                  held
+	Processes, Cgroups           int
+	Rotations, Queries, Segments int
+	Words                        string // the recorder's own account
+	Problems                     []string
+}
+
+// held is what a recorder holds at one time.
+type held struct{ RSS, Descriptors, Goroutines int } // RSS in KiB
+
+// Growth that is none: the garbage collector's, a file that is open at the moment, a sealing that runs.
+const (
+	rssSlack        = 8 << 10 // KiB
+	descriptorSlack = 10
+	goroutineSlack  = 5
+)
+
+const (
+	soakSample = 2 * time.Second
+	soakRotate = 5 * time.Second
+	soakPause  = 50 * time.Millisecond // between two processes
+)
+
+// soak lets a recorder live for a time, and fails if something grew or an account does not balance.
+func (b *bench) soak(length time.Duration) (run soakRun, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return run, err
+	}
+	watched := b.rig
+	watched.conntape = self
+	counts := filepath.Join(b.dir, "goroutines")
+	rec, err := watched.record(b.ctx, "--goroutines", counts, "--max-size", strconv.Itoa(64<<20))
+	if err != nil {
+		return run, err
+	}
+	ctx, stop := context.WithTimeout(b.ctx, length)
+	defer stop()
+	var beside sync.WaitGroup
+	begin := time.Now()
+	beside.Go(func() { run.Processes = churn(ctx, soakPause, func() error { return burstIn(ctx, self, "") }) })
+	beside.Go(func() { run.Cgroups = churn(ctx, soakPause, func() error { return inNewCgroup(ctx, self) }) })
+	beside.Go(func() {
+		run.Rotations = churn(ctx, soakRotate, func() error { return b.ask(ctx, "rotate", "--dir", rec.tape) })
+	})
+	beside.Go(func() {
+		run.Queries = churn(ctx, soakSample, func() error {
+			return errors.Join(b.ask(ctx, "query", "top", "--dir", rec.tape), b.ask(ctx, "query", "gaps", "--dir", rec.tape), b.ask(ctx, "status", "--dir", rec.tape))
+		})
+	})
+	var samples []held
+	churn(ctx, soakSample, func() error {
+		if h, err := readHeld(rec.cmd.Process.Pid, counts); err == nil {
+			samples = append(samples, h)
+		}
+		return nil
+	})
+	beside.Wait()
+	run.For = time.Since(begin)
+	if run.Words, err = rec.stop(); err != nil {
+		return run, err
+	}
+	run.compare(samples)
+	segments, err := filepath.Glob(filepath.Join(rec.tape, "*.db"))
+	run.Segments = len(segments)
+	if out, verr := exec.CommandContext(b.ctx, b.rig.conntape, "verify", "--dir", rec.tape).CombinedOutput(); verr != nil {
+		run.Problems = append(run.Problems, fmt.Sprintf("verify: %v: %s", verr, out))
+	}
+	if len(run.Problems) > 0 {
+		err = errors.Join(err, errors.New(strings.Join(run.Problems, "; ")))
+	}
+	return run, errors.Join(err, os.RemoveAll(rec.tape))
+}
+
+// churn does something again and again, with a pause between, until ctx ends, and returns how often it worked.
+func churn(ctx context.Context, pause time.Duration, do func() error) (n int) {
+	for {
+		if err := do(); err == nil {
+			n++
+		} else if ctx.Err() == nil {
+			progress("soak: %v", err)
+		}
+		select {
+		case <-ctx.Done():
+			return n
+		case <-time.After(pause):
+		}
+	}
+}
+
+// ask runs conntape and throws the answer away.
+func (b *bench) ask(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, b.rig.conntape, args...)
+	cmd.Stdout, cmd.Stderr = io.Discard, io.Discard
+	return cmd.Run()
+}
+
+// burstIn runs a process that connects, in a cgroup; "" in that of this process.
+func burstIn(ctx context.Context, self, cgroup string) error {
+	cmd := exec.CommandContext(ctx, self, "burst", "-cpu", strconv.Itoa(workerCPU()), "-connects", "20", "-endpoints", "1000", "-seed", strconv.FormatInt(time.Now().UnixNano(), 10))
+	if cgroup != "" {
+		dir, err := os.Open(cgroup)
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	}
+	return cmd.Run()
+}
+
+// inNewCgroup runs such a process in a cgroup that is made for it, as a container is.
+func inNewCgroup(ctx context.Context, self string) error {
+	mounts, err := os.ReadFile("/proc/mounts")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if words := strings.Fields(line); len(words) > 2 && words[2] == "cgroup2" {
+			dir, err := os.MkdirTemp(words[1], "conntape-soak-")
+			if err != nil {
+				return err
+			}
+			return errors.Join(burstIn(ctx, self, dir), unix.Rmdir(dir))
+		}
+	}
+	return errors.New("cgroup v2 is not mounted")
+}
+
+// readHeld reads what a process holds; it writes the number of its goroutines to a file.
+func readHeld(pid int, counts string) (h held, err error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return h, err
+	}
+	if h.RSS, err = field(string(status), "VmRSS:"); err != nil {
+		return h, err
+	}
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		return h, err
+	}
+	h.Descriptors = len(open)
+	text, err := os.ReadFile(counts)
+	if err != nil {
+		return h, err
+	}
+	h.Goroutines, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	return h, err
+}
+
+// compare holds the last quarter of the samples against the first.
+func (run *soakRun) compare(samples []held) {
+	quarter := len(samples) / 4
+	if quarter == 0 {
+		run.Problems = append(run.Problems, fmt.Sprintf("%d samples are too few", len(samples)))
+		return
+	}
+	run.First, run.Last = medians(samples[:quarter]), medians(samples[len(samples)-quarter:])
+	for _, grown := range []struct {
+		what               string
+		first, last, slack int
+	}{
+		{"KiB of memory", run.First.RSS, run.Last.RSS, rssSlack},
+		{"descriptors", run.First.Descriptors, run.Last.Descriptors, descriptorSlack},
+		{"goroutines", run.First.Goroutines, run.Last.Goroutines, goroutineSlack},
+	} {
+		if grown.last > grown.first+grown.slack {
+			run.Problems = append(run.Problems, fmt.Sprintf("%s grew from %d to %d", grown.what, grown.first, grown.last))
+		}
+	}
+}
+
+func medians(of []held) held {
+	median := func(field func(held) int) int {
+		var values []int
+		for _, h := range of {
+			values = append(values, field(h))
+		}
+		slices.Sort(values)
+		return values[len(values)/2]
+	}
+	return held{
+		median(func(h held) int { return h.RSS }), median(func(h held) int { return h.Descriptors }), median(func(h held) int { return h.Goroutines }),
+	}
+}
+
+// soak reports it.
+func (r *report) soak(p *printer) {
+	s := r.Soak
+	if s.For == 0 {
+		return
+	}
+	p.line("## Soak")
+	p.line("")
+	p.line("%s beside %d processes, %d cgroups with one each, %d rotations and %d rounds of three queries; %d segments at the end. The recorder: %s.",
+		s.For.Round(time.Second), s.Processes, s.Cgroups, s.Rotations, s.Queries, s.Segments, s.Words)
+	p.line("")
+	p.head("median of", "first quarter", "last quarter")
+	p.row("RSS, MiB", fmt.Sprintf("%.1f", float64(s.First.RSS)/1024), fmt.Sprintf("%.1f", float64(s.Last.RSS)/1024))
+	p.row("descriptors", strconv.Itoa(s.First.Descriptors), strconv.Itoa(s.Last.Descriptors))
+	p.row("goroutines", strconv.Itoa(s.First.Goroutines), strconv.Itoa(s.Last.Goroutines))
+	p.line("")
+}
