@@ -14,18 +14,29 @@ const kretprobeInstances = 4096
 
 // attach attaches a hook and keeps its link.
 func (c *Capture) attach(h hook) error {
+	if h.unless != "" && slices.ContainsFunc(c.attached, func(a attachment) bool { return a.hook.program == h.unless }) {
+		return nil
+	}
 	l, err := c.link(h)
 	switch {
 	case err != nil && h.mayFail:
-		if h.unseen != "" && !slices.Contains(c.blindSpots, h.unseen) {
-			c.blindSpots = append(c.blindSpots, h.unseen)
-		}
+		c.addBlindSpot(h.unseen)
 		return nil
 	case err != nil:
 		return err
 	}
+	if h.unless != "" {
+		c.addBlindSpot(h.unseen)
+	}
 	c.attached = append(c.attached, attachment{hook: h, link: l})
 	return nil
+}
+
+// addBlindSpot says it once.
+func (c *Capture) addBlindSpot(unseen string) {
+	if unseen != "" && !slices.Contains(c.blindSpots, unseen) {
+		c.blindSpots = append(c.blindSpots, unseen)
+	}
 }
 
 // link attaches a hook. The program is attached until the link is closed.

@@ -45,6 +45,8 @@ type Options struct {
 	Tape string
 	// Handover is what the last recorder of this boot left on the tape: 0 nothing (see [Capture.Handover]).
 	Handover uint64
+
+	refused []string // programs that the kernel is to refuse, for tests
 }
 
 // Errors of Open that a user can do something about.
@@ -128,35 +130,59 @@ func openAny(o Options) (*Capture, error) {
 	return nil, fmt.Errorf("%w: no backend attaches: %w", ErrKernel, err)
 }
 
-// openWith opens a backend. Where the kernel does not take the programs of events, connects are recorded without them.
+// eventParts are what Events asks for that can be left out where a kernel does not take the programs, one after another; and what
+// is not seen then.
+var eventParts = []struct {
+	name   string
+	drop   func(*Events)
+	unseen []string
+}{
+	{"sends without connect", func(e *Events) { e.Sends = false }, []string{unseenSends}},
+	{"sockets that are opened", func(e *Events) { e.Sockets, e.Options, e.Binds = false, false, false }, []string{unseenSockets}},
+	{"sockets that are opened, and sends without connect", func(e *Events) {
+		*e = Events{Accept: e.Accept, Listen: e.Listen}
+	}, []string{unseenSockets, unseenSends}},
+	{"events", func(e *Events) { *e = Events{} }, []string{
+		unseenSockets, unseenSends, "connections that are accepted, and sockets that listen: this kernel does not take the programs",
+	}},
+}
+
+// openWith opens a backend. Where the kernel does not take the programs of some events, all else is recorded without them.
 func openWith(b Backend, o Options) (*Capture, error) {
 	c, err := open(b, o)
 	if err == nil || o.Events == (Events{}) {
 		return c, err
 	}
-	some := o
-	some.Events.Sends, o.Events = false, Events{}
-	c, without := open(b, o)
-	if without != nil {
+	bare := o
+	bare.Events = Events{}
+	c, without := open(b, bare)
+	if without != nil { // events are not to blame
 		return nil, err
 	}
-	if some.Events != (Events{}) {
-		if others, withSome := open(b, some); withSome == nil {
-			_ = c.Close() // it was only tried
-			some.Logger.Warn("sends without connect are not recorded: the kernel does not take their programs", "error", err)
-			others.blindSpots = append(others.blindSpots, unseenSends)
-			return others, nil
+	_ = c.Close() // it was only tried
+	for _, part := range eventParts {
+		some := o
+		if part.drop(&some.Events); some.Events == o.Events {
+			continue
+		}
+		if c, without := open(b, some); without == nil {
+			o.Logger.Warn(part.name+" are not recorded: the kernel does not take their programs", "error", err)
+			c.blindSpots = append(c.blindSpots, part.unseen...)
+			return c, nil
 		}
 	}
-	o.Logger.Warn("events are not recorded: the kernel does not take their programs", "error", err)
-	c.blindSpots = append(c.blindSpots, unseenSends, "connections that are accepted, and sockets that listen: this kernel does not take the programs")
-	return c, nil
+	return nil, err
 }
 
 func open(b Backend, o Options) (_ *Capture, err error) {
 	spec, plan, err := planned(b, o)
 	if err != nil {
 		return nil, err
+	}
+	for _, name := range o.refused {
+		if p := spec.Programs[name]; p != nil {
+			p.Instructions = asm.Instructions{asm.Return()} // what it would return is not set
+		}
 	}
 	c := &Capture{backend: b, blindSpots: plan.blindSpots, options: o, plan: plan}
 	c.first, c.atReturn = plan.first()

@@ -35,18 +35,29 @@ const (
 	connectMapTrackedHash         = "tracked_hash"
 	connectMapTrackedStorage      = "tracked_storage"
 	connectMapUringPending        = "uring_pending"
+	connectProgBindInet           = "bind_inet"
+	connectProgBindInet6          = "bind_inet6"
+	connectProgBindMptcp          = "bind_mptcp"
+	connectProgBindPacket         = "bind_packet"
+	connectProgBindSpkt           = "bind_spkt"
+	connectProgBindUnix           = "bind_unix"
+	connectProgBindXdp            = "bind_xdp"
 	connectProgCgroupConnect4     = "cgroup_connect4"
 	connectProgCgroupConnect6     = "cgroup_connect6"
 	connectProgCgroupConnectUnix  = "cgroup_connect_unix"
 	connectProgCgroupSendmsg4     = "cgroup_sendmsg4"
 	connectProgCgroupSendmsg6     = "cgroup_sendmsg6"
 	connectProgExitAccept         = "exit_accept"
+	connectProgExitBind           = "exit_bind"
 	connectProgExitConnect        = "exit_connect"
 	connectProgExitConnectUnseen  = "exit_connect_unseen"
+	connectProgExitListen         = "exit_listen"
 	connectProgExitMark           = "exit_mark"
 	connectProgExitMarkAgain      = "exit_mark_again"
+	connectProgExitOption         = "exit_option"
 	connectProgExitProcessVm      = "exit_process_vm"
 	connectProgExitPtrace         = "exit_ptrace"
+	connectProgExitSocket         = "exit_socket"
 	connectProgFentryAccept       = "fentry_accept"
 	connectProgFentryPing4        = "fentry_ping4"
 	connectProgFentryPing6        = "fentry_ping6"
@@ -55,14 +66,21 @@ const (
 	connectProgFexitConnect       = "fexit_connect"
 	connectProgFexitMark          = "fexit_mark"
 	connectProgFexitMarkAgain     = "fexit_mark_again"
+	connectProgFexitOption        = "fexit_option"
 	connectProgFexitReturn        = "fexit_return"
+	connectProgFexitSocket        = "fexit_socket"
+	connectProgFexitTun           = "fexit_tun"
 	connectProgInFlightSnapshot   = "in_flight_snapshot"
 	connectProgKprobeAccept       = "kprobe_accept"
 	connectProgKprobeConnect      = "kprobe_connect"
 	connectProgKprobeConnectFile  = "kprobe_connect_file"
+	connectProgKprobeOption       = "kprobe_option"
 	connectProgKprobeSend         = "kprobe_send"
+	connectProgKprobeSocket       = "kprobe_socket"
+	connectProgKprobeTun          = "kprobe_tun"
 	connectProgKretprobeConnect   = "kretprobe_connect"
 	connectProgKretprobeReturn    = "kretprobe_return"
+	connectProgListenUnix         = "listen_unix"
 	connectProgListens            = "listens"
 	connectProgLsmConnect         = "lsm_connect"
 	connectProgOpenSockets        = "open_sockets"
@@ -90,6 +108,7 @@ const (
 	connectVarEventsAllowance     = "events_allowance"
 	connectVarEventsMark          = "events_mark"
 	connectVarEventsWakeup        = "events_wakeup"
+	connectVarEveryBind           = "every_bind"
 	connectVarFollowsAccepted     = "follows_accepted"
 	connectVarNothingTracked      = "nothing_tracked"
 	connectVarOutcomesAllowance   = "outcomes_allowance"
@@ -159,18 +178,29 @@ type connectSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type connectProgramSpecs struct {
+	BindInet           *ebpf.ProgramSpec `ebpf:"bind_inet"`
+	BindInet6          *ebpf.ProgramSpec `ebpf:"bind_inet6"`
+	BindMptcp          *ebpf.ProgramSpec `ebpf:"bind_mptcp"`
+	BindPacket         *ebpf.ProgramSpec `ebpf:"bind_packet"`
+	BindSpkt           *ebpf.ProgramSpec `ebpf:"bind_spkt"`
+	BindUnix           *ebpf.ProgramSpec `ebpf:"bind_unix"`
+	BindXdp            *ebpf.ProgramSpec `ebpf:"bind_xdp"`
 	CgroupConnect4     *ebpf.ProgramSpec `ebpf:"cgroup_connect4"`
 	CgroupConnect6     *ebpf.ProgramSpec `ebpf:"cgroup_connect6"`
 	CgroupConnectUnix  *ebpf.ProgramSpec `ebpf:"cgroup_connect_unix"`
 	CgroupSendmsg4     *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg4"`
 	CgroupSendmsg6     *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg6"`
 	ExitAccept         *ebpf.ProgramSpec `ebpf:"exit_accept"`
+	ExitBind           *ebpf.ProgramSpec `ebpf:"exit_bind"`
 	ExitConnect        *ebpf.ProgramSpec `ebpf:"exit_connect"`
 	ExitConnectUnseen  *ebpf.ProgramSpec `ebpf:"exit_connect_unseen"`
+	ExitListen         *ebpf.ProgramSpec `ebpf:"exit_listen"`
 	ExitMark           *ebpf.ProgramSpec `ebpf:"exit_mark"`
 	ExitMarkAgain      *ebpf.ProgramSpec `ebpf:"exit_mark_again"`
+	ExitOption         *ebpf.ProgramSpec `ebpf:"exit_option"`
 	ExitProcessVm      *ebpf.ProgramSpec `ebpf:"exit_process_vm"`
 	ExitPtrace         *ebpf.ProgramSpec `ebpf:"exit_ptrace"`
+	ExitSocket         *ebpf.ProgramSpec `ebpf:"exit_socket"`
 	FentryAccept       *ebpf.ProgramSpec `ebpf:"fentry_accept"`
 	FentryPing4        *ebpf.ProgramSpec `ebpf:"fentry_ping4"`
 	FentryPing6        *ebpf.ProgramSpec `ebpf:"fentry_ping6"`
@@ -179,14 +209,21 @@ type connectProgramSpecs struct {
 	FexitConnect       *ebpf.ProgramSpec `ebpf:"fexit_connect"`
 	FexitMark          *ebpf.ProgramSpec `ebpf:"fexit_mark"`
 	FexitMarkAgain     *ebpf.ProgramSpec `ebpf:"fexit_mark_again"`
+	FexitOption        *ebpf.ProgramSpec `ebpf:"fexit_option"`
 	FexitReturn        *ebpf.ProgramSpec `ebpf:"fexit_return"`
+	FexitSocket        *ebpf.ProgramSpec `ebpf:"fexit_socket"`
+	FexitTun           *ebpf.ProgramSpec `ebpf:"fexit_tun"`
 	InFlightSnapshot   *ebpf.ProgramSpec `ebpf:"in_flight_snapshot"`
 	KprobeAccept       *ebpf.ProgramSpec `ebpf:"kprobe_accept"`
 	KprobeConnect      *ebpf.ProgramSpec `ebpf:"kprobe_connect"`
 	KprobeConnectFile  *ebpf.ProgramSpec `ebpf:"kprobe_connect_file"`
+	KprobeOption       *ebpf.ProgramSpec `ebpf:"kprobe_option"`
 	KprobeSend         *ebpf.ProgramSpec `ebpf:"kprobe_send"`
+	KprobeSocket       *ebpf.ProgramSpec `ebpf:"kprobe_socket"`
+	KprobeTun          *ebpf.ProgramSpec `ebpf:"kprobe_tun"`
 	KretprobeConnect   *ebpf.ProgramSpec `ebpf:"kretprobe_connect"`
 	KretprobeReturn    *ebpf.ProgramSpec `ebpf:"kretprobe_return"`
+	ListenUnix         *ebpf.ProgramSpec `ebpf:"listen_unix"`
 	Listens            *ebpf.ProgramSpec `ebpf:"listens"`
 	LsmConnect         *ebpf.ProgramSpec `ebpf:"lsm_connect"`
 	OpenSockets        *ebpf.ProgramSpec `ebpf:"open_sockets"`
@@ -245,6 +282,7 @@ type connectVariableSpecs struct {
 	EventsAllowance    *ebpf.VariableSpec `ebpf:"events_allowance"`
 	EventsMark         *ebpf.VariableSpec `ebpf:"events_mark"`
 	EventsWakeup       *ebpf.VariableSpec `ebpf:"events_wakeup"`
+	EveryBind          *ebpf.VariableSpec `ebpf:"every_bind"`
 	FollowsAccepted    *ebpf.VariableSpec `ebpf:"follows_accepted"`
 	NothingTracked     *ebpf.VariableSpec `ebpf:"nothing_tracked"`
 	OutcomesAllowance  *ebpf.VariableSpec `ebpf:"outcomes_allowance"`
@@ -349,6 +387,7 @@ type connectVariables struct {
 	EventsAllowance    *ebpf.Variable `ebpf:"events_allowance"`
 	EventsMark         *ebpf.Variable `ebpf:"events_mark"`
 	EventsWakeup       *ebpf.Variable `ebpf:"events_wakeup"`
+	EveryBind          *ebpf.Variable `ebpf:"every_bind"`
 	FollowsAccepted    *ebpf.Variable `ebpf:"follows_accepted"`
 	NothingTracked     *ebpf.Variable `ebpf:"nothing_tracked"`
 	OutcomesAllowance  *ebpf.Variable `ebpf:"outcomes_allowance"`
@@ -380,18 +419,29 @@ type connectVariables struct {
 //
 // It can be passed to loadConnectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type connectPrograms struct {
+	BindInet           *ebpf.Program `ebpf:"bind_inet"`
+	BindInet6          *ebpf.Program `ebpf:"bind_inet6"`
+	BindMptcp          *ebpf.Program `ebpf:"bind_mptcp"`
+	BindPacket         *ebpf.Program `ebpf:"bind_packet"`
+	BindSpkt           *ebpf.Program `ebpf:"bind_spkt"`
+	BindUnix           *ebpf.Program `ebpf:"bind_unix"`
+	BindXdp            *ebpf.Program `ebpf:"bind_xdp"`
 	CgroupConnect4     *ebpf.Program `ebpf:"cgroup_connect4"`
 	CgroupConnect6     *ebpf.Program `ebpf:"cgroup_connect6"`
 	CgroupConnectUnix  *ebpf.Program `ebpf:"cgroup_connect_unix"`
 	CgroupSendmsg4     *ebpf.Program `ebpf:"cgroup_sendmsg4"`
 	CgroupSendmsg6     *ebpf.Program `ebpf:"cgroup_sendmsg6"`
 	ExitAccept         *ebpf.Program `ebpf:"exit_accept"`
+	ExitBind           *ebpf.Program `ebpf:"exit_bind"`
 	ExitConnect        *ebpf.Program `ebpf:"exit_connect"`
 	ExitConnectUnseen  *ebpf.Program `ebpf:"exit_connect_unseen"`
+	ExitListen         *ebpf.Program `ebpf:"exit_listen"`
 	ExitMark           *ebpf.Program `ebpf:"exit_mark"`
 	ExitMarkAgain      *ebpf.Program `ebpf:"exit_mark_again"`
+	ExitOption         *ebpf.Program `ebpf:"exit_option"`
 	ExitProcessVm      *ebpf.Program `ebpf:"exit_process_vm"`
 	ExitPtrace         *ebpf.Program `ebpf:"exit_ptrace"`
+	ExitSocket         *ebpf.Program `ebpf:"exit_socket"`
 	FentryAccept       *ebpf.Program `ebpf:"fentry_accept"`
 	FentryPing4        *ebpf.Program `ebpf:"fentry_ping4"`
 	FentryPing6        *ebpf.Program `ebpf:"fentry_ping6"`
@@ -400,14 +450,21 @@ type connectPrograms struct {
 	FexitConnect       *ebpf.Program `ebpf:"fexit_connect"`
 	FexitMark          *ebpf.Program `ebpf:"fexit_mark"`
 	FexitMarkAgain     *ebpf.Program `ebpf:"fexit_mark_again"`
+	FexitOption        *ebpf.Program `ebpf:"fexit_option"`
 	FexitReturn        *ebpf.Program `ebpf:"fexit_return"`
+	FexitSocket        *ebpf.Program `ebpf:"fexit_socket"`
+	FexitTun           *ebpf.Program `ebpf:"fexit_tun"`
 	InFlightSnapshot   *ebpf.Program `ebpf:"in_flight_snapshot"`
 	KprobeAccept       *ebpf.Program `ebpf:"kprobe_accept"`
 	KprobeConnect      *ebpf.Program `ebpf:"kprobe_connect"`
 	KprobeConnectFile  *ebpf.Program `ebpf:"kprobe_connect_file"`
+	KprobeOption       *ebpf.Program `ebpf:"kprobe_option"`
 	KprobeSend         *ebpf.Program `ebpf:"kprobe_send"`
+	KprobeSocket       *ebpf.Program `ebpf:"kprobe_socket"`
+	KprobeTun          *ebpf.Program `ebpf:"kprobe_tun"`
 	KretprobeConnect   *ebpf.Program `ebpf:"kretprobe_connect"`
 	KretprobeReturn    *ebpf.Program `ebpf:"kretprobe_return"`
+	ListenUnix         *ebpf.Program `ebpf:"listen_unix"`
 	Listens            *ebpf.Program `ebpf:"listens"`
 	LsmConnect         *ebpf.Program `ebpf:"lsm_connect"`
 	OpenSockets        *ebpf.Program `ebpf:"open_sockets"`
@@ -431,18 +488,29 @@ type connectPrograms struct {
 
 func (p *connectPrograms) Close() error {
 	return _ConnectClose(
+		p.BindInet,
+		p.BindInet6,
+		p.BindMptcp,
+		p.BindPacket,
+		p.BindSpkt,
+		p.BindUnix,
+		p.BindXdp,
 		p.CgroupConnect4,
 		p.CgroupConnect6,
 		p.CgroupConnectUnix,
 		p.CgroupSendmsg4,
 		p.CgroupSendmsg6,
 		p.ExitAccept,
+		p.ExitBind,
 		p.ExitConnect,
 		p.ExitConnectUnseen,
+		p.ExitListen,
 		p.ExitMark,
 		p.ExitMarkAgain,
+		p.ExitOption,
 		p.ExitProcessVm,
 		p.ExitPtrace,
+		p.ExitSocket,
 		p.FentryAccept,
 		p.FentryPing4,
 		p.FentryPing6,
@@ -451,14 +519,21 @@ func (p *connectPrograms) Close() error {
 		p.FexitConnect,
 		p.FexitMark,
 		p.FexitMarkAgain,
+		p.FexitOption,
 		p.FexitReturn,
+		p.FexitSocket,
+		p.FexitTun,
 		p.InFlightSnapshot,
 		p.KprobeAccept,
 		p.KprobeConnect,
 		p.KprobeConnectFile,
+		p.KprobeOption,
 		p.KprobeSend,
+		p.KprobeSocket,
+		p.KprobeTun,
 		p.KretprobeConnect,
 		p.KretprobeReturn,
+		p.ListenUnix,
 		p.Listens,
 		p.LsmConnect,
 		p.OpenSockets,

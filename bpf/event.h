@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * The other half: connections that are accepted, and sockets that listen. A record is that of a connect, with another via;
+ * The other half: connections that are accepted, and sockets that listen; opened.h adds what else sockets do. A record is that of a connect, with another via;
  * remote is the peer. The end of an accepted TCP connection is an outcome (outcome.h) that says that it was accepted.
  */
 #ifndef CONNTAPE_EVENT_H

@@ -16,7 +16,7 @@ type misses struct {
 	hook      uint64 // a program that sees attempts begin; in a row of several at the return, the row's first program
 	process   uint64 // a program of a process's life
 	outcome   uint64 // all programs of a connection's outcome, at most
-	event     uint64 // accept
+	event     uint64 // a program of accept, or of opened.h
 	raw       uint64 // a program of sends through raw and ping sockets
 	kretprobe uint64 // no instance was left
 }
@@ -69,6 +69,9 @@ func sumMisses(left map[string]uint64, first string) misses {
 	m.outcome += left["socket_error"]
 	for _, raw := range rawSenders {
 		m.raw += left[raw.program]
+	}
+	for _, name := range socketPrograms() {
+		m.event += left[name]
 	}
 	for _, name := range []string{"process_fork", "process_exec", "process_exit", "process_exit_classic"} {
 		m.process += left[name]

@@ -19,6 +19,7 @@ type hook struct {
 	attach  ebpf.AttachType
 	mayFail bool   // a kernel without this hook is still of use
 	unseen  string // what nobody sees then
+	unless  string // another program: if that is attached this is not; otherwise unseen is what this does not see
 }
 
 type how int

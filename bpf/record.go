@@ -55,6 +55,17 @@ const (
 const (
 	ViaAccept Via = 16 + iota // a connection that was accepted: Remote is its peer, and Addrlen the pid of a UNIX peer, 0 unknown
 	ViaListen
+
+	// Of sockets and devices that can see packets of others, or make packets as they like.
+	ViaSocket      // the socket was made
+	ViaBind        // it was bound: see [Connect.Place]. With [Events.Binds] also another socket, Local is its address
+	ViaFilter      // SO_ATTACH_FILTER was set
+	ViaBPF         // SO_ATTACH_BPF was set
+	ViaFanout      // PACKET_FANOUT was set
+	ViaPromiscuous // PACKET_ADD_MEMBERSHIP was set to promiscuous
+	ViaHdrIncl     // IP_HDRINCL or IPV6_HDRINCL was set
+	ViaTun         // a TUN device was made or opened: see [Connect.Place]
+	ViaTap         // likewise a TAP device
 )
 
 // String returns the word that the tape stores.
@@ -78,6 +89,24 @@ func (v Via) String() string {
 		return "accept"
 	case ViaListen:
 		return "listen"
+	case ViaSocket:
+		return "socket"
+	case ViaBind:
+		return "bind"
+	case ViaFilter:
+		return "filter"
+	case ViaBPF:
+		return "bpf"
+	case ViaFanout:
+		return "fanout"
+	case ViaPromiscuous:
+		return "promiscuous"
+	case ViaHdrIncl:
+		return "hdrincl"
+	case ViaTun:
+		return "tun"
+	case ViaTap:
+		return "tap"
 	}
 	return fmt.Sprintf("via %d", uint8(v))
 }

@@ -25,6 +25,17 @@ enum via {
 	/* No connect: what a socket did otherwise. These come through the ring of events. */
 	VIA_ACCEPT = 16, /* it is a connection that was accepted */
 	VIA_LISTEN = 17,
+
+	/* Likewise: opened.h. */
+	VIA_SOCKET = 18, /* made */
+	VIA_BIND = 19,
+	VIA_FILTER = 20, /* SO_ATTACH_FILTER */
+	VIA_BPF = 21,    /* SO_ATTACH_BPF */
+	VIA_FANOUT = 22,
+	VIA_PROMISCUOUS = 23,
+	VIA_HDRINCL = 24,
+	VIA_TUN = 25, /* a device was made, or opened */
+	VIA_TAP = 26,
 };
 
 enum connect_flags {

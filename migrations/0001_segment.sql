@@ -565,7 +565,7 @@ LEFT JOIN endpoint l ON l.id = v.local
 LEFT JOIN endpoint e ON e.id = v.remote
 WHERE s.via = 'accept';
 
--- Sockets that began to listen.
+-- Sockets that began to listen; a datagram socket does when it is bound.
 CREATE VIEW listeners AS
 SELECT
   v.id AS id,
@@ -573,6 +573,10 @@ SELECT
       || printf('.%09dZ', (v.id + k.offset_ns) % 1000000000)
     FROM clock k WHERE k.id <= v.id ORDER BY k.id DESC LIMIT 1) AS time,
   v.id AS time_ns,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (v.last_ns + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (v.last_ns + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= v.last_ns ORDER BY k.id DESC LIMIT 1) AS last_time,
+  v.count AS count,
   p.tgid AS pid,
   t.tid AS tid,
   p.ppid AS ppid,
@@ -589,6 +593,7 @@ SELECT
   nullif(coalesce(t.container, p.container), '') AS container,
   nullif(coalesce(t.cgroup, p.cgroup), '') AS cgroup,
   t.netns AS netns,
+  s.via AS action,
   CASE s.socket_family
     WHEN 0 THEN 'unspec' WHEN 1 THEN 'unix' WHEN 2 THEN 'ipv4' WHEN 10 THEN 'ipv6' WHEN 40 THEN 'vsock'
     ELSE 'family ' || s.socket_family END AS family,
@@ -605,18 +610,85 @@ SELECT
     ELSE s.protocol || '' END AS protocol,
   l.address AS local_address,
   nullif(l.port, -1) AS local_port,
-  v.count AS count,
   s.backend AS backend,
   p.id AS process_id,
   p.parent AS parent_id,
   p.ancestry AS ancestry,
   (SELECT number FROM segment) AS segment
-FROM event v
+FROM (SELECT min(id) AS id, max(last_ns) AS last_ns, task, shape, local, sum(count) AS count
+  FROM event GROUP BY window, task, local, shape) v
 JOIN task t ON t.id = v.task
 JOIN process p ON p.id = t.process
 JOIN shape s ON s.id = v.shape
 LEFT JOIN endpoint l ON l.id = v.local
-WHERE s.via = 'listen';
+WHERE s.via = 'listen' OR s.via = 'bind' AND s.type = 2 AND s.socket_family IN (1, 2, 10) AND s.protocol NOT IN (1, 58);
+
+-- Sockets and devices that can see packets of others, or make packets as they like; and which socket was bound where.
+CREATE VIEW sockets_opened AS
+SELECT
+  v.id AS id,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (v.id + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (v.id + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= v.id ORDER BY k.id DESC LIMIT 1) AS time,
+  v.id AS time_ns,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (v.last_ns + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (v.last_ns + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= v.last_ns ORDER BY k.id DESC LIMIT 1) AS last_time,
+  v.count AS count,
+  p.tgid AS pid,
+  t.tid AS tid,
+  p.ppid AS ppid,
+  t.comm AS comm,
+  p.exe AS exe,
+  p.cmdline AS cmdline,
+  p.cwd AS cwd,
+  t.uid AS uid,
+  nullif(coalesce(t.user, p.user), '') AS user,
+  t.gid AS gid,
+  t.euid AS euid,
+  t.loginuid AS loginuid,
+  t.session_id AS session_id,
+  nullif(coalesce(t.container, p.container), '') AS container,
+  nullif(coalesce(t.cgroup, p.cgroup), '') AS cgroup,
+  t.netns AS netns,
+  s.via AS action,
+  CASE s.socket_family
+    WHEN 0 THEN NULL -- a device
+    WHEN 1 THEN 'unix' WHEN 2 THEN 'ipv4' WHEN 10 THEN 'ipv6' WHEN 17 THEN 'packet' WHEN 44 THEN 'xdp'
+    ELSE 'family ' || s.socket_family END AS family,
+  CASE
+    WHEN s.socket_family = 0 THEN NULL
+    WHEN s.type = 1 THEN 'stream' WHEN s.type = 2 THEN 'dgram' WHEN s.type = 3 THEN 'raw'
+    WHEN s.type = 5 THEN 'seqpacket' WHEN s.type = 10 THEN 'packet'
+    ELSE 'type ' || s.type END AS type,
+  CASE
+    WHEN s.socket_family = 17 AND s.protocol = 3 THEN 'all'
+    WHEN s.socket_family = 17 AND s.protocol = 2048 THEN 'ipv4'
+    WHEN s.socket_family = 17 AND s.protocol = 2054 THEN 'arp'
+    WHEN s.socket_family = 17 AND s.protocol = 34525 THEN 'ipv6'
+    WHEN s.socket_family = 17 AND s.protocol = 34958 THEN 'eapol'
+    WHEN s.socket_family = 17 AND s.protocol = 35020 THEN 'lldp'
+    WHEN s.socket_family = 17 AND s.protocol > 0 THEN printf('0x%04x', s.protocol)
+    WHEN s.socket_family NOT IN (2, 10) THEN nullif(s.protocol || '', '0')
+    WHEN s.protocol = 6 THEN 'tcp' WHEN s.protocol = 17 THEN 'udp'
+    WHEN s.protocol = 1 THEN 'icmp' WHEN s.protocol = 58 THEN 'ipv6-icmp'
+    WHEN s.protocol = 132 THEN 'sctp' WHEN s.protocol = 136 THEN 'udplite'
+    WHEN s.protocol = 262 THEN 'mptcp' WHEN s.protocol = 255 THEN 'raw'
+    ELSE s.protocol || '' END AS protocol,
+  l.address AS local_address,
+  nullif(l.port, -1) AS local_port,
+  s.backend AS backend,
+  p.id AS process_id,
+  p.parent AS parent_id,
+  p.ancestry AS ancestry,
+  (SELECT number FROM segment) AS segment
+FROM (SELECT min(id) AS id, max(last_ns) AS last_ns, task, shape, local, sum(count) AS count
+  FROM event GROUP BY window, task, local, shape) v
+JOIN task t ON t.id = v.task
+JOIN process p ON p.id = t.process
+JOIN shape s ON s.id = v.shape
+LEFT JOIN endpoint l ON l.id = v.local
+WHERE s.via NOT IN ('accept', 'listen');
 
 CREATE VIEW processes AS
 SELECT

@@ -36,7 +36,7 @@ func TestScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners"} {
+	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened"} {
 		if !strings.Contains(script, "CREATE VIEW "+view+" AS") {
 			t.Errorf("no view %s", view)
 		}

@@ -12,7 +12,7 @@ import (
 )
 
 // Connections that are accepted are folded: those that a process accepts at one address from one peer within foldTime are one row
-// of the view, whatever their number. It is written when the first was accepted, and again, with what has come since, every
+// of the view, whatever their number; so is what else a process does to sockets of one kind and address. It is written when the first was accepted, and again, with what has come since, every
 // refoldAfter and at the end.
 
 const (
@@ -37,7 +37,7 @@ type foldKey struct {
 	shape         *store.Shape
 	local, remote *store.Endpoint // remote nil: peers that are not kept
 	peer          uint32          // pid
-	window        uint64          // of a single row: when it was accepted
+	window        uint64          // of a single row: when it was accepted; 0: folded
 }
 
 // fold is a row of the view, and of it what is not written yet.
@@ -105,20 +105,13 @@ func (r *recorder) foldOf(c *bpf.Connect) *fold {
 	c.Addrlen = 0
 	who := r.resolver.party(c)
 	k := foldKey{life: who.owner.life, task: who.task, shape: r.resolver.shape(c), peer: peer, window: c.BootTime}
-	if len(c.Local) > 0 {
-		k.local = r.resolver.endpoint(c.Local, who)
-	}
-	remote := c.Remote
-	if c.Via == bpf.ViaAccept && !in.single {
+	if !in.single || c.Via != bpf.ViaAccept {
 		k.task, k.window = r.resolver.whole(c, who), 0
-		if len(remote) >= 4 && c.SocketFamily != unix.AF_UNIX { // the peer's port is another each time
-			in.peer = append(in.peer[:0], remote...)
-			in.peer[2], in.peer[3] = 0, 0
-			remote = in.peer
-		}
 	}
 	crowded := in.of[k.life] >= mostFoldsEach || len(in.folds) >= mostFolds && in.of[k.life] >= foldsForAll ||
 		len(in.folds) >= mostFolds+mostCrowds/2
+	k.local = r.localOf(c, who, crowded)
+	remote := in.peerOf(c)
 	if len(remote) > 0 {
 		if _, known := getBytes(r.resolver.endpoints, remote); known || !crowded {
 			k.remote = r.resolver.endpoint(remote, who)
@@ -129,6 +122,9 @@ func (r *recorder) foldOf(c *bpf.Connect) *fold {
 	}
 	if crowded || len(remote) > 0 && k.remote == nil {
 		k.task, k.remote, k.peer, k.window = r.resolver.whole(c, who), nil, 0, 0
+		if c.Via != bpf.ViaAccept {
+			k.local = nil
+		}
 		if f := in.folds[k]; f != nil {
 			return f
 		}
@@ -141,6 +137,30 @@ func (r *recorder) foldOf(c *bpf.Connect) *fold {
 	in.folds[k] = f
 	in.of[k.life]++
 	return f
+}
+
+// localOf returns the local address of an event, nil if it has none. One that nobody had yet is not kept for who has crowded.
+func (r *recorder) localOf(c *bpf.Connect, who *party, crowded bool) *store.Endpoint {
+	if p, ok := c.Place(); ok {
+		return r.resolver.place(c.Local, p, who)
+	}
+	if len(c.Local) == 0 {
+		return nil
+	}
+	if _, known := getBytes(r.resolver.endpoints, c.Local); crowded && !known && c.Via != bpf.ViaAccept {
+		return nil
+	}
+	return r.resolver.endpoint(c.Local, who)
+}
+
+// peerOf returns the address by which the peer of an event is known: where several are counted, without its port, which is another each time.
+func (in *inbound) peerOf(c *bpf.Connect) []byte {
+	if c.Via != bpf.ViaAccept || in.single || len(c.Remote) < 4 || c.SocketFamily == unix.AF_UNIX {
+		return c.Remote
+	}
+	in.peer = append(in.peer[:0], c.Remote...)
+	in.peer[2], in.peer[3] = 0, 0
+	return in.peer
 }
 
 // renew notes that there is something to write.

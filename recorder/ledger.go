@@ -330,7 +330,7 @@ func detailOf(cause string, described uint64) string {
 	case causeOutcome:
 		return fmt.Sprintf("what became of connections, %d times: it is unknown; connects are complete", described)
 	case causeEvent:
-		return fmt.Sprintf("%d connections that were accepted, or sockets that listen; connects are complete", described)
+		return fmt.Sprintf("%d connections that were accepted, or sockets that were opened or listen; connects are complete", described)
 	case causeUnread:
 		return "recording was stopped before the ring was read to its end"
 	case causeStore:

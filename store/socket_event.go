@@ -68,7 +68,7 @@ func (s *activeSegment) writeSocketEvent(e *SocketEvent) error {
 		err := s.exec(`INSERT OR IGNORE INTO event (id, batch, window, task, shape, local, remote, peer_pid, count, last_ns, ended, failed, sent, received, longest)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			id, s.chainer.batch, s.at(e.Window), task, shape, local, remote, segment.NumberOrNull(uint64(e.PeerPID)), e.Count,
-			s.at(max(e.BootTime, e.LastBootTime)), e.Ended, e.Failed, sent, received, longest)
+			max(id, s.at(max(e.BootTime, e.LastBootTime))), e.Ended, e.Failed, sent, received, longest)
 		if err != nil {
 			return err
 		}

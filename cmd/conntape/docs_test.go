@@ -82,7 +82,7 @@ func TestSchemaIsDocumented(t *testing.T) {
 	if err := table.AttachContacts(t.Context(), tape); err != nil {
 		t.Fatal(err)
 	}
-	for _, view := range []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments", "inbound", "listeners"} {
+	for _, view := range []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened"} {
 		stmt, _, err := tape.Conn().PrepareTransient("SELECT * FROM " + view)
 		if err != nil {
 			t.Fatal(err)

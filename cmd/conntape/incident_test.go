@@ -177,6 +177,22 @@ func incidentSockets(connections []store.Connection) (events []store.SocketEvent
 	web.Ended, web.Sent, web.Received, web.Longest = 40, 3<<20, 20<<10, 2e9
 	add("accept", 3700, by("nginx"), at(80), from("203.0.113.51", 0), 1)
 	add("listen", 3*3600+100, by("kworker/0:1"), at(31337), nil, 1)
+	dns := add("bind", 3*3600+101, by("kworker/0:1"), at(53), nil, 1)
+	dns.Shape.Type, dns.Shape.Protocol = 2, 17
+	lo := &store.Endpoint{Family: 17, Address: "eth0", Port: -1, Raw: []byte("the place of eth0")}
+	opened := func(via string, seconds float64, who *store.Task, family, kind, protocol uint16, local *store.Endpoint, count uint64) {
+		s := add(via, seconds, who, local, nil, count).Shape
+		s.SocketFamily, s.Type, s.Protocol = family, kind, protocol
+	}
+	shell, scan := by("kworker/0:1"), by("nmap")
+	opened("socket", 3*3600+110, shell, 17, 3, 3, nil, 2)
+	opened("bind", 3*3600+111, shell, 17, 3, 3, lo, 1)
+	opened("filter", 3*3600+112, shell, 17, 3, 3, lo, 2)
+	opened("promiscuous", 3*3600+113, shell, 17, 3, 3, lo, 1)
+	opened("socket", 4*3600+40, scan, 2, 3, 255, nil, 1)
+	opened("hdrincl", 4*3600+41, scan, 2, 3, 255, nil, 1)
+	opened("socket", 4*3600+42, by("ssh"), 2, 2, 1, nil, 3)
+	opened("tun", 4*3600+43, by("agent"), 0, 1, 0, &store.Endpoint{Family: 65535, Address: "tun0", Port: -1, Raw: []byte("the place of tun0")}, 1)
 	back := add("accept", 3*3600+200, by("kworker/0:1"), at(31337), from("198.51.100.7", 50123), 1)
 	back.Ended, back.Failed, back.Sent, back.Received, back.Longest = 1, 1, 9<<20, 300, 61e9
 	return events

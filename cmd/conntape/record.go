@@ -46,7 +46,7 @@ Examples:
 		Flags: []cli.Flag{
 			dirFlag("directory of the tape"),
 			&cli.StringFlag{Name: "backend", Usage: "`NAME` kernel hooks to use: " + strings.Join(backendNames(), ", ") + "; auto takes the first that attaches", Value: "auto"},
-			&cli.StringFlag{Name: "events", Usage: "`LIST` events to record beside connects: " + strings.Join(eventNames(), ", ") + "; accept folds those of a listener and peer in ten minutes, accept=all does not; sendto is what is sent without a connect", Value: "accept,sendto"},
+			&cli.StringFlag{Name: "events", Usage: "`LIST` events to record beside connects: " + strings.Join(eventNames(), ", ") + "; accept folds those of a listener and peer in ten minutes, accept=all does not; sendto is what is sent without a connect; socket and setsockopt are sockets and devices that can sniff or forge, and options that have them do so", Value: "accept,sendto,socket,setsockopt"},
 			&cli.StringFlag{Name: "exclude", Usage: "`RULES` connects to count and not to keep: conditions such as port=53 to=10.0.0.0/8, all of which a connect meets; several rules with ; between. Names: " + strings.Join(recorder.ExclusionConditions(), ", ")},
 			&cli.StringFlag{Name: "batch-age", Usage: "`TIME` longest time until a connection is safely on the disk", Value: recorder.DefaultBatchAge.String()},
 			&cli.Int64Flag{Name: "batch-rows", Usage: "`N` write a batch early when it holds this many connections", Value: recorder.DefaultBatchRows},
@@ -178,7 +178,9 @@ func (h *host) readRecordOptions(c *cli.Context) (recorder.Options, error) {
 }
 
 // eventNames returns what --events takes, several of them with commas between.
-func eventNames() []string { return []string{"accept", "accept=all", "listen", "sendto", "none"} }
+func eventNames() []string {
+	return []string{"accept", "accept=all", "listen", "bind", "sendto", "socket", "setsockopt", "none"}
+}
 
 // readEvents reads what is recorded beside connects.
 func readEvents(list string) (e recorder.Events, err error) {
@@ -191,8 +193,14 @@ func readEvents(list string) (e recorder.Events, err error) {
 			e.Accept, e.EachAccept = true, true
 		case "listen":
 			e.Listen = true
+		case "bind":
+			e.Binds = true
 		case "sendto":
 			e.Sends = true
+		case "socket":
+			e.Sockets = true
+		case "setsockopt":
+			e.Options = true
 		case "none":
 			if len(names) > 1 {
 				return e, usagef("--events none stands alone", "--events %s: none, and something", list)

@@ -10,7 +10,8 @@ func TestCases(t *testing.T) {
 		all = append(all, subject...)
 	}
 	dir := tempDir(t)
-	recorder := record(t, dir)
+	recorder := record(t, dir, "--events", openedEvents)
+	opened := startOpened(t)
 	runs := make([]*caseRun, len(all))
 	for i := range all {
 		runs[i] = all[i].start(t)
@@ -27,6 +28,7 @@ func TestCases(t *testing.T) {
 		c.blindSpots = segment.text("blind_spots")
 		t.Run(c.name, c.verify)
 	}
+	opened.verify(t, ask(t, tape, openedRows, opened.pid))
 }
 
 // fromUser: what no cgroup hook sees is known from the return of connect(2) only. Then the remote address is read from the

@@ -20,7 +20,7 @@ import (
 
 // defaultModules make sockets that a kernel does not have by itself: AF_VSOCK and SCTP on the loopback, and devices that
 // swallow packets, so that a connect stays in progress.
-const defaultModules = "vsock_loopback,dummy,veth,sctp,overlay"
+const defaultModules = "vsock_loopback,dummy,veth,sctp,overlay,tun"
 
 // A matrixCell is one kernel with one backend. With auto, conntape chooses, and must choose this backend. boot is added
 // to the kernel's command line. With run, only tests that match it run there.

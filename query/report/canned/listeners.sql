@@ -2,22 +2,22 @@
 -- column: first_time | when it began to, as far as that was recorded
 -- column: last_time | when it last began to
 -- column: n | how often it did
--- column: protocol | tcp, mptcp
--- column: local | address and port; 0.0.0.0 and [::] are all of the host
+-- column: protocol | tcp, mptcp, sctp; udp and its like: a socket that was bound; unix
+-- column: local | address and port, 0.0.0.0 and [::] being all of the host; or path
 -- column: pid | process that did
 -- column: user | its user
 -- column: container | its container; NULL: none that is known
 -- column: exe | its program
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: ancestry | its ancestors, and itself last
--- note: Only what began to listen while conntape record --events listen was running is on a tape. Whether it still does is not told.
--- false-positives: A service that is restarted. A shell, an interpreter or a file below /tmp that listens is a finding.
+-- note: Only what began to listen while conntape record --events listen,bind was running is on a tape: TCP and UNIX sockets with listen, UDP and UNIX datagram sockets with bind. Whether it still does is not told.
+-- false-positives: A service that is restarted; a client of UDP that binds its socket, as resolvers do. A shell, an interpreter or a file below /tmp that listens is a finding.
 -- example: conntape query listeners --since 7d
 SELECT
   min(time) AS first_time,
-  max(time) AS last_time,
+  max(last_time) AS last_time,
   sum(count) AS n,
-  protocol,
+  coalesce(protocol, family) AS protocol,
   CASE
     WHEN local_port IS NULL THEN local_address
     WHEN local_address GLOB '*:*' THEN '[' || local_address || ']:' || local_port
@@ -30,5 +30,5 @@ SELECT
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   ancestry
 FROM listeners
-GROUP BY process_id, user, container, protocol, local
+GROUP BY process_id, user, container, coalesce(protocol, family), local
 ORDER BY max(time_ns) DESC, local

@@ -1,0 +1,49 @@
+package recorder
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/conntape/conntape/bpf"
+	"github.com/conntape/conntape/store"
+	"github.com/conntape/conntape/store/escape"
+)
+
+// notSockaddr is put behind the bytes of a place to find it among addresses: together they are longer than a sockaddr can be.
+var notSockaddr = strings.Repeat("\x00", 128)
+
+// place returns where a packet or XDP socket is bound, or which device was made, nil if there is no room for the name in the segment.
+func (r *resolver) place(raw []byte, p bpf.Place, who *party) *store.Endpoint {
+	key := string(raw) + notSockaddr
+	if e, ok := r.endpoints.get(key); ok {
+		return e
+	}
+	e := &store.Endpoint{Family: binary.NativeEndian.Uint16(raw), Address: placeText(raw, p), Port: noPort, Raw: bytes.Clone(raw)}
+	if !r.table.names.take(who.owner, endpointName(e)) {
+		return nil
+	}
+	r.fresh += endpointSize(e)
+	r.endpoints.put(key, e)
+	return e
+}
+
+// placeText is the name of an interface, escaped, or what is known of it.
+func placeText(raw []byte, p bpf.Place) string {
+	device := binary.NativeEndian.Uint16(raw) == noFamily
+	text := escape.Bytes([]byte(p.Name))
+	switch {
+	case text != "":
+	case device:
+		text = "any name"
+	case p.Interface == 0:
+		text = "any interface"
+	default:
+		text = fmt.Sprintf("ifindex %d", p.Interface)
+	}
+	if p.Queue > 0 {
+		text += fmt.Sprintf(" queue %d", p.Queue)
+	}
+	return text
+}
