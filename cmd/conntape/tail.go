@@ -35,12 +35,14 @@ as data. What is shown was safely on the disk first, a second or so after it hap
 Examples:
   conntape tail
   conntape tail --exe curl --outcome refused
+  conntape tail --events all
   conntape tail --where "not is_private(remote_address) and loginuid is null"`,
 		Flags: append(filterFlags(nil),
 			dirFlag("directory of the tape, or one segment file"), tzFlag(), formatFlag([]string{"line", "jsonl"}, "line"),
 			limitFlag("`N` end after this many connections; 0 for no end", 0), quietFlag(),
 			&cli.Int64Flag{Name: "lines", Usage: "`N` earlier connections to show first", Value: 10},
 			&cli.StringFlag{Name: "where", Usage: "`SQL` condition on the columns of connections"},
+			&cli.StringFlag{Name: "events", Usage: "`LIST` show also what is recorded beside connects: " + strings.Join(report.TailEvents(), ", ") + ", or all"},
 			allFlag()),
 		Action: h.tail,
 	}
@@ -97,6 +99,11 @@ func (h *host) tail(c *cli.Context) error {
 	}
 	filter.Where = c.String("where")
 	t.tail = report.NewTail(filter, c.Bool("all"), h.now().UnixNano())
+	if list := c.String("events"); list != "" {
+		if err := t.tail.Events(strings.Split(strings.ReplaceAll(list, " ", ""), ",")); err != nil {
+			return err
+		}
+	}
 	if err := t.begin(c.Context, c.Int64("lines")); err != nil {
 		return err
 	}

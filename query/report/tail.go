@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/conntape/conntape/query/ask"
@@ -21,14 +23,37 @@ const lateness = 10 * time.Second
 type Tail struct {
 	filter Filter
 	all    bool               // port-0 UDP probes and AF_UNSPEC disconnects too
+	events []string           // kinds of what sockets did beside connecting that are shown too: some of TailEvents
 	last   int64              // newest time_ns shown
-	shown  map[[2]int64]int64 // by segment and id, of those within lateness: their time_ns
+	shown  map[[2]int64]int64 // by segment, of events less than 0, and id, of those within lateness: their time_ns
 }
 
 // NewTail begins after the connections before since, ns as time_ns.
 // With all, port-0 UDP probes and AF_UNSPEC disconnects are shown too.
 func NewTail(f Filter, all bool, since int64) *Tail {
 	return &Tail{filter: f, all: all, last: since, shown: make(map[[2]int64]int64)}
+}
+
+// TailEvents are the kinds of what sockets do beside connecting, as record --events names them.
+func TailEvents() []string { return []string{"accept", "listen", "bind", "socket", "setsockopt"} }
+
+// Events has the tail show what sockets did beside connecting: kinds are some of TailEvents, or all. Each row of inbound, listeners and
+// sockets_opened is shown once, when it is new. A condition of one's own cannot be asked of them: it is about columns of connections.
+func (t *Tail) Events(kinds []string) error {
+	for _, kind := range kinds {
+		if kind == "all" {
+			kinds = TailEvents()
+			break
+		}
+		if !slices.Contains(TailEvents(), kind) {
+			return input.Usagef("events are "+strings.Join(TailEvents(), ", ")+", or all", "unknown event %q", kind)
+		}
+	}
+	if len(kinds) > 0 && t.filter.Where != "" {
+		return input.Usagef("leave one of them out", "--where is about columns of connections, which --events do not have")
+	}
+	t.events = kinds
+	return nil
 }
 
 // TailColumns are the columns of a tail, as SQL over connections.
@@ -44,6 +69,32 @@ var tailSQL = `SELECT segment, id, time_ns, time, comm, pid,
 FROM connections
 WHERE time_ns > :from`
 
+// tailEventsSQL has the columns that a filter asks for.
+var tailEventsSQL = `
+UNION ALL
+SELECT -segment, id, time_ns, time, comm, pid, remote, outcome, count, user, coalesce(nullif(cmdline, ''), '[' || comm || ']'), NULL
+FROM (
+  SELECT segment, id, time_ns, time, comm, pid, exe, user, uid, container, cmdline, count, family, remote_address, remote_ip, remote_port,
+    NULL AS requested_address, NULL AS requested_port,
+    'accept' AS kind, 'accepted' AS outcome,
+    concat_ws(' at ', coalesce('pid ' || peer_pid, remote_ip || coalesce(':' || remote_port, ''), remote_address), local_address || coalesce(':' || local_port, '')) AS remote
+  FROM inbound
+  UNION ALL
+  SELECT segment, id, time_ns, time, comm, pid, exe, user, uid, container, cmdline, count, family, NULL, NULL, NULL, NULL, NULL,
+    'listen', 'listens', local_address || coalesce(':' || local_port, '')
+  FROM listeners
+  WHERE action = 'listen'
+  UNION ALL
+  SELECT segment, id, time_ns, time, comm, pid, exe, user, uid, container, cmdline, count, family, NULL, NULL, NULL, NULL, NULL,
+    CASE
+      WHEN action IN ('socket', 'tun', 'tap') OR action = 'bind' AND (family IN ('packet', 'xdp') OR type = 'raw') THEN 'socket'
+      WHEN action = 'bind' THEN 'bind' ELSE 'setsockopt' END,
+    CASE action WHEN 'socket' THEN 'opened' WHEN 'tun' THEN 'opened tun' WHEN 'tap' THEN 'opened tap' WHEN 'bind' THEN 'bound' ELSE action END,
+    concat_ws(' ', CASE WHEN action <> 'bind' OR family = 'packet' THEN concat_ws(' ', family, type, protocol) END, local_address || coalesce(':' || local_port, ''))
+  FROM sockets_opened
+)
+WHERE time_ns > :from AND instr(:events, ' ' || kind || ' ') > 0`
+
 // sql returns the question with its parameters.
 func (t *Tail) sql(tail string) (ask.Request, error) {
 	r := ask.Request{SQL: tailSQL, Params: map[string]format.Value{}}
@@ -51,12 +102,18 @@ func (t *Tail) sql(tail string) (ask.Request, error) {
 	if err != nil {
 		return r, err
 	}
-	if !t.all {
-		conditions = append(conditions, condition{sql: "NOT probe AND family IS NOT 'unspec'"})
-	}
+	filtered := ""
 	for _, c := range conditions {
-		r.SQL += "\n  AND (" + c.sql + ")"
+		filtered += "\n  AND (" + c.sql + ")"
 		maps.Copy(r.Params, c.params)
+	}
+	r.SQL += filtered
+	if !t.all {
+		r.SQL += "\n  AND (NOT probe AND family IS NOT 'unspec')"
+	}
+	if len(t.events) > 0 {
+		r.SQL += tailEventsSQL + filtered
+		r.Params["events"] = format.TextValue(" " + strings.Join(t.events, " ") + " ")
 	}
 	r.SQL += tail
 	return r, nil
