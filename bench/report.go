@@ -46,6 +46,7 @@ func (r *report) write(w io.Writer) error {
 		r.connectCost(p)
 		r.tcpCost(p)
 		r.sendCost(p)
+		r.socketCost(p)
 		r.otherCalls(p)
 	}
 	r.guestCost(p)

@@ -115,7 +115,7 @@ func newMeasures() ([]measure, error) {
 	if err != nil {
 		return nil, err
 	}
-	measures = slices.Concat(measures, tcp, sends)
+	measures = slices.Concat(measures, tcp, sends, socketMeasures())
 	switch nop, err := newNop(); err {
 	case nil:
 		measures = append(measures, measure{name: callNop, batch: 64, batches: 2000, call: nop})
