@@ -314,13 +314,14 @@ ok
 func TestPublicColumns(t *testing.T) {
 	tape := mustOpenTape(t, smallTape(t, 2))
 	for view, want := range map[string]string{
-		"connections": "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns family type protocol fd via local_address local_port remote_address remote_port remote_ip address_source hook_errno errno outcome backend process_id parent_id ancestry socket_family addrlen cookie remote_raw segment outcome_errno established_ns duration_ns bytes_sent bytes_received retransmits rtt_us closed_by outcome_source requested_address requested_port open_ns remote failed probe peer_pid peer_exe peer_unit",
-		"processes":   "process_id parent_id pid ppid pid_in_ns comm exe script cmdline cmdline_truncated cwd uid user gid euid loginuid session_id cgroup container unit start_time exec_time exec_number exe_deleted exe_memfd exe_device exe_inode mntns pidns netns userns utsns ipcns cgroupns source ancestry cgroup_id segment boot_id mntns_is_host",
-		"endpoints":   "id family address port ip raw segment requested_address requested_port peer_pid",
-		"gaps":        "id from_time to_time cause lost detail from_ns to_ns segment",
-		"segments":    "segment tape_id state from_time to_time host machine_id boot_id kernel version backend blind_spots seen stored coalesced excluded lost path schema_version from_ns to_ns batches runs boots",
-		"inbound":     "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns family type protocol local_address local_port remote_address remote_port remote_ip peer_pid outcome ended failed bytes_sent bytes_received longest_ns backend process_id parent_id ancestry segment",
-		"listeners":   "id time time_ns pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns family type protocol local_address local_port count backend process_id parent_id ancestry segment",
+		"connections":    "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns family type protocol fd via local_address local_port remote_address remote_port remote_ip address_source hook_errno errno outcome backend process_id parent_id ancestry socket_family addrlen cookie remote_raw segment outcome_errno established_ns duration_ns bytes_sent bytes_received retransmits rtt_us closed_by outcome_source requested_address requested_port open_ns remote failed probe peer_pid peer_exe peer_unit",
+		"processes":      "process_id parent_id pid ppid pid_in_ns comm exe script cmdline cmdline_truncated cwd uid user gid euid loginuid session_id cgroup container unit start_time exec_time exec_number exe_deleted exe_memfd exe_device exe_inode mntns pidns netns userns utsns ipcns cgroupns source ancestry cgroup_id segment boot_id mntns_is_host",
+		"endpoints":      "id family address port ip raw segment requested_address requested_port peer_pid",
+		"gaps":           "id from_time to_time cause lost detail from_ns to_ns segment",
+		"segments":       "segment tape_id state from_time to_time host machine_id boot_id kernel version backend blind_spots seen stored coalesced excluded lost path schema_version from_ns to_ns batches runs boots",
+		"inbound":        "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns family type protocol local_address local_port remote_address remote_port remote_ip peer_pid outcome ended failed bytes_sent bytes_received longest_ns backend process_id parent_id ancestry segment",
+		"listeners":      "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns action family type protocol local_address local_port backend process_id parent_id ancestry segment",
+		"sockets_opened": "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns action family type protocol local_address local_port backend process_id parent_id ancestry segment",
 	} {
 		got := strings.Join(rows(t, tape.Conn(), "SELECT name FROM pragma_table_info(?) ORDER BY cid", view), " ")
 		if got != want {
