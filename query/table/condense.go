@@ -68,10 +68,13 @@ func ChooseContacts(ctx context.Context, sources []Source, w input.Window, choos
 	return t, err
 }
 
+// lastBit of the columns that are used stands for its own and for all after it, as SQLite has it.
+const lastBit = 63
+
 // Ask marks columns as used.
 func (t *ContactTable) Ask(names ...string) {
 	for _, name := range names {
-		t.used |= 1 << slices.Index(t.view.Columns, name)
+		t.used |= 1 << min(slices.Index(t.view.Columns, name), lastBit)
 	}
 }
 
@@ -79,7 +82,7 @@ func (t *ContactTable) Ask(names ...string) {
 func (t *ContactTable) asks(names ...string) bool {
 	return slices.ContainsFunc(names, func(name string) bool {
 		i := slices.Index(t.view.Columns, name)
-		return i >= 0 && t.used>>i&1 != 0
+		return i >= 0 && t.used>>min(i, lastBit)&1 != 0
 	})
 }
 
@@ -116,7 +119,7 @@ func (t *ContactTable) Fill() error {
 	t.filled = true
 	t.cells = make([]contactCell, len(t.view.Columns))
 	for i, name := range t.view.Columns {
-		if t.used>>i&1 == 0 {
+		if t.used>>min(i, lastBit)&1 == 0 {
 			continue
 		}
 		o, _ := originOf(name)
@@ -204,7 +207,7 @@ func (c *contactCursor) Column(i int, _ bool) (sqlite.Value, error) {
 		return sqlite.IntegerValue(int64(c.at)), nil // the key
 	}
 	row, cell := t.Rows.At(t.Rows.Order[c.at]), t.cells[i]
-	if t.used>>i&1 == 0 {
+	if t.used>>min(i, lastBit)&1 == 0 {
 		return sqlite.Value{}, fmt.Errorf("column %s was not asked for", t.view.Columns[i])
 	}
 	switch cell.origin {
