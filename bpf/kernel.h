@@ -180,11 +180,31 @@ struct super_block {
 	unsigned long s_magic;
 };
 
+struct timespec64 {
+	__s64 tv_sec;
+	long tv_nsec;
+};
+
 struct inode {
 	__u16 i_mode;
 	unsigned int i_nlink;
 	unsigned long i_ino;
+	long long i_size;
 	struct super_block *i_sb;
+};
+
+/* The time of its last change before 6.6, in 6.6 to 6.10 (fs: rename i_ctime), and since 6.11 (fs: turn the times into integers). */
+struct inode___before {
+	struct timespec64 i_ctime;
+};
+
+struct inode___renamed {
+	struct timespec64 __i_ctime;
+};
+
+struct inode___split {
+	__s64 i_ctime_sec;
+	__u32 i_ctime_nsec;
 };
 
 struct hlist_bl_node {

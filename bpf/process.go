@@ -57,6 +57,9 @@ type Process struct {
 	CgroupNS  uint32
 	ExeDev    uint32 // major << 20 | minor
 	ExeIno    uint64
+	ExeCtime  uint64 // of the inode, ns since the epoch
+	ExeSize   uint64 // bytes
+	ExeFS     uint32 // s_magic of its file system
 	Comm      string
 	Exe       string // from the root of its mount namespace; a memfd's is "memfd:NAME"
 	Cwd       string // likewise
@@ -82,24 +85,27 @@ func (p *Process) decode(b []byte) (int, error) {
 		Parent:    key(b[24:]),
 		CgroupID:  n.Uint64(b[40:]),
 		ExeIno:    n.Uint64(b[48:]),
-		ExeDev:    n.Uint32(b[56:]),
-		PidInNS:   n.Uint32(b[60:]),
-		UID:       n.Uint32(b[64:]),
-		GID:       n.Uint32(b[68:]),
-		EUID:      n.Uint32(b[72:]),
-		LoginUID:  n.Uint32(b[76:]),
-		SessionID: n.Uint32(b[80:]),
-		MntNS:     n.Uint32(b[84:]),
-		PidNS:     n.Uint32(b[88:]),
-		NetNS:     n.Uint32(b[92:]),
-		UserNS:    n.Uint32(b[96:]),
-		UtsNS:     n.Uint32(b[100:]),
-		IpcNS:     n.Uint32(b[104:]),
-		CgroupNS:  n.Uint32(b[108:]),
-		Kind:      Kind(n.Uint16(b[112:])),
-		Flags:     ProcessFlags(n.Uint16(b[114:])),
-		ArgvTotal: n.Uint32(b[128:]),
-		Comm:      cString(b[136:152]),
+		ExeCtime:  n.Uint64(b[56:]),
+		ExeSize:   n.Uint64(b[64:]),
+		ExeDev:    n.Uint32(b[72:]),
+		PidInNS:   n.Uint32(b[76:]),
+		UID:       n.Uint32(b[80:]),
+		GID:       n.Uint32(b[84:]),
+		EUID:      n.Uint32(b[88:]),
+		LoginUID:  n.Uint32(b[92:]),
+		SessionID: n.Uint32(b[96:]),
+		MntNS:     n.Uint32(b[100:]),
+		PidNS:     n.Uint32(b[104:]),
+		NetNS:     n.Uint32(b[108:]),
+		UserNS:    n.Uint32(b[112:]),
+		UtsNS:     n.Uint32(b[116:]),
+		IpcNS:     n.Uint32(b[120:]),
+		CgroupNS:  n.Uint32(b[124:]),
+		Kind:      Kind(n.Uint16(b[128:])),
+		Flags:     ProcessFlags(n.Uint16(b[130:])),
+		ArgvTotal: n.Uint32(b[144:]),
+		ExeFS:     n.Uint32(b[148:]),
+		Comm:      cString(b[152:168]),
 	}
 	size := processSize
 	text := func(off int) ([]byte, bool) {
@@ -113,7 +119,7 @@ func (p *Process) decode(b []byte) (int, error) {
 	}
 	var texts [5][]byte
 	for i := range texts {
-		t, ok := text(116 + 2*i)
+		t, ok := text(132 + 2*i)
 		if !ok {
 			return 0, fmt.Errorf("decode texts of process %d: %w", p.Key.Tgid, ErrShortRecord)
 		}

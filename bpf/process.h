@@ -214,6 +214,20 @@ static __always_inline bool is_memfd(struct file *exe, struct dentry *dentry)
 	return true;
 }
 
+/* The time of an inode's last change, ns since the epoch. Since 6.13 the highest bit of the nanoseconds is a mark (I_CTIME_QUERIED). */
+static __always_inline __u64 ctime_of(struct inode *inode)
+{
+	struct inode___before *before = (void *)inode;
+	struct inode___renamed *renamed = (void *)inode;
+	struct inode___split *split = (void *)inode;
+
+	if (bpf_core_field_exists(struct inode___split, i_ctime_sec))
+		return BPF_CORE_READ(split, i_ctime_sec) * 1000000000ULL + (BPF_CORE_READ(split, i_ctime_nsec) & 0x7fffffff);
+	if (bpf_core_field_exists(struct inode___renamed, __i_ctime))
+		return BPF_CORE_READ(renamed, __i_ctime.tv_sec) * 1000000000ULL + BPF_CORE_READ(renamed, __i_ctime.tv_nsec);
+	return BPF_CORE_READ(before, i_ctime.tv_sec) * 1000000000ULL + BPF_CORE_READ(before, i_ctime.tv_nsec);
+}
+
 /* Fills the header and exe, cwd and cgroup behind it. */
 static __always_inline void describe(struct description *d, __u32 slot, struct task_struct *task)
 {
@@ -231,6 +245,9 @@ static __always_inline void describe(struct description *d, __u32 slot, struct t
 
 		p->exe_inode = BPF_CORE_READ(inode, i_ino);
 		p->exe_device = BPF_CORE_READ(inode, i_sb, s_dev);
+		p->exe_ctime = ctime_of(inode);
+		p->exe_size = BPF_CORE_READ(inode, i_size);
+		p->exe_fs = BPF_CORE_READ(inode, i_sb, s_magic);
 		if (is_memfd(exe, dentry))
 			p->flags |= PROCESS_EXE_MEMFD;
 		else if (!BPF_CORE_READ(dentry, d_hash.pprev) || !BPF_CORE_READ(inode, i_nlink))

@@ -15,7 +15,7 @@ const (
 	sockaddrLarge = 128
 	localLarge    = 112
 	connectSize   = 112
-	processSize   = 152
+	processSize   = 168
 	loserSize     = 72
 	outcomeSize   = 88
 	openSize      = (connectSize+3*sockaddrSmall+7)/8*8 + outcomeSize

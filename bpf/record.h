@@ -123,6 +123,8 @@ struct process {
 	struct process_key parent; /* who forked it; for exec and snapshot real_parent, which a reaper may have replaced */
 	__u64 cgroup_id;
 	__u64 exe_inode;
+	__u64 exe_ctime; /* of the inode, ns since the epoch */
+	__u64 exe_size;  /* bytes */
 	__u32 exe_device; /* kernel dev_t: major << 20 | minor */
 	__u32 pid_in_ns;  /* tgid in its innermost pid namespace */
 	__u32 uid;
@@ -146,7 +148,7 @@ struct process {
 	__u16 argv_len;   /* bytes that follow */
 	__u16 reserved;
 	__u32 argv_total; /* bytes there were */
-	__u32 reserved2;
+	__u32 exe_fs;     /* s_magic of its file system */
 	char comm[COMM_LEN];
 };
 

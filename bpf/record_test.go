@@ -58,7 +58,7 @@ func TestShortRecords(t *testing.T) {
 		t.Errorf("remote address longer than its room: %v", err)
 	}
 	process := make([]byte, processSize)
-	binary.NativeEndian.PutUint16(process[124:], 1)
+	binary.NativeEndian.PutUint16(process[140:], 1)
 	var p Process
 	if _, err := p.decode(process); !errors.Is(err, ErrShortRecord) {
 		t.Errorf("argv beyond the record: %v", err)
