@@ -113,6 +113,7 @@ CREATE TABLE process (
   exe_memfd         INTEGER NOT NULL,
   exe_device        INTEGER,          -- major << 20 | minor
   exe_inode         INTEGER,
+  exe_file          INTEGER,          -- the file that it executes as it was at the exec: id of hash, NULL unknown
   mntns             INTEGER,
   pidns             INTEGER,
   netns             INTEGER,
@@ -124,6 +125,28 @@ CREATE TABLE process (
   source            TEXT    NOT NULL,
   ancestry          TEXT    NOT NULL,
   batch             INTEGER NOT NULL  -- commit that wrote it
+) STRICT;
+
+-- A file that processes execute or interpret, as it was at one time, and its digests. They may come after its processes, and
+-- then in a later segment. The id is made of device, inode, ctime, size and what is known of the exec, and so is the same in every segment.
+CREATE TABLE hash (
+  id       INTEGER PRIMARY KEY,
+  device   INTEGER NOT NULL,          -- major << 20 | minor
+  inode    INTEGER NOT NULL,
+  ctime_ns INTEGER NOT NULL,          -- since the Unix epoch
+  size     INTEGER NOT NULL,          -- bytes
+  sha256   BLOB,                      -- NULL: it was not read (yet), see source
+  sha1     BLOB,
+  md5      BLOB,
+  source   TEXT    NOT NULL,          -- pending, or as in column hash_source of view processes
+  batch    INTEGER NOT NULL           -- commit that wrote it
+) STRICT;
+
+-- The file of a script that a process interprets, which is found later than the process is written.
+CREATE TABLE script (
+  process INTEGER PRIMARY KEY,
+  hash    INTEGER NOT NULL,           -- 0: not found yet
+  batch   INTEGER NOT NULL            -- commit that wrote it
 ) STRICT;
 
 -- State of a thread when it connected. user, cgroup and container are NULL when
@@ -476,7 +499,15 @@ SELECT
   s.type = 2 AND e.port = 0 AS probe,
   (SELECT u.tgid FROM process u WHERE u.id = e.peer) AS peer_pid,
   (SELECT u.exe FROM process u WHERE u.id = e.peer) AS peer_exe,
-  (SELECT nullif(u.unit, '') FROM process u WHERE u.id = e.peer) AS peer_unit
+  (SELECT nullif(u.unit, '') FROM process u WHERE u.id = e.peer) AS peer_unit,
+  (SELECT lower(hex(h.sha256)) FROM hash h WHERE h.id = p.exe_file AND h.sha256 IS NOT NULL) AS exe_sha256,
+  (SELECT lower(hex(h.sha1)) FROM hash h WHERE h.id = p.exe_file AND h.sha1 IS NOT NULL) AS exe_sha1,
+  (SELECT lower(hex(h.md5)) FROM hash h WHERE h.id = p.exe_file AND h.md5 IS NOT NULL) AS exe_md5,
+  coalesce((SELECT h.source FROM hash h WHERE h.id = p.exe_file AND h.source <> 'pending'), 'unknown') AS hash_source,
+  (SELECT lower(hex(h.sha256)) FROM hash h JOIN script i ON i.hash = h.id WHERE i.process = p.id AND h.sha256 IS NOT NULL) AS script_sha256,
+  (SELECT lower(hex(h.sha1)) FROM hash h JOIN script i ON i.hash = h.id WHERE i.process = p.id AND h.sha1 IS NOT NULL) AS script_sha1,
+  (SELECT lower(hex(h.md5)) FROM hash h JOIN script i ON i.hash = h.id WHERE i.process = p.id AND h.md5 IS NOT NULL) AS script_md5,
+  iif(p.script IS NOT NULL, coalesce((SELECT h.source FROM hash h JOIN script i ON i.hash = h.id WHERE i.process = p.id AND h.source <> 'pending'), 'unknown'), NULL) AS script_hash_source
 FROM connection c
 JOIN endpoint e ON e.id = c.remote
 JOIN task t ON t.id = c.task
@@ -735,7 +766,16 @@ SELECT
   p.cgroup_id AS cgroup_id,
   (SELECT number FROM segment) AS segment,
   (SELECT b.boot_id FROM boot b WHERE b.id = p.boot) AS boot_id,
-  p.mntns_is_host AS mntns_is_host
+  p.mntns_is_host AS mntns_is_host,
+  (SELECT lower(hex(h.sha256)) FROM hash h WHERE h.id = p.exe_file AND h.sha256 IS NOT NULL) AS exe_sha256,
+  (SELECT lower(hex(h.sha1)) FROM hash h WHERE h.id = p.exe_file AND h.sha1 IS NOT NULL) AS exe_sha1,
+  (SELECT lower(hex(h.md5)) FROM hash h WHERE h.id = p.exe_file AND h.md5 IS NOT NULL) AS exe_md5,
+  coalesce((SELECT h.source FROM hash h WHERE h.id = p.exe_file AND h.source <> 'pending'), 'unknown') AS hash_source,
+  (SELECT lower(hex(h.sha256)) FROM hash h JOIN script i ON i.hash = h.id WHERE i.process = p.id AND h.sha256 IS NOT NULL) AS script_sha256,
+  (SELECT lower(hex(h.sha1)) FROM hash h JOIN script i ON i.hash = h.id WHERE i.process = p.id AND h.sha1 IS NOT NULL) AS script_sha1,
+  (SELECT lower(hex(h.md5)) FROM hash h JOIN script i ON i.hash = h.id WHERE i.process = p.id AND h.md5 IS NOT NULL) AS script_md5,
+  iif(p.script IS NOT NULL, coalesce((SELECT h.source FROM hash h JOIN script i ON i.hash = h.id WHERE i.process = p.id AND h.source <> 'pending'), 'unknown'), NULL) AS script_hash_source,
+  (SELECT h.size FROM hash h WHERE h.id = p.exe_file) AS exe_size
 FROM process p;
 
 CREATE VIEW endpoints AS

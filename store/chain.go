@@ -24,6 +24,7 @@ type chainer struct {
 	changes   map[int64]int64 // of the batch: connection → shape
 	endings   map[segment.EndingKey]struct{}
 	events    []int64 // of the batch
+	files     segment.HashKeys
 }
 
 // begin starts the batch.
@@ -34,6 +35,7 @@ func (c *chainer) begin(batch int64) {
 	clear(c.changes)
 	clear(c.endings)
 	c.events = c.events[:0]
+	c.files.Clear()
 }
 
 // load reads the end of the segment's chain.
@@ -52,7 +54,7 @@ func (c *chainer) load(conn *sqlite.Conn) error {
 
 // end writes the row of the batch, if the batch is not empty, and returns the chain's state for after the commit.
 func (c *chainer) end(conn *sqlite.Conn, newest int64) (chain [32]byte, after segment.Marks, err error) {
-	if c.rows == 0 && len(c.changes) == 0 && len(c.endings) == 0 && len(c.events) == 0 {
+	if c.rows == 0 && len(c.changes) == 0 && len(c.endings) == 0 && len(c.events) == 0 && c.files.Len() == 0 {
 		return c.chain, c.marks, nil
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.changes)) {
@@ -64,6 +66,9 @@ func (c *chainer) end(conn *sqlite.Conn, newest int64) (chain [32]byte, after se
 	}
 	slices.Sort(c.events)
 	if err := segment.HashEvents(c.hasher, conn, c.events); err != nil {
+		return chain, after, err
+	}
+	if err := segment.HashFiles(c.hasher, conn, &c.files); err != nil {
 		return chain, after, err
 	}
 	after = segment.Marks{Newest: newest}

@@ -107,10 +107,18 @@ func TestChainShowsAlterations(t *testing.T) {
 		"UPDATE endpoint SET address = '192.0.2.8'",
 		"UPDATE shape SET errno = 0",
 		"INSERT INTO repeat SELECT id, 2, id FROM connection LIMIT 1",
+		"UPDATE hash SET sha256 = zeroblob(32)",
+		"UPDATE hash SET sha256 = NULL, source = 'gone'",
+		"UPDATE hash SET inode = inode + 1",
+		"DELETE FROM script",
+		"UPDATE script SET hash = 0",
+		"UPDATE process SET exe_file = 7 WHERE comm = 'curl'",
 	} {
 		w := mustOpenWriter(t, t.TempDir(), options(100*second))
 		x := newWorld()
-		mustAppend(t, w, Batch{Connections: []Connection{x.connection(101 * second), x.connection(102 * second)}})
+		x.curl.ExeFile, x.curl.Script = &File{Inode: 77}, "/run.sh"
+		x.curl.ExeFile.SetDigests(known("curl", "exec"))
+		mustAppend(t, w, Batch{Connections: []Connection{x.connection(101 * second), x.connection(102 * second)}, Scripts: []Script{{x.curl, x.curl.ExeFile}}})
 		mustAppend(t, w, Batch{Connections: []Connection{x.connection(103 * second)}})
 		want := w.seg.chainer.chain
 		if err := w.seg.exec(alter); err != nil {

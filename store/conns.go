@@ -28,6 +28,8 @@ type member struct {
 	opening sync.Mutex      // held while opening it
 	reading *segment.Reader // nil: not open
 	users   int             // users of reading
+	joined  bool            // reading has the digests of later segments
+	files   *fileRows       // of a private copy
 }
 
 // readers are the connections of a tape.
@@ -63,6 +65,10 @@ func (t *Tape) borrow(place int) (*segment.Reader, func(), error) {
 	seg.opening.Lock()
 	defer seg.opening.Unlock()
 	if r := t.readers.take(seg); r != nil {
+		if err := t.join(place, r); err != nil {
+			release()
+			return nil, nil, err
+		}
 		return r, release, nil
 	}
 	r, err := seg.Open()
@@ -80,10 +86,28 @@ func (t *Tape) borrow(place int) (*segment.Reader, func(), error) {
 		}
 		return nil, nil, err
 	}
+	seg.joined = false
+	if err := t.join(place, r); err != nil {
+		r.Close()
+		return nil, nil, err
+	}
 	t.readers.mu.Lock()
 	defer t.readers.mu.Unlock()
 	seg.reading, seg.users = r, 1
 	return r, release, nil
+}
+
+// join is joinFiles, once for each reader.
+func (t *Tape) join(place int, r *segment.Reader) error {
+	seg := t.segs[place]
+	if seg.joined {
+		return nil
+	}
+	seg.joined = true
+	if err := t.joinFiles(place, r.Conn); err != nil {
+		return &failure.Error{Op: "open segment", Path: seg.Info.Path, Err: err, Hint: failure.HintFor(err)}
+	}
+	return nil
 }
 
 // take returns the open connection of a segment, nil if it is not open.

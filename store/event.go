@@ -50,6 +50,7 @@ type Process struct {
 	ExeDeleted, ExeMemfd bool
 	ExeDev               uint32 // major<<20 | minor, as the kernel's dev_t
 	ExeIno               uint64
+	ExeFile              *File // as it was at the exec; nil unknown
 
 	UID, GID, EUID      uint32
 	User                string
@@ -188,6 +189,8 @@ type Batch struct {
 	Connections []Connection
 	Endings     []Ending      // of connections written before or in this batch
 	Sockets     []SocketEvent // what else happened to sockets: accepted, listening
+	Files       []*File       // whose digests have come, of processes written before or in this batch
+	Scripts     []Script      // that were found, of such processes
 	Gaps        []Gap
 	Anchors     []Anchor
 	Counters    segment.Counters

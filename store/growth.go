@@ -23,6 +23,7 @@ const (
 	taskRowBytes       = 160
 	processRowBytes    = 512
 	endpointRowBytes   = 96
+	fileRowBytes       = 192
 	otherRowBytes      = 256
 	walFrameBytes      = pageSize + 24
 )
@@ -50,6 +51,8 @@ func (e *estimator) fit(s *activeSegment, b *Batch, most growth) (n Part, g grow
 		e.bytes += otherRowBytes + int64(len(g.Cause)+len(g.Detail))*4
 	}
 	e.bytes += int64(len(b.Anchors)+len(b.Counters)+8) * otherRowBytes
+	e.bytes += int64(len(b.Files)+len(b.Scripts)) * fileRowBytes
+	e.touched += int64(len(b.Files) + 2*len(b.Scripts))
 	rows := 0
 	for _, kind := range []struct {
 		n   *int
@@ -150,8 +153,8 @@ func (e *estimator) process(s *activeSegment, p *Process) {
 		if _, ok := p.mark.get(s.intern.epoch); ok {
 			return
 		}
-		e.touched++
-		e.bytes += processRowBytes + escapedBytes(p.Argv...) +
+		e.touched += 3
+		e.bytes += processRowBytes + 2*fileRowBytes + escapedBytes(p.Argv...) +
 			escapedBytes(p.Comm, p.Exe, p.Script, p.Cwd, p.User, p.Cgroup, p.Container, p.Unit) + maxAncestors*24
 	}
 }

@@ -219,6 +219,9 @@ func (s *activeSegment) write(b *Batch, state string, more func(*activeSegment) 
 		if err := s.writeSocketEvents(b.Sockets); err != nil {
 			return err
 		}
+		if err := s.writeFiles(b.Files, b.Scripts); err != nil {
+			return err
+		}
 		if chain, after, err = s.chainer.end(s.conn, s.rows.maxID); err != nil {
 			return err
 		}

@@ -99,17 +99,20 @@ func (in *interner) writeProcess(id int64, p *Process) error {
 		uid, gid, euid = p.UID, p.GID, p.EUID
 		loginUID, sessionID = segment.SetOrNull(p.LoginUID), segment.SetOrNull(p.SessionID)
 	}
+	if err := in.addFiles(id, p); err != nil {
+		return err
+	}
 	return in.segment.exec(`INSERT OR REPLACE INTO process (id, boot, tgid, start_boot_ns, exec_number, exec_boot_ns,
 		parent, ppid, pid_in_ns, comm, exe, script, cmdline, cmdline_truncated, cwd, uid, gid, euid, user, loginuid, session_id,
-		cgroup_id, cgroup, container, unit, exe_deleted, exe_memfd, exe_device, exe_inode,
+		cgroup_id, cgroup, container, unit, exe_deleted, exe_memfd, exe_device, exe_inode, exe_file,
 		mntns, pidns, netns, userns, utsns, ipcns, cgroupns, mntns_is_host, source, ancestry, batch)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		id, in.segment.boot, p.Key.Tgid, p.Key.StartBoot, p.Key.Exec, segment.NumberOrNull(p.ExecBoot),
 		in.parentID(p), ppid, segment.NumberOrNull(p.PidInNS), segment.TextOrNull(p.Comm), segment.TextOrNull(p.Exe), segment.TextOrNull(p.Script),
 		cmdline, p.ArgvTruncated, segment.TextOrNull(p.Cwd), uid, gid, euid, segment.TextOrNull(p.User),
 		loginUID, sessionID,
 		segment.NumberOrNull(p.CgroupID), segment.TextOrNull(p.Cgroup), segment.TextOrNull(p.Container), segment.TextOrNull(p.Unit),
-		p.ExeDeleted, p.ExeMemfd, segment.NumberOrNull(p.ExeDev), segment.NumberOrNull(p.ExeIno),
+		p.ExeDeleted, p.ExeMemfd, segment.NumberOrNull(p.ExeDev), segment.NumberOrNull(p.ExeIno), segment.NumberOrNull(uint64(p.ExeFile.id())),
 		segment.NumberOrNull(p.MntNS), segment.NumberOrNull(p.PidNS), segment.NumberOrNull(p.NetNS), segment.NumberOrNull(p.UserNS),
 		segment.NumberOrNull(p.UtsNS), segment.NumberOrNull(p.IpcNS), segment.NumberOrNull(p.CgroupNS), p.Mounts.orNull(),
 		escape.String(source, nil), ancestry(p), in.segment.chainer.batch)

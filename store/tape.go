@@ -195,7 +195,11 @@ func (t *Tape) prepare(ctx context.Context, files []segment.File, copies string)
 			}
 			describe = func() (*member, error) {
 				seg, r, err := segment.DescribeCopy(ctx, f, copies, limit)
-				return &member{Segment: seg, reading: r}, err
+				m := &member{Segment: seg, reading: r}
+				if err == nil {
+					m.files, err = readFiles(r.Conn)
+				}
+				return m, err
 			}
 		}
 		seg, err := describe()

@@ -54,6 +54,7 @@ type replay struct {
 	processes map[int64][]int64             // batch → processes, ascending
 	endings   map[int64][]segment.EndingKey // batch → endings, ascending
 	events    map[int64][]int64             // batch → events, ascending
+	files     map[int64]*segment.HashKeys   // batch → digests and scripts
 }
 
 type replayBatch struct {
@@ -69,6 +70,7 @@ type shapeBefore struct{ batch, shape int64 }
 func (r *replay) load() error {
 	r.late, r.lateOf, r.changes, r.processes = map[int64]struct{}{}, map[int64][]int64{}, map[int64][]int64{}, map[int64][]int64{}
 	r.history, r.endings, r.events = map[int64][]shapeBefore{}, map[int64][]segment.EndingKey{}, map[int64][]int64{}
+	r.files = map[int64]*segment.HashKeys{}
 	for _, table := range []struct {
 		query string
 		row   func(*sqlite.Stmt) error
@@ -99,6 +101,16 @@ func (r *replay) load() error {
 			r.events[q.ColumnInt64(0)] = append(r.events[q.ColumnInt64(0)], q.ColumnInt64(1))
 			return nil
 		}},
+		{"SELECT batch, id FROM main.hash WHERE sha256 IS NOT NULL", func(q *sqlite.Stmt) error {
+			k := r.filesOf(q.ColumnInt64(0))
+			k.Files = append(k.Files, q.ColumnInt64(1))
+			return nil
+		}},
+		{"SELECT batch, process FROM main.script WHERE hash <> 0", func(q *sqlite.Stmt) error {
+			k := r.filesOf(q.ColumnInt64(0))
+			k.Scripts = append(k.Scripts, q.ColumnInt64(1))
+			return nil
+		}},
 		{"SELECT batch, id FROM process WHERE source <> 'unknown' ORDER BY id", func(q *sqlite.Stmt) error {
 			r.processes[q.ColumnInt64(0)] = append(r.processes[q.ColumnInt64(0)], q.ColumnInt64(1))
 			return nil
@@ -112,6 +124,16 @@ func (r *replay) load() error {
 		r.highest = segment.Marks{Task: q.ColumnInt64(0), Endpoint: q.ColumnInt64(1), Shape: q.ColumnInt64(2)}
 		return nil
 	}, "SELECT (SELECT max(id) FROM task), (SELECT max(id) FROM endpoint), (SELECT max(id) FROM shape)")
+}
+
+// filesOf returns the digests and scripts of a batch.
+func (r *replay) filesOf(batch int64) *segment.HashKeys {
+	k := r.files[batch]
+	if k == nil {
+		k = &segment.HashKeys{}
+		r.files[batch] = k
+	}
+	return k
 }
 
 const replayColumns = "SELECT id, task, remote, shape, local, fd, cookie, outcome FROM "
@@ -238,6 +260,10 @@ func (r *replay) finish() error {
 	if err := segment.HashEvents(r.hasher, r.conn, r.events[b.id]); err != nil {
 		return err
 	}
+	if err := segment.HashFiles(r.hasher, r.conn, r.filesOf(b.id)); err != nil {
+		return err
+	}
+	delete(r.files, b.id)
 	delete(r.endings, b.id)
 	delete(r.events, b.id)
 	if err := segment.HashInterned(r.hasher, r.conn, r.before, b.marks, r.processes[b.id]); err != nil {
@@ -249,7 +275,7 @@ func (r *replay) finish() error {
 	// added between the two.
 	said := b.chain
 	if b.marks.Newest != r.reached || b.marks.Task > r.highest.Task || b.marks.Endpoint > r.highest.Endpoint || b.marks.Shape > r.highest.Shape ||
-		len(r.batches) == 0 && len(r.endings)+len(r.events) > 0 { // rows of batches that there are not
+		len(r.batches) == 0 && len(r.endings)+len(r.events)+len(r.files) > 0 { // rows of batches that there are not
 		said = [32]byte{}
 	}
 	r.ended = r.fn(b.id, r.chain, said)

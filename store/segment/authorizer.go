@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -67,4 +68,16 @@ func Harden(conn *sqlite.Conn) error {
 		return fmt.Errorf("make connection read-only: %w", err)
 	}
 	return conn.SetAuthorizer(sqlite.AuthorizeFunc(authorizeReader))
+}
+
+// Loosened calls fn with a connection that is restricted to queries, without the restrictions. Only SQL of ours may run meanwhile.
+func Loosened(conn *sqlite.Conn, fn func() error) error {
+	if err := conn.SetAuthorizer(nil); err != nil {
+		return fmt.Errorf("loosen connection: %w", err)
+	}
+	err := Exec(conn, nil, "PRAGMA query_only = OFF")
+	if err == nil {
+		err = fn()
+	}
+	return errors.Join(err, Harden(conn))
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash"
+	"slices"
 
 	"zombiezen.com/go/sqlite"
 )
@@ -124,6 +125,33 @@ func HashEvents(h *Hasher, conn *sqlite.Conn, events []int64) error {
 		err := Exec(conn, func(q *sqlite.Stmt) error { h.values('v', q); return nil }, "SELECT * FROM event WHERE id = ?", id)
 		if err != nil {
 			return fmt.Errorf("hash event: %w", err)
+		}
+	}
+	return nil
+}
+
+// HashKeys are the digests of files, and the scripts that were found, of one batch.
+type HashKeys struct{ Files, Scripts []int64 }
+
+// Len returns how many there are.
+func (k *HashKeys) Len() int { return len(k.Files) + len(k.Scripts) }
+
+// Clear removes all.
+func (k *HashKeys) Clear() { k.Files, k.Scripts = k.Files[:0], k.Scripts[:0] }
+
+// HashFiles adds the digests of files and the scripts that a batch wrote, each by ascending ids.
+func HashFiles(h *Hasher, conn *sqlite.Conn, keys *HashKeys) error {
+	slices.Sort(keys.Files)
+	slices.Sort(keys.Scripts)
+	for _, t := range []struct {
+		kind  byte
+		query string
+		ids   []int64
+	}{{'h', "SELECT * FROM main.hash WHERE id = ?", keys.Files}, {'i', "SELECT * FROM main.script WHERE process = ?", keys.Scripts}} {
+		for _, id := range t.ids {
+			if err := Exec(conn, func(q *sqlite.Stmt) error { h.values(t.kind, q); return nil }, t.query, id); err != nil {
+				return fmt.Errorf("hash file: %w", err)
+			}
 		}
 	}
 	return nil
