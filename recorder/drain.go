@@ -107,7 +107,7 @@ func (r *recorder) maySleep(now uint64) bool {
 	k := r.ledger.kernel
 	return now >= r.received+uint64(r.config.sleepAfter) && now < r.pushed+uint64(r.config.heartbeat) &&
 		k.Seen == k.Sent+k.LostRing && len(r.flight.written) == 0 && len(r.watch.out) == 0 && r.relearnAlive == 0 &&
-		len(r.queue.open.Connections)+len(r.queue.open.Endings)+len(r.fates.pending)+len(r.queue.open.Sockets)+len(r.inbound.fresh) == 0 && !r.ledger.gaps.pending() && !r.anchors.pending()
+		len(r.queue.open.Connections)+len(r.queue.open.Endings)+len(r.fates.pending)+len(r.queue.open.Sockets)+len(r.inbound.fresh) == 0 && !r.ledger.gaps.pending() && !r.anchors.pending() && !r.table.hashes.pending()
 }
 
 // take puts one record into the queue.
@@ -399,7 +399,7 @@ func (r *recorder) maybePush(now uint64) error {
 	full := rows >= r.config.batchRows
 	quiet := now - r.pushed
 	heartbeat := quiet >= uint64(r.config.heartbeat)
-	news := quiet >= uint64(r.config.batchAge) && (r.ledger.gaps.pending() || r.anchors.pending())
+	news := quiet >= uint64(r.config.batchAge) && (r.ledger.gaps.pending() || r.anchors.pending() || r.table.hashes.collect())
 	if idle && (due || full || heartbeat || news) || full && !r.queue.tight() {
 		return r.push(now)
 	}
@@ -427,6 +427,9 @@ func (r *recorder) push(now uint64) error {
 	b := r.queue.open
 	b.Gaps = append(carried.Gaps, r.ledger.gaps.take()...)
 	b.Anchors = append(carried.Anchors, r.anchors.take()...)
+	files, scripts := r.table.hashes.take()
+	b.Files, b.Scripts = append(carried.Files, files...), append(carried.Scripts, scripts...)
+	r.ledger.hashes = r.table.hashes.counts()
 	b.Counters = r.ledger.counters()
 	b.handover = r.handOver(b.Counters, now)
 	b.Now = r.horizon
@@ -455,6 +458,7 @@ func (r *recorder) finish() error {
 	errs = append(errs, r.countLastSends(), r.drainEvents(now), r.drainOutcomes(now))
 	r.endings(now, true)
 	r.writeFolds(now, true)
+	r.table.hashes.finish(hashesEndWithin)
 	r.ledger.outcomes.ended, r.ledger.events.ended = true, true
 	return errors.Join(append(errs, r.push(now))...)
 }

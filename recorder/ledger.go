@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/bpf"
+	"github.com/conntape/conntape/recorder/hash"
 	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/segment"
 )
@@ -51,6 +52,7 @@ type ledger struct {
 	argvCut   uint64            // arguments for which there was no memory
 	unread    uint64            // records that were left in the ring at the end
 	refused   map[string]uint64 // attempts that were refused, by cause
+	hashes    hash.Counts
 	outcomes  outcomeLedger
 	events    eventLedger
 
@@ -181,6 +183,10 @@ func (l *ledger) counters() segment.Counters {
 		"process_lost":     l.kernel.ProcessLost,
 		"ring_looks":       l.looks,
 		"ring_bytes":       l.filled,
+		"hash_reads":       l.hashes.Reads,
+		"hash_bytes":       l.hashes.Bytes,
+		"hash_skipped":     l.hashes.Skipped,
+		"hash_failed":      l.hashes.Failed,
 		"batches":          l.batches.Load(),
 		"batch_ns":         l.batchTime.Load(),
 	}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/bpf"
+	"github.com/conntape/conntape/recorder/hash"
 	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/retain"
 	"github.com/conntape/conntape/store/segment"
@@ -46,6 +47,7 @@ type Options struct {
 	Buffer    int64         // bytes of rows that may wait for the disk; 0 is DefaultBuffer
 	Events    Events        // what to record beside connects
 	Exclude   []Exclusion   // connects that are counted and not kept
+	NoHashes  bool          // do not read the programs that connect
 	RingBytes uint32        // of the kernel's ring; 0 is its default
 	Limits    retain.Limits // of the tape
 	Immutable bool          // set the immutable flag on sealed segments
@@ -197,6 +199,7 @@ type config struct {
 	buffer       int64
 	single       bool // accepted connections are not folded
 	exclude      []Exclusion
+	hash         *hash.Options // nil: no programs are read
 	tape         *tapeShares
 	names        *names
 	tick         time.Duration // of housekeeping
@@ -220,6 +223,9 @@ func configOf(o Options) config {
 	}
 	if every := o.Service.ProbeEvery; every > 0 {
 		c.probeEvery = every
+	}
+	if !o.NoHashes {
+		c.hash = &hash.Options{}
 	}
 	if c.batchAge == 0 {
 		c.batchAge = DefaultBatchAge
@@ -305,6 +311,9 @@ func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
 		queue:    queue,
 	}
 	r.table.mounts = newMounts(host.proc)
+	if c.hash != nil {
+		r.table.hashes = newHashes(*c.hash, host.proc)
+	}
 	if c.names != nil {
 		r.table.names = c.names
 	}

@@ -273,6 +273,7 @@ func (r *resolver) newParty(c *bpf.Connect, p *store.Process, o owner) *party {
 	if long := longArgv(p); long > 0 {
 		r.table.names.take(o, long) // or it was cut at its exec, or there is room no more
 	}
+	r.table.hashes.want(p)
 	size := processSize(p)
 	r.described += size
 	return &party{task: t, share: r.share(o), owner: o, size: size}

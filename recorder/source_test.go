@@ -374,6 +374,8 @@ type memory struct {
 	batches  []store.Batch
 	rows     []store.Connection // updates applied
 	gaps     []store.Gap
+	files    []*store.File
+	scripts  []store.Script
 	counters segment.Counters
 	stop     *store.Gap
 	gate     chan struct{} // when set, Append waits until it is closed
@@ -419,6 +421,7 @@ func (m *memory) Append(b store.Batch) error {
 		return errDisk
 	}
 	m.batches = append(m.batches, b)
+	m.files, m.scripts = append(m.files, b.Files...), append(m.scripts, b.Scripts...)
 	for _, row := range b.Connections {
 		if !row.Update {
 			m.rows = append(m.rows, row)

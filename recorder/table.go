@@ -97,6 +97,7 @@ type table struct {
 	queue    *shares // of the queue, which is to hold the descriptions of those that connect
 	names    *names  // in the segment
 	cut      uint64  // arguments that were cut for want of memory
+	hashes   *hashes // nil: no files are read
 }
 
 // tableBytes is the memory for long arguments of the processes that are described. The rest of a description is small, and

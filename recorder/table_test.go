@@ -135,7 +135,7 @@ func TestCopyOfAProcessIsWhole(t *testing.T) {
 		case reflect.Slice:
 			f.Set(reflect.ValueOf([]string{"x"}))
 		case reflect.Pointer:
-			f.Set(reflect.ValueOf(&store.Process{}))
+			f.Set(reflect.New(f.Type().Elem()))
 		case reflect.Struct:
 			f.Field(0).SetUint(uint64(i) + 1)
 		default:

@@ -106,6 +106,8 @@ func (w *writer) drop(b *batch, err error) {
 	w.mu.Lock()
 	w.carried.Gaps = append(w.carried.Gaps, b.Gaps...)
 	w.carried.Anchors = append(w.carried.Anchors, b.Anchors...)
+	w.carried.Files = append(w.carried.Files, b.Files...)
+	w.carried.Scripts = append(w.carried.Scripts, b.Scripts...)
 	w.mu.Unlock()
 }
 
