@@ -94,7 +94,7 @@ func TestSchemaIsDocumented(t *testing.T) {
 		if err := stmt.Finalize(); err != nil {
 			t.Fatal(err)
 		}
-		for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(sections[view], -1) {
+		for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_0-9]+)` \\|").FindAllStringSubmatch(sections[view], -1) {
 			documented = append(documented, row[1])
 		}
 		if got, want := strings.Join(documented, " "), strings.Join(columns, " "); got != want {

@@ -29,7 +29,7 @@ func (h *host) matchCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name:      "match",
-		Usage:     "look for a list of indicators: addresses, ranges, ports, names, paths",
+		Usage:     "look for a list of indicators: addresses, ranges, ports, names, paths, hashes",
 		ArgsUsage: "--indicators FILE",
 		Description: `The list is plain, CSV of any form, STIX 2, MISP, OpenIOC, Suricata rules, Zeek's Intel, a hosts file or JSON,
 told by its content; - is stdin. Indicators that were made harmless, such as hxxp://192.0.2[.]1, are read
@@ -38,8 +38,8 @@ nothing does. Each line that is not understood is told on stderr, and so is how 
 
 Addresses, ranges and ports match what was connected to. Names match the file name of a program or script,
 and names of hosts (and of domains they are in) in arguments: which name an address was looked up by is not
-on a tape. Paths match programs, scripts and UNIX sockets. Hashes are counted and match nothing: a tape
-holds none. With a filter such as --exe, a program without a connection that passes it is left out. Columns:
+on a tape. Paths match programs, scripts and UNIX sockets. SHA-256, SHA-1 and MD5 match the files of programs and
+scripts that were read; how many were not is told on stderr. With a filter such as --exe, a program without a connection that passes it is left out. Columns:
 ` + columns.String() + `
 Examples:
   conntape query match --indicators blocklist.txt
@@ -86,6 +86,15 @@ func (h *host) match(c *cli.Context) error {
 		Window:  q.window, Filter: filter, All: c.Bool("all"),
 	}
 	result, err := h.answerFolded(c.Context, q, !c.Bool("all"), func(tape *store.Tape, out format.RowWriter) (ask.Result, error) {
+		if list.Set.Count(indicator.Hash) > list.Set.OtherHashes() {
+			text, err := report.Unhashed(c.Context, tape)
+			if err != nil {
+				return ask.Result{}, err
+			}
+			if text != "" {
+				note(h.stderr, "indicators: hashes CANNOT find all: "+text)
+			}
+		}
 		return report.Match(c.Context, tape, &list.Set, request, out)
 	})
 	if err == nil && result.Rows > 0 {
@@ -134,8 +143,8 @@ func (h *host) tellIndicators(list *indicator.Reading, quiet bool) {
 			note(h.stderr, fmt.Sprintf("indicators: %d: %s", list.Notes[what], what))
 		}
 	}
-	if n := list.Set.Count(indicator.Hash); n > 0 {
-		note(h.stderr, fmt.Sprintf("indicators: %d hashes CANNOT be looked for: a tape holds no hashes of programs", n))
+	if n := list.Set.OtherHashes(); n > 0 {
+		note(h.stderr, fmt.Sprintf("indicators: %d hashes CANNOT be looked for: a tape holds SHA-256, SHA-1 and MD5 of programs", n))
 	}
 	if n := list.Set.Count(indicator.Name); n > 0 && !quiet {
 		note(h.stderr, fmt.Sprintf("indicators: %d names are looked for in programs and their arguments: a tape does not hold what names were looked up", n))

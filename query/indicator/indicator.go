@@ -53,6 +53,11 @@ func (i *Indicator) String() string {
 	return i.Text + ":" + portText(i.Port)
 }
 
+// OnTape tells whether a tape has digests of programs of the kind of this one: it has MD5, SHA-1 and SHA-256.
+func (i *Indicator) OnTape() bool {
+	return i.Kind == Hash && (len(i.Text) == 32 || len(i.Text) == 40 || len(i.Text) == 64)
+}
+
 // everything is the reason for leaving out such an indicator beside others: in a rule it is the side that may be anybody.
 const everything = "every address, beside one"
 
@@ -142,6 +147,21 @@ func (s *Set) ByAddress(a netip.Addr, port uint16) []*Indicator {
 
 // ByPath returns the indicators of a path.
 func (s *Set) ByPath(path string) []*Indicator { return s.words[Path][path] }
+
+// ByHash returns the indicators of a digest in hex.
+func (s *Set) ByHash(digest string) []*Indicator { return s.words[Hash][digest] }
+
+// OtherHashes returns how many digests are of a kind that a tape does not have.
+func (s *Set) OtherHashes() (n int) {
+	for _, list := range s.words[Hash] {
+		for _, i := range list {
+			if !i.OnTape() {
+				n++
+			}
+		}
+	}
+	return n
+}
 
 // ByFile returns the indicators of a file's name.
 func (s *Set) ByFile(name string) []*Indicator { return s.words[Name][strings.ToLower(name)] }

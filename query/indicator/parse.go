@@ -146,6 +146,12 @@ func parseHash(text string) (*Indicator, bool) {
 	return nil, false
 }
 
+// IsDigest tells whether a text is a digest of a kind that a tape has of programs: MD5, SHA-1 or SHA-256.
+func IsDigest(text string) bool {
+	i, ok := parseHash(text)
+	return ok && i.OnTape()
+}
+
 // parseURL reads the host of a URL, and its port if there is one. Any scheme will do: reports write hxxp, h**p and meow.
 // Of a unix or file URL it reads the path.
 func parseURL(text string) (*Indicator, bool) {

@@ -38,7 +38,7 @@ func MatchColumns() []ColumnDoc {
 		{"last_time", "when the last one was"},
 		{"n", "connects; 0: the process itself matches, and connected to nothing, or to nothing that is shown without --all"},
 		{"indicator", "what of the list matches"},
-		{"kind", "what it is of: address, range, port, name or path"},
+		{"kind", "what it is of: address, range, port, name, path or hash"},
 		{"label", "what the list says of it"},
 		{"where", "where it was met: remote, requested, program, script or arguments"},
 		{"pid", "process"},
@@ -177,11 +177,15 @@ func (m *matcher) find(ctx context.Context, tape *table.Tape) error {
 	if err := m.findRemotes(ctx, tape); err != nil {
 		return err
 	}
-	if m.set.Count(indicator.Name)+m.set.Count(indicator.Path) == 0 {
+	if m.set.Count(indicator.Name)+m.set.Count(indicator.Path)+m.set.Count(indicator.Hash) == 0 {
 		return nil
 	}
-	_, err := ask.Run(ctx, tape.Conn(), ask.Request{SQL: `SELECT process_id, exe, script, cmdline FROM processes GROUP BY process_id`}, ask.EachRow(func(row []format.Value) error {
-		if hits := m.byProcess(string(row[1].Bytes), string(row[2].Bytes), string(row[3].Bytes)); len(hits) > 0 {
+	digests := ""
+	if m.set.Count(indicator.Hash) > 0 { // of a process in several segments, one may have them
+		digests = `, max(exe_sha256), max(exe_sha1), max(exe_md5), max(script_sha256), max(script_sha1), max(script_md5)`
+	}
+	_, err := ask.Run(ctx, tape.Conn(), ask.Request{SQL: `SELECT process_id, exe, script, cmdline` + digests + ` FROM processes GROUP BY process_id`}, ask.EachRow(func(row []format.Value) error {
+		if hits := append(m.byProcess(string(row[1].Bytes), string(row[2].Bytes), string(row[3].Bytes)), m.byDigests(row[4:])...); len(hits) > 0 {
 			m.processes[row[0].Int] = hits
 		}
 		return nil
@@ -254,6 +258,20 @@ func (m *matcher) byProcess(exe, script, cmdline string) []processHit {
 			}
 		}
 		add("arguments", list)
+	}
+	return hits
+}
+
+// byDigests returns the indicators that match the digests of a program, then of its script.
+func (m *matcher) byDigests(digests []format.Value) (hits []processHit) {
+	for i, d := range digests {
+		where := "program"
+		if i >= 3 {
+			where = "script"
+		}
+		for _, i := range m.set.ByHash(string(d.Bytes)) {
+			hits = append(hits, processHit{i, where})
+		}
 	}
 	return hits
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/conntape/conntape/query/ask"
 	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/indicator"
 	"github.com/conntape/conntape/query/table"
 )
 
@@ -77,6 +78,9 @@ func (p *Planned) chooser(ctx context.Context) (table.Chooser, error) {
 	what, where, _ := strings.Cut(p.canned.Narrowing, " WHERE ")
 	switch what {
 	case "indicator":
+		if indicator.IsDigest(p.text("indicator")) {
+			return nil, nil // its processes are found by the index as it is
+		}
 		return table.ChooseIndicator(p.text("indicator")), p.checkUnixAsked(ctx, p.text("indicator"))
 	case "processes":
 		processes := make(map[int64]bool)

@@ -282,7 +282,7 @@ func (s *StreamSegment) foremost(order timeOrder) int64 {
 }
 
 // plainSelect matches SQL that a stream can answer.
-var plainSelect = regexp.MustCompile(`(?i)^select\s+([a-z_]+(?:\s*,\s*[a-z_]+)*|\*)\s+from\s+connections(\s+order\s+by\s+time_ns)?\s*;?\s*$`)
+var plainSelect = regexp.MustCompile(`(?i)^select\s+([a-z_0-9]+(?:\s*,\s*[a-z_0-9]+)*|\*)\s+from\s+connections(\s+order\s+by\s+time_ns)?\s*;?\s*$`)
 
 // streamOf returns the stream for such SQL, else nil.
 func streamOf(tape *Tape, r ask.Request) *stream {

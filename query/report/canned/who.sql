@@ -1,5 +1,5 @@
--- purpose: Every process that touched an address, a range, a port or a path.
--- arg: indicator remote | an address, a CIDR such as 10.0.0.0/8, address:port, a port, or the path or @name of a UNIX socket
+-- purpose: Every process that touched an address, a range, a port or a path, or whose program has a hash.
+-- arg: indicator remote | an address, a CIDR such as 10.0.0.0/8, address:port, a port, the path or @name of a UNIX socket, or the SHA-256, SHA-1 or MD5 of a program or script
 -- param: port integer | only connects to this port of the address or range
 -- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
 -- narrow: indicator | for speed alone; the SQL is the whole question
@@ -19,12 +19,14 @@
 -- note: ::ffff:192.0.2.1 is 192.0.2.1, and IPv6 may be written in any form.
 -- note: A connect that a program of a cgroup sent elsewhere is found by what it asked for, too.
 -- note: A path that begins with / or @ is compared as a whole, any other with the last elements of paths: docker.sock is /run/docker.sock too. A number alone is a port, of any protocol.
+-- note: Of a hash, nothing is found of programs that were not read: see hash_source in conntape query programs.
 -- false-positives: An address may be shared: by a content network, by a proxy, by everybody behind one translator.
 -- example: conntape query who 203.0.113.0/24
 -- example: conntape query who 203.0.113.10 --port 443 --since 7d
 -- example: conntape query who 203.0.113.10:443
 -- example: conntape query who 22
 -- example: conntape query who /run/docker.sock
+-- example: conntape query who e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 WITH touched AS ( -- of these, all but one are empty: what the indicator is decides
   SELECT *, remote_port AS its_port FROM connections
   WHERE :indicator NOT GLOB '*[^0-9]*' AND remote_port = CAST(:indicator AS INTEGER)
@@ -32,6 +34,12 @@ WITH touched AS ( -- of these, all but one are empty: what the indicator is deci
   SELECT *, remote_port AS its_port FROM connections
   WHERE ip_plain(:indicator) IS NULL AND family = 'unix' AND :indicator GLOB '*[^0-9]*'
     AND (remote_address = :indicator OR :indicator NOT GLOB '[/@]*' AND substr(remote_address, -1 - length(:indicator)) = '/' || :indicator)
+  UNION ALL
+  SELECT *, remote_port AS its_port FROM connections -- a program, unless it is a path by that name too
+  WHERE length(:indicator) IN (32, 40, 64) AND :indicator NOT GLOB '*[^0-9A-Fa-f]*' AND process_id IN (
+    SELECT process_id FROM processes
+    WHERE lower(:indicator) IN (exe_sha256, exe_sha1, exe_md5, script_sha256, script_sha1, script_md5))
+    AND NOT (family = 'unix' AND (remote_address = :indicator OR substr(remote_address, -1 - length(:indicator)) = '/' || :indicator))
   UNION ALL
   SELECT *, remote_port AS its_port FROM connections -- one address, also in its IPv6 form
   WHERE :indicator GLOB '*[^0-9]*' AND remote_address IN (ip_plain(:indicator), '::ffff:' || ip_plain(:indicator)) AND family IN ('ipv4', 'ipv6')
