@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -212,6 +213,10 @@ func TestFloodOfPrograms(t *testing.T) {
 		p.run(fmt.Sprint(i), "")
 	}
 	waitForRows(t, out, n, 0)
+	waits := func(d store.Digests) bool { return d.Source == "" }
+	for until := time.Now().Add(2 * time.Minute); slices.ContainsFunc(digestsOf(out), waits) && time.Now().Before(until); {
+		time.Sleep(10 * time.Millisecond)
+	}
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
