@@ -73,7 +73,9 @@ type Capture struct {
 	outcomes   *ring
 	outcome    []byte // of outcomes, reused
 	events     *ring
-	event      []byte        // of events, reused
+	event      []byte // of events, reused
+	answers    *ring
+	answer     []byte        // of answers, reused
 	sample     []byte        // of connects, reused
 	process    []byte        // of processes, reused
 	fill       *fill         // of connects
@@ -128,50 +130,6 @@ func openAny(o Options) (*Capture, error) {
 		return nil, fmt.Errorf("%w: %w", ErrPrivilege, err)
 	}
 	return nil, fmt.Errorf("%w: no backend attaches: %w", ErrKernel, err)
-}
-
-// eventParts are what Events asks for that can be left out where a kernel does not take the programs, one after another; and what
-// is not seen then.
-var eventParts = []struct {
-	name   string
-	drop   func(*Events)
-	unseen []string
-}{
-	{"sends without connect", func(e *Events) { e.Sends = false }, []string{unseenSends}},
-	{"sockets that are opened", func(e *Events) { e.Sockets, e.Options, e.Binds = false, false, false }, []string{unseenSockets}},
-	{"sockets that are opened, and sends without connect", func(e *Events) {
-		*e = Events{Accept: e.Accept, Listen: e.Listen}
-	}, []string{unseenSockets, unseenSends}},
-	{"events", func(e *Events) { *e = Events{} }, []string{
-		unseenSockets, unseenSends, "connections that are accepted, and sockets that listen: this kernel does not take the programs",
-	}},
-}
-
-// openWith opens a backend. Where the kernel does not take the programs of some events, all else is recorded without them.
-func openWith(b Backend, o Options) (*Capture, error) {
-	c, err := open(b, o)
-	if err == nil || o.Events == (Events{}) {
-		return c, err
-	}
-	bare := o
-	bare.Events = Events{}
-	c, without := open(b, bare)
-	if without != nil { // events are not to blame
-		return nil, err
-	}
-	_ = c.Close() // it was only tried
-	for _, part := range eventParts {
-		some := o
-		if part.drop(&some.Events); some.Events == o.Events {
-			continue
-		}
-		if c, without := open(b, some); without == nil {
-			o.Logger.Warn(part.name+" are not recorded: the kernel does not take their programs", "error", err)
-			c.blindSpots = append(c.blindSpots, part.unseen...)
-			return c, nil
-		}
-	}
-	return nil, err
 }
 
 func open(b Backend, o Options) (_ *Capture, err error) {
@@ -231,7 +189,7 @@ func planned(b Backend, o Options) (*ebpf.CollectionSpec, plan, error) {
 		return nil, plan{}, err
 	}
 	p.hooks = slices.Concat(processHooks(p.classic), outcomeHooks(version), p.hooks)
-	events, unseen, err := eventHooks(b, o.Events)
+	events, unseen, err := eventHooks(b, o.Events, version)
 	if err != nil {
 		return nil, plan{}, err
 	}
@@ -241,7 +199,7 @@ func planned(b Backend, o Options) (*ebpf.CollectionSpec, plan, error) {
 		return nil, plan{}, err
 	}
 	p.hooks = append(touch, p.hooks...)
-	return spec, p, configure(spec, p, version, o)
+	return spec, p, configure(spec, p, version, b, o)
 }
 
 // mapRings begins to read the rings.
@@ -261,14 +219,16 @@ func (c *Capture) mapRings() error {
 }
 
 // ringNames are the maps of rings, in the order of rings.
-func ringNames() []string { return []string{"connects", "processes", "outcomes", "events"} }
+func ringNames() []string {
+	return []string{"connects", "processes", "outcomes", "events", "dns_answers"}
+}
 
 func (c *Capture) rings() []**ring {
-	return []**ring{&c.connects, &c.processes, &c.outcomes, &c.events}
+	return []**ring{&c.connects, &c.processes, &c.outcomes, &c.events, &c.answers}
 }
 
 // configure keeps of spec only what the plan needs and sets sizes and constants.
-func configure(spec *ebpf.CollectionSpec, p plan, version uint32, o Options) error {
+func configure(spec *ebpf.CollectionSpec, p plan, version uint32, b Backend, o Options) error {
 	keep := map[string]bool{"process_snapshot": true, "in_flight_snapshot": p.storage, "open_sockets": true}
 	for _, hooks := range [][]hook{p.hooks, p.returns} {
 		for _, h := range hooks {
@@ -325,6 +285,7 @@ func configure(spec *ebpf.CollectionSpec, p plan, version uint32, o Options) err
 		"tracing_cookie":       version >= 5<<16|12<<8,
 	}
 	maps.Copy(set, configureEvents(spec, o.Events))
+	maps.Copy(set, configureNames(spec, o.Events.Names, notesAskers(b, version)))
 	for name, value := range set {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)

@@ -24,6 +24,8 @@ const (
 	connectMapConnects            = "connects"
 	connectMapCounters            = "counters"
 	connectMapDescriptions        = "descriptions"
+	connectMapDnsAnswers          = "dns_answers"
+	connectMapDnsAskers           = "dns_askers"
 	connectMapEvents              = "events"
 	connectMapInFlightHash        = "in_flight_hash"
 	connectMapInFlightStorage     = "in_flight_storage"
@@ -47,6 +49,9 @@ const (
 	connectProgCgroupConnectUnix  = "cgroup_connect_unix"
 	connectProgCgroupSendmsg4     = "cgroup_sendmsg4"
 	connectProgCgroupSendmsg6     = "cgroup_sendmsg6"
+	connectProgDnsAsker4          = "dns_asker4"
+	connectProgDnsAsker6          = "dns_asker6"
+	connectProgDnsIngress         = "dns_ingress"
 	connectProgExitAccept         = "exit_accept"
 	connectProgExitBind           = "exit_bind"
 	connectProgExitConnect        = "exit_connect"
@@ -105,6 +110,10 @@ const (
 	connectVarAnnounces           = "announces"
 	connectVarConnectsAllowance   = "connects_allowance"
 	connectVarConnectsMark        = "connects_mark"
+	connectVarDnsAllowance        = "dns_allowance"
+	connectVarDnsMark             = "dns_mark"
+	connectVarDnsNotesAskers      = "dns_notes_askers"
+	connectVarDnsWakeup           = "dns_wakeup"
 	connectVarEventsAllowance     = "events_allowance"
 	connectVarEventsMark          = "events_mark"
 	connectVarEventsWakeup        = "events_wakeup"
@@ -190,6 +199,9 @@ type connectProgramSpecs struct {
 	CgroupConnectUnix  *ebpf.ProgramSpec `ebpf:"cgroup_connect_unix"`
 	CgroupSendmsg4     *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg4"`
 	CgroupSendmsg6     *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg6"`
+	DnsAsker4          *ebpf.ProgramSpec `ebpf:"dns_asker4"`
+	DnsAsker6          *ebpf.ProgramSpec `ebpf:"dns_asker6"`
+	DnsIngress         *ebpf.ProgramSpec `ebpf:"dns_ingress"`
 	ExitAccept         *ebpf.ProgramSpec `ebpf:"exit_accept"`
 	ExitBind           *ebpf.ProgramSpec `ebpf:"exit_bind"`
 	ExitConnect        *ebpf.ProgramSpec `ebpf:"exit_connect"`
@@ -257,6 +269,8 @@ type connectMapSpecs struct {
 	Connects        *ebpf.MapSpec `ebpf:"connects"`
 	Counters        *ebpf.MapSpec `ebpf:"counters"`
 	Descriptions    *ebpf.MapSpec `ebpf:"descriptions"`
+	DnsAnswers      *ebpf.MapSpec `ebpf:"dns_answers"`
+	DnsAskers       *ebpf.MapSpec `ebpf:"dns_askers"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	InFlightHash    *ebpf.MapSpec `ebpf:"in_flight_hash"`
 	InFlightStorage *ebpf.MapSpec `ebpf:"in_flight_storage"`
@@ -279,6 +293,10 @@ type connectVariableSpecs struct {
 	Announces          *ebpf.VariableSpec `ebpf:"announces"`
 	ConnectsAllowance  *ebpf.VariableSpec `ebpf:"connects_allowance"`
 	ConnectsMark       *ebpf.VariableSpec `ebpf:"connects_mark"`
+	DnsAllowance       *ebpf.VariableSpec `ebpf:"dns_allowance"`
+	DnsMark            *ebpf.VariableSpec `ebpf:"dns_mark"`
+	DnsNotesAskers     *ebpf.VariableSpec `ebpf:"dns_notes_askers"`
+	DnsWakeup          *ebpf.VariableSpec `ebpf:"dns_wakeup"`
 	EventsAllowance    *ebpf.VariableSpec `ebpf:"events_allowance"`
 	EventsMark         *ebpf.VariableSpec `ebpf:"events_mark"`
 	EventsWakeup       *ebpf.VariableSpec `ebpf:"events_wakeup"`
@@ -338,6 +356,8 @@ type connectMaps struct {
 	Connects        *ebpf.Map `ebpf:"connects"`
 	Counters        *ebpf.Map `ebpf:"counters"`
 	Descriptions    *ebpf.Map `ebpf:"descriptions"`
+	DnsAnswers      *ebpf.Map `ebpf:"dns_answers"`
+	DnsAskers       *ebpf.Map `ebpf:"dns_askers"`
 	Events          *ebpf.Map `ebpf:"events"`
 	InFlightHash    *ebpf.Map `ebpf:"in_flight_hash"`
 	InFlightStorage *ebpf.Map `ebpf:"in_flight_storage"`
@@ -361,6 +381,8 @@ func (m *connectMaps) Close() error {
 		m.Connects,
 		m.Counters,
 		m.Descriptions,
+		m.DnsAnswers,
+		m.DnsAskers,
 		m.Events,
 		m.InFlightHash,
 		m.InFlightStorage,
@@ -384,6 +406,10 @@ type connectVariables struct {
 	Announces          *ebpf.Variable `ebpf:"announces"`
 	ConnectsAllowance  *ebpf.Variable `ebpf:"connects_allowance"`
 	ConnectsMark       *ebpf.Variable `ebpf:"connects_mark"`
+	DnsAllowance       *ebpf.Variable `ebpf:"dns_allowance"`
+	DnsMark            *ebpf.Variable `ebpf:"dns_mark"`
+	DnsNotesAskers     *ebpf.Variable `ebpf:"dns_notes_askers"`
+	DnsWakeup          *ebpf.Variable `ebpf:"dns_wakeup"`
 	EventsAllowance    *ebpf.Variable `ebpf:"events_allowance"`
 	EventsMark         *ebpf.Variable `ebpf:"events_mark"`
 	EventsWakeup       *ebpf.Variable `ebpf:"events_wakeup"`
@@ -431,6 +457,9 @@ type connectPrograms struct {
 	CgroupConnectUnix  *ebpf.Program `ebpf:"cgroup_connect_unix"`
 	CgroupSendmsg4     *ebpf.Program `ebpf:"cgroup_sendmsg4"`
 	CgroupSendmsg6     *ebpf.Program `ebpf:"cgroup_sendmsg6"`
+	DnsAsker4          *ebpf.Program `ebpf:"dns_asker4"`
+	DnsAsker6          *ebpf.Program `ebpf:"dns_asker6"`
+	DnsIngress         *ebpf.Program `ebpf:"dns_ingress"`
 	ExitAccept         *ebpf.Program `ebpf:"exit_accept"`
 	ExitBind           *ebpf.Program `ebpf:"exit_bind"`
 	ExitConnect        *ebpf.Program `ebpf:"exit_connect"`
@@ -500,6 +529,9 @@ func (p *connectPrograms) Close() error {
 		p.CgroupConnectUnix,
 		p.CgroupSendmsg4,
 		p.CgroupSendmsg6,
+		p.DnsAsker4,
+		p.DnsAsker6,
+		p.DnsIngress,
 		p.ExitAccept,
 		p.ExitBind,
 		p.ExitConnect,

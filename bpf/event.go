@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"os"
+	"strings"
 
 	"github.com/cilium/ebpf"
 )
@@ -12,14 +13,67 @@ type Events struct {
 	Accept bool // connections that are accepted
 	Listen bool // TCP and MPTCP sockets that listen
 	Sends  bool // what is sent without a connect: ReadConnect tells of the first of a kind, Sends how many came after it
+	Names  bool // answers of DNS servers, for ReadAnswer
 
 	Sockets bool // sockets and devices that can see packets of others, or make packets as they like: who made one, and where it is bound
 	Options bool // socket options that do so
 	Binds   bool // which socket is bound to which address by bind(2)
 }
 
+// eventParts are what Events asks for that can be left out where a kernel does not take the programs; and what is not seen then.
+var eventParts = []struct {
+	name   string
+	drop   func(*Events)
+	unseen string
+}{
+	{"names", func(e *Events) { e.Names = false }, unseenNames},
+	{"sends without connect", func(e *Events) { e.Sends = false }, unseenSends},
+	{"sockets that are opened", func(e *Events) { e.Sockets, e.Options, e.Binds = false, false, false }, unseenSockets},
+	{
+		"accepted connections and sockets that listen", func(e *Events) { e.Accept, e.Listen = false, false },
+		"connections that are accepted, and sockets that listen: this kernel does not take the programs",
+	},
+}
+
+// leftOut are the parts to leave out, one attempt after another: one of them, two, three, all.
+var leftOut = [][]int{{0}, {1}, {2}, {0, 1}, {0, 2}, {1, 2}, {0, 1, 2}, {0, 1, 2, 3}}
+
+// openWith opens a backend. Where the kernel does not take the programs of some events, all else is recorded without them.
+func openWith(b Backend, o Options) (*Capture, error) {
+	c, err := open(b, o)
+	if err == nil || o.Events == (Events{}) {
+		return c, err
+	}
+	bare := o
+	bare.Events = Events{}
+	c, without := open(b, bare)
+	if without != nil { // events are not to blame
+		return nil, err
+	}
+	_ = c.Close() // it was only tried
+	for i, parts := range leftOut {
+		some := o
+		var names, unseen []string
+		for _, part := range parts {
+			before := some.Events
+			if eventParts[part].drop(&some.Events); some.Events != before {
+				names, unseen = append(names, eventParts[part].name), append(unseen, eventParts[part].unseen)
+			}
+		}
+		if len(names) < len(parts) && i < len(leftOut)-1 { // fewer were tried before
+			continue
+		}
+		if c, without := open(b, some); without == nil {
+			o.Logger.Warn(strings.Join(names, ", ")+" are not recorded: the kernel does not take their programs", "error", err)
+			c.blindSpots = append(c.blindSpots, unseen...)
+			return c, nil
+		}
+	}
+	return nil, err
+}
+
 // eventHooks are those of a backend. What it cannot see of them comes with them.
-func eventHooks(b Backend, e Events) (hooks []hook, blindSpots []string, err error) {
+func eventHooks(b Backend, e Events, version uint32) (hooks []hook, blindSpots []string, err error) {
 	if e.Listen {
 		hooks = append(hooks, hook{program: "listens"})
 	}
@@ -33,6 +87,9 @@ func eventHooks(b Backend, e Events) (hooks []hook, blindSpots []string, err err
 		return nil, nil, err
 	}
 	hooks, blindSpots = append(hooks, sockets...), append(blindSpots, unseen...)
+	if e.Names {
+		hooks = append(hooks, dnsHooks(notesAskers(b, version))...)
+	}
 	if !e.Accept {
 		return hooks, blindSpots, nil
 	}

@@ -17,7 +17,8 @@ enum ring {
 	RING_PROCESSES,
 	RING_OUTCOMES,
 	RING_EVENTS,
-	RINGS = 4, /* a power of two */
+	RING_ANSWERS,
+	RINGS = 8, /* a power of two */
 };
 
 /*

@@ -117,6 +117,7 @@ func (c *Capture) takeOver(h *Handover) error {
 	c.base.OutcomeSeen = c.base.OutcomeSent + c.base.OutcomeLost
 	c.base.EventSent = h.Events.Records - h.Unkept
 	c.base.EventSeen = c.base.EventSent + c.base.EventLost
+	c.base.AnswerSeen = c.base.AnswerSent + c.base.AnswerLost
 	c.base.ProcessSent = c.processes.next.Records // what the last one was told of processes is told again
 	c.base.ProcessSeen = c.base.ProcessSent + c.base.ProcessLost
 	copy(c.touched[:], h.Touched)
@@ -213,7 +214,7 @@ func getText(from []byte) ([]byte, error) {
 func (n *Counters) fields() []*uint64 {
 	return []*uint64{
 		&n.Seen, &n.Sent, &n.LostRing, &n.Reissued, &n.InFlightFull, &n.NotAttempted, &n.ProcessSeen, &n.ProcessSent, &n.ProcessLost,
-		&n.OutcomeSeen, &n.OutcomeSent, &n.OutcomeLost, &n.EventSeen, &n.EventSent, &n.EventLost, &n.SendCounted, &n.Missed, &n.MissedReturn,
+		&n.OutcomeSeen, &n.OutcomeSent, &n.OutcomeLost, &n.EventSeen, &n.EventSent, &n.EventLost, &n.SendCounted, &n.AnswerSeen, &n.AnswerSent, &n.AnswerLost, &n.Missed, &n.MissedReturn,
 	}
 }
 

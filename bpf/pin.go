@@ -222,9 +222,9 @@ func (p *pins) inodes() (map[string]uint64, error) {
 	return inodes, nil
 }
 
-// keepRings leaves in the rings what is not on the tape.
+// keepRings leaves in the rings what is not on the tape. That of answers is read on where the last recorder was.
 func (c *Capture) keepRings(p *pins) error {
-	for i, r := range c.rings() {
+	for i, r := range c.rings()[:len(p.journals())] {
 		if err := (*r).keepFor(&p.journals()[i]); err != nil {
 			return err
 		}

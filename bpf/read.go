@@ -159,6 +159,9 @@ type Counters struct {
 	EventSent    uint64
 	EventLost    uint64 // their ring was full, or the kernel did not run the program
 	SendCounted  uint64 // sends without connect that have no record: Sends tells of them. Those that have are in Seen
+	AnswerSeen   uint64 // answers of DNS servers, of TCP their segments
+	AnswerSent   uint64
+	AnswerLost   uint64 // their ring was full
 	Missed       uint64 // attempts that nobody saw, because the kernel left our programs out; may become less again
 	MissedReturn uint64 // attempts whose verdict or errno nobody saw
 }
@@ -189,6 +192,7 @@ func (c *Capture) Counters() (Counters, error) {
 		&n.ProcessSeen, &n.ProcessSent, &n.ProcessLost, &abandoned, &noVerdict, &rescued, &unseenLost,
 		&n.OutcomeSeen, &n.OutcomeSent, &n.OutcomeLost,
 		&n.EventSeen, &n.EventSent, &n.EventLost, &n.SendCounted,
+		&n.AnswerSeen, &n.AnswerSent, &n.AnswerLost,
 	} {
 		for at := i * 8; at < len(rows); at += counterSlots * 8 {
 			*to += binary.NativeEndian.Uint64(rows[at:])

@@ -217,6 +217,9 @@ enum counter {
 	COUNT_EVENT_SENT,
 	COUNT_EVENT_LOST, /* their ring was full */
 	COUNT_SEND_COUNTED, /* sends that have no record, and are counted in an entry of sends */
+	COUNT_ANSWER_SEEN, /* answers to DNS questions, of TCP their segments */
+	COUNT_ANSWER_SENT,
+	COUNT_ANSWER_LOST, /* their ring was full */
 	COUNTERS,
 };
 

@@ -168,7 +168,7 @@ CREATE TABLE task (
   container  TEXT
 ) STRICT;
 
--- A socket address, and which one was asked for to get there, or who was reached there. The first index keeps addresses unique and finds them by
+-- A socket address, and which one was asked for to get there, by what name, or who was reached there. The first index keeps addresses unique and finds them by
 -- text; the other finds where connects to an address were sent.
 CREATE TABLE endpoint (
   id        INTEGER PRIMARY KEY,
@@ -178,7 +178,9 @@ CREATE TABLE endpoint (
   raw       BLOB    NOT NULL,         -- the sockaddr, addrlen bytes
   requested INTEGER NOT NULL DEFAULT 0, -- endpoint that the caller asked for, and a cgroup's program sent here; 0: this one
   peer      INTEGER NOT NULL DEFAULT 0, -- process that a connect to a UNIX socket reached; 0: unknown
-  UNIQUE (address, port, family, raw, requested, peer)
+  names     TEXT    NOT NULL DEFAULT '', -- that were looked up before, and led here, with a space between two; '': unknown
+  name_source TEXT  NOT NULL DEFAULT '', -- who got the answer: dns, stub, unattributed; '' without names
+  UNIQUE (address, port, family, raw, requested, peer, names, name_source)
 ) STRICT;
 CREATE INDEX endpoint_requested ON endpoint (requested) WHERE requested <> 0;
 
@@ -259,10 +261,10 @@ CREATE TABLE event (
   id       INTEGER PRIMARY KEY,       -- when the first of them happened; two in the same nanosecond: the next free one
   batch    INTEGER NOT NULL,          -- commit that wrote it
   window   INTEGER NOT NULL,          -- when the first one of all of its rows happened
-  task     INTEGER NOT NULL,
+  task     INTEGER,                   -- NULL: nobody knows who asked
   shape    INTEGER NOT NULL,
   local    INTEGER,                   -- endpoint, NULL not bound
-  remote   INTEGER,                   -- endpoint of the peer, its port 0 where several are counted; NULL none, or not kept
+  remote   INTEGER,                   -- endpoint of the peer, or the server that answered, its port 0 where several are counted; NULL none, or not kept
   peer_pid INTEGER,                   -- process at the other end of a UNIX socket
   count    INTEGER NOT NULL,          -- that happened: 0 when it only tells of ends
   last_ns  INTEGER NOT NULL,          -- when the last one happened
@@ -270,7 +272,13 @@ CREATE TABLE event (
   failed   INTEGER NOT NULL,          -- by an error
   sent     INTEGER,                   -- bytes that peers acknowledged, NULL: none has ended
   received INTEGER,                   -- bytes
-  longest  INTEGER                    -- ns from accept to end
+  longest  INTEGER,                   -- ns from accept to end
+  question TEXT,                      -- of an answer by DNS: name that was asked for; NULL of several, whose names found no room
+  asked    INTEGER,                   -- its type, 0 of several; NULL: it is no answer by DNS
+  rcode    INTEGER,
+  answers  TEXT,                      -- records, with a space between two
+  ttl      INTEGER,                   -- seconds; NULL: no record
+  netns    INTEGER                    -- network namespace of who asked, where task is NULL
 ) STRICT;
 
 -- What the connections above those of the block before are about, up to this id,
@@ -507,7 +515,9 @@ SELECT
   (SELECT lower(hex(h.sha256)) FROM hash h JOIN script i ON i.hash = h.id WHERE i.process = p.id AND h.sha256 IS NOT NULL) AS script_sha256,
   (SELECT lower(hex(h.sha1)) FROM hash h JOIN script i ON i.hash = h.id WHERE i.process = p.id AND h.sha1 IS NOT NULL) AS script_sha1,
   (SELECT lower(hex(h.md5)) FROM hash h JOIN script i ON i.hash = h.id WHERE i.process = p.id AND h.md5 IS NOT NULL) AS script_md5,
-  iif(p.script IS NOT NULL, coalesce((SELECT h.source FROM hash h JOIN script i ON i.hash = h.id WHERE i.process = p.id AND h.source <> 'pending'), 'unknown'), NULL) AS script_hash_source
+  iif(p.script IS NOT NULL, coalesce((SELECT h.source FROM hash h JOIN script i ON i.hash = h.id WHERE i.process = p.id AND h.source <> 'pending'), 'unknown'), NULL) AS script_hash_source,
+  nullif(e.names, '') AS remote_name,
+  nullif(e.name_source, '') AS name_source
 FROM connection c
 JOIN endpoint e ON e.id = c.remote
 JOIN task t ON t.id = c.task
@@ -719,7 +729,62 @@ JOIN task t ON t.id = v.task
 JOIN process p ON p.id = t.process
 JOIN shape s ON s.id = v.shape
 LEFT JOIN endpoint l ON l.id = v.local
-WHERE s.via NOT IN ('accept', 'listen');
+WHERE s.via NOT IN ('accept', 'listen', 'lookup');
+
+-- Names that were looked up, as the answers of DNS servers tell them: those of a process about one name, with the same records, in ten
+-- minutes are one row.
+CREATE VIEW lookups AS
+SELECT
+  v.id AS id,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (v.id + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (v.id + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= v.id ORDER BY k.id DESC LIMIT 1) AS time,
+  v.id AS time_ns,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (v.last_ns + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (v.last_ns + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= v.last_ns ORDER BY k.id DESC LIMIT 1) AS last_time,
+  v.count AS count,
+  v.question AS name,
+  CASE v.asked
+    WHEN 0 THEN NULL WHEN 1 THEN 'A' WHEN 2 THEN 'NS' WHEN 5 THEN 'CNAME' WHEN 6 THEN 'SOA' WHEN 12 THEN 'PTR' WHEN 15 THEN 'MX' WHEN 16 THEN 'TXT'
+    WHEN 28 THEN 'AAAA' WHEN 33 THEN 'SRV' WHEN 43 THEN 'DS' WHEN 48 THEN 'DNSKEY' WHEN 64 THEN 'SVCB' WHEN 65 THEN 'HTTPS'
+    WHEN 10 THEN 'NULL' WHEN 252 THEN 'AXFR' WHEN 255 THEN 'ANY'
+    ELSE 'TYPE' || v.asked END AS type,
+  CASE v.rcode
+    WHEN 0 THEN 'NOERROR' WHEN 1 THEN 'FORMERR' WHEN 2 THEN 'SERVFAIL' WHEN 3 THEN 'NXDOMAIN' WHEN 4 THEN 'NOTIMP' WHEN 5 THEN 'REFUSED'
+    ELSE 'RCODE' || v.rcode END AS rcode,
+  nullif(v.answers, '') AS answers,
+  v.ttl AS ttl,
+  p.tgid AS pid,
+  t.tid AS tid,
+  p.ppid AS ppid,
+  t.comm AS comm,
+  p.exe AS exe,
+  p.cmdline AS cmdline,
+  p.cwd AS cwd,
+  t.uid AS uid,
+  nullif(coalesce(t.user, p.user), '') AS user,
+  t.gid AS gid,
+  t.euid AS euid,
+  t.loginuid AS loginuid,
+  t.session_id AS session_id,
+  nullif(coalesce(t.container, p.container), '') AS container,
+  nullif(coalesce(t.cgroup, p.cgroup), '') AS cgroup,
+  coalesce(t.netns, v.netns) AS netns,
+  CASE s.protocol WHEN 6 THEN 'tcp' ELSE 'udp' END AS protocol,
+  e.address AS server_address,
+  nullif(e.port, -1) AS server_port,
+  s.backend AS backend,
+  p.id AS process_id,
+  p.parent AS parent_id,
+  p.ancestry AS ancestry,
+  (SELECT number FROM segment) AS segment
+FROM (SELECT min(id) AS id, max(last_ns) AS last_ns, task, shape, remote, sum(count) AS count, question, asked, rcode, answers, max(ttl) AS ttl, netns
+  FROM event WHERE asked IS NOT NULL GROUP BY window, task, netns, remote, shape, question, asked, rcode, answers) v
+LEFT JOIN task t ON t.id = v.task
+LEFT JOIN process p ON p.id = t.process
+JOIN shape s ON s.id = v.shape
+LEFT JOIN endpoint e ON e.id = v.remote;
 
 CREATE VIEW processes AS
 SELECT
@@ -798,7 +863,9 @@ SELECT
   (SELECT number FROM segment) AS segment,
   (SELECT q.address FROM endpoint q WHERE q.id = e.requested) AS requested_address,
   (SELECT nullif(q.port, -1) FROM endpoint q WHERE q.id = e.requested) AS requested_port,
-  (SELECT u.tgid FROM process u WHERE u.id = e.peer) AS peer_pid
+  (SELECT u.tgid FROM process u WHERE u.id = e.peer) AS peer_pid,
+  nullif(e.names, '') AS name,
+  nullif(e.name_source, '') AS name_source
 FROM endpoint e;
 
 CREATE VIEW gaps AS

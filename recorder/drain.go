@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"time"
 
@@ -107,7 +108,7 @@ func (r *recorder) maySleep(now uint64) bool {
 	k := r.ledger.kernel
 	return now >= r.received+uint64(r.config.sleepAfter) && now < r.pushed+uint64(r.config.heartbeat) &&
 		k.Seen == k.Sent+k.LostRing && len(r.flight.written) == 0 && len(r.watch.out) == 0 && r.relearnAlive == 0 &&
-		len(r.queue.open.Connections)+len(r.queue.open.Endings)+len(r.fates.pending)+len(r.queue.open.Sockets)+len(r.inbound.fresh) == 0 && !r.ledger.gaps.pending() && !r.anchors.pending() && !r.table.hashes.pending()
+		len(r.queue.open.Connections)+len(r.queue.open.Endings)+len(r.fates.pending)+len(r.queue.open.Sockets)+len(r.inbound.fresh)+len(r.lookups.folds.fresh)+len(r.lookups.waiting) == 0 && !r.ledger.gaps.pending() && !r.anchors.pending() && !r.table.hashes.pending()
 }
 
 // take puts one record into the queue.
@@ -132,7 +133,9 @@ func (r *recorder) take(c *bpf.Connect) {
 		}
 	}
 	row := &r.row
+	r.nameBefore(c)
 	who := r.resolver.party(c)
+	r.lookups.ask(c, who)
 	if c.Via == bpf.ViaSendto {
 		r.sends.tell(c, who.task.Process)
 	}
@@ -227,6 +230,10 @@ func (r *recorder) pass() error {
 	if err := r.drainEvents(now); err != nil {
 		return err
 	}
+	if err := r.drainAnswers(mostAnswers); err != nil {
+		return err
+	}
+	r.settleAnswers(r.horizon)
 	if err := r.drainOutcomes(now); err != nil {
 		return fmt.Errorf("read outcome ring: %w", err)
 	}
@@ -252,6 +259,8 @@ func (r *recorder) tick(now uint64) error {
 	r.nextTick = now + uint64(r.config.tick)
 	r.queue.tape.age(now)
 	r.inbound.expireFolds(now)
+	r.lookups.folds.expireFolds(now)
+	r.lookups.names.expire(r.horizon)
 	r.table.names.fade(now)
 	r.retune()
 	r.ledger.looks++
@@ -455,11 +464,12 @@ func (r *recorder) finish() error {
 	}
 	r.ledger.own += r.flight.own // they return no more
 	r.settle(now + 1)
-	errs = append(errs, r.countLastSends(), r.drainEvents(now), r.drainOutcomes(now))
+	errs = append(errs, r.countLastSends(), r.drainEvents(now), r.drainAnswers(math.MaxInt), r.drainOutcomes(now))
+	r.settleAnswers(math.MaxUint64)
 	r.endings(now, true)
 	r.writeFolds(now, true)
 	r.table.hashes.finish(hashesEndWithin)
-	r.ledger.outcomes.ended, r.ledger.events.ended = true, true
+	r.ledger.outcomes.ended, r.ledger.events.ended, r.ledger.lookups.ended = true, true, true
 	return errors.Join(append(errs, r.push(now))...)
 }
 

@@ -3,6 +3,7 @@ package recorder
 import (
 	"context"
 	"errors"
+	"math"
 	"path/filepath"
 
 	"github.com/conntape/conntape/bpf"
@@ -93,6 +94,7 @@ func (r *recorder) handOver(c segment.Counters, now uint64) *bpf.Handover {
 	}
 	h.Counters.Sent = r.ledger.received + r.ledger.stolen
 	h.Counters.SendCounted = r.sends.reported
+	h.Counters.AnswerSent = r.ledger.lookups.received
 	h.Unkept = r.ledger.events.received - min(r.ledger.events.received, r.ledger.events.stored+r.ledger.events.dropped-r.ledger.events.inherited)
 	for id, f := range r.flight.written {
 		h.Hanging = append(h.Hanging, bpf.Hung{ID: id, Excluded: f.row == (writtenRow{}) && !f.inherited})
@@ -118,7 +120,8 @@ func (r *recorder) leave() error {
 	errs := []error{r.look(r.boot()), r.readOut()}
 	now := r.boot()
 	_, err := r.drainProcesses()
-	errs = append(errs, err, r.drainEvents(now), r.drainOutcomes(now))
+	errs = append(errs, err, r.drainEvents(now), r.drainAnswers(lastAnswers), r.drainOutcomes(now))
+	r.settleAnswers(math.MaxUint64)
 	r.endings(now, false)
 	r.writeFolds(now, true)
 	return errors.Join(append(errs, r.push(now))...)

@@ -38,6 +38,10 @@ type foldKey struct {
 	local, remote *store.Endpoint // remote nil: peers that are not kept
 	peer          uint32          // pid
 	window        uint64          // of a single row: when it was accepted; 0: folded
+
+	question, answers string // of answers by DNS; question "": of any
+	asked, rcode      uint16
+	netns             uint32 // where nobody knows who asked
 }
 
 // fold is a row of the view, and of it what is not written yet.
@@ -108,8 +112,7 @@ func (r *recorder) foldOf(c *bpf.Connect) *fold {
 	if !in.single || c.Via != bpf.ViaAccept {
 		k.task, k.window = r.resolver.whole(c, who), 0
 	}
-	crowded := in.of[k.life] >= mostFoldsEach || len(in.folds) >= mostFolds && in.of[k.life] >= foldsForAll ||
-		len(in.folds) >= mostFolds+mostCrowds/2
+	crowded := in.crowded(k.life)
 	k.local = r.localOf(c, who, crowded)
 	remote := in.peerOf(c)
 	if len(remote) > 0 {
@@ -163,6 +166,11 @@ func (in *inbound) peerOf(c *bpf.Connect) []byte {
 	return in.peer
 }
 
+// crowded tells whether somebody has so many folds that his next has no address.
+func (in *inbound) crowded(k lifeKey) bool {
+	return in.of[k] >= mostFoldsEach || len(in.folds) >= mostFolds && in.of[k] >= foldsForAll || len(in.folds) >= mostFolds+mostCrowds/2
+}
+
 // renew notes that there is something to write.
 func (in *inbound) renew(f *fold, now uint64) {
 	if f.due == 0 {
@@ -198,9 +206,15 @@ func (r *recorder) endAccepted(o *bpf.Outcome, now uint64) error {
 	return nil
 }
 
-// writeFolds puts what is due into the open batch; all: whatever is new. A fold that is written the first time is due at once.
+// writeFolds puts what is due into the open batch; all: whatever is new.
 func (r *recorder) writeFolds(now uint64, all bool) {
-	in := r.inbound
+	l := r.ledger
+	r.writeFoldsOf(r.inbound, &r.queue.open.sockets, &l.events.stored, &l.events.dropped, now, all)
+	r.writeFoldsOf(r.lookups.folds, &r.queue.open.lookups, &l.lookups.stored, &l.lookups.dropped, now, all)
+}
+
+// writeFoldsOf counts what it puts there in queued and stored, and else in dropped. A fold that is written the first time is due at once.
+func (r *recorder) writeFoldsOf(in *inbound, queued, stored, dropped *uint64, now uint64, all bool) {
 	for f := range in.fresh {
 		first := f.Window == f.BootTime && f.Count > 0
 		if !all && !first && f.key.window == 0 && now < f.due && now < f.expires {
@@ -215,12 +229,13 @@ func (r *recorder) writeFolds(now uint64, all bool) {
 		delete(in.fresh, f)
 		f.due = 0
 		if r.queue.full(f.who.share) {
-			r.ledger.events.dropped += f.Count
+			*dropped += f.Count
 		} else {
-			r.queue.charge(f.who.share, eventBytes, eventBytes)
+			bytes := eventBytes + int64(len(f.key.question)+len(f.key.answers))
+			r.queue.charge(f.who.share, bytes, bytes)
 			r.queue.open.Sockets = append(r.queue.open.Sockets, f.SocketEvent)
-			r.queue.open.sockets += f.Count
-			r.ledger.events.stored += f.Count
+			*queued += f.Count
+			*stored += f.Count
 		}
 		f.BootTime, f.LastBootTime, f.Count, f.Ended, f.Failed, f.Sent, f.Received, f.Longest = 0, 0, 0, 0, 0, 0, 0, 0
 		if f.key.window != 0 {

@@ -21,6 +21,7 @@ const (
 	causeProcessRing = "process ring full" // descriptions were lost, no connects
 	causeOutcome     = "outcomes lost"     // what became of connections was lost, no connects
 	causeEvent       = "events lost"       // what sockets did beside connecting was lost, no connects
+	causeLookup      = "names lost"        // answers by DNS were lost, no connects
 	causeStore       = "store error"       // the tape could not be written
 	causeUnread      = "ring not read"     // recording stopped before all of it was read
 	causeStolen      = segment.CauseStolen // another process read records of connects from our ring
@@ -55,6 +56,7 @@ type ledger struct {
 	hashes    hash.Counts
 	outcomes  outcomeLedger
 	events    eventLedger
+	lookups   lookupLedger
 
 	looks     uint64        // at the fill of the ring
 	filled    uint64        // sum of what it held at these looks, bytes
@@ -71,7 +73,7 @@ type ledger struct {
 }
 
 // drops are attempts, and the rows that they had.
-type drops struct{ attempts, rows, outcomes, events uint64 }
+type drops struct{ attempts, rows, outcomes, events, lookups uint64 }
 
 // drop counts a batch that could not be written. It is for the writer.
 func (l *ledger) drop(d drops) {
@@ -81,6 +83,7 @@ func (l *ledger) drop(d drops) {
 	l.dropped.rows += d.rows
 	l.dropped.outcomes += d.outcomes
 	l.dropped.events += d.events
+	l.dropped.lookups += d.lookups
 }
 
 func newLedger(now, quiet uint64) *ledger {
@@ -154,6 +157,9 @@ func (l *ledger) observe(now uint64, k bpf.Counters) {
 	events := l.lostEvents()
 	l.gaps.extend(causeEvent, l.seenAt, now, 0, events-min(l.events.observed, events))
 	l.events.observed = max(l.events.observed, events)
+	lookups := l.lostLookups()
+	l.gaps.extend(causeLookup, l.seenAt, now, 0, lookups-min(l.lookups.observed, lookups))
+	l.lookups.observed = max(l.lookups.observed, lookups)
 	l.seenAt = now
 }
 
@@ -192,6 +198,7 @@ func (l *ledger) counters() segment.Counters {
 	}
 	l.countOutcomes(c)
 	l.countEvents(c)
+	l.countLookups(c)
 	c["excluded"], c["lost"] = 0, 0
 	for cause, n := range l.lost() {
 		if _, ok := segment.ExcludedBy(cause); ok {
@@ -337,6 +344,8 @@ func detailOf(cause string, described uint64) string {
 		return fmt.Sprintf("what became of connections, %d times: it is unknown; connects are complete", described)
 	case causeEvent:
 		return fmt.Sprintf("%d connections that were accepted, or sockets that were opened or listen; connects are complete", described)
+	case causeLookup:
+		return fmt.Sprintf("%d answers by DNS: names that were looked up, and those of connections that followed; connects are complete", described)
 	case causeUnread:
 		return "recording was stopped before the ring was read to its end"
 	case causeStore:

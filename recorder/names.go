@@ -38,7 +38,9 @@ func newNames(tape int64, begun *atomic.Int64) *names {
 }
 
 // endpointName is what the row of an address takes in a segment, with its index, in bytes.
-func endpointName(e *store.Endpoint) int64 { return 32 + 2*int64(len(e.Raw)+len(e.Address)) }
+func endpointName(e *store.Endpoint) int64 {
+	return 32 + 2*int64(len(e.Raw)+len(e.Address)+len(e.Names))
+}
 
 // find returns the share of a process in the segment that is written, nil when there is no bound.
 func (n *names) find(o owner) *share {

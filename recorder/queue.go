@@ -22,7 +22,8 @@ type batch struct {
 	events   uint64   // attempts that its rows stand for; updates are none
 	rows     uint64   // of these rows
 	outcomes uint64   // records of outcomes in it
-	sockets  uint64   // what its socket events stand for
+	sockets  uint64   // what its socket events stand for, without answers by DNS
+	lookups  uint64   // answers by DNS that are in it
 	charges  []charge // what it takes of whose memory
 	shares   []byte   // of the tape, to be kept; nil: as they are
 	handover *bpf.Handover

@@ -200,6 +200,7 @@ type config struct {
 	single       bool // accepted connections are not folded
 	exclude      []Exclusion
 	hash         *hash.Options // nil: no programs are read
+	lookups      bool          // names that are looked up
 	tape         *tapeShares
 	names        *names
 	tick         time.Duration // of housekeeping
@@ -216,7 +217,7 @@ type config struct {
 
 func configOf(o Options) config {
 	c := config{
-		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer, single: o.Events.EachAccept, exclude: o.Exclude,
+		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer, single: o.Events.EachAccept, exclude: o.Exclude, lookups: o.Events.Names,
 		tape: newTapeShares(o.Limits.MaxBytes, new(atomic.Bool)), names: newNames(o.Limits.MaxBytes, new(atomic.Int64)),
 		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, refreshEvery: refreshEvery, sendsEvery: sendsEvery, lookEvery: lookEvery, probeEvery: probeEvery,
 		sleepAfter: 5 * time.Second, stopWithin: 10 * time.Second, retryDelays: defaultRetries(),
@@ -262,6 +263,7 @@ type recorder struct {
 	fates    *fates
 	opens    opens
 	inbound  *inbound
+	lookups  *lookups
 	sends    sends
 	ledger   *ledger
 	queue    *queue
@@ -318,6 +320,9 @@ func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
 		r.table.names = c.names
 	}
 	r.resolver = newResolver(string(src.Backend()), r.table, queue.find, r.who, r.lookUp)
+	r.lookups = newLookups(string(src.Backend()), r.resolver)
+	r.lookups.off = !c.lookups
+	r.resolver.namings = r.lookups.names
 	r.writer = &writer{recorder: r, stopping: make(chan struct{})}
 	now := r.boot()
 	r.ledger = newLedger(now, uint64(c.tick))

@@ -43,7 +43,7 @@ func argvSize(p *store.Process) (n int64) {
 
 // endpointSize is the memory that an endpoint takes, and its place in the cache.
 func endpointSize(e *store.Endpoint) int64 {
-	n := endpointBytes + 2*int64(len(e.Raw)) + int64(len(e.Address))
+	n := endpointBytes + 2*int64(len(e.Raw)+len(e.Names)) + int64(len(e.Address))
 	if e.Requested != nil { // its raw bytes are in the key
 		n += int64(len(e.Requested.Raw))
 	}
@@ -95,8 +95,10 @@ type resolver struct {
 	endpoints *generations[string, *store.Endpoint] // by sockaddr
 	cutNames  *generations[string, *store.Endpoint] // by what is left of them
 	redirects *generations[redirection, *store.Endpoint]
+	named     *generations[string, *store.Endpoint] // by sockaddr, what was asked for, and names
+	namings   *namings                              // nil: there are no names
 	reached   *generations[string, *store.Endpoint] // by process and sockaddr
-	key       []byte                                // of reached, reused
+	key       []byte                                // of reached and named, reused
 	lookUp    func(bpf.ProcessKey) *store.Process   // finds who was described, or nil
 	fresh     int64                                 // memory of what was made since the last need, bytes
 	described int64                                 // likewise of the descriptions of who is new
@@ -120,6 +122,7 @@ func newResolver(backend string, t *table, share func(owner) *share, process fun
 		shapes:    newGenerations[shapeKey, *store.Shape](shapeCache),
 		endpoints: newWeighed(endpointCache, weighEndpoint),
 		cutNames:  newWeighed(cutNameCache, weighEndpoint),
+		named:     newWeighed(endpointCache, weighEndpoint),
 		reached:   newWeighed(endpointCache, weighEndpoint),
 		redirects: newWeighed(endpointCache, func(_ redirection, e *store.Endpoint) int { return int(endpointSize(e)) }),
 		nowhere:   &store.Endpoint{Family: noFamily, Port: noPort},
@@ -165,6 +168,9 @@ func (r *resolver) knows(c *bpf.Connect) bool {
 	}
 	if ok && c.Peer != (bpf.ProcessKey{}) {
 		_, ok = getBytes(r.reached, r.reachedKey(c))
+	}
+	if ok && r.nameKey(c, lifeOf(c.Key)) != "" {
+		_, ok = getBytes(r.named, r.key)
 	}
 	if ok && len(c.Local) > 0 {
 		_, ok = getBytes(r.endpoints, c.Local)
@@ -280,11 +286,37 @@ func (r *resolver) newParty(c *bpf.Connect, p *store.Process, o owner) *party {
 }
 
 // remote returns the address that an attempt of p went to, nil if there is no room for it in the segment. One that was sent
-// there is another than one that asked for it.
+// there is another than one that asked for it, and one that a name led to another than one without.
 func (r *resolver) remote(c *bpf.Connect, p *party) *store.Endpoint {
 	if c.Peer != (bpf.ProcessKey{}) {
 		return r.daemon(c, p)
 	}
+	source := r.nameKey(c, lifeOf(c.Key))
+	if source == "" {
+		return r.nameless(c, p)
+	}
+	if e, ok := getBytes(r.named, r.key); ok {
+		return e
+	}
+	key := string(r.key)
+	e := r.nameless(c, p)
+	if e == nil {
+		return nil
+	}
+	with := &store.Endpoint{
+		Family: e.Family, Address: e.Address, Port: e.Port, Raw: e.Raw, Requested: e.Requested,
+		Names: key[len(c.Remote)+len(c.Requested)+1:], NameSource: source,
+	}
+	if !r.table.names.take(p.owner, endpointName(with)) {
+		return e
+	}
+	r.fresh += endpointSize(with)
+	r.named.put(key, with)
+	return with
+}
+
+// nameless returns the address without a name.
+func (r *resolver) nameless(c *bpf.Connect, p *party) *store.Endpoint {
 	if len(c.Requested) == 0 {
 		return r.endpoint(c.Remote, p)
 	}

@@ -126,6 +126,7 @@ func (r *recorder) takeCount(c *bpf.Connect, n uint32, last uint64) {
 	row := &r.row
 	who := r.resolver.party(c)
 	r.sends.remember(c.Key, who.task.Process)
+	r.lookups.ask(c, who)
 	if r.exclude(c, who, uint64(n)) {
 		return
 	}

@@ -35,6 +35,9 @@ type source interface {
 	OpenSockets(adopt bool, fn func(*bpf.OpenSocket)) error
 	// ReadEvent never blocks; false means that the ring is empty. What a process record has to have for it is in that ring before.
 	ReadEvent(*bpf.Connect) (bool, error)
+	// ReadAnswer never blocks; false means that the ring is empty. The connect of the socket that got it, or its first send, is in
+	// the ring of connects before; and a connect that it led to is not.
+	ReadAnswer(*bpf.Answer) (bool, error)
 	// Sends tells how many sends without connect there were that no record tells of: before the last NextSends, or with all, after
 	// Detach, since. NextSends ends an interval of them.
 	Sends(all bool, fn func(*bpf.SendCount)) error

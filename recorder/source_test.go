@@ -27,6 +27,7 @@ type script struct {
 	events    []bpf.Connect
 	sends     []bpf.SendCount // of the interval at hand
 	sendsDone []bpf.SendCount // of the last one
+	answers   []bpf.Answer
 	inFlight  map[bpf.ID]bpf.Connect
 	open      []bpf.OpenSocket
 	alive     []bpf.Process
@@ -202,6 +203,17 @@ func (s *script) OpenSockets(_ bool, fn func(*bpf.OpenSocket)) error {
 		fn(&open[i])
 	}
 	return nil
+}
+
+func (s *script) ReadAnswer(a *bpf.Answer) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.answers) == 0 {
+		return false, nil
+	}
+	*a = s.answers[0]
+	s.answers = s.answers[1:]
+	return true, nil
 }
 
 func (s *script) NextSends() error {

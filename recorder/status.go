@@ -45,6 +45,9 @@ func announce(w io.Writer, backend, dir string, blindSpots []string, events Even
 	if !events.Sends {
 		unseen += ", UDP sent without connect"
 	}
+	if !events.Names {
+		unseen += ", names that are looked up"
+	}
 	if !events.Accept {
 		unseen = "inbound connections, " + unseen
 	}

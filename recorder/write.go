@@ -91,7 +91,11 @@ func (b *batch) cut(part store.Part) (rows uint64) {
 		}
 	}
 	for _, e := range b.Sockets[:part.Sockets] {
-		b.sockets -= min(b.sockets, e.Count)
+		if e.Lookup != nil {
+			b.lookups -= min(b.lookups, e.Count)
+		} else {
+			b.sockets -= min(b.sockets, e.Count)
+		}
 	}
 	b.rows -= rows
 	b.outcomes -= min(b.outcomes, outcomes)
@@ -102,7 +106,7 @@ func (b *batch) cut(part store.Part) (rows uint64) {
 // drop counts a batch as lost. What it had to tell beside attempts the next one will tell.
 func (w *writer) drop(b *batch, err error) {
 	w.log.Error("batch lost", "connects", b.events, "error", err)
-	w.ledger.drop(drops{b.events, b.rows, b.outcomes, b.sockets})
+	w.ledger.drop(drops{b.events, b.rows, b.outcomes, b.sockets, b.lookups})
 	w.mu.Lock()
 	w.carried.Gaps = append(w.carried.Gaps, b.Gaps...)
 	w.carried.Anchors = append(w.carried.Anchors, b.Anchors...)

@@ -113,8 +113,19 @@ type Endpoint struct {
 	// Peer is the process that a connect to this UNIX address reached; nil unknown.
 	Peer *Process
 
+	// Names were looked up before, and led to this address: escaped, in order, with a space between two; "" unknown. NameSource
+	// tells who got the answers: one of the Name constants; "" without names.
+	Names, NameSource string
+
 	mark mark
 }
+
+// Sources of an endpoint's names.
+const (
+	NameDNS          = "dns"          // answers that the process itself got
+	NameStub         = "stub"         // answers that a resolver of the same network namespace got, for whom is unknown
+	NameUnattributed = "unattributed" // answers in the same network namespace, and nobody knows who got them
+)
 
 // Unknown is the value of an int32 field that becomes NULL.
 const Unknown int32 = -1
@@ -188,7 +199,7 @@ type Anchor struct {
 type Batch struct {
 	Connections []Connection
 	Endings     []Ending      // of connections written before or in this batch
-	Sockets     []SocketEvent // what else happened to sockets: accepted, listening
+	Sockets     []SocketEvent // what else happened to sockets: accepted, listening, answers by DNS
 	Files       []*File       // whose digests have come, of processes written before or in this batch
 	Scripts     []Script      // that were found, of such processes
 	Gaps        []Gap

@@ -18,7 +18,7 @@ const (
 	connectionRowBytes = 48
 	outcomeBytes       = 48  // of those that there can be; a counter of 2^56 bytes is none
 	endingRowBytes     = 160 // with the row of changed
-	eventRowBytes      = 120
+	eventRowBytes      = 144
 	repeatRowBytes     = 32
 	taskRowBytes       = 160
 	processRowBytes    = 512
@@ -120,8 +120,13 @@ func (e *estimator) ending(s *activeSegment, o *Ending) {
 func (e *estimator) socket(s *activeSegment, v *SocketEvent) {
 	e.touched++
 	e.bytes += eventRowBytes
-	if _, ok := v.Task.mark.get(s.intern.epoch); !ok {
-		e.task(s, v.Task)
+	if l := v.Lookup; l != nil {
+		e.bytes += int64(len(l.Name) + len(l.Answers))
+	}
+	if v.Task != nil {
+		if _, ok := v.Task.mark.get(s.intern.epoch); !ok {
+			e.task(s, v.Task)
+		}
 	}
 	e.endpoint(s, v.Local)
 	e.endpoint(s, v.Remote)
@@ -133,7 +138,7 @@ func (e *estimator) endpoint(s *activeSegment, p *Endpoint) {
 	}
 	if _, ok := p.mark.get(s.intern.epoch); !ok && e.isNew(p) {
 		e.touched += 2
-		e.bytes += endpointRowBytes + 2*int64(len(p.Address)+len(p.Raw))
+		e.bytes += endpointRowBytes + 2*int64(len(p.Address)+len(p.Raw)+len(p.Names)+len(p.NameSource))
 		e.endpoint(s, p.Requested)
 		e.process(s, p.Peer)
 	}

@@ -121,8 +121,8 @@ func (in *interner) addEndpoint(e *Endpoint) (id int64, err error) {
 			return 0, err
 		}
 	}
-	err = s.exec(`INSERT OR IGNORE INTO endpoint (family, address, port, raw, requested, peer) VALUES (?, ?, ?, ?, ?, ?)`,
-		int(e.Family), e.Address, int(e.Port), raw, requested, peer)
+	err = s.exec(`INSERT OR IGNORE INTO endpoint (family, address, port, raw, requested, peer, names, name_source) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		int(e.Family), e.Address, int(e.Port), raw, requested, peer, e.Names, e.NameSource)
 	if err != nil {
 		return 0, err
 	}
@@ -130,8 +130,8 @@ func (in *interner) addEndpoint(e *Endpoint) (id int64, err error) {
 		id = s.conn.LastInsertRowID()
 	} else {
 		err = s.query(func(q *sqlite.Stmt) error { id = q.ColumnInt64(0); return nil },
-			`SELECT id FROM endpoint WHERE address = ? AND port = ? AND family = ? AND raw = ? AND requested = ? AND peer = ?`,
-			e.Address, int(e.Port), int(e.Family), raw, requested, peer)
+			`SELECT id FROM endpoint WHERE address = ? AND port = ? AND family = ? AND raw = ? AND requested = ? AND peer = ? AND names = ? AND name_source = ?`,
+			e.Address, int(e.Port), int(e.Family), raw, requested, peer, e.Names, e.NameSource)
 		if err != nil {
 			return 0, err
 		}

@@ -335,7 +335,7 @@ func (t *Tape) Bounds() (since, until time.Time) { return t.since, t.until }
 func (t *Tape) within(view string) (conditions []string) {
 	from, to := "time_ns >= %d", "time_ns < %d"
 	switch view {
-	case "connections", "inbound", "listeners", "sockets_opened":
+	case "connections", "inbound", "listeners", "sockets_opened", "lookups":
 	case "gaps":
 		from, to = "coalesce(to_ns >= %d, 1)", "coalesce(from_ns < %d, 1)"
 	default:

@@ -25,6 +25,29 @@ type SocketEvent struct {
 
 	// Of those that ended: bytes, and the longest time from accept to end in ns.
 	Sent, Received, Longest uint64
+
+	Lookup *Lookup // of an answer by DNS; else nil
+	NetNS  uint64  // of such, where Task is nil: inode of the network namespace, 0 unknown
+}
+
+// Lookup is a name that was asked for, and the answer. All texts are escaped.
+type Lookup struct {
+	Name    string // "": of several, whose names are not kept; then nothing else is told
+	Type    uint16 // of the records that were asked for
+	Rcode   uint16
+	Answers string // records, with a space between two
+	TTL     int64  // seconds, -1 no record
+}
+
+// columns returns the values of question, asked, rcode, answers and ttl.
+func (l *Lookup) columns() [5]any {
+	if l == nil {
+		return [5]any{}
+	}
+	if l.Name == "" {
+		return [5]any{1: int64(0)}
+	}
+	return [5]any{l.Name, int64(l.Type), int64(l.Rcode), l.Answers, segment.SetOrNull(l.TTL)}
 }
 
 // writeSocketEvents writes those of a batch.
@@ -38,15 +61,12 @@ func (s *activeSegment) writeSocketEvents(events []SocketEvent) error {
 }
 
 func (s *activeSegment) writeSocketEvent(e *SocketEvent) error {
-	if e.Task == nil || e.Task.Process == nil || e.Shape == nil {
+	if (e.Task == nil || e.Task.Process == nil) && e.Lookup == nil || e.Shape == nil {
 		return errIncomplete
 	}
-	task, ok := e.Task.mark.get(s.intern.epoch)
-	var err error
-	if !ok {
-		if task, err = s.intern.addTask(e.Task); err != nil {
-			return err
-		}
+	task, err := s.intern.taskOrNull(e.Task)
+	if err != nil {
+		return err
 	}
 	shape, err := s.intern.addShape(e.Shape)
 	if err != nil {
@@ -64,11 +84,14 @@ func (s *activeSegment) writeSocketEvent(e *SocketEvent) error {
 	if e.Ended > 0 {
 		sent, received, longest = int64(e.Sent), int64(e.Received), int64(e.Longest)
 	}
+	looked := e.Lookup.columns()
 	for id := s.at(e.BootTime); ; id++ {
-		err := s.exec(`INSERT OR IGNORE INTO event (id, batch, window, task, shape, local, remote, peer_pid, count, last_ns, ended, failed, sent, received, longest)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		err := s.exec(`INSERT OR IGNORE INTO event (id, batch, window, task, shape, local, remote, peer_pid, count, last_ns, ended, failed, sent, received, longest,
+				question, asked, rcode, answers, ttl, netns)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			id, s.chainer.batch, s.at(e.Window), task, shape, local, remote, segment.NumberOrNull(uint64(e.PeerPID)), e.Count,
-			max(id, s.at(max(e.BootTime, e.LastBootTime))), e.Ended, e.Failed, sent, received, longest)
+			max(id, s.at(max(e.BootTime, e.LastBootTime))), e.Ended, e.Failed, sent, received, longest,
+			looked[0], looked[1], looked[2], looked[3], looked[4], segment.NumberOrNull(e.NetNS))
 		if err != nil {
 			return err
 		}
@@ -77,6 +100,17 @@ func (s *activeSegment) writeSocketEvent(e *SocketEvent) error {
 			return nil
 		}
 	}
+}
+
+// taskOrNull returns the row of a task, nil without one.
+func (in *interner) taskOrNull(t *Task) (any, error) {
+	if t == nil {
+		return nil, nil
+	}
+	if id, ok := t.mark.get(in.epoch); ok {
+		return id, nil
+	}
+	return in.addTask(t)
 }
 
 // endpointOrNull returns the row of an endpoint, nil without one.

@@ -20,7 +20,7 @@ func filterFlags(own []cli.Flag) []cli.Flag {
 		&cli.StringFlag{Name: "to", Usage: "`ADDRESS` only connections to this address, CIDR, address:port or UNIX socket"},
 		&cli.StringFlag{Name: "container", Usage: "`TEXT` only containers with this text in their name"},
 		&cli.StringFlag{Name: "outcome", Usage: "`WORD` only this outcome: " + strings.Join(format.Outcomes(), ", ")},
-		&cli.StringFlag{Name: "name", Usage: "`HOST` only connections to this host name; refused, since a tape does not hold names"},
+		&cli.StringFlag{Name: "name", Usage: "`HOST` only connections that this name led to, in which * stands for anything"},
 	}
 	return append(own, slices.DeleteFunc(flags, func(f cli.Flag) bool { return findFlag(own, f.Names()[0]) != nil })...)
 }

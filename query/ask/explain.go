@@ -115,7 +115,7 @@ func syntaxHint(message string) string {
 
 // ViewNames returns the public views and table contacts.
 func ViewNames() []string {
-	return []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened"}
+	return []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened", "lookups"}
 }
 
 // columnsOf returns the columns of a view, or none when it cannot be read.

@@ -22,7 +22,7 @@ type Filter struct {
 	To        string // address, CIDR, address:port, or path or @name of a UNIX socket
 	Container string // part of the name
 	Outcome   string // one of [Outcomes]
-	Name      string // host name: refused, because a tape has none
+	Name      string // name that was looked up, in which * stands for anything
 }
 
 // condition is an SQL expression over connections with its parameters.
@@ -37,8 +37,10 @@ func (f Filter) conditions() ([]condition, error) {
 	var all []condition
 	add := func(sql string, params map[string]format.Value) { all = append(all, condition{sql, params}) }
 	if f.Name != "" {
-		return nil, input.Usagef("look its addresses up and give --to; conntape query match --indicators finds names in arguments of programs",
-			"a tape does not hold which name an address was looked up by: --name %q", f.Name)
+		if strings.ContainsFunc(f.Name, func(r rune) bool { return !isNameRune(r) }) {
+			return nil, input.Usagef("such as --name example.com or --name '*.example.com'", "%q is no name that can be looked up", ask.Shorten(f.Name, 60))
+		}
+		add("' ' || remote_name || ' ' GLOB '* ' || lower(rtrim(:filter_name, '.')) || ' *'", map[string]format.Value{"filter_name": format.TextValue(f.Name)})
 	}
 	switch {
 	case strings.HasPrefix(f.Exe, "/"):
@@ -107,7 +109,7 @@ func toCondition(text string) (condition, error) {
 	case !ok && isWholeNumber(text):
 		return condition{}, input.Usagef("a port is given with --port "+text, "cannot read address %q", text)
 	case !ok:
-		return condition{}, input.Usagef("try 192.0.2.1, 192.0.2.0/24, 192.0.2.1:443 or /run/docker.sock; names of hosts are not on a tape", "cannot read address %q", text)
+		return condition{}, input.Usagef("try 192.0.2.1, 192.0.2.0/24, 192.0.2.1:443 or /run/docker.sock; --name finds the names that were looked up", "cannot read address %q", text)
 	case prefix.IsSingleIP():
 		return condition{"remote_ip = :filter_to OR " + requestedTo, map[string]format.Value{"filter_to": format.TextValue(prefix.Addr().String())}}, nil
 	}

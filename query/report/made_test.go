@@ -129,7 +129,7 @@ func TestWhoTakesWhatIsShown(t *testing.T) {
 		}
 	}
 	for indicator, want := range map[string]string{
-		"": "is empty", " ": "is empty", "evil.example": "is no address", "nginx": "is no address", "10.0.0.0/99": "neither an address nor a CIDR", "99999": "no port", "0": "no port",
+		"": "is empty", " ": "is empty", "evil!example": "is no address", "nginx": "is no address", "10.0.0.0/99": "neither an address nor a CIDR", "99999": "no port", "0": "no port",
 		"https://evil.example/": "is a URL", "[x:]": "no address", "10.0.0.300": "is no address",
 	} {
 		rows, err := asking(indicator)

@@ -40,11 +40,12 @@ func MatchColumns() []ColumnDoc {
 		{"indicator", "what of the list matches"},
 		{"kind", "what it is of: address, range, port, name, path or hash"},
 		{"label", "what the list says of it"},
-		{"where", "where it was met: remote, requested, program, script or arguments"},
+		{"where", "where it was met: remote, requested, name (that led to remote), lookup (of a name), program, script or arguments"},
 		{"pid", "process"},
 		{"user", "its user"},
 		{"container", "its container; NULL: none that is known"},
 		{"remote", "address and port, or path"},
+		{"name", "names that were looked up and led there, or the name that was looked up; NULL: none that is known"},
 		{"outcome", "what became of them"},
 		{"requested", "address and port that were asked for, where a program of a cgroup sent it to remote; NULL: remote"},
 		{"exe", "its program"},
@@ -68,30 +69,36 @@ by_process AS NOT MATERIALIZED (SELECT * FROM process_rows WHERE %[1]s)`
 const matchSQL = `
 SELECT process_id, remote_address, remote_port, CASE family WHEN 'unix' THEN 2 ELSE 1 END AS by_remote, requested_address, requested_port,
   min(time) AS first_time, max(last_time) AS last_time, sum(count) AS n, pid, user, container,
-  remote,
+  remote, remote_name AS name,
 ` + shownOutcome + `,
 ` + requestedSQL + ` AS requested, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline, ancestry
 FROM by_remote
 WHERE (:all OR NOT probe AND family IS NOT 'unspec')
-GROUP BY process_id, user, container, remote, requested, 14
+GROUP BY process_id, user, container, remote, name, requested, 15
 UNION ALL
 SELECT process_id, remote_address, remote_port, 0, NULL, NULL,
   min(time), max(last_time), sum(count), pid, user, container,
-  remote,
+  remote, remote_name AS name,
 ` + shownOutcome + `,
 ` + requestedSQL + ` AS requested, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
 FROM by_process
 WHERE (:all OR NOT probe AND family IS NOT 'unspec')
-GROUP BY process_id, user, container, remote, requested, 14
+GROUP BY process_id, user, container, remote, name, requested, 15
+UNION ALL
+SELECT process_id, NULL, NULL, 3, NULL, NULL, min(time), max(last_time), sum(count), pid, user, container,
+  NULL, name, NULL, NULL, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
+FROM lookups
+WHERE NOT :filtered AND name IN (SELECT value FROM json_each(:names))
+GROUP BY process_id, user, container, name
 UNION ALL
 SELECT process_id, NULL, NULL, 0, NULL, NULL, min(coalesce(exec_time, start_time)), NULL, 0, pid, user, container,
-  NULL, NULL, NULL, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
+  NULL, NULL, NULL, NULL, exe, coalesce(nullif(cmdline, ''), '[' || comm || ']'), ancestry
 FROM processes
 WHERE NOT :filtered AND process_id IN (SELECT CAST(value AS INTEGER) FROM json_each(:processes))
   AND process_id NOT IN (SELECT process_id FROM by_process WHERE :all OR NOT probe AND family IS NOT 'unspec')
   AND coalesce(coalesce(exec_time, start_time) >= :since, 1) AND coalesce(coalesce(exec_time, start_time) < :until, 1)
 GROUP BY process_id
-ORDER BY 7, 1, 13, 4`
+ORDER BY 7, 1, 13, 14, 4`
 
 // Match writes a row for each matching indicator, process, destination and outcome.
 func Match(ctx context.Context, tape *store.Tape, set *indicator.Set, r MatchRequest, out format.RowWriter) (ask.Result, error) {
@@ -114,7 +121,7 @@ func match(ctx context.Context, tape *table.Tape, view *table.KnownView, set *in
 	tables := matchedSQL
 	request := ask.Request{Timeout: r.Timeout, Clock: r.Clock, Params: map[string]format.Value{
 		"all": {Kind: format.Integer, Int: int64(format.ZeroOrOne(r.All))}, "since": tapeTimeValue(r.Window.Since), "until": tapeTimeValue(r.Window.Until),
-		"addresses": jsonValue(sortedKeys(m.addresses)), "processes": jsonValue(m.processIDs()), "filtered": format.IntValue(int64(format.ZeroOrOne(!r.Filter.IsEmpty()))),
+		"addresses": jsonValue(sortedKeys(m.addresses)), "processes": jsonValue(m.processIDs()), "names": jsonValue(m.names), "filtered": format.IntValue(int64(format.ZeroOrOne(!r.Filter.IsEmpty()))),
 	}}
 	if m.view != nil {
 		if tables, err = m.tables(ctx, tape, r.Window); err != nil {
@@ -161,6 +168,7 @@ type matcher struct {
 	remotes   map[int][]int64        // ids of matching endpoints, by segment number
 	addresses map[string]bool        // addresses of matching endpoints, as on the tape
 	processes map[int64][]processHit // by process_id
+	names     []string               // matching names that were looked up
 	contacts  []*table.ContactTable  // that it is asked over
 	out       *ask.ManyWriter
 	row       []format.Value
@@ -180,11 +188,19 @@ func (m *matcher) find(ctx context.Context, tape *table.Tape) error {
 	if m.set.Count(indicator.Name)+m.set.Count(indicator.Path)+m.set.Count(indicator.Hash) == 0 {
 		return nil
 	}
+	err := ask.Each(ctx, tape.Conn(), `SELECT DISTINCT name FROM lookups WHERE name IS NOT NULL`, func(row []format.Value) {
+		if name := string(row[0].Bytes); len(m.set.ByHost(name)) > 0 {
+			m.names = append(m.names, name)
+		}
+	})
+	if err != nil {
+		return err
+	}
 	digests := ""
 	if m.set.Count(indicator.Hash) > 0 { // of a process in several segments, one may have them
 		digests = `, max(exe_sha256), max(exe_sha1), max(exe_md5), max(script_sha256), max(script_sha1), max(script_md5)`
 	}
-	_, err := ask.Run(ctx, tape.Conn(), ask.Request{SQL: `SELECT process_id, exe, script, cmdline` + digests + ` FROM processes GROUP BY process_id`}, ask.EachRow(func(row []format.Value) error {
+	_, err = ask.Run(ctx, tape.Conn(), ask.Request{SQL: `SELECT process_id, exe, script, cmdline` + digests + ` FROM processes GROUP BY process_id`}, ask.EachRow(func(row []format.Value) error {
 		if hits := append(m.byProcess(string(row[1].Bytes), string(row[2].Bytes), string(row[3].Bytes)), m.byDigests(row[4:])...); len(hits) > 0 {
 			m.processes[row[0].Int] = hits
 		}
@@ -196,8 +212,8 @@ func (m *matcher) find(ctx context.Context, tape *table.Tape) error {
 // findRemotes looks up every endpoint.
 func (m *matcher) findRemotes(ctx context.Context, tape *table.Tape) error {
 	if m.view == nil {
-		return ask.Each(ctx, tape.Conn(), `SELECT DISTINCT address, port, family = 'unix' FROM endpoints`, func(row []format.Value) {
-			if address := string(row[0].Bytes); len(m.byRemote(row[2].Int == 1, address, row[1])) > 0 {
+		return ask.Each(ctx, tape.Conn(), `SELECT DISTINCT address, port, family = 'unix', name FROM endpoints`, func(row []format.Value) {
+			if address := string(row[0].Bytes); len(m.byRemote(row[2].Int == 1, address, row[1]))+len(m.byNames(string(row[3].Bytes), row[1])) > 0 {
 				m.addresses[address] = true
 			}
 		})
@@ -211,6 +227,15 @@ func (m *matcher) findRemotes(ctx context.Context, tape *table.Tape) error {
 		})
 		if err == nil {
 			m.remotes[s.Number], err = s.AskedFor(ctx, m.remotes[s.Number])
+		}
+		if err == nil && m.set.Count(indicator.Name) > 0 {
+			err = s.ScanNames(ctx, func(id int64, names string, port int64) {
+				if len(m.byNames(names, format.IntValue(port))) > 0 {
+					m.remotes[s.Number] = append(m.remotes[s.Number], id)
+				}
+			})
+			slices.Sort(m.remotes[s.Number])
+			m.remotes[s.Number] = slices.Compact(m.remotes[s.Number])
 		}
 		if err != nil {
 			return err
@@ -231,6 +256,19 @@ func (m *matcher) byRemote(isUnix bool, address string, port format.Value) []*in
 		return m.set.ByAddress(netip.Addr{}, uint16(port.Int))
 	}
 	return nil
+}
+
+// byNames returns the indicators that match names of an endpoint.
+func (m *matcher) byNames(names string, port format.Value) []*indicator.Indicator {
+	var found []*indicator.Indicator
+	for name := range strings.FieldsSeq(names) {
+		for _, i := range m.set.ByHost(name) {
+			if (i.Port == 0 || int64(i.Port) == port.Int) && !slices.Contains(found, i) {
+				found = append(found, i)
+			}
+		}
+	}
+	return found
 }
 
 // byProcess returns the indicators that match a program, its script or its arguments.
@@ -326,7 +364,15 @@ func (m *matcher) Begin([]string) error {
 
 // Row writes a row for each indicator matched by one of matchSQL's rows.
 func (m *matcher) Row(values []format.Value) error {
-	if values[3].Int == 0 {
+	switch values[3].Int {
+	case 3:
+		for _, i := range m.set.ByHost(string(values[13].Bytes)) {
+			if err := m.write(values[6:], i, "lookup"); err != nil {
+				return err
+			}
+		}
+		return nil
+	case 0:
 		for _, hit := range m.processes[values[0].Int] {
 			if err := m.write(values[6:], hit.Indicator, hit.where); err != nil {
 				return err
@@ -337,6 +383,11 @@ func (m *matcher) Row(values []format.Value) error {
 	hits := m.byRemote(values[3].Int == 2, string(values[1].Bytes), values[2])
 	for _, i := range hits {
 		if err := m.write(values[6:], i, "remote"); err != nil {
+			return err
+		}
+	}
+	for _, i := range m.byNames(string(values[13].Bytes), values[2]) {
+		if err := m.write(values[6:], i, "name"); err != nil {
 			return err
 		}
 	}

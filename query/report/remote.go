@@ -18,7 +18,7 @@ type remoteAsked struct {
 	port      int64 // -1 none
 }
 
-const remoteHint = "give an address, a CIDR such as 10.0.0.0/8, address:port, a port, or the path or @name of a UNIX socket"
+const remoteHint = "give an address, a CIDR such as 10.0.0.0/8, address:port, a port, a name such as example.com or *.example.com, or the path or @name of a UNIX socket"
 
 // parseRemote parses every form of column remote: address:port, [address]:port, and UNIX addresses.
 func parseRemote(text string) (remoteAsked, error) {
@@ -58,7 +58,7 @@ func isUnixAsked(indicator string) bool {
 // checkUnixAsked returns an error for a word that is no address and no UNIX socket on the tape, such as a host name or a
 // typing error.
 func (p *Planned) checkUnixAsked(ctx context.Context, indicator string) error {
-	if !isUnixAsked(indicator) || strings.HasPrefix(indicator, "/") || strings.HasPrefix(indicator, "@") {
+	if !isUnixAsked(indicator) || strings.HasPrefix(indicator, "/") || strings.HasPrefix(indicator, "@") || isNameAsked(indicator) {
 		return nil
 	}
 	known := false
@@ -75,10 +75,22 @@ func (p *Planned) checkUnixAsked(ctx context.Context, indicator string) error {
 		hint = "one at a time; conntape query match --indicators FILE looks for a list"
 	case at > 0 && isWholeNumber(indicator[at+1:]) && validAddress(strings.Trim(indicator[:at], "[]")):
 		hint = "ports are 1 to 65535"
-	case strings.Trim(indicator, "0123456789.:[]") != "" && strings.Contains(indicator, ".") && !strings.Contains(indicator, "/"):
-		hint = "a tape holds no names that were looked up; conntape query match finds names in arguments, or give the address"
 	}
 	return input.Usagef(hint, "%q is no address, port or CIDR, and no UNIX socket that was connected to", ask.Shorten(indicator, 60))
+}
+
+// isNameAsked reports whether an indicator can be a name that was looked up, or a pattern of such: with a dot and a letter, or a *.
+func isNameAsked(indicator string) bool {
+	for _, r := range indicator {
+		if !isNameRune(r) {
+			return false
+		}
+	}
+	return strings.ContainsRune(indicator, '*') || strings.ContainsRune(indicator, '.') && strings.Trim(indicator, "0123456789.") != ""
+}
+
+func isNameRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(`-._*\`, r)
 }
 
 func validAddress(text string) bool {

@@ -58,34 +58,34 @@ func (t *Tail) Events(kinds []string) error {
 
 // TailColumns are the columns of a tail, as SQL over connections.
 func TailColumns() []string {
-	return []string{"time", "comm", "pid", "remote", "outcome", "n", "user", "cmdline", "requested"}
+	return []string{"time", "comm", "pid", "remote", "outcome", "n", "user", "cmdline", "requested", "name"}
 }
 
 var tailSQL = `SELECT segment, id, time_ns, time, comm, pid,
   remote,
   CASE WHEN probe THEN 'name probe' ELSE outcome_words(outcome, count, duration_ns, bytes_sent, bytes_received) END AS outcome,
   count AS n, user, coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
-` + requestedSQL + ` AS requested
+` + requestedSQL + ` AS requested, remote_name AS name
 FROM connections
 WHERE time_ns > :from`
 
 // tailEventsSQL has the columns that a filter asks for.
 var tailEventsSQL = `
 UNION ALL
-SELECT -segment, id, time_ns, time, comm, pid, remote, outcome, count, user, coalesce(nullif(cmdline, ''), '[' || comm || ']'), NULL
+SELECT -segment, id, time_ns, time, comm, pid, remote, outcome, count, user, coalesce(nullif(cmdline, ''), '[' || comm || ']'), NULL, NULL
 FROM (
   SELECT segment, id, time_ns, time, comm, pid, exe, user, uid, container, cmdline, count, family, remote_address, remote_ip, remote_port,
-    NULL AS requested_address, NULL AS requested_port,
+    NULL AS requested_address, NULL AS requested_port, NULL AS remote_name,
     'accept' AS kind, 'accepted' AS outcome,
     concat_ws(' at ', coalesce('pid ' || peer_pid, remote_ip || coalesce(':' || remote_port, ''), remote_address), local_address || coalesce(':' || local_port, '')) AS remote
   FROM inbound
   UNION ALL
-  SELECT segment, id, time_ns, time, comm, pid, exe, user, uid, container, cmdline, count, family, NULL, NULL, NULL, NULL, NULL,
+  SELECT segment, id, time_ns, time, comm, pid, exe, user, uid, container, cmdline, count, family, NULL, NULL, NULL, NULL, NULL, NULL,
     'listen', 'listens', local_address || coalesce(':' || local_port, '')
   FROM listeners
   WHERE action = 'listen'
   UNION ALL
-  SELECT segment, id, time_ns, time, comm, pid, exe, user, uid, container, cmdline, count, family, NULL, NULL, NULL, NULL, NULL,
+  SELECT segment, id, time_ns, time, comm, pid, exe, user, uid, container, cmdline, count, family, NULL, NULL, NULL, NULL, NULL, NULL,
     CASE
       WHEN action IN ('socket', 'tun', 'tap') OR action = 'bind' AND (family IN ('packet', 'xdp') OR type = 'raw') THEN 'socket'
       WHEN action = 'bind' THEN 'bind' ELSE 'setsockopt' END,

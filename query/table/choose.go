@@ -206,8 +206,18 @@ func (s *SegmentSource) reached(ctx context.Context, tasks []int64) ([]int64, er
 	return slices.Compact(remotes), errors.Join(err, failed)
 }
 
+// ScanNames calls fn with each endpoint that names led to.
+func (s *Source) ScanNames(ctx context.Context, fn func(id int64, names string, port int64)) error {
+	return s.scan(ctx, `SELECT id, names, port FROM endpoint WHERE names <> ''`, func(row *sqlite.Stmt) {
+		fn(row.ColumnInt64(0), row.ColumnText(1), row.ColumnInt64(2))
+	})
+}
+
 // UnixCondition is the SQL for a UNIX socket's address; :p1 is the indicator.
 const UnixCondition = `(address = :p1 OR substr(:p1, 1, 1) NOT IN ('/', '@') AND substr(address, -1 - length(:p1)) = '/' || :p1)`
+
+// NameCondition is the SQL for the names of an endpoint: one of them is the indicator, :p1, or like it where that has a *.
+const NameCondition = `(:p1 GLOB '*[A-Za-z*]*' AND :p1 NOT GLOB '*[^-A-Za-z0-9._*\]*' AND ' ' || names || ' ' GLOB '* ' || lower(rtrim(:p1, '.')) || ' *')`
 
 // ChooseIndicator chooses the endpoints that an indicator matches.
 func ChooseIndicator(indicator string) Chooser {
@@ -249,7 +259,7 @@ func ChooseIndicator(indicator string) Chooser {
 		}
 	}
 	return func(ctx context.Context, s *SegmentSource) (*Selection, error) {
-		remotes, err := s.list(ctx, `SELECT id FROM endpoint WHERE family = 1 AND `+UnixCondition, format.Value{Kind: format.Text, Bytes: []byte(indicator)})
+		remotes, err := s.list(ctx, `SELECT id FROM endpoint WHERE family = 1 AND `+UnixCondition+` OR names <> '' AND `+NameCondition, format.Value{Kind: format.Text, Bytes: []byte(indicator)})
 		return OfRemotes(remotes), err
 	}
 }

@@ -35,6 +35,8 @@ var comparisons = map[string]*comparison{
 	"peer_pid":          {kind: format.Integer, table: "e", sql: "e.peer IN (SELECT id FROM process WHERE tgid IN (%s))"},
 	"peer_exe":          {kind: format.Text, table: "e", sql: "e.peer IN (SELECT id FROM process WHERE exe IN (%s))"},
 	"peer_unit":         {kind: format.Text, table: "e", sql: "e.peer IN (SELECT id FROM process WHERE unit IN (%s))"},
+	"remote_name":       {kind: format.Text, table: "e", sql: "e.names IN (%s)"},
+	"name_source":       {kind: format.Text, table: "e", sql: "e.name_source IN (%s)"},
 	"pid":               {kind: format.Integer, table: "t", sql: "p.tgid IN (%s)"},
 	"ppid":              {kind: format.Integer, table: "t", sql: "p.ppid IN (%s)"},
 	"process_id":        {kind: format.Integer, table: "t", sql: "p.id IN (%s)"},

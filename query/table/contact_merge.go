@@ -231,6 +231,7 @@ func (m *contactMerger) readRemotes() error {
 		}
 	}
 	peers := slices.ContainsFunc(t.columns[ofRemote], func(column string) bool { return strings.HasPrefix(column, "peer_") })
+	named := slices.Contains(t.columns[ofRemote], "remote_name") || slices.Contains(t.columns[ofRemote], "name_source")
 	var fresh []int64
 	keys := make(map[int64]string) // of these
 	var key []byte
@@ -243,7 +244,7 @@ func (m *contactMerger) readRemotes() error {
 		switch {
 		case len(t.columns[ofRemote]) == 0:
 			key = appendPlaceKey(key, family, nil, 0)
-		case m.requested[id] != 0, slices.Contains(t.columns[ofRemote], "remote_raw"), peers && family == unix.AF_UNIX: // the rest does not determine it
+		case m.requested[id] != 0, slices.Contains(t.columns[ofRemote], "remote_raw"), peers && family == unix.AF_UNIX, named && family != unix.AF_UNIX: // the rest does not determine it
 			key = appendPlaceKey(key, int64(s.Index), nil, id)
 		default:
 			key = appendPlaceKey(key, family, address, port)

@@ -40,7 +40,7 @@ func originOf(column string) (origin, bool) {
 		ofRow: "id time time_ns last_time count fd cookie " + outcomeColumns,
 		ofTask: "pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns process_id parent_id ancestry " +
 			"exe_sha256 exe_sha1 exe_md5 hash_source script_sha256 script_sha1 script_md5 script_hash_source",
-		ofRemote:  "family remote_address remote_port remote_ip remote_raw requested_address requested_port remote peer_pid peer_exe peer_unit",
+		ofRemote:  "family remote_address remote_port remote_ip remote_raw requested_address requested_port remote peer_pid peer_exe peer_unit remote_name name_source",
 		ofShape:   "type protocol via address_source hook_errno errno backend socket_family addrlen outcome_errno failed",
 		ofLocal:   "local_address",
 		ofOutcome: "outcome probe",

@@ -28,7 +28,7 @@ func (s *salvager) complete(ctx context.Context, from string) error {
 	}
 	for _, fill := range []string{
 		`INSERT INTO task (id, process, tid, comm, uid, gid, euid)
-			SELECT DISTINCT task, 0, 0, '?', ?1, ?1, ?1 FROM (SELECT task FROM connection UNION SELECT task FROM event) WHERE task NOT IN (SELECT id FROM task)`,
+			SELECT DISTINCT task, 0, 0, '?', ?1, ?1, ?1 FROM (SELECT task FROM connection UNION SELECT task FROM event WHERE task IS NOT NULL) WHERE task NOT IN (SELECT id FROM task)`,
 		`INSERT INTO process (id, boot, tgid, start_boot_ns, exec_number, cmdline_truncated, exe_deleted, exe_memfd, source, ancestry, batch)
 			SELECT DISTINCT process, 0, 0, 0, 0, 0, 0, 0, 'unknown', '?', 0 FROM task WHERE process NOT IN (SELECT id FROM process) AND ?1 > 0`,
 		`INSERT INTO endpoint (id, family, address, port, raw)

@@ -13,7 +13,7 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// addressIndex is the unique index of endpoints: address, port, family, raw, requested, peer.
+// addressIndex is the unique index of endpoints: address, port, family, raw, requested, peer, names, name_source.
 const addressIndex = "sqlite_autoindex_endpoint_1"
 
 // requestedIndex is the index over requested of the endpoints that connects to others were sent to.
@@ -121,7 +121,7 @@ func (t *Tables) Addresses(ctx context.Context, within TextRange, fn func(id, fa
 		},
 		Row: func(row []byte) (done bool, err error) {
 			r := sqlitefile.ReadRecord(row)
-			address, port, family, _, _, _, id := r.Text(), r.Int(), r.Int(), r.Blob(), r.Int(), r.Int(), r.Int()
+			address, port, family, _, _, _, _, _, id := r.Text(), r.Int(), r.Int(), r.Blob(), r.Int(), r.Int(), r.Text(), r.Text(), r.Int()
 			switch {
 			case !r.OK():
 				return false, fmt.Errorf("%w: a row of the index over addresses", failure.ErrDamaged)

@@ -22,6 +22,8 @@ func runHelper(name string, args []string) int {
 		}
 	case "open":
 		err = openSockets()
+	case "lookup":
+		err = lookUp(args[0], args[1])
 	case "hold":
 		err = holdEverything(args[0])
 	case "capabilities":

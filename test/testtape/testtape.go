@@ -140,7 +140,7 @@ func StockOf(t testing.TB, tape *store.Tape, w input.Window) *sqlite.Conn {
 	}
 	t.Cleanup(func() { conn.Close() })
 	from, to := w.Bounds()
-	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened"} {
+	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened", "lookups"} {
 		var declared, selected, places []string
 		for _, c := range segment.ViewColumns(view) {
 			declared, places = append(declared, c.Name+" "+c.Type), append(places, "?")
@@ -151,7 +151,7 @@ func StockOf(t testing.TB, tape *store.Tape, w input.Window) *sqlite.Conn {
 			}
 		}
 		where := "1"
-		if slices.Contains([]string{"connections", "inbound", "listeners", "sockets_opened"}, view) {
+		if slices.Contains([]string{"connections", "inbound", "listeners", "sockets_opened", "lookups"}, view) {
 			where = fmt.Sprintf("time_ns >= %d AND time_ns < %d", from, to)
 		} else if view == "gaps" {
 			where = fmt.Sprintf("coalesce(to_ns >= %d, 1) AND coalesce(from_ns < %d, 1)", from, to)

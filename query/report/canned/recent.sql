@@ -5,6 +5,7 @@
 -- column: user | its user
 -- column: exe | its program
 -- column: remote | address and port, or path, that it connected to
+-- column: name | names that were looked up and led there; NULL: none that is known
 -- column: outcome | what became of it, with its bytes and duration when it has ended
 -- column: n | connects that are counted together in this row
 -- column: cmdline | arguments of the program, or its name in brackets when there are none
@@ -19,6 +20,7 @@ SELECT
   user,
   exe,
   remote,
+  remote_name AS name,
   outcome_words(outcome, count, duration_ns, bytes_sent, bytes_received) AS outcome,
   count AS n,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
