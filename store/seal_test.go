@@ -321,7 +321,7 @@ func TestDamagedSegmentIsSalvaged(t *testing.T) {
 			t.Fatal(err)
 		}
 		page := data[40*pageSize:]
-		for page[0] != 13 || binary.BigEndian.Uint16(page[3:]) < 64 { // a leaf of a table with so many rows: it is connection
+		for page[0] != 13 || binary.BigEndian.Uint16(page[3:]) < 128 { // a leaf of a table with so many rows: it is connection
 			page = page[pageSize:]
 		}
 		clear(page[:pageSize])
