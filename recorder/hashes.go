@@ -31,7 +31,7 @@ type fileKey struct {
 const (
 	fileCache = 4096
 	// hashesEndWithin is how long the last batch waits for files that are being read. Whoever stops a service waits for it.
-	hashesEndWithin = 2 * time.Second
+	hashesEndWithin = 300 * time.Millisecond
 	// mostRoots bounds the processes by whose mount namespace a path is looked up.
 	mostRoots = 8
 )
