@@ -70,13 +70,14 @@ func (k *ticker) stop() {
 // onTape returns the numbers of the ticker's connects that are on a tape, and how many rows each has.
 func (k *ticker) onTape(t *testing.T, dir string) map[int]int64 {
 	t.Helper()
+	listed := rows(t, dir, `SELECT remote_raw, sum(count) AS n FROM connections WHERE pid = ? AND remote_port = ? GROUP BY 1`, unix.Getpid(), tickPort)
 	numbers := map[string]int{}
-	for n := range k.at {
+	for n := range k.count() { // after the rows were read: it may still connect
 		a := tickAddress(n).Addr
 		numbers[string(a[:])] = n
 	}
 	found := map[int]int64{}
-	for _, r := range rows(t, dir, `SELECT remote_raw, sum(count) AS n FROM connections WHERE pid = ? AND remote_port = ? GROUP BY 1`, unix.Getpid(), tickPort) {
+	for _, r := range listed {
 		var h hexBytes
 		if err := h.UnmarshalText([]byte(r.text("remote_raw"))); err != nil || len(h) < 8 {
 			t.Fatalf("raw address %q", r.text("remote_raw"))
