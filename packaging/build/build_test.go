@@ -143,7 +143,7 @@ func TestConfiguration(t *testing.T) {
 // systemd knows every setting of the units, and their exposure does not grow.
 func TestUnits(t *testing.T) {
 	inRepository(t)
-	checkUnit(t, "conntape.service", 24)
+	checkUnit(t, "conntape.service", 27)
 	checkUnit(t, "conntape-metrics.service", 12)
 }
 
