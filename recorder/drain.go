@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"time"
 
 	"github.com/conntape/conntape/bpf"
-	"github.com/conntape/conntape/store"
 )
 
 const (
@@ -340,58 +338,6 @@ func (r *recorder) drainProcesses() (n int, err error) {
 	}
 }
 
-// who finds the process of a connect: in the table, in the process ring, among those alive, and if it is in none of
-// them it is unknown. Never does another execution stand in for it.
-func (r *recorder) who(c *bpf.Connect) *store.Process {
-	if p := r.table.find(c.Key); p != nil && p.Source != store.SourceUnknown {
-		return p
-	}
-	if p := r.sends.process(c.Key); p != nil {
-		return p
-	}
-	if _, err := r.drainProcesses(); err != nil {
-		r.err = err
-	}
-	p := r.table.find(c.Key)
-	if p != nil && p.Source != store.SourceUnknown {
-		return p
-	}
-	if r.mayWalk(r.boot()) {
-		if err := r.walk(); err != nil {
-			r.err = err
-		}
-		p = r.table.find(c.Key)
-	}
-	if p == nil {
-		p = r.table.unknown(c)
-	}
-	return p
-}
-
-// lookUp finds a process in the table, or in the process ring; nil: it is in neither.
-func (r *recorder) lookUp(k bpf.ProcessKey) *store.Process {
-	if p := r.table.find(k); p != nil {
-		return p
-	}
-	if _, err := r.drainProcesses(); err != nil {
-		r.err = err
-	}
-	return r.table.find(k)
-}
-
-// mayWalk keeps walks over all processes to a twentieth of the time.
-func (r *recorder) mayWalk(now uint64) bool { return now >= r.nextWalk }
-
-func (r *recorder) walk() error {
-	begin := r.boot()
-	if err := r.learnAlive(store.SourceProc); err != nil {
-		return err
-	}
-	end := r.boot()
-	r.nextWalk = end + max(20*(end-begin), uint64(100*time.Millisecond))
-	return nil
-}
-
 // maybePush hands the open batch to the writer when it is due. While the writer is busy only a full one is handed over:
 // the others can as well grow, and while memory is tight they have to, so that attempts are counted together.
 func (r *recorder) maybePush(now uint64) error {
@@ -446,87 +392,5 @@ func (r *recorder) push(now uint64) error {
 	r.queue.push()
 	clear(r.fates.rows)
 	r.opened, r.pushed = 0, now
-	return err
-}
-
-// finish reads what is left when capture has ended, writes what never returned, and hands over the last batch, whatever
-// else fails.
-func (r *recorder) finish() error {
-	r.opens.nextLook = 0 // whoever records next may not find them open
-	errs := []error{r.look(r.boot())}
-	if err := r.src.Detach(); err != nil {
-		errs = append(errs, fmt.Errorf("detach: %w", err))
-	}
-	errs = append(errs, r.drainRest(time.Now().Add(r.config.stopWithin)))
-	now := r.boot()
-	for range 2 { // two absences tell what is gone without a record
-		errs = append(errs, r.sweep(now, 0))
-	}
-	r.ledger.own += r.flight.own // they return no more
-	r.settle(now + 1)
-	errs = append(errs, r.countLastSends(), r.drainEvents(now), r.drainAnswers(math.MaxInt), r.drainOutcomes(now))
-	r.settleAnswers(math.MaxUint64)
-	r.endings(now, true)
-	r.writeFolds(now, true)
-	r.table.hashes.finish(hashesEndWithin)
-	r.ledger.outcomes.ended, r.ledger.events.ended, r.ledger.lookups.ended = true, true, true
-	return errors.Join(append(errs, r.push(now))...)
-}
-
-// readOut reads until the ring is empty once, or time is up: others go on filling it.
-func (r *recorder) readOut() error {
-	for until := time.Now().Add(r.config.stopWithin); time.Now().Before(until); {
-		err := r.src.ReadConnect(time.Now(), &r.rec)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			r.horizon = max(r.horizon, r.passed)
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read connect ring: %w", err)
-		}
-		r.take(&r.rec)
-	}
-	return nil
-}
-
-// drainRest reads until the ring is empty and holds no more than was read, or time is up.
-func (r *recorder) drainRest(until time.Time) error {
-	var empty time.Time // since when, though more was sent: a program may still be at it
-	for now := time.Now(); now.Before(until); now = time.Now() {
-		err := r.src.ReadConnect(now, &r.rec)
-		if err == nil {
-			r.take(&r.rec)
-			empty = time.Time{}
-			continue
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return fmt.Errorf("read connect ring: %w", err)
-		}
-		counters, err := r.src.Counters()
-		if err != nil {
-			return fmt.Errorf("read counters: %w", err)
-		}
-		if counters.Sent <= r.ledger.received+r.ledger.stolen {
-			r.horizon = r.boot()
-			break
-		}
-		if empty.IsZero() {
-			empty = now
-		} else if now.Sub(empty) > endsWithin {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
-	counters, err := r.src.Counters()
-	if err != nil {
-		return fmt.Errorf("read counters: %w", err)
-	}
-	missing := counters.Sent - min(counters.Sent, r.ledger.received+r.ledger.stolen)
-	if missing > 0 && r.src.Unread() == 0 {
-		r.steal(r.boot(), missing)
-	} else {
-		r.ledger.unread = missing
-	}
-	_, err = r.drainProcesses()
 	return err
 }

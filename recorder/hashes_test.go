@@ -87,7 +87,7 @@ func hashing(o hash.Options) config {
 // waitForRows waits for so many rows and digests: on a busy machine, whoever reads with the lowest priority takes long.
 func waitForRows(t *testing.T, out *memory, rows, files int) {
 	t.Helper()
-	for until := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for until := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		out.mu.Lock()
 		done := len(out.rows) >= rows && len(out.files) >= files
 		out.mu.Unlock()
@@ -95,7 +95,7 @@ func waitForRows(t *testing.T, out *memory, rows, files int) {
 			return
 		}
 		if time.Now().After(until) {
-			t.Fatal("waited in vain for rows and digests")
+			t.Fatalf("waited in vain: %d rows of %d, %d digests of %d", len(out.rows), rows, len(out.files), files)
 		}
 	}
 }
@@ -110,6 +110,9 @@ func TestEachProgramIsReadOnce(t *testing.T) {
 	}
 	for i := range 10_000 {
 		p.run(fmt.Sprint(i%50), "")
+		if i%500 == 499 { // more at once may be counted together
+			waitForRows(t, out, i+1, 0)
+		}
 	}
 	waitForRows(t, out, 10_000, 50)
 	if err := stop(); err != nil {

@@ -2,7 +2,6 @@ package recorder
 
 import (
 	"bytes"
-	"encoding/binary"
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
@@ -24,31 +23,6 @@ const (
 	endpointBytes = 256
 	argBytes      = 16
 )
-
-// processSize is the memory that a description takes. One that is inherited has its texts in common with the parent's.
-func processSize(p *store.Process) int64 {
-	if p.Source == store.SourceFork {
-		return processBytes
-	}
-	return processBytes + int64(len(p.Exe)+len(p.Script)+len(p.Cwd)+len(p.Cgroup)) + argvSize(p)
-}
-
-// argvSize is that of its arguments.
-func argvSize(p *store.Process) (n int64) {
-	for _, arg := range p.Argv {
-		n += int64(len(arg)) + argBytes
-	}
-	return n
-}
-
-// endpointSize is the memory that an endpoint takes, and its place in the cache.
-func endpointSize(e *store.Endpoint) int64 {
-	n := endpointBytes + 2*int64(len(e.Raw)+len(e.Names)) + int64(len(e.Address))
-	if e.Requested != nil { // its raw bytes are in the key
-		n += int64(len(e.Requested.Raw))
-	}
-	return n
-}
 
 // redirection is a sockaddr that connects were sent to, and the one that was asked for.
 type redirection struct{ to, requested string }
@@ -132,8 +106,6 @@ func newResolver(backend string, t *table, share func(owner) *share, process fun
 		},
 	}
 }
-
-func weighEndpoint(_ string, e *store.Endpoint) int { return int(endpointSize(e)) }
 
 // address fills row from a record of somebody known. For what was met before it allocates nothing. It reports false if the segment has
 // no room for a name that the row would be the first to have, or for one more thread; then the row is not to be used.
@@ -331,38 +303,6 @@ func (r *resolver) nameless(c *bpf.Connect, p *party) *store.Endpoint {
 	r.fresh += endpointSize(&e)
 	r.redirects.put(k, &e)
 	return &e
-}
-
-// daemon returns the address of a UNIX socket with the process that was reached there; without it if there is no room in the segment
-// for one more.
-func (r *resolver) daemon(c *bpf.Connect, p *party) *store.Endpoint {
-	if e, ok := getBytes(r.reached, r.reachedKey(c)); ok {
-		return e
-	}
-	address := r.endpoint(c.Remote, p)
-	if address == nil {
-		return nil
-	}
-	e := store.Endpoint{Family: address.Family, Address: address.Address, Port: address.Port, Raw: address.Raw, Peer: r.lookUp(c.Peer)}
-	if e.Peer == nil { // what nobody described has its key
-		e.Peer = &store.Process{Key: storeKey(c.Peer), Source: store.SourceUnknown}
-	}
-	if !r.table.names.take(p.owner, endpointName(&e)) {
-		return address
-	}
-	r.fresh += endpointSize(&e)
-	r.reached.put(string(r.reachedKey(c)), &e)
-	return &e
-}
-
-// reachedKey is the key of reached. It is good until the next.
-func (r *resolver) reachedKey(c *bpf.Connect) []byte {
-	n := binary.NativeEndian
-	r.key = n.AppendUint64(r.key[:0], c.Peer.Start)
-	r.key = n.AppendUint32(r.key, c.Peer.Tgid)
-	r.key = n.AppendUint32(r.key, c.Peer.Exec)
-	r.key = append(r.key, c.Remote...)
-	return r.key
 }
 
 // endpoint returns an address that p connected to, asked for, or is bound to, nil if there is no room for it in the segment. One that
