@@ -61,9 +61,14 @@ func (r *report) sendCost(p *printer) {
 	p.line("medians, in ns; × is of bare.")
 	p.line("")
 	p.head("variant", "connected", "added", "×", "not connected", "added", "×")
+	c.rows(p, sendConnected, sendUnconnected)
+}
+
+// rows prints each variant with its calls of some measures, what they add to bare, and as how many times bare.
+func (c *costs) rows(p *printer, measures ...string) {
 	for _, v := range c.Names {
 		cells := []string{v}
-		for _, m := range []string{sendConnected, sendUnconnected} {
+		for _, m := range measures {
 			cells = append(cells, ns(c.call(v, m)), ns(c.added(v, m)), fmt.Sprintf("%.2f", c.ratio(v, m)))
 		}
 		p.row(cells...)

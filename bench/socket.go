@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -41,12 +40,5 @@ func (r *report) socketCost(p *printer) {
 	p.line("medians, in ns; × is of bare.")
 	p.line("")
 	p.head("variant", "TCP", "added", "×", "UDP", "added", "×")
-	for _, v := range c.Names {
-		cells := []string{v}
-		for _, m := range []string{socketTCP, socketUDP} {
-			cells = append(cells, ns(c.call(v, m)), ns(c.added(v, m)), fmt.Sprintf("%.2f", c.ratio(v, m)))
-		}
-		p.row(cells...)
-	}
-	p.line("")
+	c.rows(p, socketTCP, socketUDP)
 }
