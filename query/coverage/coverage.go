@@ -22,10 +22,10 @@ type Coverage struct {
 	Recording bool       `json:"recording"`
 	Ended     string     `json:"ended"` // why recording ended; "": it goes on, or unknown
 
-	Gaps        []Gap   `json:"gaps"`         // those that touch the window
-	Lost        uint64  `json:"lost"`         // events known to be lost in those gaps
-	LostUnknown bool    `json:"lost_unknown"` // there are more, of unknown number
-	Blind       float64 `json:"blind_seconds"`
+	Gaps        []Gap   `json:"gaps"`          // those that touch the window
+	Lost        uint64  `json:"lost"`          // events known to be lost in those gaps
+	LostUnknown bool    `json:"lost_unknown"`  // there are more, of unknown number
+	Blind       float64 `json:"blind_seconds"` // of the window, each moment once however many gaps have it
 
 	Excluded exclusions `json:"excluded"` // by rules of the administrator, in the window
 
@@ -104,6 +104,7 @@ func New(c store.Coverage, w input.Window, zone *time.Location) *Coverage {
 	}
 	s.Gone = s.gone(c, w)
 	var lost store.Loss
+	var blind []span
 	for _, g := range c.Gaps {
 		if isEnd(g, c) {
 			s.Ended = g.Cause
@@ -117,8 +118,9 @@ func New(c store.Coverage, w input.Window, zone *time.Location) *Coverage {
 		}
 		s.Gaps = append(s.Gaps, newGap(g))
 		lost.Add(g.Lost)
-		s.Blind += blindFor(g, c, w).Seconds()
+		blind = append(blind, blindFor(g, c, w))
 	}
+	s.Blind = covered(blind).Seconds()
 	s.Lost, s.LostUnknown = lost.Known, lost.Unknown
 	for _, l := range c.LeftOut {
 		s.LeftOut = append(s.LeftOut, fmt.Sprintf("%s: %v", l.Path, l.Err))
@@ -158,17 +160,38 @@ func isEnd(g store.GapInfo, c store.Coverage) bool {
 	return g.To.IsZero() && !c.Recording && (g.Cause == segment.CauseStopped || !g.From.Before(c.To))
 }
 
+// A span is a stretch of time; from and to are equal, or to is before from, when it is empty.
+type span struct{ from, to time.Time }
+
 // blindFor returns the part of a gap within the window. An open gap lasts until the tape's end.
-func blindFor(g store.GapInfo, c store.Coverage, w input.Window) time.Duration {
+func blindFor(g store.GapInfo, c store.Coverage, w input.Window) span {
 	if g.From.IsZero() {
-		return 0
+		return span{}
 	}
 	to := g.To
 	if to.IsZero() {
 		to = c.To
 	}
 	from, to := w.Clip(g.From, to)
-	return max(0, to.Sub(from))
+	return span{from, to}
+}
+
+// covered returns the time that spans cover together, which is less than their sum where they overlap: a recorder that
+// stopped and the segment that it left damaged are two gaps of one night.
+func covered(spans []span) time.Duration {
+	slices.SortFunc(spans, func(a, b span) int { return a.from.Compare(b.from) })
+	var sum time.Duration
+	var end time.Time
+	for _, s := range spans {
+		if s.from.Before(end) {
+			s.from = end
+		}
+		if s.to.After(s.from) {
+			sum += s.to.Sub(s.from)
+			end = s.to
+		}
+	}
+	return sum
 }
 
 // Lines returns the coverage as lines of text, safe to show. With found, blind spots are only counted; otherwise they
@@ -199,9 +222,9 @@ func (s *Coverage) Lines(found bool) []string {
 	switch {
 	case s.allRemoved():
 	case len(s.Gaps) > 0:
-		span := time.Duration(s.Blind * float64(time.Second))
+		blind := time.Duration(s.Blind * float64(time.Second))
 		lines = append(lines, fmt.Sprintf("coverage: %s, together %s long, %s lost (see: conntape query gaps)",
-			count(uint64(len(s.Gaps)), "gap"), shortSpan(span), LostText(store.Loss{Known: s.Lost, Unknown: s.LostUnknown})))
+			count(uint64(len(s.Gaps)), "gap"), shortSpan(blind), LostText(store.Loss{Known: s.Lost, Unknown: s.LostUnknown})))
 	case s.any():
 		lines = append(lines, "coverage: no gaps, nothing lost in what is left")
 	default:

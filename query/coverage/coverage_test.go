@@ -88,6 +88,39 @@ func TestUnknownLoss(t *testing.T) {
 	}
 }
 
+// A moment that several gaps have is blind once: gaps within others, that overlap, that touch, in any order, cut by the
+// window, and one that is still open.
+func TestBlindTimeIsCountedOnce(t *testing.T) {
+	at := func(s int) time.Time { return time.Unix(int64(1_800_000_000+s), 0).UTC() }
+	for _, c := range []struct {
+		gaps         [][2]int
+		since, until int
+		want         float64
+	}{
+		{[][2]int{{10, 20}, {10, 20}}, 0, 0, 10},
+		{[][2]int{{12, 14}, {10, 20}, {18, 25}, {25, 26}}, 0, 0, 16},
+		{[][2]int{{40, 50}, {10, 20}}, 0, 0, 20},
+		{[][2]int{{10, 20}, {15, 30}}, 18, 25, 7},
+		{[][2]int{{90, 0}, {80, 95}}, 0, 0, 20},
+	} {
+		covered := store.Coverage{From: at(0), To: at(100), Recording: true}
+		for _, g := range c.gaps {
+			gap := store.GapInfo{From: at(g[0]), Cause: "crash"}
+			if g[1] > 0 {
+				gap.To = at(g[1])
+			}
+			covered.Gaps = append(covered.Gaps, gap)
+		}
+		var w input.Window
+		if c.since > 0 {
+			w = input.Window{Since: at(c.since), Until: at(c.until)}
+		}
+		if got := New(covered, w, nil); got.Blind != c.want || len(got.Gaps) != len(c.gaps) {
+			t.Errorf("%v: %d gaps, %v s blind, want %v", c.gaps, len(got.Gaps), got.Blind, c.want)
+		}
+	}
+}
+
 // What retention has removed is told with its number, whether the window is partly or
 // wholly in it, each segment once.
 func TestRemovedLines(t *testing.T) {
