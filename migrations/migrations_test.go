@@ -36,7 +36,7 @@ func TestScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened"} {
+	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened", "lookups"} {
 		if !strings.Contains(script, "CREATE VIEW "+view+" AS") {
 			t.Errorf("no view %s", view)
 		}

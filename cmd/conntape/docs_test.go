@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/conntape/conntape/query"
+	"github.com/conntape/conntape/query/ask"
 	"github.com/conntape/conntape/query/format"
 	"github.com/conntape/conntape/query/table"
 	"github.com/conntape/conntape/store"
@@ -82,7 +83,7 @@ func TestSchemaIsDocumented(t *testing.T) {
 	if err := table.AttachContacts(t.Context(), tape); err != nil {
 		t.Fatal(err)
 	}
-	for _, view := range []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened"} {
+	for _, view := range ask.ViewNames() {
 		stmt, _, err := tape.Conn().PrepareTransient("SELECT * FROM " + view)
 		if err != nil {
 			t.Fatal(err)
@@ -99,6 +100,22 @@ func TestSchemaIsDocumented(t *testing.T) {
 		}
 		if got, want := strings.Join(documented, " "), strings.Join(columns, " "); got != want {
 			t.Errorf("docs/schema.md, %s:\n has  %s\n view %s", view, got, want)
+		}
+	}
+}
+
+// README's table and the first sentence of docs/schema.md name each view.
+func TestViewsAreIntroduced(t *testing.T) {
+	for doc, form := range map[string]string{"../../README.md": "\n| `%s` | ", "../../docs/schema.md": "`%s`"} {
+		text, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		introduction, _, _ := strings.Cut(string(text), "\n- **Times.**")
+		for _, view := range ask.ViewNames() {
+			if !strings.Contains(introduction, fmt.Sprintf(form, view)) {
+				t.Errorf("%s does not introduce %s", doc, view)
+			}
 		}
 	}
 }

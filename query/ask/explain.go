@@ -3,10 +3,12 @@ package ask
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/conntape/conntape/query/input"
 	"github.com/conntape/conntape/store/escape"
+	"github.com/conntape/conntape/store/segment"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -115,7 +117,7 @@ func syntaxHint(message string) string {
 
 // ViewNames returns the public views and table contacts.
 func ViewNames() []string {
-	return []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened", "lookups"}
+	return slices.Insert(slices.Clone(segment.Views), 1, "contacts")
 }
 
 // columnsOf returns the columns of a view, or none when it cannot be read.

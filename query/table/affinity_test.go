@@ -58,7 +58,7 @@ func TestAffinityIsThatOfTheView(t *testing.T) {
 		turn++
 		return turn%7 != 0 && os.Getenv("CONNTAPE_TEST_LONG") == ""
 	}
-	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened"} {
+	for _, view := range segment.Views {
 		for _, c := range segment.ViewColumns(view) {
 			column := c.Name
 			var values []string
@@ -125,8 +125,8 @@ func TestNULInText(t *testing.T) {
 func TestNamesOfTableExpressions(t *testing.T) {
 	tape := testtape.Generated(t, 600, 3)
 	stock := testtape.StockOf(t, tape, input.Window{})
-	views := []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened"}
-	for _, name := range append(views, "connection_rows", "rows", "contact", "place", "family", "by_remote", "by_process", "connection", "process", "task", "shape", "endpoint", "clock", "segment", "repeat", "known", "touched") {
+	views := segment.Views
+	for _, name := range append(slices.Clone(views), "connection_rows", "rows", "contact", "place", "family", "by_remote", "by_process", "connection", "process", "task", "shape", "endpoint", "clock", "segment", "repeat", "known", "touched") {
 		questions := []string{
 			"with %s as (select 1 as pid, 2 as remote_port) select count(*), max(pid), max(remote_port) from %[1]s",
 			"with %s(pid) as (select 1) select (select max(pid) from %[1]s), count(*), max(a.pid) from main.connections a where exe <> 'x' and remote_port = 443",

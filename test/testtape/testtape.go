@@ -140,7 +140,7 @@ func StockOf(t testing.TB, tape *store.Tape, w input.Window) *sqlite.Conn {
 	}
 	t.Cleanup(func() { conn.Close() })
 	from, to := w.Bounds()
-	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened", "lookups"} {
+	for _, view := range segment.Views {
 		var declared, selected, places []string
 		for _, c := range segment.ViewColumns(view) {
 			declared, places = append(declared, c.Name+" "+c.Type), append(places, "?")
