@@ -27,7 +27,7 @@ func allowedImports() map[string][]string {
 		"query":                {"docs", "query/ask", "query/format", "query/input", "query/report"},
 		"query/report":         {"query/ask", "query/format", "query/indicator", "query/input", "query/pairs", "query/table", "store", "store/failure"},
 		"query/table":          {"query/ask", "query/coverage", "query/format", "query/input", "query/pairs", "query/sqltext", "store", "store/failure", "store/posting", "store/segment"},
-		"query/ask":            {"query/format", "query/input", "store/escape"},
+		"query/ask":            {"query/format", "query/input", "store/escape", "store/segment"},
 		"query/format":         {"query/coverage", "query/input", "query/parquet", "store/escape", "store/segment"},
 		"query/coverage":       {"query/input", "store", "store/escape", "store/segment"},
 		"query/input":          {},
