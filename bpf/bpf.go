@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -46,7 +47,8 @@ type Options struct {
 	// Handover is what the last recorder of this boot left on the tape: 0 nothing (see [Capture.Handover]).
 	Handover uint64
 
-	refused []string // programs that the kernel is to refuse, for tests
+	refused []string          // programs that the kernel is to refuse, for tests
+	passed  func(step string) // likewise: told of each step of pinning
 }
 
 // Errors of Open that a user can do something about.
@@ -75,18 +77,26 @@ type Capture struct {
 	events     *ring
 	event      []byte // of events, reused
 	answers    *ring
-	answer     []byte        // of answers, reused
-	sample     []byte        // of connects, reused
-	process    []byte        // of processes, reused
-	fill       *fill         // of connects
-	losers     map[int]Loser // as they were last read, by place
-	pins       *pins         // nil: nothing outlives this process
-	loose      bool          // pins were given up
-	base       Counters      // what the recorders before have counted
-	self       ProcessKey    // this process, as Snapshot found it
-	asked      Options       // as Open was told
-	taken      *Taken        // nil: nothing is taken over
-	doubted    string        // why not, if somebody was at the pins
+	answer     []byte                  // of answers, reused
+	sample     []byte                  // of connects, reused
+	process    []byte                  // of processes, reused
+	fill       *fill                   // of connects
+	losers     map[int]Loser           // as they were last read, by place
+	pins       *pins                   // nil: nothing outlives this process
+	loose      bool                    // pins were given up
+	base       Counters                // what the recorders before have counted
+	self       ProcessKey              // this process, as Snapshot found it
+	asked      Options                 // as Open was told
+	taken      *Taken                  // nil: nothing is taken over
+	doubted    string                  // why not, if somebody was at the pins
+	layouts    map[string]string       // that the manifest says, for tests; nil: the right ones
+	left       []*left                 // what the programs left that these ones replaced, the oldest first
+	past       Counters                // that those counted since the tape was told
+	finished   atomic.Pointer[[]*left] // what is all read, until the tape has it
+	attachedAt uint64                  // when all hooks were, ns CLOCK_BOOTTIME
+	sendsFrom  uint64                  // what was sent before that without a connect is among what was left, ns CLOCK_BOOTTIME
+	skipped    map[ID]struct{}         // connects that are told of what was left
+	hung       map[uint32]uint64       // cookies of such that had not returned, by thread
 }
 
 // Open loads and attaches a backend. Exec, fork and exit are attached before the hooks, so that every process whose
@@ -161,6 +171,7 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 			return nil, fmt.Errorf("attach %s: %w", h.program, err)
 		}
 	}
+	c.attachedAt = bootNow()
 	if err := c.check(plan.returns); err != nil {
 		return nil, err
 	}
@@ -315,7 +326,7 @@ func (c *Capture) BlindSpots() []string { return c.blindSpots }
 // Detach ends the capture and leaves rings, maps and counters readable, so that the last records and the last counts can
 // agree. Attempts in flight then stay so for good. It may be called again.
 func (c *Capture) Detach() error {
-	errs := []error{c.pins.remove()}
+	errs := []error{c.pins.removeAll()}
 	for _, a := range slices.Backward(c.attached) {
 		errs = append(errs, a.link.Close())
 	}
@@ -341,6 +352,10 @@ func (c *Capture) Close() error {
 			errs = append(errs, (*r).close())
 		}
 	}
+	for _, l := range c.left {
+		errs = append(errs, l.close())
+	}
+	c.left = nil
 	errs = append(errs, c.pins.close())
 	if c.collection != nil {
 		c.collection.Close()

@@ -87,7 +87,14 @@ func (a *Answer) decode(b []byte) error {
 // ReadAnswer takes the next answer without waiting. It returns false when there is none. The record is valid until the next call.
 // The connect of the socket, or its first send, is in the ring of connects before.
 func (c *Capture) ReadAnswer(a *Answer) (bool, error) {
-	var err error
+	ok, err := c.readLeft(leftAnswers, func(l *left, b []byte) (bool, error) {
+		err := a.decode(b)
+		_, twin := l.twinAnswers[a.BootTime]
+		return !twin, err
+	})
+	if ok || err != nil {
+		return ok, err
+	}
 	c.answer, err = c.answers.read(c.answer)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return false, nil

@@ -127,7 +127,14 @@ func configureEvents(spec *ebpf.CollectionSpec, e Events) map[string]any {
 // ReadEvent takes the next event without waiting: a Connect whose Via tells what it is. It returns false when there is none.
 // The record is valid until the next call.
 func (c *Capture) ReadEvent(rec *Connect) (bool, error) {
-	var err error
+	ok, err := c.readLeft(leftEvents, func(l *left, b []byte) (bool, error) {
+		err := rec.decode(b)
+		_, twin := l.twins[rec.ID()]
+		return !twin, err
+	})
+	if ok || err != nil {
+		return ok, err
+	}
 	c.event, err = c.events.read(c.event)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return false, nil

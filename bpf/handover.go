@@ -20,6 +20,9 @@ type Handover struct {
 	Touched  []uint64   `json:"touched"` // touches that were told, by kind
 	Hanging  []Hung     `json:"hanging"` // attempts that were accounted for before they returned
 	Recorder ProcessKey `json:"recorder"`
+	Heir     *Counters  `json:"heir,omitempty"` // as the tape accounts for those of the programs that replace these; nil: none do
+
+	of *left // nil: of the programs that record
 }
 
 // Hung is an attempt that has not returned, and is accounted for.
@@ -35,6 +38,10 @@ type Taken struct {
 	Outcomes uint64 // likewise outcomes
 	Events   uint64 // likewise events
 	SendsDue bool   // the counts of the last generation of sends are not on the tape
+
+	// Of programs that were replaced, and that left records in another layout: the connects that nobody can read, and the bytes of all
+	// such records. Such outcomes and events are in Outcomes and Events.
+	Unread, UnreadBytes uint64
 }
 
 // Sizes of the map of pins, in bytes.
@@ -56,7 +63,17 @@ const (
 
 // Marks returns how far the rings were read: what a Handover of all that was read says.
 func (c *Capture) Marks() (connects, outcomes, events Mark) {
-	return c.connects.next, c.outcomes.next, c.events.next
+	return c.mark(leftConnects), c.mark(leftOutcomes), c.mark(leftEvents)
+}
+
+// mark returns how far a ring was read, or that of the programs before that is read first.
+func (c *Capture) mark(kind int) Mark {
+	for _, l := range c.left {
+		if !l.done[kind] {
+			return (*l.from.rings()[kind]).mark()
+		}
+	}
+	return (*c.rings()[kind]).mark()
 }
 
 // Handover keeps h for the next recorder, and returns the number that the tape is to have of it, 0 if nothing outlives this
@@ -69,7 +86,21 @@ func (c *Capture) Handover(h *Handover) (uint64, error) {
 	if c.self != (ProcessKey{}) {
 		whole.Recorder = c.self
 	}
-	whole.Counters = whole.Counters.plus(&c.base)
+	h.of = c.heldBy(h)
+	if h.of != nil {
+		return h.of.keep(&whole, &c.past)
+	}
+	if len(c.left) > 0 { // all that was left is read, and on the tape with this handover
+		finished := c.left
+		c.left = nil
+		c.finished.Store(&finished)
+	}
+	for mark, ring := range map[*Mark]*ring{&whole.Connects: c.connects, &whole.Outcomes: c.outcomes, &whole.Events: c.events} {
+		if mark.of != nil && mark.of != ring {
+			*mark = ring.mark()
+		}
+	}
+	whole.Counters = whole.Counters.since(&c.past).plus(&c.base)
 	whole.Touched = append([]uint64{}, c.touched[:]...)
 	if len(whole.Hanging) > mostHung {
 		whole.Hanging = whole.Hanging[:mostHung]
@@ -79,6 +110,12 @@ func (c *Capture) Handover(h *Handover) (uint64, error) {
 
 // Written tells that the tape has a handover: what is before it in the rings may be freed. Any goroutine may call it.
 func (c *Capture) Written(h *Handover) {
+	if h.of != nil {
+		return
+	}
+	if finished := c.finished.Swap(nil); finished != nil {
+		_ = leave(*finished) // what cannot be removed the next recorder removes
+	}
 	c.connects.safe.Store(&h.Connects)
 	c.outcomes.safe.Store(&h.Outcomes)
 	c.events.safe.Store(&h.Events)

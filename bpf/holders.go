@@ -12,8 +12,8 @@ import (
 // before it.
 const LeastRecord = (connectSize + 2*sockaddrSmall + 8 + 7) &^ 7
 
-// Unread returns the bytes that the connect ring holds.
-func (c *Capture) Unread() int { return c.connects.unread() }
+// Unread returns the bytes that the connect ring holds, and those that replaced programs have left.
+func (c *Capture) Unread() int { return c.connects.unread() + c.unreadLeft() }
 
 // RingHolders returns the processes, other than this one, that have one of our rings open, as "pid 7 (NAME)". It looks through
 // all descriptors of the host, which takes a while: it is for when somebody has read from a ring. A process that has mapped

@@ -89,7 +89,13 @@ const afInet = 2
 // ReadOutcome takes the next outcome without waiting. It returns false when there is none. The Connect that an outcome
 // belongs to may come after it: connect(2) returns later than the handshake is done.
 func (c *Capture) ReadOutcome(o *Outcome) (bool, error) {
-	var err error
+	ok, err := c.readLeft(leftOutcomes, func(l *left, b []byte) (bool, error) {
+		err := o.decode(b)
+		return !l.isTwin(o), err
+	})
+	if ok || err != nil {
+		return ok, err
+	}
 	c.outcome, err = c.outcomes.read(c.outcome)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return false, nil

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -17,19 +18,18 @@ import (
 )
 
 // Pins are names of programs, links and maps in a file system of their own kind. They keep those alive when this process ends, so
-// that what happens until the next recorder waits in the rings. Below the directory for all tapes each tape has one:
+// that what happens until the next recorder waits in the rings. Below the directory for all tapes each tape has one, and in it each
+// set of programs has one:
 //
-//	live     what records; complete, since it was renamed when it was
-//	new      what a recorder was about to make; whoever finds it removes it
-//	old      what was replaced; likewise
+//	0123456789   a set, complete since it was renamed when it was: its name is a part of the hash of its manifest
+//	new          what a recorder was about to make; whoever finds it removes it
+//
+// The tape says which set is trusted: the last handover on it begins with the name. A set that is about to be replaced by one of
+// another version says which that is, and so that is trusted too (left.go). All others are removed.
 //
 // Everything a pin is trusted for is checked: file system, owner and mode of the directories, and each kernel object by its id, which
 // no other object of this boot ever has (pin_adopt.go).
-const (
-	livePins = "live"
-	newPins  = "new"
-	oldPins  = "old"
-)
+const newPins = "new"
 
 // DefaultPin is where pins are.
 const DefaultPin = "/sys/fs/bpf/conntape"
@@ -43,14 +43,16 @@ var (
 	errTouched = errors.New("not as the last recorder left it")
 )
 
-// pins are those of a tape. Whoever has them has locked the directory.
+// pins are a set of a tape. Whoever has it has locked the directory of the tape.
 type pins struct {
-	dir    *os.File // of the tape
+	dir    *os.File // of the tape; one for all its sets
+	set    string   // its name below dir
 	shared *ebpf.Map
 	memory []byte            // of shared
 	name   uint64            // of this set: a part of a hash of its manifest
 	seq    uint64            // of the last handover
 	files  map[string]uint64 // inode of each pin
+	passed func(step string) // for tests; nil: nobody asks
 }
 
 // openPins makes the directory of a tape below base, or finds it, and locks it.
@@ -109,8 +111,22 @@ func checkPinDir(dir string) error {
 	return checkBPFFS(dir)
 }
 
+// of returns another set of the same tape.
+func (p *pins) of(set string) *pins { return &pins{dir: p.dir, set: set, passed: p.passed} }
+
+// step tells a test how far it has come: a recorder may be killed at each.
+func (p *pins) step(name string) {
+	if p.passed != nil {
+		p.passed(name)
+	}
+}
+
+// setName is the directory of a set whose manifest has a name.
+func setName(name uint64) string { return fmt.Sprintf("%010x", name) }
+
+// path returns where a pin of the set is, or without names where the set is.
 func (p *pins) path(names ...string) string {
-	return filepath.Join(append([]string{p.dir.Name()}, names...)...)
+	return filepath.Join(append([]string{p.dir.Name(), p.set}, names...)...)
 }
 
 // share makes the map of what is said to the next recorder, or maps the one that there is.
@@ -133,54 +149,69 @@ func (p *pins) journals() *[4]journal {
 	return (*[4]journal)(unsafe.Pointer(&p.memory[journalSlot*slotSize]))
 }
 
-// save pins a capture, which nobody has read from yet, and puts it in the place of what was live.
+// heir is the name of the set that replaces this one, 0: none does. It is in force before the first link of this one is removed.
+func (p *pins) heir() *uint64 {
+	return (*uint64)(unsafe.Pointer(&p.memory[journalSlot*slotSize+slotSize/2]))
+}
+
+// save pins a capture, which nobody has read from yet, as a set of the same tape.
 func (p *pins) save(c *Capture) (err error) {
+	n := p.of(newPins)
 	defer func() {
 		if err != nil {
-			p.unshare()
-			_ = p.removeSet(newPins)
+			n.unshare()
+			_ = n.remove()
 		}
 	}()
-	if err := p.removeSet(newPins); err != nil {
+	if err := n.remove(); err != nil {
 		return err
 	}
-	if err := p.share(nil); err != nil {
+	if err := n.share(nil); err != nil {
 		return err
 	}
-	if err := os.Mkdir(p.path(newPins), 0o700); err != nil {
+	p.step("begun")
+	if err := n.pinAll(c); err != nil {
+		return err
+	}
+	if err := n.writeManifest(c); err != nil {
+		return err
+	}
+	p.step("manifest written")
+	whole := n.of(setName(n.name)).path()
+	if err := os.Rename(n.path(), whole); err != nil {
+		return fmt.Errorf("name pins: %w", err)
+	}
+	n.set = filepath.Base(whole)
+	p.step("named")
+	return c.keepRings(n)
+}
+
+// pinAll pins each object of a capture.
+func (p *pins) pinAll(c *Capture) error {
+	if err := os.Mkdir(p.path(), 0o700); err != nil {
 		return fmt.Errorf("make directory of pins: %w", err)
 	}
-	if err := p.shared.Pin(p.path(newPins, "pins")); err != nil {
+	if err := p.shared.Pin(p.path("pins")); err != nil {
 		return fmt.Errorf("pin: %w", err)
 	}
+	p.step("directory made")
 	for name, m := range c.collection.Maps {
-		if err := m.Pin(p.path(newPins, pinName("map", name))); err != nil {
+		if err := m.Pin(p.path(pinName("map", name))); err != nil {
 			return fmt.Errorf("pin map %s: %w", name, err)
 		}
 	}
 	for name, prog := range c.collection.Programs {
-		if err := prog.Pin(p.path(newPins, pinName("program", name))); err != nil {
+		if err := prog.Pin(p.path(pinName("program", name))); err != nil {
 			return fmt.Errorf("pin program %s: %w", name, err)
 		}
 	}
+	p.step("maps and programs pinned")
 	for i, a := range c.attached {
-		if err := a.link.Pin(p.path(newPins, linkName(i))); err != nil {
+		if err := a.link.Pin(p.path(linkName(i))); err != nil {
 			return fmt.Errorf("pin link of %s: %w", a.hook.program, err)
 		}
 	}
-	if err := p.writeManifest(c); err != nil {
-		return err
-	}
-	if err := p.removeSet(oldPins); err != nil {
-		return err
-	}
-	if err := os.Rename(p.path(livePins), p.path(oldPins)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("replace pins: %w", err)
-	}
-	if err := os.Rename(p.path(newPins), p.path(livePins)); err != nil {
-		return fmt.Errorf("replace pins: %w", err)
-	}
-	return c.keepRings(p)
+	return nil
 }
 
 // changed tells what somebody did to the pins since they were made or taken over, "" nothing.
@@ -205,16 +236,16 @@ func (p *pins) changed() string {
 	return ""
 }
 
-// inodes returns the inode of each live pin. No two files of a BPF file system ever have the same.
+// inodes returns the inode of each pin of the set. No two files of a BPF file system ever have the same.
 func (p *pins) inodes() (map[string]uint64, error) {
-	files, err := os.ReadDir(p.path(livePins))
+	files, err := os.ReadDir(p.path())
 	if err != nil {
 		return nil, fmt.Errorf("read pins: %w", err)
 	}
 	inodes := make(map[string]uint64, len(files))
 	for _, f := range files {
 		var s unix.Stat_t
-		if err := unix.Lstat(p.path(livePins, f.Name()), &s); err != nil {
+		if err := unix.Lstat(p.path(f.Name()), &s); err != nil {
 			return nil, fmt.Errorf("look at pin: %w", err)
 		}
 		inodes[f.Name()] = s.Ino
@@ -240,12 +271,14 @@ func pinName(kind, name string) string { return kind + "_" + strings.ReplaceAll(
 
 func linkName(i int) string { return fmt.Sprintf("link_%03d", i) }
 
+func isLinkName(name string) bool { return strings.HasPrefix(name, "link_") }
+
 // repin puts a link in the place of one that somebody detached.
 func (p *pins) repin(c *Capture, i int) error {
 	if p == nil {
 		return nil
 	}
-	path := p.path(livePins, linkName(i))
+	path := p.path(linkName(i))
 	err := os.Remove(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -260,22 +293,28 @@ func (p *pins) repin(c *Capture, i int) error {
 	return err
 }
 
-// removeSet removes the pins of a set, if there is one. What nobody has open ends with them.
-func (p *pins) removeSet(set string) error {
-	if err := os.RemoveAll(p.path(set)); err != nil {
+// remove removes the set, if there is one. What nobody has open ends with it.
+func (p *pins) remove() error {
+	if err := os.RemoveAll(p.path()); err != nil {
 		return fmt.Errorf("remove pins: %w", err)
 	}
 	return nil
 }
 
-// remove removes all pins, and lets go of the directory.
-func (p *pins) remove() error {
+// removeAll removes all sets of the tape but those to keep.
+func (p *pins) removeAll(keep ...string) error {
 	if p == nil {
 		return nil
 	}
+	sets, err := os.ReadDir(p.dir.Name())
+	if err != nil {
+		return fmt.Errorf("read pins: %w", err)
+	}
 	var errs []error
-	for _, set := range []string{livePins, newPins, oldPins} {
-		errs = append(errs, p.removeSet(set))
+	for _, s := range sets {
+		if !slices.Contains(keep, s.Name()) {
+			errs = append(errs, p.of(s.Name()).remove())
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -289,6 +328,7 @@ func (p *pins) unshare() {
 	p.memory, p.shared = nil, nil
 }
 
+// close lets go of the set, and of the tape's directory.
 func (p *pins) close() error {
 	if p == nil {
 		return nil
@@ -306,7 +346,7 @@ func Unpin(base, tape string) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(p.remove(), os.Remove(p.dir.Name()))
+	err = errors.Join(p.removeAll(), os.Remove(p.dir.Name()))
 	_ = os.Remove(base) // unless another tape has pins
 	return errors.Join(err, p.close())
 }

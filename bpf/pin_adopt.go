@@ -1,50 +1,22 @@
 package bpf
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 )
 
-// A manifest says what is pinned: each kernel object by its id. Handovers on the tape begin with a part of the manifest's hash, so that
-// whoever replaces pins and manifest has to write the tape too.
-type manifest struct {
-	ABI        string            `json:"abi"` // of the programs, and of what was asked for
-	Boot       string            `json:"boot"`
-	Backend    Backend           `json:"backend"`
-	Events     Events            `json:"events"`
-	BlindSpots []string          `json:"blind_spots"`
-	Harmless   []string          `json:"harmless"`
-	First      string            `json:"first"`
-	AtReturn   bool              `json:"at_return"`
-	Pins       uint32            `json:"pins"` // id of the map of pins
-	Maps       map[string]uint32 `json:"maps"`
-	Programs   map[string]uint32 `json:"programs"`
-	Links      []pinnedLink      `json:"links"`
-}
-
-// pinnedLink is a link by its id, and its place among the hooks of the plan.
-type pinnedLink struct {
-	ID   uint32 `json:"id"`
-	Hook int    `json:"hook"`
-}
-
 // errOther means that the pins are of another version, of other settings, or not of this tape.
 var errOther = errors.New("of another recorder")
 
-// openPinned takes over what the last recorder of the tape left, or opens and pins a backend. Where nothing can be pinned, recording
-// goes on without.
+// openPinned takes over what the last recorder of the tape left, or opens and pins a backend, and takes over what is in the rings of
+// the programs that it replaces. Where nothing can be pinned, recording goes on without.
 func openPinned(o Options) (*Capture, error) {
 	p, err := openPins(o.Pin, o.Tape)
 	if errors.Is(err, ErrPinned) {
@@ -54,46 +26,100 @@ func openPinned(o Options) (*Capture, error) {
 		o.Logger.Warn("a restart will not be without a hole: nothing can be pinned", "error", err)
 		return openAny(o)
 	}
-	taken, doubt := p.adopt(o)
-	if taken != nil {
-		return taken, nil
+	p.passed = o.passed
+	p.step("locked")
+	trusted, doubt := p.trusted(o.Handover)
+	c, trusted, err := p.adoptLast(trusted, o)
+	if err != nil && !errors.Is(err, errOther) {
+		doubt = err
 	}
-	p.unshare()
-	c, err := openAny(o)
-	if err != nil {
-		return nil, errors.Join(err, p.close())
+	o.Logger.Debug("pins", "taken over", c != nil, "sets", len(trusted), "doubt", doubt)
+	if c == nil {
+		if c, err = openAny(o); err != nil {
+			return nil, errors.Join(err, p.close())
+		}
+		c.asked = o
+		if err := p.save(c); err != nil {
+			o.Logger.Warn("a restart will not be without a hole: nothing can be pinned", "error", err)
+			if len(trusted) > 0 {
+				c.doubted = "nothing can be pinned any more"
+			}
+			return c, errors.Join(p.removeAll(), p.close())
+		}
+	} else {
+		p.step("taken over")
 	}
-	c.asked = o
-	if doubt != nil && !errors.Is(doubt, errOther) {
+	if err := c.inherit(trusted, o.Handover); err != nil && doubt == nil {
+		doubt = err
+	}
+	if doubt != nil {
 		c.doubted = doubt.Error()
 	}
-	o.Logger.Debug("nothing is taken over", "error", doubt)
-	if err := p.save(c); err != nil {
-		o.Logger.Warn("a restart will not be without a hole: nothing can be pinned", "error", err)
-		err = errors.Join(p.remove(), p.close())
-		return c, err
-	}
-	return c, p.removeSet(oldPins)
+	p.step("before others are removed")
+	return c, c.keepOnly(p)
 }
 
-// adopt opens what is pinned. The error is errOther, or tells what somebody has done to it.
-func (p *pins) adopt(o Options) (_ *Capture, err error) {
-	if _, err := os.Lstat(p.path(livePins)); errors.Is(err, fs.ErrNotExist) {
-		if o.Handover != 0 {
-			return nil, fmt.Errorf("%w: its programs are gone from the kernel", errTouched)
+// keepOnly removes all sets but those of c, and those that it still reads.
+func (c *Capture) keepOnly(p *pins) error {
+	keep := []string{c.pins.set}
+	for _, l := range c.left {
+		keep = append(keep, l.pins.set)
+	}
+	return p.removeAll(keep...)
+}
+
+// trustedSet is a set of pins that the tape vouches for, by its handover or by the set that was replaced.
+type trustedSet struct {
+	*pins
+	*manifest
+}
+
+// trusted returns the sets that the last recorders of the tape used, the oldest first: that of the handover on the tape, and then those
+// that were about to replace it. The error tells what somebody has done to one.
+func (p *pins) trusted(handover uint64) (sets []trustedSet, err error) {
+	for name := handover >> seqBits; name != 0; {
+		s := p.of(setName(name))
+		if _, err := os.Lstat(s.path()); errors.Is(err, fs.ErrNotExist) {
+			return sets, fmt.Errorf("%w: its programs are gone from the kernel", errTouched)
 		}
-		return nil, errOther
+		if err := checkPinDir(s.path()); err != nil {
+			return sets, err
+		}
+		m, err := s.readManifest(name)
+		if err == nil && slices.ContainsFunc(sets, func(t trustedSet) bool { return t.set == s.set }) {
+			err = fmt.Errorf("%w: a set that replaces itself", errTouched)
+		}
+		if err != nil {
+			s.unshare()
+			return sets, err
+		}
+		sets = append(sets, trustedSet{s, m})
+		name = *s.heir()
 	}
-	if o.Handover == 0 {
-		return nil, errOther
+	return sets, nil
+}
+
+// adoptLast opens the last of the sets if it is of this version and these settings. It returns the sets that are left to be replaced. The
+// error is errOther, or tells what somebody has done to it.
+func (p *pins) adoptLast(sets []trustedSet, o Options) (*Capture, []trustedSet, error) {
+	if len(sets) == 0 {
+		return nil, nil, errOther
 	}
-	if err := checkPinDir(p.path(livePins)); err != nil {
-		return nil, err
+	last := len(sets) - 1
+	c, err := sets[last].adopt(o, last == 0)
+	switch {
+	case err == nil:
+		return c, sets[:last], nil
+	case errors.Is(err, errOther):
+		return nil, sets, err
 	}
-	m, err := p.readManifest(o.Handover >> seqBits)
-	if err != nil {
-		return nil, err
-	}
+	sets[last].unshare()
+	return nil, sets[:last], err
+}
+
+// adopt opens what is pinned; with told the tape has the handover that it goes on from, else nobody has read from it yet.
+func (s trustedSet) adopt(o Options, told bool) (_ *Capture, err error) {
+	p, m := s.pins, s.manifest
 	if boot, err := bootID(); err != nil || m.Boot != boot {
 		return nil, errOther
 	}
@@ -106,17 +132,16 @@ func (p *pins) adopt(o Options) (_ *Capture, err error) {
 	if abi, err := abiOf(plan, o); err != nil || abi != m.ABI {
 		return nil, errOther
 	}
-	c := &Capture{backend: m.Backend, options: granted, asked: o, plan: plan, blindSpots: m.BlindSpots, harmless: m.Harmless, first: m.First, atReturn: m.AtReturn}
+	c := &Capture{backend: m.Backend, options: granted, asked: o, plan: plan, blindSpots: m.BlindSpots, harmless: m.Harmless, first: m.First, atReturn: m.AtReturn, attachedAt: m.Attached}
 	if err := p.open(c, m, spec); err != nil {
 		c.abandon()
 		return nil, err
 	}
-	state, err := p.state(o.Handover)
-	if err == nil {
-		err = c.check(nil)
-	}
-	if err == nil {
-		err = c.takeOver(state)
+	if err = c.check(nil); err == nil && told {
+		var state *Handover
+		if state, err = p.state(o.Handover); err == nil {
+			err = c.takeOver(state)
+		}
 	}
 	if err != nil {
 		c.abandon()
@@ -156,14 +181,11 @@ func (p *pins) open(c *Capture, m *manifest, spec *ebpf.CollectionSpec) error {
 			continue // they are run by who reads, and loaded anew
 		}
 		delete(spec.Programs, name)
-		pinned, err := ebpf.LoadPinnedProgram(p.path(livePins, pinName("program", name)), nil)
+		pinned, err := p.openProgram(name, m.Programs[name])
 		if err != nil {
-			return fmt.Errorf("open pinned program: %w", err)
+			return err
 		}
 		programs[name] = pinned
-		if info, err := pinned.Info(); err != nil || !isID(info.ID, m.Programs[name]) {
-			return fmt.Errorf("%w: program %s is another one", errTouched, name)
-		}
 	}
 	var err error
 	if c.collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replaced}); err != nil {
@@ -190,8 +212,20 @@ func isID[T ~uint32](id func() (T, bool), want uint32) bool {
 	return ok && uint32(got) == want
 }
 
+func (p *pins) openProgram(name string, id uint32) (*ebpf.Program, error) {
+	prog, err := ebpf.LoadPinnedProgram(p.path(pinName("program", name)), nil)
+	if err != nil {
+		return nil, fmt.Errorf("open pinned program: %w", err)
+	}
+	if info, err := prog.Info(); err != nil || !isID(info.ID, id) {
+		_ = prog.Close()
+		return nil, fmt.Errorf("%w: program %s is another one", errTouched, name)
+	}
+	return prog, nil
+}
+
 func (p *pins) openMap(name string, id uint32) (*ebpf.Map, error) {
-	m, err := ebpf.LoadPinnedMap(p.path(livePins, name), nil)
+	m, err := ebpf.LoadPinnedMap(p.path(name), nil)
 	if err != nil {
 		return nil, fmt.Errorf("open pinned map: %w", err)
 	}
@@ -206,20 +240,15 @@ func (p *pins) openMap(name string, id uint32) (*ebpf.Map, error) {
 func (p *pins) openLinks(c *Capture, m *manifest) error {
 	hooks := slices.Concat(c.plan.hooks, c.plan.returns)
 	for i, l := range m.Links {
-		if l.Hook < 0 || l.Hook >= len(hooks) {
+		if l.Hook < 0 || l.Hook >= len(hooks) || hooks[l.Hook].program != l.Program {
 			return fmt.Errorf("%w: a link of no hook", errTouched)
 		}
-		pinned, err := link.LoadPinnedLink(p.path(livePins, linkName(i)), nil)
+		pinned, err := p.openLink(i, m)
+		if pinned != nil {
+			c.attached = append(c.attached, attachment{hook: hooks[l.Hook], link: pinned})
+		}
 		if err != nil {
-			return fmt.Errorf("open pinned link of %s: %w", hooks[l.Hook].program, err)
-		}
-		c.attached = append(c.attached, attachment{hook: hooks[l.Hook], link: pinned})
-		info, err := pinned.Info()
-		if err != nil || uint32(info.ID) != l.ID || uint32(info.Program) != m.Programs[hooks[l.Hook].program] {
-			return fmt.Errorf("%w: the link of %s is another one", errTouched, hooks[l.Hook].program)
-		}
-		if at := info.Cgroup(); at != nil && at.CgroupId == 0 {
-			return fmt.Errorf("%w: %s was detached", errTouched, hooks[l.Hook].program)
+			return err
 		}
 	}
 	for _, s := range c.switchesOff() {
@@ -230,9 +259,26 @@ func (p *pins) openLinks(c *Capture, m *manifest) error {
 	return p.checkFiles(m)
 }
 
+// openLink opens one. It may return a link and an error.
+func (p *pins) openLink(i int, m *manifest) (link.Link, error) {
+	l := m.Links[i]
+	pinned, err := link.LoadPinnedLink(p.path(linkName(i)), nil)
+	if err != nil {
+		return nil, fmt.Errorf("open pinned link of %s: %w", l.Program, err)
+	}
+	info, err := pinned.Info()
+	if err != nil || uint32(info.ID) != l.ID || uint32(info.Program) != m.Programs[l.Program] {
+		return pinned, fmt.Errorf("%w: the link of %s is another one", errTouched, l.Program)
+	}
+	if at := info.Cgroup(); at != nil && at.CgroupId == 0 {
+		return pinned, fmt.Errorf("%w: %s was detached", errTouched, l.Program)
+	}
+	return pinned, nil
+}
+
 // checkFiles looks for pins that the manifest does not tell of.
 func (p *pins) checkFiles(m *manifest) error {
-	files, err := os.ReadDir(p.path(livePins))
+	files, err := os.ReadDir(p.path())
 	if err != nil {
 		return fmt.Errorf("read pins: %w", err)
 	}
@@ -240,113 +286,4 @@ func (p *pins) checkFiles(m *manifest) error {
 		return fmt.Errorf("%w: there are %d pins instead of %d", errTouched, len(files), want)
 	}
 	return nil
-}
-
-// writeManifest writes what is pinned.
-func (p *pins) writeManifest(c *Capture) error {
-	boot, err := bootID()
-	if err != nil {
-		return err
-	}
-	m := manifest{
-		Boot: boot, Backend: c.backend, Events: c.options.Events, BlindSpots: c.blindSpots, Harmless: c.harmless, First: c.first, AtReturn: c.atReturn,
-		Maps: map[string]uint32{}, Programs: map[string]uint32{},
-	}
-	if m.ABI, err = abiOf(c.plan, c.asked); err != nil {
-		return err
-	}
-	if m.Pins, err = mapID(p.shared); err != nil {
-		return err
-	}
-	for name, of := range c.collection.Maps {
-		if m.Maps[name], err = mapID(of); err != nil {
-			return err
-		}
-	}
-	for name, of := range c.collection.Programs {
-		info, err := of.Info()
-		if err != nil {
-			return fmt.Errorf("look at program %s: %w", name, err)
-		}
-		id, _ := info.ID()
-		m.Programs[name] = uint32(id)
-	}
-	hooks := slices.Concat(c.plan.hooks, c.plan.returns)
-	for _, a := range c.attached {
-		info, err := a.link.Info()
-		if err != nil {
-			return fmt.Errorf("look at the link of %s: %w", a.hook.program, err)
-		}
-		m.Links = append(m.Links, pinnedLink{uint32(info.ID), slices.Index(hooks, a.hook)})
-	}
-	text, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	p.name = nameOf(text)
-	return putText(p.memory[:manifestSlots*slotSize], text)
-}
-
-func mapID(m *ebpf.Map) (uint32, error) {
-	info, err := m.Info()
-	if err != nil {
-		return 0, fmt.Errorf("look at map: %w", err)
-	}
-	id, _ := info.ID()
-	return uint32(id), nil
-}
-
-// readManifest reads the manifest of a name.
-func (p *pins) readManifest(name uint64) (*manifest, error) {
-	shared, err := ebpf.LoadPinnedMap(p.path(livePins, "pins"), nil)
-	if err != nil {
-		return nil, fmt.Errorf("open pins: %w", err)
-	}
-	if shared.Type() != ebpf.Array || shared.ValueSize() != slotSize || shared.MaxEntries() != pinSlots {
-		_ = shared.Close()
-		return nil, errOther
-	}
-	if err := p.share(shared); err != nil {
-		return nil, err
-	}
-	text, err := getText(p.memory[:manifestSlots*slotSize])
-	if err != nil {
-		return nil, err
-	}
-	if nameOf(text) != name {
-		return nil, fmt.Errorf("%w: they are not those that it wrote to the tape", errTouched)
-	}
-	p.name = name
-	var m manifest
-	if err := json.Unmarshal(text, &m); err != nil {
-		return nil, fmt.Errorf("read manifest of pins: %w", err)
-	}
-	if id, err := mapID(shared); err != nil || id != m.Pins {
-		return nil, fmt.Errorf("%w: the map of pins is another one", errTouched)
-	}
-	return &m, nil
-}
-
-// nameOf returns 40 bits of a hash: what a handover has room for.
-func nameOf(text []byte) uint64 {
-	sum := sha256.Sum256(text)
-	return max(1, binary.BigEndian.Uint64(sum[:8])>>24)
-}
-
-// abiOf identifies programs, where they are attached, and the settings that are compiled in.
-func abiOf(p plan, o Options) (string, error) {
-	h := sha256.New()
-	h.Write(_ConnectBytes)
-	if _, err := fmt.Fprintf(h, "%+v %+v %d %d %s", p, o.Events, o.RingBytes, o.ProcessRingBytes, o.Backend); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-func bootID() (string, error) {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", fmt.Errorf("read boot id: %w", err)
-	}
-	return strings.TrimSpace(string(id)), nil
 }

@@ -147,7 +147,7 @@ func TestChangedPinsAreNotTrusted(t *testing.T) {
 		}
 		return p
 	}
-	live := func(c *Capture, name string) string { return c.pins.path(livePins, name) }
+	live := func(c *Capture, name string) string { return c.pins.path(name) }
 	for at, attack := range []struct {
 		name string
 		do   func(t *testing.T, c *Capture)
@@ -199,7 +199,7 @@ func TestChangedPinsAreNotTrusted(t *testing.T) {
 			}
 		}, "pins instead of"},
 		{"the directory is open to others", func(t *testing.T, c *Capture) {
-			if err := os.Chmod(c.pins.path(livePins), 0o755); err != nil {
+			if err := os.Chmod(c.pins.path(), 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}, "not trusted"},
@@ -241,26 +241,18 @@ func rename(t *testing.T, from, to string) {
 	}
 }
 
-// Pins of another tape, of other settings, of another version, half made or left over are removed; nobody was at them, and that is not said.
+// Pins of another tape, half made or left over are removed; nobody was at them, and that is not said.
 func TestStalePinsAreReplaced(t *testing.T) {
 	dir := pinDir(t)
 	for name, do := range map[string]func(t *testing.T, c *Capture) (Options, uint64){
 		"the tape knows none": func(t *testing.T, c *Capture) (Options, uint64) { restart(t, c); return Options{}, 0 },
-		"other settings":      func(t *testing.T, c *Capture) (Options, uint64) { return Options{RingBytes: 1 << 20}, restart(t, c) },
-		"another version": func(t *testing.T, c *Capture) (Options, uint64) {
-			c.plan.blindSpots = append(c.plan.blindSpots, "another version")
-			if err := c.pins.writeManifest(c); err != nil {
-				t.Fatal(err)
-			}
-			return Options{}, restart(t, c)
-		},
 		"half made": func(t *testing.T, c *Capture) (Options, uint64) {
-			rename(t, c.pins.path(livePins), c.pins.path(newPins))
+			rename(t, c.pins.path(), c.pins.of(newPins).path())
 			restart(t, c)
 			return Options{}, 0
 		},
 		"left over": func(t *testing.T, c *Capture) (Options, uint64) {
-			rename(t, c.pins.path(livePins), c.pins.path(oldPins))
+			rename(t, c.pins.path(), c.pins.of("0000000001").path())
 			restart(t, c)
 			return Options{}, 0
 		},
@@ -274,7 +266,7 @@ func TestStalePinsAreReplaced(t *testing.T) {
 				t.Errorf("taken over: %v, doubt: %q", second.Taken() != nil, second.Doubt())
 			}
 			sets, err := os.ReadDir(second.pins.dir.Name())
-			if err != nil || len(sets) != 1 || sets[0].Name() != livePins {
+			if err != nil || len(sets) != 1 || sets[0].Name() != second.pins.set {
 				t.Errorf("there is %v, want what is live alone", sets)
 			}
 			second.Close()
@@ -329,7 +321,7 @@ func TestPinsAreOfOne(t *testing.T) {
 func TestUnpinnedLeavesNothing(t *testing.T) {
 	dir := pinDir(t)
 	c := openPinnedTo(t, Options{Pin: dir})
-	held := c.pins.path()
+	held := c.pins.dir.Name()
 	if err := errors.Join(c.Detach(), c.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +337,7 @@ func TestWatchSeesChangedPins(t *testing.T) {
 	if gone, err := c.Watch(); err != nil || len(gone) > 0 {
 		t.Fatal(gone, err)
 	}
-	path := c.pins.path(livePins, linkName(0))
+	path := c.pins.path(linkName(0))
 	remove(t, path)
 	if err := c.collection.Programs["cgroup_connect4"].Pin(path); err != nil {
 		t.Fatal(err)

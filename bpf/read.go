@@ -17,10 +17,16 @@ import (
 // It returns os.ErrDeadlineExceeded when the ring is empty and the deadline has passed, or when it was woken without a
 // record: by Interrupt, or after Sleep. It returns os.ErrClosed after Close.
 func (c *Capture) ReadConnect(at time.Time, rec *Connect) error {
+	if ok, err := c.readLeftConnect(rec); ok || err != nil {
+		return err
+	}
 	for waited := false; ; waited = true { // at the deadline comes what is below the fill level
 		var err error
 		if c.sample, err = c.connects.read(c.sample); err == nil {
-			return rec.decode(c.sample)
+			if err := rec.decode(c.sample); err != nil || !c.skips(rec) {
+				return err
+			}
+			continue
 		}
 		if waited || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
@@ -48,7 +54,13 @@ func (c *Capture) Interrupt() { c.fill.interrupt() }
 // Whatever a process has to have for its connect to be understood is in this ring before that connect is in the other:
 // read some connects, then everything here, then resolve those connects.
 func (c *Capture) ReadProcess(rec *Process) (bool, error) {
-	var err error
+	ok, err := c.readLeft(leftProcesses, func(_ *left, b []byte) (bool, error) {
+		_, err := rec.decode(b)
+		return true, err
+	})
+	if ok || err != nil {
+		return ok, err
+	}
 	c.process, err = c.processes.read(c.process)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return false, nil
@@ -210,7 +222,7 @@ func (c *Capture) Counters() (Counters, error) {
 	n.OutcomeLost += missed.outcome
 	n.EventSeen += missed.event
 	n.EventLost += missed.event
-	return n.since(&c.base), nil
+	return n.since(&c.base).plus(&c.past), nil
 }
 
 // Loser is a process whose attempts found no room in the connect ring, or all children of one.

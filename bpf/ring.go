@@ -23,6 +23,7 @@ const (
 type Mark struct {
 	Position uint64 `json:"position"` // byte, as the kernel counts
 	Records  uint64 `json:"records"`
+	of       *ring  // nil: not known
 }
 
 // A ring reads a BPF ring buffer. ringbuf.Reader frees the place of a record when it has read it; this one can leave it there until
@@ -73,7 +74,7 @@ func (r *ring) keepFor(j *journal) error {
 	if !known {
 		return errForeignReader
 	}
-	r.journal, r.keep, r.next = j, r.size/keptPart, Mark{at, n}
+	r.journal, r.keep, r.next = j, r.size/keptPart, Mark{at, n, r}
 	return nil
 }
 
@@ -146,10 +147,13 @@ func (r *ring) unread() int {
 	return int(atomic.LoadUint64(r.produced()) - r.next.Position)
 }
 
+// mark returns how far the ring was read.
+func (r *ring) mark() Mark { return Mark{r.next.Position, r.next.Records, r} }
+
 // readFrom goes on with what is behind a mark, if that is not freed yet. It returns how many records are gone that were behind it.
 func (r *ring) readFrom(m Mark) (gone uint64) {
 	if m.Position >= r.next.Position {
-		r.next = m
+		r.next.Position, r.next.Records = m.Position, m.Records
 		return 0
 	}
 	return r.next.Records - min(m.Records, r.next.Records)
@@ -168,7 +172,7 @@ func (r *ring) close() error {
 
 // A journal says how many records were before the consumer's position of a ring. It lies in memory that outlives this process. One
 // of its two marks is that of the present position, whenever the process ends: the other one is written before the ring is freed.
-type journal [2]Mark
+type journal [2]struct{ Position, Records uint64 }
 
 func (j *journal) recordsAt(position uint64) (n uint64, known bool) {
 	for i := range j {

@@ -101,6 +101,9 @@ func (c *Capture) NextSends() error {
 
 // Sends calls fn with what was counted before the last NextSends, and with all, after Detach, since. The record is reused.
 func (c *Capture) Sends(all bool, fn func(*SendCount)) error {
+	if err := c.leftSends(fn); err != nil {
+		return err
+	}
 	now, err := c.generation()
 	if err != nil {
 		return err
@@ -118,6 +121,59 @@ func (c *Capture) Sends(all bool, fn func(*SendCount)) error {
 		}
 		return nil
 	})
+}
+
+// sendsSince calls fn with what was counted in a generation and those after it.
+func (c *Capture) sendsSince(first uint32, fn func(*SendCount)) error {
+	var s SendCount
+	return c.walkSends(func(key [sendKeySize]byte, value []byte) error {
+		if binary.NativeEndian.Uint32(key[40:]) < first {
+			return nil
+		}
+		if err := s.decode(key[:], value); err != nil {
+			return err
+		}
+		if s.Count > 0 {
+			fn(&s)
+		}
+		return nil
+	})
+}
+
+// sendsAllTold is a generation that never comes.
+const sendsAllTold = ^uint32(0)
+
+// forgetSends forgets the sends that were counted until now: the programs that these ones replaced have counted them, too.
+func (c *Capture) forgetSends() error {
+	if !c.options.Events.Sends {
+		return nil
+	}
+	c.sendsFrom = bootNow()
+	n, err := c.Counters()
+	if err != nil {
+		return err
+	}
+	now, err := c.generation()
+	if err != nil {
+		return err
+	}
+	if err := c.collection.Variables["send_generation"].Set(now + 1); err != nil {
+		return fmt.Errorf("set send_generation: %w", err)
+	}
+	c.base.SendCounted += n.SendCounted
+	var stale [][sendKeySize]byte
+	err = c.walkSends(func(key [sendKeySize]byte, _ []byte) error {
+		if binary.NativeEndian.Uint32(key[40:]) <= now {
+			stale = append(stale, key)
+		}
+		return nil
+	})
+	for i := range stale {
+		if err := c.collection.Maps["sends"].Delete(stale[i]); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("forget sends: %w", err)
+		}
+	}
+	return err
 }
 
 func (c *Capture) generation() (n uint32, err error) {

@@ -63,7 +63,7 @@ func (c *Capture) Watch() (gone []string, err error) {
 func (c *Capture) loosePins(err error) {
 	if err != nil && !c.loose {
 		c.loose = true
-		_ = c.pins.remove()
+		_ = c.pins.removeAll()
 	}
 }
 

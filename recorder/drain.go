@@ -51,7 +51,7 @@ func (r *recorder) drain(ctx context.Context) error {
 				continue
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			r.horizon = max(r.horizon, r.passed) // the ring was empty after that
+			r.horizon, r.overlap = max(r.horizon, r.passed), false // the ring was empty after that
 			r.findTheft()
 		default:
 			return fmt.Errorf("read connect ring: %w", err)
@@ -112,7 +112,9 @@ func (r *recorder) maySleep(now uint64) bool {
 // take puts one record into the queue.
 func (r *recorder) take(c *bpf.Connect) {
 	r.ledger.received++
-	r.horizon = max(r.horizon, c.BootTime)
+	if !r.overlap {
+		r.horizon = max(r.horizon, c.BootTime)
+	}
 	if r.isPredecessors(c) {
 		r.ledger.own++
 		return

@@ -84,7 +84,7 @@ func (r *recorder) drainRest(until time.Time) error {
 	if missing > 0 && r.src.Unread() == 0 {
 		r.steal(r.boot(), missing)
 	} else {
-		r.ledger.unread = missing
+		r.ledger.unread += missing
 	}
 	_, err = r.drainProcesses()
 	return err

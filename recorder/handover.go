@@ -3,6 +3,7 @@ package recorder
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"path/filepath"
 
@@ -55,6 +56,7 @@ func (r *recorder) takeOver(t *bpf.Taken) {
 	}
 	r.predecessor = t.Recorder
 	r.ledger.seenAt = min(r.ledger.seenAt, t.Time)
+	r.ledger.loseUnreadable(t, r.boot())
 	r.ledger.outcomes.dropped += t.Outcomes
 	r.ledger.events.dropped, r.ledger.events.inherited = t.Events, t.Events
 	r.ledger.inherited = uint64(len(t.Hanging))
@@ -65,6 +67,19 @@ func (r *recorder) takeOver(t *bpf.Taken) {
 	if t.SendsDue {
 		r.sends.due = r.ledger.seenAt
 	}
+}
+
+// loseUnreadable counts what replaced programs left that no decoder here can read.
+func (l *ledger) loseUnreadable(t *bpf.Taken, now uint64) {
+	if t.UnreadBytes == 0 {
+		return
+	}
+	l.unread += t.Unread
+	l.observed[causeUnread] += t.Unread
+	l.gaps.tell(store.Gap{
+		From: t.Time, To: now, Cause: causeUnread, Lost: t.Unread,
+		Detail: fmt.Sprintf("the programs of another version left %d bytes in their rings that this one cannot read", t.UnreadBytes),
+	})
 }
 
 // doubted tells that somebody was at what the last recorder had left.

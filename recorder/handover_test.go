@@ -2,9 +2,11 @@ package recorder
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/conntape/conntape/bpf"
+	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/segment"
 )
 
@@ -82,5 +84,36 @@ func TestHandover(t *testing.T) {
 	}
 	if c := again.counters; c["seen"] != 1 || c["stored"] != 1 || c["updated"] != 1 || c["lost"] != 0 || c["in_flight"] != 0 {
 		t.Errorf("counters of the next: %v", c)
+	}
+}
+
+// What programs of another version left, and nobody can read, is lost in a gap that says so, and counted as seen and lost.
+func TestUnreadableLeftovers(t *testing.T) {
+	src, out := newScript(), newMemory()
+	src.counters.Seen = 3
+	heir := &left{script: src}
+	r := newRecorder(src, out, quick(), hostFiles{proc: procOf(t)})
+	r.heritage = heir
+	r.takeOver(&bpf.Taken{Unread: 3, UnreadBytes: 528, Handover: bpf.Handover{Time: 5}})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.run(ctx, Options{}) }()
+	src.connect(connectBy(bpf.ProcessKey{Tgid: 1}, bootNow()))
+	waitFor(t, "a row", func() bool { return out.count() == 1 })
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if c := out.counters; c["seen"] != 4 || c["lost_unread"] != 3 || c["lost"] != 3 || c["stored"] != 1 {
+		t.Errorf("counters %v", c)
+	}
+	var gaps []store.Gap
+	for _, g := range out.gaps {
+		if g.Cause == causeUnread {
+			gaps = append(gaps, g)
+		}
+	}
+	if len(gaps) != 1 || gaps[0].Lost != 3 || gaps[0].From != 5 || !strings.Contains(gaps[0].Detail, "528 bytes") {
+		t.Errorf("gaps %+v", gaps)
 	}
 }

@@ -93,6 +93,8 @@ func adopt(ctx context.Context, capture *bpf.Capture, dir, bootID string, log *s
 	for i := range found {
 		if row, ok := rows[found[i].Holder.Cookie]; ok && found[i].Holder.Cookie != 0 {
 			found[i].row = &row
+		} else if id, ok := capture.Waits(found[i].Holder.Cookie); ok { // its record was left, and is to be read
+			found[i].row = &store.Followed{Connect: id.BootTime, Outcome: store.Outcome{Established: store.Unmeasured, RTT: store.Unmeasured}}
 		}
 	}
 	return found

@@ -180,6 +180,7 @@ func runOnce(ctx context.Context, o *Options) (err error) {
 	r.opens.begun = open
 	if capture.Pinned() {
 		r.heritage = capture
+		r.overlap = capture.Overlap()
 		r.takeOver(capture.Taken())
 	}
 	r.doubted(r.boot(), capture.Doubt())
@@ -233,6 +234,7 @@ type recorder struct {
 	process bpf.Process
 	row     store.Connection
 
+	overlap        bool   // records are not in order yet: replaced programs saw what these saw, too
 	horizon        uint64 // every record of what ended before this has been read, ns CLOCK_BOOTTIME
 	passed         uint64 // when the last pass began
 	received       uint64 // when the host was last seen busy

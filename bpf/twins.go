@@ -1,0 +1,126 @@
+package bpf
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// While old and new programs are attached both see each connect, each with a clock reading of its own. Which two records are of one
+// connect follows from the order of programs at a hook: a thread makes one connect at a time, and at each the same one of the two comes
+// first. So in the records of a thread, by time, a record of the second directly behind a like one of the first is of the same connect.
+// While the new ones are attached one after another the order may be the other way: those that begin at a later hook are there, and those
+// that begin at an earlier one are not. Of that time those that are closest belong together, in the other order within attachSkew. All else was seen by one of the two alone.
+
+// attachSkew is the most by which clock readings for one connect differ where the order does not tell, ns.
+const attachSkew = 2e6
+
+// A sight is a record of an old or a new program.
+type sight struct {
+	id      ID
+	cookie  uint64
+	to      string // fd and address
+	isNew   bool
+	poor    bool // its programs came when the connect had begun, or were gone when it returned
+	matched bool
+}
+
+func sightOf(c *Connect, isNew bool) sight {
+	return sight{
+		id: c.ID(), cookie: c.Cookie, to: fmt.Sprint(c.FD, c.Remote), isNew: isNew,
+		poor: c.HookErrno == Unknown || c.Flags&ReturnLost != 0,
+	}
+}
+
+// like tells whether two records may be of one connect.
+func (a *sight) like(b *sight) bool {
+	return !a.matched && !b.matched && a.isNew != b.isNew && a.id.Tid == b.id.Tid && a.to == b.to && (a.cookie == b.cookie || a.cookie == 0 || b.cookie == 0)
+}
+
+// newComeFirst tells whether new programs run before old ones: a trampoline and a kprobe run first what was attached last, a cgroup what
+// was attached first; and a kprobe at the function's begin comes before a trampoline at its end, and that before what the cgroup runs.
+func newComeFirst(old, now Backend) bool {
+	if old == now {
+		return now != Cgroup
+	}
+	order := []Backend{Kprobe, Fexit, Cgroup}
+	return slices.Index(order, now) < slices.Index(order, old)
+}
+
+// twinsOf returns the old records of connects that the new programs have, too, and those new ones that know less than the old. New programs
+// were all attached at a time in ns CLOCK_BOOTTIME.
+func twinsOf(all []sight, newFirst bool, attached uint64) (old, poor map[ID]struct{}) {
+	slices.SortFunc(all, func(a, b sight) int {
+		return cmp.Or(cmp.Compare(a.id.Tid, b.id.Tid), cmp.Compare(a.id.BootTime, b.id.BootTime))
+	})
+	old, poor = map[ID]struct{}{}, map[ID]struct{}{}
+	pair := func(a, b *sight) {
+		a.matched, b.matched = true, true
+		if b.isNew {
+			a, b = b, a
+		}
+		if a.poor && !b.poor {
+			poor[a.id] = struct{}{}
+		} else {
+			old[b.id] = struct{}{}
+		}
+	}
+	for _, i := range closest(all, newFirst, attached) {
+		if all[i-1].like(&all[i]) {
+			pair(&all[i-1], &all[i])
+		}
+	}
+	for i := 1; i < len(all); i++ {
+		if a, b := &all[i-1], &all[i]; a.isNew == newFirst && a.like(b) {
+			pair(a, b)
+		}
+	}
+	return old, poor
+}
+
+// closest returns the places of records of the time when programs were attached that may be of the same connect as the one before, the
+// closest first.
+func closest(all []sight, newFirst bool, attached uint64) (places []int) {
+	apart := func(i int) uint64 { return all[i].id.BootTime - all[i-1].id.BootTime }
+	for i := 1; i < len(all); i++ {
+		if a := &all[i-1]; a.like(&all[i]) && a.id.BootTime < attached && (a.isNew == newFirst || apart(i) < attachSkew) {
+			places = append(places, i)
+		}
+	}
+	slices.SortStableFunc(places, func(a, b int) int { return cmp.Compare(apart(a), apart(b)) })
+	return places
+}
+
+// skips tells whether a connect has a better record among those of replaced programs. It is as if nobody had seen it.
+func (c *Capture) skips(rec *Connect) bool {
+	if rec.BootTime < c.sendsFrom && rec.Via == ViaSendto {
+		return c.unsee()
+	}
+	if len(c.skipped) > 0 {
+		if _, ok := c.skipped[rec.ID()]; ok {
+			delete(c.skipped, rec.ID())
+			return c.unsee()
+		}
+	}
+	if cookie, ok := c.hung[rec.Tid]; ok {
+		delete(c.hung, rec.Tid)
+		if rec.HookErrno == Unknown && c.backend == Fexit && rec.Cookie == cookie { // only its return was seen
+			return c.unsee()
+		}
+	}
+	return false
+}
+
+func (c *Capture) unsee() bool {
+	c.base.Seen++
+	c.base.Sent++
+	return true
+}
+
+func bootNow() uint64 {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)
+	return uint64(now.Nano())
+}
