@@ -264,8 +264,9 @@ func (j *judge) time(slot int64, list []attempt) {
 
 // fanout answers canned/fanout.sql.
 func (p *Planned) fanout(ctx context.Context, r *table.Reading, out format.RowWriter) (ask.Result, error) {
+	_, labels := r.Labels()
 	f := &fanout{Reading: r, limits: p.tape.Limits, half: secondsOf(p.request) * (int64(time.Second) / 2), leastAddresses: p.request.Params["addresses"].Int,
-		leastPorts: p.request.Params["ports"].Int, address: r.Addresses(false), withPort: r.Addresses(true), best: make(map[int32]scanFound)}
+		leastPorts: p.request.Params["ports"].Int, address: r.Addresses(), withPort: labels, best: make(map[int32]scanFound)}
 	err := inPasses(1, func(pass, passes int32) error {
 		f.pass, f.passes, f.borders = pass, passes, nil
 		if err := r.Contacts(ctx, func() table.ContactReader { return &fanoutReader{fanout: f, judge: newJudge(f)} }); err != nil {

@@ -279,7 +279,7 @@ func TestUnknownFamiliesAreShown(t *testing.T) {
 	stock := testtape.StockOf(t, tape, input.Window{})
 	for what, sql := range map[string]string{"of no known family": unknown, "hidden": hidden} {
 		n := int64(0)
-		if err := ask.Each(t.Context(), stock, "SELECT count(*) FROM connections WHERE "+sql, func(row []format.Value) { n = row[0].Int }); err != nil || n < 300 {
+		if err := ask.Each(t.Context(), stock, "SELECT count(*) FROM connections WHERE "+sql, func(row []format.Value) { n = row[0].Int }); err != nil || n < 100 {
 			t.Fatalf("%d %s, %v", n, what, err)
 		}
 	}

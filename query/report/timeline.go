@@ -22,7 +22,7 @@ type bucketTotal struct {
 type timelineReader struct {
 	*table.Reading
 	length   int64   // of a bucket, ns
-	address  []int32 // of places: equal for the same address and port
+	address  []int32 // labels of places
 	numbers  map[int64]int32
 	buckets  []bucketTotal
 	near     int32       // last returned number
@@ -174,9 +174,9 @@ func RoundBucket(whole time.Duration) int64 {
 // timeline answers canned/timeline.sql.
 func (p *Planned) timeline(ctx context.Context, r *table.Reading, out format.RowWriter) (ask.Result, error) {
 	seconds := secondsOf(p.request)
-	addresses := r.Addresses(true)
+	_, labels := r.Labels()
 	newTimeline := func() *timelineReader {
-		return &timelineReader{Reading: r, length: seconds * int64(time.Second), address: addresses, numbers: make(map[int64]int32)}
+		return &timelineReader{Reading: r, length: seconds * int64(time.Second), address: labels, numbers: make(map[int64]int32)}
 	}
 	var readers collected[*timelineReader]
 	if err := r.Contacts(ctx, func() table.ContactReader { return readers.add(newTimeline()) }); err != nil {

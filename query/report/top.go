@@ -27,14 +27,15 @@ type topNames struct {
 	numbers          map[int32]int64 // of entries that are uids and not names
 	ofActor, ofPlace []int32
 	ofPort           map[uint64]int32
-	place            []int32 // of places: equal for the same address and port
+	place            []int32 // labels of places
 }
 
 // noName stands for an actor or place without a name.
 const noName = "(none)"
 
 func newTopNames(r *table.Reading, by string) *topNames {
-	t := &topNames{Names: table.NewNames(), numbers: make(map[int32]int64), place: r.Addresses(true)}
+	_, labels := r.Labels()
+	t := &topNames{Names: table.NewNames(), numbers: make(map[int32]int64), place: labels}
 	switch by {
 	case "destination":
 		for _, to := range r.Places {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/conntape/conntape/query/format"
@@ -67,12 +68,12 @@ type place struct {
 	Port    int64 // -1 none
 }
 
-// Label formats the place as canned queries do.
+// Label formats the place as the view's column remote does.
 func (p place) Label() string {
 	switch {
 	case p.Port < 0:
 		return p.Address
-	case p.Family == FamilyIPv6:
+	case (p.Family == FamilyIPv4 || p.Family == FamilyIPv6) && strings.Contains(p.Address, ":"):
 		return "[" + p.Address + "]:" + strconv.FormatInt(p.Port, 10)
 	}
 	return p.Address + ":" + strconv.FormatInt(p.Port, 10)
@@ -261,20 +262,11 @@ func (n *numbers) Labels() (labels []string, ofPlace []int32) {
 	return all.List, ofPlace
 }
 
-// Addresses numbers the addresses of all places, over both families, with or without ports.
-func (n *numbers) Addresses(ports bool) []int32 {
-	numbers, of := make(map[place]int32, len(n.Places)), make([]int32, len(n.Places))
-	for i, p := range n.Places {
-		key := place{Address: p.Address}
-		if ports {
-			key.Port = p.Port
-		}
-		number, ok := numbers[key]
-		if !ok {
-			number = int32(len(numbers))
-			numbers[key] = number
-		}
-		of[i] = number
+// Addresses numbers the addresses of all places, over both families, without ports.
+func (n *numbers) Addresses() []int32 {
+	addresses, of := NewNames(), make([]int32, len(n.Places))
+	for i := range n.Places {
+		of[i] = addresses.Of(n.Places[i].Address)
 	}
 	return of
 }

@@ -129,6 +129,12 @@ const Oddities = `
 const SentElsewhere = `UPDATE endpoint SET requested = (SELECT q.id FROM endpoint q WHERE q.family = 2 AND q.id < endpoint.id AND q.requested = 0 ORDER BY (q.id * 7919) % 97, q.id LIMIT 1)
 	WHERE family IN (2, 10) AND id % 7 = 0 AND id > (SELECT min(id) FROM endpoint WHERE family = 2);`
 
+// SentToProxies has connects to one in three addresses sent to one of two proxies, as a service mesh does: many endpoints are one
+// address, in both its forms, that differ in what was asked for.
+const SentToProxies = `INSERT INTO endpoint (id, family, port, address, raw, requested) SELECT id + 9000000, family, port, address, x'', 0 FROM endpoint WHERE family IN (2, 10) AND port > 0 AND id % 3 = 0;
+	UPDATE endpoint SET requested = id + 9000000, port = iif(id % 2, 15001, 15006), family = iif(id % 4 < 2, 2, 10), address = iif(id % 4 < 2, '127.0.0.6', '::ffff:127.0.0.6') WHERE id + 9000000 IN (SELECT id FROM endpoint);
+	UPDATE OR IGNORE endpoint SET port = 15001, family = 2, address = '127.0.0.6' WHERE id IN (SELECT id FROM endpoint WHERE requested = 0 AND family = 2 AND id < 9000000 LIMIT 3);`
+
 // StockOf returns a connection with the rows that the public views of all segments have, as SQLite reads them, in plain
 // tables: what every answer is compared with. A view over each table gives its columns the affinity of the segment's view.
 // The views are narrowed to the window.

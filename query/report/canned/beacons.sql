@@ -29,6 +29,7 @@
 -- note: usual is 1 for what went on already when the window began, which is the first connect of any program in it (the first beat of the pair is in the first 24th of the window, or within 2 Q2), 1 for a destination that is not on the Internet, 1 for one of more than 2 programs (or where the program has as many beacons alike), 1 for more than 9. Rows of the same are in the order of the score. Ask for a window that begins before the suspicion does.
 -- note: A filter such as --exe chooses pairs that have a connection which passes; each is measured over all its connections, and programs and alike are those of all of the window.
 -- note: Connects of one program, user and container are put together whatever process made them; those within the same second, or a tenth of Q3 after another, count as one beat.
+-- note: A connect that a program of a cgroup sent elsewhere counts for the address that it went to, not for the one that it asked for; see requested in conntape query who.
 -- false-positives: Anything with a timer: cron, NTP, health checks, monitoring agents, update checks, keep-alives. They are known by program and destination.
 -- example: conntape query beacons --since 1d
 -- example: conntape query beacons --least 20 --score 90

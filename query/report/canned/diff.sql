@@ -14,6 +14,7 @@
 -- column: pid | a process of the program
 -- note: With --against another tape is compared, whole or in the window of --base-since and --base-until; --since is not needed then.
 -- note: Connects are counted, not rates: give windows of the same length where more and less matter.
+-- note: A connect that a program of a cgroup sent elsewhere counts for the address that it went to, not for the one that it asked for; see requested in conntape query who.
 -- false-positives: Addresses of content networks and clouds change by the hour, and nights differ from days. Compare with the same hours of another day.
 -- example: conntape query diff --since 1h
 -- example: conntape query diff --since today --base-since 2026-06-24 --base-until 2026-06-25

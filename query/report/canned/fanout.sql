@@ -17,6 +17,7 @@
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: ancestry | its ancestors, and itself last
 -- note: Times overlap by half, so that a scan is not cut in two. A process has one row, for the time in which it made most connects.
+-- note: A connect that a program of a cgroup sent elsewhere counts for the address that it went to, not for the one that it asked for; see requested in conntape query who.
 -- false-positives: Crawlers, mail servers, name servers that ask others, monitoring, service discovery, and browsers with a small --addresses.
 -- example: conntape query fanout --since 1d
 -- example: conntape query fanout --seconds 10 --addresses 100

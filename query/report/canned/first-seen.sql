@@ -12,6 +12,7 @@
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: ancestry | its ancestors, and itself last
 -- note: What is new depends on how far back the tape goes: the coverage statement says so.
+-- note: A connect that a program of a cgroup sent elsewhere counts for the address that it went to, not for the one that it asked for; see requested in conntape query who.
 -- false-positives: Addresses of content networks and clouds change by the hour. A tape that has just begun finds everything new.
 -- example: conntape query first-seen --since 1d
 -- example: conntape query first-seen destination --since 2h

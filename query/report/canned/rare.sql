@@ -10,6 +10,7 @@
 -- column: outcome | what became of the first
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: ancestry | its ancestors, and itself last
+-- note: A connect that a program of a cgroup sent elsewhere counts for the address that it went to, not for the one that it asked for; see requested in conntape query who.
 -- false-positives: A person who browses makes many of these. On a server, compare with what the same program usually does: see conntape query first-seen.
 -- example: conntape query rare --since 1d
 -- example: conntape query rare --most 1

@@ -69,7 +69,7 @@ SELECT
   sum(count) AS n,
   points,
   reason,
-  count(DISTINCT coalesce(remote_ip, remote_address) || ' ' || coalesce(remote_port, '')) AS destinations,
+  count(DISTINCT remote) AS destinations,
   pid,
   user,
   container,

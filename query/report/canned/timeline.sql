@@ -10,6 +10,7 @@
 -- column: bar | n, as a share of the largest, in 20 steps
 -- note: Buckets are cut in UTC on the clock of the segment, which does not jump when the host's clock is set.
 -- note: An empty bucket may also be one in which nothing was recorded: see conntape query gaps.
+-- note: A connect that a program of a cgroup sent elsewhere counts for the address that it went to, not for the one that it asked for; see requested in conntape query who.
 -- false-positives: A peak is often a backup, a package upgrade, or a monitoring system that starts again.
 -- example: conntape query timeline --since 2d
 -- example: conntape query timeline --seconds 60 --since 2h
@@ -19,7 +20,7 @@ bucket AS (
     time_ns / 1000000000 / max(coalesce(:seconds, 3600), 1) AS b,
     sum(count) AS n,
     count(DISTINCT coalesce(exe, '[' || comm || ']')) AS programs,
-    count(DISTINCT coalesce(remote_ip, remote_address) || ' ' || coalesce(remote_port, '')) AS destinations,
+    count(DISTINCT remote) AS destinations,
     sum(CASE WHEN failed AND outcome <> 'denied' THEN count ELSE 0 END) AS failed,
     sum(CASE WHEN outcome = 'denied' THEN count ELSE 0 END) AS denied
   FROM connections

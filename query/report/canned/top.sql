@@ -15,6 +15,7 @@
 -- column: bytes_sent | of connections that ended, each byte once; NULL: of none is it known, or --by is connects
 -- column: bytes_received | likewise
 -- note: Bytes are read one connection after another, connects are counted: --by bytes takes longer.
+-- note: A connect that a program of a cgroup sent elsewhere counts for the address that it went to, not for the one that it asked for; see requested in conntape query who.
 -- false-positives: The top is what this host is for. What is missing from it, or new in it, tells more: see conntape query diff.
 -- example: conntape query top
 -- example: conntape query top destination --since 2h --limit 10
@@ -30,7 +31,7 @@ WITH counted AS (
     END, '(none)') AS name,
     sum(count) AS n,
     count(DISTINCT coalesce(exe, '[' || comm || ']')) AS programs,
-    count(DISTINCT coalesce(remote_ip, remote_address) || ' ' || coalesce(remote_port, '')) AS destinations,
+    count(DISTINCT remote) AS destinations,
     sum(failed * count) AS failed,
     min(time) AS first_time,
     max(last_time) AS last_time,
