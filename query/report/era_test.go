@@ -18,31 +18,20 @@ import (
 // that were lost, is in progress no more. Whoever reads it, by whatever way, is told so.
 func TestOutcomeOfEarlierRun(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tape")
-	process := &store.Process{Key: store.ProcessKey{Tgid: 7, StartBoot: 1}, Comm: "ssh", Exe: "/usr/bin/ssh", Argv: []string{"ssh"}, LoginUID: -1, SessionID: -1, Source: store.SourceExec}
-	task := &store.Task{Process: process, Tid: 7, Comm: "ssh", LoginUID: -1, SessionID: -1}
-	open := &store.Shape{SocketFamily: 2, Type: 1, Protocol: 6, Via: "connect", AddressSource: "kernel", Backend: "fexit", Final: store.FinalEstablished, Addrlen: 16}
+	task := testtape.Task(7, "/usr/bin/ssh")
+	open := testtape.TCP()
+	open.Final = store.FinalEstablished
 	waiting, local := *open, *open
 	waiting.Final, waiting.Errno = store.FinalUnknown, 115
 	local.Final, local.Errno, local.Protocol, local.SocketFamily = store.FinalUnknown, 115, 0, 40
 	heard := store.Outcome{LocalPort: 40000, Established: 5_000_000, Duration: store.Unmeasured, Sent: store.Unmeasured, Received: store.Unmeasured, Retransmits: store.Unmeasured, RTT: 30}
 	start := func() *store.Writer {
 		t.Helper()
-		now, err := store.ReadAnchor("start")
-		if err != nil {
-			t.Fatal(err)
-		}
-		w, err := store.OpenWriter(dir, store.WriterOptions{Version: "v", Backend: "fexit", BootID: "boot", Kernel: "6", Host: "h", MachineID: "m", Now: now})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return w
+		return testtape.Record(t, dir, testtape.Anchor(t, "start"))
 	}
 	connect := func(w *store.Writer, address string, gaps ...store.Gap) {
 		t.Helper()
-		now, err := store.ReadAnchor("tick")
-		if err != nil {
-			t.Fatal(err)
-		}
+		now := testtape.Anchor(t, "tick")
 		b := store.Batch{Now: now.Boot + 5000}
 		for i := range gaps {
 			gaps[i].From, gaps[i].To = now.Boot, now.Boot+4000
@@ -113,19 +102,15 @@ func TestOutcomeOfEarlierRun(t *testing.T) {
 // found open. Who asks a tape that was opened a while ago is told what was true then.
 func TestOutcomeOfClosedSegment(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tape")
-	process := &store.Process{Key: store.ProcessKey{Tgid: 7, StartBoot: 1}, Comm: "ssh", Exe: "/usr/bin/ssh", Argv: []string{"ssh"}, LoginUID: -1, SessionID: -1, Source: store.SourceExec}
-	task := &store.Task{Process: process, Tid: 7, Comm: "ssh", LoginUID: -1, SessionID: -1}
-	open := &store.Shape{SocketFamily: 2, Type: 1, Protocol: 6, Via: "connect", AddressSource: "kernel", Backend: "fexit", Final: store.FinalEstablished, Addrlen: 16}
+	task := testtape.Task(7, "/usr/bin/ssh")
+	open := testtape.TCP()
+	open.Final = store.FinalEstablished
 	waiting := *open
 	waiting.Final, waiting.Errno = store.FinalUnknown, 115
-	unmeasured := store.Outcome{Duration: store.Unmeasured, Sent: store.Unmeasured, Received: store.Unmeasured, Retransmits: store.Unmeasured, RTT: store.Unmeasured}
+	unmeasured := testtape.Unmeasured()
 	run := func(at store.Anchor) *store.Writer {
 		t.Helper()
-		w, err := store.OpenWriter(dir, store.WriterOptions{Version: "v", Backend: "fexit", BootID: "boot", Kernel: "6", Host: "h", MachineID: "m", Now: at})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return w
+		return testtape.Record(t, dir, at)
 	}
 	connect := func(w *store.Writer, at uint64, shapes ...*store.Shape) {
 		t.Helper()

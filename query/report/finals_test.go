@@ -3,7 +3,6 @@ package report
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -80,21 +79,13 @@ func sumOf(t *testing.T, answer, column string) (sum int) {
 // of them in the second and the third.
 func writeScan(t *testing.T) (dir string) {
 	t.Helper()
-	dir = filepath.Join(t.TempDir(), "tape")
-	now, err := store.ReadAnchor("start")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := store.OpenWriter(dir, store.WriterOptions{Version: "v", Backend: "fexit", BootID: "boot", Kernel: "6", Host: "h", MachineID: "m", Now: now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	process := &store.Process{Key: store.ProcessKey{Tgid: 7, StartBoot: 1}, Comm: "nmap", Exe: "/usr/bin/nmap", Argv: []string{"nmap"}, LoginUID: -1, SessionID: -1, Source: store.SourceExec}
-	task := &store.Task{Process: process, Tid: 7, Comm: "nmap", LoginUID: -1, SessionID: -1}
-	waiting := &store.Shape{SocketFamily: 2, Type: 1, Protocol: 6, Via: "connect", AddressSource: "kernel", Backend: "fexit", Errno: 115, Addrlen: 16}
-	open := *waiting
-	open.Errno, open.Final = 0, store.FinalEstablished
-	unmeasured := store.Outcome{Established: store.Unmeasured, Duration: 1_000_000, Sent: store.Unmeasured, Received: store.Unmeasured, Retransmits: store.Unmeasured, RTT: store.Unmeasured}
+	return testtape.Recorded(t, scanBatches)
+}
+
+// scanBatches are the batches of writeScan.
+func scanBatches(now store.Anchor) []store.Batch {
+	task, waiting, open, unmeasured := testtape.Task(7, "/usr/bin/nmap"), testtape.TCP(), testtape.TCP(), testtape.Unmeasured()
+	waiting.Errno, open.Final, unmeasured.Duration = 115, store.FinalEstablished, 1_000_000
 	first := now.Boot + 1000
 	at := func(i int) uint64 { return first + uint64(i)*1_000_000 }
 	batch := store.Batch{Now: at(50)}
@@ -102,7 +93,7 @@ func writeScan(t *testing.T) (dir string) {
 		address := fmt.Sprintf("10.0.0.%d", i+1)
 		c := store.Connection{BootTime: at(i), Task: task, Remote: &store.Endpoint{Family: 2, Address: address, Port: 22, Raw: []byte(address)}, Shape: waiting, FD: 3, Cookie: uint64(100 + i)}
 		if i >= 40 {
-			c.Shape = &open
+			c.Shape = open
 		}
 		batch.Connections = append(batch.Connections, c)
 	}
@@ -121,23 +112,11 @@ func writeScan(t *testing.T) (dir string) {
 	end(30, 31, 104)
 	end(40, 41, 110)
 	end(41, 42, 104)
-	for i, b := range []store.Batch{batch, {Endings: second}, {Endings: finals}} {
-		if i > 0 {
-			if err := w.Rotate(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if i > 0 {
-			filler := batch.Connections[44]
-			filler.BootTime, filler.Cookie = at(60+i), uint64(1000+i)
-			b.Connections = append(b.Connections, filler)
-		}
-		if err := w.Append(b); err != nil {
-			t.Fatal(err)
-		}
+	batches := []store.Batch{batch, {Endings: second}, {Endings: finals}}
+	for i := 1; i < len(batches); i++ {
+		filler := batch.Connections[44]
+		filler.BootTime, filler.Cookie = at(60+i), uint64(1000+i)
+		batches[i].Connections = []store.Connection{filler}
 	}
-	if err := w.Close(store.Gap{}, nil); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return batches
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,17 +21,12 @@ import (
 // hashedTape records a program that was replaced, one whose hash comes in the next segment, a script, and one that was not read.
 func hashedTape(t *testing.T) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "tape")
-	now, err := store.ReadAnchor("start")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := store.OpenWriter(dir, store.WriterOptions{Version: "v", Backend: "fexit", BootID: "boot", Kernel: "6", Host: "h", MachineID: "m", Now: now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	shape := &store.Shape{SocketFamily: 2, Type: 1, Protocol: 6, Via: "connect", AddressSource: "kernel", Backend: "fexit", Addrlen: 16}
-	at, n := now.Boot+1000, uint32(0)
+	return testtape.Recorded(t, hashedBatches)
+}
+
+// hashedBatches are the batches of hashedTape.
+func hashedBatches(now store.Anchor) []store.Batch {
+	shape, at, n := testtape.TCP(), now.Boot+1000, uint32(0)
 	file := func(body, source string) *store.File {
 		f := &store.File{Inode: uint64(len(body)) + 1, Ctime: uint64(len(source)) + uint64(n)}
 		if body != "" || source != "" {
@@ -51,30 +45,14 @@ func hashedTape(t *testing.T) string {
 	late := file("", "")
 	python := file("python", "later")
 	script := run("/usr/bin/python3", "/opt/run.py", python)
-	batches := []store.Batch{
-		{Connections: []store.Connection{
+	first := store.Batch{Now: at + 1_000_000,
+		Connections: []store.Connection{
 			run("/usr/bin/tool", "", file("old tool", "exec")), run("/usr/bin/tool", "", file("new tool", "exec")),
 			run("/tmp/late", "", late), run("/tmp/gone", "", file("", "gone")), script,
-		}, Scripts: []store.Script{{Process: script.Task.Process, File: file("script", "later")}}},
-		{Connections: []store.Connection{run("/usr/bin/other", "", nil)}},
-	}
-	for i, b := range batches {
-		if i == 1 {
-			if err := w.Rotate(); err != nil {
-				t.Fatal(err)
-			}
-			late.SetDigests(&store.Digests{Known: true, SHA256: sha256.Sum256([]byte("late")), SHA1: sha1.Sum([]byte("late")), MD5: md5.Sum([]byte("late")), Source: "exec"})
-			b.Files = []*store.File{late}
-		}
-		b.Now = at + 1_000_000
-		if err := w.Append(b); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(store.Gap{}, nil); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+		}, Scripts: []store.Script{{Process: script.Task.Process, File: file("script", "later")}}}
+	read := &store.File{Inode: late.Inode, Ctime: late.Ctime}
+	read.SetDigests(&store.Digests{Known: true, SHA256: sha256.Sum256([]byte("late")), SHA1: sha1.Sum([]byte("late")), MD5: md5.Sum([]byte("late")), Source: "exec"})
+	return []store.Batch{first, {Now: at + 1_000_000, Connections: []store.Connection{run("/usr/bin/other", "", nil)}, Files: []*store.File{read}}}
 }
 
 func TestProgramsAreFoundByTheirHash(t *testing.T) {

@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -20,18 +19,12 @@ import (
 // namedTape has connects that names led to, and a name that was looked up in vain.
 func namedTape(t *testing.T) *store.Tape {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "tape")
-	now, err := store.ReadAnchor("start")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := store.OpenWriter(dir, store.WriterOptions{Version: "v", Backend: "fexit", BootID: "boot", Kernel: "6", Host: "h", MachineID: "m", Now: now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	process := &store.Process{Key: store.ProcessKey{Tgid: 7, StartBoot: 1}, Comm: "bot", Exe: "/tmp/bot", Argv: []string{"bot"}, LoginUID: -1, SessionID: -1, Source: store.SourceExec}
-	task := &store.Task{Process: process, Tid: 7, Comm: "bot", LoginUID: -1, SessionID: -1}
-	shape := &store.Shape{SocketFamily: 2, Type: 1, Protocol: 6, Via: "connect", AddressSource: "kernel", Backend: "fexit", HookErrno: store.Unknown, Addrlen: 16}
+	return testtape.Opened(t, testtape.Recorded(t, namedBatches))
+}
+
+// namedBatches are the batches of namedTape.
+func namedBatches(now store.Anchor) []store.Batch {
+	task, shape := testtape.Task(7, "/tmp/bot"), testtape.TCP()
 	lookup := &store.Shape{SocketFamily: 2, Type: 2, Protocol: 17, Via: "lookup", AddressSource: "kernel", Backend: "fexit", HookErrno: store.Unknown, Errno: store.Unknown}
 	at := now.Boot + 1000
 	batch := store.Batch{Now: at + 1000}
@@ -45,13 +38,7 @@ func namedTape(t *testing.T) *store.Tape {
 	for i, name := range []string{"x1.evil.example", "other.example"} {
 		batch.Sockets = append(batch.Sockets, store.SocketEvent{BootTime: at + uint64(i), Window: at, Task: task, Shape: lookup, Count: 3, Lookup: &store.Lookup{Name: name, Type: 16, Answers: "txt:200", TTL: 0}})
 	}
-	if err := w.Append(batch); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(store.Gap{}, nil); err != nil {
-		t.Fatal(err)
-	}
-	return testtape.Opened(t, dir)
+	return []store.Batch{batch}
 }
 
 // who finds connects by a name, or by a pattern; as does a filter.

@@ -20,31 +20,25 @@ import (
 // has not.
 func TestOutcomeOfLaterSegment(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tape")
-	now, err := store.ReadAnchor("start")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := store.OpenWriter(dir, store.WriterOptions{Version: "v", Backend: "fexit", BootID: "boot", Kernel: "6", Host: "h", MachineID: "m", Now: now})
-	if err != nil {
-		t.Fatal(err)
-	}
+	now := testtape.Anchor(t, "start")
+	w := testtape.Record(t, dir, now)
 	closed := false
 	defer func() {
 		if !closed {
 			w.Close(store.Gap{}, nil)
 		}
 	}()
-	process := &store.Process{Key: store.ProcessKey{Tgid: 7, StartBoot: 1}, Comm: "ssh", Exe: "/usr/bin/ssh", Argv: []string{"ssh"}, LoginUID: -1, SessionID: -1, Source: store.SourceExec}
-	task := &store.Task{Process: process, Tid: 7, Comm: "ssh", LoginUID: -1, SessionID: -1}
+	task := testtape.Task(7, "/usr/bin/ssh")
 	to := func(address string) *store.Endpoint {
 		return &store.Endpoint{Family: 2, Address: address, Port: 22, Raw: []byte(address)}
 	}
 	local := &store.Endpoint{Family: 2, Address: "10.0.0.5", Raw: []byte("local")}
-	shape := &store.Shape{SocketFamily: 2, Type: 1, Protocol: 6, Via: "connect", AddressSource: "kernel", Backend: "fexit", Final: store.FinalEstablished, Addrlen: 16}
+	shape := testtape.TCP()
+	shape.Final = store.FinalEstablished
 	waiting := *shape
 	waiting.Final, waiting.Errno = store.FinalUnknown, 115
-	unmeasured := store.Outcome{Local: local, LocalPort: 40000, Established: 5_000_000, Duration: store.Unmeasured, Sent: store.Unmeasured,
-		Received: store.Unmeasured, Retransmits: store.Unmeasured, RTT: 30}
+	unmeasured := testtape.Unmeasured()
+	unmeasured.Local, unmeasured.LocalPort, unmeasured.Established, unmeasured.RTT = local, 40000, 5_000_000, 30
 	first := now.Boot + 1000
 	var batch store.Batch
 	for i, address := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"} {
@@ -65,10 +59,7 @@ func TestOutcomeOfLaterSegment(t *testing.T) {
 		if err := w.Rotate(); err != nil {
 			t.Fatal(err)
 		}
-		later, err := store.ReadAnchor("tick")
-		if err != nil {
-			t.Fatal(err)
-		}
+		later := testtape.Anchor(t, "tick")
 		appendBatch(store.Batch{Connections: []store.Connection{{BootTime: later.Boot, Task: task, Remote: to("192.0.2.9"), Shape: shape, FD: 3, Cookie: later.Boot, Outcome: &unmeasured}}})
 	}
 	ended := unmeasured
@@ -103,7 +94,7 @@ func TestOutcomeOfLaterSegment(t *testing.T) {
 	if got, want := outcomesOfWho(t, dir, "192.0.2.0/29"), []string{"3.0 MiB out, 14 KiB in, 2h", "reset, 3.0 MiB out, 14 KiB in, 2h", "established", "refused after 0.3 ms"}; !slices.Equal(got, want) {
 		t.Errorf("who says %q, want %q", got, want)
 	}
-	err = w.Close(store.Gap{}, nil)
+	err := w.Close(store.Gap{}, nil)
 	if closed = true; err != nil {
 		t.Fatal(err)
 	}

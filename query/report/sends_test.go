@@ -1,7 +1,6 @@
 package report
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,34 +14,21 @@ import (
 
 // A tunnel that never connects is found by what it sent, though nobody knows what came back, and counted by its sends.
 func TestTunnelWithoutConnectIsFound(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "tape")
-	now, err := store.ReadAnchor("start")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := store.OpenWriter(dir, store.WriterOptions{Version: "v", Backend: "fexit", BootID: "boot", Kernel: "6", Host: "h", MachineID: "m", Now: now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	process := &store.Process{Key: store.ProcessKey{Tgid: 7, StartBoot: 1}, Comm: "iodine", Exe: "/tmp/iodine", Argv: []string{"iodine"}, LoginUID: -1, SessionID: -1, Source: store.SourceExec}
-	task := &store.Task{Process: process, Tid: 7, Comm: "iodine", LoginUID: -1, SessionID: -1}
+	task := testtape.Task(7, "/tmp/iodine")
 	shape := &store.Shape{SocketFamily: 2, Type: 2, Protocol: 17, Via: "sendto", AddressSource: "kernel", Backend: "fexit", HookErrno: store.Unknown, Errno: store.Unknown, Addrlen: 16}
 	remote := &store.Endpoint{Family: 2, Address: "198.51.100.7", Port: 53, Raw: []byte("remote")}
 	sent := func(bytes int64) *store.Outcome {
-		return &store.Outcome{Established: store.Unmeasured, Duration: store.Unmeasured, Sent: bytes, Received: store.Unmeasured, Retransmits: store.Unmeasured, RTT: store.Unmeasured}
+		o := testtape.Unmeasured()
+		o.Sent = bytes
+		return &o
 	}
-	at := now.Boot + 1000
-	err = w.Append(store.Batch{Now: at + 1000, Connections: []store.Connection{
-		{BootTime: at, Task: task, Remote: remote, Shape: shape, FD: 3, Cookie: 9, Outcome: sent(200)},
-		{BootTime: at + 10, LastBootTime: at + 900, Count: 20_000, Task: task, Remote: remote, Shape: shape, FD: 3, Cookie: 9, Outcome: sent(4_000_000)},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(store.Gap{}, nil); err != nil {
-		t.Fatal(err)
-	}
-	tape := testtape.Opened(t, dir)
+	tape := testtape.Opened(t, testtape.Recorded(t, func(now store.Anchor) []store.Batch {
+		at := now.Boot + 1000
+		return []store.Batch{{Now: at + 1000, Connections: []store.Connection{
+			{BootTime: at, Task: task, Remote: remote, Shape: shape, FD: 3, Cookie: 9, Outcome: sent(200)},
+			{BootTime: at + 10, LastBootTime: at + 900, Count: 20_000, Task: task, Remote: remote, Shape: shape, FD: 3, Cookie: 9, Outcome: sent(4_000_000)},
+		}}}
+	}))
 	c, window := cannedNamed(t, "exfiltration"), input.Window{Since: time.Now().Add(-time.Hour)}
 	params, err := c.Bind(nil, input.Clock{Now: time.Now()}, window)
 	if err != nil {
