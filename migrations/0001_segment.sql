@@ -843,6 +843,32 @@ SELECT
   (SELECT h.size FROM hash h WHERE h.id = p.exe_file) AS exe_size
 FROM process p;
 
+CREATE VIEW programs AS
+SELECT
+  p.exe AS exe,
+  iif(p.exe IS NULL, p.comm, NULL) AS comm,
+  p.script AS script,
+  (SELECT lower(hex(h.sha256)) FROM hash h WHERE h.id = p.exe_file AND h.sha256 IS NOT NULL) AS exe_sha256,
+  (SELECT lower(hex(h.sha1)) FROM hash h WHERE h.id = p.exe_file AND h.sha1 IS NOT NULL) AS exe_sha1,
+  (SELECT lower(hex(h.md5)) FROM hash h WHERE h.id = p.exe_file AND h.md5 IS NOT NULL) AS exe_md5,
+  coalesce((SELECT h.source FROM hash h WHERE h.id = p.exe_file AND h.source <> 'pending'), 'unknown') AS hash_source,
+  (SELECT lower(hex(h.sha256)) FROM hash h WHERE h.id = f.script_file AND h.sha256 IS NOT NULL) AS script_sha256,
+  (SELECT lower(hex(h.sha1)) FROM hash h WHERE h.id = f.script_file AND h.sha1 IS NOT NULL) AS script_sha1,
+  (SELECT lower(hex(h.md5)) FROM hash h WHERE h.id = f.script_file AND h.md5 IS NOT NULL) AS script_md5,
+  iif(p.script IS NOT NULL, coalesce((SELECT h.source FROM hash h WHERE h.id = f.script_file AND h.source <> 'pending'), 'unknown'), NULL) AS script_hash_source,
+  (SELECT h.size FROM hash h WHERE h.id = p.exe_file) AS exe_size,
+  f.processes AS processes,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%S', (f.first_ns + k.offset_ns) / 1000000000, 'unixepoch')
+      || printf('.%09dZ', (f.first_ns + k.offset_ns) % 1000000000)
+    FROM clock k WHERE k.id <= f.first_ns ORDER BY k.id DESC LIMIT 1) AS first_time,
+  p.id AS process_id,
+  p.tgid AS pid,
+  (SELECT number FROM segment) AS segment
+FROM (SELECT q.id AS first, count(*) AS processes, i.hash AS script_file, min(q.exec_boot_ns + (SELECT b.offset_ns FROM boot b WHERE b.id = q.boot)) AS first_ns
+  FROM process q LEFT JOIN script i ON i.process = q.id
+  GROUP BY q.exe, iif(q.exe IS NULL, q.comm, NULL), q.exe_file, q.script, i.hash) f
+JOIN process p ON p.id = f.first;
+
 CREATE VIEW endpoints AS
 SELECT
   e.id AS id,

@@ -36,7 +36,7 @@ func TestScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened", "lookups"} {
+	for _, view := range []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened", "lookups", "programs"} {
 		if !strings.Contains(script, "CREATE VIEW "+view+" AS") {
 			t.Errorf("no view %s", view)
 		}

@@ -104,7 +104,7 @@ func addFileRows(conn *sqlite.Conn, later []*fileRows) error {
 	for _, table := range []string{"hash", "script"} {
 		sql = append(sql, strings.Replace(schema[table], "CREATE TABLE ", "CREATE TEMP TABLE ", 1), "INSERT INTO temp."+table+" SELECT * FROM main."+table)
 	}
-	for _, view := range []string{"connections", "processes"} {
+	for _, view := range []string{"connections", "processes", "programs"} {
 		sql = append(sql, strings.Replace(schema[view], "CREATE VIEW ", "CREATE TEMP VIEW ", 1))
 	}
 	for _, s := range sql {

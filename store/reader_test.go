@@ -323,6 +323,7 @@ func TestPublicColumns(t *testing.T) {
 		"listeners":      "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns action family type protocol local_address local_port backend process_id parent_id ancestry segment",
 		"sockets_opened": "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns action family type protocol local_address local_port backend process_id parent_id ancestry segment",
 		"lookups":        "id time time_ns last_time count name type rcode answers ttl pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns protocol server_address server_port backend process_id parent_id ancestry segment",
+		"programs":       "exe comm script exe_sha256 exe_sha1 exe_md5 hash_source script_sha256 script_sha1 script_md5 script_hash_source exe_size processes first_time process_id pid segment",
 	} {
 		got := strings.Join(rows(t, tape.Conn(), "SELECT name FROM pragma_table_info(?) ORDER BY cid", view), " ")
 		if got != want {

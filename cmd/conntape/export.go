@@ -42,7 +42,7 @@ func exportOrder() map[string]string {
 		"connections": "time_ns", "processes": "segment, start_time, process_id", "endpoints": "segment, id",
 		"gaps": "from_ns, id", "segments": "segment",
 		"inbound": "time_ns, segment", "listeners": "time_ns, segment", "sockets_opened": "time_ns, segment",
-		"lookups": "time_ns, segment",
+		"lookups": "time_ns, segment", "programs": "segment, first_time, process_id",
 	}
 }
 

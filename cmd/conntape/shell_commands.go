@@ -68,7 +68,7 @@ func (s *shellState) completer(library []*report.Canned) *query.Completer {
 	c := query.NewCompleter(append(shellCommands(), s.canned...)...)
 	c.After(".ask", s.canned)
 	c.After(".format", format.Names())
-	c.After(".schema", []string{"connections", "contacts", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened", "lookups", "functions"})
+	c.After(".schema", append(ask.ViewNames(), "functions"))
 	for _, canned := range library {
 		var flags []string
 		for _, flag := range s.h.cannedCommand(canned).Flags {

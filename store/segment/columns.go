@@ -12,7 +12,7 @@ import (
 // would take 10 ms.
 
 // Views are the public schema.
-var Views = []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened", "lookups"}
+var Views = []string{"connections", "processes", "endpoints", "gaps", "segments", "inbound", "listeners", "sockets_opened", "lookups", "programs"}
 
 // ViewColumn is a column of a public view.
 type ViewColumn struct {
