@@ -50,12 +50,11 @@ func (h *Hasher) open(j Job) openFile {
 	if len(j.Path) == 0 || j.Path[0] != '/' {
 		return best
 	}
+	looked, refused := false, false
 	for _, pid := range j.Roots {
 		root, err := unix.Open(filepath.Join(h.o.Proc, strconv.FormatUint(uint64(pid), 10), "root"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
-			if err != unix.ENOENT && err != unix.ESRCH {
-				best.source = Unreadable
-			}
+			refused = refused || err != unix.ENOENT && err != unix.ESRCH
 			continue
 		}
 		f := h.openAt(root, j.Path, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS, &j)
@@ -63,6 +62,10 @@ func (h *Hasher) open(j Job) openFile {
 		if f.source != Gone || f.file != nil {
 			return f
 		}
+		looked = true
+	}
+	if refused && !looked {
+		best.source = Unreadable
 	}
 	return best
 }
