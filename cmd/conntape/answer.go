@@ -30,6 +30,7 @@ type question struct {
 	output string // file to write to, "" for stdout
 	paint  format.Palette
 
+	hashes     bool // it is about hashes: what has none is told
 	identified bool // Parquet: each row says of which tape it is
 }
 
@@ -123,6 +124,11 @@ func (h *host) answerWithout(ctx context.Context, q question, run asking, withou
 	}
 	told := coverage.New(covered, q.window, q.zone)
 	told.Follow(tape.LeftOut)
+	if q.hashes {
+		if told.Unhashed, err = report.Unhashed(ctx, tape); err != nil {
+			return result, findDamage(tape, err)
+		}
+	}
 	write := func(to io.Writer) error {
 		options := format.Options{Raw: q.raw, Width: q.width, Paint: q.paint, Coverage: told}
 		switch q.format {
@@ -188,7 +194,7 @@ func (h *host) closing(q question, covered *coverage.Coverage, result ask.Result
 		}
 	}
 	if q.quiet {
-		for _, line := range covered.LeftOutLines() {
+		for _, line := range covered.Missing() {
 			note(h.stderr, line)
 		}
 		return

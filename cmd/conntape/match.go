@@ -36,10 +36,10 @@ told by its content; - is stdin. Indicators that were made harmless, such as hxx
 too. A port beside an address belongs to that address. The exit code is 3 when something matches, 0 when
 nothing does. Each line that is not understood is told on stderr, and so is how much was left out, and why.
 
-Addresses, ranges and ports match what was connected to. Names match the file name of a program or script,
-and names of hosts (and of domains they are in) in arguments: which name an address was looked up by is not
-on a tape. Paths match programs, scripts and UNIX sockets. SHA-256, SHA-1 and MD5 match the files of programs and
-scripts that were read; how many were not is told on stderr. With a filter such as --exe, a program without a connection that passes it is left out. Columns:
+Addresses, ranges and ports match what was connected to. Names match the names that an address was looked up
+by, look-ups that no connect followed, the file name of a program or script, and names of hosts (and of
+domains they are in) in arguments. Paths match programs, scripts and UNIX sockets. SHA-256, SHA-1 and MD5 match the files of programs and
+scripts that were read; how many were not is told on stderr, and in the JSON's coverage. With a filter such as --exe, a program without a connection that passes it is left out. Columns:
 ` + columns.String() + `
 Examples:
   conntape query match --indicators blocklist.txt
@@ -81,20 +81,12 @@ func (h *host) match(c *cli.Context) error {
 	if list.Set.Len() == 0 {
 		return &hintedError{errors.New("the list holds no indicator that is understood"), "conntape query match --check tells what is wrong with each line"}
 	}
+	q.hashes = list.Set.Count(indicator.Hash) > list.Set.OtherHashes()
 	request := report.MatchRequest{
 		Request: ask.Request{Limit: c.Int64("limit"), Timeout: timeout, Clock: input.Clock{Now: h.now(), Zone: q.zone}},
 		Window:  q.window, Filter: filter, All: c.Bool("all"),
 	}
 	result, err := h.answerFolded(c.Context, q, !c.Bool("all"), func(tape *store.Tape, out format.RowWriter) (ask.Result, error) {
-		if list.Set.Count(indicator.Hash) > list.Set.OtherHashes() {
-			text, err := report.Unhashed(c.Context, tape)
-			if err != nil {
-				return ask.Result{}, err
-			}
-			if text != "" {
-				note(h.stderr, "indicators: hashes CANNOT find all: "+text)
-			}
-		}
 		return report.Match(c.Context, tape, &list.Set, request, out)
 	})
 	if err == nil && result.Rows > 0 {
@@ -147,7 +139,7 @@ func (h *host) tellIndicators(list *indicator.Reading, quiet bool) {
 		note(h.stderr, fmt.Sprintf("indicators: %d hashes CANNOT be looked for: a tape holds SHA-256, SHA-1 and MD5 of programs", n))
 	}
 	if n := list.Set.Count(indicator.Name); n > 0 && !quiet {
-		note(h.stderr, fmt.Sprintf("indicators: %d names are looked for in programs and their arguments: a tape does not hold what names were looked up", n))
+		note(h.stderr, fmt.Sprintf("indicators: %d names are looked for in look-ups, programs and arguments: a tape has the DNS answers that the recorder saw", n))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/conntape/conntape/query/ask"
 	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/indicator"
 	"github.com/conntape/conntape/query/input"
 	"github.com/conntape/conntape/query/report"
 	"github.com/conntape/conntape/store"
@@ -146,6 +147,7 @@ func (h *host) queryCanned(c *cli.Context, canned *report.Canned) error {
 	if request.Params, err = canned.Bind(given, request.Clock, q.window); err != nil {
 		return err
 	}
+	q.hashes = indicator.IsDigest(given["indicator"])
 	_, err = h.answerFolded(c.Context, q, canned.FoldsScans && !c.Bool("all"), func(tape *store.Tape, out format.RowWriter) (ask.Result, error) {
 		return report.NewPlanned(tape, canned, request, q.window).Filtered(filter).Run(c.Context, out)
 	})

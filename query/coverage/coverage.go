@@ -35,9 +35,18 @@ type Coverage struct {
 	BlindSpots []string `json:"blind_spots"`
 	LeftOut    []string `json:"left_out"` // segments that could not be read, with the reason
 
+	Unhashed []Unhashed `json:"unhashed,omitempty"` // programs that no hash finds; only where an answer is about hashes
+
 	Zone    *time.Location         `json:"-"` // of the times in text
 	leftOut func() []store.LeftOut // up to now; nil: none since the coverage was made
 	told    int                    // number of entries of LeftOut from before the answer
+}
+
+// Unhashed is programs that connected and whose hash is not known, for one reason.
+type Unhashed struct {
+	Source    string `json:"source"`    // why, as in column hash_source
+	Programs  uint64 `json:"programs"`  // different ones, by path
+	Processes uint64 `json:"processes"` // that executed them
 }
 
 // Excluded is a rule of the administrator that kept connects off the tape (record --exclude), and how many.
@@ -233,7 +242,7 @@ func (s *Coverage) Lines(found bool) []string {
 	for _, e := range s.Excluded {
 		lines = append(lines, fmt.Sprintf("coverage: EXCLUDED by %s: %s", e.Rule, count(e.Connects, "connect")))
 	}
-	lines = append(lines, s.LeftOutLines()...)
+	lines = append(lines, s.Missing()...)
 	switch n := uint64(len(s.BlindSpots)); {
 	case n > 0 && found:
 		lines[0] += " with " + count(n, "blind spot") + " (see: conntape status)"
@@ -293,6 +302,22 @@ func (s *Coverage) LeftOutLines() []string {
 		lines = append(lines, escape.Safe("coverage: LEFT OUT "+l))
 	}
 	return lines
+}
+
+// Missing returns a line, safe to show, for each segment that could not be read, and one for programs that no hash finds: what
+// an answer is told with even if nothing else of its coverage is.
+func (s *Coverage) Missing() []string {
+	lines := s.LeftOutLines()
+	if len(s.Unhashed) == 0 {
+		return lines
+	}
+	var programs, processes uint64
+	var why []string
+	for _, u := range s.Unhashed {
+		programs, processes = programs+u.Programs, processes+u.Processes
+		why = append(why, fmt.Sprintf("%s: %d", u.Source, u.Processes))
+	}
+	return append(lines, escape.Safe(fmt.Sprintf("coverage: hashes CANNOT find all: %s that connected, in %d processes, without a hash (%s)", count(programs, "program"), processes, strings.Join(why, ", "))))
 }
 
 // count returns a number with its noun, in the plural where it needs one.

@@ -6,11 +6,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/coverage"
 	"github.com/conntape/conntape/query/format"
 	"github.com/conntape/conntape/query/indicator"
 	"github.com/conntape/conntape/query/input"
@@ -101,10 +103,25 @@ func TestProgramsAreFoundByTheirHash(t *testing.T) {
 	if n := strings.Count(found, ",hash,"); n != 3 {
 		t.Errorf("match has %d hits: %s", n, found)
 	}
-	if text, err := Unhashed(t.Context(), tape); err != nil || text != "2 programs that connected, in 2 processes, have no hash (gone: 1, unknown: 1)" {
-		t.Errorf("%q, %v", text, err)
+	if got, err := Unhashed(t.Context(), tape); err != nil || !slices.Equal(got, []coverage.Unhashed{{Source: "gone", Programs: 1, Processes: 1}, {Source: "unknown", Programs: 1, Processes: 1}}) {
+		t.Errorf("%+v, %v", got, err)
 	}
 	if set.OtherHashes() != 1 {
 		t.Errorf("%d hashes of other kinds", set.OtherHashes())
+	}
+}
+
+// View programs has the processes of each program with a hash, and of each script; a hash that came in a later segment too.
+func TestProgramsOfProcesses(t *testing.T) {
+	tape := testtape.Opened(t, hashedTape(t))
+	const columns = "exe, comm, script, exe_sha256, exe_md5, hash_source, script_sha1, script_hash_source, segment"
+	got := answerOf(t, tape, "SELECT "+columns+", sum(processes), min(first_time) FROM programs GROUP BY "+columns+" ORDER BY "+columns)
+	want := answerOf(t, tape, "SELECT "+columns+", count(*), min(exec_time) FROM (SELECT *, iif(exe IS NULL, c, NULL) AS comm FROM (SELECT exe, comm AS c, script, exe_sha256, exe_md5, hash_source, script_sha1, script_hash_source, segment, exec_time FROM processes)) GROUP BY "+columns+" ORDER BY "+columns)
+	if got != want || strings.Count(got, "\n") != 6 {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	late := sha256.Sum256([]byte("late"))
+	if got := answerOf(t, tape, "SELECT exe, processes, pid FROM programs WHERE exe_sha256 = '"+hex.EncodeToString(late[:])+"'"); got != "/tmp/late,1,104\n" {
+		t.Errorf("the program with a hash that came later is %q", got)
 	}
 }
