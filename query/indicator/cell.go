@@ -103,6 +103,10 @@ func (r *Reading) loose(cells []string, ports []uint16, line int) bool {
 	var found []*Indicator
 	var beside []string
 	names := 0
+	if badMask(cells) {
+		r.problem(line, strings.Join(cells, " "), "it has a mask that is none")
+		return true
+	}
 	if pairsUnclear(cells) {
 		r.problem(line, strings.Join(cells, " "), "it has addresses and then numbers, and no header says which number is whose port")
 		return true

@@ -11,12 +11,12 @@ import (
 // Apache. Addresses that a rule lets pass or excepts are not indicators.
 
 // filterForms matches the begin of such a line.
-var filterForms = regexp.MustCompile(`(?i)^(?:-[AIR] |\[?\d*\]? ?(?:ip6?tables|ufw|nft|access-list|permit|deny|allow|pass|block|require|drop|reject) |(?:ip6?|tcp|udp|meta|iif|oif|iifname|oifname|ether|ct) |\d+ (?:permit|deny|allow) |add rule |(?:\d+[KMG]? \d+[KMG]? )?[\w-]+ (?:all|tcp|udp|icmp|\d+) (?:--|-f|!f) )`)
+var filterForms = regexp.MustCompile(`(?i)^(?:-[AIR] |(?:new|set)-netfirewallrule |netsh |add chain=|add action=|\[?\d*\]? ?(?:ip6?tables|ufw|nft|access-list|permit|deny|allow|pass|block|require|drop|reject) |(?:ip6?|tcp|udp|meta|iif|oif|iifname|oifname|ether|ct) |\d+ (?:permit|deny|allow) |add rule |(?:\d+[KMG]? \d+[KMG]? )?[\w-]+ (?:all|tcp|udp|icmp|\d+) (?:--|-f|!f) )`)
 
 // Words of such a line.
 var (
 	ufwPasses   = regexp.MustCompile(`\bALLOW (?:IN|OUT|FWD)\b`)
-	letsPass    = regexp.MustCompile(`(?i)(?:^| )(?:-j (?:ACCEPT|RETURN)|accept|permit|allow|pass|require (?:ip|host))(?:[ ;,]|$)`)
+	letsPass    = regexp.MustCompile(`(?i)(?:^|[ =])(?:-j (?:ACCEPT|RETURN)|accept|permit|allow|pass|require (?:ip|host))(?:[ ;,]|$)`)
 	remarks     = regexp.MustCompile(`(?i)(?:^|[ \t])(?:--comment|--(?:log|nflog)-prefix|comment|(?:log[ \t]+)?prefix)[ \t]+"[^"]*"`)
 	noMatch     = regexp.MustCompile(`^add \S+ .*\bnomatch\b`) // ipset
 	sourcePort  = regexp.MustCompile(`(?:^| )(?:--(?:sport|sports|source-port|source-ports)|(?:tcp|udp|th) sport) `)
@@ -132,8 +132,18 @@ var keyed = regexp.MustCompile(`(?:^|[ \t|])([A-Za-z][\w.-]*)=("[^"]*"|[^ \t]*)`
 func (r *Reading) keyedLine(line string, number int) bool {
 	var fields []field
 	isHost := false
+	seen := make(map[string]bool)
 	for _, found := range keyed.FindAllStringSubmatch(line, -1) {
 		f := field{roleOf(found[1]), found[1], strings.Trim(found[2], `",;`)}
+		if seen[f.name] && (f.role == roleTarget || f.role == roleSource) {
+			r.leaveOut("the other direction of a connection") // conntrack
+			break
+		}
+		seen[f.name] = true
+		if c, ok := readCell(strings.TrimLeft(f.text, "! ")); ok && f.text[0] == '!' && c.is(Address, Range) {
+			r.problem(number, line, exception)
+			return true
+		}
 		if c, ok := readCell(f.text); ok && c.sure && c.is(Address, Range) && (f.role == roleTarget || f.role == roleIP || f.role == roleSource || f.role == roleValue) {
 			isHost = true
 		}

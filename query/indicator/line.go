@@ -13,7 +13,15 @@ func (r *Reading) plainLine(line string, number int) {
 	if line != "" && (line[0] >= 0x80 || strings.IndexByte("*>+-", line[0]) >= 0) {
 		line = bullet.ReplaceAllString(line, "")
 	}
-	line = remarks.ReplaceAllString(line, "")
+	line = withRanges(remarks.ReplaceAllString(line, ""))
+	if routerPath.MatchString(line) {
+		place, _, sets := strings.Cut(line, "=")
+		if !sets {
+			r.leaveOut(aroundIndicators)
+			return
+		}
+		line = "add " + line[strings.LastIndexByte(place, ' ')+1:]
+	}
 	if strings.HasPrefix(line, "!") || strings.HasPrefix(line, "@@") {
 		r.leaveOut("an exception (! or @@)")
 		return
@@ -29,10 +37,10 @@ func (r *Reading) plainLine(line string, number int) {
 		r.add(number, "", c.list...)
 		return
 	}
-	if r.settingLine(line) || r.keyedLine(line, number) || r.filterLine(line, number) || r.hostsLine(line, number) || r.rule(line, number) || r.resolverLine(line, number) || r.labelledRange(line, number) {
+	if r.settingLine(line) || r.configLine(line, number) || r.filterLine(line, number) || r.keyedLine(line, number) || r.hostsLine(line, number) || r.rule(line, number) || r.resolverLine(line, number) || r.labelledRange(line, number) {
 		return
 	}
-	if head, label, ok := strings.Cut(line, "#"); ok { // 198.51.100.66#4#2#Malicious Host#CN
+	if head, label, ok := strings.Cut(line, "#"); ok && !isBareNumber(label) { // 198.51.100.66#4#2#Malicious Host#CN
 		if c, ok := readCell(head); ok && c.is(Address, Range) {
 			r.add(number, trimComment(label), c.list...)
 			return
@@ -181,7 +189,10 @@ var resolverForms = []*regexp.Regexp{
 }
 
 // ownSettings match a resolver's settings of itself: where it listens, whom it asks, who may ask.
-var ownSettings = regexp.MustCompile(`^(?:listen-address=|(?:private-address|access-control|forward-addr|stub-addr|interface|outgoing-interface): )`)
+var ownSettings = regexp.MustCompile(`^(?:(?:allow-[a-z-]+|forwarders|listen-on(?:-v6)?|also-notify|masters|primaries)(?: port \d+)? \{|listen-address=|(?:private-address|access-control|forward-addr|stub-addr|interface|outgoing-interface): )`)
+
+// upstream matches where dnsmasq asks for names of a domain, and what WireGuard sends through a tunnel.
+var upstream = regexp.MustCompile(`^(?:rev-)?server=/[^/]*/[0-9a-fA-F]*[.:]|^AllowedIPs\s*=`)
 
 // references match a line that says where to read more, as in rules of YARA and Sigma.
 var references = regexp.MustCompile(`(?i)^(?:- )?(?:refs?|references?|permalink|documentation)\s*[:=]\s*["']?(?:https?|hxxps?)\S*://?\S*["']?,?$`)
@@ -189,7 +200,7 @@ var references = regexp.MustCompile(`(?i)^(?:- )?(?:refs?|references?|permalink|
 // settingLine leaves out a line about something else than indicators.
 func (r *Reading) settingLine(line string) bool {
 	switch {
-	case ownSettings.MatchString(line):
+	case ownSettings.MatchString(line), upstream.MatchString(line) && !resolverForms[0].MatchString(line):
 		r.leaveOut("a setting of the host itself")
 	case references.MatchString(line):
 		r.leaveOut("where to read more")

@@ -19,6 +19,7 @@ func Parse(text string) (*Indicator, bool) {
 func parse(text string) (i *Indicator, sure, ok bool) {
 	markup, written := text, undecorated(text)
 	text = undecorated(refang(written))
+	text = joinedPort(withoutScope(text))
 	if text == "" || len(text) > 4096 || strings.ContainsAny(text, "\x00\n\r") {
 		return nil, false, false
 	}
@@ -183,7 +184,8 @@ func parseHostPort(text string) (*Indicator, bool) {
 func parseHost(text string) (*Indicator, bool) {
 	if end := strings.IndexAny(text, "/?#"); end > 0 {
 		host, path := text[:end], text[end+1:]
-		if strings.ContainsAny(text, " \t") || path != "" && strings.Trim(path, "0123456789./") == "" {
+		rest := strings.TrimLeft(path, "0123456789./")
+		if strings.ContainsAny(text, " \t") || rest != path && (rest == "" || strings.ContainsAny(rest[:1], ",;|")) {
 			return nil, false // a bad CIDR, or a bad mask
 		}
 		return parseHostPort(host)

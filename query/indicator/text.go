@@ -19,6 +19,7 @@ type textReader struct {
 	maybe *table   // header in a comment, if the next line has as many cells
 	skip  string   // why the lines of a block are left out; "": they are not
 	depth int      // indentation of the block's key
+	half  halfRange
 }
 
 // readText reads a plain list, CSV in any form, or rules. A line of a plain list has one or several indicators; the words
@@ -30,6 +31,7 @@ func (r *Reading) readText(in *bufio.Reader) error {
 		line, err := t.next()
 		switch {
 		case err == io.EOF:
+			t.endHalf()
 			return nil
 		case errors.Is(err, errLongLine):
 			r.problem(t.line, line, "the line is too long")
@@ -45,7 +47,7 @@ func (r *Reading) readText(in *bufio.Reader) error {
 		case t.inBlock(line, content):
 			t.leaveOut(t.skip)
 			continue
-		case t.isHeader(line):
+		case t.table == nil && t.rangeEnd(content), t.isHeader(line):
 			continue
 		case t.table != nil:
 			t.tableLine(line)
