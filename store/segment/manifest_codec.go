@@ -20,14 +20,9 @@ func (c *Codec) int(n *int64) {
 		c.Out = binary.AppendVarint(c.Out, *n)
 		return
 	}
-	var u uint64
-	for i := 0; i < len(c.In) && i < binary.MaxVarintLen64; i++ {
-		u |= uint64(c.In[i]&0x7f) << (7 * i)
-		if c.In[i] < 0x80 {
-			c.In = c.In[i+1:]
-			*n = int64(u>>1) ^ -int64(u&1)
-			return
-		}
+	if v, size := binary.Varint([]byte(c.In[:min(len(c.In), binary.MaxVarintLen64)])); size > 0 {
+		*n, c.In = v, c.In[size:]
+		return
 	}
 	c.bad, c.In = true, ""
 }
