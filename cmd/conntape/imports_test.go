@@ -25,7 +25,7 @@ func allowedImports() map[string][]string {
 		"recorder/dns":         {"store/escape"},
 		"recorder/hash":        {},
 		"query":                {"docs", "query/ask", "query/format", "query/input", "query/report"},
-		"query/report":         {"query/ask", "query/format", "query/indicator", "query/input", "query/pairs", "query/table", "store", "store/failure"},
+		"query/report":         {"query/ask", "query/coverage", "query/format", "query/indicator", "query/input", "query/pairs", "query/table", "store", "store/failure"},
 		"query/table":          {"query/ask", "query/coverage", "query/format", "query/input", "query/pairs", "query/sqltext", "store", "store/failure", "store/posting", "store/segment"},
 		"query/ask":            {"query/format", "query/input", "store/escape", "store/segment"},
 		"query/format":         {"query/coverage", "query/input", "query/parquet", "store/escape", "store/segment"},
