@@ -53,7 +53,7 @@ type Options struct {
 func Run(ctx context.Context, o Options, tell func(Finding)) {
 	host := host{}
 	for _, look := range []func() Finding{
-		host.kernel, host.types, host.capabilities, host.lockdown, host.securityModules, host.cgroups, host.tracefs, host.bpffs, host.switches,
+		host.kernel, host.types, host.capabilities, host.lockdown, host.securityModules, host.cgroups, host.tracefs, host.bpffs, host.pins, host.switches,
 		host.tracers, host.clock,
 	} {
 		tell(look())

@@ -9,6 +9,7 @@ import (
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store/retain"
+	"golang.org/x/sys/unix"
 )
 
 // hostOf makes a host that consists of these files.
@@ -59,6 +60,39 @@ func TestHost(t *testing.T) {
 		if f.Level != c.level || !strings.Contains(f.Text, c.says) || (f.Mend == "") != (f.Level == OK) {
 			t.Errorf("%s: %+v", name, f)
 		}
+	}
+}
+
+// Pins are of a recorder that runs as long as somebody holds the lock of their directory.
+func TestPins(t *testing.T) {
+	h := hostOf(t, map[string]string{"/proc/locks": "1: POSIX  ADVISORY  WRITE 1 00:01:2 0 EOF\n"})
+	if f := h.pins(); f.Level != OK {
+		t.Errorf("none: %+v", f)
+	}
+	dir := filepath.Join(h.root, bpf.DefaultPin, "0123")
+	if err := os.MkdirAll(filepath.Join(dir, "set"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if f := h.pins(); f.Level != Note || !strings.Contains(f.Text, bpf.DefaultPin+"/0123") || !strings.Contains(f.Mend, "unpin") {
+		t.Errorf("left: %+v", f)
+	}
+	lock, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(h.root, "/proc/locks"), locks, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if f := h.pins(); f.Level != OK {
+		t.Errorf("in use: %+v\n%s", f, locks)
 	}
 }
 
