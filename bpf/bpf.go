@@ -15,7 +15,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/features"
 )
 
@@ -108,27 +107,28 @@ func Open(o Options) (*Capture, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if err := allowLockedMemory(); err != nil { // checkKernel makes maps
+	if err := allowLockedMemory(); err != nil { // runningKernel makes maps
 		return nil, err
 	}
-	if err := checkKernel(); err != nil {
+	k, err := runningKernel()
+	if err != nil {
 		return nil, err
 	}
 	if o.Pin != "" {
-		return openPinned(o)
+		return openPinned(o, k)
 	}
-	return openAny(o)
+	return openAny(o, k)
 }
 
 // openAny opens the first backend that attaches.
-func openAny(o Options) (*Capture, error) {
+func openAny(o Options, k *kernel) (*Capture, error) {
 	backends := Backends()
 	if o.Backend != "" {
 		backends = []Backend{o.Backend}
 	}
 	var errs []error
 	for _, b := range backends {
-		c, err := openWith(b, o)
+		c, err := openWith(b, o, k)
 		if err == nil {
 			return c, nil
 		}
@@ -142,8 +142,8 @@ func openAny(o Options) (*Capture, error) {
 	return nil, fmt.Errorf("%w: no backend attaches: %w", ErrKernel, err)
 }
 
-func open(b Backend, o Options) (_ *Capture, err error) {
-	spec, plan, err := planned(b, o)
+func open(b Backend, o Options, k *kernel) (_ *Capture, err error) {
+	spec, plan, err := planned(b, o, k)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +159,7 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 			_ = c.Close()
 		}
 	}()
-	c.collection, err = ebpf.NewCollection(spec)
+	c.collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: k.cache})
 	if err != nil {
 		return nil, fmt.Errorf("load programs: %w", err)
 	}
@@ -183,34 +183,21 @@ func open(b Backend, o Options) (_ *Capture, err error) {
 }
 
 // planned returns what a backend attaches, and the programs and maps for it.
-func planned(b Backend, o Options) (*ebpf.CollectionSpec, plan, error) {
+func planned(b Backend, o Options, k *kernel) (*ebpf.CollectionSpec, plan, error) {
 	spec, err := loadConnect()
 	if err != nil {
 		return nil, plan{}, fmt.Errorf("read compiled programs: %w", err)
 	}
-	version, err := features.LinuxVersionCode()
-	if err != nil {
-		return nil, plan{}, fmt.Errorf("read kernel version: %w", err)
-	}
-	p, err := planFor(b, version)
+	p, err := planFor(b, k)
 	if err != nil {
 		return nil, plan{}, err
 	}
-	if p.classic, err = mayBeClassic(version); err != nil {
-		return nil, plan{}, err
-	}
-	p.hooks = slices.Concat(processHooks(p.classic), outcomeHooks(version), p.hooks)
-	events, unseen, err := eventHooks(b, o.Events, version)
-	if err != nil {
-		return nil, plan{}, err
-	}
+	p.classic = mayBeClassic(k)
+	p.hooks = slices.Concat(processHooks(p.classic), outcomeHooks(k), p.hooks)
+	events, unseen := eventHooks(b, o.Events, k)
 	p.hooks, p.blindSpots = append(p.hooks, events...), append(p.blindSpots, unseen...)
-	touch, err := touchHooks(b)
-	if err != nil {
-		return nil, plan{}, err
-	}
-	p.hooks = append(touch, p.hooks...)
-	return spec, p, configure(spec, p, version, b, o)
+	p.hooks = append(touchHooks(b, k), p.hooks...)
+	return spec, p, configure(spec, p, k.version, b, o)
 }
 
 // mapRings begins to read the rings.
@@ -361,16 +348,4 @@ func (c *Capture) Close() error {
 		c.collection.Close()
 	}
 	return errors.Join(errs...)
-}
-
-func checkKernel() error {
-	if err := features.HaveMapType(ebpf.RingBuf); errors.Is(err, ebpf.ErrNotSupported) {
-		return fmt.Errorf("%w: it has no BPF ring buffer, which came with Linux 5.8", ErrKernel)
-	} else if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("%w: %w", ErrPrivilege, err)
-	}
-	if _, err := btf.LoadKernelSpec(); err != nil {
-		return fmt.Errorf("%w: it does not publish its types in /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF): %w", ErrKernel, err)
-	}
-	return nil
 }

@@ -39,14 +39,14 @@ var eventParts = []struct {
 var leftOut = [][]int{{0}, {1}, {2}, {0, 1}, {0, 2}, {1, 2}, {0, 1, 2}, {0, 1, 2, 3}}
 
 // openWith opens a backend. Where the kernel does not take the programs of some events, all else is recorded without them.
-func openWith(b Backend, o Options) (*Capture, error) {
-	c, err := open(b, o)
+func openWith(b Backend, o Options, k *kernel) (*Capture, error) {
+	c, err := open(b, o, k)
 	if err == nil || o.Events == (Events{}) {
 		return c, err
 	}
 	bare := o
 	bare.Events = Events{}
-	c, without := open(b, bare)
+	c, without := open(b, bare, k)
 	if without != nil { // events are not to blame
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func openWith(b Backend, o Options) (*Capture, error) {
 		if len(names) < len(parts) && i < len(leftOut)-1 { // fewer were tried before
 			continue
 		}
-		if c, without := open(b, some); without == nil {
+		if c, without := open(b, some, k); without == nil {
 			o.Logger.Warn(strings.Join(names, ", ")+" are not recorded: the kernel does not take their programs", "error", err)
 			c.blindSpots = append(c.blindSpots, unseen...)
 			return c, nil
@@ -73,39 +73,32 @@ func openWith(b Backend, o Options) (*Capture, error) {
 }
 
 // eventHooks are those of a backend. What it cannot see of them comes with them.
-func eventHooks(b Backend, e Events, version uint32) (hooks []hook, blindSpots []string, err error) {
+func eventHooks(b Backend, e Events, k *kernel) (hooks []hook, blindSpots []string) {
 	if e.Listen {
 		hooks = append(hooks, hook{program: "listens"})
 	}
 	if e.Sends {
-		if hooks, err = sendHooks(hooks, b); err != nil {
-			return nil, nil, err
-		}
+		hooks = sendHooks(hooks, b, k)
 	}
-	sockets, unseen, err := socketHooks(b, e)
-	if err != nil {
-		return nil, nil, err
-	}
+	sockets, unseen := socketHooks(b, e, k)
 	hooks, blindSpots = append(hooks, sockets...), append(blindSpots, unseen...)
 	if e.Names {
-		hooks = append(hooks, dnsHooks(notesAskers(b, version))...)
+		hooks = append(hooks, dnsHooks(notesAskers(b, k.version))...)
 	}
 	if !e.Accept {
-		return hooks, blindSpots, nil
+		return hooks, blindSpots
 	}
-	grafts, err := kernelHasFunc("security_sock_graft")
+	grafts := k.hasFunc("security_sock_graft")
 	switch {
-	case err != nil:
-		return nil, nil, err
 	case grafts && b == Fexit:
-		return append(hooks, hook{program: "fentry_accept"}), blindSpots, nil
+		return append(hooks, hook{program: "fentry_accept"}), blindSpots
 	case grafts && b == Kprobe:
-		return append(hooks, hook{program: "kprobe_accept", how: kprobe, target: "security_sock_graft"}), blindSpots, nil
+		return append(hooks, hook{program: "kprobe_accept", how: kprobe, target: "security_sock_graft"}), blindSpots
 	}
 	hooks = append(hooks,
 		hook{program: "exit_accept", how: tracepoint, group: "syscalls", target: "sys_exit_accept"},
 		hook{program: "exit_accept", how: tracepoint, group: "syscalls", target: "sys_exit_accept4"})
-	return hooks, append(blindSpots, "connections that are accepted by io_uring, by a 32-bit process or by the kernel"), nil
+	return hooks, append(blindSpots, "connections that are accepted by io_uring, by a 32-bit process or by the kernel")
 }
 
 // configureEvents sets what the programs of events need.

@@ -2,10 +2,7 @@ package bpf
 
 import (
 	"encoding/binary"
-	"fmt"
 	"slices"
-
-	"github.com/cilium/ebpf/btf"
 )
 
 const unseenSockets = "sockets and devices that can see packets of others or make packets as they like, and which socket is bound where: this kernel does not take the programs"
@@ -36,24 +33,16 @@ func socketPrograms() []string {
 
 // socketHooks are those of sockets that are opened, bound and made to listen. Fexit has a trampoline for each; elsewhere tracepoints tell of
 // what returned, and kprobes where nobody needs to know that.
-func socketHooks(b Backend, e Events) (hooks []hook, blindSpots []string, err error) {
+func socketHooks(b Backend, e Events, k *kernel) (hooks []hook, blindSpots []string) {
 	if !e.Sockets && !e.Options && !e.Binds && !e.Listen {
-		return nil, nil, nil
-	}
-	kernel, err := btf.LoadKernelSpec()
-	if err != nil {
-		return nil, nil, fmt.Errorf("read kernel types: %w", err)
-	}
-	has := func(function string) bool {
-		var f *btf.Func
-		return kernel.TypeByName(function, &f) == nil
+		return nil, nil
 	}
 	made := func(trampoline, probe, function, call string) {
 		switch {
-		case b == Fexit && has(function):
+		case b == Fexit && k.hasFunc(function):
 			hooks = append(hooks, hook{program: trampoline})
 			return
-		case has(function):
+		case k.hasFunc(function):
 			hooks = append(hooks, hook{program: probe, how: kprobe, target: function, mayFail: true})
 		}
 		exit := exitOf(call)
@@ -63,7 +52,7 @@ func socketHooks(b Backend, e Events) (hooks []hook, blindSpots []string, err er
 	if e.Sockets {
 		made("fexit_socket", "kprobe_socket", "security_socket_post_create", "socket")
 		switch {
-		case !has("security_tun_dev_attach"):
+		case !k.hasFunc("security_tun_dev_attach"):
 			blindSpots = append(blindSpots, unseenTun)
 		case b == Fexit:
 			hooks = append(hooks, hook{program: "fexit_tun"})
@@ -79,7 +68,7 @@ func socketHooks(b Backend, e Events) (hooks []hook, blindSpots []string, err er
 			hooks, blindSpots = append(hooks, exitOf("bind")), append(blindSpots, unseenByCompat)
 		} else {
 			for i, binder := range binders {
-				if has(binder.function) && (e.Binds || i < len(binders)-plainBinders) {
+				if k.hasFunc(binder.function) && (e.Binds || i < len(binders)-plainBinders) {
 					hooks = append(hooks, hook{program: binder.program})
 				}
 			}
@@ -87,13 +76,13 @@ func socketHooks(b Backend, e Events) (hooks []hook, blindSpots []string, err er
 	}
 	switch {
 	case !e.Listen:
-	case b == Fexit && has("unix_listen"):
+	case b == Fexit && k.hasFunc("unix_listen"):
 		hooks = append(hooks, hook{program: "listen_unix"})
 	default:
 		hooks, blindSpots = append(hooks, exitOf("listen")), append(blindSpots, unseenByCompat)
 	}
 	slices.Sort(blindSpots)
-	return hooks, slices.Compact(blindSpots), nil
+	return hooks, slices.Compact(blindSpots)
 }
 
 // exitOf is the return of a system call, by a program that sees no io_uring and no 32-bit process.

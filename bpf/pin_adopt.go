@@ -17,25 +17,25 @@ var errOther = errors.New("of another recorder")
 
 // openPinned takes over what the last recorder of the tape left, or opens and pins a backend, and takes over what is in the rings of
 // the programs that it replaces. Where nothing can be pinned, recording goes on without.
-func openPinned(o Options) (*Capture, error) {
+func openPinned(o Options, k *kernel) (*Capture, error) {
 	p, err := openPins(o.Pin, o.Tape)
 	if errors.Is(err, ErrPinned) {
 		return nil, err
 	}
 	if err != nil {
 		o.Logger.Warn("a restart will not be without a hole: nothing can be pinned", "error", err)
-		return openAny(o)
+		return openAny(o, k)
 	}
 	p.passed = o.passed
 	p.step("locked")
 	trusted, doubt := p.trusted(o.Handover)
-	c, trusted, err := p.adoptLast(trusted, o)
+	c, trusted, err := p.adoptLast(trusted, o, k)
 	if err != nil && !errors.Is(err, errOther) {
 		doubt = err
 	}
 	o.Logger.Debug("pins", "taken over", c != nil, "sets", len(trusted), "doubt", doubt)
 	if c == nil {
-		if c, err = openAny(o); err != nil {
+		if c, err = openAny(o, k); err != nil {
 			return nil, errors.Join(err, p.close())
 		}
 		c.asked = o
@@ -101,12 +101,12 @@ func (p *pins) trusted(handover uint64) (sets []trustedSet, err error) {
 
 // adoptLast opens the last of the sets if it is of this version and these settings. It returns the sets that are left to be replaced. The
 // error is errOther, or tells what somebody has done to it.
-func (p *pins) adoptLast(sets []trustedSet, o Options) (*Capture, []trustedSet, error) {
+func (p *pins) adoptLast(sets []trustedSet, o Options, k *kernel) (*Capture, []trustedSet, error) {
 	if len(sets) == 0 {
 		return nil, nil, errOther
 	}
 	last := len(sets) - 1
-	c, err := sets[last].adopt(o, last == 0)
+	c, err := sets[last].adopt(o, last == 0, k)
 	switch {
 	case err == nil:
 		return c, sets[:last], nil
@@ -118,14 +118,14 @@ func (p *pins) adoptLast(sets []trustedSet, o Options) (*Capture, []trustedSet, 
 }
 
 // adopt opens what is pinned; with told the tape has the handover that it goes on from, else nobody has read from it yet.
-func (s trustedSet) adopt(o Options, told bool) (_ *Capture, err error) {
+func (s trustedSet) adopt(o Options, told bool, k *kernel) (_ *Capture, err error) {
 	p, m := s.pins, s.manifest
 	if boot, err := bootID(); err != nil || m.Boot != boot {
 		return nil, errOther
 	}
 	granted := o
 	granted.Events = m.Events
-	spec, plan, err := planned(m.Backend, granted)
+	spec, plan, err := planned(m.Backend, granted, k)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +133,7 @@ func (s trustedSet) adopt(o Options, told bool) (_ *Capture, err error) {
 		return nil, errOther
 	}
 	c := &Capture{backend: m.Backend, options: granted, asked: o, plan: plan, blindSpots: m.BlindSpots, harmless: m.Harmless, first: m.First, atReturn: m.AtReturn, attachedAt: m.Attached}
-	if err := p.open(c, m, spec); err != nil {
+	if err := p.open(c, m, spec, k); err != nil {
 		c.abandon()
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func (c *Capture) abandon() {
 }
 
 // open opens the objects of a manifest.
-func (p *pins) open(c *Capture, m *manifest, spec *ebpf.CollectionSpec) error {
+func (p *pins) open(c *Capture, m *manifest, spec *ebpf.CollectionSpec, k *kernel) error {
 	replaced := map[string]*ebpf.Map{}
 	defer func() {
 		for _, m := range replaced {
@@ -188,7 +188,7 @@ func (p *pins) open(c *Capture, m *manifest, spec *ebpf.CollectionSpec) error {
 		programs[name] = pinned
 	}
 	var err error
-	if c.collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replaced}); err != nil {
+	if c.collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replaced, Cache: k.cache}); err != nil {
 		return fmt.Errorf("use pinned maps: %w", err)
 	}
 	maps.Copy(c.collection.Programs, programs)

@@ -2,12 +2,12 @@ package bpf
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 )
 
 // A hook is a program and where it is attached.
@@ -65,26 +65,23 @@ func processHooks(classic bool) []hook {
 
 // outcomeHooks are those of what becomes of a connection: of TCP a second program where the kernel may leave one out, since
 // another thread is preempted inside it.
-func outcomeHooks(version uint32) []hook {
+func outcomeHooks(k *kernel) []hook {
 	hooks := []hook{{program: "state_changed"}}
-	if version >= 5<<16|14<<8 { // the tracepoint came with it (e6a3e4434000)
+	if k.version >= 5<<16|14<<8 { // the tracepoint came with it (e6a3e4434000)
 		hooks = append(hooks, hook{program: "socket_error"})
 	}
-	if version >= 7<<16 && mayPreempt() {
+	if k.version >= 7<<16 && mayPreempt() {
 		hooks = append(hooks, hook{program: "state_changed_again"})
 	}
 	return hooks
 }
 
 // mayBeClassic tells whether programs of classic tracepoints can do all that ours have to.
-func mayBeClassic(version uint32) (bool, error) {
-	if version < 6<<16|12<<8 {
-		return false, nil
-	}
-	return kernelHasFunc("bpf_task_from_pid")
+func mayBeClassic(k *kernel) bool {
+	return k.version >= 6<<16|12<<8 && k.hasFunc("bpf_task_from_pid")
 }
 
-func planFor(b Backend, version uint32) (plan, error) {
+func planFor(b Backend, k *kernel) (plan, error) {
 	switch b {
 	case Fexit:
 		p := plan{
@@ -93,23 +90,22 @@ func planFor(b Backend, version uint32) (plan, error) {
 			returns:    []hook{{program: "exit_connect", how: tracepoint, group: "syscalls", target: "sys_exit_connect"}},
 			blindSpots: lsmBlindSpots(),
 		}
-		if version < 5<<16|12<<8 || !p.storage || !mayPreempt() { // before that, programs of trampolines were not preemptible
+		if k.version < 5<<16|12<<8 || !p.storage || !mayPreempt() { // before that, programs of trampolines were not preemptible
 			return p, nil
 		}
 		p.inRow = true
 		// A trampoline runs first what was attached last.
 		p.hooks = append(p.hooks, hook{program: "fexit_mark_again"}, hook{program: "fexit_mark"})
-		var err error
-		if p.afterLSM, err = kernelHasFunc("bpf_lsm_socket_connect"); err != nil {
-			return plan{}, err
-		}
-		if p.afterLSM {
+		if p.afterLSM = k.hasFunc("bpf_lsm_socket_connect"); p.afterLSM {
 			p.hooks = append(p.hooks, hook{program: "lsm_connect", how: lsm})
 		} else {
 			p.blindSpots = append(p.blindSpots, "until it returns, a connect whose program the kernel left out because another thread was preempted inside it (the kernel has no CONFIG_BPF_LSM)")
 		}
 		return p, nil
 	case Kprobe:
+		if !hasKprobes() {
+			return plan{}, errors.New("this kernel has no kprobes (CONFIG_KPROBE_EVENTS)")
+		}
 		p := plan{
 			storage: mayUseTaskStorage(ebpf.Kprobe),
 			hooks: []hook{
@@ -118,11 +114,7 @@ func planFor(b Backend, version uint32) (plan, error) {
 			},
 			blindSpots: append(lsmBlindSpots(), "socket cookies that nobody else has asked for"),
 		}
-		known, err := kernelHasFunc("security_socket_connect")
-		if err != nil {
-			return plan{}, err
-		}
-		if known {
+		if k.hasFunc("security_socket_connect") {
 			p.hooks = append(p.hooks,
 				hook{program: "kretprobe_connect", how: kretprobe, target: "security_socket_connect"},
 				hook{program: "kprobe_connect", how: kprobe, target: "security_socket_connect"})
@@ -151,21 +143,13 @@ func planFor(b Backend, version uint32) (plan, error) {
 				"of what is done to the recorder: who opens its memory in /proc, takes its files with pidfd_getfd, or traces it from a 32-bit process for less than a few seconds",
 			},
 		}
-		var err error
-		if p.inRow, err = kernelHasFunc("trace_call_bpf_faultable"); err != nil {
-			return plan{}, err
-		}
-		if p.inRow = p.inRow && p.storage; p.inRow { // a tracepoint runs first what was attached first
+		if p.inRow = p.storage && k.hasFunc("trace_call_bpf_faultable"); p.inRow { // a tracepoint runs first what was attached first
 			p.hooks = append([]hook{
 				{program: "exit_mark", how: tracepoint, group: "syscalls", target: "sys_exit_connect"},
 				{program: "exit_mark_again", how: tracepoint, group: "syscalls", target: "sys_exit_connect"},
 			}, p.hooks...)
 		}
-		unix, err := kernelHasEnum("bpf_attach_type", "BPF_CGROUP_UNIX_CONNECT")
-		if err != nil {
-			return plan{}, err
-		}
-		if unix {
+		if k.hasValue("bpf_attach_type", "BPF_CGROUP_UNIX_CONNECT") {
 			p.hooks = append(p.hooks, hook{program: "cgroup_connect_unix", how: cgroup, attach: ebpf.AttachCgroupUnixConnect})
 		} else {
 			p.blindSpots = append(p.blindSpots, "UNIX sockets through io_uring or from a 32-bit process, and the kernel's copy of a UNIX address (before Linux 6.7)")
@@ -173,6 +157,17 @@ func planFor(b Backend, version uint32) (plan, error) {
 		return p, nil
 	}
 	return plan{}, fmt.Errorf("unknown backend %q", b)
+}
+
+// hasKprobes tells whether there is a way to make a kprobe: by a perf event (e12f03d7031a, 4.17), or through tracefs. Where there is
+// none, no program needs to be loaded to find out.
+func hasKprobes() bool {
+	return slices.ContainsFunc([]string{
+		"/sys/bus/event_source/devices/kprobe", "/sys/kernel/tracing/kprobe_events", "/sys/kernel/debug/tracing/kprobe_events",
+	}, func(path string) bool {
+		_, err := os.Stat(path)
+		return err == nil
+	})
 }
 
 // lsmBlindSpots are those of a hook in security_socket_connect.
@@ -207,30 +202,4 @@ func (p plan) first() (program string, atReturn bool) {
 func mayPreempt() bool {
 	mode, err := os.ReadFile("/sys/kernel/debug/sched/preempt") // such as "none (voluntary) full lazy"
 	return err != nil || !bytes.Contains(mode, []byte("(none)")) && !bytes.Contains(mode, []byte("(voluntary)"))
-}
-
-func kernelHasFunc(name string) (bool, error) {
-	spec, err := btf.LoadKernelSpec()
-	if err != nil {
-		return false, fmt.Errorf("read kernel types: %w", err)
-	}
-	var fn *btf.Func
-	return spec.TypeByName(name, &fn) == nil, nil
-}
-
-func kernelHasEnum(enum, value string) (bool, error) {
-	spec, err := btf.LoadKernelSpec()
-	if err != nil {
-		return false, fmt.Errorf("read kernel types: %w", err)
-	}
-	var e *btf.Enum
-	if err := spec.TypeByName(enum, &e); err != nil {
-		return false, fmt.Errorf("find enum %s: %w", enum, err)
-	}
-	for _, v := range e.Values {
-		if v.Name == value {
-			return true, nil
-		}
-	}
-	return false, nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 )
 
 const unseenSends = "datagrams that are sent without a connect (sendto, sendmsg): this kernel does not take the programs, or has no cgroup v2"
@@ -19,25 +18,20 @@ var rawSenders = []struct{ function, program string }{
 }
 
 // sendHooks appends those of sends without connect.
-func sendHooks(hooks []hook, b Backend) ([]hook, error) {
+func sendHooks(hooks []hook, b Backend, k *kernel) []hook {
 	hooks = append(hooks,
 		hook{program: "cgroup_sendmsg4", how: cgroup, attach: ebpf.AttachCGroupUDP4Sendmsg, mayFail: true, unseen: unseenSends},
 		hook{program: "cgroup_sendmsg6", how: cgroup, attach: ebpf.AttachCGroupUDP6Sendmsg, mayFail: true, unseen: unseenSends})
-	kernel, err := btf.LoadKernelSpec() // once: each copy takes a tenth of a second
-	if err != nil {
-		return nil, fmt.Errorf("read kernel types: %w", err)
-	}
 	for _, raw := range rawSenders {
-		var function *btf.Func
 		switch {
-		case kernel.TypeByName(raw.function, &function) != nil:
+		case !k.hasFunc(raw.function):
 		case b == Fexit:
 			hooks = append(hooks, hook{program: raw.program, mayFail: true, unseen: unseenRaw})
 		default:
 			hooks = append(hooks, hook{program: "kprobe_send", how: kprobe, target: raw.function, mayFail: true, unseen: unseenRaw})
 		}
 	}
-	return hooks, nil
+	return hooks
 }
 
 // SendCount is a number of sends without connect that no record tells of.

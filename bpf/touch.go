@@ -29,17 +29,16 @@ const (
 )
 
 // touchHooks see what is done to the recorder. Without them it records all the same.
-func touchHooks(b Backend) ([]hook, error) {
+func touchHooks(b Backend, k *kernel) []hook {
 	hooks := []hook{{program: "touch_signal", mayFail: true}}
 	if b == Cgroup {
 		return append(hooks,
 			hook{program: "exit_ptrace", how: tracepoint, group: "syscalls", target: "sys_exit_ptrace", mayFail: true},
 			hook{program: "exit_process_vm", how: tracepoint, group: "syscalls", target: "sys_exit_process_vm_readv", mayFail: true},
-			hook{program: "exit_process_vm", how: tracepoint, group: "syscalls", target: "sys_exit_process_vm_writev", mayFail: true}), nil
+			hook{program: "exit_process_vm", how: tracepoint, group: "syscalls", target: "sys_exit_process_vm_writev", mayFail: true})
 	}
-	known, err := kernelHasFunc("security_ptrace_access_check")
-	if err != nil || !known {
-		return hooks, err
+	if !k.hasFunc("security_ptrace_access_check") {
+		return hooks
 	}
 	switch b {
 	case Fexit:
@@ -47,7 +46,7 @@ func touchHooks(b Backend) ([]hook, error) {
 	case Kprobe:
 		hooks = append(hooks, hook{program: "touch_memory_kprobe", how: kprobe, target: "security_ptrace_access_check", mayFail: true})
 	}
-	return hooks, nil
+	return hooks
 }
 
 // decode reads a struct touch.
