@@ -283,7 +283,7 @@ func configure(spec *ebpf.CollectionSpec, p plan, version uint32, b Backend, o O
 		"tracing_cookie":       version >= 5<<16|12<<8,
 	}
 	maps.Copy(set, configureEvents(spec, o.Events))
-	maps.Copy(set, configureNames(spec, o.Events.Names, notesAskers(b, version)))
+	maps.Copy(set, configureNames(spec, o.Events, notesAskers(b, version)))
 	for name, value := range set {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)

@@ -75,6 +75,7 @@ const (
 	connectProgFexitReturn        = "fexit_return"
 	connectProgFexitSocket        = "fexit_socket"
 	connectProgFexitTun           = "fexit_tun"
+	connectProgHelloSockops       = "hello_sockops"
 	connectProgInFlightSnapshot   = "in_flight_snapshot"
 	connectProgKprobeAccept       = "kprobe_accept"
 	connectProgKprobeConnect      = "kprobe_connect"
@@ -119,6 +120,8 @@ const (
 	connectVarEventsWakeup        = "events_wakeup"
 	connectVarEveryBind           = "every_bind"
 	connectVarFollowsAccepted     = "follows_accepted"
+	connectVarHelloHttp           = "hello_http"
+	connectVarHelloTls            = "hello_tls"
 	connectVarNothingTracked      = "nothing_tracked"
 	connectVarOutcomesAllowance   = "outcomes_allowance"
 	connectVarOutcomesMark        = "outcomes_mark"
@@ -225,6 +228,7 @@ type connectProgramSpecs struct {
 	FexitReturn        *ebpf.ProgramSpec `ebpf:"fexit_return"`
 	FexitSocket        *ebpf.ProgramSpec `ebpf:"fexit_socket"`
 	FexitTun           *ebpf.ProgramSpec `ebpf:"fexit_tun"`
+	HelloSockops       *ebpf.ProgramSpec `ebpf:"hello_sockops"`
 	InFlightSnapshot   *ebpf.ProgramSpec `ebpf:"in_flight_snapshot"`
 	KprobeAccept       *ebpf.ProgramSpec `ebpf:"kprobe_accept"`
 	KprobeConnect      *ebpf.ProgramSpec `ebpf:"kprobe_connect"`
@@ -302,6 +306,8 @@ type connectVariableSpecs struct {
 	EventsWakeup       *ebpf.VariableSpec `ebpf:"events_wakeup"`
 	EveryBind          *ebpf.VariableSpec `ebpf:"every_bind"`
 	FollowsAccepted    *ebpf.VariableSpec `ebpf:"follows_accepted"`
+	HelloHttp          *ebpf.VariableSpec `ebpf:"hello_http"`
+	HelloTls           *ebpf.VariableSpec `ebpf:"hello_tls"`
 	NothingTracked     *ebpf.VariableSpec `ebpf:"nothing_tracked"`
 	OutcomesAllowance  *ebpf.VariableSpec `ebpf:"outcomes_allowance"`
 	OutcomesMark       *ebpf.VariableSpec `ebpf:"outcomes_mark"`
@@ -415,6 +421,8 @@ type connectVariables struct {
 	EventsWakeup       *ebpf.Variable `ebpf:"events_wakeup"`
 	EveryBind          *ebpf.Variable `ebpf:"every_bind"`
 	FollowsAccepted    *ebpf.Variable `ebpf:"follows_accepted"`
+	HelloHttp          *ebpf.Variable `ebpf:"hello_http"`
+	HelloTls           *ebpf.Variable `ebpf:"hello_tls"`
 	NothingTracked     *ebpf.Variable `ebpf:"nothing_tracked"`
 	OutcomesAllowance  *ebpf.Variable `ebpf:"outcomes_allowance"`
 	OutcomesMark       *ebpf.Variable `ebpf:"outcomes_mark"`
@@ -483,6 +491,7 @@ type connectPrograms struct {
 	FexitReturn        *ebpf.Program `ebpf:"fexit_return"`
 	FexitSocket        *ebpf.Program `ebpf:"fexit_socket"`
 	FexitTun           *ebpf.Program `ebpf:"fexit_tun"`
+	HelloSockops       *ebpf.Program `ebpf:"hello_sockops"`
 	InFlightSnapshot   *ebpf.Program `ebpf:"in_flight_snapshot"`
 	KprobeAccept       *ebpf.Program `ebpf:"kprobe_accept"`
 	KprobeConnect      *ebpf.Program `ebpf:"kprobe_connect"`
@@ -555,6 +564,7 @@ func (p *connectPrograms) Close() error {
 		p.FexitReturn,
 		p.FexitSocket,
 		p.FexitTun,
+		p.HelloSockops,
 		p.InFlightSnapshot,
 		p.KprobeAccept,
 		p.KprobeConnect,

@@ -27,7 +27,11 @@ struct answer {
 	__u8 from[16];   /* address of the server, IPv4: the first four */
 	__u16 family;    /* of from */
 	__u8 protocol;
-	__u8 reserved[5];
+	__u8 hello;      /* 1: bytes that a client sent first (hello.h). sequence counts from 0, and process is who connected */
+	__u32 tid;       /* of such, the attempt's; what follows is 0 of an answer */
+	__u64 connect_time; /* likewise */
+	__u32 port;      /* of the server */
+	__u32 reserved;
 };
 
 KEEP_TYPE(struct answer, answer);

@@ -14,11 +14,16 @@ type Events struct {
 	Listen bool // TCP and MPTCP sockets that listen
 	Sends  bool // what is sent without a connect: ReadConnect tells of the first of a kind, Sends how many came after it
 	Names  bool // answers of DNS servers, for ReadAnswer
+	TLS    bool // likewise what TLS clients send first
+	HTTP   bool // likewise what HTTP clients do
 
 	Sockets bool // sockets and devices that can see packets of others, or make packets as they like: who made one, and where it is bound
 	Options bool // socket options that do so
 	Binds   bool // which socket is bound to which address by bind(2)
 }
+
+// hellos tells whether first bytes are looked at.
+func (e Events) hellos() bool { return e.TLS || e.HTTP }
 
 // eventParts are what Events asks for that can be left out where a kernel does not take the programs; and what is not seen then.
 var eventParts = []struct {
@@ -26,7 +31,7 @@ var eventParts = []struct {
 	drop   func(*Events)
 	unseen string
 }{
-	{"names", func(e *Events) { e.Names = false }, unseenNames},
+	{"names", func(e *Events) { e.Names, e.TLS, e.HTTP = false, false, false }, unseenNames + "; " + unseenHellos},
 	{"sends without connect", func(e *Events) { e.Sends = false }, unseenSends},
 	{"sockets that are opened", func(e *Events) { e.Sockets, e.Options, e.Binds = false, false, false }, unseenSockets},
 	{
@@ -84,6 +89,9 @@ func eventHooks(b Backend, e Events, k *kernel) (hooks []hook, blindSpots []stri
 	hooks, blindSpots = append(hooks, sockets...), append(blindSpots, unseen...)
 	if e.Names {
 		hooks = append(hooks, dnsHooks(notesAskers(b, k.version))...)
+	}
+	if e.hellos() {
+		hooks, blindSpots = append(hooks, helloHooks()...), append(blindSpots, blindHellos)
 	}
 	if !e.Accept {
 		return hooks, blindSpots

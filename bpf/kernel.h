@@ -359,8 +359,16 @@ struct sock_common {
 
 struct socket;
 
+typedef struct {
+	int owned;
+} socket_lock_t;
+
 struct sock {
 	struct sock_common __sk_common;
+	socket_lock_t sk_lock;
+	struct {
+		int len;
+	} sk_backlog;
 	__u8 sk_userlocks : 4;
 	__u16 sk_type;
 	__u16 sk_protocol;
@@ -385,6 +393,7 @@ struct tcp_sock {
 	__u64 bytes_retrans;
 	__u32 snd_nxt;
 	__u32 snd_una;
+	__u32 write_seq;
 	__u32 total_retrans;
 	__u32 srtt_us; /* smoothed round trip time, an eighth of a us */
 };
@@ -551,6 +560,49 @@ struct __sk_buff {
 	__u32 wire_len;
 	__u32 gso_segs;
 	__u64 sk __attribute__((aligned(8)));
+};
+
+struct bpf_sock_ops {
+	__u32 op;
+	__u32 args[4];
+	__u32 family;
+	__u32 remote_ip4;
+	__u32 local_ip4;
+	__u32 remote_ip6[4];
+	__u32 local_ip6[4];
+	__u32 remote_port;
+	__u32 local_port;
+	__u32 is_fullsock;
+	__u32 snd_cwnd;
+	__u32 srtt_us;
+	__u32 bpf_sock_ops_cb_flags;
+	__u32 state;
+	__u32 rtt_min;
+	__u32 snd_ssthresh;
+	__u32 rcv_nxt;
+	__u32 snd_nxt;
+	__u32 snd_una;
+	__u32 mss_cache;
+	__u32 ecn_flags;
+	__u32 rate_delivered;
+	__u32 rate_interval_us;
+	__u32 packets_out;
+	__u32 retrans_out;
+	__u32 total_retrans;
+	__u32 segs_in;
+	__u32 data_segs_in;
+	__u32 segs_out;
+	__u32 data_segs_out;
+	__u32 lost_out;
+	__u32 sacked_out;
+	__u32 sk_txhash;
+	__u64 bytes_received;
+	__u64 bytes_acked;
+	__u64 sk __attribute__((aligned(8)));
+	__u64 skb_data __attribute__((aligned(8)));
+	__u64 skb_data_end __attribute__((aligned(8)));
+	__u32 skb_len;
+	__u32 skb_tcp_flags;
 };
 
 /* /sys/kernel/tracing/events/syscalls/sys_exit_connect/format */

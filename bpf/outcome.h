@@ -31,6 +31,12 @@ struct tracked {
 	__u32 rtt;   /* us, when it was established; 0: not measured */
 	__u8 state;  /* as the last program left it */
 	__u8 closed_by;
+	/* What hello.h has of the bytes that are sent first; set when it is established. */
+	bool hello_again;   /* the memory of the write could not be read when that began */
+	bool hello_shared;  /* somebody else has the kernel call programs at each segment */
+	__u32 hello_begin;  /* number of the first byte */
+	__u32 hello_next;   /* of the first that has not been looked at */
+	__u32 hello_want;   /* how many there are to look at */
 };
 
 /*

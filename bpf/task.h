@@ -4,6 +4,8 @@
 #define CONNTAPE_TASK_H
 
 #if defined(__TARGET_ARCH_x86)
+#define NR_WRITE 1
+#define NR_WRITEV 20
 #define NR_CONNECT 42
 #define NR_SENDTO 44
 #define NR_SENDMSG 46
@@ -15,6 +17,8 @@
 #define NR_COMPAT_SENDMMSG 345
 #define X32_SYSCALL_BIT 0x40000000
 #elif defined(__TARGET_ARCH_arm64)
+#define NR_WRITE 64
+#define NR_WRITEV 66
 #define NR_CONNECT 203
 #define NR_SENDTO 206
 #define NR_SENDMSG 211
