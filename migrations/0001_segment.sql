@@ -178,8 +178,8 @@ CREATE TABLE endpoint (
   raw       BLOB    NOT NULL,         -- the sockaddr, addrlen bytes
   requested INTEGER NOT NULL DEFAULT 0, -- endpoint that the caller asked for, and a cgroup's program sent here; 0: this one
   peer      INTEGER NOT NULL DEFAULT 0, -- process that a connect to a UNIX socket reached; 0: unknown
-  names     TEXT    NOT NULL DEFAULT '', -- that were looked up before, and led here, with a space between two; '': unknown
-  name_source TEXT  NOT NULL DEFAULT '', -- who got the answer: dns, stub, unattributed; '' without names
+  names     TEXT    NOT NULL DEFAULT '', -- that were looked up before, and led here, or that the client named, with a space between two; '': unknown
+  name_source TEXT  NOT NULL DEFAULT '', -- who got the answer: dns, stub, unattributed; what the client said: sni, http; '' without names
   UNIQUE (address, port, family, raw, requested, peer, names, name_source)
 ) STRICT;
 CREATE INDEX endpoint_requested ON endpoint (requested) WHERE requested <> 0;
@@ -273,9 +273,9 @@ CREATE TABLE event (
   sent     INTEGER,                   -- bytes that peers acknowledged, NULL: none has ended
   received INTEGER,                   -- bytes
   longest  INTEGER,                   -- ns from accept to end
-  question TEXT,                      -- of an answer by DNS: name that was asked for; NULL of several, whose names found no room
-  asked    INTEGER,                   -- its type, 0 of several; NULL: it is no answer by DNS
-  rcode    INTEGER,
+  question TEXT,                      -- of an answer by DNS: name that was asked for; by which a client called the server; NULL of several, whose names found no room
+  asked    INTEGER,                   -- its type, 65536 by TLS, 65537 by HTTP, 0 of several; NULL: it is none of these
+  rcode    INTEGER,                   -- NULL: no answer
   answers  TEXT,                      -- records, with a space between two
   ttl      INTEGER,                   -- seconds; NULL: no record
   netns    INTEGER                    -- network namespace of who asked, where task is NULL
@@ -748,7 +748,7 @@ SELECT
   CASE v.asked
     WHEN 0 THEN NULL WHEN 1 THEN 'A' WHEN 2 THEN 'NS' WHEN 5 THEN 'CNAME' WHEN 6 THEN 'SOA' WHEN 12 THEN 'PTR' WHEN 15 THEN 'MX' WHEN 16 THEN 'TXT'
     WHEN 28 THEN 'AAAA' WHEN 33 THEN 'SRV' WHEN 43 THEN 'DS' WHEN 48 THEN 'DNSKEY' WHEN 64 THEN 'SVCB' WHEN 65 THEN 'HTTPS'
-    WHEN 10 THEN 'NULL' WHEN 252 THEN 'AXFR' WHEN 255 THEN 'ANY'
+    WHEN 65536 THEN 'SNI' WHEN 65537 THEN 'HOST' WHEN 10 THEN 'NULL' WHEN 252 THEN 'AXFR' WHEN 255 THEN 'ANY'
     ELSE 'TYPE' || v.asked END AS type,
   CASE v.rcode
     WHEN 0 THEN 'NOERROR' WHEN 1 THEN 'FORMERR' WHEN 2 THEN 'SERVFAIL' WHEN 3 THEN 'NXDOMAIN' WHEN 4 THEN 'NOTIMP' WHEN 5 THEN 'REFUSED'

@@ -16,6 +16,7 @@ type config struct {
 	exclude      []Exclusion
 	hash         *hash.Options // nil: no programs are read
 	lookups      bool          // names that are looked up
+	hellos       bool          // names that clients send
 	tape         *tapeShares
 	names        *names
 	tick         time.Duration // of housekeeping
@@ -32,7 +33,7 @@ type config struct {
 
 func configOf(o Options) config {
 	c := config{
-		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer, single: o.Events.EachAccept, exclude: o.Exclude, lookups: o.Events.Names,
+		batchAge: o.BatchAge, batchRows: o.BatchRows, buffer: o.Buffer, single: o.Events.EachAccept, exclude: o.Exclude, lookups: o.Events.Names, hellos: o.Events.TLS || o.Events.HTTP,
 		tape: newTapeShares(o.Limits.MaxBytes, new(atomic.Bool)), names: newNames(o.Limits.MaxBytes, new(atomic.Int64)),
 		tick: time.Second, flightAge: time.Second, heartbeat: 10 * time.Second, refreshEvery: refreshEvery, sendsEvery: sendsEvery, lookEvery: lookEvery, probeEvery: probeEvery,
 		sleepAfter: 5 * time.Second, stopWithin: 10 * time.Second, retryDelays: defaultRetries(),

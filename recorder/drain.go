@@ -178,6 +178,9 @@ func (r *recorder) take(c *bpf.Connect) {
 	switch in {
 	case added:
 		r.ledger.rows++
+		if followed {
+			r.awaitHello(c, who)
+		}
 		r.followErrors(c)
 		r.reissues.remember(c, row, true)
 	case counted:
@@ -234,6 +237,7 @@ func (r *recorder) pass() error {
 		return err
 	}
 	r.settleAnswers(r.horizon)
+	r.lookups.hellos.expire(now)
 	if err := r.drainOutcomes(now); err != nil {
 		return fmt.Errorf("read outcome ring: %w", err)
 	}
@@ -393,6 +397,7 @@ func (r *recorder) push(now uint64) error {
 	b.shares = r.queue.tape.keep(false)
 	r.queue.push()
 	clear(r.fates.rows)
+	clear(r.lookups.hellos.rows)
 	r.opened, r.pushed = 0, now
 	return err
 }

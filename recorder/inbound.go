@@ -39,8 +39,9 @@ type foldKey struct {
 	peer          uint32          // pid
 	window        uint64          // of a single row: when it was accepted; 0: folded
 
-	question, answers string // of answers by DNS; question "": of any
-	asked, rcode      uint16
+	question, answers string // of answers by DNS, and of what clients say; question "": of any
+	asked             uint32
+	rcode             uint16
 	netns             uint32 // where nobody knows who asked
 }
 

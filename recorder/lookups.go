@@ -40,6 +40,8 @@ const viaLookup = "lookup"
 // answered is an answer that was read.
 type answered struct {
 	dns.Message
+	kind   uint32 // Message.Type, or what is no type of DNS
+	port   uint16 // of from
 	time   uint64 // ns CLOCK_BOOTTIME
 	cookie uint64
 	key    bpf.ProcessKey
@@ -57,9 +59,10 @@ type lookups struct {
 	streams dns.Streams
 	folds   *inbound
 	shapes  [2]*store.Shape // of answers by UDP, and by TCP
-	nobody  *party          // who asked where nobody knows
-	record  bpf.Answer      // reused
-	server  []byte          // likewise, a sockaddr
+	hellos  hellos
+	nobody  *party     // who asked where nobody knows
+	record  bpf.Answer // reused
+	server  []byte     // likewise, a sockaddr
 }
 
 func newLookups(backend string, r *resolver) *lookups {
@@ -97,6 +100,8 @@ func (r *recorder) drainAnswers(most int) error {
 		r.ledger.lookups.received++
 		a := &l.record
 		switch {
+		case a.Hello:
+			r.readHello(a)
 		case !a.TCP:
 			r.parseAnswer(a, a.Bytes)
 		default:
@@ -114,7 +119,7 @@ func (r *recorder) parseAnswer(a *bpf.Answer, message []byte) {
 		r.ledger.lookups.bad++
 		return
 	}
-	one := answered{Message: m, time: a.BootTime, cookie: a.Cookie, key: a.Key, netns: a.NetNS, tcp: a.TCP, from: a.From}
+	one := answered{Message: m, kind: uint32(m.Type), port: portDNS, time: a.BootTime, cookie: a.Cookie, key: a.Key, netns: a.NetNS, tcp: a.TCP, from: a.From}
 	if _, known := l.askers.get(one.cookie); known || len(l.waiting) >= mostWaiting {
 		r.takeAnswer(&one)
 		return
@@ -194,7 +199,7 @@ func kernelID(id int64) uint32 {
 	return uint32(id)
 }
 
-// takeAnswer learns the names, and counts the answer in its fold.
+// takeAnswer learns the names, and counts the answer.
 func (r *recorder) takeAnswer(one *answered) {
 	who := r.askerOf(one)
 	n := naming{name: one.Name, source: store.NameUnattributed, from: one.time}
@@ -210,6 +215,11 @@ func (r *recorder) takeAnswer(one *answered) {
 			r.lookups.names.learn(placeKey{one.netns, address}, n)
 		}
 	}
+	r.countLookup(one, who)
+}
+
+// countLookup counts an answer, or a name that a client sent, in its fold.
+func (r *recorder) countLookup(one *answered, who *party) {
 	f := r.foldOfAnswer(one, who)
 	if f == nil {
 		r.ledger.lookups.dropped++
@@ -226,7 +236,7 @@ func (r *recorder) takeAnswer(one *answered) {
 // foldOfAnswer finds or makes the fold of an answer, nil if there is no memory for one.
 func (r *recorder) foldOfAnswer(one *answered, who *party) *fold {
 	l, in := r.lookups, r.lookups.folds
-	k := foldKey{shape: l.shapes[0], question: one.Name, answers: one.Answers, asked: one.Type, rcode: one.Rcode}
+	k := foldKey{shape: l.shapes[0], question: one.Name, answers: one.Answers, asked: one.kind, rcode: one.Rcode}
 	if one.tcp {
 		k.shape = l.shapes[1]
 	}
@@ -239,7 +249,7 @@ func (r *recorder) foldOfAnswer(one *answered, who *party) *fold {
 		c := bpf.Connect{Key: who.keyOf(), BootTime: one.time}
 		k.life, k.task = who.owner.life, r.resolver.whole(&c, who)
 	}
-	k.remote = r.resolver.endpoint(l.sockaddr(one.from), who)
+	k.remote = r.resolver.endpoint(l.sockaddr(netip.AddrPortFrom(one.from, one.port)), who)
 	if f := in.folds[k]; f != nil {
 		return f
 	}
@@ -255,7 +265,7 @@ func (r *recorder) foldOfAnswer(one *answered, who *party) *fold {
 	f := &fold{key: k, who: who, expires: one.time + foldTime}
 	f.Task, f.Shape, f.Remote, f.Window, f.NetNS = k.task, k.shape, k.remote, one.time, uint64(k.netns)
 	f.Lookup = &store.Lookup{Name: k.question, Type: k.asked, Rcode: k.rcode, Answers: k.answers, TTL: -1}
-	if k.question != "" && k.answers != "" {
+	if k.question != "" && k.answers != "" && k.asked < store.LookupSNI {
 		f.Lookup.TTL = int64(one.TTL)
 	}
 	in.folds[k] = f
@@ -270,14 +280,14 @@ func (p *party) keyOf() bpf.ProcessKey {
 }
 
 // sockaddr is that of a server. It is good until the next call.
-func (l *lookups) sockaddr(server netip.Addr) []byte {
-	b := l.server[:0]
-	if server.Is4() {
-		b = binary.BigEndian.AppendUint16(binary.NativeEndian.AppendUint16(b, unix.AF_INET), portDNS)
-		b = append(append(b, server.AsSlice()...), make([]byte, 8)...)
+func (l *lookups) sockaddr(server netip.AddrPort) []byte {
+	b, address := l.server[:0], server.Addr()
+	if address.Is4() {
+		b = binary.BigEndian.AppendUint16(binary.NativeEndian.AppendUint16(b, unix.AF_INET), server.Port())
+		b = append(append(b, address.AsSlice()...), make([]byte, 8)...)
 	} else {
-		b = binary.BigEndian.AppendUint16(binary.NativeEndian.AppendUint16(b, unix.AF_INET6), portDNS)
-		b = append(append(append(b, 0, 0, 0, 0), server.AsSlice()...), 0, 0, 0, 0)
+		b = binary.BigEndian.AppendUint16(binary.NativeEndian.AppendUint16(b, unix.AF_INET6), server.Port())
+		b = append(append(append(b, 0, 0, 0, 0), address.AsSlice()...), 0, 0, 0, 0)
 	}
 	l.server = b
 	return b

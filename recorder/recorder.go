@@ -273,7 +273,8 @@ func newRecorder(src source, out sink, c config, host hostFiles) *recorder {
 	}
 	r.resolver = newResolver(string(src.Backend()), r.table, queue.find, r.who, r.lookUp)
 	r.lookups = newLookups(string(src.Backend()), r.resolver)
-	r.lookups.off = !c.lookups
+	r.lookups.off = !c.lookups && !c.hellos
+	r.lookups.hellos = newHellos(c.hellos)
 	r.resolver.namings = r.lookups.names
 	r.writer = &writer{recorder: r, stopping: make(chan struct{})}
 	now := r.boot()

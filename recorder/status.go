@@ -48,6 +48,9 @@ func announce(w io.Writer, backend, dir string, blindSpots []string, events Even
 	if !events.Names {
 		unseen += ", names that are looked up"
 	}
+	if !events.TLS && !events.HTTP {
+		unseen += ", names that clients send"
+	}
 	if !events.Accept {
 		unseen = "inbound connections, " + unseen
 	}

@@ -113,8 +113,8 @@ type Endpoint struct {
 	// Peer is the process that a connect to this UNIX address reached; nil unknown.
 	Peer *Process
 
-	// Names were looked up before, and led to this address: escaped, in order, with a space between two; "" unknown. NameSource
-	// tells who got the answers: one of the Name constants; "" without names.
+	// Names were looked up before, and led to this address, or the client has named one: escaped, in order, with a space between two;
+	// "" unknown. NameSource tells where they are from: one of the Name constants; "" without names.
 	Names, NameSource string
 
 	mark mark
@@ -125,6 +125,8 @@ const (
 	NameDNS          = "dns"          // answers that the process itself got
 	NameStub         = "stub"         // answers that a resolver of the same network namespace got, for whom is unknown
 	NameUnattributed = "unattributed" // answers in the same network namespace, and nobody knows who got them
+	NameSNI          = "sni"          // the client's own TLS ClientHello on that connection
+	NameHTTP         = "http"         // the Host of the first HTTP request on it
 )
 
 // Unknown is the value of an int32 field that becomes NULL.

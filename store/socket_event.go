@@ -26,18 +26,24 @@ type SocketEvent struct {
 	// Of those that ended: bytes, and the longest time from accept to end in ns.
 	Sent, Received, Longest uint64
 
-	Lookup *Lookup // of an answer by DNS; else nil
+	Lookup *Lookup // of an answer by DNS, or of a name that a client sent; else nil
 	NetNS  uint64  // of such, where Task is nil: inode of the network namespace, 0 unknown
 }
 
-// Lookup is a name that was asked for, and the answer. All texts are escaped.
+// Lookup is a name that was asked for, and the answer; or one by which a client called the server. All texts are escaped.
 type Lookup struct {
 	Name    string // "": of several, whose names are not kept; then nothing else is told
-	Type    uint16 // of the records that were asked for
+	Type    uint32 // of the records that were asked for; LookupSNI, LookupHost
 	Rcode   uint16
-	Answers string // records, with a space between two
+	Answers string // records, with a space between two; of LookupSNI what else the client said
 	TTL     int64  // seconds, -1 no record
 }
+
+// Types of a lookup that are none of DNS, which have 16 bits.
+const (
+	LookupSNI  = 1<<16 + iota // server_name of a TLS ClientHello
+	LookupHost                // Host of an HTTP request
+)
 
 // columns returns the values of question, asked, rcode, answers and ttl.
 func (l *Lookup) columns() [5]any {
@@ -47,7 +53,11 @@ func (l *Lookup) columns() [5]any {
 	if l.Name == "" {
 		return [5]any{1: int64(0)}
 	}
-	return [5]any{l.Name, int64(l.Type), int64(l.Rcode), l.Answers, segment.SetOrNull(l.TTL)}
+	rcode := any(int64(l.Rcode))
+	if l.Type >= LookupSNI {
+		rcode = nil
+	}
+	return [5]any{l.Name, int64(l.Type), rcode, l.Answers, segment.SetOrNull(l.TTL)}
 }
 
 // writeSocketEvents writes those of a batch.

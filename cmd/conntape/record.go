@@ -49,7 +49,8 @@ Examples:
 			&cli.StringFlag{Name: "events", Usage: "`LIST` events to record beside connects: " + strings.Join(eventNames(), ", ") + "; accept folds those of a listener and peer in ten minutes, accept=all does not; sendto is what is sent without a connect; socket and setsockopt are sockets and devices that can sniff or forge, and options that have them do so", Value: "accept,sendto,socket,setsockopt"},
 			&cli.StringFlag{Name: "exclude", Usage: "`RULES` connects to count and not to keep: conditions such as port=53 to=10.0.0.0/8, all of which a connect meets; several rules with ; between. Names: " + strings.Join(recorder.ExclusionConditions(), ", ")},
 			&cli.BoolFlag{Name: "no-hashes", Usage: "do not read the programs and scripts that connect for their SHA-256, SHA-1 and MD5"},
-			&cli.BoolFlag{Name: "no-payload", Usage: "look at no bytes that are sent, and so at no answers by DNS: no names"},
+			&cli.StringFlag{Name: "names", Usage: "`LIST` where names of servers come from: dns, answers that come to this host; sni, TLS clients that say it; http, the Host of a first request; or none", Value: "dns"},
+			&cli.BoolFlag{Name: "no-payload", Usage: "look at no bytes that are sent: no names, whatever --names says"},
 			&cli.StringFlag{Name: "batch-age", Usage: "`TIME` longest time until a connection is safely on the disk", Value: recorder.DefaultBatchAge.String()},
 			&cli.Int64Flag{Name: "batch-rows", Usage: "`N` write a batch early when it holds this many connections", Value: recorder.DefaultBatchRows},
 			&cli.StringFlag{Name: "buffer", Usage: "`SIZE` memory for connections waiting for a slow disk; a process that takes more than its share is counted together", Value: "64MiB"},
@@ -145,7 +146,12 @@ func (h *host) readRecordOptions(c *cli.Context) (recorder.Options, error) {
 		return o, err
 	}
 	o.NoHashes = c.Bool("no-hashes")
-	o.Events.Names = !c.Bool("no-payload")
+	if err = readNames(c.String("names"), &o.Events); err != nil {
+		return o, err
+	}
+	if c.Bool("no-payload") {
+		o.Events.Names, o.Events.TLS, o.Events.HTTP = false, false, false
+	}
 	if o.Exclude, err = recorder.ParseExclusions(c.String("exclude")); err != nil {
 		return o, usagef("such as --exclude 'user=backup port=873; exe=/usr/bin/dig'", "--exclude: %v", err)
 	}
@@ -218,6 +224,28 @@ func readEvents(list string) (e recorder.Events, err error) {
 		}
 	}
 	return e, nil
+}
+
+// readNames reads where names come from.
+func readNames(list string, e *recorder.Events) error {
+	sources := strings.Split(strings.ReplaceAll(list, " ", ""), ",")
+	for _, source := range sources {
+		switch source {
+		case "dns":
+			e.Names = true
+		case "sni":
+			e.TLS = true
+		case "http":
+			e.HTTP = true
+		case "none":
+			if len(sources) > 1 {
+				return usagef("--names none stands alone", "--names %s: none, and something", list)
+			}
+		default:
+			return usagef("they come from dns, sni and http, or none", "unknown source of names %q", source)
+		}
+	}
+	return nil
 }
 
 // readLimits reads the limits of the tape.
