@@ -74,12 +74,8 @@ func TestHellos(t *testing.T) {
 	}
 	for _, backend := range Backends() {
 		t.Run(string(backend), func(t *testing.T) {
-			c, err := Open(Options{Backend: backend})
+			c, err := Open(Options{Backend: backend, Events: Events{TLS: true, HTTP: true}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 			attachedOrSkip(t, err)
-			c.Close()
-			if c, err = Open(Options{Backend: backend, Events: Events{TLS: true, HTTP: true}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}); err != nil {
-				t.Fatal(err)
-			}
 			defer c.Close()
 			if spots := c.BlindSpots(); slices.ContainsFunc(spots, func(s string) bool { return strings.Contains(s, unseenHellos) }) {
 				t.Fatalf("blind: %q", spots)

@@ -2,7 +2,6 @@ package capture
 
 import (
 	"crypto/tls"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -103,6 +102,6 @@ func TestHellos(t *testing.T) {
 		t.Errorf("lookups:\ngot  %q\nwant %q", got, want)
 	}
 	if seen, read := counter(t, dir, "lookup_seen"), counter(t, dir, "lookup_read"); seen != read || seen < 5 {
-		t.Error(fmt.Sprintf("%d were seen, %d read", seen, read))
+		t.Errorf("%d were seen, %d read", seen, read)
 	}
 }
