@@ -233,7 +233,7 @@ func (r *recorder) pass() error {
 	if err := r.drainEvents(now); err != nil {
 		return err
 	}
-	if err := r.drainAnswers(mostAnswers); err != nil {
+	if err := r.drainAnswers(mostAnswers, forever); err != nil {
 		return err
 	}
 	r.settleAnswers(r.horizon)

@@ -135,7 +135,7 @@ func (r *recorder) leave() error {
 	errs := []error{r.look(r.boot()), r.readOut()}
 	now := r.boot()
 	_, err := r.drainProcesses()
-	errs = append(errs, err, r.drainEvents(now), r.drainAnswers(lastAnswers), r.drainOutcomes(now))
+	errs = append(errs, err, r.drainEvents(now), r.drainAnswers(lastAnswers, forever), r.drainOutcomes(now))
 	r.settleAnswers(math.MaxUint64)
 	r.endings(now, false)
 	r.writeFolds(now, true)

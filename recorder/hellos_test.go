@@ -109,5 +109,5 @@ func (r *recorder) drainProcessesAndAnswers(most int) error {
 	if _, err := r.drainProcesses(); err != nil {
 		return err
 	}
-	return r.drainAnswers(most)
+	return r.drainAnswers(most, forever)
 }

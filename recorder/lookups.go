@@ -3,6 +3,7 @@ package recorder
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -24,12 +25,12 @@ const (
 	mostAskers = 8 << 10
 	// mostWaiting bounds the answers that wait for their socket.
 	mostWaiting = 4 << 10
-	// mostAnswers bounds what is read between two looks at connects, and answersBeside what is read for one: a flood of answers costs no
-	// connect its place in the ring.
-	mostAnswers   = 4 << 10
-	answersBeside = 32
+	// mostAnswers bounds what is read between two looks at connects: more than the ring holds, so that all is read that was in it.
+	mostAnswers = 4 << 10
 	// lastAnswers bounds what is read before another recorder goes on: more than the ring holds.
 	lastAnswers = 64 << 10
+	// forever is later than any record.
+	forever = uint64(math.MaxUint64)
 
 	portDNS = 53
 )
@@ -86,10 +87,10 @@ func (l *lookups) ask(c *bpf.Connect, who *party) {
 	}
 }
 
-// drainAnswers reads answers, so many at the most.
-func (r *recorder) drainAnswers(most int) error {
+// drainAnswers reads answers, so many at the most, and up to the first that came after a time.
+func (r *recorder) drainAnswers(most int, until uint64) error {
 	l := r.lookups
-	for range most {
+	for l.record.BootTime = 0; most > 0 && l.record.BootTime <= until; most-- {
 		ok, err := r.src.ReadAnswer(&l.record)
 		if err != nil {
 			return fmt.Errorf("read ring of answers: %w", err)
@@ -160,12 +161,12 @@ func (r *recorder) settleUntil(horizon uint64) {
 	l.waiting = l.waiting[n:]
 }
 
-// nameBefore reads the answers that came before a connect.
+// nameBefore reads the answers that came before a connect: each once, so that a flood of them makes them no dearer.
 func (r *recorder) nameBefore(c *bpf.Connect) {
 	if r.lookups.off || c.SocketFamily == unix.AF_UNIX {
 		return
 	}
-	if err := r.drainAnswers(answersBeside); err != nil {
+	if err := r.drainAnswers(mostAnswers, c.BootTime); err != nil {
 		r.err = err
 	}
 	r.settleUntil(c.BootTime)

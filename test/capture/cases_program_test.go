@@ -24,6 +24,8 @@ func runHelper(name string, args []string) int {
 		err = openSockets()
 	case "lookup":
 		err = lookUp(args[0], args[1])
+	case "flood-answers":
+		err = floodAnswers()
 	case "hold":
 		err = holdEverything(args[0])
 	case "capabilities":
