@@ -148,7 +148,7 @@ func holdHello(t *testing.T, c *Capture, listener int, one said) {
 	}
 }
 
-// attemptTo reads connects, and returns the last one of this process to a port.
+// attemptTo reads connects, and returns the first one of this process to a port: a second is that of a system call that a signal restarted.
 func attemptTo(t *testing.T, c *Capture, port int) (id ID) {
 	t.Helper()
 	for {
@@ -161,10 +161,9 @@ func attemptTo(t *testing.T, c *Capture, port int) (id ID) {
 			t.Fatal(err)
 		}
 		if r.Key.Tgid == uint32(os.Getpid()) && len(r.Remote) > 3 && int(r.Remote[2])<<8|int(r.Remote[3]) == port {
-			if id != (ID{}) {
-				t.Logf("another attempt: %+v", r)
+			if id == (ID{}) {
+				id = r.ID()
 			}
-			id = r.ID()
 		}
 	}
 	return id
