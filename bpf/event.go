@@ -83,7 +83,7 @@ func eventHooks(b Backend, e Events, k *kernel) (hooks []hook, blindSpots []stri
 		hooks = append(hooks, hook{program: "listens"})
 	}
 	if e.Sends {
-		hooks = sendHooks(hooks, b, k)
+		hooks, blindSpots = sendHooks(hooks, b, k), append(blindSpots, blindSends)
 	}
 	sockets, unseen := socketHooks(b, e, k)
 	hooks, blindSpots = append(hooks, sockets...), append(blindSpots, unseen...)

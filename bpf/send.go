@@ -12,6 +12,9 @@ const unseenSends = "datagrams that are sent without a connect (sendto, sendmsg)
 
 const unseenRaw = "what is sent through raw and ping sockets without a connect: this kernel has no trampolines, and no kprobes"
 
+// blindSends is what none of the programs sees: nothing runs in a sender there that has the address, or it runs for each packet of the host.
+const blindSends = "what is sent without a connect through packet, XDP, SCTP and UNIX datagram sockets (sockets_opened has who can, of packet and XDP)"
+
 // rawSenders are the functions that send through raw and ping sockets, with the program of each. A kernel need not have all.
 var rawSenders = []struct{ function, program string }{
 	{"raw_sendmsg", "fentry_raw4"}, {"rawv6_sendmsg", "fentry_raw6"}, {"ping_v4_sendmsg", "fentry_ping4"}, {"ping_v6_sendmsg", "fentry_ping6"},

@@ -224,7 +224,7 @@ func TestStatusOnALog(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `conntape: recording to /var/lib/tape with the cgroup backend; stop with Ctrl-C
-conntape: not seen: inbound connections, raw packets, UDP sent without connect, names that are looked up; and 1 more of this backend (conntape doctor lists them)
+conntape: not seen: inbound connections, raw packets, UDP sent without connect, names that are looked up, names that clients send; and 1 more of this backend (conntape doctor lists them)
 conntape: stopped: 1 connects seen, 1 rows, 0 counted together, 0 lost
 `
 	if text.String() != want {

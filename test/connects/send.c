@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sends without connect, each of ten bytes. */
+#include <linux/if_packet.h>
 #include "connects.h"
 
 static const char payload[10] = "conntape";
@@ -118,6 +119,40 @@ static void send_ping6(int argc, char **argv)
 	report_end(&r, sendto(fd, echo, sizeof(echo), 0, &a.sa, sizeof(a.in6)) < 0 ? -errno : 0);
 }
 
+/* Sends that no hook of ours sees: through a packet socket, to the loopback, with the queue of the device and past it. */
+static void send_packet(int argc, char **argv)
+{
+	struct sockaddr_ll a = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_ifindex = 1, .sll_halen = 6};
+	int fd = make_socket(AF_PACKET, SOCK_DGRAM, 0), yes = 1;
+
+	send_once("sendto", fd, &a, sizeof(a));
+	if (setsockopt(fd, SOL_PACKET, PACKET_QDISC_BYPASS, &yes, sizeof(yes)))
+		die("setsockopt PACKET_QDISC_BYPASS");
+	struct report r;
+	report_begin(&r, "bypass", fd, &a, sizeof(a));
+	report_end(&r, send_by("sendto", fd, &a, sizeof(a)));
+}
+
+static void send_sctp(int argc, char **argv)
+{
+	union address a = inet4("127.0.0.1", 4242);
+	int fd = socket(AF_INET, SOCK_SEQPACKET | SOCK_NONBLOCK, IPPROTO_SCTP);
+
+	if (fd < 0)
+		not_here("no SCTP");
+	send_once("sendto", fd, &a, sizeof(a.in));
+}
+
+static void send_unix(int argc, char **argv)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX, .sun_path = "receiver"};
+	int receiver = make_socket(AF_UNIX, SOCK_DGRAM, 0);
+
+	if (bind(receiver, (struct sockaddr *)&a, sizeof(a)))
+		die("bind");
+	send_once("sendto", make_socket(AF_UNIX, SOCK_DGRAM, 0), &a, sizeof(a));
+}
+
 /* `sends N ADDRESSES`: N sends from one socket, to one address after another. */
 static void sends(int argc, char **argv)
 {
@@ -136,5 +171,6 @@ static void sends(int argc, char **argv)
 const struct command send_commands[] = {
 	{"send-udp4", send_udp4}, {"send-udp6", send_udp6}, {"send-mapped", send_mapped}, {"send-elsewhere", send_elsewhere},
 	{"send-unspec", send_unspec}, {"send-many", send_many}, {"send-raw4", send_raw4}, {"send-raw6", send_raw6},
-	{"send-ping4", send_ping4}, {"send-ping6", send_ping6}, {"sends", sends}, {0},
+	{"send-ping4", send_ping4}, {"send-ping6", send_ping6}, {"send-packet", send_packet}, {"send-sctp", send_sctp},
+	{"send-unix", send_unix}, {"sends", sends}, {0},
 };
