@@ -49,7 +49,7 @@ Examples:
 			&cli.StringFlag{Name: "events", Usage: "`LIST` events to record beside connects: " + strings.Join(eventNames(), ", ") + "; accept folds those of a listener and peer in ten minutes, accept=all does not; sendto is what is sent without a connect; socket and setsockopt are sockets and devices that can sniff or forge, and options that have them do so", Value: "accept,sendto,socket,setsockopt"},
 			&cli.StringFlag{Name: "exclude", Usage: "`RULES` connects to count and not to keep: conditions such as port=53 to=10.0.0.0/8, all of which a connect meets; several rules with ; between. Names: " + strings.Join(recorder.ExclusionConditions(), ", ")},
 			&cli.BoolFlag{Name: "no-hashes", Usage: "do not read the programs and scripts that connect for their SHA-256, SHA-1 and MD5"},
-			&cli.StringFlag{Name: "names", Usage: "`LIST` where names of servers come from: dns, answers that come to this host; sni, TLS clients that say it; http, the Host of a first request; or none", Value: "dns"},
+			&cli.StringFlag{Name: "names", Usage: "`LIST` sources of names: dns, answers that come to this host; sni, TLS clients that say it; http, the Host of a first request; or none", Value: "dns"},
 			&cli.BoolFlag{Name: "no-payload", Usage: "look at no bytes that are sent: no names, whatever --names says"},
 			&cli.StringFlag{Name: "batch-age", Usage: "`TIME` longest time until a connection is safely on the disk", Value: recorder.DefaultBatchAge.String()},
 			&cli.Int64Flag{Name: "batch-rows", Usage: "`N` write a batch early when it holds this many connections", Value: recorder.DefaultBatchRows},
