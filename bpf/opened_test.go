@@ -143,12 +143,13 @@ func TestRefusedPrograms(t *testing.T) {
 	for program, unseen := range map[string][]string{
 		"exit_bind":       {unseenSockets},
 		"cgroup_sendmsg4": {unseenSends},
+		"hello_sockops":   {unseenHellos},
 	} {
 		t.Run(program, func(t *testing.T) {
-			c, err := Open(Options{Backend: Cgroup, Events: Events{Accept: true, Sends: true, Sockets: true}, refused: []string{program}})
+			c, err := Open(Options{Backend: Cgroup, Events: Events{Accept: true, Sends: true, Sockets: true, Names: true, TLS: true}, refused: []string{program}})
 			attachedOrSkip(t, err)
 			defer c.Close()
-			for _, spot := range []string{unseenSockets, unseenSends} {
+			for _, spot := range []string{unseenSockets, unseenSends, unseenNames, unseenHellos} {
 				if slices.Contains(c.BlindSpots(), spot) != slices.Contains(unseen, spot) {
 					t.Errorf("blind spots, when %s is refused: %q", program, c.BlindSpots())
 				}
