@@ -14,6 +14,9 @@ import (
 // While the new ones are attached one after another the order may be the other way: those that begin at a later hook are there, and those
 // that begin at an earlier one are not. Of that time those that are closest belong together, in the other order within attachSkew. All else was seen by one of the two alone.
 
+// clockSkew is the most by which the clock that programs read goes back when the kernel adjusts it, with room (ktime_get_boot_fast_ns), ns.
+const clockSkew = 1e5
+
 // attachSkew is the most by which clock readings for one connect differ where the order does not tell, ns.
 const attachSkew = 2e6
 
@@ -53,7 +56,14 @@ func newComeFirst(old, now Backend) bool {
 // were all attached at a time in ns CLOCK_BOOTTIME.
 func twinsOf(all []sight, newFirst bool, attached uint64) (old, poor map[ID]struct{}) {
 	slices.SortFunc(all, func(a, b sight) int {
-		return cmp.Or(cmp.Compare(a.id.Tid, b.id.Tid), cmp.Compare(a.id.BootTime, b.id.BootTime))
+		order := 0 // of equal times
+		if a.isNew != b.isNew {
+			order = 1
+			if a.isNew == newFirst {
+				order = -1
+			}
+		}
+		return cmp.Or(cmp.Compare(a.id.Tid, b.id.Tid), cmp.Compare(a.id.BootTime, b.id.BootTime), order)
 	})
 	old, poor = map[ID]struct{}{}, map[ID]struct{}{}
 	pair := func(a, b *sight) {
@@ -74,6 +84,11 @@ func twinsOf(all []sight, newFirst bool, attached uint64) (old, poor map[ID]stru
 	}
 	for i := 1; i < len(all); i++ {
 		if a, b := &all[i-1], &all[i]; a.isNew == newFirst && a.like(b) {
+			pair(a, b)
+		}
+	}
+	for i := 1; i < len(all); i++ {
+		if a, b := &all[i-1], &all[i]; a.like(b) && b.id.BootTime-a.id.BootTime < clockSkew {
 			pair(a, b)
 		}
 	}

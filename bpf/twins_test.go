@@ -39,6 +39,7 @@ func TestTwins(t *testing.T) {
 		{"new first", true, never, "o1 n2 o2 n3 o3 n4 n5", "o2 o3", ""},
 		{"old first", false, never, "o1 o2 n2 o3 n3 n4 n5", "o2 o3", ""},
 		{"the new ones begin later while they are attached", true, always, "o1 o2 n2 . o3 n3 . n4 o4 n5", "o2 o3 o4", ""},
+		{"the clock went back", false, never, "o1 n1 . n2 o2 . o3 n3", "o1 o2 o3", ""},
 		{"nothing is alike by chance when they are", true, never, "o1 . n2", "", ""},
 		{"the new ones saw the return alone", true, always, "o1 N1 . n2 o2", "o2", "N1"},
 		{"the old ones went before it returned", true, never, "n1 O1 n2", "O1", ""},
