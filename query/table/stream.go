@@ -86,6 +86,7 @@ const (
 	bySegment timeOrder = iota // one segment after the other
 	OldestFirst
 	newestFirst
+	byCount // the highest count first
 )
 
 // NewStream returns the stream for SELECT columns FROM connections, nil if SQLite must answer it.

@@ -23,6 +23,8 @@ type StreamSegment struct {
 	from, to int64                                       // ids; to is not included
 	prepare  func(*StreamSegment) (some bool, err error) // chooses the rows before reading; nil: all
 	ids      []int64                                     // ids to read, in order; nil: the whole span
+	listed   []repeat                                    // rows to read, in order, instead; nil: others
+	single   bool                                        // leave out rows that do not stand for one connect
 	wanted   func(task, remote, shape int64) bool        // nil: all
 	wallText timeText
 	row      streamRow
@@ -73,7 +75,7 @@ func (s *StreamSegment) next() error {
 		if s.wanted != nil && !s.wanted(s.rows.ColumnInt64(1), s.rows.ColumnInt64(2), s.rows.ColumnInt64(3)) {
 			continue
 		}
-		if inView, err := s.read(); err != nil || inView {
+		if inView, err := s.read(); err != nil || inView && !(s.single && s.row.count != 1) {
 			return err
 		}
 	}
@@ -81,15 +83,21 @@ func (s *StreamSegment) next() error {
 
 // step goes to the next row of the table.
 func (s *StreamSegment) step() (bool, error) {
-	if s.ids == nil {
+	if s.ids == nil && s.listed == nil {
 		return s.rows.Step()
 	}
-	for len(s.ids) > 0 {
+	for len(s.ids)+len(s.listed) > 0 {
 		if err := s.rows.Reset(); err != nil {
 			return false, err
 		}
-		s.rows.BindInt64(1, s.ids[0])
-		s.ids = s.ids[1:]
+		if len(s.listed) > 0 {
+			at := s.listed[0]
+			s.repeat, s.listed = streamRow{id: at.id, count: at.Count, last: at.last}, s.listed[1:]
+			s.rows.BindInt64(1, at.id)
+		} else {
+			s.rows.BindInt64(1, s.ids[0])
+			s.ids = s.ids[1:]
+		}
 		if more, err := s.rows.Step(); err != nil || more {
 			return more, err
 		}
@@ -126,7 +134,7 @@ func (s *StreamSegment) begin() (some bool, err error) {
 	if s.repeats, _, err = s.conn.PrepareTransient(`SELECT id, count, last_ns FROM repeat WHERE ` + which + order); err != nil {
 		return false, err
 	}
-	if s.ids != nil {
+	if s.ids != nil || s.listed != nil {
 		which = "id = ?"
 	}
 	if s.rows, _, err = s.conn.PrepareTransient(`SELECT id, task, remote, shape, ` + needed("local") + `, ` + needed("fd") + `, ` + needed("cookie") +

@@ -25,11 +25,12 @@ type virtualTable struct {
 	ctx     context.Context
 	tape    *Tape
 	columns []string
+	repeats int64 // rows that stand for several connects; -1: not known yet
 }
 
 // AskVirtual attaches the table as connections during a question; it reads until ctx ends.
 func AskVirtual(ctx context.Context, tape *Tape, question func() (ask.Result, error)) (ask.Result, error) {
-	t := &virtualTable{ctx: ctx, tape: tape, columns: NewKnownView().Columns}
+	t := &virtualTable{ctx: ctx, tape: tape, columns: NewKnownView().Columns, repeats: -1}
 	if err := tape.Table("connections", "connections", t); err != nil {
 		return ask.Result{}, err
 	}
@@ -74,10 +75,15 @@ func (t *virtualTable) BestIndex(in *sqlite.IndexInputs) (*sqlite.IndexOutputs, 
 	return out, nil
 }
 
-// orderOf returns the requested order, if it is by time.
+// orderOf returns the requested order, if it is by time, or by falling count.
 func (t *virtualTable) orderOf(terms []sqlite.IndexOrderBy) timeOrder {
 	switch {
 	case len(terms) != 1 || terms[0].Column < 0 || terms[0].Column >= len(t.columns):
+		return bySegment
+	case t.columns[terms[0].Column] == "count" && terms[0].Desc:
+		if t.repeatsAreFew() {
+			return byCount
+		}
 		return bySegment
 	case t.columns[terms[0].Column] != "id" && t.columns[terms[0].Column] != "time_ns":
 		return bySegment
@@ -99,7 +105,7 @@ type virtualCursor struct {
 	table    *virtualTable
 	compared comparedList
 	order    timeOrder
-	segments merger
+	segments rowSource
 	begun    *StreamSegment // with the current row; nil: at the end
 
 	cells []virtualCell // by column of the table
@@ -149,15 +155,24 @@ func (c *virtualCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error {
 			columns = append(columns, name)
 		}
 	}
-	s := NewStream(c.table.tape, columns, c.order)
-	if s == nil {
-		return errors.New("the views of the tape have a column that is not known")
+	if c.order == byCount {
+		c.segments, err = mostFirst(c.table.ctx, func() *stream { return c.stream(columns, bySegment) })
+	} else {
+		c.segments = &merger{left: c.stream(columns, c.order).Segments}
 	}
+	if err != nil {
+		return err
+	}
+	return c.Next()
+}
+
+// stream returns the stream of the rows that may match.
+func (c *virtualCursor) stream(columns []string, order timeOrder) *stream {
+	s := NewStream(c.table.tape, columns, order) // of columns that are known, each once
 	for _, segment := range s.Segments {
 		segment.prepare = c.narrow
 	}
-	c.segments = merger{left: s.Segments}
-	return c.Next()
+	return s
 }
 
 // Next goes to the next connection.
@@ -177,8 +192,10 @@ func (c *virtualCursor) RowID() (int64, error) { return 0, errors.New("the table
 
 // Close releases the segments.
 func (c *virtualCursor) Close() error {
-	c.segments.close()
-	c.begun = nil
+	if c.segments != nil {
+		c.segments.close()
+	}
+	c.begun, c.segments = nil, nil
 	return nil
 }
 
