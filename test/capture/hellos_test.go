@@ -105,8 +105,8 @@ func holdHellos(t *testing.T, dir, to string, want []string) {
 	if !slices.Equal(got, want) {
 		t.Errorf("lookups of what clients said:\ngot  %q\nwant %q", got, want)
 	}
-	if seen, read := counter(t, dir, "lookup_seen"), counter(t, dir, "lookup_read"); seen != read {
-		t.Errorf("%d were seen, %d read", seen, read)
+	if seen, read, lost := counter(t, dir, "lookup_seen"), counter(t, dir, "lookup_read"), counter(t, dir, "lookup_lost"); seen != read+lost {
+		t.Errorf("%d were seen, %d read, %d lost", seen, read, lost)
 	}
 }
 
