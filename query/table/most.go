@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-
-	"zombiezen.com/go/sqlite"
 )
 
 // ORDER BY count DESC is answered without a look at each row. Nearly all rows stand for one connect, and a segment has a table
@@ -20,11 +18,12 @@ func (t *virtualTable) repeatsAreFew() bool {
 	if t.repeats < 0 {
 		t.repeats = 0
 		for _, s := range t.tape.Sources() {
-			err := s.scan(t.ctx, "SELECT count(*) FROM repeat", func(row *sqlite.Stmt) { t.repeats += row.ColumnInt64(0) })
+			n, err := s.countRepeats(t.ctx)
 			if err != nil || len(t.tape.Sources()) > mostOpen {
 				t.repeats = 1 << 62 // whoever reads the segment reports the error
 				break
 			}
+			t.repeats += n
 		}
 	}
 	return t.repeats <= t.tape.Limits.Repeats

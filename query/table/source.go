@@ -130,6 +130,12 @@ func (s *SegmentSource) describe(ctx context.Context) (err error) {
 	}))
 }
 
+// countRepeats returns how many rows of the segment do not stand for one connect.
+func (s *Source) countRepeats(ctx context.Context) (n int64, err error) {
+	err = s.scan(ctx, `SELECT count(*) FROM repeat`, func(row *sqlite.Stmt) { n = row.ColumnInt64(0) })
+	return n, err
+}
+
 // RepeatOf returns the repeats of a connection.
 func (s *SegmentSource) RepeatOf(id int64) repeat {
 	i, found := slices.BinarySearchFunc(s.repeats, id, func(r repeat, id int64) int {

@@ -120,6 +120,15 @@ func NewStream(tape *Tape, columns []string, order timeOrder) *stream {
 	return s
 }
 
+// columnsOf returns the columns of an origin.
+func (s *stream) columnsOf(o origin) []string {
+	var columns []string
+	for _, i := range s.byOrigin[o] {
+		columns = append(columns, s.columns[i])
+	}
+	return columns
+}
+
 // windowOf returns the window pushed down to a tape's views.
 func windowOf(tape *Tape) input.Window {
 	since, until := tape.Bounds()

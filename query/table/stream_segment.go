@@ -369,15 +369,6 @@ func (s *StreamSegment) keepOutcome() (inView bool, err error) {
 // kindSQL is the kind of an endpoint, which outcome and probe depend on.
 const kindSQL = `coalesce(family, '') || ' ' || (remote_port IS 0)`
 
-// columnsOf returns the columns of an origin.
-func (s *stream) columnsOf(o origin) []string {
-	var columns []string
-	for _, i := range s.byOrigin[o] {
-		columns = append(columns, s.columns[i])
-	}
-	return columns
-}
-
 // ask reads columns of the current connection from the view, nil if it is not there.
 func (s *StreamSegment) ask(o origin, columns []string) (_ *kept, err error) {
 	if s.asked[o] == nil {
