@@ -242,3 +242,51 @@ func spoilLayouts(t *testing.T, c *Capture) {
 	c.pins.set = setName(c.pins.name)
 	rename(t, before, c.pins.path())
 }
+
+// A connect that hangs while its programs are replaced is told once, and so it stays when it returns.
+func TestUpgradeKeepsHangingConnects(t *testing.T) {
+	dir := pinDir(t)
+	first := openPinnedTo(t, Options{Pin: dir})
+	to := &unix.SockaddrUnix{Name: "@conntape hangs"}
+	listener, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(listener)
+	if err := errors.Join(unix.Bind(listener, to), unix.Listen(listener, 0)); err != nil {
+		t.Fatal(err)
+	}
+	var cookies []uint64
+	returned := make(chan error, 2)
+	for range 2 { // the second finds no room
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cookies = append(cookies, cookie)
+		go func() { returned <- unix.Connect(fd, to) }()
+		time.Sleep(50 * time.Millisecond)
+	}
+	number := handOver(t, first)
+	first.Close()
+	second := openPinnedTo(t, Options{Pin: dir, Handover: number, RingBytes: 1 << 20})
+	if got := connectsOf(t, second, cookies); len(got) != 2 {
+		t.Errorf("%d connects are told while one hangs, want both", len(got))
+	}
+	peer, _, err := unix.Accept(listener)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(peer)
+	if err := errors.Join(<-returned, <-returned); err != nil {
+		t.Fatal(err)
+	}
+	if got := connectsOf(t, second, cookies); len(got) > 0 {
+		t.Errorf("it is told again when it returns: %d", len(got))
+	}
+}

@@ -121,11 +121,16 @@ func (c *Capture) skips(rec *Connect) bool {
 	}
 	if cookie, ok := c.hung[rec.Tid]; ok {
 		delete(c.hung, rec.Tid)
-		if rec.HookErrno == Unknown && c.backend == Fexit && rec.Cookie == cookie { // only its return was seen
+		if c.sawReturnAlone(rec) && rec.Cookie == cookie {
 			return c.unsee()
 		}
 	}
 	return false
+}
+
+// sawReturnAlone tells whether no hook of c saw a connect begin.
+func (c *Capture) sawReturnAlone(rec *Connect) bool {
+	return c.backend == Fexit && rec.HookErrno == Unknown || c.backend == Cgroup && rec.Flags&AddressFromUser != 0
 }
 
 func (c *Capture) unsee() bool {
