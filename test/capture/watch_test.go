@@ -22,21 +22,25 @@ func hookGap(t *testing.T, dir string) row {
 		}
 		return len(gaps) > 0
 	})
-	if gap["lost"] != nil || gap.int("from_ns") >= gap.int("to_ns") || gap.int("to_ns")-gap.int("from_ns") > 12e9 {
+	most := int64(12e9) // ten seconds from look to look, and some to mend
+	if env.inGuest {
+		most *= 2 // emulated, beside two others
+	}
+	if gap["lost"] != nil || gap.int("from_ns") >= gap.int("to_ns") || gap.int("to_ns")-gap.int("from_ns") > most {
 		t.Errorf("the gap is %v", gap)
 	}
 	return gap
 }
 
 // TestHooksDetached takes the cgroup programs of a recorder off their hooks, as an intruder with root would: it is
-// noticed, said, and mended.
+// noticed, said, and mended. Every backend has some: those that see connects, or only what is sent without one.
 func TestHooksDetached(t *testing.T) {
 	before := cgroupLinks(t, false)
 	dir := tempDir(t)
 	tape := record(t, dir)
-	if backendOf(t, dir) != "cgroup" {
-		tape.stop(t)
-		t.Skip("SKIPPED: this backend has no cgroup programs, and nobody can detach the others")
+	hook, via, workload := "cgroup_sendmsg4", "sendto", []string{"uring-send"}
+	if backendOf(t, dir) == "cgroup" { // only the hooks see how io_uring connects
+		hook, via, workload = "cgroup_connect4", "io_uring", []string{"uring-tcp", "plain"}
 	}
 	ours := cgroupLinks(t, true)
 	for id, l := range ours {
@@ -47,16 +51,15 @@ func TestHooksDetached(t *testing.T) {
 			t.Fatalf("detach link %d: %v", id, err)
 		}
 	}
-	if gap := hookGap(t, dir); !strings.Contains(gap.text("detail"), "cgroup_connect4 was detached, and is attached again") {
+	if gap := hookGap(t, dir); !strings.Contains(gap.text("detail"), hook+" was detached, and is attached again") {
 		t.Errorf("the gap is about %q", gap.text("detail"))
 	}
-	// Only the hooks see how io_uring connects.
-	connected := mustRun(t, "uring-tcp", "plain")
+	done := mustRun(t, workload...)
 	wantOwn(t, dir)
 	tape.stop(t)
-	for _, r := range connected.reports {
-		if n := number(t, dir, `SELECT count(*) FROM connections WHERE cookie = ? AND via = 'io_uring'`, int64(r.Cookie)); n != 1 {
-			t.Errorf("the connect of socket %d has %d rows", r.Cookie, n)
+	for _, r := range done.reports {
+		if n := number(t, dir, `SELECT count(*) FROM connections WHERE cookie = ? AND via = ?`, int64(r.Cookie), via); n != 1 {
+			t.Errorf("what socket %d did has %d rows", r.Cookie, n)
 		}
 	}
 }
@@ -97,7 +100,7 @@ func backendOf(t *testing.T, dir string) string {
 	return backend
 }
 
-// cgroupLinks returns the links of programs on the hooks of connect, by id. open keeps them open.
+// cgroupLinks returns the links of programs of conntape on cgroups, by id. open keeps them open.
 func cgroupLinks(t *testing.T, open bool) map[link.ID]link.Link {
 	t.Helper()
 	found := map[link.ID]link.Link{}
@@ -114,7 +117,7 @@ func cgroupLinks(t *testing.T, open bool) map[link.ID]link.Link {
 		}
 		about, err := program.Info()
 		program.Close()
-		if err != nil || !strings.HasPrefix(about.Name, "cgroup_connect") {
+		if err != nil || !strings.HasPrefix(about.Name, "cgroup_") && !strings.HasPrefix(about.Name, "dns_") {
 			continue
 		}
 		found[all.ID] = nil

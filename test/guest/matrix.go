@@ -56,11 +56,26 @@ func (c matrixCell) backendName() string {
 // which takes seconds under emulation, so they only run natively.
 const onlyNative = "^Test(HostileReaders|Kill9|SecondRecorder|Signals|SignalAtStart|StderrGone|Sends)$"
 
-// elsewhere matches tests of what becomes of events behind the ring: on one kernel with each backend is enough.
+// behindRing matches tests of what becomes of events in the rings and behind them: on one kernel with each backend is enough.
 const (
-	elsewhere  = "^Test(Floods|Syslog)$"
+	behindRing = "^Test(Floods|Syslog|StolenRing|StolenDescriptions|Excluded|NoPayload|Wakes|Service)$"
 	onlyKernel = "amd64-6.12"
 )
+
+// anyBackend matches tests that depend on the kernel, and hardly on the backend: each kernel's first cell is enough.
+const anyBackend = "^Test(Doctor|ScriptBehindAnotherTracer|Container)$"
+
+// skipped matches the tests that do not run in a cell.
+func (c matrixCell) skipped() string {
+	skip := onlyNative
+	if c.kernel != onlyKernel {
+		skip += "|" + behindRing
+	}
+	if first := slices.IndexFunc(cells, func(o matrixCell) bool { return o.kernel == c.kernel }); cells[first] != c {
+		skip += "|" + anyBackend
+	}
+	return skip
+}
 
 const (
 	parallel    = 3                // guests at a time: each of them waits 40% of its time
@@ -189,19 +204,16 @@ func runCell(ctx context.Context, c matrixCell, k kernel, payload []guestFile, o
 	out := &outcome{matrixCell: c}
 	start := time.Now()
 	var output bytes.Buffer
-	run, skip := o.run, onlyNative
+	run := o.run
 	if o.run == "" && c.run != "" {
 		run = c.run
-	}
-	if c.kernel != onlyKernel {
-		skip += "|" + elsewhere
 	}
 	g := guest{
 		kernel: k, append: c.boot, files: payload, cpus: 2, memory: 1536, timeout: cellTimeout, output: &output,
 		modules: strings.Split(defaultModules, ","),
 		// Emulation is some twenty times slower, and there are many cells: fewer rounds in the tests of load.
 		env: []string{"CONNTAPE_BIN=/bin/conntape", "CONNECTS_BIN=/bin/connects", "CONNTAPE_SCALE=0.02", "IN_GUEST=1"},
-		args: []string{"capture.test", "-test.v=test2json", "-test.run=" + run, "-test.skip=" + skip,
+		args: []string{"capture.test", "-test.v=test2json", "-test.run=" + run, "-test.skip=" + c.skipped(),
 			"-test.timeout=" + (cellTimeout - 30*time.Second).String()},
 	}
 	if long := os.Getenv("CONNTAPE_TEST_LONG"); long != "" {
@@ -268,7 +280,8 @@ func printTable(w io.Writer, outcomes []*outcome) {
 		fmt.Fprintf(w, "%-12s %-28s %-18s %-6s %6d %6d %7d  %s / %.0f s\n", o.kernel, release, o.backendName(), verdict,
 			o.Passed, o.Failed, o.Skipped, boot, o.took.Seconds())
 	}
-	fmt.Fprintf(w, "Run natively alone, for they do not depend on the kernel: %s\nRun natively and on %s: %s\n", onlyNative, onlyKernel, elsewhere)
+	fmt.Fprintf(w, "Run natively alone, for they do not depend on the kernel: %s\nRun natively and on %s: %s\nRun natively and in each kernel's first cell: %s\n",
+		onlyNative, onlyKernel, behindRing, anyBackend)
 	for _, o := range outcomes {
 		if o.run != "" {
 			fmt.Fprintf(w, "Run on %s, %s: %s\n", o.kernel, o.backendName(), o.run)
