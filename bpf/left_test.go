@@ -106,13 +106,14 @@ func readRest(t *testing.T, c *Capture) {
 	}
 }
 
-// handOver keeps how far a capture was read, as a batch that reaches the tape does.
-func handOver(t *testing.T, c *Capture) uint64 {
+// handOver keeps how far a capture was read, which is so many connects, as a batch that reaches the tape does.
+func handOver(t *testing.T, c *Capture, read uint64) uint64 {
 	t.Helper()
 	counters, err := c.Counters()
 	if err != nil {
 		t.Fatal(err)
 	}
+	counters.Sent = read
 	h := Handover{Counters: counters, Time: 1}
 	h.Connects, h.Outcomes, h.Events = c.Marks()
 	number, err := c.Handover(&h)
@@ -153,9 +154,9 @@ func TestUpgradeLosesNothing(t *testing.T) {
 			from := p.n.Load() + 2
 			for _, ring := range []uint32{1 << 20, 8 << 20} { // another version, and back
 				time.Sleep(50 * time.Millisecond)
-				readAll(t, c, s, 9)
+				read := readAll(t, c, s, 9)
 				readRest(t, c)
-				number := handOver(t, c)
+				number := handOver(t, c, read)
 				c.Close() // what comes from here on the next one finds
 				time.Sleep(50 * time.Millisecond)
 				o.RingBytes, o.Handover = ring, number
@@ -170,7 +171,7 @@ func TestUpgradeLosesNothing(t *testing.T) {
 			readRest(t, c)
 			s.wantOnce(t, from, last)
 			wantCounted(t, c, n)
-			handOver(t, c)
+			handOver(t, c, n)
 			wantSets(t, c)
 		})
 	}
@@ -207,8 +208,7 @@ func wantSets(t *testing.T, c *Capture) {
 func TestUnreadableRingsAreCounted(t *testing.T) {
 	dir := pinDir(t)
 	first := openPinnedTo(t, Options{Pin: dir})
-	readAll(t, first, seen{}, 0)
-	number := handOver(t, first)
+	number := handOver(t, first, readAll(t, first, seen{}, 0))
 	spoilLayouts(t, first)
 	number = first.pins.name<<seqBits | number&seqMask
 	connectSome(t, 7)
@@ -226,8 +226,8 @@ func TestUnreadableRingsAreCounted(t *testing.T) {
 		t.Errorf("the new one sees %d connects of 3", len(got))
 	}
 	readRest(t, second)
-	handOver(t, second) // the old set is let go of when this is on the tape
-	handOver(t, second)
+	handOver(t, second, 0) // the old set is let go of when this is on the tape
+	handOver(t, second, 0)
 	wantSets(t, second)
 }
 
@@ -272,7 +272,7 @@ func TestUpgradeKeepsHangingConnects(t *testing.T) {
 		go func() { returned <- unix.Connect(fd, to) }()
 		time.Sleep(50 * time.Millisecond)
 	}
-	number := handOver(t, first)
+	number := handOver(t, first, 0)
 	first.Close()
 	second := openPinnedTo(t, Options{Pin: dir, Handover: number, RingBytes: 1 << 20})
 	if got := connectsOf(t, second, cookies); len(got) != 2 {

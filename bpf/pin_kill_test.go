@@ -97,9 +97,9 @@ func killBetween(t *testing.T, step string, second, third uint32) {
 	p, s := startPulse(t, 10), seen{}
 	from := p.n.Load() + 2
 	time.Sleep(20 * time.Millisecond)
-	readAll(t, c, s, 10)
+	read := readAll(t, c, s, 10)
 	readRest(t, c)
-	number := handOver(t, c)
+	number := handOver(t, c, read)
 	c.Close()
 	killedAt(t, dir, number, second, step)
 	time.Sleep(20 * time.Millisecond)
@@ -123,7 +123,7 @@ func wantSeesAndUnpins(t *testing.T, c *Capture, dir string) {
 	if got := connectsOf(t, c, some); len(got) != 2 {
 		t.Errorf("it sees %d connects of 2", len(got))
 	}
-	handOver(t, c)
+	handOver(t, c, 0)
 	wantSets(t, c)
 	if err := c.Close(); err != nil {
 		t.Error(err)
