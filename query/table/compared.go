@@ -143,7 +143,11 @@ func (l comparedList) remotes(ctx context.Context, s *SegmentSource) ([]int64, e
 // condition returns the comparison as a condition on the row of its table.
 func (c *compared) condition() string {
 	if op, isPattern := patternOps[c.op]; isPattern { // SQLite does not pass on a pattern with ESCAPE
-		return c.expression() + " " + op + " " + literal(c.values[0])
+		condition := c.expression() + " " + op + " "
+		if c.column == "remote_ip" { // an IPv4 address of an IPv6 socket has a prefix in the table
+			return "(" + condition + literal(c.values[0]) + " OR " + condition + literal(sqlite.TextValue("::ffff:"+c.values[0].Text())) + ")"
+		}
+		return condition + literal(c.values[0])
 	}
 	return fmt.Sprintf(c.text(), c.literals())
 }
