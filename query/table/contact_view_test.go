@@ -73,6 +73,8 @@ func TestContactsAreGroupedConnections(t *testing.T) {
 		{"remote_address, exe", "SELECT count(DISTINCT remote_address) FROM CONTACTS WHERE exe GLOB '/usr/*' AND remote_address LIKE '10.%'"},
 		{"remote_ip, remote_port", "SELECT remote_ip, sum(connects) FROM CONTACTS WHERE remote_port IN (22, 443) GROUP BY 1"},
 		{"remote_ip, remote_port", "SELECT remote_ip, remote_port, connects FROM CONTACTS WHERE remote_ip IN (SELECT remote_ip FROM connections WHERE remote_port = 22) OR remote_port = 53"},
+		{"remote_ip, remote_port", "SELECT remote_ip, connects FROM CONTACTS WHERE remote_ip = '198.51.100.66' OR remote_port = 443"},
+		{"exe, uid, remote_port", "SELECT exe, connects FROM CONTACTS WHERE exe IN ('/usr/bin/curl', '/usr/sbin/nginx') OR uid = 0 OR remote_port IN (443, 53)"},
 		{"remote_address, remote_port, pid", "SELECT DISTINCT pid FROM CONTACTS WHERE remote_address = '198.51.100.66' OR remote_port = 22 OR pid = 1"},
 		{"process_id, remote_address", "SELECT p.exe, sum(c.connects), count(DISTINCT c.remote_address) FROM CONTACTS c JOIN (SELECT DISTINCT process_id, exe FROM processes) p ON p.process_id = c.process_id GROUP BY 1"},
 		{"container, exe", "SELECT container, exe, sum(connects) FROM CONTACTS WHERE container IS NOT NULL GROUP BY 1, 2"},
