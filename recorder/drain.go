@@ -72,43 +72,6 @@ func (r *recorder) drain(ctx context.Context) error {
 	}
 }
 
-// pollUntil returns when to look into the ring again at the latest.
-func (r *recorder) pollUntil(now uint64) (time.Time, error) {
-	before := r.drowsy
-	r.drowsy = r.maySleep(now)
-	if r.drowsy {
-		if err := r.src.Sleep(); err != nil {
-			return time.Time{}, err
-		}
-		r.nextTick = now
-		// An attempt that began at that moment may have woken nobody: it shows at the next poll, so that must come first.
-		if before {
-			return time.Now().Add(time.Duration(r.pushed + uint64(r.config.heartbeat) - now)), nil
-		}
-	}
-	wait := pollActive
-	if r.received+idleAfter < now {
-		wait = pollIdle
-	}
-	if r.opened != 0 {
-		soon := time.Millisecond
-		if !r.queue.idle() { // what is due has to wait for the writer
-			soon = pollBusy
-		}
-		due := time.Duration(r.opened+uint64(r.config.batchAge)) - time.Duration(now)
-		wait = min(wait, max(due, soon))
-	}
-	return time.Now().Add(min(wait, r.config.tick, r.config.batchAge)), nil
-}
-
-// maySleep tells whether nothing will be due before the next heartbeat unless an attempt begins.
-func (r *recorder) maySleep(now uint64) bool {
-	k := r.ledger.kernel
-	return now >= r.received+uint64(r.config.sleepAfter) && now < r.pushed+uint64(r.config.heartbeat) &&
-		k.Seen == k.Sent+k.LostRing && len(r.flight.written) == 0 && len(r.watch.out) == 0 && r.relearnAlive == 0 &&
-		len(r.queue.open.Connections)+len(r.queue.open.Endings)+len(r.fates.pending)+len(r.queue.open.Sockets)+len(r.inbound.fresh)+len(r.lookups.folds.fresh)+len(r.lookups.waiting) == 0 && !r.ledger.gaps.pending() && !r.anchors.pending() && !r.table.hashes.pending()
-}
-
 // take puts one record into the queue.
 func (r *recorder) take(c *bpf.Connect) {
 	r.ledger.received++

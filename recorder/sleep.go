@@ -1,0 +1,94 @@
+package recorder
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// pollUntil returns when to look into the ring again at the latest.
+func (r *recorder) pollUntil(now uint64) (time.Time, error) {
+	before := r.drowsy
+	r.drowsy = r.maySleep(now)
+	if r.drowsy {
+		if err := r.src.Sleep(); err != nil {
+			return time.Time{}, err
+		}
+		r.nextTick = now
+		// An attempt that began at that moment may have woken nobody: it shows at the next poll, so that must come first.
+		if before {
+			r.giveBack(now)
+			return time.Now().Add(time.Duration(r.pushed + uint64(r.config.heartbeat) - now)), nil
+		}
+	}
+	wait := pollActive
+	if r.received+idleAfter < now {
+		wait = pollIdle
+	}
+	if r.opened != 0 {
+		soon := time.Millisecond
+		if !r.queue.idle() { // what is due has to wait for the writer
+			soon = pollBusy
+		}
+		due := time.Duration(r.opened+uint64(r.config.batchAge)) - time.Duration(now)
+		wait = min(wait, max(due, soon))
+	}
+	return time.Now().Add(min(wait, r.config.tick, r.config.batchAge)), nil
+}
+
+// maySleep tells whether nothing will be due before the next heartbeat unless an attempt begins.
+func (r *recorder) maySleep(now uint64) bool {
+	k := r.ledger.kernel
+	return now >= r.received+uint64(r.config.sleepAfter) && now < r.pushed+uint64(r.config.heartbeat) &&
+		k.Seen == k.Sent+k.LostRing && len(r.flight.written) == 0 && len(r.watch.out) == 0 && r.relearnAlive == 0 &&
+		len(r.queue.open.Connections)+len(r.queue.open.Endings)+len(r.fates.pending)+len(r.queue.open.Sockets)+len(r.inbound.fresh)+len(r.lookups.folds.fresh)+len(r.lookups.waiting) == 0 && !r.ledger.gaps.pending() && !r.anchors.pending() && !r.table.hashes.pending()
+}
+
+// giveBackEvery is how often a recorder that sleeps gives back what only work needs.
+const giveBackEvery = uint64(10 * time.Minute)
+
+// giveBack returns to the kernel the memory that a sleeping recorder does not need: free pages of the heap, and the pages of the
+// program, most of which only the start runs. Those are in the page cache, and the next who runs them maps them again.
+func (r *recorder) giveBack(now uint64) {
+	if r.gaveBack != 0 && now < r.gaveBack+giveBackEvery {
+		return
+	}
+	r.gaveBack = now
+	debug.FreeOSMemory()
+	if err := dropProgram(); err != nil {
+		r.log.Debug("pages of the program not given back", "error", err)
+	}
+}
+
+// dropProgram takes the program's own pages that cannot be written out of this process.
+func dropProgram() error {
+	self, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	maps, err := os.Open("/proc/self/maps")
+	if err != nil {
+		return err
+	}
+	defer maps.Close()
+	lines := bufio.NewScanner(maps)
+	for lines.Scan() {
+		var from, to uintptr
+		var mode string
+		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &mode); err != nil {
+			return err
+		}
+		if !strings.HasSuffix(lines.Text(), " "+self) || strings.Contains(mode, "w") {
+			continue
+		}
+		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED); errno != 0 {
+			return errno
+		}
+	}
+	return lines.Err()
+}

@@ -1,0 +1,48 @@
+package recorder
+
+import (
+	"log/slog"
+	"os"
+	"regexp"
+	"strconv"
+	"testing"
+)
+
+// A sleeping recorder has neither the free part of its heap in memory, nor all of its program.
+func TestSleepGivesMemoryBack(t *testing.T) {
+	r := &recorder{log: slog.New(slog.DiscardHandler)}
+	used := make([]byte, 64<<20)
+	for i := range used {
+		used[i] = byte(i)
+	}
+	sum := used[len(used)/2]
+	heap, program := resident(t)
+	used = nil
+	r.giveBack(1)
+	lessHeap, lessProgram := resident(t)
+	if heap-lessHeap < 56<<10 {
+		t.Errorf("%d KiB of anonymous memory before, %d after (%d)", heap, lessHeap, sum)
+	}
+	if lessProgram >= program-program/8 {
+		t.Errorf("%d KiB of files in memory before, %d after", program, lessProgram)
+	}
+	r.giveBack(giveBackEvery)
+	if r.gaveBack != 1 {
+		t.Errorf("given back again after less than %d ns", giveBackEvery)
+	}
+}
+
+// resident returns the anonymous memory and the mapped files of this process that are in memory, in KiB.
+func resident(t *testing.T) (anonymous, files int) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]*int{"RssAnon": &anonymous, "RssFile": &files} {
+		if *to, err = strconv.Atoi(regexp.MustCompile(name + `:\s+(\d+) kB`).FindStringSubmatch(string(text))[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return anonymous, files
+}
