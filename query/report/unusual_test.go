@@ -55,6 +55,27 @@ func TestFirstSeenIsUnusual(t *testing.T) {
 	}
 }
 
+// A shell that is described in several segments, each of which tells its start by its own clock, is asked about once: its
+// connects are counted once.
+func TestShellOfSeveralSegments(t *testing.T) {
+	tape := testtape.Altered(t, 1_000, `UPDATE process SET exe = '/usr/bin/bash', script = '/opt/' || id, cmdline = NULL, parent = NULL,
+		exec_boot_ns = start_boot_ns + 360000000000000 + 1000 * (2 - %[1]d);`)
+	var told, made int64
+	for _, row := range askCanned(t, tape, "shells") {
+		n, err := strconv.ParseInt(row["n"], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		told += n
+	}
+	if err := ask.Each(t.Context(), tape.Conn(), "SELECT sum(count) FROM connections WHERE family IN ('ipv4', 'ipv6') AND NOT probe AND exe = '/usr/bin/bash'", func(r []format.Value) { made = r[0].Int }); err != nil {
+		t.Fatal(err)
+	}
+	if told != made || made == 0 {
+		t.Errorf("%d connects are told of, and there are %d", told, made)
+	}
+}
+
 // A program in the directory of a user's tool ranks below one that is hidden elsewhere, and both below one in memory.
 func TestSuspiciousExeRanksTheUnusual(t *testing.T) {
 	tape := testtape.Altered(t, 3_000, `UPDATE process SET script = NULL, exe = CASE id % 3 WHEN 0 THEN '/home/ann/.cargo/bin/rg' WHEN 1 THEN '/opt/.x/run' ELSE '/memfd:x (deleted)' END, exe_memfd = id % 3 = 2, exe_deleted = 0;`)

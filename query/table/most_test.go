@@ -26,7 +26,7 @@ func TestMostFirst(t *testing.T) {
 	for name, tape := range tapes {
 		stock := testtape.StockOf(t, tape, input.Window{})
 		var port, exe, at string
-		if err := ask.Each(t.Context(), stock, "SELECT remote_port, exe, time_ns FROM connections WHERE remote_port > 0 AND exe IS NOT NULL LIMIT 1 OFFSET 150", func(row []format.Value) {
+		if err := ask.Each(t.Context(), stock, "SELECT remote_port, exe, time_ns FROM connections WHERE remote_port > 0 AND exe IS NOT NULL LIMIT 1 OFFSET 20", func(row []format.Value) {
 			port, exe, at = fmt.Sprint(row[0].Int), string(row[1].Bytes), fmt.Sprint(row[2].Int)
 		}); err != nil || exe == "" {
 			t.Fatal(name, err)

@@ -31,8 +31,9 @@ server(pattern) AS (
   VALUES ('nginx'), ('apache2'), ('httpd'), ('lighttpd'), ('caddy'), ('php-fpm*'), ('uwsgi'), ('gunicorn'), ('tomcat*'), ('java'),
     ('mysqld'), ('mariadbd'), ('postgres'), ('mongod'), ('redis-server'), ('sqlservr'), ('oracle*')
 ),
-program AS (
-  SELECT DISTINCT process_id, parent_id, exe, ancestry, script, cmdline, coalesce(exec_time, start_time) AS began,
+program AS ( -- the clocks of two segments tell one moment some nanoseconds apart, and after the host's was set by far more
+  SELECT DISTINCT process_id, parent_id, exe, ancestry, script, cmdline,
+    min(coalesce(exec_time, start_time)) OVER (PARTITION BY process_id) AS began,
     replace(exe, rtrim(exe, replace(exe, '/', '')), '') AS base -- what follows the last slash
   FROM processes
 ),
