@@ -13,8 +13,12 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 )
 
-// An outage is a kill: the start of the killed recorder, the kill, and the start of the next.
-type outage struct{ began, killed, back time.Time }
+// An outage is a kill: the start of the killed recorder, the kill, how much later that was than meant, and the start of the next.
+type outage struct {
+	began, killed time.Time
+	late          time.Duration
+	back          time.Time
+}
 
 // TestKill9 kills the recorder twenty times at any moment. The tape opens each time, is sound, lacks at most the last
 // second, and a gap covers all that is missing.
@@ -27,9 +31,11 @@ func TestKill9(t *testing.T) {
 	began := time.Now()
 	begin := tick.count()
 	for range scaled(20, 3) {
-		time.Sleep(time.Duration(200+rand.IntN(1600)) * time.Millisecond)
+		after := time.Duration(200+rand.IntN(1600)) * time.Millisecond
+		time.Sleep(after)
 		tape.kill(t)
 		o := outage{began: began, killed: time.Now()}
+		o.late = o.killed.Sub(began) - after
 		checkIntegrity(t, dir)
 		rows(t, dir, `SELECT count(*) FROM connections`)
 		tape = record(t, dir)
@@ -57,20 +63,21 @@ func TestKill9(t *testing.T) {
 		}
 		missing++
 		at := tick.at[n]
-		if late, o := lateness(outages, at); late > worst {
-			worst, of = late, o
+		// Where this test was held up by a busy machine, so was the recorder.
+		if age, o := ageAtKill(outages, at); age-o.late > worst-of.late {
+			worst, of = age, o
 		}
 		if !inGap(gaps, at) {
 			uncovered++
 		}
 	}
-	t.Logf("%d kills; of %d connects %d are missing, the oldest by %v before its kill, which was %v after the recorder began; gaps:", len(outages), end-begin, missing, worst,
-		of.killed.Sub(of.began))
+	t.Logf("%d kills; of %d connects %d are missing, the oldest by %v before its kill, which was %v after the recorder began and %v late; gaps:", len(outages), end-begin, missing, worst,
+		of.killed.Sub(of.began), of.late)
 	for _, g := range gaps {
 		t.Logf("  %s to %s: %s %s", g.text("from_time"), g.text("to_time"), g.text("cause"), g.text("detail"))
 	}
-	if worst > time.Second+time.Duration(float64(time.Second)/env.scale) { // a batch is a second old at most, and then it is written
-		t.Errorf("a connect is missing that was %v old at the kill", worst)
+	if worst-of.late > time.Second+time.Duration(float64(time.Second)/env.scale) { // a batch is a second old at most, and then it is written
+		t.Errorf("a connect is missing that was %v old at a kill that was %v late", worst, of.late)
 	}
 	if twice > 0 {
 		t.Errorf("%d connects are there more than once", twice)
@@ -80,8 +87,8 @@ func TestKill9(t *testing.T) {
 	}
 }
 
-// lateness returns the age of a missing connect at the next kill.
-func lateness(outages []outage, at time.Time) (time.Duration, outage) {
+// ageAtKill returns the age of a missing connect at the next kill.
+func ageAtKill(outages []outage, at time.Time) (time.Duration, outage) {
 	for _, o := range outages {
 		if at.Before(o.back) {
 			return o.killed.Sub(at), o
