@@ -55,7 +55,7 @@ func TestHooksDetached(t *testing.T) {
 		t.Errorf("the gap is about %q", gap.text("detail"))
 	}
 	done := mustRun(t, workload...)
-	wantOwn(t, dir)
+	wantOwn(t, dir, tape.cmd.Process.Pid)
 	tape.stop(t)
 	for _, r := range done.reports {
 		if n := number(t, dir, `SELECT count(*) FROM connections WHERE cookie = ? AND via = ?`, int64(r.Cookie), via); n != 1 {
@@ -66,7 +66,7 @@ func TestHooksDetached(t *testing.T) {
 
 // wantOwn checks that the recorder, after a doubt, tried each path by connects of its own besides the one at its start,
 // and that none of them is a row.
-func wantOwn(t *testing.T, dir string) {
+func wantOwn(t *testing.T, dir string, pid int) {
 	t.Helper()
 	want := uint64(1 + len([]string{"IPv4", "IPv6", "UNIX"}))
 	if !strings.Contains(blindSpots(t, dir), "which conntape may not make to try") {
@@ -76,7 +76,7 @@ func wantOwn(t *testing.T, dir string) {
 		}
 	}
 	eventually(t, "each path is tried", func() bool { return counter(t, dir, "own") >= want })
-	if n := number(t, dir, `SELECT count(*) FROM connections WHERE comm LIKE 'conntape%' AND (remote_port = 9 OR remote_address = '@conntape probe')`); n != 0 {
+	if n := number(t, dir, `SELECT count(*) FROM connections WHERE pid = ? AND (remote_port = 9 OR remote_address = '@conntape probe')`, pid); n != 0 {
 		t.Errorf("%d connects of the recorder's own are rows", n)
 	}
 }
