@@ -21,8 +21,8 @@ type idleRun struct {
 	OtherExecs int     // processes started by other programs
 }
 
-// idleSettle lets the recorder finish starting and notice that the host is idle.
-const idleSettle = 10 * time.Second
+// idleSettle lets the recorder finish starting, notice that the host is idle, and give back the memory that only the start needed.
+const idleSettle = 30 * time.Second
 
 func measureIdle(ctx context.Context, r *rig, length time.Duration) (run idleRun, err error) {
 	rec, err := r.record(ctx)
