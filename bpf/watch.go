@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 )
 
@@ -16,8 +17,9 @@ var ErrBlind = errors.New("the kernel no longer runs our programs")
 
 // attachment is a hook that is attached.
 type attachment struct {
-	hook hook
-	link link.Link
+	hook    hook
+	link    link.Link
+	program ebpf.ProgramID // of the hook, 0 before it was asked for
 }
 
 // Watch compares what is attached with what Open attached, and mends it: whoever is root can take a cgroup program off its
@@ -77,11 +79,14 @@ func (c *Capture) doubt(a *attachment) (string, error) {
 	if at := info.Cgroup(); at != nil && at.CgroupId == 0 {
 		return "detached", nil
 	}
-	program, err := c.collection.Programs[a.hook.program].Info()
-	if err != nil {
-		return "", fmt.Errorf("look at %s: %w", a.hook.program, err)
+	if a.program == 0 { // it never changes, and asking for it reads a file of /proc, too
+		program, err := c.collection.Programs[a.hook.program].Info()
+		if err != nil {
+			return "", fmt.Errorf("look at %s: %w", a.hook.program, err)
+		}
+		a.program, _ = program.ID()
 	}
-	if id, ok := program.ID(); ok && id != info.Program {
+	if a.program != info.Program {
 		return "replaced by another program", nil
 	}
 	return "", nil
