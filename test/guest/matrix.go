@@ -149,6 +149,7 @@ func runMatrix(ctx context.Context, o matrixOptions, only []string) (int, error)
 		total.Add(out.Tally)
 		failed = failed || !out.ok()
 	}
+	fmt.Printf("The longest tests, in seconds of all guests together: %s\n\n", total.Slowest(20))
 	if o.coverage != "" {
 		if err := writeCoverage(o.coverage, outcomes); err != nil {
 			return 1, err
@@ -225,7 +226,7 @@ func runCell(ctx context.Context, c matrixCell, k kernel, payload []guestFile, o
 	out.result, out.err = g.run(ctx)
 	out.took = time.Since(start)
 	var report bytes.Buffer
-	convert := exec.CommandContext(ctx, "go", "tool", "test2json", "-p", "guest/"+c.kernel+"/"+c.backend)
+	convert := exec.CommandContext(ctx, "go", "tool", "test2json", "-t", "-p", "guest/"+c.kernel+"/"+c.backend)
 	convert.Stdin = bytes.NewReader(output.Bytes())
 	events, err := convert.Output()
 	if err == nil {

@@ -77,6 +77,7 @@ func run(ctx context.Context, only string) bool {
 		total.Add(count)
 		fmt.Fprintf(&summary, "%-12s %v, %.0f s\n", s.name, count, time.Since(start).Seconds())
 	}
+	fmt.Printf("\nThe longest tests, in seconds: %s\n", total.Slowest(20))
 	fmt.Printf("\n%s%-12s %.0f s\n\n%v\n", summary.String(), "all", time.Since(begin).Seconds(), total)
 	return total.Failed == 0 && total.Passed > 0
 }

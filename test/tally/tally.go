@@ -4,9 +4,12 @@ package tally
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -23,6 +26,8 @@ type Event struct {
 // A Tally counts tests, subtests included.
 type Tally struct {
 	Passed, Failed, Skipped int
+
+	Seconds map[string]float64 // of each test with its subtests, by name
 }
 
 // Add adds another count.
@@ -30,6 +35,27 @@ func (t *Tally) Add(o Tally) {
 	t.Passed += o.Passed
 	t.Failed += o.Failed
 	t.Skipped += o.Skipped
+	for name, s := range o.Seconds {
+		t.took(name, s)
+	}
+}
+
+func (t *Tally) took(name string, seconds float64) {
+	if t.Seconds == nil {
+		t.Seconds = map[string]float64{}
+	}
+	t.Seconds[name] += seconds
+}
+
+// Slowest names the n tests that took longest, with their seconds.
+func (t Tally) Slowest(n int) string {
+	names := slices.Collect(maps.Keys(t.Seconds))
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(t.Seconds[b], t.Seconds[a]), cmp.Compare(a, b)) })
+	var list []string
+	for _, name := range names[:min(n, len(names))] {
+		list = append(list, fmt.Sprintf("%s %.0f", name, t.Seconds[name]))
+	}
+	return strings.Join(list, ", ")
 }
 
 func (t Tally) String() string {
@@ -73,6 +99,9 @@ func (r *reader) line(line []byte) {
 		return
 	}
 	key := e.Package + "." + e.Test
+	if e.Elapsed > 0 && e.Test != "" && !strings.Contains(e.Test, "/") {
+		r.tally.took(e.Test, e.Elapsed)
+	}
 	switch {
 	case e.Action == "build-output":
 		io.WriteString(r.w, e.Output)

@@ -1,6 +1,7 @@
 package tally_test
 
 import (
+	"io"
 	"strings"
 	"testing"
 
@@ -63,7 +64,7 @@ func TestRead(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var out strings.Builder
 			got, err := tally.Read(strings.NewReader(c.events), &out)
-			if err != nil || got != c.want {
+			if err != nil || got.String() != c.want.String() {
 				t.Errorf("got %v, %v; want %v", got, err, c.want)
 			}
 			for _, s := range c.print {
@@ -77,5 +78,22 @@ func TestRead(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestSlowest(t *testing.T) {
+	got, err := tally.Read(strings.NewReader(`{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"run","Package":"p","Test":"TestA/one"}
+{"Action":"pass","Package":"p","Test":"TestA/one","Elapsed":3}
+{"Action":"pass","Package":"p","Test":"TestA","Elapsed":4}
+{"Action":"run","Package":"p","Test":"TestB"}
+{"Action":"fail","Package":"p","Test":"TestB","Elapsed":1}
+{"Action":"pass","Package":"p","Elapsed":5}`), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.Add(tally.Tally{Seconds: map[string]float64{"TestB": 7, "TestC": 2}})
+	if slowest := got.Slowest(2); slowest != "TestB 8, TestA 4" {
+		t.Errorf("the slowest are said to be %s", slowest)
 	}
 }
