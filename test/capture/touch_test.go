@@ -89,8 +89,17 @@ func attach(t *testing.T, pid int) {
 	if err := unix.PtraceAttach(pid); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := unix.Wait4(pid, nil, unix.WALL, nil); err != nil {
-		t.Fatal(err)
+	for { // who leaves it at another signal leaves it with SIGSTOP pending, which then stops it for good
+		var status unix.WaitStatus
+		if _, err := unix.Wait4(pid, &status, unix.WALL, nil); err != nil {
+			t.Fatal(err)
+		}
+		if status.StopSignal() == unix.SIGSTOP {
+			break
+		}
+		if err := unix.PtraceCont(pid, int(status.StopSignal())); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := unix.PtraceDetach(pid); err != nil {
 		t.Fatal(err)
