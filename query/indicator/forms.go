@@ -87,7 +87,7 @@ var (
 	frames      = regexp.MustCompile(`^(?:create \S+ (?:hash|bitmap|list):\S+.*|(?:add )?table (?:inet|ip|ip6|arp|bridge|netdev) \S+ \{|(?:set|chain|map) \S+ \{|type (?:ipv[46]_addr|inet_service|filter)\b[^{}]*|flags [\w, ]+;?|\};?|config [\w -]+|edit (?:"[^"]*"|\S+)|next|end|set (?:type|uuid|color|associated-interface|comment|visibility|allow-routing) .*|object(?:-group)? network \S+)$`)
 	unbanned    = regexp.MustCompile(`(?i)\bunban(?:ip|ned)?\s`)
 	ofInterface = regexp.MustCompile(`^add \S+ [0-9a-fA-F.:/]+,(?:physdev:)?[a-z][\w.-]*$`) // ipset
-	namesAfter  = regexp.MustCompile(`(?i)(?:^|\s)(?:wildcard-)?(?:fqdn|dns-name|dstdomain)\s+(.+)$`)
+	namesAfter  = regexp.MustCompile(`(?i)(?:^|\s)(?:wildcard-)?(?:fqdn|dns-name|dstdomain)\s+(.+)$|^add (?:\S+=\S+ )*address="?([a-z0-9-][\w.-]*\.[a-z][\w-]*)"?(?: |$)`)
 )
 
 const aroundIndicators = "a line of a configuration around the indicators"
@@ -103,7 +103,7 @@ func (r *Reading) configLine(line string, number int) bool {
 		r.problem(number, line, "it counts for one interface alone, which cannot be looked up")
 	case found != nil:
 		var list []*Indicator
-		for word := range strings.FieldsSeq(found[1]) {
+		for word := range strings.FieldsSeq(found[1] + found[2]) {
 			if len(list) == 0 && (word == "-n" || word == "-i" || word == "v4" || word == "v6") {
 				continue
 			}

@@ -1,7 +1,9 @@
 package indicator
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -46,13 +48,44 @@ func TestReadConfigurations(t *testing.T) {
 		"198.51.100.66,1,127\n203.0.113.0/24,2,30\n198.51.100.7,3,30":                           {indicators: "198.51.100.66 198.51.100.7 203.0.113.0/24", notes: 3}, // Suricata's iprep
 		"config firewall address\nedit \"b\"\nset type fqdn\nset fqdn \"e.example\"\nnext\nend": {indicators: "e.example", leftOut: 5},
 		"set wildcard-fqdn \"*.evil.example\"":                                                  {indicators: "evil.example"},
+		"192.0.2.10..192.0.2.20":                                                                {indicators: tenToTwenty},
+		"192.0.2.10 .. 192.0.2.20":                                                              {indicators: tenToTwenty},
+		"192.0.2.10..20":                                                                        {indicators: tenToTwenty},
+		"192.0.2.20..192.0.2.10":                                                                {problems: 1},
+		// Ranges and lists in octets.
+		"192.0.2.[10-20]":           {indicators: tenToTwenty},
+		"192[.]0[.]2[.][10-20]":     {indicators: tenToTwenty},
+		"192.0.2.{10..20}":          {indicators: tenToTwenty},
+		"192.0.2.{10-14,15,16-20}":  {indicators: tenToTwenty},
+		"scan of 192.0.2.[10-20] x": {indicators: tenToTwenty},
+		"198.51.100-101.*":          {indicators: "198.51.100.0/23"},
+		"198.51.100-101.0-255":      {indicators: "198.51.100.0/23"},
+		"198.51.{8,12}.1-2":         {indicators: "198.51.12.1 198.51.12.2 198.51.8.1 198.51.8.2"},
+		"198.51.*.7-7":              {problems: 0, indicators: inEach(7)},
+		"198.51.100.[1-9":           {problems: 1},
+		"198.51.100.[9-1]":          {problems: 1},
+		"198.51.100.[1-256]":        {problems: 1},
+		"198.51.100.[]":             {problems: 1},
+		"198.51.100.[01-9]":         {problems: 1},
+		"198.*.*.[1-9]":             {problems: 1}, // 65,536 ranges
+		"*.*.*.[1-9]":               {problems: 1},
+		"openssl 10.1.2-3.4":        {problems: 1},
+		// firewalld.
+		"<?xml version=\"1.0\"?>\n<ipset type=\"hash:net\">\n<short>bad</short>\n<entry>198.51.100.66</entry>\n<entry> 203.0.113.0/24 </entry>\n<entry>192.0.2.10-192.0.2.20</entry>\n</ipset>": {indicators: tenToTwenty + " 198.51.100.66 203.0.113.0/24"},
+		"<ipset type=\"hash:ip,port\"><entry>198.51.100.66,tcp:443</entry><entry>198.51.100.7,udp:53</entry></ipset>":                                                                           {indicators: "198.51.100.66:443 198.51.100.7:53", notes: 2},
+		"<ipset type=\"hash:net,iface\"><entry>203.0.113.0/24,eth0</entry><entry>x</entry></ipset>":                                                                                             {problems: 2},
+		"<ipset type=\"hash:mac\"><entry>00:11:22:33:44:55</entry></ipset>":                                                                                                                     {problems: 1},
+		"<ipset type=\"hash:ip\"><short>none</short></ipset>":                                                                                                                                   {problems: 1},
+		"<ipset type=\"hash:ip\"><entry>198.51.100.66</entry><entry>198.51":                                                                                                                     {indicators: "198.51.100.66", problems: 1},
+		"<zone><source address=\"198.51.100.66\"/></zone>":                                                                                                                                      {problems: 1},
 		// MikroTik.
-		"/ip firewall address-list\nadd address=198.51.100.66 list=bad":                                         {indicators: "198.51.100.66", leftOut: 1},
-		"/ip firewall address-list add address=192.0.2.10-192.0.2.20 list=bad":                                  {indicators: tenToTwenty},
-		"/ipv6 firewall address-list add list=bad address=2001:db8::/32":                                        {indicators: "2001:db8::/32"},
-		"/ip firewall filter add chain=forward dst-address=203.0.113.9 dst-port=443 protocol=tcp action=drop":   {indicators: "203.0.113.9:443"},
-		"/ip firewall filter add chain=forward dst-address=203.0.113.9 dst-port=443 protocol=tcp action=accept": {leftOut: 1},
-		"/ip firewall filter add chain=forward dst-address=!203.0.113.9 dst-port=443 protocol=tcp action=drop":  {problems: 1},
+		"/ip firewall address-list\nadd address=evil.example.com list=bad\nadd list=bad address=www.example.net": {indicators: "evil.example.com www.example.net", leftOut: 1},
+		"/ip firewall address-list\nadd address=198.51.100.66 list=bad":                                          {indicators: "198.51.100.66", leftOut: 1},
+		"/ip firewall address-list add address=192.0.2.10-192.0.2.20 list=bad":                                   {indicators: tenToTwenty},
+		"/ipv6 firewall address-list add list=bad address=2001:db8::/32":                                         {indicators: "2001:db8::/32"},
+		"/ip firewall filter add chain=forward dst-address=203.0.113.9 dst-port=443 protocol=tcp action=drop":    {indicators: "203.0.113.9:443"},
+		"/ip firewall filter add chain=forward dst-address=203.0.113.9 dst-port=443 protocol=tcp action=accept":  {leftOut: 1},
+		"/ip firewall filter add chain=forward dst-address=!203.0.113.9 dst-port=443 protocol=tcp action=drop":   {problems: 1},
 		// Others.
 		"New-NetFirewallRule -RemoteAddress 198.51.100.7 -RemotePort 8443 -Action Block":                                        {indicators: "198.51.100.7:8443"},
 		"New-NetFirewallRule -RemoteAddress 198.51.100.7 -Action Allow":                                                         {leftOut: 1},
@@ -74,11 +107,21 @@ func TestReadConfigurations(t *testing.T) {
 	}
 }
 
+// inEach lists an address of each network of 198.51.0.0/16.
+func inEach(last int) string {
+	var list []string
+	for n := range 256 {
+		list = append(list, fmt.Sprintf("198.51.%d.%d", n, last))
+	}
+	slices.Sort(list)
+	return strings.Join(list, " ")
+}
+
 // rangeForms are notations of a range by its first and last address.
 var rangeForms = []string{
 	"$A-$B", "$A - $B", "$A to $B", "range $A $B", "range-address $A to $B", "set start-ip $A\nset end-ip $B", "set end-ip $B\nset start-ip $A", "start-ip: $A\n$L\nend-ip: $B", "start_ip,end_ip\n$A,$B",
 	"ip-address-first $A ip-address-last $B", "add address=$A-$B list=x", "/ip firewall address-list add address=$A-$B list=x", `{"start_ip": "$A", "end_ip": "$B"}`, "$L:$A-$B", "$A,$B", "$A $B", "-m iprange --dst-range $A-$B -j DROP",
-	"elements = { $A-$B, 192.0.2.1 }", "start-ip=$A\nstart-ip=$A\nend-ip=$B",
+	"elements = { $A-$B, 192.0.2.1 }", "start-ip=$A\nstart-ip=$A\nend-ip=$B", "$A..$B",
 }
 
 // A range has none of the addresses before and after it; and all in it, or somebody is told.

@@ -34,7 +34,7 @@ func TestReadManyLists(t *testing.T) {
 		"excel_sep.csv":          {indicators: "198.51.100.66 203.0.113.0/24 evil.example"},
 		"defanged_report.txt":    {indicators: "198.51.100.66:443 198.51.100.7 198.51.100.8 198.51.100.9 2001:db8::5 203.0.113.9 a.evil.example b.evil.example c2.evil.example evil.example", leftOut: 1},
 		"ipv6_zones.txt":         {indicators: "198.51.100.66 2001:db8::1/128 2001:db8::2 2001:db8::3 2001:db8::4 64:ff9b::c633:6407 [2001:db8::5]:8443 [fe80::2]:443 fe80::1"},
-		"ranges.txt":             {indicators: "192.0.2.1 192.0.2.2 198.51.100.0/25 198.51.100.210/31 203.0.113.5 203.0.113.6", problems: 1},
+		"ranges.txt":             {indicators: "192.0.2.1 192.0.2.2 198.51.100.0/25 198.51.100.200/31 198.51.100.210/31 203.0.113.5 203.0.113.6"},
 		"ports_words.txt":        {indicators: "198.51.100.11:443 198.51.100.66:443 198.51.100.7:8443 198.51.100.8:80 198.51.100.9:443 443", leftOut: 1, problems: 2, notes: 1},
 		"eol_comments.txt":       {indicators: "198.51.100.10 198.51.100.11 198.51.100.66 198.51.100.7 198.51.100.8 198.51.100.9 evil.example"},
 		"yara.yar":               {indicators: "198.51.100.66:443", leftOut: 2, problems: 9},

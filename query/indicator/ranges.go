@@ -2,30 +2,33 @@ package indicator
 
 import (
 	"net/netip"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	"go4.org/netipx"
 )
 
-// parseRange reads the other notations of an address range: first-last, 198.51.100.1-9, 198.51.100.*, address/mask, and
-// eMule's padded 198.051.100.000. It returns the CIDRs that make up exactly this range.
+// parseRange reads the other notations of an address range: first-last, first..last, 198.51.100.1-9, 198.51.100.*,
+// 198.51.100-101.[1-9], address/mask, and eMule's padded 198.051.100.000. It returns the CIDRs that make up exactly this range.
 func parseRange(text string) ([]*Indicator, bool) {
 	text = undecorated(refang(text))
 	if len(text) > 200 {
 		return nil, false
 	}
-	if first, last, ok := strings.Cut(text, "-"); ok {
-		return between(strings.TrimSpace(first), strings.TrimSpace(last))
+	for _, to := range []string{"..", "-"} {
+		if first, last, ok := strings.Cut(text, to); ok {
+			if list, ok := between(strings.TrimSpace(first), strings.TrimSpace(last)); ok {
+				return list, true
+			}
+		}
 	}
 	if address, mask, ok := strings.Cut(text, "/"); ok {
 		i, ok := masked(address, mask)
 		return []*Indicator{i}, ok
 	}
-	if octets := strings.Split(text, "."); len(octets) == 4 && octets[3] == "*" {
-		return wildcard(octets)
-	}
-	return nil, false
+	return octetRanges(text)
 }
 
 // between returns the CIDRs from first to last; last may be only the last octet.
@@ -65,17 +68,86 @@ func octet(text string) (byte, bool) {
 	return byte(n), err == nil && text[0] != '+' && (len(text) == 1 || text[0] != '0')
 }
 
-// wildcard reads 198.51.100.* and 198.51.*.*, never *.*.*.*.
-func wildcard(octets []string) ([]*Indicator, bool) {
-	bits := 32
-	for i := 3; i >= 0 && octets[i] == "*"; i-- {
-		octets[i], bits = "0", bits-8
+// manyOctets matches an address of which octets are ranges or lists, as nmap and shells write them: 198.51.100-101.*,
+// 198.51.100.[1-9], 198.51.100.{1,7..9}.
+var manyOctets = regexp.MustCompile(`^([0-9]{1,3})\.` + someOctets + `\.` + someOctets + `\.` + someOctets + `$`)
+
+const someOctets = `([0-9]{1,3}|\*|[0-9]{1,3}-[0-9]{1,3}|\[[0-9,-]+\]|\{[0-9,.-]+\})`
+
+// mostOctets is how many combinations of octets before the last range are read.
+const mostOctets = 1024
+
+// span holds the first and last octet of a range.
+type span struct{ first, last byte }
+
+var anyOctet = span{0, 255}
+
+// octetRanges reads an address of which octets are ranges. The first is a number always: no list means *.*.*.*.
+func octetRanges(text string) ([]*Indicator, bool) {
+	found := manyOctets.FindStringSubmatch(text)
+	if found == nil || isNumber(found[4]) && strings.ContainsAny(found[2]+found[3], "-") && !strings.ContainsAny(text, "[{*") {
+		return nil, false // 10.1.2-3.4 is a version
 	}
-	p, err := netip.ParsePrefix(strings.Join(octets, ".") + "/" + strconv.Itoa(bits))
-	if err != nil || bits == 0 {
-		return nil, false
+	var octets [4][]span
+	for i, text := range found[1:] {
+		if octets[i] = spansOf(text); octets[i] == nil {
+			return nil, false
+		}
 	}
-	return ofPrefixes([]netip.Prefix{p}), true
+	end := 3 // the last octet that is not all of 0 to 255
+	for end > 0 && slices.Equal(octets[end], []span{anyOctet}) {
+		end--
+	}
+	starts := [][4]byte{{}}
+	for i := range end {
+		var longer [][4]byte
+		for _, start := range starts {
+			for _, s := range octets[i] {
+				for n := int(s.first); n <= int(s.last) && len(longer) <= mostOctets; n++ {
+					start[i] = byte(n)
+					longer = append(longer, start)
+				}
+			}
+		}
+		if starts = longer; len(starts) > mostOctets {
+			return nil, false
+		}
+	}
+	var all netipx.IPSetBuilder
+	for _, start := range starts {
+		for _, s := range octets[end] {
+			first, last := start, start
+			first[end], last[end] = s.first, s.last
+			for i := end + 1; i < 4; i++ {
+				last[i] = 255
+			}
+			all.AddRange(netipx.IPRangeFrom(netip.AddrFrom4(first), netip.AddrFrom4(last)))
+		}
+	}
+	set, err := all.IPSet()
+	return ofPrefixes(set.Prefixes()), err == nil
+}
+
+func isNumber(text string) bool { _, ok := octet(text); return ok }
+
+// spansOf reads the ranges of one octet, nil if one is none.
+func spansOf(text string) (spans []span) {
+	if text == "*" {
+		return []span{anyOctet}
+	}
+	for part := range strings.SplitSeq(strings.Trim(text, "[]{}"), ",") {
+		first, last, isRange := strings.Cut(strings.Replace(part, "..", "-", 1), "-")
+		if !isRange {
+			last = first
+		}
+		a, okA := octet(first)
+		b, okB := octet(last)
+		if !okA || !okB || a > b {
+			return nil
+		}
+		spans = append(spans, span{a, b})
+	}
+	return spans
 }
 
 // masked returns the range of an address and a netmask such as 255.255.255.0 or 24.

@@ -19,7 +19,7 @@ type Problem struct {
 // Reading is the result of reading a list.
 type Reading struct {
 	Set        Set
-	Format     string         // plain, csv, stix, misp, json, openioc or rules
+	Format     string         // plain, csv, stix, misp, json, openioc, firewalld or rules
 	Entries    int            // indicators read, duplicates included
 	Duplicates int            // indicators that the list has twice
 	LeftOut    map[string]int // number of entries that are not to be looked for, by reason

@@ -9,6 +9,8 @@ import (
 
 // OpenIOC 1.0 and 1.1: https://github.com/fireeye/OpenIOC_1.1. Items are joined by AND or OR. The items of an AND are one
 // indicator if they are an address or name and its port.
+//
+// firewalld.ipset(5): a set's entries, each as ipset writes it.
 
 // iocItem is one condition of an OpenIOC.
 type iocItem struct {
@@ -30,7 +32,7 @@ type iocIndicator struct {
 	Inside   []iocIndicator `xml:"Indicator"`
 }
 
-// readXML reads OpenIOC.
+// readXML reads OpenIOC, and sets of firewalld.
 func (r *Reading) readXML(in io.Reader) error {
 	r.Format = "openioc"
 	decoder := xml.NewDecoder(in)
@@ -42,7 +44,7 @@ func (r *Reading) readXML(in io.Reader) error {
 		case err == io.EOF && items > 0:
 			return nil
 		case err == io.EOF:
-			r.problem(1, "", "the XML is no OpenIOC")
+			r.problem(1, "", "the XML is neither OpenIOC nor a set of firewalld, or it is empty")
 			return nil
 		case errors.As(err, &syntax):
 			r.problem(items+1, "", "broken XML, and all that follows it: "+syntax.Error())
@@ -51,7 +53,20 @@ func (r *Reading) readXML(in io.Reader) error {
 			return err
 		}
 		start, ok := token.(xml.StartElement)
-		if !ok || start.Name.Local != "Indicator" {
+		switch {
+		case !ok:
+			continue
+		case start.Name.Local == "ipset" && items == 0:
+			r.Format = "firewalld"
+			continue
+		case start.Name.Local == "entry" && r.Format == "firewalld":
+			var entry string
+			if err := decoder.DecodeElement(&entry, &start); err == nil { // else the next token says so
+				items++
+				r.setEntry(strings.Join(strings.Fields(entry), " "), items)
+			}
+			continue
+		case start.Name.Local != "Indicator":
 			continue
 		}
 		var top iocIndicator
@@ -61,6 +76,15 @@ func (r *Reading) readXML(in io.Reader) error {
 		}
 		r.openIOC(&top, &items, 0)
 	}
+}
+
+// setEntry reads an entry of a set, as ipset reads it: an address, or an address and a port.
+func (r *Reading) setEntry(entry string, number int) {
+	if c, ok := readCell(entry); ok {
+		r.add(number, "", c.list...)
+		return
+	}
+	r.plainLine("add set "+entry, number)
 }
 
 // openIOC reads an indicator and the indicators nested in it.
