@@ -55,7 +55,7 @@ func (c *Capture) matchConnects(l *left, later []successor, known map[ID]struct{
 		come[rec.ID()] = struct{}{}
 		l.waiting[rec.Cookie] = rec.ID()
 		if rec.Via != ViaSendto { // of those these have all until they were detached
-			mine = append(mine, sightOf(&rec, false))
+			mine = append(mine, l.from.sightOf(&rec, false))
 		}
 		return nil
 	})
@@ -68,7 +68,7 @@ func (c *Capture) matchConnects(l *left, later []successor, known map[ID]struct{
 	for i := range l.flying {
 		f := &l.flying[i].Connect
 		f.Flags |= ReturnLost
-		mine = append(mine, sightOf(f, false))
+		mine = append(mine, l.from.sightOf(f, false))
 	}
 	for _, s := range later {
 		if err := l.findTwins(mine, s); err != nil {
@@ -116,12 +116,12 @@ func (l *left) findTwins(mine []sight, s successor) error {
 	err := walkRing(s.collection.Maps["connects"], func(b []byte) error {
 		err := rec.decode(b)
 		if err == nil && rec.Via != ViaSendto {
-			all = append(all, sightOf(&rec, true))
+			all = append(all, s.sightOf(&rec, true))
 		}
 		return err
 	})
 	if err == nil {
-		err = s.InFlight(func(r *Connect) { all = append(all, sightOf(r, true)) })
+		err = s.InFlight(func(r *Connect) { all = append(all, s.sightOf(r, true)) })
 	}
 	if err != nil {
 		return err

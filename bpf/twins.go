@@ -11,6 +11,8 @@ import (
 // While old and new programs are attached both see each connect, each with a clock reading of its own. Which two records are of one
 // connect follows from the order of programs at a hook: a thread makes one connect at a time, and at each the same one of the two comes
 // first. So in the records of a thread, by time, a record of the second directly behind a like one of the first is of the same connect.
+// Where programs at a later hook stand alone, since those of an earlier one come later or went before, they tell of a connect when it
+// returns: it is the one that the others told of directly before, however long it took.
 // While the new ones are attached one after another the order may be the other way: those that begin at a later hook are there, and those
 // that begin at an earlier one are not. Of that time those that are closest belong together, in the other order within attachSkew. All else was seen by one of the two alone.
 
@@ -26,20 +28,26 @@ type sight struct {
 	cookie  uint64
 	to      string // fd and address
 	isNew   bool
-	poor    bool // its programs came when the connect had begun, or were gone when it returned
+	alone   bool // its programs saw the return alone, whose time it has
+	lacks   int  // 0: nothing; 1: the verdict; 2: the begin or the return
 	matched bool
 }
 
-func sightOf(c *Connect, isNew bool) sight {
-	return sight{
-		id: c.ID(), cookie: c.Cookie, to: fmt.Sprint(c.FD, c.Remote), isNew: isNew,
-		poor: c.HookErrno == Unknown || c.Flags&ReturnLost != 0,
+// sightOf is of a record of c's programs.
+func (c *Capture) sightOf(rec *Connect, isNew bool) sight {
+	s := sight{id: rec.ID(), cookie: rec.Cookie, to: fmt.Sprint(rec.FD, rec.Remote), isNew: isNew, alone: c.sawReturnAlone(rec)}
+	switch {
+	case s.alone || rec.Flags&ReturnLost != 0:
+		s.lacks = 2
+	case rec.HookErrno == Unknown:
+		s.lacks = 1
 	}
+	return s
 }
 
-// like tells whether two records may be of one connect.
+// like tells whether two records, b the later one, may be of one connect: none begins after it has returned.
 func (a *sight) like(b *sight) bool {
-	return !a.matched && !b.matched && a.isNew != b.isNew && a.id.Tid == b.id.Tid && a.to == b.to && (a.cookie == b.cookie || a.cookie == 0 || b.cookie == 0)
+	return !(a.alone && !b.alone) && !a.matched && !b.matched && a.isNew != b.isNew && a.id.Tid == b.id.Tid && a.to == b.to && (a.cookie == b.cookie || a.cookie == 0 || b.cookie == 0)
 }
 
 // newComeFirst tells whether new programs run before old ones: a trampoline and a kprobe run first what was attached last, a cgroup what
@@ -71,7 +79,7 @@ func twinsOf(all []sight, newFirst bool, attached uint64) (old, poor map[ID]stru
 		if b.isNew {
 			a, b = b, a
 		}
-		if a.poor && !b.poor {
+		if a.lacks > b.lacks {
 			poor[a.id] = struct{}{}
 		} else {
 			old[b.id] = struct{}{}
@@ -88,7 +96,7 @@ func twinsOf(all []sight, newFirst bool, attached uint64) (old, poor map[ID]stru
 		}
 	}
 	for i := 1; i < len(all); i++ {
-		if a, b := &all[i-1], &all[i]; a.like(b) && b.id.BootTime-a.id.BootTime < clockSkew {
+		if a, b := &all[i-1], &all[i]; a.like(b) && (b.alone || b.id.BootTime-a.id.BootTime < clockSkew) {
 			pair(a, b)
 		}
 	}

@@ -8,7 +8,8 @@ import (
 )
 
 // script returns the records of one thread: "o1 n1" is connect 1 as an old and then as a new program saw it, a microsecond apart. "N" is a
-// new record of a connect that had begun before, "O" an old one of a connect that never returned for it, and "." a millisecond.
+// new record of a connect that had begun before, "O" an old one of a connect that never returned for it, "R" and "r" what a new and an old
+// program make of a return of which they saw no begin, and "." a millisecond.
 func script(text string) (all []sight, names map[ID]string) {
 	names = map[ID]string{}
 	at := uint64(1e9)
@@ -17,8 +18,8 @@ func script(text string) (all []sight, names map[ID]string) {
 			at += 1e6
 			continue
 		}
-		who := strings.ToLower(word[:1])
-		s := sight{id: ID{at, 7}, to: "the same", isNew: who == "n", poor: word[:1] != who}
+		who := word[:1]
+		s := sight{id: ID{at, 7}, to: "the same", isNew: strings.Contains("nNR", who), lacks: strings.Count("NORrRr", who), alone: strings.Contains("Rr", who)}
 		names[s.id] = word
 		all = append(all, s)
 	}
@@ -43,6 +44,11 @@ func TestTwins(t *testing.T) {
 		{"nothing is alike by chance when they are", true, never, "o1 . n2", "", ""},
 		{"the new ones saw the return alone", true, always, "o1 N1 . n2 o2", "o2", "N1"},
 		{"the old ones went before it returned", true, never, "n1 O1 n2", "O1", ""},
+		{"the old ones saw the return alone, later", false, never, "o1 n1 . n2 . . . r2 . n3 . r3 n4", "o1 r2 r3", ""},
+		{"the new ones saw the return alone, later", true, always, "o1 . . . R1 o2 . . . R2 . n3 o3", "o3", "R1 R2"},
+		{"the new ones saw the return alone, the old ones no verdict", false, always, "O1 R1 . O2 n2", "O2", "R1"},
+		{"both saw returns alone", false, never, "r1 R1 . r2 R2 . r3", "r1 r2", ""},
+		{"a return that the new ones did not see", false, never, "o1 n1 . r2 . n3", "o1", ""},
 	} {
 		all, names := script(c.all)
 		old, poor := twinsOf(all, c.newFirst, c.attached)
