@@ -245,6 +245,13 @@ CREATE TABLE changed (
   PRIMARY KEY (id, batch)
 ) STRICT, WITHOUT ROWID;
 
+-- A connection whose client named the server after it was written: it was given another endpoint.
+CREATE TABLE renamed (
+  connection INTEGER NOT NULL,
+  batch      INTEGER NOT NULL,        -- that changed it
+  remote     INTEGER NOT NULL         -- that it had before
+) STRICT;
+
 -- What became of a connection later than it was written. The last batch counts.
 CREATE TABLE ending (
   id      INTEGER NOT NULL,           -- of the connection; of one in an earlier segment: its time on this segment's clock

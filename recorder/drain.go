@@ -200,7 +200,7 @@ func (r *recorder) pass() error {
 		return err
 	}
 	r.settleAnswers(r.horizon)
-	r.lookups.hellos.expire(now)
+	r.expireHellos(now, false)
 	if err := r.drainOutcomes(now); err != nil {
 		return fmt.Errorf("read outcome ring: %w", err)
 	}
@@ -314,7 +314,7 @@ func (r *recorder) maybePush(now uint64) error {
 		r.endings(now, false)
 	}
 	r.writeFolds(now, false)
-	rows := len(r.queue.open.Connections) + len(r.queue.open.Endings) + len(r.queue.open.Sockets)
+	rows := len(r.queue.open.Connections) + len(r.queue.open.Endings) + len(r.queue.open.Namings) + len(r.queue.open.Sockets)
 	if rows > 0 && r.opened == 0 {
 		r.opened = r.firstRead(now)
 	}

@@ -26,6 +26,7 @@ func (r *recorder) finish() error {
 	errs = append(errs, r.countLastSends(), r.drainEvents(now), r.drainAnswers(math.MaxInt, forever), r.drainOutcomes(now))
 	r.settleAnswers(math.MaxUint64)
 	r.endings(now, true)
+	r.expireHellos(now, true)
 	r.writeFolds(now, true)
 	r.table.hashes.finish(hashesEndWithin)
 	r.ledger.outcomes.ended, r.ledger.events.ended, r.ledger.lookups.ended = true, true, true

@@ -138,6 +138,7 @@ func (r *recorder) leave() error {
 	errs = append(errs, err, r.drainEvents(now), r.drainAnswers(lastAnswers, forever), r.drainOutcomes(now))
 	r.settleAnswers(math.MaxUint64)
 	r.endings(now, false)
+	r.expireHellos(now, true)
 	r.writeFolds(now, true)
 	return errors.Join(append(errs, r.push(now))...)
 }

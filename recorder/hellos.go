@@ -10,15 +10,17 @@ import (
 	"github.com/conntape/conntape/store"
 )
 
-// What a client says first on a connection names its server better than any answer of DNS: its row gets that name, if it still is in the
-// open batch, and so nearly always. It is a row of the view lookups in any case, which has the name where the first byte came later:
-// after a long time, or because of a handshake that took longer than until the next commit.
+// What a client says first on a connection names its server better than any answer of DNS: its row gets that name. If the row still
+// is in the open batch, it gets it there; if it is written already, because the handshake or the wait for the first byte took longer
+// than until the next commit, the name is a naming of the open batch, which the tape gives to the row.
 
 const (
 	// helloWaits bounds how long a name waits for the record of its connect, which may be read after it.
 	helloWaits = uint64(250 * time.Millisecond)
-	// mostHellos bounds the names that wait.
+	// mostHellos bounds the names that wait, and those of a batch that the tape is to give to rows.
 	mostHellos = 4 << 10
+	// lateName is what the tape takes to give a row a name, without the name, in bytes: another endpoint, and what it was before.
+	lateName = 256
 )
 
 // hellos are names that clients sent. They belong to the draining goroutine.
@@ -26,7 +28,6 @@ type hellos struct {
 	streams hello.Streams[bpf.ID]
 	rows    map[bpf.ID]namable // TCP rows of the open batch; nil: nobody looks at what clients say
 	waiting map[bpf.ID]helloOf // names whose connect has not been read
-	late    uint64             // names whose row was written before, or is none of its own
 }
 
 // namable is a row of the open batch, and whose it is.
@@ -35,10 +36,12 @@ type namable struct {
 	who *party
 }
 
-// helloOf is a name, and when it was read.
+// helloOf is a name, when it was read, who said it, and to which port.
 type helloOf struct {
 	hello.Said
 	since uint64 // ns CLOCK_BOOTTIME
+	owner owner
+	port  uint16
 }
 
 func newHellos(on bool) hellos {
@@ -64,15 +67,47 @@ func (r *recorder) readHello(a *bpf.Answer) {
 	if said.Kind == hello.Host {
 		one.kind = store.LookupHost
 	}
-	r.countLookup(&one, r.askerOf(&one))
-	switch row, known := h.rows[a.Attempt]; {
-	case known && r.nameRow(row, said):
-		delete(h.rows, a.Attempt)
-	case !known && h.rows != nil && len(h.waiting) < mostHellos:
-		h.waiting[a.Attempt] = helloOf{said, r.boot()}
-	default:
-		h.late++
+	who := r.askerOf(&one)
+	r.countLookup(&one, who)
+	if h.rows == nil {
+		return
 	}
+	if row, known := h.rows[a.Attempt]; known {
+		if r.nameRow(row, said) {
+			delete(h.rows, a.Attempt)
+		} else {
+			r.ledger.lookups.refused++
+		}
+		return
+	}
+	late := helloOf{Said: said, since: r.boot(), port: a.Port}
+	if who != nil {
+		late.owner = who.owner
+	}
+	if len(h.waiting) < mostHellos {
+		h.waiting[a.Attempt] = late
+	} else {
+		r.nameLater(a.Attempt, &late)
+	}
+}
+
+// nameLater has the tape give a name to the row of a connect that was written before.
+func (r *recorder) nameLater(id bpf.ID, late *helloOf) {
+	b := r.queue.open
+	if len(b.Namings) >= mostHellos || !r.table.names.take(late.owner, lateName+2*int64(len(late.Name))) {
+		r.ledger.lookups.refused++
+		return
+	}
+	r.ledger.lookups.late++
+	b.Namings = append(b.Namings, store.Naming{Connect: id.BootTime, Tid: id.Tid, Port: int32(late.port), Name: late.Name, Source: sourceOf(late.Said)})
+}
+
+// sourceOf tells where a name is from.
+func sourceOf(said hello.Said) string {
+	if said.Kind == hello.Host {
+		return store.NameHTTP
+	}
+	return store.NameSNI
 }
 
 // offered is what else a ClientHello says.
@@ -102,29 +137,26 @@ func (r *recorder) awaitHello(c *bpf.Connect, who *party) {
 	if one, ok := h.waiting[c.ID()]; ok {
 		delete(h.waiting, c.ID())
 		if !r.nameRow(at, one.Said) {
-			h.late++
+			r.ledger.lookups.refused++
 		}
 		return
 	}
 	h.rows[c.ID()] = at
 }
 
-// expireHellos gives up the connects of names that have waited.
-func (h *hellos) expire(now uint64) {
-	for id, one := range h.waiting {
-		if one.since+helloWaits < now {
-			delete(h.waiting, id)
-			h.late++
+// expireHellos takes the connects of names that have waited, or of all, for written.
+func (r *recorder) expireHellos(now uint64, all bool) {
+	for id, one := range r.lookups.hellos.waiting {
+		if all || one.since+helloWaits < now {
+			delete(r.lookups.hellos.waiting, id)
+			r.nameLater(id, &one)
 		}
 	}
 }
 
 // nameAs returns an address with the name that a client gave it, which counts for more than others.
 func (r *resolver) nameAs(e *store.Endpoint, said hello.Said, p *party) *store.Endpoint {
-	source := store.NameSNI
-	if said.Kind == hello.Host {
-		source = store.NameHTTP
-	}
+	source := sourceOf(said)
 	r.key = append(append(r.key[:0], e.Raw...), 0)
 	if e.Requested != nil {
 		r.key = append(r.key, e.Requested.Raw...)

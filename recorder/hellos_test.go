@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/bpf"
+	"github.com/conntape/conntape/store"
 )
 
 // says plays what the client of a connect sends, of which at bytes were sent before.
@@ -92,13 +93,13 @@ func TestHellosAreBounded(t *testing.T) {
 	if err := r.drainProcessesAndAnswers(n); err != nil {
 		t.Fatal(err)
 	}
-	h := &r.lookups.hellos
-	if len(h.waiting) != mostHellos || h.late != 500 {
-		t.Errorf("%d wait, %d are late", len(h.waiting), h.late)
+	h, l := &r.lookups.hellos, &r.ledger.lookups
+	if len(h.waiting) != mostHellos || l.late != 500 {
+		t.Errorf("%d wait, %d are late", len(h.waiting), l.late)
 	}
-	h.expire(bootNow() + helloWaits + uint64(time.Second))
-	if len(h.waiting) != 0 || h.late != n {
-		t.Errorf("%d wait, %d are late", len(h.waiting), h.late)
+	r.expireHellos(bootNow()+helloWaits+uint64(time.Second), false)
+	if len(h.waiting) != 0 || l.late != mostHellos || l.refused != 500 || len(r.queue.open.Namings) != mostHellos {
+		t.Errorf("%d wait, %d are late, %d refused", len(h.waiting), l.late, l.refused)
 	}
 	if len(r.lookups.folds.folds) != 10 {
 		t.Errorf("%d folds", len(r.lookups.folds.folds))
@@ -110,4 +111,38 @@ func (r *recorder) drainProcessesAndAnswers(most int) error {
 		return err
 	}
 	return r.drainAnswers(most, forever)
+}
+
+// A name that a client says after the row of its connection was written goes to the tape, which gives it to the row: once, whatever the
+// row's batch, and also when recording ends before anything else happens.
+func TestLateHelloGoesToTheTape(t *testing.T) {
+	src, out := newScript(), newMemory()
+	curl, now := key(1, 1, 1), bootNow()-uint64(time.Second)
+	src.process(execOf(curl, bpf.ProcessKey{}, now, "/bin/curl", "x\x00"))
+	late := going(curl, now, 11, [4]byte{192, 0, 2, 1})
+	src.connect(late)
+	c := hearing()
+	c.batchAge = 10 * time.Millisecond
+	stop := start(t, src, out, c, Options{})
+	waitFor(t, "the row", func() bool {
+		out.mu.Lock()
+		defer out.mu.Unlock()
+		return len(out.rows) == 1
+	})
+	src.says(late, uint64(time.Second), 0, request("late.example"))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	accounted(t, out)
+	var got []store.Naming
+	for _, b := range out.batches {
+		got = append(got, b.Namings...)
+	}
+	want := []store.Naming{{Connect: late.BootTime, Tid: late.Tid, Port: 443, Name: "late.example", Source: store.NameHTTP}}
+	if !slices.Equal(got, want) || out.counters["lookup_late"] != 1 || out.counters["lookup_refused"] != 0 {
+		t.Errorf("got %+v, want %+v; counters %v", got, want, out.counters)
+	}
+	if lookupsOf(out)["late.example  /bin/curl"] != 1 {
+		t.Errorf("lookups %v", lookupsOf(out))
+	}
 }

@@ -12,6 +12,8 @@ type lookupLedger struct {
 	received, stored uint64
 	bad              uint64
 	dropped          uint64
+	late             uint64 // names that clients said after their connection's row was written
+	refused          uint64 // names that clients said, for which there was no room, or whose row is that of several connects
 	observed         uint64 // losses that a gap tells of
 	ended            bool   // all was drained: what was sent and not received is lost
 }
@@ -35,5 +37,6 @@ func (l *ledger) countLookups(c segment.Counters) {
 	c["lookup_lost"] = l.unreadLookups()
 	c["lookup_bad"] = l.lookups.bad
 	c["lookup_dropped"] = l.lookups.dropped + l.gone.lookups
+	c["lookup_late"], c["lookup_refused"] = l.lookups.late, l.lookups.refused
 	c["lookup_stored"] = l.lookups.stored - min(l.lookups.stored, l.gone.lookups)
 }

@@ -141,6 +141,7 @@ func runOnce(ctx context.Context, o *Options) (err error) {
 		Limits:     o.Limits,
 		Immutable:  o.Immutable,
 		Now:        takeAnchor(anchorStart),
+		LateNames:  o.Events.TLS || o.Events.HTTP,
 		Logger:     o.Logger,
 		Context:    ctx,
 	}

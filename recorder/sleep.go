@@ -46,7 +46,7 @@ func (r *recorder) maySleep(now uint64) bool {
 	k := r.ledger.kernel
 	return now >= r.received+uint64(r.config.sleepAfter) && now < r.pushed+uint64(r.config.heartbeat) &&
 		k.Seen == k.Sent+k.LostRing && len(r.flight.written) == 0 && len(r.watch.out) == 0 && r.relearnAlive == 0 &&
-		len(r.queue.open.Connections)+len(r.queue.open.Endings)+len(r.fates.pending)+len(r.queue.open.Sockets)+len(r.inbound.fresh)+len(r.lookups.folds.fresh)+len(r.lookups.waiting) == 0 && !r.ledger.gaps.pending() && !r.anchors.pending() && !r.table.hashes.pending()
+		len(r.queue.open.Connections)+len(r.queue.open.Endings)+len(r.queue.open.Namings)+len(r.lookups.hellos.waiting)+len(r.fates.pending)+len(r.queue.open.Sockets)+len(r.inbound.fresh)+len(r.lookups.folds.fresh)+len(r.lookups.waiting) == 0 && !r.ledger.gaps.pending() && !r.anchors.pending() && !r.table.hashes.pending()
 }
 
 // giveBackEvery is how often a recorder that sleeps gives back what only work needs.

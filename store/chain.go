@@ -11,7 +11,7 @@ import (
 
 // The batches of a segment form a hash chain, so that the log can prove that the content is as committed. docs/format.md
 // defines the hashed bytes. The rows of a batch can be found again although rows of several batches are interleaved: see
-// tables batch, late and changed.
+// tables batch, late, changed and renamed.
 
 // chainer computes the chain for the writer.
 type chainer struct {
@@ -22,6 +22,7 @@ type chainer struct {
 	rows      int64 // written so far
 	processes map[int64]struct{}
 	changes   map[int64]int64 // of the batch: connection → shape
+	renames   map[int64]int64 // likewise: connection → remote
 	endings   map[segment.EndingKey]struct{}
 	events    []int64 // of the batch
 	files     segment.HashKeys
@@ -33,6 +34,7 @@ func (c *chainer) begin(batch int64) {
 	c.hasher.Begin(c.chain, batch)
 	clear(c.processes)
 	clear(c.changes)
+	clear(c.renames)
 	clear(c.endings)
 	c.events = c.events[:0]
 	c.files.Clear()
@@ -42,7 +44,7 @@ func (c *chainer) begin(batch int64) {
 func (c *chainer) load(conn *sqlite.Conn) error {
 	if c.hasher == nil {
 		c.hasher, c.processes, c.changes = segment.NewHasher(), map[int64]struct{}{}, map[int64]int64{}
-		c.endings = map[segment.EndingKey]struct{}{}
+		c.renames, c.endings = map[int64]int64{}, map[segment.EndingKey]struct{}{}
 	}
 	c.chain, c.marks = [32]byte{}, segment.Marks{}
 	return segment.Exec(conn, func(q *sqlite.Stmt) error {
@@ -54,11 +56,14 @@ func (c *chainer) load(conn *sqlite.Conn) error {
 
 // end writes the row of the batch, if the batch is not empty, and returns the chain's state for after the commit.
 func (c *chainer) end(conn *sqlite.Conn, newest int64) (chain [32]byte, after segment.Marks, err error) {
-	if c.rows == 0 && len(c.changes) == 0 && len(c.endings) == 0 && len(c.events) == 0 && c.files.Len() == 0 {
+	if c.rows == 0 && len(c.changes) == 0 && len(c.renames) == 0 && len(c.endings) == 0 && len(c.events) == 0 && c.files.Len() == 0 {
 		return c.chain, c.marks, nil
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.changes)) {
 		c.hasher.Change(id, c.changes[id])
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.renames)) {
+		c.hasher.Rename(id, c.renames[id])
 	}
 	endings := slices.SortedFunc(maps.Keys(c.endings), segment.EndingKey.Compare)
 	if err := segment.HashEndings(c.hasher, conn, c.batch, endings); err != nil {

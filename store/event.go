@@ -201,6 +201,7 @@ type Anchor struct {
 type Batch struct {
 	Connections []Connection
 	Endings     []Ending      // of connections written before or in this batch
+	Namings     []Naming      // by clients, of connections written before or in this batch
 	Sockets     []SocketEvent // what else happened to sockets: accepted, listening, answers by DNS
 	Files       []*File       // whose digests have come, of processes written before or in this batch
 	Scripts     []Script      // that were found, of such processes

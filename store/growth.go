@@ -26,6 +26,7 @@ const (
 	fileRowBytes       = 192
 	otherRowBytes      = 256
 	walFrameBytes      = pageSize + 24
+	mostAddressBytes   = 96 // of an IPv6 address, as text and as a sockaddr
 )
 
 // batchPages is what a transaction may add beside its rows, in pages.
@@ -61,6 +62,7 @@ func (e *estimator) fit(s *activeSegment, b *Batch, most growth) (n Part, g grow
 	}{
 		{&n.Connections, len(b.Connections), func(i int) { e.connection(s, &b.Connections[i]) }},
 		{&n.Endings, len(b.Endings), func(i int) { e.ending(s, &b.Endings[i]) }},
+		{&n.Namings, len(b.Namings), func(i int) { e.naming(s, &b.Namings[i]) }},
 		{&n.Sockets, len(b.Sockets), func(i int) { e.socket(s, &b.Sockets[i]) }},
 	} {
 		for ; *kind.n < kind.of; *kind.n++ {
@@ -115,6 +117,12 @@ func (e *estimator) ending(s *activeSegment, o *Ending) {
 	e.touched += e.run.add(s.ruler, s.at(o.Connect))
 	e.bytes += endingRowBytes
 	e.endpoint(s, o.Outcome.Local)
+}
+
+// naming adds a name. It changes pages like an ending, and may write an endpoint, for which that of the connection is copied.
+func (e *estimator) naming(s *activeSegment, n *Naming) {
+	e.touched += e.run.add(s.ruler, s.at(n.Connect)) + 2
+	e.bytes += endingRowBytes + endpointRowBytes + 2*int64(len(n.Name)+len(n.Source)+mostAddressBytes)
 }
 
 func (e *estimator) socket(s *activeSegment, v *SocketEvent) {

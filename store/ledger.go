@@ -158,7 +158,7 @@ func (s *activeSegment) beginRun(pid int, o *WriterOptions, counted segment.Coun
 		}
 		s.counted[name] = counted[name]
 	}
-	s.missedUpdates = counted[missedUpdatesCounter]
+	s.missedUpdates, s.missedNames = counted[missedUpdatesCounter], counted[missedNamesCounter]
 	return nil
 }
 
@@ -195,10 +195,20 @@ func (s *activeSegment) putCounters(c segment.Counters) error {
 // missedUpdatesCounter counts updates whose row is in another segment.
 const missedUpdatesCounter = "store_updates_missed"
 
+// withMissed adds the counters of what is not in this segment, if they changed.
+func (s *activeSegment) withMissed(c segment.Counters) segment.Counters {
+	if s.missedUpdates == s.counted[missedUpdatesCounter] && s.missedNames == s.counted[missedNamesCounter] {
+		return c
+	}
+	with := segment.Counters{missedUpdatesCounter: s.missedUpdates, missedNamesCounter: s.missedNames}
+	maps.Copy(with, c)
+	return with
+}
+
 // write writes a batch in one transaction, durable when it returns nil. state is the segment's new state; more adds to
 // the transaction.
 func (s *activeSegment) write(b *Batch, state string, more func(*activeSegment) error) error {
-	missed := s.missedUpdates
+	missed, unnamed := s.missedUpdates, s.missedNames
 	heartbeat := s.heartbeat
 	if b.Now != 0 {
 		heartbeat = max(heartbeat, s.at(b.Now))
@@ -214,6 +224,9 @@ func (s *activeSegment) write(b *Batch, state string, more func(*activeSegment) 
 			return err
 		}
 		if err := s.writeEndings(b.Endings); err != nil {
+			return err
+		}
+		if err := s.writeNamings(b.Namings); err != nil {
 			return err
 		}
 		if err := s.writeSocketEvents(b.Sockets); err != nil {
@@ -242,13 +255,7 @@ func (s *activeSegment) write(b *Batch, state string, more func(*activeSegment) 
 		if err := more(s); err != nil {
 			return err
 		}
-		if s.missedUpdates != s.counted[missedUpdatesCounter] {
-			counters = maps.Clone(counters)
-			if counters == nil {
-				counters = segment.Counters{}
-			}
-			counters[missedUpdatesCounter] = s.missedUpdates
-		}
+		counters = s.withMissed(counters)
 		if err := s.putCounters(counters); err != nil {
 			return err
 		}
@@ -257,7 +264,7 @@ func (s *activeSegment) write(b *Batch, state string, more func(*activeSegment) 
 			state, heartbeat, time.Now().UnixNano(), s.batches+1, segment.BlobOrNull(s.previousHash))
 	})
 	if err != nil {
-		s.missedUpdates = missed
+		s.missedUpdates, s.missedNames = missed, unnamed
 		return err
 	}
 	s.batches++

@@ -17,23 +17,33 @@ const outcomePatience = 150 * time.Second
 // pendingOutcomes reports whether rows of unfinished attempts exist, by the recorder's counters.
 func (w *Writer) pendingOutcomes() bool { return w.counted["in_flight_stored"] > w.counted["updated"] }
 
-// giveOutcomes updates rows of the previous segment with results that have no row in the active one. Others stay counted
-// as missed.
+// sealsAfter returns how long a segment that is closed now waits for what may still come for its rows.
+func (w *Writer) sealsAfter() time.Duration {
+	switch {
+	case w.pendingOutcomes():
+		return outcomePatience
+	case w.o.LateNames:
+		return namesPatience
+	}
+	return 0
+}
+
+// giveOutcomes updates rows of the previous segment with results and names that have no row in the active one. Others stay
+// counted as missed.
 func (w *Writer) giveOutcomes() {
-	missed := w.seg.rows.missed
-	if len(missed) == 0 {
+	missed, unnamed := w.seg.rows.missed, w.seg.rows.unnamed
+	if len(missed)+len(unnamed) == 0 {
 		return
 	}
 	before := w.claim(w.seg.previous)
 	if before == nil {
 		return
 	}
-	found, err := 0, before.seg.reopen()
+	err := before.seg.reopen()
 	if err == nil {
-		found, err = before.seg.writeOutcomes(missed)
+		err = w.give(before.seg, missed, unnamed)
 	}
 	if err == nil {
-		w.seg.missedUpdates -= uint64(found) // written with the next batch
 		err = before.seg.checkpoint()
 	}
 	w.mu.Lock()
@@ -49,6 +59,25 @@ func (w *Writer) giveOutcomes() {
 		before.state = aside
 		w.aside = append(w.aside, before.seg)
 	}
+}
+
+// give writes results and names to a closed segment. Those found are no longer missed, which the next batch writes.
+func (w *Writer) give(s *activeSegment, missed []Connection, unnamed []Naming) error {
+	if len(missed) > 0 {
+		found, err := s.writeOutcomes(missed)
+		if err != nil {
+			return err
+		}
+		w.seg.missedUpdates -= uint64(found)
+	}
+	if len(unnamed) > 0 {
+		found, err := s.writeLateNames(unnamed)
+		if err != nil {
+			return err
+		}
+		w.seg.missedNames -= uint64(found)
+	}
+	return nil
 }
 
 // claim returns the stored segment with this number for exclusive use, if it waits for results. Sealing and removal wait
@@ -67,10 +96,7 @@ func (w *Writer) claim(number int) *stored {
 // writeOutcomes updates rows with their results in one transaction, and returns their number. It compares values: the
 // writer's marks are of the active segment.
 func (s *activeSegment) writeOutcomes(conns []Connection) (found int, err error) {
-	var chain [32]byte
-	var after segment.Marks
-	err = s.inTransaction(func() (err error) {
-		s.chainer.begin(s.batches + 1)
+	err = s.correct(func() error {
 		for i := range conns {
 			ok, err := s.giveOutcome(&conns[i])
 			if err != nil {
@@ -80,17 +106,31 @@ func (s *activeSegment) writeOutcomes(conns []Connection) (found int, err error)
 				found++
 			}
 		}
+		return nil
+	})
+	return found, err
+}
+
+// correct changes rows of a closed segment in one transaction, as a batch of its own.
+func (s *activeSegment) correct(change func() error) error {
+	var chain [32]byte
+	var after segment.Marks
+	err := s.inTransaction(func() (err error) {
+		s.chainer.begin(s.batches + 1)
+		if err := change(); err != nil {
+			return err
+		}
 		if chain, after, err = s.chainer.end(s.conn, s.rows.maxID); err != nil {
 			return err
 		}
 		return s.exec(`UPDATE segment SET batches = ?, committed_ns = ?`, s.batches+1, time.Now().UnixNano())
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	s.batches++
 	s.chainer.chain, s.chainer.marks = chain, after
-	return found, nil
+	return nil
 }
 
 func (s *activeSegment) giveOutcome(c *Connection) (found bool, err error) {

@@ -134,9 +134,9 @@ func (w *Writer) rotate(reason string) error {
 	w.seg = seg
 	closed := w.handOver(old)
 	w.noteActive()
-	if reason != ReasonRequest && w.pendingOutcomes() {
+	if wait := w.sealsAfter(); wait > 0 && reason != ReasonRequest {
 		w.mu.Lock()
-		closed.notBefore = time.Now().Add(outcomePatience)
+		closed.notBefore = time.Now().Add(wait)
 		w.mu.Unlock()
 	}
 	w.remember()

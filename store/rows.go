@@ -33,7 +33,8 @@ type rowWriter struct {
 	single  *sqlite.Stmt
 	size    int // rows a statement, for benchmarks; 0 = rowsPerStatement
 
-	missed []Connection // updates of the batch whose row is not in this segment
+	missed  []Connection // updates of the batch whose row is not in this segment
+	unnamed []Naming     // names likewise
 
 	order []int32 // scratch: indexes of a batch in order of time
 	ids   []int64 // scratch: ids bound to many

@@ -52,6 +52,7 @@ type activeSegment struct {
 	taken         int64  // by database and WAL on the disk, bytes
 	walKeep       int64  // size that the WAL file may keep, bytes
 	missedUpdates uint64 // updates of rows that are not in this segment
+	missedNames   uint64 // names of such rows
 	previousHash  []byte // of the segment before, to be written with the next batch
 }
 

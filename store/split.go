@@ -8,10 +8,12 @@ import (
 )
 
 // Part counts what a transaction holds of a batch: the first of each.
-type Part struct{ Connections, Endings, Sockets int }
+type Part struct{ Connections, Endings, Namings, Sockets int }
 
 // partOf returns all of a batch.
-func partOf(b *Batch) Part { return Part{len(b.Connections), len(b.Endings), len(b.Sockets)} }
+func partOf(b *Batch) Part {
+	return Part{len(b.Connections), len(b.Endings), len(b.Namings), len(b.Sockets)}
+}
 
 // PartlyWritten is the error of a batch of which only a part is on the disk. Whoever tries again must leave that out.
 type PartlyWritten struct {
@@ -27,7 +29,8 @@ func (e *PartlyWritten) Unwrap() error { return e.Err }
 
 // Cut takes a part off a batch.
 func (b *Batch) Cut(p Part) {
-	b.Connections, b.Endings, b.Sockets = b.Connections[p.Connections:], b.Endings[p.Endings:], b.Sockets[p.Sockets:]
+	b.Connections, b.Endings = b.Connections[p.Connections:], b.Endings[p.Endings:]
+	b.Namings, b.Sockets = b.Namings[p.Namings:], b.Sockets[p.Sockets:]
 }
 
 // mostTransaction is what a transaction may add, in bytes: SQLite keeps the pages that it
@@ -36,7 +39,7 @@ const mostTransaction = 8 << 20
 
 // split cuts off a batch what one transaction may hold of it: what adds no more than
 // the WAL of the tape is to have, not too much for the memory, and what the segment
-// still has room for. Connections come first, so that an ending finds its own. Gaps and clocks are part of the last
+// still has room for. Connections come first, so that an ending or a name finds its own. Gaps and clocks are part of the last
 // transaction; what is counted as stored goes with the rows, since the next part may be in another segment. It returns what
 // the part adds, in bytes, and whether there is a rest.
 func (w *Writer) split(b *Batch) (part, rest Batch, g growth, more bool) {
@@ -50,7 +53,7 @@ func (w *Writer) split(b *Batch) (part, rest Batch, g growth, more bool) {
 	if n == partOf(b) {
 		return *b, Batch{}, g, false
 	}
-	part = Batch{Connections: b.Connections[:n.Connections], Endings: b.Endings[:n.Endings], Sockets: b.Sockets[:n.Sockets]}
+	part = Batch{Connections: b.Connections[:n.Connections], Endings: b.Endings[:n.Endings], Namings: b.Namings[:n.Namings], Sockets: b.Sockets[:n.Sockets]}
 	for i := range part.Connections {
 		part.Now = max(part.Now, part.Connections[i].BootTime)
 	}

@@ -419,7 +419,7 @@ func TestFlipBits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, table := range []string{"connection", "repeat", "task", "process", "endpoint", "shape", "counter", "run", "batch", "late", "changed", "block"} {
+	for _, table := range []string{"connection", "repeat", "task", "process", "endpoint", "shape", "counter", "run", "batch", "late", "changed", "renamed", "block"} {
 		if harmless[table] > 0 {
 			t.Errorf("%d bits that altered the table %s were not found", harmless[table], table)
 		}
@@ -434,7 +434,7 @@ func contents(t testing.TB, dir string, number int) map[string]string {
 	all := map[string]string{}
 	hashed := map[string]string{"run": "id, version, backend, blind_spots"}
 	err := segment.Peek(t.Context(), filepath.Join(dir, tapedir.SegmentName(number)), func(conn *sqlite.Conn) error {
-		for _, table := range []string{"connection", "repeat", "task", "process", "endpoint", "shape", "counter", "run", "gap", "clock", "segment", "batch", "late", "changed", "block"} {
+		for _, table := range []string{"connection", "repeat", "task", "process", "endpoint", "shape", "counter", "run", "gap", "clock", "segment", "batch", "late", "changed", "renamed", "block"} {
 			var b strings.Builder
 			err := segment.Exec(conn, func(q *sqlite.Stmt) error {
 				for i := range q.ColumnCount() {

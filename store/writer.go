@@ -37,6 +37,8 @@ type WriterOptions struct {
 	// reads the clocks itself.
 	Now Anchor
 
+	LateNames bool // clients may name servers after their connections are written ([Naming])
+
 	Limits    retain.Limits // of size and age
 	Immutable bool          // set the immutable flag on sealed segments (chattr +i)
 
@@ -250,6 +252,7 @@ func (w *Writer) Append(batch Batch) error {
 		return &failure.Error{Op: "append batch", Path: w.dir, Err: failure.ErrClosed}
 	}
 	slices.SortStableFunc(batch.Endings, func(a, b Ending) int { return cmp.Compare(a.Connect, b.Connect) })
+	slices.SortStableFunc(batch.Namings, func(a, b Naming) int { return cmp.Compare(a.Connect, b.Connect) })
 	written := Part{}
 	for {
 		part, rest, more := w.next(&batch, segment.StateActive)
@@ -264,6 +267,7 @@ func (w *Writer) Append(batch Batch) error {
 		}
 		written.Connections += len(part.Connections)
 		written.Endings += len(part.Endings)
+		written.Namings += len(part.Namings)
 		written.Sockets += len(part.Sockets)
 		batch = rest
 	}

@@ -12,12 +12,12 @@ import (
 type IDSpan struct{ From, To int64 }
 
 // spans returns the ids of an open segment that may have rows of a selection: its table block has the endpoints and
-// tasks of every so many connections, except those written late.
+// tasks of every so many connections, except those written late or given a name later.
 func (s *SegmentSource) spans(ctx context.Context, sel *Selection, from, to int64) ([]IDSpan, error) {
 	if sel.Remotes == nil && sel.tasks == nil {
 		return []IDSpan{{from, to}}, nil
 	}
-	late, err := s.list(ctx, `SELECT id FROM late ORDER BY id`)
+	late, err := s.list(ctx, `SELECT id FROM late UNION SELECT connection FROM renamed ORDER BY id`)
 	if err != nil {
 		return nil, err
 	}

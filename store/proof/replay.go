@@ -49,8 +49,8 @@ type replay struct {
 
 	late      map[int64]struct{}            // connections
 	lateOf    map[int64][]int64             // batch → connections, ascending
-	changes   map[int64][]int64             // batch → connections, ascending
-	history   map[int64][]shapeBefore       // connection → changes, ascending
+	shapes    revisions                     // that connections had before they were changed
+	remotes   revisions                     // that they had before they were named
 	processes map[int64][]int64             // batch → processes, ascending
 	endings   map[int64][]segment.EndingKey // batch → endings, ascending
 	events    map[int64][]int64             // batch → events, ascending
@@ -63,13 +63,11 @@ type replayBatch struct {
 	chain [32]byte // as stored
 }
 
-// shapeBefore is the shape of a connection before a batch changed it.
-type shapeBefore struct{ batch, shape int64 }
-
 // load reads everything except the connections: it is little.
 func (r *replay) load() error {
-	r.late, r.lateOf, r.changes, r.processes = map[int64]struct{}{}, map[int64][]int64{}, map[int64][]int64{}, map[int64][]int64{}
-	r.history, r.endings, r.events = map[int64][]shapeBefore{}, map[int64][]segment.EndingKey{}, map[int64][]int64{}
+	r.late, r.lateOf, r.processes = map[int64]struct{}{}, map[int64][]int64{}, map[int64][]int64{}
+	r.shapes, r.remotes = newRevisions("shape"), newRevisions("remote")
+	r.endings, r.events = map[int64][]segment.EndingKey{}, map[int64][]int64{}
 	r.files = map[int64]*segment.HashKeys{}
 	for _, table := range []struct {
 		query string
@@ -87,12 +85,8 @@ func (r *replay) load() error {
 			r.lateOf[batch] = append(r.lateOf[batch], id)
 			return nil
 		}},
-		{"SELECT batch, id, shape FROM changed ORDER BY id, batch", func(q *sqlite.Stmt) error {
-			batch, id := q.ColumnInt64(0), q.ColumnInt64(1)
-			r.changes[batch] = append(r.changes[batch], id)
-			r.history[id] = append(r.history[id], shapeBefore{batch, q.ColumnInt64(2)})
-			return nil
-		}},
+		{"SELECT batch, id, shape FROM changed ORDER BY id, batch", r.shapes.add},
+		{"SELECT batch, connection, remote FROM renamed ORDER BY connection, batch", r.remotes.add},
 		{"SELECT batch, id, cookie FROM ending ORDER BY id, cookie", func(q *sqlite.Stmt) error {
 			r.endings[q.ColumnInt64(0)] = append(r.endings[q.ColumnInt64(0)], segment.EndingKey{ID: q.ColumnInt64(1), Cookie: q.ColumnInt64(2)})
 			return nil
@@ -207,9 +201,7 @@ func (r *replay) follow(row *segment.HashedRow) error {
 
 // digest digests a row in its first state.
 func (r *replay) digest(row segment.HashedRow) {
-	if changes := r.history[row.ID]; len(changes) > 0 {
-		row.Shape = changes[0].shape
-	}
+	row.Shape, row.Remote = r.shapes.first(row.ID, row.Shape), r.remotes.first(row.ID, row.Remote)
 	r.hasher.Connection(&row)
 }
 
@@ -247,12 +239,11 @@ func (r *replay) finish() error {
 		return err
 	}
 	b := r.batches[0]
-	for _, id := range r.changes[b.id] {
-		shape, err := r.shapeAfter(id, b.id)
-		if err != nil {
-			return err
-		}
-		r.hasher.Change(id, shape)
+	if err := r.shapes.each(r.conn, b.id, r.hasher.Change); err != nil {
+		return err
+	}
+	if err := r.remotes.each(r.conn, b.id, r.hasher.Rename); err != nil {
+		return err
 	}
 	if err := segment.HashEndings(r.hasher, r.conn, b.id, r.endings[b.id]); err != nil {
 		return err
@@ -280,16 +271,4 @@ func (r *replay) finish() error {
 	}
 	r.ended = r.fn(b.id, r.chain, said)
 	return nil
-}
-
-// shapeAfter returns the shape that a batch gave a connection.
-func (r *replay) shapeAfter(id, batch int64) (shape int64, err error) {
-	for _, c := range r.history[id] {
-		if c.batch > batch {
-			return c.shape, nil
-		}
-	}
-	err = segment.Exec(r.conn, func(q *sqlite.Stmt) error { shape = q.ColumnInt64(0); return nil },
-		"SELECT shape FROM connection WHERE id = ?", id)
-	return shape, err
 }

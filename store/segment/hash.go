@@ -60,6 +60,12 @@ func (c *Hasher) Change(id, shape int64) {
 	c.spill(4096)
 }
 
+// Rename adds the new endpoint of a connection.
+func (c *Hasher) Rename(id, remote int64) {
+	c.buf = binary.AppendVarint(binary.AppendVarint(append(c.buf, 'r'), id), remote)
+	c.spill(4096)
+}
+
 // values adds a row of another table, with all columns.
 func (c *Hasher) values(kind byte, q *sqlite.Stmt) {
 	b := append(c.buf, kind)

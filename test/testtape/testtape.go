@@ -251,7 +251,8 @@ func OverlapOf(t *testing.T, tape *store.Tape, segment int) (from, to time.Time)
 }
 
 // OfBlocks opens a tape of one open segment of four batches, with rows of the first that came after all others. It returns
-// addresses of some of these and some rare ones, with the number of connections to each.
+// addresses of some of these and some rare ones, and a name that one row of the first was given after all others, with the
+// number of connections to each.
 func OfBlocks(t *testing.T) (tape *store.Tape, addresses []string, seen map[string]int) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "tape")
@@ -290,6 +291,11 @@ func OfBlocks(t *testing.T) (tape *store.Tape, addresses []string, seen map[stri
 	if err := w.Append(store.Batch{Connections: late}); err != nil {
 		t.Fatal(err)
 	}
+	named := slices.IndexFunc(all[1000:], func(c store.Connection) bool { return c.Count <= 1 && c.Remote.Port == 443 })
+	row := all[1000+named]
+	if err := w.Append(store.Batch{Namings: []store.Naming{{Connect: row.BootTime, Tid: row.Task.Tid, Port: row.Remote.Port, Name: "late.example", Source: store.NameSNI}}}); err != nil {
+		t.Fatal(err)
+	}
 	seen = make(map[string]int)
 	for i := range all {
 		seen[all[i].Remote.Address]++
@@ -300,5 +306,6 @@ func OfBlocks(t *testing.T) (tape *store.Tape, addresses []string, seen map[stri
 			addresses = append(addresses, a)
 		}
 	}
-	return Opened(t, dir), addresses, seen
+	seen["late.example"] = 1
+	return Opened(t, dir), append(addresses, "late.example"), seen
 }
