@@ -151,7 +151,7 @@ func runOnce(ctx context.Context, o *Options) (err error) {
 	if w.Handover, err = firstHandover(capture, before, w.Now.Boot); err != nil {
 		return fmt.Errorf("take over: %w", err)
 	}
-	open := adopt(ctx, capture, o.Dir, w.BootID, o.Logger) // before the tape is open
+	open, known := adopt(ctx, capture, o.Dir, w.BootID, o.Logger), recallNames(ctx, o, w.BootID) // before the tape is open
 	keeper := store.NewLogKeeper(o.Dir, store.LogOptions{
 		Host: w.Host, MachineID: w.MachineID, BootID: w.BootID, Version: w.Version, Backend: w.Backend, BlindSpots: w.BlindSpots,
 		MaxBytes: o.Limits.MaxBytes, MaxAge: o.Limits.MaxAge,
@@ -179,6 +179,7 @@ func runOnce(ctx context.Context, o *Options) (err error) {
 		proc: "/proc", passwd: "/etc/passwd", cgroups: cgroupMount(mounts),
 	})
 	r.opens.begun = open
+	r.lookups.names.recall(known)
 	if capture.Pinned() {
 		r.heritage = capture
 		r.overlap = capture.Overlap()

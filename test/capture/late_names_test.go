@@ -63,3 +63,34 @@ func TestLateHello(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesAfterRestart: a connect to a recorder that was started after its process looked up the name has that name, which the tape knows.
+func TestNamesAfterRestart(t *testing.T) {
+	if env.inGuest {
+		t.Skip("SKIPPED: the kernel does the same as in TestNames; what is on the tape is the recorder's")
+	}
+	dir := tempDir(t)
+	tape := record(t, dir)
+	inOwnNetwork(t, func() {
+		serveNames(t)
+		for _, name := range []string{"n1-one.example.", "n2-two.example."} {
+			if err := lookUp("udp4", name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tape.stop(t)
+		tape = record(t, dir)
+		knock(1)
+		knock(2)
+		knock(3)
+	})
+	inOwnNetwork(t, func() { knock(2) })
+	tape.stop(t)
+	var got []string
+	for _, r := range rows(t, dir, `SELECT remote_ip, remote_name, name_source FROM connections WHERE pid = ? AND remote_port = 4433 ORDER BY time_ns`, os.Getpid()) {
+		got = append(got, r.text("remote_ip")+" "+r.text("remote_name")+" "+r.text("name_source"))
+	}
+	if want := []string{"127.0.7.1 n1-one.example dns", "127.0.7.2 n2-two.example dns", "127.0.7.3  ", "127.0.7.2  "}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
