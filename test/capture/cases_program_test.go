@@ -26,6 +26,10 @@ func runHelper(name string, args []string) int {
 		err = lookUp(args[0], args[1])
 	case "flood-answers":
 		err = floodAnswers()
+	case "flood-hellos":
+		err = floodHellos(args[0])
+	case "flow":
+		err = runFlow(args[0])
 	case "hold":
 		err = holdEverything(args[0])
 	case "capabilities":

@@ -156,7 +156,28 @@ static void uring_to(int argc, char **argv)
 	uring_connect(1, argv, AF_INET, strcmp(argv[1], "tcp") ? SOCK_DGRAM : SOCK_STREAM, &a, sizeof(a.in));
 }
 
+/* `uring-flow up|down PORT`: connects, then sends 4096 bytes, or receives to the end, by io_uring. */
+static void uring_flow(int argc, char **argv)
+{
+	static char data[4096];
+	if (argc < 3)
+		die("usage: uring-flow up|down PORT");
+	union address a = inet4("127.0.0.1", atoi(argv[2]));
+	struct ring ring = ring_setup("plain");
+	bool up = !strcmp(argv[1], "up");
+	int fd = make_socket(AF_INET, SOCK_STREAM, 0);
+	long n;
+
+	if (attempt("connect", fd, &a, sizeof(a.in)))
+		die("connect");
+	do
+		n = submit(&ring, up ? IORING_OP_SEND : IORING_OP_RECV, fd, data, 0, sizeof(data));
+	while (!up && n > 0);
+	if (n < 0 || (up && n != sizeof(data)))
+		die("io_uring");
+}
+
 const struct command uring_commands[] = {
 	{"uring-tcp", uring_tcp}, {"uring-refused", uring_refused}, {"uring-udp", uring_udp},
-	{"uring-unix", uring_unix}, {"uring-unspec", uring_unspec}, {"uring-send", uring_send}, {"uring-to", uring_to}, {0},
+	{"uring-unix", uring_unix}, {"uring-unspec", uring_unspec}, {"uring-send", uring_send}, {"uring-to", uring_to}, {"uring-flow", uring_flow}, {0},
 };
