@@ -113,13 +113,19 @@ func TestChainShowsAlterations(t *testing.T) {
 		"DELETE FROM script",
 		"UPDATE script SET hash = 0",
 		"UPDATE process SET exe_file = 7 WHERE comm = 'curl'",
+		"UPDATE endpoint SET names = 'b.example' WHERE names <> ''",
+		"UPDATE renamed SET remote = remote + 1",
+		"UPDATE renamed SET batch = batch - 1",
+		"UPDATE renamed SET connection = (SELECT min(id) FROM connection)",
+		"DELETE FROM renamed",
+		"UPDATE connection SET remote = (SELECT remote FROM renamed) WHERE id = (SELECT connection FROM renamed)",
 	} {
 		w := mustOpenWriter(t, t.TempDir(), options(100*second))
 		x := newWorld()
 		x.curl.ExeFile, x.curl.Script = &File{Inode: 77}, "/run.sh"
 		x.curl.ExeFile.SetDigests(known("curl", "exec"))
 		mustAppend(t, w, Batch{Connections: []Connection{x.connection(101 * second), x.connection(102 * second)}, Scripts: []Script{{x.curl, x.curl.ExeFile}}})
-		mustAppend(t, w, Batch{Connections: []Connection{x.connection(103 * second)}})
+		mustAppend(t, w, Batch{Connections: []Connection{x.connection(103 * second)}, Namings: []Naming{saying(x.connection(102*second), "a.example", NameSNI)}})
 		want := w.seg.chainer.chain
 		if err := w.seg.exec(alter); err != nil {
 			t.Fatal(err)

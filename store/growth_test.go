@@ -61,6 +61,11 @@ func TestGrowthIsBounded(t *testing.T) {
 			b.Endings = append(b.Endings, Ending{Connect: old.BootTime, Cookie: old.Cookie, Final: Final(random.IntN(3) + 100), Outcome: &Outcome{Local: local,
 				Sent: random.Int64N(1 << 40), Received: random.Int64N(1 << 40), Duration: random.Int64N(1 << 50)}})
 		}
+		for range random.IntN(1 + len(written)/2) {
+			old := written[random.IntN(len(written))]
+			b.Namings = append(b.Namings, Naming{Connect: old.BootTime, Tid: old.Task.Tid, Port: old.Remote.Port,
+				Name: strings.Repeat("n", random.IntN(255)) + fmt.Sprint(random.IntN(500)), Source: NameSNI})
+		}
 		b.Gaps = []Gap{{From: boot, Cause: "x", Detail: strings.Repeat("y", random.IntN(500))}}
 		b.Counters = segment.Counters{"seen": boot}
 		w.seg.blocks.size = 1000
