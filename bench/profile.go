@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -63,11 +65,15 @@ func runRecord(args []string) error {
 	return err
 }
 
-// recordCounted records, and writes the number of goroutines to a file each second.
+// recordCounted records, and writes the number of goroutines to a file each second, and a profile of the heap beside it.
 func recordCounted(o recorder.Options, file string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	go churn(ctx, time.Second, func() error { return os.WriteFile(file, []byte(strconv.Itoa(runtime.NumGoroutine())), 0o600) })
+	go churn(ctx, 10*time.Second, func() error {
+		var profile bytes.Buffer
+		return errors.Join(pprof.WriteHeapProfile(&profile), os.WriteFile(file+".heap", profile.Bytes(), 0o600))
+	})
 	return recorder.Run(ctx, o)
 }
 

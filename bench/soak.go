@@ -29,8 +29,8 @@ type soakRun struct {
 	Problems                     []string
 }
 
-// held is what a recorder holds at one time.
-type held struct{ RSS, Descriptors, Goroutines int } // RSS in KiB
+// held is what a recorder holds at one time. Memory is in KiB: Own is that of no file, RSS has pages of mapped files and rings, too.
+type held struct{ Own, RSS, Descriptors, Goroutines int }
 
 // Growth that is none: the garbage collector's, a file that is open at the moment, a sealing that runs.
 const (
@@ -53,7 +53,7 @@ func (b *bench) soak(length time.Duration) (run soakRun, err error) {
 	}
 	watched := b.rig
 	watched.conntape = self
-	counts := filepath.Join(b.dir, "goroutines")
+	counts := filepath.Join(b.profiles, "goroutines") // and a heap profile beside it
 	rec, err := watched.record(b.ctx, "--goroutines", counts, "--max-size", strconv.Itoa(64<<20))
 	if err != nil {
 		return run, err
@@ -160,6 +160,9 @@ func readHeld(pid int, counts string) (h held, err error) {
 	if h.RSS, err = field(string(status), "VmRSS:"); err != nil {
 		return h, err
 	}
+	if h.Own, err = field(string(status), "RssAnon:"); err != nil {
+		return h, err
+	}
 	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {
 		return h, err
@@ -185,6 +188,7 @@ func (run *soakRun) compare(samples []held) {
 		what               string
 		first, last, slack int
 	}{
+		{"KiB of memory of its own", run.First.Own, run.Last.Own, rssSlack},
 		{"KiB of memory", run.First.RSS, run.Last.RSS, rssSlack},
 		{"descriptors", run.First.Descriptors, run.Last.Descriptors, descriptorSlack},
 		{"goroutines", run.First.Goroutines, run.Last.Goroutines, goroutineSlack},
@@ -205,7 +209,7 @@ func medians(of []held) held {
 		return values[len(values)/2]
 	}
 	return held{
-		median(func(h held) int { return h.RSS }), median(func(h held) int { return h.Descriptors }), median(func(h held) int { return h.Goroutines }),
+		median(func(h held) int { return h.Own }), median(func(h held) int { return h.RSS }), median(func(h held) int { return h.Descriptors }), median(func(h held) int { return h.Goroutines }),
 	}
 }
 
@@ -221,6 +225,7 @@ func (r *report) soak(p *printer) {
 		s.For.Round(time.Second), s.Processes, s.Cgroups, s.Rotations, s.Queries, s.Segments, s.Words)
 	p.line("")
 	p.head("median of", "first quarter", "last quarter")
+	p.row("memory of its own, MiB", fmt.Sprintf("%.1f", float64(s.First.Own)/1024), fmt.Sprintf("%.1f", float64(s.Last.Own)/1024))
 	p.row("RSS, MiB", fmt.Sprintf("%.1f", float64(s.First.RSS)/1024), fmt.Sprintf("%.1f", float64(s.Last.RSS)/1024))
 	p.row("descriptors", strconv.Itoa(s.First.Descriptors), strconv.Itoa(s.Last.Descriptors))
 	p.row("goroutines", strconv.Itoa(s.First.Goroutines), strconv.Itoa(s.Last.Goroutines))
