@@ -227,7 +227,7 @@ func (c *Capture) rings() []**ring {
 
 // configure keeps of spec only what the plan needs and sets sizes and constants.
 func configure(spec *ebpf.CollectionSpec, p plan, version uint32, b Backend, o Options) error {
-	keep := map[string]bool{"process_snapshot": true, "in_flight_snapshot": p.storage, "open_sockets": true}
+	keep := map[string]bool{"process_snapshot": true, "in_flight_snapshot": p.storage, "open_sockets": true, "found_sockets": o.Events.findsSockets()}
 	for _, hooks := range [][]hook{p.hooks, p.returns} {
 		for _, h := range hooks {
 			keep[h.program] = true

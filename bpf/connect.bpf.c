@@ -450,6 +450,7 @@ int exit_connect_unseen(struct sys_exit_args *ctx)
 
 #include "event.h"
 #include "opened.h"
+#include "found.h"
 #include "send.h"
 #include "dns.h"
 #include "hello.h"

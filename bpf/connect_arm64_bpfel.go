@@ -75,6 +75,7 @@ const (
 	connectProgFexitReturn        = "fexit_return"
 	connectProgFexitSocket        = "fexit_socket"
 	connectProgFexitTun           = "fexit_tun"
+	connectProgFoundSockets       = "found_sockets"
 	connectProgHelloSockops       = "hello_sockops"
 	connectProgInFlightSnapshot   = "in_flight_snapshot"
 	connectProgKprobeAccept       = "kprobe_accept"
@@ -119,6 +120,9 @@ const (
 	connectVarEventsMark          = "events_mark"
 	connectVarEventsWakeup        = "events_wakeup"
 	connectVarEveryBind           = "every_bind"
+	connectVarFindListeners       = "find_listeners"
+	connectVarFindOptions         = "find_options"
+	connectVarFindSpecial         = "find_special"
 	connectVarFollowsAccepted     = "follows_accepted"
 	connectVarHelloHttp           = "hello_http"
 	connectVarHelloTls            = "hello_tls"
@@ -228,6 +232,7 @@ type connectProgramSpecs struct {
 	FexitReturn        *ebpf.ProgramSpec `ebpf:"fexit_return"`
 	FexitSocket        *ebpf.ProgramSpec `ebpf:"fexit_socket"`
 	FexitTun           *ebpf.ProgramSpec `ebpf:"fexit_tun"`
+	FoundSockets       *ebpf.ProgramSpec `ebpf:"found_sockets"`
 	HelloSockops       *ebpf.ProgramSpec `ebpf:"hello_sockops"`
 	InFlightSnapshot   *ebpf.ProgramSpec `ebpf:"in_flight_snapshot"`
 	KprobeAccept       *ebpf.ProgramSpec `ebpf:"kprobe_accept"`
@@ -305,6 +310,9 @@ type connectVariableSpecs struct {
 	EventsMark         *ebpf.VariableSpec `ebpf:"events_mark"`
 	EventsWakeup       *ebpf.VariableSpec `ebpf:"events_wakeup"`
 	EveryBind          *ebpf.VariableSpec `ebpf:"every_bind"`
+	FindListeners      *ebpf.VariableSpec `ebpf:"find_listeners"`
+	FindOptions        *ebpf.VariableSpec `ebpf:"find_options"`
+	FindSpecial        *ebpf.VariableSpec `ebpf:"find_special"`
 	FollowsAccepted    *ebpf.VariableSpec `ebpf:"follows_accepted"`
 	HelloHttp          *ebpf.VariableSpec `ebpf:"hello_http"`
 	HelloTls           *ebpf.VariableSpec `ebpf:"hello_tls"`
@@ -420,6 +428,9 @@ type connectVariables struct {
 	EventsMark         *ebpf.Variable `ebpf:"events_mark"`
 	EventsWakeup       *ebpf.Variable `ebpf:"events_wakeup"`
 	EveryBind          *ebpf.Variable `ebpf:"every_bind"`
+	FindListeners      *ebpf.Variable `ebpf:"find_listeners"`
+	FindOptions        *ebpf.Variable `ebpf:"find_options"`
+	FindSpecial        *ebpf.Variable `ebpf:"find_special"`
 	FollowsAccepted    *ebpf.Variable `ebpf:"follows_accepted"`
 	HelloHttp          *ebpf.Variable `ebpf:"hello_http"`
 	HelloTls           *ebpf.Variable `ebpf:"hello_tls"`
@@ -491,6 +502,7 @@ type connectPrograms struct {
 	FexitReturn        *ebpf.Program `ebpf:"fexit_return"`
 	FexitSocket        *ebpf.Program `ebpf:"fexit_socket"`
 	FexitTun           *ebpf.Program `ebpf:"fexit_tun"`
+	FoundSockets       *ebpf.Program `ebpf:"found_sockets"`
 	HelloSockops       *ebpf.Program `ebpf:"hello_sockops"`
 	InFlightSnapshot   *ebpf.Program `ebpf:"in_flight_snapshot"`
 	KprobeAccept       *ebpf.Program `ebpf:"kprobe_accept"`
@@ -564,6 +576,7 @@ func (p *connectPrograms) Close() error {
 		p.FexitReturn,
 		p.FexitSocket,
 		p.FexitTun,
+		p.FoundSockets,
 		p.HelloSockops,
 		p.InFlightSnapshot,
 		p.KprobeAccept,

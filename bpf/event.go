@@ -22,6 +22,9 @@ type Events struct {
 	Binds   bool // which socket is bound to which address by bind(2)
 }
 
+// findsSockets tells whether it is asked what sockets are there.
+func (e Events) findsSockets() bool { return e.Sockets || e.Options || e.Binds || e.Listen }
+
 // hellos tells whether first bytes are looked at.
 func (e Events) hellos() bool { return e.TLS || e.HTTP }
 
@@ -124,7 +127,7 @@ func configureEvents(spec *ebpf.CollectionSpec, e Events) map[string]any {
 	return map[string]any{
 		"sends_each":    max(spec.Maps["sends"].MaxEntries/8, 1),
 		"events_wakeup": ring / 4, "events_mark": ring / 4 * 3, "events_allowance": ring / 4 / 16, "follows_accepted": e.Accept,
-		"every_bind": e.Binds,
+		"every_bind": e.Binds, "find_listeners": e.Listen, "find_special": e.Sockets, "find_options": e.Options,
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 )
 
@@ -43,7 +44,49 @@ func (c *Capture) OpenSockets(adopt bool, fn func(*OpenSocket)) (err error) {
 		}
 		defer func() { err = errors.Join(err, adopting.Set(uint32(0))) }()
 	}
-	it, err := link.AttachIter(link.IterOptions{Program: c.collection.Programs["open_sockets"]})
+	var socket OpenSocket
+	return walkFiles(c.collection.Programs["open_sockets"], openSize, func(record []byte) error {
+		if err := socket.decode(record); err != nil {
+			return err
+		}
+		fn(&socket)
+		return nil
+	})
+}
+
+// FoundSockets calls fn with what sockets are that a process has already, as far as [Events] asks for it: ViaListen, ViaBind, ViaSocket and
+// the options, as [Capture.ReadEvent] tells of what happens. A process that has several descriptors of a socket comes once, and each of several
+// processes does. HdrIncl is not told, nor a device. The record is reused.
+func (c *Capture) FoundSockets(fn func(*Connect)) error {
+	walk := c.collection.Programs["found_sockets"]
+	if walk == nil {
+		return nil
+	}
+	type one struct {
+		process ProcessKey
+		inode   int32
+		via     Via
+	}
+	var rec Connect
+	told := map[one]struct{}{}
+	return walkFiles(walk, foundSize, func(record []byte) error {
+		if err := rec.decode(record); err != nil {
+			return err
+		}
+		this := one{rec.Key, rec.Addrlen, rec.Via}
+		if _, again := told[this]; again {
+			return nil
+		}
+		told[this] = struct{}{}
+		rec.Addrlen, rec.Found = 0, true
+		fn(&rec)
+		return nil
+	})
+}
+
+// walkFiles runs an iterator over the files of all processes and calls fn with each record, of size bytes, that it writes.
+func walkFiles(program *ebpf.Program, size int, fn func([]byte) error) error {
+	it, err := link.AttachIter(link.IterOptions{Program: program})
 	if err != nil {
 		return fmt.Errorf("attach file iterator: %w", err)
 	}
@@ -53,20 +96,16 @@ func (c *Capture) OpenSockets(adopt bool, fn func(*OpenSocket)) (err error) {
 		return fmt.Errorf("open file iterator: %w", err)
 	}
 	defer walk.Close()
-	var (
-		all    = bufio.NewReaderSize(walk, 128*openSize) // there may be many
-		record [openSize]byte
-		socket OpenSocket
-	)
+	all := bufio.NewReaderSize(walk, 128*size) // there may be many
+	record := make([]byte, size)
 	for {
-		if _, err := io.ReadFull(all, record[:]); errors.Is(err, io.EOF) {
+		if _, err := io.ReadFull(all, record); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("read file iterator: %w", err)
 		}
-		if err := socket.decode(record[:]); err != nil {
+		if err := fn(record); err != nil {
 			return err
 		}
-		fn(&socket)
 	}
 }

@@ -34,7 +34,7 @@ func socketPrograms() []string {
 // socketHooks are those of sockets that are opened, bound and made to listen. Fexit has a trampoline for each; elsewhere tracepoints tell of
 // what returned, and kprobes where nobody needs to know that.
 func socketHooks(b Backend, e Events, k *kernel) (hooks []hook, blindSpots []string) {
-	if !e.Sockets && !e.Options && !e.Binds && !e.Listen {
+	if !e.findsSockets() {
 		return nil, nil
 	}
 	made := func(trampoline, probe, function, call string) {

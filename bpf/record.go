@@ -18,6 +18,7 @@ const (
 	processSize   = 168
 	loserSize     = 72
 	outcomeSize   = 88
+	foundSize     = connectSize + sockaddrLarge + localLarge
 	openSize      = (connectSize+3*sockaddrSmall+7)/8*8 + outcomeSize
 	inFlightSize  = connectSize + sockaddrLarge + localLarge
 	sendSize      = connectSize + 2*sockaddrSmall + 48
@@ -160,6 +161,7 @@ type Connect struct {
 	Remote, Local []byte        // raw sockaddr; Local is empty when not bound. Valid until the next read.
 	Peer          ProcessKey    // process at the other end of a UNIX socket: of one that has ended only Tgid; zero unknown
 	Requested     []byte        // raw sockaddr that the caller asked for, where a program of a cgroup sent it to Remote; else empty. Likewise.
+	Found         bool          // of [Capture.FoundSockets]: nobody saw it done, the socket was like this at BootTime
 	Bytes         int64         // of ViaSendto: what was sent, as far as the system call tells; else and of others Unknown
 }
 
@@ -215,7 +217,7 @@ func (c *Connect) decode(b []byte) error {
 	}
 	c.Remote = b[:remoteLen:remoteLen]
 	c.Local = b[remoteMax : remoteMax+localLen : remoteMax+localLen]
-	c.Requested, c.Peer, c.Bytes = nil, ProcessKey{}, Unknown
+	c.Requested, c.Peer, c.Bytes, c.Found = nil, ProcessKey{}, Unknown, false
 	if c.Via == ViaSendto && len(b) >= 2*sockaddrSmall+8 {
 		c.Bytes = int64(n.Uint64(b[2*sockaddrSmall:]))
 	}

@@ -613,7 +613,7 @@ LEFT JOIN endpoint l ON l.id = v.local
 LEFT JOIN endpoint e ON e.id = v.remote
 WHERE s.via = 'accept';
 
--- Sockets that began to listen; a datagram socket does when it is bound.
+-- Sockets that began to listen, or listened when recording began (snapshot); a datagram socket does when it is bound.
 CREATE VIEW listeners AS
 SELECT
   v.id AS id,
@@ -642,6 +642,7 @@ SELECT
   nullif(coalesce(t.cgroup, p.cgroup), '') AS cgroup,
   t.netns AS netns,
   s.via AS action,
+  CASE s.address_source WHEN 'snapshot' THEN 'snapshot' ELSE 'hook' END AS source,
   CASE s.socket_family
     WHEN 0 THEN 'unspec' WHEN 1 THEN 'unix' WHEN 2 THEN 'ipv4' WHEN 10 THEN 'ipv6' WHEN 40 THEN 'vsock'
     ELSE 'family ' || s.socket_family END AS family,
@@ -671,7 +672,7 @@ JOIN shape s ON s.id = v.shape
 LEFT JOIN endpoint l ON l.id = v.local
 WHERE s.via = 'listen' OR s.via = 'bind' AND s.type = 2 AND s.socket_family IN (1, 2, 10) AND s.protocol NOT IN (1, 58);
 
--- Sockets and devices that can see packets of others, or make packets as they like; and which socket was bound where.
+-- Sockets and devices that can see packets of others, or make packets as they like; and which socket was bound where. Likewise.
 CREATE VIEW sockets_opened AS
 SELECT
   v.id AS id,
@@ -700,6 +701,7 @@ SELECT
   nullif(coalesce(t.cgroup, p.cgroup), '') AS cgroup,
   t.netns AS netns,
   s.via AS action,
+  CASE s.address_source WHEN 'snapshot' THEN 'snapshot' ELSE 'hook' END AS source,
   CASE s.socket_family
     WHEN 0 THEN NULL -- a device
     WHEN 1 THEN 'unix' WHEN 2 THEN 'ipv4' WHEN 10 THEN 'ipv6' WHEN 17 THEN 'packet' WHEN 44 THEN 'xdp'

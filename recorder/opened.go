@@ -11,6 +11,18 @@ import (
 	"github.com/conntape/conntape/store/escape"
 )
 
+// tellFoundSockets puts into folds what listened, was bound or could see packets before recording began. Without it recording goes on all the same.
+func (r *recorder) tellFoundSockets(now uint64) {
+	err := r.src.FoundSockets(func(c *bpf.Connect) {
+		r.ledger.events.received++
+		r.ledger.events.found++
+		r.takeEvent(c, now)
+	})
+	if err != nil {
+		r.log.Warn("sockets that were there already not read", "error", err)
+	}
+}
+
 // notSockaddr is put behind the bytes of a place to find it among addresses: together they are longer than a sockaddr can be.
 var notSockaddr = strings.Repeat("\x00", 128)
 

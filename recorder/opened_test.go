@@ -157,3 +157,33 @@ func TestPlaceText(t *testing.T) {
 		t.Error("a place is found by a sockaddr")
 	}
 }
+
+// What sockets were when recording began is told beside what they did since, apart from it, and counted.
+func TestFoundSocketsAreTold(t *testing.T) {
+	src, out := newScript(), newMemory()
+	now, k := bootNow(), key(1, 1, 1)
+	src.setAlive(aliveOf(k, bpf.ProcessKey{}, "/bin/server"))
+	c := connectBy(k, now)
+	c.Via, c.SocketFamily, c.Type, c.Protocol, c.Errno, c.HookErrno, c.Found = bpf.ViaListen, unix.AF_INET, unix.SOCK_STREAM, protocolTCP, bpf.Unknown, bpf.Unknown, true
+	c.Local, c.Remote = sockaddrOf("10.0.0.9:80"), nil
+	src.found = []bpf.Connect{c}
+	stop := start(t, src, out, quick(), Options{})
+	waitFor(t, "the row", func() bool { return len(toldOf(out)) == 1 })
+	src.does(k, now+1, bpf.ViaListen, unix.AF_INET, unix.SOCK_STREAM, protocolTCP, sockaddrOf("10.0.0.9:80"))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	accounted(t, out)
+	sources := map[string]uint64{}
+	for _, b := range out.batches {
+		for _, e := range b.Sockets {
+			sources[e.Shape.AddressSource+" "+e.Task.Process.Exe] += e.Count
+		}
+	}
+	if len(sources) != 2 || sources["snapshot /bin/server"] != 1 || sources["kernel /bin/server"] != 1 {
+		t.Errorf("told %v", sources)
+	}
+	if n := out.counters; n["event_seen"] != 2 || n["event_found"] != 1 || n["event_stored"] != 2 || n["event_lost"] != 0 {
+		t.Errorf("counters %v", n)
+	}
+}

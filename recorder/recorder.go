@@ -310,6 +310,7 @@ func (r *recorder) run(ctx context.Context, o Options) error {
 	background.Go(r.writer.run)
 	err := r.learnAlive(store.SourceSnapshot)
 	r.tellAdopted(r.boot())
+	r.tellFoundSockets(r.boot())
 	debug.FreeOSMemory() // what the kernel's types and the programs took to load is not needed again
 	shown := make(chan struct{})
 	// Only now is every process described that connects from here on.

@@ -39,6 +39,7 @@ type shapeKey struct {
 	hookErrno, errno, addrlen int32
 	family, kind, protocol    uint16
 	via                       bpf.Via
+	found                     bool
 	flags                     bpf.ConnectFlags
 }
 
@@ -334,7 +335,7 @@ func (r *resolver) shape(c *bpf.Connect) *store.Shape {
 	k := shapeKey{
 		hookErrno: c.HookErrno, errno: c.Errno, addrlen: c.Addrlen,
 		family: c.SocketFamily, kind: c.Type, protocol: c.Protocol,
-		via: c.Via, flags: c.Flags & bpf.AddressFromUser,
+		via: c.Via, flags: c.Flags & bpf.AddressFromUser, found: c.Found,
 	}
 	if s, ok := r.shapes.get(k); ok {
 		return s
@@ -346,6 +347,9 @@ func (r *resolver) shape(c *bpf.Connect) *store.Shape {
 	}
 	if c.Flags&bpf.AddressFromUser != 0 {
 		s.AddressSource = "user"
+	}
+	if c.Found {
+		s.AddressSource = store.AddressFound
 	}
 	r.shapes.put(k, s)
 	return s

@@ -33,6 +33,8 @@ type source interface {
 	// OpenSockets calls fn for every socket that is followed, as often as it has descriptors; with adopt it first follows those
 	// that were connected before.
 	OpenSockets(adopt bool, fn func(*bpf.OpenSocket)) error
+	// FoundSockets calls fn with what ReadEvent would have told of sockets that are there already.
+	FoundSockets(fn func(*bpf.Connect)) error
 	// ReadEvent never blocks; false means that the ring is empty. What a process record has to have for it is in that ring before.
 	ReadEvent(*bpf.Connect) (bool, error)
 	// ReadAnswer never blocks; false means that the ring is empty. The connect of the socket that got it, or its first send, is in

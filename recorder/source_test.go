@@ -30,6 +30,7 @@ type script struct {
 	answers   []bpf.Answer
 	inFlight  map[bpf.ID]bpf.Connect
 	open      []bpf.OpenSocket
+	found     []bpf.Connect
 	alive     []bpf.Process
 	walks     int
 	onWalk    func() // called while the kernel's list is being read
@@ -201,6 +202,16 @@ func (s *script) OpenSockets(_ bool, fn func(*bpf.OpenSocket)) error {
 	s.mu.Unlock()
 	for i := range open {
 		fn(&open[i])
+	}
+	return nil
+}
+
+func (s *script) FoundSockets(fn func(*bpf.Connect)) error {
+	s.mu.Lock()
+	found := slices.Clone(s.found)
+	s.mu.Unlock()
+	for i := range found {
+		fn(&found[i])
 	}
 	return nil
 }

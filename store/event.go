@@ -138,7 +138,7 @@ type Shape struct {
 	SocketFamily, Type, Protocol uint16 // as the kernel holds them: AF_, SOCK_, IPPROTO_
 
 	Via           string // connect, socketcall, io_uring, sendto, fastopen, kernel
-	AddressSource string // kernel or user: whose copy of the sockaddr was read; or AddressDropped, AddressAsked
+	AddressSource string // kernel or user: whose copy of the sockaddr was read; or AddressDropped, AddressAsked, AddressFound
 	Backend       string // fexit, kprobe, cgroup
 
 	HookErrno int32 // 0 allowed, positive errno, -1 this backend cannot know
@@ -154,6 +154,9 @@ const AddressDropped = "dropped"
 // AddressAsked is the AddressSource of a row that was written before a program of a cgroup sent the attempt elsewhere: it
 // has the address that was asked for alone. The attempt was stopped between the two for longer than a row waits.
 const AddressAsked = "asked"
+
+// AddressFound is the AddressSource of a [SocketEvent] of which nobody saw it happen: the socket was like this when recording began.
+const AddressFound = "snapshot"
 
 // Connection is a connect attempt, or several equal ones counted together.
 type Connection struct {

@@ -331,8 +331,8 @@ func TestPublicColumns(t *testing.T) {
 		"gaps":           "id from_time to_time cause lost detail from_ns to_ns segment",
 		"segments":       "segment tape_id state from_time to_time host machine_id boot_id kernel version backend blind_spots seen stored coalesced excluded lost path schema_version from_ns to_ns batches runs boots",
 		"inbound":        "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns family type protocol local_address local_port remote_address remote_port remote_ip peer_pid outcome ended failed bytes_sent bytes_received longest_ns backend process_id parent_id ancestry segment",
-		"listeners":      "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns action family type protocol local_address local_port backend process_id parent_id ancestry segment",
-		"sockets_opened": "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns action family type protocol local_address local_port backend process_id parent_id ancestry segment",
+		"listeners":      "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns action source family type protocol local_address local_port backend process_id parent_id ancestry segment",
+		"sockets_opened": "id time time_ns last_time count pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns action source family type protocol local_address local_port backend process_id parent_id ancestry segment",
 		"lookups":        "id time time_ns last_time count name type rcode answers ttl pid tid ppid comm exe cmdline cwd uid user gid euid loginuid session_id container cgroup netns protocol server_address server_port backend process_id parent_id ancestry segment",
 		"programs":       "exe comm script exe_sha256 exe_sha1 exe_md5 hash_source script_sha256 script_sha1 script_md5 script_hash_source exe_size processes first_time process_id pid segment",
 	} {

@@ -81,7 +81,7 @@ FROM (
   FROM inbound
   UNION ALL
   SELECT segment, id, time_ns, time, comm, pid, exe, user, uid, container, cmdline, count, family, NULL, NULL, NULL, NULL, NULL, NULL,
-    'listen', 'listens', local_address || coalesce(':' || local_port, '')
+    'listen', iif(source = 'snapshot', 'listened before', 'listens'), local_address || coalesce(':' || local_port, '')
   FROM listeners
   WHERE action = 'listen'
   UNION ALL
@@ -89,7 +89,7 @@ FROM (
     CASE
       WHEN action IN ('socket', 'tun', 'tap') OR action = 'bind' AND (family IN ('packet', 'xdp') OR type = 'raw') THEN 'socket'
       WHEN action = 'bind' THEN 'bind' ELSE 'setsockopt' END,
-    CASE action WHEN 'socket' THEN 'opened' WHEN 'tun' THEN 'opened tun' WHEN 'tap' THEN 'opened tap' WHEN 'bind' THEN 'bound' ELSE action END,
+    CASE action WHEN 'socket' THEN 'opened' WHEN 'tun' THEN 'opened tun' WHEN 'tap' THEN 'opened tap' WHEN 'bind' THEN 'bound' ELSE action END || iif(source = 'snapshot', ' before', ''),
     concat_ws(' ', CASE WHEN action <> 'bind' OR family = 'packet' THEN concat_ws(' ', family, type, protocol) END, local_address || coalesce(':' || local_port, ''))
   FROM sockets_opened
 )

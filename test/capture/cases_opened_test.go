@@ -247,6 +247,6 @@ func (o *openedRun) verify(t *testing.T, rows []row) {
 }
 
 // openedRows are the rows of a process.
-const openedRows = `SELECT count, backend, concat_ws(' ', 'sockets_opened', action, family, type, protocol, local_address || coalesce(':' || local_port, '')) AS line
+const openedRows = `SELECT count, backend, source, concat_ws(' ', 'sockets_opened', action, family, type, protocol, local_address || coalesce(':' || local_port, '')) AS line
 FROM sockets_opened WHERE pid = ?1
-UNION ALL SELECT count, backend, concat_ws(' ', 'listeners', action, family, type, protocol, local_address || coalesce(':' || local_port, '')) FROM listeners WHERE pid = ?1`
+UNION ALL SELECT count, backend, source, concat_ws(' ', 'listeners', action, family, type, protocol, local_address || coalesce(':' || local_port, '')) FROM listeners WHERE pid = ?1`

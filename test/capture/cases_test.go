@@ -1,6 +1,9 @@
 package capture
 
-import "testing"
+import (
+	"os"
+	"testing"
+)
 
 // TestCases makes every kind of connect under one recorder and then finds each on its tape, exactly once.
 func TestCases(t *testing.T) {
@@ -10,6 +13,7 @@ func TestCases(t *testing.T) {
 		all = append(all, subject...)
 	}
 	dir := tempDir(t)
+	found := openFound(t)
 	recorder := record(t, dir, "--events", openedEvents)
 	opened := startOpened(t)
 	runs := make([]*caseRun, len(all))
@@ -29,6 +33,7 @@ func TestCases(t *testing.T) {
 		t.Run(c.name, c.verify)
 	}
 	opened.verify(t, ask(t, tape, openedRows, opened.pid))
+	verifyFound(t, found, ask(t, tape, openedRows, os.Getpid()))
 }
 
 // fromUser: what no cgroup hook sees is known from the return of connect(2) only. Then the remote address is read from the

@@ -13,7 +13,7 @@
 -- column: ancestry | its ancestors, and itself last
 -- note: points: reads every packet 4, packets of one protocol 2; of other hosts too (promiscuous) 3; before the kernel does (XDP) 3; reads or makes TCP and UDP packets 4, any IP packet 3, with an address that it chooses 2; reads or makes ICMP messages 2, pings 0; a filter on such a socket 1, on a socket of TCP or UDP 3; packets shared by several 1; a TUN or TAP device 2. The program was run from memory 5, deleted 3, where anybody can write 4; in a container 1.
 -- note: A filter on a socket that sees all packets is how a backdoor waits for the one packet that wakes it, and how each DHCP client waits for an answer.
--- note: What was opened before recording began, and what a descriptor was handed to, is not here. Nothing tells whether a socket is open still. Backends differ: see docs/capture.md.
+-- note: What was open when recording began is here once for each process that had it, with the time of that start (source in sockets_opened is snapshot); to whom a descriptor is handed later is not, nor are devices of before. Nothing tells whether a socket is open still. Backends differ: see docs/capture.md.
 -- false-positives: DHCP clients, NetworkManager, systemd-networkd, wpa_supplicant, lldpd, chronyd, keepalived and monitoring open packet and raw sockets; ping and traceroute ICMP ones; VPNs and virtual machines TUN and TAP devices; tcpdump and nmap all of it, when somebody looks for a fault.
 -- example: conntape query sniffers
 -- example: conntape query sniffers --since 7d --format csv
