@@ -40,7 +40,8 @@ struct command {
 
 /* Tables of the commands, one for each subject; each ends with an empty row. */
 extern const struct command inet_commands[], unix_commands[], odd_commands[], process_commands[], exec_commands[],
-	uring_commands[], end_commands[], compat_commands[], wait_commands[], load_commands[], redirect_commands[], send_commands[];
+	uring_commands[], end_commands[], compat_commands[], wait_commands[], load_commands[], redirect_commands[], send_commands[],
+	icmp_commands[];
 
 /* report.c */
 struct report {

@@ -134,7 +134,59 @@ static void end_shared(int argc, char **argv)
 		die("waitpid");
 }
 
+/* The socket goes through a UNIX socket to a process that did not inherit it, which sends, and ends it. */
+static void hand_over(int through, int fd)
+{
+	char control[CMSG_SPACE(sizeof(fd))] = {0}, byte = 0;
+	struct iovec iov = {.iov_base = &byte, .iov_len = 1};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+	if (sendmsg(through, &m, 0) != 1)
+		die("sendmsg");
+}
+
+static int taken(int through)
+{
+	char control[CMSG_SPACE(sizeof(int))], byte;
+	struct iovec iov = {.iov_base = &byte, .iov_len = 1};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+	int fd;
+	if (recvmsg(through, &m, 0) != 1 || !CMSG_FIRSTHDR(&m))
+		die("recvmsg");
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(fd));
+	return fd;
+}
+
+static void end_passed(int argc, char **argv)
+{
+	union address a;
+	int listens = listener(AF_INET, &a, 8), pair[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		die("socketpair");
+	pid_t child = fork();
+	if (child < 0)
+		die("fork");
+	if (!child) {
+		int fd = taken(pair[1]);
+		send_text(fd, "passed");
+		_exit(0);
+	}
+	int fd = make_socket(AF_INET, SOCK_STREAM, 0);
+	attempt("connect", fd, &a.sa, sizeof(a.in));
+	int other = accepted(listens);
+	hand_over(pair[0], fd);
+	close(fd);
+	drain(other);
+	close(other);
+	if (waitpid(child, NULL, 0) != child)
+		die("waitpid");
+}
+
 const struct command end_commands[] = {
 	{"end-by-death", end_by_death}, {"end-by-halves", end_by_halves}, {"end-epoll", end_epoll},
-	{"end-epoll-refused", end_epoll_refused}, {"end-shared", end_shared}, {0},
+	{"end-epoll-refused", end_epoll_refused}, {"end-shared", end_shared}, {"end-passed", end_passed}, {0},
 };

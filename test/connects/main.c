@@ -3,7 +3,8 @@
 #include "connects.h"
 
 static const struct command *const subjects[] = {inet_commands, unix_commands, odd_commands, process_commands,
-	exec_commands, uring_commands, end_commands, compat_commands, wait_commands, load_commands, redirect_commands, send_commands};
+	exec_commands, uring_commands, end_commands, compat_commands, wait_commands, load_commands, redirect_commands, send_commands,
+	icmp_commands};
 
 int main(int argc, char **argv)
 {
