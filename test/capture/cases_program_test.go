@@ -20,6 +20,8 @@ func runHelper(name string, args []string) int {
 		if c, err = net.Dial(args[0], args[1]); err == nil {
 			c.Close()
 		}
+	case "fetch":
+		err = fetch(args)
 	case "open":
 		err = openSockets()
 	case "lookup":
