@@ -143,13 +143,13 @@ func TestScenarios(t *testing.T) {
 		}
 	})
 	tape.stop(t)
-	spots := blindSpots(t, dir)
+	spots, backend := blindSpots(t, dir), rows(t, dir, `SELECT backend FROM segments`)[0].text("backend")
 	for _, s := range scenarios() {
 		if s.name == "child" {
 			continue
 		}
 		if why := missing[s.name]; why != "" {
-			coverage("scenarios", s.name, "n/a", strings.TrimSpace(why))
+			coverage("scenarios", s.name, "n/a", backend+" "+strings.TrimSpace(why))
 			continue
 		}
 		want, verdict := slices.Clone(s.rows), "seen"
@@ -165,7 +165,7 @@ func TestScenarios(t *testing.T) {
 			verdict = "failed"
 			t.Errorf("%s, %s:\ngot  %q\nwant %q", s.name, s.what, got, want)
 		}
-		coverage("scenarios", s.name, verdict, s.what+": "+strings.Join(got, "; "))
+		coverage("scenarios", s.name, verdict, backend+" "+s.what+": "+strings.Join(got, "; "))
 	}
 }
 

@@ -101,6 +101,7 @@ func TestToolsAgreeWithStrace(t *testing.T) {
 	})
 	tape.stop(t)
 	blind := strings.Contains(blindSpots(t, dir), "raw and ping sockets")
+	backend := rows(t, dir, `SELECT backend FROM segments`)[0].text("backend")
 	for _, tool := range tools {
 		t.Run(tool.name, func(t *testing.T) {
 			if !ran[tool.name] {
@@ -129,7 +130,7 @@ func TestToolsAgreeWithStrace(t *testing.T) {
 			if n := number(t, dir, `SELECT count(*) FROM sockets_opened WHERE pid IN (`+strings.Join(pids, ",")+`) AND action = 'socket'`); len(raw) > 0 && n == 0 {
 				t.Error("no row says who opened the raw socket")
 			}
-			coverage("tools", tool.name, verdict, fmt.Sprint(want))
+			coverage("tools", tool.name, verdict, fmt.Sprint(backend, " ", want))
 		})
 	}
 }
