@@ -10,16 +10,21 @@ import (
 
 	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/segment"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // Damage returns the segments found damaged since the tape was opened, with the page if known. Answers since then may
-// lack their rows, or be wrong. Open the tape again without them for a correct answer.
+// lack their rows, or be wrong. Open the tape again without them for a correct answer. A segment that retention removed,
+// and whose room it needed before the reader had finished, is among them: its error is [segment.ErrGone].
 func (t *Tape) Damage() []LeftOut {
 	var met []LeftOut
 	for _, seg := range t.segs {
 		for _, d := range seg.Watch.Damage() {
 			err := failure.Classify(d.Err)
-			if !errors.Is(err, failure.ErrDamaged) {
+			switch {
+			case !seg.Info.Snapshot && !tapedir.IsThere(seg.File):
+				err = fmt.Errorf("%w: %s", segment.ErrGone, filepath.Base(seg.Info.Path))
+			case !errors.Is(err, failure.ErrDamaged):
 				err = fmt.Errorf("%w: %w", failure.ErrDamaged, err)
 			}
 			met = append(met, LeftOut{Path: seg.Info.Path, Err: err})
@@ -35,7 +40,7 @@ func (t *Tape) Explain(err error) error {
 		return err
 	}
 	if met := t.Damage(); len(met) > 0 {
-		return &failure.Error{Op: "read segment", Path: met[0].Path, Err: met[0].Err, Hint: failure.HintFor(failure.ErrDamaged)}
+		return &failure.Error{Op: "read segment", Path: met[0].Path, Err: met[0].Err, Hint: hintFor(met[0].Err)}
 	}
 	path := filepath.Join(t.dir, t.single)
 	switch sqlite.ErrCode(err).ToPrimary() {
@@ -45,6 +50,14 @@ func (t *Tape) Explain(err error) error {
 		return &failure.Error{Op: "query tape", Path: path, Err: err, Hint: "only SELECT is allowed: a tape cannot be changed"}
 	}
 	return err
+}
+
+// hintFor is failure.HintFor, for a segment that was removed too.
+func hintFor(err error) string {
+	if errors.Is(err, segment.ErrGone) {
+		return "retention needed its room: ask again, or record with a larger --max-size"
+	}
+	return failure.HintFor(err)
 }
 
 // without removes known damaged segments from the files to read.

@@ -54,16 +54,21 @@ func OpenTapeContext(ctx context.Context, path string, damaged ...LeftOut) (*Tap
 	if err != nil {
 		return nil, &failure.Error{Op: "open tape", Path: path, Err: err}
 	}
-	for try := 1; ; try++ {
+	for start := time.Now(); ; {
 		t, err := openTape(ctx, path, abs, damaged)
-		if !errors.Is(err, segment.ErrVanished) || try == mostTries {
+		if !errors.Is(err, errVanished) {
 			return t, err
+		}
+		if time.Since(start) > openPatience {
+			return nil, &failure.Error{Op: "open tape", Path: path, Err: err, Hint: "ask again, or record with a larger --max-size"}
 		}
 	}
 }
 
-// mostTries is how often a tape is opened that loses segments meanwhile.
-const mostTries = 20
+// openPatience limits the tries to open a tape that loses all of its segments during each.
+const openPatience = 30 * time.Second
+
+var errVanished = errors.New("every segment was removed before it could be read")
 
 func openTape(ctx context.Context, path, abs string, damaged []LeftOut) (*Tape, error) {
 	t := &Tape{}
@@ -184,31 +189,24 @@ func (t *Tape) prepare(ctx context.Context, files []segment.File, copies string)
 	ready, wait := describeAhead(files, manifest)
 	defer wait()
 	var next *member
+	vanished := -1 // the highest number of a segment that was removed meanwhile
 	for i, f := range slices.Backward(files) {
 		newest := i == len(files)-1 && i > 0
 		begun := newest && unborn(f.At) && !t.logKnows(f.Number) // asked first: it may be born while it is read
-		describe := ready[i]
-		if describe == nil {
-			limit := int64(-1)
-			if f.Number != 0 && next != nil && next.Previous == f.Number {
-				limit = next.Counts
-			}
-			describe = func() (*member, error) {
-				seg, r, err := segment.DescribeCopy(ctx, f, copies, limit)
-				m := &member{Segment: seg, reading: r}
-				if err == nil {
-					m.files, err = readFiles(r.Conn)
-				}
-				return m, err
-			}
+		limit := int64(-1)
+		if f.Number != 0 && next != nil && next.Previous == f.Number {
+			limit = next.Counts
 		}
-		seg, err := describe()
+		seg, err := ready[i]()
+		if errors.Is(err, segment.ErrNotClosed) {
+			seg, err = describeCopy(ctx, f, copies, limit)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.Is(err, failure.ErrNotSegment) && (begun || newest && segment.Empty(ctx, f.At) && !t.logKnows(f.Number)):
-		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, segment.ErrVanished):
-			return segment.ErrVanished
+		case err != nil && !tapedir.IsThere(f.At):
+			vanished = max(vanished, f.Number)
 		case err != nil:
 			err = &failure.Error{Op: "open segment", Path: f.Path, Err: failure.Bare(err), Hint: failure.HintFor(err)}
 			t.leftOut = append(t.leftOut, LeftOut{Path: f.Path, Err: err})
@@ -218,11 +216,38 @@ func (t *Tape) prepare(ctx context.Context, files []segment.File, copies string)
 		}
 	}
 	slices.Reverse(t.segs)
-	if len(t.segs) == 0 {
+	t.forget(vanished)
+	switch {
+	case len(t.segs) > 0:
+	case vanished >= 0:
+		return errVanished
+	default:
 		return t.leftOut[len(t.leftOut)-1].Err
 	}
 	t.findMissing()
 	return nil
+}
+
+// describeCopy describes a segment that may be written, by a private copy.
+func describeCopy(ctx context.Context, f segment.File, copies string, limit int64) (*member, error) {
+	seg, r, err := segment.DescribeCopy(ctx, f, copies, limit)
+	m := &member{Segment: seg, reading: r}
+	if err == nil {
+		m.files, err = readFiles(r.Conn)
+	}
+	return m, err
+}
+
+// forget forgets the segments before one that retention removed while the tape was opened: it has removed them before. One
+// that is still there stays, since then somebody else removed the later one.
+func (t *Tape) forget(vanished int) {
+	t.segs = slices.DeleteFunc(t.segs, func(m *member) bool {
+		gone := m.Info.Number < vanished && !tapedir.IsThere(t.at(tapedir.SegmentName(m.Info.Number)))
+		if gone && m.reading != nil {
+			m.reading.Close()
+		}
+		return gone
+	})
 }
 
 // leaveOut notes that an answer does not cover a segment.
@@ -244,25 +269,24 @@ func (t *Tape) findMissing() {
 }
 
 // describeAhead describes the segments that need no copy, several at the same time. Its functions return what became of
-// one, and are nil for a segment that must be copied; wait waits for all of them.
+// one, which is segment.ErrNotClosed for a segment that must be copied; wait waits for all of them.
 func describeAhead(files []segment.File, manifest map[int]segment.Entry) (ready []func() (*member, error), wait func()) {
 	ready = make([]func() (*member, error), len(files))
 	var begun atomic.Int64
 	var workers sync.WaitGroup
 	for i, f := range files {
-		if f.IsClosed() {
-			ready[i] = sync.OnceValues(func() (*member, error) {
-				seg, err := segment.Describe(f, manifest[f.Number])
-				return &member{Segment: seg}, err
-			})
-		}
+		ready[i] = sync.OnceValues(func() (*member, error) {
+			if !f.IsClosed() {
+				return nil, segment.ErrNotClosed
+			}
+			seg, err := segment.Describe(f, manifest[f.Number])
+			return &member{Segment: seg}, err
+		})
 	}
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
 			for i := len(files) - int(begun.Add(1)); i >= 0; i = len(files) - int(begun.Add(1)) {
-				if ready[i] != nil {
-					ready[i]() // whoever needs it gets the error too
-				}
+				ready[i]() // whoever needs it gets the error too
 			}
 		})
 	}

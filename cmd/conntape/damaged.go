@@ -8,6 +8,7 @@ import (
 	"github.com/conntape/conntape/query/ask"
 	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/failure"
+	"github.com/conntape/conntape/store/segment"
 )
 
 // damageMet is returned for an answer that found damaged segments.
@@ -20,15 +21,15 @@ type damageMet struct {
 // Unwrap returns the error beneath.
 func (e *damageMet) Unwrap() error { return e.error }
 
-// findDamage returns a *damageMet if the tape's reader found damage, even without an error: rows read before may be
-// wrong. Otherwise it returns err.
+// findDamage returns a *damageMet if the tape's reader found damage, or lost a segment in the middle of it, even without
+// an error: rows read before may be wrong. Otherwise it returns err.
 func findDamage(tape *store.Tape, err error) error {
 	if errors.Is(err, ask.ErrTimeLimit) {
 		return err
 	}
 	explained := tape.Explain(err)
 	met := tape.Damage()
-	if len(met) == 0 || err != nil && !errors.Is(explained, failure.ErrDamaged) {
+	if len(met) == 0 || err != nil && !errors.Is(explained, failure.ErrDamaged) && !errors.Is(explained, segment.ErrGone) {
 		return explained
 	}
 	if explained == nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,6 +62,31 @@ func TestSegmentRemovedMeanwhile(t *testing.T) {
 		if _, err := h.answerWith(t.Context(), q, run); err != nil || strings.Contains(stderr.String()+stdout.String(), "partial") {
 			t.Errorf("%s, again: %v: %s%s", name, err, stdout, stderr)
 		}
+	}
+}
+
+// Retention needs the room of a removed segment while it is read: the answer begins anew without it, and says that it was
+// removed, not that the tape is damaged.
+func TestSegmentCutMeanwhile(t *testing.T) {
+	d := newDamagedTape(t)
+	h, stdout, stderr := world("")
+	asked := 0
+	_, err := h.answerWith(t.Context(), question{dir: d.dir, zone: time.UTC, format: "csv"}, func(tape *store.Tape, out format.RowWriter) (ask.Result, error) {
+		if asked++; asked == 1 {
+			_, release, err := tape.Borrow(1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer release()
+			removed := filepath.Join(t.TempDir(), "removed")
+			if err := errors.Join(os.Link(d.path(2), removed), os.Remove(d.path(2)), os.Truncate(removed, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return ask.Run(context.Background(), tape.Conn(), ask.Request{SQL: "select time, pid, exe, remote_address from connections"}, out)
+	})
+	if code := h.report(err); code != exitDamaged || asked != 2 || !strings.Contains(stderr.String(), "LEFT OUT "+d.path(2)+": it was removed while it was read") || strings.Contains(stderr.String(), "amaged") {
+		t.Errorf("exit %d, asked %d times, %d bytes: %s", code, asked, stdout.Len(), stderr)
 	}
 }
 

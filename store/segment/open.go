@@ -144,7 +144,8 @@ func (f *File) IsClosed() bool {
 
 func isClosed(info os.FileInfo) bool { return info.Mode().IsRegular() && info.Mode().Perm()&0o222 == 0 }
 
-// Describe describes a segment that nobody writes, by its manifest entry if that counts.
+// Describe describes a segment that nobody writes, by its manifest entry if that counts. The error is ErrNotClosed if the
+// file was replaced by one that may be written.
 func Describe(f File, entry Entry) (*Segment, error) {
 	seg := &Segment{File: f.At, Stat: f.Stat}
 	seg.Info.Path, seg.Info.Bytes = f.Path, f.Stat.Size()
@@ -156,7 +157,7 @@ func Describe(f File, entry Entry) (*Segment, error) {
 		return seg, err
 	}
 	if seg.Info.Bytes = seg.Stat.Size(); !isClosed(seg.Stat) {
-		return seg, ErrVanished // its name leads to another file now
+		return seg, ErrNotClosed // its name leads to another file now
 	}
 	return seg, f.checkNumber(seg)
 }
@@ -219,8 +220,8 @@ func DescribeCopy(ctx context.Context, f File, copies string, limit int64) (*Seg
 // wall converts a time on a segment's clock to the wall clock.
 func wall(ns, offset int64) time.Time { return time.Unix(0, ns+offset).UTC() }
 
-// ErrVanished means that a segment was removed or sealed during reading.
-var ErrVanished = errors.New("a segment was removed or sealed meanwhile")
+// ErrNotClosed means that a segment may still be written, so that only a copy can be read.
+var ErrNotClosed = errors.New("it may still be written")
 
 // WallTime returns the time of ns since the Unix epoch, zero for 0.
 func WallTime(ns int64) time.Time {

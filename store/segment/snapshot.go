@@ -34,15 +34,22 @@ import (
 //     Replaying it over the copy makes every such page as young as the last
 //     commit in it. Frames that are being written are cut off by their checksum.
 //
-// When the header changed, or the WAL shrank, or came to be, all is done again.
-// A segment without WAL is copied too while its mode says that it may be
-// continued; then the database must not have changed meanwhile.
+// When the header changed, or the WAL shrank, or came to be, or the path leads to
+// another file by then, all is done again. A segment whose WAL has no frames, or that
+// has none, is copied too while its mode says that it may be continued; then the
+// database must not have changed meanwhile. A segment goes from active to closed to
+// sealed, each for a short while at most once: a copy that is begun anew with each
+// change ends, however fast the segments follow each other.
 
 // Limits of the tries to copy a segment that is written faster than it can be copied.
 const (
 	snapshotPatience = 30 * time.Second
 	snapshotPause    = 20 * time.Millisecond
 )
+
+// changeTick is the time within which two changes of a file may leave the same time of change: Linux before 6.13 counts
+// it in ticks of up to 10 ms.
+const changeTick = 20 * time.Millisecond
 
 // Snapshot copies the segment at path to dir and returns the path of the copy, without WAL. When ctx ends it returns at
 // once, with the cause.
@@ -90,6 +97,9 @@ func copyOnce(ctx context.Context, path, to string) error {
 	if err != nil {
 		return fmt.Errorf("copy segment: %w", err)
 	}
+	if before == nil && time.Since(was.ModTime()).Abs() < changeTick {
+		return failure.ErrMoved // another change would not be noticed
+	}
 	used, err := UsedBytes(db)
 	if err != nil {
 		return fmt.Errorf("copy segment: %w", err)
@@ -123,13 +133,17 @@ func copyOnce(ctx context.Context, path, to string) error {
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(before, copied) || !bytes.Equal(before, after) {
+	is, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(before, copied) || !bytes.Equal(before, after) || !os.SameFile(was, is) {
 		return failure.ErrMoved
 	}
 	return nil
 }
 
-// unchanged checks that a database without WAL was not written since.
+// unchanged checks that a database whose WAL had no frames was not written since.
 func unchanged(path string, was fs.FileInfo) error {
 	header, err := readWALHeader(path + "-wal")
 	if err != nil {
@@ -145,7 +159,8 @@ func unchanged(path string, was fs.FileInfo) error {
 	return nil
 }
 
-// readWALHeader returns the first 32 bytes of a WAL, nil if there is no WAL or it is shorter and so has no frame.
+// readWALHeader returns the first 32 bytes of a WAL, nil if it has no frame: there is none, or it is shorter, or begins
+// with zeros, as the WAL that a segment takes over from another.
 func readWALHeader(path string) ([]byte, error) {
 	f, err := tapedir.OpenForCopy(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -161,6 +176,8 @@ func readWALHeader(path string) ([]byte, error) {
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("read WAL header: %w", err)
+	case bytes.Equal(header, make([]byte, len(header))):
+		return nil, nil
 	}
 	return header, nil
 }
