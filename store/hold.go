@@ -38,12 +38,13 @@ func (w *Writer) hold(r Request) (*tapedir.Hold, error) {
 	if err := w.closeFor(h); err != nil {
 		return nil, err
 	}
-	inRange := func(s *stored) bool { return h.Overlaps(s.from, s.to) }
+	last := w.newestClosed() // what is closed from now on is held when it is sealed: nobody waits for that
+	inRange := func(s *stored) bool { return s.number <= last && h.Overlaps(s.from, s.to) }
 	w.hasten(inRange)
 	w.waitForKeeper(inRange)
 	w.holding.Lock()
 	defer w.holding.Unlock()
-	chosen, bytes := w.overlapping(h)
+	chosen, bytes := w.overlapping(h, last)
 	if ended := !h.Until.IsZero() && !h.Until.After(h.Created); ended && len(chosen) == 0 {
 		return nil, &failure.Error{Op: "hold", Path: w.dir, Err: errors.New("no segment covers any of that time"), Hint: "conntape status says from when to when there is a recording"}
 	}
@@ -89,9 +90,19 @@ func (w *Writer) closeFor(h *tapedir.Hold) error {
 	return nil
 }
 
+// newestClosed returns the number of the newest segment that takes no more batches, 0 if there is none.
+func (w *Writer) newestClosed() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(w.catalog.list); n > 0 {
+		return w.catalog.list[n-1].number
+	}
+	return 0
+}
+
 // overlapping returns the sealed segments of the range, and their size. What is
-// there and not sealed is noted as missing.
-func (w *Writer) overlapping(h *tapedir.Hold) (chosen []*stored, bytes int64) {
+// there up to number last and not sealed is noted as missing.
+func (w *Writer) overlapping(h *tapedir.Hold, last int) (chosen []*stored, bytes int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.catalog.list {
@@ -100,7 +111,7 @@ func (w *Writer) overlapping(h *tapedir.Hold) (chosen []*stored, bytes int64) {
 		case s.state == sealed:
 			chosen = append(chosen, s)
 			bytes += s.bytes
-		default:
+		case s.number <= last:
 			h.Missing = append(h.Missing, tapedir.SegmentName(s.number)+" could not be sealed")
 		}
 	}

@@ -79,7 +79,10 @@ func (w *Writer) keep() {
 	w.holdTheRest()
 	w.mendManifest()
 	for {
-		w.makeRoomToSeal()
+		if !w.makeRoomToSeal() {
+			<-w.quit
+			return // the next recorder seals the rest
+		}
 		s := w.nextUnsealed()
 		if s != nil {
 			w.sealOne(s)

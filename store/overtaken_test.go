@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 
@@ -194,4 +196,78 @@ func TestCutWhileRead(t *testing.T) {
 		t.Errorf("%v, %v: want that it was removed", err, met)
 	}
 	mustClose(t, w, l.boot)
+}
+
+// Segments are closed faster than they are sealed: a hold waits for those alone that were closed when it was asked for, and
+// has those that come later when they are sealed.
+func TestHoldWhileRotating(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	x, now, turns := newWorld(), 999*second, 0
+	var w *Writer
+	turn := func() {
+		now += second
+		mustAppend(t, w, Batch{Connections: []Connection{x.connection(now)}, Now: now})
+		mustRotate(t, w)
+	}
+	o := options(999 * second)
+	o.step = func(name string) {
+		if turns < 30 && name == "sealed segment named" {
+			turns++
+			turn()
+		}
+	}
+	w = mustOpenWriter(t, dir, o)
+	w.now = func(string) (Anchor, error) { return at(now), nil }
+	turn()
+	a := w.do(Request{Do: DoHold, Reason: "test"})
+	if a.Error != "" || len(a.Hold.Segments) == 0 || len(a.Hold.Missing) > 0 {
+		t.Errorf("hold: %+v", a)
+	}
+	waitSealed(t, w)
+	mustClose(t, w, now)
+	holds, err := tapedir.Holds(dir)
+	if err != nil || len(holds) != 1 || len(holds[0].Segments) != 31 || len(a.Hold.Segments) > 25 {
+		t.Errorf("%v, held %+v; at first %d segments", err, holds, len(a.Hold.Segments))
+	}
+}
+
+// What is not sealed when the recorder ends, and has no room to be, waits for the next one: after the stop in the log nothing
+// is removed, or verify would take it for somebody else's work.
+func TestNothingExpiresAfterTheStop(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	var w *Writer
+	var events []string
+	var mu sync.Mutex
+	told := make(chan struct{})
+	o := options(999 * second)
+	o.Limits = small
+	o.step = func(name string) {
+		if name == "sealed segment named" { // the first: the others wait
+			<-told
+		}
+	}
+	o.Events = func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if events = append(events, fmt.Sprintf("%T", e)); events[len(events)-1] == "store.RunStopped" {
+			w.mu.Lock()
+			w.catalog.room, w.lookedAround = 1<<20, time.Now() // somebody else has filled the disk
+			w.mu.Unlock()
+			close(told)
+		}
+	}
+	w = mustOpenWriter(t, dir, o)
+	l := newLoad(10, 40)
+	w.now = func(string) (Anchor, error) { return at(l.boot), nil }
+	conns := make([]Connection, 200)
+	for range 9 {
+		l.fill(conns)
+		mustAppend(t, w, l.batch(conns))
+		mustRotate(t, w)
+	}
+	mustClose(t, w, l.boot)
+	stop := slices.Index(events, "store.RunStopped")
+	if stop < 0 || slices.Contains(events[stop:], "store.SegmentExpired") {
+		t.Errorf("after the stop: %v", events[max(0, stop):])
+	}
 }

@@ -58,9 +58,15 @@ func (w *Writer) fits(g growth) bool {
 
 // makeRoomToSeal removes the oldest segments until a waiting one can be sealed: sealing makes segments larger. Only the
 // keeper calls it.
-func (w *Writer) makeRoomToSeal() {
-	for w.waiting() && w.tooMuch(growth{}) && w.expireOldest(tapelog.ExpiredSize) {
+func (w *Writer) makeRoomToSeal() bool {
+	for w.waiting() && w.tooMuch(growth{}) {
+		if !w.expireOldest(tapelog.ExpiredSize) {
+			w.expiring.Lock()
+			defer w.expiring.Unlock()
+			return !w.stopped
+		}
 	}
+	return true
 }
 
 // room returns the limit of the tape's size; 0: none. It grows when other files leave the disk, and does not shrink when
@@ -147,6 +153,9 @@ func (w *Writer) wallNow() int64 {
 func (w *Writer) expireOldest(why string) bool {
 	w.expiring.Lock()
 	defer w.expiring.Unlock()
+	if w.stopped {
+		return false
+	}
 	s := w.takeOldest()
 	if s == nil {
 		return false

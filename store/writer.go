@@ -96,6 +96,7 @@ type Writer struct {
 	lookedAround   time.Time // guarded by mu
 
 	expiring sync.Mutex // held while a segment is taken off the tape; taken before mu
+	stopped  bool       // the log says that the recorder has ended: nothing expires any more; guarded by expiring
 	removed  []*stored  // because the disk was full, and not told by a gap yet; guarded by mu
 
 	reserve  reserve
@@ -428,7 +429,10 @@ func (w *Writer) close(stop Gap, c segment.Counters) error {
 	}
 	last, _, _ := w.next(&Batch{Gaps: []Gap{stop}, Counters: c, Now: stop.From}, segment.StateStopped)
 	err := w.append(&last, segment.StateStopped)
+	w.expiring.Lock()
+	w.stopped = true
 	w.tell(RunStopped{Segment: w.last.number, Now: stop.From, Why: stop.Detail, Counters: maps.Clone(w.counted)})
+	w.expiring.Unlock()
 	if w.seg != nil {
 		if serr := w.spareWAL(w.seg); serr != nil {
 			w.log.Warn("WAL not kept", "path", w.seg.path, "error", serr)
