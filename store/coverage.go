@@ -137,7 +137,7 @@ func (c *Coverage) addBackends(runs segment.Recorders) {
 // findRecorder asks the kernel which process has locked the newest segment. A recorder's lock always ends with it.
 func (t *Tape) findRecorder(c *Coverage) error {
 	path := t.at(filepath.Base(t.segs[len(t.segs)-1].Info.Path))
-	if t.single == "" { // the recorder may have begun the next segment
+	if t.single == "" && !t.isListed() { // the recorder may have begun the next segment
 		if numbers, _, err := tapedir.List(t.at("")); err == nil && len(numbers) > 0 {
 			path = t.at(tapedir.SegmentName(numbers[len(numbers)-1]))
 		}

@@ -29,8 +29,9 @@ type Tape struct {
 	folder       *os.File // it, held open: all is opened beneath it
 	single       string   // file name, when one segment file was opened
 	conn         *sqlite.Conn
-	segs         []*member // oldest first
-	since, until time.Time // window of the views
+	listed       os.FileInfo // of folder, before its segments were listed; nil: they may have changed meanwhile
+	segs         []*member   // oldest first
+	since, until time.Time   // window of the views
 	leftOut      []LeftOut
 	readers      readers
 	newest       newestRun
@@ -112,6 +113,9 @@ func (t *Tape) find(path string) ([]segment.File, error) {
 		stat, _ := os.Lstat(at)
 		return []segment.File{{Path: path, At: at, Stat: stat, HasWAL: tapedir.IsThere(at + "-wal")}}, nil
 	}
+	if listed, err := t.folder.Stat(); err == nil && !tapedir.JustChanged(listed) {
+		t.listed = listed
+	}
 	found, err := tapedir.ReadNames(t.at(""))
 	if err != nil {
 		return nil, &failure.Error{Op: "open tape", Path: path, Err: failure.Bare(err), Hint: failure.HintFor(err)}
@@ -125,10 +129,12 @@ func (t *Tape) find(path string) ([]segment.File, error) {
 	}
 	defer root.Close()
 	files := make([]segment.File, len(found.Files))
+	known, at := filepath.Join(path, "x"), t.at("x")
+	known, at = known[:len(known)-1], at[:len(at)-1] // what is before a name
 	sideBySide(len(files), func(i int) {
 		n := found.Files[i]
 		name := tapedir.SegmentName(n)
-		files[i] = segment.File{Path: filepath.Join(path, name), At: t.at(name), Number: n, HasWAL: found.Wals[n]}
+		files[i] = segment.File{Path: known + name, At: at + name, Number: n, HasWAL: found.Wals[n]}
 		files[i].Stat, _ = root.Lstat(name)
 	})
 	newest := len(files) - 1
@@ -167,6 +173,12 @@ func (t *Tape) hold(path string) (os.FileInfo, error) {
 
 // at returns the path by which a file of the tape is opened.
 func (t *Tape) at(name string) string { return filepath.Join(tapedir.Beneath(t.folder), name) }
+
+// isListed reports whether the directory has the names that it had when its segments were listed.
+func (t *Tape) isListed() bool {
+	info, err := t.folder.Stat()
+	return err == nil && t.listed != nil && info.ModTime().Equal(t.listed.ModTime())
+}
 
 // sideBySide calls work for each number from 0 to n-1, on all processors.
 func sideBySide(n int, work func(i int)) {

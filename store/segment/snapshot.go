@@ -47,10 +47,6 @@ const (
 	snapshotPause    = 20 * time.Millisecond
 )
 
-// changeTick is the time within which two changes of a file may leave the same time of change: Linux before 6.13 counts
-// it in ticks of up to 10 ms.
-const changeTick = 20 * time.Millisecond
-
 // Snapshot copies the segment at path to dir and returns the path of the copy, without WAL. When ctx ends it returns at
 // once, with the cause.
 func Snapshot(ctx context.Context, path, dir string) (string, error) {
@@ -97,7 +93,7 @@ func copyOnce(ctx context.Context, path, to string) error {
 	if err != nil {
 		return fmt.Errorf("copy segment: %w", err)
 	}
-	if before == nil && time.Since(was.ModTime()).Abs() < changeTick {
+	if before == nil && tapedir.JustChanged(was) {
 		return failure.ErrMoved // another change would not be noticed
 	}
 	used, err := UsedBytes(db)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -84,6 +85,14 @@ func SyncFile(path string) error {
 	}
 	return f.Close()
 }
+
+// changeTick is the time within which two changes may leave the same time of change: Linux before 6.13 counts it in ticks
+// of up to 10 ms.
+const changeTick = 20 * time.Millisecond
+
+// JustChanged reports whether a file or directory was changed so short a time ago that another change may leave no trace
+// in its times.
+func JustChanged(info fs.FileInfo) bool { return time.Since(info.ModTime()).Abs() < changeTick }
 
 // OpenForCopy opens a regular file for reading and refuses anything else.
 func OpenForCopy(path string) (*os.File, error) {
