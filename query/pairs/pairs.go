@@ -22,12 +22,11 @@ func (t *Table) Add(key uint64) (number int32, isNew bool) {
 		t.grow()
 	}
 	slot := t.find(key)
-	if slot.number != 0 {
-		return slot.number - 1, false
+	if isNew = slot.number == 0; isNew {
+		t.Keys = append(t.Keys, key)
+		*slot = pairSlot{key, int32(len(t.Keys))}
 	}
-	t.Keys = append(t.Keys, key)
-	*slot = pairSlot{key, int32(len(t.Keys))}
-	return slot.number - 1, true
+	return slot.number - 1, isNew
 }
 
 // find returns the slot of a pair, or its free slot.
@@ -48,49 +47,41 @@ func (t *Table) grow() {
 	}
 }
 
-// Set is a set of pairs of numbers below two limits: a bitmap or, if that would be too large, a table.
+// Set is a set of pairs of numbers below two limits: a bitmap and, for pairs with which it would be too large, a table.
 type Set struct {
-	width int32
+	width uint64
 	bits  []uint64
 	table Table
 }
 
-// NewSet returns a set of pairs below height and width. It is a bitmap if that has at most so many bits.
-func NewSet(height, width int, bits int64) *Set {
-	s := &Set{width: int32(width)}
-	if int64(height)*int64(width) <= bits {
-		s.bits = make([]uint64, (height*width+63)/64)
-	}
-	return s
+// NewSet returns an empty set of pairs below height and width. Its bitmap has at most so many bits.
+func NewSet(height, width int, most int64) *Set {
+	size := min(uint64(height)*uint64(width), uint64(most))
+	return &Set{width: uint64(width), bits: make([]uint64, (size+63)/64)}
 }
 
+// Add adds a pair.
 func (s *Set) Add(a, b int32) {
-	if s.bits == nil {
+	at := uint64(a)*s.width + uint64(b)
+	if at/64 >= uint64(len(s.bits)) {
 		s.table.Add(Of(a, b))
 		return
 	}
-	at := uint(a)*uint(s.width) + uint(b)
 	s.bits[at/64] |= 1 << (at % 64)
 }
 
-// Merge adds another set with the same limits.
-func (s *Set) Merge(other *Set) {
-	for i, word := range other.bits {
-		s.bits[i] |= word
+// Each calls f with each pair. A nil set has none.
+func (s *Set) Each(f func(a, b int32)) {
+	if s == nil {
+		return
 	}
-	for _, key := range other.table.Keys {
-		s.table.Add(key)
-	}
-}
-
-// Each calls f with the first number of each pair.
-func (s *Set) Each(f func(a int32)) {
 	for i, word := range s.bits {
 		for ; word != 0; word &= word - 1 {
-			f(int32((i*64 + bits.TrailingZeros64(word)) / int(s.width)))
+			at := uint64(i*64 + bits.TrailingZeros64(word))
+			f(int32(at/s.width), int32(at%s.width))
 		}
 	}
 	for _, key := range s.table.Keys {
-		f(int32(key >> 32))
+		f(int32(key>>32), int32(key))
 	}
 }

@@ -85,9 +85,6 @@ func (h *holder) End(*table.SegmentSource) error { return nil }
 // ends, the first id and the steps from it.
 func (h *holder) Take(s *table.SegmentSource, c *table.Contact) error {
 	label := h.label[s.Place[c.Remote]]
-	if !h.All && h.IsProbe(s.Place[c.Remote], &s.Shape[c.Shape]) {
-		return nil
-	}
 	h.from, h.to = min(h.from, c.IDs[0]), max(h.to, c.IDs[len(c.IDs)-1])
 	if label%h.passes != h.pass {
 		return nil

@@ -31,7 +31,7 @@ type Compared struct {
 
 // Compare writes the programs and destinations that only one tape has, or that one has much more often.
 func Compare(ctx context.Context, one, other Compared, c Comparison, out format.RowWriter) (ask.Result, error) {
-	p := &Planned{request: ask.Request{Limit: c.Limit, Timeout: c.Timeout}}
+	p := &Planned{request: ask.Request{Limit: c.Limit, Timeout: c.Timeout}, tape: table.Of(one.Tape)}
 	limited, stop := ask.WithTimeLimit(ctx, c.Timeout)
 	defer stop()
 	if !c.Filter.IsEmpty() {
@@ -105,40 +105,6 @@ func (row *pairRow) add(other *pairRow) {
 	row.pid = max(row.pid, other.pid)
 }
 
-// pairReader merges the flows of one side by program and destination.
-type pairReader struct {
-	*table.Reading
-	side   int
-	labels []int32 // of places
-	table  pairs.Table
-	rows   []pairRow
-}
-
-func (t *pairReader) Begin(*table.SegmentSource, int64, int64) {}
-
-func (t *pairReader) End(*table.SegmentSource) error { return nil }
-
-func (t *pairReader) Take(s *table.SegmentSource, c *table.Contact) error {
-	to := s.Place[c.Remote]
-	if !t.All && t.IsProbe(to, &s.Shape[c.Shape]) {
-		return nil
-	}
-	who := &s.Task[c.Task]
-	row := pairRow{pid: who.PID}
-	row.n[t.side] = c.N
-	row.firstWall, row.lastWall = s.Walls(c)
-	t.at(pairs.Of(t.ProgramOf[who.Actor], t.labels[to])).add(&row)
-	return nil
-}
-
-func (t *pairReader) at(pair uint64) *pairRow {
-	number, isNew := t.table.Add(pair)
-	if isNew {
-		t.rows = append(t.rows, pairRow{})
-	}
-	return &t.rows[number]
-}
-
 // changes are in answer order.
 var changes = []string{"new", "more", "less", "gone"}
 
@@ -160,26 +126,28 @@ func (row *pairRow) change(factor int64) int {
 
 // compare writes the differences between two readings that share a dictionary.
 func (p *Planned) compare(ctx context.Context, sides [2]*table.Reading, factor int64, out format.RowWriter) (ask.Result, error) {
-	labels, ofPlace := sides[0].Labels()
-	all := &pairReader{Reading: sides[0], labels: ofPlace}
+	labels, _ := sides[0].Labels()
+	var numbers pairs.Table
+	var rows []pairRow
 	for i, r := range sides {
-		var readers collected[*pairReader]
-		newReader := func() table.ContactReader { return readers.add(&pairReader{Reading: r, side: i, labels: ofPlace}) }
-		if err := r.Contacts(ctx, newReader); err != nil {
+		side, err := p.groupBy(ctx, r, grouping{key: byPair, tellsTimes: true})
+		if err != nil {
 			return ask.Result{}, ask.ExplainLimit(ctx, p.request.Timeout, err)
 		}
-		for _, t := range readers.list {
-			for j, pair := range t.table.Keys {
-				all.at(pair).add(&t.rows[j])
+		for key, g := range side.each {
+			number, isNew := numbers.Add(key)
+			if isNew {
+				rows = append(rows, pairRow{})
 			}
-			t.table, t.rows = pairs.Table{}, nil
+			row := pairRow{firstWall: g.firstWall, lastWall: g.lastWall, pid: g.pid}
+			row.n[i] = g.n
+			rows[number].add(&row)
 		}
 	}
 	name := func(i int) pairName {
-		key := all.table.Keys[i]
-		return pairName{all.Programs.List[key>>32], labels[uint32(key)]}
+		return pairName{sides[0].Programs.List[numbers.Keys[i]>>32], labels[uint32(numbers.Keys[i])]}
 	}
-	return p.writeChanges(ctx, all.rows, name, factor, out)
+	return p.writeChanges(ctx, rows, name, factor, out)
 }
 
 // pairName is a program and a destination as an answer shows them.

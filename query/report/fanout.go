@@ -81,7 +81,7 @@ func (f *fanoutReader) Begin(s *table.SegmentSource, first, last int64) {
 func (f *fanoutReader) Take(s *table.SegmentSource, c *table.Contact) error {
 	to, how, who := s.Place[c.Remote], &s.Shape[c.Shape], s.Task[c.Task].Process
 	family := f.Places[to].Family
-	if who%f.passes != f.pass || family != table.FamilyIPv4 && family != table.FamilyIPv6 || !f.All && f.IsProbe(to, how) {
+	if who%f.passes != f.pass || family != table.FamilyIPv4 && family != table.FamilyIPv6 {
 		return nil
 	}
 	if len(f.ids)+5*len(f.attempts) > f.limits.Tried && f.passes < mostPasses {

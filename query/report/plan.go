@@ -15,7 +15,8 @@ import (
 )
 
 // Some canned queries count over a whole tape. Their SQL is their meaning, and SQLite answers it where there is no plan.
-// A plan gives the same answer from flows, and reads segments in parallel. A test compares each plan with its SQL.
+// A plan gives the same answer from flows, and reads segments in parallel. Those that count group flows by a key: see
+// group.go. A test compares each plan with its SQL.
 
 // Planned is a canned query ready to run.
 type Planned struct {

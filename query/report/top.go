@@ -14,28 +14,20 @@ import (
 	"github.com/conntape/conntape/query/table"
 )
 
-// topRow is a row of the query top.
-type topRow struct {
-	n, failed           int64
-	firstWall, lastWall int64
-	programs, places    int64 // different ones
-}
-
 // topNames are the names that top counts by: of actors, of places, or of ports and protocols.
 type topNames struct {
 	*table.Names
+	reading          *table.Reading
 	numbers          map[int32]int64 // of entries that are uids and not names
 	ofActor, ofPlace []int32
 	ofPort           map[uint64]int32
-	place            []int32 // labels of places
 }
 
 // noName stands for an actor or place without a name.
 const noName = "(none)"
 
 func newTopNames(r *table.Reading, by string) *topNames {
-	_, labels := r.Labels()
-	t := &topNames{Names: table.NewNames(), numbers: make(map[int32]int64), place: labels}
+	t := &topNames{Names: table.NewNames(), reading: r, numbers: make(map[int32]int64)}
 	switch by {
 	case "destination":
 		for _, to := range r.Places {
@@ -107,68 +99,15 @@ func (t *topNames) compare(a, b int) int {
 	return cmp.Compare(t.List[a], t.List[b])
 }
 
-// topReader counts contacts by name.
-type topReader struct {
-	*table.Reading
-	names            *topNames
-	rows             []topRow
-	last             []int32    // by name: the last place, from 1
-	programs, places *pairs.Set // of a name
-}
-
-func (t *topReader) Begin(*table.SegmentSource, int64, int64) {}
-
-func (t *topReader) End(*table.SegmentSource) error { return nil }
-
-func (t *topReader) Take(s *table.SegmentSource, c *table.Contact) error {
-	who, to, how := s.Task[c.Task].Actor, s.Place[c.Remote], &s.Shape[c.Shape]
-	if !t.All && t.IsProbe(to, how) {
-		return nil
-	}
-	var name int32
+// ofFlow returns the id of a flow's name.
+func (t *topNames) ofFlow(f flow) int32 {
 	switch {
-	case t.names.ofActor != nil:
-		name = t.names.ofActor[who]
-	case t.names.ofPlace != nil:
-		name = t.names.ofPlace[to]
-	default:
-		name = t.names.ofPort[pairs.Of(how.Protocol, int32(t.Reading.Places[to].Port))]
+	case t.ofActor != nil:
+		return t.ofActor[f.actor]
+	case t.ofPlace != nil:
+		return t.ofPlace[f.place]
 	}
-	row := &t.rows[name]
-	first, last := s.Walls(c)
-	if row.n == 0 {
-		row.firstWall, row.lastWall = first, last
-	}
-	row.n += c.N
-	if how.Failed {
-		row.failed += c.N
-	}
-	row.firstWall, row.lastWall = min(row.firstWall, first), max(row.lastWall, last)
-	t.programs.Add(name, t.ProgramOf[who])
-	if to := t.names.place[to]; t.last[name] != to+1 {
-		t.last[name] = to + 1
-		t.places.Add(name, to)
-	}
-	return nil
-}
-
-// merge adds the counts of another reader.
-func (t *topReader) merge(other *topReader) {
-	for i := range other.rows {
-		row, from := &t.rows[i], &other.rows[i]
-		switch {
-		case from.n == 0:
-			continue
-		case row.n == 0:
-			*row = *from
-			continue
-		}
-		row.n += from.n
-		row.failed += from.failed
-		row.firstWall, row.lastWall = min(row.firstWall, from.firstWall), max(row.lastWall, from.lastWall)
-	}
-	t.programs.Merge(other.programs)
-	t.places.Merge(other.places)
+	return t.ofPort[pairs.Of(f.segment.Shape[f.Shape].Protocol, int32(t.reading.Places[f.place].Port))]
 }
 
 // top answers canned/top.sql. Postings have no bytes: for those its SQL answers.
@@ -179,41 +118,34 @@ func (p *Planned) top(ctx context.Context, out format.RowWriter) (ask.Result, er
 	return p.bySQL(ctx, out)
 }
 
+// topRow is a group with its name.
+type topRow struct {
+	*group
+	name int
+}
+
 func (p *Planned) topConnects(ctx context.Context, r *table.Reading, out format.RowWriter) (ask.Result, error) {
 	names := newTopNames(r, p.text("what"))
-	newTop := func() *topReader {
-		n := len(names.List)
-		return &topReader{Reading: r, names: names, rows: make([]topRow, n), last: make([]int32, n),
-			programs: pairs.NewSet(n, len(r.Programs.List), p.tape.Limits.Pairs), places: pairs.NewSet(n, len(r.Places), p.tape.Limits.Pairs)}
-	}
-	var readers collected[*topReader]
-	if err := r.Contacts(ctx, func() table.ContactReader { return readers.add(newTop()) }); err != nil {
+	all, err := p.groupBy(ctx, r, grouping{keys: len(names.List), tellsTimes: true, countsPrograms: true, countsLabels: true, key: func(f flow) uint64 { return uint64(names.ofFlow(f)) }})
+	if err != nil {
 		return ask.Result{}, ask.ExplainLimit(ctx, p.request.Timeout, err)
 	}
-	t := newTop()
-	for _, other := range readers.list {
-		t.merge(other)
-	}
-	t.programs.Each(func(name int32) { t.rows[name].programs++ })
-	t.places.Each(func(name int32) { t.rows[name].places++ })
-	var shown []int
+	var rows []topRow
 	var total, most int64
-	for i, row := range t.rows {
-		if row.n > 0 { // else left out as probes
-			shown = append(shown, i)
-			total, most = total+row.n, max(most, row.n)
-		}
+	for key, g := range all.each {
+		rows = append(rows, topRow{g, int(key)})
+		total, most = total+g.n, max(most, g.n)
 	}
-	slices.SortFunc(shown, func(a, b int) int {
-		return cmp.Or(-cmp.Compare(t.rows[a].n, t.rows[b].n), names.compare(a, b))
+	slices.SortFunc(rows, func(a, b topRow) int {
+		return cmp.Or(-cmp.Compare(a.n, b.n), names.compare(a.name, b.name))
 	})
-	if limit := p.request.Params[LimitParam].Int; limit >= 0 && int64(len(shown)) > limit {
-		shown = shown[:limit]
+	if limit := p.request.Params[LimitParam].Int; limit >= 0 && int64(len(rows)) > limit {
+		rows = rows[:limit]
 	}
-	return p.writeRows(ctx, out, []string{"name", "n", "percent", "programs", "destinations", "failed", "first_time", "last_time", "bar", "bytes_sent", "bytes_received"}, len(shown), func(i int) []format.Value {
-		row := t.rows[shown[i]]
+	return p.writeRows(ctx, out, []string{"name", "n", "percent", "programs", "destinations", "failed", "first_time", "last_time", "bar", "bytes_sent", "bytes_received"}, len(rows), func(i int) []format.Value {
+		row := rows[i]
 		return []format.Value{
-			names.value(shown[i]), format.IntValue(row.n), {Kind: format.Real, Real: rounded(100*float64(row.n)/float64(total), 1)}, format.IntValue(row.programs), format.IntValue(row.places),
+			names.value(row.name), format.IntValue(row.n), {Kind: format.Real, Real: rounded(100*float64(row.n)/float64(total), 1)}, format.IntValue(int64(row.programs)), format.IntValue(int64(row.labels)),
 			format.IntValue(row.failed), format.WallText(row.firstWall), format.WallText(row.lastWall), barText(row.n, most), {}, {},
 		}
 	})

@@ -26,6 +26,19 @@ type Contact struct {
 	Counts                    []int64 // connects of each; nil: one
 }
 
+// Part returns the flow of some of the connections: of IDs[from:to].
+func (c *Contact) Part(from, to int) Contact {
+	part := *c
+	part.IDs, part.N = c.IDs[from:to], int64(to-from)
+	if c.Counts != nil {
+		part.Counts, part.N = c.Counts[from:to], 0
+		for _, n := range part.Counts {
+			part.N += n
+		}
+	}
+	return part
+}
+
 // ContactReader gets the flows of segments, one segment after the other. Flows of one endpoint come together, unless the
 // endpoint is in several runs.
 type ContactReader interface {
@@ -90,10 +103,25 @@ func (r *Reading) Contacts(ctx context.Context, newReader func() ContactReader) 
 	readers := make([]ContactReader, Parallelism())
 	return inParallel(ctx, r.Segments, func(ctx context.Context, slot int, s *SegmentSource) error {
 		if readers[slot] == nil {
-			readers[slot] = newReader()
+			if readers[slot] = newReader(); !r.All {
+				readers[slot] = probeFilter{readers[slot], r}
+			}
 		}
 		return s.contacts(ctx, r.From, r.To, readers[slot])
 	})
+}
+
+// probeFilter leaves out probes.
+type probeFilter struct {
+	ContactReader
+	of *Reading
+}
+
+func (f probeFilter) Take(s *SegmentSource, c *Contact) error {
+	if f.of.isProbe(s.Place[c.Remote], &s.Shape[c.Shape]) {
+		return nil
+	}
+	return f.ContactReader.Take(s, c)
 }
 
 // contacts reads one segment's flows whose process and endpoint are in the dictionary.

@@ -271,8 +271,8 @@ func (n *numbers) Addresses() []int32 {
 	return of
 }
 
-// IsProbe reports whether findings leave out a connect.
-func (n *numbers) IsProbe(p int32, s *shape) bool {
+// isProbe reports whether findings leave out a connect.
+func (n *numbers) isProbe(p int32, s *shape) bool {
 	to := &n.Places[p]
 	return to.Family == familyUnspec || to.Port == 0 && s.dgram
 }

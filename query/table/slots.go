@@ -29,18 +29,11 @@ func (s slots) cut(segment *SegmentSource, c *Contact) iter.Seq2[*Contact, slot]
 			return
 		}
 		for at := 0; at < len(c.IDs); {
-			part, in := *c, s.of(segment, c.IDs[at])
-			from := at
+			from, in := at, s.of(segment, c.IDs[at])
 			for at++; at < len(c.IDs) && s.of(segment, c.IDs[at]) == in; {
 				at++
 			}
-			part.IDs, part.N = c.IDs[from:at], int64(at-from)
-			if c.Counts != nil {
-				part.Counts, part.N = c.Counts[from:at], 0
-				for _, n := range part.Counts {
-					part.N += n
-				}
-			}
+			part := c.Part(from, at)
 			if !yield(&part, in) {
 				return
 			}
