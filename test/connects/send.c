@@ -72,10 +72,13 @@ static void send_many(int argc, char **argv)
 {
 	union address a = inet4("127.0.0.1", 4242);
 	int fd = make_socket(AF_INET, SOCK_DGRAM, 0);
+	struct report r;
 
-	send_once("sendto", fd, &a, sizeof(a.in));
+	report_begin(&r, "sendto", fd, &a, sizeof(a.in));
+	long first = send_by("sendto", fd, &a, sizeof(a.in));
 	for (int i = 0; i < 5000; i++)
 		send_by("sendto", fd, &a, sizeof(a.in));
+	report_end(&r, first); /* the row of what was counted may begin late on a busy machine, and is looked for until now */
 }
 
 static void send_raw(int family, int protocol, const union address *a, socklen_t len)
