@@ -181,20 +181,20 @@ func udpFlow(address string, count, size int, reads int) error {
 		return err
 	}
 	b := make([]byte, 2000)
-	for range count {
-		if _, err := c.WriteTo(b[:size], to); err != nil {
+	if reads > 0 { // before the peer's buffer is full
+		if _, err := c.WriteTo([]byte("more"), to); err != nil {
 			return err
 		}
-	}
-	if reads == 0 {
-		return nil
-	}
-	if _, err := c.WriteTo([]byte("more"), to); err != nil {
-		return err
 	}
 	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
 	for range reads {
 		if _, _, err := c.ReadFrom(b); err != nil {
+			return err
+		}
+	}
+	clear(b)
+	for range count {
+		if _, err := c.WriteTo(b[:size], to); err != nil {
 			return err
 		}
 	}

@@ -60,11 +60,8 @@ func traced(t *testing.T, file string) (pids []string, calls, raw map[string]int
 			if to[4] != "" {
 				place = "[" + to[4] + "]:" + to[3]
 			}
-			if to[1]+to[3] == "0" {
-				place = to[2] + to[4]
-			}
 			if !strings.Contains(line, "connect(") && (strings.HasPrefix(call[2], "<RAW") || strings.HasPrefix(call[2], "<PING") || strings.HasPrefix(call[2], "<ICMP")) {
-				raw[strings.TrimSuffix(strings.Trim(place, "[]"), ":"+to[1])]++
+				raw[place]++
 			} else {
 				calls[place]++
 			}
