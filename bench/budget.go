@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -72,8 +73,9 @@ func measureBudget(dir string, size int64, rate int) (run budgetRun, err error) 
 	go func() {
 		defer close(ended)
 		for {
-			most, _, _ := allocatedIn(dir)
-			run.Most, run.Looks = max(run.Most, most), run.Looks+1
+			if most, ok := takenAtOnce(dir); ok {
+				run.Most, run.Looks = max(run.Most, most), run.Looks+1
+			}
 			select {
 			case <-end:
 				return
@@ -113,9 +115,30 @@ func pagesIn(dir string) (bytes int64) {
 	return bytes
 }
 
+// takenAtOnce returns the disk space of a tape's files at one moment. Files are measured one after another: what the recorder
+// gives from one to another meanwhile is in the sum twice, or not at all. So the sum counts if the next look finds each
+// file as it was. It returns false if the files do not stand still for that long.
+func takenAtOnce(dir string) (all int64, ok bool) {
+	_, _, _, before := filesIn(dir)
+	for range 20 {
+		is, _, _, after := filesIn(dir)
+		if maps.Equal(before, after) {
+			return is, true
+		}
+		before = after
+	}
+	return 0, false
+}
+
 // allocatedIn returns the disk space of a tape's files without the reserve, the part of its segments, and the number of files.
 func allocatedIn(dir string) (all, segments int64, files int) {
-	seen := map[uint64]bool{} // a file may have two names for a moment
+	all, segments, files, _ = filesIn(dir)
+	return all, segments, files
+}
+
+// filesIn is allocatedIn, and returns the size of each file by its number.
+func filesIn(dir string) (all, segments int64, files int, seen map[uint64]int64) {
+	seen = map[uint64]int64{} // a file may have two names for a moment
 	filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return nil
@@ -126,11 +149,11 @@ func allocatedIn(dir string) (all, segments int64, files int) {
 		}
 		n := info.Size()
 		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			if seen[st.Ino] {
+			if _, known := seen[st.Ino]; known {
 				return nil
 			}
-			seen[st.Ino] = true
 			n = max(n, st.Blocks*512)
+			seen[st.Ino] = n
 		}
 		all += n
 		if strings.HasSuffix(path, ".db") {
@@ -139,7 +162,7 @@ func allocatedIn(dir string) (all, segments int64, files int) {
 		}
 		return nil
 	})
-	return all, segments, files
+	return all, segments, files, seen
 }
 
 // budgetLoad makes endless connections.

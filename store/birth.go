@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,7 +37,7 @@ type birth struct {
 // After an error only files that existed before are left.
 func createSegment(path string, b birth, o *WriterOptions, fill func(*activeSegment) error) (_ *activeSegment, err error) {
 	if !b.placed {
-		err = createFile(path)
+		err = createFile(path, nil)
 	}
 	if err != nil {
 		return nil, &failure.Error{Op: "create segment", Path: path, Err: failure.Bare(err)}
@@ -93,12 +94,21 @@ func createSegment(path string, b birth, o *WriterOptions, fill func(*activeSegm
 	return s, nil
 }
 
-func createFile(path string) error {
+// createFile makes a file with some content, durably if there is any. It leaves none if it fails.
+func createFile(path string, content []byte) error {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, tapedir.BirthMode)
 	if err != nil {
 		return err
 	}
-	return file.Close()
+	if len(content) > 0 {
+		if _, err = file.Write(content); err == nil {
+			err = file.Sync()
+		}
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		os.Remove(path)
+	}
+	return err
 }
 
 // writeBirth fills an empty database.

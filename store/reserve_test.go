@@ -222,3 +222,53 @@ func TestFullDiskCostsHistorySlowly(t *testing.T) {
 	mustAppend(t, w, l.batch(conns))
 	mustClose(t, w, l.boot+second)
 }
+
+// A segment that finds no free slot has the spare WAL: with one of its own beside that the tape would be larger than it may
+// be.
+func TestNoSlotAndOneWAL(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	o := options(999 * second)
+	o.Limits = retain.Limits{MaxBytes: 16 << 20, Reserve: true}
+	w := mustOpenWriter(t, dir, o)
+	l := newLoad(10, 40)
+	w.now = func(string) (Anchor, error) { return at(l.boot), nil }
+	conns := make([]Connection, 200)
+	l.fill(conns)
+	mustAppend(t, w, l.batch(conns))
+	if !w.slotted() {
+		t.Skip("the file system reserves nothing")
+	}
+	w.reserve.mu.Lock()
+	free := w.reserve.free
+	w.reserve.free = nil
+	w.reserve.mu.Unlock()
+	now, err := w.now("start")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.writing.Lock()
+	old := w.seg
+	err = w.detachWAL(old)
+	if err == nil {
+		w.seg, err = w.create(now, w.counted, ReasonSize, nothingMore)
+	}
+	w.handOver(old)
+	w.noteActive()
+	w.writing.Unlock()
+	w.reserve.mu.Lock()
+	w.reserve.free = free
+	w.reserve.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wals, err := filepath.Glob(filepath.Join(dir, "*-wal"))
+	if err != nil || len(wals) != 1 || wals[0] != w.seg.path+"-wal" {
+		t.Errorf("%v, WALs %v, want that of %s", err, wals, w.seg.path)
+	}
+	l.fill(conns)
+	mustAppend(t, w, l.batch(conns))
+	mustClose(t, w, l.boot)
+	if got := one(t, mustOpenTape(t, dir).Conn(), "SELECT count(*) FROM connections"); got != "400" {
+		t.Errorf("%s connections", got)
+	}
+}

@@ -237,11 +237,14 @@ func (w *Writer) canStart() bool {
 	return len(w.reserve.free) >= 2
 }
 
-// placeSlot makes the files of a new segment from a slot and the spare WAL: a database
-// without tables, and a WAL without frames. It reports whether there was a slot.
-func (w *Writer) placeSlot(path string) (bool, error) {
-	if !w.takeSlot(path, emptyDatabase(), func(bytes int64) { w.catalog.making += bytes }) {
-		return false, nil
+// placeFiles makes the files of a new segment from a slot and the spare WAL: a database
+// without tables, and a WAL without frames. If there is no slot the database grows; it
+// has the spare WAL all the same, or there would be two of full length. It reports
+// whether the files are made.
+func (w *Writer) placeFiles(path string) (bool, error) {
+	taken := w.takeSlot(path, emptyDatabase(), func(bytes int64) { w.catalog.making += bytes })
+	if !taken && (!w.slotted() || createFile(path, emptyDatabase()) != nil) {
+		return false, nil // createSegment says what is wrong
 	}
 	return true, w.placeWAL(path)
 }

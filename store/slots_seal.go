@@ -282,7 +282,7 @@ func (w *Writer) continueWith(path string, number int) (*activeSegment, error) {
 	return s, err
 }
 
-// unplace takes placeSlot back.
+// unplace takes placeFiles back.
 func (w *Writer) unplace(path string) {
 	spare := filepath.Join(w.dir, spareWALName)
 	if tapedir.IsThere(path+"-wal") && !tapedir.IsThere(spare) {

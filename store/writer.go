@@ -370,7 +370,7 @@ func (w *Writer) create(now Anchor, counted segment.Counters, reason string, fil
 	b.offset, b.wallStep = w.clockOf(now)
 	b.floor = b.offset
 	path := filepath.Join(w.dir, tapedir.SegmentName(b.number))
-	if b.placed, err = w.placeSlot(path); err != nil {
+	if b.placed, err = w.placeFiles(path); err != nil {
 		w.unplace(path)
 		return nil, &failure.Error{Op: "begin segment", Path: path, Err: failure.Bare(err), Hint: storageHint(err)}
 	}
