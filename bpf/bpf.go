@@ -172,6 +172,11 @@ func open(b Backend, o Options, k *kernel) (_ *Capture, err error) {
 		}
 	}
 	c.attachedAt = bootNow()
+	if v := c.collection.Variables["all_attached"]; v != nil { // the cgroup backend alone has it
+		if err := v.Set(uint32(1)); err != nil {
+			return nil, fmt.Errorf("tell the programs that all are attached: %w", err)
+		}
+	}
 	if err := c.check(plan.returns); err != nil {
 		return nil, err
 	}

@@ -396,7 +396,7 @@ static __always_inline void mark_unseen(struct sys_exit_args *ctx, enum row at)
 {
 	struct attempt *a = stored(true);
 
-	if (!a || !unmarked(a, at))
+	if (!a || !unmarked(a, at) || (a->state != ATTEMPT_BEGUN && !all_attached))
 		return;
 	count_rescued(at);
 	if (a->state == ATTEMPT_BEGUN) {

@@ -109,6 +109,7 @@ const (
 	connectProgTouchSignal        = "touch_signal"
 	connectVarAdopting            = "adopting"
 	connectVarAfterLsm            = "after_lsm"
+	connectVarAllAttached         = "all_attached"
 	connectVarAnnounces           = "announces"
 	connectVarConnectsAllowance   = "connects_allowance"
 	connectVarConnectsMark        = "connects_mark"
@@ -299,6 +300,7 @@ type connectMapSpecs struct {
 type connectVariableSpecs struct {
 	Adopting           *ebpf.VariableSpec `ebpf:"adopting"`
 	AfterLsm           *ebpf.VariableSpec `ebpf:"after_lsm"`
+	AllAttached        *ebpf.VariableSpec `ebpf:"all_attached"`
 	Announces          *ebpf.VariableSpec `ebpf:"announces"`
 	ConnectsAllowance  *ebpf.VariableSpec `ebpf:"connects_allowance"`
 	ConnectsMark       *ebpf.VariableSpec `ebpf:"connects_mark"`
@@ -417,6 +419,7 @@ func (m *connectMaps) Close() error {
 type connectVariables struct {
 	Adopting           *ebpf.Variable `ebpf:"adopting"`
 	AfterLsm           *ebpf.Variable `ebpf:"after_lsm"`
+	AllAttached        *ebpf.Variable `ebpf:"all_attached"`
 	Announces          *ebpf.Variable `ebpf:"announces"`
 	ConnectsAllowance  *ebpf.Variable `ebpf:"connects_allowance"`
 	ConnectsMark       *ebpf.Variable `ebpf:"connects_mark"`

@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -46,6 +47,7 @@ type left struct {
 	done        [leftKinds]bool     // read to the end
 	counts      Counters            // what is told of it
 	final       Counters            // of its programs, from their start
+	missed      uint64              // by them, before they were detached
 }
 
 // flyingConnect is a Connect and its bytes.
@@ -94,7 +96,7 @@ func (c *Capture) inherit(sets []trustedSet, handover uint64) error {
 // openLeft opens the maps of a set, and looks whether they are as the last recorder left them; with told the tape has the handover from
 // which it is read on.
 func (s trustedSet) openLeft(told bool, handover uint64) (_ *left, err error) {
-	l := &left{pins: s.pins, readable: map[string]bool{}, waiting: map[uint64]ID{}, twins: map[ID]struct{}{}}
+	l := &left{pins: s.pins, readable: map[string]bool{}, waiting: map[uint64]ID{}, twins: map[ID]struct{}{}, missed: math.MaxUint64}
 	if told {
 		state, err := s.state(handover)
 		if err != nil {
@@ -171,8 +173,21 @@ func (l *left) mapRings() error {
 	return nil
 }
 
+// canCount tells whether the counters of the set are those that this program knows.
+func (l *left) canCount() bool {
+	m := l.from.collection.Maps["counters"]
+	return l.readable["counters"] && m != nil && m.ValueSize() == counterSlots*8
+}
+
 // detach ends the programs of the set. What is detached by closing its link may run on for a while: see late.
 func (l *left) detach() error {
+	if l.canCount() { // with some programs gone the others count what they do not find
+		n, err := l.from.Counters()
+		if err != nil {
+			return fmt.Errorf("count before detaching: %w", err)
+		}
+		l.missed = n.Missed
+	}
 	files, err := os.ReadDir(l.pins.path())
 	if err != nil {
 		return fmt.Errorf("read pins: %w", err)

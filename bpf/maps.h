@@ -157,6 +157,12 @@ const volatile __u32 process_wakeup_bytes = 1 << 20;
 __u32 recorder_sleeps;
 
 /*
+ * Set when all hooks are attached. Until then a return without a begin is of a connect that began before this recorder looked, and the
+ * program that would record it may be about to come: it is not one that the kernel left out.
+ */
+__u32 all_attached;
+
+/*
  * The recorder's tgid in the initial pid namespace, which it does not know if it lives in another. process_snapshot, which it
  * runs at its start, sets it.
  */

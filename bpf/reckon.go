@@ -263,7 +263,7 @@ func (c *Capture) countUnreadable(l *left) error {
 
 // countLost adds what the old programs could not send since the tape was told.
 func (l *left) countLost() error {
-	if m := l.from.collection.Maps["counters"]; !l.readable["counters"] || m == nil || m.ValueSize() != counterSlots*8 {
+	if !l.canCount() {
 		return nil
 	}
 	n, err := l.from.Counters()
@@ -271,6 +271,7 @@ func (l *left) countLost() error {
 		return err
 	}
 	l.final = n
+	n.Missed = min(n.Missed, l.missed)
 	n = n.since(&l.state.Counters)
 	k := &l.counts
 	k.LostRing, k.Missed, k.MissedReturn = n.LostRing, n.Missed, n.MissedReturn
