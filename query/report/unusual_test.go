@@ -14,7 +14,8 @@ import (
 // Of interpreters that connect, a service comes last and a relay before it, each with why.
 func TestShellsRanksTheUnusual(t *testing.T) {
 	tape := testtape.Altered(t, 3_000, `UPDATE process SET exe = CASE id % 3 WHEN 0 THEN '/usr/bin/nc' WHEN 1 THEN '/usr/bin/python3' ELSE exe END, script = NULL, cmdline = NULL, parent = NULL;
-		UPDATE process SET script = '/tmp/.a/x.py' WHERE exe = '/usr/bin/python3' AND id % 2 = 0;`)
+		UPDATE process SET script = '/tmp/.a/x.py' WHERE exe = '/usr/bin/python3' AND id % 2 = 0;
+		UPDATE process SET exe = '/usr/bin/python3', script = NULL, ancestry = 'systemd(1) > python3(' || tgid || ')' WHERE id = (SELECT max(process) FROM task);`)
 	var last string
 	points := 100
 	for _, row := range askCanned(t, tape, "shells") {
