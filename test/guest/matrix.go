@@ -54,7 +54,7 @@ func (c matrixCell) backendName() string {
 
 // onlyNative matches tests that do not depend on the kernel: locks, signals, files. They restart the recorder often,
 // which takes seconds under emulation, so they only run natively.
-const onlyNative = "^Test(HostileReaders|Kill9|SecondRecorder|Signals|SignalAtStart|StderrGone|Sends|Clients|LossyBytes)$"
+const onlyNative = "^Test(HostileReaders|Kill9|SecondRecorder|Signals|SignalAtStart|StderrGone|Sends|Clients|LossyBytes|ReusedPorts)$"
 
 // behindRing matches tests of what becomes of events in the rings and behind them, where a backend has no part any more: natively and in
 // one cell is enough.
