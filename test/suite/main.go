@@ -86,7 +86,9 @@ func run(ctx context.Context, only string) bool {
 		}
 		chosen = chosen[n:]
 	}
-	fmt.Printf("\nThe longest tests, in seconds: %s\n", total.Slowest(20))
+	if slowest := total.Slowest(20); slowest != "" {
+		fmt.Printf("\nThe longest tests, in seconds: %s\n", slowest)
+	}
 	fmt.Printf("\n%s%-12s %.0f s\n\n%v\n", summary.String(), "all", time.Since(begin).Seconds(), total)
 	return total.Failed == 0 && total.Passed > 0
 }
