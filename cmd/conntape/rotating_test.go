@@ -15,7 +15,7 @@ import (
 )
 
 // mostTurns bounds the segments that turnover makes, so that a slow reader ends.
-const mostTurns = 400
+const mostTurns = 100
 
 // turnover records, and closes a segment with each batch, without a pause, until stop is closed. It returns what went wrong.
 func turnover(dir string, ready func(), stop <-chan struct{}) error {
@@ -73,7 +73,7 @@ func TestCommandsWhileRotating(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask := func(line string) string {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // a hold waits for all that is not sealed yet
 		defer cancel()
 		cmd := exec.CommandContext(ctx, program, append(words(line), "--dir", dir)...)
 		var stdout, stderr bytes.Buffer
