@@ -74,18 +74,22 @@ func (w *Writer) hasten(which func(*stored) bool) {
 
 func (w *Writer) keep() {
 	defer close(w.kept)
-	lowerPriority()
-	w.hashLast()
-	w.holdTheRest()
-	w.mendManifest()
+	quietly(func() {
+		w.hashLast()
+		w.holdTheRest()
+		w.mendManifest()
+	})
 	for {
 		if !w.makeRoomToSeal() {
 			<-w.quit
 			return // the next recorder seals the rest
 		}
-		s := w.nextUnsealed()
-		if s != nil {
-			w.sealOne(s)
+		if s := w.nextUnsealed(); s != nil {
+			if w.awaited.Load() > 0 {
+				w.sealOne(s)
+			} else {
+				quietly(func() { w.sealOne(s) })
+			}
 			continue
 		}
 		select {
@@ -205,6 +209,18 @@ func (s *stored) givenUp() bool {
 	default:
 		return false
 	}
+}
+
+// quietly works at the lowest priority for CPU and disk, in a thread of its own: to raise the priority again would need a privilege. On a
+// busy host that may take a hundred times as long, so nothing that somebody waits for is done quietly.
+func quietly(work func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		lowerPriority()
+		work()
+	}()
+	<-done
 }
 
 // lowerPriority gives this goroutine a thread with the lowest priority for CPU and disk. A failure is harmless.

@@ -282,6 +282,8 @@ func maintain(dir string, r Request, o WriterOptions) (Answer, error) {
 
 // waitForKeeper waits until no segment selected by among (nil: any) is to be sealed, or the writer closes.
 func (w *Writer) waitForKeeper(among func(*stored) bool) {
+	w.awaited.Add(1)
+	defer w.awaited.Add(-1)
 	for ; ; time.Sleep(10 * time.Millisecond) {
 		w.mu.Lock()
 		busy := false

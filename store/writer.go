@@ -108,6 +108,7 @@ type Writer struct {
 	work     chan struct{} // holds a token when there may be something to seal
 	quit     chan struct{} // closed when the keeper is to end
 	kept     chan struct{} // closed when it has
+	awaited  atomic.Int32  // how many wait for what the keeper does
 
 	holding  sync.Mutex    // held while holds are changed
 	requests *os.File      // tells of requests; nil none are answered
