@@ -42,6 +42,8 @@ func (w *Writer) wakeKeeper() {
 
 // stopKeeper waits for the keeper for a while, and stops it. The next recorder seals the rest.
 func (w *Writer) stopKeeper() {
+	w.awaited.Add(1)
+	defer w.awaited.Add(-1)
 	w.hasten(func(*stored) bool { return true })
 	close(w.quit)
 	select {

@@ -25,6 +25,8 @@ var small = retain.Limits{MaxBytes: retain.MinMaxBytes}
 // waitSealed waits until the keeper has nothing left to do.
 func waitSealed(t testing.TB, w *Writer) {
 	t.Helper()
+	w.awaited.Add(1)
+	defer w.awaited.Add(-1)
 	for start := time.Now(); time.Since(start) < time.Minute; time.Sleep(2 * time.Millisecond) {
 		w.mu.Lock()
 		busy := false

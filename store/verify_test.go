@@ -42,6 +42,7 @@ func (s *sealedTape) record(t testing.TB, segments int, boot uint64, change func
 	l := newLoad(20, 50)
 	l.boot = boot
 	w.now = func(string) (Anchor, error) { return at(l.boot), nil }
+	w.awaited.Add(1) // so that a busy host seals in time
 	conns := make([]Connection, 200)
 	stored, coalesced, lost := uint64(0), uint64(0), uint64(0)
 	for n := range segments {
