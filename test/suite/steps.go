@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,22 +16,22 @@ import (
 	"github.com/conntape/conntape/test/tally"
 )
 
-// command prints to w what the program prints.
-func command(ctx context.Context, w io.Writer, name string, args ...string) *exec.Cmd {
+// command prints what the program prints.
+func command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Stdout, cmd.Stderr = w, w
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd
 }
 
-func output(ctx context.Context, w io.Writer, name string, args ...string) (string, error) {
+func output(ctx context.Context, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Stderr = w
+	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	return strings.TrimSpace(string(out)), err
 }
 
-func gofmt(ctx context.Context, w io.Writer) error {
-	files, err := output(ctx, w, "gofmt", "-l", ".")
+func gofmt(ctx context.Context) error {
+	files, err := output(ctx, "gofmt", "-l", ".")
 	if err == nil && files != "" {
 		err = fmt.Errorf("not formatted: %s", strings.ReplaceAll(files, "\n", " "))
 	}
@@ -40,26 +39,26 @@ func gofmt(ctx context.Context, w io.Writer) error {
 }
 
 // modules checks that go.mod and go.sum match the sources' imports.
-func modules(ctx context.Context, w io.Writer) error {
-	return command(ctx, w, "go", "mod", "tidy", "-diff").Run()
+func modules(ctx context.Context) error {
+	return command(ctx, "go", "mod", "tidy", "-diff").Run()
 }
 
-func vet(ctx context.Context, w io.Writer) error {
-	return command(ctx, w, "go", "vet", "./...").Run()
+func vet(ctx context.Context) error {
+	return command(ctx, "go", "vet", "./...").Run()
 }
 
-func staticcheck(ctx context.Context, w io.Writer) error {
-	return command(ctx, w, "go", "tool", "-modfile=test/tools.mod", "staticcheck", "./...").Run()
+func staticcheck(ctx context.Context) error {
+	return command(ctx, "go", "tool", "-modfile=test/tools.mod", "staticcheck", "./...").Run()
 }
 
 // generated rebuilds the BPF objects and compares them with the committed ones. It keeps the new ones for inspection or
 // commit.
-func generated(ctx context.Context, w io.Writer) error {
+func generated(ctx context.Context) error {
 	before, err := objects()
 	if err != nil {
 		return err
 	}
-	if err := command(ctx, w, "make", "-s", "generate").Run(); err != nil {
+	if err := command(ctx, "make", "-s", "generate").Run(); err != nil {
 		return fmt.Errorf("make generate: %w", err)
 	}
 	after, err := objects()
@@ -98,14 +97,14 @@ func objects() (map[string][32]byte, error) {
 }
 
 // builds checks that the binaries are static, for both architectures.
-func builds(ctx context.Context, w io.Writer) error {
+func builds(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "conntape-build-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
 	for _, arch := range []string{"amd64", "arm64"} {
-		cmd := command(ctx, w, "make", "-s", "build", "OUT="+filepath.Join(dir, arch))
+		cmd := command(ctx, "make", "-s", "build", "OUT="+filepath.Join(dir, arch))
 		cmd.Env = append(os.Environ(), "GOARCH="+arch)
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("%s: %w", arch, err)
@@ -122,9 +121,9 @@ func builds(ctx context.Context, w io.Writer) error {
 }
 
 // goTest runs go test and counts the tests.
-func goTest(ctx context.Context, w io.Writer, args ...string) (tally.Tally, error) {
+func goTest(ctx context.Context, args ...string) (tally.Tally, error) {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json"}, args...)...)
-	cmd.Stderr = w
+	cmd.Stderr = os.Stderr
 	events, err := cmd.StdoutPipe()
 	if err != nil {
 		return tally.Tally{}, err
@@ -132,19 +131,19 @@ func goTest(ctx context.Context, w io.Writer, args ...string) (tally.Tally, erro
 	if err := cmd.Start(); err != nil {
 		return tally.Tally{}, err
 	}
-	count, readErr := tally.Read(events, w)
+	count, readErr := tally.Read(events, os.Stdout)
 	return count, errors.Join(readErr, cmd.Wait())
 }
 
 const capturePackage = "github.com/conntape/conntape/test/capture"
 
-func unit(ctx context.Context, w io.Writer) (tally.Tally, error) {
-	all, err := output(ctx, w, "go", "list", "./...")
+func unit(ctx context.Context) (tally.Tally, error) {
+	all, err := output(ctx, "go", "list", "./...")
 	if err != nil {
 		return tally.Tally{}, err
 	}
 	packages := slices.DeleteFunc(strings.Fields(all), func(p string) bool { return p == capturePackage })
-	return goTest(ctx, w, append([]string{"-timeout=30m"}, packages...)...)
+	return goTest(ctx, append([]string{"-timeout=30m"}, packages...)...)
 }
 
 // slowFuzz has the targets of which an input takes milliseconds: fewer of them are tried.
@@ -152,10 +151,10 @@ var slowFuzz = map[string]string{"FuzzSalvage": "1000x"}
 
 // fuzz runs each target briefly, one at a time, as go test requires. It limits the number of inputs and not the time: at
 // the end of the time go test may report a busy worker as a failure (context deadline exceeded).
-func fuzz(ctx context.Context, w io.Writer) (tally.Tally, error) {
+func fuzz(ctx context.Context) (tally.Tally, error) {
 	var total tally.Tally
 	var failed error
-	files, err := output(ctx, w, "git", "grep", "--untracked", "-l", "^func Fuzz", "--", "*_test.go")
+	files, err := output(ctx, "git", "grep", "--untracked", "-l", "^func Fuzz", "--", "*_test.go")
 	if err != nil {
 		return total, fmt.Errorf("find fuzz targets: %w", err)
 	}
@@ -165,7 +164,7 @@ func fuzz(ctx context.Context, w io.Writer) (tally.Tally, error) {
 	}
 	slices.Sort(dirs)
 	for _, dir := range slices.Compact(dirs) {
-		names, err := output(ctx, w, "go", "test", "-list", "^Fuzz", dir)
+		names, err := output(ctx, "go", "test", "-list", "^Fuzz", dir)
 		if err != nil {
 			return total, err
 		}
@@ -173,8 +172,8 @@ func fuzz(ctx context.Context, w io.Writer) (tally.Tally, error) {
 			if !strings.HasPrefix(name, "Fuzz") {
 				break // the line "ok package time"
 			}
-			fmt.Fprintf(w, "fuzzing %s %s\n", dir, name)
-			count, err := goTest(ctx, w, "-run=^$", "-fuzz=^"+name+"$", "-fuzztime="+cmp.Or(slowFuzz[name], "3000x"), dir)
+			fmt.Printf("fuzzing %s %s\n", dir, name)
+			count, err := goTest(ctx, "-run=^$", "-fuzz=^"+name+"$", "-fuzztime="+cmp.Or(slowFuzz[name], "3000x"), dir)
 			total.Add(count)
 			if err != nil {
 				failed = errors.Join(failed, fmt.Errorf("%s %s: %w", dir, name, err))
@@ -184,16 +183,16 @@ func fuzz(ctx context.Context, w io.Writer) (tally.Tally, error) {
 	return total, failed
 }
 
-func native(ctx context.Context, w io.Writer) (tally.Tally, error) {
+func native(ctx context.Context) (tally.Tally, error) {
 	if os.Geteuid() != 0 {
-		fmt.Fprintln(w, "SKIPPED: the capture tests record the whole host and need root; the guests below run them all the same")
+		fmt.Println("SKIPPED: the capture tests record the whole host and need root; the guests below run them all the same")
 		return tally.Tally{Skipped: 1}, nil
 	}
-	return goTest(ctx, w, "-count=1", "-timeout=20m", capturePackage)
+	return goTest(ctx, "-count=1", "-timeout=20m", capturePackage)
 }
 
 // matrix runs the guests and compares their results with docs/coverage.md.
-func matrix(ctx context.Context, w io.Writer) (tally.Tally, error) {
+func matrix(ctx context.Context) (tally.Tally, error) {
 	var count tally.Tally
 	dir, err := os.MkdirTemp("", "conntape-matrix-")
 	if err != nil {
@@ -201,7 +200,7 @@ func matrix(ctx context.Context, w io.Writer) (tally.Tally, error) {
 	}
 	defer os.RemoveAll(dir)
 	counts, coverage := filepath.Join(dir, "counts"), filepath.Join(dir, "coverage.md")
-	runErr := command(ctx, w, "go", "run", "./test/guest", "-matrix", "-tally", counts, "-coverage", coverage).Run()
+	runErr := command(ctx, "go", "run", "./test/guest", "-matrix", "-tally", counts, "-coverage", coverage).Run()
 	text, err := os.ReadFile(counts)
 	if err == nil {
 		_, err = fmt.Sscan(string(text), &count.Passed, &count.Failed, &count.Skipped)
@@ -215,7 +214,7 @@ func matrix(ctx context.Context, w io.Writer) (tally.Tally, error) {
 	}
 	kept, err := os.ReadFile("docs/coverage.md")
 	if err != nil || !bytes.Equal(table(seen), table(kept)) {
-		_, _ = w.Write(table(seen))
+		os.Stdout.Write(table(seen))
 		return count, errors.New("docs/coverage.md is not what the guests saw (above): make coverage writes it")
 	}
 	return count, nil
