@@ -19,8 +19,9 @@ import (
 // clockSkew is the most by which the clock that programs read goes back when the kernel adjusts it, with room (ktime_get_boot_fast_ns), ns.
 const clockSkew = 1e5
 
-// attachSkew is the most by which clock readings for one connect differ where the order does not tell, ns.
-const attachSkew = 2e6
+// attachSkew is the most by which clock readings for one connect differ where the order does not tell, ns: a virtual machine among others
+// may stand still for 10 ms between two programs. While new programs come the old ones see all: what the new ones saw has a twin, the closest.
+const attachSkew = 1e8
 
 // A sight is a record of an old or a new program.
 type sight struct {
