@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -117,11 +118,23 @@ func TestStolenRing(t *testing.T) {
 	}
 }
 
+// signal sends a signal. With SIGSTOP it waits until every thread has stopped: kill(2) does not.
 func signal(t *testing.T, r *recorder, sig syscall.Signal) {
 	t.Helper()
 	if err := r.cmd.Process.Signal(sig); err != nil {
 		t.Fatal(err)
 	}
+	if sig != syscall.SIGSTOP {
+		return
+	}
+	eventually(t, "every thread has stopped", func() bool {
+		all, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", r.cmd.Process.Pid))
+		return err == nil && len(all) > 0 && !slices.ContainsFunc(all, func(path string) bool {
+			text, err := os.ReadFile(path)
+			_, after, _ := strings.Cut(string(text), ") ") // proc_pid_stat(5): the state follows the name
+			return err == nil && !strings.HasPrefix(after, "T")
+		})
+	})
 }
 
 // TestStolenDescriptions takes what the kernel says of processes: that is a gap too.
