@@ -87,17 +87,5 @@ func (in *interner) withName(id int64, n *Naming) (with int64, err error) {
 
 // writeLateNames gives connections of a closed segment their names in one transaction, and returns the number of those found.
 func (s *activeSegment) writeLateNames(namings []Naming) (found int, err error) {
-	err = s.correct(func() error {
-		for i := range namings {
-			ok, err := s.name(&namings[i])
-			if err != nil {
-				return err
-			}
-			if ok {
-				found++
-			}
-		}
-		return nil
-	})
-	return found, err
+	return correctEach(s, namings, s.name)
 }

@@ -96,9 +96,14 @@ func (w *Writer) claim(number int) *stored {
 // writeOutcomes updates rows with their results in one transaction, and returns their number. It compares values: the
 // writer's marks are of the active segment.
 func (s *activeSegment) writeOutcomes(conns []Connection) (found int, err error) {
+	return correctEach(s, conns, s.giveOutcome)
+}
+
+// correctEach does it for each of a list, in one correction, and returns for how many there was a row.
+func correctEach[T any](s *activeSegment, list []T, do func(*T) (bool, error)) (found int, err error) {
 	err = s.correct(func() error {
-		for i := range conns {
-			ok, err := s.giveOutcome(&conns[i])
+		for i := range list {
+			ok, err := do(&list[i])
 			if err != nil {
 				return err
 			}
