@@ -98,20 +98,9 @@ func octetRanges(text string) ([]*Indicator, bool) {
 	for end > 0 && slices.Equal(octets[end], []span{anyOctet}) {
 		end--
 	}
-	starts := [][4]byte{{}}
-	for i := range end {
-		var longer [][4]byte
-		for _, start := range starts {
-			for _, s := range octets[i] {
-				for n := int(s.first); n <= int(s.last) && len(longer) <= mostOctets; n++ {
-					start[i] = byte(n)
-					longer = append(longer, start)
-				}
-			}
-		}
-		if starts = longer; len(starts) > mostOctets {
-			return nil, false
-		}
+	starts := combinations(octets[:end])
+	if len(starts) > mostOctets {
+		return nil, false
 	}
 	var all netipx.IPSetBuilder
 	for _, start := range starts {
@@ -126,6 +115,24 @@ func octetRanges(text string) ([]*Indicator, bool) {
 	}
 	set, err := all.IPSet()
 	return ofPrefixes(set.Prefixes()), err == nil
+}
+
+// combinations returns all first octets of addresses that these make up, and no more than one above mostOctets.
+func combinations(octets [][]span) [][4]byte {
+	starts := [][4]byte{{}}
+	for i, spans := range octets {
+		var longer [][4]byte
+		for _, start := range starts {
+			for _, s := range spans {
+				for n := int(s.first); n <= int(s.last) && len(longer) <= mostOctets; n++ {
+					start[i] = byte(n)
+					longer = append(longer, start)
+				}
+			}
+		}
+		starts = longer
+	}
+	return starts
 }
 
 func isNumber(text string) bool { _, ok := octet(text); return ok }
