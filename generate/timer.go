@@ -12,6 +12,7 @@ type Timer struct {
 	Exe    string
 	Remote netip.AddrPort
 	At     []time.Duration // since Begin, ascending
+	Sent   []int64         // bytes sent over each connection; nil: unknown
 }
 
 // plantOwn adds a timer and returns its number of connections.
@@ -24,8 +25,14 @@ func (s *Stream) plantOwn(t *Timer) int {
 	to := inet(t.Remote.Addr(), t.Remote.Port())
 	n := 0
 	s.add(&event{
-		at:   at(0),
-		next: func(uint64) store.Connection { return s.host.connect(p, to) },
+		at: at(0),
+		next: func(uint64) store.Connection {
+			c := s.host.connect(p, to)
+			if t.Sent != nil {
+				c.Outcome = sentOnly(t.Sent[n])
+			}
+			return c
+		},
 		after: func(uint64) uint64 {
 			if n++; n == len(t.At) {
 				return never
@@ -34,4 +41,10 @@ func (s *Stream) plantOwn(t *Timer) int {
 		},
 	})
 	return len(t.At)
+}
+
+// sentOnly is an outcome of which nothing else is known.
+func sentOnly(bytes int64) *store.Outcome {
+	const no = store.Unmeasured
+	return &store.Outcome{Established: no, Duration: no, Sent: bytes, Received: no, Retransmits: no, RTT: no}
 }

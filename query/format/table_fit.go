@@ -14,7 +14,7 @@ import (
 // dispensable returns the columns to drop on a narrow terminal, in order.
 func dispensable() []string {
 	return []string{"ancestry", "cmdline", "process_id", "last_time", "start_time", "days", "histogram", "duration",
-		"times", "alike", "sparkline", "first_time", "bar"}
+		"sizes", "times", "alike", "sparkline", "first_time", "bar"}
 }
 
 // lastToGo is the number of columns, from the end, that are dropped only if narrow columns are not enough.

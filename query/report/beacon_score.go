@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -19,7 +20,34 @@ type series struct {
 	firstIn             int32
 	firstWall, lastWall int64
 	ids                 []int64
+	runs                []run
 }
+
+// run is the ids of a series that are connections of one segment: up to the index end.
+type run struct {
+	segment int32
+	end     int
+}
+
+// newest returns the last of the series's connections, mostSizes at most.
+func (s *series) newest() []table.RowKey {
+	rows := make([]table.RowKey, 0, len(s.ids))
+	from := 0
+	for _, r := range s.runs {
+		for _, id := range s.ids[from:r.end] {
+			rows = append(rows, table.RowKey{Segment: r.segment, ID: id})
+		}
+		from = r.end
+	}
+	if len(rows) <= mostSizes {
+		return rows
+	}
+	slices.SortFunc(rows, func(a, b table.RowKey) int { return cmp.Compare(b.ID, a.ID) })
+	return slices.Clone(rows[:mostSizes])
+}
+
+// mostSizes is the number of connections of a pair whose sizes are read. They are in no index.
+const mostSizes = 1000
 
 // add unpacks a flow packed by holder.take, and returns the bytes after it.
 func (s *series) add(number int32, rows uint64, packed []byte) []byte {
@@ -48,13 +76,16 @@ func (s *series) add(number int32, rows uint64, packed []byte) []byte {
 		s.ids = append(s.ids, id)
 	}
 	s.lastWall = max(s.lastWall, lastWall+id)
+	s.runs = append(s.runs, run{number, len(s.ids)})
 	return packed
 }
 
 // beacon is a row of the query beacons.
 type beacon struct {
 	score                      float64
-	times, histogram, duration float64 // parts of the score, of 100 each
+	times, histogram, duration float64        // parts of the score, of 1 each
+	sizes                      float64        // likewise; negative: unknown
+	sized                      []table.RowKey // connections whose sizes are in question, until they are read
 	interval, jitter           float64
 	programs                   int64 // programs that connect to the destination
 	alike                      int64 // destinations with a beacon of the same program
@@ -99,6 +130,7 @@ type beaconScorer struct {
 	scoring
 	of     []int32 // of actors: number of their series + 1 at this destination
 	series []series
+	ids    []int64 // sorted
 	beats  []int64
 	gaps   []int64
 	sorted []int64
@@ -119,7 +151,8 @@ func (b *beaconScorer) destination(label string, near bool, parts []heldPart) {
 				if len(b.series) < used {
 					b.series = append(b.series, series{})
 				}
-				b.series[used-1].actor, b.series[used-1].ids = int32(actor), b.series[used-1].ids[:0]
+				s := &b.series[used-1]
+				s.actor, s.ids, s.runs = int32(actor), s.ids[:0], s.runs[:0]
 			}
 			rest = b.series[b.of[actor]-1].add(part.number, rows, rest[n:])
 		}
@@ -140,26 +173,27 @@ func (b *beaconScorer) destination(label string, near bool, parts []heldPart) {
 	}
 }
 
-// judge scores one series, and reports whether the score is high enough.
+// judge scores all of one series but its sizes, and reports whether the score may be high enough with them.
 func (b *beaconScorer) judge(s *series) (beacon, bool) {
 	if int64(len(s.ids)) < b.least {
 		return beacon{}, false
 	}
-	if !slices.IsSorted(s.ids) {
-		slices.Sort(s.ids)
+	ids := s.ids
+	if !slices.IsSorted(ids) {
+		b.ids = append(b.ids[:0], ids...)
+		ids = b.ids
+		slices.Sort(ids)
 	}
-	b.readBeats(s.ids)
+	b.readBeats(ids)
 	if n := len(b.beats); int64(n) < b.least || n < 2 {
 		return beacon{}, false
 	}
 	times, q2, away := b.scoreTimes()
-	histogram := scoreHistogram(b.beats)
-	duration := b.scoreDuration(q2)
-	one := beacon{score: rounded(50*times+25*histogram+25*duration, 1), interval: rounded(float64(q2)/1e9, 3), jitter: rounded(float64(away)/1e9, 3)}
-	if one.score < b.score {
+	one := beacon{times: times, histogram: scoreHistogram(b.beats), duration: b.scoreDuration(q2), sizes: 1, interval: rounded(float64(q2)/1e9, 3), jitter: rounded(float64(away)/1e9, 3)}
+	if one.sum() < b.score {
 		return beacon{}, false
 	}
-	one.times, one.histogram, one.duration = rounded(100*times, 1), rounded(100*histogram, 1), rounded(100*duration, 1)
+	one.sized = s.newest()
 	one.sparkline = sparkline(b.beats)
 	one.settled = b.beats[0]-b.scoring.from < max(2*q2, b.span/24)
 	day := int64(-table.Never)
@@ -170,6 +204,14 @@ func (b *beaconScorer) judge(s *series) (beacon, bool) {
 		}
 	}
 	return one, true
+}
+
+// sum returns the score: the mean of the four parts. Times count twice if sizes are unknown.
+func (b *beacon) sum() float64 {
+	if b.sizes < 0 {
+		return rounded(50*b.times+25*b.histogram+25*b.duration, 1)
+	}
+	return rounded(25*b.times+25*b.sizes+25*b.histogram+25*b.duration, 1)
 }
 
 // readBeats finds the beats in sorted times, and the gaps between them. The last time of a second is its beat. A time
@@ -221,21 +263,33 @@ func sparkline(times []int64) string {
 
 // scoreTimes scores the regularity of the gaps. It also returns their median and the median deviation from it.
 func (b *beaconScorer) scoreTimes() (score float64, q2, away int64) {
-	gaps := append(b.sorted[:0], b.gaps...)
-	slices.Sort(gaps)
-	q1, q2, q3 := rankOf(gaps, 0.25), rankOf(gaps, 0.5), rankOf(gaps, 0.75)
-	skew := 1.0
-	if q3-q1 > max(1_000_000_000, q2/10) && q2 != q1 && q2 != q3 {
+	b.sorted = append(b.sorted[:0], b.gaps...)
+	skew, spread, q2, away := evenness(b.sorted, 1_000_000_000)
+	return (skew + spread) / 2, q2, away
+}
+
+// scoreSizes scores how alike the bytes of connections are, and how few. It reorders them.
+func scoreSizes(sent []int64) float64 {
+	skew, spread, q2, _ := evenness(sent, 16)
+	few := max(0, 1-float64(q2)/65536)
+	return (skew + spread + few) / 3
+}
+
+// evenness returns how symmetric values are, how close to their median, the median and the median deviation from it.
+// Quartiles that differ by small, or a tenth of the median, are as good as the same. The values are lost.
+func evenness(values []int64, small int64) (skew, spread float64, q2, away int64) {
+	slices.Sort(values)
+	q1, q2, q3 := rankOf(values, 0.25), rankOf(values, 0.5), rankOf(values, 0.75)
+	skew = 1
+	if q3-q1 > max(small, q2/10) && q2 != q1 && q2 != q3 {
 		skew = 1 - math.Abs(float64(q1+q3-2*q2))/float64(q3-q1)
 	}
-	for i, gap := range gaps {
-		gaps[i] = max(gap-q2, q2-gap)
+	for i, value := range values {
+		values[i] = max(value-q2, q2-value)
 	}
-	slices.Sort(gaps)
-	away = rankOf(gaps, 0.5)
-	b.sorted = gaps
-	spread := max(0, 1-float64(away)/float64(q2))
-	return (skew + spread) / 2, q2, away
+	slices.Sort(values)
+	away = rankOf(values, 0.5)
+	return skew, max(0, 1-float64(away)/float64(max(1, q2))), q2, away
 }
 
 // scoreHistogram scores how evenly the beats are spread over up to 24 parts of the time, or over the parts that have

@@ -145,8 +145,10 @@ func (p *Planned) beacons(ctx context.Context, r *table.Reading, out format.RowW
 			span = to - from
 		}
 		parts, starts := byLabel(holders.list, len(names.labels.List))
-		found = append(found, scoreAll(r, names, parts, starts, scoring{p.request.Params["least"].Int, float64(p.request.Params["score"].Int), from, span})...)
-		return context.Cause(ctx)
+		how := scoring{p.request.Params["least"].Int, float64(p.request.Params["score"].Int), from, span}
+		more, err := how.withSizes(ctx, r, scoreAll(r, names, parts, starts, how))
+		found = append(found, more...)
+		return cmp.Or(err, context.Cause(ctx))
 	})
 	if err != nil {
 		return ask.Result{}, ask.ExplainLimit(ctx, p.request.Timeout, err)
@@ -229,21 +231,57 @@ func scoreAll(r *table.Reading, names *beaconNames, parts []heldPart, starts []i
 	return found
 }
 
+// withSizes adds the sizes' part to beacons, and drops those whose score is too low with it.
+func (how scoring) withSizes(ctx context.Context, r *table.Reading, found []beacon) ([]beacon, error) {
+	var rows []table.RowKey
+	for i := range found {
+		rows = append(rows, found[i].sized...)
+	}
+	sent, err := r.Sent(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
+	var sizes []int64
+	for i := range found {
+		b := &found[i]
+		sizes = sizes[:0]
+		for _, row := range b.sized {
+			if n, known := sent[row]; known {
+				sizes = append(sizes, n)
+			}
+		}
+		b.sized, b.sizes = nil, -1
+		if n := int64(len(sizes)); n > 0 && n >= how.least {
+			b.sizes = scoreSizes(sizes)
+		}
+		b.score = b.sum()
+	}
+	return slices.DeleteFunc(found, func(b beacon) bool { return b.score < how.score }), nil
+}
+
 // writeBeacons writes the rows of canned/beacons.sql.
 func (p *Planned) writeBeacons(ctx context.Context, found []beacon, out format.RowWriter) (ask.Result, error) {
 	rows := make([]firstRow, len(found))
 	for i, b := range found {
 		rows[i] = b.firstRow
 	}
-	columns := []string{"score", "usual", "times", "histogram", "duration", "interval", "jitter", "n", "programs", "alike", "days", "sparkline", "first_time", "last_time", "user", "container", "exe", "remote", "cmdline", "ancestry"}
+	columns := []string{"score", "usual", "times", "sizes", "histogram", "duration", "interval", "jitter", "n", "programs", "alike", "days", "sparkline", "first_time", "last_time", "user", "container", "exe", "remote", "cmdline", "ancestry"}
 	return p.writeFirsts(ctx, out, columns, rows, func(i int, first []format.Value) []format.Value {
 		b := found[i]
 		return []format.Value{
-			{Kind: format.Real, Real: b.score}, format.IntValue(int64(b.usual())), {Kind: format.Real, Real: b.times}, {Kind: format.Real, Real: b.histogram}, {Kind: format.Real, Real: b.duration},
+			{Kind: format.Real, Real: b.score}, format.IntValue(int64(b.usual())), ofHundred(b.times), ofHundred(b.sizes), ofHundred(b.histogram), ofHundred(b.duration),
 			{Kind: format.Real, Real: b.interval}, {Kind: format.Real, Real: b.jitter}, format.IntValue(b.n), format.IntValue(b.programs), format.IntValue(b.alike), format.IntValue(b.days), format.TextValue(b.sparkline), format.WallText(b.firstWall), format.WallText(b.lastWall),
 			namedUser(b.who.User), b.who.Container, format.TextValue(b.who.Exe), format.TextValue(b.label), first[6], first[7],
 		}
 	})
+}
+
+// ofHundred returns a part of the score as it is shown: of 100, NULL for a negative one.
+func ofHundred(part float64) format.Value {
+	if part < 0 {
+		return format.Value{}
+	}
+	return format.Value{Kind: format.Real, Real: rounded(100*part, 1)}
 }
 
 // shownPair is a program with user and container, and a destination.

@@ -230,8 +230,8 @@ func TestNothingInTime(t *testing.T) {
 func withoutArguments(lines []string) []string {
 	var rest []string
 	for _, line := range lines {
-		cells := strings.SplitN(line, ",", 18)
-		rest = append(rest, strings.Join(cells[:min(len(cells), 17)], ","))
+		cells := strings.SplitN(line, ",", 19)
+		rest = append(rest, strings.Join(cells[:min(len(cells), 18)], ","))
 	}
 	return rest
 }

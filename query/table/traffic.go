@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 
 	"zombiezen.com/go/sqlite"
 
@@ -42,6 +43,48 @@ func orUnmeasured(n format.Nullable) int64 {
 		return store.Unmeasured
 	}
 	return n.Number
+}
+
+// RowKey is a connection: the number of its segment, and its id there.
+type RowKey struct {
+	Segment int32
+	ID      int64
+}
+
+// Sent returns the bytes sent over connections, as the view's bytes_sent does. Connections without known bytes are left out.
+func (r *Reading) Sent(ctx context.Context, of []RowKey) (map[RowKey]int64, error) {
+	ids := make(map[int32][]int64)
+	for _, row := range of {
+		ids[row.Segment] = append(ids[row.Segment], row.ID)
+	}
+	if err := readLater(ctx, r.Segments); err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex
+	sent := make(map[RowKey]int64)
+	err := inParallel(ctx, r.Segments, func(ctx context.Context, _ int, s *SegmentSource) error {
+		own := ids[int32(s.Number)]
+		slices.Sort(own)
+		keep := func(id int64, o *store.StoredOutcome) {
+			if o.Sent != store.Unmeasured {
+				mu.Lock()
+				defer mu.Unlock()
+				sent[RowKey{int32(s.Number), id}] = o.Sent
+			}
+		}
+		err := trafficOf(ctx, s, own, func(id int64, o *store.StoredOutcome) {
+			if _, ok := s.later[id]; !ok {
+				keep(id, o)
+			}
+		})
+		for id, later := range s.later {
+			if _, asked := slices.BinarySearch(own, id); asked {
+				keep(id, &later.StoredOutcome)
+			}
+		}
+		return err
+	})
+	return sent, err
 }
 
 // trafficOf reads the outcomes of a segment's connections by id, and calls fn for each that has one.

@@ -2,9 +2,10 @@
 -- param: least integer = 6 | least number of connects; fewer say nothing about their intervals
 -- param: score integer = 80 | least score, from 0 to 100
 -- param: all flag | show port-0 UDP probes of name resolution and AF_UNSPEC disconnects too
--- column: score | of 100: half for times, a quarter each for histogram and duration; see the notes
+-- column: score | of 100: a quarter each for times, sizes, histogram and duration, times twice where sizes is NULL; see the notes
 -- column: usual | how usual it is, the least usual first: 1 for each of those that the notes name
 -- column: times | how even the intervals are, of 100
+-- column: sizes | how alike the bytes sent are, and how few, of 100; NULL: known of too few connects
 -- column: histogram | how even the connects lie over the time from the first to the last, of 100
 -- column: duration | how much of the window they are in, or how many follow each other without one missing, of 100
 -- column: interval | median interval in seconds
@@ -22,8 +23,9 @@
 -- column: remote | address and port, or path
 -- column: cmdline | arguments of one of its processes, or its name in brackets
 -- column: ancestry | its ancestors, and itself last
--- note: Scored after RITA v5 (Active Countermeasures). What sizes are to it is added to times as long as a tape has none. Of the intervals between beats, Q1, Q2, Q3 are the quartiles, of the nearest rank.
+-- note: Scored after RITA v5 (Active Countermeasures). Where sizes are not known, times counts for them. Of the intervals between beats, Q1, Q2, Q3 are the quartiles, of the nearest rank.
 -- note: times = 100 (skew + spread) / 2. skew = 1 - |Q1 + Q3 - 2 Q2| / (Q3 - Q1), the Bowley skewness turned over; 1 when Q3 - Q1 is at most a second or a tenth of Q2, or Q2 is one of the two. spread = 1 - MAD / Q2, not below 0; MAD is the median of |interval - Q2|. A timer with 30% of jitter has about 90, random arrivals 55.
+-- note: sizes = 100 (skew + spread + few) / 3 of bytes_sent of the newest 1,000 connects (rows) that the pair has, NULL when it is known of fewer than least of them. skew and spread are as for times, but skew is 1 when Q3 - Q1 is at most 16 bytes or a tenth of Q2. few = 1 - Q2 / 64 KiB, not below 0. Check-ins of one size have about 100, padded by a random part of their size 85, uploads of any size 30.
 -- note: histogram = 100 (1 - standard deviation / mean) of the beats in each of up to 24 equal parts of their time (4 beats each at least); or 0.9 of that over the parts that have any, if those are 6 or more: a host may be off by night. Fewer than 24 beats prove less: it is that share of 24 of it.
 -- note: duration = 100 times the share of the window from the first beat to the last, or the most beats that follow each other within 2 Q2 divided by 24, whatever is more, at most 100.
 -- note: usual is 1 for what went on already when the window began, which is the first connect of any program in it (the first beat of the pair is in the first 24th of the window, or within 2 Q2), 1 for a destination that is not on the Internet, 1 for one of more than 2 programs (or where the program has as many beacons alike), 1 for more than 9. Rows of the same are in the order of the score. Ask for a window that begins before the suspicion does.
@@ -34,6 +36,39 @@
 -- example: conntape query beacons --since 1d
 -- example: conntape query beacons --least 20 --score 90
 WITH
+sent AS ( -- by the newest connects of a pair
+  SELECT *,
+    row_number() OVER (PARTITION BY exe, user, container, remote ORDER BY bytes_sent) - 1 AS rank,
+    count(*) OVER (PARTITION BY exe, user, container, remote) AS known
+  FROM (
+    SELECT coalesce(exe, '[' || comm || ']') AS exe, user, container, remote, bytes_sent,
+      row_number() OVER (PARTITION BY coalesce(exe, '[' || comm || ']'), user, container, remote ORDER BY time_ns DESC) AS age
+    FROM main.connections
+    WHERE (:all OR NOT probe AND family IS NOT 'unspec')
+  )
+  WHERE age <= 1000 AND bytes_sent IS NOT NULL
+),
+sent_quartile AS (
+  SELECT *,
+    max(CASE WHEN rank = CAST(round((known - 1) * 0.25) AS INTEGER) THEN bytes_sent END) OVER (PARTITION BY exe, user, container, remote) AS q1,
+    max(CASE WHEN rank = CAST(round((known - 1) * 0.50) AS INTEGER) THEN bytes_sent END) OVER (PARTITION BY exe, user, container, remote) AS q2,
+    max(CASE WHEN rank = CAST(round((known - 1) * 0.75) AS INTEGER) THEN bytes_sent END) OVER (PARTITION BY exe, user, container, remote) AS q3
+  FROM sent
+  WHERE known >= :least
+),
+sent_away AS (
+  SELECT *,
+    abs(bytes_sent - q2) AS away,
+    row_number() OVER (PARTITION BY exe, user, container, remote ORDER BY abs(bytes_sent - q2)) - 1 AS nearness
+  FROM sent_quartile
+),
+sized AS MATERIALIZED (
+  SELECT exe, user, container, remote,
+    (CASE WHEN q3 - q1 <= max(16, q2 / 10) OR q2 IN (q1, q3) THEN 1.0 ELSE 1 - abs(q1 + q3 - 2 * q2) / CAST(q3 - q1 AS REAL) END
+      + max(0, 1 - away / CAST(max(1, q2) AS REAL)) + max(0, 1 - q2 / 65536.0)) / 3 AS sizes
+  FROM sent_away
+  WHERE nearness = CAST(round((known - 1) * 0.50) AS INTEGER)
+),
 span AS MATERIALIZED ( -- of all connections in the window, also of those that a filter leaves out
   SELECT
     (SELECT time_ns FROM main.connections WHERE (:all OR NOT probe AND family IS NOT 'unspec') ORDER BY time_ns LIMIT 1) AS first_ns,
@@ -138,10 +173,16 @@ scored AS (
     min(1, max(CAST(last_beat - first_beat AS REAL) / max(1, (SELECT last_ns - first_ns FROM span)), run / 24.0)) AS duration
   FROM measured
 ),
-found AS (
-  SELECT scored.*, first_beat - (SELECT first_ns FROM span) < max(2 * q2, (SELECT last_ns - first_ns FROM span) / 24) AS settled, round(50 * times + 25 * histogram + 25 * duration, 1) AS score, count(*) OVER (PARTITION BY exe) AS alike
+judged AS (
+  SELECT scored.*, sizes,
+    round(CASE WHEN sizes IS NULL THEN 50 * times + 25 * histogram + 25 * duration ELSE 25 * times + 25 * sizes + 25 * histogram + 25 * duration END, 1) AS score
   FROM scored
-  WHERE round(50 * times + 25 * histogram + 25 * duration, 1) >= :score
+  LEFT JOIN sized ON sized.exe = scored.exe AND sized.remote = scored.remote AND sized.user IS scored.user AND sized.container IS scored.container
+),
+found AS (
+  SELECT *, first_beat - (SELECT first_ns FROM span) < max(2 * q2, (SELECT last_ns - first_ns FROM span) / 24) AS settled, count(*) OVER (PARTITION BY exe) AS alike
+  FROM judged
+  WHERE score >= :score
 ),
 drawn AS (
   SELECT exe, user, container, remote, part, count(*) AS beats,
@@ -161,6 +202,7 @@ SELECT
   score,
   settled + near + (max(programs, alike) > 2) + (max(programs, alike) > 9) AS usual,
   round(100 * times, 1) AS times,
+  round(100 * sizes, 1) AS sizes,
   round(100 * histogram, 1) AS histogram,
   round(100 * duration, 1) AS duration,
   round(q2 / 1e9, 3) AS interval,
