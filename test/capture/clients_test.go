@@ -14,13 +14,16 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A client is a program that people use, and how it is called with the URLs of the servers.
 type client struct {
 	name string
 	args func(s *servers) []string
-	long bool // it takes seconds of CPU
+	long bool                   // it takes seconds of CPU
+	use  func(s *servers) error // what makes it connect, if it does not by itself; then it is told to end
 }
 
 // clients connect without blocking, almost all of them: what came of it is not what connect(2) returned.
@@ -57,6 +60,9 @@ class Get { public static void main(String[] a) throws Exception { HttpClient c 
 		{name: "Go net/http, IPv6 that is dead", args: func(s *servers) []string { return []string{"", s.dead, s.http} }},
 		{name: "psql", args: func(s *servers) []string { return []string{"psql", "-h", "127.0.0.1", "-p", s.rude, "-c", "SELECT 1"} }},
 		{name: "redis-cli", args: func(s *servers) []string { return []string{"redis-cli", "-p", s.rude, "PING"} }},
+		{name: "nginx, two upstreams", args: func(s *servers) []string {
+			return []string{"nginx", "-p", s.dir, "-c", s.file("nginx.conf", s.nginx())}
+		}, use: (*servers).askNginx},
 		{name: "Java HttpClient", long: true, args: func(s *servers) []string {
 			return []string{"java", s.file("Get.java", java), s.http, s.refused}
 		}},
@@ -71,6 +77,7 @@ type servers struct {
 	http, https, dead, refused string // URLs
 	port, refusedPort          string
 	rude                       string // port of a server that says no
+	front                      string // port for nginx to listen at
 	dir                        string
 
 	mu  sync.Mutex
@@ -142,6 +149,39 @@ func (s *servers) file(name, text string) string {
 	return path
 }
 
+// nginx is the configuration of a proxy for two servers, at the first of which nobody listens.
+func (s *servers) nginx() string {
+	var paths string
+	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		paths += kind + "_temp_path " + s.dir + "/" + kind + ";\n"
+	}
+	return `daemon off; master_process off; pid nginx.pid; error_log error.log;
+events {}
+http {
+access_log off;
+` + paths + `
+upstream both { server 127.0.0.1:` + s.refusedPort + `; server 127.0.0.1:` + s.port + `; }
+server { listen 127.0.0.1:` + s.front + `; location / { proxy_pass http://both; } }
+}`
+}
+
+// askNginx fetches a page through nginx, as soon as it listens.
+func (s *servers) askNginx() error {
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		r, err := http.Get("http://127.0.0.1:" + s.front)
+		if err == nil {
+			defer r.Body.Close()
+			if _, err = io.Copy(io.Discard, r.Body); err == nil && r.StatusCode != http.StatusOK {
+				err = fmt.Errorf("nginx answers %s", r.Status)
+			}
+			return err
+		}
+		if time.Now().After(end) {
+			return err
+		}
+	}
+}
+
 // serve begins an HTTP server, and one of HTTPS; nobody listens at another port.
 func serve(t *testing.T) *servers {
 	t.Helper()
@@ -166,10 +206,11 @@ func serve(t *testing.T) *servers {
 	rude := counting{listen(), s}
 	t.Cleanup(func() { rude.Close() })
 	go rude.refuse()
-	closed := listen()
+	closed, front := listen(), listen()
 	closed.Close()
+	front.Close()
 	port := func(l net.Listener) string { return strconv.Itoa(l.Addr().(*net.TCPAddr).Port) }
-	s.port, s.refusedPort, s.rude = port(plain.Listener), port(closed), port(rude)
+	s.port, s.refusedPort, s.rude, s.front = port(plain.Listener), port(closed), port(rude), port(front)
 	s.http, s.https = plain.URL, safe.URL
 	s.dead, s.refused = "http://[::1]:"+s.port, "http://127.0.0.1:"+s.refusedPort
 	return s
@@ -211,7 +252,13 @@ func TestClients(t *testing.T) {
 			continue
 		}
 		pids[c.name] = cmd.Process.Pid
-		end := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+		end := time.AfterFunc(2*patience, func() { cmd.Process.Kill() })
+		if c.use != nil {
+			if err := c.use(s); err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			cmd.Process.Signal(unix.SIGTERM)
+		}
 		cmd.Wait() // what it thinks of the answers is its own
 		end.Stop()
 	}
