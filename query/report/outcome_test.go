@@ -91,7 +91,7 @@ func TestOutcomeOfLaterSegment(t *testing.T) {
 	if got := ask(dir, `SELECT remote_address FROM connections WHERE outcome = 'refused'`); got != "192.0.2.4\n" {
 		t.Errorf("the refused are %q", got)
 	}
-	if got, want := outcomesOfWho(t, dir, "192.0.2.0/29"), []string{"3.0 MiB out, 14 KiB in, 2h", "reset, 3.0 MiB out, 14 KiB in, 2h", "established", "refused after 0.3 ms"}; !slices.Equal(got, want) {
+	if got, want := outcomesOf(t, dir, "who", map[string]string{"indicator": "192.0.2.0/29"}), []string{"3.0 MiB out, 14 KiB in, 2h", "reset, 3.0 MiB out, 14 KiB in, 2h", "established", "refused after 0.3 ms"}; !slices.Equal(got, want) {
 		t.Errorf("who says %q, want %q", got, want)
 	}
 	err := w.Close(store.Gap{}, nil)
@@ -109,18 +109,22 @@ func TestOutcomeOfLaterSegment(t *testing.T) {
 	if got := ask(alone, `SELECT DISTINCT outcome_source FROM connections WHERE outcome = 'established'`); got != "not in this file\n" {
 		t.Errorf("the segment alone says %q", got)
 	}
+	const lacks = ", outcome not in this file"
+	if got, want := outcomesOf(t, alone, "recent", nil), []string{"unknown" + lacks, "established" + lacks, "established" + lacks, "established" + lacks}; !slices.Equal(got, want) {
+		t.Errorf("recent says of the segment alone %q, want %q", got, want)
+	}
 }
 
-// outcomesOfWho returns the column outcome of query who, but for that of the connections that keep segments from being empty.
-func outcomesOfWho(t *testing.T, dir, indicator string) (words []string) {
+// outcomesOf returns the column outcome of a query.
+func outcomesOf(t *testing.T, path, query string, given map[string]string) (words []string) {
 	t.Helper()
-	who := cannedNamed(t, "who")
-	at := slices.IndexFunc(who.Columns, func(c ColumnDoc) bool { return c.Name == "outcome" })
-	params, err := who.Bind(map[string]string{"indicator": indicator}, input.Clock{}, input.Window{})
+	c := cannedNamed(t, query)
+	at := slices.IndexFunc(c.Columns, func(c ColumnDoc) bool { return c.Name == "outcome" })
+	params, err := c.Bind(given, input.Clock{}, input.Window{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = NewPlanned(testtape.Opened(t, dir), who, ask.Request{SQL: who.Source, Params: params}, input.Window{}).Run(t.Context(), ask.EachRow(func(row []format.Value) error {
+	_, err = NewPlanned(testtape.Opened(t, path), c, ask.Request{SQL: c.Source, Params: params}, input.Window{}).Run(t.Context(), ask.EachRow(func(row []format.Value) error {
 		words = append(words, string(row[at].Bytes))
 		return nil
 	}))

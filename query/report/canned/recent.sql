@@ -21,7 +21,7 @@ SELECT
   exe,
   remote,
   remote_name AS name,
-  outcome_words(outcome, count, duration_ns, bytes_sent, bytes_received) AS outcome,
+  outcome_words(outcome, count, duration_ns, bytes_sent, bytes_received) || CASE outcome_source WHEN 'not in this file' THEN ', outcome not in this file' ELSE '' END AS outcome,
   count AS n,
   coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
   CASE WHEN ip_plain(requested_address) GLOB '*:*' THEN '[' || ip_plain(requested_address) || ']:' ELSE ip_plain(requested_address) || ':' END || requested_port AS requested,
