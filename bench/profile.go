@@ -11,9 +11,9 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"runtime/metrics"
 	"runtime/pprof"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -23,7 +23,7 @@ import (
 	"github.com/conntape/conntape/store/retain"
 )
 
-// runRecord is conntape record with a CPU profile from one SIGUSR1 to the next, or with the number of its goroutines in a file.
+// runRecord is conntape record with a CPU profile from one SIGUSR1 to the next, or with the number of its goroutines and its live heap in a file.
 func runRecord(args []string) error {
 	set := flag.NewFlagSet("record", flag.ContinueOnError)
 	dir := set.String("dir", "", "tape")
@@ -31,7 +31,7 @@ func runRecord(args []string) error {
 	profile := set.String("profile", "", "file to write")
 	ring := set.Uint("ring", 0, "bytes of the kernel's ring")
 	maxSize := set.Int64("max-size", 0, "of the tape, bytes")
-	goroutines := set.String("goroutines", "", "file for their number")
+	goroutines := set.String("goroutines", "", "file for their number, and for the live heap")
 	buffer := set.Int64("buffer", 0, "bytes of rows that may wait")
 	if err := set.Parse(args); err != nil {
 		return err
@@ -65,11 +65,15 @@ func runRecord(args []string) error {
 	return err
 }
 
-// recordCounted records, and writes the number of goroutines to a file each second, and a profile of the heap beside it.
+// recordCounted records, and writes the number of goroutines and the live heap to a file each second, and a profile of the heap beside it.
 func recordCounted(o recorder.Options, file string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	go churn(ctx, time.Second, func() error { return os.WriteFile(file, []byte(strconv.Itoa(runtime.NumGoroutine())), 0o600) })
+	go churn(ctx, time.Second, func() error {
+		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+		metrics.Read(live)
+		return os.WriteFile(file, fmt.Appendln(nil, runtime.NumGoroutine(), live[0].Value.Uint64()), 0o600)
+	})
 	go churn(ctx, 10*time.Second, func() error {
 		var profile bytes.Buffer
 		return errors.Join(pprof.WriteHeapProfile(&profile), os.WriteFile(file+".heap", profile.Bytes(), 0o600))

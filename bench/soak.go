@@ -19,18 +19,20 @@ import (
 )
 
 // A soakRun is a recorder among processes and cgroups that come and go, with queries and a rotation every few seconds beside it.
-// What it holds must not grow: the medians of the first and of the last quarter are compared.
+// What it holds must not grow: the medians of the second and of the last quarter are compared. The first fills the caches, which are
+// bounded in bytes.
 type soakRun struct {
 	For                          time.Duration
-	First, Last                  held
+	Quarters                     [4]held // medians
 	Processes, Cgroups           int
 	Rotations, Queries, Segments int
 	Words                        string // the recorder's own account
 	Problems                     []string
 }
 
-// held is what a recorder holds at one time. Memory is in KiB: Own is that of no file, RSS has pages of mapped files and rings, too.
-type held struct{ Own, RSS, Descriptors, Goroutines int }
+// held is what a recorder holds at one time. Memory is in KiB: Live is what the last garbage collection left in the heap, Own is that of no
+// file, RSS has pages of mapped files and rings, too.
+type held struct{ Live, Own, RSS, Descriptors, Goroutines int }
 
 // Growth that is none: the garbage collector's, a file that is open at the moment, a sealing that runs.
 const (
@@ -151,7 +153,7 @@ func inNewCgroup(ctx context.Context, self string) error {
 	return errors.New("cgroup v2 is not mounted")
 }
 
-// readHeld reads what a process holds; it writes the number of its goroutines to a file.
+// readHeld reads what a process holds; it writes the number of its goroutines, and the live heap in bytes, to a file.
 func readHeld(pid int, counts string) (h held, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -172,29 +174,35 @@ func readHeld(pid int, counts string) (h held, err error) {
 	if err != nil {
 		return h, err
 	}
-	h.Goroutines, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	var live int
+	_, err = fmt.Sscan(string(text), &h.Goroutines, &live)
+	h.Live = live >> 10
 	return h, err
 }
 
-// compare holds the last quarter of the samples against the first.
+// compare holds the last quarter of the samples against the second.
 func (run *soakRun) compare(samples []held) {
-	quarter := len(samples) / 4
+	quarter := len(samples) / len(run.Quarters)
 	if quarter == 0 {
 		run.Problems = append(run.Problems, fmt.Sprintf("%d samples are too few", len(samples)))
 		return
 	}
-	run.First, run.Last = medians(samples[:quarter]), medians(samples[len(samples)-quarter:])
+	for i := range run.Quarters {
+		run.Quarters[i] = medians(samples[i*quarter:][:quarter])
+	}
+	before, last := run.Quarters[1], run.Quarters[len(run.Quarters)-1]
 	for _, grown := range []struct {
-		what               string
-		first, last, slack int
+		what                string
+		before, last, slack int
 	}{
-		{"KiB of memory of its own", run.First.Own, run.Last.Own, rssSlack},
-		{"KiB of memory", run.First.RSS, run.Last.RSS, rssSlack},
-		{"descriptors", run.First.Descriptors, run.Last.Descriptors, descriptorSlack},
-		{"goroutines", run.First.Goroutines, run.Last.Goroutines, goroutineSlack},
+		{"KiB of live heap", before.Live, last.Live, rssSlack},
+		{"KiB of memory of its own", before.Own, last.Own, rssSlack},
+		{"KiB of memory", before.RSS, last.RSS, rssSlack},
+		{"descriptors", before.Descriptors, last.Descriptors, descriptorSlack},
+		{"goroutines", before.Goroutines, last.Goroutines, goroutineSlack},
 	} {
-		if grown.last > grown.first+grown.slack {
-			run.Problems = append(run.Problems, fmt.Sprintf("%s grew from %d to %d", grown.what, grown.first, grown.last))
+		if grown.last > grown.before+grown.slack {
+			run.Problems = append(run.Problems, fmt.Sprintf("%s grew from %d to %d", grown.what, grown.before, grown.last))
 		}
 	}
 }
@@ -209,7 +217,8 @@ func medians(of []held) held {
 		return values[len(values)/2]
 	}
 	return held{
-		median(func(h held) int { return h.Own }), median(func(h held) int { return h.RSS }), median(func(h held) int { return h.Descriptors }), median(func(h held) int { return h.Goroutines }),
+		Live: median(func(h held) int { return h.Live }), Own: median(func(h held) int { return h.Own }), RSS: median(func(h held) int { return h.RSS }),
+		Descriptors: median(func(h held) int { return h.Descriptors }), Goroutines: median(func(h held) int { return h.Goroutines }),
 	}
 }
 
@@ -224,10 +233,15 @@ func (r *report) soak(p *printer) {
 	p.line("%s beside %d processes, %d cgroups with one each, %d rotations and %d rounds of three queries; %d segments at the end. The recorder: %s.",
 		s.For.Round(time.Second), s.Processes, s.Cgroups, s.Rotations, s.Queries, s.Segments, s.Words)
 	p.line("")
-	p.head("median of", "first quarter", "last quarter")
-	p.row("memory of its own, MiB", fmt.Sprintf("%.1f", float64(s.First.Own)/1024), fmt.Sprintf("%.1f", float64(s.Last.Own)/1024))
-	p.row("RSS, MiB", fmt.Sprintf("%.1f", float64(s.First.RSS)/1024), fmt.Sprintf("%.1f", float64(s.Last.RSS)/1024))
-	p.row("descriptors", strconv.Itoa(s.First.Descriptors), strconv.Itoa(s.Last.Descriptors))
-	p.row("goroutines", strconv.Itoa(s.First.Goroutines), strconv.Itoa(s.Last.Goroutines))
+	p.head("median of", "first quarter", "second", "third", "last")
+	row := func(what string, cell func(held) string) {
+		p.row(what, cell(s.Quarters[0]), cell(s.Quarters[1]), cell(s.Quarters[2]), cell(s.Quarters[3]))
+	}
+	mib := func(kib int) string { return fmt.Sprintf("%.1f", float64(kib)/1024) }
+	row("live heap, MiB", func(h held) string { return mib(h.Live) })
+	row("memory of its own, MiB", func(h held) string { return mib(h.Own) })
+	row("RSS, MiB", func(h held) string { return mib(h.RSS) })
+	row("descriptors", func(h held) string { return strconv.Itoa(h.Descriptors) })
+	row("goroutines", func(h held) string { return strconv.Itoa(h.Goroutines) })
 	p.line("")
 }
