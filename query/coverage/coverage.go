@@ -234,6 +234,7 @@ func (s *Coverage) Lines(found bool) []string {
 		blind := time.Duration(s.Blind * float64(time.Second))
 		lines = append(lines, fmt.Sprintf("coverage: %s, together %s long, %s lost (see: conntape query gaps)",
 			count(uint64(len(s.Gaps)), "gap"), shortSpan(blind), LostText(store.Loss{Known: s.Lost, Unknown: s.LostUnknown})))
+	case s.before() || s.after(): // nobody recorded then: that nothing was lost would say too much
 	case s.any():
 		lines = append(lines, "coverage: no gaps, nothing lost in what is left")
 	default:
@@ -282,16 +283,24 @@ func (s *Coverage) asked() string {
 	switch {
 	case s.allRemoved():
 		return text + ": ALL OF IT BEFORE what is left of this tape"
-	case s.Until != nil && !s.Until.After(*s.From):
+	case s.before():
 		return text + ": ALL OF IT BEFORE this tape began"
-	case s.Since != nil && s.To != nil && s.Since.After(*s.To) && !s.Recording:
+	case s.after():
 		return text + ": ALL OF IT AFTER this tape ended"
 	case s.Since != nil && s.Since.Before(*s.From) && !s.any():
-		return text + ", of which the first " + shortSpan(s.From.Sub(*s.Since)) + " were before this tape began"
+		return text + ": the first " + shortSpan(s.From.Sub(*s.Since)) + " of it were before this tape began"
 	case s.Since != nil && s.Since.Before(*s.From):
-		return text + ", of which the first " + shortSpan(s.From.Sub(*s.Since)) + " are before what is left of this tape"
+		return text + ": the first " + shortSpan(s.From.Sub(*s.Since)) + " of it are before what is left of this tape"
 	}
 	return text
+}
+
+// before tells whether all of the window is before the tape began.
+func (s *Coverage) before() bool { return s.Until != nil && !s.Until.After(*s.From) }
+
+// after tells whether all of the window is after the tape ended.
+func (s *Coverage) after() bool {
+	return s.Since != nil && s.To != nil && s.Since.After(*s.To) && !s.Recording
 }
 
 // LeftOutLines returns a line, safe to show, for each segment that could not be read.
