@@ -110,6 +110,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	defer boundHeap(cmp.Or(o.Buffer, DefaultBuffer))()
+	if err := coarseTimers(); err != nil {
+		o.Logger.Debug("timers as precise as ever, so that an idle recorder wakes more often", "error", err)
+	}
 	for {
 		if err = runOnce(ctx, &o); !errors.Is(err, bpf.ErrBlind) || ctx.Err() != nil {
 			return err

@@ -3,8 +3,11 @@ package recorder
 import (
 	"log/slog"
 	"os"
+	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -45,4 +48,33 @@ func resident(t *testing.T) (anonymous, files int) {
 		}
 	}
 	return anonymous, files
+}
+
+// Every thread has coarse timers, also one that was started later. As root: others lack CAP_SYS_NICE.
+func TestTimersAreCoarse(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: setting the timer slack of other threads needs CAP_SYS_NICE")
+	}
+	if err := coarseTimers(); err != nil {
+		t.Fatal(err)
+	}
+	ready, end := make(chan struct{}), make(chan struct{})
+	defer close(end)
+	for range 8 { // more than there are threads
+		go func() {
+			runtime.LockOSThread()
+			ready <- struct{}{}
+			<-end
+		}()
+		<-ready
+	}
+	slacks, err := filepath.Glob("/proc/self/task/*")
+	if err != nil || len(slacks) < 8 {
+		t.Fatal(slacks, err)
+	}
+	for _, thread := range slacks {
+		if is, err := os.ReadFile(filepath.Join("/proc", filepath.Base(thread), "timerslack_ns")); err != nil || strings.TrimSpace(string(is)) != strconv.Itoa(timerSlack) {
+			t.Errorf("thread %s: %s %v", filepath.Base(thread), is, err)
+		}
+	}
 }
