@@ -3,8 +3,8 @@
 //	make bench                 installs the Debian packages that it needs, then measures everything
 //	go run ./bench             everything, as root
 //	go run ./bench -only cost  a part, printed to the terminal only: cost, pipeline, disk, store, budget, idle, guests
-//	go run ./bench -only soak  20 minutes among processes, cgroups, rotations and queries; fails if memory, descriptors or goroutines grow,
-//	                           or the tape's account does not balance (-soak 3m: shorter)
+//	go run ./bench -only soak  fills the recorder's caches, then 20 minutes among processes, cgroups, rotations and queries; fails if memory,
+//	                           descriptors or goroutines grow, or the tape's account does not balance (-soak 3m: shorter)
 //	go run ./bench -results FILE, then -render FILE: writes the report again after a change of its words
 //
 // Machines are shared and noisy, so each time is measured in turns with the time that it is compared with, in the same
@@ -179,7 +179,9 @@ func (b *bench) run(section string) (err error) {
 	case "idle":
 		b.report.Idle, err = measureIdle(b.ctx, &b.rig, 30*time.Second)
 	case "soak":
-		b.report.Soak, err = b.soak(b.soakFor)
+		if b.report.Soak, err = b.soak(b.soakFor); err != nil && b.report.Soak.For > 0 { // what grew is of interest then
+			err = errors.Join(err, b.report.write(os.Stdout))
+		}
 	case "guests":
 		err = b.guests()
 	}

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,10 +20,9 @@ import (
 )
 
 // A soakRun is a recorder among processes and cgroups that come and go, with queries and a rotation every few seconds beside it.
-// What it holds must not grow: the medians of the second and of the last quarter are compared. The first fills the caches, which are
-// bounded in bytes.
+// Its caches are filled first. From then on, what it holds must not grow: the medians of the first and of the last quarter are compared.
 type soakRun struct {
-	For                          time.Duration
+	Fill, For                    time.Duration
 	Quarters                     [4]held // medians
 	Processes, Cgroups           int
 	Rotations, Queries, Segments int
@@ -45,6 +45,7 @@ const (
 	soakSample = 2 * time.Second
 	soakRotate = 5 * time.Second
 	soakPause  = 50 * time.Millisecond // between two processes
+	soakFill   = 16_000                // processes that fill the caches, which are bounded in bytes: two generations of some 6,000 tasks
 )
 
 // soak lets a recorder live for a time, and fails if something grew or an account does not balance.
@@ -60,10 +61,13 @@ func (b *bench) soak(length time.Duration) (run soakRun, err error) {
 	if err != nil {
 		return run, err
 	}
+	begin := time.Now()
+	fill(b.ctx, soakFill, func() error { return burstIn(b.ctx, self, "") })
+	run.Fill = time.Since(begin)
 	ctx, stop := context.WithTimeout(b.ctx, length)
 	defer stop()
 	var beside sync.WaitGroup
-	begin := time.Now()
+	begin = time.Now()
 	beside.Go(func() { run.Processes = churn(ctx, soakPause, func() error { return burstIn(ctx, self, "") }) })
 	beside.Go(func() { run.Cgroups = churn(ctx, soakPause, func() error { return inNewCgroup(ctx, self) }) })
 	beside.Go(func() {
@@ -112,6 +116,23 @@ func churn(ctx context.Context, pause time.Duration, do func() error) (n int) {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// fill does something n times, as fast as the processors allow.
+func fill(ctx context.Context, n int64, do func() error) {
+	var left atomic.Int64
+	left.Store(n)
+	var all sync.WaitGroup
+	for range cpus() {
+		all.Go(func() {
+			for left.Add(-1) >= 0 && ctx.Err() == nil {
+				if err := do(); err != nil && ctx.Err() == nil {
+					progress("soak: %v", err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 // ask runs conntape and throws the answer away.
@@ -180,7 +201,7 @@ func readHeld(pid int, counts string) (h held, err error) {
 	return h, err
 }
 
-// compare holds the last quarter of the samples against the second.
+// compare holds the last quarter of the samples against the first.
 func (run *soakRun) compare(samples []held) {
 	quarter := len(samples) / len(run.Quarters)
 	if quarter == 0 {
@@ -190,7 +211,7 @@ func (run *soakRun) compare(samples []held) {
 	for i := range run.Quarters {
 		run.Quarters[i] = medians(samples[i*quarter:][:quarter])
 	}
-	before, last := run.Quarters[1], run.Quarters[len(run.Quarters)-1]
+	before, last := run.Quarters[0], run.Quarters[len(run.Quarters)-1]
 	for _, grown := range []struct {
 		what                string
 		before, last, slack int
@@ -230,8 +251,8 @@ func (r *report) soak(p *printer) {
 	}
 	p.line("## Soak")
 	p.line("")
-	p.line("%s beside %d processes, %d cgroups with one each, %d rotations and %d rounds of three queries; %d segments at the end. The recorder: %s.",
-		s.For.Round(time.Second), s.Processes, s.Cgroups, s.Rotations, s.Queries, s.Segments, s.Words)
+	p.line("%s, after %s in which %d processes filled the caches, beside %d processes, %d cgroups with one each, %d rotations and %d rounds of three queries; %d segments at the end. The recorder: %s.",
+		s.For.Round(time.Second), s.Fill.Round(time.Second), soakFill, s.Processes, s.Cgroups, s.Rotations, s.Queries, s.Segments, s.Words)
 	p.line("")
 	p.head("median of", "first quarter", "second", "third", "last")
 	row := func(what string, cell func(held) string) {
