@@ -168,7 +168,7 @@ type Connection struct {
 	Local  *Endpoint // nil not bound
 	Shape  *Shape
 
-	Cookie uint64 // attempts in this row; 0 and 1 both mean one
+	Cookie uint64 // of the socket (bpf_get_socket_cookie); 0 unknown
 	Count  uint32 // attempts that the row stands for; 0 and 1 both mean one
 	FD     int32  // as the caller passed it, -1 none
 

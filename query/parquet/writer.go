@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"github.com/parquet-go/parquet-go/compress/zstd"
+	"github.com/parquet-go/parquet-go/deprecated"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
 )
@@ -72,6 +73,7 @@ func (c *Column) element() format.SchemaElement {
 	switch c.Kind {
 	case Text:
 		e.Type, e.LogicalType.Value = thrift.New(format.ByteArray), new(format.StringType)
+		e.ConvertedType = thrift.New(deprecated.UTF8) // DuckDB and others know a text by the older mark alone
 	case Real:
 		e.Type = thrift.New(format.Double)
 	case Time:

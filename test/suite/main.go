@@ -33,6 +33,7 @@ var steps = []step{
 	{"generate", "the committed BPF objects match their source", check(generated)},
 	{"build", "a static binary for each architecture, without clang", check(builds)},
 	{"unit", "the tests of every package but test/capture", unit},
+	{"duckdb", "the questions of docs/fleet.md, asked in DuckDB", duckdb},
 	{"fuzz", "every fuzz target for three thousand inputs, slow ones for one thousand", fuzz},
 	{"native", "the capture tests on the kernel that runs now", native},
 	{"matrix", "the capture tests on every kernel and backend", matrix},

@@ -122,8 +122,13 @@ func builds(ctx context.Context) error {
 
 // goTest runs go test and counts the tests.
 func goTest(ctx context.Context, args ...string) (tally.Tally, error) {
+	return goTestIn(ctx, ".", args...)
+}
+
+// goTestIn is goTest of the module in a directory.
+func goTestIn(ctx context.Context, dir string, args ...string) (tally.Tally, error) {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json"}, args...)...)
-	cmd.Stderr = os.Stderr
+	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	events, err := cmd.StdoutPipe()
 	if err != nil {
 		return tally.Tally{}, err
@@ -144,6 +149,11 @@ func unit(ctx context.Context) (tally.Tally, error) {
 	}
 	packages := slices.DeleteFunc(strings.Fields(all), func(p string) bool { return p == capturePackage })
 	return goTest(ctx, append([]string{"-timeout=30m"}, packages...)...)
+}
+
+// duckdb runs the tests of the module that has DuckDB, which needs cgo.
+func duckdb(ctx context.Context) (tally.Tally, error) {
+	return goTestIn(ctx, "bench/duckdb", "-count=1", "./...")
 }
 
 // slowFuzz has the targets of which an input takes milliseconds: fewer of them are tried.
