@@ -70,6 +70,9 @@ func (s *Set) Add(a, b int32) {
 	s.bits[at/64] |= 1 << (at % 64)
 }
 
+// InTable returns the number of pairs beyond the bitmap.
+func (s *Set) InTable() int { return len(s.table.Keys) }
+
 // Each calls f with each pair. A nil set has none.
 func (s *Set) Each(f func(a, b int32)) {
 	if s == nil {

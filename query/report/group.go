@@ -52,6 +52,7 @@ type grouping struct {
 	key  func(flow) uint64 // the same for the flows of a group
 	keys int               // all are below it, and are the numbers of groups; 0: they are any
 	slot int64             // length of the parts of time into which flows are cut, ns; 0: they are not
+	most int               // pairs that a worker holds beyond bitmaps, before it ends with table.ErrTooMuch; 0: any number
 
 	tellsTimes                   bool // first and last time of the wall clock
 	countsPrograms, countsLabels bool // different ones
@@ -131,8 +132,14 @@ func (g *groups) Take(s *table.SegmentSource, c *table.Contact) error {
 		f.Contact = &g.part
 		g.take(f)
 	}
+	if g.most > 0 && g.held() > g.most {
+		return table.ErrTooMuch
+	}
 	return nil
 }
+
+// held returns how many pairs are held beyond bitmaps.
+func (g *groups) held() int { return g.programs.InTable() + g.labels.InTable() }
 
 // take adds a flow to its group.
 func (g *groups) take(f flow) {

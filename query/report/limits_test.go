@@ -1,6 +1,7 @@
 package report
 
 import (
+	"math"
 	"testing"
 
 	"strings"
@@ -14,7 +15,8 @@ import (
 	"github.com/conntape/conntape/test/testtape"
 )
 
-// Beacons and scans are sought in several passes where their flows do not fit in memory: no pass is lost, whatever their number.
+// Beacons and scans are sought in several passes where their flows do not fit in memory, and the slots of a timeline are counted
+// in several parts: none is lost, whatever their number.
 func TestFoundInPasses(t *testing.T) {
 	tape := testtape.Generated(t, 10_000, 3)
 	stock := testtape.StockOf(t, tape, input.Window{})
@@ -26,6 +28,7 @@ func TestFoundInPasses(t *testing.T) {
 	}{
 		{"beacons", map[string]string{"least": "4", "score": "0"}, []int64{1 << 20, 1 << 18, 1 << 17}, func(l *table.Limits, most int64) { l.Held = most }},
 		{"fanout", map[string]string{"addresses": "1", "ports": "1"}, []int64{10_000, 2000, 500}, func(l *table.Limits, most int64) { l.Tried = int(most) }},
+		{"timeline", map[string]string{"seconds": "60"}, []int64{1, 100, 2000}, func(l *table.Limits, most int64) { l.Grouped, l.Pairs = int(most), 1 }},
 	} {
 		c := cannedNamed(t, q.name)
 		params, err := c.Bind(q.given, input.Clock{}, input.Window{})
@@ -41,6 +44,22 @@ func TestFoundInPasses(t *testing.T) {
 			p := NewPlanned(tape, c, request, input.Window{})
 			q.set(&p.tape.Limits, most)
 			sameRows(t, c.Name, c.Name, want, testtape.CSVOf(t, c.Name, func(out format.RowWriter) (ask.Result, error) { return p.Run(t.Context(), out) }))
+		}
+	}
+}
+
+// A part that begins with a slot has its first time, and not the last of the slot before.
+func TestStartOfSlot(t *testing.T) {
+	for _, length := range []int64{1e9, 7e9, 1 << 62} {
+		for _, slot := range []int64{-3, -1, 0, 1, 2, 1 << 30} {
+			at := startOfSlot(slot, length)
+			if at == math.MinInt64 || at == math.MaxInt64 {
+				if most := math.MaxInt64 / length; slot <= most && slot > -most {
+					t.Errorf("slot %d of %d: %d", slot, length, at)
+				}
+			} else if at/length != slot || (at-1)/length != slot-1 {
+				t.Errorf("slot %d of %d: %d, which is in %d after %d", slot, length, at, at/length, (at-1)/length)
+			}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/conntape/conntape/query/ask"
@@ -30,29 +31,32 @@ func RoundBucket(whole time.Duration) int64 {
 // timeline answers canned/timeline.sql.
 func (p *Planned) timeline(ctx context.Context, r *table.Reading, out format.RowWriter) (ask.Result, error) {
 	seconds := secondsOf(p.request)
-	length := seconds * int64(time.Second)
-	all, err := p.groupBy(ctx, r, grouping{slot: length, countsPrograms: true, countsLabels: true, key: func(f flow) uint64 { return uint64(f.IDs[0] / length) }})
+	parts, err := p.groupSlots(ctx, r, seconds*int64(time.Second))
 	if err != nil {
 		return ask.Result{}, ask.ExplainLimit(ctx, p.request.Timeout, err)
 	}
-	var first, last, most int64 = table.Never, -table.Never, 0
-	buckets := make(map[int64]*group)
-	for key, g := range all.each {
-		bucket := int64(key)
-		buckets[bucket] = g
-		first, last, most = min(first, bucket), max(last, bucket), max(most, g.n)
-	}
+	parts = slices.DeleteFunc(parts, func(part []slotGroup) bool { return len(part) == 0 })
+	var first, most int64
 	rows := 0
-	if len(buckets) > 0 {
-		rows = int(last - first + 1)
+	if len(parts) > 0 {
+		last := parts[len(parts)-1]
+		first = parts[0][0].slot
+		rows = int(last[len(last)-1].slot - first + 1)
+	}
+	for _, part := range parts {
+		for i := range part {
+			most = max(most, part[i].n)
+		}
 	}
 	columns := []string{"time", "n", "programs", "destinations", "failed", "denied", "bar"}
 	return p.writeRows(ctx, out, columns, rows, func(i int) []format.Value {
 		bucket := first + int64(i)
 		at := format.TextValue(time.Unix(bucket*seconds, 0).UTC().Format(format.TapeTime))
-		g := buckets[bucket]
-		if g == nil {
-			g = &group{}
+		g := slotGroup{}
+		if parts[0][0].slot == bucket {
+			if g, parts[0] = parts[0][0], parts[0][1:]; len(parts[0]) == 0 {
+				parts = parts[1:]
+			}
 		}
 		return []format.Value{at, format.IntValue(g.n), format.IntValue(int64(g.programs)), format.IntValue(int64(g.labels)), format.IntValue(g.failed - g.denied), format.IntValue(g.denied), barText(g.n, most)}
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -82,15 +83,34 @@ func (n *numbers) NewReading(ctx context.Context, sources []Source, w input.Wind
 	return r, err
 }
 
-// Between returns a reading of ids within r's.
+// Between returns a reading of ids within r's, which may be read at the same time as other parts of r.
 func (r *Reading) Between(span IDSpan) *Reading {
 	part := &Reading{numbers: r.numbers, ByNumber: r.ByNumber, All: r.All, From: max(span.From, r.From), To: min(span.To, r.To)}
 	for _, s := range r.Segments {
 		if part.From < part.To && part.touches(s) {
-			part.Segments = append(part.Segments, s)
+			part.Segments = append(part.Segments, s.forPart())
 		}
 	}
 	return part
+}
+
+// Ends returns the lowest and the highest id that a reading can have; first > last: it has none.
+func (r *Reading) Ends() (first, last int64) {
+	first, last = Never, -Never
+	for _, s := range r.Segments {
+		first, last = min(first, s.First), max(last, s.Last)
+	}
+	return max(first, r.From), min(last, r.To-1)
+}
+
+// forPart returns the segment with a state of its own for what changes while it is read.
+func (s *SegmentSource) forPart() *SegmentSource {
+	part := *s
+	part.ids, part.counts, part.Shape = nil, nil, slices.Clip(s.Shape)
+	if s.finals != nil {
+		part.finals = &finals{s.finals.first, s.finals.last, maps.Clone(s.finals.shapes)}
+	}
+	return &part
 }
 
 // touches reports whether a segment may have connections in the window.

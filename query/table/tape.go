@@ -23,6 +23,7 @@ type Limits struct {
 	Values   int    // values of IN that are pushed down; for more, all connections are read
 	Chunk    int    // rows that a stream hands over at a time
 	Pairs    int64  // bits of a set of pairs; a larger one is a hash table
+	Grouped  int    // slots of time that are counted at once, and pairs beyond bitmaps that each worker has of them; for more, in several parts
 	Held     int64  // bytes of flows in which beacons are sought; for more, in several passes
 	Tried    int    // 8-byte numbers of the flows of a run in which scans are sought; for more, in several passes
 	Slots    uint64 // slots of time counted at once in the search for scans; a longer run is sorted
@@ -33,14 +34,14 @@ type Limits struct {
 // usualLimits are the limits of every answer outside tests.
 var usualLimits = Limits{
 	Sorted: 1 << 17, Found: 100_000, Unmerged: 1 << 16, Kept: 1 << 16, Listed: 4000, Endings: 20_000, Values: 10_000, Chunk: 2048,
-	Pairs: 1 << 26, Held: 96 << 20, Tried: 6 << 20, Slots: 1 << 25, Firsts: 20_000, Repeats: 1 << 20,
+	Pairs: 1 << 26, Grouped: 1 << 17, Held: 96 << 20, Tried: 6 << 20, Slots: 1 << 25, Firsts: 20_000, Repeats: 1 << 20,
 }
 
 // Divided returns limits that are n times lower, and 1 at least.
 func (l Limits) Divided(n int) Limits {
 	return Limits{
 		Sorted: max(1, l.Sorted/n), Found: max(1, l.Found/n), Unmerged: max(1, l.Unmerged/n), Kept: max(1, l.Kept/n), Listed: max(1, l.Listed/n),
-		Endings: max(1, l.Endings/n), Values: max(1, l.Values/n), Chunk: max(1, l.Chunk/n), Pairs: max(1, l.Pairs/int64(n)), Held: max(1, l.Held/int64(n)),
+		Endings: max(1, l.Endings/n), Values: max(1, l.Values/n), Chunk: max(1, l.Chunk/n), Pairs: max(1, l.Pairs/int64(n)), Grouped: max(1, l.Grouped/n), Held: max(1, l.Held/int64(n)),
 		Tried: max(1, l.Tried/n), Slots: max(1, l.Slots/uint64(n)), Firsts: max(1, l.Firsts/n), Repeats: max(1, l.Repeats/int64(n)),
 	}
 }
