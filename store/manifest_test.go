@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -90,7 +91,7 @@ func TestManifest(t *testing.T) {
 		t.Errorf("with the manifest\n%s\nwithout it, %d opened\n%s", got, opened, want)
 	}
 	for name, text := range map[string][]byte{
-		"torn": whole[:len(whole)-9], "a bit": slices.Concat(whole[:200], []byte{whole[200] ^ 1}, whole[201:]), "empty": {}, "another version": append([]byte("conntape manifest 2\n"), whole[20:]...),
+		"torn": whole[:len(whole)-9], "a bit": slices.Concat(whole[:200], []byte{whole[200] ^ 1}, whole[201:]), "empty": {}, "another version": append([]byte("conntape manifest 3\n"), whole[20:]...),
 		"a huge length": append(whole[:20:20], 0x7f, 0xff, 0xff, 0xff, 1, 2, 3, 4, 5),
 	} {
 		if err := os.WriteFile(manifest, text, 0o640); err != nil {
@@ -122,6 +123,38 @@ func TestManifest(t *testing.T) {
 	}
 	if left := tape.LeftOut(); len(left) != 1 || left[0].Path != first {
 		t.Errorf("left out: %v", left)
+	}
+}
+
+// The manifest tells of each address of a segment, in both forms of IPv4, and of few others. Without it any may be there.
+func TestManifestTellsAddresses(t *testing.T) {
+	dir := turnedTape(t, 4)
+	tape := mustOpenTape(t, dir)
+	others := 0
+	for i := range tape.segs[:3] {
+		for j := range 40 {
+			in := fmt.Sprintf("192.0.2.%d", j)
+			if j%2 == 0 {
+				in = fmt.Sprintf("198.51.%d.%d", i, j)
+			}
+			for _, form := range []string{in, "::ffff:" + in} {
+				if !tape.MayHave(i, netip.MustParseAddr(form)) {
+					t.Errorf("segment %d does not have %s", i+1, form)
+				}
+			}
+			if tape.MayHave(i, netip.AddrFrom4([4]byte{203, 0, 113, byte(j)})) {
+				others++
+			}
+		}
+	}
+	if others > 120/4 {
+		t.Errorf("%d of 120 other addresses", others)
+	}
+	if err := os.Remove(filepath.Join(dir, segment.ManifestName)); err != nil {
+		t.Fatal(err)
+	}
+	if !mustOpenTape(t, dir).MayHave(0, netip.MustParseAddr("203.0.113.1")) {
+		t.Error("a segment without an entry does not have an address")
 	}
 }
 

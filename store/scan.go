@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 
 	"github.com/conntape/conntape/store/failure"
@@ -65,6 +66,10 @@ func (t *Tape) ScanConnections(ctx context.Context, place int, from, to int64, w
 func (t *Tape) ScanEndpoints(ctx context.Context, place int, fn func(id, family int64, address []byte, port int64) error) error {
 	return t.scan(place, func(f *segment.Tables) error { return f.Endpoints(ctx, fn) })
 }
+
+// MayHave reports whether a segment, by its place among Segments, may have an endpoint with an IP address, as far as the manifest
+// tells. If not, it has none.
+func (t *Tape) MayHave(place int, a netip.Addr) bool { return t.segs[place].Addresses.MayHave(a) }
 
 // FindEndpoints reads the endpoints of a segment, by its place among Segments, whose address lies in one of some ranges. It
 // ends with the first error of fn. The address is good until fn returns.

@@ -68,6 +68,7 @@ func TestVerifyManifest(t *testing.T) {
 	for name, change := range map[string]func(*segment.Segment){
 		"first and last connection": func(seg *segment.Segment) { seg.Info.First, seg.Info.Last = 0, -1 },
 		"number":                    func(seg *segment.Segment) { seg.Info.Number = 1 },
+		"addresses":                 func(seg *segment.Segment) { seg.Addresses = "\x00" },
 		"gaps and counts":           func(seg *segment.Segment) { seg.Gaps.Pack(nil, (*segment.Codec).Rows) },
 		"places of the tables":      func(seg *segment.Segment) { moveRoot(seg, "connection") },
 		"places of the table":       func(seg *segment.Segment) { seg.Roots.Text = "x" },
@@ -84,7 +85,7 @@ func TestVerifyManifest(t *testing.T) {
 		forgeManifest(t, s.dir, 2, func(m *segment.Mark, seg *segment.Segment) { m.Size++; change(seg) })
 		check(name+", of another file", "")
 	}
-	for name, text := range map[string][]byte{"missing": nil, "torn": honest[:len(honest)-9], "another version": append([]byte("conntape manifest 2\n"), honest[20:]...)} {
+	for name, text := range map[string][]byte{"missing": nil, "torn": honest[:len(honest)-9], "another version": append([]byte("conntape manifest 3\n"), honest[20:]...)} {
 		if err := os.WriteFile(path, text, tapedir.FileMode); err != nil {
 			t.Fatal(err)
 		}

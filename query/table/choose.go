@@ -245,6 +245,9 @@ func ChooseIndicator(indicator string) Chooser {
 			ranges = append(ranges, segment.TextRange{From: mapped, To: mapped + "~"})
 		}
 		return func(ctx context.Context, s *SegmentSource) (*Selection, error) {
+			if prefix.IsSingleIP() && !s.Tape.MayHave(s.Index, prefix.Addr()) {
+				return nil, nil
+			}
 			var remotes []int64
 			err := s.Tape.FindEndpoints(ctx, s.Index, ranges, func(id, family int64, address []byte, _ int64) error {
 				if a, ok := ask.ParseAddress(string(address)); ok && (family == FamilyIPv4 || family == FamilyIPv6) && prefix.Contains(a) {

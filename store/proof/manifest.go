@@ -66,6 +66,7 @@ func differences(a, b *segment.Segment) []string {
 		{"number", func(s *segment.Segment) any { return s.Info.Number }},
 		{"first and last connection", func(s *segment.Segment) any { return [2]int64{s.Info.First, s.Info.Last} }},
 		{"gaps and counts", func(s *segment.Segment) any { return [2]string{s.Gaps.Text, s.Segments.Text} }},
+		{"addresses", func(s *segment.Segment) any { return s.Addresses }},
 		{"places of the tables", func(s *segment.Segment) any { return s.TableRoots() }},
 		{"boots", func(s *segment.Segment) any { return s.Boots }},
 		{"runs and counters", func(s *segment.Segment) any { return s.Runs }},

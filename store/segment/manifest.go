@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +29,7 @@ import (
 
 const (
 	ManifestName  = "manifest"
-	ManifestMagic = "conntape manifest 1\n"
+	ManifestMagic = "conntape manifest 2\n"
 	RecordHead    = 8 // bytes of a record before its entry: length and CRC
 )
 
@@ -115,12 +117,10 @@ func readUpTo(f *os.File, most int64) (string, error) {
 	if err != nil || info.Size() > most {
 		return "", errors.Join(err, errors.New("too long"))
 	}
-	text := make([]byte, info.Size())
-	n, err := f.ReadAt(text, 0)
-	if n < len(text) {
-		return "", err
-	}
-	return string(text), nil
+	var text strings.Builder // which makes no copy of thousands of entries
+	text.Grow(int(info.Size()))
+	_, err = io.CopyN(&text, f, info.Size())
+	return text.String(), err
 }
 
 // Fill describes a segment by the entry, if the entry is of this file. If it returns false, the segment may be half
@@ -178,7 +178,7 @@ func EntryOf(file *os.File, number int) (record []byte, stat os.FileInfo, err er
 	return append(record, c.Out...), seg.Stat, nil
 }
 
-// readSmall reads the rows of the small views, and the first pages of the tables.
+// readSmall reads the rows of the small views, the first pages of the tables, and the filter of addresses.
 func (seg *Segment) readSmall(file *os.File) error {
 	return PeekInto(file, func(conn *sqlite.Conn) error {
 		for view, small := range map[string]*packed[[][]Cell]{"gaps": &seg.Gaps, "segments": &seg.Segments} {
@@ -197,7 +197,11 @@ func (seg *Segment) readSmall(file *os.File) error {
 			small.Pack(rows, (*Codec).Rows)
 		}
 		roots, err := readRoots(conn)
+		if err != nil {
+			return err
+		}
 		seg.Roots.Pack(roots, (*Codec).Roots)
+		seg.Addresses, err = filterAddresses(conn)
 		return err
 	})
 }
@@ -231,7 +235,7 @@ func (c Cell) Value() sqlite.Value {
 	return sqlite.Value{}
 }
 
-// manifestStep is the step of allocating the manifest, in bytes: some 30 segments.
+// manifestStep is the step of allocating the manifest, in bytes: ten segments at least.
 const manifestStep = 32 << 10
 
 // blocksOf returns the size of a file's blocks, in bytes.

@@ -138,7 +138,7 @@ func (c *Codec) Segment(seg *Segment) {
 		}
 		mapOf(c, &r.Counters, func(n *Counted) { c.int(&n.First); c.int(&n.Value) })
 	})
-	for _, packed := range []*string{&seg.Roots.Text, &seg.Gaps.Text, &seg.Segments.Text} {
+	for _, packed := range []*string{&seg.Roots.Text, &seg.Gaps.Text, &seg.Segments.Text, (*string)(&seg.Addresses)} {
 		c.text(packed)
 	}
 }

@@ -121,6 +121,7 @@ type Segment struct {
 	Runs           []Recorder
 	Gaps, Segments packed[[][]Cell]          // rows of the views with these names, if the manifest has them
 	Roots          packed[map[string]uint32] // first pages of tables and indexes, if the manifest has them
+	Addresses      AddressFilter             // if the manifest has it
 
 	Batches  int64
 	Previous int   // number of the previous segment
