@@ -16,6 +16,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/link"
 )
 
 // Backend names what feeds the recorder.
@@ -86,6 +87,7 @@ type Capture struct {
 	base       Counters                // what the recorders before have counted
 	self       ProcessKey              // this process, as Snapshot found it
 	asked      Options                 // as Open was told
+	frames     link.Link               // of the program that runs for each packet of the host; nil: it is not attached
 	taken      *Taken                  // nil: nothing is taken over
 	doubted    string                  // why not, if somebody was at the pins
 	layouts    map[string]string       // that the manifest says, for tests; nil: the right ones
@@ -171,6 +173,9 @@ func open(b Backend, o Options, k *kernel) (_ *Capture, err error) {
 			return nil, fmt.Errorf("attach %s: %w", h.program, err)
 		}
 	}
+	if err := c.tryFrames(); err != nil {
+		return nil, err
+	}
 	c.attachedAt = bootNow()
 	if v := c.collection.Variables["all_attached"]; v != nil { // the cgroup backend alone has it
 		if err := v.Set(uint32(1)); err != nil {
@@ -232,7 +237,7 @@ func (c *Capture) rings() []**ring {
 
 // configure keeps of spec only what the plan needs and sets sizes and constants.
 func configure(spec *ebpf.CollectionSpec, p plan, version uint32, b Backend, o Options) error {
-	keep := map[string]bool{"process_snapshot": true, "in_flight_snapshot": p.storage, "open_sockets": true, "found_sockets": o.Events.findsSockets()}
+	keep := map[string]bool{"process_snapshot": true, "in_flight_snapshot": p.storage, "open_sockets": true, "frame_queued": o.Events.Sends, "found_sockets": o.Events.findsSockets()}
 	for _, hooks := range [][]hook{p.hooks, p.returns} {
 		for _, h := range hooks {
 			keep[h.program] = true
@@ -323,6 +328,10 @@ func (c *Capture) Detach() error {
 		errs = append(errs, a.link.Close())
 	}
 	c.attached = nil
+	if c.frames != nil {
+		errs = append(errs, c.frames.Close())
+		c.frames = nil
+	}
 	return errors.Join(errs...)
 }
 
@@ -336,6 +345,10 @@ func (c *Capture) Close() error {
 		_ = a.link.Close()
 	}
 	c.attached = nil
+	if c.frames != nil {
+		errs = append(errs, c.frames.Close())
+		c.frames = nil
+	}
 	if c.fill != nil {
 		errs = append(errs, c.fill.close())
 	}

@@ -9,7 +9,7 @@
  *   kprobe  kprobe_connect, kretprobe_connect (or kprobe_connect_file), kretprobe_return, exit_connect
  *   cgroup  cgroup_connect4, cgroup_connect6, cgroup_connect_unix, exit_connect_unseen; where programs can be preempted
  *           also exit_mark, exit_mark_again
- *   all     cgroup_sendmsg4, cgroup_sendmsg6 (send.h), dns_ingress (dns.h), hello_sockops (hello.h); of sockets see opened.h
+ *   all     cgroup_sendmsg4, cgroup_sendmsg6 (send.h), frame_queued (frame.h), dns_ingress (dns.h), hello_sockops (hello.h); of sockets see opened.h
  *
  * What becomes of a connection is in outcome.h, a process's exec, fork and exit in process.h and classic.h, for all of them.
  */
@@ -452,6 +452,7 @@ int exit_connect_unseen(struct sys_exit_args *ctx)
 #include "opened.h"
 #include "found.h"
 #include "send.h"
+#include "frame.h"
 #include "dns.h"
 #include "hello.h"
 #include "touch.h"

@@ -29,6 +29,7 @@ const (
 	connectMapEvents              = "events"
 	connectMapInFlightHash        = "in_flight_hash"
 	connectMapInFlightStorage     = "in_flight_storage"
+	connectMapLastQueued          = "last_queued"
 	connectMapOutcomes            = "outcomes"
 	connectMapProcesses           = "processes"
 	connectMapSends               = "sends"
@@ -64,6 +65,7 @@ const (
 	connectProgExitPtrace         = "exit_ptrace"
 	connectProgExitSocket         = "exit_socket"
 	connectProgFentryAccept       = "fentry_accept"
+	connectProgFentryFrame        = "fentry_frame"
 	connectProgFentryPing4        = "fentry_ping4"
 	connectProgFentryPing6        = "fentry_ping6"
 	connectProgFentryRaw4         = "fentry_raw4"
@@ -76,11 +78,14 @@ const (
 	connectProgFexitSocket        = "fexit_socket"
 	connectProgFexitTun           = "fexit_tun"
 	connectProgFoundSockets       = "found_sockets"
+	connectProgFrameQueued        = "frame_queued"
 	connectProgHelloSockops       = "hello_sockops"
 	connectProgInFlightSnapshot   = "in_flight_snapshot"
 	connectProgKprobeAccept       = "kprobe_accept"
 	connectProgKprobeConnect      = "kprobe_connect"
 	connectProgKprobeConnectFile  = "kprobe_connect_file"
+	connectProgKprobeDirect       = "kprobe_direct"
+	connectProgKprobeFrame        = "kprobe_frame"
 	connectProgKprobeOption       = "kprobe_option"
 	connectProgKprobeSend         = "kprobe_send"
 	connectProgKprobeSocket       = "kprobe_socket"
@@ -222,6 +227,7 @@ type connectProgramSpecs struct {
 	ExitPtrace         *ebpf.ProgramSpec `ebpf:"exit_ptrace"`
 	ExitSocket         *ebpf.ProgramSpec `ebpf:"exit_socket"`
 	FentryAccept       *ebpf.ProgramSpec `ebpf:"fentry_accept"`
+	FentryFrame        *ebpf.ProgramSpec `ebpf:"fentry_frame"`
 	FentryPing4        *ebpf.ProgramSpec `ebpf:"fentry_ping4"`
 	FentryPing6        *ebpf.ProgramSpec `ebpf:"fentry_ping6"`
 	FentryRaw4         *ebpf.ProgramSpec `ebpf:"fentry_raw4"`
@@ -234,11 +240,14 @@ type connectProgramSpecs struct {
 	FexitSocket        *ebpf.ProgramSpec `ebpf:"fexit_socket"`
 	FexitTun           *ebpf.ProgramSpec `ebpf:"fexit_tun"`
 	FoundSockets       *ebpf.ProgramSpec `ebpf:"found_sockets"`
+	FrameQueued        *ebpf.ProgramSpec `ebpf:"frame_queued"`
 	HelloSockops       *ebpf.ProgramSpec `ebpf:"hello_sockops"`
 	InFlightSnapshot   *ebpf.ProgramSpec `ebpf:"in_flight_snapshot"`
 	KprobeAccept       *ebpf.ProgramSpec `ebpf:"kprobe_accept"`
 	KprobeConnect      *ebpf.ProgramSpec `ebpf:"kprobe_connect"`
 	KprobeConnectFile  *ebpf.ProgramSpec `ebpf:"kprobe_connect_file"`
+	KprobeDirect       *ebpf.ProgramSpec `ebpf:"kprobe_direct"`
+	KprobeFrame        *ebpf.ProgramSpec `ebpf:"kprobe_frame"`
 	KprobeOption       *ebpf.ProgramSpec `ebpf:"kprobe_option"`
 	KprobeSend         *ebpf.ProgramSpec `ebpf:"kprobe_send"`
 	KprobeSocket       *ebpf.ProgramSpec `ebpf:"kprobe_socket"`
@@ -284,6 +293,7 @@ type connectMapSpecs struct {
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	InFlightHash    *ebpf.MapSpec `ebpf:"in_flight_hash"`
 	InFlightStorage *ebpf.MapSpec `ebpf:"in_flight_storage"`
+	LastQueued      *ebpf.MapSpec `ebpf:"last_queued"`
 	Outcomes        *ebpf.MapSpec `ebpf:"outcomes"`
 	Processes       *ebpf.MapSpec `ebpf:"processes"`
 	Sends           *ebpf.MapSpec `ebpf:"sends"`
@@ -377,6 +387,7 @@ type connectMaps struct {
 	Events          *ebpf.Map `ebpf:"events"`
 	InFlightHash    *ebpf.Map `ebpf:"in_flight_hash"`
 	InFlightStorage *ebpf.Map `ebpf:"in_flight_storage"`
+	LastQueued      *ebpf.Map `ebpf:"last_queued"`
 	Outcomes        *ebpf.Map `ebpf:"outcomes"`
 	Processes       *ebpf.Map `ebpf:"processes"`
 	Sends           *ebpf.Map `ebpf:"sends"`
@@ -402,6 +413,7 @@ func (m *connectMaps) Close() error {
 		m.Events,
 		m.InFlightHash,
 		m.InFlightStorage,
+		m.LastQueued,
 		m.Outcomes,
 		m.Processes,
 		m.Sends,
@@ -494,6 +506,7 @@ type connectPrograms struct {
 	ExitPtrace         *ebpf.Program `ebpf:"exit_ptrace"`
 	ExitSocket         *ebpf.Program `ebpf:"exit_socket"`
 	FentryAccept       *ebpf.Program `ebpf:"fentry_accept"`
+	FentryFrame        *ebpf.Program `ebpf:"fentry_frame"`
 	FentryPing4        *ebpf.Program `ebpf:"fentry_ping4"`
 	FentryPing6        *ebpf.Program `ebpf:"fentry_ping6"`
 	FentryRaw4         *ebpf.Program `ebpf:"fentry_raw4"`
@@ -506,11 +519,14 @@ type connectPrograms struct {
 	FexitSocket        *ebpf.Program `ebpf:"fexit_socket"`
 	FexitTun           *ebpf.Program `ebpf:"fexit_tun"`
 	FoundSockets       *ebpf.Program `ebpf:"found_sockets"`
+	FrameQueued        *ebpf.Program `ebpf:"frame_queued"`
 	HelloSockops       *ebpf.Program `ebpf:"hello_sockops"`
 	InFlightSnapshot   *ebpf.Program `ebpf:"in_flight_snapshot"`
 	KprobeAccept       *ebpf.Program `ebpf:"kprobe_accept"`
 	KprobeConnect      *ebpf.Program `ebpf:"kprobe_connect"`
 	KprobeConnectFile  *ebpf.Program `ebpf:"kprobe_connect_file"`
+	KprobeDirect       *ebpf.Program `ebpf:"kprobe_direct"`
+	KprobeFrame        *ebpf.Program `ebpf:"kprobe_frame"`
 	KprobeOption       *ebpf.Program `ebpf:"kprobe_option"`
 	KprobeSend         *ebpf.Program `ebpf:"kprobe_send"`
 	KprobeSocket       *ebpf.Program `ebpf:"kprobe_socket"`
@@ -568,6 +584,7 @@ func (p *connectPrograms) Close() error {
 		p.ExitPtrace,
 		p.ExitSocket,
 		p.FentryAccept,
+		p.FentryFrame,
 		p.FentryPing4,
 		p.FentryPing6,
 		p.FentryRaw4,
@@ -580,11 +597,14 @@ func (p *connectPrograms) Close() error {
 		p.FexitSocket,
 		p.FexitTun,
 		p.FoundSockets,
+		p.FrameQueued,
 		p.HelloSockops,
 		p.InFlightSnapshot,
 		p.KprobeAccept,
 		p.KprobeConnect,
 		p.KprobeConnectFile,
+		p.KprobeDirect,
+		p.KprobeFrame,
 		p.KprobeOption,
 		p.KprobeSend,
 		p.KprobeSocket,

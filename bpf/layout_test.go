@@ -390,8 +390,8 @@ func TestEnums(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]map[string]uint64{
-		"via": {"VIA_CONNECT": uint64(ViaConnect), "VIA_SOCKETCALL": uint64(ViaSocketcall), "VIA_IO_URING": uint64(ViaIOUring), "VIA_KERNEL": uint64(ViaKernel), "VIA_FASTOPEN": uint64(ViaFastopen), "VIA_SNAPSHOT": uint64(ViaSnapshot), "VIA_SENDTO": uint64(ViaSendto), "VIA_ACCEPT": uint64(ViaAccept), "VIA_LISTEN": uint64(ViaListen),
-			"VIA_SOCKET": uint64(ViaSocket), "VIA_BIND": uint64(ViaBind), "VIA_FILTER": uint64(ViaFilter), "VIA_BPF": uint64(ViaBPF), "VIA_FANOUT": uint64(ViaFanout), "VIA_PROMISCUOUS": uint64(ViaPromiscuous), "VIA_HDRINCL": uint64(ViaHdrIncl), "VIA_TUN": uint64(ViaTun), "VIA_TAP": uint64(ViaTap)},
+		"via": {"VIA_CONNECT": uint64(ViaConnect), "VIA_SOCKETCALL": uint64(ViaSocketcall), "VIA_IO_URING": uint64(ViaIOUring), "VIA_KERNEL": uint64(ViaKernel), "VIA_FASTOPEN": uint64(ViaFastopen), "VIA_SNAPSHOT": uint64(ViaSnapshot), "VIA_SENDTO": uint64(ViaSendto), "VIA_FRAME": uint64(ViaFrame), "VIA_ACCEPT": uint64(ViaAccept), "VIA_LISTEN": uint64(ViaListen),
+			"VIA_SOCKET": uint64(ViaSocket), "VIA_BIND": uint64(ViaBind), "VIA_FILTER": uint64(ViaFilter), "VIA_BPF": uint64(ViaBPF), "VIA_FANOUT": uint64(ViaFanout), "VIA_PROMISCUOUS": uint64(ViaPromiscuous), "VIA_HDRINCL": uint64(ViaHdrIncl), "VIA_BYPASS": uint64(ViaBypass), "VIA_TUN": uint64(ViaTun), "VIA_TAP": uint64(ViaTap)},
 		"connect_flags": {"CONNECT_ADDRESS_FROM_USER": uint64(AddressFromUser), "CONNECT_REISSUE": uint64(Reissue), "CONNECT_LARGE": uint64(large), "CONNECT_RETURN_LOST": uint64(ReturnLost), "CONNECT_ADDRESS_FAULT": uint64(AddressFault), "CONNECT_KERNEL_WORKER": uint64(KernelWorker), "CONNECT_REDIRECTED": uint64(redirected), "CONNECT_PEER": uint64(hasPeer)},
 		"outcome_kind":  {"OUTCOME_ESTABLISHED": uint64(OutcomeEstablished), "OUTCOME_CLOSED": uint64(OutcomeClosed), "OUTCOME_OPEN": uint64(OutcomeOpen), "OUTCOME_CONNECTING": uint64(OutcomeConnecting), "OUTCOME_ERROR": uint64(OutcomeError)},
 		"closed_by":     {"CLOSED_BY_NONE": uint64(ClosedByNobody), "CLOSED_BY_LOCAL": uint64(ClosedByLocal), "CLOSED_BY_REMOTE": uint64(ClosedByRemote)},

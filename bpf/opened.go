@@ -101,9 +101,9 @@ const (
 	familyDevice = 0xffff // of ViaTun and ViaTap
 )
 
-// Place is where a packet or XDP socket is bound, or which TUN or TAP device was made.
+// Place is where a packet or XDP socket is bound, which TUN or TAP device was made, or through which device a frame was sent.
 type Place struct {
-	Queue     uint16 // of an XDP socket
+	Queue     uint16 // of an XDP socket; of a frame's Remote the protocol that the frame is of (ETH_P_ARP and its kin), 0: unknown
 	Interface uint32 // index in the network namespace; 0: any, or not known
 	Name      string // of the interface, raw; "": any, or not known. Of a device the one that was asked for
 }
@@ -112,14 +112,19 @@ type Place struct {
 const placeSize = 28
 
 // Place returns where the socket is bound, or which device was made, of a record whose Local is that; false for any other.
-func (c *Connect) Place() (p Place, ok bool) {
+func (c *Connect) Place() (p Place, ok bool) { return c.placeIn(c.Local) }
+
+// Destination returns where a frame went whose Remote is no IP address; false for any other record.
+func (c *Connect) Destination() (p Place, ok bool) { return c.placeIn(c.Remote) }
+
+func (c *Connect) placeIn(b []byte) (p Place, ok bool) {
 	n := binary.NativeEndian
-	if c.Via < ViaSocket || len(c.Local) != placeSize {
+	if c.Via < ViaSocket && c.Via != ViaFrame || len(b) != placeSize {
 		return p, false
 	}
-	switch n.Uint16(c.Local) {
+	switch n.Uint16(b) {
 	case familyPacket, familyXDP, familyDevice:
-		return Place{Queue: n.Uint16(c.Local[2:]), Interface: n.Uint32(c.Local[4:]), Name: cString(c.Local[12:])}, true
+		return Place{Queue: n.Uint16(b[2:]), Interface: n.Uint32(b[4:]), Name: cString(b[12:])}, true
 	}
 	return p, false
 }

@@ -28,6 +28,7 @@
 #define SO_ATTACH_BPF 50
 #define PACKET_ADD_MEMBERSHIP 1
 #define PACKET_FANOUT 18
+#define PACKET_QDISC_BYPASS 20
 #define PACKET_MR_PROMISC 1
 
 #if defined(__TARGET_ARCH_x86)
@@ -152,7 +153,8 @@ static __always_inline void tell_socket(struct sock *sk, enum via what, int erro
 		r.c.protocol = r.c.socket_family == AF_PACKET ? bpf_ntohs(protocol) : protocol;
 	else if (r.c.socket_family == AF_PACKET || r.c.socket_family == AF_XDP)
 		read_place(&r, sk);
-	send_event(&r);
+	if (send_event(&r) && what == VIA_SOCKET && r.c.socket_family == AF_PACKET)
+		wake_recorder(); /* it has more programs to attach (frame.h) */
 }
 
 /* ---- made: security/security.c, int security_socket_post_create(struct socket *, int family, int type, int protocol, int kern) ---- */
@@ -319,7 +321,7 @@ static __always_inline int option_of(int level, int name)
 	if (level == SOL_SOCKET)
 		return name == SO_ATTACH_FILTER ? VIA_FILTER : name == SO_ATTACH_BPF ? VIA_BPF : 0;
 	if (level == SOL_PACKET)
-		return name == PACKET_FANOUT ? VIA_FANOUT : name == PACKET_ADD_MEMBERSHIP ? VIA_PROMISCUOUS : 0;
+		return name == PACKET_FANOUT ? VIA_FANOUT : name == PACKET_ADD_MEMBERSHIP ? VIA_PROMISCUOUS : name == PACKET_QDISC_BYPASS ? VIA_BYPASS : 0;
 	return (level == SOL_IP && name == IP_HDRINCL) || (level == SOL_IPV6 && name == IPV6_HDRINCL) ? VIA_HDRINCL : 0;
 }
 
@@ -357,12 +359,12 @@ static __always_inline bool is_meant(int option)
 	} value;
 	void *from;
 
-	if (option != VIA_HDRINCL && option != VIA_PROMISCUOUS)
+	if (option != VIA_HDRINCL && option != VIA_PROMISCUOUS && option != VIA_BYPASS)
 		return true;
 	from = fourth_arg();
-	if (!from || bpf_probe_read_user(&value, option == VIA_HDRINCL ? 4 : 8, from))
+	if (!from || bpf_probe_read_user(&value, option == VIA_PROMISCUOUS ? 8 : 4, from))
 		return true;
-	return option == VIA_HDRINCL ? value.ifindex != 0 : value.type == PACKET_MR_PROMISC;
+	return option == VIA_PROMISCUOUS ? value.type == PACKET_MR_PROMISC : value.ifindex != 0;
 }
 
 /* A filter on a socket of another family looks at no packet. */

@@ -40,6 +40,8 @@ func openSpecial(t *testing.T, binds bool) (want []string) {
 	filter := []unix.SockFilter{{Code: unix.BPF_RET, K: 0}}
 	do(unix.SetsockoptSockFprog(packet, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &filter[0]}))
 	do(unix.SetsockoptInt(packet, unix.SOL_PACKET, unix.PACKET_FANOUT, 77|unix.PACKET_FANOUT_LB<<16))
+	do(unix.SetsockoptInt(packet, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1))
+	do(unix.SetsockoptInt(packet, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 0))
 	raw := socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_TCP)
 	do(unix.SetsockoptInt(raw, unix.SOL_IP, unix.IP_HDRINCL, 1))
 	do(unix.SetsockoptInt(raw, unix.SOL_IP, unix.IP_HDRINCL, 0))
@@ -47,7 +49,7 @@ func openSpecial(t *testing.T, binds bool) (want []string) {
 	socket(unix.AF_INET6, unix.SOCK_RAW, unix.IPPROTO_ICMPV6)
 	want = []string{
 		"socket family=17 type=3 protocol=0x3", `bind family=17 type=3 protocol=0x806 at={0 1 lo}`, `promiscuous family=17 type=3 protocol=0x806 at={0 1 lo}`,
-		`filter family=17 type=3 protocol=0x806 at={0 1 lo}`, `fanout family=17 type=3 protocol=0x806 at={0 1 lo}`,
+		`filter family=17 type=3 protocol=0x806 at={0 1 lo}`, `fanout family=17 type=3 protocol=0x806 at={0 1 lo}`, `bypass family=17 type=3 protocol=0x806 at={0 1 lo}`,
 		"socket family=2 type=3 protocol=0x6", "hdrincl family=2 type=3 protocol=0x6", "bind family=2 type=3 protocol=0x6 local=127.0.0.1:0",
 		"socket family=10 type=3 protocol=0x3a",
 	}

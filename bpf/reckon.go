@@ -54,7 +54,7 @@ func (c *Capture) matchConnects(l *left, later []successor, known map[ID]struct{
 		}
 		come[rec.ID()] = struct{}{}
 		l.waiting[rec.Cookie] = rec.ID()
-		if rec.Via != ViaSendto { // of those these have all until they were detached
+		if !rec.Via.IsSend() { // of those these have all until they were detached
 			mine = append(mine, l.from.sightOf(&rec, false))
 		}
 		return nil
@@ -115,7 +115,7 @@ func (l *left) findTwins(mine []sight, s successor) error {
 	var rec Connect
 	err := walkRing(s.collection.Maps["connects"], func(b []byte) error {
 		err := rec.decode(b)
-		if err == nil && rec.Via != ViaSendto {
+		if err == nil && !rec.Via.IsSend() {
 			all = append(all, s.sightOf(&rec, true))
 		}
 		return err

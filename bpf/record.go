@@ -50,6 +50,7 @@ const (
 	ViaFastopen              // sendto(2) and its kin with MSG_FASTOPEN
 	ViaSnapshot              // nobody saw it issued: the socket was connected when recording began
 	ViaSendto                // it was no connect: the address came with what was sent
+	ViaFrame                 // likewise, a frame through a packet socket: Local is the device (see [Connect.Place]), Remote an address, or where the frame has none a Place. Protocol is that of IP
 )
 
 // What a Connect of ReadEvent is: none of these is a connect.
@@ -67,6 +68,7 @@ const (
 	ViaHdrIncl     // IP_HDRINCL or IPV6_HDRINCL was set
 	ViaTun         // a TUN device was made or opened: see [Connect.Place]
 	ViaTap         // likewise a TAP device
+	ViaBypass      // PACKET_QDISC_BYPASS was set
 )
 
 // String returns the word that the tape stores.
@@ -86,6 +88,8 @@ func (v Via) String() string {
 		return "snapshot"
 	case ViaSendto:
 		return "sendto"
+	case ViaFrame:
+		return "frame"
 	case ViaAccept:
 		return "accept"
 	case ViaListen:
@@ -108,9 +112,14 @@ func (v Via) String() string {
 		return "tun"
 	case ViaTap:
 		return "tap"
+	case ViaBypass:
+		return "bypass"
 	}
 	return fmt.Sprintf("via %d", uint8(v))
 }
+
+// IsSend tells whether it was no connect, but something that was sent without one.
+func (v Via) IsSend() bool { return v == ViaSendto || v == ViaFrame }
 
 // ConnectFlags are the bits of enum connect_flags in record.h.
 type ConnectFlags uint8
@@ -162,7 +171,7 @@ type Connect struct {
 	Peer          ProcessKey    // process at the other end of a UNIX socket: of one that has ended only Tgid; zero unknown
 	Requested     []byte        // raw sockaddr that the caller asked for, where a program of a cgroup sent it to Remote; else empty. Likewise.
 	Found         bool          // of [Capture.FoundSockets]: nobody saw it done, the socket was like this at BootTime
-	Bytes         int64         // of ViaSendto: what was sent, as far as the system call tells; else and of others Unknown
+	Bytes         int64         // of a send: what was sent, as far as the system call tells; else and of others Unknown
 }
 
 // ID names an attempt: a thread makes one at a time, so that its hook time and tid are unique within a boot. The
@@ -218,7 +227,7 @@ func (c *Connect) decode(b []byte) error {
 	c.Remote = b[:remoteLen:remoteLen]
 	c.Local = b[remoteMax : remoteMax+localLen : remoteMax+localLen]
 	c.Requested, c.Peer, c.Bytes, c.Found = nil, ProcessKey{}, Unknown, false
-	if c.Via == ViaSendto && len(b) >= 2*sockaddrSmall+8 {
+	if c.Via.IsSend() && len(b) >= 2*sockaddrSmall+8 {
 		c.Bytes = int64(n.Uint64(b[2*sockaddrSmall:]))
 	}
 	if c.Flags&(hasPeer|large) == hasPeer|large && localLen <= peerAt {

@@ -21,6 +21,7 @@ enum via {
 	VIA_FASTOPEN = 4, /* sendto(2) and its kin with MSG_FASTOPEN */
 	VIA_SNAPSHOT = 5, /* nobody saw it issued: the socket was connected when recording began */
 	VIA_SENDTO = 6,   /* no connect at all: the address came with what was sent (send.h) */
+	VIA_FRAME = 7,    /* likewise: a frame through a packet socket, whose destination is in the frame (frame.h) */
 
 	/* No connect: what a socket did otherwise. These come through the ring of events. */
 	VIA_ACCEPT = 16, /* it is a connection that was accepted */
@@ -36,6 +37,7 @@ enum via {
 	VIA_HDRINCL = 24,
 	VIA_TUN = 25, /* a device was made, or opened */
 	VIA_TAP = 26,
+	VIA_BYPASS = 27, /* PACKET_QDISC_BYPASS */
 };
 
 enum connect_flags {

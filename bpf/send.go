@@ -13,7 +13,7 @@ const unseenSends = "datagrams that are sent without a connect (sendto, sendmsg)
 const unseenRaw = "what is sent through raw and ping sockets without a connect: this kernel has no trampolines, and no kprobes"
 
 // blindSends is what none of the programs sees: nothing runs in a sender there that has the address, or it runs for each packet of the host.
-const blindSends = "what is sent without a connect through packet, XDP, SCTP and UNIX datagram sockets (sockets_opened has who can, of packet and XDP)"
+const blindSends = "what is sent without a connect through XDP, SCTP and UNIX datagram sockets (sockets_opened has who can, of XDP)"
 
 // rawSenders are the functions that send through raw and ping sockets, with the program of each. A kernel need not have all.
 var rawSenders = []struct{ function, program string }{
@@ -25,6 +25,7 @@ func sendHooks(hooks []hook, b Backend, k *kernel) []hook {
 	hooks = append(hooks,
 		hook{program: "cgroup_sendmsg4", how: cgroup, attach: ebpf.AttachCGroupUDP4Sendmsg, mayFail: true, unseen: unseenSends},
 		hook{program: "cgroup_sendmsg6", how: cgroup, attach: ebpf.AttachCGroupUDP6Sendmsg, mayFail: true, unseen: unseenSends})
+	hooks = frameHooks(hooks, b, k)
 	for _, raw := range rawSenders {
 		switch {
 		case !k.hasFunc(raw.function):
@@ -62,7 +63,7 @@ func (s *SendCount) decode(key, value []byte) error {
 	if n.Uint32(counts[32:]) > 0 {
 		s.Bytes = Unknown
 	}
-	if n.Uint16(key[44:]) == 0 {
+	if key[44] == 0 {
 		s.Of.Remote, s.Of.Local = nil, nil
 	}
 	return nil

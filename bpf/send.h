@@ -15,13 +15,14 @@ struct send_key {
 	__u64 cookie;
 	__u32 address[4];   /* IPv4: the first */
 	__u32 generation;
-	__u16 family;       /* of address; 0: the entry of a process whose other addresses found no room */
+	__u8 family;        /* of address; 0: the entry of a process whose other addresses found no room */
+	__u8 protocol;      /* of a frame that is an IP packet (frame.h), else 0 */
 	__be16 port;        /* 0: answers of a server, see answers() */
 };
 
 /* What the recorder is told of a send: the ring has it up to counted, an entry of sends all of it. */
 struct send {
-	struct connect c; /* via VIA_SENDTO; of an entry the first send */
+	struct connect c; /* via VIA_SENDTO or VIA_FRAME; of an entry the first send */
 	__u8 remote[SOCKADDR_SMALL];
 	__u8 local[SOCKADDR_SMALL];
 	__s64 bytes;      /* of this send, -1: unknown */
@@ -190,7 +191,7 @@ static __always_inline struct process_key current_process(void)
 
 static __always_inline void write_remote(struct send *s, const struct send_key *key)
 {
-	__builtin_memcpy(s->remote, &key->family, 2);
+	s->remote[0] = key->family;
 	__builtin_memcpy(s->remote + 2, &key->port, 2);
 	if (key->family == AF_INET6) {
 		__builtin_memcpy(s->remote + 8, key->address, 16);

@@ -119,7 +119,7 @@ func closest(all []sight, newFirst bool, attached uint64) (places []int) {
 
 // skips tells whether a connect has a better record among those of replaced programs. It is as if nobody had seen it.
 func (c *Capture) skips(rec *Connect) bool {
-	if rec.BootTime < c.sendsFrom && rec.Via == ViaSendto {
+	if rec.BootTime < c.sendsFrom && rec.Via.IsSend() {
 		return c.unsee()
 	}
 	if len(c.skipped) > 0 {

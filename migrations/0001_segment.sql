@@ -353,7 +353,7 @@ SELECT
     WHEN 5 THEN 'seqpacket' WHEN 6 THEN 'dccp' WHEN 10 THEN 'packet'
     ELSE 'type ' || s.type END AS type,
   CASE
-    WHEN s.socket_family NOT IN (2, 10) THEN nullif(s.protocol || '', '0')
+    WHEN s.socket_family NOT IN (2, 10) AND (s.via <> 'frame' OR s.protocol = 0) THEN nullif(s.protocol || '', '0')
     WHEN s.protocol = 6 THEN 'tcp' WHEN s.protocol = 17 THEN 'udp'
     WHEN s.protocol = 1 THEN 'icmp' WHEN s.protocol = 58 THEN 'ipv6-icmp'
     WHEN s.protocol = 132 THEN 'sctp' WHEN s.protocol = 136 THEN 'udplite'

@@ -99,7 +99,7 @@ func (r *recorder) take(c *bpf.Connect) {
 	r.nameBefore(c)
 	who := r.resolver.party(c)
 	r.lookups.ask(c, who)
-	if c.Via == bpf.ViaSendto {
+	if c.Via.IsSend() {
 		r.sends.tell(c, who.task.Process)
 	}
 	if r.exclude(c, who, 1) {
@@ -266,6 +266,7 @@ func (r *recorder) tick(now uint64) error {
 	if err := r.look(now); err != nil {
 		return err
 	}
+	r.lookForPacketSockets(now)
 	if err := r.countSends(now, counters.SendCounted); err != nil {
 		return err
 	}

@@ -87,6 +87,9 @@ func (r *recorder) drainEvents(now uint64) error {
 
 // takeEvent counts an event in its fold.
 func (r *recorder) takeEvent(c *bpf.Connect, now uint64) {
+	if isPacketSocket(c) {
+		r.packetSocketOpened(now)
+	}
 	f := r.foldOf(c)
 	if f == nil {
 		r.ledger.events.dropped++

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/escape"
@@ -26,9 +28,11 @@ func (r *recorder) tellFoundSockets(now uint64) {
 // notSockaddr is put behind the bytes of a place to find it among addresses: together they are longer than a sockaddr can be.
 var notSockaddr = strings.Repeat("\x00", 128)
 
-// place returns where a packet or XDP socket is bound, or which device was made, nil if there is no room for the name in the segment.
+func placeKeyOf(raw []byte) string { return string(raw) + notSockaddr }
+
+// place returns where a packet or XDP socket is bound, which device was made, or where a frame went, nil if there is no room for the name in the segment.
 func (r *resolver) place(raw []byte, p bpf.Place, who *party) *store.Endpoint {
-	key := string(raw) + notSockaddr
+	key := placeKeyOf(raw)
 	if e, ok := r.endpoints.get(key); ok {
 		return e
 	}
@@ -43,7 +47,8 @@ func (r *resolver) place(raw []byte, p bpf.Place, who *party) *store.Endpoint {
 
 // placeText is the name of an interface, escaped, or what is known of it.
 func placeText(raw []byte, p bpf.Place) string {
-	device := binary.NativeEndian.Uint16(raw) == noFamily
+	family := binary.NativeEndian.Uint16(raw)
+	device := family == noFamily
 	text := escape.Bytes([]byte(p.Name))
 	switch {
 	case text != "":
@@ -54,7 +59,11 @@ func placeText(raw []byte, p bpf.Place) string {
 	default:
 		text = fmt.Sprintf("ifindex %d", p.Interface)
 	}
-	if p.Queue > 0 {
+	switch {
+	case p.Queue == 0:
+	case family == unix.AF_PACKET:
+		text += fmt.Sprintf(" protocol 0x%04x", p.Queue)
+	default:
 		text += fmt.Sprintf(" queue %d", p.Queue)
 	}
 	return text

@@ -69,7 +69,7 @@ func hasOutcome(c *bpf.Connect) bool {
 
 // followErrors remembers a UDP socket that has a row of its own: an error that comes back to it is what became of that.
 func (r *recorder) followErrors(c *bpf.Connect) {
-	if c.Via != bpf.ViaSendto && c.Cookie != 0 && (c.Protocol == unix.IPPROTO_UDP || c.Protocol == unix.IPPROTO_UDPLITE) && (c.SocketFamily == unix.AF_INET || c.SocketFamily == unix.AF_INET6) {
+	if !c.Via.IsSend() && c.Cookie != 0 && (c.Protocol == unix.IPPROTO_UDP || c.Protocol == unix.IPPROTO_UDPLITE) && (c.SocketFamily == unix.AF_INET || c.SocketFamily == unix.AF_INET6) {
 		r.fates.sockets.put(c.Cookie, c.ID())
 	}
 }

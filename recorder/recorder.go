@@ -221,6 +221,7 @@ type recorder struct {
 	inbound  *inbound
 	lookups  *lookups
 	sends    sends
+	frames   frames
 	ledger   *ledger
 	queue    *queue
 	writer   *writer

@@ -122,20 +122,27 @@ func (r *resolver) address(c *bpf.Connect, p *party, row *store.Connection) bool
 		FD:       c.FD,
 		Cookie:   c.Cookie,
 	}
-	if c.Via == bpf.ViaSendto {
+	if c.Via.IsSend() {
 		row.Outcome = sentOf(c.Bytes)
 		r.fresh += fateBytes
 	}
 	if len(c.Local) == 0 || row.Remote == nil {
 		return row.Remote != nil
 	}
-	row.Local = r.endpoint(c.Local, p)
+	if place, ok := c.Place(); ok {
+		row.Local = r.place(c.Local, place, p)
+	} else {
+		row.Local = r.endpoint(c.Local, p)
+	}
 	return row.Local != nil
 }
 
 // knows tells whether both addresses of a record are at hand.
 func (r *resolver) knows(c *bpf.Connect) bool {
 	_, ok := getBytes(r.endpoints, c.Remote)
+	if _, device := c.Destination(); device {
+		_, ok = r.endpoints.get(placeKeyOf(c.Remote))
+	}
 	if len(c.Requested) > 0 {
 		_, ok = r.redirects.get(redirection{string(c.Remote), string(c.Requested)})
 	}
@@ -145,7 +152,9 @@ func (r *resolver) knows(c *bpf.Connect) bool {
 	if ok && r.nameKey(c, lifeOf(c.Key)) != "" {
 		_, ok = getBytes(r.named, r.key)
 	}
-	if ok && len(c.Local) > 0 {
+	if _, device := c.Place(); ok && device {
+		_, ok = r.endpoints.get(placeKeyOf(c.Local))
+	} else if ok && len(c.Local) > 0 {
 		_, ok = getBytes(r.endpoints, c.Local)
 	}
 	return ok
@@ -290,6 +299,9 @@ func (r *resolver) remote(c *bpf.Connect, p *party) *store.Endpoint {
 
 // nameless returns the address without a name.
 func (r *resolver) nameless(c *bpf.Connect, p *party) *store.Endpoint {
+	if place, ok := c.Destination(); ok {
+		return r.place(c.Remote, place, p)
+	}
 	if len(c.Requested) == 0 {
 		return r.endpoint(c.Remote, p)
 	}

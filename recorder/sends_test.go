@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"encoding/binary"
 	"testing"
 	"time"
 
@@ -57,5 +58,60 @@ func TestSendsAreCounted(t *testing.T) {
 		if lumped := row.Shape.AddressSource == store.AddressDropped; lumped != (i == 2) || !lumped && row.Shape.Via != "sendto" {
 			t.Errorf("row %d: shape %+v", i, row.Shape)
 		}
+	}
+}
+
+// A frame has the device that it was sent through, and goes to an address, or else to the device with the protocol that it is of.
+func TestFramesAreCounted(t *testing.T) {
+	src, out := newScript(), newMemory()
+	stop := start(t, src, out, quick(), Options{})
+	now, k := bootNow(), key(5, 1, 1)
+	src.process(execOf(k, bpf.ProcessKey{}, now, "/bin/scan", "scan\x00"))
+	frame := sendBy(k, now+1)
+	frame.Via, frame.SocketFamily, frame.Local = bpf.ViaFrame, unix.AF_PACKET, placeOf(unix.AF_PACKET, 2, "eth0")
+	src.connect(frame)
+	arp := frame
+	arp.BootTime, arp.Remote = now+2, placeOf(unix.AF_PACKET, 2, "eth0")
+	binary.NativeEndian.PutUint16(arp.Remote[2:], 0x0806)
+	src.connect(arp)
+	arp.BootTime = now + 3
+	src.send(bpf.SendCount{Of: arp, Count: 4, First: now + 3, Last: now + 9, Bytes: 168})
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	accounted(t, out)
+	if len(out.rows) != 3 {
+		t.Fatalf("%d rows, want 3", len(out.rows))
+	}
+	for i, to := range []string{"10.0.0.1", "eth0 protocol 0x0806", "eth0 protocol 0x0806"} {
+		if row := out.rows[i]; row.Remote.Address != to || row.Local.Address != "eth0" || row.Shape.Via != "frame" {
+			t.Errorf("row %d: via %s, to %q by %q", i, row.Shape.Via, row.Remote.Address, row.Local.Address)
+		}
+	}
+}
+
+// Frames are watched while a packet socket is open: from when one is made or was there, until none is found any more.
+func TestFramesAreWatched(t *testing.T) {
+	src, out := newScript(), newMemory()
+	c := quick()
+	c.refreshEvery = 20 * time.Millisecond
+	now, k := bootNow(), key(1, 1, 1)
+	src.setAlive(aliveOf(k, bpf.ProcessKey{}, "/bin/server"))
+	there := connectBy(k, now)
+	there.Via, there.SocketFamily, there.Type, there.Found, there.Remote = bpf.ViaSocket, unix.AF_PACKET, unix.SOCK_RAW, true, nil
+	src.found = []bpf.Connect{there}
+	stop := start(t, src, out, c, Options{})
+	waitFor(t, "what was there to be watched", src.watchesFrames)
+	src.mu.Lock()
+	src.found = nil
+	src.mu.Unlock()
+	waitFor(t, "nobody to be watched", func() bool { return !src.watchesFrames() })
+	src.mu.Lock()
+	src.found = []bpf.Connect{there}
+	src.mu.Unlock()
+	src.does(k, now+1, bpf.ViaSocket, unix.AF_PACKET, unix.SOCK_RAW, 0, nil)
+	waitFor(t, "a new one to be watched", src.watchesFrames)
+	if err := stop(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -40,6 +40,8 @@ type source interface {
 	// ReadAnswer never blocks; false means that the ring is empty. The connect of the socket that got it, or its first send, is in
 	// the ring of connects before; and a connect that it led to is not.
 	ReadAnswer(*bpf.Answer) (bool, error)
+	// WatchFrames says whether a packet socket is open, through which frames can be sent.
+	WatchFrames(open bool) error
 	// Sends tells how many sends without connect there were that no record tells of: before the last NextSends, or with all, after
 	// Detach, since. NextSends ends an interval of them.
 	Sends(all bool, fn func(*bpf.SendCount)) error

@@ -31,6 +31,7 @@ type script struct {
 	inFlight  map[bpf.ID]bpf.Connect
 	open      []bpf.OpenSocket
 	found     []bpf.Connect
+	framesOn  bool
 	alive     []bpf.Process
 	walks     int
 	onWalk    func() // called while the kernel's list is being read
@@ -214,6 +215,19 @@ func (s *script) FoundSockets(fn func(*bpf.Connect)) error {
 		fn(&found[i])
 	}
 	return nil
+}
+
+func (s *script) WatchFrames(open bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.framesOn = open
+	return nil
+}
+
+func (s *script) watchesFrames() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.framesOn
 }
 
 func (s *script) ReadAnswer(a *bpf.Answer) (bool, error) {

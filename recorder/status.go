@@ -37,24 +37,29 @@ func (r *recorder) publish() {
 // announce says what is recorded, where to, and what is not seen.
 func announce(w io.Writer, backend, dir string, blindSpots []string, events Events) {
 	fmt.Fprintf(w, "conntape: recording to %s with the %s backend; stop with Ctrl-C\n", dir, backend)
-	also := ""
-	if len(blindSpots) > 0 {
-		also = fmt.Sprintf("; and %d more of this backend (conntape doctor lists them)", len(blindSpots))
+	var unseen []string
+	if !events.Accept {
+		unseen = append(unseen, "inbound connections")
 	}
-	unseen := "raw packets"
 	if !events.Sends {
-		unseen += ", UDP sent without connect"
+		unseen = append(unseen, "raw packets", "UDP sent without connect")
 	}
 	if !events.Names {
-		unseen += ", names that are looked up"
+		unseen = append(unseen, "names that are looked up")
 	}
 	if !events.TLS && !events.HTTP {
-		unseen += ", names that clients send"
+		unseen = append(unseen, "names that clients send")
 	}
-	if !events.Accept {
-		unseen = "inbound connections, " + unseen
+	text, more := strings.Join(unseen, ", "), "things"
+	if n := len(blindSpots); n > 0 {
+		if text != "" {
+			text, more = text+"; and ", "more"
+		}
+		text += fmt.Sprintf("%d %s of this backend (conntape doctor lists them)", n, more)
 	}
-	fmt.Fprintf(w, "conntape: not seen: %s%s\n", unseen, also)
+	if text != "" {
+		fmt.Fprintf(w, "conntape: not seen: %s\n", text)
+	}
 }
 
 // announceExcluded says which connects are not kept.

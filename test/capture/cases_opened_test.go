@@ -79,6 +79,9 @@ func openedSteps() []openedStep {
 		{name: "packet-fanout", do: func(o *opener) ([]string, error) {
 			return one("sockets_opened fanout packet raw arp lo"), unix.SetsockoptInt(o.fd, unix.SOL_PACKET, unix.PACKET_FANOUT, os.Getpid()&0xffff)
 		}},
+		{name: "packet-bypass", do: func(o *opener) ([]string, error) {
+			return one("sockets_opened bypass packet raw arp lo"), unix.SetsockoptInt(o.fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1)
+		}},
 		{name: "packet-of-inet", do: func(o *opener) ([]string, error) {
 			return one("sockets_opened socket packet packet ipv4"), o.open(unix.AF_INET, unix.SOCK_PACKET, int(networkOrder(unix.ETH_P_IP)))
 		}},
@@ -250,3 +253,13 @@ func (o *openedRun) verify(t *testing.T, rows []row) {
 const openedRows = `SELECT count, backend, source, concat_ws(' ', 'sockets_opened', action, family, type, protocol, local_address || coalesce(':' || local_port, '')) AS line
 FROM sockets_opened WHERE pid = ?1
 UNION ALL SELECT count, backend, source, concat_ws(' ', 'listeners', action, family, type, protocol, local_address || coalesce(':' || local_port, '')) FROM listeners WHERE pid = ?1`
+
+// keepPacketSocket has a packet socket open before recording begins, so that the recorder watches what is sent through others from the start.
+func keepPacketSocket(t *testing.T) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+}

@@ -9,15 +9,18 @@ func sendCases() []testCase {
 			"local_address": anything, "local_port": anything}
 	}
 	plain, several := expectation{want: sent(10)}, expectation{want: sent(nil)} // a system call for several tells of none
-	raw := expectation{want: sent(10), blind: blindToRaw}
+	raw := expectation{want: sent(10), blind: blindTo("raw and ping sockets")}
 	mapped := sent(10).but(want{"family": "ipv4", "remote_address": "127.0.0.1", "remote_raw": anything, "addrlen": 16})
 	ring := sent(nil)
 	if env.kernelBefore(6, 2) { // the hook does not tell the socket
 		ring["netns"] = anything
 	}
-	unseen := expectation{blind: func() string { return "packet, XDP, SCTP and UNIX datagram sockets" }}
+	unseen := expectation{blind: func() string { return "XDP, SCTP and UNIX datagram sockets" }}
+	frame := sent(24).but(want{"via": "frame", "family": "packet", "remote_address": "lo protocol 0x88b5", "remote_raw": anything, "addrlen": 0,
+		"local_address": "lo", "local_port": nil}) // with 14 bytes of a header
 	return []testCase{
-		{name: "send-packet", all: unseen},
+		{name: "send-packet", steps: map[string]expectation{"sendto": {want: frame},
+			"bypass": {want: frame.but(want{"remote_address": "lo protocol 0x88b6"}), blind: blindTo("PACKET_QDISC_BYPASS")}}},
 		{name: "send-sctp", all: unseen},
 		{name: "send-unix", all: unseen},
 		{name: "send-udp4", all: plain, steps: map[string]expectation{"sendmmsg": several}},
@@ -35,11 +38,12 @@ func sendCases() []testCase {
 	}
 }
 
-// blindToRaw: where there are neither trampolines nor kprobes, which a guest has, nobody sees raw and ping sockets send.
-func blindToRaw() string {
-	const spot = "raw and ping sockets"
-	if !env.inGuest && strings.Contains(env.blindSpots, spot) {
-		return spot
+// blindTo is for what nobody sees where there are neither trampolines nor kprobes, which a guest has.
+func blindTo(spot string) func() string {
+	return func() string {
+		if !env.inGuest && strings.Contains(env.blindSpots, spot) {
+			return spot
+		}
+		return ""
 	}
-	return ""
 }

@@ -122,7 +122,7 @@ static void send_ping6(int argc, char **argv)
 	report_end(&r, sendto(fd, echo, sizeof(echo), 0, &a.sa, sizeof(a.in6)) < 0 ? -errno : 0);
 }
 
-/* Sends that no hook of ours sees: through a packet socket, to the loopback, with the queue of the device and past it. */
+/* Through a packet socket, to the loopback, with the queue of the device and past it. */
 static void send_packet(int argc, char **argv)
 {
 	struct sockaddr_ll a = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_ifindex = 1, .sll_halen = 6};
@@ -132,6 +132,7 @@ static void send_packet(int argc, char **argv)
 	if (setsockopt(fd, SOL_PACKET, PACKET_QDISC_BYPASS, &yes, sizeof(yes)))
 		die("setsockopt PACKET_QDISC_BYPASS");
 	struct report r;
+	a.sll_protocol = htons(0x88b6);
 	report_begin(&r, "bypass", fd, &a, sizeof(a));
 	report_end(&r, send_by("sendto", fd, &a, sizeof(a)));
 }
