@@ -453,6 +453,7 @@ int exit_connect_unseen(struct sys_exit_args *ctx)
 #include "found.h"
 #include "send.h"
 #include "frame.h"
+#include "unixsend.h"
 #include "dns.h"
 #include "hello.h"
 #include "touch.h"

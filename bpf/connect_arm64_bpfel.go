@@ -37,6 +37,7 @@ const (
 	connectMapTold                = "told"
 	connectMapTrackedHash         = "tracked_hash"
 	connectMapTrackedStorage      = "tracked_storage"
+	connectMapUnixSends           = "unix_sends"
 	connectMapUringPending        = "uring_pending"
 	connectProgBindInet           = "bind_inet"
 	connectProgBindInet6          = "bind_inet6"
@@ -50,6 +51,7 @@ const (
 	connectProgCgroupConnectUnix  = "cgroup_connect_unix"
 	connectProgCgroupSendmsg4     = "cgroup_sendmsg4"
 	connectProgCgroupSendmsg6     = "cgroup_sendmsg6"
+	connectProgCgroupSendmsgUnix  = "cgroup_sendmsg_unix"
 	connectProgDnsAsker4          = "dns_asker4"
 	connectProgDnsAsker6          = "dns_asker6"
 	connectProgDnsIngress         = "dns_ingress"
@@ -132,6 +134,8 @@ const (
 	connectVarFollowsAccepted     = "follows_accepted"
 	connectVarHelloHttp           = "hello_http"
 	connectVarHelloTls            = "hello_tls"
+	connectVarNoSend              = "no_send"
+	connectVarNoUnixSend          = "no_unix_send"
 	connectVarNothingTracked      = "nothing_tracked"
 	connectVarOutcomesAllowance   = "outcomes_allowance"
 	connectVarOutcomesMark        = "outcomes_mark"
@@ -152,6 +156,7 @@ const (
 	connectVarTouches             = "touches"
 	connectVarTracingCookie       = "tracing_cookie"
 	connectVarTypedTask           = "typed_task"
+	connectVarUnixSendsEach       = "unix_sends_each"
 	connectVarUnused              = "unused"
 	connectVarUringPends          = "uring_pends"
 	connectVarWakeupBytes         = "wakeup_bytes"
@@ -212,6 +217,7 @@ type connectProgramSpecs struct {
 	CgroupConnectUnix  *ebpf.ProgramSpec `ebpf:"cgroup_connect_unix"`
 	CgroupSendmsg4     *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg4"`
 	CgroupSendmsg6     *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg6"`
+	CgroupSendmsgUnix  *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg_unix"`
 	DnsAsker4          *ebpf.ProgramSpec `ebpf:"dns_asker4"`
 	DnsAsker6          *ebpf.ProgramSpec `ebpf:"dns_asker6"`
 	DnsIngress         *ebpf.ProgramSpec `ebpf:"dns_ingress"`
@@ -301,6 +307,7 @@ type connectMapSpecs struct {
 	Told            *ebpf.MapSpec `ebpf:"told"`
 	TrackedHash     *ebpf.MapSpec `ebpf:"tracked_hash"`
 	TrackedStorage  *ebpf.MapSpec `ebpf:"tracked_storage"`
+	UnixSends       *ebpf.MapSpec `ebpf:"unix_sends"`
 	UringPending    *ebpf.MapSpec `ebpf:"uring_pending"`
 }
 
@@ -328,6 +335,8 @@ type connectVariableSpecs struct {
 	FollowsAccepted    *ebpf.VariableSpec `ebpf:"follows_accepted"`
 	HelloHttp          *ebpf.VariableSpec `ebpf:"hello_http"`
 	HelloTls           *ebpf.VariableSpec `ebpf:"hello_tls"`
+	NoSend             *ebpf.VariableSpec `ebpf:"no_send"`
+	NoUnixSend         *ebpf.VariableSpec `ebpf:"no_unix_send"`
 	NothingTracked     *ebpf.VariableSpec `ebpf:"nothing_tracked"`
 	OutcomesAllowance  *ebpf.VariableSpec `ebpf:"outcomes_allowance"`
 	OutcomesMark       *ebpf.VariableSpec `ebpf:"outcomes_mark"`
@@ -348,6 +357,7 @@ type connectVariableSpecs struct {
 	Touches            *ebpf.VariableSpec `ebpf:"touches"`
 	TracingCookie      *ebpf.VariableSpec `ebpf:"tracing_cookie"`
 	TypedTask          *ebpf.VariableSpec `ebpf:"typed_task"`
+	UnixSendsEach      *ebpf.VariableSpec `ebpf:"unix_sends_each"`
 	Unused             *ebpf.VariableSpec `ebpf:"unused"`
 	UringPends         *ebpf.VariableSpec `ebpf:"uring_pends"`
 	WakeupBytes        *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
@@ -395,6 +405,7 @@ type connectMaps struct {
 	Told            *ebpf.Map `ebpf:"told"`
 	TrackedHash     *ebpf.Map `ebpf:"tracked_hash"`
 	TrackedStorage  *ebpf.Map `ebpf:"tracked_storage"`
+	UnixSends       *ebpf.Map `ebpf:"unix_sends"`
 	UringPending    *ebpf.Map `ebpf:"uring_pending"`
 }
 
@@ -421,6 +432,7 @@ func (m *connectMaps) Close() error {
 		m.Told,
 		m.TrackedHash,
 		m.TrackedStorage,
+		m.UnixSends,
 		m.UringPending,
 	)
 }
@@ -449,6 +461,8 @@ type connectVariables struct {
 	FollowsAccepted    *ebpf.Variable `ebpf:"follows_accepted"`
 	HelloHttp          *ebpf.Variable `ebpf:"hello_http"`
 	HelloTls           *ebpf.Variable `ebpf:"hello_tls"`
+	NoSend             *ebpf.Variable `ebpf:"no_send"`
+	NoUnixSend         *ebpf.Variable `ebpf:"no_unix_send"`
 	NothingTracked     *ebpf.Variable `ebpf:"nothing_tracked"`
 	OutcomesAllowance  *ebpf.Variable `ebpf:"outcomes_allowance"`
 	OutcomesMark       *ebpf.Variable `ebpf:"outcomes_mark"`
@@ -469,6 +483,7 @@ type connectVariables struct {
 	Touches            *ebpf.Variable `ebpf:"touches"`
 	TracingCookie      *ebpf.Variable `ebpf:"tracing_cookie"`
 	TypedTask          *ebpf.Variable `ebpf:"typed_task"`
+	UnixSendsEach      *ebpf.Variable `ebpf:"unix_sends_each"`
 	Unused             *ebpf.Variable `ebpf:"unused"`
 	UringPends         *ebpf.Variable `ebpf:"uring_pends"`
 	WakeupBytes        *ebpf.Variable `ebpf:"wakeup_bytes"`
@@ -491,6 +506,7 @@ type connectPrograms struct {
 	CgroupConnectUnix  *ebpf.Program `ebpf:"cgroup_connect_unix"`
 	CgroupSendmsg4     *ebpf.Program `ebpf:"cgroup_sendmsg4"`
 	CgroupSendmsg6     *ebpf.Program `ebpf:"cgroup_sendmsg6"`
+	CgroupSendmsgUnix  *ebpf.Program `ebpf:"cgroup_sendmsg_unix"`
 	DnsAsker4          *ebpf.Program `ebpf:"dns_asker4"`
 	DnsAsker6          *ebpf.Program `ebpf:"dns_asker6"`
 	DnsIngress         *ebpf.Program `ebpf:"dns_ingress"`
@@ -569,6 +585,7 @@ func (p *connectPrograms) Close() error {
 		p.CgroupConnectUnix,
 		p.CgroupSendmsg4,
 		p.CgroupSendmsg6,
+		p.CgroupSendmsgUnix,
 		p.DnsAsker4,
 		p.DnsAsker6,
 		p.DnsIngress,

@@ -90,6 +90,9 @@ func eventHooks(b Backend, e Events, k *kernel) (hooks []hook, blindSpots []stri
 	}
 	if e.Sends {
 		hooks, blindSpots = sendHooks(hooks, b, k), append(blindSpots, blindSends)
+		if !k.hasValue("bpf_attach_type", "BPF_CGROUP_UNIX_SENDMSG") {
+			blindSpots = append(blindSpots, unseenUnix)
+		}
 	}
 	sockets, unseen := socketHooks(b, e, k)
 	hooks, blindSpots = append(hooks, sockets...), append(blindSpots, unseen...)
@@ -123,6 +126,7 @@ func configureEvents(spec *ebpf.CollectionSpec, e Events) map[string]any {
 	}
 	if !e.Sends {
 		spec.Maps["sends"].MaxEntries = 1
+		spec.Maps["unix_sends"].MaxEntries = 1
 	}
 	return map[string]any{
 		"sends_each":    max(spec.Maps["sends"].MaxEntries/8, 1),

@@ -198,7 +198,7 @@ static __always_inline int frame_sent(struct sk_buff *skb)
 	read_destination(skb, &key);
 	known = bpf_map_lookup_elem(&sends, &key);
 	if (known) {
-		count_send(known, bytes);
+		count_send(&known->n, bytes);
 		return 0;
 	}
 	__builtin_memset(&s, 0, sizeof(s));

@@ -19,7 +19,7 @@ var layoutTypes = map[string][]string{
 	"events":      {"connect_small", "connect_large", "via", "connect_flags"},
 	"dns_answers": {"answer"},
 	"counters":    {"counter"},
-	"sends":       {"send_key", "send"},
+	"sends":       {"send_key", "send", "unix_send_key", "unix_send"},
 	"in_flight":   {"connect_large"},
 }
 

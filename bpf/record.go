@@ -23,6 +23,8 @@ const (
 	inFlightSize  = connectSize + sockaddrLarge + localLarge
 	sendSize      = connectSize + 2*sockaddrSmall + 48
 	sendKeySize   = 48
+	unixSendSize  = connectSize + sockaddrLarge + localLarge + 48
+	unixKeySize   = sendKeySize + localLarge
 	peerAt        = localLarge - 16 // of the peer's key in a large record's Local
 )
 
@@ -227,8 +229,8 @@ func (c *Connect) decode(b []byte) error {
 	c.Remote = b[:remoteLen:remoteLen]
 	c.Local = b[remoteMax : remoteMax+localLen : remoteMax+localLen]
 	c.Requested, c.Peer, c.Bytes, c.Found = nil, ProcessKey{}, Unknown, false
-	if c.Via.IsSend() && len(b) >= 2*sockaddrSmall+8 {
-		c.Bytes = int64(n.Uint64(b[2*sockaddrSmall:]))
+	if at := remoteMax + localMax; c.Via.IsSend() && len(b) >= at+8 {
+		c.Bytes = int64(n.Uint64(b[at:]))
 	}
 	if c.Flags&(hasPeer|large) == hasPeer|large && localLen <= peerAt {
 		at := b[remoteMax+peerAt:]

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,8 +13,10 @@ const unseenSends = "datagrams that are sent without a connect (sendto, sendmsg)
 
 const unseenRaw = "what is sent through raw and ping sockets without a connect: this kernel has no trampolines, and no kprobes"
 
+const unseenUnix = "UNIX datagrams that are sent without a connect: before Linux 6.7 no program runs for them that does not run for all others, too"
+
 // blindSends is what none of the programs sees: nothing runs in a sender there that has the address, or it runs for each packet of the host.
-const blindSends = "what is sent without a connect through XDP, SCTP and UNIX datagram sockets (sockets_opened has who can, of XDP)"
+const blindSends = "what is sent without a connect through XDP and SCTP sockets (sockets_opened has who can, of XDP)"
 
 // rawSenders are the functions that send through raw and ping sockets, with the program of each. A kernel need not have all.
 var rawSenders = []struct{ function, program string }{
@@ -25,6 +28,9 @@ func sendHooks(hooks []hook, b Backend, k *kernel) []hook {
 	hooks = append(hooks,
 		hook{program: "cgroup_sendmsg4", how: cgroup, attach: ebpf.AttachCGroupUDP4Sendmsg, mayFail: true, unseen: unseenSends},
 		hook{program: "cgroup_sendmsg6", how: cgroup, attach: ebpf.AttachCGroupUDP6Sendmsg, mayFail: true, unseen: unseenSends})
+	if k.hasValue("bpf_attach_type", "BPF_CGROUP_UNIX_SENDMSG") {
+		hooks = append(hooks, hook{program: "cgroup_sendmsg_unix", how: cgroup, attach: ebpf.AttachCgroupUnixSendmsg, mayFail: true, unseen: unseenUnix})
+	}
 	hooks = frameHooks(hooks, b, k)
 	for _, raw := range rawSenders {
 		switch {
@@ -58,7 +64,7 @@ func (s *SendCount) decode(key, value []byte) error {
 		return err
 	}
 	n := binary.NativeEndian
-	counts := value[sendSize-40:]
+	counts := value[len(value)-40:]
 	s.Count, s.First, s.Last, s.Bytes = n.Uint64(counts), n.Uint64(counts[8:]), n.Uint64(counts[16:]), int64(n.Uint64(counts[24:]))
 	if n.Uint32(counts[32:]) > 0 {
 		s.Bytes = Unknown
@@ -72,24 +78,12 @@ func (s *SendCount) decode(key, value []byte) error {
 // NextSends begins another generation of counts and forgets the one before the last. Call it only after Sends has read that, and not
 // again before every program that was running then has ended.
 func (c *Capture) NextSends() error {
-	var stale [][sendKeySize]byte
 	now, err := c.generation()
 	if err != nil {
 		return err
 	}
-	err = c.walkSends(func(key [sendKeySize]byte, _ []byte) error {
-		if binary.NativeEndian.Uint32(key[40:]) != now {
-			stale = append(stale, key)
-		}
-		return nil
-	})
-	if err != nil {
+	if err := c.dropSends(func(of uint32) bool { return of != now }); err != nil {
 		return err
-	}
-	for i := range stale {
-		if err := c.collection.Maps["sends"].Delete(stale[i]); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("forget sends: %w", err)
-		}
 	}
 	if err := c.collection.Variables["send_generation"].Set(now + 1); err != nil {
 		return fmt.Errorf("set send_generation: %w", err)
@@ -106,36 +100,12 @@ func (c *Capture) Sends(all bool, fn func(*SendCount)) error {
 	if err != nil {
 		return err
 	}
-	var s SendCount
-	return c.walkSends(func(key [sendKeySize]byte, value []byte) error {
-		if current := binary.NativeEndian.Uint32(key[40:]) == now; current != all {
-			return nil
-		}
-		if err := s.decode(key[:], value); err != nil {
-			return err
-		}
-		if s.Count > 0 {
-			fn(&s)
-		}
-		return nil
-	})
+	return c.readSends(func(of uint32) bool { return (of == now) == all }, fn)
 }
 
 // sendsSince calls fn with what was counted in a generation and those after it.
 func (c *Capture) sendsSince(first uint32, fn func(*SendCount)) error {
-	var s SendCount
-	return c.walkSends(func(key [sendKeySize]byte, value []byte) error {
-		if binary.NativeEndian.Uint32(key[40:]) < first {
-			return nil
-		}
-		if err := s.decode(key[:], value); err != nil {
-			return err
-		}
-		if s.Count > 0 {
-			fn(&s)
-		}
-		return nil
-	})
+	return c.readSends(func(of uint32) bool { return of >= first }, fn)
 }
 
 // sendsAllTold is a generation that never comes.
@@ -159,19 +129,7 @@ func (c *Capture) forgetSends() error {
 		return fmt.Errorf("set send_generation: %w", err)
 	}
 	c.base.SendCounted += n.SendCounted
-	var stale [][sendKeySize]byte
-	err = c.walkSends(func(key [sendKeySize]byte, _ []byte) error {
-		if binary.NativeEndian.Uint32(key[40:]) <= now {
-			stale = append(stale, key)
-		}
-		return nil
-	})
-	for i := range stale {
-		if err := c.collection.Maps["sends"].Delete(stale[i]); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("forget sends: %w", err)
-		}
-	}
-	return err
+	return c.dropSends(func(of uint32) bool { return of <= now })
 }
 
 func (c *Capture) generation() (n uint32, err error) {
@@ -181,14 +139,61 @@ func (c *Capture) generation() (n uint32, err error) {
 	return n, err
 }
 
-// walkSends reads the map bucket by bucket: an entry that stays is seen once, whatever comes and goes meanwhile.
-func (c *Capture) walkSends(fn func(key [sendKeySize]byte, value []byte) error) error {
+// readSends calls fn with what was counted in generations.
+func (c *Capture) readSends(of func(generation uint32) bool, fn func(*SendCount)) error {
+	var s SendCount
+	return c.walkSends(func(_ *ebpf.Map, key, value []byte) error {
+		if !of(generationOf(key)) {
+			return nil
+		}
+		if err := s.decode(key, value); err != nil {
+			return err
+		}
+		if s.Count > 0 {
+			fn(&s)
+		}
+		return nil
+	})
+}
+
+// dropSends deletes the entries of generations.
+func (c *Capture) dropSends(of func(generation uint32) bool) error {
+	stale := map[*ebpf.Map][][]byte{}
+	err := c.walkSends(func(m *ebpf.Map, key, _ []byte) error {
+		if of(generationOf(key)) {
+			stale[m] = append(stale[m], bytes.Clone(key))
+		}
+		return nil
+	})
+	for m, keys := range stale {
+		for _, key := range keys {
+			if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+				return fmt.Errorf("forget sends: %w", err)
+			}
+		}
+	}
+	return err
+}
+
+func generationOf(key []byte) uint32 { return binary.NativeEndian.Uint32(key[40:]) }
+
+// walkSends reads both maps of sends.
+func (c *Capture) walkSends(fn func(m *ebpf.Map, key, value []byte) error) error {
+	sends, names := c.collection.Maps["sends"], c.collection.Maps["unix_sends"]
+	err := walkMap(sends, func(k *[sendKeySize]byte, v *[sendSize]byte) error { return fn(sends, k[:], v[:]) })
+	if err == nil && names != nil { // programs of another version may have none
+		err = walkMap(names, func(k *[unixKeySize]byte, v *[unixSendSize]byte) error { return fn(names, k[:], v[:]) })
+	}
+	return err
+}
+
+// walkMap reads a map bucket by bucket: an entry that stays is seen once, whatever comes and goes meanwhile.
+func walkMap[K, V any](m *ebpf.Map, fn func(*K, *V) error) error {
 	var (
 		cursor ebpf.MapBatchCursor
-		m      = c.collection.Maps["sends"]
 		size   = min(sendBatch, int(m.MaxEntries()))
-		keys   = make([][sendKeySize]byte, size)
-		values = make([][sendSize]byte, size)
+		keys   = make([]K, size)
+		values = make([]V, size)
 	)
 	for {
 		n, err := m.BatchLookup(&cursor, keys, values, nil)
@@ -197,7 +202,7 @@ func (c *Capture) walkSends(fn func(key [sendKeySize]byte, value []byte) error) 
 			return fmt.Errorf("read sends: %w", err)
 		}
 		for i := range n {
-			if err := fn(keys[i], values[i][:]); err != nil {
+			if err := fn(&keys[i], &values[i]); err != nil {
 				return err
 			}
 		}

@@ -17,21 +17,25 @@ struct send_key {
 	__u32 generation;
 	__u8 family;        /* of address; 0: the entry of a process whose other addresses found no room */
 	__u8 protocol;      /* of a frame that is an IP packet (frame.h), else 0 */
-	__be16 port;        /* 0: answers of a server, see answers() */
+	__be16 port;        /* 0: answers of a server, see answers(); where family is 0, 1: of sends to names of UNIX sockets */
 };
 
-/* What the recorder is told of a send: the ring has it up to counted, an entry of sends all of it. */
-struct send {
-	struct connect c; /* via VIA_SENDTO or VIA_FRAME; of an entry the first send */
-	__u8 remote[SOCKADDR_SMALL];
-	__u8 local[SOCKADDR_SMALL];
-	__s64 bytes;      /* of this send, -1: unknown */
+/* What the recorder is told of a send: the ring has it up to n, an entry of sends all of it. */
+struct send_count {
 	__u64 counted;    /* sends that no record tells of; what follows is about these */
 	__u64 first;      /* ns CLOCK_BOOTTIME */
 	__u64 last;
 	__u64 sum;        /* bytes */
 	__u32 unmeasured; /* sends whose bytes are unknown */
 	__u32 others;     /* where family of the key is 0: addresses of the process that have an entry, and sends that had a record instead */
+};
+
+struct send {
+	struct connect c; /* via VIA_SENDTO or VIA_FRAME; of an entry the first send */
+	__u8 remote[SOCKADDR_SMALL];
+	__u8 local[SOCKADDR_SMALL];
+	__s64 bytes; /* of this send, -1: unknown */
+	struct send_count n;
 };
 
 KEEP_TYPE(struct send, send);
@@ -91,7 +95,7 @@ static __always_inline __s64 datagram_of(const struct regs *r)
 	return n >= 0 && n <= 65535 ? n : -1;
 }
 
-static __always_inline void count_send(struct send *s, __s64 bytes)
+static __always_inline void count_send(struct send_count *s, __s64 bytes)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
 
@@ -110,7 +114,7 @@ static __always_inline void count_send(struct send *s, __s64 bytes)
 static __always_inline void send_send(struct send *s)
 {
 	__u64 fill = bpf_ringbuf_query(&connects, BPF_RB_AVAIL_DATA);
-	__u32 size = offsetof(struct send, counted);
+	__u32 size = offsetof(struct send, n);
 	int level = LEVELS;
 
 	count_seen();
@@ -148,16 +152,16 @@ static __always_inline void first_send(struct send_key *key, struct send *s, __b
 	key->generation--;
 	known = bpf_map_lookup_elem(&sends, key);
 	key->generation++;
-	if (whole && whole->others < sends_each) {
+	if (whole && whole->n.others < sends_each) {
 		if (known) {
-			s->counted = 1;
-			s->first = s->last = s->c.boot_time;
-			s->unmeasured = s->bytes < 0;
-			s->sum = s->bytes < 0 ? 0 : s->bytes;
+			s->n.counted = 1;
+			s->n.first = s->n.last = s->c.boot_time;
+			s->n.unmeasured = s->bytes < 0;
+			s->n.sum = s->bytes < 0 ? 0 : s->bytes;
 		}
 		err = bpf_map_update_elem(&sends, key, s, BPF_NOEXIST);
 		if (!err) {
-			__sync_fetch_and_add(&whole->others, 1);
+			__sync_fetch_and_add(&whole->n.others, 1);
 			if (known) {
 				count(COUNT_SEND_COUNTED);
 				return;
@@ -166,16 +170,16 @@ static __always_inline void first_send(struct send_key *key, struct send *s, __b
 		}
 		other = bpf_map_lookup_elem(&sends, key);
 		if (other) { /* another thread was first */
-			count_send(other, s->bytes);
+			count_send(&other->n, s->bytes);
 			return;
 		}
 	}
 	if (whole) {
-		if (known || answer || whole->others >= sends_most || bpf_ringbuf_query(&connects, BPF_RB_AVAIL_DATA) >= connects_mark / 2) {
-			count_send(whole, s->bytes);
+		if (known || answer || whole->n.others >= sends_most || bpf_ringbuf_query(&connects, BPF_RB_AVAIL_DATA) >= connects_mark / 2) {
+			count_send(&whole->n, s->bytes);
 			return;
 		}
-		__sync_fetch_and_add(&whole->others, 1);
+		__sync_fetch_and_add(&whole->n.others, 1);
 	}
 tell:
 	__builtin_memcpy(s->remote + 2, &port, sizeof(port));
@@ -239,7 +243,7 @@ static __always_inline int cgroup_send(struct bpf_sock_addr *ctx, __u16 family)
 	known = bpf_map_lookup_elem(&sends, &key);
 	if (known) {
 		current_regs(&regs);
-		count_send(known, datagram_of(&regs));
+		count_send(&known->n, datagram_of(&regs));
 		return 1;
 	}
 	__builtin_memset(&s, 0, sizeof(s));
@@ -308,7 +312,7 @@ static __always_inline int function_send(struct sock *sk, struct msghdr *msg, __
 	key.cookie = typed && tracing_cookie ? bpf_get_socket_cookie(sk) : made_cookie(sk);
 	known = bpf_map_lookup_elem(&sends, &key);
 	if (known) {
-		count_send(known, len);
+		count_send(&known->n, len);
 		return 0;
 	}
 	__builtin_memset(&s, 0, sizeof(s));

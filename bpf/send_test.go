@@ -3,6 +3,7 @@ package bpf
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -61,6 +62,7 @@ func TestSends(t *testing.T) {
 			for _, one := range sendCases() {
 				t.Run(one.name, func(t *testing.T) { one.hold(t, c) })
 			}
+			t.Run("UNIX names", func(t *testing.T) { holdUnixSends(t, c) })
 			t.Run("answers", func(t *testing.T) { holdAnswers(t, c) })
 		})
 	}
@@ -182,6 +184,87 @@ func holdAnswers(t *testing.T, c *Capture) {
 	time.Sleep(10 * time.Millisecond)
 	if got := sendCount(t, c, cookie); got.Count != 6 || addrPortOf(got.Of.Remote) != netip.MustParseAddrPort("127.0.0.1:0") || got.Bytes != 60 {
 		t.Errorf("counted %+v of %v, want 6", got, addrPortOf(got.Of.Remote))
+	}
+}
+
+// holdUnixSends sends to more names of UNIX sockets than a process has counts for: the first to each is told of with the name and those after it
+// are counted, and what has no room is counted together. What a connected socket sends is not told.
+func holdUnixSends(t *testing.T, c *Capture) {
+	if slices.Contains(c.BlindSpots(), unseenUnix) {
+		t.Skip("SKIPPED: " + unseenUnix)
+	}
+	socket := func() int {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		return fd
+	}
+	receiver, fd, connected := socket(), socket(), socket()
+	here := &unix.SockaddrUnix{Name: "@conntape-sends-" + time.Now().String()}
+	if err := unix.Bind(receiver, here); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Connect(connected, here); err != nil {
+		t.Fatal(err)
+	}
+	cookieOf := func(fd int) uint64 {
+		cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cookie
+	}
+	cookie := cookieOf(fd)
+	if _, err := unix.Write(connected, payload); err != nil {
+		t.Fatal(err)
+	}
+	const each, names = 256, 300 // unix_sends_each
+	for i := range names {
+		to := here
+		if i > 0 {
+			to = &unix.SockaddrUnix{Name: fmt.Sprint("@conntape-nobody-", i)}
+		}
+		for range 3 {
+			if err := unix.Sendto(fd, payload, 0, to); err != nil && !errors.Is(err, unix.ECONNREFUSED) {
+				t.Fatal(err)
+			}
+		}
+	}
+	told := map[string]int{}
+	for one := (Connect{}); c.ReadConnect(time.Now(), &one) == nil; {
+		if one.Via != ViaSendto || one.SocketFamily != unix.AF_UNIX || one.Cookie != cookie {
+			if one.Via == ViaSendto && one.Cookie == cookieOf(connected) {
+				t.Errorf("a connected send is told: %+v", one)
+			}
+			continue
+		}
+		if one.FD != int32(fd) || one.Bytes != int64(len(payload)) || one.Type != unix.SOCK_DGRAM || len(one.Local) != 0 {
+			t.Errorf("first send %+v", one)
+		}
+		told[string(one.Remote[3:])]++
+	}
+	if len(told) != each || told[here.Name[1:]] != 1 || told["conntape-nobody-7"] != 1 {
+		t.Errorf("told of %d names, want %d", len(told), each)
+	}
+	if err := c.NextSends(); err != nil {
+		t.Fatal(err)
+	}
+	counted, together := 0, uint64(0)
+	if err := c.Sends(false, func(s *SendCount) {
+		switch {
+		case s.Of.Key.Tgid != uint32(os.Getpid()) || s.Of.SocketFamily != unix.AF_UNIX:
+		case len(s.Of.Remote) == 0:
+			together += s.Count
+		case s.Of.Cookie == cookie && s.Count == 2 && s.Bytes == 2*int64(len(payload)) && told[string(s.Of.Remote[3:])] == 1:
+			counted++
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if counted != each || together != 3*(names-each) {
+		t.Errorf("counted %d names, and %d together; want %d and %d", counted, together, each, 3*(names-each))
 	}
 }
 

@@ -37,7 +37,7 @@ ORDER BY 1`
 
 func scenarios() []scenario {
 	lo4, packet := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}, &unix.SockaddrLinklayer{Protocol: networkOrder(0x88b5), Ifindex: 1, Halen: 6}
-	const raw, uncounted = "raw and ping sockets", "XDP, SCTP and UNIX datagram sockets"
+	const raw, uncounted = "raw and ping sockets", "XDP and SCTP sockets"
 	return []scenario{
 		{name: "s01", what: "TCP download", do: func() error { return tcpFlow("tcp", local4(sourcePort), 0, 1, 0) },
 			rows: []string{"connect tcp 127.0.0.1:7002 1 by 1, 0 out, 200000 in"}},
