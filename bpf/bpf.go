@@ -207,7 +207,7 @@ func planned(b Backend, o Options, k *kernel) (*ebpf.CollectionSpec, plan, error
 	events, unseen := eventHooks(b, o.Events, k)
 	p.hooks, p.blindSpots = append(p.hooks, events...), append(p.blindSpots, unseen...)
 	p.hooks = append(touchHooks(b, k), p.hooks...)
-	return spec, p, configure(spec, p, k.version, b, o)
+	return spec, p, configure(spec, p, k, b, o)
 }
 
 // mapRings begins to read the rings.
@@ -236,7 +236,7 @@ func (c *Capture) rings() []**ring {
 }
 
 // configure keeps of spec only what the plan needs and sets sizes and constants.
-func configure(spec *ebpf.CollectionSpec, p plan, version uint32, b Backend, o Options) error {
+func configure(spec *ebpf.CollectionSpec, p plan, k *kernel, b Backend, o Options) error {
 	keep := map[string]bool{"process_snapshot": true, "in_flight_snapshot": p.storage, "open_sockets": true, "frame_queued": o.Events.Sends, "found_sockets": o.Events.findsSockets()}
 	for _, hooks := range [][]hook{p.hooks, p.returns} {
 		for _, h := range hooks {
@@ -256,7 +256,7 @@ func configure(spec *ebpf.CollectionSpec, p plan, version uint32, b Backend, o O
 	if !p.classic {
 		avoidStorage(spec.Maps["told"])
 	}
-	sockets := version >= 5<<16|11<<8 // bpf_sk_storage_get in tracing programs (8e4597c627fb); there is no probing for it
+	sockets := k.version >= 5<<16|11<<8 // bpf_sk_storage_get in tracing programs (8e4597c627fb); there is no probing for it
 	if sockets {
 		spec.Maps["tracked_hash"].MaxEntries = 1
 	} else {
@@ -289,11 +289,11 @@ func configure(spec *ebpf.CollectionSpec, p plan, version uint32, b Backend, o O
 		"task_storage":         p.storage,
 		"returns_in_row":       p.inRow,
 		"after_lsm":            p.afterLSM,
-		"typed_task":           version >= 5<<16|11<<8,
-		"tracing_cookie":       version >= 5<<16|12<<8,
+		"typed_task":           k.version >= 5<<16|11<<8,
+		"tracing_cookie":       k.version >= 5<<16|12<<8,
 	}
-	maps.Copy(set, configureEvents(spec, o.Events))
-	maps.Copy(set, configureNames(spec, o.Events, notesAskers(b, version)))
+	maps.Copy(set, configureEvents(spec, o.Events, k))
+	maps.Copy(set, configureNames(spec, o.Events, notesAskers(b, k.version)))
 	for name, value := range set {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)

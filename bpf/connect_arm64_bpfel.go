@@ -120,6 +120,7 @@ const (
 	connectVarAnnounces           = "announces"
 	connectVarConnectsAllowance   = "connects_allowance"
 	connectVarConnectsMark        = "connects_mark"
+	connectVarDeviceOfTun         = "device_of_tun"
 	connectVarDnsAllowance        = "dns_allowance"
 	connectVarDnsMark             = "dns_mark"
 	connectVarDnsNotesAskers      = "dns_notes_askers"
@@ -131,6 +132,7 @@ const (
 	connectVarFindListeners       = "find_listeners"
 	connectVarFindOptions         = "find_options"
 	connectVarFindSpecial         = "find_special"
+	connectVarFlagsOfTun          = "flags_of_tun"
 	connectVarFollowsAccepted     = "follows_accepted"
 	connectVarHelloHttp           = "hello_http"
 	connectVarHelloTls            = "hello_tls"
@@ -155,6 +157,7 @@ const (
 	connectVarTaskStorage         = "task_storage"
 	connectVarTouches             = "touches"
 	connectVarTracingCookie       = "tracing_cookie"
+	connectVarTunOfFile           = "tun_of_file"
 	connectVarTypedTask           = "typed_task"
 	connectVarUnixSendsEach       = "unix_sends_each"
 	connectVarUnused              = "unused"
@@ -321,6 +324,7 @@ type connectVariableSpecs struct {
 	Announces          *ebpf.VariableSpec `ebpf:"announces"`
 	ConnectsAllowance  *ebpf.VariableSpec `ebpf:"connects_allowance"`
 	ConnectsMark       *ebpf.VariableSpec `ebpf:"connects_mark"`
+	DeviceOfTun        *ebpf.VariableSpec `ebpf:"device_of_tun"`
 	DnsAllowance       *ebpf.VariableSpec `ebpf:"dns_allowance"`
 	DnsMark            *ebpf.VariableSpec `ebpf:"dns_mark"`
 	DnsNotesAskers     *ebpf.VariableSpec `ebpf:"dns_notes_askers"`
@@ -332,6 +336,7 @@ type connectVariableSpecs struct {
 	FindListeners      *ebpf.VariableSpec `ebpf:"find_listeners"`
 	FindOptions        *ebpf.VariableSpec `ebpf:"find_options"`
 	FindSpecial        *ebpf.VariableSpec `ebpf:"find_special"`
+	FlagsOfTun         *ebpf.VariableSpec `ebpf:"flags_of_tun"`
 	FollowsAccepted    *ebpf.VariableSpec `ebpf:"follows_accepted"`
 	HelloHttp          *ebpf.VariableSpec `ebpf:"hello_http"`
 	HelloTls           *ebpf.VariableSpec `ebpf:"hello_tls"`
@@ -356,6 +361,7 @@ type connectVariableSpecs struct {
 	TaskStorage        *ebpf.VariableSpec `ebpf:"task_storage"`
 	Touches            *ebpf.VariableSpec `ebpf:"touches"`
 	TracingCookie      *ebpf.VariableSpec `ebpf:"tracing_cookie"`
+	TunOfFile          *ebpf.VariableSpec `ebpf:"tun_of_file"`
 	TypedTask          *ebpf.VariableSpec `ebpf:"typed_task"`
 	UnixSendsEach      *ebpf.VariableSpec `ebpf:"unix_sends_each"`
 	Unused             *ebpf.VariableSpec `ebpf:"unused"`
@@ -447,6 +453,7 @@ type connectVariables struct {
 	Announces          *ebpf.Variable `ebpf:"announces"`
 	ConnectsAllowance  *ebpf.Variable `ebpf:"connects_allowance"`
 	ConnectsMark       *ebpf.Variable `ebpf:"connects_mark"`
+	DeviceOfTun        *ebpf.Variable `ebpf:"device_of_tun"`
 	DnsAllowance       *ebpf.Variable `ebpf:"dns_allowance"`
 	DnsMark            *ebpf.Variable `ebpf:"dns_mark"`
 	DnsNotesAskers     *ebpf.Variable `ebpf:"dns_notes_askers"`
@@ -458,6 +465,7 @@ type connectVariables struct {
 	FindListeners      *ebpf.Variable `ebpf:"find_listeners"`
 	FindOptions        *ebpf.Variable `ebpf:"find_options"`
 	FindSpecial        *ebpf.Variable `ebpf:"find_special"`
+	FlagsOfTun         *ebpf.Variable `ebpf:"flags_of_tun"`
 	FollowsAccepted    *ebpf.Variable `ebpf:"follows_accepted"`
 	HelloHttp          *ebpf.Variable `ebpf:"hello_http"`
 	HelloTls           *ebpf.Variable `ebpf:"hello_tls"`
@@ -482,6 +490,7 @@ type connectVariables struct {
 	TaskStorage        *ebpf.Variable `ebpf:"task_storage"`
 	Touches            *ebpf.Variable `ebpf:"touches"`
 	TracingCookie      *ebpf.Variable `ebpf:"tracing_cookie"`
+	TunOfFile          *ebpf.Variable `ebpf:"tun_of_file"`
 	TypedTask          *ebpf.Variable `ebpf:"typed_task"`
 	UnixSendsEach      *ebpf.Variable `ebpf:"unix_sends_each"`
 	Unused             *ebpf.Variable `ebpf:"unused"`

@@ -119,7 +119,7 @@ func eventHooks(b Backend, e Events, k *kernel) (hooks []hook, blindSpots []stri
 }
 
 // configureEvents sets what the programs of events need.
-func configureEvents(spec *ebpf.CollectionSpec, e Events) map[string]any {
+func configureEvents(spec *ebpf.CollectionSpec, e Events, k *kernel) map[string]any {
 	ring := spec.Maps["events"].MaxEntries
 	if !e.Accept {
 		spec.Maps["accepted_sockets"].MaxEntries = 1
@@ -128,7 +128,12 @@ func configureEvents(spec *ebpf.CollectionSpec, e Events) map[string]any {
 		spec.Maps["sends"].MaxEntries = 1
 		spec.Maps["unix_sends"].MaxEntries = 1
 	}
+	var devices tunLayout
+	if e.Sockets {
+		devices, _ = k.tunLayout()
+	}
 	return map[string]any{
+		"tun_of_file": devices.tun, "flags_of_tun": devices.flags, "device_of_tun": devices.device,
 		"sends_each":    max(spec.Maps["sends"].MaxEntries/8, 1),
 		"events_wakeup": ring / 4, "events_mark": ring / 4 * 3, "events_allowance": ring / 4 / 16, "follows_accepted": e.Accept,
 		"every_bind": e.Binds, "find_listeners": e.Listen, "find_special": e.Sockets, "find_options": e.Options,

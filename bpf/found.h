@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
  * Sockets that were there before the programs of event.h and opened.h: a walk over all files of all processes, in every network namespace,
- * tells of those that they would have told of. The record is theirs, but for addrlen: the inode, by which descriptors of one socket are known.
+ * tells of those that they would have told of, and of devices. The record is theirs, but for addrlen: the inode, by which descriptors of one socket are known.
  * Nothing is trusted to have a type, so that it works alike on all kernels; it runs once.
  */
 #ifndef CONNTAPE_FOUND_H
@@ -13,6 +13,17 @@
 const volatile bool find_listeners = false;
 const volatile bool find_special = false;
 const volatile bool find_options = false;
+
+/* Likewise, offsets in struct tun_file and struct tun_struct, which may be types of a module; all 0: not known. */
+const volatile __u32 tun_of_file = 0;
+const volatile __u32 flags_of_tun = 0;
+const volatile __u32 device_of_tun = 0;
+
+#define IPPROTO_RAW 255
+#define TUN_DEVICE (10 << 20 | 200) /* /dev/net/tun */
+
+/* include/net/inet_sock.h, which numbers the bits of inet_flags in an enumeration without a name; before 6.6 it was a bitfield. */
+#define INET_FLAGS_HDRINCL 12
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -27,6 +38,14 @@ struct sk_filter {
 struct sock___found {
 	struct sk_filter *sk_filter;
 	__u8 sk_shutdown;
+};
+
+struct inet_sock___bitfield {
+	__u8 hdrincl : 1;
+};
+
+struct inet_sock___flags {
+	unsigned long inet_flags;
 };
 
 struct packet_mclist {
@@ -80,14 +99,24 @@ static __always_inline bool is_promiscuous(struct sock *sk)
 	return false;
 }
 
+static __always_inline bool makes_headers(struct sock *sk)
+{
+	if (bpf_core_field_exists(struct inet_sock___bitfield, hdrincl))
+		return BPF_CORE_READ_BITFIELD_PROBED((struct inet_sock___bitfield *)sk, hdrincl);
+	return BPF_CORE_READ((struct inet_sock___flags *)sk, inet_flags) & (1 << INET_FLAGS_HDRINCL);
+}
+
 static __always_inline void find_options_of(struct seq_file *seq, struct connect_large *r, struct sock *sk)
 {
 	struct sk_filter *filter = BPF_CORE_READ((struct sock___found *)sk, sk_filter);
 
 	if (filter)
 		tell_found(seq, r, BPF_CORE_READ(filter, prog, orig_prog) ? VIA_FILTER : VIA_BPF);
-	if (r->c.socket_family != AF_PACKET)
+	if (r->c.socket_family != AF_PACKET) {
+		if (r->c.type == SOCK_RAW && r->c.protocol != IPPROTO_RAW && makes_headers(sk))
+			tell_found(seq, r, VIA_HDRINCL);
 		return;
+	}
 	if (bpf_core_field_exists(struct packet_sock___found, fanout) && BPF_CORE_READ((struct packet_sock___found *)sk, fanout))
 		tell_found(seq, r, VIA_FANOUT);
 	if (is_promiscuous(sk))
@@ -128,6 +157,30 @@ static __always_inline void find_special_of(struct seq_file *seq, struct connect
 		tell_found(seq, r, VIA_BIND);
 }
 
+/*
+ * A file of /dev/net/tun that has a device: many files share its inode, so the address of the file tells them apart. struct tun_file begins
+ * with its struct sock.
+ */
+static __always_inline void find_device(struct seq_file *seq, struct connect_large *r, struct task_struct *task, struct file *file, __u32 fd)
+{
+	struct place p = { .family = 0xffff };
+	struct net_device *dev = NULL;
+	__u32 flags = 0;
+	char *of, *tun = NULL;
+
+	of = BPF_CORE_READ(file, private_data);
+	bpf_probe_read_kernel(&tun, sizeof(tun), of + tun_of_file);
+	if (!tun)
+		return;
+	bpf_probe_read_kernel(&flags, sizeof(flags), tun + flags_of_tun);
+	bpf_probe_read_kernel(&dev, sizeof(dev), tun + device_of_tun);
+	begin_found(r, task, (struct sock *)of, fd);
+	r->c.addrlen = (__u64)of >> 3;
+	bpf_core_read_str(p.name, sizeof(p.name), &dev->name);
+	write_place(r, &p);
+	tell_found(seq, r, flags & IFF_TAP ? VIA_TAP : VIA_TUN);
+}
+
 SEC("iter/task_file")
 int found_sockets(struct bpf_iter__task_file *ctx)
 {
@@ -138,9 +191,15 @@ int found_sockets(struct bpf_iter__task_file *ctx)
 	struct socket *sock;
 	struct sock *sk;
 	__u16 family;
+	__u16 mode;
 	__u8 state;
 
-	if (!file || !task || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+	if (!file || !task)
+		return 0;
+	mode = BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT;
+	if (mode == S_IFCHR && find_special && tun_of_file && BPF_CORE_READ(file, f_inode, i_rdev) == TUN_DEVICE)
+		find_device(seq, &r, task, file, ctx->fd);
+	if (mode != S_IFSOCK)
 		return 0;
 	sock = BPF_CORE_READ(file, private_data);
 	sk = BPF_CORE_READ(sock, sk);

@@ -75,6 +75,7 @@ enum bpf_func_id {
 
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
+#define S_IFCHR 0020000
 
 #define MNT_INTERNAL 0x4000     /* include/linux/mount.h */
 #define TMPFS_MAGIC 0x01021994  /* include/uapi/linux/magic.h */
@@ -187,6 +188,7 @@ struct timespec64 {
 
 struct inode {
 	__u16 i_mode;
+	__u32 i_rdev;
 	unsigned int i_nlink;
 	unsigned long i_ino;
 	long long i_size;

@@ -56,7 +56,7 @@ func (c *Capture) OpenSockets(adopt bool, fn func(*OpenSocket)) (err error) {
 
 // FoundSockets calls fn with what sockets are that a process has already, as far as [Events] asks for it: ViaListen, ViaBind, ViaSocket and
 // the options, as [Capture.ReadEvent] tells of what happens. A process that has several descriptors of a socket comes once, and each of several
-// processes does. HdrIncl is not told, nor a device. The record is reused.
+// processes does. Devices are told where [Capture.BlindSpots] does not say otherwise. The record is reused.
 func (c *Capture) FoundSockets(fn func(*Connect)) error {
 	walk := c.collection.Programs["found_sockets"]
 	if walk == nil {

@@ -9,6 +9,7 @@ const unseenSockets = "sockets and devices that can see packets of others or mak
 
 const (
 	unseenByCompat = "sockets that are opened, bound or made to listen through io_uring or by a 32-bit process, beside those that a connect or accept tells of"
+	unseenDevices  = "TUN and TAP devices that were there before recording: this kernel does not publish the types of its module tun"
 	unseenTun      = "TUN and TAP devices that are made or opened: this kernel has no trampolines, and no kprobes, and no tracepoint tells it"
 )
 
@@ -51,6 +52,9 @@ func socketHooks(b Backend, e Events, k *kernel) (hooks []hook, blindSpots []str
 	}
 	if e.Sockets {
 		made("fexit_socket", "kprobe_socket", "security_socket_post_create", "socket")
+		if _, known := k.tunLayout(); !known {
+			blindSpots = append(blindSpots, unseenDevices)
+		}
 		switch {
 		case !k.hasFunc("security_tun_dev_attach"):
 			blindSpots = append(blindSpots, unseenTun)

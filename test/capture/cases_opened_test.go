@@ -154,10 +154,11 @@ func (o *opener) device(name string, kind uint16) error {
 		_ = os.MkdirAll("/dev/net", 0o755)
 		_ = unix.Mknod(path, unix.S_IFCHR|0o600, number)
 	}
-	fd, err := unix.Open(path, unix.O_RDWR, 0)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
+	o.fd = fd
 	request, err := unix.NewIfreq(name)
 	if err != nil {
 		return err
