@@ -19,8 +19,8 @@ import (
 )
 
 // defaultModules make sockets that a kernel does not have by itself: AF_VSOCK and SCTP on the loopback, and devices that
-// swallow packets, so that a connect stays in progress.
-const defaultModules = "vsock_loopback,dummy,veth,sctp,overlay,tun"
+// swallow packets, so that a connect stays in progress, or lose some of them.
+const defaultModules = "vsock_loopback,dummy,veth,sctp,overlay,tun,sch_netem"
 
 // A matrixCell is one kernel with one backend. With auto, conntape chooses, and must choose this backend. boot is added
 // to the kernel's command line. With run, only tests that match it run there.
@@ -54,12 +54,12 @@ func (c matrixCell) backendName() string {
 
 // onlyNative matches tests that do not depend on the kernel: locks, signals, files. They restart the recorder often,
 // which takes seconds under emulation, so they only run natively.
-const onlyNative = "^Test(HostileReaders|Kill9|SecondRecorder|Signals|SignalAtStart|StderrGone|Sends|Clients|LossyBytes|ReusedPorts)$"
+const onlyNative = "^Test(HostileReaders|Kill9|SecondRecorder|Signals|SignalAtStart|StderrGone|Sends|Clients|ReusedPorts)$"
 
 // behindRing matches tests of what becomes of events in the rings and behind them, where a backend has no part any more: natively and in
 // one cell is enough.
 const (
-	behindRing = "^Test(Floods|Syslog|StolenRing|StolenDescriptions|Excluded|NoPayload|Wakes|Service)$"
+	behindRing = "^Test(Floods|Syslog|StolenRing|StolenDescriptions|Excluded|NoPayload|Wakes|Service|LossyBytes)$"
 	onlyKernel = "amd64-6.12"
 )
 
