@@ -55,6 +55,9 @@ type Coverage struct {
 	Since     time.Time // when it started
 	LastBatch time.Time // wall clock of its last commit
 
+	// GoesOn means that a later segment follows the newest one here: what became of connections that were open then is there.
+	GoesOn bool
+
 	// segments left out, with the reason
 	LeftOut []LeftOut
 
@@ -75,7 +78,7 @@ func (t *Tape) Coverage() (Coverage, error) {
 	oldest, newest := &t.segs[0].Info, &t.segs[len(t.segs)-1].Info
 	c := Coverage{
 		TapeID: newest.TapeID, From: oldest.From, To: newest.To,
-		LastBatch: newest.LastBatch, removals: t.findRemovals(),
+		LastBatch: newest.LastBatch, GoesOn: t.newest.here.Closed, removals: t.findRemovals(),
 	}
 	var runs segment.Recorders
 	for _, seg := range t.segs {

@@ -20,7 +20,8 @@ type Coverage struct {
 	Since     *time.Time `json:"since"`
 	Until     *time.Time `json:"until"`
 	Recording bool       `json:"recording"`
-	Ended     string     `json:"ended"` // why recording ended; "": it goes on, or unknown
+	Ended     string     `json:"ended"`             // why recording ended; "": it goes on, or unknown
+	GoesOn    bool       `json:"goes_on,omitempty"` // a later segment, which is not here, tells what became of connections that were open at the end
 
 	Gaps        []Gap   `json:"gaps"`          // those that touch the window
 	Lost        uint64  `json:"lost"`          // events known to be lost in those gaps
@@ -105,7 +106,7 @@ func LostText(l store.Loss) string {
 func New(c store.Coverage, w input.Window, zone *time.Location) *Coverage {
 	s := &Coverage{
 		From: timeOrNil(c.From), To: timeOrNil(c.To), Since: timeOrNil(w.Since), Until: timeOrNil(w.Until),
-		Recording: c.Recording, Gaps: []Gap{}, Excluded: exclusions{},
+		Recording: c.Recording, GoesOn: c.GoesOn && !c.Recording, Gaps: []Gap{}, Excluded: exclusions{},
 		Backends: orEmpty(c.Backends), BlindSpots: orEmpty(c.BlindSpots), LeftOut: []string{}, Zone: zone,
 	}
 	if zone == nil {
@@ -215,6 +216,7 @@ func (s *Coverage) Lines(found bool) []string {
 		line += ", recording now"
 	case s.Ended != "":
 		line += " (then " + s.Ended + ")"
+	case s.GoesOn:
 	default:
 		line += " (then it ended without being stopped)"
 	}
@@ -239,6 +241,9 @@ func (s *Coverage) Lines(found bool) []string {
 		lines = append(lines, "coverage: no gaps, nothing lost in what is left")
 	default:
 		lines = append(lines, "coverage: no gaps, nothing lost")
+	}
+	if s.GoesOn {
+		lines = append(lines, "coverage: the tape goes on in a segment that is not here: of connections that were open at the end of this one, the outcome is not in this file")
 	}
 	for _, e := range s.Excluded {
 		lines = append(lines, fmt.Sprintf("coverage: EXCLUDED by %s: %s", e.Rule, count(e.Connects, "connect")))

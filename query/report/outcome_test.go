@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/conntape/conntape/query/ask"
+	"github.com/conntape/conntape/query/coverage"
 	"github.com/conntape/conntape/query/format"
 	"github.com/conntape/conntape/query/input"
 	"github.com/conntape/conntape/query/table"
@@ -112,6 +113,16 @@ func TestOutcomeOfLaterSegment(t *testing.T) {
 	const lacks = ", outcome not in this file"
 	if got, want := outcomesOf(t, alone, "recent", nil), []string{"unknown" + lacks, "established" + lacks, "established" + lacks, "established" + lacks}; !slices.Equal(got, want) {
 		t.Errorf("recent says of the segment alone %q, want %q", got, want)
+	}
+	for path, want := range map[string]bool{dir: false, alone: true} { // who and the others, whose rows are of several connections
+		told, err := testtape.Opened(t, path).Coverage()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Join(coverage.New(told, input.Window{}, nil).Lines(true), "\n")
+		if strings.Contains(lines, "the outcome is not in this file") != want || want && strings.Contains(lines, "ended without being stopped") {
+			t.Errorf("%s: %s", path, lines)
+		}
 	}
 }
 
