@@ -15,6 +15,7 @@ import (
 	"github.com/conntape/conntape/query"
 	"github.com/conntape/conntape/query/ask"
 	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/report"
 	"github.com/conntape/conntape/query/table"
 	"github.com/conntape/conntape/store"
 	"github.com/urfave/cli/v2"
@@ -115,6 +116,24 @@ func TestViewsAreIntroduced(t *testing.T) {
 		for _, view := range ask.ViewNames() {
 			if !strings.Contains(introduction, fmt.Sprintf(form, view)) {
 				t.Errorf("%s does not introduce %s", doc, view)
+			}
+		}
+	}
+}
+
+// docs/usage.md says of each canned query what the query says of itself. Links and code may be marked up there.
+func TestCannedQueriesAreDocumented(t *testing.T) {
+	sections := sectionsOf(t, "usage.md", "## conntape query ")
+	markup := regexp.MustCompile("`| \\(\\[[^]]*\\]\\([^)]*\\)\\)")
+	library, err := report.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range library {
+		text := markup.ReplaceAllString(sections[c.Name], "")
+		for _, words := range slices.Concat([]string{c.Purpose, c.FalsePositives}, c.Notes, c.Examples) {
+			if !strings.Contains(text, markup.ReplaceAllString(words, "")) {
+				t.Errorf("docs/usage.md does not say of query %s: %s", c.Name, words)
 			}
 		}
 	}

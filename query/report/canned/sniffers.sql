@@ -11,7 +11,7 @@
 -- column: exe | its program
 -- column: cmdline | its arguments, or its name in brackets when there are none
 -- column: ancestry | its ancestors, and itself last
--- note: points: reads every packet 4, packets of one protocol 2; of other hosts too (promiscuous) 3; before the kernel does (XDP) 3; reads or makes TCP and UDP packets 4, any IP packet 3, with an address that it chooses 2; reads or makes ICMP messages 2, pings 0; a filter on such a socket 1, on a socket of TCP or UDP 3; packets shared by several 1; a TUN or TAP device 2. The program was run from memory 5, deleted 3, where anybody can write 4; in a container 1.
+-- note: points: reads every packet 4, packets of one protocol 2; of other hosts too (promiscuous) 3; before the kernel does, and sends what nothing counts (XDP) 3; sends past the queues of devices 1; reads or makes TCP and UDP packets 4, any IP packet 3, with an address that it chooses 2; reads or makes ICMP messages 2, pings 0; a filter on such a socket 1, on a socket of TCP or UDP 3; packets shared by several 1; a TUN or TAP device 2. The program was run from memory 5, deleted 3, where anybody can write 4; in a container 1.
 -- note: A filter on a socket that sees all packets is how a backdoor waits for the one packet that wakes it, and how each DHCP client waits for an answer.
 -- note: What was open when recording began is here once for each process that had it, with the time of that start (source in sockets_opened is snapshot); to whom a descriptor is handed later is not, nor are devices of before. Nothing tells whether a socket is open still. Backends differ: see docs/capture.md.
 -- false-positives: DHCP clients, NetworkManager, systemd-networkd, wpa_supplicant, lldpd, chronyd, keepalived and monitoring open packet and raw sockets; ping and traceroute ICMP ones; VPNs and virtual machines TUN and TAP devices; tcpdump and nmap all of it, when somebody looks for a fault.
@@ -53,6 +53,7 @@ who AS (
     max(action IN ('filter', 'bpf') AND (family = 'packet' OR type = 'raw' OR protocol IN ('icmp', 'ipv6-icmp'))) AS filter,
     max(action IN ('filter', 'bpf') AND family <> 'packet' AND type <> 'raw' AND protocol NOT IN ('icmp', 'ipv6-icmp')) AS watch,
     max(action = 'fanout') AS fanout,
+    max(action = 'bypass') AS bypass,
     max(action IN ('tun', 'tap')) AS device
   FROM step
   GROUP BY process_id, user, container
@@ -67,12 +68,12 @@ SELECT
   first_time,
   last_time,
   n,
-  4 * every + 2 * (some AND NOT every) + 3 * promiscuous + 3 * xdp + 4 * transport + 3 * ip + 2 * hdrincl + 2 * icmp + filter + 3 * watch + fanout + 2 * device
+  4 * every + 2 * (some AND NOT every) + 3 * promiscuous + 3 * xdp + 4 * transport + 3 * ip + 2 * hdrincl + 2 * icmp + filter + 3 * watch + fanout + bypass + 2 * device
     + 5 * in_memory + 3 * gone + 4 * writable + (container IS NOT NULL) AS points,
   concat_ws(', ',
     CASE WHEN every THEN 'reads every packet' WHEN some THEN 'reads packets of a protocol' END,
     CASE WHEN promiscuous THEN 'those of other hosts too' END,
-    CASE WHEN xdp THEN 'takes packets before the kernel' END,
+    CASE WHEN xdp THEN 'takes packets before the kernel, sends what nothing counts' END,
     CASE WHEN transport THEN 'reads or makes TCP or UDP packets' END,
     CASE WHEN ip THEN 'reads or makes IP packets' END,
     CASE WHEN hdrincl THEN 'with an address that it chooses' END,
@@ -80,6 +81,7 @@ SELECT
     CASE WHEN filter THEN 'waits for packets that a filter lets through' END,
     CASE WHEN watch THEN 'filters what comes to a socket' END,
     CASE WHEN fanout THEN 'shares packets with others' END,
+    CASE WHEN bypass THEN 'sends past the queues of devices' END,
     CASE WHEN device THEN 'is a network device' END,
     CASE WHEN ping THEN 'pings' END,
     CASE WHEN in_memory THEN 'run from memory' WHEN gone THEN 'deleted' END,
