@@ -89,10 +89,7 @@ func WriteTape(dir string, s *Stream, segments int) error {
 		counters = segment.Counters{"seen": stored, "stored": stored}
 		err := w.Append(store.Batch{Connections: rows, Counters: counters, Now: now})
 		if err == nil && isFull {
-			_, full := w.Segment()
-			if err = w.Rotate(); err == nil {
-				err = waitSealed(full)
-			}
+			err = w.RotateAndSeal()
 		}
 		if err != nil {
 			return errors.Join(err, w.Close(store.Gap{From: s.end()}, counters))
@@ -118,19 +115,4 @@ func inFlight(rows []store.Connection, last int) (written, late []store.Connecti
 		}
 	}
 	return written, late
-}
-
-// waitSealed waits until the background has sealed a full segment, which takes the write permission off its file.
-func waitSealed(path string) error {
-	const patience, pause = 10 * time.Minute, 20 * time.Millisecond
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(pause) {
-		info, err := os.Stat(path)
-		if err != nil {
-			return fmt.Errorf("wait for sealing: %w", err)
-		}
-		if info.Mode().Perm()&0o222 == 0 {
-			return nil
-		}
-	}
-	return fmt.Errorf("wait for sealing: %s was not sealed in %v", path, patience)
 }

@@ -91,6 +91,26 @@ func (w *Writer) Rotate() error {
 	return err
 }
 
+// RotateAndSeal is Rotate, and waits until the closed segments are sealed, which somebody waits for and is not done at the lowest priority
+// therefore. A segment that cannot be sealed is an error.
+func (w *Writer) RotateAndSeal() error {
+	w.awaited.Add(1)
+	defer w.awaited.Add(-1)
+	if err := w.Rotate(); err != nil {
+		return err
+	}
+	w.hasten(func(*stored) bool { return true })
+	w.waitForKeeper(nil)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.catalog.list {
+		if s.state == unsealed {
+			return &failure.Error{Op: "seal segment", Path: s.path, Err: errors.New("it is not sealed yet"), Hint: storageHint(nil)}
+		}
+	}
+	return nil
+}
+
 // rotateNow is Rotate, and returns the file name of the old segment, "" when there
 // was nothing to close.
 func (w *Writer) rotateNow() (file string, err error) {

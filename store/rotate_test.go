@@ -320,3 +320,25 @@ func TestExpiryRemovesAllFiles(t *testing.T) {
 		t.Errorf("files: %q", names)
 	}
 }
+
+// RotateAndSeal returns when all that was closed is sealed, also what waits for results of connects, and does not wait for a keeper that
+// works at the lowest priority.
+func TestRotateAndSeal(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tape")
+	w := mustOpenWriter(t, dir, options(second))
+	defer w.Close(Gap{}, nil)
+	x := newWorld()
+	for i := range uint64(3) {
+		now := (2 + i) * second
+		w.now = func(string) (Anchor, error) { return at(now), nil }
+		mustAppend(t, w, Batch{Connections: []Connection{x.connection(now)}, Now: now})
+		_, full := w.Segment()
+		if err := w.RotateAndSeal(); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(full)
+		if err != nil || info.Mode().Perm()&0o222 != 0 {
+			t.Errorf("%s is not sealed: %v %v", full, info.Mode(), err)
+		}
+	}
+}

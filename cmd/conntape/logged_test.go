@@ -47,7 +47,7 @@ func writeLogged(dir string) error {
 			return w.Append(store.Batch{Connections: list, Now: last, Counters: segment.Counters{"seen": stored, "stored": stored}})
 		}
 		if run == 0 {
-			err = errors.Join(write(connections[:200], 200), w.Rotate(), write(connections[200:], 400), waitSealed(filepath.Join(dir, "00000001.db")))
+			err = errors.Join(write(connections[:200], 200), w.RotateAndSeal(), write(connections[200:], 400))
 		}
 		stop := store.Gap{From: fixtureBoot + uint64(since+time.Second), Cause: segment.CauseStopped}
 		if err := errors.Join(err, w.Close(stop, nil), keeper.Close()); err != nil {
@@ -58,18 +58,6 @@ func writeLogged(dir string) error {
 		err = errors.Join(err, os.WriteFile(filepath.Clean(dir)+suffix, []byte(text), 0o600))
 	}
 	return err
-}
-
-// waitSealed waits until a closed segment is sealed, which takes the write permission off its file. On a busy host Close does not wait for that.
-func waitSealed(path string) error {
-	for range 6000 {
-		info, err := os.Stat(path)
-		if err != nil || info.Mode().Perm()&0o222 == 0 {
-			return err
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	return errors.New(path + " was not sealed in a minute")
 }
 
 // flipByte changes a byte in the middle of a file.
