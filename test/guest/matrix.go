@@ -83,7 +83,7 @@ func (c matrixCell) skipped() string {
 
 const (
 	parallel    = 3                // guests at a time: each of them waits 40% of its time
-	cellTimeout = 30 * time.Minute // on a busy machine; 4 to 8 on a quiet one
+	cellTimeout = 45 * time.Minute // on a busy machine; 4 to 8 on a quiet one
 )
 
 // An outcome is the result of a cell.
