@@ -248,7 +248,8 @@ type recorder struct {
 	opened         uint64 // when the open batch got its first row; 0 it has none
 	pushed         uint64 // when the last batch was handed over
 	drowsy         bool   // the next attempt to begin wakes us
-	gaveBack       uint64 // when memory was, ns CLOCK_BOOTTIME; 0: not yet
+	freed          uint64 // when free memory was given back, ns CLOCK_BOOTTIME; 0: not yet
+	program        programPages
 	nextTick       uint64
 	nextWalk       uint64
 	relearnAlive   int   // walks over all processes that are due
