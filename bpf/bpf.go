@@ -328,10 +328,7 @@ func (c *Capture) Detach() error {
 		errs = append(errs, a.link.Close())
 	}
 	c.attached = nil
-	if c.frames != nil {
-		errs = append(errs, c.frames.Close())
-		c.frames = nil
-	}
+	errs = append(errs, c.closeFrames())
 	return errors.Join(errs...)
 }
 
@@ -345,10 +342,7 @@ func (c *Capture) Close() error {
 		_ = a.link.Close()
 	}
 	c.attached = nil
-	if c.frames != nil {
-		errs = append(errs, c.frames.Close())
-		c.frames = nil
-	}
+	errs = append(errs, c.closeFrames())
 	if c.fill != nil {
 		errs = append(errs, c.fill.close())
 	}

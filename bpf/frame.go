@@ -36,15 +36,23 @@ func frameHooks(hooks []hook, b Backend, k *kernel) []hook {
 // a function of packet sockets alone it does nothing.
 func (c *Capture) WatchFrames(open bool) (err error) {
 	switch {
-	case open == (c.frames != nil) || !c.needsFrames():
-		return nil
-	case open:
-		if c.frames, err = c.link(queueHook); err != nil {
-			return fmt.Errorf("attach %s: %w", queueHook.program, err)
-		}
+	case !open:
+		return c.closeFrames()
+	case c.frames != nil || !c.needsFrames():
 		return nil
 	}
+	if c.frames, err = c.link(queueHook); err != nil {
+		return fmt.Errorf("attach %s: %w", queueHook.program, err)
+	}
+	return nil
+}
+
+// closeFrames detaches what WatchFrames attached.
+func (c *Capture) closeFrames() error {
 	l := c.frames
+	if l == nil {
+		return nil
+	}
 	c.frames = nil
 	if err := l.Close(); err != nil {
 		return fmt.Errorf("detach %s: %w", queueHook.program, err)
