@@ -55,15 +55,7 @@ func TestFrames(t *testing.T) {
 			if slices.Contains(c.BlindSpots(), unseenSends) || slices.Contains(c.BlindSpots(), unseenFrames) {
 				t.Fatal("blind to frames")
 			}
-			fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer unix.Close(fd)
-			cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
-			if err != nil {
-				t.Fatal(err)
-			}
+			fd, cookie := openSocket(t, unix.AF_PACKET, unix.SOCK_RAW, 0)
 			const more = 3
 			want := map[string]string{} // how often, and bytes
 			for _, one := range cases {

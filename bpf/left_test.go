@@ -259,15 +259,7 @@ func TestUpgradeKeepsHangingConnects(t *testing.T) {
 	var cookies []uint64
 	returned := make(chan error, 2)
 	for range 2 { // the second finds no room
-		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(fd)
-		cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fd, cookie := openSocket(t, unix.AF_UNIX, unix.SOCK_STREAM, 0)
 		cookies = append(cookies, cookie)
 		go func() { returned <- unix.Connect(fd, to) }()
 		time.Sleep(50 * time.Millisecond)

@@ -286,3 +286,17 @@ func receive(t *testing.T, fd, n int) {
 type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+// openSocket makes a socket, which is closed when the test ends, and returns its cookie too.
+func openSocket(t *testing.T, family, kind, protocol int) (fd int, cookie uint64) {
+	t.Helper()
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, protocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE); err != nil {
+		t.Fatal(err)
+	}
+	return fd, cookie
+}

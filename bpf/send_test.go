@@ -77,15 +77,7 @@ func (one *sendCase) hold(t *testing.T, c *Capture) {
 		}
 		kind, protocol = unix.SOCK_RAW, one.raw
 	}
-	fd, err := unix.Socket(one.family, kind|unix.SOCK_CLOEXEC, protocol)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fd, cookie := openSocket(t, one.family, kind, protocol)
 	for range 1 + more {
 		if err := one.send(fd, one.to); err != nil && !errors.Is(err, unix.ECONNREFUSED) {
 			t.Fatal(err)

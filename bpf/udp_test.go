@@ -23,15 +23,7 @@ func TestUDPErrors(t *testing.T) {
 			c, err := Open(Options{Backend: backend})
 			attachedOrSkip(t, err)
 			defer c.Close()
-			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer unix.Close(fd)
-			cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
-			if err != nil {
-				t.Fatal(err)
-			}
+			fd, cookie := openSocket(t, unix.AF_INET, unix.SOCK_DGRAM, 0)
 			sendTo := func(port int) {
 				t.Helper()
 				if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: port}); err != nil {
