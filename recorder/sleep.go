@@ -81,8 +81,8 @@ func coarseTimers() error {
 const freeEvery = uint64(10 * time.Minute)
 
 // giveBack returns to the kernel the memory that a sleeping recorder does not need: the pages of the program, each time that it falls
-// asleep, and free pages of the heap. Those of the program are in the page cache: what a heartbeat runs is mapped again, sixteen pages at a
-// time, and that is a quarter of what a recorder that does nothing would hold for the ten seconds in between.
+// asleep, and now and then free pages of the heap. The program's pages stay in the page cache, and the next heartbeat maps those again that
+// it runs. Until then a recorder that does nothing holds a quarter less.
 func (r *recorder) giveBack(now uint64) {
 	if r.freed == 0 || now >= r.freed+freeEvery {
 		r.freed = now
