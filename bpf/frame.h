@@ -3,7 +3,7 @@
  * Frames that are sent through packet sockets: where each goes is in the frame itself. They are told of and counted as sends are (send.h).
  *
  * The kernel sends such a frame in the thread that asks for it, by a function of its own since 6.4. Before, and where no program can be at
- * that, one is at the queue of devices, which runs for every packet of the host: so it is attached while a packet socket is open alone.
+ * that, one is at the queue of devices, which runs for every packet of the host: so it is attached only while a packet socket is open.
  */
 #ifndef CONNTAPE_FRAME_H
 #define CONNTAPE_FRAME_H
@@ -250,7 +250,7 @@ int kprobe_frame(struct kprobe_regs *ctx)
 
 /*
  * net/core/dev.c: int __dev_direct_xmit(struct sk_buff *, u16 queue_id), before 5.11 dev_direct_xmit. It sends past the queue of a device, for
- * packet and XDP sockets. Where packet_xmit tells of a frame it does not.
+ * packet and XDP sockets. It is not attached where packet_xmit has a program, which tells of these frames, too.
  */
 SEC("kprobe/__dev_direct_xmit")
 int kprobe_direct(struct kprobe_regs *ctx)
