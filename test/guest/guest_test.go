@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -104,5 +106,21 @@ func TestEveryKernelHasItsCells(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("the matrix has %q, want %q", got, want)
+	}
+}
+
+// A table from a part of the tests or cells would silently lose the rows and columns of the rest.
+func TestPartOfTheTableIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		run  string
+		only []string
+	}{{run: "^TestCases$"}, {run: "^TestNames$"}, {run: "TestCase("}, {only: []string{"amd64-6.1"}}} {
+		file := filepath.Join(t.TempDir(), "coverage.md")
+		if status, err := runMatrix(context.Background(), matrixOptions{coverage: file, run: c.run}, c.only); status != 2 || err == nil {
+			t.Errorf("-run %q %q: status %d, %v; want it refused", c.run, c.only, status, err)
+		}
+	}
+	if !matchesAll(regexp.MustCompile("^Test(Cases|Names)$"), tableTests) || !matchesAll(regexp.MustCompile(""), tableTests) {
+		t.Error("all tests of the table are refused")
 	}
 }

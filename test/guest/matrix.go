@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -99,9 +100,19 @@ type outcome struct {
 
 func (o *outcome) ok() bool { return o.err == nil && o.Failed == 0 && o.Passed > 0 }
 
+// tableTests are the tests that print the lines of the coverage table in guests.
+var tableTests = []string{"TestCases", "TestNames"}
+
 // runMatrix runs the capture tests in every cell whose name, such as amd64-6.1/fexit, contains one of only. It fails if
 // one guest does not boot or one test fails.
 func runMatrix(ctx context.Context, o matrixOptions, only []string) (int, error) {
+	pattern, err := regexp.Compile(o.run)
+	if err != nil {
+		return 2, fmt.Errorf("-run: %w", err)
+	}
+	if o.coverage != "" && (len(only) > 0 || !matchesAll(pattern, tableTests)) {
+		return 2, fmt.Errorf("-coverage writes the whole table: it needs every cell, and a -run that matches %s, or none", strings.Join(tableTests, " and "))
+	}
 	chosen := slices.DeleteFunc(slices.Clone(cells), func(c matrixCell) bool {
 		return len(only) > 0 && !slices.ContainsFunc(only, func(s string) bool { return strings.Contains(c.kernel+"/"+c.backendName(), s) })
 	})
@@ -168,6 +179,10 @@ func runMatrix(ctx context.Context, o matrixOptions, only []string) (int, error)
 		return 1, errors.New("the kernel matrix failed")
 	}
 	return 0, nil
+}
+
+func matchesAll(pattern *regexp.Regexp, names []string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool { return !pattern.MatchString(name) })
 }
 
 type matrixOptions struct {

@@ -223,11 +223,22 @@ func matrix(ctx context.Context) (tally.Tally, error) {
 		return count, err
 	}
 	kept, err := os.ReadFile("docs/coverage.md")
-	if err != nil || !bytes.Equal(table(seen), table(kept)) {
-		os.Stdout.Write(table(seen))
-		return count, errors.New("docs/coverage.md is not what the guests saw (above): make coverage writes it")
+	if err != nil {
+		return count, err
 	}
-	return count, nil
+	if bytes.Equal(table(seen), table(kept)) {
+		return count, nil
+	}
+	old, new := filepath.Join(dir, "docs"), filepath.Join(dir, "guests")
+	if err := errors.Join(os.WriteFile(old, table(kept), 0o600), os.WriteFile(new, table(seen), 0o600)); err != nil {
+		return count, err
+	}
+	if out, err := exec.CommandContext(ctx, "git", "diff", "--no-index", "-U0", old, new).Output(); len(out) > 0 {
+		os.Stdout.Write(out)
+	} else if err != nil {
+		fmt.Printf("git diff: %v; what the guests saw:\n%s", err, table(seen))
+	}
+	return count, errors.New("docs/coverage.md is not what the guests saw (differences above): make coverage writes it")
 }
 
 // table returns the file without the list of kernel releases: a new Debian kernel is no difference.
