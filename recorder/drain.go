@@ -82,7 +82,7 @@ func (r *recorder) take(c *bpf.Connect) {
 		r.ledger.own++
 		return
 	}
-	if len(r.watch.out) > 0 && r.watch.back(c) {
+	if len(r.watch.out)+len(r.watch.unreturned) > 0 && r.watch.back(c) {
 		r.ledger.own++
 		if len(r.watch.out) == 0 {
 			r.alive()

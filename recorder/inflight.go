@@ -31,11 +31,12 @@ func newInFlight() *inFlight {
 func (r *recorder) sweep(now, age uint64) error {
 	clear(r.flight.present)
 	r.flight.own = 0
+	out := len(r.watch.out)
 	err := r.src.InFlight(func(c *bpf.Connect) {
 		if c.Flags&bpf.Reissue != 0 {
 			return // its attempt has a row
 		}
-		if _, ours := r.watch.out[c.Cookie]; ours { // no row, whether it returns or not
+		if r.watch.flies(c) { // no row, whether it returns or not
 			r.flight.own++
 			return
 		}
@@ -63,6 +64,9 @@ func (r *recorder) sweep(now, age uint64) error {
 	})
 	if err != nil {
 		return fmt.Errorf("read attempts in flight: %w", err)
+	}
+	if out > 0 && len(r.watch.out) == 0 {
+		r.alive()
 	}
 	for id, f := range r.flight.written {
 		if _, ok := r.flight.present[id]; ok {

@@ -26,10 +26,13 @@ type watch struct {
 	sent                uint64 // when the probes in out connected
 	lost                uint64 // records that did not come by then: a probe may be among those that do not later
 	noURing             bool   // the last round had no probes by io_uring
+	// Cookies of probes that the hooks saw, and whose return they have not: with 4,096 connects waiting, a kretprobe has no
+	// instance left. The record comes when the thread connects again, or ends.
+	unreturned map[uint64]struct{}
 }
 
 func newWatch(now uint64, checks []bpf.Probe, c config) watch {
-	w := watch{proven: now, nextProbe: now + uint64(c.probeEvery), out: map[uint64]bpf.Probe{}}
+	w := watch{proven: now, nextProbe: now + uint64(c.probeEvery), out: map[uint64]bpf.Probe{}, unreturned: map[uint64]struct{}{}}
 	w.await(checks, now, 0)
 	return w
 }
@@ -44,11 +47,21 @@ func (w *watch) await(probes []bpf.Probe, now, lost uint64) {
 
 // back takes a connect of our own out of the stream. It is no row.
 func (w *watch) back(c *bpf.Connect) bool {
-	if _, ours := w.out[c.Cookie]; !ours {
-		return false
-	}
+	_, out := w.out[c.Cookie]
+	_, unreturned := w.unreturned[c.Cookie]
 	delete(w.out, c.Cookie)
-	return true
+	delete(w.unreturned, c.Cookie)
+	return out || unreturned
+}
+
+// flies tells whether an attempt in flight is a connect of our own. Then the hooks have seen it.
+func (w *watch) flies(c *bpf.Connect) bool {
+	if _, out := w.out[c.Cookie]; out {
+		delete(w.out, c.Cookie)
+		w.unreturned[c.Cookie] = struct{}{}
+	}
+	_, ours := w.unreturned[c.Cookie]
+	return ours
 }
 
 // lookAfterHooks does what is due of the watch. The error wraps bpf.ErrBlind where recording cannot go on with this
@@ -94,11 +107,20 @@ func (r *recorder) lookAfterHooks(now uint64, k bpf.Counters) error {
 	return nil
 }
 
-// missProbes looks for connects of our own that should have come back by now: the ring was read beyond them. While records
-// are lost or stolen nothing follows from one that does not.
+// missProbes looks for connects of our own that should have come back by now: the ring was read beyond them, and they are not in
+// flight. While records are lost or stolen nothing follows from one that does not.
 func (r *recorder) missProbes(now uint64, k bpf.Counters) error {
 	w := &r.watch
 	if within := w.sent + uint64(r.config.flightAge); len(w.out) == 0 || r.horizon < within {
+		return nil
+	}
+	for range 2 { // a walk of a busy map may miss one
+		if err := r.src.InFlight(func(c *bpf.Connect) { w.flies(c) }); err != nil {
+			return fmt.Errorf("read attempts in flight: %w", err)
+		}
+	}
+	if len(w.out) == 0 {
+		r.alive()
 		return nil
 	}
 	var missing []string

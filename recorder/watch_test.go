@@ -86,6 +86,43 @@ func TestProbeInFlood(t *testing.T) {
 	}
 }
 
+// TestProbeInFlight: a probe that the hooks saw, and whose return they did not, accuses nobody and is a sign of life, whoever finds it.
+// Its record, whenever it comes, is no row.
+func TestProbeInFlight(t *testing.T) {
+	for name, find := range map[string]func(r *recorder, now uint64) error{
+		"judged": func(r *recorder, now uint64) error { return r.missProbes(now, bpf.Counters{}) },
+		"swept":  func(r *recorder, now uint64) error { return r.sweep(now, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := newScript()
+			r := newRecorder(src, newMemory(), quick(), hostFiles{proc: procOf(t), passwd: "/etc/passwd"})
+			lives := 0
+			r.service.Alive = func() { lives++ }
+			now := r.boot()
+			later, probe := now+uint64(time.Minute), bpf.Connect{Cookie: 7, BootTime: now, Tid: 9}
+			src.begin(probe)
+			r.watch.out[7], r.watch.sent, r.horizon = bpf.Probe{Cookie: 7}, now, later
+			if err := find(r, later); err != nil || r.ledger.gaps.pending() || lives != 1 {
+				t.Errorf("%v, gap %t, %d signs of life", err, r.ledger.gaps.pending(), lives)
+			}
+			if err := r.sweep(later, 0); err != nil {
+				t.Fatal(err)
+			}
+			if len(r.watch.out) > 0 || r.flight.own != 1 || len(r.queue.open.Connections) != 0 {
+				t.Errorf("%d probes are out, %d in flight, %d rows", len(r.watch.out), r.flight.own, len(r.queue.open.Connections))
+			}
+			src.end(probe)
+			r.take(&probe)
+			if err := r.sweep(later, 0); err != nil {
+				t.Fatal(err)
+			}
+			if len(r.watch.unreturned) != 0 || r.ledger.own != 1 || r.flight.own != 0 || len(r.queue.open.Connections) != 0 {
+				t.Errorf("%d unreturned, %d own, %d of them in flight, %d rows", len(r.watch.unreturned), r.ledger.own, r.flight.own, len(r.queue.open.Connections))
+			}
+		})
+	}
+}
+
 // TestProbeIsNoRow: a connect of our own that comes back is counted, and no row.
 func TestProbeIsNoRow(t *testing.T) {
 	r := newRecorder(newScript(), newMemory(), quick(), hostFiles{proc: procOf(t), passwd: "/etc/passwd"})

@@ -205,6 +205,11 @@ func TestBlocked5000(t *testing.T) {
 				return number(t, dir, `SELECT count(*) FROM connections WHERE pid = ? AND tid <> pid AND `+where, pid)
 			}
 			eventually(t, "every blocked connect is on the tape", func() bool { return count("errno IS NULL") >= int64(n) })
+			if n > 4096 && env.kernel == [2]int{6, 12} {
+				// The kretprobe sees no return of the recorder's own connects now, once a minute: it must not take the hooks for gone.
+				own := counter(t, dir, "own")
+				eventually(t, "the recorder looks for its hooks", func() bool { return counter(t, dir, "own") > own })
+			}
 			release()
 			if err := cmd.Wait(); err != nil {
 				t.Fatalf("%v: %s", err, said())
