@@ -76,7 +76,12 @@ func start(t testing.TB, dir string, cmd *exec.Cmd) *recorder {
 		r.readLines(stderr)
 		r.ended <- r.cmd.Wait()
 	}()
-	t.Cleanup(func() { r.cmd.Process.Kill() })
+	t.Cleanup(func() {
+		r.cmd.Process.Kill()
+		if t.Failed() {
+			t.Logf("the recorder said: %s\nits tape says:\n%s", r.said(), tellTape(dir))
+		}
+	})
 	return r
 }
 
@@ -167,9 +172,16 @@ func (r *recorder) wait(t testing.TB) error {
 // eventually polls for a condition.
 func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(50 * time.Millisecond) {
+	deadline := time.Now().Add(patience)
+	for {
+		begin := time.Now()
+		if done() {
+			return
+		}
 		if time.Now().After(deadline) {
 			t.Fatalf("not within %v: %s", patience, what)
 		}
+		// An emulated processor takes a second to open a tape: asking without a pause, it would do nothing else.
+		time.Sleep(max(50*time.Millisecond, 2*time.Since(begin)))
 	}
 }

@@ -2,6 +2,9 @@ package capture
 
 import (
 	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"zombiezen.com/go/sqlite"
@@ -116,6 +119,32 @@ func readAccount(t testing.TB, dir string) account {
 }
 
 func (a account) missing() int64 { return a.seen - a.stored - a.coalesced - a.excluded - a.lost }
+
+// tellTape lists the gaps and the counters of a tape that are not zero, for the log of a test that failed.
+func tellTape(dir string) string {
+	tape, err := store.OpenTape(dir)
+	if err != nil {
+		return err.Error()
+	}
+	defer tape.Close()
+	var told []string
+	for _, s := range tape.Segments() {
+		for name, value := range s.Counters {
+			if value != 0 {
+				told = append(told, fmt.Sprintf("%d:%s=%d", s.Number, name, value))
+			}
+		}
+	}
+	slices.Sort(told)
+	err = sqlitex.Execute(tape.Conn(), `SELECT * FROM gaps LIMIT 20`, &sqlitex.ExecOptions{ResultFunc: func(stmt *sqlite.Stmt) error {
+		told = append(told, fmt.Sprint(readRow(stmt)))
+		return nil
+	}})
+	if err != nil {
+		told = append(told, err.Error())
+	}
+	return strings.Join(told, "\n")
+}
 
 // checkAccount checks a closed tape: every event counted by the kernel is stored, coalesced, excluded or reported lost.
 func checkAccount(t testing.TB, dir string) account {
