@@ -20,6 +20,9 @@ func TestDoctor(t *testing.T) {
 	}
 	t.Logf("%s\n%s", findings["proof"].Finding, findings["service"].Finding)
 	tape.stop(t)
+	if env.inGuest {
+		return // who records is no matter of the kernel, and doctor's proof takes an emulated processor a minute
+	}
 	if f := examine(t, dir)["service"]; f.Level != "note" || f.Mend == "" {
 		t.Errorf("nobody records, and doctor says %+v", f)
 	}
