@@ -9,40 +9,56 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// A recorder that is told to end while it copies what sealing makes ends at once, and the next one makes the same file.
+// A recorder that is told to end while it copies a segment to seal it ends at once, with and without endings to fold.
 func TestSealingEndsInACopy(t *testing.T) {
-	w := mustOpenWriter(t, filepath.Join(t.TempDir(), "tape"), options(100*second))
-	defer w.Close(Gap{}, nil)
-	path := filepath.Join(t.TempDir(), "segment")
-	if err := os.WriteFile(path, make([]byte, 64*pageSize), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	given := func() *stored {
-		s := &stored{path: path, closed: 64 * pageSize, stop: make(chan struct{})}
-		s.giveUp()
-		ctx, end := s.context()
-		defer end()
-		<-ctx.Done() // it takes a moment
-		return s
-	}
-	for name, do := range map[string]func(s *stored) error{
-		"a copy": func(s *stored) error { return w.copyToSeal(s, path+".new") },
-		"a copy to a slot": func(s *stored) error {
-			s.target = 64 * pageSize
-			return w.copyToSeal(s, path)
-		},
-	} {
-		tries := 0
-		for err := error(nil); !errors.Is(err, segment.ErrGivenUp); tries++ { // the copy may be faster than the signal
-			if err = do(given()); tries > 1000 {
-				t.Fatalf("%s: %v", name, err)
+	for _, endings := range []bool{false, true} {
+		dir := t.TempDir()
+		w := mustOpenWriter(t, dir, options(999*second))
+		l := newLoad(20, 100)
+		l.shapes = l.shapes[1:2]
+		conns := make([]Connection, 20_000)
+		l.fill(conns)
+		b := l.batch(conns)
+		if endings {
+			b.Endings = refusals(conns)
+		}
+		mustAppend(t, w, b)
+		if err := w.seg.close(); err != nil {
+			t.Fatal(err)
+		}
+		to := filepath.Join(t.TempDir(), "copy")
+		build := func(after time.Duration) (time.Duration, error) {
+			if err := os.WriteFile(to, sealedDatabase(), 0o600); err != nil {
+				t.Fatal(err)
 			}
+			stop := make(chan struct{})
+			defer time.AfterFunc(after, func() { close(stop) }).Stop()
+			start := time.Now()
+			err := segment.BuildSealed(to, w.seg.path, t.TempDir(), func(int) any { return nil }, stop)
+			return time.Since(start), err
+		}
+		whole, err := build(time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const tries = 20
+		ended := 0
+		for n := range tries {
+			if _, err := build(whole * time.Duration(n) / tries / 2); sqlite.ErrCode(err) == sqlite.ResultInterrupt {
+				ended++
+			} else if err != nil {
+				t.Errorf("endings %t: %v", endings, err)
+			}
+		}
+		if ended < tries/2 {
+			t.Errorf("endings %t: it ended %d times of %d", endings, ended, tries)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"math"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/conntape/conntape/store/segment"
 )
 
 // Unmeasured is the value of a field of an [Outcome] that is NULL in the views.
@@ -88,16 +90,13 @@ type Ending struct {
 	Outcome *Outcome
 }
 
-// outcomeNumbers is how many numbers an outcome is stored as.
-const outcomeNumbers = 8
-
 // mostOutcomeBytes bounds an outcome as it is stored.
-const mostOutcomeBytes = outcomeNumbers * binary.MaxVarintLen64
+const mostOutcomeBytes = segment.OutcomeNumbers * binary.MaxVarintLen64
 
 // appendOutcome appends an outcome as it is stored: unsigned varints, of which those at the end that are 0 are left out. The
 // first holds the row of the local address, the port and who closed; the last is what it says, the others are one more. 0 is unknown.
 func appendOutcome(b []byte, o *Outcome, local int64) []byte {
-	numbers := [outcomeNumbers]uint64{
+	numbers := [segment.OutcomeNumbers]uint64{
 		(uint64(local)<<16|uint64(o.LocalPort))<<2 | uint64(o.ClosedBy),
 		uint64(o.Established + 1), 0, uint64(o.Sent + 1), uint64(o.Received + 1), uint64(o.Retransmits + 1), uint64(o.RTT + 1),
 		uint64(o.SeenOpen) / 1000,
@@ -105,7 +104,7 @@ func appendOutcome(b []byte, o *Outcome, local int64) []byte {
 	if o.Duration >= 0 {
 		numbers[2] = uint64(o.Duration)/1000 + 1
 	}
-	last := outcomeNumbers
+	last := len(numbers)
 	for last > 1 && numbers[last-1] == 0 {
 		last--
 	}
@@ -123,21 +122,14 @@ type StoredOutcome struct {
 	LocalID int64 // 0 unknown
 }
 
-// ParseOutcome reads an outcome as it is stored. The error means that the tape was altered.
+// ParseOutcome reads an outcome as it is stored, in the row of its connection or in one of ending. The error means that the tape was altered.
 func ParseOutcome(b []byte) (StoredOutcome, error) {
-	var numbers [outcomeNumbers]uint64
-	for i := 0; i < outcomeNumbers && len(b) > 0; i++ {
-		n, size := binary.Uvarint(b)
-		if size <= 0 || n > math.MaxInt64 {
-			return StoredOutcome{}, errOutcome
-		}
-		numbers[i], b = n, b[size:]
-	}
+	numbers, ok := segment.OutcomeOf(b)
 	duration := Unmeasured
 	if numbers[2] > 0 {
 		duration = int64(numbers[2]-1) * 1000
 	}
-	if len(b) > 0 || max(numbers[2], numbers[7]) > math.MaxInt64/1000 {
+	if !ok || max(numbers[2], numbers[7]) > math.MaxInt64/1000 {
 		return StoredOutcome{}, errOutcome
 	}
 	return StoredOutcome{

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/store/failure"
@@ -124,14 +123,10 @@ func (w *Writer) hashOf(number int) any {
 // build makes the sealed copy and gives it the name of the segment.
 func (w *Writer) build(s *stored) error {
 	to := s.path + tapedir.SealingSuffix
-	err := w.copyToSeal(s, to)
-	if err == nil {
-		err = leaveWALMode(to)
+	if err := s.makeCopy(to); err != nil {
+		return fmt.Errorf("copy segment: %w", err)
 	}
-	if err != nil {
-		return err
-	}
-	if err := segment.BuildSealed(to, filepath.Dir(to), w.hashOf, s.stop); err != nil {
+	if err := segment.BuildSealed(to, s.path, filepath.Dir(to), w.hashOf, s.stop); err != nil {
 		return err
 	}
 	if err := s.appendSums(to); err != nil {
@@ -149,24 +144,15 @@ func (w *Writer) build(s *stored) error {
 	return w.putInPlace(s, to)
 }
 
-// copyToSeal copies the recorded file to one that has no name yet, or to a slot.
-func (w *Writer) copyToSeal(s *stored, to string) error {
-	from, err := tapedir.OpenForCopy(s.path)
-	if err != nil {
-		return fmt.Errorf("copy segment: %w", err)
-	}
-	defer from.Close()
-	ctx, end := s.context()
-	defer end()
+// makeCopy makes an empty database under a name that nobody uses, unless a slot has it.
+func (s *stored) makeCopy(to string) error {
 	if s.target > 0 {
-		return copyOver(ctx, from, to, s.closed)
+		return nil
 	}
-	for _, name := range []string{to, to + "-journal"} { // of a recorder that was killed
-		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("remove unfinished copy: %w", err)
-		}
+	if err := os.Remove(to); err != nil && !errors.Is(err, os.ErrNotExist) { // of a recorder that was killed
+		return err
 	}
-	return segment.CopyFile(ctx, from, to, s.closed)
+	return createFile(to, sealedDatabase())
 }
 
 // appendSums puts the sums of its pages behind the sealed copy.
@@ -174,20 +160,6 @@ func (s *stored) appendSums(to string) error {
 	ctx, end := s.context()
 	defer end()
 	return failure.Classify(sqlitefile.AppendSumsContext(ctx, to, s.target))
-}
-
-// leaveWALMode marks a copy, all of which is in one file, as no more in WAL mode: or
-// SQLite makes another file to open it, for which the disk may have no room.
-func leaveWALMode(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
-	if err == nil {
-		_, err = f.WriteAt([]byte{1, 1}, 18) // the versions of the file format to write and to read
-		err = errors.Join(err, f.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("copy segment: %w", failure.Bare(err))
-	}
-	return nil
 }
 
 // describeSealed reads and hashes a sealed file that nobody has open.

@@ -307,6 +307,13 @@ func emptyDatabase() []byte {
 	return p
 }
 
+// sealedDatabase is an emptyDatabase that has no WAL: all of a sealed segment is in one file.
+func sealedDatabase() []byte {
+	p := emptyDatabase()
+	p[18], p[19] = 1, 1
+	return p
+}
+
 // spareWAL takes the WAL of a segment that writes no more batches, all of which is in
 // its database, for the next one.
 func (w *Writer) spareWAL(s *activeSegment) error {

@@ -1,10 +1,8 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -45,7 +43,7 @@ func (w *Writer) takeTarget(s *stored) {
 	slot, sealed := w.catalog.slot, s.closed/100*w.grows
 	w.mu.Unlock()
 	if slot > 0 && !s.built && sealed >= slot/2 {
-		w.takeSlot(s.path+tapedir.SealingSuffix, nil, func(bytes int64) { s.target = bytes })
+		w.takeSlot(s.path+tapedir.SealingSuffix, sealedDatabase(), func(bytes int64) { s.target = bytes })
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -64,22 +62,6 @@ func (w *Writer) removeCopy(s *stored) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	gone()
-}
-
-// copyOver copies so much of a file over what is in a slot.
-func copyOver(ctx context.Context, from *os.File, to string, bytes int64) error {
-	out, err := os.OpenFile(to, os.O_WRONLY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return fmt.Errorf("copy segment: %w", err)
-	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{out}, segment.Until(ctx, io.NewSectionReader(from, 0, bytes)), make([]byte, 1<<18))
-	if err == nil && n < bytes {
-		err = io.ErrUnexpectedEOF
-	}
-	if err = errors.Join(err, out.Close()); err != nil {
-		return fmt.Errorf("copy segment: %w", err)
-	}
-	return nil
 }
 
 // putInPlace gives the sealed file the name of the recorded one, which becomes a free

@@ -29,8 +29,10 @@ func replayRows(conn *sqlite.Conn, row func(*storedRow), fn func(batch int64, ch
 
 // storedRow is a stored connection.
 type storedRow struct {
-	segment.HashedRow
-	odd bool // it has a value that the recorder never writes, which stands for NULL in the chain
+	segment.HashedRow               // with its first outcome; of shape and remote, the last
+	told              *segment.Told // how the outcome that it has came later, nil: it did not
+	ended             []byte        // that outcome
+	odd               bool          // it has a value that the recorder never writes, which stands for NULL in the chain
 }
 
 type replay struct {
@@ -53,6 +55,9 @@ type replay struct {
 	remotes   revisions                     // that they had before they were named
 	processes map[int64][]int64             // batch → processes, ascending
 	endings   map[int64][]segment.EndingKey // batch → endings, ascending
+	folded    map[int64][]folded            // batch → endings that sealing moved into rows, ascending
+	unfolded  map[int64]struct{}            // connections with a row of ending
+	finals    map[int64]int64               // of shapes that have one
 	events    map[int64][]int64             // batch → events, ascending
 	files     map[int64]*segment.HashKeys   // batch → digests and scripts
 }
@@ -68,6 +73,7 @@ func (r *replay) load() error {
 	r.late, r.lateOf, r.processes = map[int64]struct{}{}, map[int64][]int64{}, map[int64][]int64{}
 	r.shapes, r.remotes = newRevisions("shape"), newRevisions("remote")
 	r.endings, r.events = map[int64][]segment.EndingKey{}, map[int64][]int64{}
+	r.folded, r.unfolded, r.finals = map[int64][]folded{}, map[int64]struct{}{}, map[int64]int64{}
 	r.files = map[int64]*segment.HashKeys{}
 	for _, table := range []struct {
 		query string
@@ -88,7 +94,15 @@ func (r *replay) load() error {
 		{"SELECT batch, id, shape FROM changed ORDER BY id, batch", r.shapes.add},
 		{"SELECT batch, connection, remote FROM renamed ORDER BY connection, batch", r.remotes.add},
 		{"SELECT batch, id, cookie FROM ending ORDER BY id, cookie", func(q *sqlite.Stmt) error {
-			r.endings[q.ColumnInt64(0)] = append(r.endings[q.ColumnInt64(0)], segment.EndingKey{ID: q.ColumnInt64(1), Cookie: q.ColumnInt64(2)})
+			k := segment.EndingKey{ID: q.ColumnInt64(1), Cookie: q.ColumnInt64(2)}
+			r.endings[q.ColumnInt64(0)] = append(r.endings[q.ColumnInt64(0)], k)
+			if k.Cookie == 0 {
+				r.unfolded[k.ID] = struct{}{}
+			}
+			return nil
+		}},
+		{"SELECT id, final FROM shape WHERE final IS NOT NULL", func(q *sqlite.Stmt) error {
+			r.finals[q.ColumnInt64(0)] = q.ColumnInt64(1)
 			return nil
 		}},
 		{"SELECT batch, id FROM event ORDER BY id", func(q *sqlite.Stmt) error {
@@ -144,11 +158,12 @@ func (r *replay) rows() error {
 		if row.Count, row.Last, err = repeats.Find(row.ID); err != nil {
 			return err
 		}
+		r.noteFolded(&row)
 		r.row(&row)
 		if r.ended != nil {
 			return nil
 		}
-		return r.follow(&row.HashedRow)
+		return r.follow(&row)
 	}, replayColumns+"connection NOT INDEXED ORDER BY id")
 	if err != nil {
 		return err
@@ -175,14 +190,14 @@ func scanRow(q *sqlite.Stmt) (row storedRow) {
 	if !q.ColumnIsNull(7) {
 		row.Outcome = make([]byte, q.ColumnLen(7))
 		q.ColumnBytes(7, row.Outcome)
-		row.odd = row.odd || len(row.Outcome) == 0 || q.ColumnType(7) != sqlite.TypeBlob
+		row.odd = row.odd || q.ColumnType(7) != sqlite.TypeBlob || !row.unfold()
 	}
 	row.odd = row.odd || row.Local == 0 && !q.ColumnIsNull(4) || row.Cookie == 0 && !q.ColumnIsNull(6)
 	return row
 }
 
 // follow digests a row if its batch is complete up to here. Then the batches before it are complete.
-func (r *replay) follow(row *segment.HashedRow) error {
+func (r *replay) follow(row *storedRow) error {
 	for len(r.batches) > 0 && row.ID > r.batches[0].marks.Newest && r.ended == nil {
 		if err := r.finish(); err != nil {
 			return err
@@ -194,15 +209,19 @@ func (r *replay) follow(row *segment.HashedRow) error {
 	if err := r.begin(); err != nil {
 		return err
 	}
-	r.digest(*row)
+	r.digest(row)
 	r.reached = row.ID
 	return nil
 }
 
 // digest digests a row in its first state.
-func (r *replay) digest(row segment.HashedRow) {
-	row.Shape, row.Remote = r.shapes.first(row.ID, row.Shape), r.remotes.first(row.ID, row.Remote)
-	r.hasher.Connection(&row)
+func (r *replay) digest(row *storedRow) {
+	first := row.HashedRow
+	if row.told != nil && row.told.Shape != 0 {
+		first.Shape = row.told.Shape
+	}
+	first.Shape, first.Remote = r.shapes.first(row.ID, first.Shape), r.remotes.first(row.ID, row.Remote)
+	r.hasher.Connection(&first)
 }
 
 // begin starts the digest of the batch with its late rows, unless it is begun.
@@ -227,7 +246,7 @@ func (r *replay) begin() error {
 			return err
 		}
 		if found {
-			r.digest(row.HashedRow)
+			r.digest(&row)
 		}
 	}
 	return nil
@@ -239,13 +258,13 @@ func (r *replay) finish() error {
 		return err
 	}
 	b := r.batches[0]
-	if err := r.shapes.each(r.conn, b.id, r.hasher.Change); err != nil {
+	if err := r.changes(b.id); err != nil {
 		return err
 	}
 	if err := r.remotes.each(r.conn, b.id, r.hasher.Rename); err != nil {
 		return err
 	}
-	if err := segment.HashEndings(r.hasher, r.conn, b.id, r.endings[b.id]); err != nil {
+	if err := r.endingsOf(b.id); err != nil {
 		return err
 	}
 	if err := segment.HashEvents(r.hasher, r.conn, r.events[b.id]); err != nil {
@@ -256,6 +275,7 @@ func (r *replay) finish() error {
 	}
 	delete(r.files, b.id)
 	delete(r.endings, b.id)
+	delete(r.folded, b.id)
 	delete(r.events, b.id)
 	if err := segment.HashInterned(r.hasher, r.conn, r.before, b.marks, r.processes[b.id]); err != nil {
 		return err
@@ -266,7 +286,7 @@ func (r *replay) finish() error {
 	// added between the two.
 	said := b.chain
 	if b.marks.Newest != r.reached || b.marks.Task > r.highest.Task || b.marks.Endpoint > r.highest.Endpoint || b.marks.Shape > r.highest.Shape ||
-		len(r.batches) == 0 && len(r.endings)+len(r.events)+len(r.files) > 0 { // rows of batches that there are not
+		len(r.batches) == 0 && len(r.endings)+len(r.folded)+len(r.events)+len(r.files) > 0 { // rows of batches that there are not
 		said = [32]byte{}
 	}
 	r.ended = r.fn(b.id, r.chain, said)

@@ -48,7 +48,7 @@ func (s *segmentVerifier) checkRows(conn *sqlite.Conn) error {
 // row adds the next connection.
 func (p *rowPass) row(r *storedRow) {
 	p.rows++
-	if r.odd {
+	if r.odd || r.told != nil && p.index == nil { // only sealing folds endings
 		p.odd++
 	}
 	if p.index != nil {

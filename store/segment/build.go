@@ -20,35 +20,33 @@ import (
 // ErrGivenUp means that sealing was told to stop.
 var ErrGivenUp = errors.New("given up")
 
-// BuildSealed marks the segment as closed, writes the hash of the previous segment if hashOf knows it, adds the index
-// and checks the whole database, which nobody else may have open. It sorts in a file in scratch.
-func BuildSealed(path, scratch string, hashOf func(number int) any, stop <-chan struct{}) (err error) {
-	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+// BuildSealed writes a sealed segment into a file that begins with an empty database, from the recorded file. Nobody else may have either
+// open. It marks the segment as closed, writes the hash of the previous segment if hashOf knows it, adds the index and checks the
+// whole. It sorts in a file in scratch.
+func BuildSealed(path, recorded, scratch string, hashOf func(number int) any, stop <-chan struct{}) (err error) {
+	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenURI)
 	if err != nil {
 		return fmt.Errorf("open copy: %w", err)
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	conn.SetInterrupt(stop)
-	if err := Defend(conn); err != nil {
-		return err
-	}
 	for _, pragma := range []string{
 		"PRAGMA locking_mode = EXCLUSIVE",
+		"PRAGMA journal_mode = OFF", // an unfinished copy is deleted
+		"PRAGMA synchronous = OFF",  // synced as a whole afterwards
 		"PRAGMA trusted_schema = OFF",
 		"PRAGMA cell_size_check = ON",
-		"PRAGMA cache_size = -4096",    // written sequentially
-		"PRAGMA synchronous = OFF",     // synced as a whole afterwards
-		"PRAGMA journal_mode = MEMORY", // an unfinished copy is deleted
+		"PRAGMA cache_size = -4096", // written sequentially
 	} {
 		if err := Exec(conn, nil, pragma); err != nil {
 			return fmt.Errorf("prepare copy: %w", err)
 		}
 	}
-	version, err := SchemaVersion(conn)
-	if err != nil {
+	if err := Defend(conn); err != nil { // from here on there is no other journal_mode
 		return err
 	}
-	if err := CheckSchema(conn, version); err != nil {
+	version, err := copyRecorded(conn, recorded, stop)
+	if err != nil {
 		return err
 	}
 	if err := writeClosed(conn, hashOf); err != nil {
@@ -104,7 +102,7 @@ func AddSeal(conn *sqlite.Conn, version int, scratch string) error {
 	if err := sqlitex.ExecuteScript(conn, script, nil); err != nil {
 		return err
 	}
-	if err := Exec(conn, nil, "DELETE FROM block"); err != nil {
+	if err := Exec(conn, nil, "DELETE FROM block"); err != nil { // a salvaged segment may have some
 		return err
 	}
 	if err := Pack(conn, scratch); err != nil {

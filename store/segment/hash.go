@@ -125,6 +125,16 @@ func HashEndings(h *Hasher, conn *sqlite.Conn, batch int64, endings []EndingKey)
 	return nil
 }
 
+// Ending adds an ending, of a connection in the same segment, that is no row of its own any more.
+func (c *Hasher) Ending(id, batch, final int64, outcome []byte) {
+	b := append(c.buf, 'x')
+	for _, v := range [...]int64{id, 0, batch, final} { // as values
+		b = binary.AppendVarint(append(b, 'i'), v)
+	}
+	c.buf = append(binary.AppendVarint(append(b, 'b'), int64(len(outcome))), outcome...)
+	c.spill(4096)
+}
+
 // HashEvents adds what a batch told of sockets, by ascending ids.
 func HashEvents(h *Hasher, conn *sqlite.Conn, events []int64) error {
 	for _, id := range events {
