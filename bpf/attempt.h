@@ -119,15 +119,21 @@ static __always_inline void begin_socket(struct connect_large *r, struct sock *s
 	}
 }
 
+/* Whether the kernel made the socket for itself. Some of those have a file as well (nvme_tcp_alloc_queue, 6.7). */
+static __always_inline bool is_kernels(struct sock *sk)
+{
+	struct socket *sock = BPF_CORE_READ(sk, sk_socket);
+
+	return !sock || !BPF_CORE_READ(sock, file) || BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock);
+}
+
 /*
- * How it was issued. A socket without a file is the kernel's own. What connects a user's socket outside of a connect
+ * How it was issued. What connects a user's socket outside of a connect
  * or send syscall is io_uring: in its worker, in its polling thread, in io_uring_enter or in task work on the way out
  * of any other syscall.
  */
 static __always_inline void begin_via(struct connect_large *r, struct sock *sk, const struct regs *regs)
 {
-	struct socket *sock;
-
 	if (is_connect(regs)) {
 		r->c.via = VIA_CONNECT;
 		r->c.fd = regs->arg[0];
@@ -141,8 +147,7 @@ static __always_inline void begin_via(struct connect_large *r, struct sock *sk, 
 			r->c.fd = args[0];
 		return;
 	}
-	sock = sk ? BPF_CORE_READ(sk, sk_socket) : NULL;
-	if (sk && (!sock || !BPF_CORE_READ(sock, file))) {
+	if (sk && is_kernels(sk)) {
 		r->c.via = VIA_KERNEL;
 	} else if (is_send(regs)) {
 		r->c.via = VIA_FASTOPEN;

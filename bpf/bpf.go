@@ -289,6 +289,7 @@ func configure(spec *ebpf.CollectionSpec, p plan, k *kernel, b Backend, o Option
 		"task_storage":         p.storage,
 		"returns_in_row":       p.inRow,
 		"after_lsm":            p.afterLSM,
+		"hook_passed_by":       b != Cgroup,
 		"typed_task":           k.version >= 5<<16|11<<8,
 		"tracing_cookie":       k.version >= 5<<16|12<<8,
 	}

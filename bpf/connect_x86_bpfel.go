@@ -31,6 +31,7 @@ const (
 	connectMapInFlightStorage     = "in_flight_storage"
 	connectMapLastQueued          = "last_queued"
 	connectMapOutcomes            = "outcomes"
+	connectMapPassingBy           = "passing_by"
 	connectMapProcesses           = "processes"
 	connectMapSends               = "sends"
 	connectMapSentEarly           = "sent_early"
@@ -136,6 +137,7 @@ const (
 	connectVarFollowsAccepted     = "follows_accepted"
 	connectVarHelloHttp           = "hello_http"
 	connectVarHelloTls            = "hello_tls"
+	connectVarHookPassedBy        = "hook_passed_by"
 	connectVarNoSend              = "no_send"
 	connectVarNoUnixSend          = "no_unix_send"
 	connectVarNothingTracked      = "nothing_tracked"
@@ -304,6 +306,7 @@ type connectMapSpecs struct {
 	InFlightStorage *ebpf.MapSpec `ebpf:"in_flight_storage"`
 	LastQueued      *ebpf.MapSpec `ebpf:"last_queued"`
 	Outcomes        *ebpf.MapSpec `ebpf:"outcomes"`
+	PassingBy       *ebpf.MapSpec `ebpf:"passing_by"`
 	Processes       *ebpf.MapSpec `ebpf:"processes"`
 	Sends           *ebpf.MapSpec `ebpf:"sends"`
 	SentEarly       *ebpf.MapSpec `ebpf:"sent_early"`
@@ -340,6 +343,7 @@ type connectVariableSpecs struct {
 	FollowsAccepted    *ebpf.VariableSpec `ebpf:"follows_accepted"`
 	HelloHttp          *ebpf.VariableSpec `ebpf:"hello_http"`
 	HelloTls           *ebpf.VariableSpec `ebpf:"hello_tls"`
+	HookPassedBy       *ebpf.VariableSpec `ebpf:"hook_passed_by"`
 	NoSend             *ebpf.VariableSpec `ebpf:"no_send"`
 	NoUnixSend         *ebpf.VariableSpec `ebpf:"no_unix_send"`
 	NothingTracked     *ebpf.VariableSpec `ebpf:"nothing_tracked"`
@@ -405,6 +409,7 @@ type connectMaps struct {
 	InFlightStorage *ebpf.Map `ebpf:"in_flight_storage"`
 	LastQueued      *ebpf.Map `ebpf:"last_queued"`
 	Outcomes        *ebpf.Map `ebpf:"outcomes"`
+	PassingBy       *ebpf.Map `ebpf:"passing_by"`
 	Processes       *ebpf.Map `ebpf:"processes"`
 	Sends           *ebpf.Map `ebpf:"sends"`
 	SentEarly       *ebpf.Map `ebpf:"sent_early"`
@@ -432,6 +437,7 @@ func (m *connectMaps) Close() error {
 		m.InFlightStorage,
 		m.LastQueued,
 		m.Outcomes,
+		m.PassingBy,
 		m.Processes,
 		m.Sends,
 		m.SentEarly,
@@ -469,6 +475,7 @@ type connectVariables struct {
 	FollowsAccepted    *ebpf.Variable `ebpf:"follows_accepted"`
 	HelloHttp          *ebpf.Variable `ebpf:"hello_http"`
 	HelloTls           *ebpf.Variable `ebpf:"hello_tls"`
+	HookPassedBy       *ebpf.Variable `ebpf:"hook_passed_by"`
 	NoSend             *ebpf.Variable `ebpf:"no_send"`
 	NoUnixSend         *ebpf.Variable `ebpf:"no_unix_send"`
 	NothingTracked     *ebpf.Variable `ebpf:"nothing_tracked"`

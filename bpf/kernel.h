@@ -371,7 +371,7 @@ struct sock {
 	struct {
 		int len;
 	} sk_backlog;
-	__u8 sk_userlocks : 4;
+	__u8 sk_kern_sock : 1, sk_userlocks : 4;
 	__u16 sk_type;
 	__u16 sk_protocol;
 	struct pid *sk_peer_pid;
@@ -398,6 +398,7 @@ struct tcp_sock {
 	__u32 write_seq;
 	__u32 total_retrans;
 	__u32 srtt_us; /* smoothed round trip time, an eighth of a us */
+	struct tcp_fastopen_request *fastopen_req;
 };
 
 struct mptcp_sock {

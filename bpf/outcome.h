@@ -156,14 +156,78 @@ static __always_inline void send_outcome(const struct tracked *t, struct outcome
 		wake_recorder();
 }
 
-/* Who is connecting: the current thread's attempt in flight, if it is of this socket. A subflow has its own cookie. */
+/* Who is connecting: the current thread's attempt in flight, if it is of this socket. A subflow is a socket of its own. */
 static __always_inline bool is_of(const struct attempt *a, const struct sock *sk)
 {
-	return a->record.c.protocol == IPPROTO_MPTCP || (a->record.c.protocol == IPPROTO_TCP &&
-							 a->record.c.cookie == (__u64)sk->__sk_common.skc_cookie.counter);
+	if (a->record.c.protocol == IPPROTO_MPTCP)
+		return true;
+	return a->record.c.protocol == IPPROTO_TCP && (a->socket.sock ? a->socket.sock == (__u64)sk :
+						       a->record.c.cookie == (__u64)sk->__sk_common.skc_cookie.counter);
 }
 
-static __always_inline void begin_tracking(struct sock *sk)
+/* Set by the loader where the hook is in security_socket_connect, which not everything that connects passes. */
+const volatile bool hook_passed_by = false;
+
+/* Where an attempt is put together that passed the hook by. A row for each of the programs below: none meets itself on a CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct attempt);
+} passing_by SEC(".maps");
+
+/*
+ * Sends the attempt of a socket that goes to SYN_SENT and passed the hook by: send(2) and its kin, or io_uring's, with MSG_FASTOPEN
+ * (tcp_sendmsg_fastopen, net/ipv4/tcp.c), and the connects that the kernel makes for itself (kernel_connect, net/socket.c), for
+ * a network file system or a further subflow. NULL: it did not pass the hook by, or there is no telling: it is then that of
+ * a connect whose program the kernel left out (attempt.h), and its return tells it.
+ */
+static __always_inline struct attempt *passed_by(struct sock *sk, bool again)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	__u32 row = again, tid = bpf_get_current_pid_tgid(), port = sk->__sk_common.skc_dport;
+	struct connect_large *r;
+	struct attempt *a;
+	struct regs regs;
+	bool fast;
+
+	if (!tp) /* never: its protocol is TCP */
+		return NULL;
+	fast = tp->fastopen_req;
+	a = bpf_map_lookup_elem(&passing_by, &row);
+	if (!a || (!fast && bpf_map_lookup_elem(&sent_early, &tid)))
+		return NULL;
+	r = &a->record;
+	__builtin_memset(&r->c, 0, sizeof(r->c));
+	begin_task(&r->c, &regs);
+	begin_via(r, sk, &regs);
+	if (!fast) {
+		if (r->c.via == VIA_CONNECT || r->c.via == VIA_SOCKETCALL ||
+		    (returns_in_row && r->c.via == VIA_IO_URING && (regs.nr == NR_IO_URING_ENTER || regs.nr == -1)))
+			return NULL;
+		r->c.via = VIA_KERNEL;
+		r->c.fd = -1;
+	}
+	begin_socket(r, sk, sk->sk_type, true);
+	*(__u32 *)r->remote = r->c.socket_family | port << 16;
+	if (r->c.socket_family == AF_INET) {
+		*(__u32 *)(r->remote + 4) = sk->__sk_common.skc_daddr;
+		r->c.remote_len = 16;
+	} else {
+		*(__u32 *)(r->remote + 4) = 0;
+		*(__u32 *)(r->remote + 24) = 0;
+		if (bpf_core_field_exists(struct sock_common, skc_v6_daddr))
+			bpf_core_read(r->remote + 8, 16, &sk->__sk_common.skc_v6_daddr);
+		r->c.remote_len = 28;
+	}
+	r->c.addrlen = r->c.remote_len;
+	r->c.cookie = tracing_cookie ? bpf_get_socket_cookie(sk) : made_cookie(sk);
+	r->c.flags |= CONNECT_RETURN_LOST; /* nothing tells it */
+	send_now(a);
+	return a;
+}
+
+static __always_inline void begin_tracking(struct sock *sk, bool again)
 {
 	struct attempt *a = in_flight();
 	struct announced *early = NULL;
@@ -173,10 +237,11 @@ static __always_inline void begin_tracking(struct sock *sk)
 	if (!a || !is_of(a, sk)) {
 		a = NULL;
 		cookie = sk->__sk_common.skc_cookie.counter;
-		if (!announces)
-			return;
-		early = bpf_map_lookup_elem(&announced, &cookie);
-		if (!early)
+		if (announces)
+			early = bpf_map_lookup_elem(&announced, &cookie);
+		if (!early && hook_passed_by)
+			a = passed_by(sk, again);
+		if (!early && !a)
 			return;
 	}
 	t = track(sk);
@@ -302,7 +367,7 @@ static __always_inline void change_state(struct sock *sk, int from, int to, bool
 	if (from == TCP_CLOSE && to == TCP_SYN_SENT) {
 		if (again && t && t->connect_time && t->state == TCP_SYN_SENT)
 			return;
-		begin_tracking(sk);
+		begin_tracking(sk, again);
 		return;
 	}
 	if (to == TCP_CLOSE && follows_accepted)

@@ -173,9 +173,8 @@ func hasKprobes() bool {
 // lsmBlindSpots are those of a hook in security_socket_connect.
 func lsmBlindSpots() []string {
 	return []string{
-		"sendto(2) with MSG_FASTOPEN",
 		"where a connect to a UNIX socket went that a cgroup program sent elsewhere",
-		"connects that the kernel makes for itself (network file systems)",
+		"connects that the kernel makes for itself (network file systems) and MSG_FASTOPEN: what they returned, the address that was asked for where a cgroup program sent them elsewhere, those that fail before a SYN is sent, and the kernel's own by other protocols than TCP",
 		"how an io_uring connect that had to wait ended, where the kernel does not issue it again and the socket is not TCP",
 	}
 }

@@ -30,6 +30,8 @@
 #define NR_COMPAT_SENDMMSG 374
 #endif
 
+#define NR_IO_URING_ENTER 426 /* everywhere */
+
 #define SYS_CONNECT 3 /* include/uapi/linux/net.h: socketcall's first argument */
 
 /*

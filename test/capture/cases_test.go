@@ -76,17 +76,15 @@ func inetCases() []testCase {
 		// A cgroup hook sees the subflow's socket.
 		testCase{name: "mptcp", all: expectation{want: want{"protocol": on(map[string]any{"cgroup": "tcp"}),
 			"cookie": on(map[string]any{"cgroup": anything})}}},
-		testCase{name: "fastopen-sendto", all: expectation{
-			blind: func() string {
-				if env.seenBy == "cgroup" {
-					return ""
-				}
-				return "MSG_FASTOPEN"
-			},
-			want: want{"via": "fastopen", "errno": nil},
-		}},
+		testCase{name: "fastopen-sendto", all: expectation{want: passedBy("fastopen")}},
+		testCase{name: "kernel-connect", all: expectation{want: passedBy("kernel").but(want{
+			"via":    on(map[string]any{"fexit": "kernel", "kprobe": "kernel", "cgroup": oneOf("kernel", "io_uring")}), // from 6.7 to 6.12 the socket looks like a user's
+			"cookie": anything, "addrlen": anything, "remote_raw": anything})}},
 	)
 }
+
+// passedBy is the row of a connect that passes security_socket_connect by. Nothing tells what it returned.
+func passedBy(via string) want { return want{"via": via, "hook_errno": nil, "errno": nil} }
 
 func unixCases() []testCase {
 	cases := append(justName("unix-stream", "unix-dgram", "unix-seqpacket", "unix-relative", "unix-trailing", "unix-full", "unix-bound",
@@ -205,6 +203,13 @@ func uringCases() []testCase {
 			}
 			cases = append(cases, testCase{name: "uring-" + what + "-" + how, args: []string{"uring-" + what, how}, all: e})
 		}
+	}
+	for _, how := range []string{"plain", "async", "sqpoll"} {
+		w := passedBy("io_uring")
+		if how != "plain" {
+			w = w.but(want{"comm": workerName})
+		}
+		cases = append(cases, testCase{name: "uring-fastopen-" + how, args: []string{"uring-fastopen", how}, all: expectation{want: w}})
 	}
 	return cases
 }

@@ -241,18 +241,30 @@ static void udplite4(int argc, char **argv)
 	connect_to(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE, &a);
 }
 
-/* The SYN goes out from sendto; no connect(2) is ever called. */
-static void fastopen_sendto(int argc, char **argv)
+/* The SYN goes out from sendto or sendmsg; no connect(2) is ever called. */
+static void send_fastopen(const char *step, int family, const union address *a, socklen_t len, bool message)
 {
-	union address a;
+	struct iovec iov = {"x", 1};
+	struct msghdr m = {.msg_name = (void *)a, .msg_namelen = len, .msg_iov = &iov, .msg_iovlen = 1};
 	struct report r;
-	listener(AF_INET, &a, 8);
-	int fd = make_socket(AF_INET, SOCK_STREAM, 0);
-	report_begin(&r, "sendto", fd, &a.in, sizeof(a.in));
-	ssize_t n = sendto(fd, "x", 1, MSG_FASTOPEN, &a.sa, sizeof(a.in));
+	int fd = make_socket(family, SOCK_STREAM, 0);
+	report_begin(&r, step, fd, a, len);
+	ssize_t n = message ? sendmsg(fd, &m, MSG_FASTOPEN) : sendto(fd, "x", 1, MSG_FASTOPEN, &a->sa, len);
 	if (n < 0 && (errno == EOPNOTSUPP || errno == EINVAL))
 		not_here("TCP fast open is off");
 	report_end(&r, n < 0 ? -errno : 0);
+}
+
+static void fastopen_sendto(int argc, char **argv)
+{
+	union address a, a6, closed;
+	listener(AF_INET, &a, 8);
+	listener(AF_INET6, &a6, 8);
+	closed_port(AF_INET, &closed);
+	send_fastopen("sendto", AF_INET, &a, sizeof(a.in), false);
+	send_fastopen("sendmsg", AF_INET, &a, sizeof(a.in), true);
+	send_fastopen("ipv6", AF_INET6, &a6, sizeof(a6.in6), false);
+	send_fastopen("refused", AF_INET, &closed, sizeof(closed.in), false);
 }
 
 /* connect(2) puts off the SYN to the first write. */

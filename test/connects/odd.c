@@ -163,9 +163,28 @@ static void landlock(int argc, char **argv)
 	attempt("connect", make_socket(AF_INET, SOCK_STREAM, 0), &a, sizeof(a.in));
 }
 
+/* The kernel connects a socket of its own, in the thread that asks for a disk over TCP. It is refused. */
+static void kernel_connect(int argc, char **argv)
+{
+	union address a;
+	struct report r;
+	char options[128];
+	closed_port(AF_INET, &a);
+	int n = snprintf(options, sizeof(options), "transport=tcp,traddr=127.0.0.1,trsvcid=%d,nqn=conntape", ntohs(a.in.sin_port));
+	int fd = open("/dev/nvme-fabrics", O_RDWR);
+	if (fd < 0)
+		not_here("no NVMe over TCP");
+	report_begin(&r, "connect", -1, &a, sizeof(a.in));
+	r.family = AF_INET;
+	r.type = SOCK_STREAM;
+	r.protocol = IPPROTO_TCP;
+	report_end(&r, write(fd, options, (size_t)n) < 0 ? -errno : 0);
+}
+
 const struct command odd_commands[] = {
 	{"unspec-udp", unspec_udp}, {"unspec-tcp", unspec_tcp}, {"raw4", raw4}, {"raw6", raw6}, {"ping4", ping4},
 	{"ping6", ping6}, {"netlink", netlink}, {"packet", packet}, {"vsock", vsock}, {"family99", family99},
 	{"short-addrlen", short_addrlen}, {"long-addrlen", long_addrlen}, {"bad-fd", bad_fd}, {"not-a-socket", not_a_socket},
-	{"bad-pointer", bad_pointer}, {"seccomp", seccomp}, {"landlock", landlock}, {0},
+	{"bad-pointer", bad_pointer}, {"seccomp", seccomp}, {"landlock", landlock},
+	{"kernel-connect", kernel_connect}, {0},
 };

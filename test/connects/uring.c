@@ -11,6 +11,7 @@ struct ring {
 	int fd;
 	bool fixed; /* before 5.11 a polled ring takes registered files only */
 	unsigned char flags;
+	unsigned msg_flags;
 	unsigned *sq_tail, *sq_mask, *sq_array, *sq_flags, *cq_head, *cq_tail, *cq_mask;
 	struct io_uring_sqe *sqes;
 	struct io_uring_cqe *cqes;
@@ -64,6 +65,7 @@ static long submit(struct ring *r, int opcode, int fd, const void *address, unsi
 	sqe->addr = (uintptr_t)address;
 	sqe->off = off;
 	sqe->len = len;
+	sqe->msg_flags = r->msg_flags;
 	if (r->fixed) {
 		if (syscall(SYS_io_uring_register, r->fd, IORING_REGISTER_FILES, &fd, 1))
 			die("register file");
@@ -147,6 +149,31 @@ static void uring_send(int argc, char **argv)
 	report_end(&r, n < 0 ? n : 0);
 }
 
+/* `uring-fastopen [plain|async|sqpoll]`: the SYN goes out from a send that io_uring makes. */
+static void uring_fastopen(int argc, char **argv)
+{
+	const char *mode = argc > 1 ? argv[1] : "plain";
+	union address a;
+	struct iovec iov = {"x", 1};
+	struct msghdr m = {.msg_name = &a, .msg_namelen = sizeof(a.in), .msg_iov = &iov, .msg_iovlen = 1};
+	struct ring ring = ring_setup(mode);
+	struct report r;
+	listener(AF_INET, &a, 8);
+	int fd = make_socket(AF_INET, SOCK_STREAM, 0);
+
+	ring.msg_flags = MSG_FASTOPEN;
+	report_begin(&r, mode, fd, &a, sizeof(a.in));
+	if (strcmp(mode, "plain")) {
+		r.tid = 0;
+		memset(r.comm, 0, sizeof(r.comm));
+	}
+	r.fd = -1;
+	long n = submit(&ring, IORING_OP_SENDMSG, fd, &m, 0, 1);
+	if (n == -EOPNOTSUPP || n == -EINVAL)
+		not_here("no TCP fast open by io_uring");
+	report_end(&r, n < 0 ? n : 0);
+}
+
 /* `uring-to tcp|udp IP PORT` */
 static void uring_to(int argc, char **argv)
 {
@@ -179,5 +206,5 @@ static void uring_flow(int argc, char **argv)
 
 const struct command uring_commands[] = {
 	{"uring-tcp", uring_tcp}, {"uring-refused", uring_refused}, {"uring-udp", uring_udp},
-	{"uring-unix", uring_unix}, {"uring-unspec", uring_unspec}, {"uring-send", uring_send}, {"uring-to", uring_to}, {"uring-flow", uring_flow}, {0},
+	{"uring-unix", uring_unix}, {"uring-unspec", uring_unspec}, {"uring-send", uring_send}, {"uring-fastopen", uring_fastopen}, {"uring-to", uring_to}, {"uring-flow", uring_flow}, {0},
 };

@@ -20,8 +20,8 @@ import (
 )
 
 // defaultModules make sockets that a kernel does not have by itself: AF_VSOCK and SCTP on the loopback, and devices that
-// swallow packets, so that a connect stays in progress, or lose some of them.
-const defaultModules = "vsock_loopback,dummy,veth,sctp,overlay,tun,sch_netem"
+// swallow packets, so that a connect stays in progress, or lose some of them, and have the kernel connect for itself (NVMe over TCP).
+const defaultModules = "vsock_loopback,dummy,veth,sctp,overlay,tun,sch_netem,nvme_tcp"
 
 // A matrixCell is one kernel with one backend. With auto, conntape chooses, and must choose this backend. boot is added
 // to the kernel's command line. With run, only tests that match it run there.
