@@ -123,12 +123,16 @@ func reopened(t *testing.T, dir string, change func()) (*Tape, error) {
 	t.Helper()
 	tape := &Tape{}
 	t.Cleanup(func() { tape.Close() })
+	if err := tape.hold(dir); err != nil {
+		t.Fatal(err)
+	}
 	files, err := tape.find(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	manifest, _ := segment.ReadManifest(dir)
 	change()
-	return tape, tape.prepare(t.Context(), files, t.TempDir())
+	return tape, tape.prepare(t.Context(), files, manifest, t.TempDir())
 }
 
 // Retention removes segments, and others are closed and sealed, between the moment at which a reader lists the tape and

@@ -46,14 +46,18 @@ func (t *Tape) findRemovals() func() Removals {
 		}
 		return func() Removals { return Removals{Err: errOneFile} }
 	}
-	numbers, _, err := tapedir.List(t.at(""))
-	if err != nil || len(numbers) == 0 {
-		return func() Removals { return Removals{Err: failure.Bare(err)} }
+	first := t.lowest
+	if !t.isListed() {
+		numbers, _, err := tapedir.List(t.at(""))
+		if err != nil || len(numbers) == 0 {
+			return func() Removals { return Removals{Err: failure.Bare(err)} }
+		}
+		first = numbers[0]
 	}
-	if numbers[0] <= 1 {
+	if first <= 1 {
 		return func() Removals { return Removals{} }
 	}
-	return sync.OnceValue(func() Removals { return readRemovals(t.at(""), numbers[0]) }) // asked before the tape is closed
+	return sync.OnceValue(func() Removals { return readRemovals(t.at(""), first) }) // asked before the tape is closed
 }
 
 // CauseRemoved is the cause of rows in view gaps for removals. They come from the log, not from a segment.

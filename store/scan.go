@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"os"
 
 	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/segment"
+	"github.com/conntape/conntape/store/tapedir"
 )
 
 // A segment that is not sealed has no postings, and who counts over it reads every connection; whoever counts over any
@@ -21,7 +21,7 @@ func (t *Tape) tablesOf(place int) (*segment.Tables, func(), error) {
 	seg := t.segs[place]
 	if roots := seg.TableRoots(); roots != nil {
 		tables, err := segment.OpenTables(seg.File)
-		if err == nil && os.SameFile(tables.Info(), seg.Stat) {
+		if err == nil && tapedir.SameFile(tables.Info(), seg.Stat) {
 			tables.Roots = roots
 			return tables, func() { tables.Close() }, nil
 		}

@@ -35,6 +35,7 @@ type Tape struct {
 	leftOut      []LeftOut
 	readers      readers
 	newest       newestRun
+	lowest       int      // number of the first segment, when they were listed
 	ownGaps      bool     // the view gaps is without what retention has removed
 	goneRows     []string // the rows of that; nil: not asked for yet
 }
@@ -73,27 +74,41 @@ var errVanished = errors.New("every segment was removed before it could be read"
 
 func openTape(ctx context.Context, path, abs string, damaged []LeftOut) (*Tape, error) {
 	t := &Tape{}
-	files, err := t.find(abs)
-	if err != nil {
+	if err := t.hold(abs); err != nil {
 		return nil, err
 	}
-	if files, err = t.without(files, damaged); err != nil {
+	// Beside the list of the directory: on a tape of thousands of segments each takes milliseconds.
+	var manifest map[int]segment.Entry
+	var connected error
+	var reading, connecting sync.WaitGroup
+	reading.Go(func() { manifest, _ = segment.ReadManifest(t.at("")) })
+	connecting.Go(func() { connected = t.connect() })
+	fail := func(err error) (*Tape, error) {
+		reading.Wait()
+		connecting.Wait()
+		t.Close()
 		return nil, err
+	}
+	files, err := t.find(abs)
+	if err == nil {
+		files, err = t.without(files, damaged)
+	}
+	if err != nil {
+		return fail(err)
 	}
 	copies, err := os.MkdirTemp("", "conntape-")
 	if err != nil {
-		return nil, &failure.Error{Op: "open tape", Path: path, Err: failure.Bare(err), Hint: failure.CopyHint}
+		return fail(&failure.Error{Op: "open tape", Path: path, Err: failure.Bare(err), Hint: failure.CopyHint})
 	}
 	// The copies are opened at once, and held by their descriptors alone, so that even
 	// a reader that is killed leaves nothing in the temporary directory.
 	defer os.RemoveAll(copies)
-	if err := t.prepare(ctx, files, copies); err != nil {
-		t.Close()
-		return nil, err
+	reading.Wait()
+	if err := t.prepare(ctx, files, manifest, copies); err != nil {
+		return fail(err)
 	}
-	if t.conn, err = t.connect(); err != nil {
-		t.Close()
-		return nil, &failure.Error{Op: "open tape", Path: path, Err: err}
+	if connecting.Wait(); connected != nil {
+		return fail(&failure.Error{Op: "open tape", Path: path, Err: connected})
 	}
 	t.readNewestRun()
 	return t, nil
@@ -101,14 +116,7 @@ func openTape(ctx context.Context, path, abs string, damaged []LeftOut) (*Tape, 
 
 // find lists the files to read, oldest first.
 func (t *Tape) find(path string) ([]segment.File, error) {
-	info, err := t.hold(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, &failure.Error{Op: "open tape", Path: path, Err: failure.ErrNoTape,
-			Hint: "record one with: conntape record --dir " + path}
-	case err != nil:
-		return nil, &failure.Error{Op: "open tape", Path: path, Err: failure.Bare(err), Hint: failure.HintFor(err)}
-	case !info.IsDir():
+	if t.single != "" {
 		at := t.at(t.single)
 		stat, _ := os.Lstat(at)
 		return []segment.File{{Path: path, At: at, Stat: stat, HasWAL: tapedir.IsThere(at + "-wal")}}, nil
@@ -123,19 +131,20 @@ func (t *Tape) find(path string) ([]segment.File, error) {
 	for _, other := range found.Others {
 		t.leaveOut(other.Number, other)
 	}
-	root, err := os.OpenRoot(t.at("")) // thousands of names: each by its own path would go through /proc
-	if err != nil {
-		return nil, &failure.Error{Op: "open tape", Path: path, Err: failure.Bare(err), Hint: failure.HintFor(err)}
+	if len(found.Files) > 0 {
+		t.lowest = found.Files[0]
 	}
-	defer root.Close()
-	files := make([]segment.File, len(found.Files))
+	files, stats := make([]segment.File, len(found.Files)), make([]tapedir.Stat, len(found.Files))
+	folder := int(t.folder.Fd()) // thousands of names: each by its own path would go through /proc
 	known, at := filepath.Join(path, "x"), t.at("x")
 	known, at = known[:len(known)-1], at[:len(at)-1] // what is before a name
 	sideBySide(len(files), func(i int) {
 		n := found.Files[i]
 		name := tapedir.SegmentName(n)
 		files[i] = segment.File{Path: known + name, At: at + name, Number: n, HasWAL: found.Wals[n]}
-		files[i].Stat, _ = root.Lstat(name)
+		if stats[i].StatIn(folder, name) == nil {
+			files[i].Stat = &stats[i]
+		}
 	})
 	newest := len(files) - 1
 	if newest >= 0 && files[newest].Stat != nil && files[newest].Stat.Size() == 0 && !t.logKnows(files[newest].Number) {
@@ -150,25 +159,37 @@ func (t *Tape) find(path string) ([]segment.File, error) {
 
 // hold looks whether there is a directory or a file, and holds the directory open: whatever its name leads to later, what
 // is read is in this one.
-func (t *Tape) hold(path string) (os.FileInfo, error) {
+func (t *Tape) hold(path string) error {
+	err := t.holdFolder(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &failure.Error{Op: "open tape", Path: path, Err: failure.ErrNoTape,
+			Hint: "record one with: conntape record --dir " + path}
+	case err != nil:
+		return &failure.Error{Op: "open tape", Path: path, Err: failure.Bare(err), Hint: failure.HintFor(err)}
+	}
+	return nil
+}
+
+func (t *Tape) holdFolder(path string) error {
 	held, err := tapedir.OpenPath(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	info, err := held.Stat()
 	if err != nil {
 		held.Close()
-		return nil, err
+		return err
 	}
 	if t.dir = path; !info.IsDir() {
 		held.Close()
 		t.dir, t.single = filepath.Split(path)
 		if held, err = tapedir.OpenPath(t.dir); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	t.folder = held
-	return info, nil
+	return nil
 }
 
 // at returns the path by which a file of the tape is opened.
@@ -196,8 +217,7 @@ func sideBySide(n int, work func(i int)) {
 
 // prepare describes the segments, and copies those that need it. In a directory a segment that cannot be read is left
 // out; when none is left, its error is returned.
-func (t *Tape) prepare(ctx context.Context, files []segment.File, copies string) error {
-	manifest, _ := segment.ReadManifest(t.at(""))
+func (t *Tape) prepare(ctx context.Context, files []segment.File, manifest map[int]segment.Entry, copies string) error {
 	ready, wait := describeAhead(files, manifest)
 	defer wait()
 	var next *member
@@ -322,10 +342,10 @@ func unborn(path string) bool {
 }
 
 // connect opens the connection that has the public views, and can do nothing but query them.
-func (t *Tape) connect() (*sqlite.Conn, error) {
+func (t *Tape) connect() error {
 	conn, err := sqlite.OpenConn(":memory:", sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenMemory)
 	if err != nil {
-		return nil, fmt.Errorf("open connection: %w", err)
+		return fmt.Errorf("open connection: %w", err)
 	}
 	t.conn = conn
 	err = segment.Defend(conn)
@@ -340,7 +360,7 @@ func (t *Tape) connect() (*sqlite.Conn, error) {
 	if err == nil {
 		err = segment.Harden(conn)
 	}
-	return conn, err
+	return err
 }
 
 // Conn returns the connection on which connections, processes, endpoints, gaps and segments are tables over all

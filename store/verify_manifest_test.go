@@ -73,7 +73,7 @@ func TestVerifyManifest(t *testing.T) {
 		"places of the tables":      func(seg *segment.Segment) { moveRoot(seg, "connection") },
 		"places of the table":       func(seg *segment.Segment) { seg.Roots.Text = "x" },
 		"boots":                     func(seg *segment.Segment) { seg.Boots[0].Offset += int64(time.Hour) },
-		"runs and counters":         func(seg *segment.Segment) { seg.Runs[0].Counters["lost"] = segment.Counted{} },
+		"runs and counters":         func(seg *segment.Segment) { seg.Runs[0].Counters()["lost"] = segment.Counted{} },
 		"segment before":            func(seg *segment.Segment) { seg.Previous = 0 },
 		"header":                    func(seg *segment.Segment) { seg.Info.To = seg.Info.To.Add(-time.Minute) },
 	} {

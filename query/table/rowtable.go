@@ -24,12 +24,15 @@ func NewRowTable(conn *sqlite.Conn, name string, columns []string, rows [][]sqli
 // RowsOf reads rows of each segment, oldest first, by SQL over its views; "": none.
 func RowsOf(ctx context.Context, sources []Source, sql func(*Source) string) ([][]sqlite.Value, error) {
 	parts := make([][][]sqlite.Value, len(sources))
-	err := inParallel(ctx, describable(sources), func(ctx context.Context, _ int, s *SegmentSource) error {
-		ask := sql(&s.Source)
-		if ask == "" {
-			return nil
+	asks := make([]string, len(sources))
+	var asked []Source // of thousands often few
+	for i := range sources {
+		if asks[sources[i].Index] = sql(&sources[i]); asks[sources[i].Index] != "" {
+			asked = append(asked, sources[i])
 		}
-		return s.each(ctx, ask, func(row []format.Value) {
+	}
+	err := inParallel(ctx, describable(asked), func(ctx context.Context, _ int, s *SegmentSource) error {
+		return s.each(ctx, asks[s.Index], func(row []format.Value) {
 			cells := make([]sqlite.Value, len(row))
 			for i, v := range row {
 				cells[i] = forSQLite(keep(v))

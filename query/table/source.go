@@ -34,8 +34,9 @@ type Source struct {
 
 // Sources returns the segments of a tape, oldest first.
 func (tape *Tape) Sources() []Source {
-	var sources []Source
-	for i, span := range tape.Spans() {
+	spans := tape.Spans()
+	sources := make([]Source, 0, len(spans))
+	for i, span := range spans {
 		use := func(fn func(*sqlite.Conn) error) error { return tape.Use(i, fn) }
 		sources = append(sources, Source{Number: span.Number, Tape: tape, Index: i, span: span, use: use})
 	}
@@ -78,9 +79,9 @@ type SegmentSource struct {
 
 // describable returns segments that are not described yet.
 func describable(sources []Source) []*SegmentSource {
-	var segments []*SegmentSource
-	for _, source := range sources {
-		segments = append(segments, &SegmentSource{Source: source})
+	segments := make([]*SegmentSource, len(sources))
+	for i, source := range sources {
+		segments[i] = &SegmentSource{Source: source}
 	}
 	return segments
 }
@@ -88,9 +89,13 @@ func describable(sources []Source) []*SegmentSource {
 // inWindow returns the segments that may have connections in a window. It opens no others.
 func inWindow(sources []Source, w input.Window) []*SegmentSource {
 	from, to := w.Bounds()
-	return slices.DeleteFunc(describable(sources), func(s *SegmentSource) bool {
-		return s.span.First > s.span.Last || s.span.Last < from || s.span.First >= to
-	})
+	var segments []*SegmentSource
+	for i := range sources {
+		if span := &sources[i].span; span.First <= span.Last && span.Last >= from && span.First < to {
+			segments = append(segments, &SegmentSource{Source: sources[i]})
+		}
+	}
+	return segments
 }
 
 // clockRow is the wall clock's offset from this id on.

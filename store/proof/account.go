@@ -23,9 +23,9 @@ func (s *segmentVerifier) checkLosses(conn *sqlite.Conn) error {
 	var lost, recovered int64
 	counted := false
 	for _, r := range s.seg.Runs {
-		counted = counted || len(r.Counters) > 0
-		lost += r.Counters["lost"].Since() + r.Counters["excluded"].Since()
-		recovered += r.Counters["recovered"].Value
+		counted = counted || len(r.Counters()) > 0
+		lost += r.Counters()["lost"].Since() + r.Counters()["excluded"].Since()
+		recovered += r.Counters()["recovered"].Value
 	}
 	switch {
 	case !counted: // killed before the first batch
@@ -47,8 +47,8 @@ func (v *tapeVerifier) continued(a, b *segmentVerifier) {
 	if !last.Same(first) {
 		return
 	}
-	for _, name := range slices.Sorted(maps.Keys(last.Counters)) {
-		if is, was := first.Counters[name].First, last.Counters[name].Value; is != was {
+	for _, name := range slices.Sorted(maps.Keys(last.Counters())) {
+		if is, was := first.Counters()[name].First, last.Counters()[name].Value; is != was {
 			v.out.Problems = append(v.out.Problems, Problem{Segment: b.number, File: tapedir.SegmentName(b.number), Since: b.rightUntil(),
 				What: fmt.Sprintf("the recorder's counter %s was %d at the end of %s, and begins here with %d", escape.Bytes([]byte(name)), was, tapedir.SegmentName(a.number), is)})
 			return

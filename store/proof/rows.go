@@ -80,7 +80,7 @@ func (s *segmentVerifier) checkSealed(conn *sqlite.Conn) error {
 func (s *segmentVerifier) checkCounters(conn *sqlite.Conn) error {
 	n := map[string]int64{}
 	for _, r := range s.seg.Runs {
-		for name, c := range r.Counters {
+		for name, c := range r.Counters() {
 			n[name] += c.Since()
 		}
 	}
@@ -128,7 +128,7 @@ func (s *segmentVerifier) checkLedger(*sqlite.Conn) error {
 			return escape.String(l.Version, nil) == r.Version && escape.String(l.Backend, nil) == r.Backend && l.Detail == tapelog.Cut(r.BlindSpots)
 		})
 		// A recorder killed before its first commit may not be in the log, and the start of an old one may be pruned.
-		if !known && len(r.Counters) > 0 && s.book.start != nil {
+		if !known && len(r.Counters()) > 0 && s.book.start != nil {
 			s.fail(s.rightUntil(), "a recorder that the log does not know: %s, %s", escape.Bytes([]byte(r.Version)), escape.Bytes([]byte(r.Backend)))
 		}
 	}
@@ -142,7 +142,7 @@ func (s *segmentVerifier) checkLedger(*sqlite.Conn) error {
 		if what == "" {
 			return nil
 		}
-		if differs == "" && len(runs[i].Counters) > 0 {
+		if differs == "" && len(runs[i].Counters()) > 0 {
 			differs = what
 		}
 	}
@@ -160,7 +160,7 @@ func accountDiffers(r *segment.Recorder, l *tapelog.Leaf, exact bool) string {
 		name string
 		was  uint64
 	}{{"seen", l.Seen}, {"stored", l.Stored}, {"coalesced", l.Coalesced}, {"lost", l.Lost}} {
-		is, was := r.Counters[c.name].Value, int64(c.was)
+		is, was := r.Counters()[c.name].Value, int64(c.was)
 		// Events in flight in a killed recorder are counted as lost afterwards.
 		if is < was || exact && is != was && c.name != "lost" {
 			return fmt.Sprintf("its counter %s is %d, and was %d when the log saw it", c.name, is, was)

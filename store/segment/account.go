@@ -21,7 +21,16 @@ type Recorder struct {
 
 	Version, Backend, BlindSpots string
 
-	Counters map[string]Counted
+	counters map[string]Counted
+	packed   string // counters as the manifest has them, where they are not in counters
+}
+
+// Counters returns the counters of the run, by name. Only one goroutine at a time may ask.
+func (r *Recorder) Counters() map[string]Counted {
+	if r.counters == nil && r.packed != "" {
+		(&Codec{In: r.packed, Reading: true}).counters(&r.counters)
+	}
+	return r.counters
 }
 
 // Counted is a counter of a run: at the begin and at the end of the segment.
@@ -41,7 +50,7 @@ func readAccounts(conn *sqlite.Conn) ([]Recorder, error) {
 	err := Exec(conn, func(q *sqlite.Stmt) error {
 		runs = append(runs, Recorder{id: q.ColumnInt64(0), bootID: q.ColumnText(1), startBoot: q.ColumnInt64(2),
 			Start: q.ColumnInt64(3) + q.ColumnInt64(4), Version: q.ColumnText(5), Backend: q.ColumnText(6), BlindSpots: q.ColumnText(7),
-			Counters: map[string]Counted{}})
+			counters: map[string]Counted{}})
 		return nil
 	}, `SELECT id, boot_id, start_boot_ns, start_ns,
 		coalesce((SELECT offset_ns FROM clock WHERE id <= start_ns ORDER BY id DESC LIMIT 1), 0), version, backend, blind_spots
@@ -53,7 +62,7 @@ func readAccounts(conn *sqlite.Conn) ([]Recorder, error) {
 	err = Exec(conn, func(q *sqlite.Stmt) error {
 		i, found := slices.BinarySearchFunc(runs, q.ColumnInt64(0), func(r Recorder, id int64) int { return cmp.Compare(r.id, id) })
 		if found {
-			runs[i].Counters[q.ColumnText(1)] = Counted{q.ColumnInt64(2), q.ColumnInt64(3)}
+			runs[i].counters[q.ColumnText(1)] = Counted{q.ColumnInt64(2), q.ColumnInt64(3)}
 		}
 		return nil
 	}, `SELECT run, name, first, value FROM counter WHERE name != ?`, HandoverCounter)
@@ -82,7 +91,7 @@ func (a *Recorders) Add(runs []Recorder) {
 func (a Recorders) Counters() Counters {
 	sum := Counters{}
 	for _, r := range a {
-		for name, c := range r.Counters {
+		for name, c := range r.Counters() {
 			sum[name] += uint64(max(0, c.Value))
 		}
 	}
@@ -110,7 +119,7 @@ func (c Counters) joined() Counters {
 func CountersOf(runs []Recorder) Counters {
 	sums := map[string]int64{}
 	for _, r := range runs {
-		for name, c := range r.Counters {
+		for name, c := range r.Counters() {
 			sums[name] += c.Since()
 		}
 	}

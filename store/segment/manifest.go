@@ -11,8 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
@@ -29,7 +29,7 @@ import (
 
 const (
 	ManifestName  = "manifest"
-	ManifestMagic = "conntape manifest 2\n"
+	ManifestMagic = "conntape manifest 3\n"
 	RecordHead    = 8 // bytes of a record before its entry: length and CRC
 )
 
@@ -44,8 +44,8 @@ type Mark struct {
 // MarkOf returns the mark of a file.
 func MarkOf(info os.FileInfo) Mark {
 	m := Mark{Size: info.Size(), modified: info.ModTime().UnixNano()}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		m.Changed, m.Inode = st.Ctim.Nano(), int64(st.Ino)
+	if id, ok := tapedir.IDOf(info); ok {
+		m.Changed, m.Inode = id.Changed, int64(id.Inode)
 	}
 	return m
 }
@@ -82,45 +82,49 @@ type Entry struct {
 // ReadManifest returns the entries of a manifest by segment number. It stops at the first torn or altered entry; whole
 // reports that there is none.
 func ReadManifest(dir string) (entries map[int]Entry, whole bool) {
-	entries = map[int]Entry{}
 	f, err := tapedir.OpenForCopy(filepath.Join(dir, ManifestName))
 	if err != nil {
-		return entries, errors.Is(err, fs.ErrNotExist)
+		return map[int]Entry{}, errors.Is(err, fs.ErrNotExist)
 	}
 	defer f.Close()
-	text, err := readUpTo(f, mostManifest)
-	if err != nil || len(text) < len(ManifestMagic) || text[:len(ManifestMagic)] != ManifestMagic {
-		return entries, false
+	read, err := readUpTo(f, mostManifest)
+	if err != nil || len(read) < len(ManifestMagic) || string(read[:len(ManifestMagic)]) != ManifestMagic {
+		return map[int]Entry{}, false
 	}
-	rest := text[len(ManifestMagic):]
-	for len(rest) > RecordHead {
-		length := int(binary.BigEndian.Uint32([]byte(rest[:4])))
-		if length > len(rest)-RecordHead || crc32.ChecksumIEEE([]byte(rest[RecordHead:RecordHead+length])) != binary.BigEndian.Uint32([]byte(rest[4:RecordHead])) {
+	entries = make(map[int]Entry, len(read)/usualEntry)
+	text := unsafe.String(&read[0], len(read)) // of megabytes, which nobody changes: no copy
+	at := len(ManifestMagic)
+	for len(read)-at > RecordHead {
+		from := at + RecordHead
+		to := from + int(binary.BigEndian.Uint32(read[at:]))
+		if to > len(read) || crc32.ChecksumIEEE(read[from:to]) != binary.BigEndian.Uint32(read[at+4:]) {
 			break
 		}
-		c, number, mark := &Codec{In: rest[RecordHead : RecordHead+length], Reading: true}, int64(0), Mark{}
+		c, number, mark := Codec{In: text[from:to], Reading: true}, int64(0), Mark{}
 		c.Head(&number, &mark)
 		if !c.bad {
 			entries[int(number)] = Entry{mark, c.In}
 		}
-		rest = rest[RecordHead+length:]
+		at = to
 	}
-	return entries, rest == ""
+	return entries, at == len(read)
 }
+
+// usualEntry is about the length of an entry, in bytes.
+const usualEntry = 1 << 10
 
 // mostManifest limits the length of a manifest: 64 MiB is enough for some 100,000 segments.
 const mostManifest = 64 << 20
 
 // readUpTo reads a file that is no longer than most.
-func readUpTo(f *os.File, most int64) (string, error) {
+func readUpTo(f *os.File, most int64) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil || info.Size() > most {
-		return "", errors.Join(err, errors.New("too long"))
+		return nil, errors.Join(err, errors.New("too long"))
 	}
-	var text strings.Builder // which makes no copy of thousands of entries
-	text.Grow(int(info.Size()))
-	_, err = io.CopyN(&text, f, info.Size())
-	return text.String(), err
+	b := make([]byte, info.Size())
+	_, err = io.ReadFull(f, b)
+	return b, err
 }
 
 // Fill describes a segment by the entry, if the entry is of this file. If it returns false, the segment may be half

@@ -2,7 +2,9 @@ package segment
 
 import (
 	"encoding/binary"
+	"maps"
 	"math"
+	"slices"
 	"sync"
 	"time"
 )
@@ -18,6 +20,10 @@ type Codec struct {
 func (c *Codec) int(n *int64) {
 	if !c.Reading {
 		c.Out = binary.AppendVarint(c.Out, *n)
+		return
+	}
+	if len(c.In) > 0 && c.In[0] < 0x80 {
+		*n, c.In = int64(c.In[0]>>1)^-int64(c.In[0]&1), c.In[1:]
 		return
 	}
 	if v, size := binary.Varint([]byte(c.In[:min(len(c.In), binary.MaxVarintLen64)])); size > 0 {
@@ -78,7 +84,8 @@ func mapOf[T any](c *Codec, m *map[string]T, each func(*T)) {
 	n := int64(len(*m))
 	c.int(&n)
 	if !c.Reading {
-		for name, v := range *m {
+		for _, name := range slices.Sorted(maps.Keys(*m)) {
+			v := (*m)[name]
 			c.text(&name)
 			each(&v)
 		}
@@ -136,11 +143,27 @@ func (c *Codec) Segment(seg *Segment) {
 		for _, s := range []*string{&r.bootID, &r.Version, &r.Backend, &r.BlindSpots} {
 			c.text(s)
 		}
-		mapOf(c, &r.Counters, func(n *Counted) { c.int(&n.First); c.int(&n.Value) })
+		if !c.Reading {
+			r.pack()
+		}
+		c.text(&r.packed)
 	})
 	for _, packed := range []*string{&seg.Roots.Text, &seg.Gaps.Text, &seg.Segments.Text, (*string)(&seg.Addresses)} {
 		c.text(packed)
 	}
+}
+
+// pack packs the counters of a run: those of thousands of segments are unpacked only for few of them.
+func (r *Recorder) pack() {
+	c := &Codec{}
+	counters := r.Counters()
+	c.counters(&counters)
+	r.packed = string(c.Out)
+}
+
+// counters encodes the counters of a run.
+func (c *Codec) counters(counters *map[string]Counted) {
+	mapOf(c, counters, func(n *Counted) { c.int(&n.First); c.int(&n.Value) })
 }
 
 // Roots encodes the first pages of tables and indexes.

@@ -35,7 +35,7 @@ func (seg *Segment) Open() (*Reader, error) {
 	}
 	told := seg.TableRoots() != nil // by the manifest
 	is, err := file.Stat()
-	if err == nil && !os.SameFile(is, seg.Stat) {
+	if err == nil && !tapedir.SameFile(is, seg.Stat) {
 		told, err = false, seg.goOnWith(file)
 	}
 	if err != nil {
