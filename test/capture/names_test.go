@@ -29,7 +29,7 @@ func addressOfName(name string) [4]byte {
 	return [4]byte{127, 0, 7, n}
 }
 
-// answerTo answers a question: by a CNAME.
+// answerTo answers a question: by a CNAME. No name has an address of IPv6.
 func answerTo(question []byte) ([]byte, error) {
 	var m dnsmessage.Message
 	if err := m.Unpack(question); err != nil {
@@ -37,6 +37,9 @@ func answerTo(question []byte) ([]byte, error) {
 	}
 	m.Response = true
 	q, alias := m.Questions[0], dnsmessage.MustNewName("alias.example.")
+	if q.Type == dnsmessage.TypeAAAA {
+		return m.Pack()
+	}
 	m.Answers = []dnsmessage.Resource{
 		{Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 60}, Body: &dnsmessage.CNAMEResource{CNAME: alias}},
 		{Header: dnsmessage.ResourceHeader{Name: alias, Class: q.Class, TTL: 60}, Body: &dnsmessage.AResource{A: addressOfName(q.Name.String())}},
@@ -44,13 +47,16 @@ func answerTo(question []byte) ([]byte, error) {
 	return m.Pack()
 }
 
-// serveNames answers until the test ends. The thread that calls it has the namespace.
-func serveNames(t *testing.T) {
-	udp, err := net.ListenPacket("udp4", nameServer)
+// serveNames answers at nameServer until the test ends. The thread that calls it has the namespace.
+func serveNames(t *testing.T) { serveNamesAt(t, nameServer, func([]byte) {}) }
+
+// serveNamesAt answers at an address. It passes on each question that came by UDP.
+func serveNamesAt(t *testing.T, address string, asked func(question []byte)) {
+	udp, err := net.ListenPacket("udp4", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tcp, err := net.Listen("tcp4", nameServer)
+	tcp, err := net.Listen("tcp4", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,6 +68,7 @@ func serveNames(t *testing.T) {
 			if err != nil {
 				return
 			}
+			asked(b[:n])
 			if answer, err := answerTo(b[:n]); err == nil {
 				_, _ = udp.WriteTo(answer, from)
 			}
@@ -128,12 +135,13 @@ func lookUp(network, name string) error {
 // inOwnNetwork runs fn in a thread with a network namespace of its own, which has a loopback. The thread ends with it.
 func inOwnNetwork(t *testing.T, fn func()) {
 	t.Helper()
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
+		defer close(done) // also where fn ends the goroutine by t.Fatal
 		runtime.LockOSThread()
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
-			err = raiseLoopback()
+			err = raise("lo", netip.Addr{})
 		}
 		if err == nil {
 			fn()
@@ -145,15 +153,24 @@ func inOwnNetwork(t *testing.T, fn func()) {
 	}
 }
 
-func raiseLoopback() error {
+// raise gives a device an address, unless it is the zero one, and switches it on.
+func raise(device string, address netip.Addr) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	r, err := unix.NewIfreq("lo")
+	r, err := unix.NewIfreq(device)
 	if err != nil {
 		return err
+	}
+	if address.IsValid() {
+		if err := r.SetInet4Addr(address.AsSlice()); err != nil {
+			return err
+		}
+		if err := unix.IoctlIfreq(fd, unix.SIOCSIFADDR, r); err != nil {
+			return err
+		}
 	}
 	r.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, r)

@@ -38,8 +38,8 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return filepath.Dir(strings.TrimSpace(string(mod))), nil
 }
 
-// fetchKernels downloads what is missing.
-func fetchKernels(ctx context.Context, names ...string) ([]kernel, error) {
+// fetch downloads what is missing, and returns a directory for each name.
+func fetch(ctx context.Context, names ...string) (dirs []string, err error) {
 	root, err := moduleRoot(ctx)
 	if err != nil {
 		return nil, err
@@ -48,10 +48,35 @@ func fetchKernels(ctx context.Context, names ...string) ([]kernel, error) {
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("fetch kernels: %w", err)
+		return nil, fmt.Errorf("fetch %s: %w", strings.Join(names, ", "), err)
+	}
+	return strings.Fields(string(out)), nil
+}
+
+// addResolved gives the guest systemd-resolved and its clients, for chroot(2).
+func (g *guest) addResolved(ctx context.Context) error {
+	dirs, err := fetch(ctx, "resolved-"+g.kernel.arch)
+	if err != nil {
+		return err
+	}
+	const inside = "/resolved"
+	g.env = append(g.env, "RESOLVED_ROOT="+inside)
+	return filepath.WalkDir(dirs[0], func(path string, e os.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			g.files = append(g.files, guestFile{path, inside + strings.TrimPrefix(path, dirs[0])})
+		}
+		return err
+	})
+}
+
+// fetchKernels downloads what is missing.
+func fetchKernels(ctx context.Context, names ...string) ([]kernel, error) {
+	dirs, err := fetch(ctx, names...)
+	if err != nil {
+		return nil, err
 	}
 	var kernels []kernel
-	for _, dir := range strings.Fields(string(out)) {
+	for _, dir := range dirs {
 		k := kernel{name: filepath.Base(dir), dir: dir}
 		k.arch, _, _ = strings.Cut(k.name, "-")
 		k.userland = filepath.Join(cacheDir(), "userland", k.arch)

@@ -60,7 +60,7 @@ const onlyNative = "^Test(HostileReaders|Kill9|SecondRecorder|Signals|SignalAtSt
 // behindRing matches tests of what becomes of events in the rings and behind them, where a backend has no part any more: natively and in
 // one cell is enough.
 const (
-	behindRing = "^Test(Floods|Syslog|StolenRing|StolenDescriptions|Excluded|NoPayload|Wakes|Service|LossyBytes)$"
+	behindRing = "^Test(Floods|Syslog|StolenRing|StolenDescriptions|Excluded|NoPayload|Wakes|Service|LossyBytes|Resolved)$"
 	onlyKernel = "amd64-6.12"
 )
 
@@ -73,15 +73,22 @@ const anyBackend = "^Test(Doctor|ScriptBehindAnotherTracer|Container|Touched|Ope
 // skipped matches the tests that do not run in a cell.
 func (c matrixCell) skipped() string {
 	skip := onlyNative
-	isFirst := cells[slices.IndexFunc(cells, func(o matrixCell) bool { return o.kernel == c.kernel })] == c
-	if c.run == "" && !(isFirst && c.kernel == onlyKernel) {
+	if c.run == "" && !c.runsBehindRing() {
 		skip += "|" + behindRing
 	}
-	if !isFirst {
+	if !c.isFirst() {
 		skip += "|" + anyBackend
 	}
 	return skip
 }
+
+// isFirst tells the first cell of a kernel.
+func (c matrixCell) isFirst() bool {
+	return cells[slices.IndexFunc(cells, func(o matrixCell) bool { return o.kernel == c.kernel })] == c
+}
+
+// runsBehindRing tells the cell that tests of behindRing run in.
+func (c matrixCell) runsBehindRing() bool { return c.kernel == onlyKernel && c.isFirst() }
 
 const (
 	parallel    = 3                // guests at a time: each of them waits 40% of its time
@@ -242,6 +249,12 @@ func runCell(ctx context.Context, c matrixCell, k kernel, payload []guestFile, o
 	}
 	if !c.auto {
 		g.env = append(g.env, "CONNTAPE_BACKEND="+c.backend)
+	}
+	if c.runsBehindRing() {
+		if out.err = g.addResolved(ctx); out.err != nil {
+			out.Failed++
+			return out
+		}
 	}
 	out.result, out.err = g.run(ctx)
 	out.took = time.Since(start)
