@@ -89,7 +89,7 @@ func eventHooks(b Backend, e Events, k *kernel) (hooks []hook, blindSpots []stri
 		hooks = append(hooks, hook{program: "listens"})
 	}
 	if e.Sends {
-		hooks, blindSpots = sendHooks(hooks, b, k), append(blindSpots, blindSends)
+		hooks, blindSpots = sendHooks(hooks, b, k), append(blindSpots, blindSends, pagedFrames)
 		if !k.hasValue("bpf_attach_type", "BPF_CGROUP_UNIX_SENDMSG") {
 			blindSpots = append(blindSpots, unseenUnix)
 		}

@@ -6,9 +6,11 @@ import (
 )
 
 const (
-	unseenFrames = "what is sent through packet sockets: this kernel does not take the programs"
-	lateFrames   = "what is sent through the first packet socket of the host until the recorder, which is woken for that, has attached its program: milliseconds, on a busy host tenths of a second"
-	unseenDirect = "what is sent through packet sockets with PACKET_QDISC_BYPASS (sockets_opened has who set it): this kernel has no kprobes, or not the function"
+	unseenFrames  = "what is sent through packet sockets: this kernel does not take the programs"
+	pagedFrames   = "addresses of frames whose IP header is in a page that a program cannot read (TX_RING, frames longer than a page): the row has the device and the protocol"
+	betweenFrames = "what is sent through packet sockets between two recorders: the program for that runs for each packet of the host, and is not kept"
+	lateFrames    = "what is sent through the first packet socket of the host until the recorder, which is woken for that, has attached its program: milliseconds, on a busy host tenths of a second"
+	unseenDirect  = "what is sent through packet sockets with PACKET_QDISC_BYPASS (sockets_opened has who set it): this kernel has no kprobes, or not the function"
 )
 
 // frameSenders are the programs that see each frame of a packet socket in a function of these sockets alone.
@@ -80,6 +82,9 @@ func (c *Capture) tryFrames() error {
 	}
 	if !c.hasAttached("kprobe_direct") {
 		c.addBlindSpot(unseenDirect)
+	}
+	if c.options.Pin != "" {
+		c.addBlindSpot(betweenFrames)
 	}
 	if !c.options.Events.Sockets {
 		return nil

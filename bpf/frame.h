@@ -188,13 +188,12 @@ static __always_inline int frame_sent(struct sk_buff *skb)
 	struct send_key key = { .process = current_process(), .generation = send_generation };
 	struct net_device *dev = BPF_CORE_READ(skb, dev);
 	struct sock *sk = BPF_CORE_READ(skb, sk);
+	__u64 cookie = made_cookie(sk); /* the helper that makes one takes no socket of a packet */
 	__u32 bytes = BPF_CORE_READ(skb, len);
 	struct send s, *known;
 	struct regs regs;
 
-	key.cookie = made_cookie(sk); /* the helper that makes one takes no socket of a packet */
-	if (!key.cookie)
-		key.cookie = (__u64)sk;
+	key.cookie = cookie ? cookie : (__u64)sk;
 	read_destination(skb, &key);
 	known = bpf_map_lookup_elem(&sends, &key);
 	if (known) {
@@ -209,7 +208,7 @@ static __always_inline int frame_sent(struct sk_buff *skb)
 	begin_kind(&s.c, sk, BPF_CORE_READ(sk, sk_type), false);
 	s.c.protocol = key.protocol;
 	s.c.via = VIA_FRAME;
-	s.c.cookie = made_cookie(sk);
+	s.c.cookie = cookie;
 	write_device(s.local, 0, dev);
 	s.c.local_len = sizeof(struct place);
 	if (key.family == AF_PACKET) {

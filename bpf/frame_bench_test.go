@@ -6,9 +6,26 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
+
+// emptyFrameProgram attaches a program at the queue of devices that does nothing.
+func emptyFrameProgram(b *testing.B) func() {
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "net_dev_queue", License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	l, err := link.AttachTracing(link.TracingOptions{Program: p})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return func() { l.Close(); p.Close() }
+}
 
 // frameProgram attaches the program at the queue of devices alone.
 func frameProgram(b *testing.B) func() {
@@ -48,7 +65,7 @@ func BenchmarkFrames(b *testing.B) {
 		for _, v := range []struct {
 			name  string
 			start func(*testing.B) func()
-		}{{"bare", func(*testing.B) func() { return func() {} }}, {"frames", frameProgram}} {
+		}{{"bare", func(*testing.B) func() { return func() {} }}, {"empty", emptyFrameProgram}, {"frames", frameProgram}} {
 			b.Run(run.name+"/"+v.name, func(b *testing.B) {
 				runtime.LockOSThread()
 				defer runtime.UnlockOSThread()

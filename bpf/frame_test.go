@@ -112,3 +112,59 @@ func TestFrames(t *testing.T) {
 		})
 	}
 }
+
+// sendByRing sends one frame by a ring of pages that the socket shares with this process (PACKET_TX_RING).
+func sendByRing(t *testing.T, fd int, frame []byte) {
+	t.Helper()
+	const size, header, offset = 4096, 32, 16 // struct tpacket_hdr, and the place of its fields
+	request := &unix.TpacketReq{Block_size: size, Block_nr: 1, Frame_size: size, Frame_nr: 1}
+	if err := unix.SetsockoptTpacketReq(fd, unix.SOL_PACKET, unix.PACKET_TX_RING, request); err != nil {
+		t.Fatal(err)
+	}
+	ring, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(ring)
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: loopback}); err != nil {
+		t.Fatal(err)
+	}
+	copy(ring[header:], frame)
+	binary.NativeEndian.PutUint32(ring[8:], uint32(len(frame)))
+	binary.NativeEndian.PutUint64(ring, unix.TP_STATUS_SEND_REQUEST)
+	if err := unix.Sendto(fd, nil, 0, &unix.SockaddrLinklayer{Ifindex: loopback}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRingFrames: what is sent by PACKET_TX_RING is told of, with device and protocol; the address is in a page that no program reads, and the
+// blind spots say so.
+func TestRingFrames(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: loading programs takes root")
+	}
+	for _, backend := range Backends() {
+		t.Run(string(backend), func(t *testing.T) {
+			c, err := Open(Options{Backend: backend, Events: Events{Sends: true}})
+			attachedOrSkip(t, err)
+			defer c.Close()
+			if !slices.Contains(c.BlindSpots(), pagedFrames) {
+				t.Error("it is not among the blind spots")
+			}
+			fd, cookie := openSocket(t, unix.AF_PACKET, unix.SOCK_RAW, 0)
+			frame := frameOf(0x0800, ip4(17, 0, 3, 0xe8, 0, 53, 0, 8, 0, 0)...)
+			sendByRing(t, fd, frame)
+			var got []string
+			var rec Connect
+			for c.ReadConnect(time.Now(), &rec) == nil {
+				if rec.Via == ViaFrame && rec.Cookie == cookie {
+					to, _ := rec.Destination()
+					got = append(got, fmt.Sprint(to, " ", rec.Bytes))
+				}
+			}
+			if want := []string{fmt.Sprintf("{2048 1 lo} %d", len(frame))}; !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+}
