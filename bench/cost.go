@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"regexp"
@@ -13,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // costs are the samples of each round, by variant and measure. Rounds go A B C A B C, so that other load on the machine
@@ -57,14 +60,14 @@ func (c *costs) measureAlone(ctx context.Context, v variant, scale, cpu int) (ma
 		if err != nil {
 			return nil, "", err
 		}
-		before, err := attachedHooks()
-		samples, workErr := runWorkerProcess(ctx, scale, cpu)
-		after, hookErr := attachedHooks()
+		samples, alone, workErr := workAlone(ctx, "-scale", strconv.Itoa(scale), "-cpu", strconv.Itoa(cpu))
+		beside, still, frameErr := v.workBesidePacketSocket(ctx, "-scale", strconv.Itoa(scale), "-cpu", strconv.Itoa(cpu), "-frames")
 		note, stopErr := stop()
-		if err := errors.Join(err, workErr, hookErr, stopErr); err != nil {
+		if err := errors.Join(workErr, frameErr, stopErr); err != nil {
 			return nil, "", err
 		}
-		if before == after {
+		if alone && still {
+			maps.Copy(samples, beside)
 			return samples, note, nil
 		}
 		progress("%s: once more, other programs were attached meanwhile", v.name)
@@ -92,13 +95,44 @@ func (c *costs) waitForQuiet(ctx context.Context) error {
 	return nil
 }
 
-func runWorkerProcess(ctx context.Context, scale, cpu int) (map[string]sample, error) {
+// workAlone runs a worker. Not alone: other programs were attached meanwhile.
+func workAlone(ctx context.Context, args ...string) (samples map[string]sample, alone bool, err error) {
+	before, err := attachedHooks()
+	if err != nil {
+		return nil, false, err
+	}
+	if samples, err = runWorkerProcess(ctx, args...); err != nil {
+		return nil, false, err
+	}
+	after, err := attachedHooks()
+	return samples, before == after, err
+}
+
+// workBesidePacketSocket runs a worker while this process has a packet socket open, for which a recorder may attach a program.
+func (v variant) workBesidePacketSocket(ctx context.Context, args ...string) (samples map[string]sample, alone bool, err error) {
+	fd, err := openPacketSocket()
+	if err != nil {
+		return nil, false, err
+	}
+	defer unix.Close(fd)
+	if v.frames != nil {
+		stop, startErr := v.frames()
+		if startErr != nil {
+			return nil, false, startErr
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+	}
+	time.Sleep(time.Second) // the recorder is woken
+	return workAlone(ctx, args...)
+}
+
+func runWorkerProcess(ctx context.Context, args ...string) (map[string]sample, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, self, "worker", "-cpu", strconv.Itoa(cpu), "-scale", strconv.Itoa(scale))
+	cmd := exec.CommandContext(ctx, self, append([]string{"worker"}, args...)...)
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)

@@ -17,8 +17,8 @@ import (
 // kretprobeInstances is the recorder's number of kretprobe instances.
 const kretprobeInstances = 4096
 
-// startEmpty attaches empty programs to the backend's hooks for one IPv4 connect(2), its socket's states and a UDP datagram without connect: the least
-// cost of any recorder on these hooks.
+// startEmpty attaches empty programs to the backend's hooks for one IPv4 connect(2), its socket's states, a UDP datagram without connect and what a
+// socket receives: the least cost of any recorder on these hooks.
 func startEmpty(b bpf.Backend) (stop func() error, err error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, err
@@ -63,8 +63,8 @@ func startEmpty(b bpf.Backend) (stop func() error, err error) {
 	add(ebpf.ProgramSpec{Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "inet_sock_set_state"}, 0, func(p *ebpf.Program) (link.Link, error) {
 		return link.AttachTracing(link.TracingOptions{Program: p})
 	})
-	onCgroup := func(at ebpf.AttachType) {
-		add(ebpf.ProgramSpec{Type: ebpf.CGroupSockAddr, AttachType: at}, 1, func(p *ebpf.Program) (link.Link, error) {
+	onCgroup := func(kind ebpf.ProgramType, at ebpf.AttachType) {
+		add(ebpf.ProgramSpec{Type: kind, AttachType: at}, 1, func(p *ebpf.Program) (link.Link, error) {
 			root, err := cgroup2()
 			if err != nil {
 				return nil, err
@@ -72,7 +72,8 @@ func startEmpty(b bpf.Backend) (stop func() error, err error) {
 			return link.AttachCgroup(link.CgroupOptions{Path: root, Attach: at, Program: p})
 		})
 	}
-	onCgroup(ebpf.AttachCGroupUDP4Sendmsg)
+	onCgroup(ebpf.CGroupSockAddr, ebpf.AttachCGroupUDP4Sendmsg)
+	onCgroup(ebpf.CGroupSKB, ebpf.AttachCGroupInetIngress)
 	switch b {
 	case bpf.Fexit:
 		for _, symbol := range []string{"security_socket_connect", "__sys_connect_file"} {
@@ -94,7 +95,7 @@ func startEmpty(b bpf.Backend) (stop func() error, err error) {
 		})
 	case bpf.Cgroup:
 		exitConnect()
-		onCgroup(ebpf.AttachCGroupInet4Connect)
+		onCgroup(ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Connect)
 	}
 	return stop, err
 }

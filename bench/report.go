@@ -47,6 +47,8 @@ func (r *report) write(w io.Writer) error {
 		r.tcpCost(p)
 		r.sendCost(p)
 		r.socketCost(p)
+		r.trafficCost(p)
+		r.frameCost(p)
 		r.otherCalls(p)
 	}
 	r.guestCost(p)

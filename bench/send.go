@@ -57,8 +57,8 @@ func (r *report) sendCost(p *printer) {
 	c := r.Costs
 	p.line("## A datagram, in the thread that sends it")
 	p.line("")
-	p.line("UDP to the loopback, connected, which no program of ours sees, and to an address that is given with each. The least of %d rounds'", len(c.Samples[bare]))
-	p.line("medians, in ns; × is of bare.")
+	p.line("UDP to the loopback, which delivers it in the same thread, so that programs on what comes in run, too: connected, which no other program")
+	p.line("of ours sees, and to an address that is given with each. The least of %d rounds' medians, in ns; × is of bare.", len(c.Samples[bare]))
 	p.line("")
 	p.head("variant", "connected", "added", "×", "not connected", "added", "×")
 	c.rows(p, sendConnected, sendUnconnected)

@@ -29,8 +29,9 @@ const (
 
 // A variant is a way of watching connects that can be started and stopped.
 type variant struct {
-	name  string
-	start func(ctx context.Context) (stop func() (note string, err error), err error)
+	name   string
+	start  func(ctx context.Context) (stop func() (note string, err error), err error)
+	frames func() (stop func() error, err error) // what it adds while a packet socket is open, nil nothing
 }
 
 // A rig holds the common settings of the variants.
@@ -45,27 +46,27 @@ type rig struct {
 func (r *rig) variants() (list []variant, skipped map[string]string) {
 	skipped = map[string]string{}
 	list = []variant{
-		{bare, func(context.Context) (func() (string, error), error) {
+		{name: bare, start: func(context.Context) (func() (string, error), error) {
 			return func() (string, error) { return "", nil }, nil
 		}},
-		{empty, func(context.Context) (func() (string, error), error) {
+		{name: empty, frames: func() (func() error, error) { return startEmptyFrames(r.backend) }, start: func(context.Context) (func() (string, error), error) {
 			stop, err := startEmpty(r.backend)
 			if err != nil {
 				return nil, err
 			}
 			return func() (string, error) { return "", stop() }, nil
 		}},
-		{conntape, r.startConntape},
+		{name: conntape, start: r.startConntape},
 	}
 	if reason := bpftraceMissing(); reason != "" {
 		skipped[bpftrace] = reason
 	} else {
-		list = append(list, variant{bpftrace, r.startBpftrace})
+		list = append(list, variant{name: bpftrace, start: r.startBpftrace})
 	}
 	if reason := auditMissing(); reason != "" {
 		skipped[auditd] = reason
 	} else {
-		list = append(list, variant{auditd, r.startAuditd})
+		list = append(list, variant{name: auditd, start: r.startAuditd})
 	}
 	return list, skipped
 }

@@ -45,6 +45,7 @@ func runWorker(args []string) error {
 	set := flag.NewFlagSet("worker", flag.ContinueOnError)
 	cpu := set.Int("cpu", 0, "processor to run on")
 	scale := set.Int("scale", 100, "percent of the calls")
+	frames := set.Bool("frames", false, "what is measured while a packet socket is open")
 	if err := set.Parse(args); err != nil {
 		return err
 	}
@@ -53,7 +54,11 @@ func runWorker(args []string) error {
 	if err := pin(*cpu); err != nil {
 		return err
 	}
-	measures, err := newMeasures()
+	kind := newMeasures
+	if *frames {
+		kind = frameMeasures
+	}
+	measures, err := kind()
 	if err != nil {
 		return err
 	}
@@ -115,7 +120,11 @@ func newMeasures() ([]measure, error) {
 	if err != nil {
 		return nil, err
 	}
-	measures = slices.Concat(measures, tcp, sends, socketMeasures())
+	traffic, err := trafficMeasures(pingPong, send64K)
+	if err != nil {
+		return nil, err
+	}
+	measures = slices.Concat(measures, tcp, sends, socketMeasures(), traffic)
 	switch nop, err := newNop(); err {
 	case nil:
 		measures = append(measures, measure{name: callNop, batch: 64, batches: 2000, call: nop})
