@@ -60,7 +60,7 @@ const onlyNative = "^Test(HostileReaders|Kill9|SecondRecorder|Signals|SignalAtSt
 // behindRing matches tests of what becomes of events in the rings and behind them, where a backend has no part any more: natively and in
 // one cell is enough.
 const (
-	behindRing = "^Test(Floods|Syslog|StolenRing|StolenDescriptions|Excluded|NoPayload|Wakes|Service|LossyBytes|Resolved)$"
+	behindRing = "^Test(Floods|Syslog|StolenRing|StolenDescriptions|Excluded|NoPayload|Wakes|Service|LossyBytes|Resolved|RecorderSendsNothing)$"
 	onlyKernel = "amd64-6.12"
 )
 
