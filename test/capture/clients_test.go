@@ -81,7 +81,7 @@ type servers struct {
 	dir                        string
 
 	mu  sync.Mutex
-	log map[int64]*counted
+	log map[ports][]*counted // in order of time
 }
 
 // counted is a connection as its server saw it.
@@ -109,6 +109,21 @@ func (c *counted) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// ports are those of a client and a server. A client may get a port that another one has just used.
+type ports struct{ client, server int64 }
+
+// logOf finds the connection of a row in the log, nil if it never came to a server.
+func (s *servers) logOf(t *testing.T, dir string, r row) *counted {
+	t.Helper()
+	between := ports{r.int("local_port"), r.int("remote_port")}
+	earlier := number(t, dir, `SELECT count(*) FROM connections WHERE local_port = ? AND remote_port = ? AND outcome <> 'refused' AND via <> 'snapshot' AND time_ns < ?`,
+		between.client, between.server, r.int("time_ns"))
+	if all := s.log[between]; int(earlier) < len(all) {
+		return all[earlier]
+	}
+	return nil
+}
+
 // counting is a listener whose connections are logged.
 type counting struct {
 	net.Listener
@@ -123,7 +138,8 @@ func (l counting) Accept() (net.Conn, error) {
 	logged := &counted{Conn: c, of: l.of}
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	l.of.log[int64(c.RemoteAddr().(*net.TCPAddr).Port)] = logged
+	between := ports{int64(c.RemoteAddr().(*net.TCPAddr).Port), int64(c.LocalAddr().(*net.TCPAddr).Port)}
+	l.of.log[between] = append(l.of.log[between], logged)
 	return logged, nil
 }
 
@@ -185,7 +201,7 @@ func (s *servers) askNginx() error {
 // serve begins an HTTP server, and one of HTTPS; nobody listens at another port.
 func serve(t *testing.T) *servers {
 	t.Helper()
-	s := &servers{log: map[int64]*counted{}, dir: tempDir(t)}
+	s := &servers{log: map[ports][]*counted{}, dir: tempDir(t)}
 	listen := func() net.Listener {
 		l, err := net.Listen("tcp4", "127.0.0.1:0")
 		if err != nil {
@@ -288,7 +304,7 @@ func verifyClient(t *testing.T, dir string, s *servers, name string, pid int) st
 			outcome = "other"
 		}
 		n[outcome]++
-		server := s.log[r.int("local_port")]
+		server := s.logOf(t, dir, r)
 		reached = reached || server != nil
 		to := strconv.FormatInt(r.int("remote_port"), 10)
 		if to == s.refusedPort && outcome != "refused" {

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,10 +48,36 @@ func answerTo(question []byte) ([]byte, error) {
 	return m.Pack()
 }
 
+// questions are what a server was asked.
+type questions struct {
+	mu    sync.Mutex
+	count map[string]int64 // by name and type
+}
+
+func (a *questions) note(question []byte) {
+	var m dnsmessage.Message
+	if m.Unpack(question) != nil || len(m.Questions) == 0 {
+		return
+	}
+	q := m.Questions[0]
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.count[strings.TrimSuffix(q.Name.String(), ".")+" "+strings.TrimPrefix(q.Type.String(), "Type")]++
+}
+
+// take returns them and begins anew.
+func (a *questions) take() map[string]int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	taken := a.count
+	a.count = map[string]int64{}
+	return taken
+}
+
 // serveNames answers at nameServer until the test ends. The thread that calls it has the namespace.
 func serveNames(t *testing.T) { serveNamesAt(t, nameServer, func([]byte) {}) }
 
-// serveNamesAt answers at an address. It passes on each question that came by UDP.
+// serveNamesAt answers at an address. It passes on each question, one at a time or several.
 func serveNamesAt(t *testing.T, address string, asked func(question []byte)) {
 	udp, err := net.ListenPacket("udp4", address)
 	if err != nil {
@@ -82,6 +109,7 @@ func serveNamesAt(t *testing.T, address string, asked func(question []byte)) {
 			}
 			question := make([]byte, 512)
 			n, _ := c.Read(question)
+			asked(question[2:max(n, 2)])
 			if answer, err := answerTo(question[2:max(n, 2)]); err == nil {
 				framed := append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...)
 				for part := range strings.SplitSeq(string(framed[:7])+"|"+string(framed[7:]), "|") { // in two segments

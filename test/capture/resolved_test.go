@@ -9,11 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
-	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 )
 
@@ -75,23 +73,6 @@ func raiseTunnel(t *testing.T) {
 	}
 }
 
-// asked are the questions that a server got.
-type asked struct {
-	mu    sync.Mutex
-	count map[string]int64 // by name and type
-}
-
-func (a *asked) note(question []byte) {
-	var m dnsmessage.Message
-	if m.Unpack(question) != nil || len(m.Questions) == 0 {
-		return
-	}
-	q := m.Questions[0]
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.count[strings.TrimSuffix(q.Name.String(), ".")+" "+strings.TrimPrefix(q.Type.String(), "Type")]++
-}
-
 // answersTogether gives what systemd-resolved answers one port 0: of several answers to one address the tape has the port of the first alone.
 func answersTogether(calls map[string]int64) map[string]int64 {
 	together := map[string]int64{}
@@ -113,7 +94,7 @@ func answersTogether(calls map[string]int64) map[string]int64 {
 func TestResolved(t *testing.T) {
 	root, dir := resolvedRoot(t), tempDir(t)
 	tape := record(t, dir)
-	server := asked{count: map[string]int64{}}
+	server := questions{count: map[string]int64{}}
 	clients := []struct{ trace, services, name string }{
 		{"varlink", "resolve", "n5-varlink.example"}, {"stub", "dns", "n6-stub.example"}, {"cached", "dns", "n6-stub.example"},
 	}

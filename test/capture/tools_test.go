@@ -70,7 +70,8 @@ func traced(t *testing.T, file string) (pids []string, calls, raw map[string]int
 	return pids, calls, raw
 }
 
-// TestToolsAgreeWithStrace: of what people's own tools connect and send to, the tape has each as often as strace saw it.
+// TestToolsAgreeWithStrace: of what people's own tools connect and send to, the tape has each as often as strace saw it, and of what they look
+// up each question as often as their server saw it.
 func TestToolsAgreeWithStrace(t *testing.T) {
 	if env.inGuest {
 		t.Skip("SKIPPED: guests have none of these tools")
@@ -81,9 +82,10 @@ func TestToolsAgreeWithStrace(t *testing.T) {
 	}
 	dir, logs := tempDir(t), tempDir(t)
 	tape := record(t, dir)
-	ran := map[string]bool{}
+	ran, lookedUp := map[string]bool{}, map[string]map[string]int64{}
+	server := questions{count: map[string]int64{}}
 	inOwnNetwork(t, func() {
-		serveNames(t)
+		serveNamesAt(t, nameServer, server.note)
 		serveFlows(t)
 		for _, tool := range tools {
 			program, _, _ := strings.Cut(tool.command, " ")
@@ -94,10 +96,12 @@ func TestToolsAgreeWithStrace(t *testing.T) {
 			cmd := exec.Command(strace, "-f", "-yy", "-s", "0", "-e", "trace=connect,sendto,sendmsg,sendmmsg,exit_group", "-o", filepath.Join(logs, tool.name), "bash", "-mc", tool.command)
 			out, err := cmd.CombinedOutput() // whether it likes the answer is not asked
 			t.Logf("%s: %v\n%s", tool.name, err, out)
+			lookedUp[tool.name] = server.take()
 		}
 	})
 	tape.stop(t)
 	blind := strings.Contains(blindSpots(t, dir), "raw and ping sockets")
+	blindToNames := strings.Contains(blindSpots(t, dir), "names that processes look up")
 	backend := rows(t, dir, `SELECT backend FROM segments`)[0].text("backend")
 	for _, tool := range tools {
 		t.Run(tool.name, func(t *testing.T) {
@@ -123,6 +127,14 @@ func TestToolsAgreeWithStrace(t *testing.T) {
 			if !maps.Equal(got, want) {
 				verdict = "failed"
 				t.Errorf("the tape has %v, strace saw %v, and through raw sockets %v", got, want, raw)
+			}
+			names := map[string]int64{}
+			for _, r := range rows(t, dir, `SELECT name || ' ' || type AS what, sum(count) AS n FROM lookups WHERE pid IN (`+strings.Join(pids, ",")+`) AND server_address = '127.0.0.53' GROUP BY what`) {
+				names[r.text("what")] = r.int("n")
+			}
+			if !blindToNames && !maps.Equal(names, lookedUp[tool.name]) {
+				verdict = "failed"
+				t.Errorf("the tape has the lookups %v, their server saw %v", names, lookedUp[tool.name])
 			}
 			if n := number(t, dir, `SELECT count(*) FROM sockets_opened WHERE pid IN (`+strings.Join(pids, ",")+`) AND action = 'socket'`); len(raw) > 0 && n == 0 {
 				t.Error("no row says who opened the raw socket")
