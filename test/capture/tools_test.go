@@ -16,7 +16,7 @@ var tools = []struct{ name, command string }{
 	{"dig", "dig +tries=1 +time=1 @127.0.0.53 n1-dig.example"},
 	{"dig-tcp", "dig +tcp +tries=1 +time=1 @127.0.0.53 n1-digtcp.example"},
 	{"nslookup", "nslookup -timeout=1 -retry=1 n1-nslookup.example 127.0.0.53"},
-	{"getent", "getent ahostsv4 n1-getent.example"},
+	{"getent", "getent hosts n1-getent.example"},
 	{"curl", "curl -s --http0.9 -o /dev/null http://127.0.0.1:7002/"},
 	{"wget", "wget -q -t 1 -T 1 -O /dev/null http://127.0.0.1:7009/"},
 	{"python3", `python3 -c "import socket
