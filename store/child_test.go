@@ -100,6 +100,7 @@ func playHoldLock(args []string) error {
 	if err := unix.FcntlFlock(f.Fd(), unix.F_SETLK, &lk); err != nil {
 		return err
 	}
+	defer f.Close() // until then the garbage collector does not close it, which would give the lock back
 	fmt.Println("ready")
 	time.Sleep(time.Hour)
 	return nil
