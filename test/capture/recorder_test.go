@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// patience is the timeout for anything that should happen soon. An emulated machine beside two others on a busy host takes a minute and
-// more to start a recorder.
-const patience = 3 * time.Minute
+// patience is the timeout for anything that should happen soon. An emulated machine beside three others on a busy host takes three
+// minutes and more to load the programs of a second recorder.
+const patience = 8 * time.Minute
 
 // A recorder is a running `conntape record`.
 type recorder struct {

@@ -91,7 +91,7 @@ func (c matrixCell) isFirst() bool {
 func (c matrixCell) runsBehindRing() bool { return c.kernel == onlyKernel && c.isFirst() }
 
 const (
-	parallel    = 5                // guests at a time: each of them waits 60% of its time
+	parallel    = 4                // guests at a time: each of them waits 60% of its time
 	cellTimeout = 45 * time.Minute // on a busy machine; 4 to 8 on a quiet one
 )
 
