@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -36,6 +37,7 @@ type expectation struct {
 	want     want                 // columns of connections
 	process  want                 // columns of processes, of the row's process
 	rows     []want               // the attempt makes these rows instead of one
+	counted  bool                 // the last of rows may be several, one for each interval of counting: their counts and bytes are summed up
 	blind    func() (spot string) // if it returns a word: no row, and the backend's blind_spots must have this word
 	never    bool                 // no backend sees it: it is not a connection
 	neverBut string               // as never, save on this backend
@@ -152,6 +154,9 @@ func (c *caseRun) find(t *testing.T) {
 		n := 0
 		for _, r := range reports {
 			n += c.expected(r.Step).count()
+			if c.expected(r.Step).counted {
+				got = summedUp(got, n)
+			}
 		}
 		if n != len(got) {
 			t.Errorf("process %d: want %d rows, got %d:\n%s", pid, n, len(got), list(got))
@@ -171,6 +176,19 @@ func (c *caseRun) find(t *testing.T) {
 // slack is the allowed difference between the tape's clock and the wall clock during a test: they are read separately,
 // and one is slewed.
 const slack = 50 * time.Millisecond
+
+// summedUp adds what the rows behind the first n counted to the last of these.
+func summedUp(got []row, n int) []row {
+	for len(got) > n {
+		last, next := got[n-1], got[n]
+		if last["remote_raw"] != next["remote_raw"] || last["cookie"] != next["cookie"] || last["via"] != next["via"] {
+			break
+		}
+		last["count"], last["bytes_sent"] = last.int("count")+next.int("count"), last.int("bytes_sent")+next.int("bytes_sent")
+		got = slices.Delete(got, n, n+1)
+	}
+	return got
+}
 
 func rowsOf(t *testing.T, tape *store.Tape, pid int64, reports []report) []row {
 	t.Helper()
