@@ -104,14 +104,7 @@ func appendOutcome(b []byte, o *Outcome, local int64) []byte {
 	if o.Duration >= 0 {
 		numbers[2] = uint64(o.Duration)/1000 + 1
 	}
-	last := len(numbers)
-	for last > 1 && numbers[last-1] == 0 {
-		last--
-	}
-	for _, n := range numbers[:last] {
-		b = binary.AppendUvarint(b, n)
-	}
-	return b
+	return segment.AppendNumbers(b, numbers[:])
 }
 
 var errOutcome = errors.New("an outcome is not as it is ever written")

@@ -40,7 +40,7 @@ func (t *Told) Append(b, outcome []byte) ([]byte, bool) {
 		now[OutcomeNumbers+2] = parts + 1
 	}
 	begin := len(b)
-	b = appendNumbers(b, now[:])
+	b = AppendNumbers(b, now[:])
 	back, told, ok := ReadTold(b[begin:])
 	if !ok || told == nil || string(back) != string(outcome) || told.Batch != t.Batch || told.Shape != t.Shape ||
 		(told.Before == nil) != (t.Before == nil) || string(told.Before) != string(t.Before) {
@@ -72,9 +72,9 @@ func ReadTold(b []byte) (outcome []byte, told *Told, ok bool) {
 				before[i] = 0
 			}
 		}
-		told.Before = appendNumbers(nil, before[:OutcomeNumbers])
+		told.Before = AppendNumbers(nil, before[:OutcomeNumbers])
 	}
-	return appendNumbers(nil, now[:OutcomeNumbers]), told, true
+	return AppendNumbers(nil, now[:OutcomeNumbers]), told, true
 }
 
 // OutcomeOf returns the numbers of an outcome as it is stored, without those of [Told].
@@ -95,8 +95,8 @@ func readNumbers(b []byte) (n [OutcomeNumbers + toldNumbers]uint64, ok bool) {
 	return n, len(b) == 0
 }
 
-// appendNumbers appends unsigned varints, without those at the end that are 0; one at least.
-func appendNumbers(b []byte, numbers []uint64) []byte {
+// AppendNumbers appends unsigned varints, without those at the end that are 0; one at least.
+func AppendNumbers(b []byte, numbers []uint64) []byte {
 	last := len(numbers)
 	for last > 1 && numbers[last-1] == 0 {
 		last--

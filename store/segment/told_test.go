@@ -42,7 +42,7 @@ func TestTold(t *testing.T) {
 		if more := len(b) - 1 - len(outcome); more != c.bytes {
 			t.Errorf("%s: %d bytes more, want %d", name, more, c.bytes)
 		}
-		if n, ok := OutcomeOf(b[1:]); !ok || string(appendNumbers(nil, n[:])) != string(outcome) {
+		if n, ok := OutcomeOf(b[1:]); !ok || string(AppendNumbers(nil, n[:])) != string(outcome) {
 			t.Errorf("%s: the outcome is %d, %v", name, n, ok)
 		}
 	}
