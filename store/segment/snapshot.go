@@ -254,13 +254,11 @@ func copyRange(ctx context.Context, out, from *os.File, start, end int64) error 
 		}
 	}
 	// The wrappers prevent a copy in the kernel. copyOnce notices a file that shrank.
-	_, err := io.CopyBuffer(struct{ io.Writer }{out}, Until(ctx, io.LimitReader(from, end-start)), make([]byte, 1<<18))
+	_, err := io.CopyBuffer(struct{ io.Writer }{out}, untilReader{ctx, io.LimitReader(from, end-start)}, make([]byte, 1<<18))
 	return err
 }
 
-// Until returns a reader that ends with the cause when ctx does.
-func Until(ctx context.Context, r io.Reader) io.Reader { return untilReader{ctx, r} }
-
+// untilReader ends with the cause when its context does.
 type untilReader struct {
 	ctx context.Context
 	r   io.Reader
