@@ -112,8 +112,8 @@ func serveNamesAt(t *testing.T, address string, asked func(question []byte)) {
 			asked(question[2:max(n, 2)])
 			if answer, err := answerTo(question[2:max(n, 2)]); err == nil {
 				framed := append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...)
-				for part := range strings.SplitSeq(string(framed[:7])+"|"+string(framed[7:]), "|") { // in two segments
-					_, _ = io.WriteString(c, part)
+				for _, part := range [][]byte{framed[:7], framed[7:]} { // in two segments
+					_, _ = c.Write(part)
 					time.Sleep(5 * time.Millisecond)
 				}
 			}
