@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string) (int, error) {
 	set.StringVar(&logFile, "dmesg", "", "write the kernel's log to this `file`")
 	set.BoolVar(&matrix, "matrix", false, "run the capture tests on every kernel and backend")
 	set.StringVar(&options.coverage, "coverage", "", "with -matrix: write what was seen, as Markdown, to this `file`")
-	set.StringVar(&options.tally, "tally", "", "with -matrix: write the counts of tests passed, failed and skipped to this `file`")
+	set.StringVar(&options.tally, "tally", "", "with -matrix: write the counts of tests passed, failed and skipped, and the faults, to this JSON `file`")
 	set.StringVar(&options.run, "run", "", "with -matrix: run only the tests that match this `pattern`")
 	if err := set.Parse(args); err != nil {
 		return 2, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -172,14 +173,20 @@ func runMatrix(ctx context.Context, o matrixOptions, only []string) (int, error)
 		total.Add(out.Tally)
 		failed = failed || !out.ok()
 	}
-	fmt.Printf("The longest tests, in seconds of all guests together: %s\n\n", total.Slowest(20))
+	fmt.Printf("The longest tests, in seconds of all guests together: %s\n", total.Slowest(20))
+	total.WriteFaults(os.Stdout)
+	fmt.Println()
 	if o.coverage != "" {
 		if err := writeCoverage(o.coverage, outcomes); err != nil {
 			return 1, err
 		}
 	}
 	if o.tally != "" {
-		if err := os.WriteFile(o.tally, fmt.Appendln(nil, total.Passed, total.Failed, total.Skipped), 0o644); err != nil {
+		text, err := json.Marshal(total)
+		if err == nil {
+			err = os.WriteFile(o.tally, text, 0o644)
+		}
+		if err != nil {
 			return 1, err
 		}
 	}
@@ -195,7 +202,7 @@ func matchesAll(pattern *regexp.Regexp, names []string) bool {
 
 type matrixOptions struct {
 	coverage string // file for the coverage table, in Markdown
-	tally    string // file for the counts
+	tally    string // JSON file for the counts
 	run      string // only tests that match
 }
 
@@ -253,6 +260,7 @@ func runCell(ctx context.Context, c matrixCell, k kernel, payload []guestFile, o
 	if c.runsBehindRing() {
 		if out.err = g.addResolved(ctx); out.err != nil {
 			out.Failed++
+			out.Faults = append(out.Faults, fmt.Sprintf("guest %s/%s: %v", c.kernel, c.backend, out.err))
 			return out
 		}
 	}
@@ -284,6 +292,7 @@ func runCell(ctx context.Context, c matrixCell, k kernel, payload []guestFile, o
 	}
 	if out.err != nil {
 		out.Failed++ // the guest itself
+		out.Faults = append(out.Faults, fmt.Sprintf("guest %s/%s: %v", c.kernel, c.backend, out.err))
 	}
 	return out
 }

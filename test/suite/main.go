@@ -73,6 +73,7 @@ func run(ctx context.Context, only string) bool {
 			fmt.Printf("--- FAIL: %s: %v\n", s.name, err)
 			if count.Failed == 0 {
 				count.Failed = 1
+				count.Faults = []string{fmt.Sprintf("%s: %v", s.name, err)}
 			}
 		}
 		total.Add(count)
@@ -81,6 +82,7 @@ func run(ctx context.Context, only string) bool {
 	if slowest := total.Slowest(20); slowest != "" {
 		fmt.Printf("\nThe longest tests, in seconds: %s\n", slowest)
 	}
+	total.WriteFaults(os.Stdout)
 	fmt.Printf("\n%s%-12s %.0f s\n\n%v\n", summary.String(), "all", time.Since(begin).Seconds(), total)
 	return total.Failed == 0 && total.Passed > 0
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -213,7 +214,7 @@ func matrix(ctx context.Context) (tally.Tally, error) {
 	runErr := command(ctx, "go", "run", "./test/guest", "-matrix", "-tally", counts, "-coverage", coverage).Run()
 	text, err := os.ReadFile(counts)
 	if err == nil {
-		_, err = fmt.Sscan(string(text), &count.Passed, &count.Failed, &count.Skipped)
+		err = json.Unmarshal(text, &count)
 	}
 	if err := errors.Join(runErr, err); err != nil {
 		return count, err

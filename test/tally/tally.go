@@ -27,7 +27,15 @@ type Event struct {
 type Tally struct {
 	Passed, Failed, Skipped int
 
-	Seconds map[string]float64 // of each test with its subtests, by name
+	Seconds map[string]float64 `json:"-"`          // of each test with its subtests, by name
+	Faults  []string           `json:",omitempty"` // each failed test's name, and the first of the lines in which it says why
+}
+
+// WriteFaults prints the faults once more, for whoever sees only the end of a long output.
+func (t *Tally) WriteFaults(w io.Writer) {
+	if len(t.Faults) > 0 {
+		fmt.Fprintf(w, "\nWhat failed:\n%s\n", strings.Join(t.Faults, "\n"))
+	}
 }
 
 // Add adds another count.
@@ -35,6 +43,7 @@ func (t *Tally) Add(o Tally) {
 	t.Passed += o.Passed
 	t.Failed += o.Failed
 	t.Skipped += o.Skipped
+	t.Faults = append(t.Faults, o.Faults...)
 	for name, s := range o.Seconds {
 		t.took(name, s)
 	}
@@ -80,6 +89,7 @@ func Read(r io.Reader, w io.Writer) (Tally, error) {
 	}
 	for name, output := range reader.running {
 		reader.tally.Failed++
+		reader.fault(name, output.String()+"did not end")
 		fmt.Fprintf(w, "%s--- FAIL: %s: did not end\n", output, name)
 	}
 	return reader.tally, nil
@@ -114,6 +124,7 @@ func (r *reader) line(line []byte) {
 		// A package that does not build or crashes outside a test has no failed test.
 		if !r.failing[e.Package] {
 			r.tally.Failed++
+			r.fault(e.Package, "")
 		}
 	case e.Test == "":
 	case e.Action == "run":
@@ -128,11 +139,30 @@ func (r *reader) line(line []byte) {
 	case e.Action == "fail":
 		r.tally.Failed++
 		r.failing[e.Package] = true
+		if b := r.running[key]; b != nil {
+			r.fault(key, b.String())
+		}
 		r.print(key)
 	case e.Action == "skip":
 		r.tally.Skipped++
 		r.print(key)
 	}
+}
+
+// faultLines and faultBytes bound what a failed test is quoted with: its reasons come first, and after them what it saw.
+const faultLines, faultBytes = 6, 300
+
+// fault keeps the first lines in which a test says something.
+func (r *reader) fault(name, output string) {
+	fault, n := name, 0
+	for line := range strings.Lines(output) {
+		if line = strings.TrimRight(line, "\n"); n == faultLines || strings.HasPrefix(line, "COVERAGE ") || strings.HasPrefix(line, "--- ") {
+			continue
+		}
+		fault += "\n\t" + line[:min(len(line), faultBytes)]
+		n++
+	}
+	r.tally.Faults = append(r.tally.Faults, fault)
 }
 
 func (r *reader) print(key string) {

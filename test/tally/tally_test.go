@@ -15,6 +15,7 @@ func TestRead(t *testing.T) {
 		want   tally.Tally
 		print  []string
 		silent []string
+		fault  string
 	}{
 		{
 			name: "a passing test is counted and not printed",
@@ -40,7 +41,7 @@ func TestRead(t *testing.T) {
 {"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:1: got 2\n"}
 {"Action":"fail","Package":"p","Test":"TestA"}
 {"Action":"fail","Package":"p"}`,
-			want: tally.Tally{Failed: 1}, print: []string{"got 2"},
+			want: tally.Tally{Failed: 1}, print: []string{"got 2"}, fault: "p.TestA\n\t    a_test.go:1: got 2",
 		},
 		{
 			name: "a package that does not build has failed",
@@ -53,7 +54,7 @@ func TestRead(t *testing.T) {
 			name: "a test that is cut off has failed",
 			events: `{"Action":"run","Package":"p","Test":"TestA"}
 {"Action":"output","Package":"p","Test":"TestA","Output":"half a li"}`,
-			want: tally.Tally{Failed: 1}, print: []string{"half a li", "did not end"},
+			want: tally.Tally{Failed: 1}, print: []string{"half a li", "did not end"}, fault: "p.TestA\n\thalf a lidid not end",
 		},
 		{
 			name:   "other lines are passed on",
@@ -66,6 +67,14 @@ func TestRead(t *testing.T) {
 			got, err := tally.Read(strings.NewReader(c.events), &out)
 			if err != nil || got.String() != c.want.String() {
 				t.Errorf("got %v, %v; want %v", got, err, c.want)
+			}
+			if len(got.Faults) != got.Failed {
+				t.Errorf("%d faults of %d failures: %q", len(got.Faults), got.Failed, got.Faults)
+			}
+			var faults strings.Builder
+			got.WriteFaults(&faults)
+			if c.fault != "" && faults.String() != "\nWhat failed:\n"+c.fault+"\n" {
+				t.Errorf("faults: %q, want %q", faults.String(), c.fault)
 			}
 			for _, s := range c.print {
 				if !strings.Contains(out.String(), s) {
