@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ type report struct {
 	Backend  string
 	Costs    *costs
 	Pipeline []pipelineRun
+	TCP      []pipelineRun   // of whole connections
 	Floors   []time.Duration // CPU time of a row, straight into SQLite
 	Shares   []share
 	Disk     diskRun
@@ -112,6 +114,10 @@ func (r *report) budgets(p *printer) {
 		p.row("ring to committed rows: CPU an event, one core", "1.2 µs", fmt.Sprintf("%.2f µs", cpu), kept(cpu, 1.2))
 		p.row("the same, against SQLite alone", "–", fmt.Sprintf("%.1f × (of %.2f µs)", cpu/micros(slices.Min(r.Floors)), micros(slices.Min(r.Floors))), "–")
 		p.row("ring to committed rows: events a second, one core", "800,000", thousands(rate), kept(800_000, rate))
+	}
+	if len(r.TCP) > 0 {
+		cpu := slices.MinFunc(r.TCP, func(a, b pipelineRun) int { return cmp.Compare(a.perEvent(), b.perEvent()) }).perEvent()
+		p.row("recorder's CPU for a TCP connection: connect, accept, both ends", "3 µs", fmt.Sprintf("%.2f µs", cpu), kept(cpu, 3))
 	}
 	if n := float64(r.Disk.Connections); n > 0 {
 		active, closed := float64(r.Disk.Active)/n, float64(r.Disk.Closed)/n
@@ -226,12 +232,31 @@ func (r *report) pipeline(p *printer) {
 			fmt.Sprintf("%.2f", float64((run.CPU-run.User).Microseconds())/n), fmt.Sprintf("%.2f", micros(r.Floors[i])), thousands(run.rate()), run.Words)
 	}
 	p.line("")
-	p.line("Where the time goes, from CPU profiles of as many rounds more:")
+	r.tcpPipeline(p)
+	p.line("Where the time goes of connects over UDP, from CPU profiles of as many rounds more:")
 	p.line("")
 	cpu, _ := r.best()
 	p.head("part", "of the CPU time", "ns an event, at the best round")
 	for _, s := range r.Shares {
 		p.row(s.What, fmt.Sprintf("%.1f%%", 100*s.Part), fmt.Sprintf("%.0f", 1000*cpu*s.Part))
+	}
+	p.line("")
+}
+
+func (r *report) tcpPipeline(p *printer) {
+	if len(r.TCP) == 0 {
+		return
+	}
+	f := tcpFlood
+	p.line("Whole TCP connections, while the recorder runs: %d processes make %s, and each connects, accepts, and closes both ends, as", f.processes, thousands(float64(f.total())))
+	p.line("fast as it can. The CPU time is of all that a connection brings: the attempt, its outcome, the end of either side, and a row")
+	p.line("of who came in, folded.")
+	p.line("")
+	p.head("round", "CPU a connection, µs", "user", "system", "connections a second", "account")
+	for i, run := range r.TCP {
+		n := float64(run.Events)
+		p.row(fmt.Sprint(i+1), fmt.Sprintf("%.2f", run.perEvent()), fmt.Sprintf("%.2f", float64(run.User.Microseconds())/n),
+			fmt.Sprintf("%.2f", float64((run.CPU-run.User).Microseconds())/n), thousands(run.rate()), run.Words)
 	}
 	p.line("")
 }

@@ -13,6 +13,7 @@ import (
 // default; a full queue would merge attempts into one row.
 var (
 	pipelineFlood  = flood{processes: 100, connects: 10_000, endpoints: 5000}
+	tcpFlood       = flood{processes: 20, connects: 10_000, tcp: true}
 	pipelineRing   = 256 << 20
 	pipelineBuffer = 1 << 30
 )
@@ -25,8 +26,8 @@ func (b *bench) pipeline() error {
 	if err != nil {
 		return err
 	}
-	f := pipelineFlood
-	f.cpu = workerCPU()
+	f, tcp := pipelineFlood, tcpFlood
+	f.cpu, tcp.cpu = workerCPU(), workerCPU()
 	profiled := b.rig
 	profiled.conntape = self
 	var profiles []string
@@ -53,6 +54,17 @@ func (b *bench) pipeline() error {
 		if err != nil {
 			return err
 		}
+		if run, err = measurePipeline(b.ctx, func() (*recording, error) { return b.rig.record(b.ctx) }, tcp, false); err != nil {
+			return err
+		}
+		progress("%d of %d: %.2f µs of CPU a TCP connection, %.0f a second; %s", i+1, pipelineRounds, run.perEvent(), run.rate(), run.Words)
+		b.report.TCP = append(b.report.TCP, run)
+	}
+	// For whoever wants to know where a TCP connection's time goes: the table below is of connects.
+	if _, err := measurePipeline(b.ctx, func() (*recording, error) {
+		return profiled.record(b.ctx, "--profile", filepath.Join(b.profiles, "tcp.prof"))
+	}, tcp, true); err != nil {
+		return err
 	}
 	b.report.Shares, err = whereTimeGoes(b.ctx, profiles)
 	return err

@@ -24,13 +24,13 @@ type peer struct {
 	err      error
 }
 
-// newPeer makes a peer that listens or refuses.
-func newPeer(listens bool) (*peer, error) {
+// newPeer makes a peer at a loopback address that listens or refuses.
+func newPeer(at [4]byte, listens bool) (*peer, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make a socket: %w", err)
 	}
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil { // without listen it refuses
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: at}); err != nil { // without listen it refuses
 		return nil, fmt.Errorf("bind to the loopback: %w", err)
 	}
 	if listens {
@@ -42,7 +42,7 @@ func newPeer(listens bool) (*peer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the address of a socket: %w", err)
 	}
-	return &peer{listener: fd, address: sockaddr([4]byte{127, 0, 0, 1}, uint16(bound.(*unix.SockaddrInet4).Port))}, nil
+	return &peer{listener: fd, address: sockaddr(at, uint16(bound.(*unix.SockaddrInet4).Port))}, nil
 }
 
 // connect makes a socket, connects it and closes it. It calls between while connected; want is the expected errno of connect.
@@ -77,11 +77,11 @@ func (p *peer) accept() syscall.Errno {
 
 // tcpMeasures are the measures of TCP connections, paced so that the recorder keeps up.
 func tcpMeasures() ([]measure, error) {
-	refuses, err := newPeer(false)
+	refuses, err := newPeer([4]byte{127, 0, 0, 1}, false)
 	if err != nil {
 		return nil, err
 	}
-	listens, err := newPeer(true)
+	listens, err := newPeer([4]byte{127, 0, 0, 1}, true)
 	if err != nil {
 		return nil, err
 	}
