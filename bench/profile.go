@@ -70,9 +70,9 @@ func recordCounted(o recorder.Options, file string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	go churn(ctx, time.Second, func() error {
-		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-		metrics.Read(live)
-		return os.WriteFile(file, fmt.Appendln(nil, runtime.NumGoroutine(), live[0].Value.Uint64()), 0o600)
+		is := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+		metrics.Read(is)
+		return os.WriteFile(file, fmt.Appendln(nil, runtime.NumGoroutine(), is[0].Value.Uint64(), is[1].Value.Uint64()-is[2].Value.Uint64()), 0o600)
 	})
 	go churn(ctx, 10*time.Second, func() error {
 		var profile bytes.Buffer

@@ -118,6 +118,8 @@ func (r *report) budgets(p *printer) {
 	if len(r.TCP) > 0 {
 		cpu := slices.MinFunc(r.TCP, func(a, b pipelineRun) int { return cmp.Compare(a.perEvent(), b.perEvent()) }).perEvent()
 		p.row("recorder's CPU for a TCP connection: connect, accept, both ends", "3 µs", fmt.Sprintf("%.2f µs", cpu), kept(cpu, 3))
+		floor := micros(slices.Min(r.Floors)) // of one row
+		p.row("the same, against a row by SQLite alone", "–", fmt.Sprintf("%.1f × (of %.2f µs)", cpu/floor, floor), "–")
 	}
 	if n := float64(r.Disk.Connections); n > 0 {
 		active, closed := float64(r.Disk.Active)/n, float64(r.Disk.Closed)/n
