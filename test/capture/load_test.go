@@ -217,19 +217,32 @@ func TestBlocked5000(t *testing.T) {
 			tape.stop(t)
 			t.Logf("%d rows, %d distinct threads, %d without errno", count("true"),
 				number(t, dir, `SELECT count(DISTINCT tid) FROM connections WHERE pid = ? AND tid <> pid`, pid), count("errno IS NULL"))
-			if got := count("true"); got != int64(n) {
-				t.Errorf("want %d rows, got %d", n, got)
+			missed := missedProbes(t, dir)
+			if got := count("true"); got > int64(n) || got < int64(n)-missed {
+				t.Errorf("want %d rows, got %d; the kernel left programs out %d times", n, got, missed)
 			}
 			for errno, want := range countByErrno(t, said()) {
-				if got := count(fmt.Sprintf("errno IN (%d, %d)", errno, inKernel(errno))); got != want {
-					t.Errorf("want %d rows with errno %d, got %d", want, errno, got)
+				if got := count(fmt.Sprintf("errno IN (%d, %d)", errno, inKernel(errno))); got > want || got < want-missed {
+					t.Errorf("want %d rows with errno %d, got %d; the kernel left programs out %d times", want, errno, got, missed)
 				}
 			}
-			if lost := readAccount(t, dir).lost; lost != 0 {
-				t.Errorf("%d lost", lost)
+			if lost := readAccount(t, dir).lost; lost != missed {
+				t.Errorf("%d lost, and the kernel left programs out %d times", lost, missed)
 			}
 		})
 	}
+}
+
+// missedProbes is how often the kernel ran no program, as the tape says: it does not tell whose event was missed. Where its code can be
+// preempted, and with thousands of threads at once, that may be more than never.
+func missedProbes(t *testing.T, dir string) int64 {
+	t.Helper()
+	missed := int64(0)
+	for _, g := range rows(t, dir, `SELECT * FROM gaps WHERE cause = 'missed probes' AND to_ns IS NOT NULL`) {
+		missed += g.int("lost")
+		t.Logf("programs left out: %v: %s", g["lost"], g.text("detail"))
+	}
+	return missed
 }
 
 // countByErrno reads what program connects says at its end: how many of its threads got which errno.
