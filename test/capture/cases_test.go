@@ -1,8 +1,12 @@
 package capture
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"testing"
+
+	"github.com/conntape/conntape/store"
 )
 
 // TestCases makes every kind of connect under one recorder and then finds each on its tape, exactly once.
@@ -14,11 +18,16 @@ func TestCases(t *testing.T) {
 	}
 	dir := tempDir(t)
 	found := openFound(t)
-	recorder := record(t, dir, "--events", openedEvents)
+	recorder := record(t, dir, "--events", openedEvents, withHashes)
 	opened := startOpened(t)
 	runs := make([]*caseRun, len(all))
 	for i := range all {
 		runs[i] = all[i].start(t)
+	}
+	if env.inGuest { // programs are read when nobody else wants the processor: a busy host may give it none for minutes
+		eventually(t, "the program was read for its digests", func() bool {
+			return number(t, dir, `SELECT count(*) FROM processes WHERE exe = ? AND source = 'exec' AND exe_sha256 IS NOT NULL`, env.connects) > 0
+		})
 	}
 	recorder.stop(t)
 
@@ -34,6 +43,26 @@ func TestCases(t *testing.T) {
 	}
 	opened.verify(t, ask(t, tape, openedRows, opened.pid))
 	verifyFound(t, found, ask(t, tape, openedRows, os.Getpid()))
+	t.Run("hashes", func(t *testing.T) { verifyHashes(t, tape) })
+}
+
+// verifyHashes wants no other digest than the right one of the program that connects, for the processes that the recorder saw begin.
+func verifyHashes(t *testing.T, tape *store.Tape) {
+	text, err := os.ReadFile(env.connects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	right := fmt.Sprintf("%x", sha256.Sum256(text))
+	all := ask(t, tape, `SELECT DISTINCT exe_sha256, hash_source FROM processes WHERE exe = ? AND source = 'exec'`, env.connects)
+	if len(all) == 0 {
+		t.Error("no process of it")
+	}
+	for _, r := range all {
+		t.Logf("SHA-256 %v, hash_source %v", r["exe_sha256"], r["hash_source"])
+		if r["exe_sha256"] != nil && r["exe_sha256"] != right {
+			t.Errorf("want %s", right)
+		}
+	}
 }
 
 // fromUser: what no cgroup hook sees is known from the return of connect(2) only. Then the remote address is read from the

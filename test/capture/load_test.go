@@ -190,46 +190,69 @@ func TestRewrite(t *testing.T) {
 
 // TestBlocked5000: thousands that wait in connect at once are all there, while they wait and when they have returned.
 func TestBlocked5000(t *testing.T) {
+	dir := tempDir(t)
+	tape := record(t, dir)
+	var all []blocked
 	for _, kind := range []string{"tcp", "unix"} {
-		t.Run(kind, func(t *testing.T) {
-			dir, n := tempDir(t), 5000
-			tape := record(t, dir)
-			if kind == "unix" || backendOf(t, dir) != "kprobe" { // a kretprobe has 4,096 instances: more than that must wait there
-				n = scaled(n, 300)
-			}
-			cmd := exec.Command(env.connects, "blocked", kind, fmt.Sprint(n))
-			cmd.Dir = tempDir(t)
-			release, said := startWaiting(t, cmd)
-			pid := cmd.Process.Pid
-			count := func(where string) int64 {
-				return number(t, dir, `SELECT count(*) FROM connections WHERE pid = ? AND tid <> pid AND `+where, pid)
-			}
-			eventually(t, "every blocked connect is on the tape", func() bool { return count("errno IS NULL") >= int64(n) })
-			if n > 4096 && env.kernel == [2]int{6, 12} {
-				// The kretprobe sees no return of the recorder's own connects now, once a minute: it must not take the hooks for gone.
-				own := counter(t, dir, "own")
-				eventually(t, "the recorder looks for its hooks", func() bool { return counter(t, dir, "own") > own })
-			}
-			release()
-			if err := cmd.Wait(); err != nil {
-				t.Fatalf("%v: %s", err, said())
-			}
-			tape.stop(t)
-			t.Logf("%d rows, %d distinct threads, %d without errno", count("true"),
-				number(t, dir, `SELECT count(DISTINCT tid) FROM connections WHERE pid = ? AND tid <> pid`, pid), count("errno IS NULL"))
-			missed := missedProbes(t, dir)
-			if got := count("true"); got > int64(n) || got < int64(n)-missed {
-				t.Errorf("want %d rows, got %d; the kernel left programs out %d times", n, got, missed)
-			}
-			for errno, want := range countByErrno(t, said()) {
-				if got := count(fmt.Sprintf("errno IN (%d, %d)", errno, inKernel(errno))); got > want || got < want-missed {
-					t.Errorf("want %d rows with errno %d, got %d; the kernel left programs out %d times", want, errno, got, missed)
-				}
-			}
-			if lost := readAccount(t, dir).lost; lost != missed {
-				t.Errorf("%d lost, and the kernel left programs out %d times", lost, missed)
-			}
-		})
+		n := 5000
+		if kind == "unix" || backendOf(t, dir) != "kprobe" { // a kretprobe has 4,096 instances: more than that must wait there
+			n = scaled(n, 300)
+		}
+		all = append(all, runBlocked(t, dir, kind, n))
+	}
+	tape.stop(t)
+	missed := missedProbes(t, dir)
+	for _, b := range all {
+		t.Run(b.kind, func(t *testing.T) { b.verify(t, dir, missed) })
+	}
+	if lost := readAccount(t, dir).lost; lost != missed {
+		t.Errorf("%d lost, and the kernel left programs out %d times", lost, missed)
+	}
+}
+
+// A blocked is a process of which n threads waited in connect.
+type blocked struct {
+	kind   string
+	n, pid int
+	errnos map[int]int64 // how many threads got which
+}
+
+// count counts the connects of its threads on the tape.
+func (b blocked) count(t *testing.T, dir, where string) int64 {
+	t.Helper()
+	return number(t, dir, `SELECT count(*) FROM connections WHERE pid = ? AND tid <> pid AND `+where, b.pid)
+}
+
+// runBlocked has threads wait in connect until all are on the tape so, and then return.
+func runBlocked(t *testing.T, dir, kind string, n int) blocked {
+	cmd := exec.Command(env.connects, "blocked", kind, fmt.Sprint(n))
+	cmd.Dir = tempDir(t)
+	release, said := startWaiting(t, cmd)
+	b := blocked{kind: kind, n: n, pid: cmd.Process.Pid}
+	eventually(t, "every blocked connect is on the tape", func() bool { return b.count(t, dir, "errno IS NULL") >= int64(n) })
+	if n > 4096 && env.kernel == [2]int{6, 12} {
+		// The kretprobe sees no return of the recorder's own connects now, once a minute: it must not take the hooks for gone.
+		own := counter(t, dir, "own")
+		eventually(t, "the recorder looks for its hooks", func() bool { return counter(t, dir, "own") > own })
+	}
+	release()
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, said())
+	}
+	b.errnos = countByErrno(t, said())
+	return b
+}
+
+func (b blocked) verify(t *testing.T, dir string, missed int64) {
+	t.Logf("%d rows, %d distinct threads, %d without errno", b.count(t, dir, "true"),
+		number(t, dir, `SELECT count(DISTINCT tid) FROM connections WHERE pid = ? AND tid <> pid`, b.pid), b.count(t, dir, "errno IS NULL"))
+	if got := b.count(t, dir, "true"); got > int64(b.n) || got < int64(b.n)-missed {
+		t.Errorf("want %d rows, got %d; the kernel left programs out %d times", b.n, got, missed)
+	}
+	for errno, want := range b.errnos {
+		if got := b.count(t, dir, fmt.Sprintf("errno IN (%d, %d)", errno, inKernel(errno))); got > want || got < want-missed {
+			t.Errorf("want %d rows with errno %d, got %d; the kernel left programs out %d times", want, errno, got, missed)
+		}
 	}
 }
 

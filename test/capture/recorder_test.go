@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -57,8 +58,15 @@ func launch(t testing.TB, dir string, flags ...string) *recorder {
 	if env.backend != "" {
 		args = append(args, "--backend", env.backend)
 	}
+	if env.inGuest && !slices.Contains(flags, withHashes) {
+		args = append(args, "--no-hashes")
+	}
 	return start(t, dir, exec.Command(env.conntape, append(args, flags...)...))
 }
+
+// withHashes has programs read in a guest, too. An emulated processor, which makes 3 MiB of SHA-256 a second beside other guests, would do so
+// for half a minute at each start.
+const withHashes = "--no-hashes=false"
 
 // start runs a command that records.
 func start(t testing.TB, dir string, cmd *exec.Cmd) *recorder {

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"errors"
+	"io"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -16,16 +17,27 @@ import (
 // TestRedirected: where a program of a cgroup sends a connect elsewhere, the tape has where it went and what was asked for:
 // on every backend, whether that program runs before ours (in a cgroup below the root) or after it.
 func TestRedirected(t *testing.T) {
-	for _, place := range []string{"before", "after"} {
-		t.Run(place, func(t *testing.T) { testRedirected(t, place == "before") })
-	}
-}
-
-func testRedirected(t *testing.T, before bool) {
-	group := makeCgroup(t, "conntape-redirected")
 	dir := tempDir(t)
 	tape := record(t, dir)
-	redirectIn(t, group.Name(), before)
+	before, after := runRedirected(t, "before"), runRedirected(t, "after")
+	tape.stop(t)
+	t.Run("before", func(t *testing.T) { verifyRedirected(t, dir, before) })
+	t.Run("after", func(t *testing.T) { verifyRedirected(t, dir, after) })
+	checkRedirectedQuestions(t, dir)
+}
+
+// A redirected is what was sent elsewhere in a cgroup.
+type redirected struct {
+	before         bool
+	cgroup         string
+	reports, rings []report // by connect, by io_uring
+}
+
+// runRedirected connects in a cgroup while its program, or one of the root, sends it elsewhere.
+func runRedirected(t *testing.T, place string) redirected {
+	r := redirected{before: place == "before", cgroup: "conntape-redirected-" + place}
+	group := makeCgroup(t, r.cgroup)
+	defer redirectIn(t, group.Name(), r.before)()
 	run := func(args ...string) []report {
 		cmd := exec.Command(env.connects, args...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
@@ -38,14 +50,17 @@ func testRedirected(t *testing.T, before bool) {
 		}
 		return o.reports
 	}
-	reports := run("redirected")
-	rings := append(run("uring-to", "udp", "127.0.0.9", "1059"), run("uring-to", "tcp", "127.0.0.9", "1060")...)
-	if before {
-		reports = append(reports, run("redirected", "hang")...)
+	r.reports = run("redirected")
+	r.rings = append(run("uring-to", "udp", "127.0.0.9", "1059"), run("uring-to", "tcp", "127.0.0.9", "1060")...)
+	if r.before {
+		r.reports = append(r.reports, run("redirected", "hang")...)
 	}
-	tape.stop(t)
+	return r
+}
 
-	all := rows(t, dir, `SELECT * FROM connections WHERE cgroup = '/conntape-redirected' ORDER BY time_ns`)
+func verifyRedirected(t *testing.T, dir string, redirected redirected) {
+	reports, rings, before := redirected.reports, redirected.rings, redirected.before
+	all := rows(t, dir, `SELECT * FROM connections WHERE cgroup = ? ORDER BY time_ns`, "/"+redirected.cgroup)
 	if len(all) != len(reports)+len(rings) {
 		t.Fatalf("want %d connects, got %v", len(reports)+len(rings), all)
 	}
@@ -78,7 +93,6 @@ func testRedirected(t *testing.T, before bool) {
 		}
 		match(t, r.Step, got[i], w)
 	}
-	checkRedirectedQuestions(t, dir)
 }
 
 // redirectedPorts are those that connects asks for.
@@ -109,8 +123,8 @@ func checkRedirectedQuestions(t *testing.T, dir string) {
 	}
 }
 
-// redirectIn has the connects of a cgroup, or else of the root, sent elsewhere until the test ends.
-func redirectIn(t *testing.T, cgroup string, below bool) {
+// redirectIn has the connects of a cgroup, or else of the root, sent elsewhere until end is called.
+func redirectIn(t *testing.T, cgroup string, below bool) (end func()) {
 	t.Helper()
 	if !below {
 		cgroup = cgroupRoot(t)
@@ -118,17 +132,22 @@ func redirectIn(t *testing.T, cgroup string, below bool) {
 	if err := rlimit.RemoveMemlock(); err != nil { // before 5.11 programs count
 		t.Fatal(err)
 	}
+	var closers []io.Closer
 	for attach, program := range map[ebpf.AttachType]asm.Instructions{ebpf.AttachCGroupInet4Connect: redirect4, ebpf.AttachCGroupInet6Connect: redirect6} {
 		p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.CGroupSockAddr, AttachType: attach, License: "GPL", Instructions: program})
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { p.Close() })
 		l, err := link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: attach, Program: p})
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { l.Close() })
+		closers = append(closers, l, p)
+	}
+	return func() {
+		for _, c := range closers {
+			c.Close()
+		}
 	}
 }
 
