@@ -88,7 +88,7 @@ func (r *recorder) showStatus(stop <-chan struct{}, w io.Writer, terminal bool) 
 	}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	var before uint64
+	last := pace{at: time.Now()}
 	for {
 		select {
 		case <-stop:
@@ -98,14 +98,13 @@ func (r *recorder) showStatus(stop <-chan struct{}, w io.Writer, terminal bool) 
 			return
 		case <-ticker.C:
 		}
-		seen := r.progress.seen.Load()
-		line := r.statusLine(float64(seen-before) / every.Seconds())
+		before := last.seen
+		line := r.statusLine(last.rate(r.progress.seen.Load(), time.Now()))
 		if terminal {
 			io.WriteString(w, "\r\x1b[K"+line)
-		} else if seen != before {
+		} else if last.seen != before {
 			io.WriteString(w, "conntape: "+line+"\n")
 		}
-		before = seen
 	}
 }
 
@@ -114,20 +113,35 @@ func (r *recorder) tellProgress(stop <-chan struct{}, tell func(string)) {
 	ticker := time.NewTicker(logEvery)
 	defer ticker.Stop()
 	told := ""
-	var before uint64
+	last := pace{at: time.Now()}
 	for {
 		select {
 		case <-stop:
 			return
 		case <-ticker.C:
 		}
-		seen := r.progress.seen.Load()
-		if line := r.statusLine(float64(seen-before) / logEvery.Seconds()); line != told {
+		if line := r.statusLine(last.rate(r.progress.seen.Load(), time.Now())); line != told {
 			tell(line)
 			told = line
 		}
-		before = seen
 	}
+}
+
+// A pace is how many connects had been seen at a time.
+type pace struct {
+	seen uint64
+	at   time.Time
+}
+
+// rate returns the connects a second since the last call. The recorder's own connects are taken off when they are read from the ring: there
+// may be fewer then than before.
+func (p *pace) rate(seen uint64, now time.Time) float64 {
+	more, took := float64(seen)-float64(p.seen), now.Sub(p.at).Seconds()
+	p.seen, p.at = seen, now
+	if more <= 0 || took <= 0 {
+		return 0
+	}
+	return more / took
 }
 
 func (r *recorder) statusLine(rate float64) string {
