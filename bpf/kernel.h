@@ -365,6 +365,12 @@ typedef struct {
 	int owned;
 } socket_lock_t;
 
+struct sk_buff;
+
+struct sk_buff_head {
+	struct sk_buff *prev;
+};
+
 struct sock {
 	struct sock_common __sk_common;
 	socket_lock_t sk_lock;
@@ -377,6 +383,7 @@ struct sock {
 	struct pid *sk_peer_pid;
 	int sk_err;
 	struct socket *sk_socket;
+	struct sk_buff_head sk_error_queue;
 };
 
 struct inet_sock {

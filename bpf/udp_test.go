@@ -23,40 +23,50 @@ func TestUDPErrors(t *testing.T) {
 			c, err := Open(Options{Backend: backend})
 			attachedOrSkip(t, err)
 			defer c.Close()
-			fd, cookie := openSocket(t, unix.AF_INET, unix.SOCK_DGRAM, 0)
-			sendTo := func(port int) {
-				t.Helper()
-				if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: port}); err != nil {
-					t.Fatal(err)
-				}
-				for range 3 { // every second one returns the error of that before
-					if _, err := unix.Write(fd, []byte("x")); err != nil && !errors.Is(err, unix.ECONNREFUSED) {
-						t.Fatal(err)
-					}
-				}
-			}
-			sendTo(9)
-			sendTo(7)
-			var got []Outcome
-			for deadline := time.Now().Add(5 * time.Second); len(got) < 2 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-				var o Outcome
-				for ok, err := c.ReadOutcome(&o); ok; ok, err = c.ReadOutcome(&o) {
-					if err != nil {
-						t.Fatal(err)
-					}
-					if o.Cookie == cookie {
-						got = append(got, o)
-					}
-				}
-			}
-			if len(got) != 2 {
-				t.Fatalf("want an error of each peer, once: %+v", got)
-			}
-			for _, o := range got {
-				if o.Kind != OutcomeError || o.Errno != uint16(unix.ECONNREFUSED) || o.BootTime == 0 || o.Local.Port() == 0 || !o.Local.Addr().IsLoopback() {
-					t.Errorf("%+v", o)
-				}
+			for _, queue := range []int{0, 1} {
+				testUDPErrors(t, c, queue)
 			}
 		})
+	}
+}
+
+// testUDPErrors: with queue 1 the caller asks for a queue of errors, and the kernel tells of each twice.
+func testUDPErrors(t *testing.T, c *Capture, queue int) {
+	fd, cookie := openSocket(t, unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_RECVERR, queue); err != nil {
+		t.Fatal(err)
+	}
+	sendTo := func(port int) {
+		t.Helper()
+		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: port}); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 { // every second one returns the error of that before
+			if _, err := unix.Write(fd, []byte("x")); err != nil && !errors.Is(err, unix.ECONNREFUSED) {
+				t.Fatal(err)
+			}
+		}
+	}
+	sendTo(9)
+	sendTo(7)
+	var got []Outcome
+	for deadline := time.Now().Add(5 * time.Second); len(got) < 2 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		var o Outcome
+		for ok, err := c.ReadOutcome(&o); ok; ok, err = c.ReadOutcome(&o) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if o.Cookie == cookie {
+				got = append(got, o)
+			}
+		}
+	}
+	if len(got) != 2 {
+		t.Fatalf("queue %d: want an error of each peer, once: %+v", queue, got)
+	}
+	for _, o := range got {
+		if o.Kind != OutcomeError || o.Errno != uint16(unix.ECONNREFUSED) || o.BootTime == 0 || o.Local.Port() == 0 || !o.Local.Addr().IsLoopback() {
+			t.Errorf("%+v", o)
+		}
 	}
 }
