@@ -311,7 +311,7 @@ func (r *recorder) drainProcesses() (n int, err error) {
 // maybePush hands the open batch to the writer when it is due. While the writer is busy only a full one is handed over:
 // the others can as well grow, and while memory is tight they have to, so that attempts are counted together.
 func (r *recorder) maybePush(now uint64) error {
-	if len(r.fates.pending) > 0 {
+	if r.fates.waits() {
 		r.endings(now, false)
 	}
 	r.writeFolds(now, false)

@@ -104,7 +104,7 @@ func (r *recorder) handOver(c segment.Counters, now uint64) *bpf.Handover {
 	h := &bpf.Handover{Time: now, Counters: r.ledger.kernel}
 	var outcomes bpf.Mark
 	h.Connects, outcomes, h.Events = r.heritage.Marks()
-	if h.Outcomes = outcomes; len(r.fates.pending) > 0 {
+	if h.Outcomes = outcomes; r.fates.waits() {
 		h.Outcomes = r.fates.mark
 	}
 	h.Counters.Sent = r.ledger.received + r.ledger.stolen
@@ -137,6 +137,7 @@ func (r *recorder) leave() error {
 	_, err := r.drainProcesses()
 	errs = append(errs, err, r.drainEvents(now), r.drainAnswers(lastAnswers, forever), r.drainOutcomes(now))
 	r.settleAnswers(math.MaxUint64)
+	r.joinErrors(now, true)
 	r.endings(now, false)
 	r.expireHellos(now, true)
 	r.writeFolds(now, true)

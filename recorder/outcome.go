@@ -22,8 +22,6 @@ const (
 	// mostPending bounds the outcomes that wait for their connects, and mostEndings those of a batch.
 	mostPending = 32 << 10
 	mostEndings = 64 << 10
-	// mostSockets is how many UDP sockets each of two generations remembers.
-	mostSockets = 8 << 10
 	// mostRowless bounds the attempts of which is known that they have no row.
 	mostRowless = 32 << 10
 	// fateBytes is the memory that the outcome of a row takes, its place in a map included.
@@ -36,12 +34,12 @@ const (
 // fates are what the recorder knows of outcomes. It belongs to the draining goroutine.
 type fates struct {
 	rows    map[bpf.ID]int                 // rows of the open batch that have not ended
-	sockets *generations[uint64, bpf.ID]   // UDP sockets that connected lately, by cookie: an error tells no more
+	errors  udpErrors                      // which connects errors are about that came back to UDP sockets
 	rowless *generations[bpf.ID, struct{}] // attempts that are counted in a row of several, which has no outcome
 	pending map[bpf.ID]pendingFate         // outcomes whose row is not in the open batch
 	locals  map[netip.Addr]*store.Endpoint
 	shapes  map[finalShape]*store.Shape
-	mark    bpf.Mark    // where the ring was read when pending was empty last
+	mark    bpf.Mark    // where the ring was read when nothing waited last
 	record  bpf.Outcome // reused
 }
 
@@ -59,7 +57,7 @@ type finalShape struct {
 }
 
 func newFates() *fates {
-	return &fates{rows: map[bpf.ID]int{}, rowless: newGenerations[bpf.ID, struct{}](mostRowless), sockets: newGenerations[uint64, bpf.ID](mostSockets), pending: map[bpf.ID]pendingFate{}, locals: map[netip.Addr]*store.Endpoint{}, shapes: map[finalShape]*store.Shape{}}
+	return &fates{rows: map[bpf.ID]int{}, rowless: newGenerations[bpf.ID, struct{}](mostRowless), errors: newUDPErrors(), pending: map[bpf.ID]pendingFate{}, locals: map[netip.Addr]*store.Endpoint{}, shapes: map[finalShape]*store.Shape{}}
 }
 
 // hasOutcome tells whether the kernel tells what becomes of an attempt.
@@ -67,16 +65,12 @@ func hasOutcome(c *bpf.Connect) bool {
 	return (c.SocketFamily == unix.AF_INET || c.SocketFamily == unix.AF_INET6) && (c.Protocol == protocolTCP || c.Protocol == protocolMPTCP)
 }
 
-// followErrors remembers a UDP socket that has a row of its own: an error that comes back to it is what became of that.
-func (r *recorder) followErrors(c *bpf.Connect) {
-	if !c.Via.IsSend() && c.Cookie != 0 && (c.Protocol == unix.IPPROTO_UDP || c.Protocol == unix.IPPROTO_UDPLITE) && (c.SocketFamily == unix.AF_INET || c.SocketFamily == unix.AF_INET6) {
-		r.fates.sockets.put(c.Cookie, c.ID())
-	}
-}
+// waits tells whether there are outcomes that have been read and are in no batch yet.
+func (f *fates) waits() bool { return len(f.pending)+len(f.errors.waiting) > 0 }
 
 // drainOutcomes takes all that is in the outcome ring.
 func (r *recorder) drainOutcomes(now uint64) error {
-	if r.heritage != nil && len(r.fates.pending) == 0 {
+	if r.heritage != nil && !r.fates.waits() {
 		_, r.fates.mark, _ = r.heritage.Marks()
 	}
 	for {
@@ -98,13 +92,14 @@ func (r *recorder) drainOutcomes(now uint64) error {
 func (r *recorder) takeOutcome(o *bpf.Outcome, now uint64) {
 	r.ledger.outcomes.received++
 	if o.Kind == bpf.OutcomeError {
-		attempt, known := r.fates.sockets.get(o.Cookie)
-		if !known || attempt.BootTime > o.BootTime { // of a row of several, or of too long ago
-			r.ledger.outcomes.coalesced++
-			return
-		}
-		o.Attempt = attempt
+		r.takeError(o, now)
+	} else {
+		r.placeOutcome(o, now)
 	}
+}
+
+// placeOutcome gives an outcome to the row of its connect, if that is in the open batch, or keeps it for the tape.
+func (r *recorder) placeOutcome(o *bpf.Outcome, now uint64) {
 	if i, ok := r.fates.rows[o.Attempt]; ok {
 		if o.Kind == bpf.OutcomeClosed {
 			delete(r.fates.rows, o.Attempt)
@@ -173,6 +168,7 @@ func (r *recorder) remember(c *bpf.Connect, row *store.Connection, n uint64, in 
 
 // endings moves the outcomes that no connect came for into the open batch; all: whatever their age.
 func (r *recorder) endings(now uint64, all bool) {
+	r.joinErrors(now, all)
 	for id, p := range r.fates.pending {
 		if !all && p.since+connectComes > now {
 			continue

@@ -119,42 +119,6 @@ func TestOutcomesBesideAFloodOfNames(t *testing.T) {
 	}
 }
 
-// An error that comes back to a UDP socket is what became of its latest connect, told by its cookie; of a socket that nobody
-// remembers it is counted.
-func TestErrorsFindTheirSockets(t *testing.T) {
-	src, out := newScript(), newMemory()
-	stop := start(t, src, out, quick(), Options{})
-	now := bootNow()
-	k := key(1, 1, 1)
-	src.process(execOf(k, bpf.ProcessKey{}, now, "/bin/x", "x\x00"))
-	query := connectBy(k, now)
-	query.Protocol, query.Type, query.Errno = 17, 2, 0
-	src.connect(query)
-	waitFor(t, "the row", func() bool { return out.count() == 1 })
-	other := query
-	other.Cookie++
-	for _, of := range []*bpf.Connect{&query, &other} {
-		src.outcome(of, bpf.Outcome{Kind: bpf.OutcomeError, Errno: 111, BootTime: now + 4000})
-	}
-	src.mu.Lock()
-	for i := range src.outcomes { // the kernel does not say whose it is
-		src.outcomes[i].Attempt = bpf.ID{}
-	}
-	src.mu.Unlock()
-	src.wake()
-	waitFor(t, "the ending", func() bool { return len(out.endings()) == 1 })
-	if err := stop(); err != nil {
-		t.Fatal(err)
-	}
-	accounted(t, out)
-	if e := out.endings()[0]; e.Connect != query.BootTime || e.Cookie != query.Cookie || e.Final != 111 || e.Outcome.Duration != 4000 || e.Outcome.Sent != store.Unmeasured {
-		t.Errorf("the ending is %+v %+v", e, e.Outcome)
-	}
-	if c := out.counters; c["outcome_seen"] != 2 || c["outcome_stored"] != 1 || c["outcome_coalesced"] != 1 {
-		t.Errorf("counters %v", c)
-	}
-}
-
 // What a connection came to, by its last state and error: docs of the kernel's cases are in bpf/outcome.h.
 func TestFinalOf(t *testing.T) {
 	for name, one := range map[string]struct {

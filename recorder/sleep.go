@@ -48,8 +48,8 @@ func (r *recorder) pollUntil(now uint64) (time.Time, error) {
 func (r *recorder) maySleep(now uint64) bool {
 	k := r.ledger.kernel
 	return now >= r.received+uint64(r.config.sleepAfter) && now < r.pushed+uint64(r.config.heartbeat) &&
-		k.Seen == k.Sent+k.LostRing && len(r.flight.written) == 0 && len(r.watch.out) == 0 && r.relearnAlive == 0 &&
-		len(r.queue.open.Connections)+len(r.queue.open.Endings)+len(r.queue.open.Namings)+len(r.lookups.hellos.waiting)+len(r.fates.pending)+len(r.queue.open.Sockets)+len(r.inbound.fresh)+len(r.lookups.folds.fresh)+len(r.lookups.waiting) == 0 && !r.ledger.gaps.pending() && !r.anchors.pending() && !r.table.hashes.pending()
+		k.Seen == k.Sent+k.LostRing && len(r.flight.written) == 0 && !r.fates.waits() && len(r.watch.out) == 0 && r.relearnAlive == 0 &&
+		len(r.queue.open.Connections)+len(r.queue.open.Endings)+len(r.queue.open.Namings)+len(r.lookups.hellos.waiting)+len(r.queue.open.Sockets)+len(r.inbound.fresh)+len(r.lookups.folds.fresh)+len(r.lookups.waiting) == 0 && !r.ledger.gaps.pending() && !r.anchors.pending() && !r.table.hashes.pending()
 }
 
 // timerSlack is how late the kernel may fire a timer of the recorder, in nanoseconds. The runtime's monitor sleeps for 20 µs at a time
