@@ -74,11 +74,15 @@ func TestParse(t *testing.T) {
 		"HTTP without Host":  {[]byte("GET / HTTP/1.0\r\n\r\n"), Said{}, ErrNameless},
 		"a proxy's":          {[]byte("GET http://example.com:81/x HTTP/1.0\r\n\r\n"), Said{Kind: Host, Name: "example.com"}, nil},
 		"CONNECT":            {[]byte("CONNECT example.com:443 HTTP/1.0\r\n\r\n"), Said{Kind: Host, Name: "example.com"}, nil},
-		"Host in the body":   {[]byte("POST / HTTP/1.0\r\n\r\nHost: example.com\r\n"), Said{}, ErrNameless},
-		"HTTP begun":         {[]byte("GET / HTTP/1.1\r\nHost: example.com"), Said{}, ErrIncomplete},
-		"HTTP that is long":  {[]byte("GET / HTTP/1.1\r\nCookie: " + strings.Repeat("x", MostRequest)), Said{}, ErrNameless},
-		"hostile Host":       {[]byte("GET / HTTP/1.1\r\nHost: a\x1b]0;x\a\u202eb\r\n"), Said{Kind: Host, Name: `a\x1b]0;x\x07\u{202e}b`}, nil},
-		"no HTTP":            {[]byte("GET me\r\nHost: example.com\r\n\r\n"), Said{}, errOther},
+		"a proxy's, whose Host says something else": {[]byte("GET http://bad.example/x HTTP/1.1\r\nHost: good.example\r\n\r\n"), Said{Kind: Host, Name: "bad.example"}, nil},
+		"CONNECT, whose Host says something else":   {[]byte("CONNECT bad.example:443 HTTP/1.1\r\nHost: good.example\r\n\r\n"), Said{Kind: Host, Name: "bad.example"}, nil},
+		"a proxy's by address":                      {[]byte("GET http://192.0.2.1:81/x HTTP/1.1\r\nHost: good.example\r\n\r\n"), Said{}, ErrNameless},
+		"OPTIONS of all":                            {[]byte("OPTIONS * HTTP/1.1\r\nHost: example.com\r\n\r\n"), Said{Kind: Host, Name: "example.com"}, nil},
+		"Host in the body":                          {[]byte("POST / HTTP/1.0\r\n\r\nHost: example.com\r\n"), Said{}, ErrNameless},
+		"HTTP begun":                                {[]byte("GET / HTTP/1.1\r\nHost: example.com"), Said{}, ErrIncomplete},
+		"HTTP that is long":                         {[]byte("GET / HTTP/1.1\r\nCookie: " + strings.Repeat("x", MostRequest)), Said{}, ErrNameless},
+		"hostile Host":                              {[]byte("GET / HTTP/1.1\r\nHost: a\x1b]0;x\a\u202eb\r\n"), Said{Kind: Host, Name: `a\x1b]0;x\x07\u{202e}b`}, nil},
+		"no HTTP":                                   {[]byte("GET me\r\nHost: example.com\r\n\r\n"), Said{}, errOther},
 	} {
 		if got, err := Parse(c.bytes); got != c.want || !errors.Is(err, c.err) {
 			t.Errorf("%s: got %+v, %v", name, got, err)

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// parseHTTP reads the head of a request of HTTP/1 until it has named the host.
+// parseHTTP reads the head of a request of HTTP/1 until it has named the host. A target that names one counts, and its Host does not:
+// so does every server and proxy read it (RFC 9112, 3.2.2).
 func parseHTTP(b []byte) (Said, error) {
 	line, rest, whole := cutLine(b)
 	if !whole {
@@ -17,12 +18,15 @@ func parseHTTP(b []byte) (Said, error) {
 	if method == "" || !strings.HasPrefix(version, "HTTP/1.") {
 		return Said{}, errOther
 	}
+	if host := hostOf(method, target); host != "" {
+		return hostSaid(host)
+	}
 	for {
 		if line, rest, whole = cutLine(rest); !whole {
 			return Said{}, incompleteUnless(len(b) < MostRequest, ErrNameless)
 		}
 		if len(line) == 0 {
-			return hostSaid(hostOf(method, target))
+			return Said{}, ErrNameless
 		}
 		name, value, ok := bytes.Cut(line, []byte(":"))
 		if ok && strings.EqualFold(string(name), "host") {
