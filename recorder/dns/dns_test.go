@@ -103,6 +103,15 @@ func TestParseHostile(t *testing.T) {
 	if got, err := Parse(answer(t, odd, dnsmessage.TypeA)); err != nil || got.Name != `\x00\x1b[31m\x20\u{202e}exe.\\\x2cb.example` {
 		t.Errorf("got %+v, %v", got, err)
 	}
+	dotted := append([]byte{0, 7, 0x80, 3, 0, 1, 0, 0, 0, 0, 0, 0}, "\x05A.b,c\x04\x00\x1b.\x80\x04test\x00\x00\x10\x00\x01"...)
+	if got, err := Parse(dotted); err != nil || got.Name != `a\x2eb\x2cc.\x00\x1b\x2e\x80.test` || got.Type != 16 || got.Rcode != 3 || got.Answers != "…" {
+		t.Errorf("labels with dots: got %+v, %v", got, err)
+	}
+	for n := range dotted {
+		if got, err := Parse(dotted[:n]); err == nil {
+			t.Errorf("%d bytes of labels with dots: %+v", n, got)
+		}
+	}
 	var many []dnsmessage.Resource
 	for i := range 3000 {
 		many = append(many, resource("a.example.", 9, a(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}).String())))
@@ -115,6 +124,7 @@ func TestParseHostile(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add(answer(f, "a.example.", dnsmessage.TypeA, resource("a.example.", 9, a("192.0.2.1"))))
+	f.Add(append([]byte{0, 7, 0x80, 3, 0, 1, 0, 0, 0, 0, 0, 0}, "\x05A.b,c\x04test\x00\x00\x10\x00\x01"...))
 	f.Add(answer(f, "a.example.", dnsmessage.TypeAAAA, resource("a.example.", 9, cname("b.example.")), resource("b.example.", 9, aaaa("2001:db8::1"))))
 	f.Add(answer(f, "a.example.", dnsmessage.TypeHTTPS, resource("a.example.", 9, &dnsmessage.HTTPSResource{SVCBResource: dnsmessage.SVCBResource{Target: dnsmessage.MustNewName("."), Params: []dnsmessage.SVCParam{{Key: dnsmessage.SVCParamIPv4Hint, Value: []byte{1, 2, 3, 4}}}}})))
 	f.Fuzz(func(t *testing.T, b []byte) {

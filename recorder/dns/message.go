@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -72,6 +73,9 @@ func Parse(b []byte) (m Message, err error) {
 	}
 	q, err := p.Question()
 	if err != nil {
+		if name, kind, ok := oddQuestion(b); ok {
+			return Message{Name: name, Type: kind, Rcode: uint16(h.RCode), Answers: "…"}, nil
+		}
 		return m, fmt.Errorf("%w: %w", errQuestion, err)
 	}
 	if err := p.SkipAllQuestions(); err != nil {
@@ -82,6 +86,30 @@ func Parse(b []byte) (m Message, err error) {
 	whole := r.read(&p) && !h.Truncated
 	r.fill(&m, whole)
 	return m, nil
+}
+
+// oddQuestion reads the question of a message that the library refuses because a label of the name has a dot in it, which is no separator
+// there: an escape says so. A tunnel's name is to be seen, whatever bytes it is made of; what was answered is not read.
+func oddQuestion(b []byte) (name string, kind uint16, ok bool) {
+	const header, mostName, mostLabel = 12, 255, 63
+	var text strings.Builder
+	for at := header; at < len(b) && at < header+mostName; {
+		n := int(b[at])
+		at++
+		if n == 0 {
+			if len(b) < at+4 {
+				break
+			}
+			return strings.TrimSuffix(text.String(), "."), binary.BigEndian.Uint16(b[at:]), text.Len() > 0
+		}
+		if n > mostLabel || at+n > len(b) {
+			break
+		}
+		text.WriteString(escape.String(lower(string(b[at:at+n])), func(c byte) bool { return c == '.' || c == ' ' || c == ',' || c == '"' }))
+		text.WriteByte('.')
+		at += n
+	}
+	return "", 0, false
 }
 
 // record is one that may lead from the name to an address.
