@@ -15,6 +15,7 @@ type besides struct {
 type besideRow struct {
 	list  []*Indicator
 	port  uint16
+	more  bool // another number follows
 	line  int
 	label string
 }
@@ -97,6 +98,9 @@ func (r *Reading) settleBesides() {
 		switch kind {
 		case arePorts:
 			r.note(portBeside)
+			if row.more {
+				r.leaveOut(anotherNumber)
+			}
 			r.add(row.line, row.label, withPorts(row.list, []uint16{row.port})...)
 		case areOthers:
 			r.note(numberBeside)

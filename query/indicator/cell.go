@@ -90,11 +90,12 @@ func looksLikeAddress(text string) bool { return dotted.MatchString(refang(text)
 
 // Assumptions of a reading, and reasons for leaving something out.
 const (
-	portBeside   = "the number after an address is read as its port: give the table a header if it is something else"
-	numberBeside = "the number after an address is read as no port: the numbers of the list are not those of ports"
-	nameBeside   = "a name beside an address in a table without a header, or in a sentence"
-	sourceBeside = "a source address beside a destination"
-	otherColumn  = "in a column that is not for indicators"
+	portBeside    = "the number after an address is read as its port: give the table a header if it is something else"
+	numberBeside  = "the number after an address is read as no port: the numbers of the list are not those of ports"
+	anotherNumber = "a number beside an address with its port"
+	nameBeside    = "a name beside an address in a table without a header, or in a sentence"
+	sourceBeside  = "a source address beside a destination"
+	otherColumn   = "in a column that is not for indicators"
 )
 
 // loose reads cells, or the words of a line, without a header that names them. It reads the sure kinds: addresses,
@@ -172,9 +173,9 @@ func (r *Reading) pair(c cell, cells []string, at int) (list []*Indicator, used 
 	if len(c.list) != 1 || at+1 >= len(cells) {
 		return c.list, 0
 	}
-	i, next := c.list[0], strings.TrimSpace(cells[at+1])
+	i, next := c.list[0], strings.Trim(cells[at+1], " \t()[]{};")
 	if i.Port != 0 && i.Kind != Port && isBareNumber(next) {
-		r.leaveOut("a number beside an address with its port")
+		r.leaveOut(anotherNumber)
 	}
 	if i.Port != 0 || i.Kind != Address && i.Kind != Range || strings.Contains(cells[at], "://") {
 		return c.list, 0
@@ -197,7 +198,7 @@ func (r *Reading) pair(c cell, cells []string, at int) (list []*Indicator, used 
 	if port, ok := ParsePort(undecorated(next)); ok && !strings.Contains(cells[at], "-") { // eMule has a level after first-last
 		if isBareNumber(undecorated(next)) {
 			list = withPorts(c.list, []uint16{port.Port})
-			list[0].beside = true
+			list[0].beside, list[0].besides = true, at+2 < len(cells) && isBareNumber(cells[at+2])
 			return list, 1
 		}
 		r.note(portBeside)

@@ -15,17 +15,19 @@ const someAddress = `\[?([0-9a-fA-F]*[.:][0-9a-fA-F.:]*)\]?`
 
 // Forms of an address and its port, and of something after both.
 var (
-	resolverPort = regexp.MustCompile(`^` + someAddress + `[#@]([0-9]{1,5})(?:#[\w.-]+)?$`)                                                             // unbound, dnsmasq, BIND
-	deviceAddr   = regexp.MustCompile(`^/dev/(?:tcp|udp)/([\w.:-]+)/([0-9]{1,5})$`)                                                                     // bash
+	resolverPort = regexp.MustCompile(`^` + someAddress + `[#@]([0-9]{1,5})(?:#[\w.-]+)?$`) // unbound, dnsmasq, BIND
+	deviceAddr   = regexp.MustCompile(`^/dev/(?:tcp|udp)/([\w.:-]+)/([0-9]{1,5})$`)         // bash
+	protocolPort = regexp.MustCompile(`^` + someAddress + `/(?:tcp|udp)/([0-9]{1,5})$`)
+	portProtocol = regexp.MustCompile(`^` + someAddress + `/([0-9]{1,5})/(?:tcp|udp)$`)
 	multiAddr    = regexp.MustCompile(`^/(?:ip[46]|dns[46]?|dnsaddr)/([\w.:-]+)(?:/(?:tcp|udp)/([0-9]{1,5}))?(?:/(?:wss?|tls|quic(?:-v1)?|p2p/\w+))*$`) // libp2p
 )
 
 // joinedPort puts a colon between an address and its port, if something else is.
 func joinedPort(text string) string {
-	if !strings.ContainsAny(text, "#@") && !strings.HasPrefix(text, "/") {
+	if !strings.ContainsAny(text, "#@/") {
 		return text
 	}
-	for _, form := range []*regexp.Regexp{resolverPort, deviceAddr, multiAddr} {
+	for _, form := range []*regexp.Regexp{resolverPort, deviceAddr, multiAddr, protocolPort, portProtocol} {
 		found := form.FindStringSubmatch(text)
 		switch {
 		case found == nil:
@@ -57,6 +59,9 @@ var (
 		`|\b(?:start-ip|ip(?:v[46])?-address-first)\s+` + someAddress + `\s+(?:end-ip|ip(?:v[46])?-address-last)\s+` + someAddress +
 		`|^` + someAddress + `\s+(?:to|through)\s+` + someAddress + `$)`)
 	maskWord   = regexp.MustCompile(`(?i)(` + someAddress + `)[ ,]+(?:subnet-?mask|net-?mask|mask|mask-?len(?:gth)?|prefix-?len(?:gth)?)[ =:]+([0-9.]+)\b`)
+	lengthWord = regexp.MustCompile(`(^|[\s,;=])` + someAddress + `[ \t]+/([0-9]{1,3})($|[\s,;)])`)
+	portColon  = regexp.MustCompile(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3})(?: +: *| *: +)([0-9]{1,5})($|[\s,;)])`)
+	portDash   = regexp.MustCompile(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3}) +[-–—|] +([0-9]{2,5})($|[\s,;)])`)
 	deviceWord = regexp.MustCompile(`(^|\s)/dev/(?:tcp|udp)/([\w.:-]+)/([0-9]{1,5})\b`)
 )
 
@@ -78,6 +83,11 @@ func withRanges(line string) string {
 		return text // more likely from one host to another
 	})
 	line = maskWord.ReplaceAllString(line, "$2/$3")
+	line = lengthWord.ReplaceAllString(line, "$1$2/$3$4")
+	line = portColon.ReplaceAllString(line, "$1:$2$3")
+	if _, isRange := readCell(line); !isRange {
+		line = portDash.ReplaceAllString(line, "$1 $2$3")
+	}
 	return deviceWord.ReplaceAllString(line, "$1$2:$3")
 }
 

@@ -40,6 +40,7 @@ type Indicator struct {
 
 	shortened bool // a CIDR with host bits: 198.51.100.66/24
 	beside    bool // Port is a number beside it, which may be anything
+	besides   bool // there is another one
 }
 
 // String returns the indicator in the usual notation.

@@ -37,7 +37,7 @@ func (r *Reading) plainLine(line string, number int) {
 		r.add(number, "", c.list...)
 		return
 	}
-	if r.settingLine(line) || r.configLine(line, number) || r.filterLine(line, number) || r.keyedLine(line, number) || r.hostsLine(line, number) || r.rule(line, number) || r.resolverLine(line, number) || r.labelledRange(line, number) {
+	if r.settingLine(line) || r.configLine(line, number) || r.filterLine(line, number) || r.keyedLine(line, number) || r.hostsLine(line, number) || r.rule(line, number) || r.resolverLine(line, number) || r.labelledRange(line, number) || r.arrowLine(line, number) {
 		return
 	}
 	if head, label, ok := strings.Cut(line, "#"); ok && !isBareNumber(label) { // 198.51.100.66#4#2#Malicious Host#CN
@@ -152,8 +152,11 @@ func maskLike(text string) bool {
 
 // leadsNowhere reports whether a hosts file uses this address to block a name.
 func leadsNowhere(text string) bool {
+	if text == "0" {
+		return true
+	}
 	a, err := netip.ParseAddr(text)
-	return err == nil && (a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.Zone() != "" || text == "255.255.255.255")
+	return err == nil && (a.Unmap().IsLoopback() || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.Zone() != "" || text == "255.255.255.255")
 }
 
 // isOwnName reports whether a name in a hosts file is the host's own.
@@ -181,7 +184,7 @@ func (r *Reading) labelledRange(line string, number int) bool {
 // resolverForms match the lines that tell resolvers and ad filters to block a name: dnsmasq, unbound, BIND's response
 // policy, Adblock.
 var resolverForms = []*regexp.Regexp{
-	regexp.MustCompile(`^(?:address|server|local)=/([^/]+)/(?:0\.0\.0\.0|127\.0\.0\.1|::1?|#)?$`),
+	regexp.MustCompile(`^(?:address|server|local)=/((?:[^/]+/)*[^/]+)/(?:0\.0\.0\.0|127\.0\.0\.1|::1?|#)?$`),
 	regexp.MustCompile(`^local-(?:zone|data): *"?([^\s"]+)"? .*$`),
 	regexp.MustCompile(`^(\S+)\s+(?:[0-9]+\s+)?(?:IN\s+)?CNAME\s+(?:\*?\.|rpz-drop\.|rpz-tcp-only\.)$`),
 	regexp.MustCompile(`^\|\|([^\^/$*]+)\^(?:\$.*)?$`),
@@ -189,7 +192,7 @@ var resolverForms = []*regexp.Regexp{
 }
 
 // ownSettings match a resolver's settings of itself: where it listens, whom it asks, who may ask.
-var ownSettings = regexp.MustCompile(`^(?:(?:allow-[a-z-]+|forwarders|listen-on(?:-v6)?|also-notify|masters|primaries)(?: port \d+)? \{|listen-address=|(?:private-address|access-control|forward-addr|stub-addr|interface|outgoing-interface): )`)
+var ownSettings = regexp.MustCompile(`^(?:(?:allow-[a-z-]+|forwarders|listen-on(?:-v6)?|also-notify|masters|primaries)(?: port \d+)? \{|listen-address=|(?:host-record|ptr-record|srv-host|mx-host|txt-record|cname|dhcp-[a-z-]+|interface-name|local-service|conf-(?:dir|file)|port|interface)=|(?:private-address|access-control|forward-addr|stub-addr|interface|outgoing-interface): )`)
 
 // upstream matches where dnsmasq asks for names of a domain, and what WireGuard sends through a tunnel.
 var upstream = regexp.MustCompile(`^(?:rev-)?server=/[^/]*/[0-9a-fA-F]*[.:]|^AllowedIPs\s*=`)
@@ -200,15 +203,22 @@ var references = regexp.MustCompile(`(?i)^(?:- )?(?:refs?|references?|permalink|
 // settingLine leaves out a line about something else than indicators.
 func (r *Reading) settingLine(line string) bool {
 	switch {
-	case ownSettings.MatchString(line), upstream.MatchString(line) && !resolverForms[0].MatchString(line):
+	case ofHostItself(line):
 		r.leaveOut("a setting of the host itself")
 	case references.MatchString(line):
-		r.leaveOut("where to read more")
+		r.leaveOut(readMore)
 	default:
 		return false
 	}
 	return true
 }
+
+func ofHostItself(line string) bool {
+	return ownSettings.MatchString(line) || upstream.MatchString(line) && !resolverForms[0].MatchString(line)
+}
+
+// isSetting reports whether settingLine leaves out a line.
+func isSetting(line string) bool { return ofHostItself(line) || references.MatchString(line) }
 
 // resolverPasses matches the lines that tell them to let a name pass.
 var resolverPasses = regexp.MustCompile(`\brpz-passthru\b|\brpz-client-ip\b|^local-zone: .* "?(?:transparent|typetransparent|nodefault|always_transparent)"?$`)
@@ -224,8 +234,10 @@ func (r *Reading) resolverLine(line string, number int) bool {
 			name := found[1]
 			if block, ok := responsePolicy(name); ok {
 				name = block
+			} else if form == resolverForms[0] {
+				name = strings.ReplaceAll(name, "/", ", ") // dnsmasq takes several
 			}
-			if c, ok := readCell(name); ok && c.is(Name, Address, Range) {
+			if c, ok := readCells(name); ok && c.is(Name, Address, Range) {
 				r.add(number, "", c.list...)
 				return true
 			}
@@ -235,10 +247,13 @@ func (r *Reading) resolverLine(line string, number int) bool {
 }
 
 // portWords matches a port in a sentence: port 443, --dport 443, 443/tcp, TCP/443.
-var portWords = regexp.MustCompile(`(?i)(?:\b(?:(?:d|(?:dst|dest|destination|remote|target|server)_?)?ports?|dpts?)\b["']?[ :=]+\{? ?|\b(?:tcp|udp)/|\beq )([0-9]{1,5}(?:(?:, ?|/| and | or )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp)\b`)
+var portWords = regexp.MustCompile(`(?i)(?:\b(?:(?:d|(?:dst|dest|destination|remote|target|server)_?)?ports?|dpts?)\b["']?[ :=]+\{? ?|\b(?:tcp|udp)/|\beq )([0-9]{1,5}(?:(?:, ?|/| and | or )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp|open/(?:tcp|udp))\b`)
 
 // leavesOut matches an address that a filter's list leaves out: { 203.0.113.0/24, !203.0.113.9 }.
 var leavesOut = regexp.MustCompile(`(?:^|[\s{,(\[])!\s*([0-9a-fA-F:.]+(?:/[0-9]+)?)`)
+
+// exceptWord matches hosts.deny's ALL EXCEPT 192.0.2.1.
+var exceptWord = regexp.MustCompile(`\bEXCEPT\b`)
 
 // sentence reads running text. It takes the sure kinds anywhere, at the port that the text names, and a name only as the
 // first word.
@@ -248,6 +263,10 @@ func (r *Reading) sentence(line, head, comment string, number int) {
 			r.problem(number, line, exception)
 			return
 		}
+	}
+	if exceptWord.MatchString(head) && looksLikeAddress(head) {
+		r.problem(number, line, exception)
+		return
 	}
 	if hasPortRange(head) {
 		r.problem(number, line, manyPorts)
@@ -266,8 +285,8 @@ func (r *Reading) sentence(line, head, comment string, number int) {
 		}
 	}
 	text = portWords.ReplaceAllString(text, " ")
-	words := wordsOfSentence(text)
 	said := r.said()
+	words := r.withoutVersions(wordsOfSentence(text), number)
 	if r.loose(words, ports, number) || r.said() > said {
 		return
 	}
@@ -279,6 +298,22 @@ func (r *Reading) sentence(line, head, comment string, number int) {
 		}
 	}
 	r.problem(number, line, notIndicator)
+}
+
+// beforeVersion are words before the number of a version, which may look like an address.
+var beforeVersion = []string{"version", "versions", "ver", "ver.", "v", "release", "build", "firmware", "revision", "rev"}
+
+// withoutVersions tells of the words that look like addresses and are called versions, and returns the others.
+func (r *Reading) withoutVersions(words []string, number int) []string {
+	var others []string
+	for i, word := range words {
+		if i > 0 && slices.Contains(beforeVersion, strings.ToLower(words[i-1])) && looksLikeAddress(word) {
+			r.problem(number, words[i-1]+" "+word, "it may be the number of a version")
+			continue
+		}
+		others = append(others, word)
+	}
+	return others
 }
 
 // wordsOfSentence returns the words of running text without the punctuation around them,

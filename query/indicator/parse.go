@@ -30,6 +30,9 @@ func parse(text string) (i *Indicator, sure, ok bool) {
 		return i, false, true
 	}
 	if isPath(text) && !strings.Contains(markup, "</") {
+		if strings.Contains(text, "*") {
+			return nil, false, false // it would match the path with an asterisk alone
+		}
 		return &Indicator{Kind: Path, Text: text}, false, true
 	}
 	if i, ok := parseHash(text); ok {

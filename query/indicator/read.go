@@ -19,7 +19,7 @@ type Problem struct {
 // Reading is the result of reading a list.
 type Reading struct {
 	Set        Set
-	Format     string         // plain, csv, stix, misp, json, openioc, firewalld or rules
+	Format     string         // plain, csv, html, stix, misp, json, openioc, firewalld, aliases or rules
 	Entries    int            // indicators read, duplicates included
 	Duplicates int            // indicators that the list has twice
 	LeftOut    map[string]int // number of entries that are not to be looked for, by reason
@@ -28,6 +28,7 @@ type Reading struct {
 
 	leftOut int // sum of LeftOut
 	besides besides
+	held    int // lines whose meaning waits for the end of the list
 }
 
 // longest is the longest line or cell that is read, in bytes.
@@ -52,8 +53,11 @@ func Read(r io.Reader) (*Reading, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("read indicators: %w", err)
-	case first == '{' || first == '[' && looksJSON(in):
+	case (first == '{' || first == '[') && looksJSON(in):
 		err = reading.readJSON(in)
+	case first == '<' && isHTML(in):
+		reading.Format = "html"
+		err = reading.readText(bufio.NewReader(newPageText(in)))
 	case first == '<' && looksXML(in):
 		err = reading.readXML(in)
 	default:
@@ -82,18 +86,39 @@ func firstByte(in *bufio.Reader) (byte, error) {
 	}
 }
 
-// looksJSON reports whether a text that begins with a bracket is JSON, and not an IPv6 address in brackets, a defanged
-// address or a heading.
+// looksJSON reports whether a text that begins with a bracket or brace is JSON, and not an IPv6 address in brackets, a defanged
+// address, a heading or a line of a log.
 func looksJSON(in *bufio.Reader) bool {
 	head, _ := in.Peek(64)
-	inside := strings.TrimSpace(strings.TrimSpace(string(head))[1:])
+	text := strings.TrimSpace(string(head))
+	inside := strings.TrimSpace(text[1:])
+	if text[0] == '{' {
+		return inside == "" || strings.ContainsAny(inside[:1], `"}{['`)
+	}
+	if deeper := strings.TrimLeft(inside, "[ \t\r\n"); deeper != "" && strings.HasPrefix(inside, "[") && !strings.ContainsAny(deeper[:1], `"{]-0123456789`) {
+		return false // TOML's [[c2]]
+	}
 	return inside == "" || strings.ContainsAny(inside[:1], `"{[]`) && !strings.HasPrefix(inside, "].")
+}
+
+// isHTML reports whether a text that begins with < is a page, or a part of one.
+func isHTML(in *bufio.Reader) bool {
+	head, _ := in.Peek(64)
+	return looksHTML(head)
 }
 
 // looksXML reports whether a text that begins with < is XML, and not an address in angle brackets.
 func looksXML(in *bufio.Reader) bool {
-	head, _ := in.Peek(64)
-	inside := strings.TrimSpace(string(head))[1:]
+	head, _ := in.Peek(4096)
+	text := strings.TrimSpace(string(head))
+	for strings.HasPrefix(text, "<!--") { // a comment, perhaps of Markdown
+		_, rest, ok := strings.Cut(text, "-->")
+		text = strings.TrimSpace(rest)
+		if ok && !strings.HasPrefix(text, "<") {
+			return false
+		}
+	}
+	inside := strings.TrimPrefix(text, "<")
 	inside, _, _ = strings.Cut(inside, ">")
 	_, isIndicator := Parse(inside)
 	return inside != "" && !isIndicator && (inside[0] == '?' || inside[0] == '!' || inside[0] >= 'A' && inside[0] <= 'z')
@@ -109,8 +134,8 @@ func (r *Reading) add(line int, label string, list ...*Indicator) {
 		}
 		if i.beside {
 			one := *i
-			one.Port, one.beside = 0, false
-			r.besides.rows = append(r.besides.rows, besideRow{[]*Indicator{&one}, i.Port, line, label})
+			one.Port, one.beside, one.besides = 0, false, false
+			r.besides.rows = append(r.besides.rows, besideRow{[]*Indicator{&one}, i.Port, i.besides, line, label})
 			continue
 		}
 		i.Label, i.Line = cutLabel(label), line
@@ -137,7 +162,7 @@ func (r *Reading) note(what string) { r.Notes[what]++ }
 
 // said returns the number of entries, problems and left-out entries so far. A line that does not change it was passed over.
 func (r *Reading) said() int {
-	return r.Entries + len(r.Problems) + r.leftOut + len(r.besides.rows)
+	return r.Entries + len(r.Problems) + r.leftOut + len(r.besides.rows) + r.held
 }
 
 // cutLabel returns a text as one line, cut at a rune.

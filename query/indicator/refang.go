@@ -16,7 +16,7 @@ import (
 func refang(text string) string {
 	text = toASCII(text)
 	if strings.ContainsAny(text, `[({\`) {
-		text = brackets().Replace(text)
+		text = bracketedColons.ReplaceAllString(brackets().Replace(text), "$1::")
 	}
 	if strings.Contains(text, " ") {
 		text = spelled(text)
@@ -64,9 +64,10 @@ var brackets = sync.OnceValue(func() *strings.Replacer {
 })
 
 var (
-	spacedDots  = regexp.MustCompile(`\b([0-9]{1,3}) ?\. ?([0-9]{1,3}) ?\. ?([0-9]{1,3}) ?\. ?([0-9]{1,3})\b`)
-	spelledDots = regexp.MustCompile(`(?i)^[\w-]+(?:\s+dot\s+[\w-]+)+$`)
-	dotWord     = regexp.MustCompile(`(?i)\s+dot\s+`)
+	bracketedColons = regexp.MustCompile(`([0-9a-fA-F])\[::\]`)
+	spacedDots      = regexp.MustCompile(`\b([0-9]{1,3}) ?\. ?([0-9]{1,3}) ?\. ?([0-9]{1,3}) ?\. ?([0-9]{1,3})\b`)
+	spelledDots     = regexp.MustCompile(`(?i)^[\w-]+(?:\s+(?:dot|\.)\s+[\w-]+)+$`)
+	dotWord         = regexp.MustCompile(`(?i)\s+(?:dot|\.)\s+`)
 )
 
 // spelled undoes dots with spaces around them, and the word dot in a text that consists of words and dots.

@@ -8,7 +8,7 @@ import (
 // row reads one record of a table or one JSON object by the roles of its fields. It returns the reason if it cannot, else "".
 func (r *Reading) row(fields []field, line int) (why string) {
 	for i := range fields {
-		fields[i].text = strings.TrimSpace(fields[i].text)
+		fields[i].text = withoutFormula(strings.TrimSpace(fields[i].text))
 		if text := fields[i].text; text == "-" || text == "(empty)" || strings.EqualFold(text, "null") || text == "N/A" {
 			fields[i].text = ""
 		}
@@ -35,6 +35,17 @@ func (r *Reading) row(fields []field, line int) (why string) {
 		return r.typed(kind, value, ports, labelOf(fields), line)
 	}
 	return r.untyped(fields, line)
+}
+
+// withoutFormula removes what an export writes before a value so that a spreadsheet does not compute it: ="443", '443.
+func withoutFormula(text string) string {
+	if inside, ok := strings.CutPrefix(text, `="`); ok {
+		return strings.TrimSuffix(inside, `"`)
+	}
+	if strings.HasPrefix(text, "'") && !strings.HasSuffix(text, "'") {
+		return text[1:]
+	}
+	return text
 }
 
 const badPort = "it has no port where there must be one"
@@ -215,7 +226,7 @@ func first(fields []field, of role) string {
 
 // labelOf returns the label of a row's indicators: its comment, or else its category.
 func labelOf(fields []field) string {
-	for _, words := range [][]string{{"comment", "description", "desc", "label", "note", "notes", "bemerkung", "kommentar"}, {"name", "threat", "malware", "title", "printable", "info"}} {
+	for _, words := range [][]string{{"comment", "description", "desc", "label", "note", "notes", "bemerkung", "kommentar", "beschreibung", "commentaire", "comentario", "commento", "descripción", "descripcion", "descrizione"}, {"name", "threat", "malware", "title", "printable", "info"}} {
 		for _, f := range fields {
 			if f.role == roleLabel && f.text != "" && slices.ContainsFunc(wordsOf(f.name), func(w string) bool { return slices.Contains(words, w) }) {
 				return f.text

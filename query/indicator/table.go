@@ -69,7 +69,7 @@ func headerOf(cells []string) *table {
 		of := roleOf(cell)
 		c, isIndicator := readCell(cell)
 		switch {
-		case len(strings.Fields(cell)) > 3, strings.Contains(cell, "="), isIndicator && c.sure, cell != "" && cell[0] >= '0' && cell[0] <= '9':
+		case len(strings.Fields(cell)) > 3, strings.Contains(cell, "="), strings.Contains(cell, ": "), looksLikeAddress(cell), isIndicator && c.sure, cell != "" && cell[0] >= '0' && cell[0] <= '9':
 			return nil
 		case of >= roleValue && of <= roleFile:
 			useful++
@@ -112,7 +112,7 @@ func (t *table) fields(cells []string) []field {
 
 // isRow reports whether a line is a record of the table: it has an indicator in a column of indicators.
 func (t *table) isRow(line string) bool {
-	cells := splitRecord(line, t.separator)
+	cells := t.cells(line)
 	if len(cells) < len(t.roles) {
 		return false
 	}
@@ -138,9 +138,9 @@ func roleOf(name string) role {
 	only := func(list ...string) bool {
 		return len(words) > 0 && !slices.ContainsFunc(words, func(w string) bool { return !slices.Contains(list, w) })
 	}
-	source := has("src", "source", "client", "victim", "local", "sensor", "origin", "orig", "internal", "reporter", "honeypot", "attacked", "quell", "quelle", "origen", "sorgente")
+	source := has("src", "source", "client", "victim", "local", "sensor", "origin", "orig", "internal", "reporter", "honeypot", "attacked", "listen", "quell", "quelle", "origen", "sorgente")
 	target := has("dst", "dest", "destination", "remote", "resp", "target", "c2", "cnc", "server", "d", "ziel", "destino", "destinazione")
-	addressed := has("ip", "ips", "ipv4", "ipv6", "ip4", "ip6", "ipaddr", "ipaddress", "address", "addresses", "addr", "adresse", "adressen", "direccion", "indirizzo", "adres", "host", "h")
+	addressed := has("ip", "ips", "ipv4", "ipv6", "ip4", "ip6", "ipaddr", "ipaddress", "address", "addresses", "addr", "adresse", "adressen", "direccion", "indirizzo", "adres", "host", "hosts", "h")
 	switch {
 	case has("port", "ports") && only("port", "ports", "number", "num", "no", "nr", "dst", "dest", "destination", "remote", "target", "server", "c2", "tcp", "udp"):
 		return rolePort
@@ -187,7 +187,7 @@ func roleOf(name string) role {
 	case has("file", "filename", "filenames", "filepath", "path"):
 		return roleFile
 	case has("comment", "description", "desc", "label", "name", "threat", "malware", "tag", "tags", "category", "info", "reason", "note", "notes", "title",
-		"campaign", "family", "signature", "msg", "message", "bemerkung", "kommentar", "beschreibung", "printable"):
+		"campaign", "family", "signature", "msg", "message", "bemerkung", "kommentar", "beschreibung", "commentaire", "comentario", "commento", "descripción", "descripcion", "descrizione", "printable"):
 		return roleLabel
 	}
 	return roleOther

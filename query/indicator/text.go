@@ -13,25 +13,34 @@ import (
 type textReader struct {
 	*Reading
 	in    *bufio.Reader
-	queue []string // lines that were read ahead
-	line  int      // number of the last line taken
-	table *table   // nil: no header yet
-	maybe *table   // header in a comment, if the next line has as many cells
-	skip  string   // why the lines of a block are left out; "": they are not
-	depth int      // indentation of the block's key
+	queue []readAhead
+	line  int     // number of the last line taken
+	table *table  // nil: no header yet
+	maybe *table  // header in a comment, if the next line has as many cells
+	skip  skipped // part of the list that is being left out
 	half  halfRange
+	zone  zone
+	ended bool // all lines are in the queue
+	pairs lonePairs
+
+	noBlock int  // no record of keys begins before this line
+	sockets bool // the list is of netstat or ss
+	page    bool // the list is a page: it has no comments
 }
 
 // readText reads a plain list, CSV in any form, or rules. A line of a plain list has one or several indicators; the words
 // beside them are their label. #, // and, after white space, ; begin a comment.
 func (r *Reading) readText(in *bufio.Reader) error {
-	r.Format = "plain"
-	t := &textReader{Reading: r, in: in}
+	t := &textReader{Reading: r, in: in, page: r.Format == "html"}
+	if !t.page {
+		r.Format = "plain"
+	}
 	for {
 		line, err := t.next()
 		switch {
 		case err == io.EOF:
 			t.endHalf()
+			t.settlePairs()
 			return nil
 		case errors.Is(err, errLongLine):
 			r.problem(t.line, line, "the line is too long")
@@ -39,18 +48,28 @@ func (r *Reading) readText(in *bufio.Reader) error {
 		case err != nil:
 			return err
 		}
+		line = t.uncommented(line)
 		content := strings.TrimSpace(line)
 		before := r.said()
 		switch {
-		case content == "" || t.isComment(line, content):
+		case content == "":
+			if t.skip.until == untilBlank {
+				t.skip = skipped{}
+			}
+			continue
+		case t.isComment(line, content):
+			if t.skip.until == untilBlank {
+				t.skip = skipped{}
+			}
+			t.passesBelow(content)
 			continue
 		case t.inBlock(line, content):
-			t.leaveOut(t.skip)
 			continue
-		case t.table == nil && t.rangeEnd(content), t.isHeader(line):
+		case t.table == nil && t.rangeEnd(content), t.isHeader(line), t.socketLine(content), t.readBlock(line):
 			continue
 		case t.table != nil:
 			t.tableLine(line)
+		case t.zoneLine(line), t.brokenWord(content), t.loneNumber(content):
 		default:
 			r.plainLine(content, t.line)
 		}
@@ -60,62 +79,54 @@ func (r *Reading) readText(in *bufio.Reader) error {
 	}
 }
 
-// otherBlocks matches the key of a block of YAML that has no indicators; the second form has those that a rule lets pass.
-var otherBlocks = regexp.MustCompile(`(?i)^(?:- )?(?:(references?|refs?|falsepositives|links)|(?:filters?|exclu\w*|except\w*|allow\w*|whitelist\w*|permitted|trusted|safe)[\w-]*):$`)
-
-// inBlock reports whether a line is in such a block, which ends with the first line that is no deeper. Items of a list may
-// stand below the key.
-func (t *textReader) inBlock(line, content string) bool {
-	depth := len(line) - len(strings.TrimLeft(line, " \t"))
-	if t.skip != "" && (depth > t.depth || depth == t.depth && strings.HasPrefix(content, "- ")) {
-		return true
-	}
-	t.skip = ""
-	if t.table != nil {
-		return false
-	}
-	found := otherBlocks.FindStringSubmatch(content)
-	if found == nil {
-		return false
-	}
-	t.skip, t.depth = passes, depth
-	if found[1] != "" {
-		t.skip = "where to read more"
-	}
-	return true
-}
-
 var errLongLine = errors.New("line too long")
+
+// readAhead is a line that was read ahead, or the error in its place.
+type readAhead struct {
+	text string
+	err  error
+}
 
 // next returns the next line without its end, which may be LF, CR or both.
 func (t *textReader) next() (string, error) {
 	t.line++
-	if len(t.queue) > 0 {
-		line := t.queue[0]
-		t.queue = t.queue[1:]
-		return line, nil
+	t.fill(1)
+	if len(t.queue) == 0 {
+		return "", io.EOF
 	}
-	line, err := readLine(t.in)
-	if err != nil && (err != io.EOF || line == "") {
-		return line, err
-	}
-	if strings.Contains(line, "\r") {
-		lines := strings.Split(strings.TrimSuffix(line, "\r"), "\r")
-		line, t.queue = lines[0], lines[1:]
-	}
-	return line, nil
+	line := t.queue[0]
+	t.queue = t.queue[1:]
+	return line.text, line.err
 }
 
 // ahead peeks at the line n lines ahead; false if there is none.
 func (t *textReader) ahead(n int) (string, bool) {
-	for len(t.queue) <= n {
-		line, err := readLine(t.in)
-		if err != nil {
-			return "", false
-		}
-		t.queue = append(t.queue, line)
+	t.fill(n + 1)
+	if len(t.queue) <= n || t.queue[n].err != nil {
+		return "", false
 	}
-	return t.queue[n], true
+	return t.queue[n].text, true
+}
+
+// fill reads lines until n are in the queue, or the list or reading it ends.
+func (t *textReader) fill(n int) {
+	for len(t.queue) < n && !t.ended {
+		line, err := readLine(t.in)
+		if err != nil && err != errLongLine {
+			t.ended = true
+			if err != io.EOF {
+				t.queue = append(t.queue, readAhead{line, err})
+				return
+			}
+			if line == "" {
+				return
+			}
+			err = nil
+		}
+		for part := range strings.SplitSeq(strings.TrimSuffix(line, "\r"), "\r") {
+			t.queue = append(t.queue, readAhead{part, err})
+		}
+	}
 }
 
 // readLine returns a line without its end. If the line is longer than longest, it returns the beginning and errLongLine.
@@ -147,21 +158,53 @@ func readLine(in *bufio.Reader) (string, error) {
 
 // isComment reports whether a line is a comment. A comment before a table may be its header, as in feeds of abuse.ch and Zeek.
 func (t *textReader) isComment(line, content string) bool {
-	if !isComment(content) {
+	if t.page && !decoration.MatchString(content) || !isComment(content) {
 		return false
 	}
 	if rest, ok := strings.CutPrefix(content, "#"); ok && t.table == nil && !strings.HasPrefix(rest, "types\t") {
 		rest = strings.TrimPrefix(strings.TrimPrefix(rest, "fields"), "\t")
-		if header := findTable(strings.TrimSpace(rest)); header != nil && len(header.roles) > 1 {
+		header := findTable(strings.TrimSpace(rest))
+		if header == nil {
+			header = findSpaced(strings.TrimPrefix(rest, "Fields:"), t.rowAhead()) // W3C
+		}
+		if header != nil && len(header.roles) > 1 {
 			t.maybe = header
 		}
 	}
 	return true
 }
 
+// decoration matches the line below a heading, or between the rows of a table.
+var decoration = regexp.MustCompile(`^[ |:+]*[-=_*~─]{2,}[-=_*~─ |:+\t┼]*$`)
+
 func isComment(line string) bool {
-	return strings.HasPrefix(line, "#") || strings.HasPrefix(line, "//") || strings.HasPrefix(line, ";") ||
-		line == "!" || strings.HasPrefix(line, "! ")
+	if strings.HasPrefix(line, "#") || strings.HasPrefix(line, "//") || strings.HasPrefix(line, ";") || line == "!" || strings.HasPrefix(line, "! ") {
+		return true
+	}
+	if decoration.MatchString(line) {
+		return true
+	}
+	for _, mark := range []string{"-- ", "REM ", "rem "} { // SQL, batch files
+		if rest, ok := strings.CutPrefix(line, mark); ok {
+			_, isIndicator := readCell(rest)
+			return !isIndicator
+		}
+	}
+	return false
+}
+
+// rowAhead peeks at the first line that may be a record; "" if there is none.
+func (t *textReader) rowAhead() string {
+	for n := range 3 {
+		line, ok := t.ahead(n)
+		if !ok {
+			break
+		}
+		if content := strings.TrimSpace(line); content != "" && !decoration.MatchString(content) {
+			return line
+		}
+	}
+	return ""
 }
 
 // isHeader reports whether a line is the header of a table, and keeps it. A header may come after other lines, but not
@@ -171,7 +214,7 @@ func (t *textReader) isHeader(line string) bool {
 		return false
 	}
 	if t.maybe != nil {
-		if cells := splitRecord(line, t.maybe.separator); len(cells) == len(t.maybe.roles) {
+		if cells := t.maybe.cells(line); len(cells) == len(t.maybe.roles) {
 			t.table, t.maybe, t.Format = t.maybe, nil, "csv"
 			return false
 		}
@@ -179,13 +222,23 @@ func (t *textReader) isHeader(line string) bool {
 	if strings.HasPrefix(strings.ToLower(line), "sep=") && len(strings.TrimSpace(line)) == len("sep=,") {
 		return true // for Excel
 	}
-	if t.Entries > 0 {
+	if t.Entries > 0 && !namesColumns(line) {
 		return false
 	}
-	if t.table = findTable(line); t.table != nil {
-		t.Format = "csv"
+	header := findTable(line)
+	if header == nil {
+		header = findSpaced(line, t.rowAhead())
 	}
-	return t.table != nil
+	if header == nil || t.Entries > 0 && !header.isWhole() {
+		return false
+	}
+	t.table, t.Format = header, "csv"
+	return true
+}
+
+// namesColumns reports whether a line may be a header that comes after indicators. It is quick: long lists have many lines.
+func namesColumns(line string) bool {
+	return len(line) < 1000 && line != "" && (line[0] < '0' || line[0] > '9') && strings.ContainsAny(line, ",;\t|") && !strings.ContainsAny(line, ".:/")
 }
 
 // tableLine reads a line after a header.
@@ -218,6 +271,9 @@ func (t *textReader) tableLine(line string) {
 // quote does not swallow the lines after it.
 func (t *textReader) record(line string) []string {
 	const mostLines = 100
+	if t.table.separator == bySpaces || t.table.separator == byGaps {
+		return t.table.cells(line)
+	}
 	if !strings.Contains(line, `"`) {
 		return strings.Split(line, string(t.table.separator))
 	}

@@ -5,12 +5,16 @@ import (
 	"errors"
 	"io"
 	"strings"
+
+	"golang.org/x/text/encoding/charmap"
 )
 
 // OpenIOC 1.0 and 1.1: https://github.com/fireeye/OpenIOC_1.1. Items are joined by AND or OR. The items of an AND are one
 // indicator if they are an address or name and its port.
 //
 // firewalld.ipset(5): a set's entries, each as ipset writes it.
+//
+// pfSense and OPNsense: the aliases of a config.xml.
 
 // iocItem is one condition of an OpenIOC.
 type iocItem struct {
@@ -32,10 +36,19 @@ type iocIndicator struct {
 	Inside   []iocIndicator `xml:"Indicator"`
 }
 
-// readXML reads OpenIOC, and sets of firewalld.
+// xmlAlias is a named list of a firewall.
+type xmlAlias struct {
+	Enabled string `xml:"enabled"`
+	Type    string `xml:"type"`
+	Address string `xml:"address"` // pfSense
+	Content string `xml:"content"` // OPNsense
+}
+
+// readXML reads OpenIOC, sets of firewalld, and aliases.
 func (r *Reading) readXML(in io.Reader) error {
 	r.Format = "openioc"
 	decoder := xml.NewDecoder(in)
+	decoder.CharsetReader = charset
 	items := 0
 	for {
 		token, err := decoder.Token()
@@ -44,7 +57,7 @@ func (r *Reading) readXML(in io.Reader) error {
 		case err == io.EOF && items > 0:
 			return nil
 		case err == io.EOF:
-			r.problem(1, "", "the XML is neither OpenIOC nor a set of firewalld, or it is empty")
+			r.problem(1, "", "the XML is neither OpenIOC, a set of firewalld nor has aliases of a firewall, or it is empty")
 			return nil
 		case errors.As(err, &syntax):
 			r.problem(items+1, "", "broken XML, and all that follows it: "+syntax.Error())
@@ -66,6 +79,14 @@ func (r *Reading) readXML(in io.Reader) error {
 				r.setEntry(strings.Join(strings.Fields(entry), " "), items)
 			}
 			continue
+		case start.Name.Local == "alias":
+			var one xmlAlias
+			if err := decoder.DecodeElement(&one, &start); err == nil { // else the next token says so
+				items++
+				r.Format = "aliases"
+				r.alias(&one, items)
+			}
+			continue
 		case start.Name.Local != "Indicator":
 			continue
 		}
@@ -78,6 +99,15 @@ func (r *Reading) readXML(in io.Reader) error {
 	}
 }
 
+// charset returns a document's text as UTF-8. What Read decoded already stays as it is.
+func charset(label string, in io.Reader) (io.Reader, error) {
+	switch strings.ToLower(label) {
+	case "iso-8859-1", "iso-8859-15", "latin1", "windows-1252", "cp1252":
+		return charmap.Windows1252.NewDecoder().Reader(in), nil
+	}
+	return in, nil
+}
+
 // setEntry reads an entry of a set, as ipset reads it: an address, or an address and a port.
 func (r *Reading) setEntry(entry string, number int) {
 	if c, ok := readCell(entry); ok {
@@ -85,6 +115,24 @@ func (r *Reading) setEntry(entry string, number int) {
 		return
 	}
 	r.plainLine("add set "+entry, number)
+}
+
+// alias reads the addresses, ranges and names of an alias.
+func (r *Reading) alias(one *xmlAlias, number int) {
+	switch {
+	case one.Enabled == "0":
+		r.leaveOut("a disabled alias")
+	case one.Type != "host" && one.Type != "network":
+		r.leaveOut("an alias of type " + cutLabel(one.Type) + ", which has no addresses")
+	default:
+		for entry := range strings.FieldsSeq(one.Address + " " + one.Content) {
+			if strings.HasPrefix(entry, "!") {
+				r.problem(number, entry, exception)
+				continue
+			}
+			r.setEntry(entry, number)
+		}
+	}
 }
 
 // openIOC reads an indicator and the indicators nested in it.
