@@ -108,6 +108,9 @@ func (h *host) readIndicators(name string) (*indicator.Reading, error) {
 		return nil, fmt.Errorf("read indicators: %w", err)
 	}
 	defer file.Close()
+	if info, err := file.Stat(); err == nil && info.IsDir() {
+		return nil, usagef("name the file with the list, or - for stdin", "%q is a directory", name)
+	}
 	return indicator.Read(file)
 }
 
