@@ -51,7 +51,7 @@ func createSegment(path string, b birth, o *WriterOptions, fill func(*activeSegm
 			os.Link(path+"-wal", b.spareWAL) // closing removes the WAL
 		}
 		if conn != nil {
-			conn.Close()
+			segment.CloseConn(conn)
 		}
 		if !b.placed {
 			removeSegment(path)

@@ -134,9 +134,12 @@ func (r *readers) release(seg *member) {
 	if len(r.idle) > mostIdle {
 		oldest := r.idle[0]
 		r.idle = slices.Delete(r.idle, 0, 1)
-		oldest.reading.Close() // it was only read
+		closing := oldest.reading
 		oldest.Watch.Close()
 		oldest.reading = nil
+		// It was only read. Closing waits for other connections to be closed, and one of those may wait for this: the connection of the views ends
+		// its cursors, which release segments.
+		go closing.Close()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/conntape/conntape/store/retain"
+	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -97,7 +98,7 @@ func (w *Writer) remove(e *expired) error {
 		w.guardHeld(e.number)
 	}
 	if e.seg != nil {
-		e.seg.conn.Close() // of files that have no name any more
+		segment.CloseConn(e.seg.conn) // of files that have no name any more
 		e.seg = nil
 	}
 	return err

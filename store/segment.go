@@ -88,13 +88,13 @@ var writerPragmas = []string{
 
 // openForWriting opens path and takes its lock at once or not at all.
 func openForWriting(path string) (*sqlite.Conn, error) {
-	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	conn, err := segment.OpenConn(path, sqlite.OpenReadWrite)
 	if err != nil {
 		return nil, fmt.Errorf("open segment: %w", err)
 	}
 	conn.SetBusyTimeout(0)
 	if err := segment.Defend(conn); err != nil {
-		conn.Close()
+		segment.CloseConn(conn)
 		return nil, err
 	}
 	for _, pragma := range writerPragmas {
@@ -104,7 +104,7 @@ func openForWriting(path string) (*sqlite.Conn, error) {
 			err = fmt.Errorf("journal mode is %q", answer)
 		}
 		if err != nil {
-			conn.Close()
+			segment.CloseConn(conn)
 			return nil, fmt.Errorf("prepare segment: %w", err)
 		}
 	}
@@ -120,7 +120,7 @@ func continueSegment(path string, number int) (_ *activeSegment, err error) {
 	}
 	defer func() {
 		if err != nil {
-			conn.Close()
+			segment.CloseConn(conn)
 		}
 	}()
 	s := newSegment(path, number, conn)
@@ -300,7 +300,7 @@ func (s *activeSegment) close() error {
 	if err != nil {
 		return err // and leave it open: closing would try again
 	}
-	return s.conn.Close()
+	return segment.CloseConn(s.conn)
 }
 
 // removeSegment removes the files of a segment whose birth was not completed.

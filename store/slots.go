@@ -350,7 +350,7 @@ func (w *Writer) detachWAL(s *activeSegment) error {
 		err = s.measure()
 	}
 	if err == nil {
-		err = s.conn.Close()
+		err = segment.CloseConn(s.conn)
 	}
 	if err == nil {
 		w.step("WAL detached")

@@ -288,6 +288,6 @@ func (w *Writer) discard(s *activeSegment) {
 	if err := w.spareWAL(s); err != nil {
 		w.log.Warn("WAL not kept", "path", s.path, "error", err)
 	}
-	s.conn.Close()
+	segment.CloseConn(s.conn)
 	w.unplace(s.path)
 }

@@ -343,7 +343,7 @@ func unborn(path string) bool {
 
 // connect opens the connection that has the public views, and can do nothing but query them.
 func (t *Tape) connect() error {
-	conn, err := sqlite.OpenConn(":memory:", sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenMemory)
+	conn, err := segment.OpenConn(":memory:", sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenMemory)
 	if err != nil {
 		return fmt.Errorf("open connection: %w", err)
 	}
@@ -400,7 +400,7 @@ func (t *Tape) Close() error {
 		t.folder = nil
 	}
 	if t.conn != nil {
-		errs = append(errs, t.conn.Close())
+		errs = append(errs, segment.CloseConn(t.conn))
 		t.conn = nil
 	}
 	for _, seg := range t.segs {

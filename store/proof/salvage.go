@@ -100,11 +100,11 @@ type columnShape struct {
 }
 
 func salvageInto(ctx context.Context, pages *sqlitefile.Pages, from string, to newFile) (_ *Salvaged, err error) {
-	conn, err := sqlite.OpenConn(to.path(), sqlite.OpenReadWrite)
+	conn, err := segment.OpenConn(to.path(), sqlite.OpenReadWrite)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
+	defer func() { err = errors.Join(err, segment.CloseConn(conn)) }()
 	conn.SetInterrupt(ctx.Done())
 	script, err := migrations.Script(migrations.Version)
 	if err != nil {

@@ -24,11 +24,11 @@ var ErrGivenUp = errors.New("given up")
 // open. It marks the segment as closed, writes the hash of the previous segment if hashOf knows it, adds the index and checks the
 // whole. It sorts in a file in scratch.
 func BuildSealed(path, recorded, scratch string, hashOf func(number int) any, stop <-chan struct{}) (err error) {
-	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenURI)
+	conn, err := OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenURI)
 	if err != nil {
 		return fmt.Errorf("open copy: %w", err)
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
+	defer func() { err = errors.Join(err, CloseConn(conn)) }()
 	conn.SetInterrupt(stop)
 	for _, pragma := range []string{
 		"PRAGMA locking_mode = EXCLUSIVE",

@@ -22,7 +22,7 @@ type Reader struct {
 	Tables *Tables
 }
 
-func (r *Reader) Close() error { return errors.Join(r.Conn.Close(), r.Tables.Close()) }
+func (r *Reader) Close() error { return errors.Join(CloseConn(r.Conn), r.Tables.Close()) }
 
 // Open opens the segment. If its file was replaced, as by sealing, the new one must be the same segment.
 func (seg *Segment) Open() (*Reader, error) {
@@ -54,7 +54,7 @@ func (seg *Segment) Open() (*Reader, error) {
 	}
 	if err != nil {
 		if r.Conn != nil {
-			r.Conn.Close()
+			CloseConn(r.Conn)
 		}
 		r.Tables.Close()
 		return nil, err
@@ -82,7 +82,7 @@ func (seg *Segment) connect(file *os.File) (*sqlite.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := sqlite.OpenConn(uri, sqlite.OpenReadOnly|sqlite.OpenURI)
+	conn, err := OpenConn(uri, sqlite.OpenReadOnly|sqlite.OpenURI)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (seg *Segment) connect(file *os.File) (*sqlite.Conn, error) {
 		err = Harden(conn)
 	}
 	if err != nil {
-		conn.Close()
+		CloseConn(conn)
 		return nil, err
 	}
 	return conn, nil

@@ -273,11 +273,11 @@ func (u untilReader) Read(p []byte) (int, error) {
 
 // settle moves the WAL of a copy into its database and removes it, so that the copy can be opened as immutable.
 func settle(ctx context.Context, path string) error {
-	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	conn, err := OpenConn(path, sqlite.OpenReadWrite)
 	if err != nil {
 		return fmt.Errorf("open copy: %w", err)
 	}
-	defer conn.Close()
+	defer CloseConn(conn)
 	conn.SetInterrupt(ctx.Done())
 	if err := Defend(conn); err != nil {
 		return err
@@ -354,11 +354,11 @@ func PeekUnchecked(file *os.File, fn func(*sqlite.Conn) error) error {
 }
 
 func peekURI(uri string, fn func(*sqlite.Conn) error) error {
-	conn, err := sqlite.OpenConn(uri, sqlite.OpenReadOnly|sqlite.OpenURI)
+	conn, err := OpenConn(uri, sqlite.OpenReadOnly|sqlite.OpenURI)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer CloseConn(conn)
 	if err := Defend(conn); err != nil {
 		return err
 	}
