@@ -168,7 +168,7 @@ func sameRows(t *testing.T, what, name, want, got string) {
 // A match finds the same whether or not its questions are narrowed.
 func TestMatchIsTheSameNarrowed(t *testing.T) {
 	tape := testtape.Generated(t, 10_000, 3)
-	list, err := indicator.Read(strings.NewReader("198.51.100.66 C2\n10.20.0.0/24\n22\n/dev/shm/.x/kworker\n/dev/shm/.x/nmap\n10.20.0.51:5432\n/run/docker.sock\n192.0.2.1\n"))
+	list, err := indicator.Read(strings.NewReader("198.51.100.66 C2\n10.20.0.0/24\ntcp/22\n/dev/shm/.x/kworker\n/dev/shm/.x/nmap\n10.20.0.51:5432\n/run/docker.sock\n192.0.2.1\n"))
 	if err != nil || len(list.Problems) > 0 {
 		t.Fatal(err, list.Problems)
 	}
