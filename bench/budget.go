@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -35,13 +36,26 @@ var (
 	budgetRates = []int{1_000, 50_000, 400_000}
 )
 
+// budgetCells returns the sizes, in bytes, and rates to measure: all of them, or those of one cell, as "2048,400000".
+func budgetCells(cell string) (sizes []int64, rates []int, err error) {
+	if cell == "" {
+		return budgetSizes, budgetRates, nil
+	}
+	var mib int64
+	var rate int
+	if n, err := fmt.Sscanf(cell, "%d,%d", &mib, &rate); n != 2 || mib <= 0 || rate <= 0 {
+		return nil, nil, fmt.Errorf("cell %q is not SIZE,RATE: %w", cell, cmp.Or(err, errors.New("a positive number is wanted")))
+	}
+	return []int64{mib << 20}, []int{rate}, nil
+}
+
 // budgetLook is the interval of measuring the files.
 const budgetLook = 10 * time.Millisecond
 
 // budget measures every size at every rate.
 func (b *bench) budget() error {
-	for _, size := range budgetSizes {
-		for _, rate := range budgetRates {
+	for _, size := range b.sizes {
+		for _, rate := range b.rates {
 			run, err := measureBudget(filepath.Join(b.dir, "budget"), size, rate)
 			if err != nil {
 				return err

@@ -3,6 +3,7 @@
 //	make bench                 installs the Debian packages that it needs, then measures everything
 //	go run ./bench             everything, as root
 //	go run ./bench -only cost  a part, printed to the terminal only: cost, pipeline, disk, store, budget, idle, guests
+//	go run ./bench -only budget -cell 2048,400000   one row of the table of budgets
 //	go run ./bench -only soak  fills the recorder's caches, then 20 minutes among processes, cgroups, rotations and queries; fails if memory,
 //	                           descriptors or goroutines grow, or the tape's account does not balance (-soak 3m: shorter)
 //	go run ./bench -results FILE, then -render FILE: writes the report again after a change of its words
@@ -63,6 +64,7 @@ func runBench(args []string) error {
 	rounds := set.Int("rounds", 7, "rounds of the cost of a connect")
 	file := set.String("output", "docs/performance.md", "file to write when everything was measured")
 	profiles := set.String("profiles", "", "directory in which to keep the CPU profiles of the pipeline")
+	cell := set.String("cell", "", "the only `SIZE,RATE` of budget, in MiB and connections a second: 2048,400000")
 	soak := set.Duration("soak", 20*time.Minute, "how long -only soak takes")
 	results := set.String("results", "", "JSON `file` to keep the numbers in")
 	render := set.String("render", "", "print the report of such a `file`; measure nothing")
@@ -84,6 +86,10 @@ func runBench(args []string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("measuring needs root: sudo make bench")
 	}
+	sizes, rates, err := budgetCells(*cell)
+	if err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	dir, err := os.MkdirTemp("/var/tmp", "conntape-bench-") // a disk; /tmp may be memory
@@ -91,7 +97,7 @@ func runBench(args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{ctx: ctx, dir: dir, rounds: *rounds, profiles: cmp.Or(*profiles, dir), soakFor: *soak, report: report{Host: readHost(), Command: "make bench"}}
+	b := &bench{ctx: ctx, dir: dir, rounds: *rounds, profiles: cmp.Or(*profiles, dir), soakFor: *soak, sizes: sizes, rates: rates, report: report{Host: readHost(), Command: "make bench"}}
 	if err := b.build(); err != nil {
 		return err
 	}
@@ -143,6 +149,8 @@ type bench struct {
 
 	profiles string // directory
 	soakFor  time.Duration
+	sizes    []int64 // of budget
+	rates    []int
 }
 
 // build builds conntape and finds out its backend here.
