@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	_ "embed"
 	"fmt"
 	"io"
@@ -110,13 +109,13 @@ func (r *report) budgets(p *printer) {
 		p.row("the same, against empty programs", "–", fmt.Sprintf("%.1f%%", 100*beyond), "–")
 	}
 	if len(r.Pipeline) > 0 {
-		cpu, rate := r.best()
+		cpu, rate := best(r.Pipeline)
 		p.row("ring to committed rows: CPU an event, one core", "1.2 µs", fmt.Sprintf("%.2f µs", cpu), kept(cpu, 1.2))
 		p.row("the same, against SQLite alone", "–", fmt.Sprintf("%.1f × (of %.2f µs)", cpu/micros(slices.Min(r.Floors)), micros(slices.Min(r.Floors))), "–")
 		p.row("ring to committed rows: events a second, one core", "800,000", thousands(rate), kept(800_000, rate))
 	}
 	if len(r.TCP) > 0 {
-		cpu := slices.MinFunc(r.TCP, func(a, b pipelineRun) int { return cmp.Compare(a.perEvent(), b.perEvent()) }).perEvent()
+		cpu, _ := best(r.TCP)
 		p.row("recorder's CPU for a TCP connection: connect, accept, both ends", "3 µs", fmt.Sprintf("%.2f µs", cpu), kept(cpu, 3))
 		floor := micros(slices.Min(r.Floors)) // of one row
 		p.row("the same, against a row by SQLite alone", "–", fmt.Sprintf("%.1f × (of %.2f µs)", cpu/floor, floor), "–")
@@ -135,9 +134,9 @@ func (r *report) budgets(p *printer) {
 }
 
 // best returns the least CPU and the highest rate of the rounds: other load only makes them worse.
-func (r *report) best() (cpu, rate float64) {
-	cpu = r.Pipeline[0].perEvent()
-	for _, run := range r.Pipeline {
+func best(runs []pipelineRun) (cpu, rate float64) {
+	cpu = runs[0].perEvent()
+	for _, run := range runs {
 		cpu, rate = min(cpu, run.perEvent()), max(rate, run.rate())
 	}
 	return cpu, rate
@@ -237,7 +236,7 @@ func (r *report) pipeline(p *printer) {
 	r.tcpPipeline(p)
 	p.line("Where the time goes of connects over UDP, from CPU profiles of as many rounds more:")
 	p.line("")
-	cpu, _ := r.best()
+	cpu, _ := best(r.Pipeline)
 	p.head("part", "of the CPU time", "ns an event, at the best round")
 	for _, s := range r.Shares {
 		p.row(s.What, fmt.Sprintf("%.1f%%", 100*s.Part), fmt.Sprintf("%.0f", 1000*cpu*s.Part))

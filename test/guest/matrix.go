@@ -259,8 +259,7 @@ func runCell(ctx context.Context, c matrixCell, k kernel, payload []guestFile, o
 	}
 	if c.runsBehindRing() {
 		if out.err = g.addResolved(ctx); out.err != nil {
-			out.Failed++
-			out.Faults = append(out.Faults, fmt.Sprintf("guest %s/%s: %v", c.kernel, c.backend, out.err))
+			out.failGuest()
 			return out
 		}
 	}
@@ -291,10 +290,15 @@ func runCell(ctx context.Context, c matrixCell, k kernel, payload []guestFile, o
 		}
 	}
 	if out.err != nil {
-		out.Failed++ // the guest itself
-		out.Faults = append(out.Faults, fmt.Sprintf("guest %s/%s: %v", c.kernel, c.backend, out.err))
+		out.failGuest()
 	}
 	return out
+}
+
+// failGuest counts the guest itself as failed, beside its tests.
+func (o *outcome) failGuest() {
+	o.Failed++
+	o.Faults = append(o.Faults, fmt.Sprintf("guest %s/%s: %v", o.kernel, o.backend, o.err))
 }
 
 func (o *outcome) print(w io.Writer) {
