@@ -53,14 +53,10 @@ func (r *Reading) readText(in *bufio.Reader) error {
 		before := r.said()
 		switch {
 		case content == "":
-			if t.skip.until == untilBlank {
-				t.skip = skipped{}
-			}
+			t.endHeading()
 			continue
 		case t.isComment(line, content):
-			if t.skip.until == untilBlank {
-				t.skip = skipped{}
-			}
+			t.endHeading()
 			t.passesBelow(content)
 			continue
 		case t.inBlock(line, content):
@@ -76,6 +72,13 @@ func (r *Reading) readText(in *bufio.Reader) error {
 		if r.said() == before {
 			r.problem(t.line, content, notIndicator)
 		}
+	}
+}
+
+// endHeading ends the lines below a heading, as a blank line or a comment does.
+func (t *textReader) endHeading() {
+	if t.skip.until == untilBlank {
+		t.skip = skipped{}
 	}
 }
 
