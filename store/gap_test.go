@@ -376,7 +376,7 @@ func TestClosingIsFinished(t *testing.T) {
 		}
 		mustClose(t, w, (160+50*i)*second)
 	}
-	if names := files(t, dir); !slices.Equal(names, []string{"00000001.db", "00000002.db", "lock", segment.ManifestName}) || !tapedir.ClosedFile(filepath.Join(dir, "00000001.db")) {
+	if names := files(t, dir); !slices.Equal(names, []string{"00000001.db", "00000002.db", "lock", segment.ManifestName, segment.DetailsName}) || !tapedir.ClosedFile(filepath.Join(dir, "00000001.db")) {
 		t.Errorf("files: %v", names)
 	}
 	tape := mustOpenTape(t, dir)

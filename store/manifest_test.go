@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"os"
@@ -91,7 +92,7 @@ func TestManifest(t *testing.T) {
 		t.Errorf("with the manifest\n%s\nwithout it, %d opened\n%s", got, opened, want)
 	}
 	for name, text := range map[string][]byte{
-		"torn": whole[:len(whole)-9], "a bit": slices.Concat(whole[:200], []byte{whole[200] ^ 1}, whole[201:]), "empty": {}, "another version": append([]byte("conntape manifest 3\n"), whole[20:]...),
+		"torn": whole[:len(whole)-9], "a bit": slices.Concat(whole[:200], []byte{whole[200] ^ 1}, whole[201:]), "empty": {}, "another version": append([]byte("conntape manifest 3\n"), whole[20:]...), "without its texts": withoutTexts(whole),
 		"a huge length": append(whole[:20:20], 0x7f, 0xff, 0xff, 0xff, 1, 2, 3, 4, 5),
 	} {
 		if err := os.WriteFile(manifest, text, 0o640); err != nil {
@@ -158,6 +159,58 @@ func TestManifestTellsAddresses(t *testing.T) {
 	}
 }
 
+// readManifest returns the number of a manifest's entries, and whether it is whole.
+func readManifest(t testing.TB, dir string) (entries int, whole bool) {
+	m := segment.ReadManifest(dir)
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return m.Len(), m.Whole
+}
+
+func mustReadFile(t testing.TB, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// withoutTexts leaves out of a manifest the first record, which has the texts that the others refer to.
+func withoutTexts(manifest []byte) []byte {
+	head := len(segment.ManifestMagic)
+	return slices.Concat(manifest[:head], manifest[head+8+int(binary.BigEndian.Uint32(manifest[head:])):])
+}
+
+// Details that are altered or missing are no harm: the segment is asked instead. The next recorder makes them anew.
+func TestManifestWithoutDetails(t *testing.T) {
+	dir := turnedTape(t, 5)
+	details := filepath.Join(dir, segment.DetailsName)
+	whole := mustReadFile(t, details)
+	want, _ := told(t, dir)
+	for name, text := range map[string][]byte{"missing": nil, "torn": whole[:len(whole)-9], "a bit": append(slices.Clone(whole[:len(whole)-1]), whole[len(whole)-1]^1),
+		"moved": whole[1:], "empty": {}} {
+		os.Remove(details)
+		if text != nil {
+			if err := os.WriteFile(details, text, 0o640); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, opened := told(t, dir)
+		if got != want || opened == 0 {
+			t.Errorf("%s: %d segments are opened. It tells\n%s\nwant\n%s", name, opened, got, want)
+		}
+		w := mustOpenWriter(t, dir, options(9000*second))
+		waitSealed(t, w)
+		mustClose(t, w, 9001*second)
+		if _, opened := told(t, dir); opened != 0 {
+			t.Errorf("%s: after a recorder %d segments are opened", name, opened)
+		}
+		want, _ = told(t, dir)
+	}
+}
+
 // A recorder makes the entries that are missing, and leaves out those of segments that are gone.
 func TestManifestIsMended(t *testing.T) {
 	dir := turnedTape(t, 6)
@@ -172,33 +225,13 @@ func TestManifestIsMended(t *testing.T) {
 		w := mustOpenWriter(t, dir, options(9000*second))
 		waitSealed(t, w)
 		mustClose(t, w, 9001*second)
-		if entries, whole := segment.ReadManifest(dir); len(entries) < 5 || !whole {
-			t.Errorf("of %d bytes: %d entries, whole: %t", len(text), len(entries), whole)
+		if entries, whole := readManifest(t, dir); entries < 5 || !whole {
+			t.Errorf("of %d bytes: %d entries, whole: %t", len(text), entries, whole)
 		}
 		if _, opened := told(t, dir); opened != 0 {
 			t.Errorf("of %d bytes: %d segments are opened", len(text), opened)
 		}
 	}
-}
-
-// Whatever a manifest has, it is read to an end.
-func FuzzManifest(f *testing.F) {
-	seg := &segment.Segment{Runs: []segment.Recorder{{Version: "v"}}, Boots: []segment.Boot{{BootID: "b"}}}
-	seg.Roots.Pack(map[string]uint32{"x": 3}, (*segment.Codec).Roots)
-	seg.Gaps.Pack([][]segment.Cell{{{Kind: 1, Number: 5}, {Kind: 3, Text: "y"}}}, (*segment.Codec).Rows)
-	c := &segment.Codec{}
-	c.Segment(seg)
-	f.Add(string(c.Out))
-	f.Fuzz(func(t *testing.T, text string) {
-		c := &segment.Codec{In: text, Reading: true}
-		seg := &segment.Segment{}
-		c.Segment(seg)
-		seg.TableRoots()
-		seg.SmallRows("gaps")
-		for _, r := range seg.Runs {
-			r.Counters()
-		}
-	})
 }
 
 // What is found by the index is what SQLite finds, of any range, in segments of a leaf and of branches.

@@ -11,10 +11,10 @@ import (
 
 // noteSealed appends an entry to the manifest. A failure is harmless: readers then open the segment.
 func (w *Writer) noteSealed(path string, number int) {
-	record, err := segment.NewEntry(path, number)
+	record, err := segment.NewRecord(path, number)
 	w.step("segment sealed, manifest not written")
 	if err == nil {
-		err = w.withRoom(func() error { return segment.AppendManifest(w.dir, record) })
+		err = w.withRoom(func() error { return w.manifest.Append(w.dir, record) })
 	}
 	w.step("manifest written")
 	if err != nil {
@@ -24,8 +24,6 @@ func (w *Writer) noteSealed(path string, number int) {
 
 // mendManifest adds entries for sealed segments without a valid one, and drops entries of removed segments.
 func (w *Writer) mendManifest() {
-	entries, isWhole := segment.ReadManifest(w.dir)
-	var records []byte
 	w.mu.Lock()
 	var list []stored
 	for _, s := range w.catalog.list {
@@ -34,29 +32,40 @@ func (w *Writer) mendManifest() {
 		}
 	}
 	w.mu.Unlock()
-	isWhole = isWhole && len(entries) <= 2*len(list)+100
-	for _, s := range list {
-		info, err := os.Lstat(s.path)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && isWhole && entries[s.number].Mark.IsOf(&segment.Segment{File: s.path, Stat: info}) {
-			continue
-		}
-		record, err := segment.NewEntry(s.path, s.number)
-		if err != nil {
-			w.log.Warn("segment not noted in the manifest", "path", s.path, "error", err)
-			continue
-		}
-		records = append(records, record...)
-	}
+	records, isWhole := w.missingRecords(list)
 	if !isWhole {
-		if err := os.Remove(filepath.Join(w.dir, segment.ManifestName)); err != nil {
-			w.log.Warn("manifest not written anew", "error", err)
-			return
+		for _, name := range []string{segment.ManifestName, segment.DetailsName} {
+			if err := os.Remove(filepath.Join(w.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				w.log.Warn("manifest not written anew", "error", err)
+				return
+			}
 		}
 		w.step("manifest removed")
 	}
 	if len(records) > 0 {
-		if err := segment.AppendManifest(w.dir, records); err != nil {
+		if err := w.manifest.Append(w.dir, records...); err != nil {
 			w.log.Warn("manifest not mended", "error", err)
 		}
 	}
+}
+
+// missingRecords makes the records that the manifest lacks; all of them if it is not to be used any more.
+func (w *Writer) missingRecords(list []stored) (records []*segment.Record, isWhole bool) {
+	manifest := segment.ReadManifest(w.dir)
+	defer manifest.Close()
+	isWhole = manifest.Whole && manifest.Len() <= 2*len(list)+100
+	for _, s := range list {
+		info, err := os.Lstat(s.path)
+		entry := manifest.Of(s.number)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && isWhole && entry.IsOf(s.path, info) && entry.HasDetails() {
+			continue
+		}
+		record, err := segment.NewRecord(s.path, s.number)
+		if err != nil {
+			w.log.Warn("segment not noted in the manifest", "path", s.path, "error", err)
+			continue
+		}
+		records = append(records, record)
+	}
+	return records, isWhole
 }

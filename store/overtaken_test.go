@@ -130,9 +130,9 @@ func reopened(t *testing.T, dir string, change func()) (*Tape, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	manifest, _ := segment.ReadManifest(dir)
+	tape.manifest = segment.ReadManifest(dir)
 	change()
-	return tape, tape.prepare(t.Context(), files, manifest, t.TempDir())
+	return tape, tape.prepare(t.Context(), files, t.TempDir())
 }
 
 // Retention removes segments, and others are closed and sealed, between the moment at which a reader lists the tape and

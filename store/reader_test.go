@@ -40,7 +40,7 @@ func smallTape(t testing.TB, n int) string {
 func TestManySegments(t *testing.T) {
 	const many = 45
 	dir := smallTape(t, many)
-	if names := files(t, dir); len(names) != many+2 || names[0] != "00000001.db" {
+	if names := files(t, dir); len(names) != many+3 || names[0] != "00000001.db" {
 		t.Fatalf("no segment goes because there are many: %q", names)
 	}
 	tape := mustOpenTape(t, dir)
@@ -166,7 +166,7 @@ func TestReaderCannotWrite(t *testing.T) {
 	if err := segment.Exec(tape.Conn(), nil, "SELECT length(zeroblob(100000000))"); err == nil {
 		t.Error("a value of 100 MB was made")
 	}
-	if names := files(t, dir); !slices.Equal(names, []string{"00000001.db", "00000002.db", "lock", "manifest"}) {
+	if names := files(t, dir); !slices.Equal(names, []string{"00000001.db", "00000002.db", "lock", "manifest", "manifest-details"}) {
 		t.Errorf("files: %v", names)
 	}
 }

@@ -93,7 +93,7 @@ func TestRemovalIsFinished(t *testing.T) {
 		t.Errorf("segments %s are read", got)
 	}
 	mustClose(t, mustOpenWriter(t, dir, options(110*second)), 120*second)
-	if got := files(t, dir); !slices.Equal(got, []string{"00000003.db", "00000004.db", "lock", "manifest"}) {
+	if got := files(t, dir); !slices.Equal(got, []string{"00000003.db", "00000004.db", "lock", "manifest", "manifest-details"}) {
 		t.Errorf("files: %q", got)
 	}
 }

@@ -124,7 +124,7 @@ func TestRotationBySize(t *testing.T) {
 		}
 	}
 	for _, name := range files(t, dir) {
-		if strings.Contains(name, "-") || strings.Contains(name, tapedir.SealingSuffix) {
+		if name != segment.DetailsName && strings.Contains(name, "-") || strings.Contains(name, tapedir.SealingSuffix) {
 			t.Errorf("%s was left", name)
 		}
 	}
@@ -316,7 +316,7 @@ func TestExpiryRemovesAllFiles(t *testing.T) {
 		}
 	}
 	mustClose(t, mustOpenWriter(t, dir, options(103*second)), 104*second)
-	if names := files(t, dir); !slices.Equal(names, []string{"00000002.db", "lock", "manifest"}) {
+	if names := files(t, dir); !slices.Equal(names, []string{"00000002.db", "lock", "manifest", "manifest-details"}) {
 		t.Errorf("files: %q", names)
 	}
 }

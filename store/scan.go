@@ -69,7 +69,7 @@ func (t *Tape) ScanEndpoints(ctx context.Context, place int, fn func(id, family 
 
 // MayHave reports whether a segment, by its place among Segments, may have an endpoint with an IP address, as far as the manifest
 // tells. If not, it has none.
-func (t *Tape) MayHave(place int, a netip.Addr) bool { return t.segs[place].Addresses.MayHave(a) }
+func (t *Tape) MayHave(place int, a netip.Addr) bool { return t.segs[place].Addresses().MayHave(a) }
 
 // FindEndpoints reads the endpoints of a segment, by its place among Segments, whose address lies in one of some ranges. It
 // ends with the first error of fn. The address is good until fn returns.

@@ -32,6 +32,7 @@ type Tape struct {
 	listed       os.FileInfo // of folder, before its segments were listed; nil: they may have changed meanwhile
 	segs         []*member   // oldest first
 	since, until time.Time   // window of the views
+	manifest     *segment.Manifest
 	leftOut      []LeftOut
 	readers      readers
 	newest       newestRun
@@ -78,10 +79,9 @@ func openTape(ctx context.Context, path, abs string, damaged []LeftOut) (*Tape, 
 		return nil, err
 	}
 	// Beside the list of the directory: on a tape of thousands of segments each takes milliseconds.
-	var manifest map[int]segment.Entry
 	var connected error
 	var reading, connecting sync.WaitGroup
-	reading.Go(func() { manifest, _ = segment.ReadManifest(t.at("")) })
+	reading.Go(func() { t.manifest = segment.ReadManifest(t.at("")) })
 	connecting.Go(func() { connected = t.connect() })
 	fail := func(err error) (*Tape, error) {
 		reading.Wait()
@@ -104,7 +104,7 @@ func openTape(ctx context.Context, path, abs string, damaged []LeftOut) (*Tape, 
 	// a reader that is killed leaves nothing in the temporary directory.
 	defer os.RemoveAll(copies)
 	reading.Wait()
-	if err := t.prepare(ctx, files, manifest, copies); err != nil {
+	if err := t.prepare(ctx, files, copies); err != nil {
 		return fail(err)
 	}
 	if connecting.Wait(); connected != nil {
@@ -140,9 +140,8 @@ func (t *Tape) find(path string) ([]segment.File, error) {
 	known, at = known[:len(known)-1], at[:len(at)-1] // what is before a name
 	sideBySide(len(files), func(i int) {
 		n := found.Files[i]
-		name := tapedir.SegmentName(n)
-		files[i] = segment.File{Path: known + name, At: at + name, Number: n, HasWAL: found.Wals[n]}
-		if stats[i].StatIn(folder, name) == nil {
+		files[i] = segment.File{Path: string(tapedir.AppendSegmentName([]byte(known), n)), At: string(tapedir.AppendSegmentName([]byte(at), n)), Number: n, HasWAL: found.Wals[n]}
+		if stats[i].StatIn(folder, files[i].At[len(at):]) == nil {
 			files[i].Stat = &stats[i]
 		}
 	})
@@ -217,8 +216,8 @@ func sideBySide(n int, work func(i int)) {
 
 // prepare describes the segments, and copies those that need it. In a directory a segment that cannot be read is left
 // out; when none is left, its error is returned.
-func (t *Tape) prepare(ctx context.Context, files []segment.File, manifest map[int]segment.Entry, copies string) error {
-	ready, wait := describeAhead(files, manifest)
+func (t *Tape) prepare(ctx context.Context, files []segment.File, copies string) error {
+	described, wait := t.describeAhead(files)
 	defer wait()
 	var next *member
 	vanished := -1 // the highest number of a segment that was removed meanwhile
@@ -229,7 +228,12 @@ func (t *Tape) prepare(ctx context.Context, files []segment.File, manifest map[i
 		if f.Number != 0 && next != nil && next.Previous == f.Number {
 			limit = next.Counts
 		}
-		seg, err := ready[i]()
+		var seg *member
+		err := segment.ErrNotClosed
+		if f.IsClosed() {
+			wait()
+			seg, err = &described[i].member, described[i].err
+		}
 		if errors.Is(err, segment.ErrNotClosed) {
 			seg, err = describeCopy(ctx, f, copies, limit)
 		}
@@ -300,29 +304,29 @@ func (t *Tape) findMissing() {
 	}
 }
 
-// describeAhead describes the segments that need no copy, several at the same time. Its functions return what became of
-// one, which is segment.ErrNotClosed for a segment that must be copied; wait waits for all of them.
-func describeAhead(files []segment.File, manifest map[int]segment.Entry) (ready []func() (*member, error), wait func()) {
-	ready = make([]func() (*member, error), len(files))
+// described is a segment of a tape, and the error of its description.
+type described struct {
+	member
+	segment segment.Segment
+	err     error
+}
+
+// describeAhead describes the segments that need no copy, several at the same time, while others are copied. They are there
+// when wait returns. The error is segment.ErrNotClosed for a segment that must be copied after all.
+func (t *Tape) describeAhead(files []segment.File) (all []described, wait func()) {
+	all = make([]described, len(files))
 	var begun atomic.Int64
 	var workers sync.WaitGroup
-	for i, f := range files {
-		ready[i] = sync.OnceValues(func() (*member, error) {
-			if !f.IsClosed() {
-				return nil, segment.ErrNotClosed
-			}
-			seg, err := segment.Describe(f, manifest[f.Number])
-			return &member{Segment: seg}, err
-		})
-	}
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
 			for i := len(files) - int(begun.Add(1)); i >= 0; i = len(files) - int(begun.Add(1)) {
-				ready[i]() // whoever needs it gets the error too
+				if d := &all[i]; files[i].IsClosed() {
+					d.Segment, d.err = segment.Describe(&d.segment, files[i], t.manifest.Of(files[i].Number))
+				}
 			}
 		})
 	}
-	return ready, workers.Wait
+	return all, workers.Wait
 }
 
 // logKnows reports whether the log has an entry for the begin of this segment or of a later one. A recorder writes it after the
@@ -395,6 +399,9 @@ func (t *Tape) Spans() []Span {
 // Close closes the connections. Private copies are gone already.
 func (t *Tape) Close() error {
 	var errs []error
+	if t.manifest != nil {
+		errs = append(errs, t.manifest.Close())
+	}
 	if t.folder != nil {
 		errs = append(errs, t.folder.Close())
 		t.folder = nil

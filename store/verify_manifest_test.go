@@ -1,8 +1,6 @@
 package store
 
 import (
-	"encoding/binary"
-	"hash/crc32"
 	"maps"
 	"os"
 	"path/filepath"
@@ -18,31 +16,37 @@ import (
 )
 
 // forgeManifest appends an entry for segment n to the manifest of a tape, as root can: the last one altered.
-func forgeManifest(t testing.TB, dir string, n int, change func(*segment.Mark, *segment.Segment)) {
+func forgeManifest(t testing.TB, dir string, n int, change func(*segment.Mark, *segment.Segment, *segment.Details)) {
 	t.Helper()
-	entries, _ := segment.ReadManifest(dir)
-	entry, ok := entries[n]
-	if !ok {
+	manifest := segment.ReadManifest(dir)
+	defer manifest.Close()
+	entry, file := manifest.Of(n), filepath.Join(dir, tapedir.SegmentName(n))
+	seg := &segment.Segment{File: file, Stat: statOf(t, file)}
+	if !entry.Fill(seg) {
 		t.Fatalf("no entry for segment %d", n)
 	}
-	seg := &segment.Segment{}
-	(&segment.Codec{In: entry.Segment, Reading: true}).Segment(seg)
-	change(&entry.Mark, seg)
-	c, number := &segment.Codec{}, int64(n)
-	c.Head(&number, &entry.Mark)
-	c.Segment(seg)
-	record := binary.BigEndian.AppendUint32(nil, uint32(len(c.Out)))
-	record = binary.BigEndian.AppendUint32(record, crc32.ChecksumIEEE(c.Out))
-	if err := segment.AppendManifest(dir, append(record, c.Out...)); err != nil {
+	is := seg.Details()
+	details := &segment.Details{End: is.End, Addresses: is.Addresses, Segments: is.Segments, Roots: is.Roots}
+	change(&entry.Mark, seg, details)
+	if err := new(segment.ManifestWriter).Append(dir, segment.Describing(n, entry.Mark, seg, details)); err != nil {
 		t.Fatal(err)
 	}
 }
 
+func statOf(t testing.TB, path string) os.FileInfo {
+	t.Helper()
+	stat, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stat
+}
+
 // moveRoot has the entry of a segment tell another first page of a table.
-func moveRoot(seg *segment.Segment, table string) {
+func moveRoot(seg *segment.Segment, details *segment.Details, table string) {
 	roots := maps.Clone(seg.TableRoots())
 	roots[table]++
-	seg.Roots.Pack(roots, (*segment.Codec).Roots)
+	details.Roots = segment.PackRoots(roots)
 }
 
 // Whatever an entry of the manifest says that its segment does not: verify says so. It says nothing of an entry that no
@@ -65,24 +69,31 @@ func TestVerifyManifest(t *testing.T) {
 		}
 	}
 	check("honest", "")
-	for name, change := range map[string]func(*segment.Segment){
-		"first and last connection": func(seg *segment.Segment) { seg.Info.First, seg.Info.Last = 0, -1 },
-		"number":                    func(seg *segment.Segment) { seg.Info.Number = 1 },
-		"addresses":                 func(seg *segment.Segment) { seg.Addresses = "\x00" },
-		"gaps and counts":           func(seg *segment.Segment) { seg.Gaps.Pack(nil, (*segment.Codec).Rows) },
-		"places of the tables":      func(seg *segment.Segment) { moveRoot(seg, "connection") },
-		"places of the table":       func(seg *segment.Segment) { seg.Roots.Text = "x" },
-		"boots":                     func(seg *segment.Segment) { seg.Boots[0].Offset += int64(time.Hour) },
-		"runs and counters":         func(seg *segment.Segment) { seg.Runs[0].Counters()["lost"] = segment.Counted{} },
-		"segment before":            func(seg *segment.Segment) { seg.Previous = 0 },
-		"header":                    func(seg *segment.Segment) { seg.Info.To = seg.Info.To.Add(-time.Minute) },
+	for name, change := range map[string]func(*segment.Segment, *segment.Details){
+		"first and last connection": func(seg *segment.Segment, _ *segment.Details) { seg.Info.First, seg.Info.Last = 0, -1 },
+		"number":                    func(seg *segment.Segment, _ *segment.Details) { seg.Info.Number = 1 },
+		"addresses":                 func(_ *segment.Segment, d *segment.Details) { d.Addresses = "\x00" },
+		"gaps": func(seg *segment.Segment, _ *segment.Details) {
+			seg.Gaps = segment.PackRows([][]segment.Cell{{{Kind: 1}}})
+		},
+		"counts":                         func(_ *segment.Segment, d *segment.Details) { d.Segments = segment.PackRows(nil) },
+		"places of the tables":           func(seg *segment.Segment, d *segment.Details) { moveRoot(seg, d, "connection") },
+		"places of the table":            func(_ *segment.Segment, d *segment.Details) { d.Roots = "x" },
+		"boots":                          func(seg *segment.Segment, _ *segment.Details) { seg.Boots[0].Offset += int64(time.Hour) },
+		"runs and counters":              func(seg *segment.Segment, _ *segment.Details) { seg.Runs[0].Counters()["lost"] = segment.Counted{} },
+		"endings of earlier connections": func(seg *segment.Segment, _ *segment.Details) { seg.Endings.Last++ },
+		"segment before":                 func(seg *segment.Segment, _ *segment.Details) { seg.Previous = 0 },
+		"header":                         func(seg *segment.Segment, _ *segment.Details) { seg.Info.To = seg.Info.To.Add(-time.Minute) },
 	} {
-		forgeManifest(t, s.dir, 2, func(_ *segment.Mark, seg *segment.Segment) { change(seg) })
+		forgeManifest(t, s.dir, 2, func(_ *segment.Mark, seg *segment.Segment, d *segment.Details) { change(seg, d) })
 		check(name, "2 00000002.db: the manifest is false about it, so that answers may lack rows: remove the file manifest. False: "+name)
 		// By the end of the file alone, as in a copy of the tape.
-		forgeManifest(t, s.dir, 2, func(m *segment.Mark, seg *segment.Segment) { m.Inode, m.Changed = 0, 0; change(seg) })
+		forgeManifest(t, s.dir, 2, func(m *segment.Mark, seg *segment.Segment, d *segment.Details) {
+			m.Inode, m.Changed = 0, 0
+			change(seg, d)
+		})
 		check(name+", copied", "2 00000002.db: the manifest is false about it")
-		forgeManifest(t, s.dir, 2, func(m *segment.Mark, seg *segment.Segment) { m.Size++; change(seg) })
+		forgeManifest(t, s.dir, 2, func(m *segment.Mark, seg *segment.Segment, d *segment.Details) { m.Size++; change(seg, d) })
 		check(name+", of another file", "")
 	}
 	for name, text := range map[string][]byte{"missing": nil, "torn": honest[:len(honest)-9], "another version": append([]byte("conntape manifest 3\n"), honest[20:]...)} {
@@ -96,17 +107,13 @@ func TestVerifyManifest(t *testing.T) {
 	if err := os.Chmod(last, 0o440); err != nil {
 		t.Fatal(err)
 	}
-	stat, err := os.Lstat(last)
-	if err != nil {
-		t.Fatal(err)
+	manifest, seg := segment.ReadManifest(s.dir), &segment.Segment{File: filepath.Join(s.dir, tapedir.SegmentName(2))}
+	defer manifest.Close()
+	seg.Stat = statOf(t, seg.File)
+	if entry := manifest.Of(2); !entry.Fill(seg) {
+		t.Fatal("no entry")
 	}
-	entries, _ := segment.ReadManifest(s.dir)
-	c, number, mark := &segment.Codec{}, int64(3), segment.MarkOf(stat)
-	c.Head(&number, &mark)
-	c.Out = append(c.Out, entries[2].Segment...)
-	record := binary.BigEndian.AppendUint32(nil, uint32(len(c.Out)))
-	record = binary.BigEndian.AppendUint32(record, crc32.ChecksumIEEE(c.Out))
-	if err := segment.AppendManifest(s.dir, append(record, c.Out...)); err != nil {
+	if err := new(segment.ManifestWriter).Append(s.dir, segment.Describing(3, segment.MarkOf(statOf(t, last)), seg, seg.Details())); err != nil {
 		t.Fatal(err)
 	}
 	check("not sealed", "3 00000003.db: the manifest ")
@@ -120,7 +127,9 @@ func TestFalseManifestIsMet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	forgeManifest(t, dir, 2, func(_ *segment.Mark, seg *segment.Segment) { seg.Info.Number, seg.Info.First, seg.Info.Last = 1, 0, -1 })
+	forgeManifest(t, dir, 2, func(_ *segment.Mark, seg *segment.Segment, _ *segment.Details) {
+		seg.Info.Number, seg.Info.First, seg.Info.Last = 1, 0, -1
+	})
 	tape := mustOpenTape(t, dir)
 	if info := tape.Segments()[1]; info.Number != 2 || info.First > info.Last {
 		t.Errorf("the entry was taken: %+v", info)
@@ -128,12 +137,12 @@ func TestFalseManifestIsMet(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, segment.ManifestName), honest, tapedir.FileMode); err != nil {
 		t.Fatal(err)
 	}
-	for name, change := range map[string]func(*segment.Segment){
-		"last":  func(seg *segment.Segment) { seg.Info.Last-- },
-		"first": func(seg *segment.Segment) { seg.Info.First++ },
-		"root":  func(seg *segment.Segment) { moveRoot(seg, "endpoint") },
+	for name, change := range map[string]func(*segment.Segment, *segment.Details){
+		"last":  func(seg *segment.Segment, _ *segment.Details) { seg.Info.Last-- },
+		"first": func(seg *segment.Segment, _ *segment.Details) { seg.Info.First++ },
+		"root":  func(seg *segment.Segment, d *segment.Details) { moveRoot(seg, d, "endpoint") },
 	} {
-		forgeManifest(t, dir, 2, func(_ *segment.Mark, seg *segment.Segment) { change(seg) })
+		forgeManifest(t, dir, 2, func(_ *segment.Mark, seg *segment.Segment, d *segment.Details) { change(seg, d) })
 		err := mustOpenTape(t, dir).Use(1, func(*sqlite.Conn) error { return nil })
 		if err == nil || !strings.Contains(err.Error(), "the manifest is false about it") {
 			t.Errorf("%s: %v", name, err)

@@ -100,8 +100,9 @@ type Writer struct {
 	removed  []*stored  // because the disk was full, and not told by a gap yet; guarded by mu
 
 	reserve  reserve
-	grows    int64   // what sealing makes of a segment, in percent of its size, as it last did; guarded by mu
-	catalog  catalog // segments that are not active
+	grows    int64                  // what sealing makes of a segment, in percent of its size, as it last did; guarded by mu
+	catalog  catalog                // segments that are not active
+	manifest segment.ManifestWriter // of the keeper
 	hashed   hashedSegment
 	removing chan struct{} // closed when one more of what has expired is gone; nil nothing is being removed
 	hurry    bool          // seal nothing more

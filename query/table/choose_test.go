@@ -26,7 +26,7 @@ func inMemory(t *testing.T, scripts ...string) []Source {
 		if err := sqlitex.ExecuteScript(conn, script, nil); err != nil {
 			t.Fatal(err)
 		}
-		sources = append(sources, Source{Number: i + 1, use: func(fn func(*sqlite.Conn) error) error { return fn(conn) }})
+		sources = append(sources, Source{Number: i + 1, lent: func(fn func(*sqlite.Conn) error) error { return fn(conn) }})
 	}
 	return sources
 }

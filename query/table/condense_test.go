@@ -43,7 +43,8 @@ func TestContactOfLostEndpoint(t *testing.T) {
 	table := &ContactTable{view: NewKnownView()}
 	table.columns[ofRemote] = []string{"remote_address"}
 	s := &SegmentSource{Source: Of(tape).Sources()[0]}
-	s.use = Of(other).Sources()[0].use
+	its := Of(other).Sources()[0]
+	s.lent = its.use
 	m := &contactMerger{ctx: t.Context(), table: table, segment: s, kinds: idTable{numbers: make(map[int64]int32)}}
 	for id := range int64(usualLimits.Listed + 10) {
 		s.remotes.add(id)

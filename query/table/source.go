@@ -29,7 +29,15 @@ type Source struct {
 	Tape  *Tape
 	Index int // among its segments
 	span  store.Span
-	use   func(func(*sqlite.Conn) error) error // lends a connection to the segment
+	lent  func(func(*sqlite.Conn) error) error // lends another connection; nil: the tape does
+}
+
+// use lends fn a connection to the segment.
+func (s *Source) use(fn func(*sqlite.Conn) error) error {
+	if s.lent != nil {
+		return s.lent(fn)
+	}
+	return s.Tape.Use(s.Index, fn)
 }
 
 // Sources returns the segments of a tape, oldest first.
@@ -37,8 +45,7 @@ func (tape *Tape) Sources() []Source {
 	spans := tape.Spans()
 	sources := make([]Source, 0, len(spans))
 	for i, span := range spans {
-		use := func(fn func(*sqlite.Conn) error) error { return tape.Use(i, fn) }
-		sources = append(sources, Source{Number: span.Number, Tape: tape, Index: i, span: span, use: use})
+		sources = append(sources, Source{Number: span.Number, Tape: tape, Index: i, span: span})
 	}
 	return sources
 }

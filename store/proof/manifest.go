@@ -26,7 +26,7 @@ func (s *segmentVerifier) checkManifest() {
 		return
 	}
 	claimed := &segment.Segment{File: s.path, Stat: stat}
-	if !s.tape.manifest[s.number].Fill(claimed) {
+	if entry := s.tape.manifest.Of(s.number); !entry.Fill(claimed) {
 		return
 	}
 	is, err := describeAnew(s.file, s.number)
@@ -43,51 +43,60 @@ func (s *segmentVerifier) checkManifest() {
 
 // describeAnew describes a segment as a new manifest would.
 func describeAnew(file *os.File, n int) (*segment.Segment, error) {
-	record, stat, err := segment.EntryOf(file, n)
+	record, stat, err := segment.RecordOf(file, n)
 	if err != nil {
 		return nil, err
 	}
-	c, number, mark := &segment.Codec{In: string(record[segment.RecordHead:]), Reading: true}, int64(0), segment.Mark{}
-	c.Head(&number, &mark)
 	seg := &segment.Segment{Stat: stat}
-	if !(segment.Entry{Mark: mark, Segment: c.In}).Fill(seg) {
+	if !record.Entry().Fill(seg) {
 		return nil, errors.New("it was changed meanwhile")
 	}
 	return seg, nil
 }
 
-// differences names the differences between two descriptions of a segment.
-func differences(a, b *segment.Segment) []string {
-	var names []string
-	for _, part := range []struct {
-		name string
-		of   func(*segment.Segment) any
-	}{
-		{"number", func(s *segment.Segment) any { return s.Info.Number }},
-		{"first and last connection", func(s *segment.Segment) any { return [2]int64{s.Info.First, s.Info.Last} }},
-		{"gaps and counts", func(s *segment.Segment) any { return [2]string{s.Gaps.Text, s.Segments.Text} }},
-		{"addresses", func(s *segment.Segment) any { return s.Addresses }},
-		{"places of the tables", func(s *segment.Segment) any { return s.TableRoots() }},
-		{"boots", func(s *segment.Segment) any { return s.Boots }},
-		{"runs and counters", func(s *segment.Segment) any { return s.Runs }},
-		{"segment before", func(s *segment.Segment) any { return [2]int64{int64(s.Previous), s.Counts} }},
-		{"header", func(s *segment.Segment) any {
-			info := s.Info
-			info.Number, info.First, info.Last = 0, 0, 0
-			return []any{info, s.Created, s.Batches}
-		}},
-	} {
-		if !reflect.DeepEqual(part.of(a), part.of(b)) {
-			names = append(names, part.name)
+// differences names the differences between two descriptions of a segment. Readers do without details that they cannot read.
+func differences(claimed, is *segment.Segment) (names []string) {
+	compare := func(name string, a, b any) {
+		if !reflect.DeepEqual(a, b) {
+			names = append(names, name)
 		}
 	}
+	compare("number", claimed.Info.Number, is.Info.Number)
+	compare("first and last connection", [2]int64{claimed.Info.First, claimed.Info.Last}, [2]int64{is.Info.First, is.Info.Last})
+	compare("gaps", claimed.Gaps, is.Gaps)
+	if told, read := claimed.Details(), is.Details(); told != nil {
+		compare("counts", told.Segments, read.Segments)
+		compare("addresses", told.Addresses, read.Addresses)
+		compare("places of the tables", claimed.TableRoots(), is.TableRoots())
+	}
+	compare("boots", claimed.Boots, is.Boots)
+	compare("runs and counters", accounts(claimed), accounts(is))
+	compare("endings of earlier connections", claimed.Endings, is.Endings)
+	compare("segment before", [2]int64{int64(claimed.Previous), claimed.Counts}, [2]int64{int64(is.Previous), is.Counts})
+	compare("header", header(claimed), header(is))
 	return names
+}
+
+func accounts(seg *segment.Segment) []segment.Recorder {
+	var plain []segment.Recorder
+	for i := range seg.Runs {
+		plain = append(plain, seg.Runs[i].Unpacked())
+	}
+	return plain
+}
+
+func header(seg *segment.Segment) []any {
+	info := seg.Info
+	info.Number, info.First, info.Last = 0, 0, 0
+	return []any{info, seg.Created, seg.Batches}
 }
 
 // heldManifest reports a manifest in the directory of a hold: readers would use it, and a recorder makes none there.
 func (v *tapeVerifier) heldManifest(id string) {
-	name := filepath.Join(tapedir.HeldDir, id, segment.ManifestName)
-	if _, err := os.Lstat(filepath.Join(v.at, name)); err == nil {
-		v.problem(Problem{File: name, What: fmt.Sprintf("a hold has no %s: somebody put it here to have rows left out of answers", segment.ManifestName)})
+	for _, name := range []string{segment.ManifestName, segment.DetailsName} {
+		path := filepath.Join(tapedir.HeldDir, id, name)
+		if _, err := os.Lstat(filepath.Join(v.at, path)); err == nil {
+			v.problem(Problem{File: path, What: fmt.Sprintf("a hold has no %s: somebody put it here to have rows left out of answers", name)})
+		}
 	}
 }

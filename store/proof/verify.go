@@ -126,7 +126,7 @@ type tapeVerifier struct {
 	book *logBook
 	log  *tapelog.Result // nil: there is no log
 
-	manifest map[int]segment.Entry // by the number of the segment
+	manifest *segment.Manifest
 
 	mu          sync.Mutex // guards the fields below
 	done, total int64
@@ -160,7 +160,8 @@ func (v *tapeVerifier) run(ctx context.Context) error {
 	if len(names.Files) == 0 && v.log == nil {
 		return failure.ErrNoTape
 	}
-	v.manifest, _ = segment.ReadManifest(v.at)
+	v.manifest = segment.ReadManifest(v.at)
+	defer v.manifest.Close()
 	if err := v.segments(ctx, names); err != nil {
 		return err
 	}

@@ -22,15 +22,23 @@ type Recorder struct {
 	Version, Backend, BlindSpots string
 
 	counters map[string]Counted
-	packed   string // counters as the manifest has them, where they are not in counters
+	packed   string   // counters as the manifest has them, where they are not in counters
+	texts    []string // that packed refers to
 }
 
 // Counters returns the counters of the run, by name. Only one goroutine at a time may ask.
 func (r *Recorder) Counters() map[string]Counted {
 	if r.counters == nil && r.packed != "" {
-		(&Codec{In: r.packed, Reading: true}).counters(&r.counters)
+		(&Codec{In: r.packed, Reading: true, texts: r.texts}).counters(&r.counters)
 	}
 	return r.counters
+}
+
+// Unpacked returns the account as it is without a manifest.
+func (r *Recorder) Unpacked() Recorder {
+	plain := *r
+	plain.counters, plain.packed, plain.texts = r.Counters(), "", nil
+	return plain
 }
 
 // Counted is a counter of a run: at the begin and at the end of the segment.

@@ -1,9 +1,9 @@
 package segment
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"io"
 	"io/fs"
@@ -11,35 +11,30 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
-	"zombiezen.com/go/sqlite"
-
 	"github.com/conntape/conntape/store/failure"
-	"github.com/conntape/conntape/store/sqlitefile"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
 // The manifest has the description of each sealed segment, so that a tape of thousands of segments is opened without
-// opening each. The recorder appends an entry when it seals a segment. Nothing depends on the manifest: an entry counts
-// only for the file that it was made from, and missing parts are read from the segment. It is not signed: verify
-// compares each entry with its segment. docs/format.md describes it.
+// opening each. The recorder appends an entry when it seals a segment. Opening a tape reads all of the manifest, so an
+// entry has only what opening needs; the rest is in a second file, the details, and is read for one segment at a time.
+// Nothing depends on the manifest: an entry counts only for the file that it was made from, and missing parts are read
+// from the segment. It is not signed: verify compares each entry with its segment. docs/format.md describes it.
 
 const (
 	ManifestName  = "manifest"
-	ManifestMagic = "conntape manifest 3\n"
-	RecordHead    = 8 // bytes of a record before its entry: length and CRC
+	DetailsName   = "manifest-details"
+	ManifestMagic = "conntape manifest 4\n"
+	recordHead    = 8 // bytes of a record before its body: length and CRC
+	leastRecord   = 100
 )
 
 // Mark identifies the file that an entry was made from. A changed file, or another one of this name, has another change
 // time, which no program can set. A copied or hard-linked file has another one too; then its last bytes decide, which
 // are a checksum over all page sums.
-type Mark struct {
-	Size, modified, Changed, Inode int64
-	end                            string
-}
+type Mark struct{ Size, modified, Changed, Inode int64 }
 
 // MarkOf returns the mark of a file.
 func MarkOf(info os.FileInfo) Mark {
@@ -50,70 +45,101 @@ func MarkOf(info os.FileInfo) Mark {
 	return m
 }
 
-// IsOf reports whether this is the mark of the segment's file.
-func (m Mark) IsOf(seg *Segment) bool {
-	is := MarkOf(seg.Stat)
-	is.end = m.end
-	if is == m || is.Size != m.Size {
-		return is == m
-	}
-	f, err := tapedir.OpenForCopy(seg.File)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	end, err := endOf(f, is.Size)
-	return err == nil && end == m.end
+// Manifest is the manifest of a tape.
+type Manifest struct {
+	Whole   bool    // no entry is torn or altered
+	entries []Entry // by number
+	details *detailsFile
 }
 
-// endOf returns the last bytes of a sealed segment of this size.
-func endOf(f *os.File, size int64) (string, error) {
-	end := make([]byte, sqlitefile.SumsEnd)
-	_, err := f.ReadAt(end, size-int64(len(end)))
-	return string(end), err
-}
-
-// Entry is the manifest's entry of a segment, without its file name.
+// Entry is the manifest's entry of a segment. The zero Entry is of none.
 type Entry struct {
+	Number  int
 	Mark    Mark
-	Segment string // packed
+	place   detailsPlace
+	text    string   // the description, packed
+	texts   []string // that it refers to
+	details *detailsFile
 }
 
-// ReadManifest returns the entries of a manifest by segment number. It stops at the first torn or altered entry; whole
-// reports that there is none.
-func ReadManifest(dir string) (entries map[int]Entry, whole bool) {
+// ReadManifest reads a manifest up to the first torn or altered record. It is to be closed.
+func ReadManifest(dir string) *Manifest {
+	m := &Manifest{details: &detailsFile{dir: dir}}
 	f, err := tapedir.OpenForCopy(filepath.Join(dir, ManifestName))
 	if err != nil {
-		return map[int]Entry{}, errors.Is(err, fs.ErrNotExist)
+		m.Whole = errors.Is(err, fs.ErrNotExist)
+		return m
 	}
 	defer f.Close()
 	read, err := readUpTo(f, mostManifest)
 	if err != nil || len(read) < len(ManifestMagic) || string(read[:len(ManifestMagic)]) != ManifestMagic {
-		return map[int]Entry{}, false
+		return m
 	}
-	entries = make(map[int]Entry, len(read)/usualEntry)
-	text := unsafe.String(&read[0], len(read)) // of megabytes, which nobody changes: no copy
-	at := len(ManifestMagic)
-	for len(read)-at > RecordHead {
-		from := at + RecordHead
-		to := from + int(binary.BigEndian.Uint32(read[at:]))
-		if to > len(read) || crc32.ChecksumIEEE(read[from:to]) != binary.BigEndian.Uint32(read[at+4:]) {
-			break
-		}
-		c, number, mark := Codec{In: text[from:to], Reading: true}, int64(0), Mark{}
-		c.Head(&number, &mark)
-		if !c.bad {
-			entries[int(number)] = Entry{mark, c.In}
-		}
-		at = to
-	}
-	return entries, at == len(read)
+	m.Whole = m.addAll(read[len(ManifestMagic):])
+	m.sort()
+	return m
 }
 
-// usualEntry is about the length of an entry, in bytes.
-const usualEntry = 1 << 10
+// addAll adds the entries of records up to the first torn or altered one, and reports whether there is none.
+func (m *Manifest) addAll(records []byte) bool {
+	m.entries = make([]Entry, 0, len(records)/leastRecord)
+	text := unsafe.String(unsafe.SliceData(records), len(records)) // nobody changes it: no copy
+	var shared texts
+	at := 0
+	for len(records)-at > recordHead {
+		from := at + recordHead
+		to, sum := from+int(binary.BigEndian.Uint32(records[at:])), binary.BigEndian.Uint32(records[at+4:])
+		if to > len(records) || crc32.ChecksumIEEE(records[from:to]) != sum {
+			break
+		}
+		m.add(text[from:to], sum, &shared)
+		at = to
+	}
+	return at == len(records)
+}
 
-// mostManifest limits the length of a manifest: 64 MiB is enough for some 100,000 segments.
+// add adds the entry of a record. A record of texts replaces those that the entries after it refer to.
+func (m *Manifest) add(body string, sum uint32, shared *texts) {
+	c := Codec{In: body, Reading: true}
+	e := Entry{details: m.details}
+	if c.smallInt(&e.Number); e.Number == numberOfTexts {
+		*shared = texts{sum: int64(sum)}
+		listOf(&c, &shared.list, c.text)
+		return
+	}
+	var sharedSum int64
+	c.head(&e, &sharedSum)
+	if e.text, e.texts = c.In, shared.list; !c.bad && sharedSum == shared.sum {
+		m.entries = append(m.entries, e)
+	}
+}
+
+// sort sorts the entries by number. Of several for one number the last counts. Those of a recorder are in order.
+func (m *Manifest) sort() {
+	byNumber := func(a, b Entry) int { return cmp.Compare(a.Number, b.Number) }
+	if !slices.IsSortedFunc(m.entries, func(a, b Entry) int { return cmp.Or(byNumber(a, b), -1) }) {
+		slices.Reverse(m.entries)
+		slices.SortStableFunc(m.entries, byNumber)
+		m.entries = slices.CompactFunc(m.entries, func(a, b Entry) bool { return a.Number == b.Number })
+	}
+}
+
+// Len is the number of entries.
+func (m *Manifest) Len() int { return len(m.entries) }
+
+// Of returns the entry of a segment.
+func (m *Manifest) Of(number int) Entry {
+	i, found := slices.BinarySearchFunc(m.entries, number, func(e Entry, n int) int { return cmp.Compare(e.Number, n) })
+	if !found {
+		return Entry{}
+	}
+	return m.entries[i]
+}
+
+// Close closes the details. Segments that have not read theirs do without.
+func (m *Manifest) Close() error { return m.details.Close() }
+
+// mostManifest limits the length of a manifest: 64 MiB is enough for some 300,000 segments.
 const mostManifest = 64 << 20
 
 // readUpTo reads a file that is no longer than most.
@@ -127,14 +153,46 @@ func readUpTo(f *os.File, most int64) ([]byte, error) {
 	return b, err
 }
 
-// Fill describes a segment by the entry, if the entry is of this file. If it returns false, the segment may be half
-// filled.
-func (e Entry) Fill(seg *Segment) bool {
-	if e.Segment == "" || !e.Mark.IsOf(seg) {
+// IsOf reports whether the entry was made from this file.
+func (e *Entry) IsOf(path string, stat os.FileInfo) bool {
+	is := MarkOf(stat)
+	if e.text == "" || is.Size != e.Mark.Size {
 		return false
 	}
-	c := &Codec{In: e.Segment, Reading: true}
+	if is == e.Mark {
+		return true
+	}
+	told, known := e.readDetails()
+	if !known {
+		return false
+	}
+	f, err := tapedir.OpenForCopy(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	end, err := endOf(f, is.Size)
+	return err == nil && end == told.End
+}
+
+// readDetails reads the details of an entry. known is false if they are not there, or are altered.
+func (e *Entry) readDetails() (d *Details, known bool) { return e.details.read(e.place) }
+
+// HasDetails reports whether the details can be read.
+func (e *Entry) HasDetails() bool {
+	_, known := e.readDetails()
+	return known
+}
+
+// Fill describes a segment by the entry, if the entry is of this file. If it returns false, the segment may be half
+// filled.
+func (e *Entry) Fill(seg *Segment) bool {
+	if !e.IsOf(seg.File, seg.Stat) {
+		return false
+	}
+	c := &Codec{In: e.text, Reading: true, texts: e.texts}
 	c.Segment(seg)
+	seg.told, seg.details.from, seg.details.place = true, e.details, e.place
 	return !c.bad && c.In == ""
 }
 
@@ -144,133 +202,9 @@ func (seg *Segment) checkTold(r *Reader) error {
 	if err := is.readEnds(r.Conn); err != nil {
 		return err
 	}
-	if is.Info.First != seg.Info.First || is.Info.Last != seg.Info.Last || !maps.Equal(seg.TableRoots(), r.Tables.Roots) {
+	roots := seg.TableRoots()
+	if is.Info.First != seg.Info.First || is.Info.Last != seg.Info.Last || roots != nil && !maps.Equal(roots, r.Tables.Roots) {
 		return failure.ErrManifest
-	}
-	return nil
-}
-
-// NewEntry is EntryOf the file at path, which nobody has open.
-func NewEntry(path string, number int) ([]byte, error) {
-	file, err := tapedir.OpenForCopy(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	record, _, err := EntryOf(file, number)
-	return record, err
-}
-
-// EntryOf returns the record for a sealed segment, and the state of its file at that time.
-func EntryOf(file *os.File, number int) (record []byte, stat os.FileInfo, err error) {
-	seg := &Segment{}
-	if err = seg.lookInto(file); err == nil {
-		err = seg.readSmall(file)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	seg.Info.Path, seg.Info.Bytes = file.Name(), seg.Stat.Size()
-	c, n, mark := &Codec{}, int64(number), MarkOf(seg.Stat)
-	if mark.end, err = endOf(file, mark.Size); err != nil {
-		return nil, nil, err
-	}
-	c.Head(&n, &mark)
-	c.Segment(seg)
-	record = binary.BigEndian.AppendUint32(nil, uint32(len(c.Out)))
-	record = binary.BigEndian.AppendUint32(record, crc32.ChecksumIEEE(c.Out))
-	return append(record, c.Out...), seg.Stat, nil
-}
-
-// readSmall reads the rows of the small views, the first pages of the tables, and the filter of addresses.
-func (seg *Segment) readSmall(file *os.File) error {
-	return PeekInto(file, func(conn *sqlite.Conn) error {
-		for view, small := range map[string]*packed[[][]Cell]{"gaps": &seg.Gaps, "segments": &seg.Segments} {
-			rows := [][]Cell{}
-			err := Exec(conn, func(q *sqlite.Stmt) error {
-				row := make([]Cell, q.ColumnCount())
-				for i := range row {
-					row[i] = cellOf(q, i)
-				}
-				rows = append(rows, row)
-				return nil
-			}, "SELECT * FROM "+view)
-			if err != nil {
-				return fmt.Errorf("read %s: %w", view, err)
-			}
-			small.Pack(rows, (*Codec).Rows)
-		}
-		roots, err := readRoots(conn)
-		if err != nil {
-			return err
-		}
-		seg.Roots.Pack(roots, (*Codec).Roots)
-		seg.Addresses, err = filterAddresses(conn)
-		return err
-	})
-}
-
-// Cell is a value in the manifest: NULL, an integer or a text.
-type Cell struct {
-	Kind   int64 // sqlite.ColumnType
-	Number int64
-	Text   string
-}
-
-func cellOf(q *sqlite.Stmt, i int) Cell {
-	switch kind := q.ColumnType(i); kind {
-	case sqlite.TypeInteger:
-		return Cell{Kind: int64(kind), Number: q.ColumnInt64(i)}
-	case sqlite.TypeNull:
-		return Cell{Kind: int64(kind)}
-	default:
-		return Cell{Kind: int64(sqlite.TypeText), Text: q.ColumnText(i)}
-	}
-}
-
-// Value returns the cell as a virtual table does.
-func (c Cell) Value() sqlite.Value {
-	switch sqlite.ColumnType(c.Kind) {
-	case sqlite.TypeInteger:
-		return sqlite.IntegerValue(c.Number)
-	case sqlite.TypeText:
-		return sqlite.TextValue(c.Text)
-	}
-	return sqlite.Value{}
-}
-
-// manifestStep is the step of allocating the manifest, in bytes: ten segments at least.
-const manifestStep = 32 << 10
-
-// blocksOf returns the size of a file's blocks, in bytes.
-func blocksOf(info os.FileInfo) int64 {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return st.Blocks * 512
-	}
-	return info.Size()
-}
-
-// AppendManifest appends records. It rewrites a manifest if most of its segments are gone.
-func AppendManifest(dir string, records []byte) error {
-	path := filepath.Join(dir, ManifestName)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, tapedir.FileMode)
-	if err != nil {
-		return fmt.Errorf("append to manifest: %w", err)
-	}
-	info, err := f.Stat()
-	if err == nil && info.Size() == 0 {
-		if err = tapedir.GiveToGroup(path, tapedir.FileMode); err == nil {
-			records = slices.Concat([]byte(ManifestMagic), records)
-		}
-	}
-	if err == nil {
-		if end := info.Size() + int64(len(records)); blocksOf(info) < end { // before others fill the disk
-			unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, end+manifestStep)
-		}
-		_, err = f.WriteAt(records, info.Size())
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("append to manifest: %w", err)
 	}
 	return nil
 }

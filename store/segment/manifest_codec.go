@@ -5,7 +5,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -14,7 +13,10 @@ type Codec struct {
 	Reading bool
 	Out     []byte // written so far
 	In      string // still to be read
-	bad     bool   // the input is not valid
+
+	texts []string // that are shared by entries: a text is written as its place among them
+	last  int64    // that near has written or read last
+	bad   bool     // the input is not valid
 }
 
 func (c *Codec) int(n *int64) {
@@ -46,6 +48,34 @@ func (c *Codec) text(s *string) {
 	}
 }
 
+// shared encodes a text that is the same in many entries.
+func (c *Codec) shared(s *string) {
+	place := -1
+	if !c.Reading {
+		if place = slices.Index(c.texts, *s); place < 0 {
+			place, c.texts = len(c.texts), append(c.texts, *s)
+		}
+	}
+	c.smallInt(&place)
+	switch {
+	case !c.Reading:
+	case place < 0 || place >= len(c.texts):
+		c.bad, c.In = true, ""
+	default:
+		*s = c.texts[place]
+	}
+}
+
+// near encodes a number that is close to the last one: the times of a segment.
+func (c *Codec) near(n *int64) {
+	difference := *n - c.last
+	c.int(&difference)
+	if c.Reading {
+		*n = c.last + difference
+	}
+	c.last = *n
+}
+
 func (c *Codec) smallInt(n *int) {
 	wide := int64(*n)
 	c.int(&wide)
@@ -57,7 +87,7 @@ func (c *Codec) time(t *time.Time) {
 	if !t.IsZero() {
 		ns = t.UnixNano()
 	}
-	c.int(&ns)
+	c.near(&ns)
 	if c.Reading && ns != math.MinInt64 {
 		*t = WallTime(ns)
 	}
@@ -80,13 +110,13 @@ func listOf[T any](c *Codec, list *[]T, each func(*T)) {
 }
 
 // mapOf encodes each element of a map.
-func mapOf[T any](c *Codec, m *map[string]T, each func(*T)) {
+func mapOf[T any](c *Codec, m *map[string]T, key func(*string), each func(*T)) {
 	n := int64(len(*m))
 	c.int(&n)
 	if !c.Reading {
 		for _, name := range slices.Sorted(maps.Keys(*m)) {
 			v := (*m)[name]
-			c.text(&name)
+			key(&name)
 			each(&v)
 		}
 		return
@@ -99,129 +129,108 @@ func mapOf[T any](c *Codec, m *map[string]T, each func(*T)) {
 	for range n {
 		var name string
 		var v T
-		c.text(&name)
+		key(&name)
 		each(&v)
 		(*m)[name] = v
 	}
 }
 
-// Head encodes the head of an entry.
-func (c *Codec) Head(number *int64, mark *Mark) {
-	for _, n := range []*int64{number, &mark.Size, &mark.modified, &mark.Changed, &mark.Inode} {
-		c.int(n)
-	}
-	c.text(&mark.end)
+// texts are texts that entries share.
+type texts struct {
+	sum  int64 // of their record
+	list []string
 }
 
-// Segment encodes the description of a segment.
-func (c *Codec) Segment(seg *Segment) {
-	info := &seg.Info
-	c.smallInt(&info.Number)
-	c.smallInt(&info.SchemaVersion)
-	c.smallInt(&seg.Previous)
-	for _, n := range []*int64{&seg.Created, &seg.Batches, &seg.Counts, &info.First, &info.Last, &seg.Endings.First, &seg.Endings.Last} {
+// numberOfTexts is the number of a record that has texts, where another has that of its segment.
+const numberOfTexts = 0
+
+// head encodes the head of an entry, behind its number.
+func (c *Codec) head(e *Entry, texts *int64) {
+	for _, n := range []*int64{texts, &e.place.at, &e.place.length, &e.place.sum, &e.Mark.Size, &e.Mark.Inode} {
 		c.int(n)
 	}
-	for _, s := range []*string{&info.State, &info.TapeID, &info.Host, &info.MachineID, &info.BootID, &info.Kernel, &info.Version, &info.Backend} {
-		c.text(s)
+	c.near(&e.Mark.modified)
+	c.near(&e.Mark.Changed)
+}
+
+// Segment encodes the description of a segment, without the details.
+func (c *Codec) Segment(seg *Segment) {
+	info := &seg.Info
+	for _, n := range []*int{&info.Number, &info.SchemaVersion, &seg.Previous} {
+		c.smallInt(n)
 	}
-	listOf(c, &info.BlindSpots, c.text)
-	for _, t := range []*time.Time{&info.RunStart, &info.From, &info.To, &info.LastBatch} {
+	c.int(&seg.Batches)
+	c.int(&seg.Counts)
+	for _, s := range []*string{&info.State, &info.TapeID, &info.Host, &info.MachineID, &info.BootID, &info.Kernel, &info.Version, &info.Backend} {
+		c.shared(s)
+	}
+	listOf(c, &info.BlindSpots, c.shared)
+	for _, n := range []*int64{&seg.Created, &info.First, &info.Last} {
+		c.near(n)
+	}
+	for _, t := range []*time.Time{&info.From, &info.To, &info.LastBatch, &info.RunStart} {
 		c.time(t)
 	}
 	listOf(c, &seg.Boots, func(b *Boot) {
-		c.text(&b.BootID)
-		c.text(&b.kernel)
-		for _, n := range []*int64{&b.ID, &b.Offset, &b.First, &b.Last} {
+		c.shared(&b.BootID)
+		c.shared(&b.kernel)
+		for _, n := range []*int64{&b.ID, &b.Offset} {
 			c.int(n)
 		}
+		c.near(&b.First)
+		c.near(&b.Last)
 	})
 	listOf(c, &seg.Runs, func(r *Recorder) {
-		for _, n := range []*int64{&r.id, &r.startBoot, &r.Start} {
+		for _, n := range []*int64{&r.id, &r.startBoot} {
 			c.int(n)
 		}
+		c.near(&r.Start)
 		for _, s := range []*string{&r.bootID, &r.Version, &r.Backend, &r.BlindSpots} {
-			c.text(s)
+			c.shared(s)
 		}
-		if !c.Reading {
-			r.pack()
-		}
-		c.text(&r.packed)
+		c.run(r)
 	})
-	for _, packed := range []*string{&seg.Roots.Text, &seg.Gaps.Text, &seg.Segments.Text, (*string)(&seg.Addresses)} {
-		c.text(packed)
+	c.int(&seg.Endings.First)
+	c.int(&seg.Endings.Last)
+	c.text((*string)(&seg.Gaps))
+}
+
+// details encodes details.
+func (c *Codec) details(d *Details) {
+	for _, s := range []*string{&d.End, (*string)(&d.Addresses), (*string)(&d.Segments), (*string)(&d.Roots)} {
+		c.text(s)
 	}
 }
 
-// pack packs the counters of a run: those of thousands of segments are unpacked only for few of them.
-func (r *Recorder) pack() {
-	c := &Codec{}
-	counters := r.Counters()
-	c.counters(&counters)
-	r.packed = string(c.Out)
+// run encodes the counters of a run packed: those of thousands of segments are unpacked only for few of them.
+func (c *Codec) run(r *Recorder) {
+	if !c.Reading {
+		part := &Codec{texts: c.texts}
+		counters := r.Counters()
+		part.counters(&counters)
+		r.packed, c.texts = string(part.Out), part.texts
+	}
+	c.text(&r.packed)
+	r.texts = c.texts
 }
 
 // counters encodes the counters of a run.
 func (c *Codec) counters(counters *map[string]Counted) {
-	mapOf(c, counters, func(n *Counted) { c.int(&n.First); c.int(&n.Value) })
+	mapOf(c, counters, c.shared, func(n *Counted) { c.int(&n.First); c.int(&n.Value) })
 }
 
-// Roots encodes the first pages of tables and indexes.
-func (c *Codec) Roots(roots *map[string]uint32) {
-	mapOf(c, roots, func(root *uint32) {
+// roots encodes the first pages of tables and indexes.
+func (c *Codec) roots(roots *map[string]uint32) {
+	mapOf(c, roots, c.text, func(root *uint32) {
 		wide := int64(*root)
 		c.int(&wide)
 		*root = uint32(wide)
 	})
 }
 
-// Rows encodes the rows of a small view.
-func (c *Codec) Rows(rows *[][]Cell) {
+// rows encodes the rows of a small view.
+func (c *Codec) rows(rows *[][]Cell) {
 	listOf(c, rows, func(row *[]Cell) {
 		listOf(c, row, func(v *Cell) { c.int(&v.Kind); c.int(&v.Number); c.text(&v.Text) })
 	})
-}
-
-// packed is a part of an entry that is unpacked on demand: most answers need it of few segments.
-type packed[T any] struct {
-	Text  string // "": not in the manifest
-	once  sync.Once
-	value T
-	known bool // it could be unpacked
-}
-
-// Pack sets the value.
-func (p *packed[T]) Pack(value T, part func(*Codec, *T)) {
-	c := &Codec{}
-	part(c, &value)
-	p.Text = string(c.Out)
-}
-
-// unpack returns the value; false: there is none.
-func (p *packed[T]) unpack(part func(*Codec, *T)) (T, bool) {
-	p.once.Do(func() {
-		c := &Codec{In: p.Text, Reading: true}
-		part(c, &p.value)
-		p.known = !c.bad && c.In == ""
-	})
-	return p.value, p.known
-}
-
-// TableRoots returns the first page of each table and index, nil if the manifest lacks them.
-func (seg *Segment) TableRoots() map[string]uint32 {
-	if roots, known := seg.Roots.unpack((*Codec).Roots); known {
-		return roots
-	}
-	return nil
-}
-
-// SmallRows returns the rows of a small view. known is false if the manifest lacks them or the view is not small.
-func (seg *Segment) SmallRows(view string) (rows [][]Cell, known bool) {
-	switch view {
-	case "gaps":
-		return seg.Gaps.unpack((*Codec).Rows)
-	case "segments":
-		return seg.Segments.unpack((*Codec).Rows)
-	}
-	return nil, false
 }

@@ -33,7 +33,7 @@ func (seg *Segment) Open() (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	told := seg.TableRoots() != nil // by the manifest
+	told := seg.told
 	is, err := file.Stat()
 	if err == nil && !tapedir.SameFile(is, seg.Stat) {
 		told, err = false, seg.goOnWith(file)
@@ -111,22 +111,21 @@ var ErrGone = errors.New("it was removed while it was read")
 
 // Segment is a segment of a tape that is read.
 type Segment struct {
-	Info           Info
-	File           string      // file to open: the segment, or a private copy
-	Stat           os.FileInfo // of File, when it was described
-	Watch          sqlitefile.Watch
-	Created        int64  // segment clock
-	Boots          []Boot // in order, at least one
-	Endings        IDSpan // those of connections in earlier segments
-	Runs           []Recorder
-	Gaps, Segments packed[[][]Cell]          // rows of the views with these names, if the manifest has them
-	Roots          packed[map[string]uint32] // first pages of tables and indexes, if the manifest has them
-	Addresses      AddressFilter             // if the manifest has it
+	Info    Info
+	File    string      // file to open: the segment, or a private copy
+	Stat    os.FileInfo // of File, when it was described
+	Watch   sqlitefile.Watch
+	Created int64  // segment clock
+	Boots   []Boot // in order, at least one
+	Endings IDSpan // those of connections in earlier segments
+	Runs    []Recorder
+	Gaps    PackedRows // of the view gaps, if the manifest has them
+	told    bool       // by the manifest
+	details toldDetails
 
 	Batches  int64
 	Previous int   // number of the previous segment
 	Counts   int64 // commits of the previous segment that count; -1: all
-
 }
 
 // File is a file to read.
@@ -145,10 +144,10 @@ func (f *File) IsClosed() bool {
 
 func isClosed(info os.FileInfo) bool { return info.Mode().IsRegular() && info.Mode().Perm()&0o222 == 0 }
 
-// Describe describes a segment that nobody writes, by its manifest entry if that counts. The error is ErrNotClosed if the
-// file was replaced by one that may be written.
-func Describe(f File, entry Entry) (*Segment, error) {
-	seg := &Segment{File: f.At, Stat: f.Stat}
+// Describe describes a segment that nobody writes: in seg, which is empty, by its manifest entry if that counts. The
+// error is ErrNotClosed if the file was replaced by one that may be written.
+func Describe(seg *Segment, f File, entry Entry) (*Segment, error) {
+	seg.File, seg.Stat = f.At, f.Stat
 	seg.Info.Path, seg.Info.Bytes = f.Path, f.Stat.Size()
 	if entry.Fill(seg) && (f.Number == 0 || seg.Info.Number == f.Number) {
 		return seg, nil

@@ -27,7 +27,15 @@ const (
 )
 
 // SegmentName returns the file name of segment n.
-func SegmentName(n int) string { return fmt.Sprintf("%08d.db", n) }
+func SegmentName(n int) string { return string(AppendSegmentName(nil, n)) }
+
+// AppendSegmentName appends the file name of segment n.
+func AppendSegmentName(to []byte, n int) []byte {
+	const zeros = "00000000"
+	digits := strconv.AppendInt(make([]byte, 0, 20), int64(n), 10)
+	to = append(to, zeros[:max(0, len(zeros)-len(digits))]...)
+	return append(append(to, digits...), ".db"...)
+}
 
 // ParseSegmentName returns the number of a segment file name.
 func ParseSegmentName(name string) (int, bool) {
