@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// Tools that people have (test/setup --tools installs them), each in a namespace where 127.0.0.53 answers and the peers of flows listen.
+// Tools that people have (test/setup installs them), each in a namespace where 127.0.0.53 answers and the peers of flows listen.
 var tools = []struct{ name, command string }{
 	{"dig", "dig +tries=1 +time=1 @127.0.0.53 n1-dig.example"},
 	{"dig-tcp", "dig +tcp +tries=1 +time=1 @127.0.0.53 n1-digtcp.example"},
@@ -106,7 +106,7 @@ func TestToolsAgreeWithStrace(t *testing.T) {
 	for _, tool := range tools {
 		t.Run(tool.name, func(t *testing.T) {
 			if !ran[tool.name] {
-				t.Skip("SKIPPED: it is not installed: test/setup --tools")
+				t.Skip("SKIPPED: it is not installed: test/setup")
 			}
 			pids, want, raw := traced(t, filepath.Join(logs, tool.name))
 			if len(pids) == 0 || len(want)+len(raw) == 0 {
