@@ -11,6 +11,9 @@ import (
 // Reports write addresses and names so that nobody opens them by accident. There is no standard; refang undoes the
 // usual forms.
 
+// Refang undoes the defanging of one address, name or URL.
+func Refang(text string) string { return refang(text) }
+
 // refang undoes defanging: brackets or words around or instead of dots, colons and slashes; invented schemes; invisible
 // characters and characters that look like ASCII.
 func refang(text string) string {

@@ -103,6 +103,13 @@ func (c Clock) parse(s string, edge Edge) (time.Time, error) {
 	return c.local(s, day, wall, edge)
 }
 
+// hasDay reports whether a local time that ParseTime reads names its day, if only as today.
+func (c Clock) hasDay(text string) bool {
+	lower, _ := c.inPlainForm(strings.ToLower(strings.Join(strings.Fields(text), " ")))
+	local := localForm.FindStringSubmatch(lower)
+	return local == nil || local[1] != ""
+}
+
 // parseDay parses a date, "today", "yesterday" or, for a time alone, "". The result is in UTC whatever the zone: it is
 // only a date.
 func (c Clock) parseDay(s string) (time.Time, bool) {

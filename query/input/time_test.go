@@ -108,6 +108,22 @@ func TestParseTimeRefuses(t *testing.T) {
 	}
 }
 
+// A window that begins later today is refused, and nobody is told that it has no rows; one that names its day, as for a tape of
+// a host whose clock was set forward, is not.
+func TestParseWindowLaterToday(t *testing.T) {
+	c := clockAt(t, "2026-07-01T12:00:00Z", "Europe/Paris") // 14:00 there
+	for since, refused := range map[string]bool{"14:01": true, "10 PM": true, "14:00": false, "noon": false, "today 22:00": false, "2026-07-01 22:00": false, "2031-07-01": false, "1h": false} {
+		_, err := c.ParseWindow(since, "")
+		var usage *UsageError
+		if errors.As(err, &usage) != refused || refused && !strings.Contains(usage.Hint, "yesterday "+since) {
+			t.Errorf("%s: %v", since, err)
+		}
+	}
+	if w, err := c.ParseWindow("1h", "22:00"); err != nil || w.Until.Before(c.Now) {
+		t.Errorf("the end may come later: %v, %v", w, err)
+	}
+}
+
 // A local time that occurs twice is read so that the window is the wider.
 func TestParseTimeSetBack(t *testing.T) {
 	c := clockAt(t, "2026-12-01T12:00:00Z", "Europe/Paris")

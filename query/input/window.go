@@ -1,6 +1,10 @@
 package input
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Window is a question's span of time, from Since (included) to Until (excluded). A zero time means no limit.
 type Window struct {
@@ -14,6 +18,10 @@ func (c Clock) ParseWindow(since, until string) (Window, error) {
 	if since != "" {
 		if w.Since, err = c.ParseTime(since, Since); err != nil {
 			return Window{}, err
+		}
+		if w.Since.After(c.Now) && !c.hasDay(since) { // nobody asks at 2 am for what comes after 10 pm
+			since = strings.Join(strings.Fields(since), " ")
+			return Window{}, Usagef(fmt.Sprintf("for last night: --since %q", "yesterday "+since), "--since %s is later today: it is %s now", since, c.Now.In(c.zone()).Format("15:04:05"))
 		}
 	}
 	if until != "" {

@@ -3,11 +3,13 @@ package report
 import (
 	"context"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 
 	"github.com/conntape/conntape/query/ask"
 	"github.com/conntape/conntape/query/format"
+	"github.com/conntape/conntape/query/indicator"
 	"github.com/conntape/conntape/query/input"
 	"github.com/conntape/conntape/query/table"
 )
@@ -20,8 +22,15 @@ type remoteAsked struct {
 
 const remoteHint = "give an address, a CIDR such as 10.0.0.0/8, address:port, a port, a name such as example.com or *.example.com, or the path or @name of a UNIX socket"
 
-// parseRemote parses every form of column remote: address:port, [address]:port, and UNIX addresses.
+// parseRemote parses every form of column remote: address:port, [address]:port, and UNIX addresses; all but a UNIX path also as reports
+// defang them, and a port also as :443.
 func parseRemote(text string) (remoteAsked, error) {
+	if !strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "@") {
+		text = indicator.Refang(text)
+	}
+	if port, ok := strings.CutPrefix(text, ":"); ok && isWholeNumber(port) {
+		text = port
+	}
 	asked := remoteAsked{text, -1}
 	address, rest, _ := strings.Cut(text, "/")
 	_, isAddress := ask.ParseAddress(address)
@@ -36,7 +45,11 @@ func parseRemote(text string) (remoteAsked, error) {
 	case err == nil:
 		return remoteAsked{end.Addr().String(), int64(end.Port())}, nil
 	case strings.Contains(text, "://"):
-		return asked, input.Usagef(remoteHint, "%q is a URL, and a tape holds addresses", ask.Shorten(text, 60))
+		hint := remoteHint
+		if u, err := url.Parse(text); err == nil && (isNameAsked(u.Hostname()) || validAddress(u.Hostname())) {
+			hint = "look for its host: conntape query who " + u.Hostname()
+		}
+		return asked, input.Usagef(hint, "%q is a URL, and a tape holds addresses and names", ask.Shorten(text, 60))
 	case strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]") && strings.Contains(text, ":"):
 		asked.indicator = text[1 : len(text)-1]
 		if _, ok := ask.ParseAddress(asked.indicator); !ok {
@@ -48,21 +61,21 @@ func parseRemote(text string) (remoteAsked, error) {
 	return asked, nil
 }
 
-// isUnixAsked reports whether an indicator can only be a UNIX socket. Without leading / or @ it is a relative path, or
+// isUnixAsked reports whether a text can only be a UNIX socket. Without leading / or @ it is a relative path, or
 // the last elements of a path.
-func isUnixAsked(indicator string) bool {
-	_, isPrefix := ask.ParsePrefix(indicator)
-	return !isPrefix && strings.Trim(indicator, "0123456789") != ""
+func isUnixAsked(text string) bool {
+	_, isPrefix := ask.ParsePrefix(text)
+	return !isPrefix && strings.Trim(text, "0123456789") != ""
 }
 
 // checkUnixAsked returns an error for a word that is no address and no UNIX socket on the tape, such as a host name or a
 // typing error.
-func (p *Planned) checkUnixAsked(ctx context.Context, indicator string) error {
-	if !isUnixAsked(indicator) || strings.HasPrefix(indicator, "/") || strings.HasPrefix(indicator, "@") || isNameAsked(indicator) {
+func (p *Planned) checkUnixAsked(ctx context.Context, text string) error {
+	if !isUnixAsked(text) || strings.HasPrefix(text, "/") || strings.HasPrefix(text, "@") || isNameAsked(text) {
 		return nil
 	}
 	known := false
-	request := ask.Request{SQL: `SELECT 1 FROM endpoints WHERE family = 'unix' AND ` + table.UnixCondition + ` LIMIT 1`, Params: map[string]format.Value{"p1": format.TextValue(indicator)}}
+	request := ask.Request{SQL: `SELECT 1 FROM endpoints WHERE family = 'unix' AND ` + table.UnixCondition + ` LIMIT 1`, Params: map[string]format.Value{"p1": format.TextValue(text)}}
 	_, err := table.AskVirtual(ctx, p.tape, func() (ask.Result, error) {
 		return ask.Run(ctx, p.main, request, ask.EachRow(func([]format.Value) error { known = true; return nil }))
 	})
@@ -70,23 +83,23 @@ func (p *Planned) checkUnixAsked(ctx context.Context, indicator string) error {
 		return err
 	}
 	hint := remoteHint
-	switch at := strings.LastIndexByte(indicator, ':'); {
-	case strings.ContainsAny(indicator, ",; "):
+	switch at := strings.LastIndexByte(text, ':'); {
+	case strings.ContainsAny(text, ",; "):
 		hint = "one at a time; conntape query match --indicators FILE looks for a list"
-	case at > 0 && isWholeNumber(indicator[at+1:]) && validAddress(strings.Trim(indicator[:at], "[]")):
+	case at > 0 && isWholeNumber(text[at+1:]) && validAddress(strings.Trim(text[:at], "[]")):
 		hint = "ports are 1 to 65535"
 	}
-	return input.Usagef(hint, "%q is no address, port or CIDR, and no UNIX socket that was connected to", ask.Shorten(indicator, 60))
+	return input.Usagef(hint, "%q is no address, port or CIDR, and no UNIX socket that was connected to", ask.Shorten(text, 60))
 }
 
-// isNameAsked reports whether an indicator can be a name that was looked up, or a pattern of such: with a dot and a letter, or a *.
-func isNameAsked(indicator string) bool {
-	for _, r := range indicator {
+// isNameAsked reports whether a text can be a name that was looked up, or a pattern of such: with a dot and a letter, or a *.
+func isNameAsked(text string) bool {
+	for _, r := range text {
 		if !isNameRune(r) {
 			return false
 		}
 	}
-	return strings.ContainsRune(indicator, '*') || strings.ContainsRune(indicator, '.') && strings.Trim(indicator, "0123456789.") != ""
+	return strings.ContainsRune(text, '*') || strings.ContainsRune(text, '.') && strings.Trim(text, "0123456789.") != ""
 }
 
 func isNameRune(r rune) bool {
