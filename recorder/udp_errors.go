@@ -16,7 +16,7 @@ const (
 	// mostSockets is how many UDP sockets each of two generations remembers.
 	mostSockets = 8 << 10
 	// mostConnects bounds the connects that are remembered of one socket: half of them go when there are more.
-	mostConnects = 32
+	mostConnects = 8
 	// mostErrors bounds the errors that wait for the record of a connect.
 	mostErrors = 8 << 10
 )
