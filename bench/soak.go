@@ -21,10 +21,12 @@ import (
 
 // A soakRun is a recorder among processes and cgroups that come and go, with queries and a rotation every few seconds beside it.
 // Its caches are filled first, and its tape up to the budget, so that segments have been removed and each one that comes takes the place of another.
-// From then on, what it holds must not grow: the medians of the first and of the last quarter are compared.
+// From then on, what it holds must not grow. Its caches have two generations of which the older is thrown away when the younger is full, so what lives
+// goes up for some minutes and falls at once: the most of the first half and of the second are compared, and not what there is at some time.
 type soakRun struct {
 	Fill, For                    time.Duration
 	Quarters                     [4]held // medians
+	Halves                       [2]held // the most
 	Processes, Cgroups           int
 	Rotations, Queries, Segments int
 	Partial                      int    // queries that said that they miss a segment, which was removed while it was read
@@ -51,7 +53,7 @@ const (
 	soakRotate = 5 * time.Second
 	soakPause  = 50 * time.Millisecond // between two processes
 	soakBudget = 16 << 20              // of the tape, bytes: the least; a rotation every five seconds fills it in a few minutes
-	soakFill   = 16_000                // processes that fill the caches, which are bounded in bytes: two generations of some 6,000 tasks
+	soakFill   = 20_000                // processes that fill the caches, which are bounded: two generations of 8,192 sockets, and of some 6,000 tasks
 )
 
 // soak lets a recorder live for a time, and fails if something grew or an account does not balance.
@@ -220,7 +222,7 @@ func readHeld(pid int, counts string) (h held, err error) {
 	return h, err
 }
 
-// compare holds the last quarter of the samples against the first.
+// compare holds the second half of the samples against the first.
 func (run *soakRun) compare(samples []held) {
 	quarter := len(samples) / len(run.Quarters)
 	if quarter == 0 {
@@ -228,9 +230,12 @@ func (run *soakRun) compare(samples []held) {
 		return
 	}
 	for i := range run.Quarters {
-		run.Quarters[i] = medians(samples[i*quarter:][:quarter])
+		run.Quarters[i] = each(samples[i*quarter:][:quarter], func(sorted []int) int { return sorted[len(sorted)/2] })
 	}
-	before, last := run.Quarters[0], run.Quarters[len(run.Quarters)-1]
+	for i := range run.Halves {
+		run.Halves[i] = each(samples[i*2*quarter:][:2*quarter], func(sorted []int) int { return sorted[len(sorted)-1] })
+	}
+	before, last := run.Halves[0], run.Halves[1]
 	for _, grown := range []struct {
 		what                string
 		before, last, slack int
@@ -248,18 +253,19 @@ func (run *soakRun) compare(samples []held) {
 	}
 }
 
-func medians(of []held) held {
-	median := func(field func(held) int) int {
+// each chooses one of the sorted values of each field.
+func each(of []held, choose func(sorted []int) int) held {
+	one := func(field func(held) int) int {
 		var values []int
 		for _, h := range of {
 			values = append(values, field(h))
 		}
 		slices.Sort(values)
-		return values[len(values)/2]
+		return choose(values)
 	}
 	return held{
-		Live: median(func(h held) int { return h.Live }), Go: median(func(h held) int { return h.Go }), Own: median(func(h held) int { return h.Own }), RSS: median(func(h held) int { return h.RSS }),
-		Descriptors: median(func(h held) int { return h.Descriptors }), Goroutines: median(func(h held) int { return h.Goroutines }),
+		Live: one(func(h held) int { return h.Live }), Go: one(func(h held) int { return h.Go }), Own: one(func(h held) int { return h.Own }), RSS: one(func(h held) int { return h.RSS }),
+		Descriptors: one(func(h held) int { return h.Descriptors }), Goroutines: one(func(h held) int { return h.Goroutines }),
 	}
 }
 
@@ -274,9 +280,9 @@ func (r *report) soak(p *printer) {
 	p.line("%s, after %s in which %d processes filled the caches, beside %d processes, %d cgroups with one each, %d rotations and %d rounds of three queries, %d of which said that they miss a segment: it was removed while it was read; %d segments at the end. The recorder: %s.",
 		s.For.Round(time.Second), s.Fill.Round(time.Second), soakFill, s.Processes, s.Cgroups, s.Rotations, s.Queries, s.Partial, s.Segments, s.Words)
 	p.line("")
-	p.head("median of", "first quarter", "second", "third", "last")
+	p.head("", "median of the first quarter", "second", "third", "last", "most in the first half", "second")
 	row := func(what string, cell func(held) string) {
-		p.row(what, cell(s.Quarters[0]), cell(s.Quarters[1]), cell(s.Quarters[2]), cell(s.Quarters[3]))
+		p.row(what, cell(s.Quarters[0]), cell(s.Quarters[1]), cell(s.Quarters[2]), cell(s.Quarters[3]), cell(s.Halves[0]), cell(s.Halves[1]))
 	}
 	mib := func(kib int) string { return fmt.Sprintf("%.1f", float64(kib)/1024) }
 	row("live heap, MiB", func(h held) string { return mib(h.Live) })
