@@ -65,7 +65,7 @@ func (l *load) batch(conns []Connection) Batch {
 
 // cpuTime is what this process has used, in user and system mode: on a shared
 // machine it is the figure that can be compared.
-func cpuTime(b *testing.B) time.Duration {
+func cpuTime(b testing.TB) time.Duration {
 	b.Helper()
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
