@@ -126,11 +126,10 @@ func reopened(t *testing.T, dir string, change func()) (*Tape, error) {
 	if err := tape.hold(dir); err != nil {
 		t.Fatal(err)
 	}
-	files, err := tape.find(dir)
+	files, err := tape.find(dir, func() { tape.manifest = segment.ReadManifest(dir) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	tape.manifest = segment.ReadManifest(dir)
 	change()
 	return tape, tape.prepare(t.Context(), files, t.TempDir())
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/segment"
-	"github.com/conntape/conntape/store/tapedir"
 )
 
 // A segment that is not sealed has no postings, and who counts over it reads every connection; whoever counts over any
@@ -21,7 +20,7 @@ func (t *Tape) tablesOf(place int) (*segment.Tables, func(), error) {
 	seg := t.segs[place]
 	if roots := seg.TableRoots(); roots != nil {
 		tables, err := segment.OpenTables(seg.File)
-		if err == nil && tapedir.SameFile(tables.Info(), seg.Stat) {
+		if err == nil && seg.IsFile(tables.Info()) {
 			tables.Roots = roots
 			return tables, func() { tables.Close() }, nil
 		}

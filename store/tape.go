@@ -85,7 +85,7 @@ func openTape(ctx context.Context, path, abs string, damaged []LeftOut) (*Tape, 
 		t.Close()
 		return nil, err
 	}
-	files, err := t.find(abs)
+	files, err := t.find(abs, reading.Wait)
 	if err == nil {
 		files, err = t.without(files, damaged)
 	}
@@ -99,7 +99,6 @@ func openTape(ctx context.Context, path, abs string, damaged []LeftOut) (*Tape, 
 	// The copies are opened at once, and held by their descriptors alone, so that even
 	// a reader that is killed leaves nothing in the temporary directory.
 	defer os.RemoveAll(copies)
-	reading.Wait()
 	if err := t.prepare(ctx, files, copies); err != nil {
 		return fail(err)
 	}

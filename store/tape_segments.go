@@ -17,9 +17,10 @@ import (
 	"github.com/conntape/conntape/store/tapelog"
 )
 
-// find lists the files to read, oldest first.
-func (t *Tape) find(path string) ([]segment.File, error) {
+// find lists the files to read, oldest first. It calls haveManifest before it needs the manifest.
+func (t *Tape) find(path string, haveManifest func()) ([]segment.File, error) {
 	if t.single != "" {
+		haveManifest()
 		at := t.at(t.single)
 		stat, _ := os.Lstat(at)
 		return []segment.File{{Path: path, At: at, Stat: stat, HasWAL: tapedir.IsThere(at + "-wal")}}, nil
@@ -37,15 +38,19 @@ func (t *Tape) find(path string) ([]segment.File, error) {
 	if len(found.Files) > 0 {
 		t.lowest = found.Files[0]
 	}
+	haveManifest()
 	files, stats := make([]segment.File, len(found.Files)), make([]tapedir.Stat, len(found.Files))
-	folder := int(t.folder.Fd()) // thousands of names: each by its own path would go through /proc
+	folder := int(t.folder.Fd()) // by its own path each name would go through /proc
+	device := deviceOf(t.folder)
 	known, at := filepath.Join(path, "x"), t.at("x")
 	known, at = known[:len(known)-1], at[:len(at)-1] // what is before a name
 	sideBySide(len(files), func(i int) {
 		n := found.Files[i]
-		files[i] = segment.File{Path: string(tapedir.AppendSegmentName([]byte(known), n)), At: string(tapedir.AppendSegmentName([]byte(at), n)), Number: n, HasWAL: found.Wals[n]}
-		if stats[i].StatIn(folder, files[i].At[len(at):]) == nil {
-			files[i].Stat = &stats[i]
+		f := &files[i]
+		*f = segment.File{Path: string(tapedir.AppendSegmentName([]byte(known), n)), At: string(tapedir.AppendSegmentName([]byte(at), n)), Number: n, HasWAL: found.Wals[n]}
+		name, entry := f.At[len(at):], t.manifest.Of(n)
+		if !f.HasWAL && entry.Tells(&stats[i], name, device, found.Inodes[n]) || stats[i].StatIn(folder, name) == nil {
+			f.Stat = &stats[i]
 		}
 	})
 	newest := len(files) - 1
@@ -57,6 +62,16 @@ func (t *Tape) find(path string) ([]segment.File, error) {
 			Hint: "record one with: conntape record --dir " + path}
 	}
 	return files, nil
+}
+
+// deviceOf returns the device of a directory that is held open.
+func deviceOf(folder *os.File) uint64 {
+	info, err := folder.Stat()
+	if err != nil {
+		return 0
+	}
+	id, _ := tapedir.IDOf(info)
+	return id.Device
 }
 
 // isListed reports whether the directory has the names that it had when its segments were listed.

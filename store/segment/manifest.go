@@ -175,6 +175,21 @@ func (e *Entry) IsOf(path string, stat os.FileInfo) bool {
 	return err == nil && end == told.End
 }
 
+// Tells sets stat to that of the file that the entry was made from, if the directory has its inode under the segment's name: thousands of files
+// are not touched then. Another file in this one's inode, or other content, is noticed when it is opened: [Segment.IsFile].
+func (e *Entry) Tells(stat *tapedir.Stat, name string, device, inode uint64) bool {
+	if e.text == "" || uint64(e.Mark.Inode) != inode {
+		return false
+	}
+	stat.SetSealed(name, tapedir.FileID{Device: device, Inode: inode, Changed: e.Mark.Changed}, e.Mark.Size, e.Mark.modified)
+	return true
+}
+
+// IsFile reports whether a file that is open is the one that was described. One that a manifest described must be unchanged since.
+func (seg *Segment) IsFile(is os.FileInfo) bool {
+	return tapedir.SameFile(is, seg.Stat) && (!seg.told || MarkOf(is) == MarkOf(seg.Stat))
+}
+
 // readDetails reads the details of an entry. known is false if they are not there, or are altered.
 func (e *Entry) readDetails() (d *Details, known bool) { return e.details.read(e.place) }
 

@@ -35,7 +35,7 @@ func (seg *Segment) Open() (*Reader, error) {
 	}
 	told := seg.told
 	is, err := file.Stat()
-	if err == nil && !tapedir.SameFile(is, seg.Stat) {
+	if err == nil && !seg.IsFile(is) {
 		told, err = false, seg.goOnWith(file)
 	}
 	if err != nil {
@@ -62,14 +62,15 @@ func (seg *Segment) Open() (*Reader, error) {
 	return r, nil
 }
 
-// goOnWith replaces the file of the segment by another one if that is the same segment, sealed since.
+// goOnWith replaces the file of the segment by another one if that is the same segment, sealed since, or by the same one if it was changed and says
+// what it said: somebody may have changed its mode or owner.
 func (seg *Segment) goOnWith(file *os.File) error {
 	again := &Segment{File: seg.File}
 	if err := again.lookInto(file); err != nil {
 		return err
 	}
 	is, was := &again.Info, &seg.Info
-	if is.Number != was.Number || is.TapeID != was.TapeID || is.First != was.First || is.Last != was.Last || again.Batches < seg.Batches || !isClosed(again.Stat) {
+	if is.Number != was.Number || is.TapeID != was.TapeID || is.First != was.First || is.Last != was.Last || again.Batches < seg.Batches || !isClosed(again.Stat) && !tapedir.SameFile(again.Stat, seg.Stat) {
 		return fmt.Errorf("%w: %s is another segment now", ErrGone, filepath.Base(seg.Info.Path))
 	}
 	seg.Stat = again.Stat

@@ -1,14 +1,12 @@
 package tapedir
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -48,83 +46,6 @@ func ParseSegmentName(name string) (int, bool) {
 		return 0, false // not a name by SegmentName
 	}
 	return int(n), true
-}
-
-// Names describes a tape's segments by the names in its directory.
-type Names struct {
-	Files   []int // regular files, in order
-	Others  []Other
-	Wals    map[int]bool // by number: there is a -wal
-	Highest int          // number in any name, a lone -wal included
-}
-
-// Other is an entry with the name of a segment that is not a regular file. A recorder makes none.
-type Other struct {
-	Number int
-	kind   string
-}
-
-func (o Other) Error() string {
-	return fmt.Sprintf("there is %s in place of the segment", o.kind)
-}
-
-// ReadNames lists the segments in dir.
-func ReadNames(dir string) (s Names, err error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return s, fmt.Errorf("list segments: %w", err)
-	}
-	defer d.Close()
-	entries, err := d.ReadDir(-1) // unsorted, which takes half as long
-	if err != nil {
-		return s, fmt.Errorf("list segments: %w", err)
-	}
-	for _, e := range entries {
-		name, _, _ := strings.Cut(e.Name(), "-") // 00000001.db-wal
-		n, ok := ParseSegmentName(name)
-		if !ok {
-			continue
-		}
-		s.Highest = max(s.Highest, n)
-		switch {
-		case e.Name() == name+"-wal":
-			if s.Wals == nil {
-				s.Wals = map[int]bool{}
-			}
-			s.Wals[n] = true
-		case name != e.Name():
-		case e.Type().IsRegular():
-			s.Files = append(s.Files, n)
-		default:
-			s.Others = append(s.Others, Other{n, kindOfFile(e.Type())})
-		}
-	}
-	slices.Sort(s.Files)
-	slices.SortFunc(s.Others, func(a, b Other) int { return cmp.Compare(a.Number, b.Number) })
-	return s, nil
-}
-
-// kindOfFile names the type of a file that is not regular.
-func kindOfFile(mode fs.FileMode) string {
-	switch {
-	case mode.IsDir():
-		return "a directory"
-	case mode&fs.ModeSymlink != 0:
-		return "a link"
-	case mode&fs.ModeNamedPipe != 0:
-		return "a pipe"
-	case mode&fs.ModeSocket != 0:
-		return "a socket"
-	default:
-		return "a device"
-	}
-}
-
-// List returns the numbers of the segments in dir in order, and the highest number in any name there, a lone -wal
-// included.
-func List(dir string) (numbers []int, highest int, err error) {
-	names, err := ReadNames(dir)
-	return names.Files, names.Highest, err
 }
 
 // Make makes the tape directory if it is missing, and gives it to the reading group.

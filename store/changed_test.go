@@ -1,0 +1,58 @@
+package store
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/conntape/conntape/store/tapedir"
+)
+
+// A reader takes the names of sealed segments for the files of the manifest by their inodes alone. Of what it opens it notices what was
+// changed since: another mode does no harm, and the rows of another segment do not count twice.
+func TestSealedSegmentChangedInPlace(t *testing.T) {
+	dir := smallTape(t, 4)
+	first := filepath.Join(dir, tapedir.SegmentName(1))
+	ask := func() (addresses []string, leftOut int) {
+		t.Helper()
+		tape := mustOpenTape(t, dir)
+		addresses = rows(t, tape.Conn(), "SELECT remote_address FROM connections ORDER BY 1")
+		cov, err := tape.Coverage()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tape.Close(); err != nil {
+			t.Error(err)
+		}
+		return addresses, len(cov.LeftOut)
+	}
+	all := []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"}
+	if got, leftOut := ask(); !slices.Equal(got, all) || leftOut != 0 {
+		t.Fatalf("%v, %d left out", got, leftOut)
+	}
+	if err := os.Chmod(first, 0o660); err != nil {
+		t.Fatal(err)
+	}
+	if mode := mustOpenTape(t, dir).segs[0].Stat.Mode().Perm(); mode != tapedir.ClosedMode {
+		t.Errorf("the file was looked at: mode %o", mode)
+	}
+	if got, leftOut := ask(); !slices.Equal(got, all) || leftOut != 0 {
+		t.Errorf("another mode: %v, %d left out", got, leftOut)
+	}
+	before, err := os.Stat(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := os.ReadFile(filepath.Join(dir, tapedir.SegmentName(2)))
+	if err == nil {
+		err = os.WriteFile(first, other, 0)
+	}
+	after, serr := os.Stat(first)
+	if err != nil || serr != nil || !os.SameFile(before, after) {
+		t.Fatal(err, serr)
+	}
+	if got, leftOut := ask(); !slices.Equal(got, all[1:]) || leftOut != 1 {
+		t.Errorf("another segment in its place: %v, %d left out", got, leftOut)
+	}
+}
