@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type soakRun struct {
 	Rotations, Queries, Segments int
 	Partial                      int    // queries that said that they miss a segment, which was removed while it was read
 	Words                        string // the recorder's own account
+	Lost                         string // by cause
 	Problems                     []string
 }
 
@@ -112,6 +114,9 @@ func (b *bench) soak(length time.Duration) (run soakRun, err error) {
 		return run, err
 	}
 	run.compare(samples)
+	if run.Lost, err = b.lostByCause(rec.tape); err != nil {
+		return run, err
+	}
 	segments, err := filepath.Glob(filepath.Join(rec.tape, "*.db"))
 	run.Segments = len(segments)
 	if out, verr := exec.CommandContext(b.ctx, b.rig.conntape, "verify", "--dir", rec.tape).CombinedOutput(); verr != nil {
@@ -121,6 +126,15 @@ func (b *bench) soak(length time.Duration) (run soakRun, err error) {
 		err = errors.Join(err, errors.New(strings.Join(run.Problems, "; ")))
 	}
 	return run, errors.Join(err, os.RemoveAll(rec.tape))
+}
+
+// lostByCause says of a tape how many connections were lost, and why. All processes of a soak belong to one: once the tape is full, and half of it is theirs,
+// those that the tape does not tell of have no rows of their own any more.
+func (b *bench) lostByCause(tape string) (string, error) {
+	const sql = "SELECT group_concat(sum || ' ' || cause, ', ') FROM (SELECT cause, sum(lost) AS sum FROM gaps GROUP BY cause HAVING sum(lost) > 0)"
+	out, err := exec.CommandContext(b.ctx, b.rig.conntape, "query", "sql", sql, "--dir", tape, "--quiet", "--format", "csv").Output()
+	_, rows, _ := strings.Cut(string(out), "\n")
+	return cmp.Or(strings.Trim(rows, "\r\n\""), "none"), err
 }
 
 // churn does something again and again, with a pause between, until ctx ends, and returns how often it worked.
@@ -277,8 +291,8 @@ func (r *report) soak(p *printer) {
 	}
 	p.line("## Soak")
 	p.line("")
-	p.line("%s, after %s in which %d processes filled the caches, beside %d processes, %d cgroups with one each, %d rotations and %d rounds of three queries, %d of which said that they miss a segment: it was removed while it was read; %d segments at the end. The recorder: %s.",
-		s.For.Round(time.Second), s.Fill.Round(time.Second), soakFill, s.Processes, s.Cgroups, s.Rotations, s.Queries, s.Partial, s.Segments, s.Words)
+	p.line("%s, after %s in which %d processes filled the caches, beside %d processes, %d cgroups with one each, %d rotations and %d rounds of three queries, %d of which said that they miss a segment: it was removed while it was read; %d segments at the end. The recorder: %s; lost by cause: %s.",
+		s.For.Round(time.Second), s.Fill.Round(time.Second), soakFill, s.Processes, s.Cgroups, s.Rotations, s.Queries, s.Partial, s.Segments, s.Words, s.Lost)
 	p.line("")
 	p.head("", "median of the first quarter", "second", "third", "last", "most in the first half", "second")
 	row := func(what string, cell func(held) string) {
