@@ -1,11 +1,13 @@
 package store
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/tapedir"
 )
 
@@ -40,6 +42,9 @@ func TestSealedSegmentChangedInPlace(t *testing.T) {
 	if got, leftOut := ask(); !slices.Equal(got, all) || leftOut != 0 {
 		t.Errorf("another mode: %v, %d left out", got, leftOut)
 	}
+	if err := mustOpenTape(t, dir).LookAtFiles(); err != nil {
+		t.Errorf("another mode: %v", err)
+	}
 	before, err := os.Stat(first)
 	if err != nil {
 		t.Fatal(err)
@@ -54,5 +59,12 @@ func TestSealedSegmentChangedInPlace(t *testing.T) {
 	}
 	if got, leftOut := ask(); !slices.Equal(got, all[1:]) || leftOut != 1 {
 		t.Errorf("another segment in its place: %v, %d left out", got, leftOut)
+	}
+	if err := os.Truncate(first, int64(len(other)/2)); err != nil {
+		t.Fatal(err)
+	}
+	tape := mustOpenTape(t, dir)
+	if err := tape.LookAtFiles(); !errors.Is(err, failure.ErrDamaged) || len(tape.Damage()) != 1 {
+		t.Errorf("half of it: %v, %v", err, tape.Damage())
 	}
 }

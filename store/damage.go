@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -31,6 +32,20 @@ func (t *Tape) Damage() []LeftOut {
 		}
 	}
 	return met
+}
+
+// LookAtFiles looks at the file of each sealed segment, and opens those that were changed since they were described: an answer that does not
+// touch them would not notice. The error is of the first that cannot be read.
+func (t *Tape) LookAtFiles() error {
+	for place, seg := range t.segs {
+		if info, err := os.Lstat(seg.File); seg.Info.Snapshot || err == nil && seg.IsFile(info) {
+			continue
+		}
+		if err := t.Use(place, func(*sqlite.Conn) error { return nil }); err != nil && !errors.Is(err, segment.ErrGone) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Explain turns a query's error into one for the user if a segment is damaged or the SQL is no query. It returns other

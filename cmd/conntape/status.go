@@ -65,6 +65,9 @@ func (h *host) status(c *cli.Context) error {
 			return err
 		}
 		defer tape.Close()
+		if err := tape.LookAtFiles(); err != nil {
+			return findDamage(tape, err)
+		}
 		if covered, err = tape.Coverage(); err != nil {
 			return findDamage(tape, err)
 		}
