@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -74,12 +75,17 @@ func openPins(base, tape string) (*pins, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open directory of pins: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("%w: %s", ErrPinned, dir)
+	for begun := time.Now(); unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil; time.Sleep(50 * time.Millisecond) {
+		if time.Since(begun) > lockPatience {
+			_ = f.Close()
+			return nil, fmt.Errorf("%w: %s", ErrPinned, dir)
+		}
 	}
 	return &pins{dir: f}, nil
 }
+
+// lockPatience is for a recorder that was killed: the kernel takes its time to close what it had open.
+const lockPatience = 2 * time.Second
 
 // checkBPFFS fails unless a directory is in a BPF file system.
 func checkBPFFS(dir string) error {

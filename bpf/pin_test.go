@@ -291,7 +291,13 @@ func TestPinsAreOfOne(t *testing.T) {
 	if err := Unpin(dir, "/a/tape"); !errors.Is(err, ErrPinned) {
 		t.Errorf("unpin beside it: %v", err)
 	}
-	first.Close()
+	ends := make(chan struct{})
+	time.AfterFunc(300*time.Millisecond, func() { first.Close(); close(ends) }) // as one that was killed a moment ago
+	second, err := Open(Options{Backend: Cgroup, Pin: dir, Tape: "/a/tape"})
+	if <-ends; err != nil {
+		t.Fatalf("one that comes while the last one ends: %v", err)
+	}
+	second.Close()
 	for name, spoil := range map[string]func(dir string) error{
 		"open to others": func(dir string) error { return os.Chmod(dir, 0o770) },
 		"of another":     func(dir string) error { return os.Chown(dir, 1000, 0) },
