@@ -78,10 +78,29 @@ func headerOf(cells []string) *table {
 		}
 		t.names, t.roles = append(t.names, cell), append(t.roles, of)
 	}
+	t.findClient()
 	if useful == 0 || names > 0 && useful < 2 && !slices.Contains(t.roles, roleType) {
 		return nil
 	}
 	return t
+}
+
+// findClient finds the client in the log of a web server (W3C Extended Log File Format: prefix s- is the server, c- the client, cs- and sc- what
+// passed between them). All else that has an address or a name is the server's own.
+func (t *table) findClient() {
+	if !slices.Contains(t.names, "c-ip") {
+		return
+	}
+	for i, name := range t.names {
+		switch prefix, _, _ := strings.Cut(strings.ReplaceAll(name, "(", "-"), "-"); {
+		case name == "c-ip":
+			t.roles[i] = roleTarget
+		case name == "s-ip":
+			t.roles[i] = roleSource
+		case slices.Contains([]string{"s", "c", "cs", "sc", "x"}, prefix):
+			t.roles[i] = roleOther
+		}
+	}
 }
 
 // isWhole reports whether every column has a known name. Only then may a header follow records.
