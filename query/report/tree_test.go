@@ -4,21 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/conntape/conntape/query/ask"
 	"github.com/conntape/conntape/query/format"
 	"github.com/conntape/conntape/query/input"
 	"github.com/conntape/conntape/query/table"
-	"github.com/conntape/conntape/store/sqlitefile"
 	"github.com/conntape/conntape/test/testtape"
 )
 
@@ -85,34 +81,15 @@ func TestTreeEndsAmongRows(t *testing.T) {
 // A tape with what generated ones have not is told as SQL tells it: addresses of no family, without a port or an IP, probes
 // of name resolution, pids used again, two parents of one process, a circle of them, a clock that was set back.
 func TestTreeOfAlteredTape(t *testing.T) {
-	dir := testtape.WriteGenerated(t, 3_000, 3)
-	segments, err := filepath.Glob(filepath.Join(dir, "*.db"))
-	if err != nil || len(segments) != 3 {
-		t.Fatal(segments, err)
-	}
-	for i, path := range segments {
-		conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = sqlitex.ExecuteScript(conn, fmt.Sprintf(`
-			UPDATE endpoint SET family = CASE id %% 11 WHEN 0 THEN 65535 WHEN 1 THEN 0 WHEN 2 THEN 10 ELSE family END;
-			UPDATE OR IGNORE endpoint SET port = CASE id %% 7 WHEN 0 THEN 0 WHEN 1 THEN -1 ELSE port END;
-			UPDATE shape SET type = 2 WHERE id %% 2 = 0;
-			UPDATE shape SET errno = NULL WHERE id %% 5 = 0;
-			UPDATE process SET tgid = tgid %% 9 WHERE id %% 2 = 0;
-			UPDATE process SET parent = (SELECT id FROM process p WHERE p.id > process.id ORDER BY id LIMIT 1 OFFSET %[1]d) WHERE id %% 3 = 0;
-			UPDATE process SET parent = NULL WHERE id %% 7 = %[1]d;
-			INSERT OR IGNORE INTO clock SELECT min(id) + (max(id) - min(id)) / 2, -7200000000000, 'step', NULL FROM connection;`, i), nil)
-		err = errors.Join(err, conn.Close())
-		if i < 2 { // it is sealed
-			err = errors.Join(err, sqlitefile.AppendSums(path, 0))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	tape := testtape.Opened(t, dir)
+	tape := testtape.Altered(t, 3_000, `
+		UPDATE endpoint SET family = CASE id % 11 WHEN 0 THEN 65535 WHEN 1 THEN 0 WHEN 2 THEN 10 ELSE family END;
+		UPDATE OR IGNORE endpoint SET port = CASE id % 7 WHEN 0 THEN 0 WHEN 1 THEN -1 ELSE port END;
+		UPDATE shape SET type = 2 WHERE id % 2 = 0;
+		UPDATE shape SET errno = NULL WHERE id % 5 = 0;
+		UPDATE process SET tgid = tgid % 9 WHERE id % 2 = 0;
+		UPDATE process SET parent = (SELECT id FROM process p WHERE p.id > process.id ORDER BY id LIMIT 1 OFFSET %[1]d) WHERE id % 3 = 0;
+		UPDATE process SET parent = NULL WHERE id % 7 = %[1]d;
+		INSERT OR IGNORE INTO clock SELECT min(id) + (max(id) - min(id)) / 2, -7200000000000, 'step', NULL FROM connection;`)
 	c := cannedNamed(t, "tree")
 	from, to := tape.Segments()[0].From, tape.Segments()[2].To
 	windows := []input.Window{{}, {Since: from.Add(to.Sub(from) / 3), Until: from.Add(to.Sub(from) * 2 / 3)}}

@@ -70,7 +70,11 @@ func (seg *Segment) goOnWith(file *os.File) error {
 		return err
 	}
 	is, was := &again.Info, &seg.Info
-	if is.Number != was.Number || is.TapeID != was.TapeID || is.First != was.First || is.Last != was.Last || again.Batches < seg.Batches || !isClosed(again.Stat) && !tapedir.SameFile(again.Stat, seg.Stat) {
+	same := tapedir.SameFile(again.Stat, seg.Stat)
+	if is.Number != was.Number || is.TapeID != was.TapeID || is.First != was.First || is.Last != was.Last || again.Batches < seg.Batches || !isClosed(again.Stat) && !same {
+		if same {
+			return fmt.Errorf("%w: it was changed since it was sealed", failure.ErrDamaged)
+		}
 		return fmt.Errorf("%w: %s is another segment now", ErrGone, filepath.Base(seg.Info.Path))
 	}
 	seg.Stat = again.Stat

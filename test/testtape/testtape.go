@@ -106,6 +106,11 @@ func Altered(t *testing.T, connections int, script string) *store.Tape {
 			t.Fatal(err)
 		}
 	}
+	for _, name := range []string{segment.ManifestName, segment.DetailsName} { // of files that are no more
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return Opened(t, dir)
 }
 
