@@ -141,15 +141,18 @@ func goTestIn(ctx context.Context, dir string, args ...string) (tally.Tally, err
 	return count, errors.Join(readErr, cmd.Wait())
 }
 
-const capturePackage = "github.com/conntape/conntape/test/capture"
+const (
+	capturePackage = "github.com/conntape/conntape/test/capture"
+	longestPackage = "github.com/conntape/conntape/store" // last, it would have half of the processors for itself
+)
 
 func unit(ctx context.Context) (tally.Tally, error) {
 	all, err := output(ctx, "go", "list", "./...")
 	if err != nil {
 		return tally.Tally{}, err
 	}
-	packages := slices.DeleteFunc(strings.Fields(all), func(p string) bool { return p == capturePackage })
-	return goTest(ctx, append([]string{"-timeout=30m"}, packages...)...)
+	packages := slices.DeleteFunc(strings.Fields(all), func(p string) bool { return p == capturePackage || p == longestPackage })
+	return goTest(ctx, append([]string{"-timeout=30m", longestPackage}, packages...)...) // go test begins with the first
 }
 
 // duckdb runs the tests of the module that has DuckDB, which needs cgo.
