@@ -75,13 +75,20 @@ func openPins(base, tape string) (*pins, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open directory of pins: %w", err)
 	}
-	for begun := time.Now(); unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil; time.Sleep(50 * time.Millisecond) {
-		if time.Since(begun) > lockPatience {
-			_ = f.Close()
-			return nil, fmt.Errorf("%w: %s", ErrPinned, dir)
-		}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for begun := time.Now(); err == unix.EWOULDBLOCK && time.Since(begun) < lockPatience; err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) {
+		time.Sleep(50 * time.Millisecond)
 	}
-	return &pins{dir: f}, nil
+	if err != nil {
+		_ = f.Close()
+	}
+	switch err {
+	case nil:
+		return &pins{dir: f}, nil
+	case unix.EWOULDBLOCK:
+		return nil, fmt.Errorf("%w: %s", ErrPinned, dir)
+	}
+	return nil, fmt.Errorf("lock directory of pins: %w", err)
 }
 
 // lockPatience is for a recorder that was killed: the kernel takes its time to close what it had open.
