@@ -88,7 +88,10 @@ func headerOf(cells []string) *table {
 // findClient finds the client in the log of a web server (W3C Extended Log File Format: prefix s- is the server, c- the client, cs- and sc- what
 // passed between them). All else that has an address or a name is the server's own.
 func (t *table) findClient() {
-	if !slices.Contains(t.names, "c-ip") {
+	proxy := func(name string) bool {
+		return strings.HasPrefix(name, "r-") || strings.HasPrefix(name, "s-hierarchy") || strings.HasPrefix(name, "s-supplier")
+	}
+	if !slices.Contains(t.names, "c-ip") || slices.ContainsFunc(t.names, proxy) { // whose clients are the host's own
 		return
 	}
 	for i, name := range t.names {
@@ -97,7 +100,7 @@ func (t *table) findClient() {
 			t.roles[i] = roleTarget
 		case name == "s-ip":
 			t.roles[i] = roleSource
-		case slices.Contains([]string{"s", "c", "cs", "sc", "x"}, prefix):
+		case slices.Contains([]string{"s", "c", "cs", "sc"}, prefix):
 			t.roles[i] = roleOther
 		}
 	}
