@@ -21,7 +21,7 @@ func (c Clock) ParseWindow(since, until string) (Window, error) {
 		}
 		if w.Since.After(c.Now) && !c.hasDay(since) { // nobody asks at 2 am for what comes after 10 pm
 			since = strings.Join(strings.Fields(since), " ")
-			return Window{}, Usagef(fmt.Sprintf("for last night: --since %q", "yesterday "+since), "--since %s is later today: it is %s now", since, c.Now.In(c.zone()).Format("15:04:05"))
+			return Window{}, Usagef(fmt.Sprintf("for last night: --since %q", "yesterday "+since), "--since %s is later today: it is %s now", since, c.Now.In(w.Since.Location()).Format("15:04:05"))
 		}
 	}
 	if until != "" {

@@ -24,7 +24,8 @@ const remoteHint = "give an address, a CIDR such as 10.0.0.0/8, address:port, a 
 
 // parseRemote parses every form of column remote: address:port, [address]:port, and UNIX addresses; all but a UNIX path also as reports
 // defang them, and a port also as :443.
-func parseRemote(text string) (remoteAsked, error) {
+func parseRemote(typed string) (remoteAsked, error) {
+	text := typed
 	if !strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "@") {
 		text = indicator.Refang(text)
 	}
@@ -40,7 +41,7 @@ func parseRemote(text string) (remoteAsked, error) {
 		return asked, input.Usagef(remoteHint, "what to look for is empty")
 	case strings.Trim(text, "0123456789") == "":
 		if n, err := strconv.ParseUint(text, 10, 16); err != nil || n == 0 {
-			return asked, input.Usagef(remoteHint, "%q is no port: ports are 1 to 65535", ask.Shorten(text, 60))
+			return asked, input.Usagef(remoteHint, "%q is no port: ports are 1 to 65535", ask.Shorten(typed, 60))
 		}
 	case err == nil:
 		return remoteAsked{end.Addr().String(), int64(end.Port())}, nil
@@ -49,14 +50,14 @@ func parseRemote(text string) (remoteAsked, error) {
 		if u, err := url.Parse(text); err == nil && (isNameAsked(u.Hostname()) || validAddress(u.Hostname())) {
 			hint = "look for its host: conntape query who " + u.Hostname()
 		}
-		return asked, input.Usagef(hint, "%q is a URL, and a tape holds addresses and names", ask.Shorten(text, 60))
+		return asked, input.Usagef(hint, "%q is a URL, and a tape holds addresses and names", ask.Shorten(typed, 60))
 	case strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]") && strings.Contains(text, ":"):
 		asked.indicator = text[1 : len(text)-1]
 		if _, ok := ask.ParseAddress(asked.indicator); !ok {
-			return asked, input.Usagef(remoteHint, "%q is no address", ask.Shorten(text, 60))
+			return asked, input.Usagef(remoteHint, "%q is no address", ask.Shorten(typed, 60))
 		}
 	case isAddress && rest != "" && !isPrefix:
-		return asked, input.Usagef(remoteHint, "%q is neither an address nor a CIDR such as 10.0.0.0/8", ask.Shorten(text, 60))
+		return asked, input.Usagef(remoteHint, "%q is neither an address nor a CIDR such as 10.0.0.0/8", ask.Shorten(typed, 60))
 	}
 	return asked, nil
 }
