@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"zombiezen.com/go/sqlite"
@@ -48,6 +49,37 @@ func TestSealedSegmentChangedInPlace(t *testing.T) {
 	if err := mustOpenTape(t, dir).LookAtFiles(); err != nil {
 		t.Errorf("another mode: %v", err)
 	}
+	link := first + ".held" // another link, as of a hold, changes a time of the file too
+	if err := os.Link(first, link); err != nil {
+		t.Fatal(err)
+	}
+	tape := mustOpenTape(t, dir)
+	var asking sync.WaitGroup
+	for range 4 {
+		asking.Go(func() {
+			tables, release, err := tape.tablesOf(0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer release()
+			if tables.Roots["connection"] == 0 {
+				t.Error("no table")
+			}
+		})
+		asking.Go(func() {
+			if err := tape.LookAtFiles(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	asking.Wait()
+	if damage := tape.Damage(); len(damage) != 0 {
+		t.Error(damage)
+	}
+	if err := os.Remove(link); err != nil {
+		t.Fatal(err)
+	}
 	before, err := os.Stat(first)
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +92,7 @@ func TestSealedSegmentChangedInPlace(t *testing.T) {
 	if err != nil || serr != nil || !os.SameFile(before, after) {
 		t.Fatal(err, serr)
 	}
-	tape := mustOpenTape(t, dir)
+	tape = mustOpenTape(t, dir)
 	if err := tape.LookAtFiles(); !errors.Is(err, failure.ErrDamaged) || len(tape.Damage()) != 1 {
 		t.Errorf("another segment in its place: %v, %v", err, tape.Damage())
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,10 +39,13 @@ func (t *Tape) Damage() []LeftOut {
 // touch them would not notice. The error is of the first that cannot be read.
 func (t *Tape) LookAtFiles() error {
 	for place, seg := range t.segs {
-		if info, err := os.Lstat(seg.File); seg.Info.Snapshot || err == nil && seg.IsFile(info) {
+		if info, err := os.Lstat(seg.File); seg.Info.Snapshot || err == nil && seg.IsUnchanged(info) {
 			continue
 		}
-		if err := t.Use(place, func(*sqlite.Conn) error { return nil }); err != nil && !errors.Is(err, segment.ErrGone) {
+		switch err := t.Use(place, func(*sqlite.Conn) error { return nil }); {
+		case errors.Is(err, fs.ErrPermission):
+			t.leave(seg, failure.Bare(err))
+		case err != nil && !errors.Is(err, segment.ErrGone):
 			return err
 		}
 	}

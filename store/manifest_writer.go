@@ -57,7 +57,7 @@ func (w *Writer) missingRecords(list []stored) (records []*segment.Record, isWho
 	for _, s := range list {
 		info, err := os.Lstat(s.path)
 		entry := manifest.Of(s.number)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && isWhole && entry.IsOf(s.path, info) && entry.HasDetails() {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && isWhole && entry.Mark == segment.MarkOf(info) && entry.HasDetails() {
 			continue
 		}
 		record, err := segment.NewRecord(s.path, s.number)

@@ -19,13 +19,8 @@ import (
 func (t *Tape) tablesOf(place int) (*segment.Tables, func(), error) {
 	seg := t.segs[place]
 	if roots := seg.TableRoots(); roots != nil {
-		tables, err := segment.OpenTables(seg.File)
-		if err == nil && seg.IsFile(tables.Info()) {
-			tables.Roots = roots
+		if tables, err := seg.OpenTold(roots); err == nil {
 			return tables, func() { tables.Close() }, nil
-		}
-		if err == nil {
-			tables.Close()
 		}
 	}
 	r, release, err := t.borrow(place) // which also says what is wrong

@@ -41,15 +41,15 @@ func (t *Tape) find(path string, haveManifest func()) ([]segment.File, error) {
 	haveManifest()
 	files, stats := make([]segment.File, len(found.Files)), make([]tapedir.Stat, len(found.Files))
 	folder := int(t.folder.Fd()) // by its own path each name would go through /proc
-	device := deviceOf(t.folder)
-	known, at := filepath.Join(path, "x"), t.at("x")
-	known, at = known[:len(known)-1], at[:len(at)-1] // what is before a name
+	device, known := t.deviceOf(found)
+	shown, at := filepath.Join(path, "x"), t.at("x")
+	shown, at = shown[:len(shown)-1], at[:len(at)-1] // what is before a name
 	sideBySide(len(files), func(i int) {
 		n := found.Files[i]
 		f := &files[i]
-		*f = segment.File{Path: string(tapedir.AppendSegmentName([]byte(known), n)), At: string(tapedir.AppendSegmentName([]byte(at), n)), Number: n, HasWAL: found.Wals[n]}
+		*f = segment.File{Path: string(tapedir.AppendSegmentName([]byte(shown), n)), At: string(tapedir.AppendSegmentName([]byte(at), n)), Number: n, HasWAL: found.Wals[n]}
 		name, entry := f.At[len(at):], t.manifest.Of(n)
-		if !f.HasWAL && entry.Tells(&stats[i], name, device, found.Inodes[n]) || stats[i].StatIn(folder, name) == nil {
+		if known && !f.HasWAL && entry.Tells(&stats[i], name, device, found.Inodes[n]) || stats[i].StatIn(folder, name) == nil {
 			f.Stat = &stats[i]
 		}
 	})
@@ -64,14 +64,16 @@ func (t *Tape) find(path string, haveManifest func()) ([]segment.File, error) {
 	return files, nil
 }
 
-// deviceOf returns the device of a directory that is held open.
-func deviceOf(folder *os.File) uint64 {
-	info, err := folder.Stat()
-	if err != nil {
-		return 0
+// deviceOf returns the device of the sealed segments by a look at one of them. known is false where the directory's inodes are not those of the
+// files, as on an overlay of several file systems.
+func (t *Tape) deviceOf(found tapedir.Names) (device uint64, known bool) {
+	for _, n := range found.Files {
+		var stat tapedir.Stat
+		if entry := t.manifest.Of(n); uint64(entry.Mark.Inode) == found.Inodes[n] && stat.StatIn(int(t.folder.Fd()), tapedir.SegmentName(n)) == nil {
+			return stat.Dev, stat.Ino == found.Inodes[n]
+		}
 	}
-	id, _ := tapedir.IDOf(info)
-	return id.Device
+	return 0, false
 }
 
 // isListed reports whether the directory has the names that it had when its segments were listed.

@@ -94,6 +94,12 @@ func TestVerifyManifest(t *testing.T) {
 		})
 		check(name+", copied", "2 00000002.db: the manifest is false about it")
 		forgeManifest(t, s.dir, 2, func(m *segment.Mark, seg *segment.Segment, d *segment.Details) { m.Size++; change(seg, d) })
+		check(name+", of another size", "2 00000002.db: the manifest is false about it") // readers go by the inode
+		forgeManifest(t, s.dir, 2, func(m *segment.Mark, seg *segment.Segment, d *segment.Details) {
+			m.Size++
+			m.Inode++
+			change(seg, d)
+		})
 		check(name+", of another file", "")
 	}
 	for name, text := range map[string][]byte{"missing": nil, "torn": honest[:len(honest)-9], "another version": append([]byte("conntape manifest 3\n"), honest[20:]...)} {

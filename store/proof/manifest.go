@@ -14,8 +14,8 @@ import (
 	"github.com/conntape/conntape/store/tapedir"
 )
 
-// Readers rely on the manifest, so a false entry hides rows of an intact segment. Each entry that a reader would use is
-// therefore compared with a new description of its segment. Other entries are harmless.
+// Readers rely on the manifest, so a false entry hides rows of an intact segment. Each entry that a reader would use, if only for the inode of
+// its file, is therefore compared with a new description of its segment. Other entries are harmless.
 
 // checkManifest compares the manifest's entry with the segment. If the segment's hash is as in the log, it compares the
 // entry with the log too.
@@ -26,7 +26,12 @@ func (s *segmentVerifier) checkManifest() {
 		return
 	}
 	claimed := &segment.Segment{File: s.path, Stat: stat}
-	if entry := s.tape.manifest.Of(s.number); !entry.Fill(claimed) {
+	entry := s.tape.manifest.Of(s.number)
+	if entry.Claims(s.path, stat) {
+		s.fail(s.rightUntil(), "%v: remove the file %s. False: size or last bytes", failure.ErrManifest, segment.ManifestName)
+		return
+	}
+	if !entry.Fill(claimed) {
 		return
 	}
 	is, err := describeAnew(s.file, s.number)
@@ -64,7 +69,9 @@ func differences(claimed, is *segment.Segment) (names []string) {
 	compare("number", claimed.Info.Number, is.Info.Number)
 	compare("first and last connection", [2]int64{claimed.Info.First, claimed.Info.Last}, [2]int64{is.Info.First, is.Info.Last})
 	compare("gaps", claimed.Gaps, is.Gaps)
-	if told, read := claimed.Details(), is.Details(); told != nil {
+	if told, read := claimed.Details(), is.Details(); told != nil && read == nil {
+		names = append(names, "details")
+	} else if told != nil {
 		compare("counts", told.Segments, read.Segments)
 		compare("addresses", told.Addresses, read.Addresses)
 		compare("places of the tables", claimed.TableRoots(), is.TableRoots())

@@ -20,7 +20,7 @@ import (
 // The manifest has the description of each sealed segment, so that a tape of thousands of segments is opened without
 // opening each. The recorder appends an entry when it seals a segment. Opening a tape reads all of the manifest, so an
 // entry has only what opening needs; the rest is in a second file, the details, and is read for one segment at a time.
-// Nothing depends on the manifest: an entry counts only for the file that it was made from, and missing parts are read
+// An entry counts only for the file that it was made from, which its inode tells and the file when it is opened; missing parts are read
 // from the segment. It is not signed: verify compares each entry with its segment. docs/format.md describes it.
 
 const (
@@ -29,6 +29,7 @@ const (
 	ManifestMagic = "conntape manifest 4\n"
 	recordHead    = 8 // bytes of a record before its body: length and CRC
 	leastRecord   = 100
+	mostRecord    = 1 << 20 // bytes: of an entry, and of its details
 )
 
 // Mark identifies the file that an entry was made from. A changed file, or another one of this name, has another change
@@ -89,7 +90,7 @@ func (m *Manifest) addAll(records []byte) bool {
 	for len(records)-at > recordHead {
 		from := at + recordHead
 		to, sum := from+int(binary.BigEndian.Uint32(records[at:])), binary.BigEndian.Uint32(records[at+4:])
-		if to > len(records) || crc32.ChecksumIEEE(records[from:to]) != sum {
+		if to > len(records) || to-from > mostRecord || crc32.ChecksumIEEE(records[from:to]) != sum {
 			break
 		}
 		m.add(text[from:to], sum, &shared)
@@ -176,7 +177,7 @@ func (e *Entry) IsOf(path string, stat os.FileInfo) bool {
 }
 
 // Tells sets stat to that of the file that the entry was made from, if the directory has its inode under the segment's name: thousands of files
-// are not touched then. Another file in this one's inode, or other content, is noticed when it is opened: [Segment.IsFile].
+// are not touched then. Another size or other content is noticed when the file is opened ([Segment.Open]), and by verify ([Entry.Claims]).
 func (e *Entry) Tells(stat *tapedir.Stat, name string, device, inode uint64) bool {
 	if e.text == "" || uint64(e.Mark.Inode) != inode {
 		return false
@@ -185,13 +186,43 @@ func (e *Entry) Tells(stat *tapedir.Stat, name string, device, inode uint64) boo
 	return true
 }
 
-// IsFile reports whether a file that is open is the one that was described. One that a manifest described must be unchanged since.
-func (seg *Segment) IsFile(is os.FileInfo) bool {
+// Claims reports whether the entry counts for a file as long as nobody opens it, though it is of another size or has other content.
+func (e *Entry) Claims(path string, stat os.FileInfo) bool {
+	return e.text != "" && MarkOf(stat).Inode == e.Mark.Inode && !e.IsOf(path, stat)
+}
+
+// IsUnchanged reports whether a file is the one that was described; of one that a manifest described, whether it has the same times, too.
+func (seg *Segment) IsUnchanged(is os.FileInfo) bool {
+	if later := seg.later.Load(); later != nil {
+		return tapedir.SameFile(is, *later)
+	}
 	return tapedir.SameFile(is, seg.Stat) && (!seg.told || MarkOf(is) == MarkOf(seg.Stat))
 }
 
+// isFile reports whether a file that is open is the one that was described: unchanged, or with the last bytes that the manifest tells, since another
+// name for it, as in a hold, changes a time.
+func (seg *Segment) isFile(file *os.File, is os.FileInfo) bool {
+	if seg.IsUnchanged(is) {
+		return true
+	}
+	if seg.later.Load() != nil || !tapedir.SameFile(is, seg.Stat) || is.Size() != seg.Stat.Size() {
+		return false
+	}
+	details := seg.Details()
+	if details == nil {
+		return false
+	}
+	end, err := endOf(file, is.Size())
+	return err == nil && end == details.End
+}
+
 // readDetails reads the details of an entry. known is false if they are not there, or are altered.
-func (e *Entry) readDetails() (d *Details, known bool) { return e.details.read(e.place) }
+func (e *Entry) readDetails() (d *Details, known bool) {
+	if e.details == nil {
+		return nil, false
+	}
+	return e.details.read(e.place)
+}
 
 // HasDetails reports whether the details can be read.
 func (e *Entry) HasDetails() bool {

@@ -97,17 +97,26 @@ func (c *Codec) time(t *time.Time) {
 func listOf[T any](c *Codec, list *[]T, each func(*T)) {
 	n := int64(len(*list))
 	c.int(&n)
-	if c.Reading {
-		if n < 0 || n > int64(len(c.In)) { // each has a byte at least
-			c.bad, c.In = true, ""
-			return
+	if !c.Reading {
+		for i := range *list {
+			each(&(*list)[i])
 		}
-		*list = make([]T, n)
+		return
 	}
-	for i := range *list {
-		each(&(*list)[i])
+	*list = make([]T, 0, max(0, min(n, allAtOnce)))
+	for ; n != 0 && !c.bad; n-- {
+		if len(c.In) == 0 { // each has a byte at least; n may be below zero
+			c.bad = true
+			break
+		}
+		var v T
+		each(&v)
+		*list = append(*list, v)
 	}
 }
+
+// allAtOnce bounds the room that is made for elements before they are read: whoever wrote their number may not have written them.
+const allAtOnce = 64
 
 // mapOf encodes each element of a map.
 func mapOf[T any](c *Codec, m *map[string]T, key func(*string), each func(*T)) {
@@ -121,12 +130,12 @@ func mapOf[T any](c *Codec, m *map[string]T, key func(*string), each func(*T)) {
 		}
 		return
 	}
-	if n < 0 || n > int64(len(c.In)) { // each has a byte at least
-		c.bad, c.In = true, ""
-		return
-	}
-	*m = make(map[string]T, n)
-	for range n {
+	*m = make(map[string]T, max(0, min(n, allAtOnce)))
+	for ; n != 0 && !c.bad; n-- {
+		if len(c.In) == 0 {
+			c.bad = true
+			break
+		}
 		var name string
 		var v T
 		key(&name)

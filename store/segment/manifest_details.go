@@ -62,12 +62,9 @@ func (f *detailsFile) Close() error {
 	return file.Close()
 }
 
-// mostDetails limits what is read of one segment.
-const mostDetails = 1 << 20
-
 // read reads details. known is false if they are not there, or are altered.
 func (f *detailsFile) read(place detailsPlace) (d *Details, known bool) {
-	if f.opening.Do(f.open); f.file == nil || place.at < 0 || place.length <= 0 || place.length > mostDetails {
+	if f.opening.Do(f.open); f.file == nil || place.at < 0 || place.length <= 0 || place.length > mostRecord {
 		return nil, false
 	}
 	b := f.bytes(place.at, place.length)

@@ -48,7 +48,11 @@ func RecordOf(file *os.File, number int) (*Record, os.FileInfo, error) {
 	if details.End, err = endOf(file, seg.Stat.Size()); err != nil {
 		return nil, nil, err
 	}
-	return Describing(number, MarkOf(seg.Stat), seg, details), seg.Stat, nil
+	record := Describing(number, MarkOf(seg.Stat), seg, details)
+	if len(record.entry.text) > mostRecord/2 || len(record.details) > mostRecord {
+		return nil, nil, errors.New("what it says of itself is too long for the manifest")
+	}
+	return record, seg.Stat, nil
 }
 
 // Describing makes the record of a description.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -35,8 +36,12 @@ func (seg *Segment) Open() (*Reader, error) {
 	}
 	told := seg.told
 	is, err := file.Stat()
-	if err == nil && !seg.IsFile(is) {
-		told, err = false, seg.goOnWith(file)
+	if err == nil && !seg.isFile(file, is) {
+		if tapedir.SameFile(is, seg.Stat) && seg.Details() != nil {
+			err = fmt.Errorf("%w: it was changed since it was sealed, or the file manifest is false about it (conntape verify tells)", failure.ErrDamaged)
+		} else {
+			told, err = false, seg.goOnWith(file)
+		}
 	}
 	if err != nil {
 		file.Close()
@@ -62,22 +67,22 @@ func (seg *Segment) Open() (*Reader, error) {
 	return r, nil
 }
 
-// goOnWith replaces the file of the segment by another one if that is the same segment, sealed since, or by the same one if it was changed and says
-// what it said: somebody may have changed its mode or owner.
+// goOnWith replaces the file of the segment by another one if that is the same segment, sealed since, or by the same one if its times have changed,
+// which nothing tells more of.
 func (seg *Segment) goOnWith(file *os.File) error {
 	again := &Segment{File: seg.File}
 	if err := again.lookInto(file); err != nil {
 		return err
 	}
 	is, was := &again.Info, &seg.Info
-	same := tapedir.SameFile(again.Stat, seg.Stat)
+	same := tapedir.SameFile(again.Stat, seg.Stat) // somebody may have changed its mode
 	if is.Number != was.Number || is.TapeID != was.TapeID || is.First != was.First || is.Last != was.Last || again.Batches < seg.Batches || !isClosed(again.Stat) && !same {
 		if same {
 			return fmt.Errorf("%w: it was changed since it was sealed", failure.ErrDamaged)
 		}
 		return fmt.Errorf("%w: %s is another segment now", ErrGone, filepath.Base(seg.Info.Path))
 	}
-	seg.Stat = again.Stat
+	seg.later.Store(&again.Stat)
 	return nil
 }
 
@@ -127,6 +132,7 @@ type Segment struct {
 	Gaps    PackedRows // of the view gaps, if the manifest has them
 	told    bool       // by the manifest
 	details toldDetails
+	later   atomic.Pointer[os.FileInfo] // of the file that replaced File since, if it did
 
 	Batches  int64
 	Previous int   // number of the previous segment

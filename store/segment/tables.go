@@ -2,6 +2,7 @@ package segment
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -32,6 +33,30 @@ func OpenTables(path string) (*Tables, error) {
 		return nil, err
 	}
 	return tablesOf(file)
+}
+
+// errChanged means that a segment is to be opened with SQLite, which tells more.
+var errChanged = errors.New("the file is another one")
+
+// OpenTold opens the tables of the file that was described, where the manifest tells that they begin.
+func (seg *Segment) OpenTold(roots map[string]uint32) (*Tables, error) {
+	file, err := tapedir.OpenForCopy(seg.File)
+	if err != nil {
+		return nil, err
+	}
+	is, err := file.Stat()
+	if err == nil && !seg.isFile(file, is) {
+		err = errChanged
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	tables, err := tablesOf(file)
+	if err == nil {
+		tables.Roots = roots
+	}
+	return tables, err
 }
 
 // tablesOf reads the tables of a segment; SQLite need not have it open. It owns the file, also if it returns an error.
