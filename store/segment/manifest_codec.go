@@ -109,9 +109,9 @@ func listOf[T any](c *Codec, list *[]T, each func(*T)) {
 			c.bad = true
 			break
 		}
-		var v T
-		each(&v)
-		*list = append(*list, v)
+		var none T
+		*list = append(*list, none) // read in its place: on its own each would be an allocation
+		each(&(*list)[len(*list)-1])
 	}
 }
 
