@@ -102,6 +102,29 @@ func TestVerifyManifest(t *testing.T) {
 		})
 		check(name+", of another file", "")
 	}
+	forgeManifest(t, s.dir, 2, func(_ *segment.Mark, _ *segment.Segment, d *segment.Details) { d.End += "x" })
+	check("last bytes", "False: last bytes")
+	forgeManifest(t, s.dir, 2, func(m *segment.Mark, _ *segment.Segment, _ *segment.Details) { m.Size++ })
+	check("size", "False: size")
+	// A hold's link changes a time of the file: without the details, too, a right entry is no finding.
+	link := filepath.Join(t.TempDir(), "link")
+	details := filepath.Join(s.dir, segment.DetailsName)
+	if err := os.Link(filepath.Join(s.dir, tapedir.SegmentName(2)), link); err != nil {
+		t.Fatal(err)
+	}
+	without := func(name, want string) {
+		t.Helper()
+		if err := os.Rename(details, details+".away"); err != nil {
+			t.Fatal(err)
+		}
+		check(name, want)
+		if err := os.Rename(details+".away", details); err != nil {
+			t.Fatal(err)
+		}
+	}
+	without("without details", "")
+	forgeManifest(t, s.dir, 2, func(_ *segment.Mark, seg *segment.Segment, _ *segment.Details) { seg.Previous = 0 })
+	without("false, without details", "False: segment before")
 	for name, text := range map[string][]byte{"missing": nil, "torn": honest[:len(honest)-9], "another version": append([]byte("conntape manifest 3\n"), honest[20:]...)} {
 		if err := os.WriteFile(path, text, tapedir.FileMode); err != nil {
 			t.Fatal(err)

@@ -177,18 +177,13 @@ func (e *Entry) IsOf(path string, stat os.FileInfo) bool {
 }
 
 // Tells sets stat to that of the file that the entry was made from, if the directory has its inode under the segment's name: thousands of files
-// are not touched then. Another size or other content is noticed when the file is opened ([Segment.Open]), and by verify ([Entry.Claims]).
+// are not touched then. Another size or other content is noticed when the file is opened ([Segment.Open]), and by verify ([Entry.Claim]).
 func (e *Entry) Tells(stat *tapedir.Stat, name string, device, inode uint64) bool {
 	if e.text == "" || uint64(e.Mark.Inode) != inode {
 		return false
 	}
 	stat.SetSealed(name, tapedir.FileID{Device: device, Inode: inode, Changed: e.Mark.Changed}, e.Mark.Size, e.Mark.modified)
 	return true
-}
-
-// Claims reports whether the entry counts for a file as long as nobody opens it, though it is of another size or has other content.
-func (e *Entry) Claims(path string, stat os.FileInfo) bool {
-	return e.text != "" && MarkOf(stat).Inode == e.Mark.Inode && !e.IsOf(path, stat)
 }
 
 // IsUnchanged reports whether a file is the one that was described; of one that a manifest described, whether it has the same times, too.
@@ -233,9 +228,15 @@ func (e *Entry) HasDetails() bool {
 // Fill describes a segment by the entry, if the entry is of this file. If it returns false, the segment may be half
 // filled.
 func (e *Entry) Fill(seg *Segment) bool {
-	if !e.IsOf(seg.File, seg.Stat) {
-		return false
-	}
+	return e.IsOf(seg.File, seg.Stat) && e.decode(seg)
+}
+
+// Claim is Fill for verify: it fills the segment also if readers take the entry for its file by the inode alone.
+func (e *Entry) Claim(seg *Segment) bool {
+	return (e.IsOf(seg.File, seg.Stat) || e.text != "" && MarkOf(seg.Stat).Inode == e.Mark.Inode) && e.decode(seg)
+}
+
+func (e *Entry) decode(seg *Segment) bool {
 	c := &Codec{In: e.text, Reading: true, texts: e.texts}
 	c.Segment(seg)
 	seg.told, seg.details.from, seg.details.place = true, e.details, e.place
