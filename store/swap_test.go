@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
 
+	"github.com/conntape/conntape/store/failure"
 	"github.com/conntape/conntape/store/proof"
 	"github.com/conntape/conntape/store/segment"
 	"github.com/conntape/conntape/store/tapedir"
@@ -144,22 +146,53 @@ func TestDirectorySwappedWhileRead(t *testing.T) {
 	t.Logf("%d tries: %v", tries, of)
 }
 
-// One segment under the name of another: its rows would count twice.
+// One segment under the name of another: its rows would count twice. As another file it is left out at once. In the same file, of
+// which the manifest tells, it is found when it is opened, and left out by a tape that is opened without it.
 func TestSegmentUnderAnotherName(t *testing.T) {
-	s := recordTape(t, filepath.Join(t.TempDir(), "tape"), 3)
-	path := filepath.Join(s.dir, tapedir.SegmentName(2))
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
+	for name, inPlace := range map[string]bool{"another file": false, "in place": true} {
+		t.Run(name, func(t *testing.T) {
+			s := recordTape(t, filepath.Join(t.TempDir(), "tape"), 3)
+			path := filepath.Join(s.dir, tapedir.SegmentName(2))
+			whole, err := os.ReadFile(filepath.Join(s.dir, tapedir.SegmentName(1)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if inPlace {
+				if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, whole, 0), os.Chmod(path, tapedir.ClosedMode)); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				replaceFile(t, filepath.Join(s.dir, tapedir.SegmentName(1)), path)
+			}
+			tape := mustOpenTape(t, s.dir)
+			if inPlace {
+				if got, err := count(tape.Conn()); err == nil {
+					t.Fatalf("%d rows of two segments and a segment that is another", got)
+				}
+				met := tape.Damage()
+				if len(met) != 1 || met[0].Path != path || !errors.Is(met[0].Err, failure.ErrDamaged) {
+					t.Fatalf("damage: %v", met)
+				}
+				if tape, err = OpenTape(s.dir, met...); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { tape.Close() })
+			}
+			if got, err := count(tape.Conn()); err != nil || got != 2000 {
+				t.Errorf("%d rows of two segments, %v", got, err)
+			}
+			if left := tape.LeftOut(); len(left) != 1 || left[0].Path != path {
+				t.Errorf("left out: %v", left)
+			}
+			if text := problems(s.verify(t, proof.Options{})); text == "" {
+				t.Error("verify says nothing")
+			}
+		})
 	}
-	replaceFile(t, filepath.Join(s.dir, tapedir.SegmentName(1)), path)
-	tape := mustOpenTape(t, s.dir)
-	if got := rows(t, tape.Conn(), "SELECT count(*) FROM connections"); got[0] != "2000" {
-		t.Errorf("%s rows of two segments", got[0])
-	}
-	if left := tape.LeftOut(); len(left) != 1 || left[0].Path != path {
-		t.Errorf("left out: %v", left)
-	}
-	if text := problems(s.verify(t, proof.Options{})); text == "" {
-		t.Error("verify says nothing")
-	}
+}
+
+// count counts the connections of a tape.
+func count(conn *sqlite.Conn) (n int64, err error) {
+	err = segment.Exec(conn, func(q *sqlite.Stmt) error { n = q.ColumnInt64(0); return nil }, "SELECT count(*) FROM connections")
+	return n, err
 }

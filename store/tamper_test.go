@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -109,16 +110,16 @@ func forge(t testing.TB, dir string, leaves ...tapelog.Leaf) {
 
 func replaceFile(t testing.TB, from, to string) {
 	t.Helper()
-	text, err := os.ReadFile(from)
-	if err != nil {
-		t.Fatal(err)
-	}
 	info, err := os.Stat(from)
 	if err != nil {
 		t.Fatal(err)
 	}
-	os.Remove(to)
-	if err := os.WriteFile(to, text, info.Mode().Perm()); err != nil {
+	text, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	another := to + ".another" // while the old one is there: else it might have its inode, which readers know it by
+	if err := errors.Join(os.WriteFile(another, text, info.Mode().Perm()), os.Rename(another, to)); err != nil {
 		t.Fatal(err)
 	}
 }
