@@ -344,7 +344,8 @@ func (r *recorder) run(ctx context.Context, o Options) error {
 	if err == nil {
 		reason += r.touches.stopped
 	}
-	if err == nil && r.heritage != nil {
+	see := errors.Is(err, bpf.ErrBlind) || r.lookAtHooksLast() // a blind one has told its gap
+	if err == nil && see && r.heritage != nil {
 		err = r.leave()
 	} else {
 		r.heritage = nil

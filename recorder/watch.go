@@ -77,22 +77,10 @@ func (r *recorder) lookAfterHooks(now uint64, k bpf.Counters) error {
 	}
 	w.nextLook = now + uint64(r.config.lookEvery)
 	r.lookAround(now)
-	gone, err := r.src.Watch()
-	if err != nil && !errors.Is(err, bpf.ErrBlind) {
-		r.log.Warn("hooks not watched", "error", err)
-		return nil
-	}
-	if err != nil {
-		gone = append(gone, err.Error())
-	}
-	if len(gone) > 0 {
-		r.hookGone(now, strings.Join(gone, "; "))
-		w.nextProbe = now
-	}
-	if err != nil {
+	known, err := r.lookAtHooks(now)
+	if err != nil || !known {
 		return err
 	}
-	w.proven = now
 	if now < w.nextProbe || len(w.out) > 0 {
 		return nil
 	}
@@ -105,6 +93,33 @@ func (r *recorder) lookAfterHooks(now uint64, k bpf.Counters) error {
 	w.noURing = noURing
 	w.await(probes, now, k.LostRing+r.ledger.stolen)
 	return nil
+}
+
+// lookAtHooks mends and tells what was done to the hooks since the last look. known is false where the kernel does not tell. The error wraps
+// bpf.ErrBlind where recording cannot go on with this backend.
+func (r *recorder) lookAtHooks(now uint64) (known bool, err error) {
+	gone, err := r.src.Watch()
+	blind := errors.Is(err, bpf.ErrBlind)
+	if blind {
+		gone = append(gone, err.Error())
+	}
+	if len(gone) > 0 {
+		r.hookGone(now, strings.Join(gone, "; "))
+		r.watch.nextProbe = now
+	}
+	if err != nil && !blind {
+		r.log.Warn("hooks not watched", "error", err)
+		return false, nil
+	}
+	r.watch.proven = now
+	return true, err
+}
+
+// lookAtHooksLast looks at the hooks once more before they are left or detached: what was done to them since the last look would be in no gap.
+// It returns whether the next recorder can have them. The gap says why not, and stopping is no failure for that.
+func (r *recorder) lookAtHooksLast() (see bool) {
+	_, err := r.lookAtHooks(r.boot())
+	return err == nil
 }
 
 // missProbes looks for connects of our own that should have come back by now: the ring was read beyond them, and they are not in

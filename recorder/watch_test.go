@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -44,6 +45,47 @@ func TestHookGone(t *testing.T) {
 	g := hookGaps(out)
 	if len(g) != 1 || !g[0].LostUnknown || g[0].From == 0 || g[0].From >= g[0].To || !strings.Contains(g[0].Detail, "cgroup_connect4") {
 		t.Errorf("%+v", g)
+	}
+}
+
+// TestHookGoneAtTheEnd: what was done to the hooks since the last look is in a gap, too, when the recorder is stopped before the next one.
+// Hooks that no longer see are not left to the next recorder.
+func TestHookGoneAtTheEnd(t *testing.T) {
+	const detached, blind = "cgroup_connect4 was detached, and is attached again", "a switch is 0"
+	for name, c := range map[string]struct {
+		harm func(*script)
+		want []string
+		left bool
+	}{
+		"detached":             {func(s *script) { s.gone = []string{detached} }, []string{detached}, true},
+		"silenced":             {func(s *script) { s.blind = fmt.Errorf("%w: %s", bpf.ErrBlind, blind) }, []string{blind}, false},
+		"detached, unreadable": {func(s *script) { s.gone, s.blind = []string{detached}, errors.New("no answer") }, []string{detached}, true},
+		"untouched":            {func(*script) {}, nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src, out := newScript(), newMemory()
+			r := newRecorder(src, out, quick(), hostFiles{proc: procOf(t), passwd: "/etc/passwd"})
+			r.heritage = &left{script: src}
+			r.watch.nextLook = r.boot() + uint64(time.Hour)
+			c.harm(src)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := r.run(ctx, Options{}); err != nil {
+				t.Fatal(err)
+			}
+			gaps := hookGaps(out)
+			if len(gaps) != len(c.want) {
+				t.Fatalf("gaps: %+v", gaps)
+			}
+			for i, g := range gaps {
+				if !g.LostUnknown || g.From == 0 || g.From >= g.To || !strings.Contains(g.Detail, c.want[i]) {
+					t.Errorf("the gap is %+v", g)
+				}
+			}
+			if src.detached == c.left {
+				t.Errorf("left to the next recorder: %t", !src.detached)
+			}
+		})
 	}
 }
 

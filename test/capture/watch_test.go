@@ -37,22 +37,14 @@ func hookGap(t *testing.T, dir, what string) row {
 // TestHooksDetached takes the cgroup programs of a recorder off their hooks, as an intruder with root would: it is
 // noticed, said, and mended. Every backend has some: those that see connects, or only what is sent without one.
 func TestHooksDetached(t *testing.T) {
-	before := cgroupLinks(t, false)
+	detach := newLinks(t)
 	dir := tempDir(t)
 	tape := record(t, dir)
 	hook, via, workload := "cgroup_sendmsg4", "sendto", []string{"uring-send"}
 	if backendOf(t, dir) == "cgroup" { // only the hooks see how io_uring connects
 		hook, via, workload = "cgroup_connect4", "io_uring", []string{"uring-tcp", "plain"}
 	}
-	ours := cgroupLinks(t, true)
-	for id, l := range ours {
-		if _, old := before[id]; old {
-			continue
-		}
-		if err := l.Detach(); err != nil {
-			t.Fatalf("detach link %d: %v", id, err)
-		}
-	}
+	detach()
 	hookGap(t, dir, hook+" was detached, and is attached again")
 	done := mustRun(t, workload...)
 	wantOwn(t, dir, tape.cmd.Process.Pid)
@@ -60,6 +52,37 @@ func TestHooksDetached(t *testing.T) {
 	for _, r := range done.reports {
 		if n := number(t, dir, `SELECT count(*) FROM connections WHERE cookie = ? AND via = ?`, int64(r.Cookie), via); n != 1 {
 			t.Errorf("what socket %d did has %d rows", r.Cookie, n)
+		}
+	}
+}
+
+// A recorder that is stopped before its next look at the hooks tells what was done to them since the last one.
+func TestHooksDetachedAtTheEnd(t *testing.T) {
+	detach := newLinks(t)
+	dir := tempDir(t)
+	tape := record(t, dir)
+	hook := "cgroup_sendmsg4"
+	if backendOf(t, dir) == "cgroup" {
+		hook = "cgroup_connect4"
+	}
+	detach()
+	tape.stop(t)
+	hookGap(t, dir, hook+" was detached, and is attached again")
+}
+
+// newLinks returns a function that takes the cgroup programs off their hooks that conntape attaches from now on.
+func newLinks(t *testing.T) (detach func()) {
+	t.Helper()
+	before := cgroupLinks(t, false)
+	return func() {
+		t.Helper()
+		for id, l := range cgroupLinks(t, true) {
+			if _, old := before[id]; old {
+				continue
+			}
+			if err := l.Detach(); err != nil {
+				t.Fatalf("detach link %d: %v", id, err)
+			}
 		}
 	}
 }
