@@ -57,10 +57,11 @@ func withoutScope(text string) string {
 var (
 	rangeEnds = regexp.MustCompile(`(?i)(?:\b(?:ip-?range|range|range-address|address-range)\s+` + someAddress + `\s+(?:to\s+|-\s+)?` + someAddress +
 		`|\b(?:start-ip|ip(?:v[46])?-address-first)\s+` + someAddress + `\s+(?:end-ip|ip(?:v[46])?-address-last)\s+` + someAddress +
-		`|^` + someAddress + `\s+(?:to|through)\s+` + someAddress + `$)`)
+		`|^` + someAddress + `\s+(?:(?:up )?to|through|thru|until|till|bis)\s+` + someAddress + `$` +
+		`|^between\s+` + someAddress + `\s+and\s+` + someAddress + `$)`)
 	maskWord   = regexp.MustCompile(`(?i)(` + someAddress + `)[ ,]+(?:subnet-?mask|net-?mask|mask|mask-?len(?:gth)?|prefix-?len(?:gth)?)[ =:]+([0-9.]+)\b`)
 	lengthWord = regexp.MustCompile(`(^|[\s,;=])` + someAddress + `[ \t]+/([0-9]{1,3})($|[\s,;)])`)
-	portColon  = regexp.MustCompile(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3})(?: +: *| *: +)([0-9]{1,5})($|[\s,;)])`)
+	portColon  = regexp.MustCompile(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3})(?: +: *| *: +| +on +)([0-9]{1,5})($|[\s,;)])`)
 	portDash   = regexp.MustCompile(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3}) +[-–—|] +([0-9]{2,5})($|[\s,;)])`)
 	deviceWord = regexp.MustCompile(`(^|\s)/dev/(?:tcp|udp)/([\w.:-]+)/([0-9]{1,5})\b`)
 )

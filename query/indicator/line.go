@@ -57,6 +57,10 @@ func (r *Reading) plainLine(line string, number int) {
 			return
 		}
 	}
+	if strangePort.MatchString(head) && looksLikeAddress(head) {
+		r.problem(number, line, manyPorts)
+		return
+	}
 	if cells := looseRow(head); cells != nil {
 		if !r.emuleAllows(cells) && !r.loose(cells, nil, number) && !r.weak(cells, number) {
 			r.problem(number, line, "no cell is an address, CIDR, name, path or hash")
@@ -78,7 +82,7 @@ func trimComment(text string) string { return strings.TrimSpace(strings.TrimLeft
 func cutComment(line string) (head, comment string) {
 	at := len(line)
 	for _, mark := range []string{" #", "\t#", " //", "\t//", " ;", "\t;"} {
-		if i := strings.Index(line, mark); i > 0 && i < at {
+		if i := strings.Index(line, mark); i > 0 && i < at && !strings.HasSuffix(strings.ToLower(line[:i]), " port") { // port #443
 			at = i
 		}
 	}
@@ -246,14 +250,8 @@ func (r *Reading) resolverLine(line string, number int) bool {
 	return false
 }
 
-// portWords matches a port in a sentence: port 443, --dport 443, 443/tcp, TCP/443.
-var portWords = regexp.MustCompile(`(?i)(?:\b(?:(?:d|(?:dst|dest|destination|remote|target|server)_?)?ports?|dpts?)\b["']?[ :=]+\{? ?|\b(?:tcp|udp)/|\beq )([0-9]{1,5}(?:(?:, ?|/| and | or )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp|open/(?:tcp|udp))\b`)
-
 // leavesOut matches an address that a filter's list leaves out: { 203.0.113.0/24, !203.0.113.9 }.
 var leavesOut = regexp.MustCompile(`(?:^|[\s{,(\[])!\s*([0-9a-fA-F:.]+(?:/[0-9]+)?)`)
-
-// exceptWord matches hosts.deny's ALL EXCEPT 192.0.2.1.
-var exceptWord = regexp.MustCompile(`\bEXCEPT\b`)
 
 // sentence reads running text. It takes the sure kinds anywhere, at the port that the text names, and a name only as the
 // first word.
@@ -264,27 +262,24 @@ func (r *Reading) sentence(line, head, comment string, number int) {
 			return
 		}
 	}
-	if exceptWord.MatchString(head) && looksLikeAddress(head) {
+	if exceptWord.MatchString(head) && looksLikeAddress(head) || exceptAddress.MatchString(refang(head)) {
 		r.problem(number, line, exception)
+		return
+	}
+	if devicePort.MatchString(head) && deviceAddress.MatchString(head) {
+		r.problem(number, line, "the number after an address may be its port or its length")
 		return
 	}
 	if hasPortRange(head) {
 		r.problem(number, line, manyPorts)
 		return
 	}
-	text := head
-	var ports []uint16
-	for _, found := range portWords.FindAllStringSubmatch(head, -1) {
-		for _, n := range strings.FieldsFunc(found[1]+" "+found[2], func(r rune) bool { return r < '0' || r > '9' }) {
-			port, ok := parsePortNumber(n)
-			if !ok {
-				r.problem(number, line, "it has no port where there must be one")
-				return
-			}
-			ports = append(ports, port)
-		}
+	text, ports, why := portsOfSentence(head)
+	if why != "" {
+		r.problem(number, line, why)
+		return
 	}
-	text = portWords.ReplaceAllString(text, " ")
+	text = r.withoutSourcePorts(text)
 	said := r.said()
 	words := r.withoutVersions(wordsOfSentence(text), number)
 	if r.loose(words, ports, number) || r.said() > said {

@@ -43,7 +43,7 @@ func parse(text string) (i *Indicator, sure, ok bool) {
 		return i, true, ok
 	}
 	i, ok = parseHost(text)
-	return i, text != toASCII(written), ok
+	return i, text != toASCII(written) || ok && i.Kind == Address, ok
 }
 
 // isPath reports whether a text is a path, or the name of an abstract socket, without white space.
@@ -63,13 +63,36 @@ func parseAddress(text string) (*Indicator, bool) {
 	if a, err := netip.ParseAddr(inside); err == nil {
 		return &Indicator{Kind: Address, Text: a.Unmap().WithZone("").String()}, true
 	}
+	if i, ok := parseRangePort(text); ok {
+		return i, true
+	}
 	if p, ok := parsePrefix(text); ok {
+		if p.Bits() < shortestLength && hasHostBits(text) {
+			return nil, false // 198.51.100.66/0 is no range that anybody means
+		}
 		return &Indicator{Kind: Range, Text: p.String(), shortened: hasHostBits(text)}, true
 	}
 	if ap, err := netip.ParseAddrPort(text); err == nil && ap.Port() != 0 {
 		return &Indicator{Kind: Address, Text: ap.Addr().Unmap().WithZone("").String(), Port: ap.Port()}, true
 	}
 	return nil, false
+}
+
+// shortestLength is the length of the shortest CIDR that may have host bits.
+const shortestLength = 8
+
+// parseRangePort reads a CIDR with a port: 198.51.100.0/24:443, [2001:db8::]/32:443.
+func parseRangePort(text string) (*Indicator, bool) {
+	slash, colon := strings.LastIndexByte(text, '/'), strings.LastIndexByte(text, ':')
+	if slash < 0 || colon < slash {
+		return nil, false
+	}
+	p, ok := parsePrefix(strings.NewReplacer("[", "", "]", "").Replace(text[:colon]))
+	port, isPort := parsePortNumber(text[colon+1:])
+	if !ok || !isPort || hasHostBits(text[:colon]) {
+		return nil, false
+	}
+	return &Indicator{Kind: Range, Text: p.String(), Port: port}, true
 }
 
 // maybeAddress reports whether a text has the characters of an address, before its zone. The parsers of package netip
@@ -188,7 +211,7 @@ func parseHost(text string) (*Indicator, bool) {
 	if end := strings.IndexAny(text, "/?#"); end > 0 {
 		host, path := text[:end], text[end+1:]
 		rest := strings.TrimLeft(path, "0123456789./")
-		if strings.ContainsAny(text, " \t") || rest != path && (rest == "" || strings.ContainsAny(rest[:1], ",;|")) {
+		if strings.ContainsAny(text, " \t") || rest != path && (rest == "" || strings.ContainsAny(rest[:1], ",;|:")) {
 			return nil, false // a bad CIDR, or a bad mask
 		}
 		return parseHostPort(host)

@@ -62,6 +62,9 @@ func findTable(line string) *table {
 
 // headerOf parses the cells of a header; nil if they are not names of columns.
 func headerOf(cells []string) *table {
+	if n := len(cells); n > 0 && strings.HasSuffix(cells[n-1], ":") {
+		return nil // a key of YAML, whose name may have a bar in it: DestinationIp|cidr:
+	}
 	t := &table{}
 	useful, names := 0, 0
 	for _, cell := range cells {
@@ -69,7 +72,7 @@ func headerOf(cells []string) *table {
 		of := roleOf(cell)
 		c, isIndicator := readCell(cell)
 		switch {
-		case len(strings.Fields(cell)) > 3, strings.Contains(cell, "="), strings.Contains(cell, ": "), looksLikeAddress(cell), isIndicator && c.sure, cell != "" && cell[0] >= '0' && cell[0] <= '9':
+		case len(strings.Fields(cell)) > 3, strings.Contains(cell, "="), strings.Contains(cell, ": "), isKeyed(cell), looksLikeAddress(cell), isIndicator && c.sure, cell != "" && cell[0] >= '0' && cell[0] <= '9':
 			return nil
 		case of >= roleValue && of <= roleFile:
 			useful++
@@ -83,6 +86,16 @@ func headerOf(cells []string) *table {
 		return nil
 	}
 	return t
+}
+
+// isKeyed reports whether a cell is an indicator after what it is: md5:…, domain:evil.example.
+func isKeyed(cell string) bool {
+	_, value, ok := strings.Cut(cell, ":")
+	if !ok {
+		return false
+	}
+	_, ok = readCell(value)
+	return ok
 }
 
 // findClient finds the client in the log of a web server (W3C Extended Log File Format: prefix s- is the server, c- the client, cs- and sc- what

@@ -1,0 +1,59 @@
+package indicator
+
+import (
+	"strings"
+	"testing"
+)
+
+// Lists in which a careless reader takes an address without its port, a range without its exception, or the first line for a header.
+func TestReadNeverWiderThanWritten(t *testing.T) {
+	for text, want := range map[string]expectation{
+		// Ports in words.
+		"198.51.100.66 port 0x1bb":                                             {indicators: "198.51.100.66:443"},
+		"198.51.100.66 port https":                                             {problems: 1},
+		"198.51.100.66 tcp/https":                                              {problems: 1},
+		"198.51.100.66 ports>1024":                                             {problems: 1},
+		"198.51.100.66, high ports":                                            {problems: 1},
+		"198.51.100.66 port unknown":                                           {problems: 1},
+		"198.51.100.66 on 443":                                                 {indicators: "198.51.100.66:443"},
+		"198.51.100.66 via TCP 443":                                            {indicators: "198.51.100.66:443"},
+		"198.51.100.66 TCP: 443":                                               {indicators: "198.51.100.66:443"},
+		"198.51.100.66 over port #443":                                         {indicators: "198.51.100.66:443"},
+		"198.51.100.66 port(s) 443":                                            {indicators: "198.51.100.66:443"},
+		"198.51.100.66 Port Nr. 443":                                           {indicators: "198.51.100.66:443"},
+		"198.51.100.66 ports 80, 443, and 8443":                                {indicators: "198.51.100.66:443 198.51.100.66:80 198.51.100.66:8443"},
+		"198.51.100.66 dst port: 443, src port: 51234":                         {indicators: "198.51.100.66:443", leftOut: 1},
+		"198.51.100.66 port scan of our network":                               {indicators: "198.51.100.66"},
+		"sshd[1]: Failed password for root from 198.51.100.66 port 51234 ssh2": {indicators: "198.51.100.66", leftOut: 1},
+		"downloaded from 198.51.100.66 port 8080":                              {indicators: "198.51.100.66:8080"},
+		// Networks with a port, and ports that look like a length.
+		"203.0.113.0/24:443": {indicators: "203.0.113.0/24:443"},
+		"2001:db8::/32:443":  {indicators: "2001:db8::/32:443"},
+		"203.0.113.9/24:443": {problems: 1},
+		"203.0.113.9/0":      {problems: 1},
+		"%ASA-4-106023: Deny tcp src outside:198.51.100.7/51234 dst inside:10.0.0.5/22": {problems: 1},
+		"203.0.113.1, 198.51.100.66:8080/x":                                             {indicators: "198.51.100.66:8080 203.0.113.1"},
+		"mongodb://198.51.100.1:27017,198.51.100.2:27018/db":                            {indicators: "198.51.100.1:27017 198.51.100.2:27018"},
+		// Exceptions in words.
+		"10.5.0.0/16 except 10.5.1.0/24":   {problems: 1},
+		"10.5.0.0/16 (excluding 10.5.1.1)": {problems: 1},
+		"10.5.0.0/16, not 10.5.1.1":        {problems: 1},
+		"10.5.0.0/16 but not 10.5.1[.]1":   {problems: 1},
+		"10.5.0.0/16 other than 10.5.1.1":  {problems: 1},
+		"Require not ip 198.51.100.66":     {indicators: "198.51.100.66"},
+		// Ranges in words.
+		"192.0.2.10 until 192.0.2.11":       {indicators: "192.0.2.10/31"},
+		"192.0.2.10 bis 192.0.2.11":         {indicators: "192.0.2.10/31"},
+		"192.0.2.10 thru 192.0.2.11":        {indicators: "192.0.2.10/31"},
+		"between 192.0.2.10 and 192.0.2.11": {indicators: "192.0.2.10/31"},
+		// First lines that are no header.
+		"md5:0123456789abcdef0123456789abcdef\nmd5:1123456789abcdef0123456789abcdef":               {indicators: "0123456789abcdef0123456789abcdef 1123456789abcdef0123456789abcdef"},
+		"url:http://evil.example/x\n198.51.100.66":                                                 {indicators: "198.51.100.66 evil.example"},
+		"selection:\n    DestinationIp|startswith:\n        - '198.51.'\n    DestinationPort: 443": {problems: 4},
+	} {
+		r, err := Read(strings.NewReader(text))
+		if err != nil || got(r) != want {
+			t.Errorf("%q, %v: %+v, want %+v\n%s", text, err, got(r), want, told(r))
+		}
+	}
+}
