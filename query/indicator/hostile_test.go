@@ -57,3 +57,34 @@ func TestReadNeverWiderThanWritten(t *testing.T) {
 		}
 	}
 }
+
+// What a list calls harmless, in the words beside it, in a column or under a key, is looked for by nobody.
+func TestReadWhatIsCalledHarmless(t *testing.T) {
+	for text, want := range map[string]expectation{
+		"198.51.100.66 is not malicious":                                                               {problems: 1},
+		"198.51.100.66 (false positive)":                                                               {problems: 1},
+		"198.51.100.66 # whitelisted":                                                                  {problems: 1},
+		"198.51.100.66 - benign, do not block":                                                         {problems: 1},
+		"not 198.51.100.66":                                                                            {problems: 1},
+		"All except 198.51.100.66":                                                                     {problems: 1},
+		"NOT malicious: 198.51.100.66":                                                                 {problems: 1},
+		"no longer active: 198.51.100.66":                                                              {problems: 1},
+		"~~198.51.100.66~~":                                                                            {problems: 1},
+		"evil.example ; known good":                                                                    {problems: 1},
+		"198.51.100.66 # C2 on a compromised legitimate host":                                          {indicators: "198.51.100.66"},
+		"198.51.100.66 blocklist of a feed, not seen since May":                                        {indicators: "198.51.100.66"},
+		"198.51.100.66 # notes: benign-looking beacon, clean-up first":                                 {indicators: "198.51.100.66"},
+		"ip,comment\n198.51.100.66,C2\n203.0.113.9,False positive":                                     {indicators: "198.51.100.66", leftOut: 1},
+		"ip,status\n198.51.100.66,active\n203.0.113.9,whitelisted":                                     {indicators: "198.51.100.66", leftOut: 1},
+		"ip,enabled\n198.51.100.66,1\n203.0.113.9,0":                                                   {indicators: "198.51.100.66", leftOut: 1},
+		`[{"ip":"198.51.100.66","malicious":true},{"ip":"203.0.113.9","malicious":false}]`:             {indicators: "198.51.100.66", leftOut: 1},
+		`[{"ip":"198.51.100.66","block":true},{"ip":"203.0.113.9","block":false}]`:                     {indicators: "198.51.100.66", leftOut: 2},
+		`[{"ip":"198.51.100.66","tags":["c2"]},{"ip":"203.0.113.9","tags":["seen","false positive"]}]`: {indicators: "198.51.100.66", leftOut: 1},
+		`[{"ip":"198.51.100.66","list":"block"},{"ip":"203.0.113.9","list":"allowlist"}]`:              {indicators: "198.51.100.66", leftOut: 1},
+	} {
+		r, err := Read(strings.NewReader(text))
+		if err != nil || got(r) != want {
+			t.Errorf("%q, %v: %+v, want %+v\n%s", text, err, got(r), want, told(r))
+		}
+	}
+}

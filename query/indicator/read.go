@@ -126,6 +126,10 @@ func looksXML(in *bufio.Reader) bool {
 
 // add adds indicators.
 func (r *Reading) add(line int, label string, list ...*Indicator) {
+	if len(list) > 0 && isCalledHarmless(label) {
+		r.problem(line, list[0].String()+" "+label, calledHarmless)
+		return
+	}
 	others := slices.ContainsFunc(list, func(i *Indicator) bool { return !i.isEverything() })
 	for _, i := range list {
 		if others && i.isEverything() {

@@ -20,7 +20,7 @@ func (r *Reading) row(fields []field, line int) (why string) {
 	case isFalse(first(fields, roleDetect)):
 		r.leaveOut(notForDetection)
 		return ""
-	case isTrue(first(fields, roleDeleted)) || isHarmless(first(fields, roleAction)):
+	case isTrue(first(fields, roleDeleted)) || isHarmless(first(fields, roleAction)) || saysHarmless(fields):
 		r.leaveOut("deleted, or marked as harmless")
 		return ""
 	case slices.Contains([]string{"allow", "allowed", "accept", "permit", "pass", "whitelist", "allowlist"}, strings.ToLower(first(fields, roleAction))):
@@ -238,7 +238,7 @@ func labelOf(fields []field) string {
 
 // isHarmless reports whether a verdict says so.
 func isHarmless(verdict string) bool {
-	return slices.Contains([]string{"benign", "clean", "harmless", "safe", "goodware", "trusted"}, strings.ToLower(verdict))
+	return slices.Contains([]string{"benign", "clean", "harmless", "safe", "good", "goodware", "trusted"}, strings.ToLower(verdict))
 }
 
 func isFalse(flag string) bool {
