@@ -88,3 +88,22 @@ func TestReadWhatIsCalledHarmless(t *testing.T) {
 		}
 	}
 }
+
+// JSON: what is under a key that says to let it pass, an address as a number beside itself, links of MISP, labels of STIX.
+func TestReadKeysOfJSON(t *testing.T) {
+	for text, want := range map[string]expectation{
+		`{"blocklist":["198.51.100.66"],"allowlist":["198.51.100.2"],"whitelist":[{"ip":"198.51.100.3"}],"exceptions":{"ips":["198.51.100.5","198.51.100.6"]}}`: {indicators: "198.51.100.66", leftOut: 4},
+		`{"allow":{"ips":["198.51.100.7"]},"block":{"ips":["198.51.100.66"]}}`:                                                                                  {indicators: "198.51.100.66", leftOut: 1},
+		`{"allowed_ips":"198.51.100.7","ip":"198.51.100.66"}`:                                                                                                   {indicators: "198.51.100.66", leftOut: 1},
+		`{"allowlist":["198.51.100.7"`: {leftOut: 1, problems: 1},
+		`{"ip_str":"198.51.100.66","port":443,"ip":3325256770,"hostnames":["evil.example"]}`: {indicators: "198.51.100.66:443 evil.example:443"},
+		`{"ip":3325256770,"port":443}`: {problems: 1},
+		`{"Event":{"Attribute":[{"type":"link","value":"https://blog.example/x"},{"type":"ip-dst","value":"198.51.100.66"}]}}`:  {indicators: "198.51.100.66", leftOut: 1},
+		`{"type":"bundle","objects":[{"type":"indicator","labels":["benign"],"pattern":"[ipv4-addr:value = '198.51.100.4']"}]}`: {leftOut: 1},
+	} {
+		r, err := Read(strings.NewReader(text))
+		if err != nil || got(r) != want {
+			t.Errorf("%q, %v: %+v, want %+v\n%s", text, err, got(r), want, told(r))
+		}
+	}
+}

@@ -103,6 +103,8 @@ func (w *walker) value(path, key string, row *jsonRow, depth int) error {
 	case !isDelim:
 		w.scalar(path+key, key, textOf(token), row)
 		return nil
+	case passKey.MatchString(key):
+		return w.skip()
 	case delim == '[':
 		return w.array(path+key, key, row, depth+1)
 	case row == nil || isRowKey(key):
@@ -205,6 +207,10 @@ func (w *walker) array(path, key string, row *jsonRow, depth int) error {
 func (w *walker) scalar(name, key, text string, row *jsonRow) {
 	if key == "info" {
 		w.event = text
+	}
+	if c, ok := readCells(text); ok && !c.is(Port) && passKey.MatchString(key) {
+		w.reading.leaveOut(passes)
+		return
 	}
 	if row == nil {
 		w.member(text)

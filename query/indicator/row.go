@@ -16,6 +16,7 @@ func (r *Reading) row(fields []field, line int) (why string) {
 			fields[i].role = roleIP
 		}
 	}
+	dropNumbers(fields)
 	switch {
 	case isFalse(first(fields, roleDetect)):
 		r.leaveOut(notForDetection)
@@ -35,6 +36,20 @@ func (r *Reading) row(fields []field, line int) (why string) {
 		return r.typed(kind, value, ports, labelOf(fields), line)
 	}
 	return r.untyped(fields, line)
+}
+
+// dropNumbers takes the meaning from an address written as one number, as in exports of Shodan, when the row has it in dots too.
+func dropNumbers(fields []field) {
+	for i, f := range fields {
+		if f.role != roleIP || !isBareNumber(f.text) || len(f.text) < 8 {
+			continue
+		}
+		for _, other := range fields {
+			if c, ok := readCell(other.text); ok && other.role == roleIP && c.is(Address) {
+				fields[i].role = roleOther
+			}
+		}
+	}
 }
 
 // withoutFormula removes what an export writes before a value so that a spreadsheet does not compute it: ="443", '443.

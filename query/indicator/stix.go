@@ -67,7 +67,7 @@ func (w *walker) stixIndicator(row *jsonRow) {
 	case isTrue(row.get("revoked")):
 		w.reading.leaveOut("revoked")
 		return
-	case row.get("indicator_types") == "benign":
+	case row.get("indicator_types") == "benign" || row.get("labels") == "benign":
 		w.reading.leaveOut("marked as benign")
 		return
 	case kind != "" && kind != "stix":

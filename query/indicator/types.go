@@ -20,7 +20,7 @@ func typeKinds(kind string) (kinds []Kind, known bool) {
 	}
 	if has("as", "asn", "email", "mail", "mac", "mutex", "user", "username", "agent", "subject", "size", "regkey", "registry", "cert", "certificate", "pubkey", "x509",
 		"fingerprint", "ja3", "ja3s", "jarm", "imphash", "ssdeep", "tlsh", "authentihash", "impfuzzy", "pehash", "vhash", "yara", "snort", "sigma", "btc", "cve",
-		"vulnerability", "software", "datetime", "country", "phone", "text", "comment", "mime", "pattern", "named", "pipe") {
+		"vulnerability", "link", "software", "datetime", "country", "phone", "text", "comment", "mime", "pattern", "named", "pipe") {
 		return nil, true
 	}
 	for _, k := range []struct {
