@@ -152,8 +152,36 @@ func (r *Reading) keyedLine(line string, number int) bool {
 	if len(fields) < 2 || !isHost {
 		return false
 	}
+	if comesIn(fields) {
+		r.cameIn(fields)
+	}
 	if why := r.row(fields, number); why != "" {
 		r.problem(number, line, why)
 	}
 	return true
+}
+
+// comesIn reports whether a line of netfilter's log is of a packet that came in: it has an interface to come in by, and none to go out by.
+func comesIn(fields []field) bool {
+	in, out := false, false
+	for _, f := range fields {
+		in = in || f.name == "IN" && f.text != ""
+		out = out || f.name == "OUT" && f.text == ""
+	}
+	return in && out
+}
+
+// cameIn makes the source of such a packet what is looked for: the destination is the host itself.
+func (r *Reading) cameIn(fields []field) {
+	for i, f := range fields {
+		switch f.role {
+		case roleSource:
+			fields[i].role = roleTarget
+		case roleTarget:
+			fields[i].text = ""
+			r.leaveOut("the host itself, in a log of what came in")
+		case rolePort:
+			fields[i].role = roleOther
+		}
+	}
 }

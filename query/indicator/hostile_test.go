@@ -107,3 +107,32 @@ func TestReadKeysOfJSON(t *testing.T) {
 		}
 	}
 }
+
+// Lines that say what their value is, Markdown, logs of what came in, names in other letters.
+func TestReadAsItIsMeant(t *testing.T) {
+	for text, want := range map[string]expectation{
+		"domain:evil.example\ndomain:worse.example":                          {indicators: "evil.example worse.example"},
+		"Imphash: f34d5f2d4577ed6d9ceec516c1f5a744":                          {leftOut: 1},
+		"JA3=b386946a5a44d1ddcc843bc75336dfce":                               {leftOut: 1},
+		"Mutex: 4444\nSize: 8080\nASN: 443":                                  {leftOut: 3},
+		"port:4444":                                                          {problems: 1},
+		"ip-dst|port 198.51.100.66|4444\nfilename x.exe\nAS AS64500":         {indicators: "198.51.100.66:4444 x.exe", leftOut: 1},
+		"domain evil.example":                                                {indicators: "evil.example"},
+		"[198.51.100.66](hxxps://blog.example/198.51.100.66)":                {indicators: "198.51.100.66"},
+		"- [evil\\[.\\]example](https://blog.example/evil)":                  {problems: 1},
+		"_198.51.100.66_":                                                    {indicators: "198.51.100.66"},
+		"| IP | Port |\n|---|---|\n| 198.51.100.66<br>203.0.113.9 | 443 |":   {indicators: "198.51.100.66:443 203.0.113.9:443"},
+		"See [1]: https://blog.example/192.0.2.1\n[1]: https://blog.example": {leftOut: 2},
+		"kernel: [UFW BLOCK] IN=eth0 OUT= MAC= SRC=198.51.100.66 DST=10.0.0.5 PROTO=TCP SPT=51234 DPT=22": {indicators: "198.51.100.66", leftOut: 1},
+		"kernel: [UFW BLOCK] IN= OUT=eth0 SRC=10.0.0.5 DST=198.51.100.66 PROTO=TCP SPT=51234 DPT=22":      {indicators: "198.51.100.66:22", leftOut: 1},
+		"bücher.example": {indicators: "xn--bcher-kva.example"},
+	} {
+		r, err := Read(strings.NewReader(text))
+		if err != nil || got(r) != want {
+			t.Errorf("%q, %v: %+v, want %+v\n%s", text, err, got(r), want, told(r))
+		}
+	}
+	if found := set(t, "BÜCHER.example").ByHost("www.bücher.example"); len(found) != 1 {
+		t.Error("a name in other letters does not match itself")
+	}
+}

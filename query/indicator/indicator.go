@@ -165,7 +165,9 @@ func (s *Set) OtherHashes() (n int) {
 }
 
 // ByFile returns the indicators of a file's name.
-func (s *Set) ByFile(name string) []*Indicator { return s.words[Name][strings.ToLower(name)] }
+func (s *Set) ByFile(name string) []*Indicator {
+	return s.words[Name][asciiName(strings.ToLower(name))]
+}
 
 // ByHost returns the indicators of a host's name and of its parent domains: evil.example matches www.evil.example.
 func (s *Set) ByHost(name string) []*Indicator {
@@ -174,7 +176,7 @@ func (s *Set) ByHost(name string) []*Indicator {
 		return nil
 	}
 	var found []*Indicator
-	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	name = asciiName(strings.ToLower(strings.TrimSuffix(name, ".")))
 	for name != "" {
 		found = append(found, names[name]...)
 		_, rest, ok := strings.Cut(name, ".")

@@ -37,7 +37,7 @@ func (r *Reading) plainLine(line string, number int) {
 		r.add(number, "", c.list...)
 		return
 	}
-	if r.settingLine(line) || r.configLine(line, number) || r.filterLine(line, number) || r.keyedLine(line, number) || r.hostsLine(line, number) || r.rule(line, number) || r.resolverLine(line, number) || r.labelledRange(line, number) || r.arrowLine(line, number) {
+	if r.settingLine(line) || r.configLine(line, number) || r.filterLine(line, number) || r.keyedLine(line, number) || r.hostsLine(line, number) || r.rule(line, number) || r.resolverLine(line, number) || r.typedLine(line, number) || r.labelledRange(line, number) || r.arrowLine(line, number) {
 		return
 	}
 	if head, label, ok := strings.Cut(line, "#"); ok && !isBareNumber(label) { // 198.51.100.66#4#2#Malicious Host#CN
@@ -202,7 +202,7 @@ var ownSettings = regexp.MustCompile(`^(?:(?:allow-[a-z-]+|forwarders|listen-on(
 var upstream = regexp.MustCompile(`^(?:rev-)?server=/[^/]*/[0-9a-fA-F]*[.:]|^AllowedIPs\s*=`)
 
 // references match a line that says where to read more, as in rules of YARA and Sigma.
-var references = regexp.MustCompile(`(?i)^(?:- )?(?:refs?|references?|permalink|documentation)\s*[:=]\s*["']?(?:https?|hxxps?)\S*://?\S*["']?,?$`)
+var references = regexp.MustCompile(`(?i)^(?:- )?(?:refs?|references?|permalink|documentation)\s*[:=]\s*["']?(?:https?|hxxps?)\S*://?\S*["']?,?$|^\[[^\]]+\]: +<?https?://|^(?:see|cf\.?)\b[^.]{0,40}https?://\S+$`)
 
 // settingLine leaves out a line about something else than indicators.
 func (r *Reading) settingLine(line string) bool {

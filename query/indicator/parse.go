@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"golang.org/x/net/idna"
 )
 
 // Parse reads one indicator in a notation of lists: an address, perhaps with a port, a CIDR, a port, a URL, the name of a
@@ -228,11 +230,25 @@ func parseName(text string) (*Indicator, bool) {
 		}
 		name = host
 	}
-	name = strings.ToLower(strings.TrimPrefix(strings.TrimSuffix(name, "."), "*."))
+	name = asciiName(strings.ToLower(strings.TrimPrefix(strings.TrimSuffix(name, "."), "*.")))
 	if !isHostName(name) || strings.Contains(name+".", ".rpz-") {
 		return nil, false
 	}
 	return &Indicator{Kind: Name, Text: name, Port: port}, true
+}
+
+// asciiName returns the name that is looked up for a name with other letters: xn--bcher-kva.example for bücher.example. A name that has no
+// such form stays as it is.
+func asciiName(name string) string {
+	for i := range len(name) {
+		if name[i] >= 0x80 {
+			if ascii, err := idna.Lookup.ToASCII(name); err == nil {
+				return ascii
+			}
+			break
+		}
+	}
+	return name
 }
 
 // isHostName reports whether a name has at least two labels of letters, digits, hyphens and underscores, and a last label

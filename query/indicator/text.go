@@ -48,7 +48,7 @@ func (r *Reading) readText(in *bufio.Reader) error {
 		case err != nil:
 			return err
 		}
-		line = t.uncommented(line)
+		line = withoutMarkdown(t.uncommented(line))
 		content := strings.TrimSpace(line)
 		before := r.said()
 		switch {

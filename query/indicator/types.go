@@ -1,6 +1,7 @@
 package indicator
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -85,11 +86,41 @@ func (r *Reading) typed(kind, value string, ports []uint16, label string, line i
 	return ""
 }
 
+// typedForms match a line with the type of one value before it: md5:…, Domain: evil.example, and MISP's free text.
+var (
+	typedByColon = regexp.MustCompile(`^["']?([A-Za-z][A-Za-z0-9_|-]{0,29})["']?\s*(?::|=)\s*["']?([^\s/"']\S*?)["']?[,;]?$`)
+	typedBySpace = regexp.MustCompile(`^((?:ip-(?:src|dst)|domain|hostname|fqdn|filename|url|uri|email(?:-\w+)?|mutex|AS|md5|sha1|sha256|imphash|ja3|user-agent|regkey)(?:\|[\w-]+)?)[ \t]+(\S+)$`)
+)
+
+// typedLine reads a line that says what its value is, if the value alone does not tell: a name may be anything, and a digest may be that
+// of a TLS handshake.
+func (r *Reading) typedLine(line string, number int) bool {
+	found := typedByColon.FindStringSubmatch(line)
+	if found == nil {
+		if found = typedBySpace.FindStringSubmatch(line); found == nil {
+			return false
+		}
+	}
+	kinds, known := typeKinds(found[1])
+	c, ok := readCells(found[2])
+	isDigest := ok && c.is(Hash)
+	switch {
+	case !known, slices.Contains(kinds, Port), ok && c.sure && !isDigest, ok && c.is(Port) && len(kinds) > 0, isDigest && len(kinds) > 0:
+		return false
+	case !ok && len(kinds) > 0 && !strings.Contains(found[2], "|"):
+		return false
+	}
+	if why := r.typed(found[1], found[2], nil, "", number); why != "" {
+		r.problem(number, line, why)
+	}
+	return true
+}
+
 // fileName returns the indicator of a file's name or path.
 func fileName(text string) *Indicator {
 	text = strings.TrimSpace(text)
 	if strings.HasPrefix(text, "/") {
 		return &Indicator{Kind: Path, Text: text}
 	}
-	return &Indicator{Kind: Name, Text: strings.ToLower(text)}
+	return &Indicator{Kind: Name, Text: asciiName(strings.ToLower(text))}
 }

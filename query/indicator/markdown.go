@@ -1,0 +1,40 @@
+package indicator
+
+import (
+	"regexp"
+	"strings"
+)
+
+// Markdown around an indicator: a link, of which the text is the indicator and the target only where to read about it; emphasis; and
+// lines in the cell of a table.
+var (
+	linkText   = regexp.MustCompile(`\[([^\[\]]+)\]\([^\s()]*(?:\([^\s()]*\)[^\s()]*)*\)`)
+	emphasized = regexp.MustCompile(`(^|[\s|(])_([^\s_|]+)_($|[\s|),;:])`)
+	cellBreak  = regexp.MustCompile(`(?i)<br ?/?>`)
+)
+
+// withoutMarkdown returns a line without these.
+func withoutMarkdown(line string) string {
+	if strings.Contains(line, "](") {
+		line = linkText.ReplaceAllStringFunc(line, func(link string) string {
+			text := linkText.FindStringSubmatch(link)[1]
+			if _, ok := readCell(text); ok {
+				return text
+			}
+			return link
+		})
+	}
+	if strings.Contains(line, "_") {
+		line = emphasized.ReplaceAllStringFunc(line, func(word string) string {
+			parts := emphasized.FindStringSubmatch(word)
+			if c, ok := readCell(parts[2]); ok && c.is(Address, Range, Hash) {
+				return parts[1] + parts[2] + parts[3]
+			}
+			return word
+		})
+	}
+	if strings.Contains(line, "|") && strings.Contains(line, "<") {
+		line = cellBreak.ReplaceAllString(line, " ")
+	}
+	return line
+}
