@@ -19,6 +19,8 @@ func binaryKind(in *bufio.Reader) string {
 		{"PK\x03\x04", "it is an archive or a spreadsheet (zip): unpack it, or save it as CSV"},
 		{"\xd0\xcf\x11\xe0", "it is an old spreadsheet or document: save it as CSV or text"},
 		{"%PDF-", "it is PDF: save it as text"},
+		{"\xff\xfe\x00\x00", "it is UTF-32: save it as UTF-8"},
+		{"\x00\x00\xfe\xff", "it is UTF-32: save it as UTF-8"},
 		{"SQLite format 3\x00", "it is a database and no list"},
 	} {
 		if bytes.HasPrefix(head, []byte(kind.magic)) {

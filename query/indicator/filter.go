@@ -18,6 +18,9 @@ var (
 	ufwPasses   = regexp.MustCompile(`\bALLOW (?:IN|OUT|FWD)\b`)
 	letsPass    = regexp.MustCompile(`(?i)(?:^|[ =])(?:-j (?:ACCEPT|RETURN)|accept|permit|allow|pass|require (?:ip|host))(?:[ ;,]|$)`)
 	remarks     = regexp.MustCompile(`(?i)(?:^|[ \t])(?:--comment|--(?:log|nflog)-prefix|comment|(?:log[ \t]+)?prefix)[ \t]+"[^"]*"`)
+	richRule    = regexp.MustCompile(`\brule family=`)                                                 // firewalld
+	suppresses  = regexp.MustCompile(`^(?:suppress|threshold|event_filter|rate_filter)\b.*\bgen_id\b`) // Snort
+	ofOthers    = regexp.MustCompile(`(?i)^(?:no|undo|unset|delete|del|remove) (?:access-list|ipv?6?|set|firewall|address|security|object|route)\b|^access-list \S+ remark\b|^(?:remark|description) \S| -j (?:[DS]NAT|MASQUERADE|REDIRECT|NETMAP)\b|\b[ds]nat(?: ip6?)? to `)
 	noMatch     = regexp.MustCompile(`^add \S+ .*\bnomatch\b`) // ipset
 	sourcePort  = regexp.MustCompile(`(?:^| )(?:--(?:sport|sports|source-port|source-ports)|(?:tcp|udp|th) sport) `)
 	exceptWords = regexp.MustCompile(`(?:^| )(?:!=? ?[-\w.:\[]|not [\d:])`)
@@ -37,7 +40,11 @@ const (
 func (r *Reading) filterLine(line string, number int) bool {
 	words := strings.Join(strings.Fields(line), " ")
 	switch {
-	case ufwPasses.MatchString(words):
+	case ofOthers.MatchString(words):
+		r.leaveOut("a rule that is taken back, translates addresses, or is a remark")
+	case richRule.MatchString(words) && strings.Contains(words, " NOT "):
+		r.problem(number, line, exception)
+	case ufwPasses.MatchString(words), richRule.MatchString(words) && strings.Contains(words, " accept"), suppresses.MatchString(words):
 		r.leaveOut(passes)
 	case noMatch.MatchString(words):
 		r.leaveOut(passes)

@@ -61,7 +61,8 @@ var (
 		`|^between\s+` + someAddress + `\s+and\s+` + someAddress + `$)`)
 	maskWord   = regexp.MustCompile(`(?i)(` + someAddress + `)[ ,]+(?:subnet-?mask|net-?mask|mask|mask-?len(?:gth)?|prefix-?len(?:gth)?)[ =:]+([0-9.]+)\b`)
 	lengthWord = regexp.MustCompile(`(^|[\s,;=])` + someAddress + `[ \t]+/([0-9]{1,3})($|[\s,;)])`)
-	portColon  = regexp.MustCompile(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3})(?: +: *| *: +| +on +)([0-9]{1,5})($|[\s,;)])`)
+	portColon  = regexp.MustCompile(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3})(?: +: *| *: +)([0-9]{1,5})($|[\s,;)])`)
+	portOn     = regexp.MustCompile(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3}) +on +([0-9]{2,5})($|[,;)])`)
 	portDash   = regexp.MustCompile(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3}) +[-–—|] +([0-9]{2,5})($|[\s,;)])`)
 	deviceWord = regexp.MustCompile(`(^|\s)/dev/(?:tcp|udp)/([\w.:-]+)/([0-9]{1,5})\b`)
 )
@@ -85,7 +86,10 @@ func withRanges(line string) string {
 	})
 	line = maskWord.ReplaceAllString(line, "$2/$3")
 	line = lengthWord.ReplaceAllString(line, "$1$2/$3$4")
-	line = portColon.ReplaceAllString(line, "$1:$2$3")
+	if !strings.Contains(line, " -> ") { // in a rule of Suricata :1024 is a range
+		line = portColon.ReplaceAllString(line, "$1:$2$3")
+	}
+	line = portOn.ReplaceAllString(line, "$1:$2$3")
 	if _, isRange := readCell(line); !isRange {
 		line = portDash.ReplaceAllString(line, "$1 $2$3")
 	}
@@ -136,7 +140,15 @@ func (r *Reading) configLine(line string, number int) bool {
 func badMask(words []string) bool {
 	for i, word := range words {
 		a, err := netip.ParseAddr(word)
-		if err != nil || !a.Is4() || a.As4()[0] != 255 || word == "255.255.255.255" {
+		if err != nil || !a.Is4() {
+			continue
+		}
+		if _, isWildcard := netip.ParseAddr(words[max(i-1, 0)]); i > 0 && isWildcard == nil && a.As4()[0] == 0 && word != "0.0.0.0" {
+			if _, ok := wildcarded(words[i-1], word); !ok {
+				return true
+			}
+		}
+		if a.As4()[0] != 255 || word == "255.255.255.255" {
 			continue
 		}
 		if i == 0 {

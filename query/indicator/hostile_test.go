@@ -16,6 +16,7 @@ func TestReadNeverWiderThanWritten(t *testing.T) {
 		"198.51.100.66, high ports":                                            {problems: 1},
 		"198.51.100.66 port unknown":                                           {problems: 1},
 		"198.51.100.66 on 443":                                                 {indicators: "198.51.100.66:443"},
+		"198.51.100.66 on 12 hosts":                                            {indicators: "198.51.100.66"},
 		"198.51.100.66 via TCP 443":                                            {indicators: "198.51.100.66:443"},
 		"198.51.100.66 TCP: 443":                                               {indicators: "198.51.100.66:443"},
 		"198.51.100.66 over port #443":                                         {indicators: "198.51.100.66:443"},
@@ -134,5 +135,61 @@ func TestReadAsItIsMeant(t *testing.T) {
 	}
 	if found := set(t, "BÜCHER.example").ByHost("www.bücher.example"); len(found) != 1 {
 		t.Error("a name in other letters does not match itself")
+	}
+}
+
+// Rules, searches and exports that name the other side, take back, except, or have columns of other names.
+func TestReadRulesOfOthers(t *testing.T) {
+	for text, want := range map[string]expectation{
+		// Columns that no word of the header tells.
+		"Peer,Port\n198.51.100.66,443":                         {indicators: "198.51.100.66:443"},
+		"Endpoint,Port\n198.51.100.66,443":                     {indicators: "198.51.100.66:443"},
+		"attacker,victim,port\n198.51.100.66,198.51.100.7,443": {problems: 1},
+		"Node,Port\nevil.example,443":                          {problems: 1},
+		"IP-Adresse,Portnummer\n198.51.100.66,443":             {indicators: "198.51.100.66:443"},
+		"ip,rport\n198.51.100.66,443":                          {indicators: "198.51.100.66:443"},
+		"ip,tcp\n198.51.100.66,443":                            {indicators: "198.51.100.66:443"},
+		"port,description\n4444,shell of evil.example":         {indicators: "4444"},
+		// Labels of hex digits before IPv6.
+		"Bad:2001:db8::10-2001:db8::11":   {indicators: "2001:db8::10/127"},
+		"x Bad:2001:db8::10-2001:db8::11": {indicators: "2001:db8::10/127"},
+		"C2:2001:db8::1":                  {indicators: "2001:db8::1"},
+		"64:ff9b::1":                      {indicators: "64:ff9b::1"},
+		"bad::1-2001:db8::9":              {problems: 1},
+		// Two sides.
+		"-A OUTPUT -s 10.0.0.5 -d 198.51.100.66 -p tcp --dport 25 -j DROP":      {indicators: "198.51.100.66:25", leftOut: 1},
+		"src net 10.0.0.0/8 and dst net 198.51.100.0/28":                        {indicators: "198.51.100.0/28", leftOut: 1},
+		"access-list 1 deny tcp host 10.0.0.5 eq 1024 host 198.51.100.5 eq 443": {indicators: "198.51.100.5:443", leftOut: 1},
+		"C2 198.51.100.66 port 80 and 198.51.100.7 port 443":                    {problems: 1},
+		"C2 198.51.100.66 and 198.51.100.7, ports 80 and port 443":              {indicators: "198.51.100.66:443 198.51.100.66:80 198.51.100.7:443 198.51.100.7:80"},
+		// Exceptions of searches.
+		"dst host 198.51.100.66 and not port 22":                 {problems: 1},
+		"not host 198.51.100.66":                                 {problems: 1},
+		"(ip.dst == 198.51.100.1) or !(ip.dst == 198.51.100.66)": {problems: 1},
+		"dest_ip!=\"198.51.100.66\"":                             {problems: 1},
+		"NOT dest_ip=\"198.51.100.66\"":                          {problems: 1},
+		"where DstIP <> '198.51.100.66'":                         {problems: 1},
+		"where DstIP not in ('198.51.100.66')":                   {problems: 1},
+		// Rules that are none.
+		"no access-list 101 deny ip any host 198.51.100.66":                                                            {leftOut: 1},
+		"access-list 101 remark block 198.51.100.66":                                                                   {leftOut: 1},
+		"access-list 1 deny ip 198.51.100.0 0.255.0.255 any":                                                           {problems: 1},
+		"suppress gen_id 1, sig_id 2, track by_src, ip 198.51.100.66":                                                  {leftOut: 1},
+		"-A PREROUTING -d 192.0.2.1 -p tcp --dport 80 -j DNAT --to-destination 10.0.0.5:8080":                          {leftOut: 1},
+		"firewall-cmd --add-rich-rule='rule family=\"ipv4\" source address=\"198.51.100.66\" accept'":                  {leftOut: 1},
+		"firewall-cmd --add-rich-rule='rule family=\"ipv4\" source NOT address=\"198.51.100.66\" drop'":                {problems: 1},
+		"ip daddr 198.51.100.66 tcp dport ssh drop":                                                                    {problems: 1},
+		"ip daddr 198.51.100.66 tcp dport >= 1024 drop":                                                                {problems: 1},
+		"gcloud compute firewall-rules create x --action=DENY --destination-ranges=198.51.100.66/32 --rules=tcp:443":   {indicators: "198.51.100.66/32:443"},
+		"aws ec2 create-network-acl-entry --cidr-block 198.51.100.66/32 --rule-action deny --port-range From=80,To=90": {problems: 1},
+		"alert tcp any any -> 198.51.100.66 :1024 (sid:1;)":                                                            {problems: 1},
+		"alert tcp any any -> 198.51.100.66 [22,1024:] (sid:1;)":                                                       {problems: 1},
+		"create b hash:ip,port family inet\nadd b 198.51.100.66,tcp:443\nadd b 203.0.113.9,tcp:8443":                   {indicators: "198.51.100.66:443 203.0.113.9:8443", leftOut: 1, notes: 2},
+		"\xff\xfe\x00\x001\x00\x00\x00":                                                                                {problems: 1},
+	} {
+		r, err := Read(strings.NewReader(text))
+		if err != nil || got(r) != want {
+			t.Errorf("%q, %v: %+v, want %+v\n%s", text, err, got(r), want, told(r))
+		}
 	}
 }

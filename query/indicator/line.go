@@ -170,19 +170,20 @@ func isOwnName(name string) bool {
 
 // labelledRange reads a line of a P2P block list: label:first-last.
 func (r *Reading) labelledRange(line string, number int) bool {
-	at := strings.LastIndexByte(line, ':')
-	if at <= 0 {
-		return false
+	for at := 1; at < len(line); at++ {
+		if line[at] != ':' {
+			continue
+		}
+		first, last, ok := strings.Cut(line[at+1:], "-")
+		if !ok {
+			return false
+		}
+		if list, ok := between(strings.TrimSpace(first), strings.TrimSpace(last)); ok {
+			r.add(number, line[:at], list...)
+			return true
+		}
 	}
-	first, last, ok := strings.Cut(line[at+1:], "-")
-	if !ok {
-		return false
-	}
-	list, ok := between(strings.TrimSpace(first), strings.TrimSpace(last))
-	if ok {
-		r.add(number, line[:at], list...)
-	}
-	return ok
+	return false
 }
 
 // resolverForms match the lines that tell resolvers and ad filters to block a name: dnsmasq, unbound, BIND's response
@@ -262,7 +263,7 @@ func (r *Reading) sentence(line, head, comment string, number int) {
 			return
 		}
 	}
-	if exceptWord.MatchString(head) && looksLikeAddress(head) || exceptAddress.MatchString(refang(head)) {
+	if excepts(head) {
 		r.problem(number, line, exception)
 		return
 	}
@@ -274,12 +275,15 @@ func (r *Reading) sentence(line, head, comment string, number int) {
 		r.problem(number, line, manyPorts)
 		return
 	}
-	text, ports, why := portsOfSentence(head)
+	head = r.withoutSource(head)
+	text, ports, why := r.portsOfSentence(head)
+	if why == "" && len(ports) > 1 && severalEnds(head) {
+		why = severalPorts
+	}
 	if why != "" {
 		r.problem(number, line, why)
 		return
 	}
-	text = r.withoutSourcePorts(text)
 	said := r.said()
 	words := r.withoutVersions(wordsOfSentence(text), number)
 	if r.loose(words, ports, number) || r.said() > said {

@@ -58,6 +58,7 @@ func parseAddress(text string) (*Indicator, bool) {
 	if !maybeAddress(text) {
 		return nil, false
 	}
+	text = withoutHexLabel(text)
 	inside := text
 	if strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]") {
 		inside = text[1 : len(text)-1]
@@ -95,6 +96,19 @@ func parseRangePort(text string) (*Indicator, bool) {
 		return nil, false
 	}
 	return &Indicator{Kind: Range, Text: p.String(), Port: port}, true
+}
+
+// withoutHexLabel removes a label of hex digits from an IPv6 address: C2:2001:db8::1, 17:2001:db8::1. No address in use begins with so
+// small a number and goes on like another one.
+func withoutHexLabel(text string) string {
+	label, rest, ok := strings.Cut(text, ":")
+	if !ok || label == "" || len(label) > 3 || label == "64" {
+		return text
+	}
+	if a, err := netip.ParseAddr(rest); err == nil && a.Is6() && (a.As16()[0]>>5 == 1 || a.As16()[0] >= 0xfc) {
+		return rest
+	}
+	return text
 }
 
 // maybeAddress reports whether a text has the characters of an address, before its zone. The parsers of package netip

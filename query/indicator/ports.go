@@ -9,13 +9,13 @@ import (
 // A sentence names a port in many ways. One that is not understood is told: without it the address would be read at all ports.
 
 // portWords matches a port in a sentence: port 443, port(s) 443, port no. 443, --dport 443, 443/tcp, TCP/443, TCP 443, port 0x1bb.
-var portWords = regexp.MustCompile(`(?i)(?:\b(?:(?:d|(?:dst|dest|destination|remote|target|server)[_ -]?)?ports?|dpts?)\b(?:\(s\))?(?: (?:no\.?|nr\.?|number)\b\.?)?["']?[ :=]+[#{]? ?|\b(?:tcp|udp)/|\beq )(0x[0-9a-f]{1,4}|[0-9]{1,5}(?:(?:, ?|/|,? and |,? or )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp|open/(?:tcp|udp))\b`)
+var portWords = regexp.MustCompile(`(?i)(?:\b(?:(?:d|(?:dst|dest|destination|remote|target|server)[_ -]?)?ports?|dpts?)\b(?:\(s\))?(?: (?:no\.?|nr\.?|number)\b\.?)?["']?[ :=]+[#{]? ?|\b(?:tcp|udp)/|=(?:tcp|udp):|\beq )(0x[0-9a-f]{1,4}|[0-9]{1,5}(?:(?:, ?|/|,? and |,? or )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp|open/(?:tcp|udp))\b`)
 
 // protocolWords matches a protocol and a port with nothing but a space or colon between them.
-var protocolWords = regexp.MustCompile(`(?i)\b(?:tcp|udp):? ([1-9][0-9]{1,4})($|[,;)\]]|\s+[^0-9\s])`)
+var protocolWords = regexp.MustCompile(`(?i)\b(?:tcp|udp):? ([1-9][0-9]{0,4})($|[,;)\]]|\s+[^0-9\s])`)
 
 // strangePort matches words for a port that are no number: port https, tcp/ssh, high ports, ports > 1024.
-var strangePort = regexp.MustCompile(`(?i)\b(?:ports?\b(?:\(s\))?["']?(?:[ :=]+#? ?|/)(?:https?|ssh|s?ftp|telnet|smtps?|dns|domain|rdp|smb|snmp|imaps?|pop3s?|ldaps?|mysql|mssql|postgres\w*|ntp|vnc|socks5?|irc|unknown|various|multiple|several|dynamic|random|high|ephemeral|above|below|over|under|greater|less)\b|ports?\b ?(?:[<>]|>=|<=)|(?:tcp|udp)/[a-z][\w-]*|(?:high|random|ephemeral|various|multiple|several|unknown|non-?standard|dynamic) (?:(?:tcp|udp) )?ports?)\b?`)
+var strangePort = regexp.MustCompile(`(?i)\b(?:(?:d|dst-?)?ports?\b(?:\(s\))?["']?(?:[ :=]+#? ?|/)(?:https?|www|ssh|s?ftp|telnet|smtps?|dns|domain|rdp|smb|snmp|imaps?|pop3s?|ldaps?|mysql|mssql|postgres\w*|ntp|vnc|socks5?|irc|unknown|various|multiple|several|dynamic|random|high|ephemeral|above|below|over|under|greater|less)\b|(?:d|dst-?)?ports?\b ?(?:[<>]|>=|<=)|port-?ranges?\b|(?:tcp|udp)/[a-z][\w-]*|(?:high|random|ephemeral|various|multiple|several|unknown|non-?standard|dynamic) (?:(?:tcp|udp) )?ports?)\b?`)
 
 // sourcePorts matches the port that a connection came from, and sshd's line of a login.
 var (
@@ -23,12 +23,20 @@ var (
 	loginPort   = regexp.MustCompile(`\bsshd\b.*\b(?:from|by|user \S*) ` + someAddress + `( port [0-9]{1,5})\b`)
 )
 
-// portsOfSentence returns the ports that running text names, and the text without them. why is the reason if one is not understood.
-func portsOfSentence(head string) (text string, ports []uint16, why string) {
+// joinedAddress matches an address after a port, whose first octet is no port: port 80 and 198.51.100.7.
+var joinedAddress = regexp.MustCompile(`(?i)([0-9](?:,| and| or)) ?((?:[0-9]{1,3}\.){3}[0-9]{1,3})\b`)
+
+// portsOfSentence returns the ports that running text names, and the text without them. It leaves out those that a connection came from.
+// why is the reason if one is not understood.
+func (r *Reading) portsOfSentence(head string) (text string, ports []uint16, why string) {
 	if found := loginPort.FindStringSubmatchIndex(head); found != nil {
 		head = head[:found[4]] + " src port" + strings.TrimPrefix(head[found[4]:], " port")
 	}
-	text = sourcePorts.ReplaceAllStringFunc(head, func(words string) string { return sourceMark + words[strings.LastIndexAny(words, " :=")+1:] })
+	text = sourcePorts.ReplaceAllStringFunc(head, func(string) string {
+		r.leaveOut("the port that a connection came from")
+		return " "
+	})
+	text = joinedAddress.ReplaceAllString(text, "$1 ;$2")
 	text = protocolWords.ReplaceAllString(text, " port $1$2")
 	for _, found := range portWords.FindAllStringSubmatch(text, -1) {
 		for _, n := range strings.FieldsFunc(found[1]+" "+found[2], func(r rune) bool { return strings.ContainsRune(", /andorANDOR", r) }) {
@@ -40,21 +48,6 @@ func portsOfSentence(head string) (text string, ports []uint16, why string) {
 		}
 	}
 	return portWords.ReplaceAllString(text, " "), ports, ""
-}
-
-// sourceMark stands for the words before the port that a connection came from.
-const sourceMark = "\x00"
-
-// withoutSourcePorts leaves out such ports.
-func (r *Reading) withoutSourcePorts(text string) string {
-	for {
-		at := strings.Index(text, sourceMark)
-		if at < 0 {
-			return text
-		}
-		r.leaveOut("the port that a connection came from")
-		text = text[:at] + strings.TrimLeft(text[at+1:], "0123456789")
-	}
 }
 
 // portNumber reads a port, perhaps in hex with 0x before it.
@@ -71,10 +64,4 @@ func portNumber(text string) (uint16, bool) {
 var (
 	devicePort    = regexp.MustCompile(`(?:[0-9]{1,3}\.){3}[0-9]{1,3}/(?:3[3-9]|[4-9][0-9]|[1-9][0-9]{2,4})\b`)
 	deviceAddress = regexp.MustCompile(`(?:[0-9]{1,3}\.){3}[0-9]{1,3}/(?:[0-9]|[12][0-9]|3[0-2])(?:$|[\s,;()>-])`)
-)
-
-// exceptWord matches hosts.deny's ALL EXCEPT 192.0.2.1, exceptAddress an address that a sentence excepts.
-var (
-	exceptWord    = regexp.MustCompile(`\bEXCEPT\b`)
-	exceptAddress = regexp.MustCompile(`(?i)\b(?:not|except(?:ing|ion:?|ions:?)?|exclud(?:e|es|ed|ing):?|excl\.?|minus|without|other than|apart from|but)\s+(?:for\s+|from\s+|of\s+|not\s+|the\s+|address\s+|host\s+)*["'\[(]?(?:[0-9]{1,3}\.){3}[0-9]{1,3}\b`)
 )

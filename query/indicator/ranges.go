@@ -44,7 +44,7 @@ func between(first, last string) ([]*Indicator, bool) {
 		b, ok = netip.AddrFrom4(octets), true
 	}
 	r := netipx.IPRangeFrom(a, b)
-	if !ok || !r.IsValid() {
+	if !ok || !r.IsValid() || a.Is6() && a.As16()[0] != b.As16()[0] { // Bad:2001:db8::1-2001:db8::9 begins with a label
 		return nil, false
 	}
 	return ofPrefixes(r.Prefixes()), true

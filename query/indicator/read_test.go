@@ -147,6 +147,7 @@ var forms = []string{
 	"alert tcp any any -> $A $P (msg:\"$L\"; sid:1;)", "alert tcp any any -> [$A] [$P] (sid:1;)", "-A INPUT -s $A --dport $P -j DROP",
 	"src=192.0.2.77 dst=$A spt=5 dpt=$P", "$A . $P", "$A . tcp . $P", "ip daddr { $A } tcp dport { $P } drop", "access-list 1 deny tcp any host $A eq $P", "add b $A,tcp:$P", "('$A', $P, '$L')",
 	"• $A:$P - $L", "INSERT INTO t VALUES ('$A', $P)", "ansible_host=$A ansible_port=$P", "192.0.2.77,$A,5,$P", "ports $P-$P $A", "$A tcp:$P-$P",
+	"$A via TCP $P", "$A port(s) $P", "$A port no. $P", "Peer,Port\n$A,$P", "ip,Portnummer\n$A,$P", "--range=$A --rules=tcp:$P", "$A/32:$P", "-s 10.9.8.7 -d $A --dport $P", "ip:$A port:$P",
 	"$A#$P", "$A@$P", "$A@$P#dns.example", "$A#$P#dns.example", "server=$A#$P", "forward-addr: $A@$P", "/dev/tcp/$A/$P", "$L >& /dev/tcp/$A/$P 0>&1", "/ip4/$A/tcp/$P", "forwarders { $A port $P; };",
 	"/ip firewall filter add chain=forward dst-address=$A dst-port=$P action=drop", "netsh advfirewall firewall add rule action=block remoteip=$A remoteport=$P", "IP 10.0.0.1.5 > $A.$P: Flags",
 	`{"Event": {"Attribute": [{"type": "ip-dst|port", "value": "$A|$P", "comment": "$L"}]}}`,

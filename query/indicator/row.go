@@ -71,6 +71,7 @@ func (r *Reading) untyped(fields []field, line int) (why string) {
 	if !ok {
 		return badPort
 	}
+	findHost(fields, ports)
 	used := usedRoles(fields)
 	found, why := rangeOf(fields)
 	if why != "" {
@@ -93,7 +94,7 @@ func (r *Reading) untyped(fields []field, line int) (why string) {
 	switch {
 	case len(found) > 0:
 		r.add(line, label, withPorts(found, ports)...)
-	case len(ports) > 0 && !slices.ContainsFunc(fields, func(f field) bool { return isHostRole(f.role) }):
+	case len(ports) > 0 && !slices.ContainsFunc(fields, mayHaveHost):
 		for _, port := range ports {
 			r.add(line, label, &Indicator{Kind: Port, Text: portText(port), Port: port})
 		}
@@ -104,6 +105,25 @@ func (r *Reading) untyped(fields []field, line int) (why string) {
 	}
 	r.tellUnused(fields, used)
 	return ""
+}
+
+// findHost finds the address of a row that has a port and whose header has no word for the column of the address: Peer, Endpoint, Node.
+func findHost(fields []field, ports []uint16) {
+	if len(ports) == 0 || slices.ContainsFunc(fields, func(f field) bool { return isHostRole(f.role) && f.text != "" }) {
+		return
+	}
+	at := -1
+	for i, f := range fields {
+		if c, ok := readCell(f.text); ok && c.sure && f.role == roleOther && c.is(Address) {
+			if at >= 0 {
+				return
+			}
+			at = i
+		}
+	}
+	if at >= 0 {
+		fields[at].role = roleIP
+	}
 }
 
 // usedRoles returns the roles that are indicators in this row: the value if there is one, else all except the source of a
@@ -135,6 +155,12 @@ func fits(c cell, of role) bool {
 		return !c.is(Port)
 	}
 	return c.is(Address, Range, Name)
+}
+
+// mayHaveHost reports whether a field is for an address or name, or has one although its column says nothing of it: Peer, Endpoint.
+func mayHaveHost(f field) bool {
+	c, ok := readCells(f.text)
+	return isHostRole(f.role) || f.role == roleOther && ok && c.is(Address, Range, Name)
 }
 
 func isHostRole(of role) bool {

@@ -11,6 +11,7 @@ import (
 var (
 	ruleForm    = regexp.MustCompile(`^(alert|drop|reject\w*|log|pass|block)\s+(\w[\w.-]*)\s+(.+?)\s+(->|<>)\s+(.+?)\s*\((.*)\)\s*$`)
 	nameContent = regexp.MustCompile(`(?:dns[._]query|tls[._]sni|http[._]host|http\.host\.raw)\s*;\s*(?:[\w.]+;\s*)*content\s*:\s*"([^"|]+)"`)
+	openPorts   = regexp.MustCompile(`(?:^|[\[,\s]):[0-9]|[0-9]:(?:$|[\],\s])`) // all up to it, or from it
 	ruleMessage = regexp.MustCompile(`msg\s*:\s*"((?:[^"\\]|\\.)*)"`)
 )
 
@@ -68,7 +69,7 @@ func (r *Reading) ruleHosts(line, hosts, port, label string, number int) {
 	case strings.Contains(hosts, "!"):
 		r.problem(number, line, "its addresses have an exception (!), which cannot be looked up")
 		return
-	case strings.HasPrefix(port, "$") || !ok:
+	case strings.HasPrefix(port, "$") || !ok || openPorts.MatchString(port):
 		r.problem(number, line, "its ports cannot be looked up: "+port)
 		return
 	}

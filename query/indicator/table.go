@@ -192,7 +192,7 @@ func roleOf(name string) role {
 		return roleOther
 	case only("indicator", "indicators", "value", "values", "ioc", "iocs", "observable", "artifact", "artefact", "indikator", "entity"):
 		return roleValue
-	case has("port", "ports", "dport", "sport", "dpt", "spt", "puerto", "porta", "p"):
+	case has("port", "ports", "dport", "sport", "dpt", "spt", "puerto", "porta", "p", "rport", "lport", "portnummer", "portnr", "portno", "portnum"), only("tcp"), only("udp"):
 		if source && !target || has("sport", "spt") {
 			return roleSourcePort
 		}

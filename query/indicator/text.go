@@ -213,7 +213,7 @@ func (t *textReader) rowAhead() string {
 // isHeader reports whether a line is the header of a table, and keeps it. A header may come after other lines, but not
 // after indicators.
 func (t *textReader) isHeader(line string) bool {
-	if t.table != nil {
+	if t.table != nil || frames.MatchString(strings.TrimSpace(line)) {
 		return false
 	}
 	if t.maybe != nil {

@@ -1,0 +1,54 @@
+package indicator
+
+import (
+	"regexp"
+	"strings"
+)
+
+// An exception in words or in the language of a search: ALL EXCEPT 192.0.2.1, dest_ip != "192.0.2.1", and not port 22. What is left of
+// such a line without it would be wider, or the opposite.
+var (
+	exceptWord    = regexp.MustCompile(`\bEXCEPT\b`) // hosts.deny
+	exceptAddress = regexp.MustCompile(`(?i)\b(?:not|except(?:ing|ion:?|ions:?)?|exclud(?:e|es|ed|ing):?|excl\.?|minus|without|other than|apart from|but)\s+(?:for\s+|from\s+|of\s+|not\s+|the\s+|address\s*=?\s*|host\s+)*["'\[(]?(?:[0-9]{1,3}\.){3}[0-9]{1,3}\b`)
+	exceptTerm    = regexp.MustCompile(`(?i)(?:!=|<>|\bnot in\b)\s*[("'\[]*(?:[0-9]{1,3}\.){3}[0-9]|\b(?:not|neq)\s+[\w.]+\s*(?:=|==|:|\bin\b|\blike\b|\beq\b)|\bnot\s+(?:(?:tcp|udp|dst|src|ip6?)\s+)*(?:ports?|host|net|dst|src)\b|\bports?\s*(?:!=|<>|not\b)|(?:^|[\s(&|])!\s*\(|(?:^|[\s(&|])!(?:tcp|udp|ip|host|port)\b`)
+)
+
+// excepts reports whether a line with an address has an exception.
+func excepts(line string) bool {
+	line = refang(line)
+	return exceptAddress.MatchString(line) || dotted.MatchString(line) && (exceptWord.MatchString(line) || exceptTerm.MatchString(line))
+}
+
+// Sides of a connection in rules and in the language of searches.
+var (
+	sideSource = regexp.MustCompile(`(?i)(?:^|[\s(])(?:-s|--src|--source|saddr|src(?:[ .](?:host|net|ip))*(?: ==?)?) (?:[0-9]{1,3}\.){3}[0-9]{1,3}(?:/[0-9]{1,2})?`)
+	sideTarget = regexp.MustCompile(`(?i)(?:^|[\s(])(?:-d|--dst|--destination|daddr|dst(?:[ .](?:host|net|ip))*(?: ==?)?) (?:[0-9]{1,3}\.){3}[0-9]{1,3}`)
+	aclSides   = regexp.MustCompile(`(?i)^((?:access-list \S+ )?(?:extended )?(?:\d+ )?deny (?:tcp|udp|ip|icmp) )((?:host )?[1-9][0-9.]+(?: (?:0|255)\.[0-9.]+)?(?: eq [0-9]+)?) ((?:host )?[1-9][0-9.]+(?: .*)?)$`)
+)
+
+// withoutSource leaves out the source of a rule that names the destination too.
+func (r *Reading) withoutSource(head string) string {
+	if found := aclSides.FindStringSubmatch(head); found != nil {
+		r.leaveOut(sourceBeside)
+		return found[1] + found[3]
+	}
+	if !strings.Contains(head, " 0.0.0.0") && sideTarget.MatchString(head) && sideSource.MatchString(head) {
+		r.leaveOut(sourceBeside)
+		return sideSource.ReplaceAllString(head, " ")
+	}
+	return head
+}
+
+const severalPorts = "it has several addresses with ports of their own: write each on a line"
+
+// severalEnds reports whether ports stand between the addresses of a line: each is the port of some.
+func severalEnds(head string) bool {
+	head = joinedAddress.ReplaceAllString(head, "$1 ;$2")
+	ports := portWords.FindAllStringIndex(head, -1)
+	for i := 1; i < len(ports); i++ {
+		if dotted.MatchString(head[ports[i-1][1]:ports[i][0]]) && dotted.MatchString(head[:ports[0][0]]+head[ports[len(ports)-1][1]:]) {
+			return true
+		}
+	}
+	return false
+}
