@@ -38,6 +38,7 @@ func runRecord(args []string) error {
 	}
 	options := recorder.Options{
 		Dir: *dir, Backend: bpf.Backend(*backend), RingBytes: uint32(*ring), Buffer: *buffer, Status: os.Stderr, Limits: retain.Limits{MaxBytes: *maxSize},
+		Events: recorder.Events{Events: bpf.Events{Accept: true, Sends: true, Sockets: true, Options: true, Names: true}}, // the defaults of --events and --names
 	}
 	if *goroutines != "" {
 		return recordCounted(options, *goroutines)
