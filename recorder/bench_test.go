@@ -1,8 +1,11 @@
 package recorder
 
 import (
+	"errors"
+	"math"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/conntape/conntape/bpf"
 	"github.com/conntape/conntape/store"
@@ -75,6 +78,48 @@ func BenchmarkNewAddress(b *testing.B) {
 		copy(c.Remote[4:], []byte{byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)})
 		r.take(&c)
 	}
+}
+
+// BenchmarkTCPConnection is what draining does with whole TCP connections within the host, of which 4,000 are in the rings at each
+// look: the connect, its outcome, the accept, and both ends. The rings are not in it.
+func BenchmarkTCPConnection(b *testing.B) {
+	const each = 4000
+	src := newScript()
+	src.failure = errors.New("the ring is empty")
+	c := configOf(Options{Buffer: 1 << 40})
+	c.batchAge, c.batchRows, c.heartbeat = time.Hour, math.MaxInt, time.Hour
+	r := newRecorder(src, newMemory(), c, hostFiles{passwd: filepath.Join(b.TempDir(), "none")})
+	k, at := key(1, 1, 1), bootNow()
+	r.table.apply(ptr(execOf(k, bpf.ProcessKey{}, 1, "/bin/x", "x\x00")))
+	connects, accepts, outcomes := make([]bpf.Connect, each), make([]bpf.Connect, each), make([]bpf.Outcome, 3*each)
+	r.queue.open.Connections = make([]store.Connection, 0, 5*each)
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range each {
+			at += 50_000
+			connect, accept := connectBy(k, at), connectBy(k, at+10_000)
+			accept.Via, accept.Local, accept.Remote = bpf.ViaAccept, accept.Remote, connect.Remote
+			answered, over, other := established(&connect, 5000), closed(&connect, 30_000), closed(&accept, 15_000)
+			answered.Attempt, over.Attempt, other.Attempt, other.Accepted = connect.ID(), connect.ID(), accept.ID(), true
+			connects[i], accepts[i] = connect, accept
+			copy(outcomes[3*i:], []bpf.Outcome{answered, other, over})
+		}
+		src.connects, src.events, src.outcomes = connects, accepts, outcomes
+		if len(r.queue.open.Connections)+each > cap(r.queue.open.Connections) {
+			r.queue.open.Connections = r.queue.open.Connections[:0]
+			clear(r.fates.rows)
+		}
+		if err := r.drain(b.Context()); !errors.Is(err, src.failure) {
+			b.Fatal(err)
+		}
+		if err := r.pass(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if lost := r.ledger.outcomes.received - r.ledger.outcomes.stored - r.ledger.outcomes.coalesced; lost != 0 {
+		b.Errorf("%d outcomes found no row", lost)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*each), "ns/connection")
 }
 
 func TestNothingIsAllocatedForWhatIsKnown(t *testing.T) {

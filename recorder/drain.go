@@ -24,6 +24,9 @@ const (
 	busyProcesses = 500
 	// passEvery is the number of records after which housekeeping is looked at even if the ring is never empty.
 	passEvery = 4096
+	// followEvery is the number of connects after which is read what became of them. It is small, so that their rows and the
+	// maps of what is expected are still in the processor's caches.
+	followEvery = 64
 	// endsWithin bounds how long a program that was detached may still be about to send.
 	endsWithin = 300 * time.Millisecond
 )
@@ -47,6 +50,11 @@ func (r *recorder) drain(ctx context.Context) error {
 				r.theft.inHand = 0
 			}
 			r.take(&r.rec)
+			if n%followEvery == 0 {
+				if err := r.follow(r.rec.BootTime); err != nil {
+					return err
+				}
+			}
 			if !woken && n%passEvery != 0 {
 				continue
 			}
@@ -70,6 +78,15 @@ func (r *recorder) drain(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// follow reads what happened to sockets up to a time: in the order of all rings, though there may be many records in each.
+func (r *recorder) follow(until uint64) error {
+	now := r.boot()
+	if err := r.drainEvents(now, until); err != nil {
+		return err
+	}
+	return r.drainOutcomes(now, until)
 }
 
 // take puts one record into the queue.
@@ -193,7 +210,7 @@ func (r *recorder) pass() error {
 	if err != nil {
 		return err
 	}
-	if err := r.drainEvents(now); err != nil {
+	if err := r.drainEvents(now, forever); err != nil {
 		return err
 	}
 	if err := r.drainAnswers(mostAnswers, forever); err != nil {
@@ -201,8 +218,8 @@ func (r *recorder) pass() error {
 	}
 	r.settleAnswers(r.horizon)
 	r.expireHellos(now, false)
-	if err := r.drainOutcomes(now); err != nil {
-		return fmt.Errorf("read outcome ring: %w", err)
+	if err := r.drainOutcomes(now, forever); err != nil {
+		return err
 	}
 	if n >= busyProcesses {
 		r.received = now

@@ -23,7 +23,7 @@ func (r *recorder) finish() error {
 	}
 	r.ledger.own += r.flight.own // they return no more
 	r.settle(now + 1)
-	errs = append(errs, r.countLastSends(), r.drainEvents(now), r.drainAnswers(math.MaxInt, forever), r.drainOutcomes(now))
+	errs = append(errs, r.countLastSends(), r.drainEvents(now, forever), r.drainAnswers(math.MaxInt, forever), r.drainOutcomes(now, forever))
 	r.settleAnswers(math.MaxUint64)
 	r.endings(now, true)
 	r.expireHellos(now, true)

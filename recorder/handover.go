@@ -135,7 +135,7 @@ func (r *recorder) leave() error {
 	errs := []error{r.look(r.boot()), r.readOut()}
 	now := r.boot()
 	_, err := r.drainProcesses()
-	errs = append(errs, err, r.drainEvents(now), r.drainAnswers(lastAnswers, forever), r.drainOutcomes(now))
+	errs = append(errs, err, r.drainEvents(now, forever), r.drainAnswers(lastAnswers, forever), r.drainOutcomes(now, forever))
 	r.settleAnswers(math.MaxUint64)
 	r.joinErrors(now, true)
 	r.endings(now, false)

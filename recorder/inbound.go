@@ -69,10 +69,10 @@ func newInbound(single bool) *inbound {
 	return &inbound{single: single, folds: map[foldKey]*fold{}, of: map[lifeKey]int{}, awaited: map[bpf.ID]*fold{}, fresh: map[*fold]struct{}{}}
 }
 
-// drainEvents takes all that is in the ring of events.
-func (r *recorder) drainEvents(now uint64) error {
+// drainEvents takes what is in the ring of events, up to the first that came after a time.
+func (r *recorder) drainEvents(now, until uint64) error {
 	in := r.inbound
-	for {
+	for in.record.BootTime = 0; in.record.BootTime <= until; {
 		ok, err := r.src.ReadEvent(&in.record)
 		if err != nil {
 			return fmt.Errorf("read event ring: %w", err)
@@ -83,6 +83,7 @@ func (r *recorder) drainEvents(now uint64) error {
 		r.ledger.events.received++
 		r.takeEvent(&in.record, now)
 	}
+	return nil
 }
 
 // takeEvent counts an event in its fold.
@@ -188,13 +189,17 @@ func (r *recorder) endAccepted(o *bpf.Outcome, now uint64) error {
 	in := r.inbound
 	r.ledger.outcomes.coalesced++
 	f := in.awaited[o.Attempt]
-	if f == nil { // its event may have come since that ring was read
-		if err := r.drainEvents(now); err != nil {
+	for _, until := range [...]uint64{o.BootTime, forever} { // its event may have come since that ring was read; CPUs differ a little
+		if f != nil {
+			break
+		}
+		if err := r.drainEvents(now, until); err != nil {
 			return err
 		}
-		if f = in.awaited[o.Attempt]; f == nil {
-			return nil
-		}
+		f = in.awaited[o.Attempt]
+	}
+	if f == nil {
+		return nil
 	}
 	delete(in.awaited, o.Attempt)
 	if f.Count == 0 && f.Ended == 0 {

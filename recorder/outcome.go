@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 	"unsafe"
@@ -68,25 +69,30 @@ func hasOutcome(c *bpf.Connect) bool {
 // waits tells whether there are outcomes that have been read and are in no batch yet.
 func (f *fates) waits() bool { return len(f.pending)+len(f.errors.waiting) > 0 }
 
-// drainOutcomes takes all that is in the outcome ring.
-func (r *recorder) drainOutcomes(now uint64) error {
+// drainOutcomes takes what is in the outcome ring, up to the first that came after a time.
+func (r *recorder) drainOutcomes(now, until uint64) error {
 	if r.heritage != nil && !r.fates.waits() {
 		_, r.fates.mark, _ = r.heritage.Marks()
 	}
-	for {
-		ok, err := r.src.ReadOutcome(&r.fates.record)
-		if err != nil || !ok {
-			return err
+	o := &r.fates.record
+	for o.BootTime = 0; o.BootTime <= until; {
+		ok, err := r.src.ReadOutcome(o)
+		if err != nil {
+			return fmt.Errorf("read outcome ring: %w", err)
 		}
-		if o := &r.fates.record; o.Accepted {
-			r.ledger.outcomes.received++
-			if err := r.endAccepted(o, now); err != nil {
-				return err
-			}
+		if !ok {
+			return nil
+		}
+		if !o.Accepted {
+			r.takeOutcome(o, now)
 			continue
 		}
-		r.takeOutcome(&r.fates.record, now)
+		r.ledger.outcomes.received++
+		if err := r.endAccepted(o, now); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 func (r *recorder) takeOutcome(o *bpf.Outcome, now uint64) {
