@@ -50,7 +50,7 @@ type fold struct {
 	store.SocketEvent
 	key     foldKey
 	who     *party
-	due     uint64 // when it is to be written; 0: nothing is new
+	due     uint64 // when it is to be written; 0: nothing is new, and it is not in fresh
 	expires uint64
 }
 
@@ -180,8 +180,8 @@ func (in *inbound) crowded(k lifeKey) bool {
 func (in *inbound) renew(f *fold, now uint64) {
 	if f.due == 0 {
 		f.due = now + refoldAfter
+		in.fresh[f] = struct{}{}
 	}
-	in.fresh[f] = struct{}{}
 }
 
 // endAccepted counts the end of a connection in the fold that it was accepted in.

@@ -232,7 +232,8 @@ func (r *recorder) tellOpen(o *bpf.Outcome) bool {
 
 // ending returns what the tape is told of a connection whose row is not in the open batch.
 func (r *recorder) ending(o *bpf.Outcome) store.Ending {
-	e := store.Ending{Connect: o.Attempt.BootTime, Cookie: o.Cookie, Final: finalOf(o), Outcome: r.fates.outcome(o)}
+	e := store.Ending{Connect: o.Attempt.BootTime, Cookie: o.Cookie, Final: finalOf(o), Outcome: r.fates.blank()}
+	r.fates.tell(e.Outcome, o)
 	f, ok := r.opens.follows[o.Attempt]
 	if !ok {
 		return e

@@ -25,6 +25,8 @@ const (
 	mostEndings = 64 << 10
 	// mostRowless bounds the attempts of which is known that they have no row.
 	mostRowless = 32 << 10
+	// blankOutcomes is how many outcomes memory is made for at once.
+	blankOutcomes = 64
 	// fateBytes is the memory that the outcome of a row takes, its place in a map included.
 	fateBytes = int64(unsafe.Sizeof(store.Outcome{})) + 64
 
@@ -42,6 +44,7 @@ type fates struct {
 	shapes  map[finalShape]*store.Shape
 	mark    bpf.Mark    // where the ring was read when nothing waited last
 	record  bpf.Outcome // reused
+	blanks  []store.Outcome
 }
 
 // pendingFate is the latest outcome of a connection, and how many records it was made of.
@@ -190,9 +193,12 @@ func (r *recorder) endings(now uint64, all bool) {
 	}
 }
 
-// give has a row say an outcome.
+// give has a row say an outcome, instead of an earlier one of the same connection.
 func (f *fates) give(row *store.Connection, o *bpf.Outcome) {
-	row.Outcome = f.outcome(o)
+	if row.Outcome == nil {
+		row.Outcome = f.blank()
+	}
+	f.tell(row.Outcome, o)
 	row.Shape = f.shape(row.Shape, finalOf(o))
 }
 
@@ -215,9 +221,19 @@ func (f *fates) shape(of *store.Shape, final store.Final) *store.Shape {
 	return s
 }
 
-// outcome returns what the tape is told.
-func (f *fates) outcome(o *bpf.Outcome) *store.Outcome {
-	out := &store.Outcome{
+// blank returns memory for an outcome. It is made for many at once: those of a batch are all given back together.
+func (f *fates) blank() *store.Outcome {
+	if len(f.blanks) == 0 {
+		f.blanks = make([]store.Outcome, blankOutcomes)
+	}
+	out := &f.blanks[0]
+	f.blanks = f.blanks[1:]
+	return out
+}
+
+// tell writes what the tape is told of an outcome.
+func (f *fates) tell(out *store.Outcome, o *bpf.Outcome) {
+	*out = store.Outcome{
 		Local: f.local(o.Local.Addr()), LocalPort: o.Local.Port(), Established: store.Unmeasured, Duration: store.Unmeasured,
 		Sent: store.Unmeasured, Received: store.Unmeasured, Retransmits: store.Unmeasured, RTT: store.Unmeasured,
 	}
@@ -234,16 +250,15 @@ func (f *fates) outcome(o *bpf.Outcome) *store.Outcome {
 		out.SeenOpen = max(since, 1000) // of one that was found now
 	case bpf.OutcomeError:
 		out.Duration = since
-		return out
+		return
 	default:
-		return out
+		return
 	}
 	out.Retransmits = int64(o.Retransmits)
 	if o.Established > 0 {
 		out.Sent, out.Received = int64(o.Sent), int64(o.Received)
 		out.ClosedBy = closedBy(o)
 	}
-	return out
 }
 
 // closedBy returns who sent the first FIN, or the RST where there was none.

@@ -140,7 +140,9 @@ func TestFinalOf(t *testing.T) {
 		if got := finalOf(&one.o); got != one.want {
 			t.Errorf("%s: %d, want %d", name, got, one.want)
 		}
-		if got := newFates().outcome(&one.o).ClosedBy; got != one.by {
+		var told store.Outcome
+		newFates().tell(&told, &one.o)
+		if got := told.ClosedBy; got != one.by {
 			t.Errorf("%s: closed by %d, want %d", name, got, one.by)
 		}
 	}
