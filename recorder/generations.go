@@ -2,12 +2,19 @@ package recorder
 
 // generations is a cache of bounded size that never evicts what is in use: when the young generation is full the old
 // one is dropped whole, and the young one becomes old. A hit in the old one moves it back. Reading costs a map lookup,
-// and nothing is allocated for what is known.
+// or a comparison where it is the same as last time, and nothing is allocated for what is known.
 type generations[K comparable, V any] struct {
 	young, old map[K]V
 	weigh      func(K, V) int // in the unit of limit; nil: each is 1
 	weight     int            // of the young generation
 	limit      int            // of a generation
+	last       entry[K, V]    // found last, in the young generation
+}
+
+type entry[K comparable, V any] struct {
+	key   K
+	value V
+	ok    bool // false: there is none
 }
 
 func newGenerations[K comparable, V any](limit int) *generations[K, V] {
@@ -20,17 +27,22 @@ func newWeighed[K comparable, V any](limit int, weigh func(K, V) int) *generatio
 }
 
 func (g *generations[K, V]) get(k K) (V, bool) {
-	v, ok := g.young[k]
-	if ok {
-		return v, true
+	if g.last.ok && g.last.key == k {
+		return g.last.value, true
 	}
-	if v, ok = g.old[k]; ok {
+	v, ok := g.young[k]
+	if !ok {
+		if v, ok = g.old[k]; !ok {
+			return v, false
+		}
 		g.put(k, v)
 	}
-	return v, ok
+	g.last = entry[K, V]{k, v, true}
+	return v, true
 }
 
 func (g *generations[K, V]) put(k K, v V) {
+	g.last.ok = false
 	if g.weight >= g.limit {
 		g.old, g.young, g.weight = g.young, make(map[K]V, len(g.young)/4), 0
 	}
@@ -46,6 +58,7 @@ func (g *generations[K, V]) put(k K, v V) {
 }
 
 func (g *generations[K, V]) remove(k K) {
+	g.last.ok = false
 	delete(g.young, k)
 	delete(g.old, k)
 	if g.weigh == nil {
@@ -55,7 +68,7 @@ func (g *generations[K, V]) remove(k K) {
 
 func (g *generations[K, V]) clear() {
 	clear(g.young)
-	g.old, g.weight = nil, 0
+	g.old, g.weight, g.last = nil, 0, entry[K, V]{}
 }
 
 // getBytes is get for a key that is at hand as bytes: it makes no string of it.

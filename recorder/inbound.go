@@ -58,6 +58,7 @@ type fold struct {
 type inbound struct {
 	single  bool // each has a row of its own
 	folds   map[foldKey]*fold
+	last    *fold            // of folds, the one that was found last; nil: none
 	of      map[lifeKey]int  // folds of a process
 	awaited map[bpf.ID]*fold // TCP connections that have not ended
 	fresh   map[*fold]struct{}
@@ -125,7 +126,11 @@ func (r *recorder) foldOf(c *bpf.Connect) *fold {
 			k.remote = r.resolver.endpoint(remote, who)
 		}
 	}
+	if in.last != nil && in.last.key == k {
+		return in.last
+	}
 	if f := in.folds[k]; f != nil {
+		in.last = f
 		return f
 	}
 	if crowded || len(remote) > 0 && k.remote == nil {
@@ -258,6 +263,7 @@ func (in *inbound) forget(f *fold) {
 	if in.folds[f.key] != f {
 		return
 	}
+	in.last = nil
 	delete(in.folds, f.key)
 	if in.of[f.key.life]--; in.of[f.key.life] == 0 {
 		delete(in.of, f.key.life)

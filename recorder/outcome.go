@@ -40,8 +40,8 @@ type fates struct {
 	errors  udpErrors                      // which connects errors are about that came back to UDP sockets
 	rowless *generations[bpf.ID, struct{}] // attempts that are counted in a row of several, which has no outcome
 	pending map[bpf.ID]pendingFate         // outcomes whose row is not in the open batch
-	locals  map[netip.Addr]*store.Endpoint
-	shapes  map[finalShape]*store.Shape
+	locals  *generations[netip.Addr, *store.Endpoint]
+	shapes  *generations[finalShape, *store.Shape]
 	mark    bpf.Mark    // where the ring was read when nothing waited last
 	record  bpf.Outcome // reused
 	blanks  []store.Outcome
@@ -61,7 +61,7 @@ type finalShape struct {
 }
 
 func newFates() *fates {
-	return &fates{rows: map[bpf.ID]int{}, rowless: newGenerations[bpf.ID, struct{}](mostRowless), errors: newUDPErrors(), pending: map[bpf.ID]pendingFate{}, locals: map[netip.Addr]*store.Endpoint{}, shapes: map[finalShape]*store.Shape{}}
+	return &fates{rows: map[bpf.ID]int{}, rowless: newGenerations[bpf.ID, struct{}](mostRowless), errors: newUDPErrors(), pending: map[bpf.ID]pendingFate{}, locals: newGenerations[netip.Addr, *store.Endpoint](shapeCache), shapes: newGenerations[finalShape, *store.Shape](shapeCache)}
 }
 
 // hasOutcome tells whether the kernel tells what becomes of an attempt.
@@ -208,17 +208,13 @@ func (f *fates) shape(of *store.Shape, final store.Final) *store.Shape {
 		return of
 	}
 	k := finalShape{of, final}
-	s := f.shapes[k]
-	if s == nil {
-		whole := *of
-		whole.Final = final
-		if len(f.shapes) >= shapeCache {
-			clear(f.shapes)
-		}
-		s = &whole
-		f.shapes[k] = s
+	if s, ok := f.shapes.get(k); ok {
+		return s
 	}
-	return s
+	s := *of
+	s.Final = final
+	f.shapes.put(k, &s)
+	return &s
 }
 
 // blank returns memory for an outcome. It is made for many at once: those of a batch are all given back together.
@@ -294,7 +290,7 @@ func finalOf(o *bpf.Outcome) store.Final {
 
 // local returns the endpoint of an address, with no port.
 func (f *fates) local(a netip.Addr) *store.Endpoint {
-	if e := f.locals[a]; e != nil {
+	if e, ok := f.locals.get(a); ok {
 		return e
 	}
 	raw := make([]byte, unix.SizeofSockaddrInet6)
@@ -306,10 +302,7 @@ func (f *fates) local(a netip.Addr) *store.Endpoint {
 		raw[0] = unix.AF_INET6
 		copy(raw[8:], a.AsSlice())
 	}
-	if len(f.locals) >= shapeCache {
-		clear(f.locals)
-	}
 	e := decodeSockaddr(raw)
-	f.locals[a] = &e
+	f.locals.put(a, &e)
 	return &e
 }
