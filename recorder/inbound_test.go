@@ -36,6 +36,8 @@ func (s *script) over(of *bpf.Connect, errno uint16, sent, received uint64) {
 
 // foldsOf sums the parts of a fold, by address of the peer.
 func foldsOf(out *memory) map[string]store.SocketEvent {
+	out.mu.Lock()
+	defer out.mu.Unlock()
 	all := map[string]store.SocketEvent{}
 	for _, b := range out.batches {
 		for _, e := range b.Sockets {
