@@ -146,7 +146,7 @@ func (b *keyBlock) isRecord() bool {
 		case roleTarget:
 			tells = tells || first(b.fields, roleSource) != ""
 			fallthrough
-		case roleIP, roleSource, roleName, roleURL:
+		case roleIP, roleSource, roleName, roleURL, roleMask:
 			host = host || ok && fits(c, f.role)
 		case roleValue:
 			host = host || ok

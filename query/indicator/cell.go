@@ -195,6 +195,11 @@ func (r *Reading) pair(c cell, cells []string, at int) (list []*Indicator, used 
 			return block, used
 		}
 	}
+	if at+2 < len(cells) && (strings.EqualFold(next, "tcp") || strings.EqualFold(next, "udp")) && isBareNumber(cells[at+2]) {
+		if port, ok := parsePortNumber(strings.TrimSpace(cells[at+2])); ok {
+			return withPorts(c.list, []uint16{port}), 2
+		}
+	}
 	if port, ok := ParsePort(undecorated(next)); ok && !strings.Contains(cells[at], "-") { // eMule has a level after first-last
 		if isBareNumber(undecorated(next)) {
 			list = withPorts(c.list, []uint16{port.Port})

@@ -21,8 +21,8 @@ func excepts(line string) bool {
 
 // Sides of a connection in rules and in the language of searches.
 var (
-	sideSource = regexp.MustCompile(`(?i)(?:^|[\s(])(?:-s|--src|--source|saddr|src(?:[ .](?:host|net|ip))*(?: ==?)?) (?:[0-9]{1,3}\.){3}[0-9]{1,3}(?:/[0-9]{1,2})?`)
-	sideTarget = regexp.MustCompile(`(?i)(?:^|[\s(])(?:-d|--dst|--destination|daddr|dst(?:[ .](?:host|net|ip))*(?: ==?)?) (?:[0-9]{1,3}\.){3}[0-9]{1,3}`)
+	sideSource = regexp.MustCompile(`(?i)(?:^|[\s(])(?:-s|--src|--source|saddr|src(?:[ .](?:host|net|ip))*(?: ==?)?|(?:source|src)[ _]?(?:network )?(?:ip|addr(?:ess)?)[:=]?) (?:[0-9]{1,3}\.){3}[0-9]{1,3}(?:/[0-9]{1,2})?`)
+	sideTarget = regexp.MustCompile(`(?i)(?:^|[\s(])(?:-d|--dst|--destination|daddr|dst(?:[ .](?:host|net|ip))*(?: ==?)?|(?:destination|dest|dst)[ _]?(?:network )?(?:ip|addr(?:ess)?)[:=]?) (?:[0-9]{1,3}\.){3}[0-9]{1,3}`)
 	aclSides   = regexp.MustCompile(`(?i)^((?:access-list \S+ )?(?:extended )?(?:\d+ )?deny (?:tcp|udp|ip|icmp) )((?:host )?[1-9][0-9.]+(?: (?:0|255)\.[0-9.]+)?(?: eq [0-9]+)?) ((?:host )?[1-9][0-9.]+(?: .*)?)$`)
 )
 

@@ -63,7 +63,7 @@ var (
 	lengthWord = regexp.MustCompile(`(^|[\s,;=])` + someAddress + `[ \t]+/([0-9]{1,3})($|[\s,;)])`)
 	portColon  = regexp.MustCompile(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3})(?: +: *| *: +)([0-9]{1,5})($|[\s,;)])`)
 	portOn     = regexp.MustCompile(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3}) +on +([0-9]{2,5})($|[,;)])`)
-	portDash   = regexp.MustCompile(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3}) +[-–—|] +([0-9]{2,5})($|[\s,;)])`)
+	portDash   = regexp.MustCompile(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3}) +(?:[-–—|@+]|[=-]>|→) +([0-9]{1,5})($|[\s,;)])`)
 	deviceWord = regexp.MustCompile(`(^|\s)/dev/(?:tcp|udp)/([\w.:-]+)/([0-9]{1,5})\b`)
 )
 

@@ -14,8 +14,8 @@ const calledHarmless = "the words beside it say that it is harmless, or is no lo
 var harmlessWords = regexp.MustCompile(`(?i)(?:^|[^\w-])(?:not (?:a |an |the )?(?:malicious|bad|evil|hostile|suspicious|infected|c2|c&c|ioc|indicator|threat|block(?:ed)?)|` +
 	`false[ -]positives?|(?:is |are |was |were |be |been |now )(?:benign|harmless|legit|legitimate|safe|clean)|known[ -]good|` +
 	`(?:do not|don'?t|never|must not|should not) (?:be )?(?:block|alert|ban|drop|match|flag|detect|report|blacklist)(?:ed)?|` +
-	`no longer (?:active|malicious|used|in use|ours|bad|a threat)|all (?:but|except)|everything (?:but|except))(?:$|[^\w-])|` +
-	`^[\s#("'\[{,;:.=-]*(?:(?:is |are )?(?:now |already )?(?:on (?:the |our )?)?(?:white|allow|safe|pass)-?list(?:ed)?|(?:is )?(?:benign|harmless|legit|legitimate|known good|safe|clean|trusted|ours|our own)|not|except|ignored?|exclud(?:ed?|ing)|false positive|fp)[\s)"'\]},;:.=!-]*$`)
+	`not (?:affected|involved|related|part of)|our own|no longer (?:active|malicious|used|in use|ours|bad|a threat)|all (?:but|except)|everything (?:but|except))(?:$|[^\w-])|` +
+	`^[\s#("'\[{,;:.=-]*(?:(?:is |are )?(?:now |already )?(?:on (?:the |our )?)?(?:white|allow|safe|pass)-?list(?:ed)?|(?:is )?(?:benign|harmless|legit|legitimate|known good|safe|clean|trusted|ours|our own)|ok|permit(?:ted)?|accept(?:ed)?|allow(?:ed)?|dunno|not|except|ignored?|exclud(?:ed?|ing)|false positive|fp)[\s)"'\]},;:.=!-]*$`)
 
 // isCalledHarmless reports whether a label has such words. It looks at most labels without the expression, which is slow.
 func isCalledHarmless(label string) bool {
@@ -23,7 +23,7 @@ func isCalledHarmless(label string) bool {
 		return false
 	}
 	lower := strings.ToLower(label)
-	for _, part := range []string{"not", "n't", "dont", "alse", "benign", "harmless", "legit", "safe", "clean", "good", "never", "no longer", "list", "all ", "every", "except", "ignor", "exclud", "trusted", "our", "fp"} {
+	for _, part := range []string{"not", "n't", "dont", "alse", "benign", "harmless", "legit", "safe", "clean", "good", "never", "no longer", "list", "all ", "every", "except", "ignor", "exclud", "trusted", "our", "fp", "ok", "permit", "accept", "allow", "dunno"} {
 		if strings.Contains(lower, part) {
 			return harmlessWords.MatchString(label)
 		}

@@ -193,3 +193,31 @@ func TestReadRulesOfOthers(t *testing.T) {
 		}
 	}
 }
+
+// Configurations and searches in which the next word, or the next line, changes what an address means.
+func TestReadWhatFollows(t *testing.T) {
+	for text, want := range map[string]expectation{
+		"(ip.src eq 198.51.100.66 and http.host eq \"x.example\")":         {indicators: "198.51.100.66", leftOut: 3},
+		"(ip.src in {198.51.100.66 203.0.113.0/24})":                       {indicators: "198.51.100.66 203.0.113.0/24", leftOut: 1},
+		"ignoreip = 127.0.0.1/8 ::1 198.51.100.66":                         {leftOut: 1},
+		"allowlist: [198.51.100.66]\n- 203.0.113.9":                        {indicators: "203.0.113.9", leftOut: 1},
+		"198.51.100.66 OK\n203.0.113.9 REJECT":                             {indicators: "203.0.113.9", problems: 1},
+		"Our own range 192.0.2.0/24 is not affected.":                      {problems: 1},
+		"cidr: 10.5.0.0/16\nexcept:\n- 10.5.1.0/24":                        {leftOut: 2, problems: 1},
+		"cidr_block = \"198.51.100.0/24\"\nfrom_port = 443\nto_port = 443": {indicators: "198.51.100.0/24:443"},
+		"cidr_block = \"198.51.100.0/24\"\nfrom_port = 80\nto_port = 90":   {problems: 1},
+		"ip,start_port,end_port\n198.51.100.66,80,90":                      {problems: 1},
+		"ripencc|DE|ipv6|2001:db8::|32|20200101|allocated":                 {problems: 1},
+		"198.51.100.66|tcp|443":                                            {indicators: "198.51.100.66:443"},
+		"198.51.100.66 => 443":                                             {indicators: "198.51.100.66:443", notes: 1},
+		"198.51.100.66 @ 443":                                              {indicators: "198.51.100.66:443", notes: 1},
+		"Source Address: 10.0.0.5 Source Port: 51234 Destination Address: 198.51.100.66 Destination Port: 443": {indicators: "198.51.100.66:443", leftOut: 2},
+		"198.051.100.066":              {indicators: "198.51.100.66"},
+		"user:pass@198.51.100.66:3128": {problems: 1},
+	} {
+		r, err := Read(strings.NewReader(text))
+		if err != nil || got(r) != want {
+			t.Errorf("%q, %v: %+v, want %+v\n%s", text, err, got(r), want, told(r))
+		}
+	}
+}

@@ -212,11 +212,16 @@ func (r *Reading) settingLine(line string) bool {
 		r.leaveOut("a setting of the host itself")
 	case references.MatchString(line):
 		r.leaveOut(readMore)
+	case passLine.MatchString(line):
+		r.leaveOut(passes)
 	default:
 		return false
 	}
 	return true
 }
+
+// passLine matches a setting that lists what to let pass: ignoreip of fail2ban, mynetworks of Postfix, $HOME_NET of Suricata.
+var passLine = regexp.MustCompile(`(?i)^(?:- |set |var |ipvar )?["'$]?(?:ignore_?ips?|no_?ban|mynetworks|home_net|(?:white|allow|safe|pass)[_-]?list(?:ed)?(?:_?(?:ips?|hosts?|networks?|cidrs?))?|(?:allowed|trusted|excluded?|ignored|permitted)(?:_?(?:ips?|hosts?|networks?|cidrs?|addresses))?)["']?\s*[:=]\s*\S`)
 
 func ofHostItself(line string) bool {
 	return ownSettings.MatchString(line) || upstream.MatchString(line) && !resolverForms[0].MatchString(line)

@@ -75,6 +75,9 @@ func parseAddress(text string) (*Indicator, bool) {
 		}
 		return &Indicator{Kind: Range, Text: p.String(), shortened: hasHostBits(text)}, true
 	}
+	if a, ok := rangeEnd(text); ok {
+		return &Indicator{Kind: Address, Text: a.String()}, true // DShield pads each octet
+	}
 	if ap, err := netip.ParseAddrPort(text); err == nil && ap.Port() != 0 {
 		return &Indicator{Kind: Address, Text: ap.Addr().Unmap().WithZone("").String(), Port: ap.Port()}, true
 	}
@@ -227,7 +230,7 @@ func parseHost(text string) (*Indicator, bool) {
 	if end := strings.IndexAny(text, "/?#"); end > 0 {
 		host, path := text[:end], text[end+1:]
 		rest := strings.TrimLeft(path, "0123456789./")
-		if strings.ContainsAny(text, " \t") || rest != path && (rest == "" || strings.ContainsAny(rest[:1], ",;|:")) {
+		if strings.ContainsAny(text, " \t") || rest != path && (rest == "" || strings.ContainsAny(rest[:1], ",;|:)]}>\"'")) {
 			return nil, false // a bad CIDR, or a bad mask
 		}
 		return parseHostPort(host)

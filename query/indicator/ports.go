@@ -26,6 +26,9 @@ var (
 // joinedAddress matches an address after a port, whose first octet is no port: port 80 and 198.51.100.7.
 var joinedAddress = regexp.MustCompile(`(?i)([0-9](?:,| and| or)) ?((?:[0-9]{1,3}\.){3}[0-9]{1,3})\b`)
 
+// addressAfter matches an address after a word that has a port after it elsewhere: ip.src eq 198.51.100.7.
+var addressAfter = regexp.MustCompile(`(?i)(\b(?:eq|ports?[ :=]) ?)((?:[0-9]{1,3}\.){3}[0-9]{1,3})\b`)
+
 // portsOfSentence returns the ports that running text names, and the text without them. It leaves out those that a connection came from.
 // why is the reason if one is not understood.
 func (r *Reading) portsOfSentence(head string) (text string, ports []uint16, why string) {
@@ -37,6 +40,7 @@ func (r *Reading) portsOfSentence(head string) (text string, ports []uint16, why
 		return " "
 	})
 	text = joinedAddress.ReplaceAllString(text, "$1 ;$2")
+	text = addressAfter.ReplaceAllString(text, "$1;$2")
 	text = protocolWords.ReplaceAllString(text, " port $1$2")
 	for _, found := range portWords.FindAllStringSubmatch(text, -1) {
 		for _, n := range strings.FieldsFunc(found[1]+" "+found[2], func(r rune) bool { return strings.ContainsRune(", /andorANDOR", r) }) {

@@ -227,6 +227,22 @@ func empty(fields []field, roles ...role) {
 
 func portsOf(fields []field) ([]uint16, bool) {
 	var all []uint16
+	first, last := "", ""
+	for _, f := range fields {
+		if f.role == rolePort {
+			switch words := wordsOf(f.name); {
+			case slices.ContainsFunc(words, func(w string) bool {
+				return slices.Contains([]string{"from", "start", "first", "min", "begin", "low"}, w)
+			}):
+				first = f.text
+			case slices.ContainsFunc(words, func(w string) bool { return slices.Contains([]string{"to", "end", "last", "max", "high"}, w) }):
+				last = f.text
+			}
+		}
+	}
+	if first != "" && last != "" && first != last {
+		return nil, false // a range
+	}
 	for _, f := range fields {
 		if f.role != rolePort {
 			continue

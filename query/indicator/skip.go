@@ -92,6 +92,26 @@ func (t *textReader) passesBelow(content string) bool {
 	return true
 }
 
+// exceptKey matches the key of YAML below a range that lists what the range does not have.
+var exceptKey = regexp.MustCompile(`(?i)^(?:- )?["']?(?:except(?:ions?)?|exclu(?:de[ds]?|sions?)|not)["']?:`)
+
+// exceptsBelow reports whether a line has a range, and the next one says that something is not in it, as in policies of Kubernetes.
+func (t *textReader) exceptsBelow(content string) bool {
+	if t.table != nil || !strings.Contains(content, "/") || !strings.Contains(content, ":") {
+		return false
+	}
+	_, value, ok := strings.Cut(content, ": ")
+	if !ok {
+		return false
+	}
+	c, ok := readCell(value)
+	if !ok || !c.is(Range) {
+		return false
+	}
+	next, ok := t.ahead(0)
+	return ok && exceptKey.MatchString(strings.TrimSpace(next))
+}
+
 // startsIndicator reports whether a line at the margin begins with an indicator.
 func startsIndicator(line string) bool {
 	word, _, _ := strings.Cut(bullet.ReplaceAllString(line, ""), " ")

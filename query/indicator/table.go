@@ -72,7 +72,7 @@ func headerOf(cells []string) *table {
 		of := roleOf(cell)
 		c, isIndicator := readCell(cell)
 		switch {
-		case len(strings.Fields(cell)) > 3, strings.Contains(cell, "="), strings.Contains(cell, ": "), isKeyed(cell), looksLikeAddress(cell), isIndicator && c.sure, cell != "" && cell[0] >= '0' && cell[0] <= '9':
+		case len(strings.Fields(cell)) > 3, strings.Contains(cell, "="), strings.Contains(cell, ": "), isKeyed(cell), hasIPv6(cell), looksLikeAddress(cell), isIndicator && c.sure, cell != "" && cell[0] >= '0' && cell[0] <= '9':
 			return nil
 		case of >= roleValue && of <= roleFile:
 			useful++
@@ -96,6 +96,14 @@ func isKeyed(cell string) bool {
 	}
 	_, ok = readCell(value)
 	return ok
+}
+
+// hasIPv6 reports whether a cell has an IPv6 address as one of its words, or of its columns if they are parted by something else.
+func hasIPv6(cell string) bool {
+	return strings.Count(cell, ":") > 1 && slices.ContainsFunc(strings.FieldsFunc(cell, func(r rune) bool { return strings.ContainsRune(",;| \t", r) }), func(word string) bool {
+		c, ok := readCell(word)
+		return ok && c.sure && c.is(Address, Range)
+	})
 }
 
 // findClient finds the client in the log of a web server (W3C Extended Log File Format: prefix s- is the server, c- the client, cs- and sc- what

@@ -61,6 +61,9 @@ func (r *Reading) readText(in *bufio.Reader) error {
 			continue
 		case t.inBlock(line, content):
 			continue
+		case t.exceptsBelow(content):
+			t.problem(t.line, content, exception)
+			continue
 		case t.table == nil && t.rangeEnd(content), t.isHeader(line), t.socketLine(content), t.readBlock(line):
 			continue
 		case t.table != nil:

@@ -88,7 +88,7 @@ func (r *Reading) typed(kind, value string, ports []uint16, label string, line i
 
 // typedForms match a line with the type of one value before it: md5:…, Domain: evil.example, and MISP's free text.
 var (
-	typedByColon = regexp.MustCompile(`^["']?([A-Za-z][A-Za-z0-9_|-]{0,29})["']?\s*(?::|=)\s*["']?([^\s/"']\S*?)["']?[,;]?$`)
+	typedByColon = regexp.MustCompile(`^["']?([A-Za-z][A-Za-z0-9_-]{0,19}(?:\|[A-Za-z0-9-]{1,9})?)["']?\s*(?::|=)\s*["']?([^\s/"']\S*?)["']?[,;]?$`)
 	typedBySpace = regexp.MustCompile(`^((?:ip-(?:src|dst)|domain|hostname|fqdn|filename|url|uri|email(?:-\w+)?|mutex|AS|md5|sha1|sha256|imphash|ja3|user-agent|regkey)(?:\|[\w-]+)?)[ \t]+(\S+)$`)
 )
 
@@ -105,6 +105,8 @@ func (r *Reading) typedLine(line string, number int) bool {
 	c, ok := readCells(found[2])
 	isDigest := ok && c.is(Hash)
 	switch {
+	case strings.Contains(found[2], "@") && looksLikeAddress(found[2]):
+		return false
 	case !known, slices.Contains(kinds, Port), ok && c.sure && !isDigest, ok && c.is(Port) && len(kinds) > 0, isDigest && len(kinds) > 0:
 		return false
 	case !ok && len(kinds) > 0 && !strings.Contains(found[2], "|"):
