@@ -28,6 +28,7 @@ type tableWriter struct {
 	times   []bool // time columns: only the fraction is cut
 	numbers []bool // numeric columns, right-aligned
 	natural []int  // widest cell so far
+	names   []int  // widest name at the end of a path so far
 	filled  []bool // columns with a value so far
 	fitted  fit    // how the columns are shown
 	page    [][]string
@@ -50,6 +51,7 @@ func (t *tableWriter) Begin(columns []string) error {
 		t.times = append(t.times, isTimeColumn(name))
 		t.numbers = append(t.numbers, true)
 		t.filled = append(t.filled, false)
+		t.names = append(t.names, 0)
 	}
 	return nil
 }
@@ -61,6 +63,7 @@ func (t *tableWriter) Row(values []Value) error {
 		t.scratch = v.AppendPlain(t.scratch[:0], false)
 		cells[i] = string(t.scratch)
 		t.natural[i] = max(t.natural[i], displayWidth(cells[i]))
+		t.names[i] = max(t.names[i], nameWidth(cells[i]))
 		t.filled[i] = t.filled[i] || v.Kind != Null
 		t.numbers[i] = t.numbers[i] && (v.IsNumber() || v.Kind == Null)
 	}

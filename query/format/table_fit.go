@@ -7,14 +7,14 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// A table that is too wide gives up, in this order: digits of times (to milliseconds, then seconds), the ends of long
-// cells, and whole columns, which are named below the table: first columns without values, then dispensable ones.
+// A table that is too wide gives up, in this order: digits of times (to milliseconds, then seconds), parts of long
+// cells (see shorten.go), and whole columns, which are named below the table: first columns without values, then dispensable ones.
 // Numbers and times are never cut in the middle. A path is cut at its start, because it ends with the program's name.
 
 // dispensable returns the columns to drop on a narrow terminal, in order.
 func dispensable() []string {
 	return []string{"ancestry", "cmdline", "process_id", "last_time", "start_time", "days", "histogram", "duration",
-		"sizes", "times", "alike", "sparkline", "first_time", "bar"}
+		"sizes", "times", "alike", "processes", "sparkline", "first_time", "bar"}
 }
 
 // lastToGo is the number of columns, from the end, that are dropped only if narrow columns are not enough.
@@ -82,19 +82,31 @@ func (t *tableWriter) shrink(f *fit, least func(column string) int) bool {
 		}
 		excess += f.widths[i]
 	}
+	names := func(i int) int { // room for the names of programs
+		if isPathColumn(t.columns[i]) {
+			return max(least(t.columns[i]), t.names[i])
+		}
+		return least(t.columns[i])
+	}
+	excess = t.narrow(f, excess, names)
+	return t.narrow(f, excess, func(i int) int { return least(t.columns[i]) }) == 0
+}
+
+// narrow narrows the widest text columns, down to least, until nothing is in excess. It returns what is.
+func (t *tableWriter) narrow(f *fit, excess int, least func(column int) int) int {
 	for ; excess > 0; excess-- {
 		widest := -1
 		for _, i := range f.shown {
-			if !t.times[i] && !t.numbers[i] && f.widths[i] > least(t.columns[i]) && (widest < 0 || f.widths[i] > f.widths[widest]) {
+			if !t.times[i] && !t.numbers[i] && f.widths[i] > least(i) && (widest < 0 || f.widths[i] > f.widths[widest]) {
 				widest = i
 			}
 		}
 		if widest < 0 {
-			return false
+			return excess
 		}
 		f.widths[widest]--
 	}
-	return true
+	return 0
 }
 
 // goodWidth is the least width at which a text column is easy to read.
@@ -111,7 +123,7 @@ func goodWidth(column string) int {
 // leastWidth is the least width at which a text column is useful.
 func leastWidth(column string) int {
 	switch {
-	case column == "remote", strings.HasSuffix(column, "_address"), column == "remote_ip":
+	case column == "remote", column == "most", strings.HasSuffix(column, "_address"), column == "remote_ip":
 		return 15 // an IPv4 address
 	case column == "process": // name and pid, indented
 		return 18
@@ -147,36 +159,6 @@ func dropDecimals(cell string, n int) string {
 
 // snip cuts a cell to a width and marks the cut.
 func snip(cell string, width int) string { return text.Snip(cell, width, "…") }
-
-// snipStart cuts the start of a path, before a separator if possible.
-func snipStart(cell string, width int) string {
-	if displayWidth(cell) <= width {
-		return cell
-	}
-	for i := len(cell) - width; i < len(cell); i++ {
-		if i > 0 && cell[i] == '/' && displayWidth(cell[i:]) < width {
-			return "…" + cell[i:]
-		}
-	}
-	runes := []rune(cell)
-	for len(runes) > 0 && displayWidth(string(runes)) >= width {
-		runes = runes[1:]
-	}
-	return "…" + string(runes)
-}
-
-// shorten cuts a cell to a width: a bar in proportion, a path at its start, other text at its end.
-func (t *tableWriter) shorten(cell string, column, width int) string {
-	name := t.columns[column]
-	switch {
-	case name == "bar" && t.natural[column] > width:
-		bar := []rune(cell)
-		return string(bar[:(len(bar)*width+t.natural[column]-1)/t.natural[column]])
-	case strings.HasPrefix(cell, "/") && name != "cmdline":
-		return snipStart(cell, width)
-	}
-	return snip(cell, width)
-}
 
 // isTimeColumn reports whether a column of the public views, going by its name,
 // holds times as text.
