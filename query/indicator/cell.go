@@ -195,7 +195,7 @@ func (r *Reading) pair(c cell, cells []string, at int) (list []*Indicator, used 
 			return block, used
 		}
 	}
-	if at+2 < len(cells) && (strings.EqualFold(next, "tcp") || strings.EqualFold(next, "udp")) && isBareNumber(cells[at+2]) {
+	if at+2 < len(cells) && (strings.EqualFold(next, "tcp") || strings.EqualFold(next, "udp")) && isBareNumber(cells[at+2]) && !counted.MatchString(strings.Join(cells[at+1:min(at+4, len(cells))], " ")) {
 		if port, ok := parsePortNumber(strings.TrimSpace(cells[at+2])); ok {
 			return withPorts(c.list, []uint16{port}), 2
 		}

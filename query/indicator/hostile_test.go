@@ -118,6 +118,8 @@ func TestReadAsItIsMeant(t *testing.T) {
 		"Mutex: 4444\nSize: 8080\nASN: 443":                                  {leftOut: 3},
 		"port:4444":                                                          {problems: 1},
 		"ip-dst|port 198.51.100.66|4444\nfilename x.exe\nAS AS64500":         {indicators: "198.51.100.66:4444 x.exe", leftOut: 1},
+		"source: blog.example\nC2: evil.example":                             {indicators: "evil.example", leftOut: 1},
+		"198.51.100.66 TCP 3 packets":                                        {indicators: "198.51.100.66"},
 		"domain evil.example":                                                {indicators: "evil.example"},
 		"[198.51.100.66](hxxps://blog.example/198.51.100.66)":                {indicators: "198.51.100.66"},
 		"- [evil\\[.\\]example](https://blog.example/evil)":                  {problems: 1},

@@ -14,6 +14,9 @@ var portWords = regexp.MustCompile(`(?i)(?:\b(?:(?:d|(?:dst|dest|destination|rem
 // protocolWords matches a protocol and a port with nothing but a space or colon between them.
 var protocolWords = regexp.MustCompile(`(?i)\b(?:tcp|udp):? ([1-9][0-9]{0,4})($|[,;)\]]|\s+[^0-9\s])`)
 
+// counted matches a number that counts what it stands before, and is no port: TCP 3 packets.
+var counted = regexp.MustCompile(`(?i)\b(?:tcp|udp):? [0-9]+ (?:packets?|pkts?|bytes?|hits?|times|flows?|sessions?|conn(?:ection)?s?|attempts?)\b`)
+
 // strangePort matches words for a port that are no number: port https, tcp/ssh, high ports, ports > 1024.
 var strangePort = regexp.MustCompile(`(?i)\b(?:(?:d|dst-?)?ports?\b(?:\(s\))?["']?(?:[ :=]+#? ?|/)(?:https?|www|ssh|s?ftp|telnet|smtps?|dns|domain|rdp|smb|snmp|imaps?|pop3s?|ldaps?|mysql|mssql|postgres\w*|ntp|vnc|socks5?|irc|unknown|various|multiple|several|dynamic|random|high|ephemeral|above|below|over|under|greater|less)\b|(?:d|dst-?)?ports?\b ?(?:[<>]|>=|<=)|port-?ranges?\b|(?:tcp|udp)/[a-z][\w-]*|(?:high|random|ephemeral|various|multiple|several|unknown|non-?standard|dynamic) (?:(?:tcp|udp) )?ports?)\b?`)
 
@@ -41,7 +44,9 @@ func (r *Reading) portsOfSentence(head string) (text string, ports []uint16, why
 	})
 	text = joinedAddress.ReplaceAllString(text, "$1 ;$2")
 	text = addressAfter.ReplaceAllString(text, "$1;$2")
-	text = protocolWords.ReplaceAllString(text, " port $1$2")
+	if !counted.MatchString(text) {
+		text = protocolWords.ReplaceAllString(text, " port $1$2")
+	}
 	for _, found := range portWords.FindAllStringSubmatch(text, -1) {
 		for _, n := range strings.FieldsFunc(found[1]+" "+found[2], func(r rune) bool { return strings.ContainsRune(", /andorANDOR", r) }) {
 			port, ok := portNumber(n)

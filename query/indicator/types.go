@@ -92,6 +92,9 @@ var (
 	typedBySpace = regexp.MustCompile(`^((?:ip-(?:src|dst)|domain|hostname|fqdn|filename|url|uri|email(?:-\w+)?|mutex|AS|md5|sha1|sha256|imphash|ja3|user-agent|regkey)(?:\|[\w-]+)?)[ \t]+(\S+)$`)
 )
 
+// saysWho matches the key of who tells of something, which is no indicator.
+var saysWho = regexp.MustCompile(`(?i)^(?:sources?|reporter|reported[_-]by|author|credits?|publisher|provider|vendor|contact|homepage|feed)$`)
+
 // typedLine reads a line that says what its value is, if the value alone does not tell: a name may be anything, and a digest may be that
 // of a TLS handshake.
 func (r *Reading) typedLine(line string, number int) bool {
@@ -103,6 +106,10 @@ func (r *Reading) typedLine(line string, number int) bool {
 	}
 	kinds, known := typeKinds(found[1])
 	c, ok := readCells(found[2])
+	if ok && c.is(Name) && !c.sure && saysWho.MatchString(found[1]) {
+		r.leaveOut(readMore)
+		return true
+	}
 	isDigest := ok && c.is(Hash)
 	switch {
 	case strings.Contains(found[2], "@") && looksLikeAddress(found[2]):
