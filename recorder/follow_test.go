@@ -52,3 +52,26 @@ func TestEndsFindEventsOutOfOrder(t *testing.T) {
 		t.Errorf("%d folds to write, %d connections not ended", len(r.inbound.fresh), len(r.inbound.awaited))
 	}
 }
+
+// The next recorder reads outcomes from where none waited: as soon as the connect of the last one that did is read, not from the
+// look at the ring before that.
+func TestOutcomesAreMarkedWhenNoneWaits(t *testing.T) {
+	r, src, k := follower(t)
+	r.heritage = &left{script: src}
+	first, second := connectBy(k, 1000), connectBy(k, 2000)
+	for _, c := range []*bpf.Connect{&first, &second} {
+		src.outcome(c, established(c, 10))
+	}
+	if err := r.drainOutcomes(5000, forever); err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range []struct {
+		connect *bpf.Connect
+		marked  uint64
+	}{{&first, 0}, {&second, 2}} {
+		r.take(one.connect)
+		if r.fates.mark.Records != one.marked {
+			t.Errorf("%d outcomes are before the mark, want %d", r.fates.mark.Records, one.marked)
+		}
+	}
+}

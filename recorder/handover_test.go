@@ -20,8 +20,8 @@ type left struct {
 func (l *left) Marks() (connects, outcomes, events bpf.Mark) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := l.counters.Sent - uint64(len(l.connects))
-	return bpf.Mark{Position: 100 * n, Records: n}, bpf.Mark{}, bpf.Mark{}
+	n, read := l.counters.Sent-uint64(len(l.connects)), l.counters.OutcomeSent-uint64(len(l.script.outcomes))
+	return bpf.Mark{Position: 100 * n, Records: n}, bpf.Mark{Position: 100 * read, Records: read}, bpf.Mark{}
 }
 func (l *left) SendsTold(bool) (uint32, error) { return 1, nil }
 func (l *left) Handover(h *bpf.Handover) (uint64, error) {

@@ -74,9 +74,7 @@ func (f *fates) waits() bool { return len(f.pending)+len(f.errors.waiting) > 0 }
 
 // drainOutcomes takes what is in the outcome ring, up to the first that came after a time.
 func (r *recorder) drainOutcomes(now, until uint64) error {
-	if r.heritage != nil && !r.fates.waits() {
-		_, r.fates.mark, _ = r.heritage.Marks()
-	}
+	r.markOutcomes()
 	o := &r.fates.record
 	for o.BootTime = 0; o.BootTime <= until; {
 		ok, err := r.src.ReadOutcome(o)
@@ -96,6 +94,13 @@ func (r *recorder) drainOutcomes(now, until uint64) error {
 		}
 	}
 	return nil
+}
+
+// markOutcomes notes where the ring was read, if nothing waits that was read before: the next recorder need not read it again.
+func (r *recorder) markOutcomes() {
+	if r.heritage != nil && !r.fates.waits() {
+		_, r.fates.mark, _ = r.heritage.Marks()
+	}
 }
 
 func (r *recorder) takeOutcome(o *bpf.Outcome, now uint64) {
@@ -157,6 +162,7 @@ func (r *recorder) expect(c *bpf.Connect, row *store.Connection) (n uint64) {
 		return 0
 	}
 	delete(r.fates.pending, c.ID())
+	r.markOutcomes()
 	r.fates.give(row, &p.last)
 	return p.n
 }
