@@ -96,7 +96,6 @@ const (
 	connectProgKretprobeConnect   = "kretprobe_connect"
 	connectProgKretprobeReturn    = "kretprobe_return"
 	connectProgListenUnix         = "listen_unix"
-	connectProgListens            = "listens"
 	connectProgLsmConnect         = "lsm_connect"
 	connectProgOpenSockets        = "open_sockets"
 	connectProgProcessExec        = "process_exec"
@@ -157,6 +156,7 @@ const (
 	connectVarSendsMost           = "sends_most"
 	connectVarSocketStorage       = "socket_storage"
 	connectVarTaskStorage         = "task_storage"
+	connectVarTellsListeners      = "tells_listeners"
 	connectVarTouches             = "touches"
 	connectVarTracingCookie       = "tracing_cookie"
 	connectVarTunOfFile           = "tun_of_file"
@@ -266,7 +266,6 @@ type connectProgramSpecs struct {
 	KretprobeConnect   *ebpf.ProgramSpec `ebpf:"kretprobe_connect"`
 	KretprobeReturn    *ebpf.ProgramSpec `ebpf:"kretprobe_return"`
 	ListenUnix         *ebpf.ProgramSpec `ebpf:"listen_unix"`
-	Listens            *ebpf.ProgramSpec `ebpf:"listens"`
 	LsmConnect         *ebpf.ProgramSpec `ebpf:"lsm_connect"`
 	OpenSockets        *ebpf.ProgramSpec `ebpf:"open_sockets"`
 	ProcessExec        *ebpf.ProgramSpec `ebpf:"process_exec"`
@@ -363,6 +362,7 @@ type connectVariableSpecs struct {
 	SendsMost          *ebpf.VariableSpec `ebpf:"sends_most"`
 	SocketStorage      *ebpf.VariableSpec `ebpf:"socket_storage"`
 	TaskStorage        *ebpf.VariableSpec `ebpf:"task_storage"`
+	TellsListeners     *ebpf.VariableSpec `ebpf:"tells_listeners"`
 	Touches            *ebpf.VariableSpec `ebpf:"touches"`
 	TracingCookie      *ebpf.VariableSpec `ebpf:"tracing_cookie"`
 	TunOfFile          *ebpf.VariableSpec `ebpf:"tun_of_file"`
@@ -495,6 +495,7 @@ type connectVariables struct {
 	SendsMost          *ebpf.Variable `ebpf:"sends_most"`
 	SocketStorage      *ebpf.Variable `ebpf:"socket_storage"`
 	TaskStorage        *ebpf.Variable `ebpf:"task_storage"`
+	TellsListeners     *ebpf.Variable `ebpf:"tells_listeners"`
 	Touches            *ebpf.Variable `ebpf:"touches"`
 	TracingCookie      *ebpf.Variable `ebpf:"tracing_cookie"`
 	TunOfFile          *ebpf.Variable `ebpf:"tun_of_file"`
@@ -566,7 +567,6 @@ type connectPrograms struct {
 	KretprobeConnect   *ebpf.Program `ebpf:"kretprobe_connect"`
 	KretprobeReturn    *ebpf.Program `ebpf:"kretprobe_return"`
 	ListenUnix         *ebpf.Program `ebpf:"listen_unix"`
-	Listens            *ebpf.Program `ebpf:"listens"`
 	LsmConnect         *ebpf.Program `ebpf:"lsm_connect"`
 	OpenSockets        *ebpf.Program `ebpf:"open_sockets"`
 	ProcessExec        *ebpf.Program `ebpf:"process_exec"`
@@ -645,7 +645,6 @@ func (p *connectPrograms) Close() error {
 		p.KretprobeConnect,
 		p.KretprobeReturn,
 		p.ListenUnix,
-		p.Listens,
 		p.LsmConnect,
 		p.OpenSockets,
 		p.ProcessExec,

@@ -85,9 +85,6 @@ func openWith(b Backend, o Options, k *kernel) (*Capture, error) {
 
 // eventHooks are those of a backend. What it cannot see of them comes with them.
 func eventHooks(b Backend, e Events, k *kernel) (hooks []hook, blindSpots []string) {
-	if e.Listen {
-		hooks = append(hooks, hook{program: "listens"})
-	}
 	if e.Sends {
 		hooks, blindSpots = sendHooks(hooks, b, k), append(blindSpots, blindSends, pagedFrames)
 		if !k.hasValue("bpf_attach_type", "BPF_CGROUP_UNIX_SENDMSG") {
@@ -135,7 +132,7 @@ func configureEvents(spec *ebpf.CollectionSpec, e Events, k *kernel) map[string]
 	return map[string]any{
 		"tun_of_file": devices.tun, "flags_of_tun": devices.flags, "device_of_tun": devices.device,
 		"sends_each":    max(spec.Maps["sends"].MaxEntries/8, 1),
-		"events_wakeup": ring / 4, "events_mark": ring / 4 * 3, "events_allowance": ring / 4 / 16, "follows_accepted": e.Accept,
+		"events_wakeup": ring / 4, "events_mark": ring / 4 * 3, "events_allowance": ring / 4 / 16, "follows_accepted": e.Accept, "tells_listeners": e.Listen,
 		"every_bind": e.Binds, "find_listeners": e.Listen, "find_special": e.Sockets, "find_options": e.Options,
 	}
 }

@@ -97,19 +97,14 @@ static __always_inline void read_peer(struct connect_large *r, struct sock *sk)
 /* Has the end of a TCP connection told: of MPTCP that of its first subflow. */
 static __always_inline void follow_accepted(const struct connect *c, struct sock *sk)
 {
-	struct accepted a = {
-		.time = c->boot_time,
-		.cookie = c->cookie,
-		.process = c->process,
-		.tid = c->tid,
-		.login = c->loginuid != (__u32)-1 ? c->loginuid : c->uid,
-	};
+	struct accepted a = {};
 	__u64 key;
 
 	if (c->protocol == IPPROTO_MPTCP && bpf_core_field_exists(struct mptcp_sock, first))
 		sk = BPF_CORE_READ((struct mptcp_sock *)sk, first);
 	if (!sk || (c->protocol != IPPROTO_TCP && c->protocol != IPPROTO_MPTCP))
 		return;
+	set_origin(&a.of, c);
 	a.port = BPF_CORE_READ(sk, __sk_common.skc_dport);
 	key = (__u64)sk;
 	bpf_map_update_elem(&accepted_sockets, &key, &a, BPF_ANY);
@@ -170,17 +165,13 @@ int exit_accept(struct sys_exit_args *ctx)
 }
 
 /* A TCP or MPTCP socket listens, in the thread that had it do so. */
-SEC("tp_btf/inet_sock_set_state")
-int listens(__u64 *ctx)
+static __always_inline void tell_listener(struct sock *sk)
 {
 	struct connect_large r = {};
 
-	if (ctx[2] != TCP_LISTEN || ctx[1] != TCP_CLOSE)
-		return 0;
-	begin_event(&r, (struct sock *)ctx[0], VIA_LISTEN, true);
+	begin_event(&r, sk, VIA_LISTEN, true);
 	r.c.error = 0;
 	send_event(&r);
-	return 0;
 }
 
 #endif

@@ -65,7 +65,7 @@ static __always_inline void await_hello(struct bpf_sock_ops *ctx)
 {
 	struct tracked *t = tracked_by(ctx);
 
-	if (!t || !t->connect_time)
+	if (!t || !t->of.time)
 		return;
 	t->hello_again = false;
 	t->hello_shared = ctx->bpf_sock_ops_cb_flags & BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
@@ -256,10 +256,10 @@ static __always_inline void see_write(struct bpf_sock_ops *ctx, struct tracked *
 		return;
 	}
 	a.boot_time = bpf_ktime_get_boot_ns();
-	a.cookie = t->cookie;
-	a.process = t->process;
-	a.tid = t->tid;
-	a.connect_time = t->connect_time;
+	a.cookie = t->of.cookie;
+	a.process = t->of.process;
+	a.tid = t->of.tid;
+	a.connect_time = t->of.time;
 	a.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	a.protocol = IPPROTO_TCP;
 	a.hello = 1;
@@ -293,7 +293,7 @@ static __always_inline void see_segment(struct bpf_sock_ops *ctx)
 {
 	struct tracked *t = tracked_by(ctx);
 
-	if (!t || !t->connect_time || ctx->data_segs_in || ctx->data_segs_out > HELLO_SEGMENTS) {
+	if (!t || !t->of.time || ctx->data_segs_in || ctx->data_segs_out > HELLO_SEGMENTS) {
 		switch_off(ctx, t);
 		return;
 	}

@@ -57,21 +57,15 @@ static __always_inline struct tracked *adopt(struct sock *sk, struct connect *c,
 		count(COUNT_OUTCOME_LOST);
 		return NULL;
 	}
-	t->cookie = c->cookie;
-	t->process = c->process;
-	t->tid = c->tid;
-	t->login = c->loginuid != (__u32)-1 ? c->loginuid : c->uid;
 	t->established = state == TCP_SYN_SENT ? 0 : c->boot_time;
 	t->rtt = 0;
 	t->state = state;
-	t->closed_by = state == TCP_CLOSE_WAIT ? CLOSED_BY_REMOTE : state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 ? CLOSED_BY_LOCAL : CLOSED_BY_NONE;
-	barrier();
-	t->connect_time = c->boot_time;
+	set_origin(&t->of, c);
 	barrier();
 	/* A change meanwhile is told by state_changed; one before is told by nobody. */
-	if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_CLOSE || !t->connect_time)
+	if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_CLOSE || !t->of.time)
 		return t;
-	t->connect_time = 0;
+	t->of.time = 0;
 	if (!socket_storage)
 		bpf_map_delete_elem(&tracked_hash, &key);
 	return NULL;
@@ -121,21 +115,21 @@ static __always_inline void visit(struct bpf_iter__task_file *ctx, struct task_s
 	if (!is_open(state))
 		return;
 	t = tracked_of(sk);
-	if (!(t && t->connect_time) && !(adopting && connected_out(sk, tp, state, typed)))
+	if (!(t && t->of.time) && !(adopting && connected_out(sk, tp, state, typed)))
 		return;
 	__builtin_memset(&s, 0, sizeof(s));
 	fill_holder(&s.holder, task, ctx->fd, sk, typed);
-	if (!t || !t->connect_time)
+	if (!t || !t->of.time)
 		t = adopt(sk, &s.holder.c, state);
 	if (!t)
 		return;
 	s.so_far.boot_time = bpf_ktime_get_boot_ns();
-	s.so_far.connect_time = t->connect_time ? t->connect_time : s.holder.c.boot_time;
-	s.so_far.cookie = t->cookie;
-	s.so_far.tid = t->tid;
+	s.so_far.connect_time = t->of.time ? t->of.time : s.holder.c.boot_time;
+	s.so_far.cookie = t->of.cookie;
+	s.so_far.tid = t->of.tid;
 	s.so_far.established = t->established;
 	s.so_far.rtt = t->rtt;
-	s.so_far.closed_by = t->closed_by;
+	s.so_far.closed_by = closed_by(state);
 	s.so_far.kind = state == TCP_SYN_SENT ? OUTCOME_CONNECTING : OUTCOME_OPEN;
 	s.so_far.from = state;
 	fill_local(&s.so_far, sk, tp, typed);

@@ -20,17 +20,31 @@
 
 #define SOCK_DONE 1 /* include/net/sock.h, enum sock_flags: the peer's FIN has come */
 
+/* Whose outcome is told: an attempt, or the VIA_ACCEPT of a connection that was accepted. */
+struct origin {
+	__u64 time; /* its boot_time */
+	__u64 cookie;
+	struct process_key process;
+	__u32 tid;
+	__u32 login; /* its loginuid, or uid where that is not set */
+};
+
+static __always_inline void set_origin(struct origin *of, const struct connect *c)
+{
+	of->cookie = c->cookie;
+	of->process = c->process;
+	of->tid = c->tid;
+	of->login = c->loginuid != (__u32)-1 ? c->loginuid : c->uid;
+	barrier(); /* open_sockets may look at any time */
+	of->time = c->boot_time;
+}
+
 /* A connection whose attempt was recorded, from SYN_SENT to CLOSE. */
 struct tracked {
-	__u64 connect_time; /* the attempt's boot_time; 0: nothing is tracked */
-	__u64 cookie;       /* the attempt's */
-	__u64 established;  /* ns CLOCK_BOOTTIME; 0: not yet */
-	struct process_key process;
-	__u32 tid;   /* the attempt's */
-	__u32 login; /* its loginuid, or uid where that is not set */
-	__u32 rtt;   /* us, when it was established; 0: not measured */
-	__u8 state;  /* as the last program left it */
-	__u8 closed_by;
+	struct origin of;  /* time 0: nothing is tracked */
+	__u64 established; /* ns CLOCK_BOOTTIME; 0: not yet */
+	__u32 rtt;         /* us, when it was established; 0: not measured */
+	__u8 state;        /* the last of those that are looked at (is_told) */
 	/* What hello.h has of the bytes that are sent first; set when it is established. */
 	bool hello_again;   /* the memory of the write could not be read when that began */
 	bool hello_shared;  /* somebody else has the kernel call programs at each segment */
@@ -67,17 +81,13 @@ const volatile bool socket_storage = false;
 
 /* A connection that was accepted. */
 struct accepted {
-	__u64 time; /* of its VIA_ACCEPT */
-	__u64 cookie;
-	struct process_key process;
-	__u32 tid;
-	__u32 login;
+	struct origin of;
 	__be16 port; /* of the peer: an entry that was left over is not that of another socket */
 };
 
 /*
  * By address of the socket. accept inserts (event.h), CLOSE deletes. A socket that was closed at that very moment may stay until
- * another has its address. Full: the end of the connection is not told.
+ * another that is accepted has its address. Full: the end of the connection is not told.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -88,6 +98,9 @@ struct {
 
 /* Whether anything comes into it. */
 const volatile bool follows_accepted = false;
+
+/* Whether sockets that listen are told. */
+const volatile bool tells_listeners = false;
 
 /*
  * Outcomes. A ring of its own, so that they cannot push out connects, nor connects them. Full: the record is dropped and
@@ -124,26 +137,26 @@ static __always_inline struct tracked *track(struct sock *sk)
 }
 
 /* Whether an outcome may be sent above the mark: by the process and the login of who connected. */
-static __noinline int take_outcome(const struct tracked *t, __u32 size)
+static __noinline int take_outcome(const struct origin *of, __u32 size)
 {
-	struct allowance_key *key = first_key(RING_OUTCOMES, &t->process);
+	struct allowance_key *key = first_key(RING_OUTCOMES, &of->process);
 
 	if (!key)
 		return LEVELS;
 	if (!take(key, size, outcomes_allowance))
 		return LEVEL_PROCESS;
 	key->level = LEVEL_LOGIN;
-	key->a = t->login;
+	key->a = of->login;
 	key->b = 0;
 	return take(key, size, 8 * (__u64)outcomes_allowance) ? LEVELS : LEVEL_LOGIN;
 }
 
-static __always_inline void send_outcome(const struct tracked *t, struct outcome *o)
+static __always_inline void send_outcome(const struct origin *of, struct outcome *o)
 {
 	__u64 fill = bpf_ringbuf_query(&outcomes, BPF_RB_AVAIL_DATA);
 
 	count(COUNT_OUTCOME_SEEN);
-	if (!below_mark(RING_OUTCOMES, fill, outcomes_mark) && take_outcome(t, sizeof(*o)) != LEVELS) {
+	if (!below_mark(RING_OUTCOMES, fill, outcomes_mark) && take_outcome(of, sizeof(*o)) != LEVELS) {
 		count(COUNT_OUTCOME_LOST);
 		return;
 	}
@@ -251,22 +264,17 @@ static __always_inline void begin_tracking(struct sock *sk, bool again)
 		return;
 	}
 	t->established = 0;
-	t->closed_by = CLOSED_BY_NONE;
 	t->rtt = 0;
 	t->state = TCP_SYN_SENT;
 	if (a) {
 		redirect_by_socket(&a->record, sk, true);
-		t->cookie = a->record.c.cookie;
-		t->process = a->record.c.process;
-		t->tid = a->record.c.tid;
-		t->login = a->record.c.loginuid != (__u32)-1 ? a->record.c.loginuid : a->record.c.uid;
-		t->connect_time = a->record.c.boot_time;
+		set_origin(&t->of, &a->record.c);
 	} else if (early) {
-		t->cookie = cookie;
-		t->process = early->process;
-		t->tid = early->tid;
-		t->login = early->login;
-		t->connect_time = early->boot_time;
+		t->of.cookie = cookie;
+		t->of.process = early->process;
+		t->of.tid = early->tid;
+		t->of.login = early->login;
+		t->of.time = early->boot_time;
 		bpf_map_delete_elem(&announced, &cookie);
 	}
 }
@@ -304,56 +312,68 @@ static __always_inline void fill_bytes(struct outcome *o, struct sock *sk, struc
 	o->retransmits = READ(typed, tp, total_retrans);
 }
 
-static __always_inline void tell_outcome(struct tracked *t, struct sock *sk, enum outcome_kind kind, int from, bool was_accepted)
+/* Who sent the first FIN shows from the state that it left. */
+static __always_inline enum closed_by closed_by(int state)
+{
+	if (state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK)
+		return CLOSED_BY_REMOTE;
+	if (state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 || state == TCP_CLOSING)
+		return CLOSED_BY_LOCAL;
+	return CLOSED_BY_NONE;
+}
+
+/* tracked: NULL of a connection that was accepted, which was established when that was. */
+static __always_inline void tell_outcome(const struct origin *of, struct tracked *tracked, struct sock *sk, enum outcome_kind kind, int from)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct outcome o = {
 		.boot_time = bpf_ktime_get_boot_ns(),
-		.connect_time = t->connect_time,
-		.cookie = t->cookie,
-		.tid = t->tid,
+		.connect_time = of->time,
+		.cookie = of->cookie,
+		.established = of->time,
+		.tid = of->tid,
 		.kind = kind,
 		.from = from,
-		.closed_by = t->closed_by,
+		.closed_by = closed_by(from),
 		.error = sk->sk_err,
-		.accepted = was_accepted,
+		.accepted = !tracked,
 	};
 
 	if (!tp) /* never: its protocol is TCP */
 		return;
-	if (kind == OUTCOME_ESTABLISHED) {
-		t->established = o.boot_time;
-		t->rtt = tp->srtt_us >> 3; /* of the handshake; later that of a delayed ACK is in it */
+	if (tracked) {
+		if (kind == OUTCOME_ESTABLISHED) {
+			tracked->established = o.boot_time;
+			tracked->rtt = tp->srtt_us >> 3; /* of the handshake; later that of a delayed ACK is in it */
+		}
+		o.established = tracked->established;
+		o.rtt = tracked->rtt;
 	}
-	o.established = t->established;
-	o.rtt = t->rtt;
 	fill_local(&o, sk, tp, true);
 	fill_bytes(&o, sk, tp, true);
-	send_outcome(t, &o);
+	send_outcome(of, &o);
 }
 
-/* The end of a connection that was accepted. Who closed it shows from the last state. */
+/* The end of a connection that was accepted. */
 static __always_inline void end_accepted(struct sock *sk, int from)
 {
 	__u64 key = (__u64)sk;
 	struct accepted *a = bpf_map_lookup_elem(&accepted_sockets, &key);
-	struct tracked t = {};
 
 	if (!a)
 		return;
-	if (a->port == sk->__sk_common.skc_dport) {
-		t.connect_time = t.established = a->time;
-		t.cookie = a->cookie;
-		t.process = a->process;
-		t.tid = a->tid;
-		t.login = a->login;
-		if (from == TCP_LAST_ACK)
-			t.closed_by = CLOSED_BY_REMOTE;
-		else if (from == TCP_FIN_WAIT1 || from == TCP_FIN_WAIT2 || from == TCP_CLOSING)
-			t.closed_by = CLOSED_BY_LOCAL;
-		tell_outcome(&t, sk, OUTCOME_CLOSED, from, true);
-	}
+	if (a->port == sk->__sk_common.skc_dport)
+		tell_outcome(&a->of, NULL, sk, OUTCOME_CLOSED, from);
 	bpf_map_delete_elem(&accepted_sockets, &key);
+}
+
+/* Of a socket that listens, which event.h has. */
+static __always_inline void tell_listener(struct sock *sk);
+
+/* Whether a change to this state is looked at. Of the others, half of all, nobody asks anything. */
+static __always_inline bool is_told(int to)
+{
+	return 1 << to & (1 << TCP_SYN_SENT | 1 << TCP_ESTABLISHED | 1 << TCP_CLOSE | (int)tells_listeners << TCP_LISTEN);
 }
 
 static __always_inline void change_state(struct sock *sk, int from, int to, bool again)
@@ -361,32 +381,37 @@ static __always_inline void change_state(struct sock *sk, int from, int to, bool
 	struct tracked *t;
 	__u64 key = (__u64)sk;
 
+	if (!is_told(to))
+		return;
+	if (to == TCP_LISTEN) {
+		if (from == TCP_CLOSE && !again)
+			tell_listener(sk);
+		return;
+	}
 	if (sk->sk_protocol != IPPROTO_TCP) /* an MPTCP socket is no tcp_sock: its subflows are */
 		return;
 	t = tracked_of(sk);
-	if (from == TCP_CLOSE && to == TCP_SYN_SENT) {
-		if (again && t && t->connect_time && t->state == TCP_SYN_SENT)
-			return;
-		begin_tracking(sk, again);
+	if (to == TCP_SYN_SENT) {
+		if (from == TCP_CLOSE && !(again && t && t->of.time && t->state == TCP_SYN_SENT))
+			begin_tracking(sk, again);
 		return;
 	}
-	if (to == TCP_CLOSE && follows_accepted)
-		end_accepted(sk, from);
-	if (!t || !t->connect_time || t->state == to)
+	if (!t || !t->of.time) {
+		if (to == TCP_CLOSE && follows_accepted)
+			end_accepted(sk, from);
+		return;
+	}
+	if (t->state == to)
 		return;
 	t->state = to;
 	if (to == TCP_ESTABLISHED) {
-		tell_outcome(t, sk, OUTCOME_ESTABLISHED, from, false);
-	} else if (to == TCP_FIN_WAIT1 && !t->closed_by) {
-		t->closed_by = CLOSED_BY_LOCAL;
-	} else if (to == TCP_CLOSE_WAIT && !t->closed_by) {
-		t->closed_by = CLOSED_BY_REMOTE;
-	} else if (to == TCP_CLOSE) {
-		tell_outcome(t, sk, OUTCOME_CLOSED, from, false);
-		t->connect_time = 0;
-		if (!socket_storage)
-			bpf_map_delete_elem(&tracked_hash, &key);
+		tell_outcome(&t->of, t, sk, OUTCOME_ESTABLISHED, from);
+		return;
 	}
+	tell_outcome(&t->of, t, sk, OUTCOME_CLOSED, from);
+	t->of.time = 0;
+	if (!socket_storage)
+		bpf_map_delete_elem(&tracked_hash, &key);
 }
 
 SEC("tp_btf/inet_sock_set_state")

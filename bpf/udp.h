@@ -96,7 +96,7 @@ int socket_error(__u64 *ctx)
 	o.boot_time = bpf_ktime_get_boot_ns();
 	o.local_port = sk->__sk_common.skc_num;
 	fill_address(&o, sk, true);
-	send_outcome(t, &o);
+	send_outcome(&t->of, &o);
 	return 0;
 }
 
