@@ -37,18 +37,26 @@ static __noinline int take_event(struct connect *c, __u32 size)
 static __always_inline bool send_event(struct connect_large *r)
 {
 	__u64 fill = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-	__u32 size = r->c.flags & CONNECT_LARGE ? sizeof(struct connect_large) : sizeof(struct connect_small);
+	__u32 size = offsetof(struct connect_small, requested);
 	long err;
 
+	if (r->c.flags & CONNECT_LARGE)
+		size = sizeof(struct connect_large);
+	else if (r->c.remote_len <= SOCKADDR_SHORT && r->c.local_len <= SOCKADDR_SHORT)
+		size = sizeof(struct connect_short);
 	count(COUNT_EVENT_SEEN);
 	if (!below_mark(RING_EVENTS, fill, events_mark) && take_event(&r->c, size) != LEVELS) {
 		count(COUNT_EVENT_LOST);
 		return false;
 	}
-	if (r->c.flags & CONNECT_LARGE)
+	if (size == sizeof(struct connect_large)) {
 		err = bpf_ringbuf_output(&events, r, sizeof(struct connect_large), BPF_RB_NO_WAKEUP);
-	else
-		err = bpf_ringbuf_output(&events, r, sizeof(struct connect_small), BPF_RB_NO_WAKEUP);
+	} else if (size == sizeof(struct connect_short)) {
+		__builtin_memmove(((struct connect_short *)r)->local, ((struct connect_small *)r)->local, SOCKADDR_SHORT);
+		err = bpf_ringbuf_output(&events, r, sizeof(struct connect_short), BPF_RB_NO_WAKEUP);
+	} else {
+		err = bpf_ringbuf_output(&events, r, offsetof(struct connect_small, requested), BPF_RB_NO_WAKEUP);
+	}
 	if (err) {
 		count(COUNT_EVENT_LOST);
 		return false;

@@ -16,7 +16,7 @@ var layoutTypes = map[string][]string{
 	"connects":    {"connect_small", "connect_large", "via", "connect_flags"},
 	"processes":   {"process", "process_kind", "process_flags"},
 	"outcomes":    {"outcome", "outcome_kind", "closed_by"},
-	"events":      {"connect_small", "connect_large", "via", "connect_flags"},
+	"events":      {"connect_short", "connect_small", "connect_large", "via", "connect_flags"},
 	"dns_answers": {"answer"},
 	"counters":    {"counter"},
 	"sends":       {"send_key", "send", "unix_send_key", "unix_send"},

@@ -259,7 +259,7 @@ func TestConnectAddressLayout(t *testing.T) {
 	for _, layout := range []struct {
 		name  string
 		flags ConnectFlags
-	}{{"connect_small", 0}, {"connect_small", redirected}, {"connect_large", large}, {"connect_large", large | redirected}} {
+	}{{"connect_short", 0}, {"connect_small", 0}, {"connect_small", redirected}, {"connect_large", large}, {"connect_large", large | redirected}} {
 		fields, size := members(t, layout.name)
 		b := make([]byte, size)
 		offset := map[string]member{}
@@ -269,6 +269,9 @@ func TestConnectAddressLayout(t *testing.T) {
 		remote, local := offset["remote"], offset["local"]
 		n := binary.NativeEndian
 		b[offset["c.flags"].offset] = byte(layout.flags)
+		if layout.name == "connect_short" { // of an event alone
+			b[offset["c.via"].offset] = byte(ViaAccept)
+		}
 		n.PutUint16(b[offset["c.remote_len"].offset:], uint16(remote.size))
 		if layout.flags&redirected != 0 {
 			local.size = sockaddrSmall // what of it may be in use

@@ -21,6 +21,7 @@ const (
 	foundSize     = connectSize + sockaddrLarge + localLarge
 	openSize      = (connectSize+3*sockaddrSmall+7)/8*8 + outcomeSize
 	inFlightSize  = connectSize + sockaddrLarge + localLarge
+	shortSize     = connectSize + 2*sockaddrInet
 	sendSize      = connectSize + 2*sockaddrSmall + 48
 	sendKeySize   = 48
 	unixSendSize  = connectSize + sockaddrLarge + localLarge + 48
@@ -221,6 +222,8 @@ func (c *Connect) decode(b []byte) error {
 	remoteMax, localMax := sockaddrSmall, sockaddrSmall
 	if c.Flags&large != 0 {
 		remoteMax, localMax = sockaddrLarge, localLarge
+	} else if len(b) == shortSize && c.Via >= ViaAccept {
+		remoteMax, localMax = sockaddrInet, sockaddrInet
 	}
 	b = b[connectSize:]
 	if remoteLen > remoteMax || localLen > localMax || len(b) < remoteMax+localMax {

@@ -7,6 +7,7 @@
 #define CONNTAPE_RECORD_H
 
 #define COMM_LEN 16
+#define SOCKADDR_SHORT 16  /* sizeof(struct sockaddr_in) */
 #define SOCKADDR_SMALL 28  /* sizeof(struct sockaddr_in6): most addresses */
 #define SOCKADDR_MAX 128   /* sizeof(struct sockaddr_storage), the most that connect(2) accepts */
 #define LOCAL_MAX 112      /* sizeof(struct sockaddr_un), rounded up to 8 */
@@ -88,6 +89,13 @@ struct connect_small {
 	__u8 remote[SOCKADDR_SMALL];
 	__u8 local[SOCKADDR_SMALL];
 	__u8 requested[SOCKADDR_SMALL]; /* only with CONNECT_REDIRECTED: else the record ends before it */
+};
+
+/* An event whose addresses fit: to hand a record over costs more than to make it, and the more the longer it is. */
+struct connect_short {
+	struct connect c;
+	__u8 remote[SOCKADDR_SHORT];
+	__u8 local[SOCKADDR_SHORT];
 };
 
 struct connect_large {
@@ -263,6 +271,7 @@ struct touch {
 /* Brings the types that no map and no program's signature names into the object's BTF. Nothing is loaded of it. */
 #define KEEP_TYPE(type, name) type keep_##name SEC(".types")
 KEEP_TYPE(struct connect_small, connect_small);
+KEEP_TYPE(struct connect_short, connect_short);
 KEEP_TYPE(struct loser, loser);
 KEEP_TYPE(struct outcome, outcome);
 KEEP_TYPE(struct open_socket, open_socket);
