@@ -384,6 +384,7 @@ struct sock {
 	int sk_err;
 	struct socket *sk_socket;
 	struct sk_buff_head sk_error_queue;
+	__u32 sk_txhash;
 };
 
 struct inet_sock {

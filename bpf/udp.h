@@ -29,42 +29,46 @@ struct sk_buff___error {
 
 #pragma clang attribute pop
 
-/*
- * The error that a socket has, or that is the last in its queue. Where the caller asked for a queue (IP_RECVERR) it is told of the error before
- * sk_err is set (sock_queue_err_skb in ip_icmp_error, net/ipv4/ip_sockglue.c) and once more after, and whoever waits for it is woken each time:
- * on another processor he may have taken sk_err before the second program runs. Of a socket without a queue it is seen but in that moment.
- */
-static __always_inline __u32 told_error(struct sock *sk)
+/* The last error in a socket's queue, if ICMP brought it. */
+static __always_inline __u32 queued_error(struct sock *sk)
 {
 	struct sk_buff___error *last = NULL;
 	struct sock_exterr_skb *told;
-	__u32 error = sk->sk_err, queued = 0;
+	__u32 error = 0;
 	__u8 origin = 0;
 
-	asm volatile("" : "+r"(error)); /* else one load is made of this and of that from the stack, which the verifier refuses */
-	if (error)
-		return error;
 	bpf_core_read(&last, sizeof(last), &sk->sk_error_queue.prev);
 	if (!last || (void *)last == (void *)sk + bpf_core_field_offset(struct sock, sk_error_queue)) /* it is empty */
 		return 0;
 	told = (void *)last + bpf_core_field_offset(struct sk_buff___error, cb);
 	bpf_core_read(&origin, sizeof(origin), &told->ee.ee_origin);
-	if (origin != SO_EE_ORIGIN_ICMP && origin != SO_EE_ORIGIN_ICMP6)
-		return 0;
-	bpf_core_read(&queued, sizeof(queued), &told->ee.ee_errno);
-	return queued;
+	if (origin == SO_EE_ORIGIN_ICMP || origin == SO_EE_ORIGIN_ICMP6)
+		bpf_core_read(&error, sizeof(error), &told->ee.ee_errno);
+	return error;
 }
 
-/* A peer and an error: whoever sends on into an error is told of once. */
-static __always_inline __u64 error_of(struct sock *sk, __u32 error)
+/*
+ * The error that a socket has. With IP_RECVERR the kernel reports twice: when it queues the error, and after it sets sk_err (ip_icmp_error,
+ * __udp4_lib_err). The first report finds sk_err unset; at the second one the caller, whom the first woke, may have taken it. So the
+ * queue is asked, too.
+ */
+static __always_inline __u32 error_of(struct sock *sk)
 {
-	__u64 peer = sk->__sk_common.skc_daddr, v6[2] = {};
+	__u32 error = sk->sk_err;
 
-	if (sk->__sk_common.skc_family == AF_INET6 && bpf_core_field_exists(struct sock_common, skc_v6_daddr)) {
-		bpf_core_read(v6, sizeof(v6), &sk->__sk_common.skc_v6_daddr);
-		peer = v6[0] ^ v6[1];
-	}
-	return (peer * 31 + sk->__sk_common.skc_dport) << 8 | (__u8)error;
+	barrier_var(error); /* or the compiler makes one load of this one and one from the stack, which the verifier refuses */
+	return error ? error : queued_error(sk);
+}
+
+/*
+ * An error of one connect: whoever sends on into it is told of once. The kernel chooses sk_txhash at random at each connect of a UDP socket
+ * (sk_set_txhash in __ip4_datagram_connect and __ip6_datagram_connect), also at another one to the same peer.
+ */
+static __always_inline __u64 error_key(struct sock *sk, __u32 error)
+{
+	__u64 connect = bpf_core_field_exists(struct sock, sk_txhash) ? sk->sk_txhash : 0;
+
+	return connect << 32 | error;
 }
 
 /* include/trace/events/sock.h (5.14): inet_sk_error_report(const struct sock *) */
@@ -73,6 +77,7 @@ int socket_error(__u64 *ctx)
 {
 	struct sock *sk = (struct sock *)ctx[0];
 	struct tracked *t;
+	__u64 key;
 	struct outcome o = {
 		.kind = OUTCOME_ERROR,
 		.cookie = sk->__sk_common.skc_cookie.counter,
@@ -81,7 +86,7 @@ int socket_error(__u64 *ctx)
 	if ((sk->sk_protocol != IPPROTO_UDP && sk->sk_protocol != IPPROTO_UDPLITE) || !o.cookie ||
 	    sk->__sk_common.skc_state != TCP_ESTABLISHED) /* that is: connected */
 		return 0;
-	o.error = told_error(sk);
+	o.error = error_of(sk);
 	if (!o.error)
 		return 0;
 	t = track(sk);
@@ -90,9 +95,10 @@ int socket_error(__u64 *ctx)
 		count(COUNT_OUTCOME_LOST);
 		return 0;
 	}
-	if (t->established == error_of(sk, o.error))
+	key = error_key(sk, o.error);
+	if (t->established == key) /* of a UDP socket that is what was told last */
 		return 0;
-	t->established = error_of(sk, o.error);
+	t->established = key;
 	o.boot_time = bpf_ktime_get_boot_ns();
 	o.local_port = sk->__sk_common.skc_num;
 	fill_address(&o, sk, true);
