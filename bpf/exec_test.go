@@ -2,9 +2,12 @@ package bpf
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -74,6 +77,59 @@ func execsOf(t *testing.T, c *Capture, script string) (sent int, last map[Proces
 		if p.Kind == KindExec && bytes.Contains(p.Argv, []byte(script)) {
 			sent++
 			last[p.Key] = p
+		}
+	}
+}
+
+// TestDeepPaths: the paths of a program and of its directory are whole, at whatever turn the walk ends that reads some components at once.
+func TestDeepPaths(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: loading programs takes root")
+	}
+	c, err := Open(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	program, err := os.ReadFile("/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := t.TempDir()
+	depths := []int{15, 16, 17, 18, 31, 32, 33, 34, 127, 128, 129, 256, 1000, 1800}
+	var want []string
+	for components := strings.Count(at, "/"); len(want) < len(depths); components++ {
+		if slices.Contains(depths, components+1) {
+			path := filepath.Join(at, "program")
+			cmd := exec.Command(path)
+			cmd.Dir = at
+			if err := errors.Join(os.WriteFile(path, program, 0o755), cmd.Run()); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, path)
+		}
+		at += "/d"
+		if err := os.Mkdir(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := map[string]Process{}
+	for {
+		var p Process
+		ok, err := c.ReadProcess(&p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			break
+		}
+		if p.Kind == KindExec {
+			found[cString(p.Argv)] = p
+		}
+	}
+	for _, path := range want {
+		if p := found[path]; p.Exe != path || p.Cwd != filepath.Dir(path) || p.Flags&(ExeTruncated|CwdTruncated) != 0 {
+			t.Errorf("%d components: exe %.60s (%d bytes), directory %.60s, flags %x", strings.Count(path, "/"), p.Exe, len(p.Exe), p.Cwd, p.Flags)
 		}
 	}
 }

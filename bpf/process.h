@@ -4,7 +4,8 @@
 #define CONNTAPE_PROCESS_H
 
 #define PATH_BYTES 4096 /* of one path: PATH_MAX */
-#define PATH_STEPS 128  /* of one path: components and mounts together */
+#define PATH_STEPS 2048 /* of one path, components and mounts together: more of them do not fit into PATH_BYTES */
+#define STEPS_AT_ONCE 16
 #define NAME_BYTES 256  /* of one component with its NUL: NAME_MAX + 1 */
 #define ARGV_BYTES 4096
 #define ARGV_CUT 256 /* what is left of arguments under a flood */
@@ -66,23 +67,20 @@ static __always_inline void append_root(struct description *d, __u32 from)
 	d->used = off + 1;
 }
 
+enum walk { WALK_ON, WALK_ENDED, WALK_CUT };
+
 /*
- * Appends the path of a dentry in a mount, from the leaf up, across mounts to the root of the mount namespace. This is
- * what d_path gives a process that has not changed its root. Returns how the walk ended: 0, or 1 when the path was cut.
- * A function of its own to the verifier, which so looks at its loop once.
+ * Some steps from a dentry up. The verifier looks at a function of its own once, so that it goes through the turns of this loop and not
+ * through all those of a path, which would take a third of the time that loading all programs takes.
  */
-__noinline int append_path(__u32 slot, __u64 dentry, __u64 vfsmount)
+__noinline int climb_path(__u32 slot, __u32 from)
 {
 	struct description *d = bpf_map_lookup_elem(&descriptions, &slot);
-	__u32 from;
 	int i;
 
-	if (!d || !dentry)
-		return 0;
-	from = d->used;
-	d->dentry = (struct dentry *)dentry;
-	d->mnt = (struct mount *)(vfsmount - bpf_core_field_offset(struct mount, mnt));
-	for (i = 0; i < PATH_STEPS; i++) {
+	if (!d)
+		return WALK_ENDED;
+	for (i = 0; i < STEPS_AT_ONCE; i++) {
 		struct dentry *at = d->dentry, *parent = BPF_CORE_READ(at, d_parent);
 		struct mount *mnt = d->mnt;
 
@@ -90,22 +88,41 @@ __noinline int append_path(__u32 slot, __u64 dentry, __u64 vfsmount)
 			struct mount *up = BPF_CORE_READ(mnt, mnt_parent);
 
 			if (up == mnt)
-				break;
+				return WALK_ENDED;
 			d->dentry = BPF_CORE_READ(mnt, mnt_mountpoint);
 			d->mnt = up;
 			continue;
 		}
-		if (at == parent) { /* a file outside of any tree: a memfd's */
-			if (!append_name(d, from, BPF_CORE_READ(at, d_name.name)))
-				return 1;
-			break;
-		}
 		if (!append_name(d, from, BPF_CORE_READ(at, d_name.name)))
-			return 1;
+			return WALK_CUT;
+		if (at == parent) /* a file outside of any tree: a memfd's */
+			return WALK_ENDED;
 		d->dentry = parent;
 	}
+	return WALK_ON;
+}
+
+/*
+ * Appends the path of a dentry in a mount, from the leaf up, across mounts to the root of the mount namespace. This is
+ * what d_path gives a process that has not changed its root. Returns how the walk ended: 0, or 1 when the path was cut.
+ */
+__noinline int append_path(__u32 slot, __u64 dentry, __u64 vfsmount)
+{
+	struct description *d = bpf_map_lookup_elem(&descriptions, &slot);
+	int i, walk = WALK_ON;
+	__u32 from;
+
+	if (!d || !dentry)
+		return 0;
+	from = d->used;
+	d->dentry = (struct dentry *)dentry;
+	d->mnt = (struct mount *)(vfsmount - bpf_core_field_offset(struct mount, mnt));
+	for (i = 0; i < PATH_STEPS / STEPS_AT_ONCE && walk == WALK_ON; i++)
+		walk = climb_path(slot, from);
+	if (walk == WALK_CUT)
+		return 1;
 	append_root(d, from);
-	return i == PATH_STEPS;
+	return walk == WALK_ON;
 }
 
 static __always_inline struct kernfs_node *kernfs_parent(struct kernfs_node *kn)
@@ -118,28 +135,43 @@ static __always_inline struct kernfs_node *kernfs_parent(struct kernfs_node *kn)
 	return BPF_CORE_READ(before, parent);
 }
 
+/* Some steps from a cgroup up, as climb_path. */
+__noinline int climb_cgroup(__u32 slot, __u32 from)
+{
+	struct description *d = bpf_map_lookup_elem(&descriptions, &slot);
+	int i;
+
+	if (!d)
+		return WALK_ENDED;
+	for (i = 0; i < STEPS_AT_ONCE; i++) {
+		struct kernfs_node *at = d->kn, *parent = kernfs_parent(at);
+
+		if (!parent)
+			return WALK_ENDED;
+		if (!append_name(d, from, BPF_CORE_READ(at, name)))
+			return WALK_CUT;
+		d->kn = parent;
+	}
+	return WALK_ON;
+}
+
 /* Appends a cgroup's path, from the leaf up. Returns as append_path does. */
 __noinline int append_cgroup(__u32 slot, __u64 kn)
 {
 	struct description *d = bpf_map_lookup_elem(&descriptions, &slot);
+	int i, walk = WALK_ON;
 	__u32 from;
-	int i;
 
 	if (!d || !kn)
 		return 0;
 	from = d->used;
 	d->kn = (struct kernfs_node *)kn;
-	for (i = 0; i < PATH_STEPS; i++) {
-		struct kernfs_node *at = d->kn, *parent = kernfs_parent(at);
-
-		if (!parent)
-			break;
-		if (!append_name(d, from, BPF_CORE_READ(at, name)))
-			return 1;
-		d->kn = parent;
-	}
+	for (i = 0; i < PATH_STEPS / STEPS_AT_ONCE && walk == WALK_ON; i++)
+		walk = climb_cgroup(slot, from);
+	if (walk == WALK_CUT)
+		return 1;
 	append_root(d, from);
-	return i == PATH_STEPS;
+	return walk == WALK_ON;
 }
 
 /* The task's cgroup v2; where that is the root, as on hosts that still use v1, the first v1 hierarchy's that is not. */

@@ -106,27 +106,46 @@ int exit_ptrace(struct sys_exit_args *ctx)
 }
 
 #define MOST_THREADS 256 /* of the recorder that are looked at; it has a dozen or two */
+#define THREADS_AT_ONCE 16
+#define THREAD_FOUND 1
+
+/*
+ * Looks at some threads of the recorder, from a node of their list on, for one with a number in a pid namespace, which is so many levels deep.
+ * Returns THREAD_FOUND, or the node to go on with. A function of its own to the verifier, which so looks at its loop once.
+ */
+__noinline __u64 look_at_threads(__u64 node, __u64 ns, int nr, __u32 level)
+{
+	__u64 head = recorder_signal + bpf_core_field_offset(struct signal_struct, thread_head);
+	__u64 at = bpf_core_field_offset(struct pid, numbers) + level * bpf_core_type_size(struct upid);
+
+	for (int i = 0; i < THREADS_AT_ONCE && node && node != head; i++) {
+		struct task_struct *thread = (void *)node - bpf_core_field_offset(struct task_struct, thread_node);
+		struct pid *pid = BPF_CORE_READ(thread, thread_pid);
+		struct upid *upid = (void *)pid + at;
+
+		if (BPF_CORE_READ(pid, level) >= level && BPF_CORE_READ(upid, nr) == nr && (__u64)BPF_CORE_READ(upid, ns) == ns)
+			return THREAD_FOUND;
+		node = (__u64)BPF_CORE_READ((struct list_head *)node, next);
+	}
+	return node;
+}
 
 /* Whether the current task, in its pid namespace, calls a thread of the recorder by this number. */
 static __always_inline bool names_recorder(int nr)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task(), *thread;
-	struct list_head *node, *head = (void *)recorder_signal + bpf_core_field_offset(struct signal_struct, thread_head);
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct list_head *head = (void *)recorder_signal + bpf_core_field_offset(struct signal_struct, thread_head);
 	struct pid *pid = BPF_CORE_READ(task, thread_pid);
 	__u32 level = BPF_CORE_READ(pid, level);
-	__u64 at = bpf_core_field_offset(struct pid, numbers) + level * bpf_core_type_size(struct upid);
-	struct upid *upid = (void *)pid + at;
-	struct pid_namespace *ns = BPF_CORE_READ(upid, ns);
+	struct upid *upid = (void *)pid + bpf_core_field_offset(struct pid, numbers) + level * bpf_core_type_size(struct upid);
+	__u64 node = 0, ns = (__u64)BPF_CORE_READ(upid, ns);
 
 	if (!recorder_signal || bpf_probe_read_kernel(&node, sizeof(node), &head->next))
 		return false;
-	for (int i = 0; i < MOST_THREADS && node && node != head; i++) {
-		thread = (void *)node - bpf_core_field_offset(struct task_struct, thread_node);
-		pid = BPF_CORE_READ(thread, thread_pid);
-		upid = (void *)pid + at;
-		if (BPF_CORE_READ(pid, level) >= level && BPF_CORE_READ(upid, nr) == nr && BPF_CORE_READ(upid, ns) == ns)
+	for (int i = 0; i < MOST_THREADS / THREADS_AT_ONCE && node && node != (__u64)head; i++) {
+		node = look_at_threads(node, ns, nr, level);
+		if (node == THREAD_FOUND)
 			return true;
-		node = BPF_CORE_READ(node, next);
 	}
 	return false;
 }
