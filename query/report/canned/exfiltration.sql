@@ -30,19 +30,19 @@ moved AS MATERIALIZED (
     sum(count) AS n,
     sum(bytes_sent) AS sent,
     sum(bytes_received) AS received,
-    max(duration_ns) AS longest_ns,
     pid,
     user,
     container,
     remote_ip,
     remote,
+    coalesce(exe, '[' || comm || ']') AS program,
     exe,
     coalesce(nullif(cmdline, ''), '[' || comm || ']') AS cmdline,
     ancestry
   FROM connections
   WHERE time_ns >= ns(:since) AND coalesce(time_ns < ns(:until), 1)
     AND family IN ('ipv4', 'ipv6') AND remote_ip IS NOT NULL AND NOT cidr_match(remote_ip, '127.0.0.0/8') AND NOT cidr_match(remote_ip, '::1')
-  GROUP BY coalesce(exe, '[' || comm || ']'), user, container, remote
+  GROUP BY program, user, container, remote
   HAVING sent >= 1048576 * :mib AND sent >= :times * coalesce(received, 0)
 ),
 seen AS MATERIALIZED ( -- of these destinations, on the whole tape
@@ -55,26 +55,34 @@ seen AS MATERIALIZED ( -- of these destinations, on the whole tape
   WHERE remote_address IN (SELECT remote_ip FROM moved UNION SELECT '::ffff:' || remote_ip FROM moved)
     AND family IN ('ipv4', 'ipv6') AND coalesce(time_ns < ns(:until), 1)
   GROUP BY 1
+),
+longest AS MATERIALIZED ( -- not among the columns of moved: of max, the columns beside it would be of another row
+  SELECT coalesce(exe, '[' || comm || ']') AS program, user, container, remote, max(duration_ns) AS ns
+  FROM connections
+  WHERE remote_address IN (SELECT remote_ip FROM moved UNION SELECT '::ffff:' || remote_ip FROM moved)
+    AND family IN ('ipv4', 'ipv6') AND time_ns >= ns(:since) AND coalesce(time_ns < ns(:until), 1)
+  GROUP BY 1, 2, 3, 4
 )
 SELECT
   first_time,
   moved.n AS n,
   sent AS bytes_sent,
   received AS bytes_received,
-  outcome_words('established', moved.n, longest_ns, sent, received) AS moved,
+  outcome_words('established', moved.n, longest.ns, sent, received) AS moved,
   CASE
     WHEN seen.first_ns < ns(:since) THEN 'rare'
     WHEN programs = 1 AND seen.n <= :most THEN 'new and rare'
     ELSE 'new'
   END AS why,
   pid,
-  user,
-  container,
+  moved.user AS user,
+  moved.container AS container,
   moved.remote AS remote,
   exe,
   cmdline,
   ancestry
 FROM moved
 JOIN seen ON seen.remote = moved.remote
+JOIN longest ON longest.program = moved.program AND longest.user IS moved.user AND longest.container IS moved.container AND longest.remote = moved.remote
 WHERE seen.first_ns >= ns(:since) OR programs = 1 AND seen.n <= :most
 ORDER BY sent DESC, moved.first_ns, moved.remote
