@@ -30,7 +30,7 @@ Examples:
   conntape export --partition /srv/fleet
   conntape query who 203.0.113.0/24 --output report.html
   conntape query sql "select exe, count(*) n from connections group by exe" --output programs.md`,
-		Flags: append(filterFlags(answerFlags(limitFlag("`N` most rows to write; 0 for all", 0))),
+		Flags: append(filterFlags(answerFlags(limitFlag("`N` most rows to write; 0 for all", 0)), report.Connections),
 			&cli.StringFlag{Name: "partition", Usage: "`DIR` write sealed segments that are not there yet, as host=…/date=…/part-*.parquet below this directory"}),
 		Action: h.export,
 	}
@@ -84,7 +84,7 @@ func (h *host) export(c *cli.Context) error {
 		SQL: "SELECT * FROM " + view + " ORDER BY " + order, Limit: c.Int64("limit"), Timeout: timeout,
 		Clock: input.Clock{Now: h.now(), Zone: q.zone},
 	}
-	filter, err := readFilter(c)
+	filter, err := readFilter(c, report.Connections)
 	switch {
 	case err != nil:
 		return err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/conntape/conntape/query/ask"
@@ -10,26 +9,37 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// filterFlags are the flags that filter connections, except those that the command has itself.
-func filterFlags(own []cli.Flag) []cli.Flag {
-	flags := []cli.Flag{
-		&cli.StringFlag{Name: "exe", Usage: "`NAME` only this program: its path, or the last part of it, or the name of the thread"},
-		&cli.StringFlag{Name: "user", Usage: "`NAME` only this user: name or uid"},
-		&cli.StringFlag{Name: "pid", Usage: "`N` only this process"},
-		&cli.StringFlag{Name: "port", Usage: "`N` only connections to this port"},
-		&cli.StringFlag{Name: "to", Usage: "`ADDRESS` only connections to this address, CIDR, address:port or UNIX socket"},
-		&cli.StringFlag{Name: "container", Usage: "`TEXT` only containers with this text in their name"},
-		&cli.StringFlag{Name: "outcome", Usage: "`WORD` only this outcome: " + strings.Join(format.Outcomes(), ", ")},
-		&cli.StringFlag{Name: "name", Usage: "`HOST` only connections that this name led to, in which * stands for anything"},
+// filterFlags adds to the flags of a command those that filter a view, except those that the command has itself.
+func filterFlags(own []cli.Flag, view string) []cli.Flag {
+	what := "only connections to this "
+	if view == "listeners" {
+		what = "only this "
 	}
-	return append(own, slices.DeleteFunc(flags, func(f cli.Flag) bool { return findFlag(own, f.Names()[0]) != nil })...)
+	flags := map[string]string{
+		"exe":       "`NAME` only this program: its path, or the last part of it, or the name of the thread",
+		"user":      "`NAME` only this user: name or uid",
+		"pid":       "`N` only this process",
+		"port":      "`N` " + what + "port",
+		"to":        "`ADDRESS` " + what + "address, CIDR, address:port or UNIX socket",
+		"from":      "`ADDRESS` only connections from this address or CIDR",
+		"container": "`TEXT` only containers with this text in their name",
+		"outcome":   "`WORD` only this outcome: " + strings.Join(format.Outcomes(), ", "),
+		"name":      "`HOST` only connections that this name led to, in which * stands for anything",
+	}
+	for _, name := range report.FiltersOf(view) {
+		if findFlag(own, name) == nil {
+			own = append(own, &cli.StringFlag{Name: name, Usage: flags[name]})
+		}
+	}
+	return own
 }
 
 // readFilter reads filterFlags. It refuses an empty filter, which would match everything.
-func readFilter(c *cli.Context) (report.Filter, error) {
-	var f report.Filter
-	for name, to := range map[string]*string{"exe": &f.Exe, "user": &f.User, "pid": &f.PID, "port": &f.Port, "to": &f.To, "container": &f.Container, "outcome": &f.Outcome, "name": &f.Name} {
-		if *to = c.String(name); c.IsSet(name) && *to == "" {
+func readFilter(c *cli.Context, view string) (report.Filter, error) {
+	f := report.Filter{View: view}
+	to := map[string]*string{"exe": &f.Exe, "user": &f.User, "pid": &f.PID, "port": &f.Port, "to": &f.To, "from": &f.From, "container": &f.Container, "outcome": &f.Outcome, "name": &f.Name}
+	for _, name := range report.FiltersOf(view) {
+		if *to[name] = c.String(name); c.IsSet(name) && *to[name] == "" {
 			return f, usagef("leave --"+name+" out to see everything", "--%s is empty", name)
 		}
 	}

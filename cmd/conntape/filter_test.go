@@ -78,7 +78,7 @@ func TestFiltersOnCannedQueries(t *testing.T) {
 			t.Fatalf("%s: %d of %d connections pass", flags, n, all)
 		}
 		for _, c := range library {
-			if !c.ReadsConnections() || c.Name == "tree" || c.Name == "beacons" || c.Name == "who" && strings.Contains(flags, "--port") {
+			if c.FilteredView() != report.Connections || c.Name == "tree" || c.Name == "beacons" || c.Name == "who" && strings.Contains(flags, "--port") {
 				continue // a tree has processes too, a beacon is judged by the whole window, and --port is a parameter of who
 			}
 			line := c.Examples[0] + " --all --quiet --format csv"

@@ -48,7 +48,7 @@ Examples:
 		Flags: append(answerFlags(limitFlag("`N` most rows to write; 0 for all", 0)), filterFlags([]cli.Flag{
 			&cli.StringFlag{Name: "indicators", Usage: "`FILE` the list of indicators; - for stdin"},
 			&cli.BoolFlag{Name: "check", Usage: "only read the list, and report each line that is not understood"},
-			&cli.BoolFlag{Name: "all", Usage: "show each destination of a scan, port-0 UDP probes of name resolution and AF_UNSPEC disconnects too"}})...),
+			&cli.BoolFlag{Name: "all", Usage: "show each destination of a scan, port-0 UDP probes of name resolution and AF_UNSPEC disconnects too"}}, report.Connections)...),
 		Action: h.match,
 	}
 }
@@ -65,7 +65,7 @@ func (h *host) match(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	filter, err := readFilter(c)
+	filter, err := readFilter(c, report.Connections)
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func (h *host) exportPartitioned(c *cli.Context) (err error) {
 	case c.IsSet("output"), c.IsSet("format") && c.String("format") != "parquet", c.IsSet("since"), c.IsSet("until"), c.IsSet("limit"):
 		return usagef("leave the other flags out, or export a window with --output window.parquet", "--partition writes whole segments as Parquet, below a directory")
 	}
-	filter, err := readFilter(c)
+	filter, err := readFilter(c, report.Connections)
 	if err == nil && !filter.IsEmpty() {
 		err = usagef("export a part with --output window.parquet", "--partition writes whole segments, and takes no filter")
 	}

@@ -41,9 +41,7 @@ func (h *host) cannedCommand(canned *report.Canned) *cli.Command {
 			own = append(own, &cli.StringFlag{Name: p.Flag(), Usage: "`" + placeholderOf(p) + "` " + p.Purpose, Value: p.Default})
 		}
 	}
-	if canned.ReadsConnections() {
-		own = filterFlags(own)
-	}
+	own = filterFlags(own, canned.FilteredView())
 	return &cli.Command{
 		Name:        canned.Name,
 		Category:    "Canned queries",
@@ -135,14 +133,12 @@ func (h *host) queryCanned(c *cli.Context, canned *report.Canned) error {
 	if hasBuckets(canned) && !c.IsSet("seconds") {
 		given["seconds"] = strconv.FormatInt(report.RoundBucket(q.window.Within(from, to)), 10)
 	}
-	var filter report.Filter
-	if canned.ReadsConnections() {
-		if filter, err = readFilter(c); err != nil {
-			return err
-		}
-		if canned.Has("port") {
-			filter.Port = "" // the query's own
-		}
+	filter, err := readFilter(c, canned.FilteredView())
+	if err != nil {
+		return err
+	}
+	if canned.Has("port") {
+		filter.Port = "" // the query's own
 	}
 	if request.Params, err = canned.Bind(given, request.Clock, q.window); err != nil {
 		return err

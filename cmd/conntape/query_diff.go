@@ -30,7 +30,7 @@ func (h *host) diffTapes(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	filter, err := readFilter(c)
+	filter, err := readFilter(c, report.Connections)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ Examples:
   conntape tail --exe curl --outcome refused
   conntape tail --events all
   conntape tail --where "not is_private(remote_address) and loginuid is null"`,
-		Flags: append(filterFlags(nil),
+		Flags: append(filterFlags(nil, report.Connections),
 			dirFlag("directory of the tape, or one segment file"), tzFlag(), formatFlag([]string{"line", "jsonl"}, "line"),
 			limitFlag("`N` end after this many connections; 0 for no end", 0), quietFlag(),
 			&cli.Int64Flag{Name: "lines", Usage: "`N` earlier connections to show first", Value: 10},
@@ -93,7 +93,7 @@ func (h *host) tail(c *cli.Context) error {
 			return format.InZone(out, zone), err
 		}}
 	}
-	filter, err := readFilter(c)
+	filter, err := readFilter(c, report.Connections)
 	if err != nil {
 		return err
 	}

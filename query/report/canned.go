@@ -229,8 +229,37 @@ func (c *Canned) WindowOf(w input.Window, clock input.Clock, ended time.Time) in
 	return w
 }
 
-// ReadsConnections reports whether the query reads connections, so that filters apply.
-func (c *Canned) ReadsConnections() bool { return strings.Contains(c.Source, "FROM connections") }
+// FilteredView returns the view that filters of the query apply to, "" if none do.
+func (c *Canned) FilteredView() string {
+	for _, f := range filtersOf {
+		if strings.Contains(c.Source, "FROM "+f.view) {
+			return f.view
+		}
+	}
+	return ""
+}
+
+// filtersOf are the filters that apply to a view.
+var filtersOf = []struct {
+	view  string
+	names []string
+}{
+	{Connections, []string{"exe", "user", "pid", "port", "to", "container", "outcome", "name"}},
+	{"inbound", []string{"exe", "user", "pid", "port", "to", "from", "container"}},
+	{"listeners", []string{"exe", "user", "pid", "port", "container"}},
+	{"sockets_opened", []string{"exe", "user", "pid", "container"}},
+	{"lookups", []string{"exe", "user", "pid", "container"}},
+}
+
+// FiltersOf returns the names of the filters that apply to a view.
+func FiltersOf(view string) []string {
+	for _, f := range filtersOf {
+		if f.view == view {
+			return f.names
+		}
+	}
+	return nil
+}
 
 // read reads the text of one parameter.
 func (p Param) read(text string, clock input.Clock) (format.Value, error) {

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -23,6 +24,8 @@ type Filter struct {
 	Container string // part of the name
 	Outcome   string // one of [Outcomes]
 	Name      string // name that was looked up, in which * stands for anything
+	From      string // of what was accepted: the peer, as To
+	View      string // that is filtered: one of [Canned.FilteredView]; "" is connections
 }
 
 // condition is an SQL expression over connections with its parameters.
@@ -55,7 +58,11 @@ func (f Filter) conditions() ([]condition, error) {
 		}
 		add(sql, params)
 	}
-	for _, number := range []struct{ flag, sql, text string }{{"pid", "pid = :filter_pid", f.PID}, {"port", "remote_port = :filter_port OR requested_port = :filter_port", f.Port}} {
+	port := "remote_port = :filter_port OR requested_port = :filter_port"
+	if f.view() != Connections {
+		port = "local_port = :filter_port"
+	}
+	for _, number := range []struct{ flag, sql, text string }{{"pid", "pid = :filter_pid", f.PID}, {"port", port, f.Port}} {
 		if number.text == "" {
 			continue
 		}
@@ -68,12 +75,18 @@ func (f Filter) conditions() ([]condition, error) {
 		}
 		add(number.sql, map[string]format.Value{"filter_" + number.flag: v})
 	}
-	if f.To != "" {
-		to, err := toCondition(f.To)
+	for _, side := range []struct {
+		text string
+		read func(text string) (condition, error)
+	}{{f.To, f.toCondition}, {f.From, func(text string) (condition, error) { return sideCondition("remote", "filter_from", text) }}} {
+		if side.text == "" {
+			continue
+		}
+		c, err := side.read(side.text)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, to)
+		all = append(all, c)
 	}
 	if f.Container != "" {
 		add("instr(container, :filter_container) > 0", map[string]format.Value{"filter_container": format.TextValue(f.Container)})
@@ -97,23 +110,76 @@ const requestedTo = "requested_address IN (:filter_to, '::ffff:' || :filter_to)"
 // toCondition reads --to: where a connect went, or what it asked for. It compares a single address with =, which avoids
 // reading every connection.
 func toCondition(text string) (condition, error) {
+	to, err := readPlace(text, "try 192.0.2.1, 192.0.2.0/24, 192.0.2.1:443 or /run/docker.sock; --name finds the names that were looked up")
+	if err != nil {
+		return condition{}, err
+	}
+	params := to.params("filter_to")
+	switch {
+	case to.path:
+		return condition{"family = 'unix' AND remote_address = :filter_to", params}, nil
+	case to.port != nil:
+		return condition{"remote_ip = :filter_to AND remote_port = :filter_to_port OR " + requestedTo + " AND requested_port = :filter_to_port", params}, nil
+	case to.single:
+		return condition{"remote_ip = :filter_to OR " + requestedTo, params}, nil
+	}
+	return condition{"family IN ('ipv4', 'ipv6') AND (cidr_match(remote_address, :filter_to) OR coalesce(cidr_match(requested_address, :filter_to), 0))", params}, nil
+}
+
+// sideCondition reads --to or --from of connections that were accepted: side is local or remote.
+func sideCondition(side, param, text string) (condition, error) {
+	at, err := readPlace(text, "try 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32")
+	if err != nil {
+		return condition{}, err
+	}
+	address := side + "_address"
+	sql := "cidr_match(" + address + ", :" + param + ")"
+	switch {
+	case at.path:
+		sql = "family = 'unix' AND " + address + " = :" + param
+	case at.port != nil:
+		sql = "ip_plain(" + address + ") = :" + param + " AND " + side + "_port = :" + param + "_port"
+	case at.single:
+		sql = "ip_plain(" + address + ") = :" + param
+	}
+	return condition{sql, at.params(param)}, nil
+}
+
+// place is an address as people give it.
+type place struct {
+	text   string        // in its one form
+	path   bool          // of a UNIX socket
+	single bool          // one IP address, and no range
+	port   *format.Value // nil: any
+}
+
+func readPlace(text, hint string) (place, error) {
 	if text[0] == '/' || text[0] == '@' {
-		return condition{"family = 'unix' AND remote_address = :filter_to", map[string]format.Value{"filter_to": format.TextValue(text)}}, nil
+		return place{text: text, path: true}, nil
 	}
 	if at, err := netip.ParseAddrPort(text); err == nil {
-		return condition{"remote_ip = :filter_to AND remote_port = :filter_to_port OR " + requestedTo + " AND requested_port = :filter_to_port",
-			map[string]format.Value{"filter_to": format.TextValue(at.Addr().Unmap().String()), "filter_to_port": format.IntValue(int64(at.Port()))}}, nil
+		port := format.IntValue(int64(at.Port()))
+		return place{text: at.Addr().Unmap().String(), single: true, port: &port}, nil
 	}
 	prefix, ok := ask.ParsePrefix(text)
 	switch {
 	case !ok && isWholeNumber(text):
-		return condition{}, input.Usagef("a port is given with --port "+text, "cannot read address %q", text)
+		return place{}, input.Usagef("a port is given with --port "+text, "cannot read address %q", text)
 	case !ok:
-		return condition{}, input.Usagef("try 192.0.2.1, 192.0.2.0/24, 192.0.2.1:443 or /run/docker.sock; --name finds the names that were looked up", "cannot read address %q", text)
+		return place{}, input.Usagef(hint, "cannot read address %q", text)
 	case prefix.IsSingleIP():
-		return condition{"remote_ip = :filter_to OR " + requestedTo, map[string]format.Value{"filter_to": format.TextValue(prefix.Addr().String())}}, nil
+		return place{text: prefix.Addr().String(), single: true}, nil
 	}
-	return condition{"family IN ('ipv4', 'ipv6') AND (cidr_match(remote_address, :filter_to) OR coalesce(cidr_match(requested_address, :filter_to), 0))", map[string]format.Value{"filter_to": format.TextValue(text)}}, nil
+	return place{text: text}, nil
+}
+
+// params are the parameters of a condition: the address, and its port with _port behind the name.
+func (p place) params(name string) map[string]format.Value {
+	params := map[string]format.Value{name: format.TextValue(p.text)}
+	if p.port != nil {
+		params[name+"_port"] = *p.port
+	}
+	return params
 }
 
 func isWholeNumber(text string) bool {
@@ -121,10 +187,26 @@ func isWholeNumber(text string) bool {
 	return err == nil
 }
 
-// IsEmpty reports whether every connection passes.
-func (f Filter) IsEmpty() bool { return f == Filter{} }
+// toCondition reads --to: of what was accepted, an address of this host.
+func (f Filter) toCondition(text string) (condition, error) {
+	if f.view() != Connections {
+		return sideCondition("local", "filter_to", text)
+	}
+	return toCondition(text)
+}
 
-// Apply returns the request with its SQL reading only the connections that pass. A UsageError means that the filter is
+// Connections is the view that most filters are of.
+const Connections = "connections"
+
+func (f Filter) view() string { return cmp.Or(f.View, Connections) }
+
+// IsEmpty reports whether everything passes.
+func (f Filter) IsEmpty() bool {
+	f.View = ""
+	return f == Filter{}
+}
+
+// Apply returns the request with its SQL reading only what passes of the view. A UsageError means that the filter is
 // wrong.
 func (f Filter) Apply(r ask.Request) (ask.Request, error) {
 	where, params, err := f.where()
@@ -132,7 +214,7 @@ func (f Filter) Apply(r ask.Request) (ask.Request, error) {
 		return r, err
 	}
 	maps.Copy(params, r.Params)
-	r.SQL = withTable("connections AS NOT MATERIALIZED (SELECT * FROM main.connections WHERE "+where+")", r.SQL)
+	r.SQL = withTable(f.view()+" AS NOT MATERIALIZED (SELECT * FROM main."+f.view()+" WHERE "+where+")", r.SQL)
 	r.Params = params
 	return r, nil
 }

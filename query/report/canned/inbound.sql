@@ -17,7 +17,7 @@
 -- note: The peer of a connection through a proxy or a balancer is that one.
 -- false-positives: Health checks and monitoring come in all day. An address of nobody you know, on a port for administrators, is a finding.
 -- example: conntape query inbound --since 1d
--- example: conntape query inbound --limit 0 --format csv
+-- example: conntape query inbound --port 22 --limit 0 --format csv
 SELECT
   min(time) AS first_time,
   max(last_time) AS last_time,
