@@ -14,7 +14,7 @@ import (
 // dispensable returns the columns to drop on a narrow terminal, in order.
 func dispensable() []string {
 	return []string{"ancestry", "cmdline", "process_id", "last_time", "start_time", "days", "histogram", "duration",
-		"sizes", "times", "alike", "processes", "sparkline", "first_time", "bar"}
+		"sizes", "times", "alike", "processes", "programs", "sparkline", "first_time", "bar"}
 }
 
 // lastToGo is the number of columns, from the end, that are dropped only if narrow columns are not enough.
@@ -51,10 +51,12 @@ func (t *tableWriter) fit() (fit, bool) {
 		shown = slices.DeleteFunc(slices.Clone(shown), func(i int) bool { return t.columns[i] == name })
 		tries = append(tries, fit{shown: shown, lost: toSecond})
 	}
-	// Prefer a narrow column to dropping a time or a count.
-	for i, f := range append(slices.Clone(tries[:len(tries)-lastToGo]), tries...) {
+	const filled = 3 // the first of tries without empty columns
+	// Prefer a narrow column to dropping a time or a count, and leave out an empty one before either.
+	wide := tries[:len(tries)-lastToGo]
+	for i, f := range append(slices.Clone(wide), tries[filled:]...) {
 		least := leastWidth
-		if i < len(tries)-lastToGo {
+		if i < len(wide) {
 			least = goodWidth
 		}
 		if t.headed && !slices.Equal(f.shown, t.fitted.shown) {
@@ -111,11 +113,15 @@ func (t *tableWriter) narrow(f *fit, excess int, least func(column int) int) int
 
 // goodWidth is the least width at which a text column is easy to read.
 func goodWidth(column string) int {
-	switch column {
-	case "remote":
+	switch {
+	case isAddressColumn(column):
 		return 21 // an IPv4 address with its port
-	case "outcome":
+	case column == "name", column == "reason", column == "why":
+		return 24
+	case column == "outcome":
 		return 11
+	case isPathColumn(column):
+		return widestName
 	}
 	return max(leastWidth(column), 10)
 }
@@ -123,7 +129,7 @@ func goodWidth(column string) int {
 // leastWidth is the least width at which a text column is useful.
 func leastWidth(column string) int {
 	switch {
-	case column == "remote", column == "most", strings.HasSuffix(column, "_address"), column == "remote_ip":
+	case column == "remote", column == "most", strings.HasSuffix(column, "_address"), column == "remote_ip", column == "name":
 		return 15 // an IPv4 address
 	case column == "process": // name and pid, indented
 		return 18
@@ -163,6 +169,15 @@ func snip(cell string, width int) string { return text.Snip(cell, width, "…") 
 // isTimeColumn reports whether a column of the public views, going by its name,
 // holds times as text.
 func isTimeColumn(name string) bool { return name == "time" || strings.HasSuffix(name, "_time") }
+
+// isAddressColumn reports whether a column, going by its name, holds addresses, most with a port.
+func isAddressColumn(name string) bool {
+	switch name {
+	case "remote", "remote_ip", "most", "local", "peer", "answers", "requested", "example":
+		return true
+	}
+	return strings.HasSuffix(name, "_address")
+}
 
 // isPathColumn reports whether a column, going by its name, holds paths of programs.
 func isPathColumn(name string) bool { return name == "exe" || name == "script" || name == "cwd" }
