@@ -37,14 +37,6 @@ func Issue5() Options {
 	}
 }
 
-// Demo is a small tape with a staged intrusion.
-func Demo(seed uint64) Options {
-	return Options{
-		Seed: seed, Connections: 30_000, Processes: 60, Images: 24, Endpoints: 400,
-		Begin: uint64(36 * time.Hour), Span: 24 * time.Hour, Story: true,
-	}
-}
-
 // Stream hands out connections in time order.
 type Stream struct {
 	o       Options
@@ -57,6 +49,7 @@ type Stream struct {
 	last    uint64
 	row     store.Connection
 	mapped  map[*store.Endpoint]*store.Endpoint
+	web     *store.Process // the web server's worker, of a story
 }
 
 // New prepares a host. Only the seed decides what is random.

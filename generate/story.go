@@ -43,6 +43,7 @@ func (s *Stream) plantStory() int {
 		p.Comm = "nginx"
 		p.Unit, p.Cgroup = "nginx.service", "/system.slice/nginx.service"
 	}
+	s.web = t.worker
 	t.everyDay()
 	t.enter()
 	t.stay()

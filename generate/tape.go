@@ -2,9 +2,6 @@ package generate
 
 import (
 	"errors"
-	"fmt"
-	"os"
-	"time"
 
 	"github.com/conntape/conntape/store"
 	"github.com/conntape/conntape/store/segment"
@@ -12,48 +9,6 @@ import (
 
 // batchRows is the number of connections in a transaction.
 const batchRows = 100_000
-
-// WriteDemo writes the demonstration tape: a day until end, with a loss in its middle. dir has to be empty or missing
-// ([ErrNotEmpty]). The same seed and end give the same tape, except its id.
-func WriteDemo(dir string, seed uint64, end time.Time) (connections int, err error) {
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return 0, fmt.Errorf("write demonstration tape: %w: %s", ErrNotEmpty, dir)
-	}
-	o := Demo(seed)
-	begin := store.Anchor{Boot: o.Begin, Real: end.Add(-o.Span).UnixNano(), Kind: "start", Sync: "synchronized"}
-	w, err := store.OpenWriter(dir, store.WriterOptions{
-		Version: "demo", Backend: "fexit", Kernel: "6.12.0", Host: "web1",
-		BootID: "00000000-0000-4000-8000-000000000001", MachineID: "00000000000000000000000000000001", Now: begin,
-	})
-	if err != nil {
-		return 0, err
-	}
-	s := New(o)
-	lossAt := s.at(0.45)
-	const lost = 7
-	loss := store.Gap{From: lossAt, To: lossAt + uint64(3*time.Second), Cause: "ring", Lost: lost, Detail: "ring buffer full"}
-	counters := segment.Counters{}
-	var rows []store.Connection
-	for {
-		rows = s.Batch(rows[:0], batchRows)
-		if len(rows) == 0 {
-			break
-		}
-		connections += len(rows)
-		counters = segment.Counters{"seen": uint64(connections) + lost, "stored": uint64(connections), "lost": lost}
-		batch := store.Batch{Connections: rows, Counters: counters, Now: rows[len(rows)-1].BootTime}
-		if connections == len(rows) {
-			batch.Gaps = []store.Gap{loss}
-		}
-		if err := w.Append(batch); err != nil {
-			return 0, errors.Join(err, w.Close(store.Gap{From: batch.Now}, counters))
-		}
-	}
-	return connections, w.Close(store.Gap{From: s.end()}, counters)
-}
-
-// ErrNotEmpty is returned for a directory that has files.
-var ErrNotEmpty = errors.New("the directory is not empty")
 
 // WriteTape writes a stream to a new tape of this many segments. All but the last are sealed, as on a host that is
 // recording. The stream's boot times are mapped to this host's wall clock, so connections may lie in the future.
