@@ -62,15 +62,7 @@ func TestExecs(t *testing.T) {
 func execsOf(t *testing.T, c *Capture, script string) (sent int, last map[ProcessKey]Process, forks map[uint64]int) {
 	t.Helper()
 	last, forks = map[ProcessKey]Process{}, map[uint64]int{}
-	for {
-		var p Process
-		ok, err := c.ReadProcess(&p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !ok {
-			return sent, last, forks
-		}
+	for _, p := range processesOf(t, c) {
 		if p.Kind == KindFork {
 			forks[p.Key.Start]++
 		}
@@ -78,6 +70,23 @@ func execsOf(t *testing.T, c *Capture, script string) (sent int, last map[Proces
 			sent++
 			last[p.Key] = p
 		}
+	}
+	return sent, last, forks
+}
+
+// processesOf reads the ring of processes to its end.
+func processesOf(t *testing.T, c *Capture) (all []Process) {
+	t.Helper()
+	for {
+		var p Process
+		ok, err := c.ReadProcess(&p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			return all
+		}
+		all = append(all, p)
 	}
 }
 
@@ -114,15 +123,7 @@ func TestDeepPaths(t *testing.T) {
 		}
 	}
 	found := map[string]Process{}
-	for {
-		var p Process
-		ok, err := c.ReadProcess(&p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !ok {
-			break
-		}
+	for _, p := range processesOf(t, c) {
 		if p.Kind == KindExec {
 			found[cString(p.Argv)] = p
 		}
