@@ -15,7 +15,7 @@ import (
 type idleRun struct {
 	For        time.Duration
 	CPU        float64 // percent of a core
-	RSS, PSS   int     // KiB, at the end; RSS counts the rings twice
+	RSS        int     // KiB, at the end
 	Wakeups    float64 // voluntary context switches of all threads, a second
 	Host       string  // the recorder's own report of the load
 	OtherExecs int     // processes started by other programs
@@ -58,9 +58,6 @@ func measureIdle(ctx context.Context, r *rig, length time.Duration) (run idleRun
 	run.CPU = 100 * float64(after.cpu-before.cpu) / float64(run.For)
 	run.Wakeups = float64(after.switches-before.switches) / run.For.Seconds()
 	run.RSS = after.rss
-	if run.PSS, err = readPSS(pid); err != nil {
-		return run, err
-	}
 	now, err := forksSinceBoot()
 	run.OtherExecs = now - forks
 	return run, err
@@ -103,15 +100,6 @@ func readThreads(pid int) (threads, error) {
 		}
 	}
 	return sum, nil
-}
-
-// readPSS returns the memory of a process in KiB, each page once.
-func readPSS(pid int) (int, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		return 0, err
-	}
-	return field(string(text), "Pss:")
 }
 
 // field returns the number after a name at the begin of a line.

@@ -127,7 +127,8 @@ func (r *report) budgets(p *printer) {
 	}
 	if i := r.Idle; i.For > 0 {
 		p.row("idle: CPU", "0.1% of a core", fmt.Sprintf("%.3f%%", i.CPU), kept(i.CPU, 0.1))
-		p.row("idle: memory, each page once (PSS)", "40 MB", fmt.Sprintf("%.0f MB (RSS %.0f)", float64(i.PSS)/1000, float64(i.RSS)/1000), kept(float64(i.PSS)/1000, 40))
+		rss := float64(i.RSS) / 1000
+		p.row("idle: memory (RSS)", "40 MB", fmt.Sprintf("%.0f MB", rss), kept(rss, 40))
 		p.row("idle: wakeups a second", "5", fmt.Sprintf("%.1f", i.Wakeups), kept(i.Wakeups, 5))
 	}
 	p.line("")

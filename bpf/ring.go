@@ -32,7 +32,7 @@ type Mark struct {
 type ring struct {
 	mu       sync.Mutex // guards the mappings against close
 	consumer []byte     // the page with the consumer's position
-	data     []byte     // the page with the producer's, and the data twice in a row
+	data     []byte     // the page with the producer's, and the data
 	size     uint64
 	next     Mark // that is read next
 	keep     uint64
@@ -50,7 +50,8 @@ var (
 )
 
 // newRing maps a ring. A record is freed when it is read, until keepFor is called. The first record is that at the consumer's
-// position.
+// position. The kernel offers the data twice in a row, so that no record is ever split. That would double the recorder's RSS, since
+// all pages of the mapping count at once: we map them once.
 func newRing(m *ebpf.Map) (*ring, error) {
 	r := &ring{size: uint64(m.MaxEntries())}
 	page := os.Getpagesize()
@@ -58,7 +59,7 @@ func newRing(m *ebpf.Map) (*ring, error) {
 	if r.consumer, err = unix.Mmap(m.FD(), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return nil, fmt.Errorf("map consumer page: %w", err)
 	}
-	if r.data, err = unix.Mmap(m.FD(), int64(page), page+2*int(r.size), unix.PROT_READ, unix.MAP_SHARED); err != nil {
+	if r.data, err = unix.Mmap(m.FD(), int64(page), page+int(r.size), unix.PROT_READ, unix.MAP_SHARED); err != nil {
 		_ = unix.Munmap(r.consumer)
 		return nil, fmt.Errorf("map data pages: %w", err)
 	}
@@ -111,11 +112,17 @@ func (r *ring) read(buf []byte) ([]byte, error) {
 			continue
 		}
 		r.next.Records++
-		at += ringHeader
-		buf = append(buf[:0], r.data[at:at+int(n)]...)
+		buf = r.record(buf, at+ringHeader, int(n))
 		r.giveBack(end)
 		return buf, nil
 	}
+}
+
+// record copies n bytes from a place of data on into buf. A record that reaches the end of the ring goes on at its beginning.
+func (r *ring) record(buf []byte, at, n int) []byte {
+	first := min(n, len(r.data)-at)
+	buf = append(buf[:0], r.data[at:at+first]...)
+	return append(buf, r.data[os.Getpagesize():][:n-first]...)
 }
 
 // giveBack frees what may be, and what has to be.
