@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // An idleRun is the cost of an idle recorder.
@@ -56,7 +58,7 @@ func measureIdle(ctx context.Context, r *rig, length time.Duration) (run idleRun
 	}
 	run.For = time.Since(begin)
 	run.CPU = 100 * float64(after.cpu-before.cpu) / float64(run.For)
-	run.Wakeups = float64(after.switches-before.switches) / run.For.Seconds()
+	run.Wakeups = float64(after.switchesSince(before)) / run.For.Seconds()
 	run.RSS = after.rss
 	now, err := forksSinceBoot()
 	run.OtherExecs = now - forks
@@ -64,42 +66,49 @@ func measureIdle(ctx context.Context, r *rig, length time.Duration) (run idleRun
 }
 
 type threads struct {
-	cpu      time.Duration
-	switches int // voluntary
-	rss      int // KiB
+	cpu      time.Duration  // of threads that have ended, too
+	switches map[string]int // voluntary, by thread
+	rss      int            // KiB
 }
 
-// readThreads sums over the threads of a process. It reads schedstat because stat only counts ticks.
-func readThreads(pid int) (threads, error) {
-	var sum threads
+// readThreads reads what a process and its threads have used.
+func readThreads(pid int) (sum threads, err error) {
+	var t unix.Timespec
+	if err := unix.ClockGettime(cpuClock(pid), &t); err != nil {
+		return sum, fmt.Errorf("read the CPU time of %d: %w", pid, err)
+	}
+	sum.cpu, sum.switches = time.Duration(t.Nano()), map[string]int{}
 	dirs, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
 	if err != nil {
 		return sum, err
 	}
 	for _, dir := range dirs {
-		stat, err := os.ReadFile(filepath.Join(dir, "schedstat"))
-		if err != nil {
-			return sum, err
-		}
-		ns, err := strconv.ParseInt(strings.Fields(string(stat))[0], 10, 64)
-		if err != nil {
-			return sum, err
-		}
-		sum.cpu += time.Duration(ns)
 		status, err := os.ReadFile(filepath.Join(dir, "status"))
-		if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it has ended
+		} else if err != nil {
 			return sum, err
 		}
-		n, err := field(string(status), "voluntary_ctxt_switches:")
-		if err != nil {
+		if sum.switches[dir], err = field(string(status), "voluntary_ctxt_switches:"); err != nil {
 			return sum, err
 		}
-		sum.switches += n
 		if sum.rss, err = field(string(status), "VmRSS:"); err != nil {
 			return sum, err
 		}
 	}
 	return sum, nil
+}
+
+// cpuClock is the clock of a process's CPU time, as clock_getcpuclockid makes it: MAKE_PROCESS_CPUCLOCK of the kernel's
+// include/linux/posix-timers_types.h with CPUCLOCK_SCHED. /proc/PID/stat counts ticks, and a thread's schedstat goes with the thread.
+func cpuClock(pid int) int32 { return int32(^pid)<<3 | 2 }
+
+// switchesSince counts what threads did since an earlier look. Of one that has ended meanwhile nothing is known.
+func (t threads) switchesSince(before threads) (n int) {
+	for dir, now := range t.switches {
+		n += now - before.switches[dir]
+	}
+	return n
 }
 
 // field returns the number after a name at the begin of a line.

@@ -127,7 +127,7 @@ func (r *report) budgets(p *printer) {
 	}
 	if i := r.Idle; i.For > 0 {
 		p.row("idle: CPU", "0.1% of a core", fmt.Sprintf("%.3f%%", i.CPU), kept(i.CPU, 0.1))
-		rss := float64(i.RSS) / 1000
+		rss := float64(i.RSS) * 1024 / 1e6
 		p.row("idle: memory (RSS)", "40 MB", fmt.Sprintf("%.0f MB", rss), kept(rss, 40))
 		p.row("idle: wakeups a second", "5", fmt.Sprintf("%.1f", i.Wakeups), kept(i.Wakeups, 5))
 	}
