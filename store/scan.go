@@ -56,6 +56,15 @@ func (t *Tape) ScanConnections(ctx context.Context, place int, from, to int64, w
 	})
 }
 
+// ReadOutcomes reads the latest outcomes, as they are stored, of connections of a segment, by its place among Segments, as far as this
+// segment tells. The ids ascend; fn is called in their order for those that have an outcome, which is good until fn returns.
+func (t *Tape) ReadOutcomes(ctx context.Context, place int, ids []int64, fn func(id int64, outcome []byte)) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return t.scan(place, func(f *segment.Tables) error { return f.Outcomes(ctx, ids, fn) })
+}
+
 // ScanEndpoints reads the endpoints of a segment, in the order of their ids. The address is good until fn returns.
 func (t *Tape) ScanEndpoints(ctx context.Context, place int, fn func(id, family int64, address []byte, port int64) error) error {
 	return t.scan(place, func(f *segment.Tables) error { return f.Endpoints(ctx, fn) })

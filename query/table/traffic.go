@@ -2,11 +2,8 @@ package table
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
-
-	"zombiezen.com/go/sqlite"
 
 	"github.com/conntape/conntape/query/format"
 	"github.com/conntape/conntape/store"
@@ -89,45 +86,10 @@ func (r *Reading) Sent(ctx context.Context, of []RowKey) (map[RowKey]int64, erro
 
 // trafficOf reads the outcomes of a segment's connections by id, and calls fn for each that has one.
 func trafficOf(ctx context.Context, s *SegmentSource, ids []int64, fn func(id int64, o *store.StoredOutcome)) error {
-	if len(ids) == 0 {
-		return nil
-	}
 	slices.Sort(ids)
-	sql := `SELECT id, ` + outcomeSQL + ` FROM connection WHERE id BETWEEN ? AND ?`
-	return s.use(func(conn *sqlite.Conn) error {
-		stmt, _, err := conn.PrepareTransient(sql)
-		if err != nil {
-			return err
+	return s.Tape.ReadOutcomes(ctx, s.Index, ids, func(id int64, outcome []byte) {
+		if o, err := store.ParseOutcome(outcome); err == nil && len(outcome) > 0 {
+			fn(id, &o)
 		}
-		defer stmt.Finalize()
-		var f fate
-		read := func(first, last int64) error {
-			stmt.BindInt64(1, first)
-			stmt.BindInt64(2, last)
-			for {
-				more, err := stmt.Step()
-				if err != nil || !more {
-					return errors.Join(err, stmt.Reset())
-				}
-				if !f.read(stmt, 1) || !f.known {
-					continue
-				}
-				if _, asked := slices.BinarySearch(ids, stmt.ColumnInt64(0)); asked {
-					fn(stmt.ColumnInt64(0), &f.StoredOutcome)
-				}
-			}
-		}
-		if len(ids) > s.Tape.Limits.Endings {
-			return read(ids[0], ids[len(ids)-1])
-		}
-		for i, id := range ids {
-			if i%256 == 0 && ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if err := read(id, id); err != nil {
-				return err
-			}
-		}
-		return nil
 	})
 }

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -117,6 +118,62 @@ func (t *Tables) Connections(ctx context.Context, root uint32, from, to int64, w
 			}
 		}
 		return nil
+	})
+}
+
+// Outcomes is ReadOutcomes.
+func (t *Tables) Outcomes(ctx context.Context, ids []int64, fn func(id int64, outcome []byte)) error {
+	later, err := t.endings(ctx, ids)
+	if err != nil {
+		return err
+	}
+	return t.RowsOf(ctx, t.Roots["connection"], ids, func(id int64, row []byte) error {
+		outcome, ok := later[id]
+		if !ok {
+			r := sqlitefile.ReadRecord(row)
+			r.Null()
+			for range 6 { // task to cookie
+				r.Skip()
+			}
+			if outcome = r.BlobOrNull(); !r.OK() {
+				return fmt.Errorf("%w: connection %d", failure.ErrDamaged, id)
+			}
+		}
+		if outcome != nil {
+			fn(id, outcome)
+		}
+		return nil
+	})
+}
+
+// endings reads the latest outcomes of connections of this segment that were told after their rows were written.
+func (t *Tables) endings(ctx context.Context, ids []int64) (map[int64][]byte, error) {
+	var later map[int64][]byte
+	next := ids // those not looked up yet
+	return later, t.Search(ctx, t.Roots["ending"], sqlitefile.Search{
+		Before: func(row []byte) bool {
+			r := sqlitefile.ReadRecord(row)
+			id := r.Int()
+			return r.OK() && len(next) > 0 && id < next[0]
+		},
+		Row: func(row []byte) (done bool, err error) {
+			r := sqlitefile.ReadRecord(row)
+			id, cookie, _, _, outcome := r.Int(), r.Int(), r.Int(), r.Int(), r.Blob()
+			if !r.OK() {
+				return false, fmt.Errorf("%w: an ending of connection %d", failure.ErrDamaged, id)
+			}
+			for len(next) > 0 && next[0] < id {
+				next = next[1:]
+			}
+			if len(next) == 0 || next[0] != id || cookie != 0 {
+				return len(next) == 0, nil
+			}
+			if later == nil {
+				later = make(map[int64][]byte)
+			}
+			later[id] = bytes.Clone(outcome) // by batch: the last one counts
+			return false, nil
+		},
 	})
 }
 

@@ -56,6 +56,30 @@ func (r *Record) Int() int64 {
 	return n
 }
 
+// Skip skips a column of any type.
+func (r *Record) Skip() {
+	switch kind := r.kind(); {
+	case kind >= 12:
+		r.take((kind - 12) / 2)
+	case kind != 0 && !r.bad:
+		if kind >= int64(len(Integers)) || !Integers[kind].Valid {
+			r.bad = true
+			return
+		}
+		r.take(int64(Integers[kind].size))
+	}
+}
+
+// BlobOrNull reads a blob, valid as long as the row; nil for NULL.
+func (r *Record) BlobOrNull() []byte {
+	before := *r
+	if r.kind() == 0 {
+		return nil
+	}
+	*r = before
+	return r.Blob()
+}
+
 // Text reads a text, valid as long as the row.
 func (r *Record) Text() []byte { return r.bytes(13) }
 

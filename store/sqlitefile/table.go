@@ -3,6 +3,7 @@ package sqlitefile
 import (
 	"context"
 	"encoding/binary"
+	"sort"
 )
 
 // Leaf is a page with rows of a table. It is valid until the called function returns.
@@ -98,4 +99,66 @@ func (t *Trees) Rows(ctx context.Context, root uint32, from, to int64, fn func(i
 		}
 		return nil
 	})
+}
+
+// RowsOf calls fn for the rows with these ids, which ascend, that the table with first page root has. It reads no other leaves. The row is
+// valid until fn returns. It ends and fails as Leaves does.
+func (t *Trees) RowsOf(ctx context.Context, root uint32, ids []int64, fn func(id int64, row []byte) error) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	w, err := t.walk(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.end()
+	return w.rowsOf(root, 1, ids, fn)
+}
+
+func (w *walk) rowsOf(n uint32, depth int, ids []int64, fn func(id int64, row []byte) error) error {
+	page, pointers, count, err := w.enter(n, depth, TableLeaf, TableBranch)
+	if err != nil {
+		return err
+	}
+	if pointers == 8 {
+		return (&Leaf{Page: page, w: w, n: n, count: count}).rowsOf(ids, fn)
+	}
+	for i := range count {
+		at := int(binary.BigEndian.Uint16(page[pointers+2*i:]))
+		highest, _, ok := Varint(page, at+4)
+		if !ok {
+			return damaged("page %d", n)
+		}
+		here := sort.Search(len(ids), func(i int) bool { return ids[i] > highest })
+		if here == 0 {
+			continue
+		}
+		if err := w.rowsOf(binary.BigEndian.Uint32(page[at:]), depth+1, ids[:here], fn); err != nil {
+			return err
+		}
+		if ids = ids[here:]; len(ids) == 0 {
+			return nil
+		}
+	}
+	return w.rowsOf(binary.BigEndian.Uint32(page[8:]), depth+1, ids, fn)
+}
+
+func (l *Leaf) rowsOf(ids []int64, fn func(id int64, row []byte) error) error {
+	for i := range l.Len() {
+		id, row, err := l.Row(i)
+		if err != nil {
+			return err
+		}
+		for ids[0] < id {
+			if ids = ids[1:]; len(ids) == 0 {
+				return nil
+			}
+		}
+		if id == ids[0] {
+			if err := fn(id, row); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
