@@ -69,7 +69,7 @@ func withPorts(list []*Indicator, ports []uint16) []*Indicator {
 	}
 	var all []*Indicator
 	for _, i := range list {
-		if i.Port != 0 || i.Kind != Address && i.Kind != Range && i.Kind != Name {
+		if !maybeAnyPort(i) {
 			all = append(all, i)
 			continue
 		}
@@ -80,6 +80,11 @@ func withPorts(list []*Indicator, ports []uint16) []*Indicator {
 		}
 	}
 	return all
+}
+
+// maybeAnyPort reports whether an indicator is looked for at all ports.
+func maybeAnyPort(i *Indicator) bool {
+	return i.Port == 0 && (i.Kind == Address || i.Kind == Range || i.Kind == Name)
 }
 
 // dotted matches four dotted numbers, valid IPv4 address or not.
@@ -119,6 +124,9 @@ func (r *Reading) loose(cells []string, ports []uint16, line int) bool {
 	for at := 0; at < len(cells); at++ {
 		c, ok := readCell(cells[at])
 		switch {
+		case at > 0 && maybeVersion(cells[at-1], cells[at]):
+			r.problem(line, cells[at-1]+" "+cells[at], isVersion)
+			continue
 		case !ok && looksLikeAddress(cells[at]):
 			r.problem(line, cells[at], notIndicator)
 			beside = append(beside, cells[at])
@@ -140,6 +148,10 @@ func (r *Reading) loose(cells []string, ports []uint16, line int) bool {
 	}
 	if len(found) == 0 {
 		return false
+	}
+	if slices.ContainsFunc(found, maybeAnyPort) && hasUnreadPort(strings.Join(beside, " ")) {
+		r.problem(line, strings.Join(cells, " "), manyPorts)
+		return true
 	}
 	for range names {
 		if !(cell{list: found}).is(Hash) { // sha256sum writes the file's name after the hash

@@ -2,6 +2,7 @@ package indicator
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -41,14 +42,23 @@ func (r *Reading) withoutSource(head string) string {
 
 const severalPorts = "it has several addresses with ports of their own: write each on a line"
 
-// severalEnds reports whether ports stand between the addresses of a line: each is the port of some.
+// inParentheses matches a remark, and ofAll one about all addresses before it.
+var (
+	inParentheses = regexp.MustCompile(`\([^()]*\)`)
+	ofAll         = regexp.MustCompile(`(?i)\b(?:all|both|each|every|beide|alle|jeweils|tous|todos)\b`)
+)
+
+// severalEnds reports whether a line with several addresses has a port that may be that of some: it stands between them, or in a remark in
+// parentheses behind the last.
 func severalEnds(head string) bool {
 	head = joinedAddress.ReplaceAllString(head, "$1 ;$2")
-	ports := portWords.FindAllStringIndex(head, -1)
-	for i := 1; i < len(ports); i++ {
-		if dotted.MatchString(head[ports[i-1][1]:ports[i][0]]) && dotted.MatchString(head[:ports[0][0]]+head[ports[len(ports)-1][1]:]) {
+	for _, at := range portWords.FindAllStringIndex(head, -1) {
+		if dotted.MatchString(head[:at[0]]) && dotted.MatchString(head[at[1]:]) {
 			return true
 		}
 	}
-	return false
+	if len(dotted.FindAllString(inParentheses.ReplaceAllString(head, ""), 2)) < 2 {
+		return false
+	}
+	return slices.ContainsFunc(inParentheses.FindAllString(head, -1), func(remark string) bool { return portWords.MatchString(remark) && !ofAll.MatchString(remark) })
 }

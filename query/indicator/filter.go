@@ -35,6 +35,20 @@ const (
 	manyPorts = "a range of ports, or a port by name, cannot be looked up"
 )
 
+// Elements of an nft map, or of hosts.allow, with what happens to them: 198.51.100.66 : accept.
+var (
+	passingElement = regexp.MustCompile(someAddress + `(?:/[0-9]+)? : (?:accept|allow|return|continue)\b,?`)
+	jumpingElement = regexp.MustCompile(someAddress + `(?:/[0-9]+)? : (?:jump|goto) \S+`)
+)
+
+// withoutPassing leaves out the elements that a filter lets pass.
+func (r *Reading) withoutPassing(line string) string {
+	return passingElement.ReplaceAllStringFunc(line, func(string) string {
+		r.leaveOut(passes)
+		return " "
+	})
+}
+
 // filterLine leaves out a rule that lets traffic pass or that cannot be looked up, and returns true. It returns false for
 // any other line, to be read like the rest.
 func (r *Reading) filterLine(line string, number int) bool {
@@ -48,6 +62,8 @@ func (r *Reading) filterLine(line string, number int) bool {
 		r.leaveOut(passes)
 	case noMatch.MatchString(words):
 		r.leaveOut(passes)
+	case jumpingElement.MatchString(words):
+		r.problem(number, line, "another chain of the filter decides about it")
 	case !filterForms.MatchString(words):
 		return false
 	case sourcePort.MatchString(words) && !portRange.MatchString(words):

@@ -79,7 +79,7 @@ func withRanges(line string) string {
 				ends = append(ends, end)
 			}
 		}
-		if first, _, _ := strings.Cut(ends[0], "."); !strings.ContainsAny(text[:1], "0123456789") || strings.HasPrefix(ends[1], first+".") {
+		if first, _, _ := strings.Cut(ends[0], "."); !strings.ContainsAny(text[:1], "0123456789") || strings.HasPrefix(ends[1], first+".") || strings.HasPrefix(ends[1], ".") {
 			return ends[0] + "-" + ends[1]
 		}
 		return text // more likely from one host to another
@@ -99,7 +99,7 @@ func withRanges(line string) string {
 // Lines of configurations that have something else than indicators.
 var (
 	routerPath  = regexp.MustCompile(`^/(?:ip|ipv6|routing)(?: |/.* (?:add|set) )`) // MikroTik
-	frames      = regexp.MustCompile(`^(?:create \S+ (?:hash|bitmap|list):\S+.*|(?:add )?table (?:inet|ip|ip6|arp|bridge|netdev) \S+ \{|(?:set|chain|map) \S+ \{|type (?:ipv[46]_addr|inet_service|filter)\b[^{}]*|flags [\w, ]+;?|\};?|config [\w -]+|edit (?:"[^"]*"|\S+)|next|end|set (?:type|uuid|color|associated-interface|comment|visibility|allow-routing) .*|object(?:-group)? network \S+)$`)
+	frames      = regexp.MustCompile(`^(?:create \S+ (?:hash|bitmap|list):\S+.*|(?:add )?table (?:inet|ip|ip6|arp|bridge|netdev) \S+ \{|(?:set|chain|map) \S+ \{|type (?:ipv[46]_addr|inet_service|filter)\b[^{}]*|flags [\w, ]+;?|\};?|config [\w -]+|edit (?:"[^"]*"|\S+)|next|end|set (?:type|uuid|color|associated-interface|comment|visibility|allow-routing) .*|object(?:-group)? network \S+|\*(?:filter|nat|mangle|raw|security)|:\S+ (?:ACCEPT|DROP|RETURN|-) \[\d+:\d+\]|COMMIT)$`)
 	unbanned    = regexp.MustCompile(`(?i)\bunban(?:ip|ned)?\s`)
 	ofInterface = regexp.MustCompile(`^add \S+ [0-9a-fA-F.:/]+,(?:physdev:)?[a-z][\w.-]*$`) // ipset
 	namesAfter  = regexp.MustCompile(`(?i)(?:^|\s)(?:wildcard-)?(?:fqdn|dns-name|dstdomain)\s+(.+)$|^add (?:\S+=\S+ )*address="?([a-z0-9-][\w.-]*\.[a-z][\w-]*)"?(?: |$)`)

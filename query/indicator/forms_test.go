@@ -12,7 +12,7 @@ import (
 // addresses and no more, and each line that is not read is told.
 func TestReadConfigurations(t *testing.T) {
 	const tenToTwenty = "192.0.2.10/31 192.0.2.12/30 192.0.2.16/30 192.0.2.20"
-	for text, want := range map[string]expectation{
+	readsAs(t, map[string]expectation{
 		// An address and its port, with something else than a colon between them.
 		"198.51.100.66#853\n203.0.113.9#53":                        {indicators: "198.51.100.66:853 203.0.113.9:53"},
 		"2001:db8::1#853":                                          {indicators: "[2001:db8::1]:853"},
@@ -99,12 +99,7 @@ func TestReadConfigurations(t *testing.T) {
 		"AllowedIPs = 0.0.0.0/0":                                                                                                {leftOut: 1},
 		"add bad 203.0.113.0/24,eth0":                                                                                           {problems: 1},
 		"table inet f {\nset b {\ntype ipv4_addr\nflags interval\nelements = { 198.51.100.66,\n192.0.2.10-192.0.2.20 }\n}\n}":   {indicators: tenToTwenty + " 198.51.100.66", leftOut: 6},
-	} {
-		r, err := Read(strings.NewReader(text))
-		if err != nil || got(r) != want {
-			t.Errorf("%q, %v: %+v, want %+v\n%s", text, err, got(r), want, told(r))
-		}
-	}
+	})
 }
 
 // inEach lists an address of each network of 198.51.0.0/16.

@@ -47,7 +47,7 @@ func saysHarmless(fields []field) bool {
 			continue
 		}
 		switch flag := strings.TrimPrefix(strings.Join(words, " "), "is "); flag {
-		case "malicious", "block", "blocked", "enabled", "enable":
+		case "malicious", "block", "blocked", "enabled", "enable", "active":
 			if isFalse(text) {
 				return true
 			}

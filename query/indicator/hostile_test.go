@@ -1,13 +1,10 @@
 package indicator
 
-import (
-	"strings"
-	"testing"
-)
+import "testing"
 
 // Lists in which a careless reader takes an address without its port, a range without its exception, or the first line for a header.
 func TestReadNeverWiderThanWritten(t *testing.T) {
-	for text, want := range map[string]expectation{
+	readsAs(t, map[string]expectation{
 		// Ports in words.
 		"198.51.100.66 port 0x1bb":                                             {indicators: "198.51.100.66:443"},
 		"198.51.100.66 port https":                                             {problems: 1},
@@ -51,17 +48,12 @@ func TestReadNeverWiderThanWritten(t *testing.T) {
 		"md5:0123456789abcdef0123456789abcdef\nmd5:1123456789abcdef0123456789abcdef":               {indicators: "0123456789abcdef0123456789abcdef 1123456789abcdef0123456789abcdef"},
 		"url:http://evil.example/x\n198.51.100.66":                                                 {indicators: "198.51.100.66 evil.example"},
 		"selection:\n    DestinationIp|startswith:\n        - '198.51.'\n    DestinationPort: 443": {problems: 4},
-	} {
-		r, err := Read(strings.NewReader(text))
-		if err != nil || got(r) != want {
-			t.Errorf("%q, %v: %+v, want %+v\n%s", text, err, got(r), want, told(r))
-		}
-	}
+	})
 }
 
 // What a list calls harmless, in the words beside it, in a column or under a key, is looked for by nobody.
 func TestReadWhatIsCalledHarmless(t *testing.T) {
-	for text, want := range map[string]expectation{
+	readsAs(t, map[string]expectation{
 		"198.51.100.66 is not malicious":                                                               {problems: 1},
 		"198.51.100.66 (false positive)":                                                               {problems: 1},
 		"198.51.100.66 # whitelisted":                                                                  {problems: 1},
@@ -82,17 +74,12 @@ func TestReadWhatIsCalledHarmless(t *testing.T) {
 		`[{"ip":"198.51.100.66","block":true},{"ip":"203.0.113.9","block":false}]`:                     {indicators: "198.51.100.66", leftOut: 2},
 		`[{"ip":"198.51.100.66","tags":["c2"]},{"ip":"203.0.113.9","tags":["seen","false positive"]}]`: {indicators: "198.51.100.66", leftOut: 1},
 		`[{"ip":"198.51.100.66","list":"block"},{"ip":"203.0.113.9","list":"allowlist"}]`:              {indicators: "198.51.100.66", leftOut: 1},
-	} {
-		r, err := Read(strings.NewReader(text))
-		if err != nil || got(r) != want {
-			t.Errorf("%q, %v: %+v, want %+v\n%s", text, err, got(r), want, told(r))
-		}
-	}
+	})
 }
 
 // JSON: what is under a key that says to let it pass, an address as a number beside itself, links of MISP, labels of STIX.
 func TestReadKeysOfJSON(t *testing.T) {
-	for text, want := range map[string]expectation{
+	readsAs(t, map[string]expectation{
 		`{"blocklist":["198.51.100.66"],"allowlist":["198.51.100.2"],"whitelist":[{"ip":"198.51.100.3"}],"exceptions":{"ips":["198.51.100.5","198.51.100.6"]}}`: {indicators: "198.51.100.66", leftOut: 4},
 		`{"allow":{"ips":["198.51.100.7"]},"block":{"ips":["198.51.100.66"]}}`:                                                                                  {indicators: "198.51.100.66", leftOut: 1},
 		`{"allowed_ips":"198.51.100.7","ip":"198.51.100.66"}`:                                                                                                   {indicators: "198.51.100.66", leftOut: 1},
@@ -101,17 +88,12 @@ func TestReadKeysOfJSON(t *testing.T) {
 		`{"ip":3325256770,"port":443}`: {problems: 1},
 		`{"Event":{"Attribute":[{"type":"link","value":"https://blog.example/x"},{"type":"ip-dst","value":"198.51.100.66"}]}}`:  {indicators: "198.51.100.66", leftOut: 1},
 		`{"type":"bundle","objects":[{"type":"indicator","labels":["benign"],"pattern":"[ipv4-addr:value = '198.51.100.4']"}]}`: {leftOut: 1},
-	} {
-		r, err := Read(strings.NewReader(text))
-		if err != nil || got(r) != want {
-			t.Errorf("%q, %v: %+v, want %+v\n%s", text, err, got(r), want, told(r))
-		}
-	}
+	})
 }
 
 // Lines that say what their value is, Markdown, logs of what came in, names in other letters.
 func TestReadAsItIsMeant(t *testing.T) {
-	for text, want := range map[string]expectation{
+	readsAs(t, map[string]expectation{
 		"domain:evil.example\ndomain:worse.example":                          {indicators: "evil.example worse.example"},
 		"Imphash: f34d5f2d4577ed6d9ceec516c1f5a744":                          {leftOut: 1},
 		"JA3=b386946a5a44d1ddcc843bc75336dfce":                               {leftOut: 1},
@@ -129,12 +111,7 @@ func TestReadAsItIsMeant(t *testing.T) {
 		"kernel: [UFW BLOCK] IN=eth0 OUT= MAC= SRC=198.51.100.66 DST=10.0.0.5 PROTO=TCP SPT=51234 DPT=22": {indicators: "198.51.100.66", leftOut: 1},
 		"kernel: [UFW BLOCK] IN= OUT=eth0 SRC=10.0.0.5 DST=198.51.100.66 PROTO=TCP SPT=51234 DPT=22":      {indicators: "198.51.100.66:22", leftOut: 1},
 		"bücher.example": {indicators: "xn--bcher-kva.example"},
-	} {
-		r, err := Read(strings.NewReader(text))
-		if err != nil || got(r) != want {
-			t.Errorf("%q, %v: %+v, want %+v\n%s", text, err, got(r), want, told(r))
-		}
-	}
+	})
 	if found := set(t, "BÜCHER.example").ByHost("www.bücher.example"); len(found) != 1 {
 		t.Error("a name in other letters does not match itself")
 	}
@@ -142,7 +119,7 @@ func TestReadAsItIsMeant(t *testing.T) {
 
 // Rules, searches and exports that name the other side, take back, except, or have columns of other names.
 func TestReadRulesOfOthers(t *testing.T) {
-	for text, want := range map[string]expectation{
+	readsAs(t, map[string]expectation{
 		// Columns that no word of the header tells.
 		"Peer,Port\n198.51.100.66,443":                         {indicators: "198.51.100.66:443"},
 		"Endpoint,Port\n198.51.100.66,443":                     {indicators: "198.51.100.66:443"},
@@ -188,17 +165,12 @@ func TestReadRulesOfOthers(t *testing.T) {
 		"alert tcp any any -> 198.51.100.66 [22,1024:] (sid:1;)":                                                       {problems: 1},
 		"create b hash:ip,port family inet\nadd b 198.51.100.66,tcp:443\nadd b 203.0.113.9,tcp:8443":                   {indicators: "198.51.100.66:443 203.0.113.9:8443", leftOut: 1, notes: 2},
 		"\xff\xfe\x00\x001\x00\x00\x00":                                                                                {problems: 1},
-	} {
-		r, err := Read(strings.NewReader(text))
-		if err != nil || got(r) != want {
-			t.Errorf("%q, %v: %+v, want %+v\n%s", text, err, got(r), want, told(r))
-		}
-	}
+	})
 }
 
 // Configurations and searches in which the next word, or the next line, changes what an address means.
 func TestReadWhatFollows(t *testing.T) {
-	for text, want := range map[string]expectation{
+	readsAs(t, map[string]expectation{
 		"(ip.src eq 198.51.100.66 and http.host eq \"x.example\")":         {indicators: "198.51.100.66", leftOut: 3},
 		"(ip.src in {198.51.100.66 203.0.113.0/24})":                       {indicators: "198.51.100.66 203.0.113.0/24", leftOut: 1},
 		"ignoreip = 127.0.0.1/8 ::1 198.51.100.66":                         {leftOut: 1},
@@ -216,10 +188,5 @@ func TestReadWhatFollows(t *testing.T) {
 		"Source Address: 10.0.0.5 Source Port: 51234 Destination Address: 198.51.100.66 Destination Port: 443": {indicators: "198.51.100.66:443", leftOut: 2},
 		"198.051.100.066":              {indicators: "198.51.100.66"},
 		"user:pass@198.51.100.66:3128": {problems: 1},
-	} {
-		r, err := Read(strings.NewReader(text))
-		if err != nil || got(r) != want {
-			t.Errorf("%q, %v: %+v, want %+v\n%s", text, err, got(r), want, told(r))
-		}
-	}
+	})
 }

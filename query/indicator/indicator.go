@@ -60,15 +60,15 @@ func (i *Indicator) OnTape() bool {
 }
 
 // everything is the reason for leaving out such an indicator beside others: in a rule it is the side that may be anybody.
-const everything = "every address, beside one"
+const everything = "every address, or the host itself, beside one"
 
-// isEverything reports whether an indicator is the range of all addresses, or the address that stands for any.
+// isEverything reports whether an indicator is the range of all addresses, the address that stands for any, or that of the host itself.
 func (i *Indicator) isEverything() bool {
 	switch i.Kind {
 	case Range:
 		return strings.HasSuffix(i.Text, "/0")
 	case Address:
-		return i.Text == "0.0.0.0" || i.Text == "::"
+		return i.Text == "0.0.0.0" || i.Text == "::" || i.Text == "::1" || strings.HasPrefix(i.Text, "127.")
 	}
 	return false
 }

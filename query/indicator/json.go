@@ -65,7 +65,8 @@ type walker struct {
 type jsonRow struct {
 	list     string // name of the enclosing array or object
 	fields   []field
-	children bool // it has rows in it
+	children bool       // it has rows in it
+	waiting  []*jsonRow // rows in it that may be at its port, which is not read to its end
 }
 
 // get returns the text of a field by its exact name.
@@ -138,8 +139,34 @@ func (w *walker) newRow(list string, parent *jsonRow, depth int) error {
 	if err := w.object("", row, depth); err != nil {
 		return err
 	}
+	if parent != nil && parent.isPortAlone() {
+		parent.waiting = append(parent.waiting, row)
+		return nil
+	}
 	w.take(row)
 	return nil
+}
+
+// isPortAlone reports whether a row has a port and no address so far. The rows in it are at this port, as in rules of clouds.
+func (o *jsonRow) isPortAlone() bool {
+	has := func(is func(role) bool) bool {
+		return slices.ContainsFunc(o.fields, func(f field) bool { return f.text != "" && is(f.role) })
+	}
+	return has(func(of role) bool { return of == rolePort }) && !has(isHostRole)
+}
+
+// takeWaiting reads the rows that waited for the end of the row around them, at its ports.
+func (w *walker) takeWaiting(row *jsonRow) {
+	for _, one := range row.waiting {
+		if row.isPortAlone() && first(one.fields, rolePort) == "" {
+			for _, f := range row.fields {
+				if f.role == rolePort || f.role == roleAction {
+					one.fields = append(one.fields, f)
+				}
+			}
+		}
+		w.take(one)
+	}
 }
 
 func (w *walker) object(path string, row *jsonRow, depth int) error {
@@ -260,6 +287,7 @@ func textOf(token json.Token) string {
 
 // take reads a complete row.
 func (w *walker) take(row *jsonRow) {
+	w.takeWaiting(row)
 	isAttribute := row.list == "Attribute" || row.list == "ShadowAttribute"
 	if isAttribute {
 		w.reading.Format = "misp"
@@ -307,7 +335,7 @@ func (w *walker) anyRow(row *jsonRow) {
 	hosts := false
 	for _, f := range row.fields {
 		hosts = hosts || f.text != "" && isHostRole(f.role)
-		if f.role == roleOther && aboutList(f.name) {
+		if f.role == roleOther && (aboutList(f.name) || slices.Contains(wordsOf(f.name), "version")) {
 			if c, ok := readCell(f.text); ok && c.sure {
 				w.reading.leaveOut(otherColumn + ": " + cutLabel(f.name))
 			}

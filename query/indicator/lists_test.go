@@ -22,7 +22,7 @@ func TestReadManyLists(t *testing.T) {
 		"threatfox.json":         {indicators: "198.51.100.66:4443 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa evil.example:8080"},
 		"suricata_vars.rules":    {indicators: "198.51.100.12 198.51.100.66 198.51.100.66/32 198.51.100.7 198.51.100.8:4444 198.51.100.9:53 203.0.113.128/25 www.evil.example", leftOut: 1},
 		"zeek_intel_full.dat":    {indicators: "198.51.100.66 203.0.113.0/24 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa evil.example", leftOut: 2},
-		"iptables_save2.txt":     {indicators: "198.51.100.0/28 198.51.100.66/32:443 198.51.100.7:53 203.0.113.9/32", problems: 5},
+		"iptables_save2.txt":     {indicators: "198.51.100.0/28 198.51.100.66/32:443 198.51.100.7:53 203.0.113.9/32", leftOut: 3, problems: 2},
 		"nft_ruleset.nft":        {indicators: "198.51.100.10 198.51.100.12:443 198.51.100.13:8080 198.51.100.66 198.51.100.7 198.51.100.8:443 198.51.100.8:80 198.51.100.9 2001:db8::1 203.0.113.10 203.0.113.9", problems: 1, notes: 2},
 		"ipset_save_full.txt":    {indicators: "198.51.100.66 198.51.100.7 198.51.100.8:53 198.51.100.9:8443 2001:db8:1::/48", leftOut: 5, problems: 1, notes: 2},
 		"pf_table.conf":          {indicators: "198.51.100.66 198.51.100.7:443 2001:db8::/64 203.0.113.0/24", leftOut: 2},

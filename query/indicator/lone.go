@@ -69,7 +69,7 @@ func (t *textReader) settlePairs() {
 			t.problem(pair.line+1, number, "the port of the address above it, or of any: write ADDRESS:"+number+", or tcp/"+number)
 			continue
 		}
-		t.add(pair.line+1, "", &Indicator{Kind: Port, Text: number, Port: pair.port})
+		t.add(pair.line+1, "", ofPort(pair.port))
 	}
 	t.held = 0
 }

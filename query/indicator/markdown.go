@@ -6,10 +6,13 @@ import (
 )
 
 // Markdown around an indicator: a link, of which the text is the indicator and the target only where to read about it; emphasis; and
-// lines in the cell of a table.
+// lines in the cell of a table. Slack has links and mentions of its own.
 var (
 	linkText   = regexp.MustCompile(`\[([^\[\]]+)\]\([^\s()]*(?:\([^\s()]*\)[^\s()]*)*\)`)
 	emphasized = regexp.MustCompile(`(^|[\s|(])_([^\s_|]+)_($|[\s|),;:])`)
+	slackLink  = regexp.MustCompile(`<(?:[a-z]+:|#)[^|<>\s]*\|([^<>]+)>`)
+	slackWord  = regexp.MustCompile(`<[@!#][\w^-]+>`) // mentions somebody
+	bold       = regexp.MustCompile(`\*\*([^\s*|]+)\*\*`)
 	cellBreak  = regexp.MustCompile(`(?i)<br ?/?>`)
 )
 
@@ -23,6 +26,12 @@ func withoutMarkdown(line string) string {
 			}
 			return link
 		})
+	}
+	if strings.Contains(line, "<") {
+		line = slackWord.ReplaceAllString(slackLink.ReplaceAllString(line, "$1"), "")
+	}
+	if strings.Contains(line, "**") {
+		line = bold.ReplaceAllString(line, "$1")
 	}
 	if strings.Contains(line, "_") {
 		line = emphasized.ReplaceAllStringFunc(line, func(word string) string {

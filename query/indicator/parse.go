@@ -64,7 +64,7 @@ func parseAddress(text string) (*Indicator, bool) {
 		inside = text[1 : len(text)-1]
 	}
 	if a, err := netip.ParseAddr(inside); err == nil {
-		return &Indicator{Kind: Address, Text: a.Unmap().WithZone("").String()}, true
+		return ofAddress(a, 0), !strings.Contains(inside, "/")
 	}
 	if i, ok := parseRangePort(text); ok {
 		return i, true
@@ -79,7 +79,7 @@ func parseAddress(text string) (*Indicator, bool) {
 		return &Indicator{Kind: Address, Text: a.String()}, true // DShield pads each octet
 	}
 	if ap, err := netip.ParseAddrPort(text); err == nil && ap.Port() != 0 {
-		return &Indicator{Kind: Address, Text: ap.Addr().Unmap().WithZone("").String(), Port: ap.Port()}, true
+		return ofAddress(ap.Addr(), ap.Port()), true
 	}
 	return nil, false
 }
@@ -142,7 +142,7 @@ func hasHostBits(text string) bool {
 func parsePrefix(text string) (netip.Prefix, bool) {
 	if a, err := netip.ParseAddr(text); err == nil {
 		a = a.Unmap().WithZone("")
-		return netip.PrefixFrom(a, a.BitLen()), true
+		return netip.PrefixFrom(a, a.BitLen()), !strings.Contains(text, "/") // of a zone
 	}
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
@@ -165,7 +165,7 @@ func ParsePort(text string) (*Indicator, bool) {
 	if !ok {
 		return nil, false
 	}
-	return &Indicator{Kind: Port, Text: portText(port), Port: port}, true
+	return ofPort(port), true
 }
 
 // parsePortNumber reads a number from 1 to 65535.
@@ -178,6 +178,13 @@ func parsePortNumber(text string) (uint16, bool) {
 	n, err := strconv.ParseUint(text, 10, 16)
 	return uint16(n), err == nil && n > 0
 }
+
+// ofAddress returns an address at a port, 0: at any.
+func ofAddress(a netip.Addr, port uint16) *Indicator {
+	return &Indicator{Kind: Address, Text: a.Unmap().WithZone("").String(), Port: port}
+}
+
+func ofPort(port uint16) *Indicator { return &Indicator{Kind: Port, Text: portText(port), Port: port} }
 
 func portText(port uint16) string { return strconv.Itoa(int(port)) }
 
@@ -230,7 +237,7 @@ func parseHost(text string) (*Indicator, bool) {
 	if end := strings.IndexAny(text, "/?#"); end > 0 {
 		host, path := text[:end], text[end+1:]
 		rest := strings.TrimLeft(path, "0123456789./")
-		if strings.ContainsAny(text, " \t") || rest != path && (rest == "" || strings.ContainsAny(rest[:1], ",;|:)]}>\"'")) {
+		if strings.ContainsAny(text, " \t") || rest != path && (rest == "" || strings.ContainsAny(rest[:1], ",;|:)]}<>\"'")) {
 			return nil, false // a bad CIDR, or a bad mask
 		}
 		return parseHostPort(host)

@@ -9,7 +9,7 @@ import (
 // styles. An address keeps its port, what is called harmless is left out, and each line that is not read is told.
 func TestReadPeoplesLists(t *testing.T) {
 	const two = "198.51.100.66:443 203.0.113.9:8443"
-	for text, want := range map[string]expectation{
+	readsAs(t, map[string]expectation{
 		// Records of keys.
 		"iocs:\n  - ip: 198.51.100.66\n    port: 443\n  - ip: 203.0.113.9\n    port: 8443\n":                       {indicators: two, problems: 1},
 		"[[c2]]\nip = \"198.51.100.66\"\nport = 443\n[[c2]]\nip = \"203.0.113.9\"\nport = 8443":                    {indicators: two, leftOut: 2},
@@ -88,12 +88,7 @@ func TestReadPeoplesLists(t *testing.T) {
 		"/tmp/*.sh":                              {problems: 1},
 		"firmware 10.2.3.4 talks to 203.0.113.9": {indicators: "203.0.113.9", problems: 1},
 		"evil [.] example\n2001[:]db8[::]77":     {indicators: "2001:db8::77 evil.example"},
-	} {
-		r, err := Read(strings.NewReader(text))
-		if err != nil || got(r) != want {
-			t.Errorf("%q, %v: %+v, want %+v\n%s", text, err, got(r), want, told(r))
-		}
-	}
+	})
 }
 
 // A line too long for reading is told, wherever it is read ahead.

@@ -9,7 +9,7 @@ import (
 // A sentence names a port in many ways. One that is not understood is told: without it the address would be read at all ports.
 
 // portWords matches a port in a sentence: port 443, port(s) 443, port no. 443, --dport 443, 443/tcp, TCP/443, TCP 443, port 0x1bb.
-var portWords = regexp.MustCompile(`(?i)(?:\b(?:(?:d|(?:dst|dest|destination|remote|target|server)[_ -]?)?ports?|dpts?)\b(?:\(s\))?(?: (?:no\.?|nr\.?|number)\b\.?)?["']?[ :=]+[#{]? ?|\b(?:tcp|udp)/|=(?:tcp|udp):|\beq )(0x[0-9a-f]{1,4}|[0-9]{1,5}(?:(?:, ?|/|,? and |,? or )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp|open/(?:tcp|udp))\b`)
+var portWords = regexp.MustCompile(`(?i)(?:(?:\b(?:(?:d|(?:dst|dest|destination|remote|target|server)[_ -]?)?ports?|dpts?|puertos?|porta)\b|порт|端口)(?:\(s\))?(?: (?:no\.?|nr\.?|number)\b\.?)?["']?[ :=]+[#{]? ?|\b(?:tcp|udp)/|=(?:tcp|udp):|\beq )(0x[0-9a-f]{1,4}|[0-9]{1,5}(?:(?:, ?|/|,? (?:and|or|und|oder|et|ou|y) )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp|open/(?:tcp|udp))\b|\b(?:tcp|udp)-?([1-9][0-9]{1,4})\b`)
 
 // protocolWords matches a protocol and a port with nothing but a space or colon between them.
 var protocolWords = regexp.MustCompile(`(?i)\b(?:tcp|udp):? ([1-9][0-9]{0,4})($|[,;)\]]|\s+[^0-9\s])`)
@@ -17,8 +17,32 @@ var protocolWords = regexp.MustCompile(`(?i)\b(?:tcp|udp):? ([1-9][0-9]{0,4})($|
 // counted matches a number that counts what it stands before, and is no port: TCP 3 packets.
 var counted = regexp.MustCompile(`(?i)\b(?:tcp|udp):? [0-9]+ (?:packets?|pkts?|bytes?|hits?|times|flows?|sessions?|conn(?:ection)?s?|attempts?)\b`)
 
-// strangePort matches words for a port that are no number: port https, tcp/ssh, high ports, ports > 1024.
-var strangePort = regexp.MustCompile(`(?i)\b(?:(?:d|dst-?)?ports?\b(?:\(s\))?["']?(?:[ :=]+#? ?|/)(?:https?|www|ssh|s?ftp|telnet|smtps?|dns|domain|rdp|smb|snmp|imaps?|pop3s?|ldaps?|mysql|mssql|postgres\w*|ntp|vnc|socks5?|irc|unknown|various|multiple|several|dynamic|random|high|ephemeral|above|below|over|under|greater|less)\b|(?:d|dst-?)?ports?\b ?(?:[<>]|>=|<=)|port-?ranges?\b|(?:tcp|udp)/[a-z][\w-]*|(?:high|random|ephemeral|various|multiple|several|unknown|non-?standard|dynamic) (?:(?:tcp|udp) )?ports?)\b?`)
+// portNamed matches the word port, or a protocol, with the word that follows; p443; and the words for many ports.
+var (
+	portNamed = regexp.MustCompile(`(?i)(?:^|[\s("'\[,;=-])(?:(?:d|(?:dst|dest|destination|remote|target|server)[_ -]?)?ports?|puertos?)\b(?:\(s\))?["']?(?:[ :=#/-]*([\w-]*))`)
+	portShort = regexp.MustCompile(`(?i)(?:^|[\s(,;:@/])p[0-9]{2,5}\b|(?:^|[\s(,;])(?:tcp|udp)/[a-z]`)
+)
+
+// portDeeds are words after "port" that name none: a port scan, port unreachable; or that name every port.
+var portDeeds = regexp.MustCompile(`(?i)^(?:scan\w*|sweep\w*|prob(?:e|ing)\w*|knock\w*|forward\w*|mapp\w*|unreach\w*|any|all)$`)
+
+// everyPort matches words for all ports before the word itself.
+var everyPort = regexp.MustCompile(`(?i)\b(?:any|all|every) (?:(?:tcp|udp) )?ports?\b`)
+
+// namesPort reports whether words speak of a port, in a way that is understood or not.
+func namesPort(text string) bool { return portWords.MatchString(text) || hasUnreadPort(text) }
+
+// hasUnreadPort reports whether the words beside an address, without the ports that were read, still speak of one: port https, port four, p443, high ports.
+// Without it the address would be looked for at all ports.
+func hasUnreadPort(text string) bool {
+	text = everyPort.ReplaceAllString(text, "")
+	for _, found := range portNamed.FindAllStringSubmatch(text, -1) {
+		if !portDeeds.MatchString(found[1]) {
+			return true
+		}
+	}
+	return portShort.MatchString(text)
+}
 
 // sourcePorts matches the port that a connection came from, and sshd's line of a login.
 var (
@@ -27,7 +51,7 @@ var (
 )
 
 // joinedAddress matches an address after a port, whose first octet is no port: port 80 and 198.51.100.7.
-var joinedAddress = regexp.MustCompile(`(?i)([0-9](?:,| and| or)) ?((?:[0-9]{1,3}\.){3}[0-9]{1,3})\b`)
+var joinedAddress = regexp.MustCompile(`(?i)([0-9](?:,? (?:and|or|und|oder|et|ou|y)|,)) ?((?:[0-9]{1,3}\.){3}[0-9]{1,3})\b`)
 
 // addressAfter matches an address after a word that has a port after it elsewhere: ip.src eq 198.51.100.7.
 var addressAfter = regexp.MustCompile(`(?i)(\b(?:eq|ports?[ :=]) ?)((?:[0-9]{1,3}\.){3}[0-9]{1,3})\b`)
@@ -39,7 +63,7 @@ func (r *Reading) portsOfSentence(head string) (text string, ports []uint16, why
 		head = head[:found[4]] + " src port" + strings.TrimPrefix(head[found[4]:], " port")
 	}
 	text = sourcePorts.ReplaceAllStringFunc(head, func(string) string {
-		r.leaveOut("the port that a connection came from")
+		r.leaveOut(cameFrom)
 		return " "
 	})
 	text = joinedAddress.ReplaceAllString(text, "$1 ;$2")
@@ -48,7 +72,10 @@ func (r *Reading) portsOfSentence(head string) (text string, ports []uint16, why
 		text = protocolWords.ReplaceAllString(text, " port $1$2")
 	}
 	for _, found := range portWords.FindAllStringSubmatch(text, -1) {
-		for _, n := range strings.FieldsFunc(found[1]+" "+found[2], func(r rune) bool { return strings.ContainsRune(", /andorANDOR", r) }) {
+		for _, n := range strings.FieldsFunc(found[1]+" "+found[2]+" "+found[3], func(r rune) bool { return strings.ContainsRune(" ,/", r) }) {
+			if n[0] < '0' || n[0] > '9' {
+				continue // and
+			}
 			port, ok := portNumber(n)
 			if !ok {
 				return "", nil, "it has no port where there must be one"

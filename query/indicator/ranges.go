@@ -38,7 +38,7 @@ func between(first, last string) ([]*Indicator, bool) {
 		return nil, false
 	}
 	b, ok := rangeEnd(last)
-	if n, isOctet := octet(last); !ok && isOctet && a.Is4() {
+	if n, isOctet := octet(strings.TrimPrefix(last, ".")); !ok && isOctet && a.Is4() {
 		octets := a.As4()
 		octets[3] = n
 		b, ok = netip.AddrFrom4(octets), true

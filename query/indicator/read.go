@@ -121,7 +121,7 @@ func looksXML(in *bufio.Reader) bool {
 	inside := strings.TrimPrefix(text, "<")
 	inside, _, _ = strings.Cut(inside, ">")
 	_, isIndicator := Parse(inside)
-	return inside != "" && !isIndicator && (inside[0] == '?' || inside[0] == '!' || inside[0] >= 'A' && inside[0] <= 'z')
+	return inside != "" && !isIndicator && !strings.ContainsAny(inside, "|") && !strings.HasPrefix(text, "<http") && (inside[0] == '?' || inside[0] == '!' || inside[0] >= 'A' && inside[0] <= 'z')
 }
 
 // add adds indicators.

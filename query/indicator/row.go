@@ -17,6 +17,7 @@ func (r *Reading) row(fields []field, line int) (why string) {
 		}
 	}
 	dropNumbers(fields)
+	dropTimes(fields)
 	switch {
 	case isFalse(first(fields, roleDetect)):
 		r.leaveOut(notForDetection)
@@ -48,6 +49,18 @@ func dropNumbers(fields []field) {
 			if c, ok := readCell(other.text); ok && other.role == roleIP && c.is(Address) {
 				fields[i].role = roleOther
 			}
+		}
+	}
+}
+
+// dropTimes takes the meaning from the ends of a range that are no addresses, in a row with a connection's sides: they are its times.
+func dropTimes(fields []field) {
+	if first(fields, roleTarget) == "" && first(fields, roleSource) == "" {
+		return
+	}
+	for i, f := range fields {
+		if _, isAddress := rangeEnd(f.text); (f.role == roleFirst || f.role == roleLast) && !isAddress {
+			fields[i].role = roleOther
 		}
 	}
 }
@@ -96,7 +109,7 @@ func (r *Reading) untyped(fields []field, line int) (why string) {
 		r.add(line, label, withPorts(found, ports)...)
 	case len(ports) > 0 && !slices.ContainsFunc(fields, mayHaveHost):
 		for _, port := range ports {
-			r.add(line, label, &Indicator{Kind: Port, Text: portText(port), Port: port})
+			r.add(line, label, ofPort(port))
 		}
 	case len(ports) > 0:
 		return "it has a port and no address"

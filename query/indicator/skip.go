@@ -36,12 +36,17 @@ type skipEnd int
 const (
 	untilShallow skipEnd = iota // the first line that is no deeper; items of a list may stand below the key
 	untilSection
+	untilEnd   // of the list
 	untilBlank // or another heading
 )
 
 // inBlock reports whether a line is in such a part, or begins one, and says so.
 func (t *textReader) inBlock(line, content string) bool {
 	depth := len(line) - len(strings.TrimLeft(line, " \t"))
+	if t.skip.until == untilEnd {
+		t.leaveOut(t.skip.why)
+		return true
+	}
 	head := section.FindStringSubmatch(content)
 	if _, isIndicator := readCell(content); isIndicator || t.table != nil {
 		head = nil

@@ -50,6 +50,7 @@ func findSpaced(line, next string) *table {
 // holds reports whether all columns of indicators and ports of a record have such, and one has.
 func (t *table) holds(fields []field) bool {
 	found := false
+	dropTimes(fields)
 	for _, f := range fields {
 		text := strings.Trim(f.text, "-")
 		switch {
@@ -111,7 +112,7 @@ func (t *textReader) socketLine(line string) bool {
 		return true
 	}
 	t.leaveOut(sourceBeside)
-	t.add(t.line, "", &Indicator{Kind: Address, Text: peer.Addr().Unmap().WithZone("").String(), Port: peer.Port()})
+	t.add(t.line, "", ofAddress(peer.Addr(), peer.Port()))
 	return true
 }
 
@@ -128,24 +129,4 @@ func socketEnd(word string) (netip.AddrPort, bool) {
 	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	port, errPort := strconv.ParseUint(word[at+1:], 10, 16)
 	return netip.AddrPortFrom(a, uint16(port)), err == nil && errPort == nil
-}
-
-// arrow matches a connection in a log: the side that it came from, and the side that it went to.
-var arrow = regexp.MustCompile(`(\S+?) ?(?:->|=>|→|-->) ?(\S+)`)
-
-// arrowLine reads a line with one connection, both sides of which have a port: only the side that it went to.
-func (r *Reading) arrowLine(line string, number int) bool {
-	all := arrow.FindAllStringSubmatch(line, -1)
-	if len(all) != 1 {
-		return false
-	}
-	from, okFrom := socketEnd(trimWord(all[0][1]))
-	to, okTo := socketEnd(trimWord(all[0][2]))
-	if !okFrom || !okTo || from.Port() == 0 || to.Port() == 0 {
-		return false
-	}
-	r.leaveOut(sourceBeside)
-	label := trimComment(strings.Join(strings.Fields(arrow.ReplaceAllString(line, " ")), " "))
-	r.add(number, label, &Indicator{Kind: Address, Text: to.Addr().Unmap().WithZone("").String(), Port: to.Port()})
-	return true
 }

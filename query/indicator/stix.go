@@ -178,7 +178,7 @@ func indicatorOf(terms []comparison) (i *Indicator, why string) {
 	case name != "":
 		return fileName(name), ""
 	case i == nil && port != 0:
-		return &Indicator{Kind: Port, Text: portText(port), Port: port}, ""
+		return ofPort(port), ""
 	case i == nil:
 		return nil, "it asks for nothing that is on a tape"
 	case port != 0 && i.Port != 0 && i.Port != port, port != 0 && i.Kind == Hash:

@@ -181,7 +181,7 @@ func roleOf(name string) role {
 	only := func(list ...string) bool {
 		return len(words) > 0 && !slices.ContainsFunc(words, func(w string) bool { return !slices.Contains(list, w) })
 	}
-	source := has("src", "source", "client", "victim", "local", "sensor", "origin", "orig", "internal", "reporter", "honeypot", "attacked", "listen", "quell", "quelle", "origen", "sorgente")
+	source := has("src", "source", "client", "victim", "local", "sensor", "origin", "orig", "internal", "private", "reporter", "honeypot", "attacked", "listen", "quell", "quelle", "origen", "sorgente")
 	target := has("dst", "dest", "destination", "remote", "resp", "target", "c2", "cnc", "server", "d", "ziel", "destino", "destinazione")
 	addressed := has("ip", "ips", "ipv4", "ipv6", "ip4", "ip6", "ipaddr", "ipaddress", "address", "addresses", "addr", "adresse", "adressen", "direccion", "indirizzo", "adres", "host", "hosts", "h")
 	switch {
@@ -191,10 +191,12 @@ func roleOf(name string) role {
 		return roleDetect
 	case only("is", "deleted", "revoked", "whitelisted", "allowlisted", "benign") && !only("is"), only("false", "positive") && len(words) == 2:
 		return roleDeleted
-	case only("action", "act", "verdict", "policy", "rule", "decision", "classification") && has("action", "act", "verdict", "decision", "classification"):
+	case only("action", "act", "verdict", "policy", "rule", "decision", "classification", "access", "properties") && has("action", "act", "verdict", "decision", "classification", "access"):
 		return roleAction
 	case only("type", "kind", "indicator", "ioc", "attribute", "observable", "data") && has("type", "kind"):
 		return roleType
+	case has("initiating", "protocol", "proto"), len(words) > 1 && words[len(words)-2] == "port" && words[len(words)-1] == "name":
+		return roleOther
 	case has("count", "version", "ja3", "ja3s", "jarm", "imphash", "mac", "email", "mail", "country", "asn", "as", "date", "time", "timestamp", "seen", "id", "uuid", "size", "score",
 		"status", "type", "org", "owner", "isp", "city", "street", "hits", "rank", "number", "num", "reference", "link", "relation", "created", "modified", "border"):
 		return roleOther
@@ -209,6 +211,11 @@ func roleOf(name string) role {
 		return roleFirst
 	case only("end", "last", "to", "high", "upper", "bis", "max", "ip", "address", "addr", "range", "ipv4", "ipv6") && has("end", "last", "to", "high", "upper", "bis", "max"):
 		return roleLast
+	case source != target && addressed && has("prefix", "prefixes", "cidr", "ranges", "details"):
+		if source {
+			return roleSource
+		}
+		return roleTarget
 	case has("cidr", "netblock", "network", "subnet", "prefix", "prefixes", "netmask", "mask", "bits", "block", "blocks", "prefixlen", "range", "ranges", "net", "netz"):
 		return roleMask
 	case only("sa"), only("da"): // nfdump

@@ -24,6 +24,7 @@ type textReader struct {
 	pairs lonePairs
 
 	noBlock int  // no record of keys begins before this line
+	isMail  bool // the list is a mail
 	sockets bool // the list is of netstat or ss
 	page    bool // the list is a page: it has no comments
 }
@@ -52,6 +53,8 @@ func (r *Reading) readText(in *bufio.Reader) error {
 		content := strings.TrimSpace(line)
 		before := r.said()
 		switch {
+		case t.skip.until != untilEnd && (t.mailHeader(line) || t.signature(line)):
+			continue
 		case content == "":
 			t.endHeading()
 			continue
