@@ -35,7 +35,7 @@ func readCells(text string) (cell, bool) {
 		return c, true
 	}
 	all := cell{sure: true}
-	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(",;| \t\n", r) }) {
+	for _, word := range partsOf(text, ",;| \t\n") {
 		c, ok := readCell(word)
 		if !ok {
 			return cell{}, false
@@ -51,7 +51,7 @@ func readPorts(text string) (ports []uint16, ok bool) {
 	case "", "0", "-", "*", "any", "all", "n/a", "none", "null", "(empty)", "0-65535", "1-65535":
 		return nil, true
 	}
-	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(",;| \t\n[]", r) }) {
+	for _, word := range partsOf(text, ",;| \t\n[]") {
 		i, ok := ParsePort(undecorated(word))
 		if !ok {
 			return nil, false

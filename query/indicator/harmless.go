@@ -31,7 +31,9 @@ func isCalledHarmless(label string) bool {
 	return false
 }
 
-// harmlessVerdicts are values of any column or field that say so of a row.
+// harmlessActions are values of a column of verdicts that say so of a row, and harmlessVerdicts values of any column.
+var harmlessActions = words{"clean", "safe", "good", "trusted"}
+
 var harmlessVerdicts = map[string]bool{"whitelist": true, "whitelisted": true, "allowlist": true, "allowlisted": true, "allow-listed": true, "false positive": true, "false-positive": true,
 	"false_positive": true, "falsepositive": true, "benign": true, "harmless": true, "known good": true, "known-good": true, "goodware": true, "do not block": true, "not malicious": true}
 
@@ -39,6 +41,9 @@ var harmlessVerdicts = map[string]bool{"whitelist": true, "whitelisted": true, "
 func saysHarmless(fields []field) bool {
 	for _, f := range fields {
 		text := strings.ToLower(f.text)
+		if f.role == roleAction && harmlessActions.has(text) {
+			return true
+		}
 		if harmlessVerdicts[text] && !isHostRole(f.role) {
 			return true
 		}

@@ -1,6 +1,7 @@
 package indicator
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 	"slices"
@@ -16,7 +17,8 @@ import (
 var htmlStarts = []string{"!doctype html", "html", "head", "body", "table", "thead", "tbody", "tr", "div", "p", "ul", "ol", "pre", "h1", "h2", "h3", "section", "article", "span", "meta"}
 
 // looksHTML reports whether a text that begins with < is HTML, and not XML.
-func looksHTML(head []byte) bool {
+func looksHTML(in *bufio.Reader) bool {
+	head, _ := in.Peek(64)
 	text := strings.ToLower(strings.TrimSpace(string(head)))
 	return slices.ContainsFunc(htmlStarts, func(start string) bool {
 		rest, ok := strings.CutPrefix(text, "<"+start)

@@ -4,6 +4,22 @@
 //
 // It knows nothing of tapes. Lists come from anywhere and are not trusted: it reports the lines that it does not
 // understand, and never guesses.
+//
+// Read takes a list through these steps:
+//
+//  1. decode.go, read.go: text in UTF-8, and by its first bytes one of the formats. JSON (json.go, misp.go, stix.go) and tables with a
+//     header (table.go, spaced.go) are records, XML (xml.go) has a schema, a page (html.go) becomes text.
+//  2. text.go: lines. Comments, mails' headers and parts below a heading that says to let them pass go (comment.go, mail.go, skip.go); lines
+//     that belong together come together (block.go, lone.go, zone.go, and the ends of a range in forms.go).
+//  3. line.go: a line alone. It is one indicator; or a form that programs write (lineForms); or an indicator and a comment; or a row without a
+//     header; or running text. Markdown, ranges and masks are brought into one notation before (markdown.go, forms.go).
+//  4. row.go: a record by the meaning of its columns. cell.go: cells or words without a header: addresses with what belongs to them.
+//  5. parse.go, ranges.go, refang.go: one indicator in any notation.
+//  6. Reading.add: what the words beside it call harmless is a problem (harmless.go), and a number beside it waits until all of the list tells
+//     whether such numbers are ports (beside.go).
+//
+// Each entry ends as an indicator, as left out for a reason, or as a problem. An address whose port, exception or side of a connection is not
+// understood is a problem: alone it would match more than the list says (ports.go, exceptions.go, logs.go, version.go).
 package indicator
 
 import (

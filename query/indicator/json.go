@@ -312,10 +312,8 @@ func (w *walker) take(row *jsonRow) {
 
 // aboutList reports whether a field describes the list itself: its terms, licence or source.
 func aboutList(name string) bool {
-	return slices.ContainsFunc(wordsOf(name), func(word string) bool {
-		return slices.Contains([]string{"terms", "license", "licence", "copyright", "schema", "homepage", "documentation", "docs", "help", "feed", "self", "href", "next", "prev", "previous",
-			"link", "links", "reference", "references", "permalink", "contact", "publisher", "provider", "generator", "vendor"}, word)
-	})
+	return wordsOf(name).hasAny("terms", "license", "licence", "copyright", "schema", "homepage", "documentation", "docs", "help", "feed", "self", "href", "next", "prev", "previous",
+		"link", "links", "reference", "references", "permalink", "contact", "publisher", "provider", "generator", "vendor")
 }
 
 // anyRow reads a row of no known schema.
@@ -335,7 +333,7 @@ func (w *walker) anyRow(row *jsonRow) {
 	hosts := false
 	for _, f := range row.fields {
 		hosts = hosts || f.text != "" && isHostRole(f.role)
-		if f.role == roleOther && (aboutList(f.name) || slices.Contains(wordsOf(f.name), "version")) {
+		if f.role == roleOther && (aboutList(f.name) || wordsOf(f.name).has("version")) {
 			if c, ok := readCell(f.text); ok && c.sure {
 				w.reading.leaveOut(otherColumn + ": " + cutLabel(f.name))
 			}

@@ -7,6 +7,22 @@ import (
 	"strings"
 )
 
+// lineForms are the forms of a line that programs write, in the order in which they are tried. Each takes the line, or returns
+// false.
+var lineForms = []func(r *Reading, line string, number int) bool{
+	(*Reading).settingLine,   // of the host itself, what to let pass, where to read more
+	(*Reading).configLine,    // of firewalls and routers
+	(*Reading).filterLine,    // rules that let pass or except
+	(*Reading).keyedLine,     // dst=198.51.100.66 dpt=443
+	(*Reading).hostsLine,     // 0.0.0.0 evil.example
+	(*Reading).rule,          // of Suricata and Snort
+	(*Reading).resolverLine,  // dnsmasq, unbound, response policies, Adblock
+	(*Reading).typedLine,     // md5:…
+	(*Reading).labelledRange, // label:first-last
+	(*Reading).clientLine,    // logs of web servers
+	(*Reading).arrowLine,     // 192.0.2.1:51234 -> 198.51.100.66:443
+}
+
 // plainLine reads one line of a list without a header. It tries the forms from the strictest to the loosest, running
 // text last.
 func (r *Reading) plainLine(line string, number int) {
@@ -43,8 +59,10 @@ func (r *Reading) plainLine(line string, number int) {
 		r.add(number, "", c.list...)
 		return
 	}
-	if r.settingLine(line) || r.configLine(line, number) || r.filterLine(line, number) || r.keyedLine(line, number) || r.hostsLine(line, number) || r.rule(line, number) || r.resolverLine(line, number) || r.typedLine(line, number) || r.labelledRange(line, number) || r.clientLine(line, number) || r.arrowLine(line, number) {
-		return
+	for _, form := range lineForms {
+		if form(r, line, number) {
+			return
+		}
 	}
 	if head, label, ok := strings.Cut(line, "#"); ok && !isBareNumber(label) && !namesPort(label) { // 198.51.100.66#4#2#Malicious Host#CN
 		if c, ok := readCell(head); ok && c.is(Address, Range) {
@@ -212,7 +230,7 @@ var upstream = regexp.MustCompile(`^(?:rev-)?server=/[^/]*/[0-9a-fA-F]*[.:]|^All
 var references = regexp.MustCompile(`(?i)^(?:- )?(?:refs?|references?|permalink|documentation)\s*[:=]\s*["']?(?:https?|hxxps?)\S*://?\S*["']?,?$|^\[[^\]]+\]: +<?https?://|^(?:see|cf\.?)\b[^.]{0,40}https?://\S+$`)
 
 // settingLine leaves out a line about something else than indicators.
-func (r *Reading) settingLine(line string) bool {
+func (r *Reading) settingLine(line string, number int) bool {
 	switch {
 	case ofHostItself(line):
 		r.leaveOut("a setting of the host itself")
@@ -335,7 +353,7 @@ func wordsOfSentence(text string) []string {
 			words = append(words, trimWord(word))
 			continue
 		}
-		for part := range strings.FieldsFuncSeq(word, func(r rune) bool { return strings.ContainsRune(",;|=", r) }) {
+		for _, part := range partsOf(word, ",;|=") {
 			words = append(words, trimWord(part))
 		}
 	}

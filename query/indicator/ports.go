@@ -72,7 +72,7 @@ func (r *Reading) portsOfSentence(head string) (text string, ports []uint16, why
 		text = protocolWords.ReplaceAllString(text, " port $1$2")
 	}
 	for _, found := range portWords.FindAllStringSubmatch(text, -1) {
-		for _, n := range strings.FieldsFunc(found[1]+" "+found[2]+" "+found[3], func(r rune) bool { return strings.ContainsRune(" ,/", r) }) {
+		for _, n := range partsOf(found[1]+" "+found[2]+" "+found[3], " ,/") {
 			if n[0] < '0' || n[0] > '9' {
 				continue // and
 			}

@@ -55,7 +55,7 @@ func Read(r io.Reader) (*Reading, error) {
 		return nil, fmt.Errorf("read indicators: %w", err)
 	case (first == '{' || first == '[') && looksJSON(in):
 		err = reading.readJSON(in)
-	case first == '<' && isHTML(in):
+	case first == '<' && looksHTML(in):
 		reading.Format = "html"
 		err = reading.readText(bufio.NewReader(newPageText(in)))
 	case first == '<' && looksXML(in):
@@ -99,12 +99,6 @@ func looksJSON(in *bufio.Reader) bool {
 		return false // TOML's [[c2]]
 	}
 	return inside == "" || strings.ContainsAny(inside[:1], `"{[]`) && !strings.HasPrefix(inside, "].")
-}
-
-// isHTML reports whether a text that begins with < is a page, or a part of one.
-func isHTML(in *bufio.Reader) bool {
-	head, _ := in.Peek(64)
-	return looksHTML(head)
 }
 
 // looksXML reports whether a text that begins with < is XML, and not an address in angle brackets.

@@ -22,10 +22,10 @@ func (r *Reading) row(fields []field, line int) (why string) {
 	case isFalse(first(fields, roleDetect)):
 		r.leaveOut(notForDetection)
 		return ""
-	case isTrue(first(fields, roleDeleted)) || isHarmless(first(fields, roleAction)) || saysHarmless(fields):
+	case isTrue(first(fields, roleDeleted)) || saysHarmless(fields):
 		r.leaveOut("deleted, or marked as harmless")
 		return ""
-	case slices.Contains([]string{"allow", "allowed", "accept", "permit", "pass", "whitelist", "allowlist"}, strings.ToLower(first(fields, roleAction))):
+	case passingActions.has(strings.ToLower(first(fields, roleAction))):
 		r.leaveOut(passes)
 		return ""
 	}
@@ -38,6 +38,9 @@ func (r *Reading) row(fields []field, line int) (why string) {
 	}
 	return r.untyped(fields, line)
 }
+
+// passingActions are those of a filter that lets traffic pass.
+var passingActions = words{"allow", "allowed", "accept", "permit", "pass", "whitelist", "allowlist"}
 
 // dropNumbers takes the meaning from an address written as one number, as in exports of Shodan, when the row has it in dots too.
 func dropNumbers(fields []field) {
@@ -244,11 +247,9 @@ func portsOf(fields []field) ([]uint16, bool) {
 	for _, f := range fields {
 		if f.role == rolePort {
 			switch words := wordsOf(f.name); {
-			case slices.ContainsFunc(words, func(w string) bool {
-				return slices.Contains([]string{"from", "start", "first", "min", "begin", "low"}, w)
-			}):
+			case words.hasAny("from", "start", "first", "min", "begin", "low"):
 				first = f.text
-			case slices.ContainsFunc(words, func(w string) bool { return slices.Contains([]string{"to", "end", "last", "max", "high"}, w) }):
+			case words.hasAny("to", "end", "last", "max", "high"):
 				last = f.text
 			}
 		}
@@ -298,17 +299,12 @@ func first(fields []field, of role) string {
 func labelOf(fields []field) string {
 	for _, words := range [][]string{{"comment", "description", "desc", "label", "note", "notes", "bemerkung", "kommentar", "beschreibung", "commentaire", "comentario", "commento", "descripción", "descripcion", "descrizione"}, {"name", "threat", "malware", "title", "printable", "info"}} {
 		for _, f := range fields {
-			if f.role == roleLabel && f.text != "" && slices.ContainsFunc(wordsOf(f.name), func(w string) bool { return slices.Contains(words, w) }) {
+			if f.role == roleLabel && f.text != "" && wordsOf(f.name).hasAny(words...) {
 				return f.text
 			}
 		}
 	}
 	return first(fields, roleLabel)
-}
-
-// isHarmless reports whether a verdict says so.
-func isHarmless(verdict string) bool {
-	return slices.Contains([]string{"benign", "clean", "harmless", "safe", "good", "goodware", "trusted"}, strings.ToLower(verdict))
 }
 
 func isFalse(flag string) bool {

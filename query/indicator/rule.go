@@ -73,7 +73,7 @@ func (r *Reading) ruleHosts(line, hosts, port, label string, number int) {
 		r.problem(number, line, "its ports cannot be looked up: "+port)
 		return
 	}
-	for _, text := range strings.FieldsFunc(hosts, func(r rune) bool { return strings.ContainsRune("[], \t", r) }) {
+	for _, text := range partsOf(hosts, "[], \t") {
 		c, ok := readCell(text)
 		switch {
 		case strings.HasPrefix(text, "$") || text == "any":

@@ -3,7 +3,6 @@ package indicator
 import (
 	"slices"
 	"strings"
-	"unicode"
 )
 
 // role is the meaning of a table's column or a JSON object's field.
@@ -100,7 +99,7 @@ func isKeyed(cell string) bool {
 
 // hasIPv6 reports whether a cell has an IPv6 address as one of its words, or of its columns if they are parted by something else.
 func hasIPv6(cell string) bool {
-	return strings.Count(cell, ":") > 1 && slices.ContainsFunc(strings.FieldsFunc(cell, func(r rune) bool { return strings.ContainsRune(",;| \t", r) }), func(word string) bool {
+	return strings.Count(cell, ":") > 1 && slices.ContainsFunc(partsOf(cell, ",;| \t"), func(word string) bool {
 		c, ok := readCell(word)
 		return ok && c.sure && c.is(Address, Range)
 	})
@@ -175,12 +174,7 @@ func roleOf(name string) role {
 	if len(words) > 1 && words[0] == "id" && slices.Contains([]string{"orig", "resp"}, words[1]) {
 		words = words[1:] // Zeek's id.resp_h
 	}
-	has := func(list ...string) bool {
-		return slices.ContainsFunc(words, func(w string) bool { return slices.Contains(list, w) })
-	}
-	only := func(list ...string) bool {
-		return len(words) > 0 && !slices.ContainsFunc(words, func(w string) bool { return !slices.Contains(list, w) })
-	}
+	has, only := words.hasAny, words.only
 	source := has("src", "source", "client", "victim", "local", "sensor", "origin", "orig", "internal", "private", "reporter", "honeypot", "attacked", "listen", "quell", "quelle", "origen", "sorgente")
 	target := has("dst", "dest", "destination", "remote", "resp", "target", "c2", "cnc", "server", "d", "ziel", "destino", "destinazione")
 	addressed := has("ip", "ips", "ipv4", "ipv6", "ip4", "ip6", "ipaddr", "ipaddress", "address", "addresses", "addr", "adresse", "adressen", "direccion", "indirizzo", "adres", "host", "hosts", "h")
@@ -241,50 +235,4 @@ func roleOf(name string) role {
 		return roleLabel
 	}
 	return roleOther
-}
-
-// wordsOf splits a name such as destination.ip, dstIP, IP-Adresse or srcip into words.
-func wordsOf(name string) []string {
-	var words []string
-	var word strings.Builder
-	end := func() {
-		if word.Len() > 0 {
-			words = append(words, strings.ToLower(word.String()))
-			word.Reset()
-		}
-	}
-	lower := false
-	for _, r := range name {
-		if !unicode.IsLetter(r) && !unicode.IsDigit(r) {
-			end()
-			lower = false
-			continue
-		}
-		if unicode.IsUpper(r) && lower {
-			end()
-		}
-		lower = unicode.IsLower(r)
-		word.WriteRune(r)
-	}
-	end()
-	var parted []string
-	for _, w := range words {
-		parted = append(parted, glued(w)...)
-	}
-	return parted
-}
-
-// glued splits a word made of two: dstip, srcport, startip.
-func glued(word string) []string {
-	for _, tail := range []string{"ipaddress", "ipaddr", "address", "addr", "ip", "port", "range"} {
-		head, ok := strings.CutSuffix(word, tail)
-		if ok && slices.Contains([]string{"dst", "dest", "destination", "src", "source", "remote", "local", "server", "client", "start", "end", "begin", "first",
-			"last", "from", "to", "ip", "c2", "bad", "malicious", "attacker", "host", "network", "target", "mac", "email", "d", "s"}, head) {
-			if head == "s" {
-				head = "src"
-			}
-			return []string{head, tail}
-		}
-	}
-	return []string{word}
 }

@@ -15,10 +15,7 @@ const notForDetection = "marked as not for detection (to_ids)"
 // typeKinds returns the kinds that a type stands for. known is false for an unknown type. A known type without kinds is
 // never on a tape.
 func typeKinds(kind string) (kinds []Kind, known bool) {
-	words := wordsOf(kind)
-	has := func(list ...string) bool {
-		return slices.ContainsFunc(words, func(w string) bool { return slices.Contains(list, w) })
-	}
+	has := wordsOf(kind).hasAny
 	if has("as", "asn", "email", "mail", "mac", "mutex", "user", "username", "agent", "subject", "size", "regkey", "registry", "cert", "certificate", "pubkey", "x509",
 		"fingerprint", "ja3", "ja3s", "jarm", "imphash", "ssdeep", "tlsh", "authentihash", "impfuzzy", "pehash", "vhash", "yara", "snort", "sigma", "btc", "cve",
 		"vulnerability", "link", "software", "datetime", "country", "phone", "text", "comment", "mime", "pattern", "named", "pipe") {

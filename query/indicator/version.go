@@ -47,8 +47,3 @@ func areSmall(text string) bool {
 	n := a.As4()
 	return max(n[0], n[1], n[2], n[3]) < 32 && min(n[0], n[1], n[2], n[3]) < max(n[0], n[1], n[2], n[3])
 }
-
-// words is a list of words of one meaning.
-type words []string
-
-func (w words) has(word string) bool { return slices.Contains(w, word) }
