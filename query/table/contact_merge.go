@@ -77,7 +77,11 @@ func (m *contactMerger) Take(s *SegmentSource, c *Contact) error {
 	} else {
 		m.takeAs(s, c, fateKey{era: first})
 	}
-	if most := s.Tape.Limits.Unmerged; len(m.rows) >= most || len(m.ids) >= most {
+	full := len(m.rows) >= s.Tape.Limits.Unmerged
+	if m.table.asksTraffic() {
+		full = len(m.ids) >= s.Tape.Limits.Moved
+	}
+	if full {
 		return m.End(s)
 	}
 	return nil
