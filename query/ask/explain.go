@@ -82,19 +82,27 @@ func sqliteMessage(err error) string {
 
 // suggestName returns a hint for a message about a missing column or view.
 func suggestName(conn *sqlite.Conn, message string) string {
-	var names []string
+	var names, holders []string
 	var missing string
 	if _, after, ok := strings.Cut(message, "no such table: "); ok {
 		missing, names = firstWord(after), ViewNames()
 	} else if _, after, ok := strings.Cut(message, "no such column: "); ok {
 		missing = firstWord(after)
+		missing = missing[strings.LastIndexByte(missing, '.')+1:]
 		for _, view := range ViewNames() {
-			names = append(names, columnsOf(conn, view)...)
+			columns := columnsOf(conn, view)
+			names = append(names, columns...)
+			if slices.ContainsFunc(columns, func(column string) bool { return strings.EqualFold(column, missing) }) {
+				holders = append(holders, view)
+			}
+		}
+		if len(holders) > 0 {
+			return missing + " is a column of " + strings.Join(holders, ", ") + "; conntape query schema lists the columns of each"
 		}
 	} else {
 		return syntaxHint(message)
 	}
-	if near := input.Nearest(missing[strings.LastIndexByte(missing, '.')+1:], names); near != "" {
+	if near := input.Nearest(missing, names); near != "" {
 		return "did you mean " + near + "?"
 	}
 	return "the views are " + strings.Join(ViewNames(), ", ") + "; conntape query schema lists their columns"

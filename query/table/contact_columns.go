@@ -26,6 +26,9 @@ const (
 	times                     // of a connection: hidden, for conditions alone
 )
 
+// trafficSums are the columns of contacts that need the outcome of each connection.
+var trafficSums = []string{"bytes_sent", "bytes_received"}
+
 // contactColumns returns the columns of the public table, or of the one that takes the place of connections.
 func contactColumns(counted bool) []contactColumn {
 	var columns []contactColumn
@@ -78,6 +81,12 @@ func contactColumns(counted bool) []contactColumn {
 		sum("rows", rows)
 		sum("first_time", first)
 		sum("last_time", last)
+		for _, name := range trafficSums {
+			sum(name, func(c *contactViewCursor, _ *mergedRow) sqlite.Value {
+				value, _ := c.contactCursor.Column(slices.Index(c.table.view.Columns, name), false) // it was asked for
+				return value
+			})
+		}
 	}
 	return append(columns,
 		contactColumn{ViewColumn: segment.ViewColumn{Name: "time"}, role: times},

@@ -162,7 +162,7 @@ func (c *contactViewCursor) Filter(id sqlite.IndexID, args []sqlite.Value) error
 	}
 	t.span, t.counted, t.by = span, c.view.counted, c.view.by
 	for i, column := range c.view.columns {
-		if column.role == groups && mask>>min(i, 63)&1 != 0 {
+		if (column.role == groups || slices.Contains(trafficSums, column.Name)) && mask>>min(i, 63)&1 != 0 {
 			t.Ask(column.Name)
 		}
 	}

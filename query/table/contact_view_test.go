@@ -17,7 +17,8 @@ import (
 
 // contactsOf is contacts as SQL over the rows of connections: a row for each combination of the columns. %s is the condition on
 // the connections, and what they are grouped by.
-const contactsOf = `(SELECT %[1]s, sum(count) AS connects, count(*) AS rows, min(time) AS first_time, max(last_time) AS last_time
+const contactsOf = `(SELECT %[1]s, sum(count) AS connects, count(*) AS rows, min(time) AS first_time, max(last_time) AS last_time,
+	sum(bytes_sent) AS bytes_sent, sum(bytes_received) AS bytes_received
 	FROM connections WHERE %[2]s GROUP BY %[1]s)`
 
 // sameAsGrouped asks SQL of contacts, and of the rows of connections grouped by the columns. In it CONTACTS is the table,
@@ -26,7 +27,11 @@ func sameAsGrouped(t *testing.T, tape *store.Tape, stock *sqlite.Conn, columns, 
 	t.Helper()
 	of := "contacts"
 	if when != "" {
-		of = "(SELECT " + columns + ", connects, rows, first_time, last_time FROM contacts WHERE " + when + ")"
+		traffic := ""
+		if strings.Contains(sql, "bytes") {
+			traffic = ", bytes_sent, bytes_received"
+		}
+		of = "(SELECT " + columns + ", connects, rows, first_time, last_time" + traffic + " FROM contacts WHERE " + when + ")"
 	} else {
 		when = "1"
 	}
@@ -102,6 +107,29 @@ func TestContactsAreGroupedConnections(t *testing.T) {
 	}
 }
 
+// Bytes are those of each connection's last outcome, wherever it was told, in one piece and in many.
+func TestBytesOfContacts(t *testing.T) {
+	tape := testtape.Altered(t, 6000, testtape.Oddities)
+	stock := testtape.StockOf(t, tape, input.Window{})
+	known, middle := "", ""
+	err := ask.Each(t.Context(), stock, "SELECT count(bytes_sent), (SELECT time_ns FROM connections ORDER BY 1 LIMIT 1 OFFSET 3000) FROM connections", func(row []format.Value) {
+		known, middle = fmt.Sprint(row[0].Int), fmt.Sprint(row[1].Int)
+	})
+	if err != nil || known == "0" {
+		t.Fatalf("%s connections have bytes, %v", known, err)
+	}
+	for _, q := range []struct{ columns, sql string }{
+		{"exe", "SELECT exe, connects, bytes_sent, bytes_received FROM CONTACTS"},
+		{"exe, remote_ip", "SELECT exe, remote_ip, bytes_sent FROM CONTACTS ORDER BY bytes_sent DESC, exe, remote_ip LIMIT 20"},
+		{"remote_port, outcome", "SELECT outcome, sum(bytes_received), typeof(sum(bytes_sent)) FROM CONTACTS WHERE remote_port > 100 GROUP BY 1"},
+		{"process_id", "SELECT sum(bytes_sent), sum(bytes_received), sum(connects) FROM CONTACTS WHERE process_id IN (SELECT process_id FROM processes)"},
+	} {
+		for _, when := range []string{"", "time_ns > " + middle} {
+			sameAsGrouped(t, tape, stock, q.columns, when, q.sql)
+		}
+	}
+}
+
 // What contacts cannot answer as it is meant is refused, and it is said what to ask.
 func TestContactsRefuse(t *testing.T) {
 	tape := testtape.Generated(t, 400, 3)
@@ -113,6 +141,8 @@ func TestContactsRefuse(t *testing.T) {
 		"SELECT exe FROM contacts WHERE connects > 5":                                      "HAVING",
 		"SELECT exe FROM contacts WHERE first_time > '2026'":                               "HAVING",
 		"SELECT exe FROM contacts WHERE last_time LIKE '2026%'":                            "HAVING",
+		"SELECT exe FROM contacts WHERE bytes_sent > 10":                                   "HAVING",
+		"SELECT exe, duration_ns FROM contacts":                                            "a column of connections",
 		"SELECT a.exe FROM contacts a JOIN contacts b ON a.connects = b.connects":          "HAVING",
 		"SELECT time FROM contacts":                                                        "first_time",
 		"SELECT exe, min(time_ns) FROM contacts GROUP BY exe":                              "first_time",

@@ -106,6 +106,8 @@ func contactsAdvice(conn *sqlite.Conn, sql string) string {
 		case name == "sum count":
 			counts++
 			edits = append(edits, edit{t.From, tokens[i+3].To, "sum(connects)"})
+		case name == "sum bytes_sent", name == "sum bytes_received":
+			counts++
 		case name == "min time":
 			edits = append(edits, edit{t.From, tokens[i+3].To, "min(first_time)"})
 		case name == "max last_time":
