@@ -1,7 +1,6 @@
 package indicator
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -14,10 +13,10 @@ import (
 // The keys are the columns. Read line by line, the address would lose its port, or the flag that takes it from the list.
 
 // keyLine matches a key and its value. The value may follow in a list below.
-var keyLine = regexp.MustCompile(`^([ \t]*(?:- +)?)["']?([A-Za-z][\w .|/-]{0,39}?)["']?(?:[ \t]*[:=][ \t]+(\S.*)|=(\S.*)|[ \t]*:[ \t]*)$`)
+var keyLine = expr(`^([ \t]*(?:- +)?)["']?([A-Za-z][\w .|/-]{0,39}?)["']?(?:[ \t]*[:=][ \t]+(\S.*)|=(\S.*)|[ \t]*:[ \t]*)$`)
 
 // itemLine matches an item of such a list.
-var itemLine = regexp.MustCompile(`^([ \t]*)- +(\S.*)$`)
+var itemLine = expr(`^([ \t]*)- +(\S.*)$`)
 
 // mostKeys is the limit of a record, in lines.
 const mostKeys = 64

@@ -1,7 +1,6 @@
 package indicator
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -88,7 +87,7 @@ func maybeAnyPort(i *Indicator) bool {
 }
 
 // dotted matches four dotted numbers, valid IPv4 address or not.
-var dotted = regexp.MustCompile(`[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+`)
+var dotted = expr(`[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+`)
 
 // looksLikeAddress reports whether a text that is not an indicator was probably meant as an address.
 func looksLikeAddress(text string) bool { return dotted.MatchString(refang(text)) }

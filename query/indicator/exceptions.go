@@ -1,7 +1,6 @@
 package indicator
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -9,9 +8,9 @@ import (
 // An exception in words or in the language of a search: ALL EXCEPT 192.0.2.1, dest_ip != "192.0.2.1", and not port 22. What is left of
 // such a line without it would be wider, or the opposite.
 var (
-	exceptWord    = regexp.MustCompile(`\bEXCEPT\b`) // hosts.deny
-	exceptAddress = regexp.MustCompile(`(?i)\b(?:not|except(?:ing|ion:?|ions:?)?|exclud(?:e|es|ed|ing):?|excl\.?|minus|without|other than|apart from|but)\s+(?:for\s+|from\s+|of\s+|not\s+|the\s+|address\s*=?\s*|host\s+)*["'\[(]?(?:[0-9]{1,3}\.){3}[0-9]{1,3}\b`)
-	exceptTerm    = regexp.MustCompile(`(?i)(?:!=|<>|\bnot in\b)\s*[("'\[]*(?:[0-9]{1,3}\.){3}[0-9]|\b(?:not|neq)\s+[\w.]+\s*(?:=|==|:|\bin\b|\blike\b|\beq\b)|\bnot\s+(?:(?:tcp|udp|dst|src|ip6?)\s+)*(?:ports?|host|net|dst|src)\b|\bports?\s*(?:!=|<>|not\b)|(?:^|[\s(&|])!\s*\(|(?:^|[\s(&|])!(?:tcp|udp|ip|host|port)\b`)
+	exceptWord    = expr(`\bEXCEPT\b`) // hosts.deny
+	exceptAddress = expr(`(?i)\b(?:not|except(?:ing|ion:?|ions:?)?|exclud(?:e|es|ed|ing):?|excl\.?|minus|without|other than|apart from|but)\s+(?:for\s+|from\s+|of\s+|not\s+|the\s+|address\s*=?\s*|host\s+)*["'\[(]?(?:[0-9]{1,3}\.){3}[0-9]{1,3}\b`)
+	exceptTerm    = expr(`(?i)(?:!=|<>|\bnot in\b)\s*[("'\[]*(?:[0-9]{1,3}\.){3}[0-9]|\b(?:not|neq)\s+[\w.]+\s*(?:=|==|:|\bin\b|\blike\b|\beq\b)|\bnot\s+(?:(?:tcp|udp|dst|src|ip6?)\s+)*(?:ports?|host|net|dst|src)\b|\bports?\s*(?:!=|<>|not\b)|(?:^|[\s(&|])!\s*\(|(?:^|[\s(&|])!(?:tcp|udp|ip|host|port)\b`)
 )
 
 // excepts reports whether a line with an address has an exception.
@@ -22,9 +21,9 @@ func excepts(line string) bool {
 
 // Sides of a connection in rules and in the language of searches.
 var (
-	sideSource = regexp.MustCompile(`(?i)(?:^|[\s(])(?:-s|--src|--source|saddr|src(?:[ .](?:host|net|ip))*(?: ==?)?|(?:source|src)[ _]?(?:network )?(?:ip|addr(?:ess)?)[:=]?) (?:[0-9]{1,3}\.){3}[0-9]{1,3}(?:/[0-9]{1,2})?`)
-	sideTarget = regexp.MustCompile(`(?i)(?:^|[\s(])(?:-d|--dst|--destination|daddr|dst(?:[ .](?:host|net|ip))*(?: ==?)?|(?:destination|dest|dst)[ _]?(?:network )?(?:ip|addr(?:ess)?)[:=]?) (?:[0-9]{1,3}\.){3}[0-9]{1,3}`)
-	aclSides   = regexp.MustCompile(`(?i)^((?:access-list \S+ )?(?:extended )?(?:\d+ )?deny (?:tcp|udp|ip|icmp) )((?:host )?[1-9][0-9.]+(?: (?:0|255)\.[0-9.]+)?(?: eq [0-9]+)?) ((?:host )?[1-9][0-9.]+(?: .*)?)$`)
+	sideSource = expr(`(?i)(?:^|[\s(])(?:-s|--src|--source|saddr|src(?:[ .](?:host|net|ip))*(?: ==?)?|(?:source|src)[ _]?(?:network )?(?:ip|addr(?:ess)?)[:=]?) (?:[0-9]{1,3}\.){3}[0-9]{1,3}(?:/[0-9]{1,2})?`)
+	sideTarget = expr(`(?i)(?:^|[\s(])(?:-d|--dst|--destination|daddr|dst(?:[ .](?:host|net|ip))*(?: ==?)?|(?:destination|dest|dst)[ _]?(?:network )?(?:ip|addr(?:ess)?)[:=]?) (?:[0-9]{1,3}\.){3}[0-9]{1,3}`)
+	aclSides   = expr(`(?i)^((?:access-list \S+ )?(?:extended )?(?:\d+ )?deny (?:tcp|udp|ip|icmp) )((?:host )?[1-9][0-9.]+(?: (?:0|255)\.[0-9.]+)?(?: eq [0-9]+)?) ((?:host )?[1-9][0-9.]+(?: .*)?)$`)
 )
 
 // withoutSource leaves out the source of a rule that names the destination too.
@@ -44,8 +43,8 @@ const severalPorts = "it has several addresses with ports of their own: write ea
 
 // inParentheses matches a remark, and ofAll one about all addresses before it.
 var (
-	inParentheses = regexp.MustCompile(`\([^()]*\)`)
-	ofAll         = regexp.MustCompile(`(?i)\b(?:all|both|each|every|beide|alle|jeweils|tous|todos)\b`)
+	inParentheses = expr(`\([^()]*\)`)
+	ofAll         = expr(`(?i)\b(?:all|both|each|every|beide|alle|jeweils|tous|todos)\b`)
 )
 
 // severalEnds reports whether a line with several addresses has a port that may be that of some: it stands between them, or in a remark in

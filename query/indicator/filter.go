@@ -2,7 +2,6 @@ package indicator
 
 import (
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -11,21 +10,21 @@ import (
 // Apache. Addresses that a rule lets pass or excepts are not indicators.
 
 // filterForms matches the begin of such a line.
-var filterForms = regexp.MustCompile(`(?i)^(?:-[AIR] |(?:new|set)-netfirewallrule |netsh |add chain=|add action=|\[?\d*\]? ?(?:ip6?tables|ufw|nft|access-list|permit|deny|allow|pass|block|require|drop|reject) |(?:ip6?|tcp|udp|meta|iif|oif|iifname|oifname|ether|ct) |\d+ (?:permit|deny|allow) |add rule |(?:\d+[KMG]? \d+[KMG]? )?[\w-]+ (?:all|tcp|udp|icmp|\d+) (?:--|-f|!f) )`)
+var filterForms = expr(`(?i)^(?:-[AIR] |(?:new|set)-netfirewallrule |netsh |add chain=|add action=|\[?\d*\]? ?(?:ip6?tables|ufw|nft|access-list|permit|deny|allow|pass|block|require|drop|reject) |(?:ip6?|tcp|udp|meta|iif|oif|iifname|oifname|ether|ct) |\d+ (?:permit|deny|allow) |add rule |(?:\d+[KMG]? \d+[KMG]? )?[\w-]+ (?:all|tcp|udp|icmp|\d+) (?:--|-f|!f) )`)
 
 // Words of such a line.
 var (
-	ufwPasses   = regexp.MustCompile(`\bALLOW (?:IN|OUT|FWD)\b`)
-	letsPass    = regexp.MustCompile(`(?i)(?:^|[ =])(?:-j (?:ACCEPT|RETURN)|accept|permit|allow|pass|require (?:ip|host))(?:[ ;,]|$)`)
-	remarks     = regexp.MustCompile(`(?i)(?:^|[ \t])(?:--comment|--(?:log|nflog)-prefix|comment|(?:log[ \t]+)?prefix)[ \t]+"[^"]*"`)
-	richRule    = regexp.MustCompile(`\brule family=`)                                                 // firewalld
-	suppresses  = regexp.MustCompile(`^(?:suppress|threshold|event_filter|rate_filter)\b.*\bgen_id\b`) // Snort
-	ofOthers    = regexp.MustCompile(`(?i)^(?:no|undo|unset|delete|del|remove) (?:access-list|ipv?6?|set|firewall|address|security|object|route)\b|^access-list \S+ remark\b|^(?:remark|description) \S| -j (?:[DS]NAT|MASQUERADE|REDIRECT|NETMAP)\b|\b[ds]nat(?: ip6?)? to `)
-	noMatch     = regexp.MustCompile(`^add \S+ .*\bnomatch\b`) // ipset
-	sourcePort  = regexp.MustCompile(`(?:^| )(?:--(?:sport|sports|source-port|source-ports)|(?:tcp|udp|th) sport) `)
-	exceptWords = regexp.MustCompile(`(?:^| )(?:!=? ?[-\w.:\[]|not [\d:])`)
-	portRange   = regexp.MustCompile(`(?i)(?:\b(?:(?:[ds]|dst-|src-|(?:dst|dest|destination|remote|target|server)_?)?ports?|dpts?)\b["']?[ :=]+|\b(?:tcp|udp)/)\{? ?(?:[0-9]{1,5}(?:, ?| and | or ))*([0-9]{1,5})(?:-|:|–| to )([0-9]{1,5})\b`)
-	portsBeyond = regexp.MustCompile(`(?i)\b(?:range [0-9]{1,5} [0-9]{1,5}|(?:gt|lt|neq) [0-9]{1,5}|eq [a-z]+)\b`)
+	ufwPasses   = expr(`\bALLOW (?:IN|OUT|FWD)\b`)
+	letsPass    = expr(`(?i)(?:^|[ =])(?:-j (?:ACCEPT|RETURN)|accept|permit|allow|pass|require (?:ip|host))(?:[ ;,]|$)`)
+	remarks     = expr(`(?i)(?:^|[ \t])(?:--comment|--(?:log|nflog)-prefix|comment|(?:log[ \t]+)?prefix)[ \t]+"[^"]*"`)
+	richRule    = expr(`\brule family=`)                                                 // firewalld
+	suppresses  = expr(`^(?:suppress|threshold|event_filter|rate_filter)\b.*\bgen_id\b`) // Snort
+	ofOthers    = expr(`(?i)^(?:no|undo|unset|delete|del|remove) (?:access-list|ipv?6?|set|firewall|address|security|object|route)\b|^access-list \S+ remark\b|^(?:remark|description) \S| -j (?:[DS]NAT|MASQUERADE|REDIRECT|NETMAP)\b|\b[ds]nat(?: ip6?)? to `)
+	noMatch     = expr(`^add \S+ .*\bnomatch\b`) // ipset
+	sourcePort  = expr(`(?:^| )(?:--(?:sport|sports|source-port|source-ports)|(?:tcp|udp|th) sport) `)
+	exceptWords = expr(`(?:^| )(?:!=? ?[-\w.:\[]|not [\d:])`)
+	portRange   = expr(`(?i)(?:\b(?:(?:[ds]|dst-|src-|(?:dst|dest|destination|remote|target|server)_?)?ports?|dpts?)\b["']?[ :=]+|\b(?:tcp|udp)/)\{? ?(?:[0-9]{1,5}(?:, ?| and | or ))*([0-9]{1,5})(?:-|:|–| to )([0-9]{1,5})\b`)
+	portsBeyond = expr(`(?i)\b(?:range [0-9]{1,5} [0-9]{1,5}|(?:gt|lt|neq) [0-9]{1,5}|eq [a-z]+)\b`)
 )
 
 // Reasons for leaving out a rule, or a part of it.
@@ -37,8 +36,8 @@ const (
 
 // Elements of an nft map, or of hosts.allow, with what happens to them: 198.51.100.66 : accept.
 var (
-	passingElement = regexp.MustCompile(someAddress + `(?:/[0-9]+)? : (?:accept|allow|return|continue)\b,?`)
-	jumpingElement = regexp.MustCompile(someAddress + `(?:/[0-9]+)? : (?:jump|goto) \S+`)
+	passingElement = expr(someAddress + `(?:/[0-9]+)? : (?:accept|allow|return|continue)\b,?`)
+	jumpingElement = expr(someAddress + `(?:/[0-9]+)? : (?:jump|goto) \S+`)
 )
 
 // withoutPassing leaves out the elements that a filter lets pass.
@@ -149,7 +148,7 @@ func responsePolicy(name string) (string, bool) {
 }
 
 // keyed matches a key and its value in a line of logs or of a router's script: dst=198.51.100.66 dpt=443.
-var keyed = regexp.MustCompile(`(?:^|[ \t|])([A-Za-z][\w.-]*)=("[^"]*"|[^ \t]*)`)
+var keyed = expr(`(?:^|[ \t|])([A-Za-z][\w.-]*)=("[^"]*"|[^ \t]*)`)
 
 // keyedLine reads a line whose keys name the address and its port. It returns false for a line without an address.
 func (r *Reading) keyedLine(line string, number int) bool {

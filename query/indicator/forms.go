@@ -2,7 +2,6 @@ package indicator
 
 import (
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -15,11 +14,11 @@ const someAddress = `\[?([0-9a-fA-F]*[.:][0-9a-fA-F.:]*)\]?`
 
 // Forms of an address and its port, and of something after both.
 var (
-	resolverPort = regexp.MustCompile(`^` + someAddress + `[#@]([0-9]{1,5})(?:#[\w.-]+)?$`) // unbound, dnsmasq, BIND
-	deviceAddr   = regexp.MustCompile(`^/dev/(?:tcp|udp)/([\w.:-]+)/([0-9]{1,5})$`)         // bash
-	protocolPort = regexp.MustCompile(`^` + someAddress + `/(?:tcp|udp)/([0-9]{1,5})$`)
-	portProtocol = regexp.MustCompile(`^` + someAddress + `/([0-9]{1,5})/(?:tcp|udp)$`)
-	multiAddr    = regexp.MustCompile(`^/(?:ip[46]|dns[46]?|dnsaddr)/([\w.:-]+)(?:/(?:tcp|udp)/([0-9]{1,5}))?(?:/(?:wss?|tls|quic(?:-v1)?|p2p/\w+))*$`) // libp2p
+	resolverPort = expr(`^` + someAddress + `[#@]([0-9]{1,5})(?:#[\w.-]+)?$`) // unbound, dnsmasq, BIND
+	deviceAddr   = expr(`^/dev/(?:tcp|udp)/([\w.:-]+)/([0-9]{1,5})$`)         // bash
+	protocolPort = expr(`^` + someAddress + `/(?:tcp|udp)/([0-9]{1,5})$`)
+	portProtocol = expr(`^` + someAddress + `/([0-9]{1,5})/(?:tcp|udp)$`)
+	multiAddr    = expr(`^/(?:ip[46]|dns[46]?|dnsaddr)/([\w.:-]+)(?:/(?:tcp|udp)/([0-9]{1,5}))?(?:/(?:wss?|tls|quic(?:-v1)?|p2p/\w+))*$`) // libp2p
 )
 
 // joinedPort puts a colon between an address and its port, if something else is.
@@ -27,7 +26,7 @@ func joinedPort(text string) string {
 	if !strings.ContainsAny(text, "#@/") {
 		return text
 	}
-	for _, form := range []*regexp.Regexp{resolverPort, deviceAddr, multiAddr, protocolPort, portProtocol} {
+	for _, form := range []*expression{resolverPort, deviceAddr, multiAddr, protocolPort, portProtocol} {
 		found := form.FindStringSubmatch(text)
 		switch {
 		case found == nil:
@@ -55,16 +54,16 @@ func withoutScope(text string) string {
 
 // Forms of a range in a line.
 var (
-	rangeEnds = regexp.MustCompile(`(?i)(?:\b(?:ip-?range|range|range-address|address-range)\s+` + someAddress + `\s+(?:to\s+|-\s+)?` + someAddress +
+	rangeEnds = expr(`(?i)(?:\b(?:ip-?range|range|range-address|address-range)\s+` + someAddress + `\s+(?:to\s+|-\s+)?` + someAddress +
 		`|\b(?:start-ip|ip(?:v[46])?-address-first)\s+` + someAddress + `\s+(?:end-ip|ip(?:v[46])?-address-last)\s+` + someAddress +
 		`|^` + someAddress + `\s+(?:(?:up )?to|through|thru|until|till|bis)\s+` + someAddress + `$` +
 		`|^between\s+` + someAddress + `\s+and\s+` + someAddress + `$)`)
-	maskWord   = regexp.MustCompile(`(?i)(` + someAddress + `)[ ,]+(?:subnet-?mask|net-?mask|mask|mask-?len(?:gth)?|prefix-?len(?:gth)?)[ =:]+([0-9.]+)\b`)
-	lengthWord = regexp.MustCompile(`(^|[\s,;=])` + someAddress + `[ \t]+/([0-9]{1,3})($|[\s,;)])`)
-	portColon  = regexp.MustCompile(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3})(?: +: *| *: +)([0-9]{1,5})($|[\s,;)])`)
-	portOn     = regexp.MustCompile(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3}) +on +([0-9]{2,5})($|[,;)])`)
-	portDash   = regexp.MustCompile(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3}) +(?:[-–—|@+]|[=-]>|→) +([0-9]{1,5})($|[\s,;)])`)
-	deviceWord = regexp.MustCompile(`(^|\s)/dev/(?:tcp|udp)/([\w.:-]+)/([0-9]{1,5})\b`)
+	maskWord   = expr(`(?i)(` + someAddress + `)[ ,]+(?:subnet-?mask|net-?mask|mask|mask-?len(?:gth)?|prefix-?len(?:gth)?)[ =:]+([0-9.]+)\b`)
+	lengthWord = expr(`(^|[\s,;=])` + someAddress + `[ \t]+/([0-9]{1,3})($|[\s,;)])`)
+	portColon  = expr(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3})(?: +: *| *: +)([0-9]{1,5})($|[\s,;)])`)
+	portOn     = expr(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3}) +on +([0-9]{2,5})($|[,;)])`)
+	portDash   = expr(`\b((?:[0-9]{1,3}\.){3}[0-9]{1,3}) +(?:[-–—|@+]|[=-]>|→) +([0-9]{1,5})($|[\s,;)])`)
+	deviceWord = expr(`(^|\s)/dev/(?:tcp|udp)/([\w.:-]+)/([0-9]{1,5})\b`)
 )
 
 // withRanges brings the ranges of a line into the form first-last, and masks into the form address/mask.
@@ -98,11 +97,11 @@ func withRanges(line string) string {
 
 // Lines of configurations that have something else than indicators.
 var (
-	routerPath  = regexp.MustCompile(`^/(?:ip|ipv6|routing)(?: |/.* (?:add|set) )`) // MikroTik
-	frames      = regexp.MustCompile(`^(?:create \S+ (?:hash|bitmap|list):\S+.*|(?:add )?table (?:inet|ip|ip6|arp|bridge|netdev) \S+ \{|(?:set|chain|map) \S+ \{|type (?:ipv[46]_addr|inet_service|filter)\b[^{}]*|flags [\w, ]+;?|\};?|config [\w -]+|edit (?:"[^"]*"|\S+)|next|end|set (?:type|uuid|color|associated-interface|comment|visibility|allow-routing) .*|object(?:-group)? network \S+|\*(?:filter|nat|mangle|raw|security)|:\S+ (?:ACCEPT|DROP|RETURN|-) \[\d+:\d+\]|COMMIT)$`)
-	unbanned    = regexp.MustCompile(`(?i)\bunban(?:ip|ned)?\s`)
-	ofInterface = regexp.MustCompile(`^add \S+ [0-9a-fA-F.:/]+,(?:physdev:)?[a-z][\w.-]*$`) // ipset
-	namesAfter  = regexp.MustCompile(`(?i)(?:^|\s)(?:wildcard-)?(?:fqdn|dns-name|dstdomain)\s+(.+)$|^add (?:\S+=\S+ )*address="?([a-z0-9-][\w.-]*\.[a-z][\w-]*)"?(?: |$)`)
+	routerPath  = expr(`^/(?:ip|ipv6|routing)(?: |/.* (?:add|set) )`) // MikroTik
+	frames      = expr(`^(?:create \S+ (?:hash|bitmap|list):\S+.*|(?:add )?table (?:inet|ip|ip6|arp|bridge|netdev) \S+ \{|(?:set|chain|map) \S+ \{|type (?:ipv[46]_addr|inet_service|filter)\b[^{}]*|flags [\w, ]+;?|\};?|config [\w -]+|edit (?:"[^"]*"|\S+)|next|end|set (?:type|uuid|color|associated-interface|comment|visibility|allow-routing) .*|object(?:-group)? network \S+|\*(?:filter|nat|mangle|raw|security)|:\S+ (?:ACCEPT|DROP|RETURN|-) \[\d+:\d+\]|COMMIT)$`)
+	unbanned    = expr(`(?i)\bunban(?:ip|ned)?\s`)
+	ofInterface = expr(`^add \S+ [0-9a-fA-F.:/]+,(?:physdev:)?[a-z][\w.-]*$`) // ipset
+	namesAfter  = expr(`(?i)(?:^|\s)(?:wildcard-)?(?:fqdn|dns-name|dstdomain)\s+(.+)$|^add (?:\S+=\S+ )*address="?([a-z0-9-][\w.-]*\.[a-z][\w-]*)"?(?: |$)`)
 )
 
 const aroundIndicators = "a line of a configuration around the indicators"
@@ -162,7 +161,7 @@ func badMask(words []string) bool {
 }
 
 // rangeLine matches a line that has one end of a range, as in FortiGate's blocks and in YAML.
-var rangeLine = regexp.MustCompile(`(?i)^(?:- )?(?:set )?["']?(?:(start|first|begin)|end|last)[-_]?(?:ip(?:v?[46])?(?:[-_]?addr(?:ess)?)?|addr(?:ess)?)["']?(?:\s*[:=]\s*|\s+)["']?` + someAddress + `["']?[,;]?$`)
+var rangeLine = expr(`(?i)^(?:- )?(?:set )?["']?(?:(start|first|begin)|end|last)[-_]?(?:ip(?:v?[46])?(?:[-_]?addr(?:ess)?)?|addr(?:ess)?)["']?(?:\s*[:=]\s*|\s+)["']?` + someAddress + `["']?[,;]?$`)
 
 // halfRange is the first end of a range that waits for the other.
 type halfRange struct {

@@ -1,7 +1,6 @@
 package indicator
 
 import (
-	"regexp"
 	"strings"
 )
 
@@ -11,7 +10,7 @@ import (
 const calledHarmless = "the words beside it say that it is harmless, or is no longer so: put it on a line without them to look for it"
 
 // harmlessWords matches such words.
-var harmlessWords = regexp.MustCompile(`(?i)(?:^|[^\w-])(?:not (?:a |an |the )?(?:malicious|bad|evil|hostile|suspicious|infected|c2|c&c|ioc|indicator|threat|block(?:ed)?)|` +
+var harmlessWords = expr(`(?i)(?:^|[^\w-])(?:not (?:a |an |the )?(?:malicious|bad|evil|hostile|suspicious|infected|c2|c&c|ioc|indicator|threat|block(?:ed)?)|` +
 	`false[ -]positives?|(?:is |are |was |were |be |been |now )(?:benign|harmless|legit|legitimate|safe|clean)|known[ -]good|` +
 	`(?:do not|don'?t|never|must not|should not) (?:be )?(?:block|alert|ban|drop|match|flag|detect|report|blacklist)(?:ed)?|` +
 	`not (?:affected|involved|related|part of)|our own|no longer (?:active|malicious|used|in use|ours|bad|a threat)|all (?:but|except)|everything (?:but|except))(?:$|[^\w-])|` +

@@ -2,7 +2,6 @@ package indicator
 
 import (
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -95,10 +94,10 @@ func (r *Reading) plainLine(line string, number int) {
 }
 
 // pageElements matches an ad filter's rule that hides a part of a page: example.com##.banner.
-var pageElements = regexp.MustCompile(`^[\w.,~*-]*#[@?$%]*#`)
+var pageElements = expr(`^[\w.,~*-]*#[@?$%]*#`)
 
 // bullet matches the mark before a list's item.
-var bullet = regexp.MustCompile(`^[•·‣▪●○–—*>+-]\s+`)
+var bullet = expr(`^[•·‣▪●○–—*>+-]\s+`)
 
 func trimComment(text string) string { return strings.TrimSpace(strings.TrimLeft(text, "#;/ \t-")) }
 
@@ -212,22 +211,22 @@ func (r *Reading) labelledRange(line string, number int) bool {
 
 // resolverForms match the lines that tell resolvers and ad filters to block a name: dnsmasq, unbound, BIND's response
 // policy, Adblock.
-var resolverForms = []*regexp.Regexp{
-	regexp.MustCompile(`^(?:address|server|local)=/((?:[^/]+/)*[^/]+)/(?:0\.0\.0\.0|127\.0\.0\.1|::1?|#)?$`),
-	regexp.MustCompile(`^local-(?:zone|data): *"?([^\s"]+)"? .*$`),
-	regexp.MustCompile(`^(\S+)\s+(?:[0-9]+\s+)?(?:IN\s+)?CNAME\s+(?:\*?\.|rpz-drop\.|rpz-tcp-only\.)$`),
-	regexp.MustCompile(`^\|\|([^\^/$*]+)\^(?:\$.*)?$`),
-	regexp.MustCompile(`^\.([\w.-]+)$`),
+var resolverForms = []*expression{
+	expr(`^(?:address|server|local)=/((?:[^/]+/)*[^/]+)/(?:0\.0\.0\.0|127\.0\.0\.1|::1?|#)?$`),
+	expr(`^local-(?:zone|data): *"?([^\s"]+)"? .*$`),
+	expr(`^(\S+)\s+(?:[0-9]+\s+)?(?:IN\s+)?CNAME\s+(?:\*?\.|rpz-drop\.|rpz-tcp-only\.)$`),
+	expr(`^\|\|([^\^/$*]+)\^(?:\$.*)?$`),
+	expr(`^\.([\w.-]+)$`),
 }
 
 // ownSettings match the settings of a resolver or router about itself: where it listens, whom it asks, who may ask.
-var ownSettings = regexp.MustCompile(`^(?:(?:allow-[a-z-]+|forwarders|listen-on(?:-v6)?|also-notify|masters|primaries)(?: port \d+)? \{|listen-address=|(?:host-record|ptr-record|srv-host|mx-host|txt-record|cname|dhcp-[a-z-]+|interface-name|local-service|conf-(?:dir|file)|port|interface)=|(?:private-address|access-control|forward-addr|stub-addr|interface|outgoing-interface): |ip address [0-9.]+ 255\.|(?:ntp server|(?:ip )?name-?server|ip default-gateway|logging host|snmp-server host|(?:tacacs|radius)-server host|router-id) [0-9a-fA-F]*[.:])`)
+var ownSettings = expr(`^(?:(?:allow-[a-z-]+|forwarders|listen-on(?:-v6)?|also-notify|masters|primaries)(?: port \d+)? \{|listen-address=|(?:host-record|ptr-record|srv-host|mx-host|txt-record|cname|dhcp-[a-z-]+|interface-name|local-service|conf-(?:dir|file)|port|interface)=|(?:private-address|access-control|forward-addr|stub-addr|interface|outgoing-interface): |ip address [0-9.]+ 255\.|(?:ntp server|(?:ip )?name-?server|ip default-gateway|logging host|snmp-server host|(?:tacacs|radius)-server host|router-id) [0-9a-fA-F]*[.:])`)
 
 // upstream matches where dnsmasq asks for names of a domain, and what WireGuard sends through a tunnel.
-var upstream = regexp.MustCompile(`^(?:rev-)?server=/[^/]*/[0-9a-fA-F]*[.:]|^AllowedIPs\s*=`)
+var upstream = expr(`^(?:rev-)?server=/[^/]*/[0-9a-fA-F]*[.:]|^AllowedIPs\s*=`)
 
 // references match a line that says where to read more, as in rules of YARA and Sigma.
-var references = regexp.MustCompile(`(?i)^(?:- )?(?:refs?|references?|permalink|documentation)\s*[:=]\s*["']?(?:https?|hxxps?)\S*://?\S*["']?,?$|^\[[^\]]+\]: +<?https?://|^(?:see|cf\.?)\b[^.]{0,40}https?://\S+$`)
+var references = expr(`(?i)^(?:- )?(?:refs?|references?|permalink|documentation)\s*[:=]\s*["']?(?:https?|hxxps?)\S*://?\S*["']?,?$|^\[[^\]]+\]: +<?https?://|^(?:see|cf\.?)\b[^.]{0,40}https?://\S+$`)
 
 // settingLine leaves out a line about something else than indicators.
 func (r *Reading) settingLine(line string, number int) bool {
@@ -245,7 +244,7 @@ func (r *Reading) settingLine(line string, number int) bool {
 }
 
 // passLine matches a setting that lists what to let pass: ignoreip of fail2ban, mynetworks of Postfix, $HOME_NET of Suricata.
-var passLine = regexp.MustCompile(`(?i)^(?:- |set |var |ipvar )?["'$]?(?:ignore_?ips?|no_?ban|mynetworks|home_net|(?:white|allow|safe|pass)[_-]?list(?:ed)?(?:_?(?:ips?|hosts?|networks?|cidrs?))?|(?:allowed|trusted|excluded?|ignored|permitted)(?:_?(?:ips?|hosts?|networks?|cidrs?|addresses))?)["']?\s*[:=]\s*\S`)
+var passLine = expr(`(?i)^(?:- |set |var |ipvar )?["'$]?(?:ignore_?ips?|no_?ban|mynetworks|home_net|(?:white|allow|safe|pass)[_-]?list(?:ed)?(?:_?(?:ips?|hosts?|networks?|cidrs?))?|(?:allowed|trusted|excluded?|ignored|permitted)(?:_?(?:ips?|hosts?|networks?|cidrs?|addresses))?)["']?\s*[:=]\s*\S`)
 
 func ofHostItself(line string) bool {
 	return ownSettings.MatchString(line) || upstream.MatchString(line) && !resolverForms[0].MatchString(line)
@@ -255,7 +254,7 @@ func ofHostItself(line string) bool {
 func isSetting(line string) bool { return ofHostItself(line) || references.MatchString(line) }
 
 // resolverPasses matches the lines that tell them to let a name pass.
-var resolverPasses = regexp.MustCompile(`\brpz-passthru\b|\brpz-client-ip\b|^local-zone: .* "?(?:transparent|typetransparent|nodefault|always_transparent)"?$`)
+var resolverPasses = expr(`\brpz-passthru\b|\brpz-client-ip\b|^local-zone: .* "?(?:transparent|typetransparent|nodefault|always_transparent)"?$`)
 
 // resolverLine reads such a line.
 func (r *Reading) resolverLine(line string, number int) bool {
@@ -281,7 +280,7 @@ func (r *Reading) resolverLine(line string, number int) bool {
 }
 
 // leavesOut matches an address that a filter's list leaves out: { 203.0.113.0/24, !203.0.113.9 }.
-var leavesOut = regexp.MustCompile(`(?:^|[\s{,(\[])!\s*([0-9a-fA-F:.]+(?:/[0-9]+)?)`)
+var leavesOut = expr(`(?:^|[\s{,(\[])!\s*([0-9a-fA-F:.]+(?:/[0-9]+)?)`)
 
 // sentence reads running text. It takes the sure kinds anywhere, at the port that the text names, and a name only as the
 // first word.
@@ -361,10 +360,10 @@ func wordsOfSentence(text string) []string {
 }
 
 // joined matches nft's concatenation of address and port: 198.51.100.66 . tcp . 443.
-var joined = regexp.MustCompile(`\b([0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-f:]*:[0-9a-f:]+) \. (?:(?:tcp|udp) \. )?([0-9])`)
+var joined = expr(`\b([0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-f:]*:[0-9a-f:]+) \. (?:(?:tcp|udp) \. )?([0-9])`)
 
 // rangeDash matches a dash between two addresses.
-var rangeDash = regexp.MustCompile(`\b([0-9]{1,3}(?:\.[0-9]{1,3}){3}) - ([0-9]{1,3}(?:\.[0-9]{1,3}){3})\b`)
+var rangeDash = expr(`\b([0-9]{1,3}(?:\.[0-9]{1,3}){3}) - ([0-9]{1,3}(?:\.[0-9]{1,3}){3})\b`)
 
 // trimWord removes the punctuation around a word, and a label joined to it by a colon.
 func trimWord(word string) string {

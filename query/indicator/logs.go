@@ -2,7 +2,6 @@ package indicator
 
 import (
 	"net/netip"
-	"regexp"
 	"strings"
 )
 
@@ -10,7 +9,7 @@ import (
 
 // clientLog matches a line of a web server's log (Common Log Format), or of HAProxy's: the client stands first. A port behind it is the
 // one that it came from.
-var clientLog = regexp.MustCompile(`^(.*\bhaproxy\[[0-9]+\]: )?(\S+) (?:\S+ \S+ )?\[[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9:. +-]+\] (.*)$`)
+var clientLog = expr(`^(.*\bhaproxy\[[0-9]+\]: )?(\S+) (?:\S+ \S+ )?\[[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9:. +-]+\] (.*)$`)
 
 const cameFrom = "the port that a connection came from"
 
@@ -57,7 +56,7 @@ func hasTwoEnds(line string) bool {
 }
 
 // arrow matches a connection in a log: the side that it came from, and the side that it went to.
-var arrow = regexp.MustCompile(`(\S+?) ?(?:->|=>|→|-->) ?(\S+)`)
+var arrow = expr(`(\S+?) ?(?:->|=>|→|-->) ?(\S+)`)
 
 // arrowLine reads a line with one connection, both sides of which have a port: only the side that it went to.
 func (r *Reading) arrowLine(line string, number int) bool {

@@ -1,7 +1,6 @@
 package indicator
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -75,7 +74,7 @@ func (t *textReader) settlePairs() {
 }
 
 // brokenEnd matches a word that goes on in the next line, as in text copied from a page: a name with a hyphen, an address.
-var brokenEnd = regexp.MustCompile(`^(?:\S*[[:alnum:]]-|\S*[0-9]\.)$`)
+var brokenEnd = expr(`^(?:\S*[[:alnum:]]-|\S*[0-9]\.)$`)
 
 // brokenWord tells of a word in two lines. Its second half alone would be another name, or a port.
 func (t *textReader) brokenWord(content string) bool {

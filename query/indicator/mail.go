@@ -1,7 +1,6 @@
 package indicator
 
 import (
-	"regexp"
 	"strings"
 )
 
@@ -9,8 +8,8 @@ import (
 
 // mailField matches a line of a mail's header, and mailProof one that nothing but a mail has.
 var (
-	mailField = regexp.MustCompile(`(?i)^(?:(?:return-path|received|from|to|cc|bcc|subject|date|sent|message-id|mime-version|delivered-to|reply-to|sender|importance|user-agent|in-reply-to|references|authentication-results|dkim-signature|(?:x|arc|content|list|thread)-[\w-]+|von|an|betreff|gesendet|datum|de|objet|envoyé) ?:|[ \t]+\S)`)
-	mailProof = regexp.MustCompile(`(?i)^(?:return-path|received|subject|message-id|mime-version|betreff|objet) ?:`)
+	mailField = expr(`(?i)^(?:(?:return-path|received|from|to|cc|bcc|subject|date|sent|message-id|mime-version|delivered-to|reply-to|sender|importance|user-agent|in-reply-to|references|authentication-results|dkim-signature|(?:x|arc|content|list|thread)-[\w-]+|von|an|betreff|gesendet|datum|de|objet|envoyé) ?:|[ \t]+\S)`)
+	mailProof = expr(`(?i)^(?:return-path|received|subject|message-id|mime-version|betreff|objet) ?:`)
 )
 
 const ofMail = "the header or signature of a mail"

@@ -1,19 +1,18 @@
 package indicator
 
 import (
-	"regexp"
 	"strings"
 )
 
 // Markdown around an indicator: a link, of which the text is the indicator and the target only where to read about it; emphasis; and
 // lines in the cell of a table. Slack has links and mentions of its own.
 var (
-	linkText   = regexp.MustCompile(`\[([^\[\]]+)\]\([^\s()]*(?:\([^\s()]*\)[^\s()]*)*\)`)
-	emphasized = regexp.MustCompile(`(^|[\s|(])_([^\s_|]+)_($|[\s|),;:])`)
-	slackLink  = regexp.MustCompile(`<(?:[a-z]+:|#)[^|<>\s]*\|([^<>]+)>`)
-	slackWord  = regexp.MustCompile(`<[@!#][\w^-]+>`) // mentions somebody
-	bold       = regexp.MustCompile(`\*\*([^\s*|]+)\*\*`)
-	cellBreak  = regexp.MustCompile(`(?i)<br ?/?>`)
+	linkText   = expr(`\[([^\[\]]+)\]\([^\s()]*(?:\([^\s()]*\)[^\s()]*)*\)`)
+	emphasized = expr(`(^|[\s|(])_([^\s_|]+)_($|[\s|),;:])`)
+	slackLink  = expr(`<(?:[a-z]+:|#)[^|<>\s]*\|([^<>]+)>`)
+	slackWord  = expr(`<[@!#][\w^-]+>`) // mentions somebody
+	bold       = expr(`\*\*([^\s*|]+)\*\*`)
+	cellBreak  = expr(`(?i)<br ?/?>`)
 )
 
 // withoutMarkdown returns a line without these.

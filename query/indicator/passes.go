@@ -3,11 +3,10 @@ package indicator
 import (
 	"encoding/json"
 	"io"
-	"regexp"
 )
 
 // passKey matches the key of what is to be let pass.
-var passKey = regexp.MustCompile(`(?i)^(?:(?:ip|ips|host|hosts|domain|domains|url|urls)[_ -]?)?(?:(?:allow|white|safe|pass)[_ -]?list(?:ed)?|allow(?:ed)?|exclu(?:de[ds]?|sions?)|except(?:ions?)?|trusted|benign|false[_ -]?positives?|ignored?)(?:[_ -]?(?:ips?|hosts?|domains?|urls?|addresses|ranges?|networks?|list))?$`)
+var passKey = expr(`(?i)^(?:(?:ip|ips|host|hosts|domain|domains|url|urls)[_ -]?)?(?:(?:allow|white|safe|pass)[_ -]?list(?:ed)?|allow(?:ed)?|exclu(?:de[ds]?|sions?)|except(?:ions?)?|trusted|benign|false[_ -]?positives?|ignored?)(?:[_ -]?(?:ips?|hosts?|domains?|urls?|addresses|ranges?|networks?|list))?$`)
 
 // skip passes over the rest of an object or array that has begun, and counts the indicators in it.
 func (w *walker) skip() error {

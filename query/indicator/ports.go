@@ -1,7 +1,6 @@
 package indicator
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -9,25 +8,25 @@ import (
 // A sentence names a port in many ways. One that is not understood is told: without it the address would be read at all ports.
 
 // portWords matches a port in a sentence: port 443, port(s) 443, port no. 443, --dport 443, 443/tcp, TCP/443, TCP 443, port 0x1bb.
-var portWords = regexp.MustCompile(`(?i)(?:(?:\b(?:(?:d|(?:dst|dest|destination|remote|target|server)[_ -]?)?ports?|dpts?|puertos?|porta)\b|порт|端口)(?:\(s\))?(?: (?:no\.?|nr\.?|number)\b\.?)?["']?[ :=]+[#{]? ?|\b(?:tcp|udp)/|=(?:tcp|udp):|\beq )(0x[0-9a-f]{1,4}|[0-9]{1,5}(?:(?:, ?|/|,? (?:and|or|und|oder|et|ou|y) )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp|open/(?:tcp|udp))\b|\b(?:tcp|udp)-?([1-9][0-9]{1,4})\b`)
+var portWords = expr(`(?i)(?:(?:\b(?:(?:d|(?:dst|dest|destination|remote|target|server)[_ -]?)?ports?|dpts?|puertos?|porta)\b|порт|端口)(?:\(s\))?(?: (?:no\.?|nr\.?|number)\b\.?)?["']?[ :=]+[#{]? ?|\b(?:tcp|udp)/|=(?:tcp|udp):|\beq )(0x[0-9a-f]{1,4}|[0-9]{1,5}(?:(?:, ?|/|,? (?:and|or|und|oder|et|ou|y) )[0-9]{1,5})*)\b|\b([0-9]{1,5})/(?:tcp|udp|open/(?:tcp|udp))\b|\b(?:tcp|udp)-?([1-9][0-9]{1,4})\b`)
 
 // protocolWords matches a protocol and a port with nothing but a space or colon between them.
-var protocolWords = regexp.MustCompile(`(?i)\b(?:tcp|udp):? ([1-9][0-9]{0,4})($|[,;)\]]|\s+[^0-9\s])`)
+var protocolWords = expr(`(?i)\b(?:tcp|udp):? ([1-9][0-9]{0,4})($|[,;)\]]|\s+[^0-9\s])`)
 
 // counted matches a number that counts what it stands before, and is no port: TCP 3 packets.
-var counted = regexp.MustCompile(`(?i)\b(?:tcp|udp):? [0-9]+ (?:packets?|pkts?|bytes?|hits?|times|flows?|sessions?|conn(?:ection)?s?|attempts?)\b`)
+var counted = expr(`(?i)\b(?:tcp|udp):? [0-9]+ (?:packets?|pkts?|bytes?|hits?|times|flows?|sessions?|conn(?:ection)?s?|attempts?)\b`)
 
 // portNamed matches the word port, or a protocol, with the word that follows; p443; and the words for many ports.
 var (
-	portNamed = regexp.MustCompile(`(?i)(?:^|[\s("'\[,;=-])(?:(?:d|(?:dst|dest|destination|remote|target|server)[_ -]?)?ports?|puertos?)\b(?:\(s\))?["']?(?:[ :=#/-]*([\w-]*))`)
-	portShort = regexp.MustCompile(`(?i)(?:^|[\s(,;:@/])p[0-9]{2,5}\b|(?:^|[\s(,;])(?:tcp|udp)/[a-z]`)
+	portNamed = expr(`(?i)(?:^|[\s("'\[,;=-])(?:(?:d|(?:dst|dest|destination|remote|target|server)[_ -]?)?ports?|puertos?)\b(?:\(s\))?["']?(?:[ :=#/-]*([\w-]*))`)
+	portShort = expr(`(?i)(?:^|[\s(,;:@/])p[0-9]{2,5}\b|(?:^|[\s(,;])(?:tcp|udp)/[a-z]`)
 )
 
 // portDeeds are words after "port" that name none: a port scan, port unreachable; or that name every port.
-var portDeeds = regexp.MustCompile(`(?i)^(?:scan\w*|sweep\w*|prob(?:e|ing)\w*|knock\w*|forward\w*|mapp\w*|unreach\w*|any|all)$`)
+var portDeeds = expr(`(?i)^(?:scan\w*|sweep\w*|prob(?:e|ing)\w*|knock\w*|forward\w*|mapp\w*|unreach\w*|any|all)$`)
 
 // everyPort matches words for all ports before the word itself.
-var everyPort = regexp.MustCompile(`(?i)\b(?:any|all|every) (?:(?:tcp|udp) )?ports?\b`)
+var everyPort = expr(`(?i)\b(?:any|all|every) (?:(?:tcp|udp) )?ports?\b`)
 
 // namesPort reports whether words speak of a port, in a way that is understood or not.
 func namesPort(text string) bool { return portWords.MatchString(text) || hasUnreadPort(text) }
@@ -46,15 +45,15 @@ func hasUnreadPort(text string) bool {
 
 // sourcePorts matches the port that a connection came from, and sshd's line of a login.
 var (
-	sourcePorts = regexp.MustCompile(`(?i)\b(?:src|source|local|client)[_ -]?ports?\b["']?[ :=]+[0-9]{1,5}\b`)
-	loginPort   = regexp.MustCompile(`\bsshd\b.*\b(?:from|by|user \S*) ` + someAddress + `( port [0-9]{1,5})\b`)
+	sourcePorts = expr(`(?i)\b(?:src|source|local|client)[_ -]?ports?\b["']?[ :=]+[0-9]{1,5}\b`)
+	loginPort   = expr(`\bsshd\b.*\b(?:from|by|user \S*) ` + someAddress + `( port [0-9]{1,5})\b`)
 )
 
 // joinedAddress matches an address after a port, whose first octet is no port: port 80 and 198.51.100.7.
-var joinedAddress = regexp.MustCompile(`(?i)([0-9](?:,? (?:and|or|und|oder|et|ou|y)|,)) ?((?:[0-9]{1,3}\.){3}[0-9]{1,3})\b`)
+var joinedAddress = expr(`(?i)([0-9](?:,? (?:and|or|und|oder|et|ou|y)|,)) ?((?:[0-9]{1,3}\.){3}[0-9]{1,3})\b`)
 
 // addressAfter matches an address after a word that has a port after it elsewhere: ip.src eq 198.51.100.7.
-var addressAfter = regexp.MustCompile(`(?i)(\b(?:eq|ports?[ :=]) ?)((?:[0-9]{1,3}\.){3}[0-9]{1,3})\b`)
+var addressAfter = expr(`(?i)(\b(?:eq|ports?[ :=]) ?)((?:[0-9]{1,3}\.){3}[0-9]{1,3})\b`)
 
 // portsOfSentence returns the ports that running text names, and the text without them. It leaves out those that a connection came from.
 // why is the reason if one is not understood.
@@ -98,6 +97,6 @@ func portNumber(text string) (uint16, bool) {
 // devicePort and deviceAddress match what routers and firewalls write in their logs: interface:address/port. A low port looks like the
 // length of a network.
 var (
-	devicePort    = regexp.MustCompile(`(?:[0-9]{1,3}\.){3}[0-9]{1,3}/(?:3[3-9]|[4-9][0-9]|[1-9][0-9]{2,4})\b`)
-	deviceAddress = regexp.MustCompile(`(?:[0-9]{1,3}\.){3}[0-9]{1,3}/(?:[0-9]|[12][0-9]|3[0-2])(?:$|[\s,;()>-])`)
+	devicePort    = expr(`(?:[0-9]{1,3}\.){3}[0-9]{1,3}/(?:3[3-9]|[4-9][0-9]|[1-9][0-9]{2,4})\b`)
+	deviceAddress = expr(`(?:[0-9]{1,3}\.){3}[0-9]{1,3}/(?:[0-9]|[12][0-9]|3[0-2])(?:$|[\s,;()>-])`)
 )

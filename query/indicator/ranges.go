@@ -2,7 +2,6 @@ package indicator
 
 import (
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,7 +69,7 @@ func octet(text string) (byte, bool) {
 
 // manyOctets matches an address of which octets are ranges or lists, as nmap and shells write them: 198.51.100-101.*,
 // 198.51.100.[1-9], 198.51.100.{1,7..9}.
-var manyOctets = regexp.MustCompile(`^([0-9]{1,3})\.` + someOctets + `\.` + someOctets + `\.` + someOctets + `$`)
+var manyOctets = expr(`^([0-9]{1,3})\.` + someOctets + `\.` + someOctets + `\.` + someOctets + `$`)
 
 const someOctets = `([0-9]{1,3}|\*|[0-9]{1,3}-[0-9]{1,3}|\[[0-9,-]+\]|\{[0-9,.-]+\})`
 

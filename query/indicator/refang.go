@@ -1,7 +1,6 @@
 package indicator
 
 import (
-	"regexp"
 	"strings"
 	"sync"
 
@@ -67,10 +66,10 @@ var brackets = sync.OnceValue(func() *strings.Replacer {
 })
 
 var (
-	bracketedColons = regexp.MustCompile(`([0-9a-fA-F])\[::\]`)
-	spacedDots      = regexp.MustCompile(`\b([0-9]{1,3}) ?\. ?([0-9]{1,3}) ?\. ?([0-9]{1,3}) ?\. ?([0-9]{1,3})\b`)
-	spelledDots     = regexp.MustCompile(`(?i)^[\w-]+(?:\s+(?:dot|\.)\s+[\w-]+)+$`)
-	dotWord         = regexp.MustCompile(`(?i)\s+(?:dot|\.)\s+`)
+	bracketedColons = expr(`([0-9a-fA-F])\[::\]`)
+	spacedDots      = expr(`\b([0-9]{1,3}) ?\. ?([0-9]{1,3}) ?\. ?([0-9]{1,3}) ?\. ?([0-9]{1,3})\b`)
+	spelledDots     = expr(`(?i)^[\w-]+(?:\s+(?:dot|\.)\s+[\w-]+)+$`)
+	dotWord         = expr(`(?i)\s+(?:dot|\.)\s+`)
 )
 
 // spelled undoes dots with spaces around them, and the word dot in a text that consists of words and dots.

@@ -1,7 +1,6 @@
 package indicator
 
 import (
-	"regexp"
 	"strings"
 )
 
@@ -9,10 +8,10 @@ import (
 // https://docs.suricata.io/en/latest/rules/intro.html
 
 var (
-	ruleForm    = regexp.MustCompile(`^(alert|drop|reject\w*|log|pass|block)\s+(\w[\w.-]*)\s+(.+?)\s+(->|<>)\s+(.+?)\s*\((.*)\)\s*$`)
-	nameContent = regexp.MustCompile(`(?:dns[._]query|tls[._]sni|http[._]host|http\.host\.raw)\s*;\s*(?:[\w.]+;\s*)*content\s*:\s*"([^"|]+)"`)
-	openPorts   = regexp.MustCompile(`(?:^|[\[,\s]):[0-9]|[0-9]:(?:$|[\],\s])`) // all up to it, or from it
-	ruleMessage = regexp.MustCompile(`msg\s*:\s*"((?:[^"\\]|\\.)*)"`)
+	ruleForm    = expr(`^(alert|drop|reject\w*|log|pass|block)\s+(\w[\w.-]*)\s+(.+?)\s+(->|<>)\s+(.+?)\s*\((.*)\)\s*$`)
+	nameContent = expr(`(?:dns[._]query|tls[._]sni|http[._]host|http\.host\.raw)\s*;\s*(?:[\w.]+;\s*)*content\s*:\s*"([^"|]+)"`)
+	openPorts   = expr(`(?:^|[\[,\s]):[0-9]|[0-9]:(?:$|[\],\s])`) // all up to it, or from it
+	ruleMessage = expr(`msg\s*:\s*"((?:[^"\\]|\\.)*)"`)
 )
 
 // rule reads one rule: its destination and port, or else its source, or the name that it matches.

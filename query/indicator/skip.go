@@ -1,7 +1,6 @@
 package indicator
 
 import (
-	"regexp"
 	"strings"
 )
 
@@ -9,13 +8,13 @@ import (
 // let pass or where to read more.
 
 // otherBlocks matches the key of a block of YAML that has no indicators; the second form has those that a rule lets pass.
-var otherBlocks = regexp.MustCompile(`(?i)^(?:- )?(?:(references?|refs?|falsepositives|links)|(?:filters?|exclu\w*|except\w*|allow\w*|whitelist\w*|permitted|trusted|safe)[\w-]*):$`)
+var otherBlocks = expr(`(?i)^(?:- )?(?:(references?|refs?|falsepositives|links)|(?:filters?|exclu\w*|except\w*|allow\w*|whitelist\w*|permitted|trusted|safe)[\w-]*):$`)
 
 // passHeading matches a heading of a plain list, perhaps in a comment, over what is not to be looked for.
-var passHeading = regexp.MustCompile(`(?i)^[#;/*= ]*(?:(?:our |my |the )?(?:allow|white|safe|pass)[ -]?list(?:ed)?(?: \w+)?|(?:please )?(?:do not|don'?t|never) (?:block|alert|match)(?: \w+){0,2}|(?:known )?false[ -]?positives?|(?:known )?(?:good|benign|legitimate|harmless)(?: (?:ips?|hosts?|addresses|domains|servers?|traffic|infrastructure))?|exclu(?:ded?|sions)|exceptions?)[ :#=*]*$`)
+var passHeading = expr(`(?i)^[#;/*= ]*(?:(?:our |my |the )?(?:allow|white|safe|pass)[ -]?list(?:ed)?(?: \w+)?|(?:please )?(?:do not|don'?t|never) (?:block|alert|match)(?: \w+){0,2}|(?:known )?false[ -]?positives?|(?:known )?(?:good|benign|legitimate|harmless)(?: (?:ips?|hosts?|addresses|domains|servers?|traffic|infrastructure))?|exclu(?:ded?|sions)|exceptions?)[ :#=*]*$`)
 
 // section matches the head of a section: [c2], [[c2]].
-var section = regexp.MustCompile(`^\[+ *([A-Za-z][^\[\]]*?) *\]+$`)
+var section = expr(`^\[+ *([A-Za-z][^\[\]]*?) *\]+$`)
 
 // Reasons for leaving out such parts.
 const (
@@ -98,7 +97,7 @@ func (t *textReader) passesBelow(content string) bool {
 }
 
 // exceptKey matches the key of YAML below a range that lists what the range does not have.
-var exceptKey = regexp.MustCompile(`(?i)^(?:- )?["']?(?:except(?:ions?)?|exclu(?:de[ds]?|sions?)|not)["']?:`)
+var exceptKey = expr(`(?i)^(?:- )?["']?(?:except(?:ions?)?|exclu(?:de[ds]?|sions?)|not)["']?:`)
 
 // exceptsBelow reports whether a line has a range, and the next one says that something is not in it, as in policies of Kubernetes.
 func (t *textReader) exceptsBelow(content string) bool {

@@ -2,7 +2,6 @@ package indicator
 
 import (
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +15,7 @@ const (
 	byGaps   = '\v' // two spaces or more: the names of columns have spaces
 )
 
-var gaps = regexp.MustCompile(` *\t+ *|  +`)
+var gaps = expr(` *\t+ *|  +`)
 
 // splitSpaced returns the cells of a line of such a table.
 func splitSpaced(line string, separator rune) []string {
@@ -83,7 +82,7 @@ func (t *table) cells(line string) []string {
 }
 
 // socketHeader matches the header of netstat and ss: the first address of a line is the host's own.
-var socketHeader = regexp.MustCompile(`(?i)\blocal address.*\b(?:foreign|peer|remote) address`)
+var socketHeader = expr(`(?i)\blocal address.*\b(?:foreign|peer|remote) address`)
 
 const listens = "a socket without a peer"
 

@@ -5,7 +5,6 @@ import (
 	"encoding/csv"
 	"errors"
 	"io"
-	"regexp"
 	"strings"
 )
 
@@ -184,7 +183,7 @@ func (t *textReader) isComment(line, content string) bool {
 }
 
 // decoration matches the line below a heading, or between the rows of a table.
-var decoration = regexp.MustCompile(`^[ |:+]*[-=_*~─]{2,}[-=_*~─ |:+\t┼]*$`)
+var decoration = expr(`^[ |:+]*[-=_*~─]{2,}[-=_*~─ |:+\t┼]*$`)
 
 func isComment(line string) bool {
 	if strings.HasPrefix(line, "#") || strings.HasPrefix(line, "//") || strings.HasPrefix(line, ";") || line == "!" || strings.HasPrefix(line, "! ") {

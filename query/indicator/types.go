@@ -1,7 +1,6 @@
 package indicator
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -85,12 +84,12 @@ func (r *Reading) typed(kind, value string, ports []uint16, label string, line i
 
 // typedForms match a line with the type of one value before it: md5:…, Domain: evil.example, and MISP's free text.
 var (
-	typedByColon = regexp.MustCompile(`^["']?([A-Za-z][A-Za-z0-9_-]{0,19}(?:\|[A-Za-z0-9-]{1,9})?)["']?\s*(?::|=)\s*["']?([^\s/"']\S*?)["']?[,;]?$`)
-	typedBySpace = regexp.MustCompile(`^((?:ip-(?:src|dst)|domain|hostname|fqdn|filename|url|uri|email(?:-\w+)?|mutex|AS|md5|sha1|sha256|imphash|ja3|user-agent|regkey)(?:\|[\w-]+)?)[ \t]+(\S+)$`)
+	typedByColon = expr(`^["']?([A-Za-z][A-Za-z0-9_-]{0,19}(?:\|[A-Za-z0-9-]{1,9})?)["']?\s*(?::|=)\s*["']?([^\s/"']\S*?)["']?[,;]?$`)
+	typedBySpace = expr(`^((?:ip-(?:src|dst)|domain|hostname|fqdn|filename|url|uri|email(?:-\w+)?|mutex|AS|md5|sha1|sha256|imphash|ja3|user-agent|regkey)(?:\|[\w-]+)?)[ \t]+(\S+)$`)
 )
 
 // saysWho matches the key of who tells of something, which is no indicator.
-var saysWho = regexp.MustCompile(`(?i)^(?:sources?|reporter|reported[_-]by|author|credits?|publisher|provider|vendor|contact|homepage|feed)$`)
+var saysWho = expr(`(?i)^(?:sources?|reporter|reported[_-]by|author|credits?|publisher|provider|vendor|contact|homepage|feed)$`)
 
 // typedLine reads a line that says what its value is, if the value alone does not tell: a name may be anything, and a digest may be that
 // of a TLS handshake.

@@ -2,7 +2,6 @@ package indicator
 
 import (
 	"net/netip"
-	"regexp"
 	"strings"
 )
 
@@ -10,9 +9,9 @@ import (
 // https://datatracker.ietf.org/doc/html/draft-vixie-dnsop-dns-rpz
 
 var (
-	zoneSetting = regexp.MustCompile(`^\$(?:ORIGIN|TTL|INCLUDE|GENERATE)\s+(\S+)`)
-	zoneRecord  = regexp.MustCompile(`^(\S+)?\s+(?:[0-9]+[smhdwSMHDW]?\s+)?(?:IN\s+)?(?:[0-9]+[smhdwSMHDW]?\s+)?(SOA|NS|CNAME|A|AAAA|TXT|MX|DNAME)\s+(.*)$`)
-	policyName  = regexp.MustCompile(`(?i)(?:^|\.)rpz-(ip|client-ip|nsdname|nsip)\.?$`)
+	zoneSetting = expr(`^\$(?:ORIGIN|TTL|INCLUDE|GENERATE)\s+(\S+)`)
+	zoneRecord  = expr(`^(\S+)?\s+(?:[0-9]+[smhdwSMHDW]?\s+)?(?:IN\s+)?(?:[0-9]+[smhdwSMHDW]?\s+)?(SOA|NS|CNAME|A|AAAA|TXT|MX|DNAME)\s+(.*)$`)
+	policyName  = expr(`(?i)(?:^|\.)rpz-(ip|client-ip|nsdname|nsip)\.?$`)
 )
 
 const answersWith = "what a resolver answers with"
