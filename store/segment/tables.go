@@ -150,7 +150,7 @@ func (t *Tables) Outcomes(ctx context.Context, ids []int64, fn func(id int64, ou
 func (t *Tables) endings(ctx context.Context, ids []int64) (map[int64][]byte, error) {
 	var later map[int64][]byte
 	next := ids // those not looked up yet
-	return later, t.Search(ctx, t.Roots["ending"], sqlitefile.Search{
+	err := t.Search(ctx, t.Roots["ending"], sqlitefile.Search{
 		Before: func(row []byte) bool {
 			r := sqlitefile.ReadRecord(row)
 			id := r.Int()
@@ -175,6 +175,7 @@ func (t *Tables) endings(ctx context.Context, ids []int64) (map[int64][]byte, er
 			return false, nil
 		},
 	})
+	return later, err
 }
 
 // Endpoints is ScanEndpoints.
