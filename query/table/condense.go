@@ -228,16 +228,5 @@ func (c *contactCursor) Column(i int, _ bool) (sqlite.Value, error) {
 	case "count":
 		return sqlite.IntegerValue(row.N), nil
 	}
-	if row.Traffic == nil {
-		return sqlite.Value{}, nil
-	}
-	switch t.view.Columns[i] {
-	case "bytes_sent":
-		return forSQLite(row.Traffic.Sent.Cell()), nil
-	case "bytes_received":
-		return forSQLite(row.Traffic.Received.Cell()), nil
-	case "duration_ns":
-		return forSQLite(row.Traffic.Duration.Cell()), nil
-	}
-	return sqlite.Value{}, nil // a column of single connections
+	return row.Traffic.value(t.view.Columns[i]), nil
 }

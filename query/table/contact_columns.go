@@ -82,10 +82,7 @@ func contactColumns(counted bool) []contactColumn {
 		sum("first_time", first)
 		sum("last_time", last)
 		for _, name := range trafficSums {
-			sum(name, func(c *contactViewCursor, _ *mergedRow) sqlite.Value {
-				value, _ := c.contactCursor.Column(slices.Index(c.table.view.Columns, name), false) // it was asked for
-				return value
-			})
+			sum(name, func(_ *contactViewCursor, r *mergedRow) sqlite.Value { return r.Traffic.value(name) })
 		}
 	}
 	return append(columns,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/conntape/conntape/query/format"
 	"github.com/conntape/conntape/store"
+	"zombiezen.com/go/sqlite"
 )
 
 // Traffic is the known bytes and durations of a flow's connections.
@@ -26,6 +27,22 @@ func (t *Traffic) add(o *store.StoredOutcome) {
 	if o.Duration != store.Unmeasured {
 		t.Duration = format.Nullable{Number: max(t.Duration.Number, o.Duration), Known: true}
 	}
+}
+
+// value returns a cell of contacts: NULL if nothing is known, and in columns of single connections.
+func (t *Traffic) value(column string) sqlite.Value {
+	if t == nil {
+		return sqlite.Value{}
+	}
+	switch column {
+	case "bytes_sent":
+		return forSQLite(t.Sent.Cell())
+	case "bytes_received":
+		return forSQLite(t.Received.Cell())
+	case "duration_ns":
+		return forSQLite(t.Duration.Cell())
+	}
+	return sqlite.Value{}
 }
 
 // Merge adds that of another contact.
